@@ -1,0 +1,95 @@
+# Two commands do all the set-up: `make demo` and `make test`. They need Python 3.11 or newer and nothing else, write below this
+# directory and into the user's package cache, and install exactly what the committed locks name.
+# `make tools` builds the real clients and registries that many tests use; without them those tests skip and say so.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+PY := $(VENV)/bin/python
+# The first Python that is new enough; `make PYTHON=… test` takes another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
+PYTHONS ?= python3.11 python3.12 python3.13
+PYTEST_FLAGS ?=
+# Everything that a run leaves behind stays below this directory.
+RUN := TMPDIR="$(CURDIR)/.tmp" PYTHONDONTWRITEBYTECODE=
+
+help: ## Show this list.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(VENV)/.runtime ## Go the whole way on an embedded look-alike of MAR; needs no network once set up.
+	@mkdir -p .tmp && $(RUN) $(PY) -m marfetch demo
+
+test: $(VENV)/.dev ## Run all tests; real tools are used where `make tools` has built them.
+	@mkdir -p .tmp && $(RUN) $(PY) -m pytest $(PYTEST_FLAGS)
+
+test-all: ## Run all tests on every supported Python that is here.
+	@mkdir -p .tmp; ran=; for p in $(PYTHONS); do \
+		if $$p -c 'import sys' 2>/dev/null; then \
+			echo "== $$p"; $(MAKE) --no-print-directory VENV=.venv-$$p PYTHON="$$(command -v $$p)" test || exit 1; ran="$$ran $$p"; \
+		else echo "== $$p is not here: not run"; fi; done; echo "== passed on:$$ran"
+
+test-typer: ## Run the command line's tests with the lowest and the newest typer that is promised.
+	@for version in 'typer==0.24.0' 'typer'; do \
+		rm -rf .venv-typer; $(MAKE) --no-print-directory VENV=.venv-typer .venv-typer/.dev || exit 1; \
+		install() { $(call install,.venv-typer); }; install --upgrade "$$version" || exit 1; \
+		echo "== $$version"; mkdir -p .tmp; $(RUN) .venv-typer/bin/python -m pytest -q tests/test_cli.py || exit 1; done
+
+lint: $(VENV)/.dev ## Check style and format.
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+types: $(VENV)/.dev ## Check types, strictly.
+	@$(PY) -m mypy
+
+docs: $(VENV)/.dev ## Write the parts of the documentation that are made from the code.
+	@mkdir -p .tmp && $(RUN) $(PY) docs/generate.py
+
+docs-check: $(VENV)/.dev ## Check that they are up to date.
+	@mkdir -p .tmp && $(RUN) $(PY) docs/generate.py --check
+
+tools: $(VENV)/.dev ## Build the real tools that tests use into .tools/ (needs Go).
+	@mkdir -p .tmp && $(RUN) $(PY) tests/tools.py
+
+live: $(VENV)/.dev ## Ask the real MAR ten things, and write a redacted transcript; never in CI.
+	@mkdir -p .tmp && $(RUN) $(PY) -m pytest -m network tests/live $(PYTEST_FLAGS)
+
+bench: $(VENV)/.dev ## Measure beside other clients, through a delay of 40 ms.
+	@mkdir -p .tmp && $(RUN) $(PY) -m benchmarks
+
+lock: ## Resolve the locks anew (needs uv).
+	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \
+		--custom-compile-command "make lock" --constraint docs/constraints.txt pyproject.toml -o requirements.lock
+	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \
+		--custom-compile-command "make lock" --constraint requirements.lock --group dev pyproject.toml -o requirements-dev.lock
+
+clean: ## Remove what the other commands have made, the tools aside.
+	@rm -rf .venv .venv-* .tmp .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+
+# A virtual environment, also where the system's `venv` module comes without pip (as in Debian without python3-venv).
+$(VENV)/bin/python:
+	@if [ -z "$(PYTHON)" ]; then echo "marfetch needs Python 3.11 or newer; install it, or name it: make PYTHON=/path/to/python3"; exit 1; fi
+	@echo "making $(VENV) with $(PYTHON)"; rm -rf $(VENV); \
+	if "$(PYTHON)" -m venv $(VENV) >/dev/null 2>&1 && $(PY) -m pip --version >/dev/null 2>&1; then :; \
+	elif rm -rf $(VENV); command -v uv >/dev/null 2>&1; then uv venv -q --python "$(PYTHON)" $(VENV); \
+	elif "$(PYTHON)" -m virtualenv --version >/dev/null 2>&1; then "$(PYTHON)" -m virtualenv -q $(VENV); \
+	elif command -v virtualenv >/dev/null 2>&1; then virtualenv -q --python "$(PYTHON)" $(VENV); \
+	else echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian: apt install python3-venv), uv or virtualenv"; exit 1; fi
+
+# pip where the environment has it, otherwise uv. Both check the hashes of the lock.
+install = if $(1)/bin/python -m pip --version >/dev/null 2>&1; then \
+	$(1)/bin/python -m pip --disable-pip-version-check install -q --no-input "$$@"; \
+	else uv pip install -q --compile-bytecode --python $(1)/bin/python "$$@"; fi
+
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "installing what requirements.lock names"; install() { $(call install,$(VENV)); }; \
+	install --require-hashes -r requirements.lock && \
+	echo "$(CURDIR)" > "$$($(PY) -c 'import site; print(site.getsitepackages()[0])')/marfetch-checkout.pth" && \
+	printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -m marfetch "$$@"\n' > $(VENV)/bin/marfetch && chmod +x $(VENV)/bin/marfetch && touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	@echo "installing what requirements-dev.lock names"; install() { $(call install,$(VENV)); }; \
+	install --require-hashes -r requirements-dev.lock && touch $@
+
+.PHONY: help demo test test-all test-typer lint types docs docs-check tools live bench lock clean

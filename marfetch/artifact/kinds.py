@@ -1,0 +1,207 @@
+"""The kinds of artifacts on MAR: one table, and how a manifest tells which one it is.
+
+A kind is told by what the manifest holds, never by the path of the repository (`charts/`, `helm/` and nothing at all are in use
+side by side on MAR) and never by the position of a layer (Helm sorts layers by digest).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final
+
+from ..errors import InputError
+from ..oci import CREATED, EMPTY_TYPE, VERSION, Manifest
+from .lifecycle import END_OF_LIFE, LIFECYCLE
+
+HELM_CONFIG: Final = "application/vnd.cncf.helm.config.v1+json"
+HELM_CHART: Final = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
+HELM_CHART_LEGACY: Final = "application/tar+gzip"
+HELM_PROVENANCE: Final = "application/vnd.cncf.helm.chart.provenance.v1.prov"
+NOTATION_SIGNATURE: Final = "application/vnd.cncf.notary.signature"
+
+_IMAGE_CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
+_IMAGE_LAYERS = ("application/vnd.oci.image.layer.*", "application/vnd.docker.image.rootfs.*")
+_DISK_IMAGES = (".vhdx", ".vhd", ".qcow2", ".vmdk", ".iso", ".img", ".raw")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of artifact.
+
+    Attributes:
+        name: the word of `--kind` and of the JSON output.
+        title: for people.
+        types: globs over the artifact type (or the config's media type) that tell the kind.
+        layers: globs over the media types of layers that tell the kind where no type does, all in lower case.
+        payload: globs over the media types of the layers that are fetched.
+        more: globs over further layers that belong to it, fetched on demand.
+        extension: of the file name of the payload; None: by the media type of the layer.
+        separator: stands between name and version in the file name.
+        titled: whether the titles of the layers are their file names.
+        facts: what `inspect` shows of it: label and annotation.
+    """
+
+    name: str
+    title: str
+    types: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    payload: tuple[str, ...] = ("*",)
+    more: tuple[str, ...] = ()
+    extension: str | None = None
+    separator: str = "-"
+    titled: bool = False
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+_COMMON_FACTS = (
+    ("version", VERSION),
+    ("created", CREATED),
+    ("description", "org.opencontainers.image.description"),
+    ("documentation", "org.opencontainers.image.documentation"),
+    ("source", "org.opencontainers.image.source"),
+)
+
+CHART: Final = Kind(
+    "chart",
+    "Helm chart",
+    types=(HELM_CONFIG,),
+    layers=(HELM_CHART, HELM_CHART_LEGACY),
+    payload=(HELM_CHART, HELM_CHART_LEGACY),
+    more=(HELM_PROVENANCE,),
+    extension=".tgz",
+    facts=_COMMON_FACTS,
+)
+PROVENANCE: Final = Kind("provenance", "Helm provenance", layers=(HELM_PROVENANCE,), payload=(HELM_PROVENANCE,))
+BICEP_MODULE: Final = Kind(
+    "bicep",
+    "Bicep module",
+    types=("application/vnd.ms.bicep.module.artifact", "application/vnd.ms.bicep.module.config.v1+json"),
+    layers=("application/vnd.ms.bicep.module.layer.v1+json",),
+    payload=("application/vnd.ms.bicep.module.layer.v1+json",),
+    more=("application/vnd.ms.bicep.module.source.v1.tar+gzip",),
+    extension=".json",
+    facts=_COMMON_FACTS,
+)
+BICEP_EXTENSION: Final = Kind(
+    "bicep-extension",
+    "Bicep extension",
+    types=("application/vnd.ms.bicep.provider.artifact", "application/vnd.ms.bicep.provider.config.v1+json"),
+    layers=("application/vnd.ms.bicep.provider.layer.v1.tar+gzip",),
+    payload=("application/vnd.ms.bicep.provider.layer.v1.tar+gzip",),
+    more=("application/vnd.ms.bicep.provider.layer.v1.*.binary",),
+    extension=".tgz",
+    facts=(*_COMMON_FACTS, ("serialization", "bicep.serialization.format")),
+)
+POWERSHELL: Final = Kind(
+    "powershell",
+    "PowerShell module",
+    # It looks like a container image: the annotation `resourceType` of its layer is what tells (`kind_of`).
+    extension=".nupkg",
+    separator=".",
+    facts=(("package", "org.opencontainers.image.title"), ("type", "resourceType"), ("metadata", "metadata")),
+)
+SIGNATURE: Final = Kind(
+    "signature",
+    "Notation signature",
+    types=(NOTATION_SIGNATURE,),
+    payload=("application/cose", "application/jose+json"),
+    facts=(("created", CREATED), ("certificates", "io.cncf.notary.x509chain.thumbprint#S256")),
+)
+SBOM_SPDX: Final = Kind(
+    "sbom-spdx",
+    "SBOM (SPDX)",
+    types=("application/spdx+json", "text/spdx"),
+    layers=("application/spdx+json", "text/spdx"),
+    facts=_COMMON_FACTS,
+)
+SBOM_CYCLONEDX: Final = Kind(
+    "sbom-cyclonedx",
+    "SBOM (CycloneDX)",
+    types=("application/vnd.cyclonedx+*",),
+    layers=("application/vnd.cyclonedx+*",),
+    facts=_COMMON_FACTS,
+)
+LIFECYCLE_MARK: Final = Kind(
+    "lifecycle",
+    "lifecycle mark",
+    types=(LIFECYCLE,),
+    extension=".lifecycle.json",
+    facts=(("created", CREATED), ("end of life", END_OF_LIFE)),
+)
+DISK_IMAGE: Final = Kind("disk-image", "disk image", titled=True, facts=_COMMON_FACTS)
+IMAGE: Final = Kind("image", "container image", types=_IMAGE_CONFIGS, facts=_COMMON_FACTS)
+FILE: Final = Kind("file", "file", titled=True, facts=_COMMON_FACTS)
+
+KINDS: Final = (
+    CHART,
+    PROVENANCE,
+    BICEP_MODULE,
+    BICEP_EXTENSION,
+    POWERSHELL,
+    SIGNATURE,
+    SBOM_SPDX,
+    SBOM_CYCLONEDX,
+    LIFECYCLE_MARK,
+    DISK_IMAGE,
+    IMAGE,
+    FILE,
+)
+"""Every kind."""
+
+
+def matches(media_type: str, globs: Iterable[str]) -> bool:
+    """Whether a media type fits one of the globs, without regard to case (as Bicep compares them)."""
+    lower = media_type.lower()
+    return any(fnmatchcase(lower, glob.lower()) for glob in globs)
+
+
+def kinds_named(text: str) -> tuple[Kind, ...]:
+    """The kinds that a comma-separated list names; `sbom` means both of them.
+
+    Raises:
+        InputError: `usage`, naming all kinds.
+    """
+    kinds: list[Kind] = []
+    for name in (part.strip() for part in text.lower().split(",")):
+        found = [SBOM_SPDX, SBOM_CYCLONEDX] if name == "sbom" else [kind for kind in KINDS if kind.name == name]
+        if not found:
+            known = ", ".join(kind.name for kind in KINDS)
+            raise InputError(f"`{name[:60]}` is not a kind", code="usage", hint=f"kinds are {known}", text=text[:100])
+        kinds += found
+    return tuple(kinds)
+
+
+def kind_of(manifest: Manifest) -> Kind:
+    """The kind of artifact that a manifest is: by its declared type, then by what only its layers tell."""
+    for kind in KINDS:
+        if kind is not IMAGE and kind.types and matches(manifest.effective_type, kind.types):
+            return kind
+    if _is_chart_by_layers(manifest):
+        return CHART
+    if any("resourceType" in layer.annotations for layer in manifest.layers):
+        return POWERSHELL
+    if any((layer.title or "").lower().endswith(_DISK_IMAGES) for layer in manifest.layers):
+        return DISK_IMAGE
+    if _is_image(manifest):
+        return IMAGE
+    types = [layer.media_type for layer in manifest.layers if layer.media_type.lower() != EMPTY_TYPE]
+    for kind in KINDS:
+        if types and kind.layers and kind is not CHART and all(matches(media_type, (*kind.layers, *kind.more)) for media_type in types):
+            return kind
+    return FILE
+
+
+def _is_chart_by_layers(manifest: Manifest) -> bool:
+    # `application/tar+gzip` says little: it counts only where nothing else is declared.
+    undeclared = manifest.artifact_type is None or manifest.artifact_type.startswith("application/vnd.unknown.")
+    telling = (HELM_CHART, HELM_CHART_LEGACY) if undeclared else (HELM_CHART,)
+    return any(matches(layer.media_type, telling) for layer in manifest.layers)
+
+
+def _is_image(manifest: Manifest) -> bool:
+    # Files that were pushed with an image config carry titles, or are no file system layers; those of an image are untitled ones.
+    return matches(manifest.effective_type, _IMAGE_CONFIGS) and all(
+        layer.title is None and matches(layer.media_type, _IMAGE_LAYERS) for layer in manifest.layers
+    )

@@ -1,0 +1,240 @@
+"""Which layers of a manifest are fetched, and the file names that they get."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final
+
+from ..constraint import read_version
+from ..errors import NotFoundError, PolicyError
+from ..oci import EMPTY_TYPE, VERSION, Descriptor, Manifest
+from .kinds import CHART, HELM_CHART, HELM_CHART_LEGACY, HELM_CONFIG, HELM_PROVENANCE, IMAGE, Kind, kind_of, matches
+from .title import safe_title
+
+_EXTENSIONS: Final = (
+    # media type (glob), extension; the first that fits counts
+    (HELM_CHART, ".tgz"),
+    (HELM_PROVENANCE, ".tgz.prov"),
+    ("application/vnd.ms.bicep.module.source.v1.tar+gzip", ".source.tgz"),
+    ("application/vnd.ms.bicep.provider.layer.v1.tar+gzip", ".tgz"),
+    ("application/vnd.ms.bicep.provider.layer.v1.*.binary", ".bin"),
+    ("application/cose", ".cose"),
+    ("application/jose+json", ".jws"),
+    ("application/spdx+json", ".spdx.json"),
+    ("text/spdx", ".spdx"),
+    ("application/vnd.cyclonedx+json", ".cdx.json"),
+    ("application/vnd.cyclonedx+xml", ".cdx.xml"),
+    ("*tar[+.]gzip", ".tar.gz"),
+    ("*tar[+.]zstd", ".tar.zst"),
+    ("*[+./]gzip", ".gz"),
+    ("*.tar", ".tar"),
+    ("application/x-tar", ".tar"),
+    ("*+zip", ".zip"),
+    ("application/zip", ".zip"),
+    ("*[+/]json", ".json"),
+    ("*[+/]yaml", ".yaml"),
+    ("application/x-yaml", ".yaml"),
+    ("*[+/]xml", ".xml"),
+    ("*[+/]wasm", ".wasm"),
+    ("text/markdown", ".md"),
+    ("text/*", ".txt"),
+)
+
+
+_CHART_TYPES: Final[tuple[tuple[str, ...], ...]] = ((HELM_CHART,), (HELM_CHART_LEGACY,), ("*tar[+.]gzip",))
+"""What a chart's layer may be typed as, best first; the last is for publishers who typed it wrongly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One layer and the file that it becomes.
+
+    Attributes:
+        name: a relative path with `/`, safe on every operating system.
+    """
+
+    layer: Descriptor
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which layers of a manifest are fetched, and what is to be said about it.
+
+    Attributes:
+        warnings: full sentences for stderr.
+    """
+
+    kind: Kind
+    payloads: tuple[Payload, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What of an artifact the user wants.
+
+    Attributes:
+        media_types: globs over the media types of layers; where given, they alone choose.
+        artifact_types: globs, one of which the artifact must have.
+        kinds: names of kinds, one of which the artifact must have.
+        provenance: a chart's provenance too.
+        all_layers: every layer, also of a container image.
+    """
+
+    media_types: tuple[str, ...] = ()
+    artifact_types: tuple[str, ...] = ()
+    kinds: tuple[Kind, ...] = ()
+    provenance: bool = False
+    all_layers: bool = False
+
+
+def select(manifest: Manifest, choice: Choice, *, name: str, tag: str | None, what: str) -> Selection:
+    """Choose the payload of a manifest and name the files.
+
+    Args:
+        name: the base of file names: the last part of the repository, or two where the last is only a version.
+        tag: the tag it was asked by, if any; it is the version in file names.
+        what: the reference, for messages.
+
+    Raises:
+        PolicyError: `kind-refused`, `image-refused`, `name-refused`.
+        NotFoundError: `layer-not-found`.
+    """
+    kind = kind_of(manifest)
+    _check_choice(manifest, kind, choice, what)
+    wanted = _wanted(manifest, kind, choice, what)
+    if kind is IMAGE and not choice.all_layers and not choice.media_types:
+        raise PolicyError(
+            f"`{what}` is a container image",
+            code="image-refused",
+            hint=f"images are for `docker pull {what}` or `skopeo copy docker://{what} …`; `--all-layers` fetches its layers as files",
+            reference=what,
+            kind=kind.name,
+            rule="no container images",
+        )
+    layers = [layer for layer in manifest.layers if wanted(layer)]
+    if not layers:
+        has = ", ".join(dict.fromkeys(f"`{layer.media_type}`" for layer in manifest.layers)) or "none at all"
+        raise NotFoundError(
+            f"no layer of `{what}` has the media type that is asked for; it has {has}",
+            code="layer-not-found",
+            hint="choose with `--media-type GLOB`, or take `--all-layers`",
+            reference=what,
+        )
+    return Selection(kind, tuple(_named(layers, kind, manifest, name, tag)), tuple(_warnings(manifest, kind, what)))
+
+
+def _check_choice(manifest: Manifest, kind: Kind, choice: Choice, what: str) -> None:
+    if choice.kinds and kind not in choice.kinds:
+        raise PolicyError(
+            f"`{what}` is of the kind `{kind.name}`, not {' or '.join(f'`{k.name}`' for k in choice.kinds)}",
+            code="kind-refused",
+            hint="leave `--kind` out to fetch it",
+            reference=what,
+            kind=kind.name,
+            rule="--kind",
+        )
+    if choice.artifact_types and not matches(manifest.effective_type, choice.artifact_types):
+        raise PolicyError(
+            f"`{what}` has the artifact type `{manifest.effective_type}`, which `--artifact-type` does not name",
+            code="kind-refused",
+            hint="leave `--artifact-type` out to fetch it",
+            reference=what,
+            kind=kind.name,
+            rule="--artifact-type",
+        )
+
+
+def _wanted(manifest: Manifest, kind: Kind, choice: Choice, what: str) -> Callable[[Descriptor], bool]:
+    if choice.media_types:
+        return lambda layer: matches(layer.media_type, choice.media_types)
+    if choice.all_layers:
+        return lambda _: True
+    if kind is CHART:
+        types = _chart_types(manifest)
+        if choice.provenance:
+            if not any(matches(layer.media_type, kind.more) for layer in manifest.layers):
+                raise NotFoundError(
+                    f"`{what}` has no provenance",
+                    code="layer-not-found",
+                    hint="leave `--prov` out to fetch the chart alone",
+                    reference=what,
+                )
+            types += kind.more
+        return lambda layer: matches(layer.media_type, types)
+    if choice.provenance:
+        raise NotFoundError(
+            f"`{what}` is a {kind.title} and has no provenance", code="layer-not-found", hint="leave `--prov` out", reference=what
+        )
+    if kind.payload != ("*",):
+        return lambda layer: matches(layer.media_type, kind.payload)
+    if kind.titled and any(layer.title for layer in manifest.layers):
+        return lambda layer: layer.title is not None
+    if all(layer.media_type.lower() == EMPTY_TYPE for layer in manifest.layers):
+        return lambda _: True
+    return lambda layer: layer.media_type.lower() != EMPTY_TYPE
+
+
+def _chart_types(manifest: Manifest) -> tuple[str, ...]:
+    """The best type that is there; an artifact may carry other gzipped archives beside the chart."""
+    has = [layer.media_type for layer in manifest.layers]
+    return next((types for types in _CHART_TYPES if any(matches(media_type, types) for media_type in has)), _CHART_TYPES[0])
+
+
+def _warnings(manifest: Manifest, kind: Kind, what: str) -> Iterable[str]:
+    if kind is not CHART:
+        return
+    if manifest.config.media_type.lower() != HELM_CONFIG:
+        yield f"`{what}` has the config type `{manifest.config.media_type}`, which Helm does not take for a chart; its layer is one"
+    if not any(matches(layer.media_type, (HELM_CHART,)) for layer in manifest.layers):
+        has = ", ".join(dict.fromkeys(layer.media_type for layer in manifest.layers))
+        yield f"`{what}` has its chart in a layer of the type `{has}`, not `{HELM_CHART}`"
+
+
+def _named(layers: Sequence[Descriptor], kind: Kind, manifest: Manifest, name: str, tag: str | None) -> list[Payload]:
+    stem = name + _version_part(manifest, kind, tag)
+    payloads: list[Payload] = []
+    main = _chart_types(manifest) if kind is CHART else kind.payload
+    extensions = [
+        kind.extension
+        if kind.extension and matches(layer.media_type, main) and not matches(layer.media_type, kind.more)
+        else extension_of(layer.media_type)
+        for layer in layers
+    ]
+    for number, (layer, extension) in enumerate(zip(layers, extensions, strict=True), start=1):
+        if kind.titled and layer.title:
+            payloads.append(Payload(layer, safe_title(layer.title)))
+        elif extensions.count(extension) > 1:
+            payloads.append(Payload(layer, f"{stem}-{number}{extension}"))
+        else:
+            payloads.append(Payload(layer, stem + extension))
+    return payloads
+
+
+def _version_part(manifest: Manifest, kind: Kind, tag: str | None) -> str:
+    """What stands behind the name: the version, or the digest where there is no version (as Helm writes it)."""
+    if tag:
+        return kind.separator + (tag.replace("_", "+") if read_version(tag) else tag)
+    version = manifest.annotations.get(VERSION, "")
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}", version):
+        return kind.separator + version
+    digest = manifest.descriptor.digest
+    return f"@{digest.algorithm}-{digest.encoded}"
+
+
+def base_name(repository: str) -> str:
+    """The base of file names: the last part of the repository, with the one before it where the last is only a version (`…/v1.0`)."""
+    parts = repository.split("/")
+    if len(parts) > 1 and re.fullmatch(r"v?[0-9]+(\.[0-9]+)*", parts[-1]):
+        return "-".join(parts[-2:])
+    return parts[-1]
+
+
+def extension_of(media_type: str) -> str:
+    """The file extension for a media type, with its dot."""
+    lower = media_type.lower()
+    return next((extension for glob, extension in _EXTENSIONS if fnmatchcase(lower, glob)), ".bin")

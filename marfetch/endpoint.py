@@ -1,0 +1,315 @@
+"""Endpoints: which hosts are the Microsoft Artifact Registry, which address may be asked, which redirect may be followed.
+
+Microsoft's guidance ("Guidance for using the official Microsoft Artifact Registry (MAR) endpoints", 04/01/2025) names two pairs of a
+registry endpoint and a data endpoint, https only, and no mirrors. A registry of the user's own is taken by name only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from .errors import InputError, PolicyError
+from .reference import Host, Reference
+
+ENVIRONMENT: Final = "MARFETCH_ENDPOINT"
+DATA_ENVIRONMENT: Final = "MARFETCH_DATA_HOSTS"
+
+_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
+_AUTHORITY = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<target>.*)", re.IGNORECASE | re.DOTALL)
+_PRINTABLE = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # ASCII without space, control characters and the backslash
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The scheme, host and port of an address: what decides whether it may be asked.
+
+    Attributes:
+        host: name in lower case, port always set.
+        target: path and query exactly as they were written; the query may be a secret and is never shown.
+    """
+
+    scheme: Literal["http", "https"]
+    host: Host
+    target: str = "/"
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Read an absolute http or https address.
+
+        Only forms on which every parser agrees are taken: printable ASCII, no backslash, no user information, no IP literal but the
+        loopback addresses. So the host that is compared here is the host that is connected to.
+
+        Raises:
+            PolicyError: `address-refused`.
+        """
+        shown = redacted(url)
+        match = _AUTHORITY.fullmatch(url)
+        if match is None:
+            raise PolicyError(
+                f"the address `{shown}` is refused: it is neither https nor http", code="address-refused", url=shown, rule="https only"
+            )
+        if not _PRINTABLE.fullmatch(url):
+            raise PolicyError(
+                f"the address `{shown}` is refused: it holds a backslash, a space, a control character or one outside ASCII",
+                code="address-refused",
+                url=shown,
+                rule="printable ASCII without a backslash",
+            )
+        scheme: Literal["http", "https"] = "https" if match["scheme"].lower() == "https" else "http"
+        try:
+            host = Host.parse(match["authority"])
+        except InputError as error:
+            raise PolicyError(
+                f"the address `{shown}` is refused: it has no host name", code="address-refused", url=shown, rule="a host name"
+            ) from error
+        target = match["target"].partition("#")[0] or "/"
+        return cls(scheme, Host(host.name, host.port or _DEFAULT_PORTS[scheme]), target if target.startswith("/") else f"/{target}")
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host, with the port only where it is not the usual one."""
+        port = None if self.host.port == _DEFAULT_PORTS[self.scheme] else self.host.port
+        return f"{self.scheme}://{Host(self.host.name, port)}"
+
+    @property
+    def url(self) -> str:
+        """The address to ask, with the target byte for byte as it was written."""
+        return f"{self.origin}{self.target}"
+
+
+def redacted(url: str) -> str:
+    """The address as it may be shown: without user information and query, which can hold secrets, and not endless."""
+    start, separator, rest = url.partition("://")
+    head = re.split(r"[?#]", rest if separator else start, maxsplit=1)[0]
+    authority, slash, path = head.partition("/")
+    authority = authority.rpartition("@")[2] if "@" in authority else authority
+    return f"{start}://{authority}{slash}{path}"[:300] if separator else f"{authority}{slash}{path}"[:300]
+
+
+@dataclass(frozen=True, slots=True)
+class HostPattern:
+    """A data host: a name, or `*.` and a name, which stands for every name below it but not for the name itself.
+
+    Attributes:
+        port: None means the usual port of the scheme.
+    """
+
+    host: Host
+    wildcard: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> HostPattern:
+        """Read `HOST[:PORT]` or `*.HOST[:PORT]`.
+
+        Raises:
+            InputError: `endpoint-invalid`.
+            PolicyError: `address-refused`.
+        """
+        wildcard = text.startswith("*.")
+        try:
+            host = Host.parse(text.removeprefix("*."))
+        except InputError as error:
+            raise InputError(
+                f"`{text[:100]}` is not a data host",
+                code="endpoint-invalid",
+                hint="write `HOST[:PORT]` or `*.HOST[:PORT]`",
+                text=text[:200],
+            ) from error
+        return cls(host, wildcard)
+
+    def matches(self, address: Address) -> bool:
+        """Whether the address lies on this host."""
+        if address.host.port != (self.host.port or _DEFAULT_PORTS[address.scheme]):
+            return False
+        name = address.host.name
+        return name.endswith(f".{self.host.name}") if self.wildcard else name == self.host.name
+
+    def __str__(self) -> str:
+        return f"*.{self.host}" if self.wildcard else str(self.host)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A registry endpoint with its data hosts: all hosts that a fetch may touch.
+
+    Attributes:
+        name: `global`, `china`, or the origin of an own registry.
+        registry: the registry endpoint; its target is `/`.
+        data_hosts: where content may come from by redirect, besides the registry itself.
+        official: whether it is one of Microsoft's; only an own registry may get credentials.
+    """
+
+    name: str
+    registry: Address
+    data_hosts: tuple[HostPattern, ...]
+    official: bool = False
+
+    @classmethod
+    def parse(cls, text: str, data_hosts: Sequence[str] = ()) -> Endpoint:
+        """Read `global`, `china`, `https://host[:port]`, or `http://` with a loopback address.
+
+        Raises:
+            InputError: `endpoint-invalid`; `usage` for data hosts of an official endpoint.
+            PolicyError: `address-refused`.
+        """
+        if text in OFFICIAL:
+            if data_hosts:
+                raise InputError(
+                    f"the data hosts of `{text}` are fixed, so `--data-host` does not go with it",
+                    code="usage",
+                    hint="leave `--data-host` out, or name a registry of your own with `--endpoint https://host`",
+                )
+            return OFFICIAL[text]
+        if "://" not in text:
+            raise InputError(
+                f"`{text[:100]}` is not an endpoint",
+                code="endpoint-invalid",
+                hint="use `global`, `china`, or `https://host[:port]` for a registry of your own",
+                text=text[:200],
+            )
+        address = Address.parse(text)
+        if address.target != "/":
+            raise InputError(
+                f"an endpoint is `https://host[:port]` without a path, unlike `{redacted(text)}`",
+                code="endpoint-invalid",
+                hint=f"use `{address.origin}`",
+                text=redacted(text),
+            )
+        if address.scheme == "http" and not address.host.is_loopback:
+            raise PolicyError(
+                f"the endpoint `{address.origin}` is refused: plain http is for loopback addresses only",
+                code="address-refused",
+                hint=f"use `https://{address.host.name}`",
+                url=address.origin,
+                rule="https only",
+            )
+        return cls(address.origin, address, tuple(HostPattern.parse(host) for host in data_hosts))
+
+    def is_registry(self, address: Address) -> bool:
+        """Whether the address lies on the registry itself: same scheme, host and port."""
+        return (address.scheme, address.host) == (self.registry.scheme, self.registry.host)
+
+    def check(self, address: Address, *, came_from: Address | None = None) -> None:
+        """Refuse an address that this endpoint does not cover.
+
+        Args:
+            came_from: the address whose answer was a redirect to this one.
+
+        Raises:
+            PolicyError: `host-refused` or `address-refused`, with the rule and the two hosts.
+        """
+        if self.is_registry(address):
+            return
+        source = (came_from or self.registry).host
+        if address.scheme == "http" and not (self.registry.scheme == "http" and address.host.is_loopback):
+            raise PolicyError(
+                f"`{source}` leads to `{address.origin}`, which is refused: plain http",
+                code="address-refused",
+                hint="content comes over https only; report it to whoever runs the registry",
+                url=f"{address.origin}{redacted(address.target)}",
+                rule="https only",
+            )
+        if any(pattern.matches(address) for pattern in self.data_hosts):
+            return
+        allowed = ", ".join(f"`{host}`" for host in (self.registry.origin.partition("://")[2], *self.data_hosts))
+        raise PolicyError(
+            f"`{source}` leads to `{address.host}`, which is refused: the endpoint `{self.name}` is served by {allowed} only",
+            code="host-refused",
+            hint="a proxy or mirror may have changed the answer; `marfetch endpoints` shows the official hosts"
+            if self.official
+            else f"if this host is yours, name it with `--data-host {address.host}`",
+            url=f"{address.origin}{redacted(address.target)}",
+            rule="registry and data hosts only",
+            source=str(source),
+        )
+
+
+def _official(name: str, registry: str) -> Endpoint:
+    return Endpoint(name, Address("https", Host(registry, 443)), (HostPattern(Host(f"data.{registry}"), wildcard=True),), official=True)
+
+
+GLOBAL: Final = _official("global", "mcr.microsoft.com")
+CHINA: Final = _official("china", "mcr.azure.cn")
+OFFICIAL: Final[Mapping[str, Endpoint]] = {"global": GLOBAL, "china": CHINA}
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """What the user said about endpoints, from which each reference gets its own.
+
+    Attributes:
+        option: the value of `--endpoint`, which wins and must agree with the reference.
+        environment: the value of `MARFETCH_ENDPOINT`, which a reference with an official or loopback host overrides.
+        data_hosts: the values of `--data-host`.
+        data_environment: the value of `MARFETCH_DATA_HOSTS`, separated by commas; ignored for official endpoints.
+    """
+
+    option: str | None = None
+    environment: str | None = None
+    data_hosts: tuple[str, ...] = ()
+    data_environment: str | None = None
+
+    def default(self) -> Endpoint:
+        """The endpoint of references without a host.
+
+        Raises:
+            InputError: `endpoint-invalid`, `usage`.
+            PolicyError: `address-refused`.
+        """
+        return self._read(self.option or self.environment or "global")
+
+    def of(self, reference: Reference) -> Endpoint:
+        """The endpoint of this reference.
+
+        Raises:
+            PolicyError: `host-refused`, `endpoint-disagrees`.
+            InputError: as `default`.
+        """
+        if reference.host is None:
+            return self.default()
+        if self.option:
+            endpoint = self._read(self.option)
+            if not _names(endpoint, reference):
+                raise PolicyError(
+                    f"`--endpoint {endpoint.name}` and the host `{reference.host}` of the reference disagree",
+                    code="endpoint-disagrees",
+                    hint="leave one of the two out",
+                    reference=str(reference),
+                    rule="the endpoint and the reference name one registry",
+                )
+            return endpoint
+        for endpoint in OFFICIAL.values():
+            if _names(endpoint, reference):
+                return self._read(endpoint.name)
+        if self.environment:
+            endpoint = self._read(self.environment)
+            if _names(endpoint, reference):
+                return endpoint
+        if reference.host.is_loopback:
+            return self._read(f"{reference.scheme or 'http'}://{reference.host}")
+        raise PolicyError(
+            f"the host `{reference.host}` is not asked: it is not {' or '.join(f'`{e.registry.host.name}`' for e in OFFICIAL.values())},"
+            " and no `--endpoint` names it",
+            code="host-refused",
+            hint=f"for a registry of your own: `--endpoint https://{reference.host}`; Microsoft has no official mirrors",
+            reference=str(reference),
+            rule="official hosts, loopback addresses and the host of `--endpoint` only",
+        )
+
+    def _read(self, text: str) -> Endpoint:
+        if text in OFFICIAL:
+            return Endpoint.parse(text, self.data_hosts)
+        hosts = self.data_hosts or tuple(host.strip() for host in (self.data_environment or "").split(",") if host.strip())
+        return Endpoint.parse(text, hosts)
+
+
+def _names(endpoint: Endpoint, reference: Reference) -> bool:
+    """Whether the reference's host is the registry of this endpoint; a scheme that was written must agree too."""
+    if reference.host is None or reference.host.name != endpoint.registry.host.name:
+        return False
+    if reference.scheme is not None and reference.scheme != endpoint.registry.scheme:
+        return False
+    return (reference.host.port or _DEFAULT_PORTS[endpoint.registry.scheme]) == endpoint.registry.host.port

@@ -1,0 +1,356 @@
+"""The words of the OCI image specification: digests, descriptors, manifests and indexes, from bytes to frozen values.
+
+The bytes of a manifest are kept as they came, since its digest is the digest of exactly these bytes; nothing is encoded anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
+
+from .document import Json, parse_json
+from .errors import InputError, IntegrityError, PolicyError
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+MANIFEST_TYPES: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+INDEX_TYPES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
+
+EMPTY_TYPE: Final = "application/vnd.oci.empty.v1+json"
+"""Media type of the two bytes `{}` that stand where a manifest needs a descriptor but has nothing to say."""
+
+TITLE: Final = "org.opencontainers.image.title"
+VERSION: Final = "org.opencontainers.image.version"
+CREATED: Final = "org.opencontainers.image.created"
+
+MAX_MANIFEST_SIZE: Final = 4 * 1024 * 1024
+"""Largest manifest or index in bytes (distribution-spec: registries should take at least 4 MiB, clients may refuse more)."""
+
+MAX_LAYERS: Final = 1000
+MAX_CHILDREN: Final = 1000
+MAX_LAYOUT_ENTRIES: Final = 1_000_000
+MAX_BLOB_SIZE: Final = 1 << 40
+"""Largest blob that is fetched, in bytes (1 TiB)."""
+
+_HEX_LENGTHS: Final = {"sha256": 64, "sha512": 128}
+_MEDIA_TYPE = re.compile(r"[\x21-\x2e\x30-\x7e]{1,127}/[\x21-\x7e]{1,127}")
+
+Annotations: TypeAlias = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Digest:
+    """A content identifier (image-spec, descriptor, "Digests").
+
+    Attributes:
+        algorithm: `sha256` or `sha512`.
+        encoded: lower-case hex digits, 64 or 128 of them.
+    """
+
+    algorithm: str
+    encoded: str
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """Read `algorithm:hex`.
+
+        Raises:
+            InputError: `digest-invalid`.
+        """
+        algorithm, colon, encoded = text.partition(":")
+        length = _HEX_LENGTHS.get(algorithm)
+        if not colon or length is None:
+            raise InputError(f"a digest begins with `sha256:` or `sha512:`, not like `{text[:80]}`", code="digest-invalid", text=text[:200])
+        if len(encoded) != length or not all(digit in "0123456789abcdef" for digit in encoded):
+            raise InputError(
+                f"a {algorithm} digest has {length} lower-case hex digits, unlike `{text[:160]}`", code="digest-invalid", text=text[:200]
+            )
+        return cls(algorithm, encoded)
+
+    @classmethod
+    def of(cls, data: bytes, algorithm: str = "sha256") -> Digest:
+        """The digest of these bytes."""
+        return cls(algorithm, hashlib.new(algorithm, data).hexdigest())
+
+    def hasher(self) -> _Hash:
+        """A fresh hash object of this digest's algorithm."""
+        return hashlib.new(self.algorithm)
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.encoded}"
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What a manifest in an index is made for (image-spec, image index, `platform`)."""
+
+    os: str
+    architecture: str
+    variant: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Platform:
+        """Read `os/architecture[/variant]`.
+
+        Raises:
+            InputError: `platform-invalid`.
+        """
+        parts = text.lower().split("/")
+        if len(parts) not in (2, 3) or not all(re.fullmatch(r"[a-z0-9_.-]+", part) for part in parts):
+            raise InputError(
+                f"a platform is written as `os/architecture`, such as `linux/amd64`, not like `{text[:80]}`",
+                code="platform-invalid",
+                text=text[:200],
+            )
+        return cls(parts[0], parts[1], parts[2] if len(parts) == 3 else None)
+
+    def matches(self, wanted: Platform) -> bool:
+        """Whether this platform is what was asked for; a variant counts only where one was asked for."""
+        return (self.os, self.architecture) == (wanted.os, wanted.architecture) and wanted.variant in (None, self.variant)
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What names a piece of content: the one currency of marfetch (image-spec, descriptor).
+
+    Attributes:
+        media_type: as written; compare it without regard to case.
+        size: bytes, ≥ 0.
+        artifact_type: of the manifest that this descriptor points to, where the index says it.
+    """
+
+    media_type: str
+    digest: Digest
+    size: int
+    annotations: Annotations = field(default_factory=dict, compare=False)
+    artifact_type: str | None = None
+    platform: Platform | None = None
+
+    @property
+    def title(self) -> str | None:
+        """The name that the publisher gave to the content; not to be trusted as a file name."""
+        return self.annotations.get(TITLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An image manifest: a config and layers (image-spec, image manifest).
+
+    Attributes:
+        raw: the bytes as they came.
+        descriptor: of the manifest itself.
+        artifact_type: as declared; None where the config's media type is what tells.
+        subject: the manifest that this one refers to, as a referrer.
+    """
+
+    raw: bytes = field(repr=False)
+    descriptor: Descriptor
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    annotations: Annotations = field(default_factory=dict, compare=False)
+    artifact_type: str | None = None
+    subject: Descriptor | None = None
+
+    @property
+    def effective_type(self) -> str:
+        """The artifact type, which is the config's media type where none is declared (image-spec, "Guidelines for Artifact Usage")."""
+        return self.artifact_type or self.config.media_type
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An image index: a list of manifests (image-spec, image index).
+
+    Attributes:
+        raw: the bytes as they came.
+        descriptor: of the index itself.
+    """
+
+    raw: bytes = field(repr=False)
+    descriptor: Descriptor
+    manifests: tuple[Descriptor, ...]
+    annotations: Annotations = field(default_factory=dict, compare=False)
+    artifact_type: str | None = None
+    subject: Descriptor | None = None
+
+
+def parse_manifest(raw: bytes, *, what: str, media_type: str | None = None, algorithm: str = "sha256") -> Manifest | Index:
+    """Read a manifest or an index.
+
+    Args:
+        raw: the bytes of the body.
+        what: what they are, for messages.
+        media_type: what the `Content-Type` or the descriptor said, if it said one of the four types.
+        algorithm: of the digest that the value shall carry.
+
+    Raises:
+        IntegrityError: `malformed`, naming the field. distribution-spec, "Pulling manifests": a client should refuse a body whose
+            `mediaType` differs from the `Content-Type`.
+        PolicyError: `limit-passed`.
+    """
+    reader = _Reader(what)
+    reader.limit("bytes", len(raw), MAX_MANIFEST_SIZE)
+    document = reader.mapping(parse_json(raw, what), "the document")
+    version = document.get("schemaVersion")
+    if version != 2 or isinstance(version, bool):
+        reader.fail(f"`schemaVersion` is {_shown(version)}, not 2")
+    declared = reader.media_type(document, "mediaType", None)
+    if media_type is not None and declared is not None and declared.lower() != media_type.lower():
+        reader.fail(f"`mediaType` is `{declared}`, but it was announced as `{media_type}`")
+    if "manifests" in document and "layers" in document:
+        reader.fail("it has both `layers` and `manifests`")
+    resolved = declared or media_type or (OCI_INDEX if "manifests" in document else OCI_MANIFEST)
+    if resolved.lower() not in MANIFEST_TYPES | INDEX_TYPES:
+        reader.fail(f"`mediaType` is `{resolved}`, which is neither a manifest nor an index")
+    descriptor = Descriptor(resolved, Digest.of(raw, algorithm), len(raw))
+    artifact_type = reader.media_type(document, "artifactType", None)
+    annotations = reader.annotations(document, "annotations")
+    subject = reader.descriptor(document["subject"], "subject") if document.get("subject") is not None else None
+    if resolved.lower() in INDEX_TYPES:
+        children = reader.descriptors(document, "manifests", MAX_CHILDREN)
+        return Index(raw, descriptor, children, annotations, artifact_type, subject)
+    if "config" not in document:
+        reader.fail("`config` is missing")
+    config = reader.descriptor(document["config"], "config")
+    layers = reader.descriptors(document, "layers", MAX_LAYERS)
+    return Manifest(raw, descriptor, config, layers, annotations, artifact_type, subject)
+
+
+def parse_descriptors(value: Json, *, what: str, name: str) -> tuple[Descriptor, ...]:
+    """Read the array of descriptors that stands under `name` in an object, as in the `index.json` of a layout.
+
+    Raises:
+        IntegrityError: `malformed`, naming the field.
+        PolicyError: `limit-passed`.
+    """
+    reader = _Reader(what)
+    return reader.descriptors(reader.mapping(value, "the document"), name, MAX_LAYOUT_ENTRIES)
+
+
+def descriptor_json(descriptor: Descriptor) -> dict[str, Json]:
+    """The descriptor as the JSON object of the specification."""
+    document: dict[str, Json] = {
+        "mediaType": descriptor.media_type,
+        "digest": str(descriptor.digest),
+        "size": descriptor.size,
+    }
+    if descriptor.annotations:
+        document["annotations"] = dict(descriptor.annotations)
+    if descriptor.artifact_type:
+        document["artifactType"] = descriptor.artifact_type
+    if descriptor.platform:
+        platform: dict[str, Json] = {"architecture": descriptor.platform.architecture, "os": descriptor.platform.os}
+        if descriptor.platform.variant:
+            platform["variant"] = descriptor.platform.variant
+        document["platform"] = platform
+    return document
+
+
+def _shown(value: Json) -> str:
+    """A foreign value in a message, short."""
+    text = "missing" if value is None else repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+class _Reader:
+    """Reads fields of one document; every failure names the document and the field."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def fail(self, reason: str) -> NoReturn:
+        raise IntegrityError(f"{self.what} is malformed: {reason}", code="malformed", what=self.what)
+
+    def limit(self, unit: str, count: int, most: int) -> None:
+        if count > most:
+            raise PolicyError(
+                f"{self.what} has {count} {unit}, more than {most}", code="limit-passed", what=self.what, rule=f"at most {most} {unit}"
+            )
+
+    def mapping(self, value: Json, name: str) -> dict[str, Json]:
+        if not isinstance(value, dict):
+            self.fail(f"{name} is {_shown(value)}, not an object")
+        return value
+
+    def text(self, document: dict[str, Json], name: str) -> str:
+        value = document.get(name)
+        if not isinstance(value, str):
+            self.fail(f"`{name}` is {_shown(value)}, not a text")
+        return value
+
+    def media_type(self, document: dict[str, Json], name: str, default: str | None) -> str | None:
+        value = document.get(name)
+        if value is None or value == "":
+            return default
+        if not isinstance(value, str) or not _MEDIA_TYPE.fullmatch(value):
+            self.fail(f"`{name}` is {_shown(value)}, not a media type")
+        return value
+
+    def annotations(self, document: dict[str, Json], name: str) -> Annotations:
+        value = document.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.fail(f"`{name}` is {_shown(value)}, not an object")
+        result: dict[str, str] = {}
+        for key, text in value.items():
+            if not isinstance(text, str):
+                self.fail(f"the annotation `{key[:100]}` is {_shown(text)}, not a text")
+            result[key] = text
+        return MappingProxyType(result)
+
+    def descriptors(self, document: dict[str, Json], name: str, most: int) -> tuple[Descriptor, ...]:
+        value = document.get(name)
+        if not isinstance(value, list):
+            self.fail(f"`{name}` is {_shown(value) if name in document else 'missing'}, not an array")
+        self.limit(f"entries in `{name}`", len(value), most)
+        return tuple(self.descriptor(entry, f"{name}[{number}]") for number, entry in enumerate(value))
+
+    def descriptor(self, value: Json, name: str) -> Descriptor:
+        if not isinstance(value, dict):
+            self.fail(f"`{name}` is {_shown(value)}, not a descriptor")
+        media_type = self.media_type(value, "mediaType", None)
+        if media_type is None:
+            self.fail(f"`{name}` has no `mediaType`")
+        size = value.get("size")
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
+            self.fail(f"`{name}.size` is {_shown(size)}, not a number of bytes")
+        digest = value.get("digest")
+        if not isinstance(digest, str):
+            self.fail(f"`{name}.digest` is {_shown(digest)}, not a digest")
+        try:
+            parsed = Digest.parse(digest)
+        except InputError as error:
+            self.fail(f"`{name}.digest`: {error.message}")
+        return Descriptor(
+            media_type,
+            parsed,
+            size,
+            self.annotations(value, "annotations"),
+            self.media_type(value, "artifactType", None),
+            self.platform(value.get("platform"), name),
+        )
+
+    def platform(self, value: Json, name: str) -> Platform | None:
+        if value is None:
+            return None
+        document = self.mapping(value, f"`{name}.platform`")
+        variant = document.get("variant")
+        return Platform(
+            self.text(document, "os").lower(),
+            self.text(document, "architecture").lower(),
+            variant if isinstance(variant, str) and variant else None,
+        )
