@@ -189,6 +189,11 @@ class Pasted:
         return cls(_reference(text))
 
 
+def is_tag(text: str) -> bool:
+    """Whether the text follows the grammar of tags."""
+    return _TAG.fullmatch(text) is not None
+
+
 def _fail(text: str, reason: str, part: str | None = None, *, hint: str | None = None) -> NoReturn:
     position = text.find(part) if part else -1
     raise InputError(

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from marfetch.client import Client, Options
+from marfetch.demo.recipe import build
+from marfetch.endpoint import Preference
+from marfetch.layout.store import Layout
+from marfetch.reference import Host, Reference
+from marfetch.remote import backoff, connection, transport
+
 from . import tools
+from .registry import Registry
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +34,7 @@ def _own_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def tool() -> Iterator[object]:
+def tool() -> Callable[[str], Path]:
     """`tool("helm4")`: the path of a real tool; skips with the command that gets it, and fails where CI lacks it."""
 
     def find(name: str) -> Path:
@@ -37,4 +45,86 @@ def tool() -> Iterator[object]:
             pytest.fail(tools.missing(name))
         pytest.skip(tools.missing(name))
 
-    return find  # type: ignore[return-value]
+    return find
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    """The look-alike's content, under the name `mar.test`; nobody writes into it."""
+    layout = Layout(tmp_path_factory.mktemp("recipe") / "layout")
+    build(layout, Host("mar.test"))
+    return layout
+
+
+@pytest.fixture
+def mar(recipe: Layout) -> Iterator[Registry]:
+    """A registry that looks like MAR and can be twisted (`tests/registry.py`)."""
+    with Registry(recipe, names=Host("mar.test")) as registry:
+        yield registry
+
+
+class Heard:
+    """Progress that is kept for looking at."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        self.sizes: list[int] = []
+
+    def begin(self, name: str, total: int) -> Heard:
+        return self
+
+    def held(self, size: int) -> None:
+        self.sizes.append(size)
+
+    def end(self) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def client(mar: Registry, heard: Heard) -> Iterator[Callable[..., Client]]:
+    """`client(offline=True, …)`: a client for the twisted registry; all of them share one cache."""
+    clients: list[Client] = []
+
+    def make(**options: object) -> Client:
+        hosts = options.pop("data_hosts", (mar.data_host,))
+        preference = Preference(option=f"{mar.scheme}://{mar.host}", data_hosts=hosts)  # type: ignore[arg-type]
+        made = Client(Options(preference, **options), heard)  # type: ignore[arg-type]
+        clients.append(made)
+        return made
+
+    yield make
+    for made in clients:
+        made.close(stop=True)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits are short, so that tests of time-outs and new tries do not take long. The proportions stay."""
+    for name, seconds in (
+        ("CONNECT_TIME", 2.0),
+        ("HANDSHAKE_TIME", 1.0),
+        ("HEADER_TIME", 1.5),
+        ("IDLE_TIME", 0.6),
+        ("_GRACE", 0.4),
+        ("RATE_TIME", 1.0),
+    ):
+        monkeypatch.setattr(transport, name, seconds)
+    for name, seconds in (("FIRST_WAIT", 0.01), ("LONGEST_WAIT", 0.05), ("NO_PROGRESS", 1.5)):
+        monkeypatch.setattr(backoff, name, seconds)
+    monkeypatch.setattr(connection, "FIRST_TRY", 0.3)
+
+
+def ref(text: str) -> Reference:
+    return Reference.parse(text)

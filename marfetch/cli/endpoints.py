@@ -1,0 +1,54 @@
+"""`marfetch endpoints`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from .options import Settings, shared
+
+if TYPE_CHECKING:
+    from ..report import Report
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(endpoints)
+
+
+@shared(network=False)
+def endpoints(settings: Settings) -> int:
+    """Print which hosts a firewall must let through, and what Microsoft says about reaching MAR.
+
+    Asks nobody. Lines with `host`: name, port, protocol, endpoint, purpose.
+    """
+    from .. import guidance
+
+    report = settings.report
+    for rule in guidance.RULES:
+        report.line("host", rule.host, str(rule.port), rule.protocol, rule.endpoint, rule.purpose)
+    _lines(report, "service tag", [(tag,) for tag in guidance.SERVICE_TAGS])
+    _lines(report, "registry location", [(place,) for place in guidance.REGISTRY_LOCATIONS])
+    _lines(report, "data locations", guidance.DATA_LOCATIONS)
+    _lines(report, "not MAR", guidance.NOT_MAR)
+    _lines(report, "rule", guidance.STATEMENTS)
+    _lines(report, "support", guidance.SUPPORT)
+    report.line("source", guidance.SOURCE)
+    data: dict[str, Any] = {
+        "hosts": [dataclasses.asdict(rule) for rule in guidance.RULES],
+        "serviceTags": list(guidance.SERVICE_TAGS),
+        "registryLocations": list(guidance.REGISTRY_LOCATIONS),
+        "dataLocations": dict(guidance.DATA_LOCATIONS),
+        "notMar": [{"host": host, "reason": reason} for host, reason in guidance.NOT_MAR],
+        "statements": dict(guidance.STATEMENTS),
+        "support": dict(guidance.SUPPORT),
+        "source": guidance.SOURCE,
+    }
+    report.data(data)
+    return 0
+
+
+def _lines(report: Report, label: str, rows: Any) -> None:
+    for row in rows:
+        report.line(label, *row)

@@ -1,0 +1,65 @@
+"""`marfetch pull`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Devel, References, Settings, Version, shared
+
+_Destination = Annotated[Path, typer.Option("--destination", "-d", metavar="DIR", help="Where the files go.")]
+_MediaType = Annotated[list[str] | None, typer.Option("--media-type", metavar="GLOB", help="Only layers of this media type.")]
+_ArtifactType = Annotated[list[str] | None, typer.Option("--artifact-type", metavar="GLOB", help="Only an artifact of this type.")]
+_Kind = Annotated[list[str] | None, typer.Option("--kind", metavar="KIND", help="Only an artifact of this kind, such as chart.")]
+_Platform = Annotated[str | None, typer.Option("--platform", metavar="OS/ARCH", help="Of an index, the artifact for this platform.")]
+_Prov = Annotated[bool, typer.Option("--prov", help="The provenance of a chart too.")]
+_AllLayers = Annotated[bool, typer.Option("--all-layers", help="Every layer, also of a container image.")]
+_Force = Annotated[bool, typer.Option("--force", help="Replace a file that differs.")]
+_SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Pass over versions that are listed but have no manifest.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(pull)
+
+
+@shared()
+def pull(
+    settings: Settings,
+    references: References,
+    destination: _Destination = Path(),
+    version: Version = None,
+    devel: Devel = False,
+    media_type: _MediaType = None,
+    artifact_type: _ArtifactType = None,
+    kind: _Kind = None,
+    platform: _Platform = None,
+    prov: _Prov = False,
+    all_layers: _AllLayers = False,
+    force: _Force = False,
+    skip_missing: _SkipMissing = False,
+) -> int:
+    """Fetch artifacts: their payload layers, chosen by media type, every byte checked.
+
+    Prints one line for each file: its path, its digest, and the pinned reference that it came from.
+    """
+    from ..artifact.kinds import kinds_named
+    from ..artifact.payload import Choice
+    from ..oci import Platform
+    from ..pull import Request
+    from ..pull import pull as pull_all
+    from .render import pulled, wanted
+
+    choice = Choice(
+        media_types=tuple(media_type or ()),
+        artifact_types=tuple(artifact_type or ()),
+        kinds=tuple(one for text in kind or () for one in kinds_named(text)),
+        provenance=prov,
+        all_layers=all_layers,
+    )
+    request = Request(destination, choice, Platform.parse(platform) if platform else None, force, skip_missing)
+    asked = [wanted(settings.report, text, version, devel=devel) for text in references]
+    with settings.client() as client:
+        result = pull_all(client, asked, request)
+    return pulled(settings.report, result)

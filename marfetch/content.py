@@ -1,0 +1,282 @@
+"""Where content comes from, where it goes, and the one function that moves it.
+
+What moves is a `Descriptor`; what gives content is a `Source`, what takes it is a `Target`; `copy` moves bytes, and `Verified` stands
+in every target's way in: nothing is committed before its size and digest agree with its descriptor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Final, Protocol, TypeAlias
+
+from .errors import IntegrityError
+from .oci import Descriptor, Digest, Index, Manifest
+from .reference import Reference
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+class Progress(Protocol):
+    """Is told what happens while content moves; every method may be called from any thread."""
+
+    def begin(self, name: str, total: int) -> Transfer:
+        """A blob of `total` bytes is about to be fetched under this name."""
+
+    def note(self, text: str) -> None:
+        """Something that takes time or is done again: a wait that the server asked for, a transfer that goes on after a cut."""
+
+    def warn(self, text: str) -> None:
+        """Something that the user should know, though it goes on."""
+
+
+class Transfer(Protocol):
+    """The progress of one blob."""
+
+    def held(self, size: int) -> None:
+        """So many bytes are there now; fewer than before where it had to start again."""
+
+    def end(self) -> None:
+        """Nothing more comes, whether it succeeded or not."""
+
+
+class Sink(Protocol):
+    """Takes the bytes of one blob in their order."""
+
+    @property
+    def held(self) -> int:
+        """Bytes that are there: where a source goes on."""
+
+    def write(self, data: Buffer) -> None:
+        """Take the next bytes; the buffer is handed over and must not change any more.
+
+        Raises:
+            IntegrityError: `size-mismatch`, when there are more bytes than the descriptor says.
+            StorageError: the disk does not take them.
+        """
+
+    def restart(self) -> None:
+        """Forget all bytes: the source begins anew."""
+
+
+class Ingest(Sink, Protocol):
+    """A sink that puts the blob into a target when it is whole."""
+
+    def commit(self) -> None:
+        """Check size and digest, and make the blob part of the target.
+
+        Raises:
+            IntegrityError: `size-mismatch` or `digest-mismatch`; after `restart` it can be tried anew.
+            StorageError: the disk does not take it.
+        """
+
+
+class Source(Protocol):
+    """Gives content: a registry, or a layout. The host of every reference is set."""
+
+    def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
+        """The manifest that the reference's digest or tag names, its digest computed from its bytes.
+
+        Args:
+            known: what the tag is known to have meant; None is returned where it means that still.
+
+        Raises:
+            NotFoundError: `repository-not-found`, `tag-not-found`, `manifest-not-found`.
+            IntegrityError: `digest-mismatch`, `malformed`.
+        """
+
+    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Sink) -> bool:
+        """Write all bytes of a blob of the reference's repository into the sink, beginning at what it holds.
+
+        Returns:
+            Whether the bytes in the sink are now put together from more than one transfer, so that a seam can be wrong.
+
+        Raises:
+            NotFoundError: `blob-not-found`.
+        """
+
+    def tags(self, reference: Reference) -> list[str]:
+        """All tags of the repository, in the order of the registry.
+
+        Raises:
+            NotFoundError: `repository-not-found`.
+        """
+
+    def referrers(self, reference: Reference, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:
+        """What refers to the manifest with this digest; of this artifact type where one is given."""
+
+    def repositories(self) -> list[str]:
+        """The catalog: all repositories that the source lists, without their host."""
+
+
+class Target(Protocol):
+    """Takes content."""
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Whether the blob is there already."""
+
+    def ingest(self, descriptor: Descriptor) -> AbstractContextManager[Ingest | None]:
+        """Begin to take a blob; None where another process has brought it in the meantime.
+
+        What was written stays for a later run where the transfer was cut, and goes where the bytes were wrong.
+        """
+
+
+class Verified:
+    """Compares bytes with their descriptor as they pass.
+
+    Attributes:
+        held: bytes that passed.
+    """
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self.descriptor = descriptor
+        self.held = 0
+        self._hash = descriptor.digest.hasher()
+
+    def update(self, data: Buffer) -> None:
+        """Take note of the next bytes.
+
+        Raises:
+            IntegrityError: `size-mismatch`, as soon as there are too many.
+        """
+        self.held += len(data)
+        if self.held > self.descriptor.size:
+            raise IntegrityError(
+                f"the blob `{self.descriptor.digest}` is longer than the {self.descriptor.size} bytes of its descriptor",
+                code="size-mismatch",
+                digest=str(self.descriptor.digest),
+                expected=self.descriptor.size,
+            )
+        self._hash.update(data)
+
+    def check(self) -> None:
+        """Compare what passed with the descriptor.
+
+        Raises:
+            IntegrityError: `size-mismatch`, `digest-mismatch`.
+        """
+        wanted = self.descriptor.digest
+        if self.held != self.descriptor.size:
+            raise IntegrityError(
+                f"the blob `{wanted}` has {self.held} bytes, not the {self.descriptor.size} of its descriptor",
+                code="size-mismatch",
+                digest=str(wanted),
+                expected=self.descriptor.size,
+                actual=self.held,
+            )
+        actual = Digest(wanted.algorithm, self._hash.hexdigest())
+        if actual != wanted:
+            raise IntegrityError(
+                f"the bytes of the blob `{wanted}` have the digest `{actual}`",
+                code="digest-mismatch",
+                hint="the registry, a proxy or a mirror gave altered content; try again, and report it if it stays",
+                expected=str(wanted),
+                actual=str(actual),
+            )
+
+
+class Memory:
+    """A sink for small content, which is checked when it is taken out."""
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self._descriptor = descriptor
+        self.restart()
+
+    @property
+    def held(self) -> int:
+        return self._verified.held
+
+    def write(self, data: Buffer) -> None:
+        self._verified.update(data)
+        self._chunks.append(bytes(data))
+
+    def restart(self) -> None:
+        self._verified = Verified(self._descriptor)
+        self._chunks: list[bytes] = []
+
+    def take(self) -> bytes:
+        """All bytes, checked.
+
+        Raises:
+            IntegrityError: `size-mismatch`, `digest-mismatch`.
+        """
+        self._verified.check()
+        return b"".join(self._chunks)
+
+
+class _Told:
+    """A sink that tells how far it is."""
+
+    def __init__(self, sink: Sink, transfer: Transfer) -> None:
+        self._sink = sink
+        self._transfer = transfer
+        transfer.held(sink.held)
+
+    @property
+    def held(self) -> int:
+        return self._sink.held
+
+    def write(self, data: Buffer) -> None:
+        self._sink.write(data)
+        self._transfer.held(self._sink.held)
+
+    def restart(self) -> None:
+        self._sink.restart()
+        self._transfer.held(0)
+
+
+WELL_KNOWN: Final = {Digest.of(data): data for data in (b"{}", b"")}
+"""Content that needs no source: the empty JSON object of the image specification, and nothing at all."""
+
+
+def copy(source: Source, target: Target, reference: Reference, descriptor: Descriptor, *, name: str, progress: Progress) -> bool:
+    """Bring one blob of the reference's repository into the target, unless it is there.
+
+    Args:
+        name: what it is called while it moves.
+
+    Returns:
+        Whether anything was asked of the source.
+
+    Raises:
+        IntegrityError: the bytes are not those of the descriptor. Bytes that were put together from two transfers get one fresh try.
+        Error: whatever source and target raise.
+    """
+    if target.has(descriptor):
+        return False
+    with target.ingest(descriptor) as ingest:
+        if ingest is None:
+            return False
+        known = WELL_KNOWN.get(descriptor.digest)
+        if known is not None:
+            ingest.restart()
+            ingest.write(known)
+            ingest.commit()
+            return False
+        transfer = progress.begin(name, descriptor.size)
+        try:
+            sink = _Told(ingest, transfer)
+            pieced = source.fetch(reference, descriptor, sink)
+            try:
+                ingest.commit()
+            except IntegrityError:
+                if not pieced:
+                    raise
+                sink.restart()
+                source.fetch(reference, descriptor, sink)
+                ingest.commit()
+        finally:
+            transfer.end()
+    return True
+
+
+def read(source: Source, reference: Reference, descriptor: Descriptor) -> bytes:
+    """A small blob as bytes, checked; the caller has bounded `descriptor.size`.
+
+    Raises:
+        Error: as `copy`.
+    """
+    sink = Memory(descriptor)
+    source.fetch(reference, descriptor, sink)
+    return sink.take()

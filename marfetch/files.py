@@ -1,0 +1,66 @@
+"""Local files: written whole or not at all, and failures in the words of marfetch."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from .errors import StorageError
+
+
+def storage_error(error: OSError, path: Path | str, *, needed: int | None = None) -> StorageError:
+    """A failed file operation as what the user can do about it.
+
+    Args:
+        needed: bytes that were to be written, where that is known.
+    """
+    shown = str(path)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free: int | None = None
+        with suppress(OSError):
+            status = os.statvfs(Path(shown).parent)
+            free = status.f_bavail * status.f_frsize
+        room = f": it needs {needed} bytes and has {free}" if needed is not None and free is not None else ""
+        quota = "the quota is used up" if error.errno == errno.EDQUOT else "the disk is full"
+        return StorageError(
+            f"{quota}{room}, at `{shown}`",
+            code="disk-full",
+            hint="make room, or choose another place with `--destination` or `--cache-dir`",
+            path=shown,
+            needed=needed,
+            free=free,
+        )
+    reason = (error.strerror or str(error)).lower()
+    hints = {
+        errno.EROFS: "choose a directory that can be written with `--destination` or `--cache-dir`",
+        errno.EACCES: "choose a directory that can be written with `--destination` or `--cache-dir`",
+        errno.EPERM: "choose a directory that can be written with `--destination` or `--cache-dir`",
+        errno.ELOOP: "a symbolic link stands in the way; give the place that it leads to",
+        errno.EMFILE: "raise the limit of open files (`ulimit -n`), or lower `--jobs`",
+    }
+    return StorageError(f"{reason}: `{shown}`", code="file-unusable", hint=hints.get(error.errno or 0), path=shown)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a small file so that a reader sees the old content or the new one, never a part.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+    except OSError as error:
+        raise storage_error(error, path, needed=len(data)) from error

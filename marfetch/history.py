@@ -1,0 +1,116 @@
+"""The versions of a repository, and what their manifests, configs and lifecycle marks say of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date
+
+from .artifact.kinds import CHART, kind_of
+from .artifact.lifecycle import LIFECYCLE, end_of_life
+from .client import Client, offline_error
+from .constraint import Constraint, TaggedVersion
+from .content import copy
+from .document import parse_json
+from .errors import Error
+from .oci import CREATED, Descriptor, Manifest
+from .reference import Reference
+
+MAX_CONFIG_SIZE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One version.
+
+    Attributes:
+        tagged: the tag that counts.
+        aliases: further tags that mean the same version.
+        details: None where they were not asked for.
+    """
+
+    tagged: TaggedVersion
+    aliases: tuple[str, ...] = ()
+    details: Details | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What is known of a version beyond its tag.
+
+    Attributes:
+        size: bytes of all layers; None for an index.
+        created: as the manifest says it.
+        app_version: of a chart.
+        end_of_life: when support ends, by the lifecycle mark made last.
+        error: why the details are missing.
+    """
+
+    digest: str | None = None
+    media_type: str | None = None
+    size: int | None = None
+    created: str | None = None
+    app_version: str | None = None
+    end_of_life: date | None = None
+    error: Error | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All versions of a repository, newest first, and the tags that are none."""
+
+    reference: Reference
+    entries: tuple[Entry, ...]
+    other: tuple[str, ...]
+
+
+def history(
+    client: Client, reference: Reference, *, constraint: Constraint | None = None, prereleases: bool = True, details: int = 0
+) -> History:
+    """List the versions of a repository.
+
+    Args:
+        constraint: only those in this range.
+        prereleases: whether the range takes prereleases too.
+        details: for how many of the newest versions details are fetched, side by side.
+
+    Raises:
+        Error: as `Client.versions`. What fails for the details of one version stands in them.
+    """
+    bound, versions, other = client.versions(reference)
+    entries = [Entry(tags[0], tuple(tag.tag for tag in tags[1:])) for tags in versions.values()]
+    if constraint is not None:
+        chosen = {one.tag for one in constraint.select((entry.tagged for entry in entries), prereleases=prereleases)}
+        entries = [entry for entry in entries if entry.tagged.tag in chosen]
+    known = client.each(lambda entry: _details(client, replace(bound, tag=entry.tagged.tag)), entries[:details])
+    entries[: len(known)] = [replace(entry, details=found) for entry, found in zip(entries, known, strict=False)]
+    return History(bound, tuple(entries), tuple(other))
+
+
+def _details(client: Client, reference: Reference) -> Details:
+    try:
+        bound, source = client.bind(reference)
+        manifest = client.manifest(bound, source)
+        descriptor = manifest.descriptor
+        marks = [] if client.options.offline else source.referrers(bound, descriptor.digest, artifact_type=LIFECYCLE)
+        ends = end_of_life((mark.artifact_type or "", mark.annotations) for mark in marks)
+        details = Details(str(descriptor.digest), descriptor.media_type, created=manifest.annotations.get(CREATED), end_of_life=ends)
+        if not isinstance(manifest, Manifest):
+            return details
+        app_version = _app_version(client, bound, manifest.config) if kind_of(manifest) is CHART else None
+        return replace(details, size=sum(layer.size for layer in manifest.layers), app_version=app_version)
+    except Error as error:
+        return Details(error=error)
+
+
+def _app_version(client: Client, reference: Reference, config: Descriptor) -> str | None:
+    """The `appVersion` that a chart's config holds: Chart.yaml as JSON."""
+    if config.size > MAX_CONFIG_SIZE:
+        return None
+    _, source = client.bind(reference)
+    if client.options.offline and not client.cache.has(config):
+        raise offline_error(reference)
+    copy(source, client.cache, reference, config, name="config", progress=client.progress)
+    with client.cache.open(config.digest) as file:
+        document = parse_json(file.read(), f"the config of `{reference}`")
+    value = document.get("appVersion") if isinstance(document, dict) else None
+    return value if isinstance(value, str) else None

@@ -1,0 +1,152 @@
+"""How a blob comes into a layout: through a file beside its final place, checked, then renamed.
+
+The file is named after the digest, so that a later run, or another process, goes on where this one was stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from ..content import Buffer, Verified
+from ..errors import Error, StorageError
+from ..files import storage_error
+from ..oci import Descriptor
+
+CHUNK: Final = 1 << 20
+_BESIDE: Final = 8 << 20
+"""From this size on, hashing and writing go on beside reading, in a thread of their own."""
+_QUEUED: Final = 8
+"""Chunks that may wait for that thread: bounds the memory of one transfer."""
+
+
+class FileIngest:
+    """Takes one blob into a file. The caller holds the lock of the blob.
+
+    Args:
+        partial: where the bytes are gathered; what an earlier run left there is taken up.
+        final: where the blob goes.
+    """
+
+    def __init__(self, descriptor: Descriptor, partial: Path, final: Path) -> None:
+        self._descriptor = descriptor
+        self._partial = partial
+        self._final = final
+        self._worker: _Worker | None = None
+        self._held = 0
+        try:
+            # Never through a link that somebody has put there.
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+            self._file: BinaryIO = os.fdopen(os.open(partial, flags, 0o600), "r+b", buffering=0)
+        except OSError as error:
+            raise storage_error(error, partial, needed=descriptor.size) from error
+        try:
+            self._take_up()
+        except OSError as error:
+            self._file.close()
+            raise storage_error(error, partial) from error
+
+    def _take_up(self) -> None:
+        """Count in what an earlier run has left, or begin anew where that is too much."""
+        self._verified = Verified(self._descriptor)
+        if os.fstat(self._file.fileno()).st_size >= self._descriptor.size:
+            # A whole file that was not committed had the wrong bytes, or its process was killed just before the rename: rare, so anew.
+            self._file.truncate(0)
+            return
+        while chunk := self._file.read(CHUNK):
+            self._verified.update(chunk)
+        self._held = self._verified.held
+
+    @property
+    def held(self) -> int:
+        return self._held
+
+    def write(self, data: Buffer) -> None:
+        if self._worker is None and self._descriptor.size >= _BESIDE:
+            self._worker = _Worker(self._put)
+        self._held += len(data)
+        if self._worker is None:
+            self._put(data)
+        else:
+            self._worker.give(data)
+
+    def _put(self, data: Buffer) -> None:
+        self._verified.update(data)
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise storage_error(error, self._partial, needed=self._descriptor.size) from error
+
+    def restart(self) -> None:
+        self._settle()
+        try:
+            self._file.seek(0)
+            self._file.truncate(0)
+        except OSError as error:
+            raise storage_error(error, self._partial) from error
+        self._verified = Verified(self._descriptor)
+        self._held = 0
+
+    def commit(self) -> None:
+        self._settle()
+        self._verified.check()
+        try:
+            self._final.parent.mkdir(parents=True, exist_ok=True)
+            self._file.close()
+            self._partial.replace(self._final)
+        except OSError as error:
+            raise storage_error(error, self._final) from error
+
+    def close(self, error: BaseException | None) -> None:
+        """End it. The bytes stay for a later run where the transfer was cut; they go where they were wrong or do not fit on the disk."""
+        with suppress(Error):
+            self._settle()
+        self._file.close()
+        keep = self._held > 0 and not ((isinstance(error, Error) and error.exit_code in (4, 5)) or isinstance(error, StorageError))
+        if error is not None and not keep:
+            with suppress(OSError):
+                self._partial.unlink()
+
+    def _settle(self) -> None:
+        """Wait until everything that was given is hashed and written."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.end()
+
+
+class _Worker:
+    """A thread that hashes and writes while the transfer reads on."""
+
+    def __init__(self, put: Callable[[Buffer], None]) -> None:
+        self._put = put
+        self._queue: queue.Queue[Buffer | None] = queue.Queue(_QUEUED)
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="marfetch-write", daemon=True)
+        self._thread.start()
+
+    def give(self, data: Buffer) -> None:
+        if self._error is not None:
+            raise self._error
+        self._queue.put(data)
+
+    def end(self) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        # After a failure the queue is emptied on, so that the giver is never stuck.
+        while (data := self._queue.get()) is not None:
+            if self._error is None:
+                try:
+                    self._put(data)
+                except Exception as error:
+                    self._error = error

@@ -1,0 +1,321 @@
+"""A layout in a directory: blobs by digest, names in `index.json`. The cache is one, and so other OCI tools can read it.
+
+Nothing in it is trusted for lying there: manifests are hashed whenever they are read, payloads whenever they are placed. That is why
+blobs are not forced to the disk one by one (no `fsync`): what a power cut leaves half-written is noticed and fetched again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from ..artifact.kinds import matches
+from ..content import Ingest, Sink
+from ..errors import Error, IntegrityError, NotFoundError, PolicyError, StorageError
+from ..files import storage_error, write_whole
+from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
+from ..reference import Reference
+from .ingest import CHUNK, FileIngest
+from .lock import lock
+from .names import Names, check_version
+
+INGEST: Final = "ingest"
+_SAFELY: Final = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+
+
+class Layout:
+    """An OCI image layout in a directory, as a source and a target.
+
+    Args:
+        root: the directory; made, readable for its owner only, where it is missing.
+        below: a layout that is read where this one lacks something, such as a cache that cannot be written.
+        warn: is told of content that was not what its name says and was dropped.
+        meanwhile: called now and then while another process fetches what is wanted here; it may raise to give up.
+
+    Raises:
+        StorageError: it cannot be made or read, or is of another version.
+        PolicyError: `cache-unsafe`: everybody may write into it.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        below: Layout | None = None,
+        warn: Callable[[str], None] | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
+        self.root = root
+        self._below = below
+        self._warn = warn
+        self._meanwhile = meanwhile
+        self.names = Names(root)
+        self._referrers: dict[Digest, list[Descriptor]] | None = None
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            mode = root.stat().st_mode
+        except OSError as error:
+            raise storage_error(error, root) from error
+        if hasattr(os, "geteuid") and mode & stat.S_IWOTH:
+            raise PolicyError(
+                f"the cache `{root}` is not used: everybody may write into it",
+                code="cache-unsafe",
+                hint=f"chmod 700 {root}",
+                path=str(root),
+                rule="only its owner writes into the cache",
+            )
+        check_version(root)
+        self.names.create()
+        with suppress(OSError):
+            (root / INGEST).mkdir(mode=0o700, exist_ok=True)
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether blobs can be added."""
+        return os.access(self.root, os.W_OK) and os.access(self.root / INGEST, os.W_OK)
+
+    def path(self, digest: Digest) -> Path:
+        """Where the blob with this digest is or will be."""
+        return self.root / "blobs" / digest.algorithm / digest.encoded
+
+    # -- target
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Whether the blob is there with the right size. Its bytes are hashed when they are used."""
+        try:
+            status = self.path(descriptor.digest).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return self._below is not None and self._below.has(descriptor)
+        except OSError as error:
+            raise storage_error(error, self.path(descriptor.digest)) from error
+        if stat.S_ISREG(status.st_mode) and status.st_size == descriptor.size:
+            return True
+        self.drop(descriptor.digest, "it is not a file of the right size")
+        return False
+
+    @contextmanager
+    def ingest(self, descriptor: Descriptor) -> Iterator[Ingest | None]:
+        """Take a blob in, under a lock that keeps other processes from fetching the same; None where one of them just did."""
+        self._check_room(descriptor)
+        name = f"{descriptor.digest.algorithm}-{descriptor.digest.encoded}"
+        part = self.root / INGEST / name
+        with lock(part.with_suffix(".lock"), wait=float("inf"), meanwhile=self._meanwhile, passing=True):
+            if self.has(descriptor):
+                yield None
+                return
+            ingest = FileIngest(descriptor, part, self.path(descriptor.digest))
+            failure: BaseException | None = None
+            try:
+                yield ingest
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                ingest.close(failure)
+
+    def _check_room(self, descriptor: Descriptor) -> None:
+        try:
+            status = os.statvfs(self.root) if hasattr(os, "statvfs") else None
+        except OSError as error:
+            raise storage_error(error, self.root) from error
+        free = status.f_bavail * status.f_frsize if status else None
+        if free is not None and descriptor.size > free:
+            raise StorageError(
+                f"the disk is full: the blob `{descriptor.digest}` needs {descriptor.size} bytes, and `{self.root}` has {free}",
+                code="disk-full",
+                hint="make room (`marfetch cache prune`), or choose another place with `--cache-dir`",
+                path=str(self.root),
+                needed=descriptor.size,
+                free=free,
+            )
+
+    def add(self, manifest: Manifest | Index) -> None:
+        """Put a manifest or index in, in the bytes in which it came.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        path = self.path(manifest.descriptor.digest)
+        try:
+            if path.stat().st_size == len(manifest.raw):
+                return
+        except OSError:
+            pass
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, path) from error
+        write_whole(path, manifest.raw)
+        self._referrers = None
+
+    def tag(self, reference: Reference, descriptor: Descriptor) -> None:
+        """Remember what the reference's tag means; a reference without a tag keeps its manifest without a name."""
+        self.names.put(_ref_name(reference) if reference.tag else None, descriptor)
+
+    def drop(self, digest: Digest, reason: str) -> None:
+        """Take a blob away, since it is not what its name says. A link goes itself; what it leads to is not touched.
+
+        Raises:
+            StorageError: it cannot be removed.
+        """
+        path = self.path(digest)
+        if self._warn is not None:
+            self._warn(f"the blob `{digest}` in `{self.root}` was damaged ({reason}); it is dropped and fetched again when needed")
+        try:
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error, path) from error
+
+    # -- source
+
+    def known(self, reference: Reference) -> Descriptor | None:
+        """What the reference's tag meant when it was last asked for, if its manifest is still here and whole."""
+        if reference.tag is None:
+            return None
+        found = self.names.get(_ref_name(reference))
+        if found is None:
+            return self._below.known(reference) if self._below else None
+        return found if self.find(found.digest, found.media_type) is not None else None
+
+    def find(self, digest: Digest, media_type: str | None = None) -> Manifest | Index | None:
+        """The manifest with this digest, hashed as it is read; None where it is missing or damaged.
+
+        Args:
+            media_type: as the index or a descriptor says it; a body may lack its own.
+        """
+        try:
+            with self.open(digest) as file:
+                raw = file.read(MAX_MANIFEST_SIZE + 1)
+        except NotFoundError:
+            return None
+        except StorageError as error:
+            if error.code != "cache-damaged":
+                raise
+            self.drop(digest, "it is not a file")
+            return None
+        if Digest.of(raw, digest.algorithm) != digest:
+            with suppress(StorageError):
+                self.drop(digest, "its bytes have another digest")
+            return None
+        try:
+            return parse_manifest(raw, what=f"the manifest `{digest}`", media_type=media_type, algorithm=digest.algorithm)
+        except Error:
+            return None  # a blob of another sort, whose digest somebody asked for as a manifest
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """The file of a blob, for reading; its bytes are not checked yet.
+
+        Raises:
+            NotFoundError: `blob-not-found`.
+            StorageError: it cannot be read.
+        """
+        path = self.path(digest)
+        try:
+            # Never through a link, and without waiting for the other end of a pipe.
+            number = os.open(path, os.O_RDONLY | _SAFELY)
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                os.close(number)
+                raise OSError(errno.ELOOP, "not a file")
+            return os.fdopen(number, "rb", buffering=0)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if self._below is not None:
+                return self._below.open(digest)
+            raise NotFoundError(
+                f"the blob `{digest}` is not in `{self.root}`", code="blob-not-found", digest=str(digest), path=str(path)
+            ) from error
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise StorageError(
+                    f"`{path}` is not a file", code="cache-damaged", hint="marfetch cache verify --fix", path=str(path)
+                ) from error
+            raise storage_error(error, path) from error
+
+    def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
+        digest, media_type = reference.digest, None
+        if reference.tag is not None:
+            named = self.names.get(_ref_name(reference))
+            if named is None and self._below is not None:
+                return self._below.manifest(reference, known=known)
+            if named is None:
+                raise NotFoundError(
+                    f"`{reference}` is not in `{self.root}`", code="tag-not-found", reference=str(reference), path=str(self.root)
+                )
+            if digest is not None and digest != named.digest:
+                raise IntegrityError(
+                    f"`{_ref_name(reference)}` is `{named.digest}` here, not `{digest}`",
+                    code="tag-moved",
+                    reference=str(reference),
+                    expected=str(digest),
+                    actual=str(named.digest),
+                )
+            digest, media_type = named.digest, named.media_type
+        assert digest is not None, "a reference to a manifest has a tag or a digest"
+        if known is not None and known.digest == digest:
+            return None
+        found = self.find(digest, media_type)
+        if found is None:
+            raise NotFoundError(
+                f"the manifest `{digest}` is not in `{self.root}`", code="manifest-not-found", reference=str(reference), path=str(self.root)
+            )
+        return found
+
+    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Sink) -> bool:  # noqa: ARG002 - blobs are the same for all
+        pieced = sink.held > 0
+        path = self.path(descriptor.digest)
+        with self.open(descriptor.digest) as file:
+            try:
+                file.seek(sink.held)
+                while chunk := file.read(CHUNK):
+                    sink.write(chunk)
+            except OSError as error:
+                raise storage_error(error, path) from error
+        return pieced
+
+    def tags(self, reference: Reference) -> list[str]:
+        prefix = f"{reference.full_repository}:"
+        found = {name.removeprefix(prefix) for name in self.names.all() if name.startswith(prefix)}
+        if self._below is not None:
+            with suppress(NotFoundError):
+                found.update(self._below.tags(reference))
+        if not found:
+            raise NotFoundError(
+                f"nothing of `{reference.full_repository}` is in `{self.root}`",
+                code="repository-not-found",
+                reference=reference.full_repository,
+                path=str(self.root),
+            )
+        return sorted(found)
+
+    def referrers(self, reference: Reference, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:  # noqa: ARG002
+        if self._referrers is None:
+            self._referrers = self._find_referrers()
+        found = self._referrers.get(digest, [])
+        return [entry for entry in found if artifact_type is None or matches(entry.artifact_type or "", (artifact_type,))]
+
+    def _find_referrers(self) -> dict[Digest, list[Descriptor]]:
+        found: dict[Digest, dict[Digest, Descriptor]] = {}
+        for root in self.names.roots():
+            manifest = self.find(root.digest, root.media_type)
+            if manifest is None or manifest.subject is None:
+                continue
+            kind = manifest.effective_type if isinstance(manifest, Manifest) else manifest.artifact_type
+            own = manifest.descriptor
+            entry = Descriptor(own.media_type, own.digest, own.size, manifest.annotations, kind)
+            found.setdefault(manifest.subject.digest, {})[own.digest] = entry
+        return {subject: list(entries.values()) for subject, entries in found.items()}
+
+    def repositories(self) -> list[str]:
+        found = {Reference.parse(name).repository for name in self.names.all() if "/" in name}
+        return sorted(found)
+
+
+def _ref_name(reference: Reference) -> str:
+    return f"{reference.full_repository}:{reference.tag}"

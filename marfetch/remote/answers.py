@@ -1,0 +1,213 @@
+"""What an answer that is not the content means: one error, and whether it is worth another try.
+
+MAR is several things in a row (a front door, a registry engine, a storage service), and each fails in words of its own: JSON of the
+distribution specification, XML with a byte order mark, plain text with reference ids, HTML pages. A throttle must never read as
+"not found", and a block page says nothing about the repository.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from ..document import parse_json
+from ..endpoint import Address, redacted
+from ..errors import Error, NotFoundError, RateLimitedError, RemoteError
+from .backoff import TRIES, Trouble, retry_after
+
+MAX_ERROR_BODY: Final = 64 * 1024
+_MAX_SHOWN: Final = 300
+
+_THROTTLE_CODE: Final = "TOOMANYREQUESTS"
+_BLOCK_PAGE = re.compile(r"the request is blocked|access denied|request unsuccessful", re.IGNORECASE)
+_EDGE_REF = re.compile(r"Ref A: [0-9A-Fa-f]{32} Ref B: [\w.-]{1,40} Ref C: [0-9TZ:.+-]{10,40}")
+_XML_CODE = re.compile(r"<Code>\s*([A-Za-z]{1,60})\s*</Code>")
+_TAGS = re.compile(r"<[^>]*>")
+
+
+class Asked(Enum):
+    """What was asked for: decides what "not found" means."""
+
+    TAG = "tag"
+    MANIFEST = "manifest"
+    BLOB = "blob"
+    TAGS = "tags"
+    CATALOG = "catalog"
+    REFERRERS = "referrers"
+    TOKEN = "token"  # noqa: S105 - a word, not a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An answer that was not the content, with its body read as far as needed.
+
+    Attributes:
+        address: who answered; its query is never shown.
+        text: the body, decoded as well as it goes.
+        what: the reference that it was about, or the registry.
+        repository: the repository with its host, for hints.
+        from_data_host: whether another host than the registry answered.
+    """
+
+    asked: Asked
+    what: str
+    repository: str
+    status: int
+    headers: Mapping[str, str]
+    address: Address
+    text: str
+    from_data_host: bool
+
+    @property
+    def wire(self) -> list[tuple[str, str]]:
+        """Codes and messages of the specification's error document (distribution-spec, "Error Codes"); empty for other bodies."""
+        with suppress(Error):
+            document = parse_json(self.text.lstrip("\ufeff").encode("utf-8", "replace"), "the error document")
+            errors = document.get("errors") if isinstance(document, dict) else None
+            if isinstance(errors, list):
+                return [(str(e.get("code", ""))[:60], str(e.get("message", ""))[:_MAX_SHOWN]) for e in errors[:10] if isinstance(e, dict)]
+        code = _XML_CODE.search(self.text)
+        return [(code[1], "")] if code else []
+
+    @property
+    def context(self) -> dict[str, object]:
+        """The facts that every error about an answer carries."""
+        edge = self.headers.get("X-Msedge-Ref") or next(iter(_EDGE_REF.findall(self.text)), None)
+        return {
+            "url": redacted(self.address.url),
+            "status": self.status,
+            "wire": [code for code, _ in self.wire] or None,
+            "msedge_ref": edge[:_MAX_SHOWN] if edge else None,
+            "correlation_id": (self.headers.get("X-Ms-Correlation-Request-Id") or "")[:100] or None,
+            "reference": self.what,
+        }
+
+    @property
+    def said(self) -> str:
+        """What came back, in a few words: status, code and message, or the beginning of a text without its markup."""
+        if self.wire:
+            code, message = self.wire[0]
+            return f"{self.status} {code}" + (f": {message}" if message else "")
+        text = " ".join(_TAGS.sub(" ", self.text).split())
+        return f"{self.status}" + (f": {text[:120]}" if text else "")
+
+
+def explain(failure: Failure) -> Trouble:
+    """The error that an answer means, and whether to try again."""
+    host = str(failure.address.host.name if failure.address.host.port in (443, None) else failure.address.host)
+    codes = {code.upper() for code, _ in failure.wire}
+    wait = retry_after(failure.headers.get("Retry-After"), time.time())
+    if failure.status == 429 or _THROTTLE_CODE in codes:
+        return _throttled(failure, host, wait)
+    if failure.status == 503:
+        error = RemoteError(
+            f"`{host}` is not available for `{failure.what}` ({failure.said})",
+            code="server-error",
+            hint="try again later; `marfetch endpoints` tells where MAR's problems are reported",
+            **failure.context,
+        )
+        return Trouble(error, tries=TRIES, host=_key(failure), retry_after=wait, throttled=wait is not None)
+    if failure.status == 404:
+        if _BLOCK_PAGE.search(failure.text):
+            return _blocked(failure, host)
+        return Trouble(_not_found(failure, host))
+    if failure.status == 403:
+        return _forbidden(failure, host, codes)
+    if failure.status == 401:
+        error = RemoteError(
+            f"`{host}` asks for credentials for `{failure.what}` ({failure.said})",
+            code="unauthorized",
+            hint="MAR itself is anonymous; for a registry of your own, log in with `helm registry login` or `docker login`",
+            **failure.context,
+        )
+        return Trouble(error)
+    if failure.status == 408 or failure.status in (500, 502, 504):
+        error = RemoteError(
+            f"`{host}` failed on `{failure.what}` ({failure.said})",
+            code="server-error",
+            hint="try again later; `marfetch endpoints` tells where MAR's problems are reported",
+            **failure.context,
+        )
+        return Trouble(error, tries=TRIES)
+    error = RemoteError(
+        f"`{host}` answered for `{failure.what}` with a status that has no place there ({failure.said})",
+        code="server-error" if 500 <= failure.status < 600 else "unexpected-answer",
+        hint="a proxy may stand in between; try again later",
+        **failure.context,
+    )
+    return Trouble(error)
+
+
+def _key(failure: Failure) -> str:
+    return str(failure.address.host)
+
+
+def _throttled(failure: Failure, host: str, wait: float | None) -> Trouble:
+    error = RateLimitedError(
+        f"`{host}` is asked too much at the moment ({failure.said})",
+        hint="come back later; fewer at a time (`--jobs`) and a kept cache directory help, above all in CI",
+        retry_after=wait,
+        **failure.context,
+    )
+    return Trouble(error, tries=TRIES, host=_key(failure), retry_after=wait, throttled=True)
+
+
+def _blocked(failure: Failure, host: str) -> Trouble:
+    error = RemoteError(
+        f"the front door of `{host}` blocked the request ({failure.status}); this says nothing about whether `{failure.what}` exists",
+        code="blocked",
+        hint="try again later or from another network; give support the X-Msedge-Ref",
+        **failure.context,
+    )
+    return Trouble(error, tries=2)
+
+
+def _forbidden(failure: Failure, host: str, codes: set[str]) -> Trouble:
+    if failure.from_data_host:
+        # A signed data address has a short life; a new one is to be had from the registry.
+        error = RemoteError(
+            f"the data host `{host}` does not give `{failure.what}` ({failure.said})",
+            code="denied",
+            hint="the signature of the data address may have expired; check the clock of this machine and try again",
+            **failure.context,
+        )
+        return Trouble(error, tries=3, at_once=True)
+    if codes and not _BLOCK_PAGE.search(failure.text):
+        error = RemoteError(
+            f"`{host}` denies `{failure.what}` ({failure.said})",
+            code="denied",
+            hint="MAR is public: check the name; for a registry of your own, log in first",
+            **failure.context,
+        )
+        return Trouble(error)
+    return _blocked(failure, host)
+
+
+def _not_found(failure: Failure, host: str) -> NotFoundError:
+    codes = {code.upper() for code, _ in failure.wire}
+    if failure.asked is Asked.BLOB and "NAME_UNKNOWN" not in codes:
+        return NotFoundError(
+            f"`{host}` does not have the blob of `{failure.what}` that its manifest names ({failure.said})",
+            code="blob-not-found",
+            hint="the artifact is incomplete there; try another version and report it",
+            **failure.context,
+        )
+    if failure.asked in (Asked.TAG, Asked.MANIFEST) and "NAME_UNKNOWN" not in codes:
+        noun, code = ("tag", "tag-not-found") if failure.asked is Asked.TAG else ("manifest", "manifest-not-found")
+        return NotFoundError(
+            f"`{host}` has no such {noun}: `{failure.what}` ({failure.said})",
+            code=code,
+            hint=f"marfetch versions {failure.repository}",
+            **failure.context,
+        )
+    return NotFoundError(
+        f"`{host}` does not know `{failure.what}` ({failure.said})",
+        code="repository-not-found",
+        hint="check the path: MAR's catalog is shown at https://mcr.microsoft.com",
+        **failure.context,
+    )

@@ -1,0 +1,298 @@
+"""How hosts are spared: connections at a time, pauses that a host asked for, and how often one thing is tried.
+
+A pause is the host's, not the request's: every thread that wants something of a host waits until the host wants to be asked again
+(egress-limits.md of MAR: clients that get 429 are expected to back off), and afterwards they do not all come at once.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from ..budget import Budget
+from ..content import Progress
+from ..errors import Error, RateLimitedError, RemoteError
+
+DEFAULT_JOBS: Final = 16
+MAX_JOBS: Final = 32
+
+TRIES: Final = 5
+"""How often one thing is asked for, in all."""
+FIRST_WAIT: Final = 0.5
+LONGEST_WAIT: Final = 30.0
+"""Seconds before a new try: a random part of `FIRST_WAIT` · 2ⁿ, at most this (full jitter)."""
+
+WAITING_ALLOWED: Final = 120.0
+"""Seconds that one request may spend in pauses that a host asked for, where `--timeout` says nothing."""
+
+NO_PROGRESS: Final = 60.0
+"""Seconds without any progress, pauses that a host asked for aside, after which a transfer ends."""
+
+RESUMES: Final = 10
+"""How often one blob goes on after a cut, while each time brings more of it."""
+RESUMES_WITHOUT_PROGRESS: Final = 3
+
+_SUCCESSES_TO_RESTORE: Final = 8
+"""Answers in a row after which one more connection is allowed again."""
+
+
+class Trouble(Exception):  # noqa: N818 - carries an error and what may be done about it, between the parts of `remote`
+    """A request failed.
+
+    Attributes:
+        error: what to raise if it is not tried again.
+        tries: how often the thing may be tried in all, because of this failure.
+        host: the host that failed, where it is to be spared.
+        retry_after: seconds that the host asked for; None where it did not say.
+        throttled: whether the host said that it is asked too much.
+        at_once: whether a new try needs no wait.
+    """
+
+    def __init__(
+        self,
+        error: Error,
+        *,
+        tries: int = 1,
+        host: str | None = None,
+        retry_after: float | None = None,
+        throttled: bool = False,
+        at_once: bool = False,
+    ) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.tries = tries
+        self.host = host
+        self.retry_after = retry_after
+        self.throttled = throttled
+        self.at_once = at_once
+
+
+def retry_after(value: str | None, now: float) -> float | None:
+    """Seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3): a number of seconds or a date; None where it says nothing.
+
+    Args:
+        now: seconds since the epoch, which a date is compared with.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(min(int(text[:18]), 10**15))
+    with suppress(ValueError, TypeError, OverflowError):
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    return None
+
+
+class Host:
+    """What is known of one host: the pause it asked for, and how many requests may be under way."""
+
+    def __init__(self, name: str, jobs: int) -> None:
+        self.name = name
+        self.jobs = jobs
+        self.allowed = jobs
+        self.active = 0
+        self.resume_at = 0.0  # on the budget's clock
+        self.pause = 0.0  # its length in seconds, as the host said it
+        self.announced = 0.0  # the pause that the user was told of
+        self.throttles = 0  # in a row
+        self.successes = 0  # in a row
+        self.condition = threading.Condition()
+
+
+class Backoff:
+    """The hosts of one endpoint, shared by all threads.
+
+    Args:
+        jobs: requests to one host at a time, 1 to 32.
+        chance: a random number from 0 up to 1.
+    """
+
+    def __init__(
+        self, budget: Budget, progress: Progress, *, jobs: int = DEFAULT_JOBS, chance: Callable[[], float] = random.random
+    ) -> None:
+        self._budget = budget
+        self._progress = progress
+        self._jobs = jobs
+        self._chance = chance
+        self._hosts: dict[str, Host] = {}
+        self._guard = threading.Lock()
+
+    def host(self, name: str) -> Host:
+        """The host of this name and port."""
+        with self._guard:
+            return self._hosts.setdefault(name, Host(name, self._jobs))
+
+    def enter(self, host: Host, attempts: Attempts) -> None:
+        """Wait for the end of the host's pause and for a free place, and take it; `leave` gives it back.
+
+        Raises:
+            RateLimitedError: the pause is longer than the request may wait; at once, without waiting.
+            RemoteError: `timeout`: the budget is used up.
+            Cancelled: the command is being stopped.
+        """
+        waited_for = 0.0  # the end of the pause that this thread waits for
+        with host.condition:
+            while True:
+                self._budget.check()
+                pause = host.resume_at - self._budget.now()
+                if pause > 0:
+                    if waited_for != host.resume_at:
+                        attempts.check_pause(host.name, pause)
+                        attempts.paused(pause)
+                        waited_for = host.resume_at
+                        self._announce(host, pause)
+                    host.condition.wait(min(pause, self._budget.remaining, 0.5))
+                elif host.active < host.allowed:
+                    host.active += 1
+                    break
+                else:
+                    host.condition.wait(min(self._budget.remaining, 0.5))
+        if waited_for:
+            # So that the threads that waited together do not ask together.
+            self._budget.sleep(self._chance() * min(1.0, 0.1 * host.jobs))
+
+    def _announce(self, host: Host, pause: float) -> None:
+        """Tell once of each pause that a person would notice."""
+        if host.announced != host.resume_at:
+            host.announced = host.resume_at
+            if host.pause >= 1:
+                moment = self._budget.clock_time(pause)
+                self._progress.note(f"`{host.name}` asks for a pause of {host.pause:.0f} s; going on at {moment}")
+
+    def leave(self, host: Host, *, succeeded: bool) -> None:
+        """Give the place back."""
+        with host.condition:
+            host.active -= 1
+            if succeeded:
+                host.throttles = 0
+                host.successes += 1
+                if host.successes >= _SUCCESSES_TO_RESTORE and host.allowed < host.jobs:
+                    host.allowed += 1
+                    host.successes = 0
+            host.condition.notify_all()
+
+    def throttled(self, name: str, seconds: float | None) -> float:
+        """The host asks for a pause: for everybody, and with half as many requests at a time afterwards.
+
+        Args:
+            seconds: as the host said; None: a growing random time is taken.
+
+        Returns:
+            The length of the pause in seconds.
+        """
+        host = self.host(name)
+        with host.condition:
+            now = self._budget.now()
+            if now >= host.resume_at:  # of many answers that crossed on their way, the first one counts
+                host.throttles += 1
+                host.allowed = max(1, host.allowed // 2)
+            host.successes = 0
+            if seconds is None:
+                seconds = self.jitter(host.throttles)
+            if now + seconds > host.resume_at:
+                host.resume_at, host.pause = now + seconds, seconds
+            return seconds
+
+    def jitter(self, tries: int) -> float:
+        """Seconds to wait after so many tries: full jitter with a growing bound."""
+        return self._chance() * min(LONGEST_WAIT, FIRST_WAIT * 2.0**tries)
+
+    def attempts(self, what: str) -> Attempts:
+        """The account of one thing that is about to be asked for."""
+        return Attempts(what, self, self._budget, self._progress)
+
+
+class Attempts:
+    """How often and how long one thing has been tried; decides whether it is tried again.
+
+    Failed requests and cut transfers of one blob share one account. Progress is more bytes than were ever held before.
+
+    Args:
+        what: the thing, for messages.
+    """
+
+    def __init__(self, what: str, backoff: Backoff, budget: Budget, progress: Progress) -> None:
+        self._what = what
+        self._backoff = backoff
+        self._budget = budget
+        self._progress = progress
+        self._failures = 0  # since the last progress
+        self._resumes = 0
+        self._paused = 0.0  # seconds, in pauses that hosts asked for
+        self._progress_at = budget.now()
+        self._held = 0
+        self._held_at_failure = 0
+
+    def held(self, size: int) -> None:
+        """A blob has so many bytes now."""
+        if size > self._held:
+            self._held = size
+            self._progress_at = self._budget.now()
+
+    def check_pause(self, host: str, seconds: float, **context: object) -> None:
+        """Whether a pause that a host asks for may be waited out.
+
+        Raises:
+            RateLimitedError: it may not; says when to come back.
+        """
+        allowed = self._budget.remaining if self._budget.timeout is not None else WAITING_ALLOWED - self._paused
+        if seconds <= allowed:
+            return
+        moment = self._budget.clock_time(seconds)
+        raise RateLimitedError(
+            f"`{host}` wants to be asked again in {seconds:.0f} s (at {moment}), which is more than the {max(0.0, allowed):.0f} s"
+            " that are left for waiting",
+            hint=f"run it again after {moment}; what was fetched is kept. A longer `--timeout` lets marfetch wait",
+            **{**context, "host": host, "retry_after": seconds},
+        )
+
+    def paused(self, seconds: float) -> None:
+        """A pause that a host asked for is being waited out; that is no lack of progress."""
+        self._paused += seconds
+        self._progress_at += seconds
+
+    def cut(self, error: RemoteError) -> None:
+        """A transfer was cut: go on, or raise the error.
+
+        Raises:
+            RemoteError: the error, when it was cut too often.
+        """
+        self._count()
+        self._resumes += 1
+        if self._resumes > RESUMES or self._failures > RESUMES_WITHOUT_PROGRESS or self._is_silent:
+            raise error
+        self._progress.note(f"{self._what}: {error.message}; going on")
+        if self._failures > 1:
+            self._budget.sleep(self._backoff.jitter(self._failures))
+
+    def failed(self, trouble: Trouble) -> None:
+        """A request failed: wait until it may be tried again, or raise its error.
+
+        Raises:
+            Error: that of the trouble, or `RateLimitedError`.
+        """
+        self._count()
+        if trouble.throttled and trouble.host is not None:
+            pause = self._backoff.throttled(trouble.host, trouble.retry_after)
+            if self._failures >= trouble.tries:
+                raise trouble.error
+            self.check_pause(trouble.host, pause, **trouble.error.context)
+            return  # `Backoff.enter` waits for the end of the pause, with all the others
+        if self._failures >= trouble.tries or self._is_silent:
+            raise trouble.error
+        self._progress.note(f"{self._what}: {trouble.error.message}; trying again")
+        if not trouble.at_once:
+            self._budget.sleep(self._backoff.jitter(self._failures))
+
+    def _count(self) -> None:
+        progressed = self._held > self._held_at_failure
+        self._held_at_failure = self._held
+        self._failures = 1 if progressed else self._failures + 1
+
+    @property
+    def _is_silent(self) -> bool:
+        return self._budget.now() - self._progress_at > NO_PROGRESS

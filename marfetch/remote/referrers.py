@@ -1,0 +1,82 @@
+"""What refers to a manifest: by the referrers API, or by the tag that stands in for it (distribution-spec, "Listing Referrers")."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..artifact.kinds import matches
+from ..errors import IntegrityError, NotFoundError
+from ..oci import INDEX_TYPES, OCI_INDEX, Descriptor, Digest, Index, Manifest, parse_manifest
+from ..reference import Reference
+from .answers import Asked
+from .pages import pages
+from .transport import Answer
+
+if TYPE_CHECKING:
+    from ..endpoint import Address
+    from .registry import Registry
+
+MAX_REFERRERS = 10_000
+
+
+def referrers(registry: Registry, reference: Reference, digest: Digest, artifact_type: str | None) -> Sequence[Descriptor]:
+    """All referrers, of this artifact type where one is given.
+
+    Raises:
+        IntegrityError: `malformed`.
+        Error: the registry failed. A failure is never read as "no referrers".
+    """
+    what = f"the referrers of `{reference.full_repository}@{digest}`"
+    try:
+        found = _by_api(registry, reference, digest, artifact_type, what)
+    except NotFoundError:
+        found = _by_tag(registry, reference, digest)
+    found = [_filled(registry, reference, digest, entry) for entry in found]
+    # A registry may ignore the filter.
+    return [entry for entry in found if artifact_type is None or matches(entry.artifact_type or "", (artifact_type,))]
+
+
+def _by_api(registry: Registry, reference: Reference, digest: Digest, artifact_type: str | None, what: str) -> list[Descriptor]:
+    query = f"?artifactType={urllib.parse.quote(artifact_type, safe='')}" if artifact_type else ""
+    start = registry.repository_address(reference, f"referrers/{digest}{query}")
+
+    def ask(address: Address) -> tuple[Answer, bytes]:
+        return registry.document(address, {"Accept": OCI_INDEX}, Asked.REFERRERS, reference)
+
+    found: list[Descriptor] = []
+    for raw in pages(start, ask, what):
+        index = parse_manifest(raw, what=what)
+        if not isinstance(index, Index):
+            raise IntegrityError(f"{what} are malformed: the answer is no index", code="malformed", what=what)
+        found += index.manifests
+        if len(found) > MAX_REFERRERS:
+            raise IntegrityError(f"{what} are more than {MAX_REFERRERS}", code="malformed", what=what)
+    return found
+
+
+def _by_tag(registry: Registry, reference: Reference, digest: Digest) -> list[Descriptor]:
+    tag = f"{digest.algorithm}-{digest.encoded}"[:128]
+    try:
+        index = registry.manifest(Reference(reference.repository, reference.host, tag))
+    except NotFoundError:
+        return []
+    # On some registries the tag leads to the subject itself (oras-go 1396), and an image index can be a subject.
+    if not isinstance(index, Index) or index.descriptor.media_type.lower() not in INDEX_TYPES or index.descriptor.digest == digest:
+        return []
+    return list(index.manifests)
+
+
+def _filled(registry: Registry, reference: Reference, digest: Digest, entry: Descriptor) -> Descriptor:
+    """The entry with the type and annotations of its manifest, where the list does not say them."""
+    if entry.artifact_type is not None:
+        return entry
+    try:
+        manifest = registry.manifest(Reference(reference.repository, reference.host, digest=entry.digest))
+    except NotFoundError:
+        return entry
+    if not isinstance(manifest, Manifest) or manifest.subject is None or manifest.subject.digest != digest:
+        return entry
+    return replace(entry, artifact_type=manifest.effective_type, annotations=manifest.annotations)

@@ -1,0 +1,409 @@
+"""A registry as a source: `oras.provider.Registry` with its transport, retries, redirects, lists and downloads replaced.
+
+What is taken from oras-py 0.2.43: the session and its adapters, `Container` and its addresses, the names in `oras.defaults`, the
+place of authentication. What is replaced, and why, stands beside each method; `tests/test_remote_oras.py` holds that no inherited
+method can reach the network on its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn, cast
+
+import oras.container
+import oras.defaults
+import oras.provider
+import requests
+
+from ..budget import Budget
+from ..content import Progress, Sink
+from ..endpoint import Address, Endpoint, redacted
+from ..errors import InputError, IntegrityError, PolicyError, RemoteError
+from ..oci import (
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    MAX_BLOB_SIZE,
+    MAX_MANIFEST_SIZE,
+    Descriptor,
+    Digest,
+    Index,
+    Manifest,
+    parse_manifest,
+)
+from ..reference import Reference, is_tag
+from .answers import MAX_ERROR_BODY, Asked, Failure, explain
+from .auth import Authority
+from .backoff import DEFAULT_JOBS, Attempts, Backoff, Trouble
+from .pages import MAX_ENTRIES, MAX_PAGE_SIZE, entries, pages, resolve
+from .transfer import transfer
+from .transport import Answer, Request, Transport, Trust
+
+MAX_REDIRECTS: Final = 5
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+_ACCEPT = ", ".join(oras.defaults.default_manifest_accepted_media_types)  # the four types: OCI and Docker, manifest and index
+
+
+class Registry(oras.provider.Registry):
+    """All repositories of one endpoint, as a `content.Source`.
+
+    Args:
+        endpoint: whose registry it is; every address is checked against it.
+        jobs: requests to one host at a time, 1 to 32.
+        trust: which certificates are trusted.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, *, budget: Budget, progress: Progress, jobs: int = DEFAULT_JOBS, trust: Trust | None = None
+    ) -> None:
+        self.endpoint = endpoint
+        self._budget = budget
+        self._progress = progress
+        address = endpoint.registry
+        # oras-py's own verify switch stays on; the transport decides about certificates, and there is no way round it.
+        super().__init__(hostname=str(address.host), insecure=address.scheme == "http", tls_verify=True)
+        self.transport = Transport(endpoint, budget, trust or Trust())
+        self.session.trust_env = False  # no netrc, no proxies from the environment behind our back: the transport reads those
+        self.session.adapters.clear()
+        self.session.mount("https://", self.transport)
+        self.session.mount("http://", self.transport)
+        self.backoff = Backoff(budget, progress, jobs=jobs)
+        # oras-py's backends ask any realm, and read the user's Docker configuration for every registry.
+        self.auth = Authority(endpoint)
+
+    # -- source
+
+    def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
+        wanted = str(reference.digest) if reference.tag is None else reference.tag
+        asked = Asked.MANIFEST if reference.tag is None else Asked.TAG
+        headers = {"Accept": _ACCEPT}
+        if known is not None:
+            headers["If-None-Match"] = f'"{known.digest}"'
+        address = self._address(self._container(reference).manifest_url(wanted))
+        answer, raw = self.document(address, headers, asked, reference, limit=MAX_MANIFEST_SIZE)
+        said = _header_digest(answer)
+        if answer.status_code == 304:
+            if known is None or (said is not None and said != known.digest):
+                raise self._malformed(reference, answer, f"it says 304 (not modified), but for `{said}`")
+            return None
+        expected = reference.digest if reference.tag is None else None
+        algorithm = (expected or said or (known.digest if known else None) or Digest("sha256", "")).algorithm
+        actual = Digest.of(raw, algorithm)
+        if expected is not None and actual != expected:
+            raise _mismatch(reference, answer, expected, actual, "the digest that was asked for")
+        if said is not None and said != actual:
+            raise _mismatch(reference, answer, said, actual, "its header `Docker-Content-Digest`")
+        media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+        if media_type.lower() in ("text/html", "application/xhtml+xml"):
+            raise self._malformed(reference, answer, "it is a web page")
+        announced = media_type if media_type.lower() in MANIFEST_TYPES | INDEX_TYPES else None
+        if media_type.lower() == "application/json":
+            self._refuse_error_document(raw, reference, answer)
+        parsed = parse_manifest(raw, what=f"the manifest of `{reference}`", media_type=announced, algorithm=algorithm)
+        if reference.tag is not None and reference.digest is not None and reference.digest != parsed.descriptor.digest:
+            raise IntegrityError(
+                f"the tag `{reference.tag}` of `{reference.full_repository}` is `{parsed.descriptor.digest}` now, not `{reference.digest}`",
+                code="tag-moved",
+                hint="tags can move; name the digest alone to get what was pinned, or the tag alone to get what is new",
+                reference=str(reference),
+                expected=str(reference.digest),
+                actual=str(parsed.descriptor.digest),
+            )
+        return parsed
+
+    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Sink) -> bool:
+        if descriptor.size > MAX_BLOB_SIZE:
+            raise PolicyError(
+                f"the blob `{descriptor.digest}` of `{reference}` would have {descriptor.size} bytes, more than {MAX_BLOB_SIZE}",
+                code="limit-passed",
+                reference=str(reference),
+                rule=f"at most {MAX_BLOB_SIZE} bytes",
+            )
+        address = self._address(self._container(reference).get_blob_url(str(descriptor.digest)))
+        attempts = self.backoff.attempts(f"`{reference.name}`")
+
+        def ask(headers: dict[str, str], expected: tuple[int, ...]) -> Any:
+            return self._ask(address, headers, attempts, Asked.BLOB, reference, expected=expected)
+
+        return transfer(descriptor, sink, ask, attempts, what=str(reference))
+
+    def tags(self, reference: Reference) -> list[str]:
+        # The first request carries no `n`: MAR gives the whole list then. oras-py follows any host, without end, and takes a text
+        # for a list of letters.
+        address = self._address(self._container(reference).tags_url())
+        listed = self._list(address, "tags", Asked.TAGS, reference, f"the tag list of `{reference.full_repository}`")
+        tags = [tag for tag in listed if is_tag(tag)]
+        if len(tags) < len(listed):
+            self._progress.warn(f"{len(listed) - len(tags)} entries of the tag list of `{reference.full_repository}` are no tags; left out")
+        return tags
+
+    def repositories(self) -> list[str]:
+        host = self.endpoint.registry.host
+        address = Address.parse(f"{self.endpoint.registry.origin}/v2/_catalog")
+        return self._list(address, "repositories", Asked.CATALOG, Reference("_catalog", host), f"the catalog of `{host.name}`")
+
+    def referrers(self, reference: Reference, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:
+        from .referrers import referrers
+
+        return referrers(self, reference, digest, artifact_type)
+
+    # -- how things are asked for
+
+    def repository_address(self, reference: Reference, path: str) -> Address:
+        """The address of something below `/v2/<repository>/`."""
+        container = self._container(reference)
+        return self._address(f"{container.registry}/v2/{container.api_prefix}/{path}")
+
+    def document(
+        self, address: Address, headers: dict[str, str], asked: Asked, reference: Reference, *, limit: int = MAX_MANIFEST_SIZE
+    ) -> tuple[Answer, bytes]:
+        """A small document, tried again where that makes sense.
+
+        Raises:
+            Error: what `explain` makes of the answer.
+        """
+        attempts = self.backoff.attempts(f"`{reference}`")
+        expected = (200, 304) if "If-None-Match" in headers else (200,)
+        while True:
+            try:
+                with self._ask(address, headers, attempts, asked, reference, expected=expected) as answer:
+                    return answer, answer.body(limit)
+            except Trouble as trouble:
+                attempts.failed(trouble)
+
+    def _list(self, address: Address, name: str, asked: Asked, reference: Reference, what: str) -> list[str]:
+        def ask(page: Address) -> tuple[Answer, bytes]:
+            return self.document(page, {"Accept": "application/json"}, asked, reference, limit=MAX_PAGE_SIZE)
+
+        found: dict[str, None] = {}
+        for page in pages(address, ask, what):
+            found.update(dict.fromkeys(entries(page, name, what)))
+            if len(found) > MAX_ENTRIES:
+                raise PolicyError(f"{what} has more than {MAX_ENTRIES} entries", code="limit-passed", rule=f"at most {MAX_ENTRIES} entries")
+        return list(found)
+
+    @contextmanager
+    def _ask(
+        self,
+        address: Address,
+        headers: dict[str, str],
+        attempts: Attempts,
+        asked: Asked,
+        reference: Reference,
+        *,
+        expected: tuple[int, ...],
+    ) -> Iterator[Answer]:
+        """One answer with a status that was expected, its body not read yet; redirects are followed, credentials given once.
+
+        Raises:
+            Trouble: anything else.
+            Error: a redirect or realm that the endpoint refuses.
+        """
+        current: Address = address
+        came_from: Address | None = None
+        challenged = False
+        redirects = 0
+        while True:
+            sent = {**headers, **self.auth.headers(current, reference.repository)}
+            with self._exchange(current, sent, attempts, came_from) as answer:
+                if answer.status_code in expected:
+                    yield answer
+                    return
+                text = answer.body(MAX_ERROR_BODY, all_of_it=False)
+                if answer.status_code in _REDIRECTS:
+                    redirects += 1
+                    if redirects > MAX_REDIRECTS:
+                        raise _redirect_refused(f"`{current.host.name}` redirects more than {MAX_REDIRECTS} times", current)
+                    came_from, current = current, self._redirect(answer, current)
+                    continue
+                if answer.status_code == 401 and self.endpoint.is_registry(current) and not challenged:
+                    challenged = True
+                    self.auth.forget(reference.repository)
+                    way = self.auth.answer(answer.headers.get("WWW-Authenticate", ""))
+                    if isinstance(way, Address):
+                        self._token(way, attempts, reference)
+                    if way is not None:
+                        continue
+                raise explain(self._failure(asked, reference, answer, text))
+
+    @contextmanager
+    def _exchange(self, address: Address, headers: dict[str, str], attempts: Attempts, came_from: Address | None) -> Iterator[Answer]:
+        """One request, in its place among those to its host."""
+        self.endpoint.check(address, came_from=came_from)
+        host = self.backoff.host(str(address.host))
+        self.backoff.enter(host, attempts)
+        succeeded = False
+        try:
+            # Not `session.send`: that reads the bodies of redirects whole, however long, and looks at where they lead.
+            request = Request("GET", address, headers, came_from=came_from)
+            answer = cast("Answer", self.session.get_adapter(address.url).send(request))
+            try:
+                succeeded = answer.status_code < 400
+                yield answer
+            finally:
+                answer.close()
+        finally:
+            self.backoff.leave(host, succeeded=succeeded)
+
+    def _redirect(self, answer: Answer, base: Address) -> Address:
+        location = answer.headers.get("Location")
+        if not location:
+            raise _redirect_refused(f"`{base.host.name}` redirects ({answer.status_code}) but does not say where to", base)
+        address = resolve(base, location)
+        self.endpoint.check(address, came_from=base)
+        return address
+
+    def _token(self, realm: Address, attempts: Attempts, reference: Reference) -> None:
+        """Ask the registry's own realm for a token, once."""
+        with self._exchange(realm, self.auth.basic(), attempts, None) as answer:
+            text = answer.body(MAX_ERROR_BODY, all_of_it=False)
+            if answer.status_code == 200 and self.auth.take_token(text, reference.repository):
+                return
+            raise explain(self._failure(Asked.TOKEN, reference, answer, text))
+
+    def close(self) -> None:
+        """Drop all connections."""
+        self.transport.close()
+
+    def stop(self) -> None:
+        """End everything that is under way, from another thread."""
+        self.transport.watch.stop()
+
+    # -- addresses
+
+    def _container(self, reference: Reference) -> Any:
+        """oras-py's name of a repository, after our own strict reading: its own would take `https://…` for a Docker Hub name."""
+        host = self.endpoint.registry.host
+        container = oras.container.Container(f"{host.name}:{host.port}/{reference.repository}")
+        container.registry = self.endpoint.registry.origin.partition("://")[2]
+        return container
+
+    def _address(self, path: str) -> Address:
+        return Address.parse(f"{self.prefix}://{path}")
+
+    # -- messages
+
+    def _malformed(self, reference: Reference, answer: Answer, reason: str) -> IntegrityError:
+        return IntegrityError(
+            f"the answer for `{reference}` is malformed: {reason}",
+            code="malformed",
+            hint="a proxy or a login page may stand in between",
+            reference=str(reference),
+            url=answer.url,
+            status=answer.status_code,
+            msedge_ref=answer.headers.get("X-Msedge-Ref"),
+        )
+
+    def _failure(self, asked: Asked, reference: Reference, answer: Answer, body: bytes) -> Failure:
+        return Failure(
+            asked,
+            str(reference),
+            reference.full_repository,
+            answer.status_code,
+            answer.headers,
+            answer.address,
+            body.decode("utf-8", "replace"),
+            from_data_host=not self.endpoint.is_registry(answer.address),
+        )
+
+    def _refuse_error_document(self, raw: bytes, reference: Reference, answer: Answer) -> None:
+        """A 200 whose body is an error document is a failure, whatever its status says."""
+        try:
+            document = json.loads(raw)
+        except ValueError:
+            return
+        if isinstance(document, dict) and isinstance(document.get("errors"), list):
+            failure = self._failure(Asked.TAG, reference, answer, raw)
+            raise RemoteError(
+                f"`{answer.address.host.name}` answered for `{reference}` with an error under the status 200 ({failure.said})",
+                code="unexpected-answer",
+                hint="a proxy may stand in between; try again later",
+                **failure.context,
+            )
+
+    # -- what oras-py would do on its own way, refused
+
+    def do_request(
+        self,
+        url: str,
+        method: str = "GET",
+        data: Any = None,
+        headers: dict[str, str] | None = None,
+        json: Any = None,
+        stream: bool = False,
+    ) -> requests.Response:
+        """One GET of a small document, for whatever of oras-py still asks through here.
+
+        Replaces oras-py 0.2.43, provider.py:1005-1047: no time-outs, retries of up to 131 s on any exception, 429 never, redirects to
+        any host with any scheme, credentials for whichever host answered last.
+        """
+        if method != "GET" or data is not None or json is not None or stream:
+            _refuse()
+        attempts = self.backoff.attempts(f"`{redacted(url)}`")
+        with self._exchange(Address.parse(url), headers or {}, attempts, None) as answer:
+            answer._content = answer.body(MAX_PAGE_SIZE)  # noqa: SLF001 - so that `.json()` and `.text` have it
+            answer._content_consumed = True  # type: ignore[attr-defined] # noqa: SLF001
+            return answer
+
+    def get_manifest(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: checks no digest, reads without limit. `manifest` is there for it."""
+        _refuse()
+
+    def get_tags(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: follows pages to any host. `tags` is there for it."""
+        _refuse()
+
+    def get_blob(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: checks nothing. `fetch` is there for it."""
+        _refuse()
+
+    def download_blob(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: writes the final name, checks nothing. `content.copy` is there for it."""
+        _refuse()
+
+    def refused(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: marfetch reads, and where it will write, it keeps the original bytes, which oras-py does not."""
+        _refuse()
+
+    _download_blob = download_blob
+    blob_exists = get_session = pull = push = upload_blob = put_upload = chunked_upload = upload_manifest = refused
+    _do_paginated_request = _put_upload = _chunked_upload = _upload_manifest = delete_tag = delete_tags = login = logout = refused
+
+
+def _refuse() -> NoReturn:
+    raise NotImplementedError("this method of oras-py is not used by marfetch (docs/design.md)")
+
+
+def _header_digest(answer: Answer) -> Digest | None:
+    """The digest that the registry says the body has; one in a form that is not known here says nothing."""
+    value = answer.headers.get("Docker-Content-Digest")
+    if not value:
+        return None
+    try:
+        return Digest.parse(value.strip())
+    except InputError:
+        return None
+
+
+def _redirect_refused(message: str, address: Address) -> PolicyError:
+    return PolicyError(
+        message,
+        code="redirect-refused",
+        hint="the registry or a proxy is broken; report it",
+        url=redacted(address.url),
+        rule=f"a redirect says where to, and there are at most {MAX_REDIRECTS}",
+    )
+
+
+def _mismatch(reference: Reference, answer: Answer, expected: Digest, actual: Digest, by: str) -> IntegrityError:
+    return IntegrityError(
+        f"the manifest of `{reference}` has the digest `{actual}`, but {by} is `{expected}`",
+        code="digest-mismatch",
+        hint="the registry, a proxy or a mirror gave altered content; try again, and report it if it stays",
+        reference=str(reference),
+        url=answer.url,
+        expected=str(expected),
+        actual=str(actual),
+        msedge_ref=answer.headers.get("X-Msedge-Ref"),
+    )

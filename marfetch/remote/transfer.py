@@ -1,0 +1,125 @@
+"""Fetches one blob, going on after cuts: within a run and, since the sink keeps what it has, across runs.
+
+A part that is asked for by `Range` is taken only if the answer says that it is exactly this part (RFC 9110, 15.3.7); everything else
+begins anew at the first byte, so that no file is ever put together of pieces that do not fit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from ..content import Sink
+from ..endpoint import redacted
+from ..errors import Error, IntegrityError, RemoteError
+from ..oci import Descriptor
+from .backoff import Attempts, Trouble
+from .transport import Answer
+
+Ask = Callable[[dict[str, str], tuple[int, ...]], AbstractContextManager[Answer]]
+
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
+
+
+def transfer(descriptor: Descriptor, sink: Sink, ask: Ask, attempts: Attempts, *, what: str) -> bool:
+    """Fill the sink.
+
+    Args:
+        ask: sends a request for the blob with these headers; for each try the registry is asked anew, so that an expired data
+            address costs nothing but a request.
+        what: the reference, for messages.
+
+    Returns:
+        Whether the bytes come from more than one transfer.
+
+    Raises:
+        Error: as `content.Source.fetch`.
+    """
+    pieced = sink.held > 0
+    attempts.held(sink.held)
+    etag: str | None = None
+    while True:
+        headers: dict[str, str] = {}
+        if sink.held:
+            headers["Range"] = f"bytes={sink.held}-"
+            if etag is not None:
+                headers["If-Range"] = etag
+        try:
+            with ask(headers, (200, 206, 416) if sink.held else (200,)) as answer:
+                if not _accept(answer, descriptor, sink, what):
+                    pieced = False
+                    continue
+                etag = _strong_etag(answer)
+                for piece in answer.pieces():
+                    sink.write(piece)
+                    attempts.held(sink.held)
+                if sink.held == descriptor.size:
+                    return pieced
+                raise Trouble(_short(answer, descriptor, sink, what))
+        except Trouble as trouble:
+            error = trouble.error
+            if isinstance(error, IntegrityError) or not trouble.tries > 1:
+                raise _with_size(error, descriptor, sink) from trouble
+            if isinstance(error, RemoteError) and error.code in ("cut", "timeout"):
+                attempts.cut(_with_size(error, descriptor, sink))
+            else:
+                attempts.failed(trouble)
+        pieced = sink.held > 0
+
+
+def _accept(answer: Answer, descriptor: Descriptor, sink: Sink, what: str) -> bool:
+    """Make the sink ready for the body of this answer; False where the blob must be asked for from its first byte.
+
+    Raises:
+        IntegrityError: `size-mismatch`: the answer announces another size than the descriptor.
+    """
+    expected = descriptor.size
+    if answer.status_code == 206:
+        part = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", "").strip())
+        if part is None or (int(part[1]), int(part[2]), int(part[3])) != (sink.held, descriptor.size - 1, descriptor.size):
+            sink.restart()
+            return False
+        expected -= sink.held
+    elif answer.status_code == 416:
+        sink.restart()
+        return False
+    elif sink.held:
+        sink.restart()
+    length = answer.headers.get("Content-Length")
+    if length is not None and (not length.isascii() or not length.isdigit() or int(length[:19]) != expected):
+        raise IntegrityError(
+            f"the blob `{descriptor.digest}` of `{what}` is announced with {length[:20]} bytes, but its descriptor says {expected}",
+            code="size-mismatch",
+            reference=what,
+            url=redacted(answer.address.url),
+            expected=expected,
+            msedge_ref=answer.headers.get("X-Msedge-Ref"),
+        )
+    return True
+
+
+def _short(answer: Answer, descriptor: Descriptor, sink: Sink, what: str) -> Error:
+    """The body ended in good order, but too early."""
+    return IntegrityError(
+        f"the blob `{descriptor.digest}` of `{what}` ended after {sink.held} of {descriptor.size} bytes",
+        code="size-mismatch",
+        reference=what,
+        url=redacted(answer.address.url),
+        expected=descriptor.size,
+        actual=sink.held,
+    )
+
+
+def _with_size(error: Error, descriptor: Descriptor, sink: Sink) -> RemoteError:
+    """A cut, with how far it came."""
+    if isinstance(error, RemoteError) and error.code in ("cut", "timeout"):
+        message = f"{error.message}; {sink.held} of {descriptor.size} bytes of `{descriptor.digest}` are here"
+        return RemoteError(message, code=error.code, hint=error.hint, **error.context)
+    raise error
+
+
+def _strong_etag(answer: Answer) -> str | None:
+    """The entity tag, if it may stand in `If-Range` (RFC 9110, 13.1.5)."""
+    etag = answer.headers.get("ETag", "")
+    return etag if re.fullmatch(r'"[\x21\x23-\x7e]{1,200}"', etag) else None

@@ -1,0 +1,187 @@
+"""The way in: nothing is taken that is not what its descriptor says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from marfetch.content import Memory, Sink, Source, Target, Verified, copy, read
+from marfetch.errors import IntegrityError, RemoteError
+from marfetch.layout.store import Layout
+from marfetch.oci import Descriptor, Digest, Index, Manifest
+from marfetch.reference import Reference
+from marfetch.report import Silent
+
+REFERENCE = Reference.parse("mcr.microsoft.com/aks/foo:1")
+
+
+def describe(data: bytes, *, size: int | None = None, algorithm: str = "sha256") -> Descriptor:
+    return Descriptor("application/octet-stream", Digest.of(data, algorithm), len(data) if size is None else size)
+
+
+class Given:
+    """A source that gives what it is told to, one list of pieces for each time that it is asked."""
+
+    def __init__(self, *answers: Sequence[bytes]) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Sink) -> bool:
+        pieced = sink.held > 0
+        pieces = self.answers[min(self.asked, len(self.answers) - 1)]
+        self.asked += 1
+        for piece in pieces:
+            sink.write(piece)
+        return pieced
+
+    def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
+        raise NotImplementedError
+
+    def tags(self, reference: Reference) -> list[str]:
+        raise NotImplementedError
+
+    def referrers(self, reference: Reference, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:
+        raise NotImplementedError
+
+    def repositories(self) -> list[str]:
+        raise NotImplementedError
+
+
+def bring(source: Source, target: Target, descriptor: Descriptor) -> bool:
+    return copy(source, target, REFERENCE, descriptor, name="it", progress=Silent())
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path / "layout")
+
+
+def left(layout: Layout) -> list[str]:
+    return sorted(path.name for path in (layout.root / "ingest").iterdir())
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_a_blob_is_committed_when_size_and_digest_agree(layout: Layout, algorithm: str) -> None:
+    descriptor = describe(b"hello", algorithm=algorithm)
+    assert bring(Given([b"he", b"llo"]), layout, descriptor)
+    assert layout.path(descriptor.digest).read_bytes() == b"hello"
+    assert left(layout) == []
+
+
+def test_what_is_there_is_not_asked_for(layout: Layout) -> None:
+    source = Given([b"hello"])
+    descriptor = describe(b"hello")
+    bring(source, layout, descriptor)
+    assert not bring(source, layout, descriptor)
+    assert source.asked == 1
+
+
+@pytest.mark.parametrize("data", [b"{}", b""])
+def test_content_that_everybody_knows_is_not_asked_for(layout: Layout, data: bytes) -> None:
+    source = Given([b"never"])
+    bring(source, layout, describe(data))
+    assert source.asked == 0
+    assert layout.path(Digest.of(data)).read_bytes() == data
+
+
+WRONG = {
+    "other bytes": ([b"jello"], "digest-mismatch"),
+    "one byte short": ([b"hell"], "size-mismatch"),
+    "one byte more": ([b"hello!"], "size-mismatch"),
+    "nothing": ([], "size-mismatch"),
+    "no end": ([b"hello"] * 1000, "size-mismatch"),
+}
+
+
+@pytest.mark.parametrize(("pieces", "code"), WRONG.values(), ids=WRONG)
+def test_wrong_bytes_are_refused_and_nothing_stays(layout: Layout, pieces: list[bytes], code: str) -> None:
+    descriptor = describe(b"hello")
+    source = Given(pieces)
+    with pytest.raises(IntegrityError) as caught:
+        bring(source, layout, descriptor)
+    assert caught.value.code == code
+    assert not layout.path(descriptor.digest).exists()
+    assert left(layout) == []
+    assert source.asked == 1
+
+
+def test_a_source_that_never_ends_is_stopped_at_the_size() -> None:
+    taken = 0
+
+    class Endless(Given):
+        def fetch(self, reference: Reference, descriptor: Descriptor, sink: Sink) -> bool:
+            nonlocal taken
+            while True:
+                sink.write(b"x" * 10)
+                taken += 10
+
+    with pytest.raises(IntegrityError, match="longer than the 5 bytes"):
+        read(Endless(), REFERENCE, describe(b"hello"))
+    assert taken == 0
+
+
+def test_wrong_bytes_that_were_pieced_together_get_one_fresh_try(layout: Layout) -> None:
+    descriptor = describe(b"hello")
+    part = layout.root / "ingest" / f"sha256-{descriptor.digest.encoded}"
+    part.write_bytes(b"ja")
+    source = Given([b"llo"], [b"hello"])
+    assert bring(source, layout, descriptor)
+    assert source.asked == 2
+    assert layout.path(descriptor.digest).read_bytes() == b"hello"
+
+
+def test_a_cut_transfer_leaves_its_bytes_for_the_next_run(layout: Layout) -> None:
+    class Cut(Given):
+        def fetch(self, reference: Reference, descriptor: Descriptor, sink: Sink) -> bool:
+            sink.write(b"hel")
+            raise RemoteError("it was cut", code="cut")
+
+    descriptor = describe(b"hello")
+    with pytest.raises(RemoteError):
+        bring(Cut(), layout, descriptor)
+    assert left(layout) == [f"sha256-{descriptor.digest.encoded}"]
+    held: list[int] = []
+
+    class Rest(Given):
+        def fetch(self, reference: Reference, descriptor: Descriptor, sink: Sink) -> bool:
+            held.append(sink.held)
+            sink.write(b"lo")
+            return True
+
+    assert bring(Rest(), layout, descriptor)
+    assert held == [3]
+    assert left(layout) == []
+
+
+def test_a_large_blob_is_hashed_and_written_beside_reading(layout: Layout) -> None:
+    piece = bytes(range(256)) * 4096
+    data = piece * 12
+    descriptor = describe(data)
+    assert bring(Given([piece] * 12), layout, descriptor)
+    assert layout.path(descriptor.digest).stat().st_size == len(data)
+    with pytest.raises(IntegrityError, match="digest"):
+        bring(Given([piece] * 11 + [b"\0" * len(piece)]), layout, Descriptor("a/b", Digest.of(b"another"), len(data)))
+    with pytest.raises(IntegrityError, match="longer"):
+        bring(Given([piece] * 100), layout, Descriptor("a/b", Digest.of(b"a third"), len(data)))
+    assert left(layout) == []
+
+
+def test_small_content_is_read_into_memory_and_checked() -> None:
+    assert read(Given([b"he", b"llo"]), REFERENCE, describe(b"hello")) == b"hello"
+    with pytest.raises(IntegrityError):
+        read(Given([b"jello"]), REFERENCE, describe(b"hello"))
+    sink = Memory(describe(b"hello"))
+    sink.write(b"x")
+    sink.restart()
+    assert sink.held == 0
+
+
+def test_the_message_of_a_mismatch_has_both_digests() -> None:
+    verified = Verified(describe(b"hello"))
+    verified.update(b"jello")
+    with pytest.raises(IntegrityError) as caught:
+        verified.check()
+    assert caught.value.context == {"expected": str(Digest.of(b"hello")), "actual": str(Digest.of(b"jello"))}
+    assert str(Digest.of(b"hello")) in caught.value.message

@@ -1,0 +1,356 @@
+"""The cache: an OCI image layout that several processes share and that nothing can make give wrong bytes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from marfetch.demo.recipe import build, read_recipe
+from marfetch.errors import IntegrityError, NotFoundError, PolicyError, StorageError
+from marfetch.files import storage_error
+from marfetch.layout import upkeep
+from marfetch.layout.store import Layout
+from marfetch.oci import Descriptor, Digest, Manifest
+from marfetch.reference import Host, Reference
+
+HOST = Host("mcr.microsoft.com")
+ALB = Reference.parse("mcr.microsoft.com/application-lb/charts/alb-controller:1.7.12")
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    layout = Layout(tmp_path / "layout")
+    build(layout, HOST)
+    return layout
+
+
+def put(layout: Layout, data: bytes) -> Descriptor:
+    descriptor = Descriptor("application/octet-stream", Digest.of(data), len(data))
+    with layout.ingest(descriptor) as ingest:
+        if ingest is not None:
+            ingest.write(data)
+            ingest.commit()
+    return descriptor
+
+
+def test_it_is_a_layout_as_the_specification_says(layout: Layout) -> None:
+    assert json.loads((layout.root / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
+    index = json.loads((layout.root / "index.json").read_text())
+    assert index["schemaVersion"] == 2
+    names = [entry.get("annotations", {}).get("org.opencontainers.image.ref.name") for entry in index["manifests"]]
+    assert str(ALB) in names
+    for path in (layout.root / "blobs" / "sha256").iterdir():
+        assert Digest.of(path.read_bytes()).encoded == path.name
+
+
+def test_only_its_owner_can_read_it(layout: Layout) -> None:
+    assert layout.root.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_a_tag_means_is_known_to_the_next_process(layout: Layout) -> None:
+    again = Layout(layout.root)
+    known = again.known(ALB)
+    assert known is not None
+    manifest = again.manifest(ALB)
+    assert isinstance(manifest, Manifest)
+    assert manifest.descriptor == known
+    assert again.manifest(ALB, known=known) is None
+    assert "1.7.12" in again.tags(ALB)
+    assert "application-lb/charts/alb-controller" in again.repositories()
+
+
+def test_what_is_not_there_is_not_found(layout: Layout) -> None:
+    for text in ("mcr.microsoft.com/aks/none:1", "mcr.azure.cn/application-lb/charts/alb-controller:1.7.12"):
+        with pytest.raises(NotFoundError):
+            layout.manifest(Reference.parse(text))
+        with pytest.raises(NotFoundError):
+            layout.tags(Reference.parse(text))
+    with pytest.raises(NotFoundError):
+        layout.open(Digest.of(b"never"))
+    with pytest.raises(NotFoundError):
+        layout.manifest(Reference("a/b", HOST, None, Digest.of(b"never")))
+
+
+def test_a_tag_and_a_digest_that_disagree_are_refused(layout: Layout) -> None:
+    with pytest.raises(IntegrityError) as caught:
+        layout.manifest(ALB.pinned(Digest.of(b"other")))
+    assert caught.value.code == "tag-moved"
+
+
+def test_referrers_are_found_by_their_subject(layout: Layout) -> None:
+    made = build(layout, HOST)
+    reference = Reference("azurelinux/3.0/image/minimal-os", HOST)
+    found = layout.referrers(reference, made["F9"].digest)
+    assert [entry.artifact_type for entry in found] == ["application/vnd.cncf.notary.signature"]
+    assert layout.referrers(reference, made["F9"].digest, artifact_type="text/x") == []
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "a directory", "a link", "a pipe"])
+def test_a_damaged_manifest_is_dropped_not_used(layout: Layout, damage: str) -> None:
+    known = layout.known(ALB)
+    assert known is not None
+    path = layout.path(known.digest)
+    spoil(path, damage)
+    said: list[str] = []
+    again = Layout(layout.root, warn=said.append)
+    assert again.known(ALB) is None
+    assert not os.path.lexists(path)
+    assert len(said) == 1
+    assert str(known.digest) in said[0]
+
+
+def spoil(path: Path, damage: str) -> None:
+    data = path.read_bytes()
+    path.unlink()
+    if damage == "truncated":
+        path.write_bytes(data[:-1])
+    elif damage == "flipped":
+        path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+    elif damage == "a directory":
+        path.mkdir()
+    elif damage == "a pipe":
+        os.mkfifo(path)
+    else:
+        other = path.with_name("elsewhere")
+        other.write_bytes(data)
+        path.symlink_to(other)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "a directory", "a link"])
+def test_a_blob_that_cannot_be_it_is_fetched_again(layout: Layout, damage: str) -> None:
+    descriptor = put(layout, b"payload of some length")
+    spoil(layout.path(descriptor.digest), damage)
+    assert not layout.has(descriptor)
+    put(layout, b"payload of some length")
+    assert layout.has(descriptor)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [b"", b"{", b"\xff\xfe", b"[]", b'{"schemaVersion":2,"manifests":{}}', b'{"schemaVersion":2,"manifests":[{"digest":"../x"}]}'],
+    ids=["empty", "cut", "not UTF-8", "a list", "an object", "a digest that is a path"],
+)
+def test_a_damaged_index_is_begun_anew_and_said_once(layout: Layout, index: bytes) -> None:
+    (layout.root / "index.json").write_bytes(index)
+    again = Layout(layout.root)
+    assert again.known(ALB) is None
+    assert again.names.damage()
+    assert again.names.damage() is None
+    again.tag(ALB, Descriptor("a/b", Digest.of(b"x"), 1))
+    again.names.flush()
+    assert len(Layout(layout.root).names.all()) == 1
+
+
+@pytest.mark.parametrize("marker", [b'{"imageLayoutVersion":"2.0.0"}', b"{}", b"junk"])
+def test_a_layout_of_another_version_is_not_touched(tmp_path: Path, marker: bytes) -> None:
+    (tmp_path / "oci-layout").write_bytes(marker)
+    with pytest.raises(StorageError) as caught:
+        Layout(tmp_path)
+    assert caught.value.code == "cache-damaged"
+    assert (tmp_path / "oci-layout").read_bytes() == marker
+
+
+def test_a_cache_that_everybody_can_write_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "open"
+    root.mkdir()
+    root.chmod(0o777)
+    with pytest.raises(PolicyError) as caught:
+        Layout(root)
+    assert caught.value.code == "cache-unsafe"
+
+
+def test_a_layout_below_is_read_and_never_written(tmp_path: Path, layout: Layout) -> None:
+    upper = Layout(tmp_path / "upper", below=layout)
+    before = sorted(layout.root.rglob("*"))
+    assert upper.known(ALB) == layout.known(ALB)
+    assert upper.tags(ALB) == layout.tags(ALB)
+    assert upper.manifest(ALB) == layout.manifest(ALB)
+    put(upper, b"new")
+    upper.tag(ALB, Descriptor("a/b", Digest.of(b"x"), 1))
+    upper.names.flush()
+    assert sorted(layout.root.rglob("*")) == before
+
+
+def test_names_of_several_processes_are_joined(layout: Layout) -> None:
+    one, two = Layout(layout.root), Layout(layout.root)
+    descriptor = Descriptor("a/b", Digest.of(b"x"), 1)
+    one.tag(Reference.parse("a.example/one:1"), descriptor)
+    two.tag(Reference.parse("a.example/two:1"), descriptor)
+    one.names.flush()
+    two.names.flush()
+    names = Layout(layout.root).names.all()
+    assert {"a.example/one:1", "a.example/two:1", str(ALB)} <= set(names)
+
+
+def _put_slowly(root: str, data: bytes, pieces: int, taken: str) -> None:
+    layout = Layout(Path(root))
+    descriptor = Descriptor("application/octet-stream", Digest.of(data), len(data))
+    with layout.ingest(descriptor) as ingest:
+        if ingest is None:
+            return
+        with Path(taken).open("a") as file:
+            file.write("x")
+        step = len(data) // pieces + 1
+        for start in range(ingest.held, len(data), step):
+            ingest.write(data[start : start + step])
+            time.sleep(0.01)
+        ingest.commit()
+
+
+def test_of_many_processes_one_brings_a_blob_in(tmp_path: Path) -> None:
+    Layout(tmp_path / "layout")
+    context = multiprocessing.get_context("spawn")
+    data, taken = b"payload" * 1000, tmp_path / "taken"
+    processes = [context.Process(target=_put_slowly, args=(str(tmp_path / "layout"), data, 20, str(taken))) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 8
+    assert taken.read_text() == "x"
+    assert Layout(tmp_path / "layout").path(Digest.of(data)).read_bytes() == data
+    assert list((tmp_path / "layout" / "ingest").iterdir()) == []
+
+
+def test_a_killed_process_leaves_no_lock_and_its_bytes_are_taken_up(tmp_path: Path) -> None:
+    data = b"payload" * 10_000
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom marfetch.layout.store import Layout\nfrom marfetch.oci import Descriptor, Digest\n"
+        "data = b'payload' * 10_000\nlayout = Layout(Path(sys.argv[1]))\n"
+        "with layout.ingest(Descriptor('a/b', Digest.of(data), len(data))) as ingest:\n"
+        "    ingest.write(data[:50_000])\n    print('half', flush=True)\n    time.sleep(60)\n"
+    )
+    root = tmp_path / "layout"
+    with subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"half\n"
+        process.send_signal(signal.SIGKILL)
+    layout = Layout(root)
+    descriptor = Descriptor("a/b", Digest.of(data), len(data))
+    assert not layout.path(descriptor.digest).exists()
+    with layout.ingest(descriptor) as ingest:
+        assert ingest is not None
+        assert ingest.held == 50_000
+        ingest.write(data[50_000:])
+        ingest.commit()
+    assert layout.path(descriptor.digest).read_bytes() == data
+    assert upkeep.verify(layout) == []
+    assert list((root / "ingest").iterdir()) == []
+
+
+def test_whoever_waits_for_another_process_can_give_up(tmp_path: Path) -> None:
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks > 1:
+            raise TimeoutError
+
+    descriptor = Descriptor("a/b", Digest.of(b"x"), 1)
+    first, second = Layout(tmp_path / "l"), Layout(tmp_path / "l", meanwhile=look)
+    with first.ingest(descriptor) as ingest:
+        assert ingest is not None
+        with pytest.raises(TimeoutError), second.ingest(descriptor):
+            pass
+        ingest.write(b"x")
+        ingest.commit()
+    assert first.has(descriptor)
+
+
+def test_no_more_is_begun_than_fits_on_the_disk(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "l")
+    with pytest.raises(StorageError) as caught, layout.ingest(Descriptor("a/b", Digest.of(b"x"), 1 << 60)):
+        pass
+    assert caught.value.code == "disk-full"
+    assert caught.value.context["needed"] == 1 << 60
+    assert isinstance(caught.value.context["free"], int)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (errno.ENOSPC, "disk-full", "disk is full"),
+        (errno.EDQUOT, "disk-full", "quota"),
+        (errno.EROFS, "file-unusable", "read-only"),
+        (errno.EACCES, "file-unusable", "permission"),
+        (errno.EMFILE, "file-unusable", "open files"),
+        (errno.ENAMETOOLONG, "file-unusable", "too long"),
+        (errno.EIO, "file-unusable", "input/output"),
+    ],
+)
+def test_a_failed_write_says_what_can_be_done(tmp_path: Path, number: int, code: str, words: str) -> None:
+    error = storage_error(OSError(number, os.strerror(number)), tmp_path / "x", needed=10)
+    assert error.code == code
+    assert words in error.message
+    assert error.exit_code == 9
+
+
+def test_looking_after_it(layout: Layout) -> None:
+    before = upkeep.info(layout)
+    orphan = put(layout, b"nobody names me")
+    stale = layout.root / "ingest" / ("sha256-" + "0" * 64)
+    stale.write_bytes(b"part")
+    os.utime(stale, (1, 1))
+    fresh = layout.root / "ingest" / ("sha256-" + "1" * 64)
+    fresh.write_bytes(b"part")
+    assert upkeep.info(layout).blobs == before.blobs + 1
+    assert upkeep.info(layout).partial == 2
+    done = upkeep.prune(layout)
+    assert (done.blobs, done.partial) == (1, 1)
+    assert not layout.path(orphan.digest).exists()
+    assert fresh.exists()
+    assert upkeep.verify(layout) == []
+    assert upkeep.info(layout).blobs == before.blobs
+
+
+def test_pruning_keeps_what_names_and_referrers_lead_to(layout: Layout) -> None:
+    records = [record for record in read_recipe() if "id" in record]
+    upkeep.prune(layout)
+    made = build(layout, HOST)
+    for record in records:
+        assert layout.find(made[record["id"]].digest) is not None
+
+
+def test_pruning_by_age_forgets_names_first(layout: Layout) -> None:
+    assert upkeep.prune(layout, days=1).blobs == 0
+    for path in (layout.root / "blobs" / "sha256").iterdir():
+        os.utime(path, (1, 1))
+    assert upkeep.prune(layout, days=1).blobs > 10
+    assert upkeep.info(layout).blobs == 0
+    assert upkeep.info(layout).names == 0
+
+
+def test_bad_blobs_are_named_and_taken_away_on_demand(layout: Layout) -> None:
+    good = upkeep.info(layout).blobs
+    path = next((layout.root / "blobs" / "sha256").iterdir())
+    path.write_bytes(b"other")
+    (path.parent / "UPPER").write_bytes(b"x")
+    (path.parent / ("0" * 64)).symlink_to(path)
+    bad = upkeep.verify(layout)
+    assert {one.name for one in bad} == {f"sha256:{path.name}", "sha256:UPPER", f"sha256:{'0' * 64}"}
+    assert upkeep.info(layout).blobs == good + 2
+    upkeep.verify(layout, fix=True)
+    assert upkeep.verify(layout) == []
+    assert upkeep.info(layout).blobs == good - 1
+
+
+def test_only_a_cache_is_cleared(tmp_path: Path, layout: Layout) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("x")
+    with pytest.raises(Exception, match="no cache"):
+        upkeep.clear(tmp_path / "precious")
+    assert (tmp_path / "precious" / "file").exists()
+    (layout.root / "mine.txt").write_text("x")
+    assert upkeep.clear(layout.root) > 0
+    assert [path.name for path in layout.root.iterdir()] == ["mine.txt"]
+    assert upkeep.clear(tmp_path / "never") == 0
