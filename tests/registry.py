@@ -74,7 +74,7 @@ class Asked:
 
 @dataclass
 class Knob:
-    """What happens to some requests instead of the honest answer.
+    """What happens to some requests instead of the honest answer. Several things may happen to one: `knob.says(…).cuts_after(…)`.
 
     Attributes:
         kind: manifest, blob, data, tags, catalog, referrers, base, token, or any.
@@ -90,7 +90,14 @@ class Knob:
     owner: Registry | None = field(default=None, repr=False)
 
     def _set(self, change: Callable[[Answer, dict[str, str]], None], times: int | None) -> Knob:
-        self.change, self.times = change, times
+        earlier = self.change
+
+        def both(answer: Answer, headers: dict[str, str]) -> None:
+            if earlier is not None:
+                earlier(answer, headers)
+            change(answer, headers)
+
+        self.change, self.times = both, times
         return self
 
     # -- other answers
@@ -577,6 +584,8 @@ class Registry:
             def finish(self) -> None:
                 with contextlib.suppress(OSError):
                     super().finish()
+                if registry._context is not None:
+                    self.request.close()  # the server only knows the socket below
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -367,8 +367,9 @@ class Registry(oras.provider.Registry):
         _refuse()
 
     _download_blob = download_blob
-    blob_exists = get_session = pull = push = upload_blob = put_upload = chunked_upload = upload_manifest = refused
-    _do_paginated_request = _put_upload = _chunked_upload = _upload_manifest = delete_tag = delete_tags = login = logout = refused
+    blob_exists = pull = push = upload_blob = put_upload = chunked_upload = upload_manifest = refused
+    _do_paginated_request = refused
+    _put_upload = _chunked_upload = _upload_blob = _upload_manifest = delete_tag = delete_tags = login = logout = refused
 
 
 def _refuse() -> NoReturn:

@@ -354,11 +354,11 @@ class Transport(HTTPAdapter):
         if isinstance(error, NameResolutionError):
             reason = "its name cannot be resolved"
             return Trouble(_unreachable(host, url, reason, "check the spelling, the name service and the network"), tries=2)
-        if isinstance(error, ConnectTimeoutError):
-            return Trouble(_unreachable(host, url, f"no connection within {CONNECT_TIME:.0f} s", _FIREWALL_HINT), tries=TRIES)
         if isinstance(error, NewConnectionError):
             reason = str(error).rpartition(": ")[2].lower()
             return Trouble(_unreachable(host, url, reason, _FIREWALL_HINT), tries=TRIES)
+        if isinstance(error, ConnectTimeoutError):
+            return Trouble(_unreachable(host, url, f"no connection within {CONNECT_TIME:.0f} s", _FIREWALL_HINT), tries=TRIES)
         if isinstance(error, (ReadTimeoutError, TimeoutError)):
             late = RemoteError(
                 f"no data from `{host}` for {IDLE_TIME:.0f} s", code="timeout", hint="try again; what was fetched is kept", url=url

@@ -1,0 +1,431 @@
+"""TLS, proxies, addresses: how a connection comes about, and what it never does."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime as dt
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from marfetch.client import Client, Options
+from marfetch.content import Source
+from marfetch.endpoint import Preference
+from marfetch.errors import Error, InputError, RemoteError
+from marfetch.layout.store import Layout
+from marfetch.oci import Manifest
+from marfetch.reference import Host, Reference
+from marfetch.remote import connection
+from marfetch.remote.transport import Trust
+
+from .conftest import Heard
+from .registry import Registry
+
+ALB = "application-lb/charts/alb-controller"
+DATA_NAME = "eastus.data.mcr.microsoft.com"
+
+pytestmark = pytest.mark.usefixtures("impatient")
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def ca_file(authority: trustme.CA, tmp_path: Path) -> str:
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)
+
+
+def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def secure(recipe: Layout, authority: trustme.CA) -> Iterator[Registry]:
+    context = server_context(authority.issue_cert("localhost", "127.0.0.1"))
+    with Registry(recipe, names=Host("mar.test"), context=context) as registry:
+        yield registry
+
+
+def ask(registry: Registry, heard: Heard, *, name: str = "localhost", **options: object) -> object:
+    """The manifest of a chart, by https and under this name."""
+    preference = Preference(f"https://{name}:{registry.port}", data_hosts=(f"127.0.0.1:{registry.data_port}",))
+    with Client(Options(preference, timeout=20, **options), heard) as client:  # type: ignore[arg-type]
+        bound, source = client.bind(Reference(ALB, None, "1.7.12"))
+        return source.manifest(bound)
+
+
+def test_a_registry_with_a_named_certificate_is_trusted(secure: Registry, heard: Heard, ca_file: str) -> None:
+    assert isinstance(ask(secure, heard, ca_file=ca_file), Manifest)
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+def test_the_environment_names_certificates_too(
+    secure: Registry, heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, ca_file)
+    assert isinstance(ask(secure, heard), Manifest)
+
+
+def test_an_unknown_authority_is_not_trusted_and_not_asked_again(secure: Registry, heard: Heard) -> None:
+    with pytest.raises(RemoteError) as caught:
+        ask(secure, heard)
+    assert caught.value.code == "tls"
+    assert "`localhost`" in caught.value.message
+    assert "--ca-file" in str(caught.value.hint)
+    assert secure.asked == []
+
+
+def test_another_name_is_not_trusted(recipe: Layout, authority: trustme.CA, heard: Heard, ca_file: str) -> None:
+    context = server_context(authority.issue_cert("x.azureedge.net"))
+    with Registry(recipe, names=Host("mar.test"), context=context) as registry, pytest.raises(RemoteError) as caught:
+        ask(registry, heard, ca_file=ca_file)
+    assert caught.value.code == "tls"
+
+
+@pytest.mark.parametrize("days", [-2, 2])
+def test_a_certificate_of_another_time_asks_for_a_look_at_the_clock(
+    recipe: Layout, authority: trustme.CA, heard: Heard, ca_file: str, days: int
+) -> None:
+    now = dt.datetime.now(dt.UTC)
+    near, far = now + dt.timedelta(days=days), now + dt.timedelta(days=days * 2)
+    certificate = authority.issue_cert("localhost", not_before=min(near, far), not_after=max(near, far))
+    with Registry(recipe, names=Host("mar.test"), context=server_context(certificate)) as registry, pytest.raises(RemoteError) as caught:
+        ask(registry, heard, ca_file=ca_file)
+    assert caught.value.code == "tls"
+    assert "clock" in str(caught.value.hint)
+
+
+def test_https_never_becomes_http(secure: Registry, heard: Heard, ca_file: str) -> None:
+    secure.on("manifest").redirects(f"http://localhost:{secure.port}/v2/")
+    with pytest.raises(Error) as caught:
+        ask(secure, heard, ca_file=ca_file)
+    assert caught.value.exit_code == 4
+
+
+def test_a_server_without_tls_is_a_cut_or_no_trust(mar: Registry, heard: Heard, ca_file: str) -> None:
+    with pytest.raises(RemoteError) as caught:
+        ask(mar, heard, ca_file=ca_file)
+    assert caught.value.code in ("tls", "cut")
+
+
+@pytest.mark.parametrize("content", [None, "junk"])
+def test_certificates_that_cannot_be_read_are_an_input_error(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "x.pem"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=r"x\.pem"):
+        Trust(str(path)).context()
+
+
+def test_there_is_no_way_to_turn_the_check_off() -> None:
+    context = Trust().context()
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+    source = "\n".join(path.read_text() for path in (Path(connection.__file__).parent).rglob("*.py"))
+    assert "CERT_NONE" not in source
+    assert "verify=False" not in source
+
+
+# -- proxies
+
+
+class Proxy:
+    """An http proxy that only knows CONNECT, and that leads names to where a test wants them."""
+
+    def __init__(self, leads: dict[str, int], *, credentials: str | None = None, answer: bytes | None = None) -> None:
+        self.leads = leads
+        self.asked: list[str] = []
+        self._credentials = credentials
+        self._answer = answer
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    def __enter__(self) -> Proxy:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._listening.close()
+        self._thread.join(5)
+
+    def _accept(self) -> None:
+        self._listening.settimeout(0.1)
+        while not self._ended.is_set():
+            try:
+                client, _ = self._listening.accept()
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            client.settimeout(20)
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += client.recv(4096)
+            first, *lines = head.decode().split("\r\n")
+            self.asked.append(first)
+            if self._answer is not None:
+                client.sendall(self._answer)
+                return
+            wanted = f"Proxy-Authorization: Basic {base64.b64encode((self._credentials or '').encode()).decode()}"
+            if self._credentials and wanted.lower() not in [line.lower() for line in lines]:
+                client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+                return
+            name = first.split()[1].partition(":")[0]
+            with socket.create_connection(("127.0.0.1", self.leads[name])) as server:
+                client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                one = threading.Thread(target=self._pipe, args=(client, server), daemon=True)
+                one.start()
+                self._pipe(server, client)
+                one.join(20)
+
+    def _pipe(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def official(recipe: Layout, authority: trustme.CA) -> Iterator[Registry]:
+    """A registry with certificates for MAR's own names; a proxy leads there."""
+    context = server_context(authority.issue_cert("mcr.microsoft.com", "*.data.mcr.microsoft.com", "mcr.azure.cn", "*.data.mcr.azure.cn"))
+    with Registry(recipe, names=Host("mar.test"), context=context) as registry:
+        registry.data_origin = f"https://{DATA_NAME}"
+        yield registry
+
+
+def pulled(heard: Heard, ca_file: str, text: str, **options: object) -> bytes:
+    from marfetch.content import read
+
+    with Client(Options(ca_file=ca_file, timeout=20, **options), heard) as client:  # type: ignore[arg-type]
+        bound, source = client.bind(Reference.parse(text))
+        manifest = source.manifest(bound)
+        assert isinstance(manifest, Manifest)
+        return read(source, bound, manifest.layers[0])
+
+
+def test_mar_itself_is_reached_through_the_proxy_by_its_official_names(
+    official: Registry, heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Proxy({"mcr.microsoft.com": official.port, DATA_NAME: official.data_port}) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        assert pulled(heard, ca_file, f"{ALB}:1.7.12")
+        assert [line.split()[1] for line in proxy.asked] == ["mcr.microsoft.com:443", f"{DATA_NAME}:443"]
+    assert heard.warnings == []
+    assert [asked.headers["host"] for asked in official.asked] == ["mcr.microsoft.com", "mcr.microsoft.com", DATA_NAME]
+    assert not any("authorization" in asked.headers for asked in official.asked)
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://chinaeast3.data.mcr.azure.cn", "https://evil.example", "https://data.mcr.microsoft.com", "http://" + DATA_NAME]
+)
+def test_mar_leads_to_its_own_data_hosts_only(
+    official: Registry, heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch, origin: str
+) -> None:
+    official.data_origin = origin
+    with Proxy({"mcr.microsoft.com": official.port}) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        with pytest.raises(Error) as caught:
+            pulled(heard, ca_file, f"{ALB}:1.7.12")
+        assert caught.value.exit_code == 4
+        assert len(proxy.asked) == 1
+
+
+def test_the_endpoint_in_china_is_its_own_pair(official: Registry, heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "chinaeast3.data.mcr.azure.cn"
+    official.data_origin = f"https://{name}"
+    with Proxy({"mcr.azure.cn": official.port, name: official.data_port}) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        assert pulled(heard, ca_file, f"{ALB}:1.7.12", preference=Preference("china"))
+        assert pulled(heard, ca_file, f"mcr.azure.cn/{ALB}:1.7.12")
+
+
+def test_no_credentials_are_given_to_mar_whatever_it_says(
+    official: Registry, heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    docker = tmp_path / "home" / ".docker"
+    docker.mkdir()
+    (docker / "config.json").write_text('{"auths":{"mcr.microsoft.com":{"auth":"dXNlcjpwYXNz"}}}')
+    (tmp_path / "home" / ".netrc").write_text("machine mcr.microsoft.com login user password pass\n")
+    official.challenge, official.token = 'Bearer realm="https://mcr.microsoft.com/token"', "x"
+    with Proxy({"mcr.microsoft.com": official.port}) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        with pytest.raises(RemoteError) as caught:
+            pulled(heard, ca_file, f"{ALB}:1.7.12")
+    assert caught.value.code == "unauthorized"
+    assert len(official.asked) == 1
+    assert "authorization" not in official.asked[0].headers
+
+
+def test_a_proxy_gets_its_credentials_and_they_are_never_shown(
+    official: Registry, heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leads = {"mcr.microsoft.com": official.port, DATA_NAME: official.data_port}
+    with Proxy(leads, credentials="me:secret") as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:secret@127.0.0.1:{proxy.port}")
+        assert pulled(heard, ca_file, f"{ALB}:1.7.12")
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:wrong@127.0.0.1:{proxy.port}")
+        with pytest.raises(RemoteError) as caught:
+            pulled(heard, ca_file, f"{ALB}:1.7.12")
+    assert caught.value.code == "proxy"
+    assert "407" in caught.value.message
+    assert "wrong" not in f"{caught.value.message} {caught.value.hint} {caught.value.context} {heard.notes}"
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 503 No\r\n\r\n", b"junk\r\n\r\n"])
+def test_a_proxy_that_fails_is_named_as_the_proxy(heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    with Proxy({}, answer=answer) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        with pytest.raises(RemoteError) as caught:
+            pulled(heard, ca_file, f"{ALB}:1.7.12")
+    assert caught.value.code in ("proxy", "cut")
+
+
+def test_a_proxy_that_is_not_there_is_said(heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    with pytest.raises(RemoteError) as caught:
+        pulled(heard, ca_file, f"{ALB}:1.7.12")
+    assert caught.value.code == "proxy"
+
+
+def test_a_proxy_of_another_kind_is_an_input_error(heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://u:secret@127.0.0.1:9")
+    with pytest.raises(InputError) as caught:
+        pulled(heard, ca_file, f"{ALB}:1.7.12")
+    assert "secret" not in caught.value.message
+
+
+def test_this_machine_is_never_asked_through_a_proxy(mar: Registry, client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    bound, source = client().bind(Reference(ALB, None, "1.7.12"))
+    assert source.manifest(bound)
+
+
+def test_no_proxy_is_heeded(heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", ".microsoft.com")
+    monkeypatch.setattr(connection, "resolve", lambda *_: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 9))])
+    with pytest.raises(RemoteError) as caught:
+        pulled(heard, ca_file, f"{ALB}:1.7.12")
+    assert caught.value.code == "unreachable"
+
+
+# -- addresses
+
+V4 = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1))
+V6 = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 1, 0, 0))
+
+
+def test_families_take_turns_and_what_worked_goes_first() -> None:
+    a, b = V6, (*V6[:4], ("::2", 1, 0, 0))
+    c, d = V4, (*V4[:4], ("127.0.0.2", 1))
+    assert connection.in_turn([a, b, c, d], None) == [a, c, b, d]
+    assert connection.in_turn([a, b, c, d], socket.AF_INET) == [c, a, d, b]
+    assert connection.in_turn([c], socket.AF_INET6) == [c]
+    assert connection.in_turn([], None) == []
+
+
+@contextlib.contextmanager
+def deaf() -> Iterator[tuple[str, int]]:
+    """An address of IPv6 that takes no connection: its queue is full, so that packets are dropped."""
+    try:
+        listening = socket.socket(socket.AF_INET6)
+        listening.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    listening.listen(0)
+    waiting = []
+    for _ in range(4):
+        one = socket.socket(socket.AF_INET6)
+        one.setblocking(False)
+        one.connect_ex(listening.getsockname())
+        waiting.append(one)
+    try:
+        yield listening.getsockname()[:2]
+    finally:
+        for one in (*waiting, listening):
+            one.close()
+
+
+def test_an_ipv6_address_that_hangs_does_not_hold_anybody_up(
+    mar: Registry, client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_preferred", {})
+    with deaf() as (address, port):
+        infos = [(*V6[:4], (address, port, 0, 0)), (*V4[:4], ("127.0.0.1", mar.port))]
+        monkeypatch.setattr(connection, "resolve", lambda *_: infos)
+        bound, source = client().bind(Reference(ALB, None, "1.7.12"))
+        begun = time.monotonic()
+        assert source.manifest(bound)
+        assert 0.25 < time.monotonic() - begun < 2
+        # What worked is remembered: the next connection does not try the other one first.
+        begun = time.monotonic()
+        connection.connect("127.0.0.1", mar.port, 5, ()).close()
+        assert time.monotonic() - begun < 0.25
+
+
+def alone(heard: Heard, reference: Reference, *, timeout: float = 10) -> None:
+    with Client(Options(timeout=timeout), heard) as client:
+        bound, source = client.bind(reference)
+        source.manifest(bound)
+
+
+def test_a_name_that_does_not_resolve_is_said(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(RemoteError) as caught:
+        alone(heard, Reference(ALB, None, "1.7.12"))
+    assert caught.value.code == "unreachable"
+    assert "`mcr.microsoft.com`" in caught.value.message
+
+
+def test_a_name_service_that_never_answers_is_given_up(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    def wait(*_: object, **__: object) -> None:
+        release.wait(10)
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", wait)
+    try:
+        with pytest.raises(RemoteError) as caught:
+            alone(heard, Reference(ALB, None, "1.7.12"), timeout=1)
+        assert caught.value.code in ("unreachable", "timeout")
+    finally:
+        release.set()
+
+
+def test_a_port_where_nobody_listens_is_said(heard: Heard) -> None:
+    with pytest.raises(RemoteError) as caught:
+        alone(heard, Reference.parse("localhost:9/aks/foo:1"))
+    assert caught.value.code == "unreachable"
+    assert "refused" in caught.value.message
+
+
+def test_source_is_a_protocol_that_the_registry_follows(client: Callable[..., Client]) -> None:
+    source: Source = client().bind(Reference(ALB))[1]
+    assert source.repositories()
