@@ -62,7 +62,8 @@ def _guarded(words: list[str]) -> int:
 
     try:
         result = run(words)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it may have been closed by whoever started us
+            sys.stdout.flush()
     except Error as error:
         report().failed(error)
         return error.exit_code

@@ -494,7 +494,6 @@ def offline_error(reference: Reference) -> RemoteError:
     return RemoteError(
         f"`{reference}` is not in the cache, and `--offline` asks nobody else",
         code="offline",
-        hint="run it once without `--offline`",
         reference=str(reference),
     )
 

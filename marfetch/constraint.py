@@ -340,7 +340,6 @@ def _refuse(text: str, part: str) -> NoReturn:
     raise InputError(
         f"`{text[:200]}` is not a version range" + (f": Helm does not read `{shown}`" if shown and shown != text.strip() else ""),
         code="constraint-invalid",
-        hint="write a version or a range such as `1.7.12`, `^1.7`, `~1.7.9`, `>=1.7 <2` or `1.7.x`",
         text=text[:200],
         part=shown or None,
     )

@@ -170,7 +170,6 @@ class Verified:
             raise IntegrityError(
                 f"the bytes of the blob `{wanted}` have the digest `{actual}`",
                 code="digest-mismatch",
-                hint="the registry, a proxy or a mirror gave altered content; try again, and report it if it stays",
                 expected=str(wanted),
                 actual=str(actual),
             )

@@ -167,7 +167,6 @@ class Endpoint:
             raise InputError(
                 f"`{text[:100]}` is not an endpoint",
                 code="endpoint-invalid",
-                hint="use `global`, `china`, or `https://host[:port]` for a registry of your own",
                 text=text[:200],
             )
         address = Address.parse(text)
@@ -276,7 +275,6 @@ class Preference:
                 raise PolicyError(
                     f"`--endpoint {endpoint.name}` and the host `{reference.host}` of the reference disagree",
                     code="endpoint-disagrees",
-                    hint="leave one of the two out",
                     reference=str(reference),
                     rule="the endpoint and the reference name one registry",
                 )

@@ -21,64 +21,207 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
-# code: (the class that raises it, what it means); `docs/reference/errors.md` is generated from this table.
-CODES: Mapping[str, tuple[str, str]] = MappingProxyType(
+
+class Code(NamedTuple):
+    """One stable word for one sort of failure.
+
+    Attributes:
+        kind: the class that it is raised with.
+        means: what it says.
+        do: the next thing to try, where the single case knows nothing better.
+    """
+
+    kind: str
+    means: str
+    do: str
+
+
+# `docs/reference/errors.md` is generated from this table.
+CODES: Mapping[str, Code] = MappingProxyType(
     {
         # 2: what was typed
-        "usage": ("InputError", "options that do not go together, or a value that an option does not take"),
-        "reference-invalid": ("InputError", "a reference that does not follow the grammar"),
-        "digest-invalid": ("InputError", "a digest that is not `sha256:` or `sha512:` with its lower-case hex digits"),
-        "constraint-invalid": ("InputError", "a version range that Helm would not take either"),
-        "endpoint-invalid": ("InputError", "an endpoint that is neither `global`, `china` nor `https://host[:port]`"),
-        "platform-invalid": ("InputError", "a platform that is not `os/architecture[/variant]`"),
-        "platform-needed": ("InputError", "the index holds several artifacts and none was chosen"),
+        "usage": Code(
+            "InputError", "options that do not go together, or a value that an option does not take", "see `--help` of the command"
+        ),
+        "reference-invalid": Code(
+            "InputError",
+            "a reference that does not follow the grammar",
+            "write `repository`, `repository:tag` or `repository@sha256:…`, each also behind `mcr.microsoft.com/`",
+        ),
+        "digest-invalid": Code(
+            "InputError",
+            "a digest that is not `sha256:` or `sha512:` with its lower-case hex digits",
+            "copy the digest whole, as `marfetch resolve` prints it",
+        ),
+        "constraint-invalid": Code(
+            "InputError",
+            "a version range that Helm would not take either",
+            "write a version or a range such as `1.7.12`, `^1.7`, `~1.7.9`, `>=1.7 <2` or `1.7.x`",
+        ),
+        "endpoint-invalid": Code(
+            "InputError",
+            "an endpoint that is neither `global`, `china` nor `https://host[:port]`",
+            "use `global`, `china`, or `https://host[:port]` for a registry of your own",
+        ),
+        "platform-invalid": Code(
+            "InputError", "a platform that is not `os/architecture[/variant]`", "write `os/architecture`, such as `linux/amd64`"
+        ),
+        "platform-needed": Code("InputError", "the index holds several artifacts and none was chosen", "choose one with `--platform`"),
         # 3: what is not there
-        "repository-not-found": ("NotFoundError", "the registry does not know the repository"),
-        "tag-not-found": ("NotFoundError", "the repository has no manifest under this tag"),
-        "manifest-not-found": ("NotFoundError", "the repository has no manifest with this digest"),
-        "blob-not-found": ("NotFoundError", "a manifest names a blob that the registry does not have"),
-        "version-not-found": ("NotFoundError", "no version of the repository is in the range"),
-        "no-versions": ("NotFoundError", "none of the tags of the repository is a version"),
-        "dangling-tag": ("NotFoundError", "a tag is listed but its manifest is missing"),
-        "platform-not-found": ("NotFoundError", "the index holds nothing for this platform"),
-        "layer-not-found": ("NotFoundError", "no layer has the media type that was asked for"),
+        "repository-not-found": Code(
+            "NotFoundError",
+            "the registry does not know the repository",
+            "check the path; MAR's repositories are shown at https://mcr.microsoft.com",
+        ),
+        "tag-not-found": Code(
+            "NotFoundError", "the repository has no manifest under this tag", "list what there is with `marfetch versions REPOSITORY --all`"
+        ),
+        "manifest-not-found": Code(
+            "NotFoundError",
+            "the repository has no manifest with this digest",
+            "resolve the tag anew; the registry may have removed what it meant",
+        ),
+        "blob-not-found": Code(
+            "NotFoundError",
+            "a manifest names a blob that the registry does not have",
+            "the artifact is incomplete there: try another version, and report it",
+        ),
+        "version-not-found": Code(
+            "NotFoundError", "no version of the repository is in the range", "list what there is with `marfetch versions REPOSITORY`"
+        ),
+        "no-versions": Code("NotFoundError", "none of the tags of the repository is a version", "name a tag"),
+        "dangling-tag": Code(
+            "NotFoundError", "a tag is listed but its manifest is missing", "`--skip-missing` takes the next best version"
+        ),
+        "platform-not-found": Code("NotFoundError", "the index holds nothing for this platform", "choose a platform that it has"),
+        "layer-not-found": Code(
+            "NotFoundError", "no layer has the media type that was asked for", "choose with `--media-type GLOB`, or take `--all-layers`"
+        ),
         # 4: what is refused
-        "host-refused": ("PolicyError", "a host that is neither the registry nor one of its data hosts"),
-        "address-refused": ("PolicyError", "an address whose form can hide its host, or that is not https"),
-        "redirect-refused": ("PolicyError", "a redirect that leads nowhere, in circles or too far"),
-        "endpoint-disagrees": ("PolicyError", "`--endpoint` and the reference name different registries"),
-        "kind-refused": ("PolicyError", "the artifact is not of the kind or artifact type that was asked for"),
-        "image-refused": ("PolicyError", "a container image, for which other tools are made"),
-        "name-refused": ("PolicyError", "a title that is not safe as a file name"),
-        "limit-passed": ("PolicyError", "an answer is larger or longer than marfetch takes"),
-        "cache-unsafe": ("PolicyError", "the cache directory can be written by everybody"),
+        "host-refused": Code(
+            "PolicyError",
+            "a host that is neither the registry nor one of its data hosts",
+            "`marfetch endpoints` shows the official hosts; a registry of your own is named with `--endpoint` and `--data-host`",
+        ),
+        "address-refused": Code(
+            "PolicyError", "an address whose form can hide its host, or that is not https", "official names and https only"
+        ),
+        "redirect-refused": Code(
+            "PolicyError", "a redirect that leads nowhere, in circles or too far", "the registry or a proxy is broken; report it"
+        ),
+        "endpoint-disagrees": Code("PolicyError", "`--endpoint` and the reference name different registries", "leave one of the two out"),
+        "kind-refused": Code(
+            "PolicyError",
+            "the artifact is not of the kind or artifact type that was asked for",
+            "leave `--kind` and `--artifact-type` out to fetch it",
+        ),
+        "image-refused": Code(
+            "PolicyError",
+            "a container image, for which other tools are made",
+            "use `docker pull` or `skopeo copy`; `--all-layers` fetches the layers as files",
+        ),
+        "name-refused": Code(
+            "PolicyError", "a title that is not safe as a file name", "choose the layers with `--media-type GLOB`, and tell the publisher"
+        ),
+        "limit-passed": Code(
+            "PolicyError", "an answer is larger or longer than marfetch takes", "no registry has a reason to send that; report it"
+        ),
+        "cache-unsafe": Code(
+            "PolicyError",
+            "the cache directory can be written by everybody",
+            "take the right to write away from others (`chmod 700`), or use `--cache-dir` with another directory",
+        ),
         # 5: what is not what it should be
-        "digest-mismatch": ("IntegrityError", "bytes do not have the digest of their descriptor"),
-        "size-mismatch": ("IntegrityError", "bytes do not have the size of their descriptor"),
-        "tag-moved": ("IntegrityError", "tag and digest of a reference do not belong together"),
-        "malformed": ("IntegrityError", "an answer is not what the specification says it is"),
+        "digest-mismatch": Code(
+            "IntegrityError",
+            "bytes do not have the digest of their descriptor",
+            "the registry, a proxy or a mirror gave altered content; try again, and report it if it stays",
+        ),
+        "size-mismatch": Code(
+            "IntegrityError",
+            "bytes do not have the size of their descriptor",
+            "the registry, a proxy or a mirror gave altered content; try again, and report it if it stays",
+        ),
+        "tag-moved": Code(
+            "IntegrityError",
+            "tag and digest of a reference do not belong together",
+            "name the digest alone to get what was pinned, or the tag alone to get what is new",
+        ),
+        "malformed": Code(
+            "IntegrityError",
+            "an answer is not what the specification says it is",
+            "a proxy or a login page may stand in between; try again, and report it if it stays",
+        ),
         # 7: what failed on the way
-        "unreachable": ("RemoteError", "no connection to the host"),
-        "tls": ("RemoteError", "the certificate of the host cannot be trusted"),
-        "proxy": ("RemoteError", "the proxy does not let the request through"),
-        "timeout": ("RemoteError", "no answer, or no data, within the time"),
-        "cut": ("RemoteError", "a transfer ended early and could not be brought to its end"),
-        "blocked": ("RemoteError", "the front door answered with a block page; this says nothing about the repository"),
-        "unauthorized": ("RemoteError", "the registry asks for credentials that are not there or not right"),
-        "denied": ("RemoteError", "the registry refuses the request (403)"),
-        "server-error": ("RemoteError", "the registry answered with a failure of its own (5xx)"),
-        "unexpected-answer": ("RemoteError", "the registry answered with a status that has no place here"),
-        "offline": ("RemoteError", "`--offline` was given and the cache does not have it"),
-        "rate-limited": ("RateLimitedError", "the registry said to come back later"),
+        "unreachable": Code(
+            "RemoteError",
+            "no connection to the host",
+            "check name service and network; `marfetch endpoints` shows what a firewall must let through",
+        ),
+        "tls": Code(
+            "RemoteError",
+            "the certificate of the host cannot be trusted",
+            "if a proxy of your company stands in between, give its certificate with `--ca-file`; the check is never turned off",
+        ),
+        "proxy": Code("RemoteError", "the proxy does not let the request through", "check `HTTPS_PROXY` and `NO_PROXY`"),
+        "timeout": Code("RemoteError", "no answer, or no data, within the time", "run it again: what was fetched is kept"),
+        "cut": Code("RemoteError", "a transfer ended early and could not be brought to its end", "run it again: what was fetched is kept"),
+        "blocked": Code(
+            "RemoteError",
+            "the front door answered with a block page; this says nothing about the repository",
+            "try again later or from another network; give support the X-Msedge-Ref",
+        ),
+        "unauthorized": Code(
+            "RemoteError",
+            "the registry asks for credentials that are not there or not right",
+            "MAR itself is anonymous; for a registry of your own, log in with `helm registry login` or `docker login`",
+        ),
+        "denied": Code(
+            "RemoteError",
+            "the registry refuses the request (403)",
+            "MAR is public: check the name; for a registry of your own, log in first",
+        ),
+        "server-error": Code(
+            "RemoteError",
+            "the registry answered with a failure of its own (5xx)",
+            "try again later; `marfetch endpoints` tells where MAR's problems are reported",
+        ),
+        "unexpected-answer": Code(
+            "RemoteError", "the registry answered with a status that has no place here", "a proxy may stand in between; try again later"
+        ),
+        "offline": Code("RemoteError", "`--offline` was given and the cache does not have it", "run it once without `--offline`"),
+        "rate-limited": Code(
+            "RateLimitedError",
+            "the registry said to come back later",
+            "come back later; fewer at a time (`--jobs`) and a kept cache directory help, above all in CI",
+        ),
         # 9: the local disk
-        "disk-full": ("StorageError", "not enough room on the disk"),
-        "file-differs": ("StorageError", "a different file of that name is already there"),
-        "name-clash": ("StorageError", "two payloads have one name"),
-        "not-fetched": ("StorageError", "left out, since names of the same call clash"),
-        "file-unusable": ("StorageError", "a local file or directory cannot be read or written"),
-        "cache-damaged": ("StorageError", "the cache holds something that is not what its name says"),
+        "disk-full": Code(
+            "StorageError",
+            "not enough room on the disk",
+            "make room (`marfetch cache prune`), or choose another place with `--destination` or `--cache-dir`",
+        ),
+        "file-differs": Code(
+            "StorageError",
+            "a different file of that name is already there",
+            "`--force` replaces it; `--destination` takes another directory",
+        ),
+        "name-clash": Code("StorageError", "two payloads have one name", "fetch them into different directories (`--destination`)"),
+        "not-fetched": Code(
+            "StorageError", "left out, since names of the same call clash", "mend the clash, or fetch it in a call of its own"
+        ),
+        "file-unusable": Code(
+            "StorageError",
+            "a local file or directory cannot be read or written",
+            "choose a place that can be read and written with `--destination` or `--cache-dir`",
+        ),
+        "cache-damaged": Code(
+            "StorageError",
+            "the cache holds something that is not what its name says",
+            "`marfetch cache verify --fix`, or use `--cache-dir` with another directory",
+        ),
     }
 )
 
@@ -89,7 +232,7 @@ class Error(Exception):
     Args:
         message: one sentence in lower case, the value last or in backticks.
         code: one of `CODES`.
-        hint: the next thing to try, as a sentence or a command line.
+        hint: the next thing to try, as a sentence or a command line; None: that of the code.
         context: the facts of this case; values are JSON values.
     """
 
@@ -99,7 +242,7 @@ class Error(Exception):
         super().__init__(message)
         self.message = message
         self.code = code
-        self.hint = hint
+        self.hint = hint or CODES[code].do
         self.context = {name: value for name, value in context.items() if value is not None}
 
 

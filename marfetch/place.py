@@ -94,7 +94,6 @@ class Destination:
                 error = StorageError(
                     f"`{wish.name}` of `{wish.owner}` and `{other.name}` of `{other.owner}` are one name",
                     code="name-clash",
-                    hint="fetch them into different directories (`--destination`)",
                     path=str(self.path(wish.name)),
                 )
                 found.setdefault(other.owner, error)
@@ -238,7 +237,9 @@ class _Directory:
             if path.is_symlink():
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
             return _Directory(path, None)
-        return _Directory(self.path / name, os.open(name, os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW | _CLOEXEC, dir_fd=self._descriptor))
+        return _Directory(
+            self.path / name, os.open(self._at(name), os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW | _CLOEXEC, dir_fd=self._descriptor)
+        )
 
     def mkdir(self, name: str) -> None:
         with suppress(FileExistsError):
@@ -288,5 +289,6 @@ class _Directory:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _at(self, name: str) -> str:
-        return str(self.path / name) if self._descriptor is None else name
+    def _at(self, name: str) -> str | bytes:
+        # UTF-8 whatever the locale is: a name is the same on every machine.
+        return str(self.path / name) if self._descriptor is None else name.encode()

@@ -173,7 +173,6 @@ def _look(job: _Job, destination: Destination, *, force: bool) -> None:
             raise StorageError(
                 f"a different file is at `{path}` already",
                 code="file-differs",
-                hint="`--force` replaces it; `--destination` takes another directory",
                 path=str(path),
             )
 
@@ -191,7 +190,6 @@ def _refuse_clashes(jobs: Sequence[_Job], destination: Destination) -> None:
                 job.error = StorageError(
                     f"`{job.name}` was left out, since names of the same call clash",
                     code="not-fetched",
-                    hint="mend the clash, or fetch it in a call of its own",
                     reference=job.name,
                 )
 

@@ -52,13 +52,19 @@ def raised_codes() -> dict[str, set[str]]:
 def test_every_code_is_raised_by_the_class_that_the_table_names() -> None:
     found = raised_codes()
     for code, classes in found.items():
-        assert classes == {errors.CODES[code][0]}, code
+        assert classes == {errors.CODES[code].kind}, code
 
 
 def test_no_code_of_the_table_is_never_raised() -> None:
     # Codes that are chosen at run time stand in the source as plain constants.
     source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "errors.py")
     assert [code for code in errors.CODES if f'"{code}"' not in source and code != "rate-limited"] == []
+
+
+def test_every_error_says_what_to_do_next() -> None:
+    assert errors.InputError("no", code="usage").hint == "see `--help` of the command"
+    assert errors.InputError("no", code="usage", hint="this").hint == "this"
+    assert all(code.means and code.do for code in errors.CODES.values())
 
 
 def test_an_error_keeps_the_facts_that_are_known() -> None:

@@ -122,7 +122,6 @@ def select(manifest: Manifest, choice: Choice, *, name: str, tag: str | None, wh
         raise NotFoundError(
             f"no layer of `{what}` has the media type that is asked for; it has {has}",
             code="layer-not-found",
-            hint="choose with `--media-type GLOB`, or take `--all-layers`",
             reference=what,
         )
     return Selection(kind, tuple(_named(layers, kind, manifest, name, tag)), tuple(_warnings(manifest, kind, what)))

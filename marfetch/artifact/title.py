@@ -25,7 +25,6 @@ def safe_title(title: str) -> str:
         return PolicyError(
             f"the title {title[:120]!r} is refused as a file name: {rule}",
             code="name-refused",
-            hint="choose the layers with `--media-type GLOB`, and tell the publisher",
             title=title[:300],
             rule=rule,
         )

@@ -52,7 +52,7 @@ def pulled(report: Report, result: Pulled) -> int:
             }
             for file in result.files
         ],
-        "failed": [{"reference": failed.reference, **error_json(failed.error)} for failed in result.failed],
+        "failed": [{**error_json(failed.error), "reference": failed.reference} for failed in result.failed],
     }
     if not result.failed:
         report.data(_json(data))

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from ..document import parse_json
 from ..endpoint import Address, redacted
@@ -75,7 +75,7 @@ class Failure:
         return [(code[1], "")] if code else []
 
     @property
-    def context(self) -> dict[str, object]:
+    def context(self) -> dict[str, Any]:
         """The facts that every error about an answer carries."""
         edge = self.headers.get("X-Msedge-Ref") or next(iter(_EDGE_REF.findall(self.text)), None)
         return {
@@ -108,7 +108,6 @@ def explain(failure: Failure) -> Trouble:
         error = RemoteError(
             f"`{host}` is not available for `{failure.what}` ({failure.said})",
             code="server-error",
-            hint="try again later; `marfetch endpoints` tells where MAR's problems are reported",
             **failure.context,
         )
         return Trouble(error, tries=TRIES, host=_key(failure), retry_after=wait, throttled=wait is not None)
@@ -122,7 +121,6 @@ def explain(failure: Failure) -> Trouble:
         error = RemoteError(
             f"`{host}` asks for credentials for `{failure.what}` ({failure.said})",
             code="unauthorized",
-            hint="MAR itself is anonymous; for a registry of your own, log in with `helm registry login` or `docker login`",
             **failure.context,
         )
         return Trouble(error)
@@ -130,14 +128,12 @@ def explain(failure: Failure) -> Trouble:
         error = RemoteError(
             f"`{host}` failed on `{failure.what}` ({failure.said})",
             code="server-error",
-            hint="try again later; `marfetch endpoints` tells where MAR's problems are reported",
             **failure.context,
         )
         return Trouble(error, tries=TRIES)
     error = RemoteError(
         f"`{host}` answered for `{failure.what}` with a status that has no place there ({failure.said})",
         code="server-error" if 500 <= failure.status < 600 else "unexpected-answer",
-        hint="a proxy may stand in between; try again later",
         **failure.context,
     )
     return Trouble(error)
@@ -150,7 +146,6 @@ def _key(failure: Failure) -> str:
 def _throttled(failure: Failure, host: str, wait: float | None) -> Trouble:
     error = RateLimitedError(
         f"`{host}` is asked too much at the moment ({failure.said})",
-        hint="come back later; fewer at a time (`--jobs`) and a kept cache directory help, above all in CI",
         retry_after=wait,
         **failure.context,
     )
@@ -161,7 +156,6 @@ def _blocked(failure: Failure, host: str) -> Trouble:
     error = RemoteError(
         f"the front door of `{host}` blocked the request ({failure.status}); this says nothing about whether `{failure.what}` exists",
         code="blocked",
-        hint="try again later or from another network; give support the X-Msedge-Ref",
         **failure.context,
     )
     return Trouble(error, tries=2)
@@ -181,7 +175,6 @@ def _forbidden(failure: Failure, host: str, codes: set[str]) -> Trouble:
         error = RemoteError(
             f"`{host}` denies `{failure.what}` ({failure.said})",
             code="denied",
-            hint="MAR is public: check the name; for a registry of your own, log in first",
             **failure.context,
         )
         return Trouble(error)

@@ -35,7 +35,6 @@ def pages(start: Address, ask: Callable[[Address], tuple[Answer, bytes]], what: 
             raise PolicyError(
                 f"{what} goes in circles: a page leads back to one that was there before",
                 code="redirect-refused",
-                hint="the registry or a proxy is broken; report it",
                 rule="no page twice",
             )
         seen.add(address.target)
@@ -62,7 +61,6 @@ def _next(answer: Answer, start: Address, what: str) -> Address | None:
         raise PolicyError(
             f"the next page of {what} is on `{address.host}`, which is refused: pages stay on the registry",
             code="host-refused",
-            hint="the registry or a proxy is broken; report it",
             rule="pages stay on the registry",
         )
     if path != start.target.partition("?")[0]:

@@ -8,6 +8,7 @@ method can reach the network on its own.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn, cast
@@ -39,6 +40,8 @@ from .backoff import DEFAULT_JOBS, Attempts, Backoff, Trouble
 from .pages import MAX_ENTRIES, MAX_PAGE_SIZE, entries, pages, resolve
 from .transfer import transfer
 from .transport import Answer, Request, Transport, Trust
+
+_LOG = logging.getLogger(__name__)
 
 MAX_REDIRECTS: Final = 5
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -237,7 +240,9 @@ class Registry(oras.provider.Registry):
         try:
             # Not `session.send`: that reads the bodies of redirects whole, however long, and looks at where they lead.
             request = Request("GET", address, headers, came_from=came_from)
+            begun = self._budget.now()
             answer = cast("Answer", self.session.get_adapter(address.url).send(request))
+            _LOG.debug("GET %s: %s in %.0f ms", redacted(address.url), answer.status_code, 1000 * (self._budget.now() - begun))
             try:
                 succeeded = answer.status_code < 400
                 yield answer
@@ -318,7 +323,6 @@ class Registry(oras.provider.Registry):
             raise RemoteError(
                 f"`{answer.address.host.name}` answered for `{reference}` with an error under the status 200 ({failure.said})",
                 code="unexpected-answer",
-                hint="a proxy may stand in between; try again later",
                 **failure.context,
             )
 
@@ -391,7 +395,6 @@ def _redirect_refused(message: str, address: Address) -> PolicyError:
     return PolicyError(
         message,
         code="redirect-refused",
-        hint="the registry or a proxy is broken; report it",
         url=redacted(address.url),
         rule=f"a redirect says where to, and there are at most {MAX_REDIRECTS}",
     )
@@ -401,7 +404,6 @@ def _mismatch(reference: Reference, answer: Answer, expected: Digest, actual: Di
     return IntegrityError(
         f"the manifest of `{reference}` has the digest `{actual}`, but {by} is `{expected}`",
         code="digest-mismatch",
-        hint="the registry, a proxy or a mirror gave altered content; try again, and report it if it stays",
         reference=str(reference),
         url=answer.url,
         expected=str(expected),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 
 def bind(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
@@ -23,7 +23,7 @@ def bind(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
 class Serving:
     """Some applications, each on its socket, for as long as the context lasts."""
 
-    def __init__(self, apps: Sequence[tuple[Starlette, socket.socket]]) -> None:
+    def __init__(self, apps: Sequence[tuple[ASGIApp, socket.socket]]) -> None:
         self._servers = [
             (uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)), listening)
             for app, listening in apps
