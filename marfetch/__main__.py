@@ -3,8 +3,6 @@
 `--version` loads nothing but this file. Everything else goes to `cli`.
 """
 
-from __future__ import annotations
-
 import sys
 
 

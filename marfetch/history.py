@@ -14,6 +14,7 @@ from .document import parse_json
 from .errors import Error
 from .oci import CREATED, Descriptor, Manifest
 from .reference import Reference
+from .resolve import versions as versions_of
 
 MAX_CONFIG_SIZE = 1 << 20
 
@@ -76,7 +77,7 @@ def history(
     Raises:
         Error: as `Client.versions`. What fails for the details of one version stands in them.
     """
-    bound, versions, other = client.versions(reference)
+    bound, versions, other = versions_of(client, reference)
     entries = [Entry(tags[0], tuple(tag.tag for tag in tags[1:])) for tags in versions.values()]
     if constraint is not None:
         chosen = {one.tag for one in constraint.select((entry.tagged for entry in entries), prereleases=prereleases)}

@@ -13,12 +13,14 @@ from typing import Literal
 
 from .artifact.kinds import Kind
 from .artifact.payload import Choice, Payload, base_name, select
-from .client import Client, Resolved, Wanted, offline_error
+from .choose import artifact
+from .client import Client, offline_error
 from .content import WELL_KNOWN, copy
 from .errors import Error, IntegrityError, StorageError
 from .oci import Descriptor, Manifest, Platform
 from .place import Destination, State, Wish
 from .reference import Reference
+from .resolve import Resolved, Wanted, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +154,8 @@ def _guard(job: _Job, step: Callable[[], None]) -> None:
 
 def _prepare(client: Client, job: _Job, request: Request) -> None:
     """From what is wanted to the layers and their names."""
-    job.resolved = client.resolve(job.wanted, skip_missing=request.skip_missing)
-    job.manifest = client.artifact(job.resolved, request.choice, request.platform)
+    job.resolved = resolve(client, job.wanted, skip_missing=request.skip_missing)
+    job.manifest = artifact(client, job.resolved, request.choice, request.platform)
     reference = job.resolved.reference
     what = str(replace(reference, digest=None) if reference.tag else reference)
     selection = select(job.manifest, request.choice, name=base_name(reference.repository), tag=reference.tag, what=what)

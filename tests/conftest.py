@@ -13,7 +13,7 @@ from marfetch.demo.recipe import build
 from marfetch.endpoint import Preference
 from marfetch.layout.store import Layout
 from marfetch.reference import Host, Reference
-from marfetch.remote import backoff, connection, transport
+from marfetch.remote import limits
 
 from . import tools
 from .registry import Registry
@@ -112,18 +112,20 @@ def client(mar: Registry, heard: Heard) -> Iterator[Callable[..., Client]]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits are short, so that tests of time-outs and new tries do not take long. The proportions stay."""
-    for name, seconds in (
-        ("CONNECT_TIME", 2.0),
-        ("HANDSHAKE_TIME", 1.0),
-        ("HEADER_TIME", 1.5),
-        ("IDLE_TIME", 0.6),
-        ("_GRACE", 0.4),
-        ("RATE_TIME", 1.0),
-    ):
-        monkeypatch.setattr(transport, name, seconds)
-    for name, seconds in (("FIRST_WAIT", 0.01), ("LONGEST_WAIT", 0.05), ("NO_PROGRESS", 1.5)):
-        monkeypatch.setattr(backoff, name, seconds)
-    monkeypatch.setattr(connection, "FIRST_TRY", 0.3)
+    short = {
+        "CONNECT_TIME": 2.0,
+        "FIRST_TRY": 0.3,
+        "HANDSHAKE_TIME": 1.0,
+        "HEADER_TIME": 1.5,
+        "GRACE": 0.4,
+        "IDLE_TIME": 0.6,
+        "RATE_TIME": 1.0,
+        "FIRST_WAIT": 0.01,
+        "LONGEST_WAIT": 0.05,
+        "NO_PROGRESS": 1.5,
+    }
+    for name, seconds in short.items():
+        monkeypatch.setattr(limits, name, seconds)
 
 
 def ref(text: str) -> Reference:

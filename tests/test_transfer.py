@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from marfetch.artifact.payload import Choice
-from marfetch.client import Client, Wanted
+from marfetch.client import Client
 from marfetch.errors import Error
 from marfetch.oci import Digest
 from marfetch.pull import Pulled, Request, pull
 from marfetch.reference import Reference
+from marfetch.resolve import Wanted
 
 from .conftest import Heard
 from .registry import BLOCKED, Asked, Knob, Registry

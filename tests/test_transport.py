@@ -23,7 +23,7 @@ from marfetch.layout.store import Layout
 from marfetch.oci import Manifest
 from marfetch.reference import Host, Reference
 from marfetch.remote import connection
-from marfetch.remote.transport import Trust
+from marfetch.remote.trust import Trust
 
 from .conftest import Heard
 from .registry import Registry

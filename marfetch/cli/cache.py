@@ -98,7 +98,7 @@ def cache_clear(settings: Settings) -> int:
 
 
 def _root(settings: Settings) -> Path:
-    from ..client import cache_root
+    from ..cache import cache_root
 
     return cache_root(settings.cache_dir)
 

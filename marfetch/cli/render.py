@@ -6,12 +6,12 @@ import shlex
 from typing import Any
 
 from ..artifact.kinds import BICEP_MODULE, CHART, POWERSHELL
-from ..client import Resolved, Wanted
 from ..errors import InputError
 from ..history import Details, Entry, History
 from ..pull import File, Pulled
 from ..reference import Pasted
 from ..report import Report, error_json, human_size
+from ..resolve import Resolved, Wanted
 
 
 def wanted(report: Report, text: str, version: str | None, *, devel: bool) -> Wanted:

@@ -25,11 +25,12 @@ def resolve(
     settings: Settings, reference: OneReference, version: Version = None, devel: Devel = False, skip_missing: _SkipMissing = False
 ) -> int:
     """Print the pinned reference of what a reference and a range mean, fetching no blob."""
+    from ..resolve import resolve as resolve_one
     from .render import resolved, wanted
 
     asked = wanted(settings.report, reference, version, devel=devel)
     with settings.client() as client:
-        result = client.resolve(asked, skip_missing=skip_missing)
+        result = resolve_one(client, asked, skip_missing=skip_missing)
     return resolved(settings.report, result)
 
 

@@ -10,15 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from ..artifact.kinds import HELM_CHART
-from ..client import CACHE_ENVIRONMENT
+from ..cache import CACHE_ENVIRONMENT
 from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT
 from ..layout.store import Layout
 from ..oci import Manifest
 from ..reference import Host, Reference
-from ..serve.app import Registry
+from ..serve.app import Registry, counted
 from ..serve.server import Serving, bind
 from .recipe import build
 
@@ -119,18 +117,8 @@ def _embedded(root: Path) -> Iterator[tuple[Layout, Host, Counter[str]]]:
     registry = Registry(layout, host, data_origin=f"http://{data}")
     asked: Counter[str] = Counter()
     os.environ.update({ENVIRONMENT: f"http://{host}", DATA_ENVIRONMENT: data})
-    with Serving([(_counted(registry.app(), asked), registry_socket), (_counted(registry.data_app(), asked), data_socket)]):
+    with Serving([(counted(registry.app(), asked), registry_socket), (counted(registry.data_app(), asked), data_socket)]):
         yield layout, host, asked
-
-
-def _counted(app: ASGIApp, asked: Counter[str]) -> ASGIApp:
-    async def counting(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            kinds = {"/manifests/": "a manifest", "/tags/": "tags", "/docker/": "content", "/blobs/": "a blob"}
-            asked[next((kind for part, kind in kinds.items() if part in scope["path"]), "something else")] += 1
-        await app(scope, receive, send)
-
-    return counting
 
 
 @contextmanager

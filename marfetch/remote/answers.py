@@ -18,9 +18,9 @@ from typing import Any, Final
 from ..document import parse_json
 from ..endpoint import Address, redacted
 from ..errors import Error, NotFoundError, RateLimitedError, RemoteError
-from .backoff import TRIES, Trouble, retry_after
+from . import limits
+from .backoff import Trouble, retry_after
 
-MAX_ERROR_BODY: Final = 64 * 1024
 _MAX_SHOWN: Final = 300
 
 _THROTTLE_CODE: Final = "TOOMANYREQUESTS"
@@ -110,7 +110,7 @@ def explain(failure: Failure) -> Trouble:
             code="server-error",
             **failure.context,
         )
-        return Trouble(error, tries=TRIES, host=_key(failure), retry_after=wait, throttled=wait is not None)
+        return Trouble(error, tries=limits.TRIES, host=_key(failure), retry_after=wait, throttled=wait is not None)
     if failure.status == 404:
         if _BLOCK_PAGE.search(failure.text):
             return _blocked(failure, host)
@@ -130,7 +130,7 @@ def explain(failure: Failure) -> Trouble:
             code="server-error",
             **failure.context,
         )
-        return Trouble(error, tries=TRIES)
+        return Trouble(error, tries=limits.TRIES)
     error = RemoteError(
         f"`{host}` answered for `{failure.what}` with a status that has no place there ({failure.said})",
         code="server-error" if 500 <= failure.status < 600 else "unexpected-answer",
@@ -149,7 +149,7 @@ def _throttled(failure: Failure, host: str, wait: float | None) -> Trouble:
         retry_after=wait,
         **failure.context,
     )
-    return Trouble(error, tries=TRIES, host=_key(failure), retry_after=wait, throttled=True)
+    return Trouble(error, tries=limits.TRIES, host=_key(failure), retry_after=wait, throttled=True)
 
 
 def _blocked(failure: Failure, host: str) -> Trouble:

@@ -11,33 +11,11 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from typing import Final
 
 from ..budget import Budget
 from ..content import Progress
 from ..errors import Error, RateLimitedError, RemoteError
-
-DEFAULT_JOBS: Final = 16
-MAX_JOBS: Final = 32
-
-TRIES: Final = 5
-"""How often one thing is asked for, in all."""
-FIRST_WAIT: Final = 0.5
-LONGEST_WAIT: Final = 30.0
-"""Seconds before a new try: a random part of `FIRST_WAIT` · 2ⁿ, at most this (full jitter)."""
-
-WAITING_ALLOWED: Final = 120.0
-"""Seconds that one request may spend in pauses that a host asked for, where `--timeout` says nothing."""
-
-NO_PROGRESS: Final = 60.0
-"""Seconds without any progress, pauses that a host asked for aside, after which a transfer ends."""
-
-RESUMES: Final = 10
-"""How often one blob goes on after a cut, while each time brings more of it."""
-RESUMES_WITHOUT_PROGRESS: Final = 3
-
-_SUCCESSES_TO_RESTORE: Final = 8
-"""Answers in a row after which one more connection is allowed again."""
+from . import limits
 
 
 class Trouble(Exception):  # noqa: N818 - carries an error and what may be done about it, between the parts of `remote`
@@ -112,7 +90,7 @@ class Backoff:
     """
 
     def __init__(
-        self, budget: Budget, progress: Progress, *, jobs: int = DEFAULT_JOBS, chance: Callable[[], float] = random.random
+        self, budget: Budget, progress: Progress, *, jobs: int = limits.DEFAULT_JOBS, chance: Callable[[], float] = random.random
     ) -> None:
         self._budget = budget
         self._progress = progress
@@ -170,7 +148,7 @@ class Backoff:
             if succeeded:
                 host.throttles = 0
                 host.successes += 1
-                if host.successes >= _SUCCESSES_TO_RESTORE and host.allowed < host.jobs:
+                if host.successes >= limits.SUCCESSES_TO_RESTORE and host.allowed < host.jobs:
                     host.allowed += 1
                     host.successes = 0
             host.condition.notify_all()
@@ -199,7 +177,7 @@ class Backoff:
 
     def jitter(self, tries: int) -> float:
         """Seconds to wait after so many tries: full jitter with a growing bound."""
-        return self._chance() * min(LONGEST_WAIT, FIRST_WAIT * 2.0**tries)
+        return self._chance() * min(limits.LONGEST_WAIT, limits.FIRST_WAIT * 2.0**tries)
 
     def attempts(self, what: str) -> Attempts:
         """The account of one thing that is about to be asked for."""
@@ -239,7 +217,7 @@ class Attempts:
         Raises:
             RateLimitedError: it may not; says when to come back.
         """
-        allowed = self._budget.remaining if self._budget.timeout is not None else WAITING_ALLOWED - self._paused
+        allowed = self._budget.remaining if self._budget.timeout is not None else limits.WAITING_ALLOWED - self._paused
         if seconds <= allowed:
             return
         moment = self._budget.clock_time(seconds)
@@ -263,7 +241,7 @@ class Attempts:
         """
         self._count()
         self._resumes += 1
-        if self._resumes > RESUMES or self._failures > RESUMES_WITHOUT_PROGRESS or self._is_silent:
+        if self._resumes > limits.RESUMES or self._failures > limits.RESUMES_WITHOUT_PROGRESS or self._is_silent:
             raise error
         self._progress.note(f"{self._what}: {error.message}; going on")
         if self._failures > 1:
@@ -295,4 +273,4 @@ class Attempts:
 
     @property
     def _is_silent(self) -> bool:
-        return self._budget.now() - self._progress_at > NO_PROGRESS
+        return self._budget.now() - self._progress_at > limits.NO_PROGRESS

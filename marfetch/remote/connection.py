@@ -18,10 +18,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from . import limits
 from .watch import current
-
-FIRST_TRY: Final = 2.0
-"""Seconds for the first address of a family while the other family is untried."""
 
 _AddressInfo = tuple[int, int, int, str, Any]
 
@@ -80,7 +78,7 @@ def connect(host: str, port: int, timeout: float, options: Sequence[Any]) -> soc
         if left <= 0:
             raise TimeoutError(f"no connection within {timeout:.0f} s")
         untried = {info[0] for info in order[number + 1 :]} - {family}
-        patience = min(FIRST_TRY, left) if len(families) > 1 and untried and number < len(families) else left
+        patience = min(limits.FIRST_TRY, left) if len(families) > 1 and untried and number < len(families) else left
         sock = None
         try:
             sock = socket.socket(family, kind, protocol)
@@ -106,7 +104,7 @@ class _Carried(HTTPConnection):
     _served = False
 
     def _new_conn(self) -> socket.socket:
-        timeout = self.timeout if isinstance(self.timeout, (int, float)) else 10.0
+        timeout = self.timeout if isinstance(self.timeout, (int, float)) else limits.CONNECT_TIME
         try:
             sock = connect(self._dns_host, self.port, timeout, self.socket_options or ())
         except socket.gaierror as error:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final
 
 from requests.utils import parse_header_links
 
 from ..document import Json, parse_json
 from ..endpoint import Address
 from ..errors import IntegrityError, PolicyError
+from . import limits
 from .transport import Answer
-
-MAX_PAGES: Final = 200
-MAX_PAGE_SIZE: Final = 16 << 20
-MAX_ENTRIES: Final = 200_000
 
 
 def pages(start: Address, ask: Callable[[Address], tuple[Answer, bytes]], what: str) -> Iterator[bytes]:
@@ -38,8 +34,10 @@ def pages(start: Address, ask: Callable[[Address], tuple[Answer, bytes]], what: 
                 rule="no page twice",
             )
         seen.add(address.target)
-        if len(seen) > MAX_PAGES:
-            raise PolicyError(f"{what} has more than {MAX_PAGES} pages", code="limit-passed", rule=f"at most {MAX_PAGES} pages")
+        if len(seen) > limits.MAX_PAGES:
+            raise PolicyError(
+                f"{what} has more than {limits.MAX_PAGES} pages", code="limit-passed", rule=f"at most {limits.MAX_PAGES} pages"
+            )
         answer, data = ask(address)
         yield data
         address = _next(answer, start, what)

@@ -11,6 +11,7 @@ from ..artifact.kinds import matches
 from ..errors import IntegrityError, NotFoundError
 from ..oci import INDEX_TYPES, OCI_INDEX, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Reference
+from . import limits
 from .answers import Asked
 from .pages import pages
 from .transport import Answer
@@ -18,8 +19,6 @@ from .transport import Answer
 if TYPE_CHECKING:
     from ..endpoint import Address
     from .registry import Registry
-
-MAX_REFERRERS = 10_000
 
 
 def referrers(registry: Registry, reference: Reference, digest: Digest, artifact_type: str | None) -> Sequence[Descriptor]:
@@ -52,8 +51,8 @@ def _by_api(registry: Registry, reference: Reference, digest: Digest, artifact_t
         if not isinstance(index, Index):
             raise IntegrityError(f"{what} are malformed: the answer is no index", code="malformed", what=what)
         found += index.manifests
-        if len(found) > MAX_REFERRERS:
-            raise IntegrityError(f"{what} are more than {MAX_REFERRERS}", code="malformed", what=what)
+        if len(found) > limits.MAX_REFERRERS:
+            raise IntegrityError(f"{what} are more than {limits.MAX_REFERRERS}", code="malformed", what=what)
     return found
 
 

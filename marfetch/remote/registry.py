@@ -1,8 +1,8 @@
 """A registry as a source: `oras.provider.Registry` with its transport, retries, redirects, lists and downloads replaced.
 
 What is taken from oras-py 0.2.43: the session and its adapters, `Container` and its addresses, the names in `oras.defaults`, the
-place of authentication. What is replaced, and why, stands beside each method; `tests/test_remote_oras.py` holds that no inherited
-method can reach the network on its own.
+place of authentication. What is not used stands in `refusing`; `tests/test_remote_oras.py` holds that no inherited method can reach
+the network on its own.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NoReturn, cast
+from typing import Any, cast
 
 import oras.container
 import oras.defaults
-import oras.provider
 import requests
 
 from ..budget import Budget
@@ -34,21 +33,24 @@ from ..oci import (
     parse_manifest,
 )
 from ..reference import Reference, is_tag
-from .answers import MAX_ERROR_BODY, Asked, Failure, explain
+from . import limits
+from .answers import Asked, Failure, explain
 from .auth import Authority
-from .backoff import DEFAULT_JOBS, Attempts, Backoff, Trouble
-from .pages import MAX_ENTRIES, MAX_PAGE_SIZE, entries, pages, resolve
+from .backoff import Attempts, Backoff, Trouble
+from .pages import entries, pages, resolve
+from .referrers import referrers
+from .refusing import RefusingRegistry, refuse
 from .transfer import transfer
-from .transport import Answer, Request, Transport, Trust
+from .transport import Answer, Request, Transport
+from .trust import Trust
 
 _LOG = logging.getLogger(__name__)
 
-MAX_REDIRECTS: Final = 5
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _ACCEPT = ", ".join(oras.defaults.default_manifest_accepted_media_types)  # the four types: OCI and Docker, manifest and index
 
 
-class Registry(oras.provider.Registry):
+class Registry(RefusingRegistry):
     """All repositories of one endpoint, as a `content.Source`.
 
     Args:
@@ -58,7 +60,7 @@ class Registry(oras.provider.Registry):
     """
 
     def __init__(
-        self, endpoint: Endpoint, *, budget: Budget, progress: Progress, jobs: int = DEFAULT_JOBS, trust: Trust | None = None
+        self, endpoint: Endpoint, *, budget: Budget, progress: Progress, jobs: int = limits.DEFAULT_JOBS, trust: Trust | None = None
     ) -> None:
         self.endpoint = endpoint
         self._budget = budget
@@ -147,8 +149,6 @@ class Registry(oras.provider.Registry):
         return self._list(address, "repositories", Asked.CATALOG, Reference("_catalog", host), f"the catalog of `{host.name}`")
 
     def referrers(self, reference: Reference, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:
-        from .referrers import referrers
-
         return referrers(self, reference, digest, artifact_type)
 
     # -- how things are asked for
@@ -177,13 +177,15 @@ class Registry(oras.provider.Registry):
 
     def _list(self, address: Address, name: str, asked: Asked, reference: Reference, what: str) -> list[str]:
         def ask(page: Address) -> tuple[Answer, bytes]:
-            return self.document(page, {"Accept": "application/json"}, asked, reference, limit=MAX_PAGE_SIZE)
+            return self.document(page, {"Accept": "application/json"}, asked, reference, limit=limits.MAX_PAGE_SIZE)
 
         found: dict[str, None] = {}
         for page in pages(address, ask, what):
             found.update(dict.fromkeys(entries(page, name, what)))
-            if len(found) > MAX_ENTRIES:
-                raise PolicyError(f"{what} has more than {MAX_ENTRIES} entries", code="limit-passed", rule=f"at most {MAX_ENTRIES} entries")
+            if len(found) > limits.MAX_ENTRIES:
+                raise PolicyError(
+                    f"{what} has more than {limits.MAX_ENTRIES} entries", code="limit-passed", rule=f"at most {limits.MAX_ENTRIES} entries"
+                )
         return list(found)
 
     @contextmanager
@@ -213,11 +215,11 @@ class Registry(oras.provider.Registry):
                 if answer.status_code in expected:
                     yield answer
                     return
-                text = answer.body(MAX_ERROR_BODY, all_of_it=False)
+                text = answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
                 if answer.status_code in _REDIRECTS:
                     redirects += 1
-                    if redirects > MAX_REDIRECTS:
-                        raise _redirect_refused(f"`{current.host.name}` redirects more than {MAX_REDIRECTS} times", current)
+                    if redirects > limits.MAX_REDIRECTS:
+                        raise _redirect_refused(f"`{current.host.name}` redirects more than {limits.MAX_REDIRECTS} times", current)
                     came_from, current = current, self._redirect(answer, current)
                     continue
                 if answer.status_code == 401 and self.endpoint.is_registry(current) and not challenged:
@@ -262,7 +264,7 @@ class Registry(oras.provider.Registry):
     def _token(self, realm: Address, attempts: Attempts, reference: Reference) -> None:
         """Ask the registry's own realm for a token, once."""
         with self._exchange(realm, self.auth.basic(), attempts, None) as answer:
-            text = answer.body(MAX_ERROR_BODY, all_of_it=False)
+            text = answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
             if answer.status_code == 200 and self.auth.take_token(text, reference.repository):
                 return
             raise explain(self._failure(Asked.TOKEN, reference, answer, text))
@@ -326,7 +328,7 @@ class Registry(oras.provider.Registry):
                 **failure.context,
             )
 
-    # -- what oras-py would do on its own way, refused
+    # -- what oras-py asks through here
 
     def do_request(
         self,
@@ -343,41 +345,12 @@ class Registry(oras.provider.Registry):
         any host with any scheme, credentials for whichever host answered last.
         """
         if method != "GET" or data is not None or json is not None or stream:
-            _refuse()
+            refuse()
         attempts = self.backoff.attempts(f"`{redacted(url)}`")
         with self._exchange(Address.parse(url), headers or {}, attempts, None) as answer:
-            answer._content = answer.body(MAX_PAGE_SIZE)  # noqa: SLF001 - so that `.json()` and `.text` have it
+            answer._content = answer.body(limits.MAX_PAGE_SIZE)  # noqa: SLF001 - so that `.json()` and `.text` have it
             answer._content_consumed = True  # type: ignore[attr-defined] # noqa: SLF001
             return answer
-
-    def get_manifest(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused: checks no digest, reads without limit. `manifest` is there for it."""
-        _refuse()
-
-    def get_tags(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused: follows pages to any host. `tags` is there for it."""
-        _refuse()
-
-    def get_blob(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused: checks nothing. `fetch` is there for it."""
-        _refuse()
-
-    def download_blob(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused: writes the final name, checks nothing. `content.copy` is there for it."""
-        _refuse()
-
-    def refused(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused: marfetch reads, and where it will write, it keeps the original bytes, which oras-py does not."""
-        _refuse()
-
-    _download_blob = download_blob
-    blob_exists = pull = push = upload_blob = put_upload = chunked_upload = upload_manifest = refused
-    _do_paginated_request = refused
-    _put_upload = _chunked_upload = _upload_blob = _upload_manifest = delete_tag = delete_tags = login = logout = refused
-
-
-def _refuse() -> NoReturn:
-    raise NotImplementedError("this method of oras-py is not used by marfetch (docs/design.md)")
 
 
 def _header_digest(answer: Answer) -> Digest | None:
@@ -396,7 +369,7 @@ def _redirect_refused(message: str, address: Address) -> PolicyError:
         message,
         code="redirect-refused",
         url=redacted(address.url),
-        rule=f"a redirect says where to, and there are at most {MAX_REDIRECTS}",
+        rule=f"a redirect says where to, and there are at most {limits.MAX_REDIRECTS}",
     )
 
 

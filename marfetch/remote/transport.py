@@ -7,92 +7,35 @@ decodes nothing, keeps cookies of nobody, and has the watch look after each exch
 
 from __future__ import annotations
 
-import os
 import ssl
 import urllib.request
-from dataclasses import dataclass
 from typing import Any, Final
 
-import truststore
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3 import PoolManager, ProxyManager, Timeout
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    InvalidHeader,
-    NameResolutionError,
-    NewConnectionError,
-    ProxyError,
-    ReadTimeoutError,
-    SSLError,
-)
+from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
 
 from .. import __version__
 from ..budget import Budget
 from ..endpoint import Address, Endpoint, redacted
-from ..errors import InputError, IntegrityError, PolicyError, RemoteError
-from .backoff import MAX_JOBS, TRIES, Trouble
+from ..errors import InputError, PolicyError
+from . import limits
+from .backoff import Trouble
 from .connection import POOLS
+from .outage import expired, too_slow, trouble, two_lengths
+from .trust import Trust
 from .watch import Exchange, Watch, set_current
 
 USER_AGENT: Final = f"marfetch/{__version__} (+https://github.com/marfetch/marfetch)"
 
-CONNECT_TIME: Final = 10.0
-"""Seconds until a connection is there, over all addresses of the host."""
-HANDSHAKE_TIME: Final = 10.0
-HEADER_TIME: Final = 30.0
-"""Seconds until all headers of an answer are there."""
-_GRACE: Final = 2.0  # so that plain silence is seen by the socket, after which a new try makes sense, and only a trickle by the watch
-IDLE_TIME: Final = 30.0
-"""Seconds without a single byte."""
-LEAST_RATE: Final = 1024
-"""Bytes per second over `RATE_TIME`; a slower body is given up."""
-RATE_TIME: Final = 60.0
 
 _READ: Final = 64 * 1024
 _LARGEST_READ: Final = 1 << 20
 _SMALL_READS: Final = 4 << 20
 """Up to here every arriving piece is taken at once, so that a cut loses little; then larger reads save time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """Which certificates are trusted. There is no way to turn the check off.
-
-    Attributes:
-        ca_file: a PEM file that replaces the system's store; None: `REQUESTS_CA_BUNDLE`, `SSL_CERT_FILE`, then the system's store.
-    """
-
-    ca_file: str | None = None
-
-    def context(self) -> ssl.SSLContext:
-        """A context for clients.
-
-        Raises:
-            InputError: `usage`: the file cannot be read or holds no certificate.
-        """
-        named = [("--ca-file", self.ca_file)] + [(name, os.environ.get(name)) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")]
-        for name, path in named:
-            if not path:
-                continue
-            try:
-                directory = os.path.isdir(path)  # noqa: PTH112
-                context = ssl.create_default_context(capath=path) if directory else ssl.create_default_context(cafile=path)
-            except (OSError, ValueError) as error:
-                raise InputError(
-                    f"the certificates of `{path}` ({name}) cannot be read: {str(error).lower()}",
-                    code="usage",
-                    hint="give a file with certificates in PEM form",
-                    path=path,
-                ) from error
-            break
-        else:
-            context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return context
 
 
 class Request(PreparedRequest):
@@ -134,21 +77,21 @@ class Answer(Response):
             large = received >= _SMALL_READS
             size = min(_LARGEST_READ, received // 8) if large else _READ
             # A read of 64 KiB that takes longer than this is below the least rate.
-            exchange.deadline = self.transport.until(max(RATE_TIME, size / LEAST_RATE))
+            exchange.deadline = self.transport.until(max(limits.RATE_TIME, size / limits.LEAST_RATE))
             try:
                 piece = self.raw.read(size, decode_content=False) if large else self.raw.read1(size, decode_content=False)
             except (HTTPError, OSError, ValueError) as error:
                 raise self.transport.trouble(error, self.address, exchange) from error
             if exchange.expired:
-                raise self.transport.expired(self.address)
+                raise self.transport.ended(self.address)
             budget.check()
             if not piece:
                 return
             received += len(piece)
             now = budget.now()
-            if now - since >= RATE_TIME:
-                if received - mark < LEAST_RATE * (now - since):
-                    raise self.transport.too_slow(self.address, received - mark, now - since)
+            if now - since >= limits.RATE_TIME:
+                if received - mark < limits.LEAST_RATE * (now - since):
+                    raise too_slow(self.address, received - mark, now - since)
                 mark, since = received, now
             yield piece
 
@@ -206,7 +149,7 @@ class Transport(HTTPAdapter):
         self._trust = trust
         self._context: ssl.SSLContext | None = None
         self._proxies = urllib.request.getproxies()
-        super().__init__(pool_connections=8, pool_maxsize=MAX_JOBS, max_retries=0, pool_block=False)
+        super().__init__(pool_connections=8, pool_maxsize=limits.MAX_JOBS, max_retries=0, pool_block=False)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
         """Pools with our own connections (an override of requests; called by its constructor)."""
@@ -234,8 +177,10 @@ class Transport(HTTPAdapter):
                 rule="one host for every reader",
             )
         self.budget.check()
-        exchange = Exchange(address.target, self.until(CONNECT_TIME + HANDSHAKE_TIME), lambda: self.until(HEADER_TIME + _GRACE))
-        connect = min(CONNECT_TIME, self.budget.remaining)
+        exchange = Exchange(
+            address.target, self.until(limits.CONNECT_TIME + limits.HANDSHAKE_TIME), lambda: self.until(limits.HEADER_TIME + limits.GRACE)
+        )
+        connect = min(limits.CONNECT_TIME, self.budget.remaining)
         self.watch.begin(exchange)
         set_current(exchange)
         try:
@@ -249,7 +194,7 @@ class Transport(HTTPAdapter):
                 assert_same_host=False,
                 preload_content=False,
                 decode_content=False,
-                timeout=Timeout(connect=connect, read=min(IDLE_TIME, self.budget.remaining)),
+                timeout=Timeout(connect=connect, read=min(limits.IDLE_TIME, self.budget.remaining)),
             )
         except (HTTPError, OSError, ValueError) as error:
             self.watch.end(exchange)
@@ -263,7 +208,7 @@ class Transport(HTTPAdapter):
             # Two readers would see two ends of this body; the rest of it must not become the next answer.
             self.watch.end(exchange)
             raw.close()
-            raise Trouble(_two_lengths(address.host.name, redacted(address.url)))
+            raise two_lengths(address)
         answer = Answer()
         answer.status_code = raw.status
         answer.headers = CaseInsensitiveDict(raw.headers)
@@ -309,100 +254,21 @@ class Transport(HTTPAdapter):
     def _bad_proxy(self, proxy: str, reason: str) -> InputError:
         return InputError(f"the proxy `{redacted(proxy)}` of the environment cannot be used: {reason}", code="usage", proxy=redacted(proxy))
 
-    # -- failures of urllib3 and the socket in the words of marfetch: the one border
-
-    def expired(self, address: Address) -> Trouble:
-        """The watch has ended an exchange."""
-        self.budget.check()
-        return Trouble(
-            RemoteError(
-                f"`{address.host.name}` did not get on within the time (headers {HEADER_TIME:.0f} s, body {LEAST_RATE} bytes a second)",
-                code="timeout",
-                hint="something between here and there holds the answer back; try again later",
-                url=redacted(address.url),
-            )
-        )
-
-    def too_slow(self, address: Address, size: int, seconds: float) -> Trouble:
-        """The body came in below the least rate."""
-        return Trouble(
-            RemoteError(
-                f"`{address.host.name}` sent {size} bytes in {seconds:.0f} s, less than {LEAST_RATE} a second",
-                code="timeout",
-                hint="try again later; what was fetched is kept",
-                url=redacted(address.url),
-            )
-        )
-
-    def trouble(self, error: Exception, address: Address, exchange: Exchange) -> Trouble:
-        """What a failure below means, and whether to try again.
+    def ended(self, address: Address) -> Trouble:
+        """The watch has ended an exchange.
 
         Raises:
-            Cancelled: the command is being stopped.
+            Cancelled: because the command is being stopped.
+            RemoteError: `timeout`: because the budget is used up.
         """
         self.budget.check()
-        if exchange.expired:
-            return self.expired(address)
-        host, url = address.host.name, redacted(address.url)
-        if isinstance(error, InvalidHeader):
-            return Trouble(_two_lengths(host, url))
-        inner = _innermost(error)
-        if isinstance(error, (SSLError, ssl.SSLError)) and not isinstance(inner, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-            return Trouble(_tls_error(host, url, inner))
-        if isinstance(error, ProxyError):
-            return Trouble(_proxy_error(host, url, error), tries=2)
-        if isinstance(error, NameResolutionError):
-            reason = "its name cannot be resolved"
-            return Trouble(_unreachable(host, url, reason, "check the spelling, the name service and the network"), tries=2)
-        if isinstance(error, NewConnectionError):
-            reason = str(error).rpartition(": ")[2].lower()
-            return Trouble(_unreachable(host, url, reason, _FIREWALL_HINT), tries=TRIES)
-        if isinstance(error, ConnectTimeoutError):
-            return Trouble(_unreachable(host, url, f"no connection within {CONNECT_TIME:.0f} s", _FIREWALL_HINT), tries=TRIES)
-        if isinstance(error, (ReadTimeoutError, TimeoutError)):
-            late = RemoteError(
-                f"no data from `{host}` for {IDLE_TIME:.0f} s", code="timeout", hint="try again; what was fetched is kept", url=url
-            )
-            return Trouble(late, tries=TRIES)
-        cut = RemoteError(f"the connection to `{host}` was cut ({_reason(error)})", code="cut", hint="try again later", url=url)
-        return Trouble(cut, tries=TRIES, at_once=exchange.reused)
+        return expired(address)
 
+    def trouble(self, error: Exception, address: Address, exchange: Exchange) -> Trouble:
+        """What a failure below means.
 
-_FIREWALL_HINT: Final = "`marfetch endpoints` shows what a firewall must let through"
-
-
-def _two_lengths(host: str, url: str) -> IntegrityError:
-    return IntegrityError(f"the answer of `{host}` has two lengths", code="malformed", url=url, rule="RFC 9112, 6.3")
-
-
-def _innermost(error: BaseException) -> BaseException:
-    while error.args and isinstance(error.args[-1], BaseException):
-        error = error.args[-1]
-    return error
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause, in words."""
-    inner = _innermost(error)
-    text = " ".join(str(inner).split()) or type(inner).__name__
-    return text[:160]
-
-
-def _unreachable(host: str, url: str, reason: str, hint: str) -> RemoteError:
-    return RemoteError(f"`{host}` cannot be reached: {reason}", code="unreachable", hint=hint, url=url, host=host)
-
-
-def _proxy_error(host: str, url: str, error: Exception) -> RemoteError:
-    reason = _reason(error)
-    hint = "check `HTTPS_PROXY` and `NO_PROXY`"
-    if "407" in reason:
-        reason, hint = "it asks for credentials (407)", "put user and password into `HTTPS_PROXY`, as `http://USER:PASSWORD@HOST:PORT`"
-    return RemoteError(f"the proxy does not lead to `{host}`: {reason}", code="proxy", hint=hint, url=url, host=host)
-
-
-def _tls_error(host: str, url: str, error: BaseException) -> RemoteError:
-    reason = getattr(error, "verify_message", "") or _reason(error)
-    hint = "if a proxy of your company stands in between, give its certificate with `--ca-file`; the check is never turned off"
-    if "expired" in reason or "not yet valid" in reason:
-        hint = f"check the clock of this machine; {hint}"
-    return RemoteError(f"the certificate of `{host}` cannot be trusted: {reason}", code="tls", hint=hint, url=url, host=host)
+        Raises:
+            Cancelled, RemoteError: as `ended`.
+        """
+        self.budget.check()
+        return expired(address) if exchange.expired else trouble(error, address, reused=exchange.reused)

@@ -6,6 +6,7 @@ With a data origin, blobs are answered as MAR does it: 307 to another host, with
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from urllib.parse import urlencode
 
@@ -14,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import Error, InputError, NotFoundError
 from ..layout.store import Layout
@@ -167,3 +169,15 @@ def _problem(status: int, code: str, message: str, detail: dict[str, str] | None
     if detail:
         error["detail"] = detail
     return JSONResponse({"errors": [error]}, status_code=status)
+
+
+def counted(app: ASGIApp, asked: Counter[str]) -> ASGIApp:
+    """The application, with a count of what is asked of it."""
+    kinds = {"/manifests/": "a manifest", "/tags/": "tags", "/docker/": "content", "/blobs/": "a blob"}
+
+    async def counting(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            asked[next((kind for part, kind in kinds.items() if part in scope["path"]), "something else")] += 1
+        await app(scope, receive, send)
+
+    return counting

@@ -1,0 +1,57 @@
+"""Where the cache of a command is: the user's directory, or a temporary one where that cannot be written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from .budget import Budget
+from .content import Progress
+from .errors import StorageError
+from .layout.store import Layout
+
+CACHE_ENVIRONMENT: Final = "MARFETCH_CACHE_DIR"
+
+
+class Cache:
+    """The cache of one command: the user's directory, or a temporary one where that cannot be written."""
+
+    def __init__(self, directory: Path | None, progress: Progress, budget: Budget) -> None:
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        named = directory is not None or bool(os.environ.get(CACHE_ENVIRONMENT))
+        root = cache_root(directory)
+        lower: Layout | None = None
+        try:
+            layout = Layout(root, warn=progress.warn, meanwhile=budget.check)
+            if layout.is_writable:
+                self.layout = layout
+                return
+            lower = layout
+            reason = f"the cache `{root}` cannot be written"
+        except StorageError as error:
+            if named or error.code == "cache-damaged":
+                raise
+            reason = error.message
+        progress.warn(f"{reason}; what is fetched now is kept for this run only")
+        self._temporary = tempfile.TemporaryDirectory(prefix="marfetch-", ignore_cleanup_errors=True)
+        self.layout = Layout(Path(self._temporary.name), below=lower, warn=progress.warn, meanwhile=budget.check)
+
+    def __enter__(self) -> Cache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+
+def cache_root(directory: Path | None) -> Path:
+    """Where the cache is: the named directory, `MARFETCH_CACHE_DIR`, or the place that the operating system has for such things."""
+    if directory is not None:
+        return directory
+    if os.environ.get(CACHE_ENVIRONMENT):
+        return Path(os.environ[CACHE_ENVIRONMENT])
+    import platformdirs
+
+    return platformdirs.user_cache_path("marfetch", appauthor=False)

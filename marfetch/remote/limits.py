@@ -1,0 +1,45 @@
+"""How long things may take and how large they may be: the figures of `docs/design.md`, in one place."""
+
+from __future__ import annotations
+
+CONNECT_TIME = 10.0
+"""Seconds until a connection is there, over all addresses of the host."""
+FIRST_TRY = 2.0
+"""Seconds for the first address of a family while the other family is untried."""
+HANDSHAKE_TIME = 10.0
+"""Seconds for TLS, and for a proxy to lead on."""
+HEADER_TIME = 30.0
+"""Seconds until all headers of an answer are there."""
+GRACE = 2.0
+"""Seconds more, so that plain silence is seen by the socket, after which a new try makes sense, and only a trickle by the watch."""
+IDLE_TIME = 30.0
+"""Seconds without a single byte."""
+LEAST_RATE = 1024
+"""Bytes per second over `RATE_TIME`; a slower body is given up."""
+RATE_TIME = 60.0
+
+TRIES = 5
+"""How often one thing is asked for, in all."""
+FIRST_WAIT = 0.5
+LONGEST_WAIT = 30.0
+"""Seconds before a new try: a random part of `FIRST_WAIT` · 2ⁿ, at most this (full jitter)."""
+WAITING_ALLOWED = 120.0
+"""Seconds that one request may spend in pauses that a host asked for, where `--timeout` says nothing."""
+NO_PROGRESS = 60.0
+"""Seconds without any progress, pauses that a host asked for aside, after which a transfer ends."""
+RESUMES = 10
+"""How often one blob goes on after a cut, while each time brings more of it."""
+RESUMES_WITHOUT_PROGRESS = 3
+
+DEFAULT_JOBS = 16
+MAX_JOBS = 32
+"""Requests to one host at a time."""
+SUCCESSES_TO_RESTORE = 8
+"""Answers in a row after which a host that was throttled gets one more request at a time again."""
+
+MAX_REDIRECTS = 5
+MAX_ERROR_BODY = 64 * 1024
+MAX_PAGES = 200
+MAX_PAGE_SIZE = 16 << 20
+MAX_ENTRIES = 200_000
+MAX_REFERRERS = 10_000

@@ -1,0 +1,97 @@
+"""Failures of urllib3 and the socket in the words of marfetch, and whether to try again: the one border to them."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final
+
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    InvalidHeader,
+    NameResolutionError,
+    NewConnectionError,
+    ProxyError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from ..endpoint import Address, redacted
+from ..errors import CODES, IntegrityError, RemoteError
+from . import limits
+from .backoff import Trouble
+
+_FIREWALL_HINT: Final = "`marfetch endpoints` shows what a firewall must let through"
+
+
+def trouble(error: Exception, address: Address, *, reused: bool) -> Trouble:
+    """What a failure means.
+
+    Args:
+        reused: whether it happened on a connection that had served before, which the other side may just have given up.
+    """
+    host, url = address.host.name, redacted(address.url)
+    inner = _innermost(error)
+    if isinstance(error, InvalidHeader):
+        return two_lengths(address)
+    if isinstance(error, (SSLError, ssl.SSLError)) and not isinstance(inner, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return Trouble(_tls_error(host, url, inner))
+    if isinstance(error, ProxyError):
+        return Trouble(_proxy_error(host, url, error), tries=2)
+    if isinstance(error, NameResolutionError):
+        reason, hint = "its name cannot be resolved", "check the spelling, the name service and the network"
+        return Trouble(RemoteError(f"`{host}` cannot be reached: {reason}", code="unreachable", hint=hint, url=url, host=host), tries=2)
+    if isinstance(error, ConnectTimeoutError):  # NewConnectionError is one too
+        refused = isinstance(error, NewConnectionError)
+        reason = str(error).rpartition(": ")[2].lower() if refused else f"no connection within {limits.CONNECT_TIME:.0f} s"
+        failure = RemoteError(f"`{host}` cannot be reached: {reason}", code="unreachable", hint=_FIREWALL_HINT, url=url, host=host)
+        return Trouble(failure, tries=limits.TRIES)
+    if isinstance(error, (ReadTimeoutError, TimeoutError)):
+        return Trouble(RemoteError(f"no data from `{host}` for {limits.IDLE_TIME:.0f} s", code="timeout", url=url), tries=limits.TRIES)
+    cut = RemoteError(f"the connection to `{host}` was cut ({_reason(error)})", code="cut", url=url)
+    return Trouble(cut, tries=limits.TRIES, at_once=reused)
+
+
+def expired(address: Address) -> Trouble:
+    """The watch has ended an exchange; that is not tried again."""
+    message = f"`{address.host.name}` did not get on in time: {limits.HEADER_TIME:.0f} s for headers, {limits.LEAST_RATE} bytes a second"
+    return Trouble(RemoteError(message, code="timeout", url=redacted(address.url)))
+
+
+def too_slow(address: Address, size: int, seconds: float) -> Trouble:
+    """The body came in below the least rate; that is not tried again."""
+    message = f"`{address.host.name}` sent {size} bytes in {seconds:.0f} s, less than {limits.LEAST_RATE} a second"
+    return Trouble(RemoteError(message, code="timeout", url=redacted(address.url)))
+
+
+def two_lengths(address: Address) -> Trouble:
+    """Two readers would see two ends of this body (RFC 9112, 6.3)."""
+    message = f"the answer of `{address.host.name}` has two lengths"
+    return Trouble(IntegrityError(message, code="malformed", url=redacted(address.url), rule="RFC 9112, 6.3"))
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while error.args and isinstance(error.args[-1], BaseException):
+        error = error.args[-1]
+    return error
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause, in words."""
+    inner = _innermost(error)
+    text = " ".join(str(inner).split()) or type(inner).__name__
+    return text[:160]
+
+
+def _proxy_error(host: str, url: str, error: Exception) -> RemoteError:
+    reason, hint = _reason(error), None
+    if "407" in reason:
+        reason, hint = "it asks for credentials (407)", "put user and password into `HTTPS_PROXY`, as `http://USER:PASSWORD@HOST:PORT`"
+    return RemoteError(f"the proxy does not lead to `{host}`: {reason}", code="proxy", hint=hint, url=url, host=host)
+
+
+def _tls_error(host: str, url: str, error: BaseException) -> RemoteError:
+    reason = getattr(error, "verify_message", "") or _reason(error)
+    hint = CODES["tls"].do
+    if "expired" in reason or "not yet valid" in reason:
+        hint = f"check the clock of this machine; {hint}"
+    return RemoteError(f"the certificate of `{host}` cannot be trusted: {reason}", code="tls", hint=hint, url=url, host=host)

@@ -1,0 +1,227 @@
+"""From what is wanted to a manifest: tags, digests and ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from .client import Client, offline_error
+from .constraint import ANY, ANY_OR_PRERELEASE, Constraint, TaggedVersion, distinct, exact_version, read_version, sort_versions, tag_of
+from .content import Source
+from .errors import Error, InputError, NotFoundError, RemoteError
+from .oci import Index, Manifest
+from .reference import Reference
+
+_DANGLING_TRIES: Final = 20
+"""Versions that are listed without a manifest, one after the other, until it is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One artifact that is wanted.
+
+    Attributes:
+        version: a range as Helm takes it; only where the reference has neither tag nor digest.
+        devel: prereleases too.
+    """
+
+    reference: Reference
+    version: str | None = None
+    devel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a wanted artifact is.
+
+    Attributes:
+        reference: with the host, the tag if it was found by one, and the digest.
+        manifest: a manifest or an index.
+        source: where its content is to be had.
+        version: where the tag is one.
+        newer: the newest released version, where it is newer than this one and known without another request.
+    """
+
+    reference: Reference
+    manifest: Manifest | Index
+    source: Source = field(compare=False, repr=False)
+    version: TaggedVersion | None = None
+    newer: TaggedVersion | None = None
+
+
+def resolve(client: Client, wanted: Wanted, *, skip_missing: bool = False) -> Resolved:
+    """What a wanted artifact is.
+
+    Args:
+        skip_missing: where the best version is listed but has no manifest, take the next one, with a warning.
+
+    Raises:
+        InputError: `usage`: a tag or digest together with a version; `constraint-invalid`.
+        NotFoundError: nothing is in the range, or it does not exist.
+        PolicyError: the reference leads elsewhere.
+    """
+    reference = wanted.reference
+    constraint = _constraint(wanted)
+    bound, source = client.bind(reference)
+    if constraint is None:
+        try:
+            manifest = client.manifest(bound, source)
+        except NotFoundError as error:
+            raise _with_neighbours(client, error, bound, source) from error
+        version = read_version(bound.tag) if bound.tag else None
+        return Resolved(bound.pinned(manifest.descriptor.digest), manifest, source, version)
+    missing: set[str] = set()
+    exact = exact_version(wanted.version) if wanted.version else None
+    if exact is not None:
+        # No list is needed for a version that is published under its own name.
+        tagged = replace(bound, tag=tag_of(exact))
+        try:
+            manifest = client.manifest(tagged, source)
+        except (NotFoundError, RemoteError) as error:
+            if error.code not in ("tag-not-found", "manifest-not-found", "offline"):
+                raise
+            missing.add(tag_of(exact))
+        else:
+            return Resolved(tagged.pinned(manifest.descriptor.digest), manifest, source, read_version(tag_of(exact)))
+    return _newest(client, wanted, constraint, bound, source, missing, skip_missing=skip_missing)
+
+
+def _newest(
+    client: Client, wanted: Wanted, constraint: Constraint, bound: Reference, source: Source, missing: set[str], *, skip_missing: bool
+) -> Resolved:
+    tags = client.tags(bound, source)
+    versions = sort_versions(tags)
+    candidates = constraint.select(versions, prereleases=wanted.devel)
+    if not candidates:
+        raise _nothing_in_range(wanted, bound, tags, versions, offline=client.options.offline)
+    for number, candidate in enumerate(candidates[:_DANGLING_TRIES]):
+        tagged = replace(bound, tag=candidate.tag)
+        try:
+            if candidate.tag in missing:
+                raise NotFoundError(f"`{tagged}` is missing", code="tag-not-found")
+            manifest = client.manifest(tagged, source)
+        except NotFoundError as error:
+            following = candidates[number + 1] if number + 1 < len(candidates) else None
+            dangling = _dangling(error, tagged, candidate, following)
+            if not skip_missing or following is None:
+                raise dangling from error
+            client.progress.warn(f"{dangling.message}; taking `{following.version}`")
+            continue
+        newest = next((version for version in versions if not version.is_prerelease), None)
+        newer = newest if newest is not None and newest.key > candidate.key else None
+        return Resolved(tagged.pinned(manifest.descriptor.digest), manifest, source, candidate, newer)
+    raise NotFoundError(
+        f"the {_DANGLING_TRIES} newest versions of `{bound.full_repository}` in the range are listed but have no manifest",
+        code="dangling-tag",
+        hint="name a version with `--version`",
+        reference=str(bound),
+    )
+
+
+def _with_neighbours(client: Client, error: NotFoundError, bound: Reference, source: Source) -> NotFoundError:
+    """A missing tag, with those that are like it; costs one more request."""
+    if error.code != "tag-not-found" or bound.tag is None or client.options.offline:
+        return error
+    import difflib
+
+    with suppress(Error):
+        tags = client.tags(bound, source)
+        near = difflib.get_close_matches(bound.tag, tags, n=3, cutoff=0.5)
+        newest = ANY.newest(tags) or next(iter(tags), None)
+        error.context["nearest"] = near or ([newest] if newest else [])
+        if bound.tag in tags:
+            error.code = "dangling-tag"
+            error.message = f"the tag `{bound.tag}` of `{bound.full_repository}` is listed but has no manifest"
+        if newest:
+            shown = " and ".join(f"`{tag}`" for tag in dict.fromkeys([*near, newest]))
+            error.hint = f"there are {shown}; all of them: marfetch versions {bound.full_repository}"
+    return error
+
+
+def versions(client: Client, reference: Reference) -> tuple[Reference, dict[str, list[TaggedVersion]], list[str]]:
+    """The versions of a repository.
+
+    Returns:
+        The bound reference; version → its tags, newest first; the tags that are no versions.
+
+    Raises:
+        InputError: `usage`: the reference has a tag or digest.
+        NotFoundError: `repository-not-found`.
+    """
+    if reference.tag or reference.digest:
+        raise InputError(
+            f"versions belong to a repository, but `{reference}` names one artifact",
+            code="usage",
+            hint=f"marfetch versions {reference.full_repository}",
+            reference=str(reference),
+        )
+    bound, source = client.bind(reference)
+    tags = client.tags(bound, source)
+    versions = sort_versions(tags)
+    known = {version.tag for version in versions}
+    return bound, distinct(versions), [tag for tag in dict.fromkeys(tags) if tag not in known]
+
+
+def _constraint(wanted: Wanted) -> Constraint | None:
+    """The range that is wanted; None where the reference says what is meant."""
+    reference = wanted.reference
+    if reference.tag or reference.digest:
+        if wanted.version is not None:
+            named = "tag" if reference.tag else "digest"
+            raise InputError(
+                f"`{reference}` has a {named}, so `--version {wanted.version}` does not go with it",
+                code="usage",
+                hint=f"leave one of the two out, as in `{reference.full_repository}` with `--version`",
+                reference=str(reference),
+            )
+        return None
+    if wanted.version is not None:
+        return Constraint.parse(wanted.version)
+    return ANY_OR_PRERELEASE if wanted.devel else ANY
+
+
+def _nothing_in_range(wanted: Wanted, bound: Reference, tags: Sequence[str], versions: Sequence[TaggedVersion], *, offline: bool) -> Error:
+    repository = bound.full_repository
+    if offline:
+        return offline_error(bound)
+    released = next((version for version in versions if not version.is_prerelease), None)
+    if not versions:
+        latest = "`:latest`" if "latest" in tags else ", ".join(f"`:{tag}`" for tag in tags[:3])
+        return NotFoundError(
+            f"none of the {len(tags)} tags of `{repository}` is a version",
+            code="no-versions",
+            hint=f"name a tag: there is {latest}" if latest else "the repository is empty",
+            reference=repository,
+            nearest=list(tags[:3]),
+        )
+    if wanted.version is None:
+        newest = versions[0]
+        return NotFoundError(
+            f"`{repository}` has prereleases only, the newest is `{newest.version}`",
+            code="version-not-found",
+            hint="`--devel` takes prereleases too",
+            reference=repository,
+            nearest=[newest.tag],
+        )
+    best = released or versions[0]
+    sort = "newest released version" if released else "newest version, a prerelease,"
+    return NotFoundError(
+        f"no version of `{repository}` is in the range `{wanted.version}`; the {sort} is `{best.version}`",
+        code="version-not-found",
+        hint=f"marfetch versions {repository}",
+        reference=repository,
+        range=wanted.version,
+        nearest=[best.tag],
+    )
+
+
+def _dangling(error: NotFoundError, tagged: Reference, candidate: TaggedVersion, following: TaggedVersion | None) -> NotFoundError:
+    following_text = f"; the next best is `{following.version}`" if following else ""
+    return NotFoundError(
+        f"the tag `{candidate.tag}` of `{tagged.full_repository}` is listed but has no manifest{following_text}",
+        code="dangling-tag",
+        hint=f"`--skip-missing` takes `{following.version}`" if following else "it is being published or was withdrawn; try again later",
+        **{**error.context, "reference": str(tagged), "nearest": [following.tag] if following else []},
+    )

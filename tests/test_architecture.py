@@ -1,0 +1,267 @@
+"""The shape of the package, held by the standard library's parser: layers, cycles, owners, late imports, and what a start loads."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import marfetch
+
+PACKAGE = Path(marfetch.__file__).parent
+ROOT = PACKAGE.parent
+
+LAYERS = [
+    ("words", {"errors", "document", "oci", "reference"}),
+    ("rules", {"endpoint", "constraint", "artifact", "guidance"}),
+    ("bytes", {"budget", "files", "content", "layout", "remote", "place"}),
+    ("deeds", {"cache", "client", "resolve", "choose", "pull", "history", "serve"}),
+    ("faces", {"report", "demo", "cli", "__main__"}),
+]
+"""Lowest first. A unit is a module, or a folder with all that is in it; it imports units of its own layer or of lower ones."""
+
+OWNERS = {
+    "oras": {"remote"},
+    "requests": {"remote"},
+    "urllib3": {"remote"},
+    "truststore": {"remote"},
+    "typer": {"cli"},
+    "semver": {"constraint"},
+    "filelock": {"layout"},
+    "platformdirs": {"cache"},
+    "rich": {"report"},
+    "starlette": {"serve"},
+    "uvicorn": {"serve"},
+    "anyio": {"serve"},
+}
+"""Each third-party package has one owner."""
+
+LATE = {
+    "__main__": "the front door chooses what to load",
+    "cli": "the bodies of commands",
+    "client.connect": "oras-py, only where a registry is asked",
+    "resolve._with_neighbours": "difflib, only for a wrong tag",
+    "cache.cache_root": "platformdirs, only where no directory is named",
+    "layout.lock.lock": "filelock, only where something is written",
+    "place._cloned": "not on every operating system",
+    "report.show": "rich, only for a bar on a terminal",
+}
+"""Imports inside functions are allowed here and nowhere else."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: from which module of ours, of what, and where it stands."""
+
+    module: str
+    target: str
+    function: str | None
+    typing_only: bool
+    line: int
+
+    @property
+    def unit(self) -> str:
+        return self.module.partition(".")[0]
+
+    @property
+    def is_ours(self) -> bool:
+        return self.target.startswith("marfetch.") or self.target == "marfetch"
+
+    @property
+    def target_unit(self) -> str:
+        return self.target.removeprefix("marfetch").lstrip(".").partition(".")[0]
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        yield name.removesuffix(".__init__"), path
+
+
+def imports(name: str, path: Path) -> list[Import]:
+    found: list[Import] = []
+    package = ["marfetch", *name.split(".")] if path.name == "__init__.py" and name != "__init__" else ["marfetch", *name.split(".")[:-1]]
+
+    def visit(node: ast.AST, function: str | None, typing_only: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            inner, only = function, typing_only
+            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                inner = child.name
+            if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+                only = True
+            targets: list[str] = []
+            if isinstance(child, ast.Import):
+                targets = [alias.name for alias in child.names]
+            elif isinstance(child, ast.ImportFrom):
+                base = package[: len(package) - child.level + 1] if child.level else []
+                stem = ".".join([*base, *(child.module.split(".") if child.module else [])])
+                # `from .x import y`: y may be a module of its own.
+                targets = [f"{stem}.{alias.name}" if is_module(f"{stem}.{alias.name}") else stem for alias in child.names]
+            found.extend(Import(name, target, inner, only, getattr(child, "lineno", 0)) for target in targets)
+            visit(child, inner, only)
+
+    visit(ast.parse(path.read_text()), None, False)
+    return found
+
+
+def is_module(dotted: str) -> bool:
+    parts = dotted.split(".")
+    if parts[0] != "marfetch":
+        return False
+    path = PACKAGE.joinpath(*parts[1:])
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+ALL = [one for name, path in modules() for one in imports(name, path)]
+RANK = {unit: rank for rank, (_, units) in enumerate(LAYERS) for unit in units}
+
+
+def test_every_module_has_its_layer() -> None:
+    assert {name.partition(".")[0] for name, _ in modules()} - {"__init__"} == set(RANK)
+
+
+def test_imports_go_down_or_stay_on_their_layer() -> None:
+    wrong = [
+        f"{one.module}:{one.line} imports {one.target}"
+        for one in ALL
+        if one.is_ours and one.target_unit and one.unit != "__init__" and RANK[one.target_unit] > RANK[one.unit]
+    ]
+    assert wrong == []
+
+
+def test_there_are_no_cycles() -> None:
+    graph: dict[str, set[str]] = {name: set() for name, _ in modules()}
+    for one in ALL:
+        target = one.target.removeprefix("marfetch").lstrip(".")
+        if one.is_ours and target and not one.typing_only and target in graph and target != one.module:
+            graph[one.module].add(target)
+    # A command looks the commands up by name, and the demo runs them; both are told how at run time.
+    graph["cli.demo"].discard("cli")
+    done: set[str] = set()
+
+    def walk(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join([*path[path.index(name) :], name])
+        if name not in done:
+            for following in sorted(graph[name]):
+                walk(following, (*path, name))
+            done.add(name)
+
+    for name in graph:
+        walk(name, ())
+
+
+def test_each_package_has_one_owner() -> None:
+    foreign = [one for one in ALL if not one.is_ours and one.target.partition(".")[0] not in sys.stdlib_module_names]
+    for one in foreign:
+        package = one.target.partition(".")[0]
+        assert package in OWNERS, f"{one.module}:{one.line}: {package} has no owner"
+        assert one.unit in OWNERS[package], f"{one.module}:{one.line} imports {package}"
+    assert {one.target.partition(".")[0] for one in foreign} == set(OWNERS)
+
+
+def test_words_and_rules_do_no_input_or_output() -> None:
+    silent = {unit for name, units in LAYERS[:2] for unit in units}
+    loud = {"os", "pathlib", "io", "socket", "subprocess", "tempfile", "shutil", "threading", "logging", "time", "urllib", "http"}
+    assert [f"{one.module} imports {one.target}" for one in ALL if one.unit in silent and one.target.partition(".")[0] in loud] == []
+
+
+def test_imports_stand_at_the_top_but_for_named_reasons() -> None:
+    for one in ALL:
+        if one.function is None or one.unit in LATE:
+            continue
+        assert f"{one.module}.{one.function}" in LATE, f"{one.module}:{one.line}: {one.target} is imported inside {one.function}"
+    used = {f"{one.module}.{one.function}" for one in ALL if one.function is not None} | {
+        one.unit for one in ALL if one.function is not None
+    }
+    assert set(LATE) <= used
+
+
+def test_nothing_reaches_into_the_inside_of_others() -> None:
+    for name, path in modules():
+        text = path.read_text()
+        assert "typer._" not in text, name
+        assert "sys.modules" not in text, name
+
+
+def test_only_faces_speak_and_only_the_front_door_exits() -> None:
+    for name, path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+                assert name == "__main__"
+            if (
+                isinstance(node, ast.Attribute)
+                and node.attr in ("exit", "_exit")
+                and isinstance(node.value, ast.Name)
+                and node.value.id in ("sys", "os")
+            ):
+                assert name == "__main__"
+
+
+def test_modules_are_small() -> None:
+    large = {name: lines for name, path in modules() if (lines := len(path.read_text().splitlines())) > 400}
+    assert large == {}
+
+
+# -- what a start loads
+
+
+def loaded(*arguments: str, **environment: str) -> set[str]:
+    """The top-level modules that are loaded when a command line has run."""
+    code = (
+        "import sys, json\nbefore = set(sys.modules)\nfrom marfetch.__main__ import main\n"
+        f"code = main({list(arguments)!r})\nassert code == 0, code\n"
+        "print('LOADED' + json.dumps(sorted({name.partition('.')[0] for name in set(sys.modules) - before})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **environment}, capture_output=True, text=True, timeout=60, check=False
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.rpartition("LOADED")[2]))
+
+
+HEAVY = {"oras", "requests", "urllib3", "truststore", "starlette", "uvicorn", "rich", "filelock", "yaml", "jsonschema", "ssl", "pydantic"}
+
+
+def test_importing_the_package_costs_nothing() -> None:
+    code = "import sys; before = set(sys.modules); import marfetch; print(sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "['marfetch']"
+
+
+def test_the_version_loads_the_front_door_and_nothing_else() -> None:
+    assert loaded("--version") == {"marfetch"}
+
+
+@pytest.mark.parametrize("command", ["version", "endpoints"])
+def test_a_command_that_asks_nobody_loads_nothing_heavy(command: str) -> None:
+    assert loaded(command) & HEAVY == set()
+
+
+def test_public_names_need_no_network_and_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom marfetch.reference import Reference\nfrom marfetch.constraint import Constraint\nfrom marfetch.errors import Error\n"
+        "from marfetch.client import Client\n"
+        f"print(sorted(set(sys.modules) & {HEAVY | {'typer'}!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_what_the_cache_answers_loads_no_oras(tmp_path: Path) -> None:
+    from marfetch.demo.recipe import build
+    from marfetch.layout.store import Layout
+    from marfetch.reference import Host
+
+    layout = Layout(tmp_path / "cache")
+    made = build(layout, Host("mcr.microsoft.com"))
+    arguments = ["pull", f"application-lb/charts/alb-controller@{made['F1'].digest}", "-d", str(tmp_path / "out")]
+    environment = {"MARFETCH_CACHE_DIR": str(tmp_path / "cache")}
+    needed = {"filelock"}  # the index is written when something was pulled
+    assert loaded(*arguments, **environment) & HEAVY <= needed
+    assert loaded(*arguments, "--offline", **environment) & HEAVY == set()
