@@ -6,7 +6,9 @@ in every target's way in: nothing is committed before its size and digest agree 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import queue
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol, TypeAlias
 
@@ -175,6 +177,49 @@ class Verified:
             )
 
 
+BESIDE_FROM: Final = 8 << 20
+"""From this size on, hashing and writing go on beside reading, in threads of their own."""
+_WAITING: Final = 8
+"""Pieces that may wait for such a thread: bounds the memory of one transfer."""
+
+
+class Beside:
+    """A thread that does something with pieces while the transfer reads on.
+
+    Args:
+        put: what is done with a piece, in the order in which they came; what it raises, `give` or `end` raises.
+    """
+
+    def __init__(self, put: Callable[[Buffer], None]) -> None:
+        self._put = put
+        self._queue: queue.Queue[Buffer | None] = queue.Queue(_WAITING)
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="marfetch-beside", daemon=True)
+        self._thread.start()
+
+    def give(self, data: Buffer) -> None:
+        """Hand a piece over; waits where too many are waiting."""
+        if self._error is not None:
+            raise self._error
+        self._queue.put(data)
+
+    def end(self) -> None:
+        """Wait until everything is done."""
+        self._queue.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        # After a failure the queue is emptied on, so that the giver is never stuck.
+        while (data := self._queue.get()) is not None:
+            if self._error is None:
+                try:
+                    self._put(data)
+                except Exception as error:
+                    self._error = error
+
+
 class Memory:
     """A sink for small content, which is checked when it is taken out."""
 
@@ -205,11 +250,13 @@ class Memory:
 
 
 class _Told:
-    """A sink that tells how far it is."""
+    """A sink that tells how far it is, and lets another one have the same bytes."""
 
-    def __init__(self, sink: Sink, transfer: Transfer) -> None:
+    def __init__(self, sink: Sink, transfer: Transfer, beside: Sink | None) -> None:
         self._sink = sink
         self._transfer = transfer
+        # What was there before is not given to the other one, so it gets nothing then.
+        self._beside = beside if sink.held == 0 else None
         transfer.held(sink.held)
 
     @property
@@ -218,10 +265,14 @@ class _Told:
 
     def write(self, data: Buffer) -> None:
         self._sink.write(data)
+        if self._beside is not None:
+            self._beside.write(data)
         self._transfer.held(self._sink.held)
 
     def restart(self) -> None:
         self._sink.restart()
+        if self._beside is not None:
+            self._beside.restart()
         self._transfer.held(0)
 
 
@@ -229,11 +280,22 @@ WELL_KNOWN: Final = {Digest.of(data): data for data in (b"{}", b"")}
 """Content that needs no source: the empty JSON object of the image specification, and nothing at all."""
 
 
-def copy(source: Source, target: Target, reference: Reference, descriptor: Descriptor, *, name: str, progress: Progress) -> bool:
+def copy(
+    source: Source,
+    target: Target,
+    reference: Reference,
+    descriptor: Descriptor,
+    *,
+    name: str,
+    progress: Progress,
+    beside: Sink | None = None,
+) -> bool:
     """Bring one blob of the reference's repository into the target, unless it is there.
 
     Args:
         name: what it is called while it moves.
+        beside: gets the same bytes as they come. When this returns and it holds all of them, they are the right ones; it holds fewer
+            where the blob, or a part of it, was there already.
 
     Returns:
         Whether anything was asked of the source.
@@ -255,7 +317,7 @@ def copy(source: Source, target: Target, reference: Reference, descriptor: Descr
             return False
         transfer = progress.begin(name, descriptor.size)
         try:
-            sink = _Told(ingest, transfer)
+            sink = _Told(ingest, transfer, beside)
             pieced = source.fetch(reference, descriptor, sink)
             try:
                 ingest.commit()

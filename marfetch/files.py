@@ -7,8 +7,11 @@ import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO, Final
 
 from .errors import StorageError
+
+_RELEASE_EVERY: Final = 16 << 20  # bytes
 
 
 def storage_error(error: OSError, path: Path | str, *, needed: int | None = None) -> StorageError:
@@ -64,3 +67,30 @@ def write_whole(path: Path, data: bytes) -> None:
             raise
     except OSError as error:
         raise storage_error(error, path, needed=len(data)) from error
+
+
+class Writer:
+    """Writes to an unbuffered file all the way, and does not let a large one fill the memory.
+
+    Every few MiB the kernel is asked to bring to the disk what was written, without waiting for it, and to forget what is there
+    already: a download should not push out what other programs keep in memory, and memory that is used again is faster than new.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._since = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write all of it.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        view = memoryview(data)
+        self._since += len(view)
+        while view:
+            view = view[self._file.write(view) :]
+        if self._since >= _RELEASE_EVERY:
+            self._since = 0
+            with suppress(AttributeError, OSError):  # not on every operating system and file system
+                os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -15,10 +15,10 @@ from .artifact.kinds import Kind
 from .artifact.payload import Choice, Payload, base_name, select
 from .choose import artifact
 from .client import Client, offline_error
-from .content import WELL_KNOWN, copy
+from .content import BESIDE_FROM, WELL_KNOWN, Sink, copy
 from .errors import Error, IntegrityError, StorageError
 from .oci import Descriptor, Manifest, Platform
-from .place import Destination, State, Wish
+from .place.destination import Destination, State, Wish
 from .reference import Reference
 from .resolve import Resolved, Wanted, resolve
 
@@ -204,26 +204,50 @@ def _fetch(client: Client, destination: Destination, job: _Job, payload: Payload
         return
     wish = Wish(payload.name, layer, job.name)
     for last in (False, True):
-        _cache(client, job, layer, payload.name)
         try:
-            path = destination.put(wish, lambda: client.cache.open(layer.digest), force=request.force)
-        except IntegrityError as error:
+            _place(client, destination, job, wish, force=request.force)
+        except _DamagedError as error:
             # What lay in the cache is not what its name says: fetch it anew, once.
-            client.cache.drop(layer.digest, error.message)
+            client.cache.drop(layer.digest, error.cause.message)
             if last:
-                raise
+                raise error.cause from error
         else:
-            job.place(payload, path, "fetched")
+            job.place(payload, destination.path(payload.name), "fetched")
             return
 
 
-def _cache(client: Client, job: _Job, layer: Descriptor, name: str) -> None:
+class _DamagedError(Exception):
+    """The cache gave wrong bytes."""
+
+    def __init__(self, cause: IntegrityError) -> None:
+        super().__init__(cause.message)
+        self.cause = cause
+
+
+def _place(client: Client, destination: Destination, job: _Job, wish: Wish, *, force: bool) -> None:
+    """Bring a blob into the cache and from there to its place; a large one goes to both at once."""
+    layer = wish.descriptor
+    if layer.size >= BESIDE_FROM and not client.cache.has(layer):
+        with destination.begin(wish) as placing:
+            _cache(client, job, layer, wish.name, beside=placing)
+            if placing.held == layer.size:
+                placing.publish(force=force)
+                return
+    else:
+        _cache(client, job, layer, wish.name)
+    try:
+        destination.put(wish, lambda: client.cache.open(layer.digest), force=force)
+    except IntegrityError as error:
+        raise _DamagedError(error) from error
+
+
+def _cache(client: Client, job: _Job, layer: Descriptor, name: str, *, beside: Sink | None = None) -> None:
     """Bring a layer into the cache unless it is there."""
     assert job.resolved is not None, "a job that is fetched was resolved"
     reference = job.resolved.reference
     if client.options.offline and not client.cache.has(layer) and layer.digest not in WELL_KNOWN:
         raise offline_error(reference)
-    copy(job.resolved.source, client.cache, reference, layer, name=name, progress=client.progress)
+    copy(job.resolved.source, client.cache, reference, layer, name=name, progress=client.progress, beside=beside)
 
 
 def _cache_config(client: Client, job: _Job) -> None:

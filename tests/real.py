@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import socket
 import subprocess
@@ -26,26 +25,24 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def distribution(program: Path, directory: Path) -> Iterator[str]:
-    """Distribution's registry; gives `localhost:PORT`."""
+def distribution(program: Path, directory: Path, *, tls: str | None = None) -> Iterator[str]:
+    """Distribution's registry; gives `localhost:PORT`.
+
+    Args:
+        tls: its TLS settings, as YAML; None: plain http.
+    """
     port = free_port()
     directory.mkdir()
     (directory / "config.yml").write_text(
-        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {directory}}}}}\nhttp: {{addr: 127.0.0.1:{port}}}\n"
+        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {directory}}}}}\nhttp: {{addr: 127.0.0.1:{port}, tls: {tls or '{}'}}}\n"
     )
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen([program, "serve", directory / "config.yml"], stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + 30
         while True:
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-                connection.request("GET", "/v2/")
-                answer = connection.getresponse()
-                answer.read()
-                connection.close()
-                if answer.status == 200:
-                    break
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
+                break
             assert time.monotonic() < deadline, (directory / "log").read_text()
             time.sleep(0.05)
         yield f"localhost:{port}"

@@ -49,7 +49,8 @@ LATE = {
     "resolve._with_neighbours": "difflib, only for a wrong tag",
     "cache.cache_root": "platformdirs, only where no directory is named",
     "layout.lock.lock": "filelock, only where something is written",
-    "place._cloned": "not on every operating system",
+    "place.directory.cloned": "not on every operating system",
+    "place.directory.claimed": "not on every operating system",
     "report.show": "rich, only for a bar on a terminal",
 }
 """Imports inside functions are allowed here and nowhere else."""

@@ -14,7 +14,7 @@ import pytest
 
 from marfetch.errors import IntegrityError, StorageError
 from marfetch.oci import Descriptor, Digest
-from marfetch.place import Destination, State, Wish
+from marfetch.place.destination import Destination, State, Wish
 
 DATA = b"content" * 1000
 
@@ -168,18 +168,45 @@ def test_what_is_there_is_looked_at(tmp_path: Path) -> None:
     assert destination.state(wish("l")) is State.DIFFERENT
 
 
-def test_parts_of_killed_runs_are_swept_after_a_day(tmp_path: Path) -> None:
+def test_parts_that_nobody_claims_any_more_are_swept(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".marfetch-0000000000000000.part").write_bytes(b"x")
+    other = out / ".marfetch-notes"
+    other.write_bytes(b"x")
+    with Destination(out).begin(wish("y.bin")) as placing:
+        placing.write(DATA)
+        Destination(out).put(wish(), blob(DATA, tmp_path))
+        parts = [one.name for one in out.iterdir() if one.name.endswith(".part")]
+        assert len(parts) == 1  # the one that is being written
+        placing.publish()
+    assert {one.name for one in out.iterdir()} == {"x.bin", "y.bin", other.name}
+
+
+def test_where_claims_cannot_be_told_old_parts_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from marfetch.place import directory
+
+    monkeypatch.setattr(directory, "claimed", lambda _: None)
     out = tmp_path / "out"
     out.mkdir()
     old, young = out / ".marfetch-0000000000000000.part", out / ".marfetch-1111111111111111.part"
     old.write_bytes(b"x")
     young.write_bytes(b"x")
-    other = out / ".marfetch-notes"
-    other.write_bytes(b"x")
     os.utime(old, (1, 1))
-    os.utime(other, (1, 1))
     Destination(out).put(wish(), blob(DATA, tmp_path))
-    assert {one.name for one in out.iterdir()} == {"x.bin", young.name, other.name}
+    assert {one.name for one in out.iterdir()} == {"x.bin", young.name}
+
+
+def test_a_sink_beside_a_transfer_is_placed_too(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 40_000
+    with Destination(tmp_path / "out").begin(wish(data=data)) as placing:
+        placing.write(b"from an earlier try")
+        placing.restart()
+        for start in range(0, len(data), 1 << 20):
+            placing.write(data[start : start + (1 << 20)])
+        assert placing.held == len(data)
+        placing.publish()
+    assert (tmp_path / "out" / "x.bin").read_bytes() == data
 
 
 CLASHING = [

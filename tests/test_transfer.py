@@ -280,7 +280,7 @@ def test_a_killed_process_leaves_no_file_and_the_next_goes_on(mar: Registry, tmp
     process.communicate()
     held = part.stat().st_size
     assert held > 1 << 20
-    swept(tmp_path)
+    assert all(path.name.startswith(".marfetch-") for path in (tmp_path / "out").iterdir())
     knob.change = None
     mar.asked.clear()
     done = subprocess.run(line, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=60, check=False)
@@ -288,6 +288,7 @@ def test_a_killed_process_leaves_no_file_and_the_next_goes_on(mar: Registry, tmp
     assert [asked.headers.get("range") for asked in data_requests(mar)] == [f"bytes={held}-"]
     assert (tmp_path / "out" / "large.bin").read_bytes() == data
     assert list((tmp_path / "cache" / "ingest").iterdir()) == []
+    swept(tmp_path, "large.bin")
 
 
 @pytest.mark.parametrize(("signal_name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])

@@ -6,6 +6,7 @@ missing tool is a failure.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -57,9 +58,10 @@ ALL = (
         ".",
     ),
 )
-"""`semver-oracle` comes beside them: this project's own question to Masterminds/semver (tests/oracle)."""
+"""What comes from the Go module proxy."""
 
-ORACLE = Tool("semver-oracle", "github.com/Masterminds/semver/v3", "v3.5.0", "", "")
+OWN = {"semver-oracle": ROOT / "tests/oracle", "delay": ROOT / "benchmarks/delay"}
+"""Programs of this project: a question to the library that Helm uses, and a forwarder that makes a link longer."""
 
 
 def find(name: str) -> Path | None:
@@ -80,62 +82,65 @@ def _go(*arguments: str, directory: Path, environment: dict[str, str]) -> str:
     return done.stdout
 
 
-def _stamp(tool: Tool) -> str:
-    source = (ROOT / "tests/oracle/main.go").read_text() if tool is ORACLE else ""
-    return f"{tool.module}@{tool.version} {tool.sum} {hash_of(source)}".strip()
+def _own_stamp(directory: Path) -> str:
+    sources = sorted(path for path in directory.iterdir() if path.name in ("main.go", "go.mod", "go.sum"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
-def hash_of(text: str) -> str:
-    """A short name for a source file's content."""
-    import hashlib
+def _build_own(name: str, directory: Path, environment: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="marfetch-tools-") as scratch:
+        for path in directory.iterdir():
+            if path.name in ("main.go", "go.mod", "go.sum"):
+                shutil.copy(path, scratch)
+        _compile(name, Path(scratch), ".", environment)
 
-    return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
+
+def _compile(name: str, source: Path, package: str, environment: dict[str, str]) -> None:
+    target = TOOLS / f".{name}.new"
+    _go("build", "-trimpath", "-ldflags=-s -w", "-o", str(target), package, directory=source, environment=environment)
+    target.replace(TOOLS / name)
 
 
 def _build(tool: Tool, environment: dict[str, str]) -> None:
+    """By way of a scratch module: some module paths cannot be asked for by `go install`."""
+    versioned = f"{tool.module}@{tool.version}"
     with tempfile.TemporaryDirectory(prefix="marfetch-tools-") as scratch:
         directory = Path(scratch)
-        if tool is ORACLE:
-            for name in ("main.go", "go.mod", "go.sum"):
-                shutil.copy(ROOT / "tests/oracle" / name, directory / name)
-            source, package = directory, "."
-        else:
-            # By way of a scratch module: some module paths cannot be asked for by `go install`.
-            _go("mod", "init", "scratch", directory=directory, environment=environment)
-            _go("mod", "edit", "-require", f"{tool.module}@{tool.version}", directory=directory, environment=environment)
-            found = json.loads(
-                _go("mod", "download", "-json", f"{tool.module}@{tool.version}", directory=directory, environment=environment)
-            )
-            if found["Sum"] != tool.sum:
-                sys.exit(f"the source of {tool.module}@{tool.version} has the checksum {found['Sum']}, not {tool.sum}")
-            source, package = Path(found["Dir"]), tool.package
-        target = TOOLS / f".{tool.name}.new"
-        _go("build", "-trimpath", "-ldflags=-s -w", "-o", str(target), package, directory=source, environment=environment)
-        target.replace(TOOLS / tool.name)
-    (TOOLS / f".{tool.name}.built").write_text(_stamp(tool))
+        _go("mod", "init", "scratch", directory=directory, environment=environment)
+        _go("mod", "edit", "-require", versioned, directory=directory, environment=environment)
+        found = json.loads(_go("mod", "download", "-json", versioned, directory=directory, environment=environment))
+        if found["Sum"] != tool.sum:
+            sys.exit(f"the source of {versioned} has the checksum {found['Sum']}, not {tool.sum}")
+        _compile(tool.name, Path(found["Dir"]), tool.package, environment)
 
 
 def main() -> None:
     """Build what is missing or of another version."""
     wanted = set(sys.argv[1:])
     TOOLS.mkdir(exist_ok=True)
-    todo = []
-    for tool in (*ALL, ORACLE):
-        stamp = TOOLS / f".{tool.name}.built"
-        if find(tool.name) and stamp.is_file() and stamp.read_text() == _stamp(tool):
-            continue
-        if not wanted or tool.name in wanted:
-            todo.append(tool)
+    stamps = {tool.name: f"{tool.module}@{tool.version} {tool.sum}" for tool in ALL}
+    stamps |= {name: _own_stamp(directory) for name, directory in OWN.items()}
+    todo = [name for name in stamps if not _is_current(name, stamps[name]) and (not wanted or name in wanted)]
     if todo and shutil.which("go") is None:
         sys.exit("`make tools` builds from source and needs Go 1.26 or newer (https://go.dev/dl); without the tools their tests skip")
     # The sources stay below the checkout and go when everything is built; Go's build cache is the user's.
     modules = TOOLS / ".modules"
     environment = {**os.environ, "GOMODCACHE": str(modules), "GOFLAGS": "-modcacherw", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
-    for number, tool in enumerate(todo, start=1):
-        print(f"building {tool.name} {tool.version} ({number} of {len(todo)})", flush=True)
-        _build(tool, environment)
+    by_name = {tool.name: tool for tool in ALL}
+    for number, name in enumerate(todo, start=1):
+        print(f"building {name} ({number} of {len(todo)})", flush=True)
+        if name in OWN:
+            _build_own(name, OWN[name], environment)
+        else:
+            _build(by_name[name], environment)
+        (TOOLS / f".{name}.built").write_text(stamps[name])
     shutil.rmtree(modules, ignore_errors=True)
-    print("real tools in .tools/: " + ", ".join(tool.name for tool in (*ALL, ORACLE) if find(tool.name)))
+    print("real tools in .tools/: " + ", ".join(name for name in stamps if find(name)))
+
+
+def _is_current(name: str, stamp: str) -> bool:
+    path = TOOLS / f".{name}.built"
+    return find(name) is not None and path.is_file() and path.read_text() == stamp
 
 
 if __name__ == "__main__":

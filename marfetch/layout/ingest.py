@@ -6,23 +6,16 @@ The file is named after the digest, so that a later run, or another process, goe
 from __future__ import annotations
 
 import os
-import queue
-import threading
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from ..content import Buffer, Verified
+from ..content import BESIDE_FROM, Beside, Buffer, Verified
 from ..errors import Error, StorageError
-from ..files import storage_error
+from ..files import Writer, storage_error
 from ..oci import Descriptor
 
 CHUNK: Final = 1 << 20
-_BESIDE: Final = 8 << 20
-"""From this size on, hashing and writing go on beside reading, in a thread of their own."""
-_QUEUED: Final = 8
-"""Chunks that may wait for that thread: bounds the memory of one transfer."""
 
 
 class FileIngest:
@@ -37,7 +30,7 @@ class FileIngest:
         self._descriptor = descriptor
         self._partial = partial
         self._final = final
-        self._worker: _Worker | None = None
+        self._worker: Beside | None = None
         self._held = 0
         try:
             # Never through a link that somebody has put there.
@@ -45,6 +38,7 @@ class FileIngest:
             self._file: BinaryIO = os.fdopen(os.open(partial, flags, 0o600), "r+b", buffering=0)
         except OSError as error:
             raise storage_error(error, partial, needed=descriptor.size) from error
+        self._writer = Writer(self._file)
         try:
             self._take_up()
         except OSError as error:
@@ -67,8 +61,8 @@ class FileIngest:
         return self._held
 
     def write(self, data: Buffer) -> None:
-        if self._worker is None and self._descriptor.size >= _BESIDE:
-            self._worker = _Worker(self._put)
+        if self._worker is None and self._descriptor.size >= BESIDE_FROM:
+            self._worker = Beside(self._put)
         self._held += len(data)
         if self._worker is None:
             self._put(data)
@@ -77,10 +71,8 @@ class FileIngest:
 
     def _put(self, data: Buffer) -> None:
         self._verified.update(data)
-        view = memoryview(data)
         try:
-            while view:
-                view = view[self._file.write(view) :]
+            self._writer.write(data)
         except OSError as error:
             raise storage_error(error, self._partial, needed=self._descriptor.size) from error
 
@@ -119,34 +111,3 @@ class FileIngest:
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.end()
-
-
-class _Worker:
-    """A thread that hashes and writes while the transfer reads on."""
-
-    def __init__(self, put: Callable[[Buffer], None]) -> None:
-        self._put = put
-        self._queue: queue.Queue[Buffer | None] = queue.Queue(_QUEUED)
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="marfetch-write", daemon=True)
-        self._thread.start()
-
-    def give(self, data: Buffer) -> None:
-        if self._error is not None:
-            raise self._error
-        self._queue.put(data)
-
-    def end(self) -> None:
-        self._queue.put(None)
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
-        # After a failure the queue is emptied on, so that the giver is never stuck.
-        while (data := self._queue.get()) is not None:
-            if self._error is None:
-                try:
-                    self._put(data)
-                except Exception as error:
-                    self._error = error

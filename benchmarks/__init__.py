@@ -1,0 +1,1 @@
+"""Measurements beside other clients, in one run, as ratios. `make bench`; `docs/performance.md` has the last one that was kept."""

@@ -1,0 +1,3 @@
+module marfetch/delay
+
+go 1.21

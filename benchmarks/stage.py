@@ -1,0 +1,164 @@
+"""Where the measuring happens: a look-alike of MAR over TLS, behind a forwarder that adds a round trip."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import trustme
+
+from marfetch.artifact.kinds import HELM_CHART, HELM_CONFIG
+from marfetch.demo.recipe import put_blob, tar_gz
+from marfetch.layout.store import Layout
+from marfetch.oci import Descriptor, Digest, descriptor_json, parse_manifest
+from marfetch.reference import Host, Reference
+from tests import tools
+from tests.real import distribution, free_port, run
+
+ROOT = Path(__file__).parents[1]
+CHARTS = 100
+CHART_SIZE = 24 * 1024  # bytes; a middling chart
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A look-alike and the ways to it.
+
+    Attributes:
+        host: the registry, as it stands in references.
+        data_host: where its blobs are.
+        ca_file: the authority that made its certificates.
+        directory: for what runs leave behind.
+    """
+
+    host: str
+    data_host: str
+    ca_file: Path
+    directory: Path
+
+    def environment(self) -> dict[str, str]:
+        """What every client gets: the authority, and nothing of the user's."""
+        home = self.directory / "home"
+        home.mkdir(exist_ok=True)
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "SSL_CERT_FILE": str(self.ca_file),
+            "MARFETCH_ENDPOINT": f"https://{self.host}",
+            "MARFETCH_DATA_HOSTS": self.data_host,
+        }
+
+
+def fill(layout: Layout) -> None:
+    """Charts of a middling size, and several versions of the first."""
+    host = Host("bench.test")
+    for number in range(CHARTS):
+        name = f"chart{number}"
+        for version in ("1.2.3", "1.3.0", "2.0.0-rc.1") if number == 0 else ("1.2.3",):
+            chart = tar_gz(
+                {
+                    f"{name}/Chart.yaml": f"apiVersion: v2\nname: {name}\nversion: {version}\n".encode(),
+                    f"{name}/data": secrets.token_bytes(CHART_SIZE),
+                }
+            )
+            config = json.dumps({"name": name, "version": version, "apiVersion": "v2"}).encode()
+            _put(layout, Reference(f"bench/charts/{name}", host, version), [(HELM_CHART, chart, None)], (HELM_CONFIG, config))
+    layout.names.flush()
+
+
+def _put(layout: Layout, reference: Reference, layers: list[tuple[str, bytes, str | None]], config: tuple[str, bytes]) -> None:
+    def blob(media_type: str, data: bytes) -> Descriptor:
+        descriptor = Descriptor(media_type, Digest.of(data), len(data))
+        put_blob(layout, descriptor, data)
+        return descriptor
+
+    described = []
+    for media_type, data, title in layers:
+        document = descriptor_json(blob(media_type, data))
+        if title:
+            document["annotations"] = {"org.opencontainers.image.title": title}
+        described.append(document)
+    manifest = {"schemaVersion": 2, "config": descriptor_json(blob(*config)), "layers": described}
+    parsed = parse_manifest(json.dumps(manifest, separators=(",", ":")).encode(), what=str(reference))
+    layout.add(parsed)
+    layout.tag(reference, parsed.descriptor)
+
+
+@contextlib.contextmanager
+def stage(*, round_trip: int) -> Iterator[Stage]:
+    """Build it up, and take it down.
+
+    Args:
+        round_trip: milliseconds that the link adds; 0: clients reach the servers directly.
+    """
+    with tempfile.TemporaryDirectory(prefix="marfetch-bench-") as scratch, contextlib.ExitStack() as stack:
+        directory = Path(scratch)
+        _certify(directory)
+        layout = Layout(directory / "layout")
+        fill(layout)
+        ports = [free_port() for _ in range(4)]
+        registry, data = (ports[2], ports[3]) if round_trip else (ports[0], ports[1])
+        served = [sys.executable, "-m", "benchmarks.served", str(directory), str(ports[0]), str(ports[1]), f"https://localhost:{data}"]
+        _start(stack, served)
+        if round_trip:
+            program = tools.find("delay")
+            if program is None:
+                sys.exit(tools.missing("delay"))
+            pairs = [f"127.0.0.1:{ports[2 + n]}=127.0.0.1:{ports[n]}" for n in range(2)]
+            _start(stack, [str(program), str(round_trip), *pairs])
+        yield Stage(f"localhost:{registry}", f"localhost:{data}", directory / "ca.pem", directory)
+
+
+@contextlib.contextmanager
+def real_stage(*, large: int) -> Iterator[Stage]:
+    """Distribution's registry over TLS, with one large file.
+
+    Args:
+        large: its size in MiB.
+    """
+    with tempfile.TemporaryDirectory(prefix="marfetch-bench-") as scratch:
+        directory = Path(scratch)
+        _certify(directory)
+        tls = f"{{certificate: {directory / 'cert.pem'}, key: {directory / 'key.pem'}}}"
+        program, oras = tools.find("registry"), tools.find("oras")
+        if program is None or oras is None:
+            sys.exit(tools.missing("registry"))
+        with distribution(program, directory / "registry", tls=tls) as host:
+            where = Stage(host, host, directory / "ca.pem", directory)
+            # In a process of its own: what this one has once used would count as the peak of everything that it starts.
+            make = (
+                f"head -c {large << 20} /dev/urandom > large.bin; $T push --plain-http=false $H/bench/large:1.0.0 large.bin; rm large.bin"
+            )
+            run("sh", "-ec", make, cwd=directory, **where.environment(), T=str(oras), H=host)
+            yield where
+
+
+def _certify(directory: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(directory / "ca.pem"))
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    for pem, name in ((certificate.private_key_pem, "key.pem"), (certificate.cert_chain_pems[0], "cert.pem")):
+        pem.write_to_path(str(directory / name))
+
+
+def _start(stack: contextlib.ExitStack, line: list[str]) -> None:
+    process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+    def end() -> None:
+        process.terminate()
+        process.communicate(timeout=10)
+
+    stack.callback(end)
+    assert process.stdout is not None
+    if process.stdout.readline() != "up\n":
+        sys.exit(f"{line[0]} did not come up")
+    time.sleep(0.1)
