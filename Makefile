@@ -8,11 +8,10 @@ SHELL := /bin/sh
 
 VENV ?= .venv
 PY := $(VENV)/bin/python
-# The first Python that is new enough; `make PYTHON=… test` takes another.
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
+# Another Python than the first one that is new enough: `make PYTHON=… test`.
+PYTHON ?=
 PYTHONS ?= python3.11 python3.12 python3.13
-PYTEST_FLAGS ?=
+PYTEST_FLAGS ?= -n auto --maxprocesses=8
 # Everything that a run leaves behind stays below this directory.
 RUN := TMPDIR="$(CURDIR)/.tmp" PYTHONDONTWRITEBYTECODE=
 
@@ -32,16 +31,16 @@ test-all: ## Run all tests on every supported Python that is here.
 		else echo "== $$p is not here: not run"; fi; done; echo "== passed on:$$ran"
 
 test-typer: ## Run the command line's tests with the lowest and the newest typer that is promised.
-	@for version in 'typer==0.24.0' 'typer'; do \
+	@mkdir -p .tmp; for version in 'typer==0.24.0' 'typer'; do \
 		rm -rf .venv-typer; $(MAKE) --no-print-directory VENV=.venv-typer .venv-typer/.dev || exit 1; \
-		install() { $(call install,.venv-typer); }; install --upgrade "$$version" || exit 1; \
+		echo "$$version" > .tmp/typer.txt; $(environment) .venv-typer --upgrade .tmp/typer.txt || exit 1; \
 		echo "== $$version"; mkdir -p .tmp; $(RUN) .venv-typer/bin/python -m pytest -q tests/test_cli.py || exit 1; done
 
 lint: $(VENV)/.dev ## Check style and format.
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
 types: $(VENV)/.dev ## Check types, strictly.
-	@$(PY) -m mypy
+	@$(PY) -m mypy && $(PY) -m mypy docs/generate.py
 
 docs: $(VENV)/.dev ## Write the parts of the documentation that are made from the code.
 	@mkdir -p .tmp && $(RUN) $(PY) docs/generate.py
@@ -67,29 +66,16 @@ lock: ## Resolve the locks anew (needs uv).
 clean: ## Remove what the other commands have made, the tools aside.
 	@rm -rf .venv .venv-* .tmp .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
-# A virtual environment, also where the system's `venv` module comes without pip (as in Debian without python3-venv).
-$(VENV)/bin/python:
-	@if [ -z "$(PYTHON)" ]; then echo "marfetch needs Python 3.11 or newer; install it, or name it: make PYTHON=/path/to/python3"; exit 1; fi
-	@echo "making $(VENV) with $(PYTHON)"; rm -rf $(VENV); \
-	if "$(PYTHON)" -m venv $(VENV) >/dev/null 2>&1 && $(PY) -m pip --version >/dev/null 2>&1; then :; \
-	elif rm -rf $(VENV); command -v uv >/dev/null 2>&1; then uv venv -q --python "$(PYTHON)" $(VENV); \
-	elif "$(PYTHON)" -m virtualenv --version >/dev/null 2>&1; then "$(PYTHON)" -m virtualenv -q $(VENV); \
-	elif command -v virtualenv >/dev/null 2>&1; then virtualenv -q --python "$(PYTHON)" $(VENV); \
-	else echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian: apt install python3-venv), uv or virtualenv"; exit 1; fi
+# The same script makes the environment of the Helm plugin.
+environment := sh marfetch/helm/environment
 
-# pip where the environment has it, otherwise uv. Both check the hashes of the lock.
-install = if $(1)/bin/python -m pip --version >/dev/null 2>&1; then \
-	$(1)/bin/python -m pip --disable-pip-version-check install -q --no-input "$$@"; \
-	else uv pip install -q --compile-bytecode --python $(1)/bin/python "$$@"; fi
-
-$(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
-	@echo "installing what requirements.lock names"; install() { $(call install,$(VENV)); }; \
-	install --require-hashes -r requirements.lock && \
+$(VENV)/.runtime: requirements.lock pyproject.toml
+	@echo "making $(VENV) with what requirements.lock names"; \
+	$(environment) $(VENV) requirements.lock "$(PYTHON)" && \
 	echo "$(CURDIR)" > "$$($(PY) -c 'import site; print(site.getsitepackages()[0])')/marfetch-checkout.pth" && \
 	printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -m marfetch "$$@"\n' > $(VENV)/bin/marfetch && chmod +x $(VENV)/bin/marfetch && touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
-	@echo "installing what requirements-dev.lock names"; install() { $(call install,$(VENV)); }; \
-	install --require-hashes -r requirements-dev.lock && touch $@
+	@echo "adding what requirements-dev.lock names"; $(environment) $(VENV) requirements-dev.lock && touch $@
 
 .PHONY: help demo test test-all test-typer lint types docs docs-check tools live bench lock clean

@@ -148,14 +148,21 @@ SCENES = {
 }
 
 
+PAGE = ROOT / "docs" / "performance.md"
+MARK = "<!-- What stands below is written by `make bench`. -->\n"
+
+
 def main() -> None:
-    """Measure what was named, or everything."""
+    """Measure what was named; everything is also written into the page."""
     runs = int(os.environ.get("RUNS", "5"))
-    print(f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}, {runs} runs each after one warm-up\n")
+    parts = [f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}, {runs} runs each after one warm-up."]
+    print(parts[0] + "\n")
     for name in sys.argv[1:] or SCENES:
         scene, title = SCENES[name]
-        print(f"## {title}\n")
-        print("\n".join(scene(runs)) + "\n", flush=True)
+        parts.append(f"## {title}\n\n" + "\n".join(scene(runs)))
+        print(parts[-1] + "\n", flush=True)
+    if not sys.argv[1:]:
+        PAGE.write_text(PAGE.read_text().partition(MARK)[0] + MARK + "\n" + "\n\n".join(parts) + "\n")
 
 
 if __name__ == "__main__":

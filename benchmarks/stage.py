@@ -26,6 +26,7 @@ from tests.real import distribution, free_port, run
 
 ROOT = Path(__file__).parents[1]
 CHARTS = 100
+MANY = 2000
 CHART_SIZE = 24 * 1024  # bytes; a middling chart
 
 
@@ -71,11 +72,16 @@ def fill(layout: Layout) -> None:
                 }
             )
             config = json.dumps({"name": name, "version": version, "apiVersion": "v2"}).encode()
-            _put(layout, Reference(f"bench/charts/{name}", host, version), [(HELM_CHART, chart, None)], (HELM_CONFIG, config))
+            put_artifact(layout, Reference(f"bench/charts/{name}", host, version), [(HELM_CHART, chart, None)], (HELM_CONFIG, config))
+    # One chart with very many tags, so that its list and index are long.
+    first = layout.known(Reference("bench/charts/chart0", host, "1.2.3"))
+    assert first is not None, "it was just put there"
+    for number in range(MANY):
+        layout.tag(Reference("bench/charts/many", host, f"1.{number // 50}.{number % 50}"), first)
     layout.names.flush()
 
 
-def _put(layout: Layout, reference: Reference, layers: list[tuple[str, bytes, str | None]], config: tuple[str, bytes]) -> None:
+def put_artifact(layout: Layout, reference: Reference, layers: list[tuple[str, bytes, str | None]], config: tuple[str, bytes]) -> None:
     def blob(media_type: str, data: bytes) -> Descriptor:
         descriptor = Descriptor(media_type, Digest.of(data), len(data))
         put_blob(layout, descriptor, data)

@@ -1,9 +1,15 @@
 """The front door: chooses what to load, turns errors into messages and exit codes, and owns the signals.
 
-`--version` loads nothing but this file. Everything else goes to `cli`.
+`--version` loads nothing but this file, a completion little more, and what Helm calls for `mar://` no command line parser. Everything else
+goes to `cli`.
 """
 
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .errors import Error
+    from .report import Report
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,83 +22,181 @@ def main(arguments: list[str] | None = None) -> int:
         case ["--version"]:
             from . import __version__
 
-            print(f"marfetch {__version__}")  # noqa: T201 - the one line that needs nothing else
-            return 0
+            return _print(f"marfetch {__version__}")
+        case ["getter", *rest]:
+            from .helm.getter import main as getter
+
+            return getter(rest)
+        case ["__complete", *words]:
+            from .completion import complete
+
+            return _offer(complete(words))
         case words:
             return _run(words)
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: ends a command as Ctrl-C does, but with its own exit code."""
+def _offer(candidates: str) -> int:
+    """A shell is told what there is, and never of a failure."""
+    try:
+        print(candidates, flush=True)  # noqa: T201 - read by the shell's script
+    except OSError:
+        _forget_stdout()
+    return 0
+
+
+def _print(line: str) -> int:
+    try:
+        print(line, flush=True)  # noqa: T201 - the one line that needs nothing else
+    except BrokenPipeError:
+        _forget_stdout()
+    except OSError as error:
+        sys.stderr.write(f"error: stdout cannot be written: {error.strerror}\n")
+        _forget_stdout()
+        return 9
+    return 0
+
+
+def _forget_stdout() -> None:
+    """Nothing more can be written there, not even by the interpreter when it ends."""
+    import os
+
+    if sys.stdout is not None:  # it may have been closed by whoever started us
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> int:
     import signal
 
-    terminated = False
-
-    def terminate(*_: object) -> None:
-        nonlocal terminated
-        terminated = True
-        raise _Terminated
-
-    previous = signal.signal(signal.SIGTERM, terminate)
+    spoken = _Spoken(words)
+    previous = signal.signal(signal.SIGTERM, spoken.terminate)
     try:
-        code = _guarded(words)
-    except KeyboardInterrupt:
-        code = 130
+        return spoken.run()
+    except KeyboardInterrupt:  # while it was still being loaded
+        return spoken.ended_early()
     finally:
         signal.signal(signal.SIGTERM, previous)
-    return 143 if terminated else code
 
 
-def _guarded(words: list[str]) -> int:
+class _Spoken:
+    """One command line: what goes wrong is said once, and becomes the exit code."""
+
+    def __init__(self, words: list[str]) -> None:
+        self._words = words
+        self._terminated = False
+
+    def terminate(self, *_: object) -> None:
+        """SIGTERM: ends a command as Ctrl-C does, but with its own exit code."""
+        self._terminated = True
+        raise KeyboardInterrupt
+
+    def ended_early(self) -> int:
+        """The exit code of a command that was ended before it could say anything; a server that is told to end has done so."""
+        if self._words[:1] == ["serve"]:
+            return 0
+        return 143 if self._terminated else 130
+
+    def run(self) -> int:
+        from .errors import Error, Interrupted
+        from .files import storage_error
+        from .report import ReaderGoneError
+
+        try:
+            try:
+                return self._command()
+            except Interrupted:
+                return self._ended()
+            except Error as error:
+                return self._failed(error)
+            except OSError as error:
+                # What the operating system refuses (open files, memory, the disk) is no bug; the rest keeps its traceback.
+                self._log(error)
+                return self._failed(storage_error(error, str(error.filename or "a file")))
+            except KeyboardInterrupt:
+                return self._ended()
+        except (ReaderGoneError, SystemExit):  # typer's parser leaves by SystemExit where its own output is not read
+            _forget_stdout()
+            return 0
+
+    def _command(self) -> int:
+        from .cli import run
+        from .errors import InputError
+
+        try:
+            result = run(self._words)
+        except Exception as error:
+            # The exceptions of typer's command line parser, whose classes live in other places from one version to the next.
+            message = getattr(error, "format_message", None)
+            if message is None or getattr(error, "exit_code", None) != 2:
+                raise
+            text = str(message())
+            if text.startswith("Usage:"):  # a command was left out
+                sys.stderr.write(text + "\n")
+                return 2
+            context = getattr(error, "ctx", None)
+            command = getattr(context, "command_path", "marfetch")
+            raise InputError(text[:1].lower() + text[1:].rstrip("."), code="usage", hint=f"{command} --help") from None
+        return result if isinstance(result, int) else 0
+
+    def _failed(self, error: "Error") -> int:
+        from .report import ReaderGoneError
+
+        try:
+            self._report().failed(error)
+        except ReaderGoneError:
+            _forget_stdout()
+        except OSError:  # stdout takes nothing; what went wrong before is what counts
+            _forget_stdout()
+            self._report().error(error)
+        return error.exit_code
+
+    def _ended(self) -> int:
+        from .errors import Interrupted, Terminated
+
+        if self._words[:1] == ["serve"]:
+            return 0
+        if self._terminated:
+            return self._failed(Terminated("ended by SIGTERM", code="terminated"))
+        return self._failed(Interrupted("interrupted", code="interrupted"))
+
+    def _report(self) -> "Report":
+        from .cli import COMMANDS
+        from .cli.options import current
+        from .report import Report
+
+        if current.report is not None:
+            return current.report
+        command = next((word for word in self._words if word in COMMANDS), "marfetch")
+        return Report(command, as_json="--json" in self._words)
+
+    @staticmethod
+    def _log(error: OSError) -> None:
+        import logging
+
+        logging.getLogger("marfetch").debug("refused by the operating system", exc_info=error)
+
+
+def program() -> None:
+    """Run the command line of this process, and end it.
+
+    Everything is closed and written when `main` returns; taking the interpreter down in good order would cost as much again as
+    starting it, and change nothing.
+    """
     import os
 
-    from .cli import run
-    from .cli.options import current
-    from .errors import Error, InputError
-    from .files import storage_error
-    from .report import Report
-
-    def report() -> Report:
-        return current.report or Report(words[0] if words else "marfetch", as_json="--json" in words)
-
     try:
-        result = run(words)
-        if sys.stdout is not None:  # it may have been closed by whoever started us
-            sys.stdout.flush()
-    except Error as error:
-        report().failed(error)
-        return error.exit_code
-    except BrokenPipeError:
-        # Whoever read the output has read enough. Nothing more can be written there, not even by the interpreter when it ends.
-        if sys.stdout is not None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        if sys.stdout is None or not _is_about_stdout(error):
-            raise
-        failure = storage_error(error, "stdout")
-        report().error(failure)
-        return failure.exit_code
-    except Exception as error:
-        # The exceptions of typer's command line parser, whose classes live in other places from one version to the next.
-        message = getattr(error, "format_message", None)
-        if message is None or getattr(error, "exit_code", None) != 2:
-            raise
-        text = str(message())
-        context = getattr(error, "ctx", None)
-        command = getattr(context, "command_path", "marfetch")
-        usage = InputError(text[:1].lower() + text[1:].rstrip("."), code="usage", hint=f"{command} --help")
-        report().failed(usage)
-        return usage.exit_code
-    return result if isinstance(result, int) else 0
-
-
-def _is_about_stdout(error: OSError) -> bool:
-    return error.filename is None
+        code = main()
+    except KeyboardInterrupt:  # in the very last moment
+        code = 130
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except BrokenPipeError:
+            pass
+        except OSError:
+            code = code or 9
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

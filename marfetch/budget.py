@@ -60,7 +60,7 @@ class Budget:
     def exceeded(self) -> RemoteError:
         """The failure that says that the budget is used up."""
         return RemoteError(
-            f"not done within the {self.timeout:g} s of `--timeout`",
+            f"not done within the {self.timeout:.10g} s of `--timeout`",
             code="timeout",
             hint="run it again: what was fetched is kept; or give it more time",
             timeout=self.timeout,

@@ -41,6 +41,13 @@ def artifact(client: Client, resolved: Resolved, choice: Choice, platform: Platf
 
 def _child(client: Client, resolved: Resolved, index: Index, choice: Choice, platform: Platform | None) -> Manifest | Index:
     reference = resolved.reference
+    if not index.manifests:
+        raise NotFoundError(
+            f"`{reference}` is an index that holds nothing",
+            code="platform-not-found",
+            hint="another version may be whole; tell the publisher",
+            reference=str(reference),
+        )
     # `unknown/unknown` is how build tools mark attestations, which are no artifacts of their own.
     children = [child for child in index.manifests if child.platform is None or child.platform.os != "unknown"]
     if choice.artifact_types:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from . import listings
 from .budget import Budget
 from .cache import Cache
-from .content import Progress, Sink, Source
+from .content import Checked, Progress, Source
 from .endpoint import Endpoint, Preference
-from .errors import Error, NotFoundError, RemoteError, StorageError
+from .errors import Error, InputError, NotFoundError, RemoteError, StorageError
+from .lock import prepare
 from .oci import Descriptor, Digest, Index, Manifest
 from .reference import Host, Reference
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -44,6 +49,7 @@ class Options:
         timeout: seconds for the whole command; None: no end for what makes progress.
         jobs: requests to one host at a time, and artifacts at a time; 1 to 32.
         ca_file: certificates that are trusted in place of the system's.
+        notice: whether to say of an endpoint that is not an official one what Microsoft says of those.
     """
 
     preference: Preference = field(default_factory=Preference)
@@ -52,6 +58,7 @@ class Options:
     timeout: float | None = None
     jobs: int = 16
     ca_file: str | None = None
+    notice: bool = True
 
 
 class Client:
@@ -63,6 +70,8 @@ class Client:
     """
 
     def __init__(self, options: Options, progress: Progress) -> None:
+        if options.ca_file is not None and not Path(options.ca_file).exists():
+            raise InputError(f"the file `{options.ca_file}` of `--ca-file` is not there", code="usage", path=options.ca_file)
         self.options = options
         self.progress = progress
         self.budget = Budget(options.timeout)
@@ -116,6 +125,8 @@ class Client:
         if len(items) < 2 or self.options.jobs < 2 or getattr(self._worker, "is_one", False):
             return [function(item) for item in items]
         if self._executor is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             self._executor = ThreadPoolExecutor(
                 self.options.jobs, thread_name_prefix="marfetch", initializer=lambda: setattr(self._worker, "is_one", True)
             )
@@ -133,7 +144,7 @@ class Client:
         with self._guard:
             is_new = endpoint.name not in self._noticed
             self._noticed.add(endpoint.name)
-        if not endpoint.official and is_new:
+        if not endpoint.official and is_new and self.options.notice:
             self.progress.warn(
                 f"`{endpoint.name}` is not an official endpoint of MAR; Microsoft endorses no mirrors: they may serve altered content"
             )
@@ -147,7 +158,7 @@ class Client:
         """
         endpoint = self.endpoint(reference)
         registry = endpoint.registry
-        host = Host.parse(registry.origin.partition("://")[2])
+        host = Host.parse(registry.name)
         bound = replace(reference, host=host, scheme=None)
         return bound, self.cache if self.options.offline else _Later(lambda: self.connect(endpoint))
 
@@ -156,12 +167,22 @@ class Client:
         with self._guard:
             source = self._sources.get(endpoint)
             if source is None:
-                from .remote.registry import Registry
+                from .remote.ahead import Ahead
                 from .remote.trust import Trust
 
                 trust = Trust(self.options.ca_file)
-                source = Registry(endpoint, budget=self.budget, progress=self.progress, jobs=self.options.jobs, trust=trust)
+                # A proxy is for the transport to find; without one, the connection is opened while oras-py is being loaded.
+                proxied = any(name.lower().endswith("_proxy") and value for name, value in os.environ.items())
+                alone = endpoint.registry.scheme == "https" and not proxied
+                ahead = Ahead(endpoint.registry, trust.context) if alone else None
+
+                from .remote.registry import Registry
+
+                budget, progress, jobs = self.budget, self.progress, self.options.jobs
+                source = Registry(endpoint, budget=budget, progress=progress, jobs=jobs, trust=trust, ahead=ahead)
                 self._sources[endpoint] = source
+                # What comes will be written: what locks need is loaded while the first answer is on its way.
+                threading.Thread(target=prepare, name="marfetch-prepare", daemon=True).start()
             return source
 
     # -- manifests
@@ -197,17 +218,20 @@ class Client:
         return found
 
     def tags(self, reference: Reference, source: Source) -> list[str]:
-        """All tags of a bound reference's repository.
+        """All tags of a bound reference's repository; what a registry lists is kept for completion.
 
         Raises:
             NotFoundError: `repository-not-found`.
         """
         try:
-            return source.tags(reference)
+            tags = source.tags(reference)
         except NotFoundError as error:
             if self.options.offline:
                 raise offline_error(reference) from error
             raise
+        if not self.options.offline:
+            listings.keep(self.cache.root, reference.full_repository, tags)
+        return tags
 
 
 class _Later:
@@ -219,8 +243,8 @@ class _Later:
     def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
         return self._connect().manifest(reference, known=known)
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Sink) -> bool:
-        return self._connect().fetch(reference, descriptor, sink)
+    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
+        self._connect().fetch(reference, descriptor, sink)
 
     def tags(self, reference: Reference) -> list[str]:
         return self._connect().tags(reference)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol, TypeAlias
 
-from .errors import IntegrityError
-from .oci import Descriptor, Digest, Index, Manifest
+from .errors import IntegrityError, PolicyError
+from .oci import MAX_BLOB_SIZE, Descriptor, Digest, Index, Manifest
 from .reference import Reference
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -61,7 +61,18 @@ class Sink(Protocol):
         """Forget all bytes: the source begins anew."""
 
 
-class Ingest(Sink, Protocol):
+class Checked(Sink, Protocol):
+    """A sink that can tell whether it holds the right bytes."""
+
+    def check(self) -> None:
+        """Compare what it holds with the descriptor.
+
+        Raises:
+            IntegrityError: `size-mismatch`, `digest-mismatch`; after `restart` it can be tried anew.
+        """
+
+
+class Ingest(Checked, Protocol):
     """A sink that puts the blob into a target when it is whole."""
 
     def commit(self) -> None:
@@ -87,14 +98,12 @@ class Source(Protocol):
             IntegrityError: `digest-mismatch`, `malformed`.
         """
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Sink) -> bool:
-        """Write all bytes of a blob of the reference's repository into the sink, beginning at what it holds.
-
-        Returns:
-            Whether the bytes in the sink are now put together from more than one transfer, so that a seam can be wrong.
+    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
+        """Write all bytes of a blob of the reference's repository into the sink, beginning at what it holds, and check them.
 
         Raises:
             NotFoundError: `blob-not-found`.
+            IntegrityError: they are not those of the descriptor; bytes of more than one transfer have had one fresh try by then.
         """
 
     def tags(self, reference: Reference) -> list[str]:
@@ -220,6 +229,27 @@ class Beside:
                     self._error = error
 
 
+def pour(sink: Checked, give: Callable[[], None]) -> None:
+    """Fill a sink from content that is near, and check it. What it held already may be what is wrong, so then it is filled once more.
+
+    Args:
+        give: writes what is missing, beginning at what the sink holds.
+
+    Raises:
+        IntegrityError: the bytes are not those of the descriptor.
+    """
+    pieced = sink.held > 0
+    give()
+    try:
+        sink.check()
+    except IntegrityError:
+        if not pieced:
+            raise
+        sink.restart()
+        give()
+        sink.check()
+
+
 class Memory:
     """A sink for small content, which is checked when it is taken out."""
 
@@ -239,20 +269,23 @@ class Memory:
         self._verified = Verified(self._descriptor)
         self._chunks: list[bytes] = []
 
+    def check(self) -> None:
+        self._verified.check()
+
     def take(self) -> bytes:
         """All bytes, checked.
 
         Raises:
             IntegrityError: `size-mismatch`, `digest-mismatch`.
         """
-        self._verified.check()
+        self.check()
         return b"".join(self._chunks)
 
 
 class _Told:
     """A sink that tells how far it is, and lets another one have the same bytes."""
 
-    def __init__(self, sink: Sink, transfer: Transfer, beside: Sink | None) -> None:
+    def __init__(self, sink: Checked, transfer: Transfer, beside: Sink | None) -> None:
         self._sink = sink
         self._transfer = transfer
         # What was there before is not given to the other one, so it gets nothing then.
@@ -274,6 +307,9 @@ class _Told:
         if self._beside is not None:
             self._beside.restart()
         self._transfer.held(0)
+
+    def check(self) -> None:
+        self._sink.check()
 
 
 WELL_KNOWN: Final = {Digest.of(data): data for data in (b"{}", b"")}
@@ -301,9 +337,17 @@ def copy(
         Whether anything was asked of the source.
 
     Raises:
-        IntegrityError: the bytes are not those of the descriptor. Bytes that were put together from two transfers get one fresh try.
+        IntegrityError: the bytes are not those of the descriptor.
+        PolicyError: `limit-passed`: the descriptor has more bytes than any artifact.
         Error: whatever source and target raise.
     """
+    if descriptor.size > MAX_BLOB_SIZE:
+        raise PolicyError(
+            f"the blob `{descriptor.digest}` of `{reference}` would have {descriptor.size} bytes, more than {MAX_BLOB_SIZE}",
+            code="limit-passed",
+            reference=str(reference),
+            rule=f"at most {MAX_BLOB_SIZE} bytes",
+        )
     if target.has(descriptor):
         return False
     with target.ingest(descriptor) as ingest:
@@ -317,16 +361,8 @@ def copy(
             return False
         transfer = progress.begin(name, descriptor.size)
         try:
-            sink = _Told(ingest, transfer, beside)
-            pieced = source.fetch(reference, descriptor, sink)
-            try:
-                ingest.commit()
-            except IntegrityError:
-                if not pieced:
-                    raise
-                sink.restart()
-                source.fetch(reference, descriptor, sink)
-                ingest.commit()
+            source.fetch(reference, descriptor, _Told(ingest, transfer, beside))
+            ingest.commit()
         finally:
             transfer.end()
     return True

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from .errors import InputError, PolicyError
-from .reference import Host, Reference
+from .reference import Host, Reference, redacted
 
 ENVIRONMENT: Final = "MARFETCH_ENDPOINT"
 DATA_ENVIRONMENT: Final = "MARFETCH_DATA_HOSTS"
@@ -69,24 +69,20 @@ class Address:
         return cls(scheme, Host(host.name, host.port or _DEFAULT_PORTS[scheme]), target if target.startswith("/") else f"/{target}")
 
     @property
-    def origin(self) -> str:
-        """Scheme and host, with the port only where it is not the usual one."""
+    def name(self) -> str:
+        """The host, with the port only where it is not the usual one."""
         port = None if self.host.port == _DEFAULT_PORTS[self.scheme] else self.host.port
-        return f"{self.scheme}://{Host(self.host.name, port)}"
+        return str(Host(self.host.name, port))
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host."""
+        return f"{self.scheme}://{self.name}"
 
     @property
     def url(self) -> str:
         """The address to ask, with the target byte for byte as it was written."""
         return f"{self.origin}{self.target}"
-
-
-def redacted(url: str) -> str:
-    """The address as it may be shown: without user information and query, which can hold secrets, and not endless."""
-    start, separator, rest = url.partition("://")
-    head = re.split(r"[?#]", rest if separator else start, maxsplit=1)[0]
-    authority, slash, path = head.partition("/")
-    authority = authority.rpartition("@")[2] if "@" in authority else authority
-    return f"{start}://{authority}{slash}{path}"[:300] if separator else f"{authority}{slash}{path}"[:300]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +166,17 @@ class Endpoint:
                 text=text[:200],
             )
         address = Address.parse(text)
-        if address.target != "/":
+        for official in OFFICIAL.values():
+            if official.is_registry(address) and address.target == "/" and "#" not in text:
+                return cls.parse(official.name, data_hosts)
+            if any(host.matches(address) for host in official.data_hosts):
+                raise InputError(
+                    f"`{address.origin}` is a data host of MAR, not an endpoint",
+                    code="endpoint-invalid",
+                    hint=f"use `{official.name}`",
+                    text=address.origin,
+                )
+        if address.target != "/" or "#" in text:
             raise InputError(
                 f"an endpoint is `https://host[:port]` without a path, unlike `{redacted(text)}`",
                 code="endpoint-invalid",
@@ -258,7 +264,7 @@ class Preference:
             InputError: `endpoint-invalid`, `usage`.
             PolicyError: `address-refused`.
         """
-        return self._read(self.option or self.environment or "global")
+        return self._read(self.environment or "global" if self.option is None else self.option)
 
     def of(self, reference: Reference) -> Endpoint:
         """The endpoint of this reference.
@@ -269,7 +275,7 @@ class Preference:
         """
         if reference.host is None:
             return self.default()
-        if self.option:
+        if self.option is not None:
             endpoint = self._read(self.option)
             if not _names(endpoint, reference):
                 raise PolicyError(
@@ -298,10 +304,10 @@ class Preference:
         )
 
     def _read(self, text: str) -> Endpoint:
-        if text in OFFICIAL:
-            return Endpoint.parse(text, self.data_hosts)
-        hosts = self.data_hosts or tuple(host.strip() for host in (self.data_environment or "").split(",") if host.strip())
-        return Endpoint.parse(text, hosts)
+        endpoint = Endpoint.parse(text, self.data_hosts)
+        if endpoint.official or self.data_hosts:
+            return endpoint
+        return Endpoint.parse(text, tuple(host.strip() for host in (self.data_environment or "").split(",") if host.strip()))
 
 
 def _names(endpoint: Endpoint, reference: Reference) -> bool:

@@ -10,7 +10,9 @@ Error                    1   code, hint, context, exit_code; str() is one senten
 ├─ RemoteError           7   the registry failed or cannot be reached
 │  └─ RateLimitedError   7   told to come back later, and the time for waiting is used up
 ├─ LockError             8   the lock does not match what was asked or found
-└─ StorageError          9   a local file cannot be written or read
+├─ StorageError          9   a local file cannot be written or read
+└─ Interrupted         130   Ctrl-C
+   └─ Terminated       143   SIGTERM
 ```
 
 `code` is one of the stable words of `CODES`; `context` holds the facts of the single case (JSON values only), under the names
@@ -67,6 +69,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
         ),
         "platform-invalid": Code(
             "InputError", "a platform that is not `os/architecture[/variant]`", "write `os/architecture`, such as `linux/amd64`"
+        ),
+        "not-a-layout": Code(
+            "InputError",
+            "a folder or file that is not an OCI image layout, nor a plain tar of one",
+            "name a folder that holds `oci-layout` and `index.json`, or a tar of its content (`tar -cf FILE -C FOLDER .`)",
         ),
         "platform-needed": Code("InputError", "the index holds several artifacts and none was chosen", "choose one with `--platform`"),
         # 3: what is not there
@@ -125,8 +132,23 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "name-refused": Code(
             "PolicyError", "a title that is not safe as a file name", "choose the layers with `--media-type GLOB`, and tell the publisher"
         ),
+        "member-refused": Code(
+            "PolicyError",
+            "an archive holds what is not unpacked: a link, a device, a name that leads elsewhere or that is another one elsewhere",
+            "leave `--untar` out to fetch the archive as a file, and tell the publisher",
+        ),
+        "chart-refused": Code(
+            "PolicyError",
+            "the chart in the archive is not the one that was asked for",
+            "leave `--untar` out to fetch the archive as a file, and tell the publisher",
+        ),
         "limit-passed": Code(
-            "PolicyError", "an answer is larger or longer than marfetch takes", "no registry has a reason to send that; report it"
+            "PolicyError", "an answer or an archive is larger or longer than marfetch takes", "nobody has a reason to send that; report it"
+        ),
+        "archive-refused": Code(
+            "PolicyError",
+            "an archive holds what no layout needs: links, devices, sparse files, or names that lead elsewhere",
+            "make it anew from the layout's folder (`tar -cf FILE -C FOLDER .`), and do not trust where it came from",
         ),
         "cache-unsafe": Code(
             "PolicyError",
@@ -217,11 +239,19 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "a local file or directory cannot be read or written",
             "choose a place that can be read and written with `--destination` or `--cache-dir`",
         ),
+        "port-unusable": Code(
+            "StorageError",
+            "the port cannot be listened on: another program has it, or it is one that only root may have",
+            "choose another one with `--port`; `--port 0` takes a free one",
+        ),
         "cache-damaged": Code(
             "StorageError",
             "the cache holds something that is not what its name says",
             "`marfetch cache verify --fix`, or use `--cache-dir` with another directory",
         ),
+        # ended from outside
+        "interrupted": Code("Interrupted", "Ctrl-C ended the command", "run it again: what was fetched is kept"),
+        "terminated": Code("Terminated", "SIGTERM ended the command", "run it again: what was fetched is kept"),
     }
 )
 
@@ -299,3 +329,15 @@ class StorageError(Error):
     """A local file cannot be written or read (context: `path`, `needed`, `free` in bytes)."""
 
     exit_code = 9
+
+
+class Interrupted(Error):  # noqa: N818 - it is no mistake of anybody
+    """Ctrl-C ended the command."""
+
+    exit_code = 130
+
+
+class Terminated(Interrupted):
+    """SIGTERM ended the command."""
+
+    exit_code = 143

@@ -50,16 +50,19 @@ def storage_error(error: OSError, path: Path | str, *, needed: int | None = None
 def write_whole(path: Path, data: bytes) -> None:
     """Write a small file so that a reader sees the old content or the new one, never a part.
 
+    It is not forced to the disk: whoever reads it checks it, and can do without.
+
     Raises:
         StorageError: it cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                temporary.write_bytes(data)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary.write_bytes(data)
             temporary.replace(path)
         except BaseException:
             with suppress(OSError):

@@ -7,16 +7,14 @@ from datetime import date
 
 from .artifact.kinds import CHART, kind_of
 from .artifact.lifecycle import LIFECYCLE, end_of_life
-from .client import Client, offline_error
+from .client import Client
+from .config import MAX_SIZE, chart_metadata
 from .constraint import Constraint, TaggedVersion
-from .content import copy
-from .document import parse_json
+from .content import Source
 from .errors import Error
 from .oci import CREATED, Descriptor, Manifest
 from .reference import Reference
 from .resolve import versions as versions_of
-
-MAX_CONFIG_SIZE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,21 +95,14 @@ def _details(client: Client, reference: Reference) -> Details:
         details = Details(str(descriptor.digest), descriptor.media_type, created=manifest.annotations.get(CREATED), end_of_life=ends)
         if not isinstance(manifest, Manifest):
             return details
-        app_version = _app_version(client, bound, manifest.config) if kind_of(manifest) is CHART else None
+        app_version = _app_version(client, bound, source, manifest.config) if kind_of(manifest) is CHART else None
         return replace(details, size=sum(layer.size for layer in manifest.layers), app_version=app_version)
     except Error as error:
         return Details(error=error)
 
 
-def _app_version(client: Client, reference: Reference, config: Descriptor) -> str | None:
-    """The `appVersion` that a chart's config holds: Chart.yaml as JSON."""
-    if config.size > MAX_CONFIG_SIZE:
+def _app_version(client: Client, reference: Reference, source: Source, config: Descriptor) -> str | None:
+    if config.size > MAX_SIZE:
         return None
-    _, source = client.bind(reference)
-    if client.options.offline and not client.cache.has(config):
-        raise offline_error(reference)
-    copy(source, client.cache, reference, config, name="config", progress=client.progress)
-    with client.cache.open(config.digest) as file:
-        document = parse_json(file.read(), f"the config of `{reference}`")
-    value = document.get("appVersion") if isinstance(document, dict) else None
+    value = chart_metadata(client, reference, source, config).get("appVersion")
     return value if isinstance(value, str) else None

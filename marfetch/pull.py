@@ -1,4 +1,4 @@
-"""Pulling: several artifacts at once, from what is wanted to files with their final names.
+"""Pulling: several artifacts at once, from what is wanted to files and directories with their final names.
 
 Everything is resolved first, and names are compared before the first blob is asked for; then blobs go side by side into the cache and
 from there to their places. A failure of one artifact does not stop the others.
@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from .artifact.kinds import Kind
 from .artifact.payload import Choice, Payload, base_name, select
+from .artifact.unpacking import unpacked
 from .choose import artifact
 from .client import Client, offline_error
 from .content import BESIDE_FROM, WELL_KNOWN, Sink, copy
-from .errors import Error, IntegrityError, StorageError
+from .errors import Error, IntegrityError, PolicyError, StorageError
+from .files import storage_error
+from .lock import prepare
 from .oci import Descriptor, Manifest, Platform
-from .place.destination import Destination, State, Wish
+from .place.destination import Destination, State, Wish, find_clashes
 from .reference import Reference
 from .resolve import Resolved, Wanted, resolve
 
@@ -33,6 +37,7 @@ class Request:
         platform: of an index.
         force: replace files that differ.
         skip_missing: pass over versions that are listed but have no manifest.
+        untar: where archives are unpacked, below the destination where it is relative (as Helm joins the two); None: they stay files.
     """
 
     destination: Path
@@ -40,15 +45,17 @@ class Request:
     platform: Platform | None = None
     force: bool = False
     skip_missing: bool = False
+    untar: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file that is there now.
+    """One file, or one directory that an archive became, that is there now.
 
     Attributes:
         reference: pinned: with the digest of what the tag names.
         status: whether it was put there, or was there already with the same bytes.
+        is_directory: whether it was unpacked.
     """
 
     path: Path
@@ -56,6 +63,7 @@ class File:
     reference: Reference
     status: Literal["fetched", "unchanged"]
     kind: Kind
+    is_directory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,64 +89,101 @@ class Pulled:
     resolved: tuple[Resolved, ...]
 
 
+_Key: TypeAlias = tuple[bool, str]
+"""What tells the payloads of a call apart: whether it is unpacked, and its name."""
+
+
+def _key(payload: Payload) -> _Key:
+    return payload.unpacking is not None, payload.name
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where files go, and where directories."""
+
+    files: Destination
+    directories: Destination
+
+    def of(self, payload: Payload) -> Destination:
+        return self.files if payload.unpacking is None else self.directories
+
+
 @dataclass(slots=True)
 class _Job:
     """One wanted artifact on its way."""
 
-    wanted: Wanted
+    label: str
+    wanted: Wanted | None = None
     resolved: Resolved | None = None
     manifest: Manifest | None = None
     kind: Kind | None = None
     payloads: tuple[Payload, ...] = ()
-    states: dict[str, State] = field(default_factory=dict)
-    files: dict[str, File] = field(default_factory=dict)
+    states: dict[_Key, State] = field(default_factory=dict)
+    files: dict[_Key, File] = field(default_factory=dict)
     error: Error | None = None
 
     @property
     def name(self) -> str:
-        return str(self.resolved.reference if self.resolved else self.wanted.reference)
+        return str(self.resolved.reference) if self.resolved else self.label
 
     def place(self, payload: Payload, path: Path, status: Literal["fetched", "unchanged"]) -> None:
         """A payload is at its place now."""
         assert self.resolved is not None and self.kind is not None, "a job that is placed was resolved"  # noqa: PT018
-        self.files[payload.name] = File(path, payload.layer, self.resolved.reference, status, self.kind)
+        self.files[_key(payload)] = File(
+            path, payload.layer, self.resolved.reference, status, self.kind, is_directory=payload.unpacking is not None
+        )
 
-    def wishes(self) -> list[Wish]:
-        return [Wish(payload.name, payload.layer, self.name) for payload in self.payloads]
+    def wish(self, payload: Payload) -> Wish:
+        return Wish(payload.name, payload.layer, self.name, payload.unpacking)
 
 
-def pull(client: Client, wanted: Sequence[Wanted], request: Request) -> Pulled:
+def pull(client: Client, wanted: Sequence[Wanted | Failed], request: Request) -> Pulled:
     """Fetch all of them.
+
+    Args:
+        wanted: with those that could not even be read, so that each has its place in the result.
 
     Returns:
         What succeeded and what failed; nothing is raised for a single artifact.
     """
-    destination = Destination(request.destination)
-    jobs = [_Job(one) for one in wanted]
-    client.each(lambda job: _guard(job, lambda: _prepare(client, job, request)), jobs)
+    jobs = [_Job(one.reference, error=one.error) if isinstance(one, Failed) else _Job(str(one.reference), one) for one in wanted]
+    if len(jobs) > 1:
+        prepare()
+    with Destination(request.destination) as files, Destination(request.destination / (request.untar or "")) as directories:
+        return _pull(client, jobs, request, _Places(files, directories))
+
+
+def _pull(client: Client, jobs: Sequence[_Job], request: Request, places: _Places) -> Pulled:
+    client.each(lambda job: _guard(job, lambda: _prepare(client, job, request)), [job for job in jobs if job.error is None])
     ready = [job for job in jobs if job.error is None]
     for job in ready:
-        _guard(job, lambda job=job: _look(job, destination, force=request.force))  # type: ignore[misc]
-    _refuse_clashes(ready, destination)
+        _guard(job, lambda job=job: _look(client, job, places, force=request.force))  # type: ignore[misc]
+    _refuse_clashes(ready, places)
     # What two of them want under one name is the same content by now: it is placed once.
-    tasks: dict[str, tuple[_Job, Payload]] = {}
+    tasks: dict[_Key, tuple[_Job, Payload]] = {}
     for job in ready:
         for payload in job.payloads if job.error is None else ():
-            tasks.setdefault(payload.name, (job, payload))
+            tasks.setdefault(_key(payload), (job, payload))
     if request.choice.all_layers:
         # All of it: then the cache holds the artifact whole, config included, and other tools can copy it from there.
         client.each(lambda job: _guard(job, lambda: _cache_config(client, job)), [job for job in ready if job.error is None])
-    client.each(lambda task: _guard(task[0], lambda: _fetch(client, destination, *task, request)), list(tasks.values()))
+    client.each(lambda task: _guard(task[0], lambda: _fetch(client, places, *task, request)), list(tasks.values()))
     for job in ready:
         for payload in job.payloads:
-            first, _ = tasks.get(payload.name, (job, payload))
-            if first is not job and job.error is None:
-                job.error = first.error
-                if first.error is None:
-                    job.place(payload, destination.path(payload.name), "unchanged")
+            first, _ = tasks.get(_key(payload), (job, payload))
+            if first is job or job.error is not None:
+                continue
+            if payload.unpacking is not None:
+                # The same archive, but perhaps asked for as another version than the one that it holds.
+                job.states[_key(payload)] = State.UNKNOWN
+                _guard(job, lambda job=job, payload=payload: _fetch(client, places, job, payload, request))  # type: ignore[misc]
+                continue
+            job.error = first.error
+            if first.error is None:
+                job.place(payload, places.of(payload).path(payload.name), "unchanged")
     return Pulled(
-        tuple(job.files[payload.name] for job in jobs for payload in job.payloads if payload.name in job.files),
-        tuple(Failed(str(job.wanted.reference), job.error) for job in jobs if job.error is not None),
+        tuple(job.files[_key(payload)] for job in jobs for payload in job.payloads if _key(payload) in job.files),
+        tuple(Failed(job.label, job.error) for job in jobs if job.error is not None),
         tuple(job.resolved for job in jobs if job.resolved is not None),
     )
 
@@ -150,10 +195,14 @@ def _guard(job: _Job, step: Callable[[], None]) -> None:
     except Error as error:
         if job.error is None:
             job.error = error
+    except OSError as error:  # no more open files, for instance
+        if job.error is None:
+            job.error = storage_error(error, str(error.filename or job.name))
 
 
 def _prepare(client: Client, job: _Job, request: Request) -> None:
     """From what is wanted to the layers and their names."""
+    assert job.wanted is not None, "what could not be read is not prepared"
     job.resolved = resolve(client, job.wanted, skip_missing=request.skip_missing)
     job.manifest = artifact(client, job.resolved, request.choice, request.platform)
     reference = job.resolved.reference
@@ -163,26 +212,33 @@ def _prepare(client: Client, job: _Job, request: Request) -> None:
         client.progress.warn(warning)
     job.kind = selection.kind
     job.payloads = selection.payloads
+    if request.untar is not None:
+        job.payloads = unpacked(selection, job.manifest, repository=reference.repository, tag=reference.tag)
 
 
-def _look(job: _Job, destination: Destination, *, force: bool) -> None:
-    """Compare with what is there already."""
-    for wish in job.wishes():
-        state = destination.state(wish)
-        job.states[wish.name] = state
+def _look(client: Client, job: _Job, places: _Places, *, force: bool) -> None:
+    """Compare with what is there already; a directory as far as the cache has its archive."""
+    for payload in job.payloads:
+        destination, layer = places.of(payload), payload.layer
+        open_blob = partial(client.cache.open, layer.digest) if payload.unpacking is not None and client.cache.has(layer) else None
+        try:
+            state = destination.state(job.wish(payload), open_blob)
+        except (IntegrityError, PolicyError):  # of the archive: that is said when it is unpacked
+            state = State.UNKNOWN
+        job.states[_key(payload)] = state
         if state is State.DIFFERENT and not force:
-            path = destination.path(wish.name)
-            raise StorageError(
-                f"a different file is at `{path}` already",
-                code="file-differs",
-                path=str(path),
-            )
+            raise _differs(payload, destination.path(payload.name))
 
 
-def _refuse_clashes(jobs: Sequence[_Job], destination: Destination) -> None:
+def _differs(payload: Payload, path: Path) -> StorageError:
+    message = f"a different file is at `{path}` already" if payload.unpacking is None else f"`{path}` is there already and differs"
+    return StorageError(message, code="file-differs", path=str(path))
+
+
+def _refuse_clashes(jobs: Sequence[_Job], places: _Places) -> None:
     """Where names clash, nothing is fetched at all: neither the clashing ones nor the others."""
     candidates = [job for job in jobs if job.payloads]
-    clashes = destination.clashes([wish for job in candidates for wish in job.wishes()])
+    clashes = find_clashes([(places.of(payload), job.wish(payload)) for job in candidates for payload in job.payloads])
     for job in candidates:
         if job.error is None and job.name in clashes:
             job.error = clashes[job.name]
@@ -196,23 +252,27 @@ def _refuse_clashes(jobs: Sequence[_Job], destination: Destination) -> None:
                 )
 
 
-def _fetch(client: Client, destination: Destination, job: _Job, payload: Payload, request: Request) -> None:
+def _fetch(client: Client, places: _Places, job: _Job, payload: Payload, request: Request) -> None:
     """One layer: into the cache, then to its place."""
-    layer = payload.layer
-    if job.states.get(payload.name) is State.SAME:
-        job.place(payload, destination.path(payload.name), "unchanged")
+    destination = places.of(payload)
+    path = destination.path(payload.name)
+    if job.states.get(_key(payload)) is State.SAME:
+        job.place(payload, path, "unchanged")
         return
-    wish = Wish(payload.name, layer, job.name)
     for last in (False, True):
         try:
-            _place(client, destination, job, wish, force=request.force)
+            if payload.unpacking is None:
+                _place(client, destination, job, job.wish(payload), force=request.force)
+                is_new = True
+            else:
+                is_new = _unpack(client, destination, job, payload, force=request.force)
         except _DamagedError as error:
             # What lay in the cache is not what its name says: fetch it anew, once.
-            client.cache.drop(layer.digest, error.cause.message)
+            client.cache.drop(payload.layer.digest, error.cause.message)
             if last:
                 raise error.cause from error
         else:
-            job.place(payload, destination.path(payload.name), "fetched")
+            job.place(payload, path, "fetched" if is_new else "unchanged")
             return
 
 
@@ -239,6 +299,26 @@ def _place(client: Client, destination: Destination, job: _Job, wish: Wish, *, f
         destination.put(wish, lambda: client.cache.open(layer.digest), force=force)
     except IntegrityError as error:
         raise _DamagedError(error) from error
+
+
+def _unpack(client: Client, destination: Destination, job: _Job, payload: Payload, *, force: bool) -> bool:
+    """Bring an archive into the cache and unpack it from there; False where its directory is there already."""
+    layer, wish = payload.layer, job.wish(payload)
+    _cache(client, job, layer, payload.name)
+    open_blob = partial(client.cache.open, layer.digest)
+    try:
+        if job.states.get(_key(payload)) is State.UNKNOWN:
+            state = destination.state(wish, open_blob)
+            if state is State.SAME:
+                return False
+            if state is State.DIFFERENT and not force:
+                raise _differs(payload, destination.path(payload.name))
+        destination.put(wish, open_blob, force=force, check=client.budget.check)
+    except IntegrityError as error:
+        if error.code == "malformed":  # the archive itself, whose bytes are the right ones
+            raise
+        raise _DamagedError(error) from error
+    return True
 
 
 def _cache(client: Client, job: _Job, layer: Descriptor, name: str, *, beside: Sink | None = None) -> None:

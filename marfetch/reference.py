@@ -23,12 +23,14 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?P<name>(?:{_LABEL})(?:\.{_LABEL})*|\[[0-9a-f:]{{2,39}}\])(?::(?P<port>[0-9]{{1,5}}))?", re.IGNORECASE)
 _PART = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+_SHOWN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)?(?P<authority>[^/]*)(?P<path>[^?#]*)", re.DOTALL)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LOCALE = r"[a-z]{2}(?:-[a-z]{2,4})?/"
-_PORTAL = re.compile(rf"(?:(?:{_LOCALE})?artifact/mar|{_LOCALE}product)/(?P<repository>.+?)(?:/(?:about|tags))?/?", re.IGNORECASE)
+_PORTAL = re.compile(rf"(?:{_LOCALE})?(?:artifact/mar|product)/(?P<repository>.+?)(?:/(?:about|tags))?/?", re.IGNORECASE)
+_API = re.compile(r"v2/(?P<repository>.+?)/(?:tags/list|(?:manifests|blobs)/(?P<name>[^/]+))")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Host:
     """A host name or loopback address with an optional port, as it stands in a reference or an address.
 
@@ -94,15 +96,15 @@ def _refuse_host(text: str, reason: str | None = None) -> NoReturn:
         else:
             _fail(text, f"`{text[:100]}` stands where a host is expected, but is none")
     raise PolicyError(
-        f"the host `{text[:100]}` is refused: {reason}",
+        f"the host `{redacted(text)[:100]}` is refused: {reason}",
         code="address-refused",
         hint="official names only: `mcr.microsoft.com` or `mcr.azure.cn`",
-        text=text[:200],
+        text=redacted(text)[:200],
         rule=reason,
     )
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Reference:
     """The name of an artifact, or of a repository where neither tag nor digest is given.
 
@@ -189,6 +191,17 @@ class Pasted:
         return cls(_reference(text))
 
 
+def redacted(url: str) -> str:
+    """An address as it may be shown: without user information and query, which can hold secrets, and not endless."""
+    match = _SHOWN.match(url)
+    assert match is not None, "every text fits"
+    authority, path = match["authority"], match["path"]
+    if re.search(r"[?#]", authority):
+        # What stands behind may be a query or, with an `@`, still user information; neither is shown.
+        authority, path = "…" if "@" in authority else re.split(r"[?#]", authority, maxsplit=1)[0], ""
+    return f"{match['scheme'] or ''}{authority.rpartition('@')[2]}{path}"[:300]
+
+
 def is_tag(text: str) -> bool:
     """Whether the text follows the grammar of tags."""
     return _TAG.fullmatch(text) is not None
@@ -197,10 +210,10 @@ def is_tag(text: str) -> bool:
 def _fail(text: str, reason: str, part: str | None = None, *, hint: str | None = None) -> NoReturn:
     position = text.find(part) if part else -1
     raise InputError(
-        f"`{text[:300]}` is not a reference: {reason}",
+        f"`{redacted(text) if '://' in text else text[:300]}` is not a reference: {reason}",
         code="reference-invalid",
         hint=hint or "write `repository`, `repository:tag`, `repository@sha256:…` or any of these behind `mcr.microsoft.com/`",
-        text=text[:300],
+        text=redacted(text) if "://" in text else text[:300],
         part=part,
         position=position if position >= 0 else None,
     )
@@ -253,16 +266,19 @@ def _reference(text: str) -> Reference:
             _refuse_host(rest.partition("/")[0])
         if scheme == "http" and not host.is_loopback:
             raise PolicyError(
-                f"`{text[:300]}` is refused: plain http is for loopback addresses only",
+                f"`{redacted(text)}` is refused: plain http is for loopback addresses only",
                 code="address-refused",
-                hint=f"write `https://{rest[:200]}`",
-                text=text[:300],
+                hint=f"write `https://{redacted(rest)[:200]}`",
+                text=redacted(text),
                 rule="https only",
             )
     if host is not None and host.name in OFFICIAL_HOSTS and scheme in (None, "https"):
         portal = _PORTAL.fullmatch(path)
+        api = _API.fullmatch(path) if scheme == "https" else None
         if portal:
             path = portal["repository"]
+        elif api:
+            path = api["repository"] + (f"{'@' if ':' in api['name'] else ':'}{api['name']}" if api["name"] else "")
     kept = scheme if scheme in ("http", "https") and host is not None and host.is_loopback else None
     return _path(text, path, host, kept)
 
@@ -283,8 +299,14 @@ def _host(text: str, rest: str, scheme: str | None) -> tuple[Host | None, str]:
     is_host = first.lower() == "localhost" or "." in first or ":" in first or first.startswith("[")
     if not slash:
         # A single part is a repository (`foo:1.2.3`, `foo@sha256:…`), unless it is plainly the name of a registry.
-        if scheme in ("http", "https") or first.lower() in OFFICIAL_HOSTS:
-            _fail(text, f"`{first}` names a registry but no repository", first, hint="add the repository, such as `…/aks/foo`")
+        name = re.split("[:@]", first, maxsplit=1)[0].lower()
+        if scheme in ("http", "https") or name == "localhost" or "." in name or first.startswith("["):
+            _fail(
+                text,
+                f"`{redacted(first)}` names a registry but no repository",
+                redacted(first),
+                hint="add the repository, such as `…/aks/foo`",
+            )
         return None, rest
     if not is_host and scheme not in ("http", "https"):
         return None, rest

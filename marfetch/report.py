@@ -5,6 +5,7 @@ Nothing that a registry or a file says reaches a terminal with its control chara
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import threading
@@ -12,6 +13,7 @@ import time
 import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from .content import Progress, Transfer
@@ -43,6 +45,18 @@ def human_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+@dataclass(slots=True)
+class Branch:
+    """A line of a tree, and what stands below it."""
+
+    text: str
+    below: list[Branch] = field(default_factory=list)
+
+
+class ReaderGoneError(Exception):
+    """Whoever read the output has read enough: nothing more is said there."""
 
 
 class Report:
@@ -80,6 +94,24 @@ class Report:
         if self.as_json:
             self._object({"schema": SCHEMA, "command": self.command, "ok": True, "data": data})
 
+    def tree(self, root: Branch) -> None:
+        """Data as a tree; nothing with `--json`. A line is never wrapped: its reader may be a program."""
+        if self.as_json:
+            return
+        from rich.console import Console
+        from rich.text import Text
+        from rich.tree import Tree
+
+        def grown(branch: Branch) -> Tree:
+            tree = Tree(Text(printable(branch.text)))
+            tree.children.extend(grown(one) for one in branch.below)
+            return tree
+
+        drawn = io.StringIO()
+        Console(file=drawn, width=100_000, color_system=None, emoji=False, markup=False, highlight=False).print(grown(root))
+        for line in drawn.getvalue().splitlines():
+            self._write(self._stdout or sys.stdout, line.rstrip())
+
     def note(self, text: str) -> None:
         """Something worth knowing that is no data."""
         if not self.quiet:
@@ -89,14 +121,14 @@ class Report:
         """Something that the user should know, though it went on."""
         self._say(f"warning: {printable(text)}")
 
-    def failed(self, error: Error, data: Json = None) -> None:
+    def failed(self, error: Error, data: Json = None, *, about: str | None = None) -> None:
         """The failure of the command, with what was done nevertheless."""
         if self.as_json:
             document: dict[str, Json] = {"schema": SCHEMA, "command": self.command, "ok": False, "error": error_json(error)}
             if data is not None:
                 document["data"] = data
             self._object(document)
-        self.error(error)
+        self.error(error, about=about)
 
     def error(self, error: Error, *, about: str | None = None) -> None:
         """A failure for people: what was asked, what came back, and the next thing to try."""
@@ -114,7 +146,7 @@ class Report:
         stop = getattr(self.progress, "above", None)
         if stop is not None and stop(text):
             return
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, ReaderGoneError):
             self._write(self._stderr or sys.stderr, text)
 
     def _write(self, stream: TextIO | None, text: str) -> None:
@@ -122,11 +154,14 @@ class Report:
             return
         with self._guard:
             try:
-                stream.write(text + "\n")
-            except UnicodeEncodeError:
-                encoding = stream.encoding or "ascii"
-                stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-            stream.flush()
+                try:
+                    stream.write(text + "\n")
+                except UnicodeEncodeError:
+                    encoding = stream.encoding or "ascii"
+                    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+                stream.flush()
+            except BrokenPipeError as error:
+                raise ReaderGoneError from error
 
     def _make_progress(self) -> Progress:
         if self.quiet:
@@ -226,7 +261,7 @@ class Bar:
             bars = self._bars
         if bars is None:
             return False
-        bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        bars.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
         return True
 
     def show(self) -> RichProgress:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -15,6 +15,7 @@ from .oci import Index, Manifest
 from .reference import Reference
 
 _DANGLING_TRIES: Final = 20
+_COMPARED: Final = 5000  # tags that a missing one is compared with: the comparison is slow
 """Versions that are listed without a manifest, one after the other, until it is given up."""
 
 
@@ -104,9 +105,10 @@ def _newest(
             manifest = client.manifest(tagged, source)
         except NotFoundError as error:
             following = candidates[number + 1] if number + 1 < len(candidates) else None
-            dangling = _dangling(error, tagged, candidate, following)
             if not skip_missing or following is None:
-                raise dangling from error
+                best = following or next_best(tags, candidate.tag)
+                raise _dangling(error, tagged, best, in_range=following is not None) from error
+            dangling = _dangling(error, tagged, following, in_range=True)
             client.progress.warn(f"{dangling.message}; taking `{following.version}`")
             continue
         newest = next((version for version in versions if not version.is_prerelease), None)
@@ -128,16 +130,24 @@ def _with_neighbours(client: Client, error: NotFoundError, bound: Reference, sou
 
     with suppress(Error):
         tags = client.tags(bound, source)
-        near = difflib.get_close_matches(bound.tag, tags, n=3, cutoff=0.5)
+        if bound.tag in tags:
+            return _dangling(error, bound, next_best(tags, bound.tag))
+        near = difflib.get_close_matches(bound.tag, tags[:_COMPARED], n=3, cutoff=0.5)
         newest = ANY.newest(tags) or next(iter(tags), None)
         error.context["nearest"] = near or ([newest] if newest else [])
-        if bound.tag in tags:
-            error.code = "dangling-tag"
-            error.message = f"the tag `{bound.tag}` of `{bound.full_repository}` is listed but has no manifest"
         if newest:
             shown = " and ".join(f"`{tag}`" for tag in dict.fromkeys([*near, newest]))
             error.hint = f"there are {shown}; all of them: marfetch versions {bound.full_repository}"
     return error
+
+
+def next_best(tags: Iterable[str], missing: str) -> TaggedVersion | None:
+    """The version to take in place of one whose manifest is missing: the next lower one, otherwise the newest; released before not."""
+    versions = [version for version in sort_versions(tags) if version.tag != missing]
+    versions = [version for version in versions if not version.is_prerelease] or versions
+    gone = read_version(missing)
+    lower = [version for version in versions if gone is not None and version.key < gone.key]
+    return next(iter(lower or versions), None)
 
 
 def versions(client: Client, reference: Reference) -> tuple[Reference, dict[str, list[TaggedVersion]], list[str]]:
@@ -217,11 +227,15 @@ def _nothing_in_range(wanted: Wanted, bound: Reference, tags: Sequence[str], ver
     )
 
 
-def _dangling(error: NotFoundError, tagged: Reference, candidate: TaggedVersion, following: TaggedVersion | None) -> NotFoundError:
-    following_text = f"; the next best is `{following.version}`" if following else ""
+def _dangling(error: NotFoundError, tagged: Reference, best: TaggedVersion | None, *, in_range: bool = False) -> NotFoundError:
+    """A tag that is listed but has no manifest, with the next best version; `--skip-missing` takes only one that is in the range."""
+    hint = "it is being published or was withdrawn; try again later"
+    if best is not None:
+        hint = f"`--skip-missing` takes `{best.version}`" if in_range else f"{hint}, or take `{best.version}`"
     return NotFoundError(
-        f"the tag `{candidate.tag}` of `{tagged.full_repository}` is listed but has no manifest{following_text}",
+        f"the tag `{tagged.tag}` of `{tagged.full_repository}` is listed but has no manifest"
+        + (f"; the next best version is `{best.version}`" if best else ""),
         code="dangling-tag",
-        hint=f"`--skip-missing` takes `{following.version}`" if following else "it is being published or was withdrawn; try again later",
-        **{**error.context, "reference": str(tagged), "nearest": [following.tag] if following else []},
+        hint=hint,
+        **{**error.context, "reference": str(tagged), "nearest": [best.tag] if best else []},
     )

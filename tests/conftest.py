@@ -20,8 +20,10 @@ from .registry import Registry
 
 
 @pytest.fixture(autouse=True)
-def _own_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the user's settings, caches, proxies or credentials."""
+def _own_surroundings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the user's settings, caches, proxies or credentials; those that ask the real MAR need them."""
+    if request.node.get_closest_marker("network"):
+        return
     home = tmp_path / "home"
     home.mkdir()
     for name in list(os.environ):

@@ -34,7 +34,8 @@ def run(mar: Registry, tmp_path: Path) -> Run:
             "PATH": os.environ["PATH"],
             "HOME": os.environ["HOME"],
             "PYTHONPATH": str(ROOT),
-            "PYTHONWARNINGS": "error",
+            # An older typer names what a newer click is about to drop.
+            "PYTHONWARNINGS": "error,ignore:'click.:DeprecationWarning",
             "MARFETCH_CACHE_DIR": str(tmp_path / "cache"),
             "MARFETCH_ENDPOINT": f"http://{mar.host}",
             "MARFETCH_DATA_HOSTS": mar.data_host,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from marfetch.content import Memory, Sink, Source, Target, Verified, copy, read
-from marfetch.errors import IntegrityError, RemoteError
+from marfetch.content import Checked, Memory, Source, Target, Verified, copy, read
+from marfetch.errors import IntegrityError, PolicyError, RemoteError
 from marfetch.layout.store import Layout
 from marfetch.oci import Descriptor, Digest, Index, Manifest
 from marfetch.reference import Reference
@@ -28,13 +28,12 @@ class Given:
         self.answers = list(answers)
         self.asked = 0
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Sink) -> bool:
-        pieced = sink.held > 0
+    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
         pieces = self.answers[min(self.asked, len(self.answers) - 1)]
         self.asked += 1
         for piece in pieces:
             sink.write(piece)
-        return pieced
+        sink.check()
 
     def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
         raise NotImplementedError
@@ -111,7 +110,7 @@ def test_a_source_that_never_ends_is_stopped_at_the_size() -> None:
     taken = 0
 
     class Endless(Given):
-        def fetch(self, reference: Reference, descriptor: Descriptor, sink: Sink) -> bool:
+        def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
             nonlocal taken
             while True:
                 sink.write(b"x" * 10)
@@ -122,19 +121,36 @@ def test_a_source_that_never_ends_is_stopped_at_the_size() -> None:
     assert taken == 0
 
 
-def test_wrong_bytes_that_were_pieced_together_get_one_fresh_try(layout: Layout) -> None:
+def test_wrong_bytes_that_were_pieced_together_get_one_fresh_try(layout: Layout, tmp_path: Path) -> None:
     descriptor = describe(b"hello")
+    other = Layout(tmp_path / "other")
+    bring(Given([b"hello"]), other, descriptor)
     part = layout.root / "ingest" / f"sha256-{descriptor.digest.encoded}"
     part.write_bytes(b"ja")
-    source = Given([b"llo"], [b"hello"])
-    assert bring(source, layout, descriptor)
-    assert source.asked == 2
+    assert bring(other, layout, descriptor)
     assert layout.path(descriptor.digest).read_bytes() == b"hello"
+
+
+def test_a_descriptor_beyond_every_artifact_is_refused_before_anything_is_asked(layout: Layout) -> None:
+    source = Given([b"hello"])
+    with pytest.raises(PolicyError) as caught:
+        bring(source, layout, describe(b"hello", size=2**50))
+    assert caught.value.code == "limit-passed"
+    assert source.asked == 0
+
+
+def test_a_wrong_size_in_a_descriptor_takes_no_good_blob_away(layout: Layout) -> None:
+    descriptor = describe(b"hello")
+    bring(Given([b"hello"]), layout, descriptor)
+    with pytest.raises(IntegrityError) as caught:
+        bring(Given([b"hello"]), layout, describe(b"hello", size=6))
+    assert caught.value.code == "size-mismatch"
+    assert layout.has(descriptor)
 
 
 def test_a_cut_transfer_leaves_its_bytes_for_the_next_run(layout: Layout) -> None:
     class Cut(Given):
-        def fetch(self, reference: Reference, descriptor: Descriptor, sink: Sink) -> bool:
+        def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
             sink.write(b"hel")
             raise RemoteError("it was cut", code="cut")
 
@@ -145,10 +161,9 @@ def test_a_cut_transfer_leaves_its_bytes_for_the_next_run(layout: Layout) -> Non
     held: list[int] = []
 
     class Rest(Given):
-        def fetch(self, reference: Reference, descriptor: Descriptor, sink: Sink) -> bool:
+        def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
             held.append(sink.held)
             sink.write(b"lo")
-            return True
 
     assert bring(Rest(), layout, descriptor)
     assert held == [3]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from marfetch.endpoint import CHINA, GLOBAL, Address, Endpoint, HostPattern, Preference, redacted
+from marfetch.endpoint import CHINA, GLOBAL, Address, Endpoint, HostPattern, Preference
 from marfetch.errors import Error, InputError, PolicyError
-from marfetch.reference import Reference
+from marfetch.reference import Reference, redacted
 
 DATA = "https://eastus.data.mcr.microsoft.com"
 

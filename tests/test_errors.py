@@ -22,6 +22,8 @@ TREE = {
     "RateLimitedError": 7,
     "LockError": 8,
     "StorageError": 9,
+    "Interrupted": 130,
+    "Terminated": 143,
 }
 
 

@@ -85,28 +85,41 @@ def test_without_hard_links_nothing_is_overwritten_either(tmp_path: Path, monkey
     destination = Destination(tmp_path / "out")
     path = destination.put(wish(), blob(DATA, tmp_path))
     assert path.read_bytes() == DATA
+    path.write_bytes(b"mine")
     with pytest.raises(StorageError):
         destination.put(wish(), blob(DATA, tmp_path))
+    assert path.read_bytes() == b"mine"
 
 
-def test_of_two_that_place_one_name_one_wins(tmp_path: Path) -> None:
+def both_place(tmp_path: Path, *contents: bytes) -> list[StorageError]:
     errors: list[StorageError] = []
-    barrier = threading.Barrier(2)
+    barrier = threading.Barrier(len(contents))
 
-    def place() -> None:
+    def place(data: bytes) -> None:
         barrier.wait()
         try:
-            Destination(tmp_path / "out").put(wish(), lambda: io.BytesIO(DATA))
+            Destination(tmp_path / "out").put(wish(data=data), lambda: io.BytesIO(data))
         except StorageError as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=place) for _ in range(2)]
+    threads = [threading.Thread(target=place, args=(data,)) for data in contents]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(errors) == 1
+    return errors
+
+
+def test_of_two_that_place_different_content_under_one_name_one_wins(tmp_path: Path) -> None:
+    (error,) = both_place(tmp_path, DATA, DATA + b"!")
+    assert error.code == "file-differs"
+    assert (tmp_path / "out" / "x.bin").read_bytes() in (DATA, DATA + b"!")
+
+
+def test_several_that_place_the_same_content_under_one_name_all_succeed(tmp_path: Path) -> None:
+    assert both_place(tmp_path, *[DATA] * 8) == []
     assert (tmp_path / "out" / "x.bin").read_bytes() == DATA
+    assert [one.name for one in (tmp_path / "out").iterdir()] == ["x.bin"]
 
 
 def test_a_destination_that_is_a_link_is_refused_with_where_it_leads(tmp_path: Path) -> None:
@@ -186,7 +199,7 @@ def test_parts_that_nobody_claims_any_more_are_swept(tmp_path: Path) -> None:
 def test_where_claims_cannot_be_told_old_parts_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from marfetch.place import directory
 
-    monkeypatch.setattr(directory, "claimed", lambda _: None)
+    monkeypatch.setattr(directory, "claim", lambda _: None)
     out = tmp_path / "out"
     out.mkdir()
     old, young = out / ".marfetch-0000000000000000.part", out / ".marfetch-1111111111111111.part"

@@ -424,10 +424,10 @@ def test_many_artifacts_go_side_by_side(get: Callable[..., Pulled], mar: Registr
 
 
 def test_connections_are_kept(get: Callable[..., Pulled], mar: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    from marfetch.remote import connection
+    from marfetch.remote import addresses, connection
 
     opened = 0
-    connect = connection.connect
+    connect = addresses.connect
 
     def counted(*arguments: object, **options: object) -> object:
         nonlocal opened

@@ -17,12 +17,12 @@ import trustme
 
 from marfetch.client import Client, Options
 from marfetch.content import Source
-from marfetch.endpoint import Preference
+from marfetch.endpoint import Address, Preference
 from marfetch.errors import Error, InputError, RemoteError
 from marfetch.layout.store import Layout
 from marfetch.oci import Manifest
 from marfetch.reference import Host, Reference
-from marfetch.remote import connection
+from marfetch.remote import addresses, ahead, connection
 from marfetch.remote.trust import Trust
 
 from .conftest import Heard
@@ -79,11 +79,58 @@ def test_the_environment_names_certificates_too(
     assert isinstance(ask(secure, heard), Manifest)
 
 
+def test_the_first_connection_is_opened_while_the_rest_is_loaded(
+    secure: Registry, heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[object] = []
+    take = ahead.Ahead.take
+
+    def counted(self: ahead.Ahead, host: str, port: int | None) -> object:
+        found = take(self, host, port)
+        taken.append(found)
+        return found
+
+    monkeypatch.setattr(ahead.Ahead, "take", counted)
+    opened: list[object] = []
+    monkeypatch.setattr(connection, "connect", lambda *arguments, **_: opened.append(arguments))
+    assert isinstance(ask(secure, heard, ca_file=ca_file), Manifest)
+    assert len(taken) == 1
+    assert isinstance(taken[0], ssl.SSLSocket)
+    assert opened == []
+
+
+def test_a_connection_that_nobody_takes_is_closed(secure: Registry, ca_file: str) -> None:
+    address = Address.parse(f"https://localhost:{secure.port}")
+    unwanted = ahead.Ahead(address, Trust(ca_file).context)
+    assert unwanted.take("localhost", 1) is None
+    unwanted._done.wait(5)
+    opened = unwanted._outcome
+    assert isinstance(opened, ssl.SSLSocket)
+    unwanted.close()
+    assert opened.fileno() == -1
+    assert unwanted.take("localhost", secure.port) is None
+
+
+def test_a_connection_that_is_wanted_before_it_is_open_is_waited_for(secure: Registry, ca_file: str) -> None:
+    wanted = threading.Event()
+
+    def context() -> ssl.SSLContext:
+        wanted.wait(5)
+        return Trust(ca_file).context()
+
+    early = ahead.Ahead(Address.parse(f"https://localhost:{secure.port}"), context)
+    threading.Timer(0.1, wanted.set).start()
+    taken = early.take("localhost", secure.port)
+    assert isinstance(taken, ssl.SSLSocket)
+    assert taken.server_hostname == "localhost"
+    taken.close()
+
+
 def test_an_unknown_authority_is_not_trusted_and_not_asked_again(secure: Registry, heard: Heard) -> None:
     with pytest.raises(RemoteError) as caught:
         ask(secure, heard)
     assert caught.value.code == "tls"
-    assert "`localhost`" in caught.value.message
+    assert f"`localhost:{secure.port}`" in caught.value.message
     assert "--ca-file" in str(caught.value.hint)
     assert secure.asked == []
 
@@ -326,7 +373,7 @@ def test_this_machine_is_never_asked_through_a_proxy(mar: Registry, client: Call
 def test_no_proxy_is_heeded(heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", ".microsoft.com")
-    monkeypatch.setattr(connection, "resolve", lambda *_: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 9))])
+    monkeypatch.setattr(addresses, "resolve", lambda *_: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 9))])
     with pytest.raises(RemoteError) as caught:
         pulled(heard, ca_file, f"{ALB}:1.7.12")
     assert caught.value.code == "unreachable"
@@ -341,10 +388,10 @@ V6 = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 1, 0, 0))
 def test_families_take_turns_and_what_worked_goes_first() -> None:
     a, b = V6, (*V6[:4], ("::2", 1, 0, 0))
     c, d = V4, (*V4[:4], ("127.0.0.2", 1))
-    assert connection.in_turn([a, b, c, d], None) == [a, c, b, d]
-    assert connection.in_turn([a, b, c, d], socket.AF_INET) == [c, a, d, b]
-    assert connection.in_turn([c], socket.AF_INET6) == [c]
-    assert connection.in_turn([], None) == []
+    assert addresses.in_turn([a, b, c, d], None) == [a, c, b, d]
+    assert addresses.in_turn([a, b, c, d], socket.AF_INET) == [c, a, d, b]
+    assert addresses.in_turn([c], socket.AF_INET6) == [c]
+    assert addresses.in_turn([], None) == []
 
 
 @contextlib.contextmanager
@@ -372,17 +419,17 @@ def deaf() -> Iterator[tuple[str, int]]:
 def test_an_ipv6_address_that_hangs_does_not_hold_anybody_up(
     mar: Registry, client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "_preferred", {})
+    monkeypatch.setattr(addresses, "_preferred", {})
     with deaf() as (address, port):
         infos = [(*V6[:4], (address, port, 0, 0)), (*V4[:4], ("127.0.0.1", mar.port))]
-        monkeypatch.setattr(connection, "resolve", lambda *_: infos)
+        monkeypatch.setattr(addresses, "resolve", lambda *_: infos)
         bound, source = client().bind(Reference(ALB, None, "1.7.12"))
         begun = time.monotonic()
         assert source.manifest(bound)
         assert 0.25 < time.monotonic() - begun < 2
         # What worked is remembered: the next connection does not try the other one first.
         begun = time.monotonic()
-        connection.connect("127.0.0.1", mar.port, 5, ()).close()
+        addresses.connect("127.0.0.1", mar.port, 5, ()).close()
         assert time.monotonic() - begun < 0.25
 
 

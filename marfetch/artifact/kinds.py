@@ -193,6 +193,11 @@ def kind_of(manifest: Manifest) -> Kind:
     return FILE
 
 
+def kind_of_type(artifact_type: str | None) -> Kind | None:
+    """The kind that an artifact type alone tells, as in a list of referrers; None where it tells none."""
+    return next((kind for kind in KINDS if artifact_type and kind.types and matches(artifact_type, kind.types)), None)
+
+
 def _is_chart_by_layers(manifest: Manifest) -> bool:
     # `application/tar+gzip` says little: it counts only where nothing else is declared.
     undeclared = manifest.artifact_type is None or manifest.artifact_type.startswith("application/vnd.unknown.")

@@ -11,6 +11,7 @@ from typing import Final
 from ..constraint import read_version
 from ..errors import NotFoundError, PolicyError
 from ..oci import EMPTY_TYPE, VERSION, Descriptor, Manifest
+from .chart import Unpacking
 from .kinds import CHART, HELM_CHART, HELM_CHART_LEGACY, HELM_CONFIG, HELM_PROVENANCE, IMAGE, Kind, kind_of, matches
 from .title import safe_title
 
@@ -50,14 +51,16 @@ _CHART_TYPES: Final[tuple[tuple[str, ...], ...]] = ((HELM_CHART,), (HELM_CHART_L
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """One layer and the file that it becomes.
+    """One layer and the file or directory that it becomes.
 
     Attributes:
         name: a relative path with `/`, safe on every operating system.
+        unpacking: how it becomes a directory; None: it stays a file.
     """
 
     layer: Descriptor
     name: str
+    unpacking: Unpacking | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,7 @@ def _wanted(manifest: Manifest, kind: Kind, choice: Choice, what: str) -> Callab
     if choice.all_layers:
         return lambda _: True
     if kind is CHART:
-        types = _chart_types(manifest)
+        types = chart_types(manifest)
         if choice.provenance:
             if not any(matches(layer.media_type, kind.more) for layer in manifest.layers):
                 raise NotFoundError(
@@ -178,7 +181,7 @@ def _wanted(manifest: Manifest, kind: Kind, choice: Choice, what: str) -> Callab
     return lambda layer: layer.media_type.lower() != EMPTY_TYPE
 
 
-def _chart_types(manifest: Manifest) -> tuple[str, ...]:
+def chart_types(manifest: Manifest) -> tuple[str, ...]:
     """The best type that is there; an artifact may carry other gzipped archives beside the chart."""
     has = [layer.media_type for layer in manifest.layers]
     return next((types for types in _CHART_TYPES if any(matches(media_type, types) for media_type in has)), _CHART_TYPES[0])
@@ -197,7 +200,7 @@ def _warnings(manifest: Manifest, kind: Kind, what: str) -> Iterable[str]:
 def _named(layers: Sequence[Descriptor], kind: Kind, manifest: Manifest, name: str, tag: str | None) -> list[Payload]:
     stem = name + _version_part(manifest, kind, tag)
     payloads: list[Payload] = []
-    main = _chart_types(manifest) if kind is CHART else kind.payload
+    main = chart_types(manifest) if kind is CHART else kind.payload
     extensions = [
         kind.extension
         if kind.extension and matches(layer.media_type, main) and not matches(layer.media_type, kind.more)

@@ -11,7 +11,10 @@ from ..errors import PolicyError
 MAX_TITLE_LENGTH: Final = 255
 """Bytes of UTF-8: the longest file name that the common file systems take."""
 
-_RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(?:\..*)?", re.IGNORECASE)
+OWN_PREFIX: Final = ".marfetch-"
+"""Begins the names of files that are not finished yet."""
+
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(?:\..*)?", re.IGNORECASE)
 
 
 def safe_title(title: str) -> str:
@@ -51,6 +54,8 @@ def safe_title(title: str) -> str:
             raise refuse("a part of it begins with a space, or ends in a space or a dot")
         if _RESERVED.fullmatch(part):
             raise refuse("it is the name of a device")
+        if part.lower().startswith(OWN_PREFIX):
+            raise refuse(f"names that begin with `{OWN_PREFIX}` are those of unfinished files")
     return title
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import IntegrityError
+from ..errors import InputError, IntegrityError
 from ..report import human_size
 from .options import Settings, shared
 
@@ -78,10 +78,14 @@ def cache_prune(settings: Settings, unused_days: _Days = None) -> int:
     """Take away what no name leads to, and unfinished parts that are older than a day."""
     from ..layout import upkeep
 
+    if unused_days is not None and not unused_days >= 0:  # NaN compares with nothing
+        raise InputError(f"`--unused-days` takes days from 0 on, not {unused_days:g}", code="usage")
     layout = _layout(settings)
     done = upkeep.prune(layout, days=unused_days)
-    settings.report.line("removed", str(done.blobs + done.partial), human_size(done.size))
-    settings.report.data({"path": str(layout.root), "blobs": done.blobs, "unfinished": done.partial, "size": done.size})
+    settings.report.line("removed", str(done.blobs + done.partial + done.listings), human_size(done.size))
+    settings.report.data(
+        {"path": str(layout.root), "blobs": done.blobs, "unfinished": done.partial, "listings": done.listings, "size": done.size}
+    )
     return 0
 
 

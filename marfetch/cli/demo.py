@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import io
+import sys
+import threading
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
 
 import typer
 
 from ..errors import Error
+from ..report import Report
 from .options import Settings, current, shared
+
+_Serve = Annotated[bool, typer.Option("--serve", help="Only serve it, until Ctrl-C, to be asked from another terminal.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -17,11 +25,13 @@ def register(app: typer.Typer) -> None:
 
 
 @shared(network=False)
-def demo(settings: Settings) -> int:
+def demo(settings: Settings, serve: _Serve = False) -> int:
     """Go the whole way on an embedded look-alike of MAR: versions, a range, a pull, the cache, a corrupted blob. No network needed."""
     from ..demo.tour import tour
 
     report = settings.report
+    if serve:
+        return _serve(report)
     lines: list[str] = []
 
     def show(line: str) -> None:
@@ -33,6 +43,19 @@ def demo(settings: Settings) -> int:
     if report.as_json:
         report.data({"lines": list(lines), "passed": code == 0})
     return code
+
+
+def _serve(report: Report) -> int:
+    """Serve the look-alike until the process is interrupted."""
+    from ..demo.embedded import embedded
+    from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT
+
+    with TemporaryDirectory(prefix="marfetch-demo-", ignore_cleanup_errors=True) as directory, embedded(Path(directory)) as running:
+        report.line(f"export {ENVIRONMENT}={running.endpoint} {DATA_ENVIRONMENT}={running.data}")
+        report.note("a look-alike of MAR runs until Ctrl-C; paste the line above into another terminal, and `marfetch` asks it there")
+        sys.stdout.flush()
+        threading.Event().wait()
+    return 0
 
 
 def _as_the_shell_would(arguments: Sequence[str]) -> tuple[int, list[str]]:

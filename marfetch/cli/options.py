@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import InputError
+from ..errors import InputError, Interrupted
 from ..report import Report, printable
 
 _REFERENCE_HELP = "A reference, such as aks/foo:1.2.3, or a text that holds one."
@@ -98,7 +98,10 @@ def shared(*, network: bool = True) -> Callable[[Callable[..., int]], Callable[.
         def wrapper(**values: Any) -> int:
             settings = _settings(command.__name__.replace("_", " "), **{option: values.pop(option) for option in added})
             current.report = settings.report
-            return command(settings, **values)
+            try:
+                return command(settings, **values)
+            except KeyboardInterrupt as error:  # typer would turn it into an exit code of its own
+                raise Interrupted("interrupted", code="interrupted") from error
 
         parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + extra
         wrapper.__doc__ = command.__doc__
@@ -139,7 +142,8 @@ def _settings(
         raise InputError(f"`--jobs` takes a number from 1 to 32, not {jobs}", code="usage", hint="leave it out for 16")
     if timeout is not None and not 0 < timeout <= 1e9:
         raise InputError(f"`--timeout` takes seconds above 0, not {timeout:g}", code="usage", hint="leave it out for no limit")
-    if verbose:
+    # Helm keeps `--debug` for itself and says it so.
+    if verbose or os.environ.get("HELM_DEBUG") == "true":
         _log_to_stderr()
     return Settings(report, endpoint, tuple(data_host or ()), offline, timeout, jobs, ca_file, cache_dir)
 

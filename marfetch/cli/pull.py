@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import Error, InputError
+from ..reference import redacted
 from .options import Devel, References, Settings, Version, shared
+
+if TYPE_CHECKING:
+    from ..pull import Failed
+    from ..resolve import Wanted
 
 _Destination = Annotated[Path, typer.Option("--destination", "-d", metavar="DIR", help="Where the files go.")]
 _MediaType = Annotated[list[str] | None, typer.Option("--media-type", metavar="GLOB", help="Only layers of this media type.")]
@@ -16,6 +22,8 @@ _Kind = Annotated[list[str] | None, typer.Option("--kind", metavar="KIND", help=
 _Platform = Annotated[str | None, typer.Option("--platform", metavar="OS/ARCH", help="Of an index, the artifact for this platform.")]
 _Prov = Annotated[bool, typer.Option("--prov", help="The provenance of a chart too.")]
 _AllLayers = Annotated[bool, typer.Option("--all-layers", help="Every layer, also of a container image.")]
+_Untar = Annotated[bool, typer.Option("--untar", help="Unpack charts and other tar archives into directories.")]
+_UntarDir = Annotated[Path | None, typer.Option("--untardir", metavar="DIR", help="Where to unpack; below the destination if relative.")]
 _Force = Annotated[bool, typer.Option("--force", help="Replace a file that differs.")]
 _SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Pass over versions that are listed but have no manifest.")]
 
@@ -37,19 +45,21 @@ def pull(
     platform: _Platform = None,
     prov: _Prov = False,
     all_layers: _AllLayers = False,
+    untar: _Untar = False,
+    untardir: _UntarDir = None,
     force: _Force = False,
     skip_missing: _SkipMissing = False,
 ) -> int:
     """Fetch artifacts: their payload layers, chosen by media type, every byte checked.
 
-    Prints one line for each file: its path, its digest, and the pinned reference that it came from.
+    Prints one line for each file, or directory with --untar: its path, its digest, and the pinned reference that it came from.
     """
     from ..artifact.kinds import kinds_named
     from ..artifact.payload import Choice
     from ..oci import Platform
     from ..pull import Request
     from ..pull import pull as pull_all
-    from .render import pulled, wanted
+    from .render import pulled
 
     choice = Choice(
         media_types=tuple(media_type or ()),
@@ -58,8 +68,28 @@ def pull(
         provenance=prov,
         all_layers=all_layers,
     )
-    request = Request(destination, choice, Platform.parse(platform) if platform else None, force, skip_missing)
-    asked = [wanted(settings.report, text, version, devel=devel) for text in references]
+    if untardir is not None and not untar:
+        raise InputError("`--untardir` says where to unpack, and `--untar` is not given", code="usage", hint="add `--untar`")
+    request = Request(
+        destination,
+        choice,
+        Platform.parse(platform) if platform else None,
+        force,
+        skip_missing,
+        untar=(untardir or Path()) if untar else None,
+    )
+    asked = [_asked(settings, text, version, devel=devel) for text in references]
     with settings.client() as client:
         result = pull_all(client, asked, request)
     return pulled(settings.report, result)
+
+
+def _asked(settings: Settings, text: str, version: str | None, *, devel: bool) -> Wanted | Failed:
+    """What one REF asks for; one that cannot be read does not keep the others from being tried."""
+    from ..pull import Failed
+    from .render import wanted
+
+    try:
+        return wanted(settings.report, text, version, devel=devel)
+    except Error as error:
+        return Failed(redacted(text) if "://" in text else text[:300], error)

@@ -61,7 +61,8 @@ def pulled(report: Report, result: Pulled) -> int:
     for failed in result.failed[1:]:
         report.error(failed.error, about=failed.reference)
     first = result.failed[0].error
-    report.failed(first, _json(data))
+    several = len(result.failed) + len(result.files) > 1
+    report.failed(first, _json(data), about=result.failed[0].reference if several else None)
     return first.exit_code
 
 
@@ -158,7 +159,7 @@ def _show_next(report: Report, result: Pulled) -> None:
 def next_command(file: File) -> str | None:
     """What is usually done with a file of this kind."""
     path = shlex.quote(file.path.as_posix() if file.path.is_absolute() or file.path.parts[:1] == ("..",) else f"./{file.path.as_posix()}")
-    if file.kind is CHART and file.path.suffix == ".tgz":
+    if file.kind is CHART and (file.is_directory or file.path.suffix == ".tgz"):
         return f"helm install {release_name(file.reference.name)} {path}"
     if file.kind is BICEP_MODULE and file.path.suffix == ".json":
         return f"az deployment group create --resource-group GROUP --template-file {path}"

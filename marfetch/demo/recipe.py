@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..layout.store import Layout
-from ..oci import Descriptor, Digest, parse_manifest
+from ..oci import VERSION, Descriptor, Digest, parse_manifest
 from ..reference import Host, Reference
 
 _CONTENT = ("annotations", "text", "targz", "zip")
@@ -55,7 +55,11 @@ def build(layout: Layout, host: Host, records: Iterable[dict[str, Any]] | None =
         descriptor = _put(layout, host, record, sources, made, record["tags"])
         made[record["id"]] = descriptor
         for tag in record.get("like", ()):
-            _put(layout, host, _replaced(record, first, tag), _blobs_like(record, sources, first, tag), made, [tag])
+            copy, blobs = _replaced(record, first, tag), _blobs_like(record, sources, first, tag)
+            if copy["manifest"] == record["manifest"] and blobs == sources:
+                # Nothing in it says which version it is; two versions are still two artifacts.
+                copy["manifest"] = {**copy["manifest"], "annotations": {**copy["manifest"].get("annotations", {}), VERSION: tag}}
+            _put(layout, host, copy, blobs, made, [tag])
     layout.names.flush()
     return made
 
@@ -144,9 +148,7 @@ def _replaced(value: Any, old: str | None, new: str, *, inside: bool = False) ->
         return [_replaced(item, old, new, inside=inside) for item in value]
     if isinstance(value, dict):
         return {
-            _replaced(key, old, new, inside=inside): _replaced(
-                item, old, new, inside=inside or key in ("annotations", "text", "targz", "zip")
-            )
+            _replaced(key, old, new, inside=inside): _replaced(item, old, new, inside=inside or key in _CONTENT)
             for key, item in value.items()
         }
     return value

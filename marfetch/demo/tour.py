@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +12,9 @@ from pathlib import Path
 from ..artifact.kinds import HELM_CHART
 from ..cache import CACHE_ENVIRONMENT
 from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT
-from ..layout.store import Layout
 from ..oci import Manifest
-from ..reference import Host, Reference
-from ..serve.app import Registry, counted
-from ..serve.server import Serving, bind
-from .recipe import build
+from ..reference import Reference
+from .embedded import Embedded, embedded
 
 CHART = "application-lb/charts/alb-controller"
 MODULE = "bicep/avm/res/storage/storage-account"
@@ -40,18 +36,16 @@ def tour(show: Callable[[str], None], run: Run) -> int:
     """
     with tempfile.TemporaryDirectory(prefix="marfetch-demo-", ignore_cleanup_errors=True) as directory:
         root = Path(directory)
-        with _embedded(root / "registry") as (layout, host, asked):
-            return _Guide(root, layout, host, asked, show, run).lead()
+        with embedded(root / "registry") as running:
+            return _Guide(root, running, show, run).lead()
 
 
 class _Guide:
     """Leads through the steps, each a command and the exit code that it must have."""
 
-    def __init__(self, root: Path, layout: Layout, host: Host, asked: Counter[str], show: Callable[[str], None], run: Run) -> None:
+    def __init__(self, root: Path, running: Embedded, show: Callable[[str], None], run: Run) -> None:
         self._root = root
-        self._layout = layout
-        self._host = host
-        self._asked = asked
+        self._running = running
         self._show = show
         self._run = run
         self._said: set[str] = set()
@@ -60,7 +54,7 @@ class _Guide:
     def lead(self) -> int:
         show = self._show
         show("A look-alike of the Microsoft Artifact Registry runs on this machine; no network is needed.")
-        with _environment(self._root):
+        with _environment(self._root, self._running):
             self._step("Which versions are there?", "versions", CHART)
             self._step("What does a range mean today? The answer is pinned by its digest.", "resolve", CHART, "--version", "~1.7")
             self._step("Fetch it. Every byte is checked before the file gets its name.", "pull", CHART, "--version", "~1.7")
@@ -80,14 +74,14 @@ class _Guide:
         self._show("")
         self._show(why)
         self._show(f"$ marfetch {shlex.join(arguments)}")
-        self._asked.clear()
+        self._running.asked.clear()
         code, lines = self._run(arguments)
         for line in lines:
             # The notice about the endpoint is the same for each command; it is shown once.
             if not line.startswith("warning:") or line not in self._said:
                 self._show(f"  {line.expandtabs(2)}")
             self._said.add(line)
-        counts = ", ".join(f"{number} for {kind}" for kind, number in sorted(self._asked.items())) or "none"
+        counts = ", ".join(f"{number} for {kind}" for kind, number in sorted(self._running.asked.items())) or "none"
         self._show(f"  (requests: {counts}; exit code {code})")
         self._expect(code == expected)
 
@@ -97,39 +91,29 @@ class _Guide:
             self._show("  this is not what was to come")
 
     def _spoil(self, repository: str, tag: str) -> None:
-        manifest = self._layout.manifest(Reference(repository, self._host, tag))
+        manifest = self._running.layout.manifest(Reference(repository, self._running.host, tag))
         assert isinstance(manifest, Manifest), "the recipe has a chart there"
         chart = next(layer for layer in manifest.layers if layer.media_type == HELM_CHART)
-        path = self._layout.path(chart.digest)
+        path = self._running.layout.path(chart.digest)
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
 
 
 @contextmanager
-def _embedded(root: Path) -> Iterator[tuple[Layout, Host, Counter[str]]]:
-    """The registry on two free ports, and a count of what is asked of it."""
-    registry_socket, data_socket = bind(), bind()
-    host = Host("127.0.0.1", registry_socket.getsockname()[1])
-    data = f"127.0.0.1:{data_socket.getsockname()[1]}"
-    layout = Layout(root)
-    build(layout, host)
-    registry = Registry(layout, host, data_origin=f"http://{data}")
-    asked: Counter[str] = Counter()
-    os.environ.update({ENVIRONMENT: f"http://{host}", DATA_ENVIRONMENT: data})
-    with Serving([(counted(registry.app(), asked), registry_socket), (counted(registry.data_app(), asked), data_socket)]):
-        yield layout, host, asked
-
-
-@contextmanager
-def _environment(root: Path) -> Iterator[None]:
-    """A directory and a cache of the tour's own, so that commands look as they do elsewhere."""
-    before = Path.cwd()
+def _environment(root: Path, running: Embedded) -> Iterator[None]:
+    """A directory, a cache and an endpoint of the tour's own, so that commands look as they do elsewhere."""
+    before, names = Path.cwd(), (CACHE_ENVIRONMENT, ENVIRONMENT, DATA_ENVIRONMENT)
+    values = {name: os.environ.get(name) for name in names}
     place = root / "here"
     place.mkdir()
-    os.environ[CACHE_ENVIRONMENT] = str(root / "cache")
+    os.environ.update({CACHE_ENVIRONMENT: str(root / "cache"), ENVIRONMENT: running.endpoint, DATA_ENVIRONMENT: running.data})
     os.chdir(place)
     try:
         yield
     finally:
         os.chdir(before)
+        for name, value in values.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

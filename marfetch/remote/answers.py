@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..document import parse_json
-from ..endpoint import Address, redacted
-from ..errors import Error, NotFoundError, RateLimitedError, RemoteError
+from ..endpoint import Address
+from ..errors import Error, IntegrityError, NotFoundError, PolicyError, RateLimitedError, RemoteError
+from ..reference import Reference, redacted
 from . import limits
 from .backoff import Trouble, retry_after
+
+if TYPE_CHECKING:
+    from .transport import Answer
 
 _MAX_SHOWN: Final = 300
 
@@ -27,7 +31,7 @@ _THROTTLE_CODE: Final = "TOOMANYREQUESTS"
 _BLOCK_PAGE = re.compile(r"the request is blocked|access denied|request unsuccessful", re.IGNORECASE)
 _EDGE_REF = re.compile(r"Ref A: [0-9A-Fa-f]{32} Ref B: [\w.-]{1,40} Ref C: [0-9TZ:.+-]{10,40}")
 _XML_CODE = re.compile(r"<Code>\s*([A-Za-z]{1,60})\s*</Code>")
-_TAGS = re.compile(r"<[^>]*>")
+_TAGS = re.compile(r"<[^<>]*>")
 
 
 class Asked(Enum):
@@ -99,7 +103,7 @@ class Failure:
 
 def explain(failure: Failure) -> Trouble:
     """The error that an answer means, and whether to try again."""
-    host = str(failure.address.host.name if failure.address.host.port in (443, None) else failure.address.host)
+    host = failure.address.name
     codes = {code.upper() for code, _ in failure.wire}
     wait = retry_after(failure.headers.get("Retry-After"), time.time())
     if failure.status == 429 or _THROTTLE_CODE in codes:
@@ -137,6 +141,21 @@ def explain(failure: Failure) -> Trouble:
         **failure.context,
     )
     return Trouble(error)
+
+
+@contextmanager
+def about(answer: Answer, reference: Reference) -> Iterator[None]:
+    """An error about what an answer holds says whose it is."""
+    try:
+        yield
+    except (IntegrityError, PolicyError, RemoteError) as error:
+        facts = {"reference": str(reference), "url": answer.url, "status": answer.status_code}
+        error.context = {**facts, "msedge_ref": answer.headers.get("X-Msedge-Ref"), **error.context}
+        if isinstance(error, IntegrityError) and reference.full_repository not in error.message:
+            error.message += (
+                f"; so it came for `{replace(reference, digest=None) if reference.tag else reference}` from `{answer.address.name}`"
+            )
+        raise
 
 
 def _key(failure: Failure) -> str:

@@ -10,6 +10,7 @@ import random
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from ..budget import Budget
@@ -61,7 +62,9 @@ def retry_after(value: str | None, now: float) -> float | None:
     if text.isascii() and text.isdigit():
         return float(min(int(text[:18]), 10**15))
     with suppress(ValueError, TypeError, OverflowError):
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+        moment = parsedate_to_datetime(text)
+        # The old form without a zone means UTC too (RFC 9110, 5.6.7).
+        return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now)
     return None
 
 
@@ -239,8 +242,9 @@ class Attempts:
         Raises:
             RemoteError: the error, when it was cut too often.
         """
+        # A front door that cuts every few MiB is no loop: only cuts that brought little count.
+        self._resumes += self._held - self._held_at_failure < limits.WORTH_A_RESUME
         self._count()
-        self._resumes += 1
         if self._resumes > limits.RESUMES or self._failures > limits.RESUMES_WITHOUT_PROGRESS or self._is_silent:
             raise error
         self._progress.note(f"{self._what}: {error.message}; going on")

@@ -18,6 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..document import parse_json
+from ..errors import Error
 from ..reference import Host
 
 _HELPER_TIME = 10.0  # seconds
@@ -26,28 +28,42 @@ _HELPER_TIME = 10.0  # seconds
 @cache
 def basic_credentials(host: Host) -> str | None:
     """`user:password` in base64 for this registry, from the first place that has it; None where there is none."""
-    names = [str(host), host.name, f"https://{host}", f"https://{host.name}", f"https://{host}/v1/", f"https://{host}/v2/"]
     for path in _configurations():
         document = _read(path)
-        auths = document.get("auths")
-        helpers = document.get("credHelpers")
-        for name in names:
-            helper = helpers.get(name) if isinstance(helpers, dict) else None
-            entry = auths.get(name) if isinstance(auths, dict) else None
-            found = _ask_helper(helper, name) if helper else None
-            found = found or (_entry(entry) if isinstance(entry, dict) else None)
-            if found is None and document.get("credsStore") and isinstance(entry, dict):
-                found = _ask_helper(document["credsStore"], name)
-            if found:
-                return found
+        for section, find in (("credHelpers", _by_helper), ("auths", _by_entry)):
+            entries = document.get(section)
+            for name, entry in entries.items() if isinstance(entries, dict) else ():
+                found = find(entry, name, document) if _names(name, host) else None
+                if found:
+                    return found
     return None
+
+
+def _names(key: str, host: Host) -> bool:
+    """Whether a key of a configuration means this registry: `[https://]host[:port][/path]`; without a port, that of https."""
+    name, _, port = key.partition("://")[2 if "://" in key else 0].partition("/")[0].lower().rpartition(":")
+    if not name or not port.isascii() or not port.isdigit():  # without a port; a bracket may close an IPv6 address
+        name, port = f"{name}:{port}" if name else port, "443"
+    return (name, int(port[:6])) == (host.name, host.port or 443)
+
+
+def _by_helper(helper: Any, name: str, _: dict[str, Any]) -> str | None:
+    return _ask_helper(helper, name)
+
+
+def _by_entry(entry: Any, name: str, document: dict[str, Any]) -> str | None:
+    if not isinstance(entry, dict):
+        return None
+    return _entry(entry) or (_ask_helper(document["credsStore"], name) if document.get("credsStore") else None)
 
 
 def _configurations() -> Iterator[Path]:
     home = Path.home()
-    named = os.environ.get("HELM_REGISTRY_CONFIG")
+    named, helm = os.environ.get("HELM_REGISTRY_CONFIG"), os.environ.get("HELM_CONFIG_HOME")
     if named:
         yield Path(named)
+    elif helm:
+        yield Path(helm) / "registry/config.json"
     elif sys.platform == "darwin":
         yield home / "Library/Preferences/helm/registry/config.json"
     elif os.name == "nt":
@@ -59,15 +75,17 @@ def _configurations() -> Iterator[Path]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        document = json.loads(path.read_text(encoding="utf-8"))
+    with suppress(OSError, Error):
+        document = parse_json(path.read_bytes(), f"`{path}`")
         if isinstance(document, dict):
             return document
     return {}
 
 
 def _entry(entry: dict[str, Any]) -> str | None:
-    auth = entry.get("auth")
+    auth, user, password = entry.get("auth"), entry.get("username"), entry.get("password")
+    if isinstance(user, str) and isinstance(password, str) and user and not auth:
+        return base64.b64encode(f"{user}:{password}".encode()).decode()
     if not isinstance(auth, str) or not auth:
         return None
     with suppress(binascii.Error, ValueError):
@@ -89,5 +107,7 @@ def _ask_helper(helper: Any, name: str) -> str | None:
             timeout=_HELPER_TIME,
         )
         document = json.loads(answer.stdout)
+        if document["Username"] == "<token>":  # an identity token, which is no password
+            return None
         return base64.b64encode(f"{document['Username']}:{document['Secret']}".encode()).decode()
     return None

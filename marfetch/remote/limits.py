@@ -28,7 +28,9 @@ WAITING_ALLOWED = 120.0
 NO_PROGRESS = 60.0
 """Seconds without any progress, pauses that a host asked for aside, after which a transfer ends."""
 RESUMES = 10
-"""How often one blob goes on after a cut, while each time brings more of it."""
+"""How often one blob goes on after a cut that brought something, but less than `WORTH_A_RESUME`."""
+WORTH_A_RESUME = 1 << 20
+"""Bytes; after a cut that brought as many, it goes on without counting."""
 RESUMES_WITHOUT_PROGRESS = 3
 
 DEFAULT_JOBS = 16

@@ -15,8 +15,9 @@ from urllib3.exceptions import (
     SSLError,
 )
 
-from ..endpoint import Address, redacted
+from ..endpoint import Address
 from ..errors import CODES, IntegrityError, RemoteError
+from ..reference import redacted
 from . import limits
 from .backoff import Trouble
 
@@ -29,7 +30,7 @@ def trouble(error: Exception, address: Address, *, reused: bool) -> Trouble:
     Args:
         reused: whether it happened on a connection that had served before, which the other side may just have given up.
     """
-    host, url = address.host.name, redacted(address.url)
+    host, url = address.name, redacted(address.url)
     inner = _innermost(error)
     if isinstance(error, InvalidHeader):
         return two_lengths(address)
@@ -53,19 +54,19 @@ def trouble(error: Exception, address: Address, *, reused: bool) -> Trouble:
 
 def expired(address: Address) -> Trouble:
     """The watch has ended an exchange; that is not tried again."""
-    message = f"`{address.host.name}` did not get on in time: {limits.HEADER_TIME:.0f} s for headers, {limits.LEAST_RATE} bytes a second"
+    message = f"`{address.name}` did not get on in time: {limits.HEADER_TIME:.0f} s for headers, {limits.LEAST_RATE} bytes a second"
     return Trouble(RemoteError(message, code="timeout", url=redacted(address.url)))
 
 
 def too_slow(address: Address, size: int, seconds: float) -> Trouble:
     """The body came in below the least rate; that is not tried again."""
-    message = f"`{address.host.name}` sent {size} bytes in {seconds:.0f} s, less than {limits.LEAST_RATE} a second"
+    message = f"`{address.name}` sent {size} bytes in {seconds:.0f} s, less than {limits.LEAST_RATE} a second"
     return Trouble(RemoteError(message, code="timeout", url=redacted(address.url)))
 
 
 def two_lengths(address: Address) -> Trouble:
     """Two readers would see two ends of this body (RFC 9112, 6.3)."""
-    message = f"the answer of `{address.host.name}` has two lengths"
+    message = f"the answer of `{address.name}` has two lengths"
     return Trouble(IntegrityError(message, code="malformed", url=redacted(address.url), rule="RFC 9112, 6.3"))
 
 

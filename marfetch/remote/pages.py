@@ -13,8 +13,8 @@ from . import limits
 from .transport import Answer
 
 
-def pages(start: Address, ask: Callable[[Address], tuple[Answer, bytes]], what: str) -> Iterator[bytes]:
-    """The bodies of all pages of a list.
+def pages(start: Address, ask: Callable[[Address], tuple[Answer, bytes]], what: str) -> Iterator[tuple[Answer, bytes]]:
+    """All pages of a list, each with its body.
 
     Args:
         ask: fetches one page.
@@ -39,7 +39,7 @@ def pages(start: Address, ask: Callable[[Address], tuple[Answer, bytes]], what: 
                 f"{what} has more than {limits.MAX_PAGES} pages", code="limit-passed", rule=f"at most {limits.MAX_PAGES} pages"
             )
         answer, data = ask(address)
-        yield data
+        yield answer, data
         address = _next(answer, start, what)
 
 
@@ -88,7 +88,9 @@ def resolve(base: Address, location: str) -> Address:
 
 
 def entries(data: bytes, name: str, what: str) -> list[str]:
-    """The texts under a name of one page. `null` stands for none, as Go writes an empty list.
+    """The texts under a name of one page; what is no text becomes one that begins with a space, and so is no name.
+
+    `null` stands for none, as Go writes an empty list.
 
     Raises:
         IntegrityError: `malformed`.
@@ -99,4 +101,4 @@ def entries(data: bytes, name: str, what: str) -> list[str]:
         return []
     if not isinstance(value, list):
         raise IntegrityError(f"{what} is malformed: it has no list under `{name}`", code="malformed", what=what)
-    return [entry for entry in value if isinstance(entry, str)]
+    return [entry if isinstance(entry, str) else f" {entry!r}"[:100] for entry in value]

@@ -46,7 +46,7 @@ def _by_api(registry: Registry, reference: Reference, digest: Digest, artifact_t
         return registry.document(address, {"Accept": OCI_INDEX}, Asked.REFERRERS, reference)
 
     found: list[Descriptor] = []
-    for raw in pages(start, ask, what):
+    for _, raw in pages(start, ask, what):
         index = parse_manifest(raw, what=what)
         if not isinstance(index, Index):
             raise IntegrityError(f"{what} are malformed: the answer is no index", code="malformed", what=what)

@@ -7,7 +7,6 @@ the network on its own.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,13 +17,13 @@ import oras.defaults
 import requests
 
 from ..budget import Budget
-from ..content import Progress, Sink
-from ..endpoint import Address, Endpoint, redacted
+from ..content import Checked, Progress
+from ..document import parse_json
+from ..endpoint import Address, Endpoint
 from ..errors import InputError, IntegrityError, PolicyError, RemoteError
 from ..oci import (
     INDEX_TYPES,
     MANIFEST_TYPES,
-    MAX_BLOB_SIZE,
     MAX_MANIFEST_SIZE,
     Descriptor,
     Digest,
@@ -32,9 +31,10 @@ from ..oci import (
     Manifest,
     parse_manifest,
 )
-from ..reference import Reference, is_tag
+from ..reference import Reference, is_tag, redacted
 from . import limits
-from .answers import Asked, Failure, explain
+from .ahead import Ahead
+from .answers import Asked, Failure, about, explain
 from .auth import Authority
 from .backoff import Attempts, Backoff, Trouble
 from .pages import entries, pages, resolve
@@ -57,10 +57,18 @@ class Registry(RefusingRegistry):
         endpoint: whose registry it is; every address is checked against it.
         jobs: requests to one host at a time, 1 to 32.
         trust: which certificates are trusted.
+        ahead: a connection to it that is being opened already.
     """
 
     def __init__(
-        self, endpoint: Endpoint, *, budget: Budget, progress: Progress, jobs: int = limits.DEFAULT_JOBS, trust: Trust | None = None
+        self,
+        endpoint: Endpoint,
+        *,
+        budget: Budget,
+        progress: Progress,
+        jobs: int = limits.DEFAULT_JOBS,
+        trust: Trust | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         self.endpoint = endpoint
         self._budget = budget
@@ -68,7 +76,7 @@ class Registry(RefusingRegistry):
         address = endpoint.registry
         # oras-py's own verify switch stays on; the transport decides about certificates, and there is no way round it.
         super().__init__(hostname=str(address.host), insecure=address.scheme == "http", tls_verify=True)
-        self.transport = Transport(endpoint, budget, trust or Trust())
+        self.transport = Transport(endpoint, budget, trust or Trust(), ahead)
         self.session.trust_env = False  # no netrc, no proxies from the environment behind our back: the transport reads those
         self.session.adapters.clear()
         self.session.mount("https://", self.transport)
@@ -99,39 +107,35 @@ class Registry(RefusingRegistry):
             raise _mismatch(reference, answer, expected, actual, "the digest that was asked for")
         if said is not None and said != actual:
             raise _mismatch(reference, answer, said, actual, "its header `Docker-Content-Digest`")
+        with about(answer, reference):
+            parsed = self._parse(reference, answer, raw, algorithm)
+            if reference.tag is not None and reference.digest is not None and reference.digest != parsed.descriptor.digest:
+                raise IntegrityError(
+                    f"the tag `{reference.tag}` of `{reference.full_repository}` is `{parsed.descriptor.digest}` now,"
+                    f" not `{reference.digest}`",
+                    code="tag-moved",
+                    expected=str(reference.digest),
+                    actual=str(parsed.descriptor.digest),
+                )
+            return parsed
+
+    def _parse(self, reference: Reference, answer: Answer, raw: bytes, algorithm: str) -> Manifest | Index:
         media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         if media_type.lower() in ("text/html", "application/xhtml+xml"):
             raise self._malformed(reference, answer, "it is a web page")
         announced = media_type if media_type.lower() in MANIFEST_TYPES | INDEX_TYPES else None
         if media_type.lower() == "application/json":
             self._refuse_error_document(raw, reference, answer)
-        parsed = parse_manifest(raw, what=f"the manifest of `{reference}`", media_type=announced, algorithm=algorithm)
-        if reference.tag is not None and reference.digest is not None and reference.digest != parsed.descriptor.digest:
-            raise IntegrityError(
-                f"the tag `{reference.tag}` of `{reference.full_repository}` is `{parsed.descriptor.digest}` now, not `{reference.digest}`",
-                code="tag-moved",
-                hint="tags can move; name the digest alone to get what was pinned, or the tag alone to get what is new",
-                reference=str(reference),
-                expected=str(reference.digest),
-                actual=str(parsed.descriptor.digest),
-            )
-        return parsed
+        return parse_manifest(raw, what=f"the manifest of `{reference}`", media_type=announced, algorithm=algorithm)
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Sink) -> bool:
-        if descriptor.size > MAX_BLOB_SIZE:
-            raise PolicyError(
-                f"the blob `{descriptor.digest}` of `{reference}` would have {descriptor.size} bytes, more than {MAX_BLOB_SIZE}",
-                code="limit-passed",
-                reference=str(reference),
-                rule=f"at most {MAX_BLOB_SIZE} bytes",
-            )
+    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
         address = self._address(self._container(reference).get_blob_url(str(descriptor.digest)))
         attempts = self.backoff.attempts(f"`{reference.name}`")
 
         def ask(headers: dict[str, str], expected: tuple[int, ...]) -> Any:
             return self._ask(address, headers, attempts, Asked.BLOB, reference, expected=expected)
 
-        return transfer(descriptor, sink, ask, attempts, what=str(reference))
+        transfer(descriptor, sink, ask, attempts, what=str(reference))
 
     def tags(self, reference: Reference) -> list[str]:
         # The first request carries no `n`: MAR gives the whole list then. oras-py follows any host, without end, and takes a text
@@ -146,7 +150,8 @@ class Registry(RefusingRegistry):
     def repositories(self) -> list[str]:
         host = self.endpoint.registry.host
         address = Address.parse(f"{self.endpoint.registry.origin}/v2/_catalog")
-        return self._list(address, "repositories", Asked.CATALOG, Reference("_catalog", host), f"the catalog of `{host.name}`")
+        listed = self._list(address, "repositories", Asked.CATALOG, Reference("_catalog", host), f"the catalog of `{host}`")
+        return [name for name in listed if name and name == name.strip()]
 
     def referrers(self, reference: Reference, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:
         return referrers(self, reference, digest, artifact_type)
@@ -180,8 +185,9 @@ class Registry(RefusingRegistry):
             return self.document(page, {"Accept": "application/json"}, asked, reference, limit=limits.MAX_PAGE_SIZE)
 
         found: dict[str, None] = {}
-        for page in pages(address, ask, what):
-            found.update(dict.fromkeys(entries(page, name, what)))
+        for answer, page in pages(address, ask, what):
+            with about(answer, reference):
+                found.update(dict.fromkeys(entries(page, name, what)))
             if len(found) > limits.MAX_ENTRIES:
                 raise PolicyError(
                     f"{what} has more than {limits.MAX_ENTRIES} entries", code="limit-passed", rule=f"at most {limits.MAX_ENTRIES} entries"
@@ -213,13 +219,14 @@ class Registry(RefusingRegistry):
             sent = {**headers, **self.auth.headers(current, reference.repository)}
             with self._exchange(current, sent, attempts, came_from) as answer:
                 if answer.status_code in expected:
-                    yield answer
+                    with about(answer, reference):
+                        yield answer
                     return
                 text = answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
                 if answer.status_code in _REDIRECTS:
                     redirects += 1
                     if redirects > limits.MAX_REDIRECTS:
-                        raise _redirect_refused(f"`{current.host.name}` redirects more than {limits.MAX_REDIRECTS} times", current)
+                        raise _redirect_refused(f"`{current.name}` redirects more than {limits.MAX_REDIRECTS} times", current)
                     came_from, current = current, self._redirect(answer, current)
                     continue
                 if answer.status_code == 401 and self.endpoint.is_registry(current) and not challenged:
@@ -256,8 +263,13 @@ class Registry(RefusingRegistry):
     def _redirect(self, answer: Answer, base: Address) -> Address:
         location = answer.headers.get("Location")
         if not location:
-            raise _redirect_refused(f"`{base.host.name}` redirects ({answer.status_code}) but does not say where to", base)
-        address = resolve(base, location)
+            raise _redirect_refused(f"`{base.name}` redirects ({answer.status_code}) but does not say where to", base)
+        try:
+            address = resolve(base, location)
+        except PolicyError as error:
+            error.message = f"`{base.name}` redirects to an address that is not followed: {error.message}"
+            error.context["source"] = base.name
+            raise
         self.endpoint.check(address, came_from=base)
         return address
 
@@ -317,13 +329,13 @@ class Registry(RefusingRegistry):
     def _refuse_error_document(self, raw: bytes, reference: Reference, answer: Answer) -> None:
         """A 200 whose body is an error document is a failure, whatever its status says."""
         try:
-            document = json.loads(raw)
-        except ValueError:
-            return
+            document = parse_json(raw, "the answer")
+        except IntegrityError:
+            return  # the manifest's own reader says what is wrong with it
         if isinstance(document, dict) and isinstance(document.get("errors"), list):
             failure = self._failure(Asked.TAG, reference, answer, raw)
             raise RemoteError(
-                f"`{answer.address.host.name}` answered for `{reference}` with an error under the status 200 ({failure.said})",
+                f"`{answer.address.name}` answered for `{reference}` with an error under the status 200 ({failure.said})",
                 code="unexpected-answer",
                 **failure.context,
             )

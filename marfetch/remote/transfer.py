@@ -10,10 +10,11 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from ..content import Sink
-from ..endpoint import redacted
+from ..content import Checked, Sink
 from ..errors import Error, IntegrityError, RemoteError
 from ..oci import Descriptor
+from ..reference import redacted
+from . import limits
 from .backoff import Attempts, Trouble
 from .transport import Answer
 
@@ -22,16 +23,13 @@ Ask = Callable[[dict[str, str], tuple[int, ...]], AbstractContextManager[Answer]
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 
 
-def transfer(descriptor: Descriptor, sink: Sink, ask: Ask, attempts: Attempts, *, what: str) -> bool:
+def transfer(descriptor: Descriptor, sink: Checked, ask: Ask, attempts: Attempts, *, what: str) -> None:
     """Fill the sink.
 
     Args:
         ask: sends a request for the blob with these headers; for each try the registry is asked anew, so that an expired data
             address costs nothing but a request.
         what: the reference, for messages.
-
-    Returns:
-        Whether the bytes come from more than one transfer.
 
     Raises:
         Error: as `content.Source.fetch`.
@@ -54,9 +52,17 @@ def transfer(descriptor: Descriptor, sink: Sink, ask: Ask, attempts: Attempts, *
                 for piece in answer.pieces():
                     sink.write(piece)
                     attempts.held(sink.held)
-                if sink.held == descriptor.size:
-                    return pieced
-                raise Trouble(_short(answer, descriptor, sink, what))
+                if sink.held < descriptor.size:
+                    raise _short(answer, descriptor, sink, what)
+                try:
+                    sink.check()
+                except IntegrityError:
+                    if not pieced:
+                        raise
+                    sink.restart()  # the seam may be what is wrong: once more, in one piece
+                    pieced = False
+                    continue
+                return
         except Trouble as trouble:
             error = trouble.error
             if isinstance(error, IntegrityError) or not trouble.tries > 1:
@@ -99,16 +105,13 @@ def _accept(answer: Answer, descriptor: Descriptor, sink: Sink, what: str) -> bo
     return True
 
 
-def _short(answer: Answer, descriptor: Descriptor, sink: Sink, what: str) -> Error:
-    """The body ended in good order, but too early."""
-    return IntegrityError(
-        f"the blob `{descriptor.digest}` of `{what}` ended after {sink.held} of {descriptor.size} bytes",
-        code="size-mismatch",
-        reference=what,
-        url=redacted(answer.address.url),
-        expected=descriptor.size,
-        actual=sink.held,
-    )
+def _short(answer: Answer, descriptor: Descriptor, sink: Sink, what: str) -> Trouble:
+    """The body ended too early: in good order, or, where nothing announced its end, perhaps by a cut."""
+    message = f"the blob `{descriptor.digest}` of `{what}` ended after {sink.held} of {descriptor.size} bytes"
+    facts = {"reference": what, "url": redacted(answer.address.url), "msedge_ref": answer.headers.get("X-Msedge-Ref")}
+    if "Content-Length" not in answer.headers and "Transfer-Encoding" not in answer.headers:
+        return Trouble(RemoteError(message, code="cut", **facts), tries=limits.TRIES)
+    return Trouble(IntegrityError(message, code="size-mismatch", expected=descriptor.size, actual=sink.held, **facts))
 
 
 def _with_size(error: Error, descriptor: Descriptor, sink: Sink) -> RemoteError:

@@ -7,8 +7,9 @@ decodes nothing, keeps cookies of nobody, and has the watch look after each exch
 
 from __future__ import annotations
 
-import ssl
+import urllib.parse
 import urllib.request
+from contextlib import suppress
 from typing import Any, Final
 
 from requests import PreparedRequest, Response
@@ -16,15 +17,16 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3 import PoolManager, ProxyManager, Timeout
 from urllib3.exceptions import HTTPError
-from urllib3.util import parse_url
 
 from .. import __version__
 from ..budget import Budget
-from ..endpoint import Address, Endpoint, redacted
+from ..endpoint import Address, Endpoint
 from ..errors import InputError, PolicyError
+from ..reference import redacted
 from . import limits
+from .ahead import Ahead
 from .backoff import Trouble
-from .connection import POOLS
+from .connection import POOLS, TLSConnectionPool
 from .outage import expired, too_slow, trouble, two_lengths
 from .trust import Trust
 from .watch import Exchange, Watch, set_current
@@ -140,14 +142,15 @@ class Transport(HTTPAdapter):
     Args:
         endpoint: decides about every address.
         trust: decides about certificates.
+        ahead: a connection to the registry that is being opened already.
     """
 
-    def __init__(self, endpoint: Endpoint, budget: Budget, trust: Trust) -> None:
+    def __init__(self, endpoint: Endpoint, budget: Budget, trust: Trust, ahead: Ahead | None = None) -> None:
         self.endpoint = endpoint
         self.budget = budget
         self.watch = Watch(budget.now)
         self._trust = trust
-        self._context: ssl.SSLContext | None = None
+        self._ahead = ahead
         self._proxies = urllib.request.getproxies()
         super().__init__(pool_connections=8, pool_maxsize=limits.MAX_JOBS, max_retries=0, pool_block=False)
 
@@ -169,13 +172,6 @@ class Transport(HTTPAdapter):
             request = Request(request.method or "GET", Address.parse(request.url or ""), dict(request.headers))
         address = request.address
         self.endpoint.check(address, came_from=request.came_from)
-        if parse_url(address.url).host != address.host.name:
-            raise PolicyError(
-                f"the address `{redacted(address.url)}` is refused: two readers of it see two hosts",
-                code="address-refused",
-                url=redacted(address.url),
-                rule="one host for every reader",
-            )
         self.budget.check()
         exchange = Exchange(
             address.target, self.until(limits.CONNECT_TIME + limits.HANDSHAKE_TIME), lambda: self.until(limits.HEADER_TIME + limits.GRACE)
@@ -233,10 +229,17 @@ class Transport(HTTPAdapter):
             manager.pool_classes_by_scheme = POOLS
         options: dict[str, Any] = {}
         if address.scheme == "https":
-            if self._context is None:
-                self._context = self._trust.context()
-            options = {"ssl_context": self._context, "cert_reqs": "CERT_REQUIRED"}
-        return manager.connection_from_host(address.host.name.strip("[]"), address.host.port, address.scheme, pool_kwargs=options)
+            options = {"ssl_context": self._trust.context(), "cert_reqs": "CERT_REQUIRED"}
+        pool = manager.connection_from_host(address.host.name.strip("[]"), address.host.port, address.scheme, pool_kwargs=options)
+        if isinstance(pool, TLSConnectionPool):
+            pool.ahead = self._ahead
+        return pool
+
+    def close(self) -> None:
+        """Drop all connections."""
+        if self._ahead is not None:
+            self._ahead.close()
+        super().close()
 
     def _proxy(self, address: Address) -> str | None:
         """The proxy that the environment names for this address; this machine itself is never asked through one (as in Go)."""
@@ -249,7 +252,11 @@ class Transport(HTTPAdapter):
             proxy = f"http://{proxy}"
         if not proxy.lower().startswith(("http://", "https://")):
             raise self._bad_proxy(proxy, "only http and https proxies are spoken to")
-        return proxy
+        with suppress(ValueError):
+            parsed = urllib.parse.urlsplit(proxy)
+            if parsed.hostname and parsed.port != 0:  # reading the port raises where it is no number
+                return proxy
+        raise self._bad_proxy(proxy, "it is no address of the form `http://host:port`")
 
     def _bad_proxy(self, proxy: str, reason: str) -> InputError:
         return InputError(f"the proxy `{redacted(proxy)}` of the environment cannot be used: {reason}", code="usage", proxy=redacted(proxy))

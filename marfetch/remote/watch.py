@@ -76,11 +76,12 @@ class Watch:
         with self._condition:
             if self._stopped:
                 exchange.expired = True
+            if not self._exchanges:
+                self._condition.notify()  # otherwise it looks at its next tick anyway
             self._exchanges.add(exchange)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="marfetch-watch", daemon=True)
                 self._thread.start()
-            self._condition.notify()
 
     def end(self, exchange: Exchange) -> None:
         """The exchange is over."""

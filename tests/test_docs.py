@@ -1,0 +1,146 @@
+"""The documentation: what is made from the code is up to date, commands that it shows are real, links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from marfetch import errors
+from marfetch.cli import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")] + sorted((ROOT / "docs").rglob("*.md"))
+
+
+@cache
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["generate"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", generator().pages())
+def test_what_is_made_from_the_code_is_up_to_date(name: str) -> None:
+    assert (ROOT / "docs" / name).read_text() == generator().pages()[name](), "run `make docs`"
+
+
+@cache
+def options(words: tuple[str, ...]) -> set[str]:
+    done = subprocess.run([sys.executable, "-m", "marfetch", *words, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", done.stdout))
+
+
+def shown_commands() -> list[tuple[str, str]]:
+    """Every command line of marfetch in a block of code: page and line."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"```(?:sh|console)\n(.*?)```", page.read_text(), flags=re.DOTALL):
+            for line in block.splitlines():
+                text = line.removeprefix("$ ").removeprefix(".venv/bin/")
+                if text.startswith("marfetch "):
+                    found.append((page.name, text))
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), shown_commands(), ids=lambda value: value)
+def test_commands_that_are_shown_exist_with_their_options(page: str, line: str) -> None:
+    words = shlex.split(re.split(r"[;|]", line)[0], comments=True)[1:]
+    command = words[0]
+    assert command in COMMANDS
+    group = tuple(words[:2]) if command == "cache" else (command,)
+    known = options(group)
+    assert {word for word in words[1:] if word.startswith("-")} <= known
+
+
+def test_the_readme_shows_every_command() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert {command for command in COMMANDS if f"marfetch {command}" not in readme} <= {"version", "demo"}
+    assert "make demo" in readme
+    assert "make test" in readme
+
+
+def test_every_error_has_a_page_entry_with_what_to_do() -> None:
+    page = (ROOT / "docs" / "reference" / "errors.md").read_text()
+    for name, code in errors.CODES.items():
+        assert f"| `{name}` |" in page
+        assert code.means
+        assert code.do
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" not in target:
+            path, _, anchor = target.partition("#")
+            linked = (page.parent / path) if path else page
+            assert linked.exists(), target
+            if anchor:
+                headings = [
+                    re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
+                    for line in linked.read_text().splitlines()
+                    if line.startswith("#")
+                ]
+                assert anchor in headings, target
+
+
+def test_every_page_can_be_reached_from_the_index() -> None:
+    linked = set()
+    for page in PAGES:
+        linked |= {
+            (page.parent / target.partition("#")[0]).resolve()
+            for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+            if "://" not in target
+        }
+    assert [
+        str(page.relative_to(ROOT))
+        for page in PAGES
+        if page.parent.name in ("docs", "reference") and page.name != "index.md" and page.resolve() not in linked
+    ] == []
+
+
+def test_the_limits_in_the_design_are_those_of_the_code() -> None:
+    from marfetch.place import limits as of_archives
+    from marfetch.remote import limits as of_registries
+
+    limits = {name: value for module in (of_archives, of_registries) for name, value in vars(module).items() if name.isupper()}
+    design = (ROOT / "docs" / "design.md").read_text()
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+?) \|", design, flags=re.MULTILINE))
+    assert rows
+    for name, shown in rows.items():
+        value = limits[name]
+        scale = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+        number, _, unit = shown.partition(" ")
+        assert float(number.replace(",", "")) * scale.get(unit, 1) == value, name
+    assert limits.keys() <= rows.keys()
+
+
+def test_make_targets_that_are_named_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for page in PAGES:
+        code = "\n".join(
+            re.findall(r"```sh\n(.*?)```", page.read_text(), flags=re.DOTALL) + re.findall(r"`(make [a-z -]+)`", page.read_text())
+        )
+        for words in re.findall(r"\bmake ([a-z][a-z -]*)", code):
+            assert set(words.split()) <= targets, (page.name, words)
+
+
+def test_decisions_are_numbered_without_gaps_and_have_their_parts() -> None:
+    pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    for page in pages:
+        text = page.read_text()
+        assert text.startswith("# ")
+        assert "## Costs" in text, page.name
