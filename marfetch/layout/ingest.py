@@ -6,6 +6,7 @@ The file is named after the digest, so that a later run, or another process, goe
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -13,31 +14,55 @@ from typing import BinaryIO, Final
 from ..content import BESIDE_FROM, Beside, Buffer, Verified
 from ..errors import Error, StorageError
 from ..files import Writer, storage_error
+from ..lock import wait_for
 from ..oci import Descriptor
 
 CHUNK: Final = 1 << 20
 
 
-class FileIngest:
-    """Takes one blob into a file. The caller holds the lock of the blob.
+def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> BinaryIO:
+    """The file in which a blob is gathered, made where it is missing, once nobody else has it.
 
     Args:
-        partial: where the bytes are gathered; what an earlier run left there is taken up.
+        meanwhile: called now and then while another process fetches the blob; it may raise to give up.
+
+    Raises:
+        StorageError: it cannot be opened.
+    """
+    # Never through a link that somebody has put there.
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    while True:
+        try:
+            file: BinaryIO = os.fdopen(os.open(part, flags, 0o600), "r+b", buffering=0)
+        except OSError as error:
+            raise storage_error(error, part) from error
+        try:
+            wait_for(file.fileno(), meanwhile)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(part.lstat(), os.fstat(file.fileno())):
+                    return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # whoever had it has made it the blob by now, or given it up
+
+
+class FileIngest:
+    """Takes one blob into a file.
+
+    Args:
+        file: where the bytes are gathered, claimed; what an earlier run left there is taken up.
+        partial: its path.
         final: where the blob goes.
     """
 
-    def __init__(self, descriptor: Descriptor, partial: Path, final: Path) -> None:
+    def __init__(self, descriptor: Descriptor, file: BinaryIO, partial: Path, final: Path) -> None:
         self._descriptor = descriptor
+        self._file = file
         self._partial = partial
         self._final = final
         self._worker: Beside | None = None
         self._held = 0
-        try:
-            # Never through a link that somebody has put there.
-            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-            self._file: BinaryIO = os.fdopen(os.open(partial, flags, 0o600), "r+b", buffering=0)
-        except OSError as error:
-            raise storage_error(error, partial, needed=descriptor.size) from error
         self._writer = Writer(self._file)
         try:
             self._take_up()
@@ -86,13 +111,20 @@ class FileIngest:
         self._verified = Verified(self._descriptor)
         self._held = 0
 
-    def commit(self) -> None:
+    def check(self) -> None:
         self._settle()
         self._verified.check()
+
+    def commit(self) -> None:
+        self.check()
         try:
-            self._final.parent.mkdir(parents=True, exist_ok=True)
-            self._file.close()
-            self._partial.replace(self._final)
+            if os.name == "nt":
+                self._file.close()  # an open file cannot be renamed there
+            try:
+                self._partial.replace(self._final)
+            except FileNotFoundError:
+                self._final.parent.mkdir(parents=True, exist_ok=True)
+                self._partial.replace(self._final)
         except OSError as error:
             raise storage_error(error, self._final) from error
 
@@ -100,11 +132,11 @@ class FileIngest:
         """End it. The bytes stay for a later run where the transfer was cut; they go where they were wrong or do not fit on the disk."""
         with suppress(Error):
             self._settle()
-        self._file.close()
         keep = self._held > 0 and not ((isinstance(error, Error) and error.exit_code in (4, 5)) or isinstance(error, StorageError))
         if error is not None and not keep:
             with suppress(OSError):
                 self._partial.unlink()
+        self._file.close()
 
     def _settle(self) -> None:
         """Wait until everything that was given is hashed and written."""

@@ -16,8 +16,9 @@ from typing import Final
 from ..document import Json, parse_json
 from ..errors import Error, StorageError
 from ..files import storage_error, write_whole
+from ..lock import lock
 from ..oci import OCI_INDEX, Descriptor, descriptor_json, parse_descriptors
-from .lock import lock
+from .extent import Entry
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 
@@ -40,6 +41,8 @@ class Names:
         self._pending: dict[str, Descriptor] = {}
         self._pending_unnamed: dict[str, Descriptor] = {}
         self._damage: str | None = None
+        self.changes = 0
+        """Another number whenever a name has got another meaning here, or what others have written was read."""
 
     def create(self) -> None:
         """Write an empty index unless there is one."""
@@ -62,6 +65,12 @@ class Names:
             named = [*self._load().values(), *self._pending.values()]
             return [*named, *self._unnamed.values(), *self._pending_unnamed.values()]
 
+    def entries(self) -> list[Entry]:
+        """Every manifest that the index holds, with its name or without one."""
+        named: list[Entry] = list(self.all().items())
+        with self._guard:
+            return [*named, *((None, one) for one in (*self._unnamed.values(), *self._pending_unnamed.values()))]
+
     def put(self, name: str | None, descriptor: Descriptor) -> None:
         """Let a name mean this manifest from now on, or keep a manifest without a name; written by `flush`."""
         with self._guard:
@@ -70,8 +79,10 @@ class Names:
                 digest = str(descriptor.digest)
                 if digest not in self._unnamed and all(known.digest != descriptor.digest for known in entries.values()):
                     self._pending_unnamed[digest] = descriptor
+                    self.changes += 1
             elif (self._pending.get(name) or entries.get(name)) != descriptor:
                 self._pending[name] = descriptor
+                self.changes += 1
 
     def flush(self) -> None:
         """Write what is new.
@@ -100,6 +111,7 @@ class Names:
             self._unnamed = {digest: descriptor for digest, descriptor in unnamed.items() if not useless(descriptor)}
             self._pending, self._pending_unnamed = {}, {}
             self._write(self._read, self._unnamed)
+            self.changes += 1
 
     def damage(self) -> str | None:
         """What was wrong with the index when it was read, if anything; told once."""
@@ -122,6 +134,7 @@ class Names:
         if self._read is not None:
             return self._read
         self._read, self._unnamed = {}, {}
+        self.changes += 1
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ..artifact.kinds import matches
-from ..content import Ingest, Sink
+from ..content import Checked, Ingest, pour
 from ..errors import Error, IntegrityError, NotFoundError, PolicyError, StorageError
 from ..files import storage_error, write_whole
 from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Reference
-from .ingest import CHUNK, FileIngest
-from .lock import lock
+from .extent import Entry, Extent, Stamp
+from .ingest import CHUNK, FileIngest, claimed_part
 from .names import Names, check_version
 
 INGEST: Final = "ingest"
@@ -83,10 +83,36 @@ class Layout:
         """Where the blob with this digest is or will be."""
         return self.root / "blobs" / digest.algorithm / digest.encoded
 
+    # -- store
+
+    def state(self) -> object:
+        return self.names.changes
+
+    def entries(self) -> Sequence[Entry]:
+        return self.names.entries()
+
+    def stamp(self, digest: Digest) -> Stamp | None:
+        try:
+            status = self.path(digest).lstat()
+        except OSError:
+            return self._below.stamp(digest) if self._below is not None else None
+        return Stamp.of(status) if stat.S_ISREG(status.st_mode) else None
+
+    def extent(self, digest: Digest) -> Extent:
+        with self.open(digest) as file:
+            return Extent.of(os.dup(file.fileno()), str(self.path(digest)))
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
     # -- target
 
     def has(self, descriptor: Descriptor) -> bool:
-        """Whether the blob is there with the right size. Its bytes are hashed when they are used."""
+        """Whether the blob is there with the right size. Its bytes are hashed when they are used.
+
+        Raises:
+            IntegrityError: `size-mismatch`: the blob is whole, so that it is the descriptor that has the wrong size.
+        """
         try:
             status = self.path(descriptor.digest).lstat()
         except (FileNotFoundError, NotADirectoryError):
@@ -95,42 +121,66 @@ class Layout:
             raise storage_error(error, self.path(descriptor.digest)) from error
         if stat.S_ISREG(status.st_mode) and status.st_size == descriptor.size:
             return True
+        if stat.S_ISREG(status.st_mode) and self._is_whole(descriptor.digest):
+            raise IntegrityError(
+                f"the blob `{descriptor.digest}` has {status.st_size} bytes, not the {descriptor.size} of its descriptor",
+                code="size-mismatch",
+                digest=str(descriptor.digest),
+                expected=descriptor.size,
+                actual=status.st_size,
+            )
         self.drop(descriptor.digest, "it is not a file of the right size")
         return False
 
+    def _is_whole(self, digest: Digest) -> bool:
+        hasher = digest.hasher()
+        with self.open(digest) as file:
+            while chunk := file.read(CHUNK):
+                hasher.update(chunk)
+        return hasher.hexdigest() == digest.encoded
+
     @contextmanager
     def ingest(self, descriptor: Descriptor) -> Iterator[Ingest | None]:
-        """Take a blob in, under a lock that keeps other processes from fetching the same; None where one of them just did."""
-        self._check_room(descriptor)
-        name = f"{descriptor.digest.algorithm}-{descriptor.digest.encoded}"
-        part = self.root / INGEST / name
-        with lock(part.with_suffix(".lock"), wait=float("inf"), meanwhile=self._meanwhile, passing=True):
-            if self.has(descriptor):
-                yield None
-                return
-            ingest = FileIngest(descriptor, part, self.path(descriptor.digest))
-            failure: BaseException | None = None
-            try:
-                yield ingest
-            except BaseException as error:
-                failure = error
-                raise
-            finally:
-                ingest.close(failure)
+        """Take a blob in, while nobody else fetches the same; None where somebody just did."""
+        part = self.root / INGEST / f"{descriptor.digest.algorithm}-{descriptor.digest.encoded}"
+        file = claimed_part(part, self._meanwhile)
+        try:
+            there = self.has(descriptor)
+            if not there:
+                self._check_room(descriptor, held=os.fstat(file.fileno()).st_size)
+        except BaseException:
+            with file, suppress(OSError):
+                if not os.fstat(file.fileno()).st_size:
+                    part.unlink()
+            raise
+        if there:
+            with file, suppress(OSError):
+                part.unlink()
+            yield None
+            return
+        ingest = FileIngest(descriptor, file, part, self.path(descriptor.digest))
+        failure: BaseException | None = None
+        try:
+            yield ingest
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            ingest.close(failure)
 
-    def _check_room(self, descriptor: Descriptor) -> None:
+    def _check_room(self, descriptor: Descriptor, *, held: int) -> None:
         try:
             status = os.statvfs(self.root) if hasattr(os, "statvfs") else None
         except OSError as error:
             raise storage_error(error, self.root) from error
         free = status.f_bavail * status.f_frsize if status else None
-        if free is not None and descriptor.size > free:
+        if free is not None and descriptor.size - held > free:
             raise StorageError(
-                f"the disk is full: the blob `{descriptor.digest}` needs {descriptor.size} bytes, and `{self.root}` has {free}",
+                f"the disk is full: the blob `{descriptor.digest}` needs {descriptor.size - held} more bytes, and `{self.root}` has {free}",
                 code="disk-full",
                 hint="make room (`marfetch cache prune`), or choose another place with `--cache-dir`",
                 path=str(self.root),
-                needed=descriptor.size,
+                needed=descriptor.size - held,
                 free=free,
             )
 
@@ -146,10 +196,6 @@ class Layout:
                 return
         except OSError:
             pass
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise storage_error(error, path) from error
         write_whole(path, manifest.raw)
         self._referrers = None
 
@@ -201,6 +247,8 @@ class Layout:
                 raise
             self.drop(digest, "it is not a file")
             return None
+        if len(raw) > MAX_MANIFEST_SIZE:
+            return None  # a blob of another sort
         if Digest.of(raw, digest.algorithm) != digest:
             with suppress(StorageError):
                 self.drop(digest, "its bytes have another digest")
@@ -267,17 +315,17 @@ class Layout:
             )
         return found
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Sink) -> bool:  # noqa: ARG002 - blobs are the same for all
-        pieced = sink.held > 0
-        path = self.path(descriptor.digest)
+    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:  # noqa: ARG002 - blobs are the same for all
+        pour(sink, lambda: self._give(descriptor, sink))
+
+    def _give(self, descriptor: Descriptor, sink: Checked) -> None:
         with self.open(descriptor.digest) as file:
             try:
                 file.seek(sink.held)
                 while chunk := file.read(CHUNK):
                     sink.write(chunk)
             except OSError as error:
-                raise storage_error(error, path) from error
-        return pieced
+                raise storage_error(error, self.path(descriptor.digest)) from error
 
     def tags(self, reference: Reference) -> list[str]:
         prefix = f"{reference.full_repository}:"

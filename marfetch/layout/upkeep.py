@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from .. import kept, listings
 from ..content import Verified
 from ..errors import Error, InputError, IntegrityError
 from ..files import storage_error
@@ -43,11 +44,12 @@ class Bad:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was taken away."""
+    """What was taken away; `size` is in bytes, of all of it."""
 
     blobs: int
     partial: int
     size: int
+    listings: int = 0
 
 
 def info(layout: Layout) -> Info:
@@ -81,10 +83,10 @@ def prune(layout: Layout, *, days: float | None = None) -> Pruned:
     """Take away what nothing in the index leads to, and parts that nobody went on with for a day.
 
     Args:
-        days: first forget names whose manifests were not used for so many days.
+        days: first forget names whose manifests, and lists of tags that, were not used for so many days.
     """
-    if days is not None:
-        limit = time.time() - days * 86400
+    limit = time.time() - days * 86400 if days is not None else None
+    if limit is not None:
         layout.names.forget(lambda descriptor: _used(layout, descriptor) < limit)
     keep = _reachable(layout, layout.names.roots())
     count = size = partial = 0
@@ -99,7 +101,12 @@ def prune(layout: Layout, *, days: float | None = None) -> Pruned:
             partial += path.suffix != ".lock"
             size += status.st_size
             _remove(path)
-    return Pruned(count, partial, size)
+    try:
+        lists, lists_size = listings.prune(layout.root, before=limit, stale=time.time() - STALE)
+    except OSError as error:
+        raise storage_error(error, layout.root / listings.DIRECTORY) from error
+    kept.prune(layout.root, older=STALE)
+    return Pruned(count, partial, size + lists_size, lists)
 
 
 def clear(root: Path) -> int:
@@ -116,15 +123,8 @@ def clear(root: Path) -> int:
             f"`{root}` is no cache of marfetch, so it is not cleared", code="usage", hint="check `--cache-dir`", path=str(root)
         )
     size = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file() and not path.is_symlink())
-    for name in ("blobs", INGEST, "index.json", "index.lock", "index.damaged", "oci-layout"):
-        path = root / name
-        try:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            raise storage_error(error, path) from error
+    for name in ("blobs", INGEST, listings.DIRECTORY, kept.DIRECTORY, "index.json", "index.lock", "index.damaged", "oci-layout"):
+        _remove(root / name)
     with suppress(OSError):
         root.rmdir()
     return size

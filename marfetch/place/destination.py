@@ -6,18 +6,21 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from ..artifact.chart import Unpacking
 from ..artifact.title import same_name
 from ..content import BESIDE_FROM, Beside, Buffer, Verified
 from ..errors import IntegrityError, StorageError
 from ..files import Writer, storage_error
 from ..oci import Descriptor
+from .archive import Archive
 from .directory import Directory, cloned
+from .unpack import changed, holds, unpack
 
 _CHUNK: Final = 1 << 20
 
@@ -28,20 +31,24 @@ class State(Enum):
     ABSENT = "absent"
     SAME = "same"
     DIFFERENT = "different"
+    UNKNOWN = "unknown"
+    """A directory that can only be compared when the archive is there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """One file that is to be there.
+    """One file or directory that is to be there.
 
     Attributes:
         name: a safe relative path with `/`.
         owner: the reference that it belongs to, for messages.
+        unpacking: how it becomes a directory; None: it is a file.
     """
 
     name: str
     descriptor: Descriptor
     owner: str
+    unpacking: Unpacking | None = None
 
 
 class Destination:
@@ -54,6 +61,7 @@ class Destination:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._swept: set[Path] = set()
+        self._opened: Directory | None = None
         self._guard = threading.Lock()
 
     def path(self, name: str) -> Path:
@@ -61,38 +69,21 @@ class Destination:
         return self.root / Path(*name.split("/"))
 
     def clashes(self, wishes: Sequence[Wish]) -> dict[str, StorageError]:
-        """Names that two wishes want for different content, also where only some file system takes them for one.
+        """As `find_clashes`, for wishes of this destination."""
+        return find_clashes([(self, wish) for wish in wishes])
 
-        Returns:
-            Owner → what to tell it; empty where all names go side by side.
-        """
-        found: dict[str, StorageError] = {}
-        files: dict[str, Wish] = {}
-        directories: dict[str, Wish] = {}
-        for wish in wishes:
-            parts = wish.name.split("/")
-            *above, own = [same_name("/".join(parts[: depth + 1])) for depth in range(len(parts))]
-            # A directory of one wish may be a file of another.
-            other = files.get(own) or directories.get(own) or next((files[key] for key in above if key in files), None)
-            if other is None:
-                files[own] = wish
-                directories.update(dict.fromkeys(above, wish))
-            elif other.descriptor.digest != wish.descriptor.digest or other.name != wish.name:
-                error = StorageError(
-                    f"`{wish.name}` of `{wish.owner}` and `{other.name}` of `{other.owner}` are one name",
-                    code="name-clash",
-                    path=str(self.path(wish.name)),
-                )
-                found.setdefault(other.owner, error)
-                found.setdefault(wish.owner, error)
-        return found
-
-    def state(self, wish: Wish) -> State:
+    def state(self, wish: Wish, open_blob: Callable[[], BinaryIO] | None = None) -> State:
         """What is at the final name of a wish.
+
+        Args:
+            open_blob: opens the archive that a directory is compared with; None: it is not there yet.
 
         Raises:
             StorageError: it cannot be looked at.
+            IntegrityError, PolicyError: the archive cannot be unpacked.
         """
+        if wish.unpacking is not None:
+            return self._state_of_directory(wish, wish.unpacking, open_blob)
         try:
             with self._directory(wish.name, make=False) as (directory, name):
                 status = directory.stat(name)
@@ -111,24 +102,74 @@ class Destination:
             raise storage_error(error, self.path(wish.name)) from error
         return State.SAME
 
-    def put(self, wish: Wish, open_blob: Callable[[], BinaryIO], *, force: bool = False) -> Path:
+    def _state_of_directory(self, wish: Wish, unpacking: Unpacking, open_blob: Callable[[], BinaryIO] | None) -> State:
+        try:
+            with self._directory(wish.name, make=False) as (directory, name):
+                if not stat.S_ISDIR(directory.stat(name).st_mode):
+                    return State.DIFFERENT
+                if open_blob is None:
+                    return State.UNKNOWN
+                with closing(directory.enter(name)) as top, open_blob() as blob:
+                    return State.SAME if holds(Archive(blob, wish.descriptor, unpacking), top) else State.DIFFERENT
+        except FileNotFoundError:
+            return State.ABSENT
+        except OSError as error:
+            raise storage_error(error, self.path(wish.name)) from error
+
+    def put(
+        self,
+        wish: Wish,
+        open_blob: Callable[[], BinaryIO],
+        *,
+        force: bool = False,
+        check: Callable[[], None] = lambda: None,
+    ) -> Path:
         """Give the content of a blob its final name.
 
         Args:
             open_blob: opens the blob; its bytes are hashed here, whoever gives them.
             force: replace what is there.
+            check: called now and then while an archive is unpacked; it may raise to give up.
 
         Returns:
             The path, as it is shown.
 
         Raises:
-            IntegrityError: the blob is not what its descriptor says; nothing has changed.
+            IntegrityError: the blob is not what its descriptor says, or no archive as its format says; nothing has changed.
+            PolicyError: the archive is not unpacked; nothing has changed.
             StorageError: it cannot be written, or something else has that name by now.
         """
+        if wish.unpacking is not None:
+            self._unpack(wish, wish.unpacking, open_blob, force=force, check=check)
+            return self.path(wish.name)
         with self.begin(wish) as placing:
             placing.fill(open_blob)
             placing.publish(force=force)
         return self.path(wish.name)
+
+    def _unpack(
+        self, wish: Wish, unpacking: Unpacking, open_blob: Callable[[], BinaryIO], *, force: bool, check: Callable[[], None]
+    ) -> None:
+        """Unpack beside the final name, and rename when everything is there and right."""
+        path = self.path(wish.name)
+        try:
+            with self._directory(wish.name, make=True) as (directory, name):
+                self._sweep(directory)
+                part, top = directory.make_part_directory()
+                try:
+                    with closing(top):
+                        with open_blob() as blob:
+                            unpack(Archive(blob, wish.descriptor, unpacking), top, check)
+                        if not directory.is_at(part, top):
+                            raise changed(top)
+                        directory.publish_directory(part, name, replace=force)
+                finally:
+                    directory.remove(part)
+        except FileExistsError as error:
+            if self.state(wish, open_blob) is not State.SAME:
+                raise StorageError(f"something else is at `{path}` by now", code="file-differs", path=str(path)) from error
+        except OSError as error:
+            raise storage_error(error, path) from error
 
     @contextmanager
     def begin(self, wish: Wish) -> Iterator[Placing]:
@@ -144,7 +185,13 @@ class Destination:
                 part, file = directory.make_part()
                 try:
                     with file:
-                        placing = Placing(wish, path, file, lambda force: directory.publish(part, name, replace=force))
+                        placing = Placing(
+                            wish,
+                            path,
+                            file,
+                            lambda force: directory.publish(part, name, replace=force),
+                            lambda: self.state(wish) is State.SAME,
+                        )
                         try:
                             yield placing
                         finally:
@@ -166,16 +213,7 @@ class Destination:
     def _directory(self, name: str, *, make: bool) -> Iterator[tuple[Directory, str]]:
         """The directory that holds the last part of a name, and that part."""
         *parents, last = name.split("/")
-        if make:
-            self.root.mkdir(parents=True, exist_ok=True)
-        if self.root.is_symlink():
-            raise StorageError(
-                f"the destination `{self.root}` is a symbolic link",
-                code="file-unusable",
-                hint=f"give the directory that it leads to: `{self.root.resolve()}`",
-                path=str(self.root),
-            )
-        directory = Directory.open_root(self.root)
+        directory = self._open_root(make=make)
         try:
             for parent in parents:
                 if make:
@@ -187,19 +225,49 @@ class Destination:
         finally:
             directory.close()
 
+    def _open_root(self, *, make: bool) -> Directory:
+        """The destination itself: opened once, so that it is one and the same for all files."""
+        with self._guard:
+            if self._opened is None:
+                if make:
+                    self.root.mkdir(parents=True, exist_ok=True)
+                if self.root.is_symlink():
+                    raise StorageError(
+                        f"the destination `{self.root}` is a symbolic link",
+                        code="file-unusable",
+                        hint=f"give the directory that it leads to: `{self.root.resolve()}`",
+                        path=str(self.root),
+                    )
+                self._opened = Directory.open_root(self.root)
+            return self._opened.again()
+
+    def close(self) -> None:
+        """Let the destination go."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def __enter__(self) -> Destination:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 class Placing:
     """A file on its way to its final name: filled from a blob, or as a sink beside a transfer into the cache.
 
     Args:
         publish: gives the part its name, replacing what is there or not.
+        same: whether what has the name by now is the very content that was wanted.
     """
 
-    def __init__(self, wish: Wish, path: Path, file: BinaryIO, publish: Callable[[bool], None]) -> None:
+    def __init__(self, wish: Wish, path: Path, file: BinaryIO, publish: Callable[[bool], None], same: Callable[[], bool]) -> None:
         self._wish = wish
         self._path = path
         self._file = file
         self._publish = publish
+        self._same = same
         self._beside: Beside | None = None
         self._held = 0
         self._writer = Writer(file)
@@ -241,6 +309,8 @@ class Placing:
     def publish(self, *, force: bool = False) -> None:
         """Force the bytes to the disk and give them their final name. The caller knows that they are the right ones.
 
+        Where another process has put the same content there in the meantime, that is as good.
+
         Raises:
             StorageError: something else has that name by now.
         """
@@ -249,6 +319,8 @@ class Placing:
         try:
             self._publish(force)
         except FileExistsError as error:
+            if self._same():
+                return
             raise StorageError(
                 f"another file is at `{self._path}` by now", code="file-differs", hint="`--force` replaces it", path=str(self._path)
             ) from error
@@ -265,3 +337,41 @@ class Placing:
         beside, self._beside = self._beside, None
         if beside is not None:
             beside.end()
+
+
+def find_clashes(wishes: Sequence[tuple[Destination, Wish]]) -> dict[str, StorageError]:
+    """Names that two wishes want for different content, also where only some file system takes them for one.
+
+    Args:
+        wishes: with their destinations, which may lie in one another.
+
+    Returns:
+        Owner → what to tell it; empty where all names go side by side.
+    """
+    found: dict[str, StorageError] = {}
+    files: dict[str, Wish] = {}
+    directories: dict[str, Wish] = {}
+    for destination, wish in wishes:
+        root = Path(os.path.abspath(destination.root))  # noqa: PTH100 - links stay, they are refused later
+        parts = [*root.parts, *wish.name.split("/")]
+        *above, own = [same_name("/".join(parts[: depth + 1])) for depth in range(len(parts))]
+        # A directory of one wish may be a file of another.
+        other = files.get(own) or directories.get(own) or next((files[key] for key in above if key in files), None)
+        if other is None:
+            files[own] = wish
+            directories.update(dict.fromkeys(above, wish))
+        elif not _is_one(other, wish):
+            error = StorageError(
+                f"`{wish.name}` of `{wish.owner}` and `{other.name}` of `{other.owner}` are one name",
+                code="name-clash",
+                path=str(destination.path(wish.name)),
+            )
+            found.setdefault(other.owner, error)
+            found.setdefault(wish.owner, error)
+    return found
+
+
+def _is_one(one: Wish, other: Wish) -> bool:
+    """Whether two wishes for one name are the same thing."""
+    is_same = one.descriptor.digest == other.descriptor.digest and one.name == other.name
+    return is_same and (one.unpacking is None) == (other.unpacking is None)

@@ -1,174 +1,289 @@
-"""The registry's answers: the pull part of the distribution specification over any layout, blobs directly or by redirect.
+"""The registry's answers: the pull and discovery parts of the distribution specification over any layout, blobs directly or by redirect.
 
 With a data origin, blobs are answered as MAR does it: 307 to another host, with a signed address and a double slash in its path.
 """
 
 from __future__ import annotations
 
-import os
+import asyncio
+import json
+import logging
+import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
-import anyio.to_thread
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import QueryParams
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import Error, InputError, NotFoundError
-from ..layout.store import Layout
-from ..oci import OCI_INDEX, Digest, descriptor_json
-from ..reference import Host, Reference
+from ..errors import Error, InputError, IntegrityError, NotFoundError
+from ..layout.contents import Contents, Repository, Snapshot, lexical
+from ..layout.extent import Extent, Store
+from ..oci import OCI_INDEX, Descriptor, Digest, Index, Manifest, descriptor_json
+from ..reference import Host
+from .answers import VERSION, Plain, base, matches_tag, no_blob, no_manifest, no_name, nowhere, page, part, problem
+from .asked import header, unusual
+from .blobs import Checked, Content
 
-_PIECE = 256 * 1024
+_log = logging.getLogger("marfetch.serve")
 
 
 class Registry:
     """What a registry answers.
 
     Args:
-        layout: what it serves.
-        host: stands in front of the layout's names.
-        data_origin: where blobs are redirected to; None: they are answered directly.
+        store: the layout that it serves.
+        host: only names with this host in front count; None: all do.
+        name: the repository of what has no repository in its name.
+        data_origin: where blobs are redirected to, a `{host}` in it being the host that was asked; None: they are answered directly.
+        check: hash blobs before they are first served. Only for showing what others do with wrong bytes it is turned off.
+        warn: is told of what is wrong with the layout.
     """
 
-    def __init__(self, layout: Layout, host: Host, *, data_origin: str | None = None) -> None:
-        self._layout = layout
-        self._host = host
+    def __init__(
+        self,
+        store: Store,
+        host: Host | None = None,
+        *,
+        name: str | None = None,
+        data_origin: str | None = None,
+        check: bool = True,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self.contents = Contents(store, host=host, name=name, warn=warn)
         self._data_origin = data_origin
+        self._check = check
+        self._checked = Checked()
+        self._warn = warn or (lambda _: None)
+        self._loading = asyncio.Lock()
 
-    def app(self) -> Starlette:
+    def app(self) -> ASGIApp:
         """The application of the registry endpoint."""
-        return Starlette(
-            routes=[
-                Route("/v2/", self._base),
-                Route("/v2/_catalog", self._catalog),
-                Route("/v2/{name:path}/tags/list", self._tags),
-                Route("/v2/{name:path}/manifests/{reference}", self._manifest),
-                Route("/v2/{name:path}/blobs/{digest}", self._blob),
-                Route("/v2/{name:path}/referrers/{digest}", self._referrers),
-            ]
-        )
+        return self._guarded(self._registry)
 
-    def data_app(self) -> Starlette:
+    def data_app(self) -> ASGIApp:
         """The application of the data endpoint."""
-        return Starlette(routes=[Route("/{path:path}", self._data)])
+        return self._guarded(self._data)
 
-    def _base(self, _: Request) -> Response:
-        return JSONResponse({}, headers={"Docker-Distribution-Api-Version": "registry/2.0"})
+    def _guarded(self, answer: Callable[[Scope], Awaitable[ASGIApp]]) -> ASGIApp:
+        """Refuse what is not a plain request to read, whatever the address."""
 
-    def _catalog(self, _: Request) -> Response:
-        return JSONResponse({"repositories": self._layout.repositories()})
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                return
+            try:
+                given: ASGIApp = unusual(scope) or await self._answer(answer, scope)
+                await given(scope, receive, send)
+            except Error as error:
+                # The answer was begun; without its rest the client sees that it is not whole.
+                self._warn(error.message)
+            except Exception:
+                _log.exception("a bug: `%s` could not be answered", scope["path"])
+                raise
 
-    def _tags(self, request: Request) -> Response:
-        name = request.path_params["name"]
+        return guarded
+
+    async def _answer(self, answer: Callable[[Scope], Awaitable[ASGIApp]], scope: Scope) -> ASGIApp:
         try:
-            tags = self._layout.tags(self._reference(name))
-        except NotFoundError:
-            return _problem(404, "NAME_UNKNOWN", f"repository name `{name}` is not known to the registry")
-        except InputError as error:
-            return _problem(400, "NAME_INVALID", error.message)
-        return JSONResponse({"name": name, "tags": tags})
+            return await answer(scope)
+        except Error as error:
+            self._warn(error.message)
+            return problem(500, "UNKNOWN", "the registry cannot read its layout")
 
-    def _manifest(self, request: Request) -> Response:
-        name, text = request.path_params["name"], request.path_params["reference"]
-        try:
-            reference = self._reference(name + ("@" if ":" in text else ":") + text)
-            found = self._layout.manifest(reference)
-        except NotFoundError:
-            return _problem(404, "MANIFEST_UNKNOWN", f'manifest tagged by "{text}" is not found', {"Tag": text})
-        except InputError as error:
-            return _problem(400, "MANIFEST_INVALID", error.message)
-        assert found is not None, "nothing was said to be known"
-        digest = str(found.descriptor.digest)
-        headers = {"Docker-Content-Digest": digest, "ETag": f'"{digest}"'}
-        if request.headers.get("If-None-Match") == f'"{digest}"':
-            return Response(status_code=304, headers=headers)
-        return Response(found.raw, media_type=found.descriptor.media_type, headers=headers)
+    # -- the registry endpoint
 
-    def _blob(self, request: Request) -> Response:
+    async def _registry(self, scope: Scope) -> ASGIApp:
+        path: str = scope["path"]
+        if not path.startswith("/v2/"):
+            return base() if path == "/v2" else nowhere()
+        rest = path[4:]
+        if rest == "":
+            return base()
+        if rest == "_catalog":
+            return self._catalog(scope, await self._current())
+        if rest.endswith("/tags/list"):
+            return self._tags(scope, rest.removesuffix("/tags/list"), await self._current())
+        name, _, last = rest.rpartition("/")
+        name, _, sort = name.rpartition("/")
+        match sort:
+            case "manifests":
+                return await self._manifest(scope, name, last)
+            case "blobs":
+                return await self._blob(scope, name, last)
+            case "referrers":
+                return self._referrers(scope, name, last, await self._current())
+        return nowhere()
+
+    async def _current(self) -> Snapshot:
+        if not self.contents.is_current:
+            async with self._loading:
+                await asyncio.to_thread(self.contents.current)
+        return self.contents.current()
+
+    def _catalog(self, scope: Scope, snapshot: Snapshot) -> ASGIApp:
         try:
-            digest = Digest.parse(request.path_params["digest"])
+            found = page(list(snapshot.repositories), scope["query_string"], "/v2/_catalog", key=str)
         except InputError as error:
-            return _problem(400, "DIGEST_INVALID", error.message)
-        if not self._layout.path(digest).is_file():
-            return _problem(404, "BLOB_UNKNOWN", f"blob `{digest}` is not known to the registry")
+            return problem(400, "PAGINATION_NUMBER_INVALID", error.message)
+        return JSONResponse({"repositories": found.entries}, headers=found.headers)
+
+    def _tags(self, scope: Scope, name: str, snapshot: Snapshot) -> ASGIApp:
+        repository = snapshot.repositories.get(name)
+        if repository is None:
+            return no_name(name)
+        try:
+            found = page(list(repository.tags), scope["query_string"], f"/v2/{name}/tags/list", key=lexical)
+        except InputError as error:
+            return problem(400, "PAGINATION_NUMBER_INVALID", error.message)
+        return JSONResponse({"name": name, "tags": found.entries}, headers=found.headers)
+
+    async def _manifest(self, scope: Scope, name: str, text: str) -> ASGIApp:
+        snapshot = await self._current()
+        if text in snapshot.missing and self.contents.look_again(text):
+            snapshot = await self._current()
+        repository = snapshot.repositories.get(name)
+        found = _find(repository, text) if repository is not None else None
+        manifest = await self._read(found) if found is not None else None
+        if manifest is None:
+            return no_manifest(name, text)
+        digest = str(manifest.descriptor.digest)
+        tag = f'"{digest}"'
+        headers = [
+            (b"content-type", manifest.descriptor.media_type.encode("latin-1")),
+            (b"content-length", b"%d" % len(manifest.raw)),
+            (b"docker-content-digest", digest.encode()),
+            (b"etag", tag.encode()),
+            VERSION,
+        ]
+        condition = header(scope, b"if-none-match")
+        if condition and matches_tag(condition, tag):
+            return Plain(headers[2:], b"", 304)
+        return Plain(headers, manifest.raw)
+
+    async def _read(self, found: Descriptor) -> Manifest | Index | None:
+        manifest = self.contents.manifests.at_hand(found.digest)
+        if manifest is not None:
+            return manifest
+        try:
+            return await asyncio.to_thread(self.contents.manifests.read, found)
+        except (NotFoundError, IntegrityError) as error:
+            self._warn(f"`{found.digest}` is not served: {error.message}")
+            return None
+
+    async def _blob(self, scope: Scope, name: str, text: str) -> ASGIApp:
+        snapshot = await self._current()
+        repository = snapshot.repositories.get(name)
+        found = (repository.blobs.get(text) or repository.manifests.get(text)) if repository is not None else None
+        if found is None:
+            return no_blob(name, text)
+        digest = found.digest
         if self._data_origin is None:
-            return self._content(digest, request)
+            return await self._content(scope, digest, size=found.size)
+        if self.contents.store.stamp(digest) is None:
+            return no_blob(name, text)
+        origin = self._data_origin.replace("{host}", re.sub(r":[0-9]+$", "", header(scope, b"host") or "localhost"))
         signature = urlencode({"se": "2030-01-01T00:00:00Z", "sig": "bm90IGEgcmVhbCBzaWduYXR1cmU=", "sp": "r", "spr": "https", "sr": "b"})
         path = f"/marfetch//docker/registry/v2/blobs/{digest.algorithm}/{digest.encoded[:2]}/{digest.encoded}/data"
-        location = f"{self._data_origin}{path}?{signature}"
+        location = f"{origin}{path}?{signature}"
         return HTMLResponse(f'<a href="{location}">Temporary Redirect</a>.\n', status_code=307, headers={"Location": location})
 
-    def _data(self, request: Request) -> Response:
-        parts = request.path_params["path"].split("/")
+    def _referrers(self, scope: Scope, name: str, text: str, snapshot: Snapshot) -> ASGIApp:
+        try:
+            digest = Digest.parse(text)
+        except InputError as error:
+            return problem(400, "DIGEST_INVALID", error.message)
+        repository = snapshot.repositories.get(name)
+        if repository is None:
+            return no_name(name)
+        wanted = QueryParams(scope["query_string"]).getlist("artifactType")
+        found = repository.referrers.get(str(digest), [])
+        entries = [descriptor_json(one) for one in found if not wanted or one.artifact_type in wanted]
+        headers = {"OCI-Filters-Applied": "artifactType"} if wanted else {}
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+        return Response(json.dumps(index, separators=(",", ":")), media_type=OCI_INDEX, headers=headers)
+
+    # -- the data endpoint
+
+    async def _data(self, scope: Scope) -> ASGIApp:
+        """A blob by its digest alone: whoever has its address was sent here."""
+        parts = scope["path"].split("/")
         try:
             digest = Digest.parse(f"{parts[-4]}:{parts[-2]}")
         except (IndexError, InputError):
-            return _problem(404, "BLOB_UNKNOWN", "there is no such address")
-        if "Authorization" in request.headers:
+            return problem(404, "BLOB_UNKNOWN", "there is no such address")
+        if header(scope, b"authorization") is not None:
             return Response(status_code=400)
-        if "sig" not in request.query_params:
+        if "sig" not in QueryParams(scope["query_string"]):
             return Response("<Error><Code>AuthenticationFailed</Code></Error>", status_code=403, media_type="application/xml")
-        return self._content(digest, request)
+        return await self._content(scope, digest)
 
-    def _referrers(self, request: Request) -> Response:
-        name = request.path_params["name"]
+    async def _content(self, scope: Scope, digest: Digest, *, size: int | None = None) -> ASGIApp:
         try:
-            digest = Digest.parse(request.path_params["digest"])
-        except InputError as error:
-            return _problem(400, "DIGEST_INVALID", error.message)
-        wanted = request.query_params.get("artifactType")
-        found = self._layout.referrers(self._reference(name), digest, artifact_type=wanted)
-        headers = {"OCI-Filters-Applied": "artifactType"} if wanted else {}
-        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor_json(entry) for entry in found]}
-        return JSONResponse(index, media_type=OCI_INDEX, headers=headers)
+            extent = self.contents.store.extent(digest)
+        except Error as error:
+            if not isinstance(error, NotFoundError):
+                self._warn(error.message)
+            return no_blob("", str(digest))
+        if size is not None and self._check and extent.size != size:
+            extent.close()
+            return self._damaged(digest)
+        try:
+            answer = await self._given(scope, digest, extent)
+        except BaseException:
+            extent.close()
+            raise
+        if not isinstance(answer, Content):
+            extent.close()
+        return answer
 
-    def _content(self, digest: Digest, request: Request) -> Response:
-        try:
-            file = self._layout.open(digest)
-        except Error:
-            return _problem(404, "BLOB_UNKNOWN", f"blob `{digest}` is not known to the registry")
-        size = os.fstat(file.fileno()).st_size
+    async def _given(self, scope: Scope, digest: Digest, extent: Extent) -> ASGIApp:
+        if self._check and scope["method"] == "GET" and not await self._checked.is_whole(digest, extent):
+            return self._damaged(digest)
+        tag, size = f'"{digest}"', extent.size
         start, end, status = 0, size, 200
-        headers = {"Docker-Content-Digest": str(digest), "Accept-Ranges": "bytes", "ETag": f'"{digest}"'}
-        wanted = request.headers.get("Range", "")
-        if wanted and request.headers.get("If-Range", f'"{digest}"') == f'"{digest}"':
-            first, dash, last = wanted.removeprefix("bytes=").partition("-")
-            if wanted.startswith("bytes=") and dash and first.isdigit() and (last.isdigit() or not last):
-                start, end = int(first), min(size, int(last) + 1 if last else size)
+        headers = [
+            (b"content-type", b"application/octet-stream"),
+            (b"accept-ranges", b"bytes"),
+            (b"docker-content-digest", str(digest).encode()),
+            (b"etag", tag.encode()),
+        ]
+        condition, wanted = header(scope, b"if-none-match"), header(scope, b"range")
+        if condition and matches_tag(condition, tag):
+            return Plain(headers[2:], b"", 304)
+        # A range is of a GET (RFC 9110, 14.2).
+        if wanted and scope["method"] == "GET" and (header(scope, b"if-range") or tag).strip() == tag:
+            given = part(wanted, size)
+            if given is not None:
+                start, end = given
                 if start >= end:
-                    file.close()
                     return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
                 status = 206
-                headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+                headers.append((b"content-range", b"bytes %d-%d/%d" % (start, end - 1, size)))
+        headers.append((b"content-length", b"%d" % (end - start)))
+        return Content(status, headers, extent, start, end)
 
-        async def pieces() -> AsyncIterator[bytes]:
-            position = start
-            try:
-                while position < end:
-                    piece = await anyio.to_thread.run_sync(os.pread, file.fileno(), min(_PIECE, end - position), position)
-                    if not piece:
-                        return
-                    position += len(piece)
-                    yield piece
-            finally:
-                file.close()
-
-        headers["Content-Length"] = str(end - start)
-        return StreamingResponse(pieces(), status_code=status, headers=headers, media_type="application/octet-stream")
-
-    def _reference(self, text: str) -> Reference:
-        return Reference.parse(f"{self._host}/{text}")
+    def _damaged(self, digest: Digest) -> ASGIApp:
+        self._warn(f"the blob `{digest}` is not served: its bytes in `{self.contents.store.root}` are not what its digest says")
+        return problem(404, "BLOB_UNKNOWN", f"blob `{digest}` is damaged in the layout and is not served")
 
 
-def _problem(status: int, code: str, message: str, detail: dict[str, str] | None = None) -> Response:
-    error: dict[str, object] = {"code": code, "message": message}
-    if detail:
-        error["detail"] = detail
-    return JSONResponse({"errors": [error]}, status_code=status)
+def _find(repository: Repository, text: str) -> Descriptor | None:
+    return repository.manifests.get(text) if ":" in text else repository.tags.get(text)
+
+
+def logged(app: ASGIApp, log: Callable[[str], None]) -> ASGIApp:
+    """The application, telling of every answer. Queries are left out: those of data addresses are secrets."""
+
+    async def logging_too(scope: Scope, receive: Receive, send: Send) -> None:
+        async def telling(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                log(f"{scope['method']} {scope['path']} {message['status']}")
+            await send(message)
+
+        await app(scope, receive, telling)
+
+    return logging_too
 
 
 def counted(app: ASGIApp, asked: Counter[str]) -> ASGIApp:

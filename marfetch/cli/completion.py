@@ -1,0 +1,48 @@
+"""`marfetch completion`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from .options import Settings, shared
+
+_SCRIPTS: Final = Path(__file__).parents[1] / "shells"
+
+
+class Shell(StrEnum):
+    """A shell that a script is there for."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+    POWERSHELL = "powershell"
+
+
+_Shell = Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh, fish or powershell.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(completion)
+
+
+@shared(network=False)
+def completion(settings: Settings, shell: _Shell) -> int:
+    """Print the script that lets a shell complete commands, options, repositories, tags and versions.
+
+    It knows what the cache knows, and asks nobody. One line turns it on:
+
+    \b
+      bash        eval "$(marfetch completion bash)"                                  in ~/.bashrc
+      zsh         eval "$(marfetch completion zsh)"                                   in ~/.zshrc
+      fish        marfetch completion fish | source                                   in ~/.config/fish/config.fish
+      powershell  marfetch completion powershell | Out-String | Invoke-Expression     in $PROFILE
+    """
+    script = (_SCRIPTS / f"marfetch.{shell.value}").read_text(encoding="utf-8")
+    for line in script.splitlines():
+        settings.report.line(line)
+    settings.report.data({"shell": shell.value, "script": script})
+    return 0

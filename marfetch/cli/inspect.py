@@ -1,0 +1,89 @@
+"""`marfetch inspect` and `marfetch referrers`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import InputError
+from .options import Devel, OneReference, Settings, Version, shared
+
+_Platform = Annotated[str | None, typer.Option("--platform", metavar="OS/ARCH", help="Of an index, the artifact for this platform.")]
+_SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Pass over versions that are listed but have no manifest.")]
+_ArtifactType = Annotated[list[str] | None, typer.Option("--artifact-type", metavar="GLOB", help="Only referrers of this artifact type.")]
+_Kind = Annotated[list[str] | None, typer.Option("--kind", metavar="KIND", help="Only referrers of this kind, such as signature or sbom.")]
+_Fetch = Annotated[bool, typer.Option("--fetch", help="Save them as files.")]
+_Destination = Annotated[Path, typer.Option("--destination", "-d", metavar="DIR", help="Where the files go, with --fetch.")]
+_Force = Annotated[bool, typer.Option("--force", help="Replace a file that differs.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(inspect)
+    app.command()(referrers)
+
+
+@shared()
+def inspect(
+    settings: Settings,
+    reference: OneReference,
+    version: Version = None,
+    devel: Devel = False,
+    platform: _Platform = None,
+    skip_missing: _SkipMissing = False,
+) -> int:
+    """Show what an artifact is without fetching it: kind, layers, chart metadata, platforms, end of life, and what refers to it."""
+    from ..inspection import inspect as look
+    from ..oci import Platform
+    from .pictures import inspected
+    from .render import wanted
+
+    asked = wanted(settings.report, reference, version, devel=devel)
+    wished = Platform.parse(platform) if platform else None
+    with settings.client() as client:
+        found = look(client, asked, platform=wished, skip_missing=skip_missing)
+    return inspected(settings.report, found)
+
+
+@shared()
+def referrers(
+    settings: Settings,
+    reference: OneReference,
+    version: Version = None,
+    devel: Devel = False,
+    artifact_type: _ArtifactType = None,
+    kind: _Kind = None,
+    fetch: _Fetch = False,
+    destination: _Destination = Path(),
+    force: _Force = False,
+) -> int:
+    """Show what refers to an artifact: signatures, SBOMs, lifecycle marks and others, each with its digest.
+
+    With `--fetch`, prints a line for each file, as `pull` does.
+    """
+    from ..artifact.kinds import kinds_named
+    from ..artifact.payload import Choice
+    from ..inspection import referrers_of
+    from ..pull import Request
+    from ..pull import pull as pull_all
+    from ..resolve import Wanted, resolve
+    from .pictures import referred
+    from .render import pulled, wanted
+
+    types = [glob for one in kind or () for named in kinds_named(one) for glob in named.types] + list(artifact_type or ())
+    if kind and not types:
+        raise InputError(
+            f"no artifact type tells `{', '.join(kind)}`, so referrers cannot be chosen by it",
+            code="usage",
+            hint="choose with `--artifact-type GLOB`",
+        )
+    asked = wanted(settings.report, reference, version, devel=devel)
+    with settings.client() as client:
+        resolved = resolve(client, asked)
+        depth = 1 if fetch else 3
+        found = referrers_of(client, resolved.reference, resolved.source, resolved.manifest.descriptor.digest, types=types, depth=depth)
+        if not fetch:
+            return referred(settings.report, resolved, found)
+        result = pull_all(client, [Wanted(one.reference) for one in found], Request(destination, Choice(all_layers=True), force=force))
+    return pulled(settings.report, result)

@@ -1,0 +1,177 @@
+"""What the manifests of a layout lead to: children, blobs, subjects, and what is missing or wrong on the way."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from ..errors import Error, IntegrityError, NotFoundError, StorageError
+from ..oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
+from .extent import Stamp, Store
+
+KEPT: Final = 16 << 20
+"""Bytes of manifests that are kept in memory at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A manifest, without its bytes.
+
+    Attributes:
+        descriptor: of the manifest, with the media type that its bytes declare.
+        children: the manifests of an index.
+        blobs: config and layers of a manifest; of an index, what it names that is no manifest.
+        subject: the digest of what it refers to.
+        referrer: as it stands in the list of referrers (distribution-spec, "Listing Referrers").
+    """
+
+    descriptor: Descriptor
+    children: tuple[Descriptor, ...]
+    blobs: tuple[Descriptor, ...]
+    subject: str | None
+    referrer: Descriptor
+
+    @classmethod
+    def of(cls, manifest: Manifest | Index) -> Node:
+        """The place of a manifest in the graph."""
+        own = manifest.descriptor
+        if isinstance(manifest, Manifest):
+            children: tuple[Descriptor, ...] = ()
+            blobs = (manifest.config, *manifest.layers)
+            kind: str | None = manifest.effective_type
+        else:
+            children = tuple(one for one in manifest.manifests if is_manifest_type(one.media_type))
+            blobs = tuple(one for one in manifest.manifests if not is_manifest_type(one.media_type))
+            kind = manifest.artifact_type
+        referrer = Descriptor(own.media_type, own.digest, own.size, manifest.annotations, kind)
+        return cls(own, children, blobs, str(manifest.subject.digest) if manifest.subject else None, referrer)
+
+
+def is_manifest_type(media_type: str) -> bool:
+    """Whether it is a manifest or an index that this media type stands for."""
+    return media_type.lower() in MANIFEST_TYPES | INDEX_TYPES
+
+
+class Manifests:
+    """The manifests of a store, hashed when they are read; some stay in memory, for as long as their files stay as they are."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._kept: OrderedDict[Digest, tuple[Stamp, Manifest | Index]] = OrderedDict()
+        self._size = 0
+        self._guard = threading.Lock()
+
+    def at_hand(self, digest: Digest) -> Manifest | Index | None:
+        """The manifest if it is in memory and its file is still the one that was hashed."""
+        kept = self._kept.get(digest)
+        return kept[1] if kept is not None and kept[0] == self._store.stamp(digest) else None
+
+    def read(self, descriptor: Descriptor) -> Manifest | Index:
+        """The manifest with the descriptor's digest.
+
+        Args:
+            descriptor: its media type is believed where the body has none.
+
+        Raises:
+            NotFoundError: `blob-not-found`.
+            IntegrityError: `digest-mismatch`, `size-mismatch`, `malformed`.
+            StorageError: it cannot be read.
+        """
+        digest = descriptor.digest
+        found = self.at_hand(digest)
+        if found is not None:
+            return found
+        with self._store.extent(digest) as extent:
+            stamp, raw = extent.stamp, extent.read(0, MAX_MANIFEST_SIZE + 1)
+        actual = Digest.of(raw, digest.algorithm)
+        if actual != digest:
+            raise IntegrityError(
+                f"the bytes of the manifest `{digest}` have the digest `{actual}`",
+                code="digest-mismatch",
+                expected=str(digest),
+                actual=str(actual),
+            )
+        if len(raw) != descriptor.size:
+            raise IntegrityError(
+                f"the manifest `{digest}` has {len(raw)} bytes, not the {descriptor.size} of its descriptor",
+                code="size-mismatch",
+                digest=str(digest),
+                expected=descriptor.size,
+                actual=len(raw),
+            )
+        found = parse_manifest(raw, what=f"the manifest `{digest}`", media_type=descriptor.media_type, algorithm=digest.algorithm)
+        self._keep(stamp, found)
+        return found
+
+    def _keep(self, stamp: Stamp, manifest: Manifest | Index) -> None:
+        digest = manifest.descriptor.digest
+        with self._guard:
+            old = self._kept.pop(digest, None)
+            self._size += len(manifest.raw) - (len(old[1].raw) if old else 0)
+            self._kept[digest] = stamp, manifest
+            while self._size > KEPT:
+                _, (_, dropped) = self._kept.popitem(last=False)
+                self._size -= len(dropped.raw)
+
+
+class Graph:
+    """The manifests that some entries lead to, each read once.
+
+    Attributes:
+        missing: digests of manifests and blobs that something names but the layout lacks (image-spec, image layout: "implementations MUST
+            support missing blobs").
+        wrong: digests of what is there with other bytes or another size, and the reason.
+    """
+
+    def __init__(self, store: Store, manifests: Manifests) -> None:
+        self._store = store
+        self._manifests = manifests
+        self._nodes: dict[Digest, Node | None] = {}
+        self._blobs: set[Digest] = set()
+        self.missing: dict[str, None] = {}
+        self.wrong: dict[str, Error] = {}
+
+    def node(self, descriptor: Descriptor) -> Node | None:
+        """The place of a manifest; None where it is missing or wrong.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        digest = descriptor.digest
+        if digest not in self._nodes:
+            self._nodes[digest] = self._read(descriptor)
+        return self._nodes[digest]
+
+    def _read(self, descriptor: Descriptor) -> Node | None:
+        try:
+            node = Node.of(self._manifests.read(descriptor))
+        except NotFoundError:
+            self.missing[str(descriptor.digest)] = None
+            return None
+        except StorageError:
+            raise
+        except Error as error:
+            self.wrong[str(descriptor.digest)] = error
+            return None
+        for blob in node.blobs:
+            self._look(blob)
+        return node
+
+    def _look(self, blob: Descriptor) -> None:
+        """Its size; its bytes are hashed when somebody asks for them."""
+        if blob.digest in self._blobs:
+            return
+        self._blobs.add(blob.digest)
+        stamp = self._store.stamp(blob.digest)
+        if stamp is None:
+            self.missing[str(blob.digest)] = None
+        elif stamp.size != blob.size:
+            self.wrong[str(blob.digest)] = IntegrityError(
+                f"the blob `{blob.digest}` has {stamp.size} bytes, not the {blob.size} of its descriptor",
+                code="size-mismatch",
+                digest=str(blob.digest),
+                expected=blob.size,
+                actual=stamp.size,
+            )
