@@ -1,0 +1,74 @@
+"""One payload of one artifact as bytes, for those who hand it on in place of writing it to disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .artifact.kinds import CHART, HELM_PROVENANCE, matches
+from .artifact.payload import Choice, base_name, select
+from .choose import artifact
+from .client import Client, offline_error
+from .content import WELL_KNOWN, Verified, copy
+from .errors import IntegrityError, NotFoundError, PolicyError
+from .oci import Descriptor
+from .reference import Reference
+from .resolve import Resolved, Wanted, resolve
+
+MAX_SIZE = 256 << 20
+"""Bytes: a package is held in memory until all of it is checked."""
+
+
+def payload(client: Client, wanted: Wanted, *, provenance: bool = False) -> tuple[bytes, Reference]:
+    """The package of a chart, or its provenance; checked after it was read, so that nothing wrong is ever handed on.
+
+    Returns:
+        The bytes, and the pinned reference that they came from.
+
+    Raises:
+        PolicyError: `kind-refused`: it is no chart; `limit-passed`.
+        NotFoundError: `layer-not-found`: there is no provenance.
+        Error: as `resolve`.
+    """
+    resolved = resolve(client, wanted)
+    reference = resolved.reference
+    what = str(replace(reference, digest=None) if reference.tag else reference)
+    choice = Choice(kinds=(CHART,), provenance=provenance)
+    manifest = artifact(client, resolved, choice, None)
+    chosen = select(manifest, choice, name=base_name(reference.repository), tag=reference.tag, what=what)
+    layers = [one.layer for one in chosen.payloads if matches(one.layer.media_type, (HELM_PROVENANCE,)) is provenance]
+    if len(layers) != 1:
+        raise NotFoundError(
+            f"`{what}` has {len(layers)} layers where one chart is expected",
+            code="layer-not-found",
+            reference=what,
+            hint=f"marfetch inspect {what}",
+        )
+    return _read(client, resolved, layers[0], what), reference
+
+
+def _read(client: Client, resolved: Resolved, layer: Descriptor, what: str) -> bytes:
+    if layer.size > MAX_SIZE:
+        raise PolicyError(
+            f"the chart of `{what}` would have {layer.size} bytes, more than {MAX_SIZE}",
+            code="limit-passed",
+            hint=f"marfetch pull {what}",
+            reference=what,
+            rule=f"at most {MAX_SIZE} bytes",
+        )
+    if client.options.offline and not client.cache.has(layer) and layer.digest not in WELL_KNOWN:
+        raise offline_error(resolved.reference)
+    for last in (False, True):
+        copy(resolved.source, client.cache, resolved.reference, layer, name=what, progress=client.progress)
+        with client.cache.open(layer.digest) as file:
+            raw = file.read(layer.size + 1)
+        verified = Verified(layer)
+        try:
+            verified.update(raw)
+            verified.check()
+        except IntegrityError as error:
+            if last:
+                raise
+            client.cache.drop(layer.digest, error.message)
+        else:
+            return raw
+    raise AssertionError("the last try returns or raises")

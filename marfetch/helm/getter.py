@@ -1,0 +1,130 @@
+"""The getter: what Helm starts for each `mar://` address. Its answer goes to stdout once, whole and checked, or not at all.
+
+Helm calls it with the certificate, key and CA files of the repository and the address, takes what it prints for the content, and an
+exit code of 0 for success, whatever was printed. There is no time-out around it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..cache import cache_root
+from ..errors import Error, Interrupted, NotFoundError, StorageError
+from ..kept import Kept
+from ..reference import Host, Reference, redacted
+from ..report import ReaderGoneError, Silent, printable
+from .address import ChartAddress, IndexAddress, parse
+
+if TYPE_CHECKING:
+    from ..client import Client
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Answer one call of Helm.
+
+    Args:
+        arguments: CERT, KEY and CA file (each may be empty) and the address, as the last four.
+
+    Returns:
+        0 when the whole content was written to stdout; otherwise the exit code of the error, which is said in one line on stderr.
+    """
+    url = arguments[-1] if arguments else ""
+    ca_file = arguments[-2] if len(arguments) >= 4 and arguments[-2] else None
+    try:
+        data = content(url, ca_file)
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except KeyboardInterrupt:
+        return Interrupted.exit_code
+    except (BrokenPipeError, ReaderGoneError):
+        return StorageError.exit_code  # Helm is gone
+    except Error as error:
+        return _failed(error, url)
+    except OSError as error:
+        from ..files import storage_error
+
+        return _failed(storage_error(error, str(error.filename or "stdout")), url)
+    return 0
+
+
+def content(url: str, ca_file: str | None = None) -> bytes:
+    """The content behind an address.
+
+    Raises:
+        Error: it cannot be had, or is not what it should be.
+    """
+    address = parse(url)
+    if isinstance(address, IndexAddress):
+        from ..charts import kept_index
+
+        found = kept_index(Kept(cache_root(None), "indexes"), str(Host.parse(address.host)), address.path)
+        if found is not None:
+            return found
+    with _client(ca_file) as client:
+        if isinstance(address, IndexAddress):
+            from ..charts import build_index
+
+            bound, _ = client.bind(Reference.parse(f"{address.host}/{address.path or 'x'}"))
+            return build_index(client, bound, address.path)
+        return _chart(client, address)
+
+
+def _chart(client: Client, address: ChartAddress) -> bytes:
+    from ..charts import FRESH
+    from ..fetch import payload
+    from ..resolve import Wanted
+
+    kept = Kept(client.cache.root, "tags")
+    for number, reference in enumerate(address.references, start=1):
+        bound, _ = client.bind(reference)
+        key = f"{bound} {address.version or ''}"
+        found = kept.get(key)
+        try:
+            if found is not None and found.age < FRESH and isinstance(found.data, str):
+                # Helm asks for a chart and its provenance one after the other, and often for one chart several times.
+                return payload(client, Wanted(Reference.parse(found.data)), provenance=address.provenance)[0]
+            raw, pinned = payload(client, Wanted(reference, address.version), provenance=address.provenance)
+        except NotFoundError as error:
+            if number == len(address.references) or error.code not in ("repository-not-found", "tag-not-found"):
+                raise
+        else:
+            kept.put(key, str(replace(pinned, tag=None)))
+            return raw
+    raise AssertionError("an address has a reference")
+
+
+def _client(ca_file: str | None) -> Client:
+    from ..client import Client, Options
+    from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference
+
+    preference = Preference(None, os.environ.get(ENVIRONMENT) or None, (), os.environ.get(DATA_ENVIRONMENT))
+    return Client(Options(preference, ca_file=ca_file, notice=False), _Voice())
+
+
+class _Voice(Silent):
+    """Says warnings and waits in one line each, and shows no progress: Helm passes stderr on to its user."""
+
+    def note(self, text: str) -> None:
+        _say(text)
+
+    def warn(self, text: str) -> None:
+        _say(f"warning: {text}")
+
+
+def _failed(error: Error, url: str) -> int:
+    edge = error.context.get("msedge_ref")
+    about = f"{error.message}{f' (X-Msedge-Ref: {edge})' if edge else ''}"
+    _say(f"{redacted(url)}: {about}; hint: {error.hint}")
+    return error.exit_code
+
+
+def _say(text: str) -> None:
+    try:
+        sys.stderr.write(f"marfetch: {printable(text)}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        pass

@@ -1,0 +1,24 @@
+"""Starts marfetch out of the plugin's folder on Windows, where Helm calls `py -3` with this file."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def launch() -> int:
+    """Run marfetch with the Python that the plugin has; a batch file in between would eat the `^` of `--version ^1`."""
+    root = Path(__file__).resolve().parents[2]
+    own = root / ".venv" / "Scripts" / "python.exe"
+    named = os.environ.get("MARFETCH_PYTHON")
+    whole = any((root / ".venv" / mark).exists() for mark in (".locked", ".runtime"))
+    python = named or (str(own) if whole and own.exists() else None)
+    if python is None:
+        sys.stderr.write("marfetch: it has no Python of its own yet; run: pip install marfetch, then marfetch setup\n")
+        return 127
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))}
+    return subprocess.call([python, "-m", "marfetch", *sys.argv[1:]], env=environment)  # noqa: S603 - the Python that the user or the plugin has
+
+
+if __name__ == "__main__":
+    sys.exit(launch())

@@ -1,0 +1,94 @@
+"""Small documents that are kept below the cache for a while, such as an index that was just built: never needed, only faster."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from .document import Json, parse_json
+from .errors import Error, StorageError
+from .files import write_whole
+from .lock import lock
+
+DIRECTORY: Final = "kept"
+"""Below the cache."""
+SCHEMA: Final = 1
+MAX_SIZE: Final = 16 << 20
+"""Bytes of one document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A document that was kept.
+
+    Attributes:
+        age: seconds since it was written; never negative.
+    """
+
+    data: Json
+    age: float
+
+
+class Kept:
+    """The documents of one sort.
+
+    Args:
+        root: the cache.
+        sort: names the directory below it.
+    """
+
+    def __init__(self, root: Path, sort: str) -> None:
+        self._directory = root / DIRECTORY / sort
+
+    def get(self, key: str) -> Found | None:
+        """The document with this key; None where there is none that can be read."""
+        path = self._path(key)
+        with suppress(OSError, Error):
+            with path.open("rb") as file:
+                raw = file.read(MAX_SIZE + 1)
+                written = os.fstat(file.fileno()).st_mtime
+            document = parse_json(raw, f"`{path}`") if len(raw) <= MAX_SIZE else None
+            if isinstance(document, dict) and document.get("schema") == SCHEMA and document.get("key") == key:
+                return Found(document.get("data"), max(0.0, time.time() - written))
+        return None
+
+    def put(self, key: str, data: Json) -> None:
+        """Keep a document; where that cannot be done, nothing is lost but time."""
+        raw = json.dumps({"schema": SCHEMA, "key": key, "data": data}, separators=(",", ":")).encode()
+        if len(raw) <= MAX_SIZE:
+            with suppress(OSError, StorageError):
+                self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                write_whole(self._path(key), raw)
+
+    @contextmanager
+    def alone(self, key: str, *, wait: float) -> Iterator[None]:
+        """While no other process builds the same; goes on without a lock where none can be had.
+
+        Args:
+            wait: seconds at most.
+        """
+        with suppress(OSError):
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with ExitStack() as stack:
+            with suppress(StorageError):
+                stack.enter_context(lock(self._path(key).with_suffix(".lock"), wait=wait))
+            yield
+
+    def _path(self, key: str) -> Path:
+        return self._directory / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+
+
+def prune(root: Path, *, older: float) -> None:
+    """Take documents away that were not written for so many seconds; their locks stay, since somebody may hold one."""
+    with suppress(OSError):
+        for path in sorted((root / DIRECTORY).glob("*/*.json")):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > older:
+                    path.unlink()
