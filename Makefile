@@ -73,7 +73,7 @@ $(VENV)/.runtime: requirements.lock pyproject.toml
 	@echo "making $(VENV) with what requirements.lock names"; \
 	$(environment) $(VENV) requirements.lock "$(PYTHON)" && \
 	echo "$(CURDIR)" > "$$($(PY) -c 'import site; print(site.getsitepackages()[0])')/marfetch-checkout.pth" && \
-	printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -m marfetch "$$@"\n' > $(VENV)/bin/marfetch && chmod +x $(VENV)/bin/marfetch && touch $@
+	printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -P -m marfetch "$$@"\n' > $(VENV)/bin/marfetch && chmod +x $(VENV)/bin/marfetch && touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@echo "adding what requirements-dev.lock names"; $(environment) $(VENV) requirements-dev.lock && touch $@

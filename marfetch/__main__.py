@@ -107,6 +107,15 @@ class _Spoken:
                 return self._ended()
             except Error as error:
                 return self._failed(error)
+            except ModuleNotFoundError as error:
+                if (error.name or "").partition(".")[0] == "marfetch":
+                    raise
+                # What shows errors may need the package too.
+                sys.stderr.write(
+                    f"error: the Python `{sys.executable}` lacks the package `{error.name}`\n"
+                    f"hint: install marfetch with its packages into it: {sys.executable} -m pip install marfetch\n"
+                )
+                return 9
             except OSError as error:
                 # What the operating system refuses (open files, memory, the disk) is no bug; the rest keeps its traceback.
                 self._log(error)
@@ -196,6 +205,12 @@ def program() -> None:
         except OSError:
             code = code or 9
     os._exit(code)
+
+
+def getter() -> None:
+    """Answer one call of Helm, and end: what `marfetch getter` does, as a program of its own for Helm on Windows."""
+    sys.argv.insert(1, "getter")
+    program()
 
 
 if __name__ == "__main__":

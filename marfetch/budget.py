@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from .errors import RemoteError
@@ -31,6 +32,7 @@ class Budget:
         local_time: Callable[[], datetime] = lambda: datetime.now().astimezone(),
     ) -> None:
         self.timeout = timeout
+        self._whose = "of `--timeout`"
         self.now = now
         self._local_time = local_time
         self.deadline = None if timeout is None else now() + timeout
@@ -40,6 +42,21 @@ class Budget:
     def remaining(self) -> float:
         """Seconds that are left; infinite where no end was set."""
         return float("inf") if self.deadline is None else self.deadline - self.now()
+
+    @contextmanager
+    def at_most(self, seconds: float, whose: str) -> Iterator[None]:
+        """A narrower budget for a part of the command, which then counts for all that is begun in it.
+
+        Args:
+            whose: for the message: not done within the 25 s …
+        """
+        before = self.timeout, self.deadline, self._whose
+        if seconds < self.remaining:
+            self.timeout, self.deadline, self._whose = seconds, self.now() + seconds, whose
+        try:
+            yield
+        finally:
+            self.timeout, self.deadline, self._whose = before
 
     def cancel(self) -> None:
         """Stop everything that waits."""
@@ -60,7 +77,7 @@ class Budget:
     def exceeded(self) -> RemoteError:
         """The failure that says that the budget is used up."""
         return RemoteError(
-            f"not done within the {self.timeout:.10g} s of `--timeout`",
+            f"not done within the {self.timeout:.10g} s {self._whose}",
             code="timeout",
             hint="run it again: what was fetched is kept; or give it more time",
             timeout=self.timeout,

@@ -23,6 +23,8 @@ MAX_TEXT: Final = 500
 """Characters of a text of a publisher that goes into an index."""
 
 _TEXTS: Final = ("appVersion", "description", "kubeVersion", "type", "home", "icon")
+_TYPES: Final = ("application", "library")
+"""Of another type Helm leaves the version out, and warns in each command (helm/helm, pkg/chart, `Metadata.Validate`)."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
@@ -68,6 +70,8 @@ def chart_facts(metadata: Mapping[str, Json]) -> dict[str, Json]:
         metadata: Chart.yaml as the config of an artifact holds it, from anybody.
     """
     facts: dict[str, Json] = {name: shown for name in _TEXTS if (shown := _text(metadata.get(name)))}
+    if facts.get("type") not in _TYPES:
+        facts.pop("type", None)
     if metadata.get("deprecated") is True:
         facts["deprecated"] = True
     keywords = metadata.get("keywords")

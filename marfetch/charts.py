@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -27,8 +28,12 @@ FRESH_IN_NAMESPACE: Final = 600.0
 """Seconds for which what is known of one repository counts while a namespace is listed."""
 FRESH_IF_OTHER: Final = 86_400.0
 """The same for a repository that holds no charts."""
-NAMESPACE_TIME: Final = 30.0
-"""Seconds that one call spends on a namespace; the next one goes on."""
+FRESH_IF_INCOMPLETE: Final = 10.0
+"""The same for an index in which something is missing: Helm asks several times within one command."""
+NAMESPACE_TIME: Final = 25.0
+"""Seconds that one call spends on a namespace; the next one goes on. Helm itself waits 30 s for the list of its repositories."""
+MOST_OTHERS: Final = 100
+"""Newest versions that are looked at before a repository counts as one without charts."""
 BUILD_WAIT: Final = 60.0
 """Seconds to wait for another process that builds the same index."""
 
@@ -39,11 +44,11 @@ class Listing:
 
     Attributes:
         charts: key of the index → versions, newest first.
-        unknown: repositories that could not be looked at in the time.
+        failures: for each repository that could not be looked at, why.
     """
 
     charts: Mapping[str, Sequence[Release]]
-    unknown: int = 0
+    failures: Sequence[Error] = ()
 
 
 def kept_index(kept: Kept, host: str, path: str) -> bytes | None:
@@ -54,7 +59,14 @@ def kept_index(kept: Kept, host: str, path: str) -> bytes | None:
         path: a repository or a namespace; empty for the whole registry.
     """
     found = kept.get(f"{host}/{path}")
-    return found.data.encode() if found is not None and found.age < FRESH and isinstance(found.data, str) else None
+    if found is None:
+        return None
+    match found.data:
+        case str(text) if found.age < FRESH:
+            return text.encode()
+        case {"incomplete": str(text)} if found.age < FRESH_IF_INCOMPLETE:
+            return text.encode()
+    return None
 
 
 def build_index(client: Client, host_reference: Reference, path: str) -> bytes:
@@ -74,19 +86,13 @@ def build_index(client: Client, host_reference: Reference, path: str) -> bytes:
         if found is not None:
             return found
         listing = _listing(client, host_reference, path)
-        if listing.unknown:
-            client.progress.warn(
-                f"{listing.unknown} repositories below `{host}/{path}` could not be looked at in {NAMESPACE_TIME:.0f} s;"
-                " the next call goes on with them"
-            )
         raw = index(listing.charts, host=host)
-        if not listing.unknown:
-            kept.put(f"{host}/{path}", raw.decode())
+        kept.put(f"{host}/{path}", {"incomplete": raw.decode()} if listing.failures else raw.decode())
         return raw
 
 
 def index_of(client: Client, references: Sequence[Reference]) -> bytes:
-    """Helm's index of some chart repositories, of one registry.
+    """Helm's index of some chart repositories or namespaces, of one registry.
 
     Raises:
         InputError: `usage`: a tag or digest, or several registries.
@@ -101,14 +107,15 @@ def index_of(client: Client, references: Sequence[Reference]) -> bytes:
     hosts = {str(bound.host) for bound in bounds}
     if len(hosts) != 1:
         raise InputError(f"one index is of one registry, not of {', '.join(f'`{host}`' for host in sorted(hosts))}", code="usage")
-    charts: dict[str, list[Release]] = {}
-    for bound, releases in zip(bounds, client.each(lambda bound: releases_of(client, bound), bounds), strict=True):
-        if releases is None:
-            raise _no_charts(bound, bound.repository)
-        # Two charts of one name go side by side under their paths.
-        name = base_name(bound.repository)
-        charts[name if name not in charts else bound.repository] = releases
-    return index(charts, host=hosts.pop())
+    found: dict[str, Sequence[Release]] = {}  # by repository: one that is named twice, or in a namespace too, is in there once
+    names: dict[str, str] = {}
+    for bound in dict.fromkeys(bounds):
+        for name, releases in _listing(client, bound, bound.repository).charts.items():
+            found[releases[0].repository] = releases
+            names[releases[0].repository] = name
+    # Charts of one name go side by side under their paths.
+    often = Counter(names.values())
+    return index({names[one] if often[names[one]] == 1 else one: releases for one, releases in found.items()}, host=hosts.pop())
 
 
 def _listing(client: Client, host_reference: Reference, path: str) -> Listing:
@@ -136,7 +143,11 @@ def releases_of(client: Client, reference: Reference) -> list[Release] | None:
     """
     bound, source = client.bind(replace(reference, tag=None, digest=None))
     versions = [tagged[0] for tagged in distinct(sort_versions(client.tags(bound, source))).values()]
-    looked_at = client.each(lambda tagged: _looked_at(client, bound, source, tagged), versions[:NEWEST])
+    looked_at: list[Release | Error | None] = []
+    for start in range(0, min(len(versions), MOST_OTHERS), NEWEST):
+        looked_at += client.each(lambda tagged: _looked_at(client, bound, source, tagged), versions[start : start + NEWEST])
+        if any(one is not None for one in looked_at):
+            break
     if not any(isinstance(one, Release) for one in looked_at):
         failures = [one for one in looked_at if isinstance(one, Error)]
         for failure in failures:
@@ -144,12 +155,10 @@ def releases_of(client: Client, reference: Reference) -> list[Release] | None:
                 raise failure
         if not failures:
             return None
-    plain = [_release(bound, tagged) for tagged in versions]
-    for number, one in enumerate(looked_at):
-        if isinstance(one, Release):
-            plain[number] = one
-    plain[NEWEST:] = [_known(client, bound, tagged) or one for tagged, one in zip(versions[NEWEST:], plain[NEWEST:], strict=True)]
-    return plain
+    # What is no chart is left out; what failed stays, since the tag is there.
+    near = [_release(bound, tagged) if isinstance(one, Error) else one for tagged, one in zip(versions, looked_at, strict=False)]
+    far = [_known(client, bound, tagged) or _release(bound, tagged) for tagged in versions[len(near) :]]
+    return [one for one in near if one is not None] + far
 
 
 def _release(bound: Reference, tagged: TaggedVersion) -> Release:
@@ -216,9 +225,18 @@ def _namespace(client: Client, host_reference: Reference, path: str) -> Listing:
             reference=f"{bound.host}/{path}",
         )
     look = _Look(client, bound)
-    found = client.each(look.at, names)
+    with client.budget.at_most(NAMESPACE_TIME, "that one call spends on a namespace"):
+        found = client.each(look.at, names)
     charts = {name.removeprefix(prefix): releases for name, releases in zip(names, found, strict=True) if releases}
-    return Listing(charts, look.unknown)
+    if look.failures:
+        first = look.failures[0]
+        if not charts:
+            raise first
+        client.progress.warn(
+            f"{len(look.failures)} of {len(names)} repositories below `{bound.host}/{path}` could not be looked at ({first.message});"
+            " the next call goes on with them"
+        )
+    return Listing(charts, look.failures)
 
 
 class _Look:
@@ -228,9 +246,8 @@ class _Look:
         self._client = client
         self._bound = bound
         self._kept = Kept(client.cache.root, "charts")
-        self._end = client.budget.now() + NAMESPACE_TIME
-        self._stopped = False
-        self.unknown = 0
+        self._throttled: RateLimitedError | None = None
+        self.failures: list[Error] = []
 
     def at(self, repository: str) -> list[Release]:
         key = f"{self._bound.host}/{repository}"
@@ -238,20 +255,17 @@ class _Look:
         before = _read(found.data, repository) if found is not None else None
         if found is not None and before is not None and found.age < (FRESH_IN_NAMESPACE if before else FRESH_IF_OTHER):
             return before
-        if self._stopped or self._client.budget.now() >= self._end:
-            self.unknown += 1
-            return before or []
         try:
+            if self._throttled is not None:
+                raise self._throttled
+            self._client.budget.check()
             releases = releases_of(self._client, replace(self._bound, repository=repository)) or []
-        except RateLimitedError:
-            self._stopped = True
-            self.unknown += 1
-            return before or []
         except NotFoundError:
             releases = []  # the catalog lists repositories that are not there
         except Error as error:
-            self._client.progress.warn(f"`{key}` is left out: {error.message}")
-            self.unknown += 1
+            if isinstance(error, RateLimitedError):
+                self._throttled = error
+            self.failures.append(error)
             return before or []
         self._kept.put(key, [_record(release) for release in releases])
         return releases

@@ -20,6 +20,8 @@ from .lock import lock
 DIRECTORY: Final = "kept"
 """Below the cache."""
 SCHEMA: Final = 1
+_CLOCKS_DIFFER: Final = 2.0
+"""Seconds by which the clocks of a machine and of its file server may differ."""
 MAX_SIZE: Final = 16 << 20
 """Bytes of one document."""
 
@@ -29,7 +31,7 @@ class Found:
     """A document that was kept.
 
     Attributes:
-        age: seconds since it was written; never negative.
+        age: seconds since it was written, ≥ 0.
     """
 
     data: Json
@@ -56,7 +58,9 @@ class Kept:
                 written = os.fstat(file.fileno()).st_mtime
             document = parse_json(raw, f"`{path}`") if len(raw) <= MAX_SIZE else None
             if isinstance(document, dict) and document.get("schema") == SCHEMA and document.get("key") == key:
-                return Found(document.get("data"), max(0.0, time.time() - written))
+                age = time.time() - written
+                if age > -_CLOCKS_DIFFER:  # a moment that has not come yet would be new for ever
+                    return Found(document.get("data"), max(0.0, age))
         return None
 
     def put(self, key: str, data: Json) -> None:

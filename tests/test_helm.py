@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 
 from marfetch import __version__
 from marfetch.chart import chart_facts, created, index
-from marfetch.charts import FRESH, NEWEST, build_index, kept_index
+from marfetch.charts import FRESH, FRESH_IF_INCOMPLETE, NEWEST, build_index, kept_index
 from marfetch.client import Client
 from marfetch.errors import Error, InputError, PolicyError, StorageError
 from marfetch.helm.address import ChartAddress, IndexAddress, parse
@@ -98,6 +100,8 @@ CHARTS: list[tuple[str, list[str], str | None, bool]] = [
     ("aks/toy", ["aks/toy"], None, False),
     ("aks/toy?version=^1", ["aks/toy"], "^1", False),
     ("aks/toy?version=%5E1.prov", ["aks/toy"], "^1", True),
+    ("aks/toy?version=2.0.0+build.5", ["aks/toy"], "2.0.0+build.5", False),
+    ("aks/toy?version=%3E%3D1%20%3C3", ["aks/toy"], ">=1 <3", False),
 ]
 
 
@@ -206,6 +210,9 @@ def test_what_was_kept_is_not_believed_blindly(tmp_path: Path) -> None:
     ):
         file.write_text(text)
         assert kept_index(kept, "h", "p") is None
+    kept.put("h/p", "text")
+    os.utime(file, (time.time() + 3600, time.time() + 3600))
+    assert kept_index(kept, "h", "p") is None
 
 
 def test_what_was_kept_goes_when_it_is_old_and_when_the_cache_is_cleared(mar: Registry, got: Got, run: Run, tmp_path: Path) -> None:
@@ -250,8 +257,70 @@ def test_a_namespace_is_listed_as_far_as_the_time_goes_and_the_next_call_goes_on
     with monkeypatch.context() as patch:
         patch.setattr(charts, "NAMESPACE_TIME", 0.0)
         assert known(4) == ["toy0", "toy1"]
-    assert any("2 repositories below" in warning for warning in heard.warnings)
+    assert any("2 of 4 repositories below" in warning for warning in heard.warnings)
     assert known(4) == ["toy0", "toy1", "toy2", "toy3"]
+
+
+def test_a_namespace_of_which_nothing_can_be_seen_is_a_failure_and_no_empty_index(mar: Registry, got: Got) -> None:
+    for name in ("one", "two", "three"):
+        add_chart(mar, f"sub/{name}", "1.0.0")
+    mar.on("tags", "/sub/").answers(429, retry_after="3600")
+    done = got("mar://HOST/sub/index.yaml")
+    assert (done.returncode, done.stdout) == (7, b"")
+    assert b"3600" in done.stderr
+    assert b"--timeout" not in done.stderr
+    mar.honestly()
+    mar.on("tags", "/sub/").answers_with(b"<html>sign in</html>")
+    done = got("mar://HOST/sub/index.yaml")
+    assert (done.returncode, done.stdout) == (5, b"")
+    mar.honestly()
+    assert sorted(entries(got("mar://HOST/sub/index.yaml"))) == ["one", "three", "two"]
+
+
+def test_an_index_in_which_something_is_missing_says_why_and_is_kept_for_a_moment_only(
+    mar: Registry, client: Callable[..., Client], heard: Any
+) -> None:
+    for name in ("one", "two"):
+        add_chart(mar, f"sub/{name}", "1.0.0")
+    mar.on("tags", "/sub/two/").answers(401)
+
+    def build() -> list[str]:
+        return sorted(json.loads(build_index(client(), Reference("x", Host.parse(mar.host)), "sub"))["entries"])
+
+    assert build() == ["one"]
+    (warning,) = (one for one in heard.warnings if "could not be looked at" in one)
+    assert warning.startswith(f"1 of 2 repositories below `{mar.host}/sub`")
+    assert "401" in warning
+    mar.honestly()
+    asked = len(mar.asked)
+    assert build() == ["one"]
+    assert len(mar.asked) == asked
+    (kept,) = client().cache.root.glob("kept/indexes/*.json")
+    past = time.time() - FRESH_IF_INCOMPLETE - 1
+    os.utime(kept, (past, past))
+    assert build() == ["one", "two"]
+
+
+def test_what_stalls_does_not_keep_a_namespace_beyond_its_time(
+    mar: Registry, client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch, heard: Any
+) -> None:
+    from marfetch import charts
+
+    for name in ("one", "two"):
+        add_chart(mar, f"sub/{name}", "1.0.0")
+    mar.on("tags", "/sub/two/").stalls_before_headers()
+    monkeypatch.setattr(charts, "NAMESPACE_TIME", 2.0)
+    index = json.loads(build_index(client(), Reference("x", Host.parse(mar.host)), "sub"))
+    assert list(index["entries"]) == ["one"]
+    assert any("not done within the 2 s that one call spends on a namespace" in warning for warning in heard.warnings)
+
+
+def test_of_a_repository_what_is_no_chart_is_left_out_however_new(mar: Registry, got: Got) -> None:
+    add_chart(mar, "mix/a", "1.0.0")
+    for number in range(NEWEST + 5):
+        mar.add_artifact("mix/a", f"2.0.{number}", ("file.txt", b"x"))
+    (one,) = entries(got("mar://HOST/mix/a/index.yaml"))["a"]
+    assert one["version"] == "1.0.0"
 
 
 @pytest.mark.parametrize(
@@ -306,6 +375,11 @@ def test_a_date_is_written_in_the_one_form_that_helm_reads_or_not_at_all(text: s
     assert created(text) == shown
 
 
+@pytest.mark.parametrize(("kind", "shown"), [("library", "library"), ("application", "application"), ("bogus", None), (["x"], None)])
+def test_a_type_that_helm_does_not_know_is_left_out(kind: Any, shown: str | None) -> None:
+    assert chart_facts({"name": "x", "type": kind}).get("type") == shown
+
+
 def test_an_empty_index_is_one() -> None:
     assert json.loads(index({"toy": []}, host="h")) == {"apiVersion": "v1", "entries": {}}
     assert chart_facts({}) == {"apiVersion": "v2"}
@@ -318,6 +392,10 @@ def test_the_command_prints_the_same_index_and_writes_it_for_a_web_server(run: R
     done = run("index", ALB, "azure-application-gateway/charts/ingress-azure", "-o", "site/index.yaml")
     assert done.stdout == "site/index.yaml\n"
     assert set(json.loads((tmp_path / "here" / "site" / "index.yaml").read_text())["entries"]) == {"alb-controller", "ingress-azure"}
+    whole = json.loads(run("index", "application-lb").stdout)
+    assert whole["entries"]["charts/alb-controller"] == printed["entries"]["alb-controller"]
+    both = json.loads(run("index", ALB, "application-lb").stdout)
+    assert sum(len(releases) for releases in both["entries"].values()) == sum(len(releases) for releases in whole["entries"].values())
     assert run("index", f"{ALB}:1.7.12").returncode == 2
     assert run("index", "bicep/avm/res/storage/storage-account").returncode == 4
     assert run("index", ALB, "-o", ".").returncode == 9
@@ -408,6 +486,35 @@ def test_the_address_is_the_last_argument_however_many_stand_before_it(mar: Regi
     assert main([]) == 2
 
 
+def test_the_credentials_of_a_helm_repository_are_used_for_a_registry_of_the_users_own(mar: Registry, got: Got) -> None:
+    add_chart(mar, "aks/toy", "1.0.0")
+    mar.on("tags").answers(401, WWW_Authenticate="Basic realm=x")
+    got("mar://HOST/aks/toy/index.yaml", HELM_PLUGIN_USERNAME="me", HELM_PLUGIN_PASSWORD="secret")
+    given = [(asked.kind, asked.headers.get("authorization")) for asked in mar.asked]
+    assert given == [("tags", None), ("tags", "Basic " + base64.b64encode(b"me:secret").decode())]
+
+
+def test_client_certificates_are_said_to_be_unused(got: Got) -> None:
+    done = got(f"mar://HOST/{ALB}:1.7.12", "cert.pem", "key.pem", "")
+    assert done.returncode == 0
+    assert b"client certificates are not used" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "environment", "told"),
+    [
+        ("dotnet/aspnet:6.0", {}, b"Helm takes charts"),
+        (ALB, {"MARFETCH_DATA_HOSTS": "elsewhere.example"}, b"`MARFETCH_DATA_HOSTS=127.0.0.1"),
+    ],
+)
+def test_hints_name_nothing_that_helm_does_not_have(got: Got, path: str, environment: dict[str, str], told: bytes) -> None:
+    done = got(f"mar://HOST/{path}", **environment)
+    assert done.returncode != 0
+    assert told in done.stderr
+    for option in (b"--endpoint", b"--data-host", b"--cache-dir", b"--kind", b"--timeout"):
+        assert option not in done.stderr
+
+
 def test_a_host_that_nobody_named_is_not_asked(got: Got) -> None:
     done = got("mar://evil.example/aks/index.yaml")
     assert (done.returncode, done.stdout) == (4, b"")
@@ -448,12 +555,187 @@ def test_a_foreign_plugin_of_the_same_name_is_not_touched(tmp_path: Path) -> Non
     with pytest.raises(StorageError, match=r"marfetch\.git"):
         set_up(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["marfetch.git"]
+    (other / "plugin.yaml").write_text('{"version": "0.0.1", "name": "marfetch"}')
+    with pytest.raises(StorageError, match=r"marfetch\.git"):
+        set_up(tmp_path)
     mine = tmp_path / GETTER
     mine.mkdir()
     (mine / "notes.txt").write_text("mine")
-    with pytest.raises(StorageError):
+    with pytest.raises(StorageError, match="is not a plugin of marfetch"):
+        set_up_getter(other)
+    (other / "marfetch" / "helm").mkdir(parents=True)
+    (other / "marfetch" / "helm" / "launch").touch()
+    with pytest.raises(StorageError, match="it is not replaced"):
         set_up_getter(other)
     assert (mine / "notes.txt").read_text() == "mine"
+
+
+def _file(path: Path) -> None:
+    path.write_text("x")
+
+
+def made(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def _plugin(path: Path, name: str, **more: str) -> None:
+    path.mkdir()
+    (path / "plugin.yaml").write_text(f'{{"version": "1.0.0", "name": "{name}"}}\n')
+    for file, text in more.items():
+        (path / file).write_text(text)
+
+
+@pytest.mark.parametrize("name", [PLUGIN, GETTER])
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(_file, id="a file"),
+        pytest.param(lambda path: _plugin(path, "other"), id="another plugin"),
+        pytest.param(lambda path: _file(made(path) / "data"), id="a folder of something"),
+    ],
+)
+def test_what_is_not_ours_is_never_replaced(make: Callable[[Path], None], name: str, tmp_path: Path) -> None:
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    make(plugins / name)
+    before = files(tmp_path)
+    with pytest.raises(StorageError) as caught:
+        set_up(plugins)
+    assert (caught.value.code, caught.value.context["path"]) == ("file-differs", str(plugins / name))
+    assert files(tmp_path) == before
+
+
+def test_a_plugin_with_data_of_its_own_is_not_replaced(tmp_path: Path) -> None:
+    _plugin(tmp_path / PLUGIN, PLUGIN, notes="mine")
+    with pytest.raises(StorageError, match="it is not replaced"):
+        set_up(tmp_path)
+    assert (tmp_path / PLUGIN / "notes").read_text() == "mine"
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_plugin_that_helm_has_installed_is_left_and_gets_its_getter(tmp_path: Path, linked: bool) -> None:
+    plugins, plugin = tmp_path / "plugins", tmp_path / "checkout"
+    (plugin / "marfetch" / "helm").mkdir(parents=True)
+    (plugin / "marfetch" / "helm" / "launch").write_text("#!/bin/sh\necho launched\n")
+    (plugin / "marfetch" / "helm" / "launch").chmod(0o755)
+    (plugin / "plugin.yaml").write_text("name: marfetch\n")
+    plugins.mkdir()
+    if linked:
+        (plugins / PLUGIN).symlink_to(plugin)
+    else:
+        plugin.rename(plugins / PLUGIN)
+    before = files(plugins / PLUGIN)
+    assert [(one.name, one.changed) for one in set_up(plugins)] == [(PLUGIN, False), (GETTER, True)]
+    assert files(plugins / PLUGIN) == before
+    assert (plugins / PLUGIN).is_symlink() is linked
+    line = [str(plugins / GETTER / "mar-get"), "mar://x/y"]
+    assert subprocess.run(line, capture_output=True, text=True, check=True).stdout == "launched\n"
+
+
+def test_in_no_moment_does_helm_see_two_plugins_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_up(tmp_path)
+    (tmp_path / GETTER / "mar-get").write_text("broken")
+    seen = []
+
+    def looked_at(self: Path, target: Path) -> Path:
+        # What Helm would find in this moment (Go's glob takes hidden folders too).
+        seen.append(sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/plugin.yaml")))
+        return rename(self, target)
+
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", looked_at)
+    set_up(tmp_path)
+    assert seen == [[f"{GETTER}/plugin.yaml", f"{PLUGIN}/plugin.yaml"], [f"{PLUGIN}/plugin.yaml"]]
+    assert [path.name for path in tmp_path.glob(".marfetch-*")] == []
+
+
+def test_what_cannot_be_put_in_place_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_up(tmp_path)
+    (tmp_path / GETTER / "mar-get").write_text("older")
+    before = files(tmp_path)
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise PermissionError(13, "no", str(target))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(StorageError):
+        set_up(tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_what_a_killed_process_left_is_taken_away_after_a_while(tmp_path: Path) -> None:
+    old, new = tmp_path / ".marfetch-old", tmp_path / ".marfetch-new"
+    for one in (old, new):
+        one.mkdir()
+    os.utime(old, (1, 1))
+    set_up(tmp_path)
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_on_windows_helm_starts_a_program_and_no_batch_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from marfetch.helm import setup
+
+    monkeypatch.setattr(setup, "os", SimpleNamespace(**{**vars(os), "name": "nt"}))
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path / "Scripts"))
+    with pytest.raises(StorageError, match=r"mar-get\.exe"):
+        set_up(tmp_path / "plugins")
+    assert not (tmp_path / "plugins").exists()
+    (tmp_path / "Scripts").mkdir()
+    (tmp_path / "Scripts" / "mar-get.exe").write_bytes(b"MZ\0\xff")
+    set_up(tmp_path / "plugins")
+    assert sorted(path.name for path in (tmp_path / "plugins" / GETTER).iterdir()) == ["mar-get.exe", "plugin.yaml"]
+    assert (tmp_path / "plugins" / GETTER / "mar-get.exe").read_bytes() == b"MZ\0\xff"
+
+
+@pytest.mark.parametrize("how", ["getter", "command"])
+def test_modules_in_the_directory_of_the_user_are_not_run(tmp_path: Path, how: str) -> None:
+    set_up(tmp_path / "plugins")
+    for name in ("marfetch/__init__.py", "marfetch/__main__.py", "platformdirs.py", "dataclasses.py"):
+        (tmp_path / "chart" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "chart" / name).write_text("print('evil bytes')\nraise SystemExit(0)\n")
+    lines: dict[str, list[str | Path]] = {
+        "getter": [tmp_path / "plugins" / GETTER / "mar-get", "mar://x"],
+        "command": [tmp_path / "plugins" / PLUGIN / "marfetch", "version"],
+    }
+    done = subprocess.run(lines[how], cwd=tmp_path / "chart", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == ((2, "") if how == "getter" else (0, f"marfetch {__version__}\n"))
+
+
+def test_the_python_that_the_user_names_is_the_one_or_it_is_said(tmp_path: Path) -> None:
+    here = tmp_path / "marfetch" / "helm"
+    here.mkdir(parents=True)
+    (here / "launch").write_bytes((ROOT / "marfetch" / "helm" / "launch").read_bytes())
+
+    def launch(python: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "MARFETCH_PYTHON": python}
+        return subprocess.run(["sh", here / "launch", "version"], env=environment, capture_output=True, text=True, check=False)
+
+    (tmp_path / "mypython").write_text('#!/bin/sh\necho "started: $*"\n')
+    (tmp_path / "mypython").chmod(0o755)
+    assert launch("mypython").stdout == "started: -P -m marfetch version\n"
+    missing = launch("/nonexistent/python")
+    assert (missing.returncode, missing.stdout) == (127, "")
+    assert "MARFETCH_PYTHON names `/nonexistent/python`, which cannot be run" in missing.stderr
+
+
+def test_a_python_without_our_packages_is_named(tmp_path: Path) -> None:
+    line = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from marfetch.__main__ import main; sys.exit(main())",
+    ]
+    done = subprocess.run([*line, "versions", "x/y"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (9, "")
+    assert f"the Python `{sys.executable}` lacks the package" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_getter_starts_the_launcher_of_the_plugin_beside_it(tmp_path: Path) -> None:
@@ -504,7 +786,7 @@ def test_an_environment_that_is_not_whole_is_not_started(tmp_path: Path) -> None
     assert launch() == (127, "")
     for mark in (".locked", ".runtime"):
         (tmp_path / ".venv" / mark).touch()
-        assert launch() == (0, "started: -m marfetch version\n")
+        assert launch() == (0, "started: -P -m marfetch version\n")
         (tmp_path / ".venv" / mark).unlink()
 
 

@@ -271,7 +271,7 @@ def test_a_plugin_that_was_deleted_by_hand_breaks_nothing(ready: Home) -> None:
     shutil.rmtree(ready.plugins / "marfetch")
     ready.run("plugin", "list")
     done = ready.run("pull", f"mar://{ready.host}/{ALB}:1.7.12/alb-controller-1.7.12.tgz", code=1)
-    assert "launch" in done.stderr
+    assert "the plugin that this getter belongs to is gone; install it again" in done.stderr
 
 
 def test_without_a_python_one_line_says_what_to_do(home: Home, repository: Path) -> None:

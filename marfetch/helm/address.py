@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Final, NoReturn
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from ..constraint import read_version
 from ..errors import InputError
@@ -88,10 +88,12 @@ def parse(url: str) -> IndexAddress | ChartAddress:
 
 
 def _version(url: str, query: str) -> str | None:
-    pairs = parse_qsl(query, keep_blank_values=True)
-    if any(name != "version" for name, _ in pairs) or len(pairs) > 1:
+    if not query:
+        return None
+    name, _, version = query.partition("=")
+    if name != "version" or "&" in version:
         _fail(url, "behind `?` only one `version=` may stand")
-    return pairs[0][1] if pairs else None
+    return unquote(version)  # a `+` is one, as everywhere in these addresses: versions have it
 
 
 def _by_file_name(url: str, host: str, parent: str, stem: str) -> tuple[tuple[Reference, ...], str]:

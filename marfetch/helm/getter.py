@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..cache import cache_root
 from ..errors import Error, Interrupted, NotFoundError, StorageError
@@ -21,6 +21,22 @@ from .address import ChartAddress, IndexAddress, parse
 
 if TYPE_CHECKING:
     from ..client import Client
+
+_HINTS: Final = {
+    "kind-refused": "Helm takes charts; fetch anything else with `marfetch pull`, and see what it is with `marfetch inspect`",
+    "dangling-tag": "ask for another version; `helm search repo --versions` lists them",
+    "usage": "name a file that is there with Helm's `--ca-file`",
+}
+_OPTIONS: Final = {
+    "`--endpoint https://": "`MARFETCH_ENDPOINT=https://",
+    "`--endpoint`": "`MARFETCH_ENDPOINT`",
+    "`--data-host ": "`MARFETCH_DATA_HOSTS=",
+    "`--data-host`": "`MARFETCH_DATA_HOSTS`",
+    "`--cache-dir`": "`MARFETCH_CACHE_DIR`",
+    "`--destination` or ": "",
+    " A longer `--timeout` lets marfetch wait": "",
+}
+"""What a hint calls an option of ours is an environment variable here: Helm hands no options on."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,6 +50,8 @@ def main(arguments: Sequence[str]) -> int:
     """
     url = arguments[-1] if arguments else ""
     ca_file = arguments[-2] if len(arguments) >= 4 and arguments[-2] else None
+    if any(arguments[-4:-2]):
+        _say("warning: client certificates are not used: MAR asks for none")
     try:
         data = content(url, ca_file)
         sys.stdout.buffer.write(data)
@@ -116,9 +134,12 @@ class _Voice(Silent):
 
 
 def _failed(error: Error, url: str) -> int:
+    hint = _HINTS.get(error.code) or error.hint
+    for option, words in _OPTIONS.items():
+        hint = hint.replace(option, words)
     edge = error.context.get("msedge_ref")
     about = f"{error.message}{f' (X-Msedge-Ref: {edge})' if edge else ''}"
-    _say(f"{redacted(url)}: {about}; hint: {error.hint}")
+    _say(f"{redacted(url)}: {about}; hint: {hint}")
     return error.exit_code
 
 

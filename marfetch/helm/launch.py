@@ -17,7 +17,7 @@ def launch() -> int:
         sys.stderr.write("marfetch: it has no Python of its own yet; run: pip install marfetch, then marfetch setup\n")
         return 127
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))}
-    return subprocess.call([python, "-m", "marfetch", *sys.argv[1:]], env=environment)  # noqa: S603 - the Python that the user or the plugin has
+    return subprocess.call([python, "-P", "-m", "marfetch", *sys.argv[1:]], env=environment)  # noqa: S603 - the Python that the user or the plugin has
 
 
 if __name__ == "__main__":

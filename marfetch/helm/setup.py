@@ -1,18 +1,19 @@
 """Puts marfetch into Helm's plugin folder: `helm marfetch` and the getter for `mar://`, two plugins since Helm 4 gives a plugin one type.
 
-Only legacy plugin files are written: one of the newer form breaks every plugin of those who use Helm 3. Each folder is made aside and
-renamed, so that Helm never sees half of one.
+Only legacy plugin files are written: one of the newer form breaks every plugin of those who use Helm 3. Each folder is made aside,
+deeper than Helm looks, and renamed: Helm never sees half of one, nor two of one name, also where the process is killed in between.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import stat
 import subprocess
 import sys
+import sysconfig
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,13 +21,20 @@ from pathlib import Path
 from typing import Final
 
 from .. import __version__
-from ..errors import StorageError
+from ..document import parse_yaml
+from ..errors import Error, StorageError
 from ..files import storage_error
 
 PLUGIN: Final = "marfetch"
 GETTER: Final = "marfetch-getter"
 _HERE: Final = Path(__file__).parent
-_NAME = re.compile(r"^name:\s*[\"']?([A-Za-z0-9_-]+)", re.MULTILINE)
+_LAUNCHER: Final = Path("marfetch", "helm", "launch")
+"""In a plugin that Helm has installed from the repository."""
+_WRITTEN: Final = {"plugin.yaml", "plugin.complete", "marfetch", "marfetch.py"}
+"""All that the folder of `helm marfetch` may hold where it is ours."""
+_ASIDE: Final = ".marfetch-"
+_LEFT_OVER: Final = 600.0
+"""Seconds after which a folder made aside belongs to nobody any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +70,18 @@ def plugins_directory(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def set_up(plugins: Path) -> list[Placed]:
-    """Put both plugins into a folder, started by the Python that runs now.
+    """Put both plugins into a folder, started by the Python that runs now; a plugin that Helm has installed itself is left as it is.
 
     Raises:
-        StorageError: it cannot be written, or another plugin has one of the names.
+        StorageError: it cannot be written, or something that is not ours has one of the names.
     """
-    _refuse_others(plugins, {PLUGIN: plugins / PLUGIN, GETTER: plugins / GETTER})
-    return [_place(plugins / PLUGIN, _command_files()), _place(plugins / GETTER, _getter_files())]
+    main, getter = plugins / PLUGIN, plugins / GETTER
+    if (main / _LAUNCHER).exists():
+        return [Placed(PLUGIN, main, changed=False), *set_up_getter(main)]
+    _refuse_others(plugins, {PLUGIN: main, GETTER: getter})
+    _refuse_foreign({PLUGIN: main, GETTER: getter})
+    wanted = [(main, _command_files()), (getter, _getter_files())]
+    return [_place(path, files) for path, files in wanted]
 
 
 def set_up_getter(plugin: Path) -> list[Placed]:
@@ -78,86 +91,148 @@ def set_up_getter(plugin: Path) -> list[Placed]:
         plugin: its folder as Helm names it; what it is called there depends on where it came from.
 
     Raises:
-        StorageError: as `set_up`.
+        StorageError: as `set_up`, or there is no such plugin.
     """
-    plugins = plugin.parent
-    _refuse_others(plugins, {PLUGIN: plugin, GETTER: plugins / GETTER})
-    return [_place(plugins / GETTER, _getter_files(beside=plugin.name))]
+    if not (plugin / _LAUNCHER).exists():
+        raise StorageError(
+            f"`{plugin}` is not a plugin of marfetch: it has no `{_LAUNCHER.as_posix()}`",
+            code="file-unusable",
+            hint="delete it and install the plugin again with `helm plugin install`",
+            path=str(plugin),
+        )
+    getter = plugin.parent / GETTER
+    _refuse_others(plugin.parent, {PLUGIN: plugin, GETTER: getter})
+    _refuse_foreign({GETTER: getter})
+    return [_place(getter, _getter_files(beside=plugin.name))]
 
 
 def _refuse_others(plugins: Path, own: Mapping[str, Path]) -> None:
     """Two folders with one name make all plugins of a user fail."""
     for file in sorted(plugins.glob("*/plugin.yaml")):
-        with suppress(OSError, UnicodeDecodeError):
-            found = _NAME.search(file.read_text(encoding="utf-8")[:65_536])
-            if found and found[1] in own and file.parent != own[found[1]]:
-                raise StorageError(
-                    f"another plugin is called `{found[1]}` already: `{file.parent}`",
-                    code="file-differs",
-                    hint=f"remove it first: helm plugin uninstall {found[1]}, or delete `{file.parent}`",
-                    path=str(file.parent),
-                )
+        found = _name(file)
+        if found is not None and found in own and file.parent != own[found]:
+            raise StorageError(
+                f"another plugin is called `{found}` already: `{file.parent}`",
+                code="file-differs",
+                hint=f"delete the one that you do not want: `{file.parent}` or `{own[found]}`; Helm cannot while both are there",
+                path=str(file.parent),
+            )
+
+
+def _refuse_foreign(own: Mapping[str, Path]) -> None:
+    """Nothing is replaced but what an earlier call has written, or a link that leads nowhere."""
     for name, path in own.items():
-        if name == GETTER and path.exists() and not path.is_symlink() and not _is_ours(path, name):
-            raise StorageError(f"something else is at `{path}`", code="file-differs", hint="move it away, and run it again", path=str(path))
+        if not os.path.lexists(path) or (path.is_symlink() and not path.exists()):
+            continue
+        if not _is_ours(path, name):
+            raise StorageError(
+                f"something else is at `{path}`, and it is not replaced",
+                code="file-differs",
+                hint="move it away, and run it again",
+                path=str(path),
+            )
 
 
 def _is_ours(path: Path, name: str) -> bool:
-    try:
-        found = _NAME.search((path / "plugin.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        return path.is_dir() and not any(path.iterdir())
-    return found is not None and found[1] == name
+    if not path.is_dir():
+        return False
+    held = {one.name for one in path.iterdir()}
+    # Nobody but us makes a getter of this name; what is called marfetch may hold more than we wrote.
+    return not held or (_name(path / "plugin.yaml") == name and (name == GETTER or held <= _WRITTEN))
 
 
-def _place(path: Path, files: Mapping[str, str]) -> Placed:
+def _name(file: Path) -> str | None:
+    """What a plugin file calls its plugin; None where there is none that can be read."""
+    with suppress(OSError, Error):
+        document = parse_yaml(file.read_bytes(), f"`{file}`")
+        if isinstance(document, dict) and isinstance(document.get("name"), str):
+            return str(document["name"])
+    return None
+
+
+def _place(path: Path, files: Mapping[str, bytes]) -> Placed:
     """Make a folder hold exactly these files."""
     try:
-        if path.is_dir() and not path.is_symlink() and _holds(path, files):
+        if _holds(path, files):
             return Placed(path.name, path, changed=False)
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".marfetch-", dir=path.parent))
+        _clear(path.parent)
+        # Helm looks for `*/plugin.yaml`, in hidden folders too: what is not in its place yet lies one level deeper.
+        aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=path.parent))
         try:
-            aside.chmod(0o755)
-            for name, text in files.items():
-                (aside / name).write_text(text, encoding="utf-8", newline="")
-                (aside / name).chmod(0o644 if name.endswith(".yaml") else 0o755)
-            if path.is_symlink():
-                path.unlink()
-            elif path.exists():
-                before = Path(tempfile.mkdtemp(prefix=".marfetch-", dir=path.parent))
-                path.rename(before / path.name)
-                shutil.rmtree(before, ignore_errors=True)
-            aside.rename(path)
-        except BaseException:
+            new, old = aside / "new", aside / "old"
+            new.mkdir(mode=0o755)
+            for name, content in files.items():
+                (new / name).write_bytes(content)
+                (new / name).chmod(0o644 if name.endswith(".yaml") else 0o755)
+            with suppress(FileNotFoundError):
+                path.rename(old)
+            try:
+                new.rename(path)
+            except OSError:
+                if _holds(path, files):  # another process was faster
+                    return Placed(path.name, path, changed=False)
+                if os.path.lexists(old) and not os.path.lexists(path):
+                    old.rename(path)
+                raise
+        finally:
             shutil.rmtree(aside, ignore_errors=True)
-            raise
     except OSError as error:
         raise storage_error(error, path) from error
     return Placed(path.name, path, changed=True)
 
 
-def _holds(path: Path, files: Mapping[str, str]) -> bool:
-    if {one.name for one in path.iterdir()} != set(files):
+def _clear(plugins: Path) -> None:
+    """Take away what a killed process has left."""
+    for left in plugins.glob(f"{_ASIDE}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _LEFT_OVER:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _holds(path: Path, files: Mapping[str, bytes]) -> bool:
+    if path.is_symlink() or not path.is_dir() or {one.name for one in path.iterdir()} != set(files):
         return False
     return all(
-        (path / name).read_bytes() == text.encode() and bool(stat.S_IXUSR & (path / name).stat().st_mode) == (not name.endswith(".yaml"))
-        for name, text in files.items()
+        (path / name).read_bytes() == content and bool(stat.S_IXUSR & (path / name).stat().st_mode) == (not name.endswith(".yaml"))
+        for name, content in files.items()
     )
 
 
-def _getter_files(*, beside: str | None = None) -> dict[str, str]:
+def _getter_files(*, beside: str | None = None) -> dict[str, bytes]:
     """The getter's folder; `beside` names that of the plugin whose launcher it starts."""
-    start = _quoted(sys.executable) + " -m marfetch" if beside is None else f'"$here"/../{_quoted(beside)}/marfetch/helm/launch'
-    return {
-        "plugin.yaml": (_HERE / "getter.plugin").read_text(encoding="utf-8"),
-        "mar-get": f'#!/bin/sh\n# Helm calls this for mar:// addresses.\nhere=$(dirname -- "$0")\nexec {start} getter "$@"\n',
-        "mar-get.cmd": f'@echo off\r\n"{sys.executable}" -m marfetch getter %*\r\n',
-    }
+    plugin = (_HERE / "getter.plugin").read_bytes()
+    if os.name == "nt":
+        return {"plugin.yaml": plugin, "mar-get.exe": _getter_program()}
+    if beside is None:
+        start = f'exec {_started()} getter "$@"\n'
+    else:
+        start = (
+            f'launch="$here"/../{_quoted(beside)}/{_LAUNCHER.as_posix()}\n'
+            'if [ ! -x "$launch" ]; then\n'
+            '\techo "marfetch: the plugin that this getter belongs to is gone; install it again, or delete $here" >&2\n\texit 127\nfi\n'
+            'exec "$launch" getter "$@"\n'
+        )
+    script = f'#!/bin/sh\n# Helm calls this for mar:// addresses.\nhere=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)\n{start}'
+    return {"plugin.yaml": plugin, "mar-get": script.encode()}
 
 
-def _command_files() -> dict[str, str]:
-    """The folder of `helm marfetch` for a marfetch that pip has installed."""
+def _getter_program() -> bytes:
+    """On Windows the program that pip makes of the entry point: a batch file would hand what an address holds to cmd.exe as commands."""
+    program = Path(sysconfig.get_path("scripts")) / "mar-get.exe"
+    try:
+        return program.read_bytes()
+    except OSError as error:
+        raise StorageError(
+            f"`{program}` cannot be read, and Helm needs it for mar://",
+            code="file-unusable",
+            hint="install marfetch with pip, which makes it: python -m pip install --force-reinstall marfetch",
+            path=str(program),
+        ) from error
+
+
+def _command_files() -> dict[str, bytes]:
+    """The folder of `helm marfetch` for a marfetch that pip has installed: as the repository's own plugin file, with other launchers."""
     systems = "\n".join(f"  - os: {system}\n    command: '$HELM_PLUGIN_DIR/marfetch'" for system in ("linux", "darwin"))
     plugin = (
         f'name: {PLUGIN}\nversion: {__version__}\nusage: "fetch Helm charts and other artifacts from the Microsoft Artifact Registry"\n'
@@ -166,12 +241,19 @@ def _command_files() -> dict[str, str]:
         'hooks:\n  delete: \'d=$(dirname "$HELM_PLUGIN_DIR")/marfetch-getter;'
         ' if grep -qs "^name: marfetch-getter$" "$d/plugin.yaml"; then rm -rf "$d"; fi\'\n'
     )
-    return {
+    texts = {
         "plugin.yaml": plugin,
-        "marfetch": f'#!/bin/sh\nexec {_quoted(sys.executable)} -m marfetch "$@"\n',
-        "marfetch.py": f'import subprocess as s\nimport sys\n\nsys.exit(s.call([{sys.executable!r}, "-m", "marfetch", *sys.argv[1:]]))\n',
-        "plugin.complete": f'#!/bin/sh\nexec {_quoted(sys.executable)} -m marfetch __complete "$@"\n',
+        "marfetch": f'#!/bin/sh\nexec {_started()} "$@"\n',
+        "marfetch.py": "import subprocess as s\nimport sys\n\n"
+        f'sys.exit(s.call([{sys.executable!r}, "-P", "-m", "marfetch", *sys.argv[1:]]))\n',
+        "plugin.complete": f'#!/bin/sh\nexec {_started()} __complete "$@"\n',
     }
+    return {name: text.encode() for name, text in texts.items()}
+
+
+def _started() -> str:
+    """How a shell starts marfetch. `-P`: what lies in the directory that Helm was called in is never taken for a module of ours."""
+    return f"{_quoted(sys.executable)} -P -m marfetch"
 
 
 def _quoted(text: str) -> str:

@@ -27,7 +27,13 @@ _HELPER_TIME = 10.0  # seconds
 
 @cache
 def basic_credentials(host: Host) -> str | None:
-    """`user:password` in base64 for this registry, from the first place that has it; None where there is none."""
+    """`user:password` in base64 for this registry, from the first place that has it; None where there is none.
+
+    First comes what Helm hands to a getter for the repository that it asks for (`helm repo add --username … --password …`).
+    """
+    user, password = os.environ.get("HELM_PLUGIN_USERNAME"), os.environ.get("HELM_PLUGIN_PASSWORD")
+    if user and password:
+        return base64.b64encode(f"{user}:{password}".encode()).decode()
     for path in _configurations():
         document = _read(path)
         for section, find in (("credHelpers", _by_helper), ("auths", _by_entry)):
