@@ -43,17 +43,29 @@ def payload(client: Client, wanted: Wanted, *, provenance: bool = False) -> tupl
             reference=what,
             hint=f"marfetch inspect {what}",
         )
-    return _read(client, resolved, layers[0], what), reference
+    return read(client, resolved, layers[0], what, limit=MAX_SIZE, hint=f"marfetch pull {what}"), reference
 
 
-def _read(client: Client, resolved: Resolved, layer: Descriptor, what: str) -> bytes:
-    if layer.size > MAX_SIZE:
+def read(client: Client, resolved: Resolved, layer: Descriptor, what: str, *, limit: int, hint: str | None = None) -> bytes:
+    """A small blob of an artifact, through the cache, checked after it was read.
+
+    Args:
+        what: it is, for messages.
+        limit: most bytes that are taken.
+        hint: where it is larger, the next thing to try.
+
+    Raises:
+        PolicyError: `limit-passed`.
+        IntegrityError: it is not what its descriptor says.
+        Error: it cannot be fetched.
+    """
+    if layer.size > limit:
         raise PolicyError(
-            f"the chart of `{what}` would have {layer.size} bytes, more than {MAX_SIZE}",
+            f"the blob of `{what}` would have {layer.size} bytes, more than {limit}",
             code="limit-passed",
-            hint=f"marfetch pull {what}",
+            hint=hint,
             reference=what,
-            rule=f"at most {MAX_SIZE} bytes",
+            rule=f"at most {limit} bytes",
         )
     if client.options.offline and not client.cache.has(layer) and layer.digest not in WELL_KNOWN:
         raise offline_error(resolved.reference)

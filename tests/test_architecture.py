@@ -18,10 +18,10 @@ PACKAGE = Path(marfetch.__file__).parent
 ROOT = PACKAGE.parent
 
 LAYERS = [
-    ("words", {"errors", "document", "oci", "reference"}),
+    ("words", {"refusals", "errors", "document", "oci", "reference"}),
     ("rules", {"endpoint", "constraint", "artifact", "chart", "guidance"}),
     ("bytes", {"budget", "files", "lock", "kept", "listings", "content", "layout", "remote", "place"}),
-    ("deeds", {"cache", "client", "config", "resolve", "choose", "pull", "history", "inspection", "fetch", "charts", "known", "serve"}),
+    ("deeds", {"cache", "client", "config", "resolve", "choose", "pull", "history", "inspection", "fetch", "charts", "known", "serve", "verify"}),
     ("faces", {"report", "completion", "demo", "helm", "cli", "__main__"}),
 ]
 """Lowest first. A unit is a module, or a folder with all that is in it; it imports units of its own layer or of lower ones."""
@@ -32,6 +32,8 @@ OWNERS = {
     "urllib3": {"remote"},
     "truststore": {"remote"},
     "typer": {"cli"},
+    "cryptography": {"verify"},
+    "pysequoia": {"verify"},
     "semver": {"constraint"},
     "yaml": {"document"},
     "filelock": {"lock"},
@@ -61,6 +63,8 @@ LATE = {
     "lock.lock": "filelock, only where something is written",
     "lock.prepare": "filelock, only where several are fetched",
     "lock.claim": "filelock, only where something is written",
+    "verify.artifact._lists": "requests and urllib3, only where a revocation list may be asked for",
+    "verify.provenance._sequoia": "an extra, only where provenance is checked",
     "place.directory.cloned": "not on every operating system",
     "place.directory._renamed": "ctypes, only where a directory gets its name",
     "report.show": "rich, only for a bar on a terminal",
@@ -239,7 +243,7 @@ def loaded(*arguments: str, **environment: str) -> set[str]:
     return set(json.loads(done.stdout.rpartition("LOADED")[2]))
 
 
-HEAVY = {"oras", "requests", "urllib3", "truststore", "starlette", "uvicorn", "rich", "filelock", "yaml", "jsonschema", "ssl", "pydantic"}
+HEAVY = {"oras", "requests", "urllib3", "truststore", "starlette", "uvicorn", "rich", "filelock", "yaml", "jsonschema", "ssl", "pydantic", "cryptography", "pysequoia"}
 
 
 def test_importing_the_package_costs_nothing() -> None:

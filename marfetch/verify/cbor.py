@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 MAX_DEPTH: Final = 8
 """Deepest nesting of arrays, maps and tags."""
 
-Value: TypeAlias = "int | float | bytes | str | bool | None | list[Value] | dict[int | str, Value] | Tag"
+Value: TypeAlias = "int | float | bytes | str | bool | list[Value] | dict[int | str, Value] | Tag | None"
 
 _SIMPLE: Final = {20: False, 21: True, 22: None}
 _FLOATS: Final = {25: ">e", 26: ">f", 27: ">d"}

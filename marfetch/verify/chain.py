@@ -134,7 +134,9 @@ def check_chain(chain: Sequence[Certificate]) -> None:
 def _check_order(chain: Sequence[Certificate]) -> None:
     *lower, root = chain
     if not root.is_self_signed:
-        raise RefusalError("CERT_CHAIN_INVALID", f"the chain ends with `{root.subject}`, which is no self-signed root", subject=root.subject)
+        raise RefusalError(
+            "CERT_CHAIN_INVALID", f"the chain ends with `{root.subject}`, which is no self-signed root", subject=root.subject
+        )
     for certificate, issuer in zip(lower, chain[1:], strict=True):
         if certificate.is_self_signed:
             raise RefusalError(
@@ -205,7 +207,7 @@ def check_authority_chain(chain: Sequence[Certificate]) -> None:
         with guarded("TIMESTAMP_INVALID", "a certificate of the timestamping authority"):
             _check_authority_chain(chain)
     except RefusalError as error:
-        raise RefusalError("TIMESTAMP_INVALID", f"the timestamping authority is not acceptable: {error.message}", **error.facts) from error
+        raise RefusalError("TIMESTAMP_INVALID", f"the timestamping authority is not acceptable: {error.message}") from error
 
 
 def _check_authority_chain(chain: Sequence[Certificate]) -> None:

@@ -101,10 +101,14 @@ def opened(sealed: Sealed) -> Envelope:
 
 def _header(sealed: Sealed) -> tuple[str, datetime, datetime | None]:
     if sealed.content_type != PAYLOAD_TYPE:
-        raise RefusalError("CONTENT_TYPE_UNSUPPORTED", f"the content type of the payload is `{str(sealed.content_type)[:80]}`, not `{PAYLOAD_TYPE}`")
+        raise RefusalError(
+            "CONTENT_TYPE_UNSUPPORTED", f"the content type of the payload is `{str(sealed.content_type)[:80]}`, not `{PAYLOAD_TYPE}`"
+        )
     scheme = sealed.header.get(SCHEME)
     if scheme not in (X509, AUTHORITY):
-        raise RefusalError("SIGNING_SCHEME_UNSUPPORTED", f"the signing scheme is `{str(scheme)[:80]}`; `{X509}` and `{AUTHORITY}` are known")
+        raise RefusalError(
+            "SIGNING_SCHEME_UNSUPPORTED", f"the signing scheme is `{str(scheme)[:80]}`; `{X509}` and `{AUTHORITY}` are known"
+        )
     needed, foreign = (SIGNING_TIME, AUTHENTIC_TIME) if scheme == X509 else (AUTHENTIC_TIME, SIGNING_TIME)
     if foreign in sealed.header:
         raise RefusalError("HEADER_INVALID", f"the header `{foreign}` has no place under the scheme `{scheme}`")

@@ -1,4 +1,4 @@
-"""Which algorithm a key signs with, and whether a signature is its own (notaryproject, signature-specification, "Signature Algorithm Requirements").
+"""Which algorithm a key signs with, and whether a signature is its own (signature-specification, "Signature Algorithm Requirements").
 
 The algorithm follows from the key alone; what an envelope says of it is compared, never believed.
 """
@@ -90,6 +90,7 @@ def verify(key: Any, algorithm: Algorithm, signature: bytes, data: bytes) -> Non
         raise RefusalError("SIGNATURE_INVALID", "the signature does not belong to the signed bytes and the signing certificate") from error
 
 
+_FAMILIES: Final[dict[str, Any]] = {"rsa": rsa.RSAPublicKey, "ec": ec.EllipticCurvePublicKey}
 _CMS_RSA: Final = "1.2.840.113549.1.1.1"
 _CMS: Final = {
     "1.2.840.113549.1.1.11": ("rsa", "2.16.840.1.101.3.4.2.1"),
@@ -112,7 +113,7 @@ def verify_cms(key: Any, algorithm: str, digest: str, signature: bytes, data: by
         RefusalError: `TIMESTAMP_INVALID`.
     """
     family, named = ("rsa", digest) if algorithm == _CMS_RSA else _CMS.get(algorithm, ("", ""))
-    if named != digest or family != {rsa.RSAPublicKey: "rsa", ec.EllipticCurvePublicKey: "ec"}.get(_sort(key)):
+    if named != digest or not isinstance(key, _FAMILIES.get(family, ())):
         raise RefusalError("TIMESTAMP_INVALID", f"the timestamp is signed with an algorithm that is not taken ({algorithm})")
     try:
         if family == "rsa":
@@ -121,10 +122,6 @@ def verify_cms(key: Any, algorithm: str, digest: str, signature: bytes, data: by
             key.verify(signature, data, ec.ECDSA(HASHES[digest]))
     except (InvalidSignature, ValueError) as error:
         raise RefusalError("TIMESTAMP_INVALID", "the signature of the timestamp is wrong") from error
-
-
-def _sort(key: Any) -> type | None:
-    return next((sort for sort in (rsa.RSAPublicKey, ec.EllipticCurvePublicKey) if isinstance(key, sort)), None)
 
 
 _STRONG: Final = frozenset(("sha256", "sha384", "sha512"))

@@ -1,4 +1,4 @@
-"""Distinguished names: those of trust policies, and the subject of the signing certificate (trust-store-trust-policy, "Trusted Identities").
+"""Distinguished names: those of trust policies, and the signer's subject (trust-store-trust-policy, "Trusted Identities").
 
 Both become attribute → value; names of attributes and values are compared as they are, case included.
 """
@@ -117,10 +117,10 @@ def subject_attributes(name: x509.Name) -> dict[str, str]:
 
 def subject_text(name: x509.Name) -> str:
     """A subject as it can be pasted into a trust policy, the last attribute first."""
-    parts = [
-        f"{_ATTRIBUTES.get(one.oid.dotted_string, one.oid.dotted_string)}={_escaped(one.value if isinstance(one.value, str) else one.value.hex())}"
-        for one in name
-    ]
+    parts = []
+    for one in name:
+        value = one.value if isinstance(one.value, str) else one.value.hex()
+        parts.append(f"{_ATTRIBUTES.get(one.oid.dotted_string, one.oid.dotted_string)}={_escaped(value)}")
     return ",".join(reversed(parts))
 
 

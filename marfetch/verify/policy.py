@@ -125,7 +125,9 @@ def parse_policy(data: bytes, path: str) -> Policy:
     listed = document.get("trustPolicies")
     if not isinstance(listed, list) or not listed:
         reader.fail("`trustPolicies` has no statement")
-    warnings = [f"`{name}` in the trust policy is not known, and means nothing" for name in sorted(document.keys() - {"version", "trustPolicies"})]
+    warnings = [
+        f"`{name}` in the trust policy is not known, and means nothing" for name in sorted(document.keys() - {"version", "trustPolicies"})
+    ]
     statements = tuple(reader.statement(one) for one in listed)
     names: set[str] = set()
     scopes: set[str] = set()
@@ -169,7 +171,10 @@ class _Reader:
         stores = self._texts(value, "trustStores", name)
         identities = self._texts(value, "trustedIdentities", name)
         warnings = [f"`{odd}` in the statement `{name}` is not known, and means nothing" for odd in sorted(value.keys() - _KNOWN)]
-        warnings += [f"`{odd}` in the statement `{name}` is not known, and means nothing" for odd in sorted(verification.keys() - _KNOWN_VERIFICATION)]
+        warnings += [
+            f"`{odd}` in the statement `{name}` is not known, and means nothing"
+            for odd in sorted(verification.keys() - _KNOWN_VERIFICATION)
+        ]
         if level == "skip":
             if stores or identities:
                 self.fail("the level is `skip`, so stores and identities have no place", name)
@@ -234,7 +239,9 @@ class _Reader:
             if not colon:
                 self.fail(f"the identity `{text[:120]}` has no prefix such as `{SUBJECT}:`", name)
             if prefix != SUBJECT:
-                warnings.append(f"the identity `{text[:120]}` in the statement `{name}` is of a sort that is not known here; it matches nobody")
+                warnings.append(
+                    f"the identity `{text[:120]}` in the statement `{name}` is of a sort that is not known here; it matches nobody"
+                )
                 continue
             try:
                 found.append(parse_name(value))

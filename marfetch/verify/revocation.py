@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import itertools
 import posixpath
 import urllib.parse
 from collections.abc import Callable, Iterable, Sequence
@@ -133,7 +134,7 @@ def check(chain: Sequence[Certificate], lists: Lists, now: datetime, *, authenti
         authentic: a signing time that an authority vouches for; a certificate that became invalid later was good then.
     """
     found = []
-    for certificate, issuer in zip(chain, chain[1:], strict=False):
+    for certificate, issuer in itertools.pairwise(chain):
         try:
             with guarded("REVOCATION_UNKNOWN", "what it says of its revocation"):
                 found.append(_status(certificate, issuer, lists, now, authentic))
@@ -256,9 +257,9 @@ def _is_revoked(certificate: Certificate, lists: Sequence[x509.CertificateRevoca
             reason, invalid_since = None, None
             for extension in entry.extensions:
                 if extension.oid == CRLEntryExtensionOID.CRL_REASON:
-                    reason = extension.value.reason  # type: ignore[attr-defined]
+                    reason = extension.value.reason
                 elif extension.oid == CRLEntryExtensionOID.INVALIDITY_DATE:
-                    invalid_since = extension.value.invalidity_date_utc  # type: ignore[attr-defined]
+                    invalid_since = extension.value.invalidity_date_utc
                 elif extension.critical:
                     raise RefusalError("REVOCATION_UNKNOWN", "an entry of the list has a critical extension that is not known here")
             if authentic is not None and invalid_since is not None and authentic < invalid_since:

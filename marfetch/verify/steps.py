@@ -182,8 +182,8 @@ class _Examination:
         if not anchors:
             raise RefusalError(
                 "TRUST_STORE_EMPTY",
-                f"a signature of the scheme `{envelope.scheme}` needs a store of the type `{kind}`, and the policy names none with certificates",
-                hint=f"add `{kind}:NAME` to the `trustStores` of the statement `{self._trust.statement.name}`, and its root to the store",
+                f"a signature of the scheme `{envelope.scheme}` needs a `{kind}` store, and the policy names none that holds certificates",
+                hint=f"add `{kind}:NAME` to the `trustStores` of `{self._trust.statement.name}`, and the root to that store",
             )
         trusted = {one.raw for one in anchors}
         anchor = next((one for one in envelope.chain if one.raw in trusted), None)
@@ -223,14 +223,14 @@ class _Examination:
 
     def _expiry(self, envelope: Envelope) -> _Notes:
         if envelope.expiry is not None and self._trust.now >= envelope.expiry:
-            raise RefusalError("SIGNATURE_EXPIRED", f"the signature expired at {envelope.expiry:%Y-%m-%d %H:%M:%SZ}")
-        return [f"the signature expires at {envelope.expiry:%Y-%m-%d %H:%M:%SZ}" if envelope.expiry else "the signature does not expire"]
+            raise RefusalError("SIGNATURE_EXPIRED", f"the signature expired at {_written(envelope.expiry)}")
+        return [f"the signature expires at {_written(envelope.expiry)}" if envelope.expiry else "the signature does not expire"]
 
     def _timestamp(self, envelope: Envelope) -> _Notes:
         if envelope.scheme == AUTHORITY:
             moment = envelope.signing_time
             _check_validity(envelope.chain, moment, moment, "at the time that the signing authority says")
-            return [f"the certificates were valid at {moment:%Y-%m-%d %H:%M:%SZ}, when the signing authority says it was signed"]
+            return [f"the certificates were valid at {_written(moment)}, when the signing authority says it was signed"]
         now, statement = self._trust.now, self._trust.statement
         stores = statement.stores_of("tsa")
         has_expired = any(now > one.parsed.not_valid_after_utc for one in envelope.chain)
@@ -242,7 +242,9 @@ class _Examination:
                     f"add a `tsa` store to the statement `{statement.name}`"
                 )
             _check_validity(envelope.chain, now, now, "now", hint=hint)
-            return ["the certificates are valid now; " + ("no timestamp was checked" if envelope.token else "the signature has no timestamp")]
+            return [
+                "the certificates are valid now; " + ("no timestamp was checked" if envelope.token else "the signature has no timestamp")
+            ]
         if envelope.token is None:
             raise RefusalError(
                 "TIMESTAMP_MISSING",
@@ -255,9 +257,9 @@ class _Examination:
         with guarded("TIMESTAMP_INVALID", "the timestamp"):
             self._proven = proven(envelope.token, envelope.signature, roots)
         self._signed = replace(self._signed, timestamp=self._proven.moment)
-        moment = self._proven.moment
-        _check_validity(envelope.chain, self._proven.earliest, self._proven.latest, f"at the timestamp {moment.time:%Y-%m-%d %H:%M:%SZ}")
-        return [f"`{moment.authority}` says that it was signed at {moment.time:%Y-%m-%d %H:%M:%SZ}; the certificates were valid then"]
+        stamp = self._proven.moment
+        _check_validity(envelope.chain, self._proven.earliest, self._proven.latest, f"at the timestamp {_written(stamp.time)}")
+        return [f"`{stamp.authority}` says that it was signed at {_written(stamp.time)}; the certificates were valid then"]
 
     # -- revocation
 
@@ -283,18 +285,22 @@ class _Examination:
         return None
 
 
+def _written(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%SZ}"
+
+
 def _check_validity(chain: Sequence[Certificate], earliest: datetime, latest: datetime, when: str, *, hint: str | None = None) -> None:
     for one in chain:
         if earliest < one.parsed.not_valid_before_utc:
             raise RefusalError(
                 "CERT_NOT_YET_VALID",
-                f"the certificate `{one.subject}` was not valid yet {when}; it is from {one.parsed.not_valid_before_utc:%Y-%m-%d %H:%M:%SZ} on",
+                f"the certificate `{one.subject}` was not valid yet {when}; it is from {_written(one.parsed.not_valid_before_utc)} on",
                 subject=one.subject,
             )
         if latest > one.parsed.not_valid_after_utc:
             raise RefusalError(
                 "CERT_EXPIRED",
-                f"the certificate `{one.subject}` is not valid any more {when}; it was until {one.parsed.not_valid_after_utc:%Y-%m-%d %H:%M:%SZ}",
+                f"the certificate `{one.subject}` is not valid any more {when}; it was until {_written(one.parsed.not_valid_after_utc)}",
                 hint=hint,
                 subject=one.subject,
             )

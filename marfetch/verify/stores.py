@@ -85,7 +85,9 @@ class Places:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise InputError(f"the trust policy `{path}` cannot be read: {error.strerror}", code="POLICY_INVALID", path=str(path)) from error
+                raise InputError(
+                    f"the trust policy `{path}` cannot be read: {error.strerror}", code="POLICY_INVALID", path=str(path)
+                ) from error
             if not stat.S_ISREG(mode):
                 sort = "a link" if stat.S_ISLNK(mode) else "no file"
                 raise InputError(

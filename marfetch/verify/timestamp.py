@@ -226,7 +226,9 @@ def _raw_issuer(certificate: Certificate) -> bytes:
     return fields[3 if fields[0].tag == 0xA0 else 2].raw
 
 
-def _path(leaf: Certificate, certificates: Sequence[Certificate], roots: Sequence[Certificate], moment: datetime) -> tuple[Certificate, ...]:
+def _path(
+    leaf: Certificate, certificates: Sequence[Certificate], roots: Sequence[Certificate], moment: datetime
+) -> tuple[Certificate, ...]:
     """A chain from the leaf to a trusted root, valid at that moment."""
     failure: RefusalError | None = None
     for chain in _paths((leaf,), certificates, roots):
@@ -247,7 +249,9 @@ def _path(leaf: Certificate, certificates: Sequence[Certificate], roots: Sequenc
     )
 
 
-def _paths(chain: tuple[Certificate, ...], certificates: Sequence[Certificate], roots: Sequence[Certificate]) -> list[tuple[Certificate, ...]]:
+def _paths(
+    chain: tuple[Certificate, ...], certificates: Sequence[Certificate], roots: Sequence[Certificate]
+) -> list[tuple[Certificate, ...]]:
     last = chain[-1]
     found = [chain if root.raw == last.raw else (*chain, root) for root in roots if root.raw == last.raw or last.is_issued_by(root)]
     if len(chain) < _MAX_PATH and not found:
