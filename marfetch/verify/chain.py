@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 from cryptography.x509.oid import ExtensionOID
 
+from ..errors import InputError
 from .keys import algorithm_of, is_weak
 from .names import subject_text
 from .verdict import RefusalError
@@ -48,9 +49,12 @@ def guarded(code: str, what: str) -> Iterator[None]:
     """Whatever the library raises while it reads a certificate or a list is a refusal with this code."""
     try:
         yield
-    except (RefusalError, MemoryError):
+    except (RefusalError, InputError, MemoryError):
         raise
-    except Exception as error:
+    except BaseException as error:
+        # A panic of the library's Rust code is no `Exception`.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise RefusalError(code, f"{what} cannot be read: {str(error)[:200] or type(error).__name__}") from error
 
 

@@ -74,12 +74,16 @@ class Written:
     is_new: bool = True
 
 
-def plan(files: Sequence[Path], scopes: Sequence[str], places: Places, *, name: str = STORE_NAME) -> tuple[Written, ...]:
+def plan(
+    files: Sequence[Path], scopes: Sequence[str], places: Places, *, name: str = STORE_NAME, roots: Sequence[Root] = ROOTS
+) -> tuple[Written, ...]:
     """What `add-microsoft` would write.
 
     Args:
         files: in which the two roots are, PEM or DER.
         scopes: repositories with their registry, or `*`.
+        name: of the stores and of the statement.
+        roots: that are expected.
 
     Raises:
         InputError: `root-mismatch`: a certificate is none of the two; `usage`: one of them is missing; `POLICY_INVALID`.
@@ -93,7 +97,7 @@ def plan(files: Sequence[Path], scopes: Sequence[str], places: Places, *, name: 
         except RefusalError as error:
             raise InputError(f"`{path}` holds no certificate: {error.message}", code="usage", path=str(path)) from error
         for one in certificates:
-            if one.thumbprint not in {root.sha256 for root in ROOTS}:
+            if one.thumbprint not in {root.sha256 for root in roots}:
                 raise InputError(
                     f"`{path}` holds `{one.subject}` with the SHA-256 {one.thumbprint}, which is none of Microsoft's two roots",
                     code="root-mismatch",
@@ -101,7 +105,7 @@ def plan(files: Sequence[Path], scopes: Sequence[str], places: Places, *, name: 
                     sha256=one.thumbprint,
                 )
             found[one.thumbprint] = one
-    missing = [root for root in ROOTS if root.sha256 not in found]
+    missing = [root for root in roots if root.sha256 not in found]
     if missing:
         raise InputError(
             f"the certificate of `{missing[0].subject}` (SHA-256 {missing[0].sha256}) is missing",
@@ -112,7 +116,7 @@ def plan(files: Sequence[Path], scopes: Sequence[str], places: Places, *, name: 
         _planned(
             places.store_path(Store(root.store.kind, name)) / root.file, found[root.sha256].raw, f"{root.subject}, SHA-256 {root.sha256}"
         )
-        for root in ROOTS
+        for root in roots
     ]
     return (*planned, _policy(places, scopes, name))
 
@@ -167,7 +171,5 @@ def write(planned: Sequence[Written]) -> None:
     for one in planned:
         if one.is_new:
             if one.path.is_symlink():
-                raise StorageError(
-                    f"`{one.path}` is a link; neither notation nor marfetch follows it", code="file-unusable", path=str(one.path)
-                )
+                raise StorageError(f"`{one.path}` is a link, which notation does not follow", code="file-unusable", path=str(one.path))
             write_whole(one.path, one.data)
