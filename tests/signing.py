@@ -91,7 +91,7 @@ def issue(
     purposes: Sequence[x509.ObjectIdentifier] | None = None,
     purposes_critical: bool = False,
     begin: datetime = NOW - timedelta(days=400),
-    end: datetime = NOW + timedelta(days=400),
+    end: datetime = NOW + timedelta(days=36_500),
     crl: Sequence[str] = (),
     ocsp: str | None = None,
     more: Sequence[tuple[x509.ExtensionType, bool]] = (),
@@ -261,17 +261,25 @@ class Stamp:
     break_signature: bool = False
     version: str = "v3"
 
-    def token(self, signature: bytes) -> bytes:
+    def answer(self, asked: Any) -> bytes:
+        """What an authority answers to a request (RFC 3161), for now."""
+        self.digest = asked["message_imprint"]["hash_algorithm"]["algorithm"].native
+        token = self.token(b"", imprint=asked["message_imprint"]["hashed_message"].native, nonce=asked["nonce"].native)
+        status = tsp.PKIStatusInfo({"status": "granted"})
+        return bytes(tsp.TimeStampResp({"status": status, "time_stamp_token": cms.ContentInfo.load(token)}).dump())
+
+    def token(self, signature: bytes, *, imprint: bytes | None = None, nonce: int | None = None) -> bytes:
         message = self.imprint_of if self.imprint_of is not None else signature
         algorithm = hashes.SHA1() if self.digest == "sha1" else _HASHES[self.digest[3:]]
         info = tsp.TSTInfo(
             {
                 "version": "v1",
                 "policy": self.policy,
-                "message_imprint": {"hash_algorithm": {"algorithm": self.digest}, "hashed_message": _digest(algorithm, message)},
+                "message_imprint": {"hash_algorithm": {"algorithm": self.digest}, "hashed_message": imprint or _digest(algorithm, message)},
                 "serial_number": 7,
                 "gen_time": self.time,
                 **({"accuracy": {"seconds": self.accuracy}} if self.accuracy is not None else {}),
+                **({"nonce": nonce} if nonce is not None else {}),
             }
         )
         content = info.dump()
@@ -298,7 +306,7 @@ class Stamp:
                             {"issuer": certificate.issuer, "serial_number": certificate.serial_number}
                         )
                     }
-                ),  # fmt: skip
+                ),
                 "digest_algorithm": algos.DigestAlgorithm({"algorithm": self.digest}),
                 "signed_attrs": signed,
                 "signature_algorithm": {"algorithm": f"{self.digest}_ecdsa"},

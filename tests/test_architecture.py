@@ -21,7 +21,10 @@ LAYERS = [
     ("words", {"refusals", "errors", "document", "oci", "reference"}),
     ("rules", {"endpoint", "constraint", "artifact", "chart", "guidance"}),
     ("bytes", {"budget", "files", "lock", "kept", "listings", "content", "layout", "remote", "place"}),
-    ("deeds", {"cache", "client", "config", "resolve", "choose", "pull", "history", "inspection", "fetch", "charts", "known", "serve", "verify"}),
+    (
+        "deeds",
+        {"cache", "client", "config", "resolve", "choose", "pull", "history", "inspection", "fetch", "charts", "known", "serve", "verify"},
+    ),
     ("faces", {"report", "completion", "demo", "helm", "cli", "__main__"}),
 ]
 """Lowest first. A unit is a module, or a folder with all that is in it; it imports units of its own layer or of lower ones."""
@@ -243,7 +246,22 @@ def loaded(*arguments: str, **environment: str) -> set[str]:
     return set(json.loads(done.stdout.rpartition("LOADED")[2]))
 
 
-HEAVY = {"oras", "requests", "urllib3", "truststore", "starlette", "uvicorn", "rich", "filelock", "yaml", "jsonschema", "ssl", "pydantic", "cryptography", "pysequoia"}
+HEAVY = {
+    "oras",
+    "requests",
+    "urllib3",
+    "truststore",
+    "starlette",
+    "uvicorn",
+    "rich",
+    "filelock",
+    "yaml",
+    "jsonschema",
+    "ssl",
+    "pydantic",
+    "cryptography",
+    "pysequoia",
+}
 
 
 def test_importing_the_package_costs_nothing() -> None:
