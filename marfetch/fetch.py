@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 from .artifact.kinds import CHART, HELM_PROVENANCE, matches
 from .artifact.payload import Choice, base_name, select
@@ -14,12 +16,18 @@ from .oci import Descriptor
 from .reference import Reference
 from .resolve import Resolved, Wanted, resolve
 
+Gate: TypeAlias = Callable[[Client, Resolved], object]
+"""Says whether what was resolved may be fetched, as a verification does."""
+
 MAX_SIZE = 256 << 20
 """Bytes: a package is held in memory until all of it is checked."""
 
 
-def payload(client: Client, wanted: Wanted, *, provenance: bool = False) -> tuple[bytes, Reference]:
+def payload(client: Client, wanted: Wanted, *, provenance: bool = False, gate: Gate | None = None) -> tuple[bytes, Reference]:
     """The package of a chart, or its provenance; checked after it was read, so that nothing wrong is ever handed on.
+
+    Args:
+        gate: is asked before anything is fetched, and raises to keep it out.
 
     Returns:
         The bytes, and the pinned reference that they came from.
@@ -30,6 +38,8 @@ def payload(client: Client, wanted: Wanted, *, provenance: bool = False) -> tupl
         Error: as `resolve`.
     """
     resolved = resolve(client, wanted)
+    if gate is not None:
+        gate(client, resolved)
     reference = resolved.reference
     what = str(replace(reference, digest=None) if reference.tag else reference)
     choice = Choice(kinds=(CHART,), provenance=provenance)

@@ -19,6 +19,7 @@ from .choose import artifact
 from .client import Client, offline_error
 from .content import BESIDE_FROM, WELL_KNOWN, Sink, copy
 from .errors import Error, IntegrityError, PolicyError, StorageError
+from .fetch import Gate
 from .files import storage_error
 from .lock import prepare
 from .oci import Descriptor, Manifest, Platform
@@ -47,7 +48,7 @@ class Request:
     force: bool = False
     skip_missing: bool = False
     untar: Path | None = None
-    gate: Callable[[Client, Resolved], object] | None = None
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True, slots=True)

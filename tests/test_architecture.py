@@ -52,6 +52,7 @@ LATE = {
     "cli": "the bodies of commands",
     "helm.getter.content": "the registry, only where nothing kept answers",
     "helm.getter._chart": "the registry, only where nothing kept answers",
+    "helm.getter._gate": "cryptography, only where a verification is wished for",
     "helm.getter._client": "the registry, only where nothing kept answers",
     "helm.getter.main": "only in a failure",
     "client.connect": "oras-py, only where a registry is asked",
@@ -320,6 +321,23 @@ def test_public_names_need_no_network_and_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_nothing_of_cryptography_loads_unless_a_verification_runs(tmp_path: Path) -> None:
+    from marfetch.demo.recipe import build
+    from marfetch.layout.store import Layout
+    from marfetch.reference import Host
+
+    made = build(Layout(tmp_path / "cache"), Host("mcr.microsoft.com"))
+    environment = {"MARFETCH_CACHE_DIR": str(tmp_path / "cache")}
+    pinned = f"application-lb/charts/alb-controller@{made['F1'].digest}"
+    crypto = {"cryptography", "pysequoia", "cffi", "_cffi_backend"}
+    assert loaded("pull", pinned, "-d", str(tmp_path / "out"), **environment) & crypto == set()
+    assert loaded("inspect", pinned, "--offline", **environment) & crypto == set()
+    policy = tmp_path / "policy.json"
+    statement = {"name": "a", "registryScopes": ["*"], "signatureVerification": {"level": "skip"}}
+    policy.write_text(json.dumps({"version": "1.0", "trustPolicies": [statement]}))
+    assert "cryptography" in loaded("verify", pinned, "--offline", "--trust-policy", str(policy), **environment)
 
 
 def test_what_the_cache_answers_loads_no_oras(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -60,7 +59,7 @@ def environment(directory: Path) -> dict[str, str]:
 
 def accepts(notation: Path, directory: Path, reference: str) -> bool:
     """What notation says."""
-    line = [notation, "verify", "--insecure-registry", reference]
+    line = [str(notation), "verify", "--insecure-registry", reference]
     done = subprocess.run(line, env=environment(directory), capture_output=True, text=True, timeout=60, check=False)
     return done.returncode == 0
 
@@ -115,7 +114,6 @@ def authority() -> Authority:
     return Authority()
 
 
-GOOD = policy()
 POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "right": (policy(), "OK"),
     "with timestamps": (policy(trustStores=["ca:test", "tsa:test"]), "OK"),
@@ -146,7 +144,7 @@ def test_what_notation_signs_gets_the_same_verdict_from_both(
     with distribution(tool("registry"), tmp_path / "registry") as host, timestamping(Stamp(authority.tsa)) as stamps:
         package = package_chart(helm, tmp_path, "demo", "0.1.0")
         run(helm, "push", package, f"oci://{host}/charts", "--plain-http")
-        line = [
+        words: list[object] = [
             "sign",
             "--insecure-registry",
             "--signature-format",
@@ -158,7 +156,8 @@ def test_what_notation_signs_gets_the_same_verdict_from_both(
             "--timestamp-root-cert",
             root,
         ]
-        run(notation, *line, f"{host}/charts/demo:0.1.0", **environment(surroundings))
+        line = [str(word) for word in (notation, *words, f"{host}/charts/demo:0.1.0")]
+        subprocess.run(line, env=environment(surroundings), check=True, capture_output=True, timeout=60)
         reference = f"{host}/charts/demo:0.1.0"
         for name, (document, wanted) in POLICIES.items():
             (surroundings / "trustpolicy.json").write_text(json.dumps(document))
@@ -175,7 +174,7 @@ def test_what_notation_signs_gets_the_same_verdict_from_both(
 
 def test_both_accept_the_layout_of_the_other(tool: Tool, surroundings: Path, capsys: pytest.CaptureFixture[str]) -> None:
     notation = tool("notation")
-    line = [notation, "cert", "add", "--type", "ca", "--store", "test", FIXTURES / "certs" / "root.crt"]
+    line = [str(notation), "cert", "add", "--type", "ca", "--store", "test", str(FIXTURES / "certs" / "root.crt")]
     subprocess.run(line, env=environment(surroundings), check=True, capture_output=True, timeout=60)
     given = surroundings.parent.parent / "policy.json"
     given.write_text(json.dumps(policy(trustStores=["ca:test"])))
@@ -234,4 +233,3 @@ def test_both_say_the_same_of_every_vector_but_those_where_we_are_stricter(
         if said is not found["ok"]:
             differ[case["name"]] = (said, found["ok"])
     assert differ == {**dict.fromkeys(STRICTER, (True, False)), **dict.fromkeys(ALLOWED, (False, True))}
-    assert os.environ["XDG_CONFIG_HOME"]

@@ -113,23 +113,6 @@ def shared(*, network: bool = True) -> Callable[[Callable[..., int]], Callable[.
     return decorate
 
 
-VERIFY_ENVIRONMENT = "MARFETCH_VERIFY"
-
-
-def wants_verification() -> bool:
-    """Whether the environment asks for a verification of everything that is fetched.
-
-    Raises:
-        InputError: `usage`: it says something else than `policy`.
-    """
-    value = os.environ.get(VERIFY_ENVIRONMENT)
-    if value and value != "policy":
-        raise InputError(
-            f"`{VERIFY_ENVIRONMENT}` is `{value[:40]}`; the only value is `policy`", code="usage", hint="leave it out, or say `policy`"
-        )
-    return bool(value)
-
-
 class _Current:
     """The voice of the command that runs, for failures that end it."""
 

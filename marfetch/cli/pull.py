@@ -9,7 +9,7 @@ import typer
 
 from ..errors import Error, InputError
 from ..reference import redacted
-from .options import Devel, References, Settings, Version, shared, wants_verification
+from .options import Devel, References, Settings, Version, shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +64,7 @@ def pull(
     from ..oci import Platform
     from ..pull import Request
     from ..pull import pull as pull_all
+    from ..verify.wish import is_wished
     from .render import pulled
 
     choice = Choice(
@@ -82,7 +83,7 @@ def pull(
         force,
         skip_missing,
         untar=(untardir or Path()) if untar else None,
-        gate=_gate() if verify or wants_verification() else None,
+        gate=_gate() if verify or is_wished() else None,
     )
     asked = [_asked(settings, text, version, devel=devel) for text in references]
     with settings.client() as client:

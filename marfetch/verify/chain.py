@@ -18,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 from cryptography.x509.oid import ExtensionOID
 
 from ..errors import InputError
+from . import der
 from .keys import algorithm_of, is_weak
 from .names import subject_text
 from .verdict import RefusalError
@@ -73,6 +74,7 @@ class Certificate:
             RefusalError: with this code.
         """
         with guarded(code, "a certificate"):
+            _check_form(raw)
             parsed = x509.load_der_x509_certificate(raw)
             # What the library would only read later, and would fail at in the middle of something else.
             _ = parsed.subject, parsed.issuer, parsed.version, parsed.extensions, parsed.signature_hash_algorithm
@@ -116,6 +118,20 @@ class Certificate:
     def is_self_signed(self) -> bool:
         """Whether it has issued itself."""
         return self.parsed.issuer == self.parsed.subject and self.is_issued_by(self)
+
+
+def _check_form(raw: bytes) -> None:
+    """What the issuer's signature does not cover has one form only; the library takes several, for one and the same certificate.
+
+    Raises:
+        DerError: another form.
+    """
+    signed, algorithm, signature = der.one(raw).children(der.SEQUENCE)
+    fields = signed.children(der.SEQUENCE)
+    if algorithm.raw != fields[2 if fields[0].tag == 0xA0 else 1].raw:
+        raise der.DerError("it names two algorithms")
+    if signature.expect(der.BITS).content[:1] != b"\x00":
+        raise der.DerError("its signature does not end with a whole byte")
 
 
 def check_chain(chain: Sequence[Certificate]) -> None:

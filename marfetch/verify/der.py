@@ -12,6 +12,7 @@ from typing import Final
 
 BOOLEAN: Final = 0x01
 INTEGER: Final = 0x02
+BITS: Final = 0x03
 OCTETS: Final = 0x04
 NULL: Final = 0x05
 OID: Final = 0x06

@@ -1,6 +1,7 @@
 """Changed envelopes, timestamps, policies and lists: never a traceback, never accepted with something else in them.
 
-The number of mutations of each form is `MARFETCH_MUTATIONS` (default 1,500; 20,000 take a minute or two and were run).
+The number of mutations of each form is `MARFETCH_MUTATIONS` (default 20,000; of revocation lists and
+provenance, of which each costs more, a tenth).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from ..signing import cose as made_cose
 from ..signing import jws as made_jws
 from ..test_verify import FIXTURES
 
-COUNT = int(os.environ.get("MARFETCH_MUTATIONS", "1500"))
+COUNT = int(os.environ.get("MARFETCH_MUTATIONS", "20000"))
 FORMS = {"cose": "application/cose", "jws": "application/jose+json"}
 
 
@@ -60,7 +61,7 @@ def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
 
 
 def envelope(form: str) -> bytes:
-    made = {"cose": made_cose, "jws": made_jws}[form]
+    made = made_cose if form == "cose" else made_jws
     return made(signer(), payload(ARTIFACT, annotations={"build": "42"}), stamp=Stamp(authority().tsa))
 
 
@@ -129,6 +130,18 @@ def test_every_flipped_bit_of_what_is_signed_is_refused(trust: Trust, form: str)
                 assert not holds(examine(bytes(changed), FORMS[form], ARTIFACT, trust)), (at, bit)
 
 
+def test_a_certificate_has_one_form_only(trust: Trust) -> None:
+    leaf = signer()
+    while leaf.der[-1] & 1:  # a signature whose last bit can be called unused
+        leaf = authority().signer()
+    at = leaf.der.rindex(leaf.certificate.signature) - 1
+    changed = leaf.der[:at] + b"\x01" + leaf.der[at + 1 :]
+    data = made_cose(leaf, payload(ARTIFACT), chain=[changed, *leaf.chain[1:]], stamp=Stamp(authority().tsa))
+    found = examine(data, FORMS["cose"], ARTIFACT, trust)
+    assert found.refusal is not None
+    assert found.refusal.code == "CERT_INVALID"
+
+
 def test_no_mutation_of_a_timestamp_is_accepted_with_another_time(trust: Trust) -> None:
     original = Stamp(authority().tsa).token(b"signature")
     roots = trust.places.certificates(trust.statement.stores_of("tsa"))
@@ -147,7 +160,7 @@ def test_no_mutation_of_a_revocation_list_takes_a_name_off_it(trust: Trust, tmp_
     data = made_cose(revocable, payload(ARTIFACT), stamp=Stamp(authority().tsa))
     original = revocation_list(authority().middle, [revocable])
     dice = random.Random(5280)
-    for _ in range(COUNT // 3):
+    for _ in range(COUNT // 10):
         changed = mutated(original, dice)
         lists = Lists(ask=lambda _, changed=changed: changed)  # type: ignore[misc]
         found = examine(data, FORMS["cose"], ARTIFACT, Trust(trust.statement, trust.places, lists, NOW))
@@ -194,12 +207,16 @@ def test_what_is_read_of_any_bytes_cbor2_reads_too_and_writes_back(data: bytes) 
         value = cbor.loads(data)
     except cbor.CborError:
         return
-    assert_same(value, cbor2.loads(data))
+    if not has_tag(value):  # cbor2 undoes tags, and fails at some
+        assert_same(value, cbor2.loads(data))
+
+
+def has_tag(value: Any) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return isinstance(value, cbor.Tag) or any(map(has_tag, inner))
 
 
 def assert_same(ours: Any, theirs: Any) -> None:
-    if isinstance(ours, cbor.Tag):
-        return  # cbor2 undoes tags
     if isinstance(ours, list):
         for one, other in zip(ours, theirs, strict=True):
             assert_same(one, other)
@@ -271,7 +288,7 @@ def test_provenance_that_is_changed_is_never_accepted(tmp_path: Path) -> None:
     shutil.copy(FIXTURES / "prov" / "pubring.gpg", tmp_path)
     body = original[: original.index(b"-----BEGIN PGP SIGNATURE")]
     dice = random.Random(1)
-    for _ in range(COUNT // 5):
+    for _ in range(COUNT // 10):
         changed = mutated(body, dice) + original[len(body) :]
         codes = {"PROV_"}
         try:
