@@ -300,6 +300,7 @@ def commands() -> str:
     values: dict[str, list[tuple[str, str]]] = {
         "KIND": sorted([*((kind.name, kind.title) for kind in KINDS), ("sbom", "SBOM of either sort")]),
         "NAME|URL": [(name, endpoint.registry.name) for name, endpoint in OFFICIAL.items()],
+        "ACTION": [("enforce", ""), ("log", ""), ("skip", "")],
         "OS/ARCH": [("linux/amd64", ""), ("linux/arm64", ""), ("windows/amd64", "")],
     }
     root = _command(typer.main.get_command(app()), values)
