@@ -13,6 +13,7 @@ from typing import Any
 import cbor2
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -148,6 +149,14 @@ def test_each_algorithm_in_each_form(authority: Authority, judge: Judge, form: A
     signer = authority.signer(kind=kind)
     assert code(judge(form(signer, payload(ARTIFACT)))) == "OK"
     assert code(judge(form(signer, payload(ARTIFACT), stamp=Stamp(authority.tsa)), **WITH_TSA)) == "OK"
+
+
+@pytest.mark.parametrize("kind", [1024, "secp256k1", "ed25519"])
+def test_other_keys_are_refused_as_such(authority: Authority, judge: Judge, kind: Any) -> None:
+    key = ed25519.Ed25519PrivateKey.generate() if kind == "ed25519" else new_key(kind)
+    other = issue("Test Signer", authority.middle, key=key)
+    signed = cose(authority.signer(), payload(ARTIFACT), chain=other.chain)
+    assert code(judge(signed)) == "KEY_UNSUPPORTED"
 
 
 U = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.7"), b"\x05\x00")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 from cryptography.x509.oid import ExtensionOID
 
@@ -78,7 +78,11 @@ class Certificate:
             parsed = x509.load_der_x509_certificate(raw)
             # What the library would only read later, and would fail at in the middle of something else.
             _ = parsed.subject, parsed.issuer, parsed.version, parsed.extensions, parsed.signature_hash_algorithm
-            parsed.public_key()
+            try:
+                parsed.public_key()
+            except UnsupportedAlgorithm as error:
+                unknown = code if code != "CERT_INVALID" else "KEY_UNSUPPORTED"
+                raise RefusalError(unknown, "a certificate has a key of a sort that is not known here") from error
             return cls(raw, parsed)
 
     @property
