@@ -335,6 +335,15 @@ def test_timestamps(authority: Authority, judge: Judge, name: str) -> None:
     assert code(judge(cose(authority.signer(), payload(ARTIFACT), stamp=Stamp(authority.tsa, **options)), **WITH_TSA)) == wanted
 
 
+def test_certificates_that_have_all_issued_each_other_are_given_up_soon(authority: Authority, judge: Judge) -> None:
+    key = new_key("secp256r1", 91)
+    ring = issue("Test Ring", ca=True, key=key)
+    twins = [issue("Test Ring", ring, ca=True, key=key) for _ in range(14)]
+    tsa = issue("Test Ring TSA", ring, key=new_key("secp256r1", 4), purposes=[ExtendedKeyUsageOID.TIME_STAMPING], purposes_critical=True)
+    stamp = Stamp(tsa, chain=[tsa.der, *(one.der for one in twins)])
+    assert code(judge(cose(authority.signer(), payload(ARTIFACT), stamp=stamp), **WITH_TSA)) == "UNTRUSTED_TSA"
+
+
 STAMPERS: dict[str, tuple[dict[str, Any], str]] = {
     "purpose not critical": ({"purposes_critical": False}, "TIMESTAMP_INVALID"),
     "another purpose too": ({"purposes": [ExtendedKeyUsageOID.TIME_STAMPING, ExtendedKeyUsageOID.CODE_SIGNING]}, "TIMESTAMP_INVALID"),

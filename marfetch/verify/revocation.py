@@ -32,6 +32,8 @@ MAX_LIST: Final = 32 << 20
 """Bytes of a revocation list."""
 MAX_FILES: Final = 1000
 """Files of a directory that are looked at."""
+MAX_DIRECTORY: Final = 256 << 20
+"""Bytes of all of them; what comes after is not looked at."""
 
 _TEMPORARY: Final = (x509.ReasonFlags.certificate_hold, x509.ReasonFlags.remove_from_crl)
 _LIST_EXTENSIONS: Final = frozenset((ExtensionOID.ISSUING_DISTRIBUTION_POINT,))
@@ -114,8 +116,11 @@ def cache_entry(data: bytes) -> bytes:
 def _files(directory: Path) -> Iterable[tuple[str, bytes]]:
     try:
         paths = [directory] if directory.is_file() else sorted(directory.iterdir())[:MAX_FILES]
+        left = MAX_DIRECTORY
         for path in paths:
-            if path.is_file() and path.stat().st_size <= MAX_LIST:
+            size = path.stat().st_size if path.is_file() else MAX_LIST + 1
+            if size <= min(MAX_LIST, left):
+                left -= size
                 yield path.name, path.read_bytes()
     except OSError as error:
         raise InputError(

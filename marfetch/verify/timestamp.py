@@ -26,6 +26,7 @@ _BASELINE_POLICY: Final = "0.4.0.2023.1.1"
 """Of ETSI EN 319 421: an accuracy of one second, where the token says none."""
 _MAX_PATH: Final = 8
 _MAX_CERTIFICATES: Final = 16
+_MAX_STEPS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,7 @@ def _path(
 ) -> tuple[Certificate, ...]:
     """A chain from the leaf to a trusted root, valid at that moment."""
     failure: RefusalError | None = None
-    for chain in _paths((leaf,), certificates, roots):
+    for chain in _paths(leaf, certificates, roots):
         try:
             check_authority_chain(chain)
             for one in chain:
@@ -249,15 +250,19 @@ def _path(
     )
 
 
-def _paths(
-    chain: tuple[Certificate, ...], certificates: Sequence[Certificate], roots: Sequence[Certificate]
-) -> list[tuple[Certificate, ...]]:
-    last = chain[-1]
-    found = [chain if root.raw == last.raw else (*chain, root) for root in roots if root.raw == last.raw or last.is_issued_by(root)]
-    if len(chain) < _MAX_PATH and not found:
-        for one in certificates:
-            if one not in chain and last.is_issued_by(one):
-                found += _paths((*chain, one), certificates, roots)
+def _paths(leaf: Certificate, certificates: Sequence[Certificate], roots: Sequence[Certificate]) -> list[tuple[Certificate, ...]]:
+    """Chains to a trusted root. Certificates that have all issued each other would make more of them than can be looked at."""
+    found: list[tuple[Certificate, ...]] = []
+    waiting: list[tuple[Certificate, ...]] = [(leaf,)]
+    for _ in range(_MAX_STEPS):
+        if not waiting:
+            break
+        chain = waiting.pop(0)
+        last = chain[-1]
+        ends = [chain if root.raw == last.raw else (*chain, root) for root in roots if root.raw == last.raw or last.is_issued_by(root)]
+        found += ends
+        if not ends and len(chain) < _MAX_PATH:
+            waiting += [(*chain, one) for one in certificates if one not in chain and last.is_issued_by(one)]
     return found
 
 
