@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -637,3 +638,10 @@ def test_a_key_that_has_expired_or_was_revoked_vouches_for_nothing(tmp_path: Pat
     with pytest.raises(SignatureError) as caught:
         provenance.check(raw, keyring, name="demo-0.1.0.tgz", digest=PACKAGE, now=now)
     assert caught.value.code == "PROV_SIGNATURE_INVALID"
+
+
+def test_without_pysequoia_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pysequoia", None)
+    with pytest.raises(InputError) as caught:
+        provenance.check(b"", FIXTURES / "prov" / "pubring.gpg", name="demo-0.1.0.tgz", digest=PACKAGE, now=NOW)
+    assert "marfetch[prov]" in str(caught.value.hint)

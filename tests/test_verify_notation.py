@@ -233,3 +233,35 @@ def test_both_say_the_same_of_every_vector_but_those_where_we_are_stricter(
         if said is not found["ok"]:
             differ[case["name"]] = (said, found["ok"])
     assert differ == {**dict.fromkeys(STRICTER, (True, False)), **dict.fromkeys(ALLOWED, (False, True))}
+
+
+# -- provenance that helm has pushed
+
+
+@pytest.mark.parametrize(
+    ("prov", "ring", "wanted"),
+    [
+        ("rsa.prov", "pubring.gpg", None),
+        ("ed25519.prov", "pubring.asc", None),
+        ("bad-tampered.prov", "pubring.gpg", "PROV_SIGNATURE_INVALID"),
+        ("bad-appended.prov", "pubring.gpg", "PROV_MALFORMED"),
+        (None, "pubring.gpg", "PROV_MISSING"),
+    ],
+)
+def test_provenance_beside_a_chart_that_helm_pushed(
+    tool: Tool, surroundings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], prov: str | None, ring: str, wanted: str | None
+) -> None:
+    pytest.importorskip("pysequoia")
+    helm = tool("helm4")
+    package = tmp_path / "demo-0.1.0.tgz"
+    shutil.copyfile(FIXTURES / "prov" / "demo-0.1.0.tgz", package)
+    if prov is not None:
+        shutil.copyfile(FIXTURES / "prov" / prov, tmp_path / "demo-0.1.0.tgz.prov")
+    with distribution(tool("registry"), tmp_path / "registry") as host:
+        run(helm, "push", package, f"oci://{host}/charts", "--plain-http")
+        found = ours(capsys, f"{host}/charts/demo:0.1.0", "--keyring", str(FIXTURES / "prov" / ring))
+    assert found.get("error", {}).get("code") == wanted
+    if wanted is None:
+        assert found["data"]["verdict"] == "verified"
+        assert found["data"]["provenance"]["file"] == "demo-0.1.0.tgz"
+        assert found["data"]["policy"] is None  # nobody has set one up
