@@ -1,4 +1,4 @@
-"""Envelopes, policies, revocation lists and provenance against the shared vectors, and rules that the vectors do not reach."""
+"""Envelopes, policies, revocation lists and provenance against the vectors, and rules that the vectors do not reach."""
 
 from __future__ import annotations
 

@@ -109,9 +109,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def test_both_shapes_of_a_signature_by_both_ways_to_find_it(signed: Signed, config: Path, run: Run, referrers: str, old: bool) -> None:
     found = signed.sign(old=old)
     if referrers == "tag":
-        signed.mar.referrers = "none"
-        index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [descriptor_json(found)]}
-        signed.mar.add_manifest(REPOSITORY, f"sha256-{signed.artifact.digest.encoded}", json.dumps(index).encode())
+        by_tag(signed, found, with_type=False)
     code, answer = run("verify", signed.reference, "--at", AT)
     assert (code, answer["ok"], answer["data"]["verdict"]) == (0, True, "verified")
     (one,) = answer["data"]["signatures"]
@@ -133,8 +131,6 @@ def spoilt(signed: Signed, how: str) -> None:
         signed.sign(b"junk")
     elif how == "large":
         signed.sign(layers=[{"mediaType": "application/cose", "digest": str(Digest.of(b"{}")), "size": 1 << 30}])
-    elif how == "malformed manifest":
-        signed.sign(layers="none")
     elif how == "wrong bytes":
         found = signed.sign(b"soon other bytes")
         del found
@@ -159,6 +155,32 @@ def test_a_broken_signature_fails_alone_and_hides_no_good_one(signed: Signed, co
     signed.sign()
     code, answer = run("verify", signed.reference, "--at", AT)
     assert (code, [one["code"] for one in answer["data"]["signatures"]]) == (0, [SPOILT[how], "OK"])
+
+
+def by_tag(signed: Signed, *found: Descriptor, with_type: bool = True) -> None:
+    """The registry has no referrers API; the tag in its place lists these."""
+    signed.mar.referrers = "none"
+    entries = [{**descriptor_json(one), **({"artifactType": SIGNATURE} if with_type else {})} for one in found]
+    index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries}
+    signed.mar.add_manifest(REPOSITORY, f"sha256-{signed.artifact.digest.encoded}", json.dumps(index).encode())
+
+
+def test_a_signature_that_refers_to_something_else_does_not_count(signed: Signed, config: Path, run: Run) -> None:
+    other = signed.mar.add_artifact(REPOSITORY, "2.0.0", ("thing.txt", b"another"))
+    by_tag(signed, signed.sign(subject=descriptor_json(other)))
+    code, answer = run("verify", signed.reference, "--at", AT)
+    assert (code, answer["error"]["code"]) == (6, "SIGNATURE_MANIFEST_INVALID")
+
+
+@pytest.mark.parametrize("with_type", [True, False], ids=["typed", "untyped"])
+def test_a_malformed_manifest_hides_no_good_signature(signed: Signed, config: Path, run: Run, with_type: bool) -> None:
+    bad, gone = signed.sign(layers="none"), Descriptor(signed.artifact.media_type, Digest.of(b"gone"), 4)
+    by_tag(signed, bad, gone, signed.sign(), with_type=with_type)
+    code, answer = run("verify", signed.reference, "--at", AT)
+    assert (code, answer["data"]["signatures"][-1]["code"]) == (0, "OK")
+    assert [one["code"] for one in answer["data"]["signatures"][:-1]] == (
+        ["SIGNATURE_MANIFEST_INVALID", "REGISTRY_ERROR"] if with_type else []
+    )
 
 
 def test_of_several_bad_ones_the_furthest_is_named(signed: Signed, config: Path, run: Run) -> None:
