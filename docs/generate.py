@@ -196,6 +196,10 @@ def endpoints() -> str:
     return f"# Endpoints\n\nWhat `marfetch endpoints` prints.\n\n```text\n{text}```\n\nAnd with `--json`:\n\n```json\n{shown}\n```\n"
 
 
+POLICY = (
+    '{"version": "1.0", "trustPolicies": [{"name": "all", "registryScopes": ["*"], "signatureVerification": {"level": "strict"},'
+    ' "trustStores": ["ca:microsoft"], "trustedIdentities": ["*"]}]}'
+)
 EXAMPLES = (
     ("pull", f"marfetch pull {CHART} --version '^1.7' --json", "`status` is `fetched` or `unchanged`; `size` is in bytes."),
     ("a failed pull", f"marfetch pull {CHART}:9.9.9 {MODULE}:0.14.0 --json", "All references are tried; `error` is the first failure."),
@@ -220,6 +224,11 @@ EXAMPLES = (
         "`name` is that of the file that `pull` makes of a layer; null where it makes none.",
     ),
     ("referrers", f"marfetch referrers {SIGNED} --json", "`referrers` within an entry is what refers to it in turn."),
+    (
+        "a failed verification",
+        f"echo '{POLICY}' > policy.json; marfetch verify {SIGNED} --trust-policy policy.json --json",
+        "`verdict` is `verified`, `skipped` or `failed`; `error.code` is the code of the signature that came furthest. The look-alike is signed by nobody.",
+    ),
     ("cache info", "marfetch cache info --json", "Sizes are in bytes."),
     ("cache verify", "marfetch cache verify --json", ""),
     ("cache prune", "marfetch cache prune --json", ""),
@@ -300,6 +309,7 @@ def commands() -> str:
     values: dict[str, list[tuple[str, str]]] = {
         "KIND": sorted([*((kind.name, kind.title) for kind in KINDS), ("sbom", "SBOM of either sort")]),
         "NAME|URL": [(name, endpoint.registry.name) for name, endpoint in OFFICIAL.items()],
+        "ACTION": [("enforce", ""), ("log", ""), ("skip", "")],
         "OS/ARCH": [("linux/amd64", ""), ("linux/arm64", ""), ("windows/amd64", "")],
     }
     root = _command(typer.main.get_command(app()), values)

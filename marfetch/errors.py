@@ -25,6 +25,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
+from .refusals import REFUSALS
+
 
 class Code(NamedTuple):
     """One stable word for one sort of failure.
@@ -76,6 +78,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "name a folder that holds `oci-layout` and `index.json`, or a tar of its content (`tar -cf FILE -C FOLDER .`)",
         ),
         "platform-needed": Code("InputError", "the index holds several artifacts and none was chosen", "choose one with `--platform`"),
+        "root-mismatch": Code(
+            "InputError",
+            "a certificate is not the one whose SHA-256 is known",
+            "get it anew from Microsoft's own site; nothing was written",
+        ),
         # 3: what is not there
         "repository-not-found": Code(
             "NotFoundError",
@@ -154,6 +161,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "PolicyError",
             "the cache directory can be written by everybody",
             "take the right to write away from others (`chmod 700`), or use `--cache-dir` with another directory",
+        ),
+        "end-of-life": Code(
+            "PolicyError",
+            "the artifact is past the end of its support, and `--refuse-eol` was given",
+            "take a newer version (`marfetch versions REPOSITORY --details`); leave `--refuse-eol` out if the mark is wrong",
         ),
         # 5: what is not what it should be
         "digest-mismatch": Code(
@@ -253,6 +265,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "interrupted": Code("Interrupted", "Ctrl-C ended the command", "run it again: what was fetched is kept"),
         "terminated": Code("Terminated", "SIGTERM ended the command", "run it again: what was fetched is kept"),
     }
+    | {name: Code(*row) for name, row in REFUSALS.items()}
 )
 
 

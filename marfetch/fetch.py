@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 from .artifact.kinds import CHART, HELM_PROVENANCE, matches
 from .artifact.payload import Choice, base_name, select
@@ -14,12 +16,18 @@ from .oci import Descriptor
 from .reference import Reference
 from .resolve import Resolved, Wanted, resolve
 
+Gate: TypeAlias = Callable[[Client, Resolved], object]
+"""Says whether what was resolved may be fetched, as a verification does."""
+
 MAX_SIZE = 256 << 20
 """Bytes: a package is held in memory until all of it is checked."""
 
 
-def payload(client: Client, wanted: Wanted, *, provenance: bool = False) -> tuple[bytes, Reference]:
+def payload(client: Client, wanted: Wanted, *, provenance: bool = False, gate: Gate | None = None) -> tuple[bytes, Reference]:
     """The package of a chart, or its provenance; checked after it was read, so that nothing wrong is ever handed on.
+
+    Args:
+        gate: is asked before anything is fetched, and raises to keep it out.
 
     Returns:
         The bytes, and the pinned reference that they came from.
@@ -30,6 +38,8 @@ def payload(client: Client, wanted: Wanted, *, provenance: bool = False) -> tupl
         Error: as `resolve`.
     """
     resolved = resolve(client, wanted)
+    if gate is not None:
+        gate(client, resolved)
     reference = resolved.reference
     what = str(replace(reference, digest=None) if reference.tag else reference)
     choice = Choice(kinds=(CHART,), provenance=provenance)
@@ -43,17 +53,29 @@ def payload(client: Client, wanted: Wanted, *, provenance: bool = False) -> tupl
             reference=what,
             hint=f"marfetch inspect {what}",
         )
-    return _read(client, resolved, layers[0], what), reference
+    return read(client, resolved, layers[0], what, limit=MAX_SIZE, hint=f"marfetch pull {what}"), reference
 
 
-def _read(client: Client, resolved: Resolved, layer: Descriptor, what: str) -> bytes:
-    if layer.size > MAX_SIZE:
+def read(client: Client, resolved: Resolved, layer: Descriptor, what: str, *, limit: int, hint: str | None = None) -> bytes:
+    """A small blob of an artifact, through the cache, checked after it was read.
+
+    Args:
+        what: it is, for messages.
+        limit: most bytes that are taken.
+        hint: where it is larger, the next thing to try.
+
+    Raises:
+        PolicyError: `limit-passed`.
+        IntegrityError: it is not what its descriptor says.
+        Error: it cannot be fetched.
+    """
+    if layer.size > limit:
         raise PolicyError(
-            f"the chart of `{what}` would have {layer.size} bytes, more than {MAX_SIZE}",
+            f"the blob of `{what}` would have {layer.size} bytes, more than {limit}",
             code="limit-passed",
-            hint=f"marfetch pull {what}",
+            hint=hint,
             reference=what,
-            rule=f"at most {MAX_SIZE} bytes",
+            rule=f"at most {limit} bytes",
         )
     if client.options.offline and not client.cache.has(layer) and layer.digest not in WELL_KNOWN:
         raise offline_error(resolved.reference)

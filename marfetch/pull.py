@@ -19,6 +19,7 @@ from .choose import artifact
 from .client import Client, offline_error
 from .content import BESIDE_FROM, WELL_KNOWN, Sink, copy
 from .errors import Error, IntegrityError, PolicyError, StorageError
+from .fetch import Gate
 from .files import storage_error
 from .lock import prepare
 from .oci import Descriptor, Manifest, Platform
@@ -38,6 +39,7 @@ class Request:
         force: replace files that differ.
         skip_missing: pass over versions that are listed but have no manifest.
         untar: where archives are unpacked, below the destination where it is relative (as Helm joins the two); None: they stay files.
+        gate: is asked about each artifact before anything of it is fetched, and raises to keep it out, as a verification does.
     """
 
     destination: Path
@@ -46,6 +48,7 @@ class Request:
     force: bool = False
     skip_missing: bool = False
     untar: Path | None = None
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +207,8 @@ def _prepare(client: Client, job: _Job, request: Request) -> None:
     """From what is wanted to the layers and their names."""
     assert job.wanted is not None, "what could not be read is not prepared"
     job.resolved = resolve(client, job.wanted, skip_missing=request.skip_missing)
+    if request.gate is not None:
+        request.gate(client, job.resolved)
     job.manifest = artifact(client, job.resolved, request.choice, request.platform)
     reference = job.resolved.reference
     what = str(replace(reference, digest=None) if reference.tag else reference)

@@ -18,10 +18,13 @@ PACKAGE = Path(marfetch.__file__).parent
 ROOT = PACKAGE.parent
 
 LAYERS = [
-    ("words", {"errors", "document", "oci", "reference"}),
+    ("words", {"refusals", "errors", "document", "oci", "reference"}),
     ("rules", {"endpoint", "constraint", "artifact", "chart", "guidance"}),
     ("bytes", {"budget", "files", "lock", "kept", "listings", "content", "layout", "remote", "place"}),
-    ("deeds", {"cache", "client", "config", "resolve", "choose", "pull", "history", "inspection", "fetch", "charts", "known", "serve"}),
+    (
+        "deeds",
+        {"cache", "client", "config", "resolve", "choose", "pull", "history", "inspection", "fetch", "charts", "known", "serve", "verify"},
+    ),
     ("faces", {"report", "completion", "demo", "helm", "cli", "__main__"}),
 ]
 """Lowest first. A unit is a module, or a folder with all that is in it; it imports units of its own layer or of lower ones."""
@@ -32,6 +35,8 @@ OWNERS = {
     "urllib3": {"remote"},
     "truststore": {"remote"},
     "typer": {"cli"},
+    "cryptography": {"verify"},
+    "pysequoia": {"verify"},
     "semver": {"constraint"},
     "yaml": {"document"},
     "filelock": {"lock"},
@@ -47,6 +52,7 @@ LATE = {
     "cli": "the bodies of commands",
     "helm.getter.content": "the registry, only where nothing kept answers",
     "helm.getter._chart": "the registry, only where nothing kept answers",
+    "helm.getter._gate": "cryptography, only where a verification is wished for",
     "helm.getter._client": "the registry, only where nothing kept answers",
     "helm.getter.main": "only in a failure",
     "client.connect": "oras-py, only where a registry is asked",
@@ -61,6 +67,8 @@ LATE = {
     "lock.lock": "filelock, only where something is written",
     "lock.prepare": "filelock, only where several are fetched",
     "lock.claim": "filelock, only where something is written",
+    "verify.artifact._lists": "requests and urllib3, only where a revocation list may be asked for",
+    "verify.provenance._sequoia": "an extra, only where provenance is checked",
     "place.directory.cloned": "not on every operating system",
     "place.directory._renamed": "ctypes, only where a directory gets its name",
     "report.show": "rich, only for a bar on a terminal",
@@ -239,7 +247,22 @@ def loaded(*arguments: str, **environment: str) -> set[str]:
     return set(json.loads(done.stdout.rpartition("LOADED")[2]))
 
 
-HEAVY = {"oras", "requests", "urllib3", "truststore", "starlette", "uvicorn", "rich", "filelock", "yaml", "jsonschema", "ssl", "pydantic"}
+HEAVY = {
+    "oras",
+    "requests",
+    "urllib3",
+    "truststore",
+    "starlette",
+    "uvicorn",
+    "rich",
+    "filelock",
+    "yaml",
+    "jsonschema",
+    "ssl",
+    "pydantic",
+    "cryptography",
+    "pysequoia",
+}
 
 
 def test_importing_the_package_costs_nothing() -> None:
@@ -298,6 +321,23 @@ def test_public_names_need_no_network_and_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_nothing_of_cryptography_loads_unless_a_verification_runs(tmp_path: Path) -> None:
+    from marfetch.demo.recipe import build
+    from marfetch.layout.store import Layout
+    from marfetch.reference import Host
+
+    made = build(Layout(tmp_path / "cache"), Host("mcr.microsoft.com"))
+    environment = {"MARFETCH_CACHE_DIR": str(tmp_path / "cache")}
+    pinned = f"application-lb/charts/alb-controller@{made['F1'].digest}"
+    crypto = {"cryptography", "pysequoia", "cffi", "_cffi_backend"}
+    assert loaded("pull", pinned, "-d", str(tmp_path / "out"), **environment) & crypto == set()
+    assert loaded("inspect", pinned, "--offline", **environment) & crypto == set()
+    policy = tmp_path / "policy.json"
+    statement = {"name": "a", "registryScopes": ["*"], "signatureVerification": {"level": "skip"}}
+    policy.write_text(json.dumps({"version": "1.0", "trustPolicies": [statement]}))
+    assert "cryptography" in loaded("verify", pinned, "--offline", "--trust-policy", str(policy), **environment)
 
 
 def test_what_the_cache_answers_loads_no_oras(tmp_path: Path) -> None:

@@ -427,6 +427,22 @@ def test_a_chart_by_digest_comes_from_the_cache_without_a_request(mar: Registry,
     assert len(mar.asked) == asked
 
 
+def test_a_chart_that_is_not_signed_is_not_handed_out_where_the_environment_asks_for_it(mar: Registry, got: Got, tmp_path: Path) -> None:
+    add_chart(mar, "aks/toy", "1.2.3")
+    (tmp_path / "xdg" / "notation").mkdir(parents=True)
+    statement = {
+        "name": "a",
+        "registryScopes": ["*"],
+        "signatureVerification": {"level": "strict"},
+        "trustStores": ["ca:a"],
+        "trustedIdentities": ["*"],
+    }
+    (tmp_path / "xdg" / "notation" / "trustpolicy.json").write_text(json.dumps({"version": "1.0", "trustPolicies": [statement]}))
+    done = got("mar://HOST/aks/toy:1.2.3", MARFETCH_VERIFY="policy", XDG_CONFIG_HOME=str(tmp_path / "xdg"))
+    assert (done.returncode, done.stdout) == (6, b"")
+    assert b"nobody has signed" in done.stderr
+
+
 def test_a_chart_by_tag_is_asked_for_again_only_after_a_while(mar: Registry, got: Got, tmp_path: Path) -> None:
     package = add_chart(mar, "aks/toy", "1.2.3")
     got("mar://HOST/aks/toy:1.2.3/toy-1.2.3.tgz")

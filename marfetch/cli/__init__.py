@@ -14,6 +14,8 @@ COMMANDS: Final = {
     "versions": "versions",
     "inspect": "inspect",
     "referrers": "inspect",
+    "verify": "verify",
+    "trust": "trust",
     "index": "helm",
     "setup": "helm",
     "serve": "serve",

@@ -12,8 +12,11 @@ from ..reference import redacted
 from .options import Devel, References, Settings, Version, shared
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..client import Client
     from ..pull import Failed
-    from ..resolve import Wanted
+    from ..resolve import Resolved, Wanted
 
 _Destination = Annotated[Path, typer.Option("--destination", "-d", metavar="DIR", help="Where the files go.")]
 _MediaType = Annotated[list[str] | None, typer.Option("--media-type", metavar="GLOB", help="Only layers of this media type.")]
@@ -25,6 +28,7 @@ _AllLayers = Annotated[bool, typer.Option("--all-layers", help="Every layer, als
 _Untar = Annotated[bool, typer.Option("--untar", help="Unpack charts and other tar archives into directories.")]
 _UntarDir = Annotated[Path | None, typer.Option("--untardir", metavar="DIR", help="Where to unpack; below the destination if relative.")]
 _Force = Annotated[bool, typer.Option("--force", help="Replace a file that differs.")]
+_Verify = Annotated[bool, typer.Option("--verify", help="Only what is signed as the trust policy asks. [MARFETCH_VERIFY=policy]")]
 _SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Pass over versions that are listed but have no manifest.")]
 
 
@@ -49,6 +53,7 @@ def pull(
     untardir: _UntarDir = None,
     force: _Force = False,
     skip_missing: _SkipMissing = False,
+    verify: _Verify = False,
 ) -> int:
     """Fetch artifacts: their payload layers, chosen by media type, every byte checked.
 
@@ -59,6 +64,7 @@ def pull(
     from ..oci import Platform
     from ..pull import Request
     from ..pull import pull as pull_all
+    from ..verify.wish import is_wished
     from .render import pulled
 
     choice = Choice(
@@ -77,11 +83,26 @@ def pull(
         force,
         skip_missing,
         untar=(untardir or Path()) if untar else None,
+        gate=_gate() if verify or is_wished() else None,
     )
     asked = [_asked(settings, text, version, devel=devel) for text in references]
     with settings.client() as client:
         result = pull_all(client, asked, request)
     return pulled(settings.report, result)
+
+
+def _gate() -> Callable[[Client, Resolved], object]:
+    """Says of each artifact who signed it, or keeps it out."""
+    from ..verify.artifact import Request, require
+    from .verdicts import signer
+
+    def gate(client: Client, resolved: Resolved) -> None:
+        verdict = require(client, resolved, Request())
+        for warning in verdict.warnings:
+            client.progress.warn(warning)
+        client.progress.note(f"`{resolved.reference}` is {signer(verdict)}")
+
+    return gate
 
 
 def _asked(settings: Settings, text: str, version: str | None, *, devel: bool) -> Wanted | Failed:

@@ -21,6 +21,8 @@ from .address import ChartAddress, IndexAddress, parse
 
 if TYPE_CHECKING:
     from ..client import Client
+    from ..fetch import Gate
+    from ..resolve import Resolved
 
 _HINTS: Final = {
     "kind-refused": "Helm takes charts; fetch anything else with `marfetch pull`, and see what it is with `marfetch inspect`",
@@ -95,7 +97,9 @@ def _chart(client: Client, address: ChartAddress) -> bytes:
     from ..charts import FRESH
     from ..fetch import payload
     from ..resolve import Wanted
+    from ..verify.wish import is_wished
 
+    gate = _gate() if is_wished() else None
     kept = Kept(client.cache.root, "tags")
     for number, reference in enumerate(address.references, start=1):
         bound, _ = client.bind(reference)
@@ -104,8 +108,8 @@ def _chart(client: Client, address: ChartAddress) -> bytes:
         try:
             if found is not None and found.age < FRESH and isinstance(found.data, str):
                 # Helm asks for a chart and its provenance one after the other, and often for one chart several times.
-                return payload(client, Wanted(Reference.parse(found.data)), provenance=address.provenance)[0]
-            raw, pinned = payload(client, Wanted(reference, address.version), provenance=address.provenance)
+                return payload(client, Wanted(Reference.parse(found.data)), provenance=address.provenance, gate=gate)[0]
+            raw, pinned = payload(client, Wanted(reference, address.version), provenance=address.provenance, gate=gate)
         except NotFoundError as error:
             if number == len(address.references) or error.code not in ("repository-not-found", "tag-not-found"):
                 raise
@@ -113,6 +117,16 @@ def _chart(client: Client, address: ChartAddress) -> bytes:
             kept.put(key, str(replace(pinned, tag=None)))
             return raw
     raise AssertionError("an address has a reference")
+
+
+def _gate() -> Gate:
+    """Keeps out what is not signed as the trust policy asks."""
+    from ..verify.artifact import Request, require
+
+    def gate(client: Client, resolved: Resolved) -> None:
+        require(client, resolved, Request())
+
+    return gate
 
 
 def _client(ca_file: str | None) -> Client:

@@ -45,3 +45,10 @@ MAX_PAGES = 200
 MAX_PAGE_SIZE = 16 << 20
 MAX_ENTRIES = 200_000
 MAX_REFERRERS = 10_000
+
+LIST_CONNECT_TIME = 3.0
+"""Seconds until a connection for a revocation list is there."""
+LIST_TIME = 10.0
+"""Seconds for one revocation list in all."""
+MAX_LIST = 32 << 20
+"""Bytes of a revocation list."""

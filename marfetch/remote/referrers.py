@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..artifact.kinds import matches
-from ..errors import IntegrityError, NotFoundError
+from ..errors import IntegrityError, NotFoundError, PolicyError
 from ..oci import INDEX_TYPES, OCI_INDEX, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Reference
 from . import limits
@@ -74,8 +74,8 @@ def _filled(registry: Registry, reference: Reference, digest: Digest, entry: Des
         return entry
     try:
         manifest = registry.manifest(Reference(reference.repository, reference.host, digest=entry.digest))
-    except NotFoundError:
-        return entry
+    except (NotFoundError, IntegrityError, PolicyError):
+        return entry  # a broken one does not hide the others
     if not isinstance(manifest, Manifest) or manifest.subject is None or manifest.subject.digest != digest:
         return entry
     return replace(entry, artifact_type=manifest.effective_type, annotations=manifest.annotations)

@@ -9,12 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from marfetch.budget import Budget
+from marfetch.remote.lists import fetch_list
+from marfetch.remote.trust import Trust
+from marfetch.verify.roots import ROOTS
+
 from .transcript import Transcript
 
 pytestmark = pytest.mark.network
 
 ROOT = Path(__file__).parents[2]
 TRANSCRIPT = ROOT / ".tmp" / "live-transcript.json"
+SIGNED = "dotnet/sdk:9.0"
+MICROSOFT = ROOT / ".tmp" / "microsoft-roots"
+"""For `marfetch trust add-microsoft`; the directory stays."""
 REFERENCES = {
     "application-lb/charts/alb-controller:1.7.12": "alb-controller-1.7.12.tgz",
     "azure-application-gateway/charts/ingress-azure:1.9.1": "ingress-azure-1.9.1.tgz",
@@ -45,6 +53,20 @@ def test_a_real_artifact_is_fetched(reference: str, ending: str, tmp_path: Path)
 def test_a_real_image_is_refused(tmp_path: Path) -> None:
     code, document = marfetch("pull", IMAGE, "-d", str(tmp_path), "--cache-dir", str(tmp_path / "cache"))
     assert code == 4, document
+
+
+def test_what_microsoft_signs_is_verified_and_kept_for_the_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTATION_CONFIG", str(tmp_path / "notation"))
+    monkeypatch.setenv("NOTATION_CACHE", str(tmp_path / "notation-cache"))
+    MICROSOFT.mkdir(parents=True, exist_ok=True)
+    for root in ROOTS:
+        (MICROSOFT / root.file).write_bytes(fetch_list(root.url, budget=Budget(60), trust=Trust()))
+    line = ["trust", "add-microsoft", *(str(MICROSOFT / root.file) for root in ROOTS), "--json"]
+    subprocess.run([sys.executable, "-m", "marfetch", *line], cwd=ROOT, check=True, capture_output=True)
+    code, document = marfetch("verify", SIGNED, "--cache-dir", str(tmp_path / "cache"))
+    assert code == 0, document
+    destination = str(ROOT / ".tmp" / "microsoft-signatures")
+    assert marfetch("referrers", SIGNED, "--kind", "signature", "--fetch", "--force", "-d", destination)[0] == 0
 
 
 def test_the_open_questions_are_answered() -> None:

@@ -1,0 +1,151 @@
+"""`marfetch trust add-microsoft|show|check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from .options import Settings, shared
+from .verify import TrustPolicy, TrustStore
+
+if TYPE_CHECKING:
+    from ..verify.chain import Certificate
+    from ..verify.policy import Policy
+    from ..verify.stores import Places
+
+_Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Microsoft's two roots, PEM or DER, in one file or in two.")]
+_Scope = Annotated[
+    list[str] | None, typer.Option("--scope", metavar="REPOSITORY", help="Such as mcr.microsoft.com/dotnet/sdk; default: everything (*).")
+]
+_Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Of the stores and of the statement.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be written, and write nothing.")]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(no_args_is_help=True, help="The trust policy and stores that verify reads: notation's own.", rich_markup_mode=None)
+    group.command("add-microsoft")(trust_add_microsoft)
+    group.command("show")(trust_show)
+    group.command("check")(trust_check)
+    app.add_typer(group, name="trust")
+
+
+@shared(network=False)
+def trust_add_microsoft(
+    settings: Settings,
+    files: _Files,
+    scope: _Scope = None,
+    name: _Name = "microsoft",
+    dry_run: _DryRun = False,
+    trust_policy: TrustPolicy = None,
+    trust_store: TrustStore = None,
+) -> int:
+    """Trust what Microsoft signs: put its signing root and its timestamping root into notation's stores, and a statement into the policy.
+
+    The certificates are taken only if their SHA-256 are the known ones. What is there already is kept.
+    """
+    from ..verify.policy import STORE_NAME
+    from ..verify.roots import plan, write
+    from ..verify.stores import Places
+
+    if not STORE_NAME.fullmatch(name):
+        raise InputError(f"`--name` takes letters, digits and `_.-`, not `{name[:60]}`", code="usage")
+    planned = plan(files, tuple(scope or ("*",)), Places(trust_policy, trust_store), name=name)
+    for one in planned:
+        settings.report.line("keeps" if not one.is_new else "would write" if dry_run else "writes", str(one.path), one.what)
+    if not dry_run:
+        write(planned)
+    written: Any = [{"path": str(one.path), "new": one.is_new, "what": one.what} for one in planned]
+    settings.report.data({"files": written, "dryRun": dry_run})
+    return 0
+
+
+@shared(network=False)
+def trust_show(settings: Settings, trust_policy: TrustPolicy = None, trust_store: TrustStore = None) -> int:
+    """Show the trust policy and the roots in its stores."""
+    from ..verify.stores import Places
+
+    places = Places(trust_policy, trust_store)
+    policy = places.load_policy()
+    settings.report.line("policy", policy.path)
+    settings.report.line("stores", str(places.store_root))
+    for statement in policy.statements:
+        settings.report.line("statement", statement.name, statement.level, " ".join(statement.scopes))
+    stores = _stores(places, policy)
+    for name, (certificates, error) in stores.items():
+        for one in certificates:
+            settings.report.line("root", name, one.subject, f"sha256:{one.thumbprint}", f"to {one.parsed.not_valid_after_utc:%Y-%m-%d}")
+        if error is not None:
+            settings.report.warn(error.message)
+    settings.report.data(_shown(places, policy, stores))
+    return 0
+
+
+@shared(network=False)
+def trust_check(settings: Settings, trust_policy: TrustPolicy = None, trust_store: TrustStore = None) -> int:
+    """Check that the trust policy and every store that it names can be used; exit code 2 if not."""
+    from ..verify.stores import Places
+
+    places = Places(trust_policy, trust_store)
+    policy = places.load_policy()
+    for warning in (*policy.warnings, *(warning for statement in policy.statements for warning in statement.warnings)):
+        settings.report.warn(warning)
+    stores = _stores(places, policy)
+    errors = [error for _, error in stores.values() if error is not None]
+    data = _shown(places, policy, stores)
+    if errors:
+        for other in errors[1:]:
+            settings.report.error(other)
+        settings.report.failed(errors[0], data)
+        return errors[0].exit_code
+    settings.report.line("ok", policy.path)
+    settings.report.data(data)
+    return 0
+
+
+def _stores(places: Places, policy: Policy) -> dict[str, tuple[tuple[Certificate, ...], InputError | None]]:
+    found: dict[str, tuple[tuple[Certificate, ...], InputError | None]] = {}
+    for store in dict.fromkeys(store for statement in policy.statements for store in statement.stores):
+        try:
+            certificates = places.certificates([store])
+            empty = None if certificates else _empty(places, store)
+            found[str(store)] = certificates, empty
+        except InputError as error:
+            found[str(store)] = (), error
+    return found
+
+
+def _empty(places: Places, store: Any) -> InputError:
+    path = places.store_path(store)
+    return InputError(f"the trust store `{store}` at `{path}` is empty", code="TRUST_STORE_INVALID", path=str(path))
+
+
+def _shown(places: Places, policy: Policy, stores: dict[str, tuple[tuple[Certificate, ...], InputError | None]]) -> Any:
+    return {
+        "policy": policy.path,
+        "stores": str(places.store_root),
+        "statements": [
+            {
+                "name": one.name,
+                "level": one.level,
+                "scopes": list(one.scopes),
+                "checks": {str(check): str(action) for check, action in one.actions.items()},
+                "trustStores": [str(store) for store in one.stores],
+                "trustedIdentities": ["*"] if one.identities is None else [dict(identity) for identity in one.identities],
+                "warnings": list(one.warnings),
+            }
+            for one in policy.statements
+        ],
+        "roots": [
+            {
+                "store": name,
+                "subject": one.subject,
+                "sha256": one.thumbprint,
+                "notAfter": f"{one.parsed.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}",
+            }
+            for name, (certificates, _) in stores.items()
+            for one in certificates
+        ],
+    }

@@ -1,0 +1,100 @@
+"""`marfetch verify`."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import InputError
+from .options import Devel, OneReference, Settings, Version, shared
+
+TrustPolicy = Annotated[Path | None, typer.Option("--trust-policy", metavar="FILE", help="The trust policy; default: notation's own.")]
+TrustStore = Annotated[
+    Path | None, typer.Option("--trust-store", metavar="DIR", help="The directory that holds x509/; default: notation's own.")
+]
+_At = Annotated[str | None, typer.Option("--at", metavar="RFC3339", help="As of that moment, in place of now.")]
+_Crl = Annotated[list[Path] | None, typer.Option("--crl", metavar="DIR", help="Revocation lists, DER or PEM.")]
+_Revocation = Annotated[
+    str | None, typer.Option("--revocation", metavar="ACTION", help="enforce, log or skip, in place of what the policy says.")
+]
+_Keyring = Annotated[Path | None, typer.Option("--keyring", metavar="FILE", help="Check Helm provenance with the OpenPGP keys in it.")]
+_Metadata = Annotated[
+    list[str] | None, typer.Option("--user-metadata", "-m", metavar="KEY=VALUE", help="An annotation that the signature must carry.")
+]
+_RefuseEol = Annotated[bool, typer.Option("--refuse-eol", help="Refuse what is past its end of life.")]
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(verify)
+
+
+@shared()
+def verify(
+    settings: Settings,
+    reference: OneReference,
+    version: Version = None,
+    devel: Devel = False,
+    trust_policy: TrustPolicy = None,
+    trust_store: TrustStore = None,
+    at: _At = None,
+    crl: _Crl = None,
+    revocation: _Revocation = None,
+    user_metadata: _Metadata = None,
+    keyring: _Keyring = None,
+    refuse_eol: _RefuseEol = False,
+) -> int:
+    """Check who signed an artifact: Notary Project signatures against the trust policy that notation reads, Helm provenance, end of life.
+
+    Says who signed, when, which root vouches for it, which checks were done and which were not.
+    """
+    from ..resolve import resolve
+    from ..verify.artifact import Request
+    from ..verify.artifact import verify as verify_one
+    from ..verify.stores import Places
+    from ..verify.verdict import Action
+    from .render import wanted
+    from .verdicts import judged
+
+    if revocation is not None and revocation not in set(Action):
+        raise InputError(f"`--revocation` takes {', '.join(Action)}, not `{revocation[:40]}`", code="usage")
+    for directory in crl or ():
+        if not directory.exists():
+            raise InputError(f"`{directory}` of `--crl` is not there", code="usage", path=str(directory))
+    request = Request(
+        Places(trust_policy, trust_store),
+        _moment(at) if at is not None else None,
+        tuple(crl or ()),
+        Action(revocation) if revocation is not None else None,
+        dict(map(_pair, user_metadata or ())),
+        keyring,
+        refuse_eol,
+    )
+    asked = wanted(settings.report, reference, version, devel=devel)
+    with settings.client() as client:
+        resolved = resolve(client, asked)
+        verdict = verify_one(client, resolved, request)
+    return judged(settings.report, resolved, verdict)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        if _RFC_3339.fullmatch(text):
+            return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise InputError(
+        f"`--at` takes a moment such as `2026-11-23T20:00:00Z`, not `{text[:60]}`", code="usage", hint="write it as RFC 3339 does"
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise InputError(f"`--user-metadata` takes `KEY=VALUE`, not `{text[:80]}`", code="usage")
+    return key, value

@@ -1,0 +1,269 @@
+"""The verification of an artifact: its signatures are found among its referrers and held against the trust policy, one after the other.
+
+One broken referrer never hides a good one: what is wrong with each is kept, and the first good signature ends the search.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from ..artifact.kinds import HELM_PROVENANCE, NOTATION_SIGNATURE, SIGNATURE, matches
+from ..artifact.lifecycle import end_of_life
+from ..artifact.payload import Choice, base_name, select
+from ..choose import artifact
+from ..client import Client
+from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RemoteError, SignatureError
+from ..fetch import read
+from ..files import write_whole
+from ..oci import Descriptor, Manifest
+from ..resolve import Resolved
+from .policy import Policy, Statement
+from .provenance import MAX_SIZE, check
+from .revocation import Lists, cache_entry
+from .steps import FORMATS, Trust, examine
+from .stores import Places, cache_directory
+from .verdict import OK, Action, Provenance, RefusalError, Signature, Verdict
+
+MAX_SIGNATURES: Final = 100
+"""Signatures of one artifact that are looked at, as in notation."""
+MAX_ENVELOPE: Final = 4 << 20
+"""Bytes of an envelope; real ones have 4 to 14 KiB."""
+CRL_DIRECTORY: Final = "crl"
+"""Below the cache, in the form of notation's."""
+
+_OTHERS: Final = ("application/vnd.dev.sigstore.bundle*", "application/vnd.dev.cosign.*")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How to verify.
+
+    Attributes:
+        places: where policy and stores are.
+        at: as of which moment; None: now.
+        crl: directories with revocation lists.
+        revocation: in place of what the policy says.
+        metadata: annotations that a signature must carry.
+        keyring: check the provenance of a chart with these keys.
+        refuse_ended: refuse what is past its end of life.
+    """
+
+    places: Places = field(default_factory=Places)
+    at: datetime | None = None
+    crl: Sequence[Path] = ()
+    revocation: Action | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    keyring: Path | None = None
+    refuse_ended: bool = False
+
+
+def require(client: Client, resolved: Resolved, request: Request) -> Verdict:
+    """Verify, or fail.
+
+    Raises:
+        SignatureError: no signature holds.
+        Error: as `verify`.
+    """
+    verdict = verify(client, resolved, request)
+    if verdict.error is not None:
+        raise verdict.error
+    return verdict
+
+
+def verify(client: Client, resolved: Resolved, request: Request) -> Verdict:
+    """Verify what a reference was resolved to.
+
+    Returns:
+        A verdict, with its error where it is a failure.
+
+    Raises:
+        InputError: `POLICY_MISSING`, `POLICY_INVALID`, `NO_APPLICABLE_POLICY`, `TRUST_STORE_INVALID`, `KEYRING_INVALID`.
+        Error: the registry failed.
+    """
+    now = request.at or datetime.now(UTC)
+    policy, statement = _statement(resolved, request)
+    provenance: Provenance | None = None
+    failure: Error | None = None
+    if request.keyring is not None:
+        try:
+            provenance = _provenance(client, resolved, request.keyring, now)
+        except SignatureError as error:
+            failure = error
+    referrers = resolved.source.referrers(resolved.reference, resolved.manifest.descriptor.digest)
+    ends = end_of_life((one.artifact_type or "", one.annotations) for one in referrers)
+    verdict = Verdict(
+        "verified",
+        statement,
+        provenance=provenance,
+        others=tuple(sorted({one.artifact_type for one in referrers if one.artifact_type and matches(one.artifact_type, _OTHERS)})),
+        ends=ends,
+        has_ended=ends is not None and ends <= now.date(),
+        warnings=(*(policy.warnings if policy else ()), *(statement.warnings if statement else ())),
+    )
+    if statement is not None and statement.is_skip:
+        verdict = replace(verdict, outcome="skipped" if provenance is None else "verified")
+    elif statement is not None:
+        trust = Trust(statement, request.places, _lists(client, request), now, request.revocation, request.metadata)
+        verdict = _signatures(client, resolved, referrers, trust, verdict)
+    failure = failure or verdict.error or _refused_end(resolved, verdict, request)
+    return replace(verdict, outcome="failed", error=failure) if failure is not None else verdict
+
+
+def _statement(resolved: Resolved, request: Request) -> tuple[Policy | None, Statement | None]:
+    """What applies; nothing where provenance is asked for and nobody has set up a policy."""
+    try:
+        policy = request.places.load_policy()
+    except InputError as error:
+        if request.keyring is None or request.places.policy is not None or error.code != "POLICY_MISSING":
+            raise
+        return None, None
+    return policy, policy.statement(resolved.reference.full_repository)
+
+
+def _refused_end(resolved: Resolved, verdict: Verdict, request: Request) -> Error | None:
+    if not verdict.has_ended or not request.refuse_ended:
+        return None
+    return PolicyError(
+        f"the support of `{resolved.reference}` ended on {verdict.ends}, as its lifecycle mark says",
+        code="end-of-life",
+        reference=str(resolved.reference),
+        ends=str(verdict.ends),
+    )
+
+
+# -- signatures
+
+
+def _signatures(client: Client, resolved: Resolved, referrers: Sequence[Descriptor], trust: Trust, verdict: Verdict) -> Verdict:
+    listed = {one.digest: one for one in referrers if one.artifact_type and matches(one.artifact_type, SIGNATURE.types)}
+    found: list[Signature] = []
+    outages: list[RemoteError] = []
+    for one in list(listed.values())[:MAX_SIGNATURES]:
+        signature = _signature(client, resolved, one, trust, outages)
+        found.append(signature)
+        if signature.code == OK:
+            return replace(verdict, signatures=tuple(found))
+    error = _failure(resolved, found, outages, len(listed))
+    return replace(verdict, signatures=tuple(found), error=error)
+
+
+def _failure(resolved: Resolved, found: Sequence[Signature], outages: Sequence[RemoteError], count: int) -> Error:
+    reference = str(resolved.reference)
+    if not found:
+        return SignatureError(f"nobody has signed `{reference}`: no signature refers to it", code="NO_SIGNATURE", reference=reference)
+    if count > MAX_SIGNATURES:
+        return PolicyError(
+            f"`{reference}` has {count} signatures; none of the first {MAX_SIGNATURES} holds, and no more are looked at",
+            code="limit-passed",
+            hint="find out who puts them there; a registry that lists so many may hide the right one",
+            reference=reference,
+            rule=f"at most {MAX_SIGNATURES} signatures",
+        )
+    furthest = max(found, key=lambda one: one.progress)
+    if furthest.code == "REGISTRY_ERROR" and outages:
+        return outages[0]  # nothing is said of signatures that could not be had
+    refusal = furthest.refusal
+    assert refusal is not None, "a signature that is not good was refused"
+    several = f" (the furthest of {len(found)} signatures)" if len(found) > 1 else ""
+    return SignatureError(
+        f"the signature `{furthest.digest}` of `{reference}` does not hold{several}: {refusal.message}",
+        code=refusal.code,
+        hint=refusal.hint,
+        **{"reference": reference, "reason": refusal.message, "signature": str(furthest.digest), **refusal.facts},
+    )
+
+
+def _signature(client: Client, resolved: Resolved, listed: Descriptor, trust: Trust, outages: list[RemoteError]) -> Signature:
+    """One signature; whatever is wrong with it is its own affair."""
+    layer: Descriptor | None = None
+    try:
+        layer = _layer(client, resolved, listed)
+        what = f"{resolved.reference.full_repository}@{listed.digest}"
+        data = read(client, resolved, layer, what, limit=MAX_ENVELOPE) if layer.media_type in FORMATS else b""
+    except RefusalError as error:
+        return Signature(listed.digest, error.code, refusal=error)
+    except (NotFoundError, IntegrityError, PolicyError, RemoteError) as error:
+        code = "SIGNATURE_MANIFEST_INVALID" if isinstance(error, (IntegrityError, PolicyError)) else "REGISTRY_ERROR"
+        if isinstance(error, RemoteError):
+            client.budget.check()
+            outages.append(error)
+        return Signature(
+            listed.digest, code, refusal=RefusalError(code, error.message, hint=error.hint), media_type=layer.media_type if layer else None
+        )
+    examined = examine(data, layer.media_type, resolved.manifest.descriptor, trust)
+    code = examined.refusal.code if examined.refusal else OK
+    return Signature(listed.digest, code, examined.checks, examined.refusal, examined.signed, layer.digest, layer.media_type)
+
+
+def _layer(client: Client, resolved: Resolved, listed: Descriptor) -> Descriptor:
+    """The envelope that a signature's manifest names (signature-specification, "Storage")."""
+    manifest = client.manifest(replace(resolved.reference, tag=None, digest=listed.digest), resolved.source)
+
+    def refuse(reason: str) -> RefusalError:
+        return RefusalError("SIGNATURE_MANIFEST_INVALID", f"its manifest is not that of a signature: {reason}")
+
+    if not isinstance(manifest, Manifest) or not matches(manifest.effective_type, (NOTATION_SIGNATURE,)):
+        raise refuse("it is of another type")
+    if manifest.descriptor.size != listed.size:
+        raise refuse(f"it has {manifest.descriptor.size} bytes, not the {listed.size} of its descriptor")
+    subject = manifest.subject
+    if subject is None or subject.digest != resolved.manifest.descriptor.digest:
+        raise refuse("it refers to something else")
+    if len(manifest.layers) != 1:
+        raise refuse(f"it has {len(manifest.layers)} layers where one is expected")
+    return manifest.layers[0]
+
+
+def _lists(client: Client, request: Request) -> Lists:
+    """Where revocation lists come from: files, our cache and notation's, and last the issuers themselves."""
+    own = client.cache.root / CRL_DIRECTORY
+    caches = [own, cache_directory() / CRL_DIRECTORY]
+    if client.options.offline or request.revocation is Action.SKIP:
+        return Lists(request.crl, caches)
+    from ..remote.lists import fetch_list
+    from ..remote.trust import Trust as Certificates
+
+    trusted = Certificates(client.options.ca_file)
+
+    def ask(url: str) -> bytes:
+        return fetch_list(url, budget=client.budget, trust=trusted)
+
+    def keep(url: str, data: bytes) -> None:
+        keep_list(own, url, data, client)
+
+    return Lists(request.crl, caches, ask, keep)
+
+
+def keep_list(directory: Path, url: str, data: bytes, client: Client) -> None:
+    """Keep a list for the next run; where that cannot be done, nothing is lost but time."""
+    try:
+        write_whole(directory / hashlib.sha256(url.encode()).hexdigest(), cache_entry(data))
+    except Error as error:
+        client.progress.warn(f"a revocation list was not kept: {error.message}")
+
+
+# -- provenance
+
+
+def _provenance(client: Client, resolved: Resolved, keyring: Path, now: datetime) -> Provenance:
+    reference = resolved.reference
+    manifest = artifact(client, resolved, Choice(provenance=True), None)
+    what = str(replace(reference, digest=None) if reference.tag else reference)
+    layers = [layer for layer in manifest.layers if matches(layer.media_type, (HELM_PROVENANCE,))]
+    if len(layers) != 1:
+        raise SignatureError(
+            f"`{what}` has {len(layers) or 'no'} provenance" + (" layers" if layers else ""),
+            code="PROV_MISSING",
+            reference=str(reference),
+        )
+    selection = select(manifest, Choice(), name=base_name(reference.repository), tag=reference.tag, what=what)
+    charts = [one for one in selection.payloads if not matches(one.layer.media_type, (HELM_PROVENANCE,))]
+    if len(charts) != 1:
+        raise SignatureError(f"`{what}` has {len(charts)} payloads where one chart is expected", code="PROV_FILE_NOT_LISTED")
+    raw = read(client, resolved, layers[0], what, limit=MAX_SIZE)
+    return check(raw, keyring, name=charts[0].name, digest=charts[0].layer.digest, now=now)

@@ -1,0 +1,138 @@
+"""A small, strict reader of CBOR (RFC 8949): shortest forms, definite lengths, no label twice, nothing behind the end.
+
+The libraries take the last of two equal labels, undo tags and fill in what is missing; what is signed is read by nothing more tolerant.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+MAX_DEPTH: Final = 8
+"""Deepest nesting of arrays, maps and tags."""
+
+Value: TypeAlias = "int | float | bytes | str | bool | list[Value] | dict[int | str, Value] | Tag | None"
+
+_SIMPLE: Final = {20: False, 21: True, 22: None}
+_FLOATS: Final = {25: ">e", 26: ">f", 27: ">d"}
+
+
+class CborError(ValueError):
+    """Bytes that are not CBOR in the form that is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A tagged value, not interpreted."""
+
+    number: int
+    value: Value
+
+
+def loads(data: bytes) -> Value:
+    """The only value in these bytes.
+
+    Raises:
+        CborError: not CBOR, or not in the strict form.
+    """
+    value, end = _read(data, 0, MAX_DEPTH)
+    if end != len(data):
+        raise CborError(f"{len(data) - end} bytes stand behind the value")
+    return value
+
+
+def array_head(size: int) -> bytes:
+    """The head of an array of less than 24 values."""
+    return bytes([0x80 | size])
+
+
+def string(data: bytes, major: int = 2) -> bytes:
+    """A byte string (major type 2) or text (3) in its shortest form."""
+    size = len(data)
+    for limit, number, form in ((1 << 8, 24, ">B"), (1 << 16, 25, ">H"), (1 << 32, 26, ">I")):
+        if size < 24:
+            return bytes([major << 5 | size]) + data
+        if size < limit:
+            return bytes([major << 5 | number]) + struct.pack(form, size) + data
+    raise CborError("a string of 4 GiB and more")
+
+
+def _argument(data: bytes, at: int) -> tuple[int, int, int]:
+    """Major type, argument and where it ends."""
+    if at >= len(data):
+        raise CborError("cut in a head")
+    major, short = data[at] >> 5, data[at] & 0x1F
+    at += 1
+    if short < 24:
+        return major, short, at
+    if short > 27:
+        raise CborError("a length without end, or a reserved head")
+    size = 1 << (short - 24)
+    encoded = data[at : at + size]
+    value = int.from_bytes(encoded, "big")
+    if len(encoded) != size:
+        raise CborError("cut in a head")
+    if major != 7 and value < (24 if size == 1 else 1 << (4 * size)):
+        raise CborError("a number that is not in its shortest form")
+    return major, value, at + size
+
+
+def _read(data: bytes, at: int, depth: int) -> tuple[Value, int]:
+    if depth < 0:
+        raise CborError(f"nested more than {MAX_DEPTH} deep")
+    begin = at
+    major, argument, at = _argument(data, at)
+    if major == 0:
+        return argument, at
+    if major == 1:
+        return -1 - argument, at
+    if major in (2, 3):
+        end = at + argument
+        if end > len(data):
+            raise CborError("cut in a string")
+        if major == 2:
+            return data[at:end], end
+        try:
+            return data[at:end].decode(), end
+        except UnicodeDecodeError as error:
+            raise CborError("a text that is not UTF-8") from error
+    if major == 4:
+        return _array(data, at, argument, depth)
+    if major == 5:
+        return _map(data, at, argument, depth)
+    if major == 6:
+        value, at = _read(data, at, depth - 1)
+        return Tag(argument, value), at
+    form = _FLOATS.get(data[begin] & 0x1F)
+    if form is not None:
+        return struct.unpack(form, data[begin + 1 : at])[0], at
+    if argument in _SIMPLE and at == begin + 1:
+        return _SIMPLE[argument], at
+    raise CborError("a simple value that is not taken")
+
+
+def _array(data: bytes, at: int, size: int, depth: int) -> tuple[Value, int]:
+    if size > len(data) - at:
+        raise CborError("cut in an array")
+    items: list[Value] = []
+    for _ in range(size):
+        item, at = _read(data, at, depth - 1)
+        items.append(item)
+    return items, at
+
+
+def _map(data: bytes, at: int, size: int, depth: int) -> tuple[Value, int]:
+    if 2 * size > len(data) - at:
+        raise CborError("cut in a map")
+    found: dict[int | str, Value] = {}
+    for _ in range(size):
+        if data[at : at + 1] and data[at] >> 5 not in (0, 1, 3):
+            raise CborError("a label that is neither a number nor a text")
+        label, at = _read(data, at, depth - 1)
+        if not isinstance(label, (int, str)):
+            raise CborError("a label that is neither a number nor a text")
+        if label in found:
+            raise CborError("a label that stands twice")
+        found[label], at = _read(data, at, depth - 1)
+    return found, at

@@ -1,0 +1,255 @@
+"""Certificates: read, and held against the Notary Project's rules (signature-specification, "Certificate Requirements").
+
+The library reads much of a certificate only when it is asked for, and raises more than `ValueError` then; `guarded` turns all of that
+into one refusal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
+from cryptography.x509.oid import ExtensionOID
+
+from ..errors import InputError
+from . import der
+from .keys import algorithm_of, is_weak
+from .names import subject_text
+from .verdict import RefusalError
+
+_REFUSED_USAGES: Final = {
+    Usage.SERVER_AUTH: "serverAuth",
+    Usage.CLIENT_AUTH: "clientAuth",
+    Usage.EMAIL_PROTECTION: "emailProtection",
+    Usage.TIME_STAMPING: "timeStamping",
+    Usage.OCSP_SIGNING: "OCSPSigning",
+    Usage.ANY_EXTENDED_KEY_USAGE: "anyExtendedKeyUsage",
+}
+_UNDERSTOOD: Final = frozenset(
+    (
+        ExtensionOID.BASIC_CONSTRAINTS,
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+        ExtensionOID.CERTIFICATE_POLICIES,
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+        ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
+        ExtensionOID.SUBJECT_KEY_IDENTIFIER,
+        ExtensionOID.CRL_DISTRIBUTION_POINTS,
+    )
+)
+
+
+@contextmanager
+def guarded(code: str, what: str) -> Iterator[None]:
+    """Whatever the library raises while it reads a certificate or a list is a refusal with this code."""
+    try:
+        yield
+    except (RefusalError, InputError, MemoryError):
+        raise
+    except BaseException as error:
+        # A panic of the library's Rust code is no `Exception`.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise RefusalError(code, f"{what} cannot be read: {str(error)[:200] or type(error).__name__}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate and its bytes."""
+
+    raw: bytes
+    parsed: x509.Certificate
+
+    @classmethod
+    def parse(cls, raw: bytes, code: str = "CERT_INVALID") -> Certificate:
+        """Read DER.
+
+        Raises:
+            RefusalError: with this code.
+        """
+        with guarded(code, "a certificate"):
+            _check_form(raw)
+            parsed = x509.load_der_x509_certificate(raw)
+            # What the library would only read later, and would fail at in the middle of something else.
+            _ = parsed.subject, parsed.issuer, parsed.version, parsed.extensions, parsed.signature_hash_algorithm
+            try:
+                parsed.public_key()
+            except UnsupportedAlgorithm as error:
+                unknown = code if code != "CERT_INVALID" else "KEY_UNSUPPORTED"
+                raise RefusalError(unknown, "a certificate has a key of a sort that is not known here") from error
+            return cls(raw, parsed)
+
+    @property
+    def thumbprint(self) -> str:
+        """SHA-256 of its bytes, in hex."""
+        return hashlib.sha256(self.raw).hexdigest()
+
+    @property
+    def subject(self) -> str:
+        """Its subject as it is written in trust policies."""
+        return subject_text(self.parsed.subject)
+
+    @property
+    def key(self) -> Any:
+        """Its public key."""
+        return self.parsed.public_key()
+
+    def extension(self, oid: x509.ObjectIdentifier) -> x509.Extension[Any] | None:
+        """One of its extensions."""
+        return next((found for found in self.parsed.extensions if found.oid == oid), None)
+
+    @property
+    def is_authority(self) -> bool:
+        """Whether its basic constraints say that it is one of an authority."""
+        found = self.extension(ExtensionOID.BASIC_CONSTRAINTS)
+        return found is not None and bool(found.value.ca)
+
+    def is_issued_by(self, issuer: Certificate) -> bool:
+        """Whether name and signature are those of the issuer."""
+        try:
+            self.parsed.verify_directly_issued_by(issuer.parsed)
+        except (InvalidSignature, ValueError, TypeError):
+            return False
+        return True
+
+    @property
+    def is_self_signed(self) -> bool:
+        """Whether it has issued itself."""
+        return self.parsed.issuer == self.parsed.subject and self.is_issued_by(self)
+
+
+def _check_form(raw: bytes) -> None:
+    """What the issuer's signature does not cover has one form only; the library takes several, for one and the same certificate.
+
+    Raises:
+        DerError: another form.
+    """
+    signed, algorithm, signature = der.one(raw).children(der.SEQUENCE)
+    fields = signed.children(der.SEQUENCE)
+    if algorithm.raw != fields[2 if fields[0].tag == 0xA0 else 1].raw:
+        raise der.DerError("it names two algorithms")
+    if signature.expect(der.BITS).content[:1] != b"\x00":
+        raise der.DerError("its signature does not end with a whole byte")
+
+
+def check_chain(chain: Sequence[Certificate]) -> None:
+    """Hold a chain for signing, leaf first, against the rules.
+
+    Raises:
+        RefusalError: `CERT_CHAIN_INVALID`, `CERT_INVALID`, `KEY_UNSUPPORTED`.
+    """
+    with guarded("CERT_INVALID", "a certificate"):
+        for certificate in chain:
+            if is_weak(certificate.parsed):
+                raise _invalid(certificate, "it is signed with a weak hash such as SHA-1")
+        _check_order(chain)
+        _check_leaf(chain[0], is_critical=True)
+        _check_leaf_purpose(chain[0])
+        for depth, certificate in enumerate(chain[1:]):
+            _check_authority(certificate, depth, is_critical=True)
+
+
+def _check_order(chain: Sequence[Certificate]) -> None:
+    *lower, root = chain
+    if not root.is_self_signed:
+        raise RefusalError(
+            "CERT_CHAIN_INVALID", f"the chain ends with `{root.subject}`, which is no self-signed root", subject=root.subject
+        )
+    for certificate, issuer in zip(lower, chain[1:], strict=True):
+        if certificate.is_self_signed:
+            raise RefusalError(
+                "CERT_CHAIN_INVALID",
+                f"the self-signed certificate `{certificate.subject}` stands in the middle of the chain",
+                subject=certificate.subject,
+            )
+        if not certificate.is_issued_by(issuer):
+            raise RefusalError(
+                "CERT_CHAIN_INVALID",
+                f"`{certificate.subject}` was not issued by `{issuer.subject}`, which stands behind it",
+                subject=certificate.subject,
+            )
+
+
+def _check_leaf(leaf: Certificate, *, is_critical: bool) -> None:
+    algorithm_of(leaf.key)
+    if leaf.is_authority:
+        raise _invalid(leaf, "it signs artifacts, but is one of an authority")
+    usage = _usage(leaf, is_critical=is_critical)
+    others = ("key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign")
+    if not usage.digital_signature or any(getattr(usage, name) for name in others):
+        raise _invalid(leaf, "its key usage is not that of digital signatures alone")
+
+
+def _check_leaf_purpose(leaf: Certificate) -> None:
+    found = leaf.extension(ExtensionOID.EXTENDED_KEY_USAGE)
+    refused = [_REFUSED_USAGES[one] for one in found.value if one in _REFUSED_USAGES] if found is not None else []
+    if refused:
+        raise _invalid(leaf, f"its extended key usage names {', '.join(refused)}")
+
+
+def _check_authority(certificate: Certificate, depth: int, *, is_critical: bool) -> None:
+    """An issuer with so many issuers between it and the leaf."""
+    found = certificate.extension(ExtensionOID.BASIC_CONSTRAINTS)
+    if found is None or not found.value.ca or (is_critical and not found.critical):
+        raise _invalid(certificate, "it issues others, but its basic constraints do not say so")
+    if found.value.path_length is not None and found.value.path_length < depth:
+        raise _invalid(certificate, f"it allows {found.value.path_length} authorities below it, and {depth} stand there")
+    if not _usage(certificate, is_critical=is_critical).key_cert_sign:
+        raise _invalid(certificate, "it issues others, but its key usage does not allow it")
+
+
+def _usage(certificate: Certificate, *, is_critical: bool) -> x509.KeyUsage:
+    found = certificate.extension(ExtensionOID.KEY_USAGE)
+    if found is None or (is_critical and not found.critical):
+        raise _invalid(certificate, "its key usage is missing" if found is None else "its key usage is not critical")
+    usage: x509.KeyUsage = found.value
+    return usage
+
+
+def _invalid(certificate: Certificate, reason: str) -> RefusalError:
+    return RefusalError(
+        "CERT_INVALID", f"the certificate `{certificate.subject}` breaks the rules for signing: {reason}", subject=certificate.subject
+    )
+
+
+# -- chains of timestamping authorities
+
+
+def check_authority_chain(chain: Sequence[Certificate]) -> None:
+    """Hold the chain of a timestamping authority, leaf first, against the rules (RFC 3161, 2.3; notation's are the same).
+
+    Raises:
+        RefusalError: `TIMESTAMP_INVALID`.
+    """
+    try:
+        with guarded("TIMESTAMP_INVALID", "a certificate of the timestamping authority"):
+            _check_authority_chain(chain)
+    except RefusalError as error:
+        raise RefusalError("TIMESTAMP_INVALID", f"the timestamping authority is not acceptable: {error.message}") from error
+
+
+def _check_authority_chain(chain: Sequence[Certificate]) -> None:
+    leaf = chain[0]
+    for certificate in chain:
+        if is_weak(certificate.parsed):
+            raise _invalid(certificate, "it is signed with a weak hash such as SHA-1")
+        unknown = [found.oid.dotted_string for found in certificate.parsed.extensions if found.critical and found.oid not in _UNDERSTOOD]
+        if unknown:
+            raise _invalid(certificate, f"its critical extension {unknown[0]} is not known here")
+    _check_leaf(leaf, is_critical=False)
+    found = leaf.extension(ExtensionOID.EXTENDED_KEY_USAGE)
+    if found is None or list(found.value) != [Usage.TIME_STAMPING]:
+        raise _invalid(leaf, "its extended key usage is not timeStamping alone")
+    if not found.critical:
+        raise _invalid(leaf, "its extended key usage is not critical")
+    for depth, certificate in enumerate(chain[1:]):
+        _check_authority(certificate, depth, is_critical=False)
+        allowed = certificate.extension(ExtensionOID.EXTENDED_KEY_USAGE)
+        if allowed is not None and not {Usage.TIME_STAMPING, Usage.ANY_EXTENDED_KEY_USAGE} & set(allowed.value):
+            raise _invalid(certificate, "its extended key usage does not allow timestamps below it")

@@ -1,0 +1,136 @@
+"""Distinguished names: those of trust policies, and the signer's subject (trust-store-trust-policy, "Trusted Identities").
+
+Both become attribute → value; names of attributes and values are compared as they are, case included.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+REQUIRED: Final = ("C", "ST", "O")
+
+_ATTRIBUTES: Final = {
+    "2.5.4.3": "CN",
+    "2.5.4.5": "SERIALNUMBER",
+    "2.5.4.6": "C",
+    "2.5.4.7": "L",
+    "2.5.4.8": "ST",
+    "2.5.4.9": "STREET",
+    "2.5.4.10": "O",
+    "2.5.4.11": "OU",
+    "2.5.4.17": "POSTALCODE",
+}
+"""By object identifier: what a library prints for one is its own affair."""
+
+_SPECIAL: Final = ',+"\\<>;#='
+_ESCAPE = re.compile(r'\\([0-9A-Fa-f]{2}|[ ,+"\\<>;#=])')
+
+
+class DistinguishedNameError(ValueError):
+    """A text that is not a distinguished name, or not one that identities are written in."""
+
+
+def parse_name(text: str) -> dict[str, str]:
+    """Read a distinguished name (RFC 4514) with the Notary Project's limits.
+
+    Raises:
+        DistinguishedNameError: not a name; an attribute twice; several attributes in one part; `=#`; C, ST or O missing.
+    """
+    found: dict[str, str] = {}
+    for part in _split(text):
+        attribute, equals, value = part.partition("=")
+        attribute = attribute.strip()
+        if not equals or not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)+", attribute):
+            raise DistinguishedNameError(f"`{part.strip()[:80]}` is no attribute and value")
+        if value.lstrip().startswith("#"):
+            raise DistinguishedNameError(f"the value of `{attribute}` is given in hex, which identities cannot be")
+        attribute = "ST" if attribute == "S" else attribute
+        if attribute in found:
+            raise DistinguishedNameError(f"`{attribute}` stands twice")
+        found[attribute] = _unescaped(value)
+    missing = [name for name in REQUIRED if not found.get(name)]
+    if missing:
+        raise DistinguishedNameError(f"`{missing[0]}` is missing; an identity has at least C, ST and O")
+    return found
+
+
+def _split(text: str) -> list[str]:
+    """The parts between commas that are not escaped."""
+    parts, begin, at = [], 0, 0
+    while at < len(text):
+        if text[at] == "\\":
+            at += 1
+        elif text[at] == "+":
+            raise DistinguishedNameError("several attributes in one part (`+`)")
+        elif text[at] in ",;":
+            parts.append(text[begin:at])
+            begin = at + 1
+        elif text[at] in '"<>':
+            raise DistinguishedNameError(f"the character `{text[at]}` must be escaped")
+        at += 1
+    return [*parts, text[begin:]]
+
+
+def _unescaped(value: str) -> str:
+    value = value.lstrip(" ")
+    while value.endswith(" ") and not value.endswith("\\ "):
+        value = value[:-1]
+    data, at = bytearray(), 0
+    while at < len(value):
+        if value[at] != "\\":
+            data += value[at].encode("utf-8", "surrogatepass")
+            at += 1
+            continue
+        found = _ESCAPE.match(value, at)
+        if found is None:
+            raise DistinguishedNameError("a backslash that escapes nothing")
+        escaped = found[1]
+        data += bytes.fromhex(escaped) if len(escaped) == 2 else escaped.encode()
+        at = found.end()
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise DistinguishedNameError("an escaped value that is not UTF-8") from error
+
+
+def subject_attributes(name: x509.Name) -> dict[str, str]:
+    """The attributes of a certificate's subject.
+
+    Raises:
+        DistinguishedNameError: an attribute that has no name in identities, or that stands twice; no identity can mean such a subject.
+    """
+    found: dict[str, str] = {}
+    for one in name:
+        attribute = _ATTRIBUTES.get(one.oid.dotted_string)
+        if attribute is None:
+            raise DistinguishedNameError(f"the attribute {one.oid.dotted_string} has no name in identities")
+        if attribute in found:
+            raise DistinguishedNameError(f"`{attribute}` stands twice")
+        found[attribute] = one.value if isinstance(one.value, str) else one.value.decode("latin-1")
+    return found
+
+
+def subject_text(name: x509.Name) -> str:
+    """A subject as it can be pasted into a trust policy, the last attribute first."""
+    parts = []
+    for one in name:
+        value = one.value if isinstance(one.value, str) else one.value.hex()
+        parts.append(f"{_ATTRIBUTES.get(one.oid.dotted_string, one.oid.dotted_string)}={_escaped(value)}")
+    return ",".join(reversed(parts))
+
+
+def _escaped(value: str) -> str:
+    text = "".join(f"\\{one}" if one in _SPECIAL else one for one in value)
+    if text.startswith(" "):
+        text = f"\\{text}"
+    return f"{text[:-1]}\\ " if text.endswith(" ") and len(text) > 1 else text
+
+
+def covers(identity: Mapping[str, str], subject: Mapping[str, str]) -> bool:
+    """Whether every attribute of the identity stands in the subject with the same value."""
+    return all(subject.get(name) == value for name, value in identity.items())

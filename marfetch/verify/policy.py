@@ -1,0 +1,253 @@
+"""Trust policies: the same documents that `notation` reads, with the same rules (trust-store-trust-policy, "Trust Policy", version 1.0)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+from ..document import Json, parse_json
+from ..errors import Error, InputError
+from .names import DistinguishedNameError, covers, parse_name
+from .verdict import Action, Check
+
+STORE_TYPES: Final = ("ca", "signingAuthority", "tsa")
+STORE_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]+")
+LEVELS: Final[Mapping[str, Mapping[Check, Action]]] = {
+    "strict": dict.fromkeys(Check, Action.ENFORCE),
+    "permissive": {
+        **dict.fromkeys(Check, Action.LOG),
+        Check.INTEGRITY: Action.ENFORCE,
+        Check.AUTHENTICITY: Action.ENFORCE,
+    },
+    "audit": {**dict.fromkeys(Check, Action.LOG), Check.INTEGRITY: Action.ENFORCE},
+    "skip": dict.fromkeys(Check, Action.SKIP),
+}
+SUBJECT: Final = "x509.subject"
+
+_HOST = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
+_SCOPE: Final = re.compile(
+    rf"{_HOST}(?:\.{_HOST})*(?::[0-9]+)?/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
+)
+_KNOWN: Final = frozenset(("name", "registryScopes", "signatureVerification", "trustStores", "trustedIdentities"))
+_KNOWN_VERIFICATION: Final = frozenset(("level", "override", "verifyTimestamp"))
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A trust store by type and name."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a policy says of some repositories.
+
+    Attributes:
+        scopes: repositories with their registry, or `*` alone.
+        identities: distinguished names; None: anybody whom the stores vouch for.
+        timestamps_always: a timestamp is needed wherever there is a `tsa` store, not only for certificates that have expired.
+        warnings: what is odd, but taken, as notation takes it.
+    """
+
+    name: str
+    scopes: tuple[str, ...]
+    level: str
+    actions: Mapping[Check, Action]
+    stores: tuple[Store, ...] = ()
+    identities: tuple[Mapping[str, str], ...] | None = ()
+    timestamps_always: bool = True
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def is_skip(self) -> bool:
+        """Whether nothing is verified."""
+        return self.level == "skip"
+
+    def stores_of(self, kind: str) -> tuple[Store, ...]:
+        """Its stores of one type, each once."""
+        return tuple(dict.fromkeys(store for store in self.stores if store.kind == kind))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A trust policy document.
+
+    Attributes:
+        path: where it was read.
+    """
+
+    statements: tuple[Statement, ...]
+    path: str = ""
+    warnings: tuple[str, ...] = field(default=())
+
+    def statement(self, repository: str) -> Statement:
+        """What applies to a repository, which is written with its registry: the exact scope, else `*`.
+
+        Raises:
+            InputError: `NO_APPLICABLE_POLICY`.
+        """
+        for scope in (repository, "*"):
+            for statement in self.statements:
+                if scope in statement.scopes:
+                    return statement
+        raise InputError(
+            f"no statement of the trust policy `{self.path}` covers `{repository}`",
+            code="NO_APPLICABLE_POLICY",
+            hint=f"add `{repository}` to the `registryScopes` of a statement; globs are not taken, `*` alone means everything",
+            path=self.path,
+            repository=repository,
+        )
+
+
+def parse_policy(data: bytes, path: str) -> Policy:
+    """Read and check a document.
+
+    Raises:
+        InputError: `POLICY_INVALID`, naming the statement and the rule.
+    """
+    reader = _Reader(path)
+    try:
+        document = parse_json(data, f"the trust policy `{path}`")
+    except Error as error:
+        raise InputError(error.message, code="POLICY_INVALID", path=path) from error
+    if not isinstance(document, dict):
+        reader.fail("it is no object")
+    version = document.get("version")
+    if version != "1.0":
+        reader.fail(f"`version` is {_shown(version)}, not `1.0`")
+    listed = document.get("trustPolicies")
+    if not isinstance(listed, list) or not listed:
+        reader.fail("`trustPolicies` has no statement")
+    warnings = [
+        f"`{name}` in the trust policy is not known, and means nothing" for name in sorted(document.keys() - {"version", "trustPolicies"})
+    ]
+    statements = tuple(reader.statement(one) for one in listed)
+    names: set[str] = set()
+    scopes: set[str] = set()
+    for statement in statements:
+        if statement.name in names:
+            reader.fail(f"two statements have the name `{statement.name}`")
+        names.add(statement.name)
+        for scope in statement.scopes:
+            if scope in scopes:
+                reader.fail(f"the scope `{scope}` stands twice; one statement applies to a repository")
+            scopes.add(scope)
+    return Policy(statements, path, tuple(warnings))
+
+
+def _shown(value: Json) -> str:
+    return "missing" if value is None else f"`{str(value)[:80]}`"
+
+
+class _Reader:
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def fail(self, reason: str, statement: str | None = None) -> NoReturn:
+        where = f", statement `{statement[:80]}`" if statement else ""
+        raise InputError(f"the trust policy `{self._path}`{where} is not valid: {reason}", code="POLICY_INVALID", path=self._path)
+
+    def statement(self, value: Json) -> Statement:
+        if not isinstance(value, dict):
+            self.fail("a statement is no object")
+        name = value.get("name")
+        if not isinstance(name, str) or not name:
+            self.fail("a statement has no name")
+        verification = value.get("signatureVerification")
+        if not isinstance(verification, dict):
+            self.fail("`signatureVerification` is missing", name)
+        level, actions = self._level(verification, name)
+        always = verification.get("verifyTimestamp") or "always"
+        if always not in ("always", "afterCertExpiry"):
+            self.fail(f"`verifyTimestamp` is {_shown(always)}, neither `always` nor `afterCertExpiry`", name)
+        scopes = self._scopes(value, name)
+        stores = self._texts(value, "trustStores", name)
+        identities = self._texts(value, "trustedIdentities", name)
+        warnings = [f"`{odd}` in the statement `{name}` is not known, and means nothing" for odd in sorted(value.keys() - _KNOWN)]
+        warnings += [
+            f"`{odd}` in the statement `{name}` is not known, and means nothing"
+            for odd in sorted(verification.keys() - _KNOWN_VERIFICATION)
+        ]
+        if level == "skip":
+            if stores or identities:
+                self.fail("the level is `skip`, so stores and identities have no place", name)
+            if "*" in scopes:
+                warnings.append(f"the statement `{name}` skips the verification of everything (level `skip`, scope `*`)")
+            return Statement(name, scopes, level, actions, warnings=tuple(warnings))
+        if not stores or not identities:
+            self.fail("`trustStores` and `trustedIdentities` are both needed", name)
+        parsed = tuple(self._store(store, name) for store in stores)
+        known = self._identities(identities, name, warnings)
+        return Statement(name, scopes, level, actions, parsed, known, always == "always", tuple(warnings))
+
+    def _level(self, verification: dict[str, Json], name: str) -> tuple[str, Mapping[Check, Action]]:
+        level = verification.get("level")
+        if not isinstance(level, str) or level not in LEVELS:
+            self.fail(f"the level is {_shown(level)}, none of {', '.join(LEVELS)}", name)
+        actions = dict(LEVELS[level])
+        override = verification.get("override") or {}
+        if not isinstance(override, dict):
+            self.fail("`override` is no object", name)
+        if override and level == "skip":
+            self.fail("the level `skip` has nothing to override", name)
+        for check, action in override.items():
+            if check not in set(Check) or check == Check.INTEGRITY:
+                self.fail(f"`{check[:80]}` cannot be overridden", name)
+            if not isinstance(action, str) or action not in set(Action) or (action == Action.SKIP and check != Check.REVOCATION):
+                self.fail(f"`{check}` cannot be overridden with {_shown(action)}", name)
+            actions[Check(check)] = Action(action)
+        return level, actions
+
+    def _scopes(self, value: dict[str, Json], name: str) -> tuple[str, ...]:
+        scopes = self._texts(value, "registryScopes", name)
+        if not scopes:
+            self.fail("`registryScopes` is empty", name)
+        if "*" in scopes and len(scopes) > 1:
+            self.fail("the scope `*` stands beside others", name)
+        for scope in scopes:
+            if scope != "*" and not _SCOPE.fullmatch(scope):
+                self.fail(f"the scope `{scope[:120]}` is no `registry/repository` (lower case, no tag, no `*` in it)", name)
+        return scopes
+
+    def _texts(self, value: dict[str, Json], key: str, name: str) -> tuple[str, ...]:
+        found: Any = value.get(key) or []
+        if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+            self.fail(f"`{key}` is no array of texts", name)
+        return tuple(found)
+
+    def _store(self, text: str, name: str) -> Store:
+        kind, colon, store = text.partition(":")
+        if not colon or kind not in STORE_TYPES or not STORE_NAME.fullmatch(store):
+            self.fail(f"the trust store `{text[:120]}` is no `type:name` with a type of {', '.join(STORE_TYPES)}", name)
+        return Store(kind, store)
+
+    def _identities(self, texts: Sequence[str], name: str, warnings: list[str]) -> tuple[Mapping[str, str], ...] | None:
+        if "*" in texts:
+            if len(texts) > 1:
+                self.fail("the identity `*` stands beside others", name)
+            return None
+        found: list[Mapping[str, str]] = []
+        for text in texts:
+            prefix, colon, value = text.partition(":")
+            if not colon:
+                self.fail(f"the identity `{text[:120]}` has no prefix such as `{SUBJECT}:`", name)
+            if prefix != SUBJECT:
+                warnings.append(
+                    f"the identity `{text[:120]}` in the statement `{name}` is of a sort that is not known here; it matches nobody"
+                )
+                continue
+            try:
+                found.append(parse_name(value))
+            except DistinguishedNameError as error:
+                self.fail(f"the identity `{text[:200]}`: {error}", name)
+        for at, one in enumerate(found):
+            if any(covers(one, other) for place, other in enumerate(found) if place != at):
+                self.fail("two identities overlap: what the one says, the other says too", name)
+        return tuple(found)

@@ -1,0 +1,142 @@
+"""Helm provenance: one clear-signed block that names the chart's package and its digest (Helm, "Helm Provenance and Integrity").
+
+The signature is OpenPGP, which pysequoia checks (the extra `prov`); only the bytes that it gives back are believed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from ..document import Json, parse_yaml
+from ..errors import Error, InputError, SignatureError
+from ..oci import Digest
+from .verdict import Provenance
+
+MAX_SIZE: Final = 1 << 20
+"""Bytes of a provenance file."""
+MAX_KEYRING: Final = 64 << 20
+"""Bytes of a keyring."""
+
+_LINES: Final = [b"-----BEGIN PGP SIGNED MESSAGE-----", b"-----BEGIN PGP SIGNATURE-----", b"-----END PGP SIGNATURE-----"]
+_HASH: Final = re.compile(rb"Hash: [A-Za-z0-9, -]+")
+
+
+def check(data: bytes, keyring: Path, *, name: str, digest: Digest, now: datetime) -> Provenance:
+    """Hold a provenance file against a keyring and a package.
+
+    Args:
+        name: file name of the package, as it should be listed.
+        digest: of the package.
+
+    Raises:
+        SignatureError: `PROV_MALFORMED`, `PROV_SIGNATURE_INVALID`, `PROV_FILE_NOT_LISTED`, `PROV_DIGEST_MISMATCH`.
+        InputError: `KEYRING_INVALID`; `usage`: pysequoia is not installed.
+    """
+    sequoia = _sequoia()
+    _check_form(data)
+    text, certificate = _verified(sequoia, data, _keys(sequoia, keyring), keyring)
+    expires = certificate.expiration
+    users = tuple(str(user) for user in certificate.user_ids)
+    shown = f"`{', '.join(users)}` ({certificate.fingerprint})"
+    if certificate.is_revoked or (expires is not None and _aware(expires) <= now):
+        why = "is revoked" if certificate.is_revoked else f"expired at {_aware(expires):%Y-%m-%d %H:%M:%SZ}"
+        raise SignatureError(f"the provenance is signed with a key that {why}: {shown}", code="PROV_SIGNATURE_INVALID")
+    listed = _files(text)
+    found = listed.get(name)
+    if found is None:
+        raise SignatureError(
+            f"the provenance does not name `{name}`, but {', '.join(f'`{one[:80]}`' for one in listed) or 'nothing'}",
+            code="PROV_FILE_NOT_LISTED",
+            file=name,
+        )
+    if found != str(digest):
+        raise SignatureError(
+            f"the provenance says `{str(found)[:100]}` of `{name}`, which is `{digest}`", code="PROV_DIGEST_MISMATCH", file=name
+        )
+    return Provenance(str(certificate.fingerprint), users, name, digest)
+
+
+def _sequoia() -> Any:
+    try:
+        import pysequoia
+    except ImportError as error:
+        raise InputError(
+            "provenance is checked with pysequoia, which is not installed",
+            code="usage",
+            hint="install it with `pip install 'marfetch[prov]'`",
+        ) from error
+    return pysequoia
+
+
+def _check_form(data: bytes) -> None:
+    """Exactly one block, and nothing around it: what stands outside is signed by nobody, but is read by people."""
+    lines = [line.rstrip(b"\r") for line in data.split(b"\n")]
+    while lines and not lines[-1].strip():
+        lines.pop()
+    marks = [line.rstrip() for line in lines if line.startswith(b"-----")]
+    if len(data) > MAX_SIZE or marks != _LINES or lines[0].rstrip() != _LINES[0] or lines[-1].rstrip() != _LINES[2]:
+        raise SignatureError("the provenance is not exactly one clear-signed block", code="PROV_MALFORMED")
+    blank = next((number for number, line in enumerate(lines) if not line.strip()), len(lines))
+    if not all(_HASH.fullmatch(line.rstrip()) for line in lines[1:blank]):
+        raise SignatureError("the provenance has a header that says something else than its hash", code="PROV_MALFORMED")
+
+
+def _keys(sequoia: Any, keyring: Path) -> Sequence[Any]:
+    try:
+        if keyring.stat().st_size > MAX_KEYRING:
+            raise InputError(f"the keyring `{keyring}` has more than {MAX_KEYRING} bytes", code="KEYRING_INVALID", path=str(keyring))
+        raw = keyring.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"the keyring `{keyring}` cannot be read: {reason}", code="KEYRING_INVALID", path=str(keyring)) from error
+    try:
+        keys: Sequence[Any] = sequoia.Cert.split_bytes(raw)
+    except Exception as error:
+        raise InputError(
+            f"the keyring `{keyring}` holds no keys: {_first_line(error)}", code="KEYRING_INVALID", path=str(keyring)
+        ) from error
+    if not keys:
+        raise InputError(f"the keyring `{keyring}` holds no keys", code="KEYRING_INVALID", path=str(keyring))
+    return keys
+
+
+def _verified(sequoia: Any, data: bytes, keys: Sequence[Any], keyring: Path) -> tuple[bytes, Any]:
+    try:
+        result = sequoia.verify(data, lambda _: list(keys))
+        signers = {str(one.certificate).lower() for one in result.valid_sigs}
+    except Exception as error:
+        raise SignatureError(
+            f"no key of `{keyring}` has signed the provenance as it is: {_first_line(error)}",
+            code="PROV_SIGNATURE_INVALID",
+            path=str(keyring),
+        ) from error
+    for key in keys:
+        if str(key.fingerprint).lower() in signers:
+            return bytes(result.bytes).replace(b"\r\n", b"\n"), key
+    raise SignatureError(f"no key of `{keyring}` has signed the provenance", code="PROV_SIGNATURE_INVALID", path=str(keyring))
+
+
+def _files(text: bytes) -> dict[str, Json]:
+    """File name → digest, from the second part of what is signed."""
+    parts = text.split(b"\n...\n")
+    try:
+        document = parse_yaml(parts[1], "the provenance") if len(parts) == 2 else None
+    except Error as error:
+        raise SignatureError(error.message, code="PROV_MALFORMED") from error
+    files = document.get("files") if isinstance(document, dict) else None
+    if not isinstance(files, dict):
+        raise SignatureError("the provenance lists no files", code="PROV_MALFORMED")
+    return files
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _first_line(error: Exception) -> str:
+    """Without the Rust backtrace that may follow."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,276 @@
+"""Whether certificates were revoked, by revocation lists (RFC 5280, 5 and 6.3): from files, from caches, or asked for.
+
+What cannot be known is said to be unknown; it never passes as good.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import itertools
+import posixpath
+import urllib.parse
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.x509.oid import AuthorityInformationAccessOID, CRLEntryExtensionOID, ExtensionOID
+
+from ..document import parse_json
+from ..errors import Error, InputError
+from .chain import Certificate, guarded
+from .keys import HASHES
+from .verdict import RefusalError
+
+MAX_LIST: Final = 32 << 20
+"""Bytes of a revocation list."""
+MAX_FILES: Final = 1000
+"""Files of a directory that are looked at."""
+MAX_DIRECTORY: Final = 256 << 20
+"""Bytes of all of them; what comes after is not looked at."""
+
+_TEMPORARY: Final = (x509.ReasonFlags.certificate_hold, x509.ReasonFlags.remove_from_crl)
+_LIST_EXTENSIONS: Final = frozenset((ExtensionOID.ISSUING_DISTRIBUTION_POINT,))
+_STRONG: Final = frozenset(one.name for one in HASHES.values())
+
+
+class State(StrEnum):
+    """What is known of one certificate."""
+
+    GOOD = "good"
+    REVOKED = "revoked"
+    UNKNOWN = "unknown"
+    NOT_REVOCABLE = "not-revocable"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is known of one certificate, and why.
+
+    Attributes:
+        note: a sentence.
+    """
+
+    subject: str
+    state: State
+    note: str
+
+
+@dataclass(slots=True)
+class Lists:
+    """Where revocation lists come from, in this order.
+
+    Attributes:
+        directories: of the user; lists in DER or PEM, under any name.
+        caches: directories in the form of notation's cache: `sha256(address)` → JSON.
+        ask: fetches a list; None: nobody is asked.
+        keep: is told of a list that was fetched and holds.
+    """
+
+    directories: Sequence[Path] = ()
+    caches: Sequence[Path] = ()
+    ask: Callable[[str], bytes] | None = None
+    keep: Callable[[str, bytes], None] | None = None
+    _read: dict[Path, list[tuple[str, bytes]]] = field(default_factory=dict)
+
+    def named(self, url: str) -> list[bytes]:
+        """Lists of the directories whose file name is that of the address."""
+        names = {hashlib.sha256(url.encode()).hexdigest(), urllib.parse.unquote(posixpath.basename(urllib.parse.urlsplit(url).path))} - {""}
+        return [data for name, data in self._files() if name in names or Path(name).stem in names]
+
+    def all(self) -> list[bytes]:
+        """All lists of the directories."""
+        return [data for _, data in self._files()]
+
+    def cached(self, url: str) -> list[list[bytes]]:
+        """Base list and, if there is one, delta list of this address, from each cache that has it."""
+        name = hashlib.sha256(url.encode()).hexdigest()
+        found = []
+        for cache in self.caches:
+            with suppress(OSError, Error, binascii.Error, ValueError):
+                with (cache / name).open("rb") as file:
+                    document = parse_json(file.read(2 * MAX_LIST), "a cached revocation list")
+                if isinstance(document, dict):
+                    texts = [document[key] for key in ("baseCRL", "deltaCRL") if document.get(key)]
+                    found.append([base64.b64decode(text, validate=True) for text in texts if isinstance(text, str)])
+        return [one for one in found if one]
+
+    def _files(self) -> Iterable[tuple[str, bytes]]:
+        for directory in self.directories:
+            if directory not in self._read:
+                self._read[directory] = list(_files(directory))
+            yield from self._read[directory]
+
+
+def cache_entry(data: bytes) -> bytes:
+    """A list in the form of notation's cache."""
+    return b'{"baseCRL":"' + base64.b64encode(data) + b'"}'
+
+
+def _files(directory: Path) -> Iterable[tuple[str, bytes]]:
+    try:
+        paths = [directory] if directory.is_file() else sorted(directory.iterdir())[:MAX_FILES]
+        left = MAX_DIRECTORY
+        for path in paths:
+            size = path.stat().st_size if path.is_file() else MAX_LIST + 1
+            if size <= min(MAX_LIST, left):
+                left -= size
+                yield path.name, path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"the revocation lists of `{directory}` cannot be read: {(error.strerror or str(error)).lower()}",
+            code="usage",
+            hint="`--crl` takes a directory with revocation lists, DER or PEM",
+            path=str(directory),
+        ) from error
+
+
+def check(chain: Sequence[Certificate], lists: Lists, now: datetime, *, authentic: datetime | None = None) -> tuple[Status, ...]:
+    """What is known of every certificate of a chain but its root.
+
+    Args:
+        chain: leaf first; its order and signatures hold.
+        authentic: a signing time that an authority vouches for; a certificate that became invalid later was good then.
+    """
+    found = []
+    for certificate, issuer in itertools.pairwise(chain):
+        try:
+            with guarded("REVOCATION_UNKNOWN", "what it says of its revocation"):
+                found.append(_status(certificate, issuer, lists, now, authentic))
+        except RefusalError as error:
+            found.append(Status(certificate.subject, State.UNKNOWN, error.message))
+    return tuple(found)
+
+
+def _status(certificate: Certificate, issuer: Certificate, lists: Lists, now: datetime, authentic: datetime | None) -> Status:
+    subject = certificate.subject
+    points = certificate.extension(ExtensionOID.CRL_DISTRIBUTION_POINTS)
+    if points is None or not list(points.value):
+        if _has_ocsp(certificate):
+            return Status(subject, State.UNKNOWN, "it can only be asked for by OCSP, which is not done here")
+        return Status(subject, State.NOT_REVOCABLE, "its issuer publishes no revocation")
+    if certificate.extension(ExtensionOID.FRESHEST_CRL) is not None:
+        return Status(subject, State.UNKNOWN, "its issuer publishes delta lists of their own, which are not read here")
+    notes = []
+    for point in points.value:
+        urls = [one.value for one in point.full_name or () if isinstance(one, x509.UniformResourceIdentifier)]
+        state, note = _point(certificate, issuer, urls, lists, now, authentic)
+        if state is not State.GOOD:
+            return Status(subject, state, note)
+        notes.append(note)
+    return Status(subject, State.GOOD, "; ".join(notes))
+
+
+def _has_ocsp(certificate: Certificate) -> bool:
+    found = certificate.extension(ExtensionOID.AUTHORITY_INFORMATION_ACCESS)
+    return found is not None and any(one.access_method == AuthorityInformationAccessOID.OCSP for one in found.value)
+
+
+def _point(
+    certificate: Certificate, issuer: Certificate, urls: Sequence[str], lists: Lists, now: datetime, authentic: datetime | None
+) -> tuple[State, str]:
+    """What one distribution point says; its addresses stand for each other."""
+    reasons: list[str] = []
+    for where, candidates in _candidates(urls, lists):
+        revoked: list[bool] = []
+        for candidate in candidates:
+            try:
+                read = [_list(data, issuer, urls, now, is_delta=place > 0) for place, data in enumerate(candidate)]
+                revoked.append(_is_revoked(certificate, read, authentic))
+            except RefusalError as error:
+                reasons.append(f"{where}: {error.message}")
+        if any(revoked):
+            return State.REVOKED, f"it is on the list of {where}"
+        if revoked:
+            return State.GOOD, f"it is not on the list of {where}"
+    for url in urls:
+        if lists.ask is None:
+            break
+        try:
+            data = lists.ask(url)
+            read = [_list(data, issuer, urls, now, is_delta=False)]
+            is_revoked = _is_revoked(certificate, read, authentic)
+        except (Error, RefusalError) as error:
+            reasons.append(f"{url}: {error.message}")
+            continue
+        if lists.keep is not None:
+            lists.keep(url, data)
+        return (State.REVOKED, f"it is on the list of {url}") if is_revoked else (State.GOOD, f"it is not on the list of {url}")
+    shown = ", ".join(urls) or "an address that is no URL"
+    return State.UNKNOWN, "; ".join(reasons)[:600] or f"there is no list of {shown}, and nobody was asked"
+
+
+def _candidates(urls: Sequence[str], lists: Lists) -> Iterable[tuple[str, list[list[bytes]]]]:
+    """Lists that may be the right ones, the surest first; a list under the address's own name keeps others from counting."""
+    named = [data for url in urls for data in lists.named(url)]
+    yield "the files", [[data] for data in (named or lists.all())]
+    for url in urls:
+        for cached in lists.cached(url):
+            yield f"the cache for {url}", [cached]
+
+
+def _list(data: bytes, issuer: Certificate, urls: Sequence[str], now: datetime, *, is_delta: bool) -> x509.CertificateRevocationList:
+    """A list that the issuer has signed, that covers the address, and that counts still."""
+    with guarded("REVOCATION_UNKNOWN", "a revocation list"):
+        if len(data) > MAX_LIST:
+            raise RefusalError("REVOCATION_UNKNOWN", f"the list has more than {MAX_LIST} bytes")
+        found = x509.load_pem_x509_crl(data) if data.lstrip().startswith(b"-----BEGIN") else x509.load_der_x509_crl(data)
+        if found.issuer != issuer.parsed.subject:
+            raise RefusalError("REVOCATION_UNKNOWN", "the list is of another issuer")
+        used = found.signature_hash_algorithm
+        usage = issuer.extension(ExtensionOID.KEY_USAGE)
+        if used is not None and used.name not in _STRONG:
+            raise RefusalError("REVOCATION_UNKNOWN", "the list is signed with a weak hash")
+        if usage is not None and not usage.value.crl_sign:
+            raise RefusalError("REVOCATION_UNKNOWN", "its issuer may not sign lists")
+        if not found.is_signature_valid(issuer.key):
+            raise RefusalError("REVOCATION_UNKNOWN", "the signature of the list is wrong")
+        if found.next_update_utc is None or found.next_update_utc < now:
+            until = f"{found.next_update_utc:%Y-%m-%d %H:%M:%SZ}" if found.next_update_utc else "no time"
+            raise RefusalError("REVOCATION_UNKNOWN", f"the list counted until {until}")
+        for extension in found.extensions:
+            delta = extension.oid == ExtensionOID.DELTA_CRL_INDICATOR
+            if (delta and not is_delta) or (extension.critical and not delta and extension.oid not in _LIST_EXTENSIONS):
+                raise RefusalError("REVOCATION_UNKNOWN", "the list is a delta, or has a critical extension that is not known here")
+            if extension.oid == ExtensionOID.ISSUING_DISTRIBUTION_POINT:
+                _check_scope(extension.value, urls)
+        return found
+
+
+def _check_scope(value: x509.ExtensionType, urls: Sequence[str]) -> None:
+    """A list may cover a part of what its issuer has issued (RFC 5280, 5.2.5)."""
+    if not isinstance(value, x509.IssuingDistributionPoint):
+        raise RefusalError("REVOCATION_UNKNOWN", "the list does not say what it covers")
+    covered = [one.value for one in value.full_name or () if isinstance(one, x509.UniformResourceIdentifier)]
+    if value.indirect_crl or value.only_contains_attribute_certs or value.only_some_reasons or (covered and not set(covered) & set(urls)):
+        raise RefusalError("REVOCATION_UNKNOWN", "the list covers other certificates")
+
+
+def _is_revoked(certificate: Certificate, lists: Sequence[x509.CertificateRevocationList], authentic: datetime | None) -> bool:
+    with guarded("REVOCATION_UNKNOWN", "an entry of the revocation list"):
+        latest: tuple[datetime, bool] | None = None
+        for one in lists:
+            entry = one.get_revoked_certificate_by_serial_number(certificate.parsed.serial_number)
+            if entry is None:
+                continue
+            reason, invalid_since = None, None
+            for extension in entry.extensions:
+                if extension.oid == CRLEntryExtensionOID.CRL_REASON:
+                    reason = extension.value.reason
+                elif extension.oid == CRLEntryExtensionOID.INVALIDITY_DATE:
+                    invalid_since = extension.value.invalidity_date_utc
+                elif extension.critical:
+                    raise RefusalError("REVOCATION_UNKNOWN", "an entry of the list has a critical extension that is not known here")
+            if authentic is not None and invalid_since is not None and authentic < invalid_since:
+                return False
+            if reason not in _TEMPORARY:
+                return True
+            if latest is None or latest[0] < entry.revocation_date_utc:
+                latest = entry.revocation_date_utc, reason is x509.ReasonFlags.certificate_hold
+        return latest is not None and latest[1]

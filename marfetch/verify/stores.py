@@ -1,0 +1,187 @@
+"""Where `notation` keeps trust policies and trust stores, and what is in the stores (notation, "directory structure")."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ..errors import InputError
+from .chain import Certificate, guarded
+from .policy import Policy, Store, parse_policy
+from .verdict import RefusalError
+
+POLICY_FILES: Final = ("trustpolicy.oci.json", "trustpolicy.json")
+"""The first that is there counts."""
+STORE_DIRECTORY: Final = "truststore"
+MAX_FILE: Final = 4 << 20
+"""Bytes of a policy or of a file with certificates."""
+
+_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
+
+
+def config_directory() -> Path:
+    """Notation's own directory for settings.
+
+    Raises:
+        InputError: `usage`: `XDG_CONFIG_HOME` is relative.
+    """
+    return _directory("NOTATION_CONFIG", "XDG_CONFIG_HOME", ".config", "Library/Application Support", "APPDATA")
+
+
+def cache_directory() -> Path:
+    """Notation's own directory for what can be fetched again.
+
+    Raises:
+        InputError: `usage`: `XDG_CACHE_HOME` is relative.
+    """
+    return _directory("NOTATION_CACHE", "XDG_CACHE_HOME", ".cache", "Library/Caches", "LOCALAPPDATA")
+
+
+def _directory(own: str, xdg: str, plain: str, mac: str, windows: str) -> Path:
+    named = os.environ.get(own)
+    if named:
+        return Path(named)
+    if sys.platform == "win32":
+        return Path(os.environ.get(windows) or Path.home()) / "notation"
+    if sys.platform == "darwin":
+        return Path.home() / mac / "notation"
+    base = os.environ.get(xdg)
+    if base and not Path(base).is_absolute():
+        raise InputError(f"`{xdg}` is `{base}`, which is not absolute", code="usage", hint="give a whole path, or leave it out", path=base)
+    return (Path(base) if base else Path.home() / plain) / "notation"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where policy and stores are.
+
+    Attributes:
+        policy: a document; None: the first of `POLICY_FILES` in notation's directory.
+        stores: the directory that holds `x509`; None: notation's.
+    """
+
+    policy: Path | None = None
+    stores: Path | None = None
+
+    def load_policy(self) -> Policy:
+        """Read the trust policy.
+
+        Raises:
+            InputError: `POLICY_MISSING`, `POLICY_INVALID`.
+        """
+        candidates = [self.policy] if self.policy is not None else [config_directory() / name for name in POLICY_FILES]
+        for path in candidates:
+            try:
+                mode = path.lstat().st_mode
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise InputError(
+                    f"the trust policy `{path}` cannot be read: {error.strerror}", code="POLICY_INVALID", path=str(path)
+                ) from error
+            if not stat.S_ISREG(mode):
+                sort = "a link" if stat.S_ISLNK(mode) else "no file"
+                raise InputError(
+                    f"the trust policy `{path}` is {sort}; neither notation nor marfetch follows it",
+                    code="POLICY_INVALID",
+                    hint="name the file itself",
+                    path=str(path),
+                )
+            return parse_policy(_read(path, "POLICY_INVALID"), str(path))
+        raise InputError(
+            f"there is no trust policy at `{candidates[0]}`",
+            code="POLICY_MISSING",
+            hint="`marfetch trust add-microsoft` makes one for artifacts of Microsoft; `--trust-policy FILE` names another",
+            path=str(candidates[0]),
+        )
+
+    @property
+    def store_root(self) -> Path:
+        """The directory that holds `x509`."""
+        return self.stores if self.stores is not None else config_directory() / STORE_DIRECTORY
+
+    def store_path(self, store: Store) -> Path:
+        """The directory of one store."""
+        return self.store_root / "x509" / store.kind / store.name
+
+    def certificates(self, stores: Sequence[Store]) -> tuple[Certificate, ...]:
+        """All certificates of these stores.
+
+        Raises:
+            InputError: `TRUST_STORE_INVALID`: a store is missing, or holds what has no place in one.
+        """
+        return tuple(one for store in stores for one in self._load(store))
+
+    def _load(self, store: Store) -> list[Certificate]:
+        path = self.store_path(store)
+        try:
+            if not stat.S_ISDIR(path.lstat().st_mode):
+                raise _invalid(store, path, "it is no directory (links are not followed)")
+            entries = sorted(path.iterdir())
+        except FileNotFoundError as error:
+            raise _invalid(store, path, "it is not there") from error
+        except OSError as error:
+            raise _invalid(store, path, f"it cannot be read: {error.strerror}") from error
+        found: list[Certificate] = []
+        for entry in entries:
+            if not stat.S_ISREG(entry.lstat().st_mode):
+                raise _invalid(store, entry, "a link or directory has no place in it")
+            try:
+                certificates = read_certificates(_read(entry, "TRUST_STORE_INVALID"))
+            except RefusalError as error:
+                raise _invalid(store, entry, error.message) from error
+            for one in certificates:
+                _check_anchor(store, entry, one)
+            found += certificates
+        return found
+
+
+def _check_anchor(store: Store, path: Path, one: Certificate) -> None:
+    if store.kind == "tsa" and not one.is_self_signed:
+        raise _invalid(store, path, f"`{one.subject}` is no self-signed root, which stores for timestamps are made of")
+    if not one.is_authority and not one.is_self_signed:
+        raise _invalid(store, path, f"`{one.subject}` is neither one of an authority nor self-signed")
+
+
+def read_certificates(data: bytes) -> list[Certificate]:
+    """The certificates of a file, PEM or DER.
+
+    Raises:
+        RefusalError: `TRUST_STORE_INVALID`: there is none, or one cannot be read.
+    """
+    blocks = list(_PEM.finditer(data))
+    if not blocks:
+        return [Certificate.parse(data, "TRUST_STORE_INVALID")]
+    found = []
+    for block in blocks:
+        if block[1] != b"CERTIFICATE":
+            raise RefusalError("TRUST_STORE_INVALID", f"it holds a `{block[1].decode()[:40]}`, which is no certificate")
+        with guarded("TRUST_STORE_INVALID", "a certificate"):
+            parsed = x509.load_pem_x509_certificate(block[0])
+        from_pem = parsed.public_bytes(Encoding.DER)
+        found.append(Certificate.parse(from_pem, "TRUST_STORE_INVALID"))
+    return found
+
+
+def _read(path: Path, code: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise InputError(f"`{path}` cannot be read: {(error.strerror or str(error)).lower()}", code=code, path=str(path)) from error
+    if len(data) > MAX_FILE:
+        raise InputError(f"`{path}` has more than {MAX_FILE} bytes", code=code, path=str(path))
+    return data
+
+
+def _invalid(store: Store, path: Path, reason: str) -> InputError:
+    return InputError(f"the trust store `{store}` at `{path}` cannot be used: {reason}", code="TRUST_STORE_INVALID", path=str(path))

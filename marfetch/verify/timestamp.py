@@ -1,0 +1,279 @@
+"""Timestamps over signatures: RFC 3161 tokens, checked strictly, and the time that they prove (with RFC 5652, 5816, 5035).
+
+Nothing of a token is believed before its certificate leads to a root of a `tsa` store; the token is read by our own strict reader.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from . import der
+from .chain import Certificate, check_authority_chain
+from .keys import HASHES, verify_cms
+from .verdict import Moment, RefusalError
+
+_SIGNED_DATA: Final = "1.2.840.113549.1.7.2"
+_TST_INFO: Final = "1.2.840.113549.1.9.16.1.4"
+_CONTENT_TYPE: Final = "1.2.840.113549.1.9.3"
+_MESSAGE_DIGEST: Final = "1.2.840.113549.1.9.4"
+_SIGNING_TIME: Final = "1.2.840.113549.1.9.5"
+_SIGNING_CERTIFICATE_2: Final = "1.2.840.113549.1.9.16.2.47"
+_BASELINE_POLICY: Final = "0.4.0.2023.1.1"
+"""Of ETSI EN 319 421: an accuracy of one second, where the token says none."""
+_MAX_PATH: Final = 8
+_MAX_CERTIFICATES: Final = 16
+_MAX_STEPS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Info:
+    """What the authority has signed (RFC 3161, TSTInfo)."""
+
+    digest: str
+    imprint: bytes
+    time: datetime
+    accuracy: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class _Signer:
+    """Who has signed it (RFC 5652, SignerInfo)."""
+
+    issuer: bytes
+    serial: int
+    digest: str
+    algorithm: str
+    signature: bytes
+    attributes: dict[str, der.Node]
+    signed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A time, and the chain of the authority that vouches for it, leaf first."""
+
+    moment: Moment
+    earliest: datetime
+    latest: datetime
+    chain: tuple[Certificate, ...]
+
+
+def proven(token: bytes, signature: bytes, roots: Sequence[Certificate]) -> Proven:
+    """The time that a token proves for a signature.
+
+    Raises:
+        RefusalError: `TIMESTAMP_MALFORMED`, `TIMESTAMP_MISMATCH`, `TIMESTAMP_INVALID`, `UNTRUSTED_TSA`.
+    """
+    try:
+        content, raw_certificates, signer = _token(token)
+        info = _info(content)
+    except (ValueError, IndexError) as error:
+        raise RefusalError("TIMESTAMP_MALFORMED", f"the timestamp is malformed: {error}") from error
+    _compare(info.digest, info.imprint, signature, "TIMESTAMP_MISMATCH", "the timestamp belongs to another signature")
+    certificates = [Certificate.parse(raw, "TIMESTAMP_MALFORMED") for raw in raw_certificates]
+    try:
+        leaf = _signing_certificate(signer, certificates)
+        chain = _path(leaf, certificates, roots, info.time)
+        _check_signature(signer, leaf, content, chain)
+    except (ValueError, IndexError) as error:
+        raise RefusalError("TIMESTAMP_INVALID", f"a signed attribute of the timestamp is malformed: {error}") from error
+    moment = Moment(info.time, info.accuracy.total_seconds(), leaf.subject, chain[-1].subject)
+    try:
+        return Proven(moment, info.time - info.accuracy, info.time + info.accuracy, chain)
+    except OverflowError as error:
+        raise RefusalError("TIMESTAMP_INVALID", "the time of the timestamp lies outside all calendars") from error
+
+
+# -- reading
+
+
+def _token(token: bytes) -> tuple[bytes, list[bytes], _Signer]:
+    kind, wrapped = _exactly(der.one(token).children(der.SEQUENCE), 2)
+    if kind.oid() != _SIGNED_DATA:
+        raise der.DerError("it is no signed data")
+    version, digests, encapsulated, *rest = wrapped.only(0xA0).children(der.SEQUENCE)
+    if version.integer() != 3:
+        raise der.DerError("signed data of another version than 3")
+    digests.expect(der.SET)
+    content_type, content = _exactly(encapsulated.children(der.SEQUENCE), 2)
+    if content_type.oid() != _TST_INFO:
+        raise der.DerError("what is signed is no timestamp")
+    certificates: list[bytes] = []
+    if rest and rest[0].tag == 0xA0:
+        certificates = [node.expect(der.SEQUENCE).raw for node in rest.pop(0).children(0xA0)]
+    if rest and rest[0].tag == 0xA1:
+        rest.pop(0)
+    (signers,) = _exactly(rest, 1)
+    (signer,) = _exactly(signers.children(der.SET), 1)
+    if len(certificates) > _MAX_CERTIFICATES:
+        raise der.DerError(f"{len(certificates)} certificates, more than {_MAX_CERTIFICATES}")
+    return content.only(0xA0).octets(), certificates, _signer(signer)
+
+
+def _signer(node: der.Node) -> _Signer:
+    version, identifier, digest, attributes, algorithm, signature, *unsigned = node.children(der.SEQUENCE)
+    if version.integer() != 1:
+        raise der.DerError("a signer of another version than 1")
+    issuer, serial = _exactly(identifier.children(der.SEQUENCE), 2)
+    if len(unsigned) > 1 or (unsigned and unsigned[0].tag != 0xA1):
+        raise der.DerError("something stands behind the signature")
+    found: dict[str, der.Node] = {}
+    for attribute in attributes.children(0xA0):
+        name, values = _exactly(attribute.children(der.SEQUENCE), 2)
+        if name.oid() in found:
+            raise der.DerError("a signed attribute stands twice")
+        (found[name.oid()],) = _exactly(values.children(der.SET), 1)
+    # The signature is over a SET OF; in the token it has an implicit tag (RFC 5652, 5.4).
+    signed = bytes([der.SET]) + attributes.raw[1:]
+    return _Signer(issuer.raw, serial.integer(), _algorithm(digest), _algorithm(algorithm), signature.octets(), found, signed)
+
+
+def _info(content: bytes) -> _Info:
+    version, policy, imprint, serial, time, *rest = der.one(content).children(der.SEQUENCE)
+    if version.integer() != 1:
+        raise der.DerError("a timestamp of another version than 1")
+    algorithm, hashed = _exactly(imprint.children(der.SEQUENCE), 2)
+    serial.integer()
+    time.expect(der.GENERALIZED_TIME)
+    accuracy = timedelta(seconds=1 if policy.oid() == _BASELINE_POLICY else 0)
+    order = [der.SEQUENCE, der.BOOLEAN, der.INTEGER, 0xA0, 0xA1]
+    last = -1
+    for node in rest:
+        if node.tag not in order[last + 1 :]:
+            raise der.DerError("a field of the timestamp stands where it has no place")
+        last = order.index(node.tag)
+        if node.tag == der.SEQUENCE:
+            accuracy = _accuracy(node) or accuracy
+        elif node.tag == der.BOOLEAN:
+            node.boolean()
+        elif node.tag == der.INTEGER:
+            node.integer()
+        elif node.tag == 0xA1:
+            _check_extensions(node)
+    return _Info(_algorithm(algorithm), hashed.octets(), time.time(), accuracy)
+
+
+def _accuracy(node: der.Node) -> timedelta:
+    seconds = {"seconds": 0, "milliseconds": 0, "microseconds": 0}
+    order = {der.INTEGER: "seconds", 0x80: "milliseconds", 0x81: "microseconds"}
+    last = 0
+    for part in node.children(der.SEQUENCE):
+        name = order.get(part.tag)
+        value = part.integer(part.tag)
+        place = list(order).index(part.tag) + 1 if name else 0
+        if name is None or place <= last or not 0 <= value <= (86_400 if name == "seconds" else 999):
+            raise der.DerError("an accuracy that is not taken")
+        seconds[name], last = value, place
+    return timedelta(**seconds)
+
+
+def _check_extensions(node: der.Node) -> None:
+    for extension in node.children(0xA1):
+        _, second, *_ = extension.children(der.SEQUENCE)
+        if second.tag == der.BOOLEAN and second.boolean():
+            raise RefusalError("TIMESTAMP_INVALID", "the timestamp has a critical extension that is not known here")
+
+
+def _algorithm(node: der.Node) -> str:
+    """The identifier of an algorithm; its parameters say nothing that is used."""
+    return node.children(der.SEQUENCE)[0].oid()
+
+
+def _exactly(nodes: Sequence[der.Node], count: int) -> Sequence[der.Node]:
+    if len(nodes) != count:
+        raise der.DerError(f"{len(nodes)} values stand where {count} are expected")
+    return nodes
+
+
+# -- checking
+
+
+def _compare(algorithm: str, wanted: bytes, data: bytes, code: str, reason: str) -> None:
+    found = HASHES.get(algorithm)
+    if found is None:
+        raise RefusalError("TIMESTAMP_INVALID", f"the timestamp uses a hash that is not taken ({algorithm})")
+    if hashlib.new(found.name, data).digest() != wanted:
+        raise RefusalError(code, reason)
+
+
+def _signing_certificate(signer: _Signer, certificates: Sequence[Certificate]) -> Certificate:
+    """The certificate that the signed attribute names; what the signer's unsigned fields name must be the same."""
+    attribute = signer.attributes.get(_SIGNING_CERTIFICATE_2)
+    if attribute is None:
+        raise RefusalError("TIMESTAMP_INVALID", "the timestamp does not say which certificate signed it (ESSCertIDv2)")
+    first = attribute.children(der.SEQUENCE)[0].children(der.SEQUENCE)[0].children(der.SEQUENCE)
+    algorithm = "2.16.840.1.101.3.4.2.1"  # the default (RFC 5035, 4)
+    if first[0].tag == der.SEQUENCE:
+        algorithm = _algorithm(first.pop(0))
+    wanted = first[0].octets()
+    for one in certificates:
+        if one.parsed.serial_number == signer.serial and _raw_issuer(one) == signer.issuer:
+            _compare(algorithm, wanted, one.raw, "TIMESTAMP_INVALID", "the timestamp names another certificate than the one that it brings")
+            if len(first) > 1:
+                serial = first[1].children(der.SEQUENCE)[-1].integer()
+                if serial != signer.serial:
+                    raise RefusalError("TIMESTAMP_INVALID", "the timestamp names two different certificates")
+            return one
+    raise RefusalError("TIMESTAMP_INVALID", "the timestamp does not bring the certificate that signed it")
+
+
+def _raw_issuer(certificate: Certificate) -> bytes:
+    """The issuer's name in the bytes in which it stands in the certificate."""
+    fields = der.one(certificate.raw).children(der.SEQUENCE)[0].children(der.SEQUENCE)
+    return fields[3 if fields[0].tag == 0xA0 else 2].raw
+
+
+def _path(
+    leaf: Certificate, certificates: Sequence[Certificate], roots: Sequence[Certificate], moment: datetime
+) -> tuple[Certificate, ...]:
+    """A chain from the leaf to a trusted root, valid at that moment."""
+    failure: RefusalError | None = None
+    for chain in _paths(leaf, certificates, roots):
+        try:
+            check_authority_chain(chain)
+            for one in chain:
+                if not one.parsed.not_valid_before_utc <= moment <= one.parsed.not_valid_after_utc:
+                    raise RefusalError("TIMESTAMP_INVALID", f"`{one.subject}` was not valid at the time that the timestamp says")
+        except RefusalError as error:
+            failure = failure or error
+        else:
+            return chain
+    raise failure or RefusalError(
+        "UNTRUSTED_TSA",
+        f"no root of the `tsa` stores vouches for the timestamping authority `{leaf.subject}`",
+        subject=leaf.subject,
+        issuer=leaf.parsed.issuer.rfc4514_string(),
+    )
+
+
+def _paths(leaf: Certificate, certificates: Sequence[Certificate], roots: Sequence[Certificate]) -> list[tuple[Certificate, ...]]:
+    """Chains to a trusted root. Certificates that have all issued each other would make more of them than can be looked at."""
+    found: list[tuple[Certificate, ...]] = []
+    waiting: list[tuple[Certificate, ...]] = [(leaf,)]
+    for _ in range(_MAX_STEPS):
+        if not waiting:
+            break
+        chain = waiting.pop(0)
+        last = chain[-1]
+        ends = [chain if root.raw == last.raw else (*chain, root) for root in roots if root.raw == last.raw or last.is_issued_by(root)]
+        found += ends
+        if not ends and len(chain) < _MAX_PATH:
+            waiting += [(*chain, one) for one in certificates if one not in chain and last.is_issued_by(one)]
+    return found
+
+
+def _check_signature(signer: _Signer, leaf: Certificate, content: bytes, chain: Sequence[Certificate]) -> None:
+    kind, digest = signer.attributes.get(_CONTENT_TYPE), signer.attributes.get(_MESSAGE_DIGEST)
+    if kind is None or digest is None or kind.oid() != _TST_INFO:
+        raise RefusalError("TIMESTAMP_INVALID", "the signed attributes of the timestamp do not say what is signed")
+    _compare(signer.digest, digest.octets(), content, "TIMESTAMP_INVALID", "the content of the timestamp is not what was signed")
+    verify_cms(leaf.key, signer.algorithm, signer.digest, signer.signature, signer.signed)
+    signed_at = signer.attributes.get(_SIGNING_TIME)
+    if signed_at is not None:
+        moment = signed_at.time()
+        if not all(one.parsed.not_valid_before_utc <= moment <= one.parsed.not_valid_after_utc for one in chain):
+            raise RefusalError("TIMESTAMP_INVALID", "the timestamp was signed when its certificates were not valid")
