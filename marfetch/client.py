@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from . import listings
 from .budget import Budget
 from .cache import Cache
-from .content import Checked, Progress, Source
+from .content import Catalog, Checked, Progress, Source
 from .endpoint import Endpoint, Preference
 from .errors import Error, InputError, NotFoundError, RemoteError, StorageError
 from .lock import prepare
@@ -30,6 +30,9 @@ U = TypeVar("U")
 
 class Connection(Source, Protocol):
     """A source that can be ended from outside."""
+
+    def catalog(self, *, known: str | None = None) -> Catalog | None:
+        """The repositories that are listed; None where that is still the state that is `known` by its entity tag."""
 
     def stop(self) -> None:
         """End everything that is under way, from another thread."""

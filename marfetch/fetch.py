@@ -18,8 +18,12 @@ MAX_SIZE = 256 << 20
 """Bytes: a package is held in memory until all of it is checked."""
 
 
-def payload(client: Client, wanted: Wanted, *, provenance: bool = False) -> tuple[bytes, Reference]:
+def payload(client: Client, wanted: Wanted, *, provenance: bool = False, hints: bool = True) -> tuple[bytes, Reference]:
     """The package of a chart, or its provenance; checked after it was read, so that nothing wrong is ever handed on.
+
+    Args:
+        provenance: the provenance in place of the package.
+        hints: as `resolve`.
 
     Returns:
         The bytes, and the pinned reference that they came from.
@@ -29,7 +33,7 @@ def payload(client: Client, wanted: Wanted, *, provenance: bool = False) -> tupl
         NotFoundError: `layer-not-found`: there is no provenance.
         Error: as `resolve`.
     """
-    resolved = resolve(client, wanted)
+    resolved = resolve(client, wanted, hints=hints)
     reference = resolved.reference
     what = str(replace(reference, digest=None) if reference.tag else reference)
     choice = Choice(kinds=(CHART,), provenance=provenance)

@@ -19,9 +19,27 @@ ROOT = PACKAGE.parent
 
 LAYERS = [
     ("words", {"errors", "document", "oci", "reference"}),
-    ("rules", {"endpoint", "constraint", "artifact", "chart", "guidance"}),
+    ("rules", {"endpoint", "constraint", "artifact", "chart", "guidance", "nearness"}),
     ("bytes", {"budget", "files", "lock", "kept", "listings", "content", "layout", "remote", "place"}),
-    ("deeds", {"cache", "client", "config", "resolve", "choose", "pull", "history", "inspection", "fetch", "charts", "known", "serve"}),
+    (
+        "deeds",
+        {
+            "cache",
+            "catalog",
+            "client",
+            "config",
+            "resolve",
+            "choose",
+            "pull",
+            "history",
+            "inspection",
+            "fetch",
+            "charts",
+            "known",
+            "search",
+            "serve",
+        },
+    ),
     ("faces", {"report", "completion", "demo", "helm", "cli", "__main__"}),
 ]
 """Lowest first. A unit is a module, or a folder with all that is in it; it imports units of its own layer or of lower ones."""
@@ -33,6 +51,7 @@ OWNERS = {
     "truststore": {"remote"},
     "typer": {"cli"},
     "semver": {"constraint"},
+    "rapidfuzz": {"nearness"},
     "yaml": {"document"},
     "filelock": {"lock"},
     "platformdirs": {"cache"},
@@ -56,6 +75,8 @@ LATE = {
     "resolve._with_neighbours": "difflib, only for a wrong tag",
     "cache.cache_root": "platformdirs, only where no directory is named",
     "listings.keep": "the writing of files, where none is only read",
+    "listings.keep_catalog": "the writing of files, where none is only read",
+    "nearness.near": "rapidfuzz, only where no name holds the text",
     "completion._versions": "semver, only where versions are sorted",
     "known.cache_directory": "platformdirs, only where the directory is not a usual one",
     "lock.lock": "filelock, only where something is written",
@@ -239,7 +260,21 @@ def loaded(*arguments: str, **environment: str) -> set[str]:
     return set(json.loads(done.stdout.rpartition("LOADED")[2]))
 
 
-HEAVY = {"oras", "requests", "urllib3", "truststore", "starlette", "uvicorn", "rich", "filelock", "yaml", "jsonschema", "ssl", "pydantic"}
+HEAVY = {
+    "rapidfuzz",
+    "oras",
+    "requests",
+    "urllib3",
+    "truststore",
+    "starlette",
+    "uvicorn",
+    "rich",
+    "filelock",
+    "yaml",
+    "jsonschema",
+    "ssl",
+    "pydantic",
+}
 
 
 def test_importing_the_package_costs_nothing() -> None:

@@ -12,6 +12,7 @@ COMMANDS: Final = {
     "pull": "pull",
     "resolve": "versions",
     "versions": "versions",
+    "search": "search",
     "inspect": "inspect",
     "referrers": "inspect",
     "index": "helm",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..document import parse_json
 from ..endpoint import Address
 from ..errors import Error, IntegrityError, NotFoundError, PolicyError, RateLimitedError, RemoteError
+from ..oci import Digest
 from ..reference import Reference, redacted
 from . import limits
 from .backoff import Trouble, retry_after
@@ -222,4 +223,17 @@ def _not_found(failure: Failure, host: str) -> NotFoundError:
         code="repository-not-found",
         hint="check the path: MAR's catalog is shown at https://mcr.microsoft.com",
         **failure.context,
+    )
+
+
+def mismatch(reference: Reference, answer: Answer, expected: Digest, actual: Digest, by: str) -> IntegrityError:
+    """A manifest is not what its digest says."""
+    return IntegrityError(
+        f"the manifest of `{reference}` has the digest `{actual}`, but {by} is `{expected}`",
+        code="digest-mismatch",
+        reference=str(reference),
+        url=answer.url,
+        expected=str(expected),
+        actual=str(actual),
+        msedge_ref=answer.headers.get("X-Msedge-Ref"),
     )
