@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,13 @@ U = TypeVar("U")
 
 
 class Connection(Source, Protocol):
-    """A source that can be ended from outside."""
+    """A source that can be ended from outside.
+
+    Attributes:
+        asked: host → requests that were sent to it.
+    """
+
+    asked: Counter[str]
 
     def catalog(self, *, known: str | None = None) -> Catalog | None:
         """The repositories that are listed; None where that is still the state that is `known` by its entity tag."""
@@ -187,6 +194,11 @@ class Client:
                 # What comes will be written: what locks need is loaded while the first answer is on its way.
                 threading.Thread(target=prepare, name="marfetch-prepare", daemon=True).start()
             return source
+
+    @property
+    def asked(self) -> Counter[str]:
+        """Host → requests that were sent to it."""
+        return sum((source.asked for source in list(self._sources.values())), Counter())
 
     # -- manifests
 

@@ -89,6 +89,11 @@ class Report:
         if not self.as_json:
             self._write(self._stdout or sys.stdout, "\t".join(map(printable, columns)))
 
+    def text(self, document: str) -> None:
+        """A document of our own making, line by line; nothing with `--json`."""
+        for line in document.splitlines():
+            self.line(line)
+
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Lines of data: with a head and in columns on a terminal, otherwise separated by tabs and without a head."""
         if self.as_json or not rows:

@@ -19,7 +19,7 @@ ROOT = PACKAGE.parent
 
 LAYERS = [
     ("words", {"errors", "document", "oci", "reference"}),
-    ("rules", {"endpoint", "constraint", "artifact", "chart", "guidance", "nearness"}),
+    ("rules", {"endpoint", "constraint", "artifact", "chart", "firewall", "guidance", "nearness"}),
     ("bytes", {"budget", "files", "lock", "kept", "listings", "content", "layout", "remote", "place"}),
     (
         "deeds",
@@ -36,6 +36,7 @@ LAYERS = [
             "fetch",
             "charts",
             "known",
+            "plan",
             "search",
             "serve",
         },

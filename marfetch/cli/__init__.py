@@ -10,6 +10,7 @@ import typer
 
 COMMANDS: Final = {
     "pull": "pull",
+    "plan": "pull",
     "resolve": "versions",
     "versions": "versions",
     "search": "search",

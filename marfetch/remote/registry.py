@@ -258,7 +258,7 @@ class Registry(RefusingRegistry):
             # Not `session.send`: that reads the bodies of redirects whole, however long, and looks at where they lead.
             request = Request("GET", address, headers, came_from=came_from)
             begun = self._budget.now()
-            self.asked[host.name] += 1
+            self.asked[address.name] += 1
             answer = cast("Answer", self.session.get_adapter(address.url).send(request))
             _LOG.debug("GET %s: %s in %.0f ms", redacted(address.url), answer.status_code, 1000 * (self._budget.now() - begun))
             try:
