@@ -41,7 +41,7 @@ LAYERS = [
             "serve",
         },
     ),
-    ("faces", {"report", "completion", "demo", "helm", "cli", "__main__"}),
+    ("faces", {"report", "completion", "demo", "doctor", "helm", "cli", "__main__"}),
 ]
 """Lowest first. A unit is a module, or a folder with all that is in it; it imports units of its own layer or of lower ones."""
 

@@ -167,7 +167,7 @@ def test_several_at_once_are_all_tried_and_the_first_failure_is_the_exit_code(ru
         ("dotnet/aspnet:6.0", "image-refused"),
     ]
     assert all(failed["message"] and failed["hint"] for failed in result["data"]["failed"])
-    assert result["error"]["code"] == "tag-not-found"
+    assert result["error"]["code"] == "repository-not-found"
     assert done.stderr.count("error:") == 2
     text = run("pull", "aks/none:1", ALB, "dotnet/aspnet:6.0")
     assert text.returncode == 3

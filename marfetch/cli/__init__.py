@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "serve": "serve",
     "cache": "cache",
     "completion": "completion",
+    "doctor": "doctor",
     "endpoints": "endpoints",
     "version": "version",
     "demo": "demo",

@@ -26,6 +26,7 @@ from ..files import storage_error
 PLUGIN: Final = "marfetch"
 GETTER: Final = "marfetch-getter"
 _HERE: Final = Path(__file__).parent
+_STARTED = re.compile(r"^exec '([^']+)' -m marfetch", re.MULTILINE)
 _NAME = re.compile(r"^name:\s*[\"']?([A-Za-z0-9_-]+)", re.MULTILINE)
 
 
@@ -38,16 +39,19 @@ class Placed:
     changed: bool
 
 
-def plugins_directory(environment: Mapping[str, str] = os.environ) -> Path:
+def plugins_directory(environment: Mapping[str, str] = os.environ, *, patience: float = 20) -> Path:
     """Where Helm looks for plugins: as `helm env HELM_PLUGINS` says it, and by Helm's own rules where there is no Helm.
 
     Of several directories, the first.
+
+    Args:
+        patience: seconds that Helm gets to say it.
     """
     named = environment.get("HELM_PLUGINS")
     if not named:
         with suppress(OSError, subprocess.SubprocessError):
             line = [environment.get("HELM_BIN") or "helm", "env", "HELM_PLUGINS"]
-            named = subprocess.run(line, capture_output=True, text=True, check=True, timeout=20).stdout.strip()  # noqa: S603
+            named = subprocess.run(line, capture_output=True, text=True, check=True, timeout=patience).stdout.strip()  # noqa: S603
     if named:
         return Path(named.split(os.pathsep)[0])
     data = environment.get("HELM_DATA_HOME")
@@ -59,6 +63,22 @@ def plugins_directory(environment: Mapping[str, str] = os.environ) -> Path:
     if shared:
         return Path(shared) / "helm" / "plugins"
     return Path.home() / ("Library" if sys.platform == "darwin" else ".local/share") / "helm" / "plugins"
+
+
+def starts(plugins: Path) -> dict[str, str | None]:
+    """Which of our plugins are in a folder, and which program each starts; None where it is one of its own folder."""
+    found: dict[str, str | None] = {}
+    for file in sorted(plugins.glob("*/plugin.yaml")):
+        with suppress(OSError, UnicodeDecodeError):
+            name = _NAME.search(file.read_text(encoding="utf-8")[:65_536])
+            if name is None or name[1] not in (PLUGIN, GETTER):
+                continue
+            found[name[1]] = None
+            starter = file.parent / ("marfetch" if name[1] == PLUGIN else "mar-get")
+            if starter.is_file():
+                program = _STARTED.search(starter.read_text(encoding="utf-8")[:65_536])
+                found[name[1]] = program[1] if program else None
+    return found
 
 
 def set_up(plugins: Path) -> list[Placed]:

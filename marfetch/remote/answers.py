@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _MAX_SHOWN: Final = 300
 
 _THROTTLE_CODE: Final = "TOOMANYREQUESTS"
-_BLOCK_PAGE = re.compile(r"the request is blocked|access denied|request unsuccessful", re.IGNORECASE)
-_EDGE_REF = re.compile(r"Ref A: [0-9A-Fa-f]{32} Ref B: [\w.-]{1,40} Ref C: [0-9TZ:.+-]{10,40}")
+BLOCK_PAGE = re.compile(r"the request is blocked|access denied|request unsuccessful", re.IGNORECASE)
+EDGE_REF = re.compile(r"Ref A: [0-9A-Fa-f]{32} Ref B: [\w.-]{1,40} Ref C: [0-9TZ:.+-]{10,40}")
 _XML_CODE = re.compile(r"<Code>\s*([A-Za-z]{1,60})\s*</Code>")
 _TAGS = re.compile(r"<[^<>]*>")
 
@@ -82,7 +82,7 @@ class Failure:
     @property
     def context(self) -> dict[str, Any]:
         """The facts that every error about an answer carries."""
-        edge = self.headers.get("X-Msedge-Ref") or next(iter(_EDGE_REF.findall(self.text)), None)
+        edge = self.headers.get("X-Msedge-Ref") or next(iter(EDGE_REF.findall(self.text)), None)
         return {
             "url": redacted(self.address.url),
             "status": self.status,
@@ -117,7 +117,7 @@ def explain(failure: Failure) -> Trouble:
         )
         return Trouble(error, tries=limits.TRIES, host=_key(failure), retry_after=wait, throttled=wait is not None)
     if failure.status == 404:
-        if _BLOCK_PAGE.search(failure.text):
+        if BLOCK_PAGE.search(failure.text):
             return _blocked(failure, host)
         return Trouble(_not_found(failure, host))
     if failure.status == 403:
@@ -191,7 +191,7 @@ def _forbidden(failure: Failure, host: str, codes: set[str]) -> Trouble:
             **failure.context,
         )
         return Trouble(error, tries=3, at_once=True)
-    if codes and not _BLOCK_PAGE.search(failure.text):
+    if codes and not BLOCK_PAGE.search(failure.text):
         error = RemoteError(
             f"`{host}` denies `{failure.what}` ({failure.said})",
             code="denied",
