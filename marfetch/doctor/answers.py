@@ -5,26 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Final, NoReturn
 
 from ..constraint import ANY_OR_PRERELEASE
 from ..document import parse_json
 from ..endpoint import Address, Endpoint
-from ..errors import Error, PolicyError
+from ..errors import CODES, Error, PolicyError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, Index, Manifest, parse_manifest
 from ..reference import Reference, is_repository, is_tag
 from ..remote.answers import BLOCK_PAGE, EDGE_REF
-from ..remote.backoff import retry_after
 from ..remote.pages import resolve
 from ..remote.probe import Prober, Seen
+from .clock import agreement, throttled
 from .findings import Finding, fault, ok, warning
 from .network import FIREWALL, hosts
 
-SKEW: Final = 300.0
-"""Seconds that a clock may be wrong before signed addresses and certificates fail."""
-SMALL_SKEW: Final = 60.0
 _ACCEPT: Final = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 _JSON: Final = "application/json"
 
@@ -41,12 +36,16 @@ class Asking:
         reference: what to try, with its host.
         chosen: whether the user named it.
         now: the clock of this machine, seconds since the epoch.
+        has_time: whether something more may be begun.
+        untunnelled: why the proxy did not lead on; None where there is none, or where it did.
     """
 
     prober: Prober
     reference: Reference
     chosen: bool
     now: Callable[[], float]
+    has_time: Callable[[], bool] = lambda: True
+    untunnelled: str | None = None
     found: list[Finding] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
     data: Address | None = None
@@ -228,7 +227,9 @@ class Asking:
     def _redirect(self, seen: Seen, address: Address) -> Address:
         location = seen.header("Location")
         try:
-            data = resolve(address, location or "")
+            if not location:
+                raise PolicyError(f"`{address.name}` redirects ({seen.status}) but does not say where to", code="redirect-refused")
+            data = resolve(address, location)
             self.endpoint.check(data, came_from=address)
         except PolicyError as error:
             allowed = hosts(china=self.endpoint.name == "china") if self.official else "the hosts of `--data-host`"
@@ -279,6 +280,15 @@ class Asking:
 
     def _ask(self, step: str, address: Address, headers: dict[str, str] | None = None, *, came_from: Address | None = None) -> Seen:
         """One answer; what ends the examination whatever was asked for becomes a finding here."""
+        if not self.has_time():
+            self._stop(
+                warning(
+                    step,
+                    f"not looked at: the time of the examination was used up before `{address.name}` could be asked",
+                    "everything answers, but slowly",
+                    "look at the way to the network; a proxy or a name service that takes seconds holds every client up",
+                )
+            )
         try:
             seen = self.prober.get(address, headers, came_from=came_from)
         except Error as error:
@@ -289,7 +299,7 @@ class Asking:
         if seen.status >= 400 and edge:
             self.references.append(edge)
         if seen.status == 429 or "TOOMANYREQUESTS" in text[:2000]:
-            self._stop(self._throttled(seen, address))
+            self._stop(throttled(seen, self.now()))
         if (seen.status in (403, 404) and BLOCK_PAGE.search(text)) or (
             seen.status == 403 and step != "data-host" and not text.lstrip().startswith("{")
         ):
@@ -304,8 +314,14 @@ class Asking:
         return seen
 
     def _no_answer(self, step: str, address: Address, error: Error) -> Finding:
-        if error.code == "proxy":
-            return fault("proxy", error.message, "the proxy stands between this machine and MAR and does not let it through", error.hint)
+        if error.code == "proxy" or self.untunnelled is not None:
+            saw = error.message if error.code == "proxy" else f"the proxy does not lead to `{address.name}`: {self.untunnelled}"
+            return fault(
+                "proxy",
+                saw,
+                "the proxy stands between this machine and MAR and does not let it through",
+                error.hint if error.code == "proxy" else CODES["proxy"].do,
+            )
         if error.code == "tls":
             name = "interception" if re.search("self.signed|local issuer|unable to get", error.message) else "tls"
             return fault(
@@ -322,21 +338,6 @@ class Asking:
             step, error.message, "the connection comes about, and no proper answer does: a proxy or firewall cuts it", self._allow()
         )
 
-    def _throttled(self, seen: Seen, address: Address) -> Finding:
-        wait = retry_after(seen.header("Retry-After"), self.now())
-        when = "it does not say for how long"
-        do = "wait some minutes"
-        if wait is not None:
-            moment = datetime.fromtimestamp(self.now(), UTC) + timedelta(seconds=min(wait, 10**8))
-            when = f"come back in {wait:.0f} s, at {moment:%H:%M:%S} UTC"
-            do = f"wait {wait:.0f} s"
-        return fault(
-            "throttle",
-            f"`{address.name}` answers {seen.status} (too many requests): {when}",
-            "this network's address asks MAR more than its share; in CI that is often many jobs behind one address",
-            f"{do}; then fewer at a time (`--jobs`), a kept cache directory, or another address for the network",
-        )
-
     def _unexpected(self, step: str, seen: Seen, what: str) -> NoReturn:
         text = " ".join(re.sub(r"<[^<>]*>", " ", seen.body[:2000].decode("utf-8", "replace")).split())[:160]
         means = (
@@ -348,28 +349,9 @@ class Asking:
         self._stop(fault(step, f"{what}: `{seen.address.name}` answers {seen.status}" + (f" ({text})" if text else ""), means, do))
 
     def _clock(self, seen: Seen) -> None:
-        if self._clock_seen:
-            return
-        self._clock_seen = True
-        try:
-            there = parsedate_to_datetime(seen.header("Date") or "")
-        except (TypeError, ValueError):
-            self.found.append(ok("clock", "the registry does not say what time it is"))
-            return
-        skew = self.now() - (there if there.tzinfo else there.replace(tzinfo=UTC)).timestamp()
-        far = f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} `{seen.address.name}`"
-        if abs(skew) <= SMALL_SKEW:
-            self.found.append(ok("clock", far if abs(skew) >= 2 else "this machine's clock agrees with the registry's"))
-            return
-        how = fault if abs(skew) > SKEW else warning
-        self.found.append(
-            how(
-                "clock",
-                far,
-                "certificates and signed data addresses are judged by the clock: they look expired, or not yet valid",
-                "set the clock by NTP (`timedatectl set-ntp true`; in a virtual machine also the host's)",
-            )
-        )
+        if not self._clock_seen:
+            self._clock_seen = True
+            self.found.append(agreement(seen, self.now()))
 
     def _allow(self) -> str:
         if not self.official:

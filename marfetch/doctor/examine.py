@@ -25,8 +25,10 @@ DEFAULT: Final = "application-lb/charts/alb-controller"
 """A small public chart, tried where no reference is named."""
 PATIENCE: Final = 3.0
 """Seconds for each single step."""
-WHOLE: Final = 18.0
-"""Seconds after which nothing more is begun."""
+WHOLE: Final = 15.0
+"""Seconds after which nothing more is begun; what was begun then takes one more step."""
+REGION_TIME: Final = 1.5
+"""Seconds for each step of the look at the regions, of which there are three."""
 REGIONS: Final = (
     "westus",
     "westus2",
@@ -90,7 +92,7 @@ def examine(patient: Patient, progress: Progress) -> Examined:
     with ThreadPoolExecutor(4) as pool:
         at_home = pool.submit(_here, patient, progress)
         other = pool.submit(_other, patient, prober) if patient.endpoint.official else None
-        references = _outside(patient, prober, found, end)
+        references = _outside(patient, prober, trust, found, end)
         found += at_home.result()
         if other is not None:
             found.append(_china(patient.endpoint, other, found))
@@ -106,7 +108,7 @@ def _here(patient: Patient, progress: Progress) -> list[Finding]:
     ]
 
 
-def _outside(patient: Patient, prober: Prober, found: list[Finding], end: float) -> list[str]:
+def _outside(patient: Patient, prober: Prober, trust: Trust, found: list[Finding], end: float) -> list[str]:
     """From the name to the first byte of content."""
     registry = patient.endpoint.registry
     try:
@@ -125,13 +127,14 @@ def _outside(patient: Patient, prober: Prober, found: list[Finding], end: float)
         return []
     reference = patient.reference or Reference.parse(DEFAULT)
     bound = replace(reference, host=Host.parse(registry.name), scheme=None)
-    asking = Asking(prober, bound, patient.reference is not None, patient.now)
+    asking = Asking(prober, bound, patient.reference is not None, patient.now, lambda: time.monotonic() < end, way.untunnelled)
     if time.monotonic() < end:
         asking.run()
     _drop(found, {one.id for one in asking.found if one.status == "fault"} & {"proxy", "tls", "interception"})
     found += asking.found
-    if proxy is None and time.monotonic() < end - prober.patience:
-        found += _regions(patient.endpoint, prober, asking)
+    if proxy is None and time.monotonic() < end - 3 * REGION_TIME:
+        hasty = Prober(patient.endpoint, trust, patience=min(REGION_TIME, prober.patience))
+        found += _regions(patient.endpoint, hasty, asking)
     return asking.references
 
 
@@ -140,14 +143,15 @@ def _drop(found: list[Finding], names: set[str]) -> None:
     found[:] = [one for one in found if one.id not in names or one.status != "ok"]
 
 
-def _way(address: Address, prober: Prober, proxy: str | None, *, official: bool) -> Way:
+def _way(address: Address, prober: Prober, proxy: str | None, *, official: bool, greet: bool = True) -> Way:
     host, port, tls = address.host.name, address.host.port or 443, address.scheme == "https"
     names = prober.names(host, port)
     if proxy is not None:
         through = [prober.through(proxy, host, port)] if tls and proxy.startswith("http://") else []
         # What the proxy says is said by the request that follows.
-        return Way(host, names, tuple(one for one in through if one.stage != "tcp"), True, official, tls)
-    return Way(host, names, tuple(prober.reach(host, port, names, tls=tls)), False, official, tls)
+        failed = next((one.failure for one in through if one.stage == "tcp"), None)
+        return Way(host, names, tuple(one for one in through if one.stage != "tcp"), True, official, tls, failed)
+    return Way(host, names, tuple(prober.reach(host, port, names, tls=tls and greet)), False, official, tls)
 
 
 # -- data hosts
@@ -204,7 +208,7 @@ def _other(patient: Patient, prober: Prober) -> Way | None:
     try:
         if prober.proxy(patient.endpoint.registry) is not None:
             return None
-        return _way(other.registry, prober, None, official=True)
+        return _way(other.registry, prober, None, official=True, greet=False)
     except Error:
         return None
 

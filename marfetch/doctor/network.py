@@ -28,6 +28,7 @@ class Way:
         proxied: whether it is asked through a proxy, so that its addresses do not matter here.
         official: whether it is one of Microsoft's hosts.
         tls: whether it is asked by https.
+        untunnelled: why the proxy did not lead on.
     """
 
     host: str
@@ -36,6 +37,7 @@ class Way:
     proxied: bool
     official: bool
     tls: bool
+    untunnelled: str | None = None
 
     @property
     def open(self) -> bool:

@@ -12,9 +12,11 @@ import socket
 import ssl
 import time
 import urllib.parse
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from ..budget import Budget
 from ..endpoint import Address, Endpoint
@@ -25,7 +27,9 @@ from .backoff import Trouble
 from .transport import Request, Transport
 from .trust import Trust
 
-FAMILIES = ((4, socket.AF_INET), (6, socket.AF_INET6))
+HASTE: Final = 1.0
+"""Seconds for each step of the look at a certificate that is not trusted, at most."""
+FAMILIES: Final = ((4, socket.AF_INET), (6, socket.AF_INET6))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +176,14 @@ class Prober:
         begun = time.monotonic()
 
         def connect() -> socket.socket:
-            return socket.create_connection((address, port), timeout=self.patience)
+            sock = socket.socket(dict(FAMILIES)[family])
+            try:
+                sock.settimeout(self.patience)
+                sock.connect((address, port))
+            except BaseException:
+                sock.close()
+                raise
+            return sock
 
         try:
             sock = connect()
@@ -199,13 +210,12 @@ class Prober:
         except Error as error:  # the certificates that are to be trusted cannot be read
             return "tls", error.message, None, None
 
-    def _unverified(self, host: str, connect: object) -> str | None:
+    def _unverified(self, host: str, connect: Callable[[], socket.socket]) -> str | None:
         """Who issued a certificate that is not trusted: taken once without trust, then once as the only one that is trusted."""
         plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         plain.check_hostname, plain.verify_mode = False, ssl.CERT_NONE
-        assert callable(connect), "it opens a socket"
         with connect() as sock:
-            sock.settimeout(self.patience)
+            sock.settimeout(min(HASTE, self.patience))
             with plain.wrap_socket(sock, server_hostname=host.strip("[]")) as secure:
                 raw = secure.getpeercert(binary_form=True)
         if raw is None:
@@ -215,7 +225,7 @@ class Prober:
         itself.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         itself.load_verify_locations(cadata=ssl.DER_cert_to_PEM_cert(raw))
         with connect() as sock:
-            sock.settimeout(self.patience)
+            sock.settimeout(min(HASTE, self.patience))
             with itself.wrap_socket(sock, server_hostname=host.strip("[]")) as secure:
                 return _issuer(secure.getpeercert())
 
