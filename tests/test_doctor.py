@@ -580,3 +580,9 @@ def test_a_whole_network_that_drops_is_examined_in_time(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert [found["id"] for found in document["data"]["findings"] if found["status"] == "fault"] == ["connection"]
     assert document["data"]["seconds"] < 20
+
+
+def test_the_documentation_names_every_finding_with_what_it_is_about() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "troubleshooting.md").read_text()
+    for name, about in CHECKS.items():
+        assert f"| `{name}` | {about} |" in page

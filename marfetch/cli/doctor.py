@@ -55,9 +55,7 @@ def doctor(settings: Settings, reference: _Tried = None) -> int:
         "version": __version__,
         "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "seconds": round(found.seconds, 1),
-        "findings": [
-            {"id": one.id, "status": one.status, "saw": one.saw, "means": one.means or None, "do": one.do or None} for one in found.findings
-        ],
+        "findings": [{"id": one.id, "status": one.status, "saw": one.saw, "means": one.means, "do": one.do} for one in found.findings],
         "references": list(found.references),
         "support": dict(guidance.SUPPORT),
     }
