@@ -344,7 +344,9 @@ def _command(command: Any, values: dict[str, list[tuple[str, str]]]) -> dict[str
     """What the parser knows of a command and of those below it; the choices of its parameters are added to `values`."""
     options, arguments = [], []
     for one in command.params:
-        takes = None if getattr(one, "is_flag", False) else str(one.metavar or one.type.name.upper()).removesuffix("...").strip("[]")
+        takes = None if getattr(one, "is_flag", False) else str(one.metavar or one.type.name.upper()).removesuffix("...")
+        if takes and one.param_type_name == "argument":
+            takes = takes.strip("[]")  # one that can be left out
         choices = getattr(one.type, "choices", None)
         if takes and choices:
             values[takes] = [(str(getattr(choice, "value", choice)), "") for choice in choices]

@@ -143,9 +143,10 @@ def planned(report: Report, plan: Plan) -> int:
     """Show what a fetch needs; the exit code is that of the first failure."""
     for one in plan.artifacts:
         report.line("artifact", str(one.selected.resolved.reference), one.selected.kind.name, _missing(one))
-    for need in plan.needs:
+    for need in plan.needs if plan.artifacts else ():
         report.line("host", need.host, str(need.port), need.scheme, _count(need.requests, "request"), human_size(need.bytes))
-    report.line("total", _count(plan.requests, "request"), human_size(plan.size), f"{human_size(plan.cached)} in the cache")
+    if plan.artifacts:
+        report.line("total", _count(plan.requests, "request"), human_size(plan.size), f"{human_size(plan.cached)} in the cache")
     data: dict[str, Any] = {
         "artifacts": [
             {
