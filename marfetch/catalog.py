@@ -41,12 +41,13 @@ class Known:
     stale: Error | None = None
 
 
-def catalog(client: Client, reference: Reference, *, fresh: float = FRESH) -> Known:
+def catalog(client: Client, reference: Reference, *, fresh: float = FRESH, patient: bool = True) -> Known:
     """The catalog of the registry that a reference means; kept where it is young enough.
 
     Args:
         reference: any of the registry; only its host counts.
         fresh: seconds; 0 asks in any case.
+        patient: whether a failure is worth another try.
 
     Raises:
         Error: the registry failed, and there is no kept one.
@@ -64,7 +65,7 @@ def catalog(client: Client, reference: Reference, *, fresh: float = FRESH) -> Kn
             reference=str(host),
         )
     try:
-        found = client.connect(client.endpoint(reference)).catalog(known=kept[1] if kept else None)
+        found = client.connect(client.endpoint(reference)).catalog(known=kept[1] if kept else None, patient=patient)
     except RemoteError as error:
         if kept is None:
             raise
@@ -124,7 +125,8 @@ def suggest(client: Client, error: NotFoundError, wanted: Reference) -> None:
     if error.code not in ("repository-not-found", "manifest-not-found"):
         return
     with suppress(Error):
-        known = catalog(client, wanted)  # a digest that is not there may be a name that is not
+        # Nobody waits for a hint; and a digest that is not there may be a name that is not.
+        known = catalog(client, wanted, patient=False)
         wrong = wanted.repository
         if wrong in known.names:
             if error.code == "repository-not-found":

@@ -38,8 +38,12 @@ class Connection(Source, Protocol):
 
     asked: Counter[str]
 
-    def catalog(self, *, known: str | None = None) -> Catalog | None:
-        """The repositories that are listed; None where that is still the state that is `known` by its entity tag."""
+    def catalog(self, *, known: str | None = None, patient: bool = True) -> Catalog | None:
+        """The repositories that are listed; None where that is still the state that is `known` by its entity tag.
+
+        Args:
+            patient: whether a failure is worth another try.
+        """
 
     def stop(self) -> None:
         """End everything that is under way, from another thread."""

@@ -315,6 +315,18 @@ def test_a_catalog_that_fails_hides_nothing(mar: Registry, client: Clients) -> N
     assert error.code == "repository-not-found"
 
 
+def test_nobody_waits_for_a_hint(mar: Registry, client: Clients) -> None:
+    mar.on("catalog").answers(429, "Ref A: x", retry_after="90")
+    error = failure(lambda: resolve(client(timeout=20), Wanted(Reference("aks/none"))))
+    assert error.code == "repository-not-found"
+    assert mar.kinds().count("catalog") == 1
+
+
+def test_a_registry_without_a_catalog_says_so(mar: Registry, client: Clients) -> None:
+    mar.on("catalog").answers(404, "{}")
+    assert "gives no catalog" in failure(lambda: catalog(client(), ANY)).message
+
+
 def test_the_getter_names_the_right_one_too(mar: Registry, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("MARFETCH_ENDPOINT", f"http://{mar.host}")
     monkeypatch.setenv("MARFETCH_DATA_HOSTS", mar.data_host)

@@ -218,6 +218,13 @@ def _not_found(failure: Failure, host: str) -> NotFoundError:
             hint=f"marfetch versions {failure.repository}",
             **failure.context,
         )
+    if failure.asked is Asked.CATALOG:
+        return NotFoundError(
+            f"`{host}` gives no catalog of its repositories ({failure.said})",
+            code="repository-not-found",
+            hint="not every registry has one; name the repository itself",
+            **failure.context,
+        )
     return NotFoundError(
         f"`{host}` does not know `{failure.what}` ({failure.said})",
         code="repository-not-found",
@@ -236,4 +243,14 @@ def mismatch(reference: Reference, answer: Answer, expected: Digest, actual: Dig
         expected=str(expected),
         actual=str(actual),
         msedge_ref=answer.headers.get("X-Msedge-Ref"),
+    )
+
+
+def redirect_refused(message: str, address: Address) -> PolicyError:
+    """A redirect that leads nowhere or too far."""
+    return PolicyError(
+        message,
+        code="redirect-refused",
+        url=redacted(address.url),
+        rule=f"a redirect says where to, and there are at most {limits.MAX_REDIRECTS}",
     )

@@ -35,7 +35,7 @@ from ..oci import (
 from ..reference import Host, Reference, is_repository, is_tag, redacted
 from . import limits
 from .ahead import Ahead
-from .answers import Asked, Failure, about, explain, mismatch
+from .answers import Asked, Failure, about, explain, mismatch, redirect_refused
 from .auth import Authority
 from .backoff import Attempts, Backoff, Trouble
 from .pages import Collected, collect, resolve
@@ -154,11 +154,12 @@ class Registry(RefusingRegistry):
     def repositories(self) -> list[str]:
         return list(cast("Catalog", self.catalog()).names)  # not None, since nothing is known before
 
-    def catalog(self, *, known: str | None = None) -> Catalog | None:
+    def catalog(self, *, known: str | None = None, patient: bool = True) -> Catalog | None:
         host = self.endpoint.registry.name
         address = Address.parse(f"{self.endpoint.registry.origin}/v2/_catalog")
         what = f"the catalog of `{host}`"
-        found = self._list(address, "repositories", Asked.CATALOG, Reference("_catalog", Host.parse(host)), what, known=known)
+        subject = Reference("_catalog", Host.parse(host))
+        found = self._list(address, "repositories", Asked.CATALOG, subject, what, known=known, patient=patient)
         if found is None:
             return None
         names = tuple(name for name in found.entries if is_repository(name))
@@ -177,9 +178,16 @@ class Registry(RefusingRegistry):
         return self._address(f"{container.registry}/v2/{container.api_prefix}/{path}")
 
     def document(
-        self, address: Address, headers: dict[str, str], asked: Asked, reference: Reference, *, limit: int = MAX_MANIFEST_SIZE
+        self,
+        address: Address,
+        headers: dict[str, str],
+        asked: Asked,
+        reference: Reference,
+        *,
+        limit: int = MAX_MANIFEST_SIZE,
+        patient: bool = True,
     ) -> tuple[Answer, bytes]:
-        """A small document, tried again where that makes sense.
+        """A small document, tried again where that makes sense and there is patience.
 
         Raises:
             Error: what `explain` makes of the answer.
@@ -191,16 +199,19 @@ class Registry(RefusingRegistry):
                 with self._ask(address, headers, attempts, asked, reference, expected=expected) as answer:
                     return answer, answer.body(limit)
             except Trouble as trouble:
+                if not patient:
+                    raise trouble.error from trouble
                 attempts.failed(trouble)
 
     def _list(
-        self, address: Address, name: str, asked: Asked, reference: Reference, what: str, *, known: str | None = None
+        self, start: Address, name: str, asked: Asked, of: Reference, what: str, *, known: str | None = None, patient: bool = True
     ) -> Collected | None:
         def ask(page: Address, headers: dict[str, str]) -> tuple[Answer, bytes]:
-            return self.document(page, {"Accept": "application/json", **headers}, asked, reference, limit=limits.MAX_PAGE_SIZE)
+            headers = {"Accept": "application/json", **headers}
+            return self.document(page, headers, asked, of, limit=limits.MAX_PAGE_SIZE, patient=patient)
 
         most = limits.MAX_CATALOG_PAGES if asked is Asked.CATALOG else limits.MAX_PAGES
-        return collect(address, ask, name, what, lambda answer: about(answer, reference), known=known, most=most)
+        return collect(start, ask, name, what, lambda answer: about(answer, of), known=known, most=most)
 
     @contextmanager
     def _ask(
@@ -234,7 +245,7 @@ class Registry(RefusingRegistry):
                 if answer.status_code in _REDIRECTS:
                     redirects += 1
                     if redirects > limits.MAX_REDIRECTS:
-                        raise _redirect_refused(f"`{current.name}` redirects more than {limits.MAX_REDIRECTS} times", current)
+                        raise redirect_refused(f"`{current.name}` redirects more than {limits.MAX_REDIRECTS} times", current)
                     came_from, current = current, self._redirect(answer, current)
                     continue
                 if answer.status_code == 401 and self.endpoint.is_registry(current) and not challenged:
@@ -272,7 +283,7 @@ class Registry(RefusingRegistry):
     def _redirect(self, answer: Answer, base: Address) -> Address:
         location = answer.headers.get("Location")
         if not location:
-            raise _redirect_refused(f"`{base.name}` redirects ({answer.status_code}) but does not say where to", base)
+            raise redirect_refused(f"`{base.name}` redirects ({answer.status_code}) but does not say where to", base)
         try:
             address = resolve(base, location)
         except PolicyError as error:
@@ -383,12 +394,3 @@ def _header_digest(answer: Answer) -> Digest | None:
         return Digest.parse(value.strip())
     except InputError:
         return None
-
-
-def _redirect_refused(message: str, address: Address) -> PolicyError:
-    return PolicyError(
-        message,
-        code="redirect-refused",
-        url=redacted(address.url),
-        rule=f"a redirect says where to, and there are at most {limits.MAX_REDIRECTS}",
-    )
