@@ -197,7 +197,7 @@ class _Memory:
             fresh: seconds; None: as long as it counts.
         """
         record = self._records.get(plain.name)
-        if not isinstance(record, dict) or not isinstance(record.get("at"), (int, float)):
+        if not isinstance(record, dict) or not isinstance(record.get("at"), int):
             return None
         texts: dict[str, Any] = {name: value for name in _TEXTS if isinstance(value := record.get(name), str)}
         ghost = record.get("ghost") is True
@@ -212,7 +212,7 @@ class _Memory:
 
     def keep(self, one: Repository) -> None:
         record: dict[str, Json] = {name: getattr(one, name) for name in _TEXTS}
-        self._new[one.name] = {**record, "ghost": bool(one.ghost), "missing": list(one.missing), "at": time.time()}
+        self._new[one.name] = {**record, "ghost": bool(one.ghost), "missing": list(one.missing), "at": round(time.time())}
 
     def write(self) -> None:
         """Add what is new to what other processes may have written in the meantime."""
@@ -222,7 +222,7 @@ class _Memory:
         merged: dict[str, Json] = {**self._read(), **self._new}
         self._kept.put(
             self._host,
-            {name: one for name, one in merged.items() if isinstance(one, dict) and isinstance(at := one.get("at"), float) and at > limit},
+            {name: one for name, one in merged.items() if isinstance(one, dict) and isinstance(at := one.get("at"), int) and at > limit},
         )
 
 
