@@ -86,6 +86,8 @@ class Shell:
 
     def _shown(self, text: str) -> str:
         text = text.replace(str(self.place), "~").replace(str(self.running.host), SHOWN_HOST).replace(self.running.data, SHOWN_DATA)
+        for real, shown in ((str(self.running.host), SHOWN_HOST), (self.running.data, SHOWN_DATA)):
+            text = text.replace(f'"port": {real.rpartition(":")[2]}', f'"port": {shown.rpartition(":")[2]}')
         # A notice about this very endpoint, the same at each command.
         return re.sub(r"^warning: `http://127[^\n]*\n", "", text, flags=re.MULTILINE)
 
@@ -219,6 +221,19 @@ EXAMPLES = (
         "Each version with what its manifest says; `error` where it has none.",
     ),
     (
+        "search",
+        "marfetch search ingress --kind chart --json",
+        (
+            "`kind`, `newest` and what follows are null where nobody looked: without `--kind`, unless the cache knows them. `match` is `all`, `glob`,"
+            " `text` or `near`; `listed` is false for what the catalog lacks, `ghosts` are in the catalog without tags, ages are in seconds."
+        ),
+    ),
+    (
+        "plan",
+        f"marfetch plan {MODULE}:0.14.0 --json",
+        "Requests and bytes that are still needed; `sure` is false for a data host of several, of which only the redirect tells which it is.",
+    ),
+    (
         "inspect",
         f"marfetch inspect {CHART}:1.7.12 --json",
         "`name` is that of the file that `pull` makes of a layer; null where it makes none.",
@@ -228,6 +243,14 @@ EXAMPLES = (
         "a failed verification",
         f"echo '{POLICY}' > policy.json; marfetch verify {SIGNED} --trust-policy policy.json --json",
         "`verdict` is `verified`, `skipped` or `failed`; `error.code` is the code of the signature that came furthest. The look-alike is signed by nobody.",
+    ),
+    (
+        "doctor",
+        "marfetch doctor --json",
+        (
+            "Shortened here. `verdict` is that of the worst finding, `status` is `ok`, `warning` or `fault`; each id is there once at most."
+            " `references` are the `X-Msedge-Ref` of failed answers. A fault is exit code 1, and `ok` is true: the examination was done."
+        ),
     ),
     ("cache info", "marfetch cache info --json", "Sizes are in bytes."),
     ("cache verify", "marfetch cache verify --json", ""),
@@ -254,8 +277,17 @@ def json_shapes() -> str:
         for title, line, remark in EXAMPLES:
             text = "\n".join(row for row in here.run(line)[1].splitlines() if row.startswith("{"))
             lines += ["", f"## {title}", "", *([remark, ""] if remark else []), f"`{line}`", ""]
-            lines += ["```json", json.dumps(json.loads(text), indent=2, ensure_ascii=False), "```"]
+            document = json.loads(text)
+            if title == "doctor":
+                _settle(document["data"])
+            lines += ["```json", json.dumps(document, indent=2, ensure_ascii=False), "```"]
     return "\n".join(lines) + "\n"
+
+
+def _settle(data: dict[str, Any]) -> None:
+    """Take out of an examination what depends on the machine and the moment."""
+    data |= {"time": "2026-11-24T12:00:00Z", "seconds": 0.1}
+    data["findings"] = [one for one in data["findings"] if one["id"] in ("endpoint", "registry", "redirect", "range")]
 
 
 def walked(page: str) -> str:
@@ -323,6 +355,8 @@ def _command(command: Any, values: dict[str, list[tuple[str, str]]]) -> dict[str
     options, arguments = [], []
     for one in command.params:
         takes = None if getattr(one, "is_flag", False) else str(one.metavar or one.type.name.upper()).removesuffix("...")
+        if takes and one.param_type_name == "argument":
+            takes = takes.strip("[]")  # one that can be left out
         choices = getattr(one.type, "choices", None)
         if takes and choices:
             values[takes] = [(str(getattr(choice, "value", choice)), "") for choice in choices]

@@ -9,6 +9,7 @@ from typing import Final
 
 from .artifact.kinds import CHART, kind_of
 from .artifact.payload import Choice, base_name, select
+from .catalog import catalog, suggest
 from .chart import Release, chart_facts, chart_version, created, index, is_chart_name
 from .client import Client
 from .config import MAX_SIZE, chart_metadata
@@ -215,15 +216,18 @@ def _described(release: Release, manifest: Manifest, metadata: dict[str, Json]) 
 
 def _namespace(client: Client, host_reference: Reference, path: str) -> Listing:
     """The charts below a path, found through the catalog."""
-    bound, source = client.bind(replace(host_reference, repository=path or "catalog"))
+    bound, _ = client.bind(replace(host_reference, repository=path or "catalog"))
     prefix = f"{path}/" if path else ""
-    names = [name for name in source.repositories() if name.startswith(prefix) and is_chart_name(name.rpartition("/")[2])]
+    listed = _listed(client, bound)
+    names = [name for name in listed if name.startswith(prefix) and is_chart_name(name.rpartition("/")[2])]
     if path and not names:
-        raise NotFoundError(
+        error = NotFoundError(
             f"`{bound.host}` has neither a repository `{path}` nor one below it",
             code="repository-not-found",
             reference=f"{bound.host}/{path}",
         )
+        suggest(client, error, bound)
+        raise error
     look = _Look(client, bound)
     with client.budget.at_most(NAMESPACE_TIME, "that one call spends on a namespace"):
         found = client.each(look.at, names)
@@ -237,6 +241,14 @@ def _namespace(client: Client, host_reference: Reference, path: str) -> Listing:
             " the next call goes on with them"
         )
     return Listing(charts, look.failures)
+
+
+def _listed(client: Client, bound: Reference) -> tuple[str, ...]:
+    """The catalog as it is now: an index is not built of an old one."""
+    known = catalog(client, bound, fresh=0.0)
+    if known.stale is not None:
+        raise known.stale
+    return known.names
 
 
 class _Look:

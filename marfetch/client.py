@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from . import listings
 from .budget import Budget
 from .cache import Cache
-from .content import Checked, Progress, Source
+from .content import Catalog, Checked, Progress, Source
 from .endpoint import Endpoint, Preference
 from .errors import Error, InputError, NotFoundError, RemoteError, StorageError
 from .lock import prepare
@@ -29,7 +30,20 @@ U = TypeVar("U")
 
 
 class Connection(Source, Protocol):
-    """A source that can be ended from outside."""
+    """A source that can be ended from outside.
+
+    Attributes:
+        asked: host → requests that were sent to it.
+    """
+
+    asked: Counter[str]
+
+    def catalog(self, *, known: str | None = None, patient: bool = True) -> Catalog | None:
+        """The repositories that are listed; None where that is still the state that is `known` by its entity tag.
+
+        Args:
+            patient: whether a failure is worth another try.
+        """
 
     def stop(self) -> None:
         """End everything that is under way, from another thread."""
@@ -184,6 +198,11 @@ class Client:
                 # What comes will be written: what locks need is loaded while the first answer is on its way.
                 threading.Thread(target=prepare, name="marfetch-prepare", daemon=True).start()
             return source
+
+    @property
+    def asked(self) -> Counter[str]:
+        """Host → requests that were sent to it."""
+        return sum((source.asked for source in list(self._sources.values())), Counter())
 
     # -- manifests
 

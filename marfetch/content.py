@@ -10,6 +10,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
 from .errors import IntegrityError, PolicyError
@@ -82,6 +83,18 @@ class Ingest(Checked, Protocol):
             IntegrityError: `size-mismatch` or `digest-mismatch`; after `restart` it can be tried anew.
             StorageError: the disk does not take it.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The repositories that a registry lists, without its host.
+
+    Attributes:
+        etag: what the registry calls this state of its catalog; None where it does not say.
+    """
+
+    names: tuple[str, ...]
+    etag: str | None = None
 
 
 class Source(Protocol):

@@ -23,10 +23,14 @@ MAX_SIZE = 256 << 20
 """Bytes: a package is held in memory until all of it is checked."""
 
 
-def payload(client: Client, wanted: Wanted, *, provenance: bool = False, gate: Gate | None = None) -> tuple[bytes, Reference]:
+def payload(
+    client: Client, wanted: Wanted, *, provenance: bool = False, hints: bool = True, gate: Gate | None = None
+) -> tuple[bytes, Reference]:
     """The package of a chart, or its provenance; checked after it was read, so that nothing wrong is ever handed on.
 
     Args:
+        provenance: the provenance in place of the package.
+        hints: as `resolve`.
         gate: is asked before anything is fetched, and raises to keep it out.
 
     Returns:
@@ -37,7 +41,7 @@ def payload(client: Client, wanted: Wanted, *, provenance: bool = False, gate: G
         NotFoundError: `layer-not-found`: there is no provenance.
         Error: as `resolve`.
     """
-    resolved = resolve(client, wanted)
+    resolved = resolve(client, wanted, hints=hints)
     if gate is not None:
         gate(client, resolved)
     reference = resolved.reference

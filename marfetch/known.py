@@ -20,6 +20,9 @@ from .errors import Error
 MAX_INDEX_SIZE: Final = 16 << 20
 """Largest `index.json` that is read, in bytes: reading more takes longer than anybody waits for a completion."""
 
+MAX_CATALOG_SIZE: Final = 4 << 20
+"""The same for a kept catalog: about 70,000 names."""
+
 _OFFICIAL: Final = {"global": "mcr.microsoft.com", "china": "mcr.azure.cn"}
 _CACHES: Final = {"linux": "~/.cache/marfetch", "darwin": "~/Library/Caches/marfetch"}
 _REF_NAME: Final = "org.opencontainers.image.ref.name"
@@ -63,7 +66,9 @@ class Known:
     def repositories(self, host: str) -> list[str]:
         """The repositories of a host, without it."""
         names = {name.rpartition(":")[0] for name in self._index()} | set(listings.repositories(self._root))
-        return sorted(name[len(host) + 1 :] for name in names if name.startswith(f"{host}/"))
+        used = {name[len(host) + 1 :] for name in names if name.startswith(f"{host}/")}
+        catalog = listings.read_catalog(self._root, host, limit=MAX_CATALOG_SIZE)
+        return sorted(used.union(catalog[0] if catalog is not None else ()))
 
     def tags(self, host: str, repository: str) -> list[str]:
         """The tags of a repository that were listed or fetched."""

@@ -1,7 +1,7 @@
-"""The last list of tags of each repository, kept beside the cache's blobs so that completion knows what there is.
+"""The last lists of each registry, kept beside the cache's blobs: the tags of its repositories, and its catalog.
 
-Nothing else reads them: a list says what a registry had, not what it has. `--offline` does not choose from them either: it would
-pick versions whose bytes the cache lacks in place of those that it holds.
+Completion reads both, search and did-you-mean the catalog. A list says what a registry had, not what it has, so `--offline` does not
+choose versions from them: it would pick some whose bytes the cache lacks in place of those that it holds.
 
 The name of a file is the repository itself, so that one look at the directory tells which repositories have a list. Reading loads
 neither `pathlib` nor `hashlib`: a completion is over before they would be there.
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from .document import parse_json
+from .document import Json, parse_json
 from .errors import Error, StorageError
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ DIRECTORY: Final = "listings"
 SCHEMA: Final = 1
 MAX_SIZE: Final = 1 << 20
 """Largest file of a list, in bytes; longer lists are not kept."""
+
+MAX_CATALOG_SIZE: Final = 32 << 20
+"""The same for a catalog."""
+CATALOG: Final = "_catalog"
+"""Stands in place of the repository: none begins with `_`."""
 
 _MAX_NAME = 200  # bytes; a file system takes 255, and `write_whole` needs some for its own
 _TO_FILE = str.maketrans("/:", "+=")  # neither `+` nor `=` stands in a host or a repository
@@ -86,12 +91,70 @@ def read(root: Path | str, repository: str) -> list[str] | None:
 
 
 def repositories(root: Path | str) -> list[str]:
-    """The repositories that have a list, each with its host."""
+    """The repositories that have a list of tags, each with its host."""
     try:
-        names = os.listdir(os.path.join(root, DIRECTORY))  # noqa: PTH118, PTH208 - see above
+        files = os.listdir(os.path.join(root, DIRECTORY))  # noqa: PTH118, PTH208 - see above
     except OSError:
         return []
-    return [name.removesuffix(_SUFFIX).translate(_FROM_FILE) for name in names if name.endswith(_SUFFIX) and not name.startswith(".")]
+    names = [name.removesuffix(_SUFFIX).translate(_FROM_FILE) for name in files if name.endswith(_SUFFIX) and not name.startswith(".")]
+    return [name for name in names if not name.endswith(f"/{CATALOG}")]
+
+
+def keep_catalog(root: Path, host: str, names: Sequence[str], etag: str | None) -> None:
+    """Keep the catalog of a registry, as `keep` does.
+
+    Args:
+        etag: what the registry calls this state of it, to ask whether there is a newer one.
+    """
+    name = _file_name(f"{host}/{CATALOG}")
+    if name is None:
+        return
+    path = root / DIRECTORY / name
+    with suppress(OSError, StorageError):
+        document = {"schema": SCHEMA, "catalog": host, "etag": etag, "names": list(names)}
+        data = json.dumps(document, separators=(",", ":"), ensure_ascii=True).encode()
+        if len(data) > MAX_CATALOG_SIZE:
+            path.unlink(missing_ok=True)
+            return
+        from .files import write_whole
+
+        write_whole(path, data)
+
+
+def confirm_catalog(root: Path, host: str) -> None:
+    """The registry says that its catalog is still the one that is kept."""
+    with suppress(OSError):
+        os.utime(_catalog_path(root, host))
+
+
+def read_catalog(root: Path | str, host: str, *, limit: int = MAX_CATALOG_SIZE) -> tuple[list[str], str | None, float] | None:
+    """The catalog of a registry as it was last listed: names, what the registry calls that state, and its age in seconds.
+
+    Args:
+        limit: a longer file, in bytes, is not read.
+
+    Returns:
+        None where there is no catalog that can be read.
+    """
+    path = _catalog_path(root, host)
+    data = read_file(path, limit=limit)
+    if data is None:
+        return None
+    try:
+        document: Json = parse_json(data, "a catalog")
+        age = max(0.0, time.time() - os.stat(path).st_mtime)  # noqa: PTH116 - see above
+    except (Error, OSError):
+        return None
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA or document.get("catalog") != host:
+        return None
+    names, etag = document.get("names"), document.get("etag")
+    if not isinstance(names, list):
+        return None
+    return [name for name in names if isinstance(name, str)], etag if isinstance(etag, str) else None, age
+
+
+def _catalog_path(root: Path | str, host: str) -> str:
+    return os.path.join(root, DIRECTORY, _file_name(f"{host}/{CATALOG}") or os.devnull)  # noqa: PTH118 - see above
 
 
 def prune(root: Path, *, before: float | None, stale: float) -> tuple[int, int]:

@@ -203,22 +203,42 @@ def _guard(job: _Job, step: Callable[[], None]) -> None:
             job.error = storage_error(error, str(error.filename or job.name))
 
 
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What a wanted artifact is, and the layers of it that would be fetched."""
+
+    resolved: Resolved
+    manifest: Manifest
+    kind: Kind
+    payloads: tuple[Payload, ...]
+
+
+def selected(client: Client, wanted: Wanted, request: Request) -> Selected:
+    """From what is wanted to the layers and their names; asks for no blob.
+
+    Raises:
+        Error: as `resolve`, `choose.artifact` and `payload.select`.
+    """
+    resolved = resolve(client, wanted, skip_missing=request.skip_missing)
+    if request.gate is not None:
+        request.gate(client, resolved)
+    manifest = artifact(client, resolved, request.choice, request.platform)
+    reference = resolved.reference
+    what = str(replace(reference, digest=None) if reference.tag else reference)
+    selection = select(manifest, request.choice, name=base_name(reference.repository), tag=reference.tag, what=what)
+    for warning in selection.warnings:
+        client.progress.warn(warning)
+    payloads = selection.payloads
+    if request.untar is not None:
+        payloads = unpacked(selection, manifest, repository=reference.repository, tag=reference.tag)
+    return Selected(resolved, manifest, selection.kind, payloads)
+
+
 def _prepare(client: Client, job: _Job, request: Request) -> None:
     """From what is wanted to the layers and their names."""
     assert job.wanted is not None, "what could not be read is not prepared"
-    job.resolved = resolve(client, job.wanted, skip_missing=request.skip_missing)
-    if request.gate is not None:
-        request.gate(client, job.resolved)
-    job.manifest = artifact(client, job.resolved, request.choice, request.platform)
-    reference = job.resolved.reference
-    what = str(replace(reference, digest=None) if reference.tag else reference)
-    selection = select(job.manifest, request.choice, name=base_name(reference.repository), tag=reference.tag, what=what)
-    for warning in selection.warnings:
-        client.progress.warn(warning)
-    job.kind = selection.kind
-    job.payloads = selection.payloads
-    if request.untar is not None:
-        job.payloads = unpacked(selection, job.manifest, repository=reference.repository, tag=reference.tag)
+    found = selected(client, job.wanted, request)
+    job.resolved, job.manifest, job.kind, job.payloads = found.resolved, found.manifest, found.kind, found.payloads
 
 
 def _look(client: Client, job: _Job, places: _Places, *, force: bool) -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -88,6 +88,24 @@ class Report:
         """One line of data, its columns separated by tabs; nothing with `--json`."""
         if not self.as_json:
             self._write(self._stdout or sys.stdout, "\t".join(map(printable, columns)))
+
+    def text(self, document: str) -> None:
+        """A document of our own making, line by line; nothing with `--json`."""
+        for line in document.splitlines():
+            self.line(line)
+
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Lines of data: with a head and in columns on a terminal, otherwise separated by tabs and without a head."""
+        if self.as_json or not rows:
+            return
+        if not _is_terminal(self._stdout or sys.stdout):
+            for row in rows:
+                self.line(*row)
+            return
+        shown = [[printable(text) for text in row] for row in (tuple(name.upper() for name in head), *rows)]
+        widths = [max(len(row[column]) for row in shown) for column in range(len(head))]
+        for row in shown:
+            self._write(self._stdout or sys.stdout, "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
     def data(self, data: Json) -> None:
         """The result as JSON; nothing without `--json`."""

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from .catalog import suggest
 from .client import Client, offline_error
 from .constraint import ANY, ANY_OR_PRERELEASE, Constraint, TaggedVersion, distinct, exact_version, read_version, sort_versions, tag_of
 from .content import Source
@@ -52,17 +53,27 @@ class Resolved:
     newer: TaggedVersion | None = None
 
 
-def resolve(client: Client, wanted: Wanted, *, skip_missing: bool = False) -> Resolved:
+def resolve(client: Client, wanted: Wanted, *, skip_missing: bool = False, hints: bool = True) -> Resolved:
     """What a wanted artifact is.
 
     Args:
         skip_missing: where the best version is listed but has no manifest, take the next one, with a warning.
+        hints: whether the failure of a wrong name says what may have been meant.
 
     Raises:
         InputError: `usage`: a tag or digest together with a version; `constraint-invalid`.
         NotFoundError: nothing is in the range, or it does not exist.
         PolicyError: the reference leads elsewhere.
     """
+    try:
+        return _resolve(client, wanted, skip_missing=skip_missing)
+    except NotFoundError as error:
+        if hints:
+            suggest(client, error, wanted.reference)
+        raise
+
+
+def _resolve(client: Client, wanted: Wanted, *, skip_missing: bool) -> Resolved:
     reference = wanted.reference
     constraint = _constraint(wanted)
     bound, source = client.bind(reference)
@@ -129,7 +140,11 @@ def _with_neighbours(client: Client, error: NotFoundError, bound: Reference, sou
     import difflib
 
     with suppress(Error):
-        tags = client.tags(bound, source)
+        try:
+            tags = client.tags(bound, source)
+        except NotFoundError as missing:
+            # MAR says the same of a wrong tag and of a wrong name; the list tells the two apart.
+            return missing if missing.code == "repository-not-found" else error
         if bound.tag in tags:
             return _dangling(error, bound, next_best(tags, bound.tag))
         near = difflib.get_close_matches(bound.tag, tags[:_COMPARED], n=3, cutoff=0.5)
@@ -168,7 +183,11 @@ def versions(client: Client, reference: Reference) -> tuple[Reference, dict[str,
             reference=str(reference),
         )
     bound, source = client.bind(reference)
-    tags = client.tags(bound, source)
+    try:
+        tags = client.tags(bound, source)
+    except NotFoundError as error:
+        suggest(client, error, reference)
+        raise
     versions = sort_versions(tags)
     known = {version.tag for version in versions}
     return bound, distinct(versions), [tag for tag in dict.fromkeys(tags) if tag not in known]

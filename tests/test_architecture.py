@@ -19,13 +19,30 @@ ROOT = PACKAGE.parent
 
 LAYERS = [
     ("words", {"refusals", "errors", "document", "oci", "reference"}),
-    ("rules", {"endpoint", "constraint", "artifact", "chart", "guidance"}),
+    ("rules", {"endpoint", "constraint", "artifact", "chart", "firewall", "guidance", "nearness"}),
     ("bytes", {"budget", "files", "lock", "kept", "listings", "content", "layout", "remote", "place"}),
     (
         "deeds",
-        {"cache", "client", "config", "resolve", "choose", "pull", "history", "inspection", "fetch", "charts", "known", "serve", "verify"},
+        {
+            "cache",
+            "catalog",
+            "client",
+            "config",
+            "resolve",
+            "choose",
+            "pull",
+            "history",
+            "inspection",
+            "fetch",
+            "charts",
+            "known",
+            "plan",
+            "search",
+            "serve",
+            "verify",
+        },
     ),
-    ("faces", {"report", "completion", "demo", "helm", "cli", "__main__"}),
+    ("faces", {"report", "completion", "demo", "doctor", "helm", "cli", "__main__"}),
 ]
 """Lowest first. A unit is a module, or a folder with all that is in it; it imports units of its own layer or of lower ones."""
 
@@ -38,6 +55,7 @@ OWNERS = {
     "cryptography": {"verify"},
     "pysequoia": {"verify"},
     "semver": {"constraint"},
+    "rapidfuzz": {"nearness"},
     "yaml": {"document"},
     "filelock": {"lock"},
     "platformdirs": {"cache"},
@@ -62,6 +80,8 @@ LATE = {
     "resolve._with_neighbours": "difflib, only for a wrong tag",
     "cache.cache_root": "platformdirs, only where no directory is named",
     "listings.keep": "the writing of files, where none is only read",
+    "listings.keep_catalog": "the writing of files, where none is only read",
+    "nearness.near": "rapidfuzz, only where no name holds the text",
     "completion._versions": "semver, only where versions are sorted",
     "known.cache_directory": "platformdirs, only where the directory is not a usual one",
     "lock.lock": "filelock, only where something is written",
@@ -248,6 +268,7 @@ def loaded(*arguments: str, **environment: str) -> set[str]:
 
 
 HEAVY = {
+    "rapidfuzz",
     "oras",
     "requests",
     "urllib3",

@@ -163,11 +163,11 @@ def test_several_at_once_are_all_tried_and_the_first_failure_is_the_exit_code(ru
     result = document(done)
     assert [file["path"] for file in result["data"]["files"]] == ["alb-controller-1.11.4.tgz"]
     assert [(failed["reference"], failed["code"]) for failed in result["data"]["failed"]] == [
-        ("aks/none:1", "tag-not-found"),
+        ("aks/none:1", "repository-not-found"),
         ("dotnet/aspnet:6.0", "image-refused"),
     ]
     assert all(failed["message"] and failed["hint"] for failed in result["data"]["failed"])
-    assert result["error"]["code"] == "tag-not-found"
+    assert result["error"]["code"] == "repository-not-found"
     assert done.stderr.count("error:") == 2
     text = run("pull", "aks/none:1", ALB, "dotnet/aspnet:6.0")
     assert text.returncode == 3

@@ -10,8 +10,10 @@ import typer
 
 COMMANDS: Final = {
     "pull": "pull",
+    "plan": "pull",
     "resolve": "versions",
     "versions": "versions",
+    "search": "search",
     "inspect": "inspect",
     "referrers": "inspect",
     "verify": "verify",
@@ -21,6 +23,7 @@ COMMANDS: Final = {
     "serve": "serve",
     "cache": "cache",
     "completion": "completion",
+    "doctor": "doctor",
     "endpoints": "endpoints",
     "version": "version",
     "demo": "demo",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,15 +18,35 @@ def register(app: typer.Typer) -> None:
     app.command()(endpoints)
 
 
+class Format(StrEnum):
+    """What the hosts are written as."""
+
+    TEXT = "text"
+    AZURE_FIREWALL = "azure-firewall"
+    KUBERNETES = "kubernetes"
+
+
+_Format = Annotated[
+    Format, typer.Option("--format", metavar="FORMAT", help="text, azure-firewall (an ARM template) or kubernetes (a policy of Cilium).")
+]
+
+
 @shared(network=False)
-def endpoints(settings: Settings) -> int:
+def endpoints(settings: Settings, form: _Format = Format.TEXT) -> int:
     """Print which hosts a firewall must let through, and what Microsoft says about reaching MAR.
 
-    Asks nobody. Lines with `host`: name, port, protocol, endpoint, purpose.
+    Asks nobody. Lines with `host`: name, port, protocol, endpoint, purpose. With `--format azure-firewall` an ARM template with
+    application rules for Azure Firewall, with `--format kubernetes` a network policy by names (CiliumNetworkPolicy), each of which can
+    be applied as it is.
     """
-    from .. import guidance
+    from .. import firewall, guidance
 
     report = settings.report
+    if form is not Format.TEXT:
+        document = firewall.azure_firewall() if form is Format.AZURE_FIREWALL else firewall.kubernetes()
+        report.text(document)
+        report.data({"format": form.value, "document": document})
+        return 0
     for rule in guidance.RULES:
         report.line("host", rule.host, str(rule.port), rule.protocol, rule.endpoint, rule.purpose)
     _lines(report, "service tag", [(tag,) for tag in guidance.SERVICE_TAGS])

@@ -8,7 +8,8 @@ from ..artifact.kinds import Kind
 from ..document import Json
 from ..inspection import Inspected, Referrer
 from ..oci import CREATED, Descriptor, descriptor_json
-from ..report import Branch, Report, human_size
+from ..plan import Artifact, Plan
+from ..report import Branch, Report, error_json, human_size
 from ..resolve import Resolved
 
 _SHOWN = 300  # characters of an annotation
@@ -136,3 +137,57 @@ def _title(kind: Kind) -> str:
 def _cut(value: Json) -> str:
     text = str(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def planned(report: Report, plan: Plan) -> int:
+    """Show what a fetch needs; the exit code is that of the first failure."""
+    for one in plan.artifacts:
+        report.line("artifact", str(one.selected.resolved.reference), one.selected.kind.name, _missing(one))
+    for need in plan.needs if plan.artifacts else ():
+        report.line("host", need.host, str(need.port), need.scheme, _count(need.requests, "request"), human_size(need.bytes))
+    if plan.artifacts:
+        report.line("total", _count(plan.requests, "request"), human_size(plan.size), f"{human_size(plan.cached)} in the cache")
+    data: dict[str, Any] = {
+        "artifacts": [
+            {
+                "reference": str(one.selected.resolved.reference),
+                "kind": one.selected.kind.name,
+                "bytes": sum(layer.descriptor.size for layer in one.layers if not layer.cached),
+                "layers": [{**descriptor_json(layer.descriptor), "name": layer.name, "cached": layer.cached} for layer in one.layers],
+            }
+            for one in plan.artifacts
+        ],
+        "hosts": [
+            {
+                "host": need.host,
+                "port": need.port,
+                "protocol": need.scheme,
+                "purpose": need.purpose,
+                "requests": need.requests,
+                "bytes": need.bytes,
+                "sure": need.sure,
+            }
+            for need in plan.needs
+        ],
+        "requests": plan.requests,
+        "bytes": plan.size,
+        "cached": plan.cached,
+        "failed": [{**error_json(failed.error), "reference": failed.reference} for failed in plan.failed],
+    }
+    if not plan.failed:
+        report.data(data)
+        return 0
+    for failed in plan.failed[1:]:
+        report.error(failed.error, about=failed.reference)
+    first = plan.failed[0]
+    report.failed(first.error, data, about=first.reference if len(plan.failed) + len(plan.artifacts) > 1 else None)
+    return first.error.exit_code
+
+
+def _missing(artifact: Artifact) -> str:
+    missing = [layer.descriptor.size for layer in artifact.layers if not layer.cached]
+    return human_size(sum(missing)) if missing else "in the cache"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -14,6 +14,7 @@ from .options import Devel, References, Settings, Version, shared
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..artifact.payload import Choice
     from ..client import Client
     from ..pull import Failed
     from ..resolve import Resolved, Wanted
@@ -34,6 +35,7 @@ _SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Pass over ve
 
 def register(app: typer.Typer) -> None:
     app.command()(pull)
+    app.command()(plan)
 
 
 @shared()
@@ -59,21 +61,13 @@ def pull(
 
     Prints one line for each file, or directory with --untar: its path, its digest, and the pinned reference that it came from.
     """
-    from ..artifact.kinds import kinds_named
-    from ..artifact.payload import Choice
     from ..oci import Platform
     from ..pull import Request
     from ..pull import pull as pull_all
     from ..verify.wish import is_wished
     from .render import pulled
 
-    choice = Choice(
-        media_types=tuple(media_type or ()),
-        artifact_types=tuple(artifact_type or ()),
-        kinds=tuple(one for text in kind or () for one in kinds_named(text)),
-        provenance=prov,
-        all_layers=all_layers,
-    )
+    choice = _choice(media_type, artifact_type, kind, prov=prov, all_layers=all_layers)
     if untardir is not None and not untar:
         raise InputError("`--untardir` says where to unpack, and `--untar` is not given", code="usage", hint="add `--untar`")
     request = Request(
@@ -103,6 +97,53 @@ def _gate() -> Callable[[Client, Resolved], object]:
         client.progress.note(f"`{resolved.reference}` is {signer(verdict)}")
 
     return gate
+
+
+@shared()
+def plan(
+    settings: Settings,
+    references: References,
+    version: Version = None,
+    devel: Devel = False,
+    media_type: _MediaType = None,
+    artifact_type: _ArtifactType = None,
+    kind: _Kind = None,
+    platform: _Platform = None,
+    prov: _Prov = False,
+    all_layers: _AllLayers = False,
+    skip_missing: _SkipMissing = False,
+) -> int:
+    """Show what a pull would need: hosts, requests and bytes. No blob is asked for.
+
+    Lines with `artifact`: reference, kind, bytes to fetch; with `host`: name, port, protocol, requests, bytes; with `total` the sums.
+    """
+    from ..oci import Platform
+    from ..plan import plan as look
+    from ..pull import Request
+    from .pictures import planned
+
+    choice = _choice(media_type, artifact_type, kind, prov=prov, all_layers=all_layers)
+    request = Request(Path(), choice, Platform.parse(platform) if platform else None, skip_missing=skip_missing)
+    asked = [_asked(settings, text, version, devel=devel) for text in references]
+    with settings.client() as client:
+        result = look(client, asked, request)
+    return planned(settings.report, result)
+
+
+def _choice(
+    media_type: list[str] | None, artifact_type: list[str] | None, kind: list[str] | None, *, prov: bool, all_layers: bool
+) -> Choice:
+    """Which layers the options mean."""
+    from ..artifact.kinds import kinds_named
+    from ..artifact.payload import Choice
+
+    return Choice(
+        media_types=tuple(media_type or ()),
+        artifact_types=tuple(artifact_type or ()),
+        kinds=tuple(one for text in kind or () for one in kinds_named(text)),
+        provenance=prov,
+        all_layers=all_layers,
+    )
 
 
 def _asked(settings: Settings, text: str, version: str | None, *, devel: bool) -> Wanted | Failed:

@@ -109,7 +109,8 @@ def _chart(client: Client, address: ChartAddress) -> bytes:
             if found is not None and found.age < FRESH and isinstance(found.data, str):
                 # Helm asks for a chart and its provenance one after the other, and often for one chart several times.
                 return payload(client, Wanted(Reference.parse(found.data)), provenance=address.provenance, gate=gate)[0]
-            raw, pinned = payload(client, Wanted(reference, address.version), provenance=address.provenance, gate=gate)
+            wanted, is_last = Wanted(reference, address.version), number == len(address.references)
+            raw, pinned = payload(client, wanted, provenance=address.provenance, hints=is_last, gate=gate)
         except NotFoundError as error:
             if number == len(address.references) or error.code not in ("repository-not-found", "tag-not-found"):
                 raise

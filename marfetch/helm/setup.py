@@ -7,6 +7,7 @@ deeper than Helm looks, and renamed: Helm never sees half of one, nor two of one
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -35,6 +36,7 @@ _WRITTEN: Final = {"plugin.yaml", "plugin.complete", "marfetch", "marfetch.py"}
 _ASIDE: Final = ".marfetch-"
 _LEFT_OVER: Final = 600.0
 """Seconds after which a folder made aside belongs to nobody any more."""
+_STARTED = re.compile(r"^exec '([^']+)' -P -m marfetch", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +48,19 @@ class Placed:
     changed: bool
 
 
-def plugins_directory(environment: Mapping[str, str] = os.environ) -> Path:
+def plugins_directory(environment: Mapping[str, str] = os.environ, *, patience: float = 20) -> Path:
     """Where Helm looks for plugins: as `helm env HELM_PLUGINS` says it, and by Helm's own rules where there is no Helm.
 
     Of several directories, the first.
+
+    Args:
+        patience: seconds that Helm gets to say it.
     """
     named = environment.get("HELM_PLUGINS")
     if not named:
         with suppress(OSError, subprocess.SubprocessError):
             line = [environment.get("HELM_BIN") or "helm", "env", "HELM_PLUGINS"]
-            named = subprocess.run(line, capture_output=True, text=True, check=True, timeout=20).stdout.strip()  # noqa: S603
+            named = subprocess.run(line, capture_output=True, text=True, check=True, timeout=patience).stdout.strip()  # noqa: S603
     if named:
         return Path(named.split(os.pathsep)[0])
     data = environment.get("HELM_DATA_HOME")
@@ -67,6 +72,21 @@ def plugins_directory(environment: Mapping[str, str] = os.environ) -> Path:
     if shared:
         return Path(shared) / "helm" / "plugins"
     return Path.home() / ("Library" if sys.platform == "darwin" else ".local/share") / "helm" / "plugins"
+
+
+def starts(plugins: Path) -> dict[str, str | None]:
+    """Which of our plugins are in a folder, and which program each starts; None where it is one of its own folder."""
+    found: dict[str, str | None] = {}
+    for file in sorted(plugins.glob("*/plugin.yaml")):
+        name = _name(file)
+        if name not in (PLUGIN, GETTER):
+            continue
+        found[name] = None
+        with suppress(OSError, UnicodeDecodeError):
+            starter = file.parent / ("marfetch" if name == PLUGIN else "mar-get")
+            program = _STARTED.search(starter.read_text(encoding="utf-8")[:65_536]) if starter.is_file() else None
+            found[name] = program[1] if program else None
+    return found
 
 
 def set_up(plugins: Path) -> list[Placed]:

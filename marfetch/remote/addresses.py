@@ -21,8 +21,11 @@ _preferred: dict[str, int] = {}
 """Host name → the address family that worked last in this process."""
 
 
-def resolve(host: str, port: int, timeout: float) -> list[_AddressInfo]:
+def resolve(host: str, port: int, timeout: float, *, family: int = 0) -> list[_AddressInfo]:
     """The addresses of a host. The system's resolver knows no time-out, so it runs in a thread of its own.
+
+    Args:
+        family: 0 for every one.
 
     Raises:
         OSError: no address, or no answer in time.
@@ -31,7 +34,7 @@ def resolve(host: str, port: int, timeout: float) -> list[_AddressInfo]:
 
     def ask() -> None:
         try:
-            answer.put([tuple(info) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)])  # type: ignore[misc]
+            answer.put([tuple(info) for info in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)])  # type: ignore[misc]
         except OSError as error:
             answer.put(error)
         except UnicodeError as error:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..document import parse_json
 from ..endpoint import Address
 from ..errors import Error, IntegrityError, NotFoundError, PolicyError, RateLimitedError, RemoteError
+from ..oci import Digest
 from ..reference import Reference, redacted
 from . import limits
 from .backoff import Trouble, retry_after
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 _MAX_SHOWN: Final = 300
 
 _THROTTLE_CODE: Final = "TOOMANYREQUESTS"
-_BLOCK_PAGE = re.compile(r"the request is blocked|access denied|request unsuccessful", re.IGNORECASE)
-_EDGE_REF = re.compile(r"Ref A: [0-9A-Fa-f]{32} Ref B: [\w.-]{1,40} Ref C: [0-9TZ:.+-]{10,40}")
+BLOCK_PAGE = re.compile(r"the request is blocked|access denied|request unsuccessful", re.IGNORECASE)
+EDGE_REF = re.compile(r"Ref A: [0-9A-Fa-f]{32} Ref B: [\w.-]{1,40} Ref C: [0-9TZ:.+-]{10,40}")
 _XML_CODE = re.compile(r"<Code>\s*([A-Za-z]{1,60})\s*</Code>")
 _TAGS = re.compile(r"<[^<>]*>")
 
@@ -81,7 +82,7 @@ class Failure:
     @property
     def context(self) -> dict[str, Any]:
         """The facts that every error about an answer carries."""
-        edge = self.headers.get("X-Msedge-Ref") or next(iter(_EDGE_REF.findall(self.text)), None)
+        edge = self.headers.get("X-Msedge-Ref") or next(iter(EDGE_REF.findall(self.text)), None)
         return {
             "url": redacted(self.address.url),
             "status": self.status,
@@ -116,7 +117,7 @@ def explain(failure: Failure) -> Trouble:
         )
         return Trouble(error, tries=limits.TRIES, host=_key(failure), retry_after=wait, throttled=wait is not None)
     if failure.status == 404:
-        if _BLOCK_PAGE.search(failure.text):
+        if BLOCK_PAGE.search(failure.text):
             return _blocked(failure, host)
         return Trouble(_not_found(failure, host))
     if failure.status == 403:
@@ -190,7 +191,7 @@ def _forbidden(failure: Failure, host: str, codes: set[str]) -> Trouble:
             **failure.context,
         )
         return Trouble(error, tries=3, at_once=True)
-    if codes and not _BLOCK_PAGE.search(failure.text):
+    if codes and not BLOCK_PAGE.search(failure.text):
         error = RemoteError(
             f"`{host}` denies `{failure.what}` ({failure.said})",
             code="denied",
@@ -217,9 +218,39 @@ def _not_found(failure: Failure, host: str) -> NotFoundError:
             hint=f"marfetch versions {failure.repository}",
             **failure.context,
         )
+    if failure.asked is Asked.CATALOG:
+        return NotFoundError(
+            f"`{host}` gives no catalog of its repositories ({failure.said})",
+            code="repository-not-found",
+            hint="not every registry has one; name the repository itself",
+            **failure.context,
+        )
     return NotFoundError(
         f"`{host}` does not know `{failure.what}` ({failure.said})",
         code="repository-not-found",
         hint="check the path: MAR's catalog is shown at https://mcr.microsoft.com",
         **failure.context,
+    )
+
+
+def mismatch(reference: Reference, answer: Answer, expected: Digest, actual: Digest, by: str) -> IntegrityError:
+    """A manifest is not what its digest says."""
+    return IntegrityError(
+        f"the manifest of `{reference}` has the digest `{actual}`, but {by} is `{expected}`",
+        code="digest-mismatch",
+        reference=str(reference),
+        url=answer.url,
+        expected=str(expected),
+        actual=str(actual),
+        msedge_ref=answer.headers.get("X-Msedge-Ref"),
+    )
+
+
+def redirect_refused(message: str, address: Address) -> PolicyError:
+    """A redirect that leads nowhere or too far."""
+    return PolicyError(
+        message,
+        code="redirect-refused",
+        url=redacted(address.url),
+        rule=f"a redirect says where to, and there are at most {limits.MAX_REDIRECTS}",
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from requests.utils import parse_header_links
 
@@ -13,12 +16,75 @@ from . import limits
 from .transport import Answer
 
 
-def pages(start: Address, ask: Callable[[Address], tuple[Answer, bytes]], what: str) -> Iterator[tuple[Answer, bytes]]:
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A whole list.
+
+    Attributes:
+        entries: each once, in the order of the registry.
+        etag: the entity tag of its only page; None where there were several, since a tag is one of a page.
+    """
+
+    entries: list[str]
+    etag: str | None
+
+
+def collect(
+    start: Address,
+    ask: Callable[[Address, dict[str, str]], tuple[Answer, bytes]],
+    name: str,
+    what: str,
+    about: Callable[[Answer], AbstractContextManager[None]],
+    *,
+    known: str | None = None,
+    most: int = limits.MAX_PAGES,
+) -> Collected | None:
+    """All entries of a list; None where it is still what is known.
+
+    Args:
+        ask: fetches one page, with further headers.
+        name: under which a page has its entries.
+        about: stands around the reading of an answer.
+        known: the entity tag of the list that is known.
+        most: how many pages.
+
+    Raises:
+        PolicyError, IntegrityError: as `pages` and `entries`.
+    """
+
+    def conditionally(page: Address) -> tuple[Answer, bytes]:
+        return ask(page, {"If-None-Match": known} if known is not None and page == start else {})
+
+    found: dict[str, None] = {}
+    tags: list[str | None] = []
+    for answer, page in pages(start, conditionally, what, most=most):
+        if answer.status_code == 304:
+            return None
+        tags.append(_entity_tag(answer))
+        with about(answer):
+            found.update(dict.fromkeys(entries(page, name, what)))
+        if len(found) > limits.MAX_ENTRIES:
+            raise PolicyError(
+                f"{what} has more than {limits.MAX_ENTRIES} entries", code="limit-passed", rule=f"at most {limits.MAX_ENTRIES} entries"
+            )
+    return Collected(list(found), tags[0] if len(tags) == 1 else None)
+
+
+def _entity_tag(answer: Answer) -> str | None:
+    """The entity tag of an answer, if it can be sent back as it is (RFC 9110, 8.8.3)."""
+    etag = answer.headers.get("ETag", "").strip()
+    return etag if re.fullmatch(r'(?:W/)?"[\x21\x23-\x7e]{1,200}"', etag) else None
+
+
+def pages(
+    start: Address, ask: Callable[[Address], tuple[Answer, bytes]], what: str, *, most: int = limits.MAX_PAGES
+) -> Iterator[tuple[Answer, bytes]]:
     """All pages of a list, each with its body.
 
     Args:
         ask: fetches one page.
         what: the list, for messages.
+        most: how many pages.
 
     Raises:
         PolicyError: `limit-passed`, `redirect-refused`: too many pages, a page that was there before, a page on another host.
@@ -34,10 +100,8 @@ def pages(start: Address, ask: Callable[[Address], tuple[Answer, bytes]], what: 
                 rule="no page twice",
             )
         seen.add(address.target)
-        if len(seen) > limits.MAX_PAGES:
-            raise PolicyError(
-                f"{what} has more than {limits.MAX_PAGES} pages", code="limit-passed", rule=f"at most {limits.MAX_PAGES} pages"
-            )
+        if len(seen) > most:
+            raise PolicyError(f"{what} has more than {most} pages", code="limit-passed", rule=f"at most {most} pages")
         answer, data = ask(address)
         yield answer, data
         address = _next(answer, start, what)

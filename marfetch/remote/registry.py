@@ -8,6 +8,7 @@ the network on its own.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -17,7 +18,7 @@ import oras.defaults
 import requests
 
 from ..budget import Budget
-from ..content import Checked, Progress
+from ..content import Catalog, Checked, Progress
 from ..document import parse_json
 from ..endpoint import Address, Endpoint
 from ..errors import InputError, IntegrityError, PolicyError, RemoteError
@@ -31,13 +32,13 @@ from ..oci import (
     Manifest,
     parse_manifest,
 )
-from ..reference import Reference, is_tag, redacted
+from ..reference import Host, Reference, is_repository, is_tag, redacted
 from . import limits
 from .ahead import Ahead
-from .answers import Asked, Failure, about, explain
+from .answers import Asked, Failure, about, explain, mismatch, redirect_refused
 from .auth import Authority
 from .backoff import Attempts, Backoff, Trouble
-from .pages import entries, pages, resolve
+from .pages import Collected, collect, resolve
 from .referrers import referrers
 from .refusing import RefusingRegistry, refuse
 from .transfer import transfer
@@ -82,6 +83,8 @@ class Registry(RefusingRegistry):
         self.session.mount("https://", self.transport)
         self.session.mount("http://", self.transport)
         self.backoff = Backoff(budget, progress, jobs=jobs)
+        self.asked: Counter[str] = Counter()
+        """Host → requests that were sent to it."""
         # oras-py's backends ask any realm, and read the user's Docker configuration for every registry.
         self.auth = Authority(endpoint)
 
@@ -104,9 +107,9 @@ class Registry(RefusingRegistry):
         algorithm = (expected or said or (known.digest if known else None) or Digest("sha256", "")).algorithm
         actual = Digest.of(raw, algorithm)
         if expected is not None and actual != expected:
-            raise _mismatch(reference, answer, expected, actual, "the digest that was asked for")
+            raise mismatch(reference, answer, expected, actual, "the digest that was asked for")
         if said is not None and said != actual:
-            raise _mismatch(reference, answer, said, actual, "its header `Docker-Content-Digest`")
+            raise mismatch(reference, answer, said, actual, "its header `Docker-Content-Digest`")
         with about(answer, reference):
             parsed = self._parse(reference, answer, raw, algorithm)
             if reference.tag is not None and reference.digest is not None and reference.digest != parsed.descriptor.digest:
@@ -141,17 +144,28 @@ class Registry(RefusingRegistry):
         # The first request carries no `n`: MAR gives the whole list then. oras-py follows any host, without end, and takes a text
         # for a list of letters.
         address = self._address(self._container(reference).tags_url())
-        listed = self._list(address, "tags", Asked.TAGS, reference, f"the tag list of `{reference.full_repository}`")
+        found = self._list(address, "tags", Asked.TAGS, reference, f"the tag list of `{reference.full_repository}`")
+        listed = cast("Collected", found).entries
         tags = [tag for tag in listed if is_tag(tag)]
         if len(tags) < len(listed):
             self._progress.warn(f"{len(listed) - len(tags)} entries of the tag list of `{reference.full_repository}` are no tags; left out")
         return tags
 
     def repositories(self) -> list[str]:
-        host = self.endpoint.registry.host
+        return list(cast("Catalog", self.catalog()).names)  # not None, since nothing is known before
+
+    def catalog(self, *, known: str | None = None, patient: bool = True) -> Catalog | None:
+        host = self.endpoint.registry.name
         address = Address.parse(f"{self.endpoint.registry.origin}/v2/_catalog")
-        listed = self._list(address, "repositories", Asked.CATALOG, Reference("_catalog", host), f"the catalog of `{host}`")
-        return [name for name in listed if name and name == name.strip()]
+        what = f"the catalog of `{host}`"
+        subject = Reference("_catalog", Host.parse(host))
+        found = self._list(address, "repositories", Asked.CATALOG, subject, what, known=known, patient=patient)
+        if found is None:
+            return None
+        names = tuple(name for name in found.entries if is_repository(name))
+        if lost := len(found.entries) - len(names):
+            self._progress.warn(f"{lost} entries of {what} are no repositories; left out")
+        return Catalog(names, found.etag)
 
     def referrers(self, reference: Reference, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:
         return referrers(self, reference, digest, artifact_type)
@@ -164,9 +178,16 @@ class Registry(RefusingRegistry):
         return self._address(f"{container.registry}/v2/{container.api_prefix}/{path}")
 
     def document(
-        self, address: Address, headers: dict[str, str], asked: Asked, reference: Reference, *, limit: int = MAX_MANIFEST_SIZE
+        self,
+        address: Address,
+        headers: dict[str, str],
+        asked: Asked,
+        reference: Reference,
+        *,
+        limit: int = MAX_MANIFEST_SIZE,
+        patient: bool = True,
     ) -> tuple[Answer, bytes]:
-        """A small document, tried again where that makes sense.
+        """A small document, tried again where that makes sense and there is patience.
 
         Raises:
             Error: what `explain` makes of the answer.
@@ -178,21 +199,19 @@ class Registry(RefusingRegistry):
                 with self._ask(address, headers, attempts, asked, reference, expected=expected) as answer:
                     return answer, answer.body(limit)
             except Trouble as trouble:
+                if not patient:
+                    raise trouble.error from trouble
                 attempts.failed(trouble)
 
-    def _list(self, address: Address, name: str, asked: Asked, reference: Reference, what: str) -> list[str]:
-        def ask(page: Address) -> tuple[Answer, bytes]:
-            return self.document(page, {"Accept": "application/json"}, asked, reference, limit=limits.MAX_PAGE_SIZE)
+    def _list(
+        self, start: Address, name: str, asked: Asked, of: Reference, what: str, *, known: str | None = None, patient: bool = True
+    ) -> Collected | None:
+        def ask(page: Address, headers: dict[str, str]) -> tuple[Answer, bytes]:
+            headers = {"Accept": "application/json", **headers}
+            return self.document(page, headers, asked, of, limit=limits.MAX_PAGE_SIZE, patient=patient)
 
-        found: dict[str, None] = {}
-        for answer, page in pages(address, ask, what):
-            with about(answer, reference):
-                found.update(dict.fromkeys(entries(page, name, what)))
-            if len(found) > limits.MAX_ENTRIES:
-                raise PolicyError(
-                    f"{what} has more than {limits.MAX_ENTRIES} entries", code="limit-passed", rule=f"at most {limits.MAX_ENTRIES} entries"
-                )
-        return list(found)
+        most = limits.MAX_CATALOG_PAGES if asked is Asked.CATALOG else limits.MAX_PAGES
+        return collect(start, ask, name, what, lambda answer: about(answer, of), known=known, most=most)
 
     @contextmanager
     def _ask(
@@ -226,7 +245,7 @@ class Registry(RefusingRegistry):
                 if answer.status_code in _REDIRECTS:
                     redirects += 1
                     if redirects > limits.MAX_REDIRECTS:
-                        raise _redirect_refused(f"`{current.name}` redirects more than {limits.MAX_REDIRECTS} times", current)
+                        raise redirect_refused(f"`{current.name}` redirects more than {limits.MAX_REDIRECTS} times", current)
                     came_from, current = current, self._redirect(answer, current)
                     continue
                 if answer.status_code == 401 and self.endpoint.is_registry(current) and not challenged:
@@ -250,6 +269,7 @@ class Registry(RefusingRegistry):
             # Not `session.send`: that reads the bodies of redirects whole, however long, and looks at where they lead.
             request = Request("GET", address, headers, came_from=came_from)
             begun = self._budget.now()
+            self.asked[address.name] += 1
             answer = cast("Answer", self.session.get_adapter(address.url).send(request))
             _LOG.debug("GET %s: %s in %.0f ms", redacted(address.url), answer.status_code, 1000 * (self._budget.now() - begun))
             try:
@@ -263,7 +283,7 @@ class Registry(RefusingRegistry):
     def _redirect(self, answer: Answer, base: Address) -> Address:
         location = answer.headers.get("Location")
         if not location:
-            raise _redirect_refused(f"`{base.name}` redirects ({answer.status_code}) but does not say where to", base)
+            raise redirect_refused(f"`{base.name}` redirects ({answer.status_code}) but does not say where to", base)
         try:
             address = resolve(base, location)
         except PolicyError as error:
@@ -374,24 +394,3 @@ def _header_digest(answer: Answer) -> Digest | None:
         return Digest.parse(value.strip())
     except InputError:
         return None
-
-
-def _redirect_refused(message: str, address: Address) -> PolicyError:
-    return PolicyError(
-        message,
-        code="redirect-refused",
-        url=redacted(address.url),
-        rule=f"a redirect says where to, and there are at most {limits.MAX_REDIRECTS}",
-    )
-
-
-def _mismatch(reference: Reference, answer: Answer, expected: Digest, actual: Digest, by: str) -> IntegrityError:
-    return IntegrityError(
-        f"the manifest of `{reference}` has the digest `{actual}`, but {by} is `{expected}`",
-        code="digest-mismatch",
-        reference=str(reference),
-        url=answer.url,
-        expected=str(expected),
-        actual=str(actual),
-        msedge_ref=answer.headers.get("X-Msedge-Ref"),
-    )

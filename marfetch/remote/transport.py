@@ -220,7 +220,7 @@ class Transport(HTTPAdapter):
         return min(self.budget.now() + seconds, self.budget.deadline or float("inf"))
 
     def _pool(self, address: Address) -> Any:
-        proxy = self._proxy(address)
+        proxy = self.proxy(address)
         manager: PoolManager = self.poolmanager
         if proxy is not None:
             manager = self.proxy_manager_for(proxy)
@@ -241,7 +241,7 @@ class Transport(HTTPAdapter):
             self._ahead.close()
         super().close()
 
-    def _proxy(self, address: Address) -> str | None:
+    def proxy(self, address: Address) -> str | None:
         """The proxy that the environment names for this address; this machine itself is never asked through one (as in Go)."""
         if address.host.is_loopback:
             return None

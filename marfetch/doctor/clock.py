@@ -1,0 +1,58 @@
+"""What a registry says of time: whether the clocks agree, and when to come back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from ..remote.backoff import retry_after
+from ..remote.probe import Seen
+from .findings import Finding, fault, ok, warning
+
+SKEW: Final = 300.0
+"""Seconds that a clock may be wrong before signed addresses and certificates fail."""
+SMALL_SKEW: Final = 60.0
+"""Seconds that are not worth a word."""
+
+
+def agreement(seen: Seen, now: float) -> Finding:
+    """This machine's clock against the one of an answer.
+
+    Args:
+        now: seconds since the epoch.
+    """
+    try:
+        there = parsedate_to_datetime(seen.header("Date") or "")
+    except (TypeError, ValueError):
+        return ok("clock", "the registry does not say what time it is")
+    skew = now - (there if there.tzinfo else there.replace(tzinfo=UTC)).timestamp()
+    far = f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} `{seen.address.name}`"
+    if abs(skew) <= SMALL_SKEW:
+        return ok("clock", far if abs(skew) >= 2 else "this machine's clock agrees with the registry's")
+    how = fault if abs(skew) > SKEW else warning
+    return how(
+        "clock",
+        far,
+        "certificates and signed data addresses are judged by the clock: they look expired, or not yet valid",
+        "set the clock by NTP (`timedatectl set-ntp true`; in a virtual machine also the host's)",
+    )
+
+
+def throttled(seen: Seen, now: float) -> Finding:
+    """An answer that says that too much is asked, with the time that it wants to be left alone.
+
+    Args:
+        now: seconds since the epoch.
+    """
+    wait = retry_after(seen.header("Retry-After"), now)
+    when, do = "it does not say for how long", "wait some minutes"
+    if wait is not None:
+        moment = datetime.fromtimestamp(now, UTC) + timedelta(seconds=min(wait, 10**8))
+        when, do = f"come back in {wait:.0f} s, at {moment:%H:%M:%S} UTC", f"wait {wait:.0f} s"
+    return fault(
+        "throttle",
+        f"`{seen.address.name}` answers {seen.status} (too many requests): {when}",
+        "this network's address asks MAR more than its share; in CI that is often many jobs behind one address",
+        f"{do}; then fewer at a time (`--jobs`), a kept cache directory, or another address for the network",
+    )
