@@ -191,6 +191,12 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "an entry of the lock was changed by something other than marfetch",
             "take the change back, or make the entry anew with `marfetch lock --upgrade NAME`",
         ),
+        # 6: signatures
+        "verify-unavailable": Code(
+            "SignatureError",
+            "the wanted file asks for `verify`, which this marfetch cannot do",
+            "take `verify` out of the wanted file, knowing what that means, or use a marfetch that can",
+        ),
         # 7: what failed on the way
         "unreachable": Code(
             "RemoteError",

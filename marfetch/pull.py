@@ -24,11 +24,9 @@ from .lock import prepare
 from .oci import Descriptor
 from .place.destination import Destination, State, Wish, find_clashes
 from .resolve import Resolved, Wanted, resolve
-from .task import Done, Found, Task
-from .task import Failed as Failed
-from .task import File as File
-from .task import Pulled as Pulled
-from .task import Request as Request
+from .task import Done, Failed, File, Found, Pulled, Request, Task
+
+__all__ = ["Failed", "File", "Pulled", "Request", "find", "found", "pull", "pull_each"]
 
 _Key: TypeAlias = tuple[bool, str]
 """What tells the payloads of an artifact apart: whether it is unpacked, and its name."""

@@ -14,6 +14,8 @@ COMMANDS: Final = {
     "versions": "versions",
     "inspect": "inspect",
     "referrers": "inspect",
+    "lock": "project",
+    "sync": "project",
     "index": "helm",
     "setup": "helm",
     "serve": "serve",

@@ -54,8 +54,11 @@ class Settings:
     ca_file: str | None
     cache_dir: Path | None
 
-    def client(self) -> Any:
+    def client(self, *, endpoint: str | None = None) -> Any:
         """A client that works as the options say. The rest of marfetch is loaded here.
+
+        Args:
+            endpoint: what a file of the project says; counts as `--endpoint` where that is not given.
 
         Raises:
             InputError: `usage`.
@@ -63,8 +66,10 @@ class Settings:
         from ..client import Client, Options
         from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference
 
-        preference = Preference(self.endpoint, os.environ.get(ENVIRONMENT) or None, self.data_hosts, os.environ.get(DATA_ENVIRONMENT))
-        if self.endpoint:
+        preference = Preference(
+            self.endpoint or endpoint, os.environ.get(ENVIRONMENT) or None, self.data_hosts, os.environ.get(DATA_ENVIRONMENT)
+        )
+        if preference.option:
             preference.default()  # a wrong endpoint is told before anything else
         options = Options(preference, self.cache_dir, self.offline, self.timeout, self.jobs, self.ca_file)
         return Client(options, self.report.progress)
