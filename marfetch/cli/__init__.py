@@ -16,6 +16,8 @@ COMMANDS: Final = {
     "referrers": "inspect",
     "lock": "project",
     "sync": "project",
+    "outdated": "project",
+    "diff": "diff",
     "index": "helm",
     "setup": "helm",
     "serve": "serve",

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import InputError, Interrupted
 from ..report import Report, printable
+
+if TYPE_CHECKING:
+    from ..client import Client
 
 _REFERENCE_HELP = "A reference, such as aks/foo:1.2.3, or a text that holds one."
 
@@ -54,7 +57,7 @@ class Settings:
     ca_file: str | None
     cache_dir: Path | None
 
-    def client(self, *, endpoint: str | None = None) -> Any:
+    def client(self, *, endpoint: str | None = None) -> Client:
         """A client that works as the options say. The rest of marfetch is loaded here.
 
         Args:

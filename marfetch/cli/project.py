@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from ..errors import InputError
 from .options import Settings, shared
 
 if TYPE_CHECKING:
+    from ..client import Client
     from ..project.wanted import Project
 
 _File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The wanted file; the lock stands beside it.")]
@@ -21,12 +22,16 @@ _Locked = Annotated[bool, typer.Option("--locked", help="Resolve nothing anew: t
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]
 _Shard = Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Only this part of the artifacts, for several machines.")]
 
+_From = Annotated[Path | None, typer.Option("--from", metavar="FILE...", help="Write a first marfetch.yaml out of these files.")]
+_Chart = Annotated[Path | None, typer.Option("--chart", metavar="DIR", help="Pin the dependencies of the chart in this directory.")]
+
 DEFAULT = Path("marfetch.yaml")
 
 
 def register(app: typer.Typer) -> None:
     app.command()(lock)
     app.command()(sync)
+    app.command()(outdated)
 
 
 @shared()
@@ -36,15 +41,26 @@ def lock(
     file: _File = DEFAULT,
     upgrade: _Upgrade = False,
     check: _Check = False,
+    from_file: _From = None,
+    chart: _Chart = None,
 ) -> int:
     """Find what marfetch.yaml wants, and write it down in marfetch.lock, digests and all.
 
     What is locked and still fits stays, without --upgrade. A tag that was moved since then is refused until it is upgraded.
+    With --from, a first marfetch.yaml is written out of charts, helmfiles, Argo CD and Flux manifests, pipelines and scripts.
     """
     from ..project.locking import misfits, read_old, refuse_misfits, settle, upgrades, write, writing
     from ..project.wanted import read_project
     from .reports import checked, locked
 
+    if chart is not None and from_file is not None:
+        raise InputError("`--from` and `--chart` do not go together", code="usage", hint="leave one of the two out")
+    if from_file is not None:
+        if upgrade or check:
+            raise InputError("`--from` writes a first wanted file, and nothing else goes with it", code="usage")
+        return _adopt(settings, file, [from_file, *map(Path, names or ())])
+    if chart is not None:
+        file = _adopt_chart(settings, chart)
     if names and not upgrade:
         raise InputError(f"`{names[0][:80]}` names what to upgrade", code="usage", hint="add `--upgrade`, or leave the name out")
     if upgrade and check:
@@ -87,5 +103,48 @@ def sync(
     return synced(settings.report, project, result)
 
 
-def _client(settings: Settings, project: Project) -> Any:
+@shared()
+def outdated(settings: Settings, file: _File = DEFAULT) -> int:
+    """Say what is newer than what is locked, in the range and beyond it, what has ended, and which tags were moved.
+
+    Prints one line for each artifact with news: its name, its version, the newest in the range, the newest of all, and remarks.
+    The exit code is 1 where there are news.
+    """
+    from datetime import UTC, datetime
+
+    from ..project.lock import read_lock
+    from ..project.locking import refuse_misfits
+    from ..project.outdated import outdated as compare
+    from ..project.wanted import read_project
+    from .reports import aged
+
+    project = read_project(file)
+    lock = read_lock(project.lock_path)
+    refuse_misfits(project, lock)
+    with _client(settings, project) as client:
+        result = compare(client, project, lock, today=datetime.now(UTC).date())
+    return aged(settings.report, project, result)
+
+
+def _adopt(settings: Settings, file: Path, paths: list[Path]) -> int:
+    from ..project.adoption import collect
+    from ..project.first import wanted_bytes, write_first
+    from ..project.wanted import read_project
+    from .reports import adopted
+
+    adoption = collect(paths)
+    write_first(file, wanted_bytes(adoption.found))
+    return adopted(settings.report, read_project(file), adoption)
+
+
+def _adopt_chart(settings: Settings, directory: Path) -> Path:
+    from ..project.first import adopt_chart
+
+    file, adoption = adopt_chart(directory)
+    for note in adoption.notes:
+        settings.report.note(note)
+    return file
+
+
+def _client(settings: Settings, project: Project) -> Client:
     return settings.client(endpoint=project.endpoint)

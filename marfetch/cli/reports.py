@@ -6,13 +6,31 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from ..constraint import TaggedVersion
 from ..errors import Error
+from ..project.adoption import Adoption
 from ..project.lock import Entry, Lock
 from ..project.locking import Settled
+from ..project.outdated import Outdated
 from ..project.sync import Synced
 from ..project.wanted import Project
 from ..report import Report, error_json
-from .summary import summarize
+from .summary import cell, summarize, table, write_summary
+
+
+def adopted(report: Report, project: Project, adoption: Adoption) -> int:
+    """A first wanted file."""
+    for item, one in zip(project.items, adoption.found, strict=True):
+        report.line(item.name, str(one.reference), one.version or "-", one.where)
+    for note in adoption.notes:
+        report.note(note)
+    artifacts = [
+        {"name": item.name, "reference": str(one.reference), "version": one.version, "where": one.where}
+        for item, one in zip(project.items, adoption.found, strict=True)
+    ]
+    report.data(_json({"file": str(project.path), "artifacts": artifacts, "notes": adoption.notes}))
+    report.note(f"`{project.path}` was written: {len(artifacts)} artifacts; next: marfetch lock")
+    return 0
 
 
 def checked(report: Report, project: Project, lock: Lock) -> int:
@@ -34,6 +52,8 @@ def locked(report: Report, project: Project, old: Lock | None, found: Sequence[S
             rows.append((one.change, one.item.name, str(one.entry.reference)))
             artifacts.append(_entry(one.entry, one.change, one.previous))
     rows += [("removed", entry.name, str(entry.reference)) for entry in removed]
+    if failed:  # then nothing is so
+        rows = []
     for row in rows:
         report.line(*row)
     data = {
@@ -91,6 +111,60 @@ def synced(report: Report, project: Project, result: Sequence[Synced]) -> int:
         return 0
     report.note(counted)
     return _failed(report, errors, data, several=len(result) > 1)
+
+
+def aged(report: Report, project: Project, result: Sequence[Outdated]) -> int:
+    """What is newer; 1 where there is something, the exit code of the first failure where there is one."""
+    rows = [_age(one) for one in result if one.is_found]
+    for row in rows:
+        report.line(*(text or "-" for text in row))
+    data = {"lock": str(project.lock_path), "artifacts": [_aged(one) for one in result]}
+    errors = [(one.entry.name, one.error) for one in result if one.error is not None]
+    title = f"marfetch outdated: {len(rows)} of {len(result)} artifacts" if rows else "marfetch outdated: everything is up to date"
+    markdown = f"### {title}\n"
+    if rows:
+        markdown += "\n" + table(("name", "locked", "newest in range", "newest", "remarks"), rows)
+    write_summary(report, markdown + "".join(f"\n- {cell(error.message)}" for _, error in errors))
+    if errors:
+        return _failed(report, errors, data, several=len(result) > 1)
+    report.data(_json(data))
+    report.note(f"{len(rows)} of {len(result)} artifacts have news" if rows else "everything is up to date")
+    if any(one.in_range for one in result):
+        report.note("next: marfetch lock --upgrade")
+    return 1 if rows else 0
+
+
+def _age(one: Outdated) -> tuple[str, ...]:
+    remarks = []
+    if one.ends is not None:
+        remarks.append(f"support {'ended' if one.is_ended else 'ends'} on {one.ends.isoformat()}")
+    if one.moved_to is not None:
+        remarks.append(f"the tag was moved to {one.moved_to}")
+    if one.is_gone:
+        remarks.append("the tag is gone")
+    entry = one.entry
+    in_range, newest = (str(found.version) if found else "" for found in (one.in_range, one.newest))
+    return entry.name, entry.version or entry.tag or str(entry.digest), in_range, newest, ", ".join(remarks)
+
+
+def _aged(one: Outdated) -> dict[str, Any]:
+    def version(found: TaggedVersion | None) -> dict[str, str] | None:
+        return {"version": str(found.version), "tag": found.tag} if found else None
+
+    return {
+        "name": one.entry.name,
+        "reference": str(one.entry.reference),
+        "version": one.entry.version,
+        "outdated": one.is_found,
+        "inRange": version(one.in_range),
+        "newest": version(one.newest),
+        "endOfLife": one.ends.isoformat() if one.ends else None,
+        "ended": one.is_ended,
+        "drifted": one.moved_to is not None,
+        "digest": str(one.moved_to or one.entry.digest),
+        "gone": one.is_gone,
+        "error": error_json(one.error) if one.error else None,
+    }
 
 
 def _failed(report: Report, errors: Sequence[tuple[str, Error]], data: Any, *, several: bool) -> int:

@@ -140,12 +140,12 @@ def _placed(client: Client, project: Project, settled: Sequence[Settled], *, is_
 
 
 def _synced(one: Settled, done: Sequence[Done], *, is_rehearsal: bool) -> Synced:
-    entry = one.entry or one.previous
-    reference = str(one.found.resolved.reference if one.found else entry.reference if entry else one.item.reference)
     error = one.error or next((result.error for result in done if result.error is not None), None)
     files = tuple(file for result in done for file in result.files)
+    is_drift = isinstance(error, LockError) and error.code == "tag-drifted"
+    locked = one.previous.reference if is_drift and one.previous else one.item.reference
+    reference = str(one.found.resolved.reference if one.found else locked)
     if error is not None:
-        is_drift = isinstance(error, LockError) and error.code == "tag-drifted"
         return Synced(one.item.name, reference, "drifted" if is_drift else "failed", () if is_rehearsal else files, error)
     outcome: Outcome = "unchanged"
     if any(file.is_replaced for file in files):
