@@ -7,6 +7,7 @@
 - `reference/endpoints.md`: what `marfetch endpoints` prints
 - every block of `console` in the pages of `RUN`: the lines that begin with `$` are run, in order, and what they print is written below them
 - `demo.svg`: what `marfetch demo` prints, as a picture
+- `reference/marfetch.schema.json`: the JSON Schema of a wanted file, of the table in `marfetch/project/wanted.py`
 - `../marfetch/commands.json`: commands and options as the parser knows them, for completion, which has no time to load the parser
 """
 
@@ -36,6 +37,7 @@ from marfetch.demo.embedded import Embedded, embedded
 from marfetch.demo.tour import CHART, MODULE
 from marfetch.endpoint import DATA_ENVIRONMENT, ENVIRONMENT, OFFICIAL
 from marfetch.errors import CODES, Error
+from marfetch.project.wanted import json_schema
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -308,6 +310,11 @@ def commands() -> str:
     return _laid_out({"schema": 1, **root, "values": values}) + "\n"
 
 
+def schema() -> str:
+    """The form of a wanted file, for editors."""
+    return json.dumps(json_schema(), indent=2) + "\n"
+
+
 def _command(command: Any, values: dict[str, list[tuple[str, str]]]) -> dict[str, Any]:
     """What the parser knows of a command and of those below it; the choices of its parameters are added to `values`."""
     options, arguments = [], []
@@ -377,7 +384,11 @@ def pages() -> dict[str, Callable[[], str]]:
         "reference/json.md": json_shapes,
     }
     made = {name: partial(_marked, make) for name, make in made.items()}
-    return made | {name: partial(walked, name) for name in RUN} | {"demo.svg": picture, "../marfetch/commands.json": commands}
+    return (
+        made
+        | {name: partial(walked, name) for name in RUN}
+        | {"demo.svg": picture, "reference/marfetch.schema.json": schema, "../marfetch/commands.json": commands}
+    )
 
 
 def _marked(make: Callable[[], str]) -> str:
