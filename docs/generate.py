@@ -41,7 +41,7 @@ from marfetch.project.wanted import json_schema
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-RUN = ("tutorial.md",)
+RUN = ("tutorial.md", "how-to/projects.md")
 COLUMNS = 100
 MADE = "<!-- Made by docs/generate.py; `make docs` writes it anew. -->\n\n"
 SIGNED = "azurelinux/3.0/image/minimal-os:latest"
@@ -198,6 +198,7 @@ def endpoints() -> str:
     return f"# Endpoints\n\nWhat `marfetch endpoints` prints.\n\n```text\n{text}```\n\nAnd with `--json`:\n\n```json\n{shown}\n```\n"
 
 
+WANTED = f"printf 'schema: 1\\nartifacts:\\n  - {{reference: {CHART}, version: ~1.7}}\\n' > marfetch.yaml"
 EXAMPLES = (
     ("pull", f"marfetch pull {CHART} --version '^1.7' --json", "`status` is `fetched` or `unchanged`; `size` is in bytes."),
     ("a failed pull", f"marfetch pull {CHART}:9.9.9 {MODULE}:0.14.0 --json", "All references are tried; `error` is the first failure."),
@@ -222,6 +223,26 @@ EXAMPLES = (
         "`name` is that of the file that `pull` makes of a layer; null where it makes none.",
     ),
     ("referrers", f"marfetch referrers {SIGNED} --json", "`referrers` within an entry is what refers to it in turn."),
+    (
+        "lock",
+        f"{WANTED} && marfetch lock --json",
+        "`outcome` is `added`, `kept`, `upgraded` or `changed`; `previous` what was locked before.",
+    ),
+    (
+        "sync",
+        "marfetch sync --json",
+        "`outcome` is `fetched`, `unchanged`, `replaced`, `drifted` or `failed` (then with `error`); `--dry-run` says `would-fetch`, `would-replace`.",
+    ),
+    (
+        "outdated",
+        "marfetch outdated --json",
+        "`inRange` is what `lock --upgrade` would take, `newest` what is newer beyond the range; exit code 1.",
+    ),
+    (
+        "diff",
+        f"marfetch diff {CHART}:1.7.9 {CHART}:1.7.12 --json",
+        "`change` is `added`, `removed` or `changed`; `diff` stands where texts differ.",
+    ),
     ("cache info", "marfetch cache info --json", "Sizes are in bytes."),
     ("cache verify", "marfetch cache verify --json", ""),
     ("cache prune", "marfetch cache prune --json", ""),

@@ -29,13 +29,13 @@ def adopted(report: Report, project: Project, adoption: Adoption) -> int:
         for item, one in zip(project.items, adoption.found, strict=True)
     ]
     report.data(_json({"file": str(project.path), "artifacts": artifacts, "notes": adoption.notes}))
-    report.note(f"`{project.path}` was written: {len(artifacts)} artifacts; next: marfetch lock")
+    report.note(f"`{project.path}` was written: {_many(len(artifacts))}; next: marfetch lock")
     return 0
 
 
 def checked(report: Report, project: Project, lock: Lock) -> int:
     """The lock fits."""
-    report.note(f"`{project.lock_path}` fits `{project.path}`: {len(lock.entries)} artifacts")
+    report.note(f"`{project.lock_path}` fits `{project.path}`: {_many(len(lock.entries))}")
     report.data({"lock": str(project.lock_path), "fits": True, "artifacts": [_entry(entry, "kept", None) for entry in lock.entries]})
     return 0
 
@@ -120,7 +120,7 @@ def aged(report: Report, project: Project, result: Sequence[Outdated]) -> int:
         report.line(*(text or "-" for text in row))
     data = {"lock": str(project.lock_path), "artifacts": [_aged(one) for one in result]}
     errors = [(one.entry.name, one.error) for one in result if one.error is not None]
-    title = f"marfetch outdated: {len(rows)} of {len(result)} artifacts" if rows else "marfetch outdated: everything is up to date"
+    title = f"marfetch outdated: news of {len(rows)} of {_many(len(result))}" if rows else "marfetch outdated: everything is up to date"
     markdown = f"### {title}\n"
     if rows:
         markdown += "\n" + table(("name", "locked", "newest in range", "newest", "remarks"), rows)
@@ -128,7 +128,7 @@ def aged(report: Report, project: Project, result: Sequence[Outdated]) -> int:
     if errors:
         return _failed(report, errors, data, several=len(result) > 1)
     report.data(_json(data))
-    report.note(f"{len(rows)} of {len(result)} artifacts have news" if rows else "everything is up to date")
+    report.note(f"news of {len(rows)} of {_many(len(result))}" if rows else "everything is up to date")
     if any(one.in_range for one in result):
         report.note("next: marfetch lock --upgrade")
     return 1 if rows else 0
@@ -186,6 +186,10 @@ def _entry(entry: Entry, change: str, previous: Entry | None) -> dict[str, Any]:
         "outcome": change,
         "previous": str(previous.reference) if previous is not None and previous.reference != entry.reference else None,
     }
+
+
+def _many(count: int) -> str:
+    return f"{count} artifact{'' if count == 1 else 's'}"
 
 
 def _counted(words: Any) -> str:
