@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from marfetch.client import Client
 from marfetch.errors import Error, InputError, StorageError
 from marfetch.project.adoption import collect
 from marfetch.project.first import adopt_chart, wanted_bytes, write_first
+from marfetch.project.sync import sync
 from marfetch.project.wanted import parse_project, read_project
 
 CHART = """apiVersion: v2
@@ -170,3 +174,20 @@ def test_the_dependencies_of_a_chart_go_where_helm_looks_for_them(tmp_path: Path
     path.write_text("schema: 1\nartifacts: []\n")
     with pytest.raises(StorageError, match="was not made of"):
         adopt_chart(tmp_path)
+
+
+@pytest.mark.tool
+@pytest.mark.parametrize("name", ["helm3", "helm4"])
+def test_helm_takes_the_dependencies_that_were_synced(
+    tool: Callable[[str], Path], client: Callable[..., Client], tmp_path: Path, name: str
+) -> None:
+    helm = tool(name)
+    place = tmp_path / "umbrella"
+    place.mkdir()
+    (place / "Chart.yaml").write_text(CHART.split("  - {name: redis", maxsplit=1)[0])
+    project = read_project(adopt_chart(place)[0])
+    (result,) = sync(client(), project)
+    assert result.outcome == "fetched"
+    listed = subprocess.run([str(helm), "dependency", "list", str(place)], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert [line.split()[-1] for line in listed.splitlines() if line.startswith("alb-controller")] == ["ok"]
+    subprocess.run([str(helm), "template", str(place)], capture_output=True, text=True, timeout=60, check=True)

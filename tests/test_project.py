@@ -302,6 +302,23 @@ def test_what_refers_to_it_comes_too(client: Callable[..., Client], make: Make) 
     assert any(name.endswith(".spdx.json") for name in files(project))
 
 
+def test_a_link_does_not_lead_out_of_the_project(client: Callable[..., Client], make: Make, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    project = make(f"reference: {ALB}, destination: vendor/charts", f"reference: {MODULE}, destination: inside/vendor")
+    (project.directory / "vendor").symlink_to(outside)
+    assert outcomes(sync(client(), project)) == {"alb-controller": "failed", "storage-account": "fetched"}
+    assert list(outside.iterdir()) == []
+
+
+def test_many_artifacts_of_one_repository_need_its_list_once(client: Callable[..., Client], mar: Registry, make: Make) -> None:
+    project = make(
+        *(f"reference: {ALB}, version: '{text}', name: n{number}" for number, text in enumerate(("^1", "~1.7", ">=1", "1.x", "<1.8")))
+    )
+    lock(client(), project)
+    assert mar.kinds().count("tags") == 1
+
+
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_shards_cover_everything_once_however_they_are_counted(make: Make, first: int, count: int) -> None:

@@ -267,7 +267,7 @@ def writing(client: Client, project: Project) -> Iterator[None]:
     name = sha256(os.fsencode(project.lock_path.resolve())).hexdigest()
     with ExitStack() as stack:
         with suppress(StorageError):  # a cache that takes no lock takes none of the other process either
-            stack.enter_context(alone(directory / f"{name}.lock", wait=_WAIT))
+            stack.enter_context(alone(directory / f"{name}.lock", wait=max(0.0, min(_WAIT, client.budget.remaining))))
         yield
 
 

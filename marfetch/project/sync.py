@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from ..artifact.payload import Choice
 from ..client import Client
-from ..errors import Error, InputError, LockError
+from ..errors import Error, InputError, LockError, StorageError
 from ..pull import pull_each
 from ..resolve import Wanted
 from ..task import Done, File, Request, Task
@@ -122,10 +122,20 @@ def _write(project: Project, lock: Lock | None, settled: Sequence[Settled]) -> N
 def _placed(client: Client, project: Project, settled: Sequence[Settled], *, is_rehearsal: bool) -> list[Synced]:
     tasks: list[Task] = []
     owners: list[int] = []
+    refused: dict[int, Error] = {}
     for number, one in enumerate(settled):
         if one.error is not None or one.found is None or one.entry is None:
             continue
         request = request_of(project, one.item)
+        if not request.destination.resolve().is_relative_to(project.directory.resolve()):
+            outside = StorageError(
+                f"a symbolic link in `{request.destination}` leads out of `{project.directory}`",
+                code="file-unusable",
+                hint="take the link away, or put the wanted file where it leads to",
+                path=str(request.destination),
+            )
+            refused[number] = outside
+            continue
         tasks.append(Task(one.found, request, one.item.name))
         owners.append(number)
         for referrer in one.entry.referrers:
@@ -136,7 +146,10 @@ def _placed(client: Client, project: Project, settled: Sequence[Settled], *, is_
     done: dict[int, list[Done]] = {}
     for owner, result in zip(owners, pull_each(client, tasks, together=False, is_rehearsal=is_rehearsal), strict=True):
         done.setdefault(owner, []).append(result)
-    return [_synced(one, done.get(number, []), is_rehearsal=is_rehearsal) for number, one in enumerate(settled)]
+    return [
+        _synced(replace(one, error=one.error or refused.get(number)), done.get(number, []), is_rehearsal=is_rehearsal)
+        for number, one in enumerate(settled)
+    ]
 
 
 def _synced(one: Settled, done: Sequence[Done], *, is_rehearsal: bool) -> Synced:
