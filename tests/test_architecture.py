@@ -29,6 +29,7 @@ LAYERS = [
             "config",
             "resolve",
             "choose",
+            "task",
             "pull",
             "history",
             "inspection",

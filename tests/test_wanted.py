@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from marfetch.errors import Error, InputError, PolicyError, StorageError
-from marfetch.project.wanted import json_schema, parse_project, read_project
+from marfetch.project.schema import json_schema
+from marfetch.project.wanted import parse_project, read_project
 
 PATH = Path("marfetch.yaml")
 HEAD = "schema: 1\nartifacts:\n"

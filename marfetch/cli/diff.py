@@ -13,7 +13,7 @@ from .options import Settings, shared
 if TYPE_CHECKING:
     from ..compare.difference import Difference
 
-_References = Annotated[list[str] | None, typer.Argument(metavar="[OLD NEW]", help="Two references. [default: the lock and upstream]")]
+_References = Annotated[list[str] | None, typer.Argument(metavar="REF...", help="Two references, old and new. [default: lock, upstream]")]
 _File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The wanted file, where no references are given.")]
 _Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown, as for a pull request.")]
 _Platform = Annotated[str | None, typer.Option("--platform", metavar="OS/ARCH", help="Of an index, the artifact for this platform.")]

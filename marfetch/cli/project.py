@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from ..project.wanted import Project
 
 _File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The wanted file; the lock stands beside it.")]
-_Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="With --upgrade: only these. With --from: further files.")]
+_Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="With --upgrade: only these. With --from: further files.")]
 _Upgrade = Annotated[bool, typer.Option("--upgrade", help="Take the newest in the range, and tags that were moved.")]
 _Check = Annotated[bool, typer.Option("--check", help="Only say whether the lock fits the wanted file; ask nobody.")]
 _Locked = Annotated[bool, typer.Option("--locked", help="Resolve nothing anew: the lock has to fit.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]
 _Shard = Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Only this part of the artifacts, for several machines.")]
 
-_From = Annotated[Path | None, typer.Option("--from", metavar="FILE...", help="Write a first marfetch.yaml out of these files.")]
+_From = Annotated[Path | None, typer.Option("--from", metavar="FILE", help="Write a first marfetch.yaml out of these files.")]
 _Chart = Annotated[Path | None, typer.Option("--chart", metavar="DIR", help="Pin the dependencies of the chart in this directory.")]
 
 DEFAULT = Path("marfetch.yaml")

@@ -14,7 +14,8 @@ from ..errors import InputError, StorageError
 from ..files import storage_error, write_whole
 from ..reference import OFFICIAL_HOSTS, Reference
 from .adoption import Adopted, Adoption, collect
-from .wanted import SCHEMA, SCHEMA_ADDRESS, parse_project
+from .schema import SCHEMA, SCHEMA_ADDRESS
+from .wanted import parse_project
 
 CHART_MARK: Final = "# Made of Chart.yaml by `marfetch lock --chart`; that writes it anew."
 _WORDS: Final = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n"))

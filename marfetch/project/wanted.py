@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar
 
-from ..artifact.kinds import KINDS, kinds_named
+from ..artifact.kinds import kinds_named
 from ..artifact.payload import Choice
 from ..artifact.title import safe_title
 from ..constraint import Constraint
@@ -22,17 +22,13 @@ from ..files import storage_error
 from ..oci import Platform
 from ..reference import Reference
 from ..resolve import Wanted
+from .schema import ITEM_KEYS, MAX_ARTIFACTS, NAME, PROJECT_KEYS, SCHEMA
 
 T = TypeVar("T")
 
-SCHEMA: Final = 1
 DEFAULT: Final = "marfetch.yaml"
 MAX_SIZE: Final = 16 << 20
 """Bytes of a wanted file."""
-MAX_ARTIFACTS: Final = 100_000
-
-_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
-SCHEMA_ADDRESS: Final = "https://raw.githubusercontent.com/marfetch/marfetch/main/docs/reference/marfetch.schema.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,61 +164,6 @@ def _has_merge_markers(data: bytes) -> bool:
     return re.search(rb"^(?:<{7}|={7}|>{7})(?: |$)", data, re.MULTILINE) is not None
 
 
-_TEXTS: Final[Mapping[str, Any]] = {
-    "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}]
-}
-_ITEM_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "reference": {
-        "type": "string",
-        "minLength": 1,
-        "description": "The artifact: no tag, or a tag, or a digest, such as application-lb/charts/alb-controller.",
-    },
-    "version": {
-        "type": ["string", "number"],
-        "description": "A range with Helm's meaning, such as ^1.7; for a reference without tag and digest. Default: the newest release.",
-    },
-    "name": {"type": "string", "pattern": f"^{_NAME}$", "description": "Unique in the file. Default: the last part of the repository."},
-    "destination": {"type": "string", "default": ".", "description": "A directory, relative to this file."},
-    "kind": {**_TEXTS, "description": "It must be of one of these kinds: " + ", ".join(kind.name for kind in KINDS) + ", sbom."},
-    "media-type": {**_TEXTS, "description": "Only layers whose media type fits one of these globs."},
-    "artifact-type": {**_TEXTS, "description": "Its artifact type must fit one of these globs."},
-    "platform": {"type": "string", "description": "Of an index, the artifact for this platform, such as linux/amd64."},
-    "untar": {"type": "boolean", "default": False, "description": "Unpack charts and other tar archives into directories."},
-    "referrers": {
-        "anyOf": [{"type": "boolean"}, *_TEXTS["anyOf"]],
-        "default": False,
-        "description": "What refers to it too: true for everything, or globs over artifact types.",
-    },
-    "verify": {"type": "boolean", "default": False, "description": "Check its signatures before it is used."},
-}
-_PROJECT_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "schema": {"const": SCHEMA, "description": "The form of this file."},
-    "endpoint": {"type": "string", "description": "global, china, or a registry of your own as https://host[:port]; as --endpoint."},
-    "artifacts": {"type": "array", "maxItems": MAX_ARTIFACTS, "description": "What is wanted."},
-}
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a wanted file, for editors."""
-    item = {
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["reference"],
-        "properties": {key: dict(value) for key, value in _ITEM_KEYS.items()},
-    }
-    properties = {key: dict(value) for key, value in _PROJECT_KEYS.items()}
-    properties["artifacts"]["items"] = item
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": SCHEMA_ADDRESS,
-        "title": "marfetch.yaml: which artifacts of the Microsoft Artifact Registry a project wants",
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["schema", "artifacts"],
-        "properties": properties,
-    }
-
-
 class _Reader:
     """Reads the values of one file; every failure says where it stands."""
 
@@ -250,7 +191,7 @@ class _Reader:
     def project(self, document: Json) -> Project:
         if document is None:
             self.fail("the file is empty", (), hint="it begins with `schema: 1`, then `artifacts:`")
-        keys = self._mapping(document, (), _PROJECT_KEYS)
+        keys = self._mapping(document, (), PROJECT_KEYS)
         schema = keys.get("schema")
         if "schema" not in keys:
             self.fail("`schema` is missing", (), hint="the file begins with `schema: 1`")
@@ -287,7 +228,7 @@ class _Reader:
         return Project(self._path, items, endpoint)
 
     def _item(self, value: Json, where: tuple[str | int, ...]) -> Item:
-        keys = self._mapping(value, where, _ITEM_KEYS)
+        keys = self._mapping(value, where, ITEM_KEYS)
         text = self._text(keys, "reference", where)
         if text is None:
             self.fail("`reference` is missing", where, hint="name the artifact, such as `reference: aks/foo`")
@@ -301,7 +242,7 @@ class _Reader:
                 hint="leave one of the two out",
             )
         name = self._text(keys, "name", where)
-        if name is not None and not re.fullmatch(_NAME, name):
+        if name is not None and not re.fullmatch(NAME, name):
             self.fail(f"`{name[:80]}` is not a name: at most 128 letters, digits, `.`, `_` and `-`", (*where, "name"))
         platform = self._text(keys, "platform", where)
         if platform is not None:
