@@ -7,6 +7,7 @@
 - `reference/endpoints.md`: what `marfetch endpoints` prints
 - every block of `console` in the pages of `RUN`: the lines that begin with `$` are run, in order, and what they print is written below them
 - `demo.svg`: what `marfetch demo` prints, as a picture
+- `reference/marfetch.schema.json`: the JSON Schema of a wanted file, of the table in `marfetch/project/schema.py`
 - `../marfetch/commands.json`: commands and options as the parser knows them, for completion, which has no time to load the parser
 """
 
@@ -36,10 +37,11 @@ from marfetch.demo.embedded import Embedded, embedded
 from marfetch.demo.tour import CHART, MODULE
 from marfetch.endpoint import DATA_ENVIRONMENT, ENVIRONMENT, OFFICIAL
 from marfetch.errors import CODES, Error
+from marfetch.project.schema import json_schema
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-RUN = ("tutorial.md",)
+RUN = ("tutorial.md", "how-to/projects.md")
 COLUMNS = 100
 MADE = "<!-- Made by docs/generate.py; `make docs` writes it anew. -->\n\n"
 SIGNED = "azurelinux/3.0/image/minimal-os:latest"
@@ -202,6 +204,7 @@ POLICY = (
     '{"version": "1.0", "trustPolicies": [{"name": "all", "registryScopes": ["*"], "signatureVerification": {"level": "strict"},'
     ' "trustStores": ["ca:microsoft"], "trustedIdentities": ["*"]}]}'
 )
+WANTED = f"printf 'schema: 1\\nartifacts:\\n  - {{reference: {CHART}, version: ~1.7}}\\n' > marfetch.yaml"
 EXAMPLES = (
     ("pull", f"marfetch pull {CHART} --version '^1.7' --json", "`status` is `fetched` or `unchanged`; `size` is in bytes."),
     ("a failed pull", f"marfetch pull {CHART}:9.9.9 {MODULE}:0.14.0 --json", "All references are tried; `error` is the first failure."),
@@ -251,6 +254,26 @@ EXAMPLES = (
             "Shortened here. `verdict` is that of the worst finding, `status` is `ok`, `warning` or `fault`; each id is there once at most."
             " `references` are the `X-Msedge-Ref` of failed answers. A fault is exit code 1, and `ok` is true: the examination was done."
         ),
+    ),
+    (
+        "lock",
+        f"{WANTED} && marfetch lock --json",
+        "`outcome` is `added`, `kept`, `upgraded` or `changed`; `previous` what was locked before.",
+    ),
+    (
+        "sync",
+        "marfetch sync --json",
+        "`outcome` is `fetched`, `unchanged`, `replaced`, `drifted` or `failed` (then with `error`); `--dry-run` says `would-fetch`, `would-replace`.",
+    ),
+    (
+        "outdated",
+        "marfetch outdated --json",
+        "`inRange` is what `lock --upgrade` would take, `newest` what is newer beyond the range; exit code 1.",
+    ),
+    (
+        "diff",
+        f"marfetch diff {CHART}:1.7.9 {CHART}:1.7.12 --json",
+        "`change` is `added`, `removed` or `changed`; `diff` stands where texts differ.",
     ),
     ("cache info", "marfetch cache info --json", "Sizes are in bytes."),
     ("cache verify", "marfetch cache verify --json", ""),
@@ -350,6 +373,11 @@ def commands() -> str:
     return _laid_out({"schema": 1, **root, "values": values}) + "\n"
 
 
+def schema() -> str:
+    """The form of a wanted file, for editors."""
+    return json.dumps(json_schema(), indent=2) + "\n"
+
+
 def _command(command: Any, values: dict[str, list[tuple[str, str]]]) -> dict[str, Any]:
     """What the parser knows of a command and of those below it; the choices of its parameters are added to `values`."""
     options, arguments = [], []
@@ -421,7 +449,11 @@ def pages() -> dict[str, Callable[[], str]]:
         "reference/json.md": json_shapes,
     }
     made = {name: partial(_marked, make) for name, make in made.items()}
-    return made | {name: partial(walked, name) for name in RUN} | {"demo.svg": picture, "../marfetch/commands.json": commands}
+    return (
+        made
+        | {name: partial(walked, name) for name in RUN}
+        | {"demo.svg": picture, "reference/marfetch.schema.json": schema, "../marfetch/commands.json": commands}
+    )
 
 
 def _marked(make: Callable[[], str]) -> str:

@@ -92,6 +92,8 @@ class Client:
         self._stack = ExitStack()
         self._sources: dict[Endpoint, Connection] = {}
         self._noticed: set[str] = set()
+        self._lists: dict[str, tuple[str, ...]] = {}
+        self._listing: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
         self.cache = self._stack.enter_context(Cache(options.cache_dir, progress, self.budget)).layout
         self._executor: Executor | None = None
@@ -237,20 +239,26 @@ class Client:
         return found
 
     def tags(self, reference: Reference, source: Source) -> list[str]:
-        """All tags of a bound reference's repository; what a registry lists is kept for completion.
+        """All tags of a bound reference's repository, listed once in the life of a client; the list is kept for completion.
 
         Raises:
             NotFoundError: `repository-not-found`.
         """
-        try:
-            tags = source.tags(reference)
-        except NotFoundError as error:
-            if self.options.offline:
-                raise offline_error(reference) from error
-            raise
-        if not self.options.offline:
-            listings.keep(self.cache.root, reference.full_repository, tags)
-        return tags
+        repository = reference.full_repository
+        with self._guard:
+            alone = self._listing.setdefault(repository, threading.Lock())
+        with alone:  # many artifacts of one repository need its list once
+            if repository not in self._lists:
+                try:
+                    tags = source.tags(reference)
+                except NotFoundError as error:
+                    if self.options.offline:
+                        raise offline_error(reference) from error
+                    raise
+                if not self.options.offline:
+                    listings.keep(self.cache.root, repository, tags)
+                self._lists[repository] = tuple(tags)
+        return list(self._lists[repository])
 
 
 class _Later:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
 
 from .errors import IntegrityError, PolicyError
 
@@ -18,6 +18,25 @@ if TYPE_CHECKING:
     from yaml import Event
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+
+Path: TypeAlias = tuple[str | int, ...]
+"""Where a value is in a document: keys and positions, from the outside in."""
+
+
+class Mark(NamedTuple):
+    """Where something stands in a text.
+
+    Attributes:
+        line, column: from 1, of the key; of an item of a list: of the item itself.
+        text: of a single value: as it was written, so that `1.10` is not only a number.
+    """
+
+    line: int
+    column: int
+    text: str | None = None
+
+
+Marks: TypeAlias = dict[Path, Mark]
 
 MAX_DEPTH = 64
 """Deepest nesting of arrays and objects that is taken."""
@@ -88,12 +107,14 @@ def _depth_exceeds(value: Json, limit: int) -> bool:
     return True
 
 
-def parse_yaml(data: bytes, what: str) -> Json:
+def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int = MAX_YAML_SIZE) -> Json:
     """Read one YAML document that says what JSON can say too (YAML 1.2, chapter 10.3, the core schema: `yes` and dates are texts).
 
     Args:
         data: UTF-8 text.
         what: what the text is, for the message, such as "`Chart.yaml` of `foo-1.2.3.tgz`".
+        marks: takes where each key stands, so that who reads on can say so too.
+        limit: bytes.
 
     Returns:
         None for a text without a document.
@@ -101,18 +122,18 @@ def parse_yaml(data: bytes, what: str) -> Json:
     Raises:
         IntegrityError: `malformed`, with line and column: not UTF-8, not YAML, an alias, an anchor, a tag, a second document, a key
             that stands twice or is no plain text, a number of over 19 digits, nested too deeply.
-        PolicyError: `limit-passed`: more than `MAX_YAML_SIZE` bytes.
+        PolicyError: `limit-passed`: more than `limit` bytes.
     """
     import yaml
 
-    if len(data) > MAX_YAML_SIZE:
+    if len(data) > limit:
         raise PolicyError(
-            f"{what} has {len(data)} bytes, more than {MAX_YAML_SIZE}",
+            f"{what} has {len(data)} bytes, more than {limit}",
             code="limit-passed",
             what=what,
-            rule=f"at most {MAX_YAML_SIZE} bytes of YAML",
+            rule=f"at most {limit} bytes of YAML",
         )
-    reader = _YamlReader(what)
+    reader = _YamlReader(what, marks)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -146,8 +167,14 @@ _NO_NUMBERS = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 class _YamlReader:
     """Makes values of the parser's events, so that each one can be refused where it stands before anything is built of it."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, marks: Marks | None = None) -> None:
         self._what = what
+        self._marks = marks
+
+    def _mark(self, event: Event, path: Path) -> None:
+        mark = event.start_mark
+        if self._marks is not None and mark is not None:
+            self._marks[path] = Mark(mark.line + 1, mark.column + 1)
 
     def fail(self, reason: str, event: Event | None = None) -> NoReturn:
         mark = event.start_mark if event is not None else None
@@ -163,12 +190,14 @@ class _YamlReader:
                     if found:
                         self.fail("a second document begins", event)
                     found = True
-                    value = self._value(next(events), events, 0)
+                    inner = next(events)
+                    self._mark(inner, ())
+                    value = self._value(inner, events, ())
                 case _:  # the stream's and the document's own borders
                     continue
         return value
 
-    def _value(self, event: Event, events: Iterator[Event], depth: int) -> Json:
+    def _value(self, event: Event, events: Iterator[Event], path: Path) -> Json:
         kind = type(event).__name__
         if kind == "AliasEvent":
             self.fail("an alias, which is not taken", event)
@@ -177,23 +206,28 @@ class _YamlReader:
         if getattr(event, "tag", None) is not None:
             self.fail("a tag, which is not taken", event)
         if kind == "ScalarEvent":
+            if self._marks is not None and path in self._marks:
+                self._marks[path] = self._marks[path]._replace(text=event.value)  # type: ignore[attr-defined]
             return self._scalar(event)
-        if depth >= MAX_DEPTH:
+        if len(path) >= MAX_DEPTH:
             self.fail(f"nested more than {MAX_DEPTH} deep", event)
         if kind == "SequenceStartEvent":
             items: list[Json] = []
             while type(inner := next(events)).__name__ != "SequenceEndEvent":
-                items.append(self._value(inner, events, depth + 1))
+                below = (*path, len(items))
+                self._mark(inner, below)
+                items.append(self._value(inner, events, below))
             return items
         mapping: dict[str, Json] = {}
         while type(inner := next(events)).__name__ != "MappingEndEvent":
             if type(inner).__name__ != "ScalarEvent":
                 self.fail("a key that is no plain text", inner)
-            self._value(inner, events, depth)  # for its anchor and tag
+            self._value(inner, events, path)  # for its anchor and tag; the key itself is text, whatever it looks like
             key: str = inner.value  # type: ignore[attr-defined]
             if key in mapping:
                 self.fail(f"the key `{key[:100]}` stands twice", inner)
-            mapping[key] = self._value(next(events), events, depth + 1)
+            self._mark(inner, (*path, key))
+            mapping[key] = self._value(next(events), events, (*path, key))
         return mapping
 
     def _scalar(self, event: Event) -> Json:

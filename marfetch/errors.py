@@ -77,6 +77,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "a folder or file that is not an OCI image layout, nor a plain tar of one",
             "name a folder that holds `oci-layout` and `index.json`, or a tar of its content (`tar -cf FILE -C FOLDER .`)",
         ),
+        "wanted-invalid": Code(
+            "InputError",
+            "a wanted file (`marfetch.yaml`) that cannot be read, or that says what none can say",
+            "`docs/reference/wanted.md` shows every key; editors complete them by its JSON Schema",
+        ),
         "platform-needed": Code("InputError", "the index holds several artifacts and none was chosen", "choose one with `--platform`"),
         "root-mismatch": Code(
             "InputError",
@@ -188,6 +193,17 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "an answer is not what the specification says it is",
             "a proxy or a login page may stand in between; try again, and report it if it stays",
         ),
+        "lock-malformed": Code(
+            "IntegrityError",
+            "a lock that is not what `marfetch lock` writes: merge markers, unknown keys, names that stand twice",
+            "take the lock of one side (`git checkout --ours marfetch.lock`), then run `marfetch lock`",
+        ),
+        "lock-edited": Code(
+            "IntegrityError",
+            "an entry of the lock was changed by something other than marfetch",
+            "take the change back, or make the entry anew with `marfetch lock --upgrade NAME`",
+        ),
+        # 6: signatures
         # 7: what failed on the way
         "unreachable": Code(
             "RemoteError",
@@ -230,6 +246,21 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "RateLimitedError",
             "the registry said to come back later",
             "come back later; fewer at a time (`--jobs`) and a kept cache directory help, above all in CI",
+        ),
+        # 8: the lock does not match
+        "lock-missing": Code(
+            "LockError", "there is no lock beside the wanted file", "`marfetch lock` makes it; commit it beside the wanted file"
+        ),
+        "lock-newer": Code(
+            "LockError", "the lock was written by a newer marfetch, in a form that this one does not know", "update marfetch"
+        ),
+        "lock-outdated": Code(
+            "LockError", "the lock no longer says what the wanted file asks for", "run `marfetch lock`, and commit the lock"
+        ),
+        "tag-drifted": Code(
+            "LockError",
+            "a tag means other content than when it was locked",
+            "find out why its publisher moved it; `marfetch lock --upgrade NAME` takes the new content",
         ),
         # 9: the local disk
         "disk-full": Code(

@@ -15,8 +15,9 @@ from .content import WELL_KNOWN
 from .endpoint import Endpoint
 from .errors import Error
 from .oci import Descriptor, Digest
-from .pull import Failed, Request, Selected, selected
+from .pull import find
 from .resolve import Wanted
+from .task import Failed, Found, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Layer:
 class Artifact:
     """One artifact of a plan."""
 
-    selected: Selected
+    selected: Found
     layers: tuple[Layer, ...]
 
 
@@ -79,7 +80,7 @@ class Plan:
 @dataclass(slots=True)
 class _Job:
     wanted: Wanted | Failed
-    found: Selected | None = None
+    found: Found | None = None
     failed: Failed | None = field(default=None)
 
 
@@ -94,7 +95,7 @@ def plan(client: Client, wanted: Sequence[Wanted | Failed], request: Request) ->
     def look(job: _Job) -> None:
         if isinstance(job.wanted, Wanted):
             try:
-                job.found = selected(client, job.wanted, request)
+                job.found = find(client, job.wanted, request)
             except Error as error:
                 job.failed = Failed(str(job.wanted.reference), error)
 
@@ -129,7 +130,7 @@ def plan(client: Client, wanted: Sequence[Wanted | Failed], request: Request) ->
     )
 
 
-def _blobs(found: Selected, request: Request) -> list[tuple[Descriptor, str | None]]:
+def _blobs(found: Found, request: Request) -> list[tuple[Descriptor, str | None]]:
     blobs: list[tuple[Descriptor, str | None]] = [(payload.layer, payload.name) for payload in found.payloads]
     return [*blobs, (found.manifest.config, None)] if request.choice.all_layers else blobs
 

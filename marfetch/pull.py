@@ -7,93 +7,29 @@ from there to their places. A failure of one artifact does not stop the others.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from .artifact.kinds import Kind
-from .artifact.payload import Choice, Payload, base_name, select
+from .artifact.payload import Payload, base_name, select
 from .artifact.unpacking import unpacked
 from .choose import artifact
 from .client import Client, offline_error
 from .content import BESIDE_FROM, WELL_KNOWN, Sink, copy
 from .errors import Error, IntegrityError, PolicyError, StorageError
-from .fetch import Gate
 from .files import storage_error
 from .lock import prepare
-from .oci import Descriptor, Manifest, Platform
+from .oci import Descriptor
 from .place.destination import Destination, State, Wish, find_clashes
-from .reference import Reference
 from .resolve import Resolved, Wanted, resolve
+from .task import Done, Failed, File, Found, Pulled, Request, Task
 
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a pull is to do.
-
-    Attributes:
-        destination: the directory; made when the first file is placed.
-        choice: which layers.
-        platform: of an index.
-        force: replace files that differ.
-        skip_missing: pass over versions that are listed but have no manifest.
-        untar: where archives are unpacked, below the destination where it is relative (as Helm joins the two); None: they stay files.
-        gate: is asked about each artifact before anything of it is fetched, and raises to keep it out, as a verification does.
-    """
-
-    destination: Path
-    choice: Choice = field(default_factory=Choice)
-    platform: Platform | None = None
-    force: bool = False
-    skip_missing: bool = False
-    untar: Path | None = None
-    gate: Gate | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """One file, or one directory that an archive became, that is there now.
-
-    Attributes:
-        reference: pinned: with the digest of what the tag names.
-        status: whether it was put there, or was there already with the same bytes.
-        is_directory: whether it was unpacked.
-    """
-
-    path: Path
-    layer: Descriptor
-    reference: Reference
-    status: Literal["fetched", "unchanged"]
-    kind: Kind
-    is_directory: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """One artifact that is not there, and why."""
-
-    reference: str
-    error: Error
-
-
-@dataclass(frozen=True, slots=True)
-class Pulled:
-    """What became of a pull.
-
-    Attributes:
-        files: in the order of what was wanted.
-        failed: in the order of what was wanted.
-        resolved: what was wanted turned out to be, for what could be found.
-    """
-
-    files: tuple[File, ...]
-    failed: tuple[Failed, ...]
-    resolved: tuple[Resolved, ...]
-
+__all__ = ["Failed", "File", "Pulled", "Request", "find", "found", "pull", "pull_each"]
 
 _Key: TypeAlias = tuple[bool, str]
-"""What tells the payloads of a call apart: whether it is unpacked, and its name."""
+"""What tells the payloads of an artifact apart: whether it is unpacked, and its name."""
 
 
 def _key(payload: Payload) -> _Key:
@@ -110,30 +46,49 @@ class _Places:
     def of(self, payload: Payload) -> Destination:
         return self.files if payload.unpacking is None else self.directories
 
+    def key(self, payload: Payload) -> tuple[Path, _Key]:
+        """What tells the payloads of a call apart."""
+        return self.of(payload).root, _key(payload)
+
 
 @dataclass(slots=True)
 class _Job:
     """One wanted artifact on its way."""
 
-    label: str
-    wanted: Wanted | None = None
-    resolved: Resolved | None = None
-    manifest: Manifest | None = None
-    kind: Kind | None = None
-    payloads: tuple[Payload, ...] = ()
+    task: Task
+    places: _Places
+    found: Found | None = None
     states: dict[_Key, State] = field(default_factory=dict)
     files: dict[_Key, File] = field(default_factory=dict)
     error: Error | None = None
 
     @property
     def name(self) -> str:
-        return str(self.resolved.reference) if self.resolved else self.label
+        return str(self.found.resolved.reference) if self.found else self.task.label
 
-    def place(self, payload: Payload, path: Path, status: Literal["fetched", "unchanged"]) -> None:
+    @property
+    def request(self) -> Request:
+        return self.task.request
+
+    @property
+    def payloads(self) -> tuple[Payload, ...]:
+        return self.found.payloads if self.found else ()
+
+    @property
+    def artifact(self) -> Found:
+        assert self.found is not None, "a job that is placed was found"
+        return self.found
+
+    def place(self, payload: Payload, status: Literal["fetched", "unchanged"]) -> None:
         """A payload is at its place now."""
-        assert self.resolved is not None and self.kind is not None, "a job that is placed was resolved"  # noqa: PT018
         self.files[_key(payload)] = File(
-            path, payload.layer, self.resolved.reference, status, self.kind, is_directory=payload.unpacking is not None
+            self.places.of(payload).path(payload.name),
+            payload.layer,
+            self.artifact.resolved.reference,
+            status,
+            self.artifact.kind,
+            is_directory=payload.unpacking is not None,
+            is_replaced=status == "fetched" and self.states.get(_key(payload)) in (State.DIFFERENT, State.UNKNOWN),
         )
 
     def wish(self, payload: Payload) -> Wish:
@@ -141,7 +96,7 @@ class _Job:
 
 
 def pull(client: Client, wanted: Sequence[Wanted | Failed], request: Request) -> Pulled:
-    """Fetch all of them.
+    """Fetch all of them into one directory.
 
     Args:
         wanted: with those that could not even be read, so that each has its place in the result.
@@ -149,46 +104,83 @@ def pull(client: Client, wanted: Sequence[Wanted | Failed], request: Request) ->
     Returns:
         What succeeded and what failed; nothing is raised for a single artifact.
     """
-    jobs = [_Job(one.reference, error=one.error) if isinstance(one, Failed) else _Job(str(one.reference), one) for one in wanted]
-    if len(jobs) > 1:
+    labels = [one.reference if isinstance(one, Failed) else str(one.reference) for one in wanted]
+    done = pull_each(client, [Task(one, request, label) for one, label in zip(wanted, labels, strict=True)], together=True)
+    return Pulled(
+        tuple(file for one in done for file in one.files),
+        tuple(Failed(label, one.error) for one, label in zip(done, labels, strict=True) if one.error is not None),
+        tuple(one.resolved for one in done if one.resolved is not None),
+    )
+
+
+def pull_each(client: Client, tasks: Sequence[Task], *, together: bool, is_rehearsal: bool = False) -> list[Done]:
+    """Fetch all of them, each to its own place.
+
+    Args:
+        together: where two clash, nothing is fetched at all; otherwise only those two fail.
+        is_rehearsal: everything but the fetching: the files are those that there would be.
+
+    Returns:
+        What became of each, in their order; nothing is raised for a single artifact.
+    """
+    if len(tasks) > 1:
         prepare()
-    with Destination(request.destination) as files, Destination(request.destination / (request.untar or "")) as directories:
-        return _pull(client, jobs, request, _Places(files, directories))
+    with ExitStack() as stack:
+        destinations: dict[Path, Destination] = {}
+
+        def destination(root: Path) -> Destination:
+            if root not in destinations:
+                destinations[root] = stack.enter_context(Destination(root))
+            return destinations[root]
+
+        jobs = []
+        for task in tasks:
+            root = task.request.destination
+            job = _Job(task, _Places(destination(root), destination(root / (task.request.untar or ""))))
+            job.error = task.artifact.error if isinstance(task.artifact, Failed) else None
+            jobs.append(job)
+        _pull(client, jobs, together=together, is_rehearsal=is_rehearsal)
+    return [
+        Done(
+            tuple(job.files[_key(payload)] for payload in job.payloads if _key(payload) in job.files),
+            job.found.resolved if job.found else None,
+            job.error,
+        )
+        for job in jobs
+    ]
 
 
-def _pull(client: Client, jobs: Sequence[_Job], request: Request, places: _Places) -> Pulled:
-    client.each(lambda job: _guard(job, lambda: _prepare(client, job, request)), [job for job in jobs if job.error is None])
+def _pull(client: Client, jobs: Sequence[_Job], *, together: bool, is_rehearsal: bool) -> None:
+    client.each(lambda job: _guard(job, lambda: _prepare(client, job)), [job for job in jobs if job.error is None])
     ready = [job for job in jobs if job.error is None]
-    for job in ready:
-        _guard(job, lambda job=job: _look(client, job, places, force=request.force))  # type: ignore[misc]
-    _refuse_clashes(ready, places)
+    client.each(lambda job: _guard(job, lambda: _look(client, job)), ready)
+    _refuse_clashes(ready, together=together)
     # What two of them want under one name is the same content by now: it is placed once.
-    tasks: dict[_Key, tuple[_Job, Payload]] = {}
+    tasks: dict[tuple[Path, _Key], tuple[_Job, Payload]] = {}
     for job in ready:
         for payload in job.payloads if job.error is None else ():
-            tasks.setdefault(_key(payload), (job, payload))
-    if request.choice.all_layers:
+            tasks.setdefault(job.places.key(payload), (job, payload))
+    if is_rehearsal:
+        for job, payload in tasks.values():
+            job.place(payload, "unchanged" if job.states.get(_key(payload)) is State.SAME else "fetched")
+    else:
         # All of it: then the cache holds the artifact whole, config included, and other tools can copy it from there.
-        client.each(lambda job: _guard(job, lambda: _cache_config(client, job)), [job for job in ready if job.error is None])
-    client.each(lambda task: _guard(task[0], lambda: _fetch(client, places, *task, request)), list(tasks.values()))
+        whole = [job for job in ready if job.error is None and job.request.choice.all_layers]
+        client.each(lambda job: _guard(job, lambda: _cache_config(client, job)), whole)
+        client.each(lambda task: _guard(task[0], lambda: _fetch(client, *task)), list(tasks.values()))
     for job in ready:
         for payload in job.payloads:
-            first, _ = tasks.get(_key(payload), (job, payload))
+            first, _ = tasks.get(job.places.key(payload), (job, payload))
             if first is job or job.error is not None:
                 continue
-            if payload.unpacking is not None:
+            if payload.unpacking is not None and not is_rehearsal:
                 # The same archive, but perhaps asked for as another version than the one that it holds.
                 job.states[_key(payload)] = State.UNKNOWN
-                _guard(job, lambda job=job, payload=payload: _fetch(client, places, job, payload, request))  # type: ignore[misc]
+                _guard(job, lambda job=job, payload=payload: _fetch(client, job, payload))  # type: ignore[misc]
                 continue
             job.error = first.error
             if first.error is None:
-                job.place(payload, places.of(payload).path(payload.name), "unchanged")
-    return Pulled(
-        tuple(job.files[_key(payload)] for job in jobs for payload in job.payloads if _key(payload) in job.files),
-        tuple(Failed(job.label, job.error) for job in jobs if job.error is not None),
-        tuple(job.resolved for job in jobs if job.resolved is not None),
-    )
+                job.place(payload, "unchanged")
 
 
 def _guard(job: _Job, step: Callable[[], None]) -> None:
@@ -203,25 +195,30 @@ def _guard(job: _Job, step: Callable[[], None]) -> None:
             job.error = storage_error(error, str(error.filename or job.name))
 
 
-@dataclass(frozen=True, slots=True)
-class Selected:
-    """What a wanted artifact is, and the layers of it that would be fetched."""
-
-    resolved: Resolved
-    manifest: Manifest
-    kind: Kind
-    payloads: tuple[Payload, ...]
+def _prepare(client: Client, job: _Job) -> None:
+    artifact = job.task.artifact
+    assert not isinstance(artifact, Failed), "what could not be read is not prepared"
+    job.found = artifact if isinstance(artifact, Found) else find(client, artifact, job.request)
 
 
-def selected(client: Client, wanted: Wanted, request: Request) -> Selected:
-    """From what is wanted to the layers and their names; asks for no blob.
+def find(client: Client, wanted: Wanted, request: Request) -> Found:
+    """From what is wanted to the layers and their names.
 
     Raises:
-        Error: as `resolve`, `choose.artifact` and `payload.select`.
+        Error: it does not exist, or is not what the request asks for.
     """
     resolved = resolve(client, wanted, skip_missing=request.skip_missing)
     if request.gate is not None:
         request.gate(client, resolved)
+    return found(client, resolved, request)
+
+
+def found(client: Client, resolved: Resolved, request: Request) -> Found:
+    """From a manifest to the layers that are wanted, and their names.
+
+    Raises:
+        Error: it is not what the request asks for.
+    """
     manifest = artifact(client, resolved, request.choice, request.platform)
     reference = resolved.reference
     what = str(replace(reference, digest=None) if reference.tag else reference)
@@ -231,27 +228,20 @@ def selected(client: Client, wanted: Wanted, request: Request) -> Selected:
     payloads = selection.payloads
     if request.untar is not None:
         payloads = unpacked(selection, manifest, repository=reference.repository, tag=reference.tag)
-    return Selected(resolved, manifest, selection.kind, payloads)
+    return Found(resolved, manifest, selection.kind, payloads)
 
 
-def _prepare(client: Client, job: _Job, request: Request) -> None:
-    """From what is wanted to the layers and their names."""
-    assert job.wanted is not None, "what could not be read is not prepared"
-    found = selected(client, job.wanted, request)
-    job.resolved, job.manifest, job.kind, job.payloads = found.resolved, found.manifest, found.kind, found.payloads
-
-
-def _look(client: Client, job: _Job, places: _Places, *, force: bool) -> None:
+def _look(client: Client, job: _Job) -> None:
     """Compare with what is there already; a directory as far as the cache has its archive."""
     for payload in job.payloads:
-        destination, layer = places.of(payload), payload.layer
+        destination, layer = job.places.of(payload), payload.layer
         open_blob = partial(client.cache.open, layer.digest) if payload.unpacking is not None and client.cache.has(layer) else None
         try:
             state = destination.state(job.wish(payload), open_blob)
         except (IntegrityError, PolicyError):  # of the archive: that is said when it is unpacked
             state = State.UNKNOWN
         job.states[_key(payload)] = state
-        if state is State.DIFFERENT and not force:
+        if state is State.DIFFERENT and not job.request.force:
             raise _differs(payload, destination.path(payload.name))
 
 
@@ -260,14 +250,14 @@ def _differs(payload: Payload, path: Path) -> StorageError:
     return StorageError(message, code="file-differs", path=str(path))
 
 
-def _refuse_clashes(jobs: Sequence[_Job], places: _Places) -> None:
-    """Where names clash, nothing is fetched at all: neither the clashing ones nor the others."""
+def _refuse_clashes(jobs: Sequence[_Job], *, together: bool) -> None:
+    """Where names clash, nothing of those that go together is fetched at all: neither the clashing ones nor the others."""
     candidates = [job for job in jobs if job.payloads]
-    clashes = find_clashes([(places.of(payload), job.wish(payload)) for job in candidates for payload in job.payloads])
+    clashes = find_clashes([(job.places.of(payload), job.wish(payload)) for job in candidates for payload in job.payloads])
     for job in candidates:
         if job.error is None and job.name in clashes:
             job.error = clashes[job.name]
-    if any(job.error is not None for job in candidates):
+    if together and any(job.error is not None for job in candidates):
         for job in candidates:
             if job.error is None:
                 job.error = StorageError(
@@ -277,27 +267,26 @@ def _refuse_clashes(jobs: Sequence[_Job], places: _Places) -> None:
                 )
 
 
-def _fetch(client: Client, places: _Places, job: _Job, payload: Payload, request: Request) -> None:
+def _fetch(client: Client, job: _Job, payload: Payload) -> None:
     """One layer: into the cache, then to its place."""
-    destination = places.of(payload)
-    path = destination.path(payload.name)
+    destination = job.places.of(payload)
     if job.states.get(_key(payload)) is State.SAME:
-        job.place(payload, path, "unchanged")
+        job.place(payload, "unchanged")
         return
     for last in (False, True):
         try:
             if payload.unpacking is None:
-                _place(client, destination, job, job.wish(payload), force=request.force)
+                _place(client, destination, job, job.wish(payload), force=job.request.force)
                 is_new = True
             else:
-                is_new = _unpack(client, destination, job, payload, force=request.force)
+                is_new = _unpack(client, destination, job, payload, force=job.request.force)
         except _DamagedError as error:
             # What lay in the cache is not what its name says: fetch it anew, once.
             client.cache.drop(payload.layer.digest, error.cause.message)
             if last:
                 raise error.cause from error
         else:
-            job.place(payload, path, "fetched" if is_new else "unchanged")
+            job.place(payload, "fetched" if is_new else "unchanged")
             return
 
 
@@ -348,14 +337,12 @@ def _unpack(client: Client, destination: Destination, job: _Job, payload: Payloa
 
 def _cache(client: Client, job: _Job, layer: Descriptor, name: str, *, beside: Sink | None = None) -> None:
     """Bring a layer into the cache unless it is there."""
-    assert job.resolved is not None, "a job that is fetched was resolved"
-    reference = job.resolved.reference
+    reference = job.artifact.resolved.reference
     if client.options.offline and not client.cache.has(layer) and layer.digest not in WELL_KNOWN:
         raise offline_error(reference)
-    copy(job.resolved.source, client.cache, reference, layer, name=name, progress=client.progress, beside=beside)
+    copy(job.artifact.resolved.source, client.cache, reference, layer, name=name, progress=client.progress, beside=beside)
 
 
 def _cache_config(client: Client, job: _Job) -> None:
-    assert job.manifest is not None, "a job that is fetched was resolved"
     if not client.options.offline:
-        _cache(client, job, job.manifest.config, "config")
+        _cache(client, job, job.artifact.manifest.config, "config")

@@ -381,6 +381,31 @@ def test_a_pull_places_nothing_that_is_not_signed(
     assert (tmp_path / "out" / "thing.txt").read_bytes() == b"a thing"
 
 
+@pytest.mark.parametrize("way", ["file", "environment"])
+def test_a_project_locks_and_fetches_nothing_that_is_not_signed(
+    signed: Signed, config: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    wanted = tmp_path / "marfetch.yaml"
+    wanted.write_text(f"schema: 1\nartifacts:\n  - {{reference: '{signed.reference}', verify: {str(way == 'file').lower()}}}\n")
+    monkeypatch.setenv("MARFETCH_VERIFY", "policy" if way == "environment" else "")
+    assert run("lock", "-f", wanted)[0] == 6
+    assert not (tmp_path / "marfetch.lock").exists()
+    signature = signed.sign()
+    assert run("lock", "-f", wanted)[0] == 0
+    (entry,) = json.loads((tmp_path / "marfetch.lock").read_text())["artifacts"]
+    if way == "file":
+        assert entry["verification"]["verdict"] == "verified"
+        assert entry["verification"]["evidence"]["signature"] == str(signature.digest)
+    else:
+        assert "verification" not in entry
+    assert run("sync", "--locked", "-f", wanted)[0] == 0
+    (tmp_path / "thing.txt").unlink()
+    (config / "trustpolicy.json").write_text(json.dumps(policy(trustedIdentities=["x509.subject: C=US, ST=WA, O=Nobody"])))
+    code, answer = run("sync", "--locked", "-f", wanted)
+    assert (code, answer["data"]["artifacts"][0]["outcome"]) == (6, "failed")
+    assert not (tmp_path / "thing.txt").exists()
+
+
 def test_the_environment_takes_one_word(signed: Signed, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARFETCH_VERIFY", "yes")
     assert run("pull", signed.reference)[0] == 2

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import InputError, Interrupted
 from ..report import Report, printable
+
+if TYPE_CHECKING:
+    from ..client import Client
 
 _REFERENCE_HELP = "A reference, such as aks/foo:1.2.3, or a text that holds one."
 
@@ -54,8 +57,11 @@ class Settings:
     ca_file: str | None
     cache_dir: Path | None
 
-    def client(self) -> Any:
+    def client(self, *, endpoint: str | None = None) -> Client:
         """A client that works as the options say. The rest of marfetch is loaded here.
+
+        Args:
+            endpoint: what a file of the project says; counts as `--endpoint` where that is not given.
 
         Raises:
             InputError: `usage`.
@@ -63,8 +69,10 @@ class Settings:
         from ..client import Client, Options
         from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference
 
-        preference = Preference(self.endpoint, os.environ.get(ENVIRONMENT) or None, self.data_hosts, os.environ.get(DATA_ENVIRONMENT))
-        if self.endpoint:
+        preference = Preference(
+            self.endpoint or endpoint, os.environ.get(ENVIRONMENT) or None, self.data_hosts, os.environ.get(DATA_ENVIRONMENT)
+        )
+        if preference.option:
             preference.default()  # a wrong endpoint is told before anything else
         options = Options(preference, self.cache_dir, self.offline, self.timeout, self.jobs, self.ca_file)
         return Client(options, self.report.progress)

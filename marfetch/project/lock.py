@@ -1,0 +1,246 @@
+"""The lock, `marfetch.lock`: what was found for everything that a project wants, down to the digests.
+
+It is JSON with one fact a line, entries in the order of their names, so that the same facts are the same bytes and git merges two
+branches that changed different entries. Each entry ends in a seal, the hash of everything in it: a lock that was edited by hand, or that
+a merge put together out of two entries, is noticed before anything is fetched.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from ..document import Json, parse_json
+from ..errors import Error, IntegrityError, LockError, PolicyError
+from ..files import storage_error
+from ..oci import INDEX_TYPES, Descriptor, parse_descriptors
+from ..reference import Reference
+from .entry import SCHEMA, Entry, Layer, Lock, Verification, entry_json, make_lock, seal, sealed
+
+__all__ = ["Entry", "Layer", "Lock", "Verification", "lock_bytes", "make_lock", "parse_lock", "read_bytes", "read_lock", "seal"]
+
+MAX_SIZE: Final = 128 << 20
+"""Bytes of a lock."""
+MAX_ENTRIES: Final = 100_000
+
+_MARKERS: Final = re.compile(rb"^(?:<{7}|={7}|>{7}|\|{7})(?:[ \r].*)?$", re.MULTILINE)
+
+
+def read_lock(path: Path) -> Lock:
+    """Read a lock.
+
+    Raises:
+        LockError: `lock-missing`; `lock-newer`.
+        IntegrityError: `lock-malformed`, `lock-edited`, with the line.
+        PolicyError: `limit-passed`.
+        StorageError: it cannot be read.
+    """
+    found = read_bytes(path)
+    if found is None:
+        raise LockError(f"there is no lock `{path}`", code="lock-missing", path=str(path))
+    return parse_lock(found, path)
+
+
+def read_bytes(path: Path) -> bytes | None:
+    """The bytes of a lock; None where there is none.
+
+    Raises:
+        PolicyError: `limit-passed`.
+        StorageError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_SIZE + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise storage_error(error, path) from error
+    if len(data) > MAX_SIZE:
+        raise PolicyError(
+            f"the lock `{path}` has more than {MAX_SIZE} bytes", code="limit-passed", path=str(path), rule=f"at most {MAX_SIZE} bytes"
+        )
+    return data
+
+
+def parse_lock(data: bytes, path: Path) -> Lock:
+    """Read the bytes of a lock.
+
+    Args:
+        path: where it stands, for messages.
+
+    Raises:
+        Error: as `read_lock`.
+    """
+    return _Reader(data, path).lock()
+
+
+def lock_bytes(lock: Lock) -> bytes:
+    """The lock as it is written: the same bytes for the same entries."""
+    entries = [{**entry_json(entry), "seal": seal(entry)} for entry in sorted(lock.entries, key=lambda entry: entry.name)]
+    document = {"schema": SCHEMA, "tool": lock.tool, "artifacts": entries}
+    return (json.dumps(document, indent=1, ensure_ascii=True) + "\n").encode()
+
+
+_ENTRY_KEYS: Final = {
+    "name": str,
+    "reference": str,
+    "tag": (str, type(None)),
+    "version": (str, type(None)),
+    "digest": str,
+    "mediaType": str,
+    "size": int,
+    "kind": str,
+    "artifactType": str,
+    "created": (str, type(None)),
+    "artifact": dict,
+    "config": dict,
+    "layers": list,
+    "referrers": list,
+    "options": dict,
+    "verification": dict,
+    "seal": str,
+}
+_OPTIONAL: Final = {"artifact", "referrers", "options", "verification"}
+
+
+class _Reader:
+    def __init__(self, data: bytes, path: Path) -> None:
+        self._data = data
+        self._path = path
+
+    def fail(self, reason: str, *, name: str | None = None, line: int | None = None, number: int = 1) -> NoReturn:
+        line = line or (self._line(name, number) if name is not None else None)
+        where = f", line {line}" if line else ""
+        raise IntegrityError(
+            f"the lock `{self._path}`{where} is malformed: {reason}", code="lock-malformed", path=str(self._path), line=line, entry=name
+        )
+
+    def _line(self, name: str, number: int) -> int | None:
+        """The line in which an entry's name stands for the so-manieth time."""
+        wanted = json.dumps(name)
+        count = 0
+        for line, text in enumerate(self._data.decode("utf-8", "replace").splitlines(), start=1):
+            if '"name"' in text and wanted in text:
+                count += 1
+                if count == number:
+                    return line
+        return None
+
+    def lock(self) -> Lock:
+        marker = _MARKERS.search(self._data)
+        if marker is not None:
+            self.fail("it holds the markers of a merge that was not finished", line=self._data.count(b"\n", 0, marker.start()) + 1)
+        try:
+            document = parse_json(self._data, f"the lock `{self._path}`")
+        except IntegrityError as error:
+            raise IntegrityError(error.message, code="lock-malformed", path=str(self._path)) from error
+        if not isinstance(document, dict):
+            self.fail("it is no object")
+        schema = document.get("schema")
+        tool = document.get("tool")
+        if isinstance(schema, int) and not isinstance(schema, bool) and schema > SCHEMA:
+            by = f" by `{tool[:60]}`" if isinstance(tool, str) else ""
+            raise LockError(f"the lock `{self._path}` was written in a newer form ({schema}){by}", code="lock-newer", path=str(self._path))
+        if schema != SCHEMA or isinstance(schema, (bool, float)):
+            self.fail(f"`schema` is not {SCHEMA}")
+        if not isinstance(tool, str):
+            self.fail("`tool` is missing")
+        unknown = [key for key in document if key not in ("schema", "tool", "artifacts")]
+        if unknown:
+            self.fail(f"`{unknown[0][:80]}` is not a key of a lock")
+        artifacts = document.get("artifacts")
+        if not isinstance(artifacts, list):
+            self.fail("`artifacts` is no list")
+        if len(artifacts) > MAX_ENTRIES:
+            raise PolicyError(
+                f"the lock `{self._path}` has {len(artifacts)} entries, more than {MAX_ENTRIES}",
+                code="limit-passed",
+                path=str(self._path),
+                rule=f"at most {MAX_ENTRIES} entries",
+            )
+        entries: dict[str, Entry] = {}
+        for number, value in enumerate(artifacts, start=1):
+            entry = self._entry(value, number)
+            if entry.name in entries:
+                self.fail(f"the entry `{entry.name}` stands twice", name=entry.name, number=2)
+            entries[entry.name] = entry
+        return Lock(tuple(sorted(entries.values(), key=lambda entry: entry.name)), tool)
+
+    def _entry(self, value: Json, number: int) -> Entry:
+        if not isinstance(value, dict):
+            self.fail(f"entry {number} is no object")
+        name = value.get("name")
+        if not isinstance(name, str) or not name:
+            self.fail(f"entry {number} has no name")
+        for key, found in value.items():
+            if key not in _ENTRY_KEYS:
+                self.fail(f"`{key[:80]}` is not a key of an entry", name=name)
+            if not isinstance(found, _ENTRY_KEYS[key]) or isinstance(found, bool):  # type: ignore[arg-type]
+                self.fail(f"`{key}` of `{name}` is not what it should be", name=name)
+        missing = next((key for key in _ENTRY_KEYS if key not in value and key not in _OPTIONAL), None)
+        if missing is not None:
+            self.fail(f"`{missing}` of `{name}` is missing", name=name)
+        entry = self._read(value, name)
+        if value["seal"] != sealed({key: found for key, found in value.items() if key != "seal"}):
+            line = self._line(name, 1)
+            raise IntegrityError(
+                f"the lock `{self._path}`, line {line}: the entry `{name}` was changed by something other than marfetch",
+                code="lock-edited",
+                path=str(self._path),
+                line=line,
+                entry=name,
+            )
+        return entry
+
+    def _read(self, value: dict[str, Any], name: str) -> Entry:
+        what = f"the entry `{name}`"
+        try:
+            reference = Reference.parse(value["reference"])
+            manifest = _one(value, what)
+            artifact = _one(value["artifact"], what) if "artifact" in value else None
+            config = _one(value["config"], what)
+            layers = [dict(layer) if isinstance(layer, dict) else layer for layer in value["layers"]]
+            files = [layer.pop("file", None) if isinstance(layer, dict) else None for layer in layers]
+            found = parse_descriptors({"layers": layers}, what=what, name="layers")
+            referrers = parse_descriptors({"referrers": value.get("referrers", [])}, what=what, name="referrers")
+        except Error as error:
+            self.fail(error.message, name=name)
+        if str(reference) != value["reference"] or reference.host is None or reference.scheme is not None:
+            self.fail(f"`reference` of `{name}` is not in its canonical form, with its host", name=name)
+        if reference.digest != manifest.digest or reference.tag != value["tag"]:
+            self.fail(f"`reference`, `tag` and `digest` of `{name}` disagree", name=name)
+        if (artifact is not None) != (manifest.media_type.lower() in INDEX_TYPES):
+            self.fail(f"`artifact` of `{name}` belongs to an index, and to nothing else", name=name)
+        if not all(file is None or isinstance(file, str) for file in files):
+            self.fail(f"`file` of a layer of `{name}` is no text", name=name)
+        return Entry(
+            name,
+            reference,
+            manifest,
+            config,
+            tuple(Layer(layer, file) for layer, file in zip(found, files, strict=True)),
+            value["kind"],
+            value["artifactType"],
+            value["version"],
+            value["created"],
+            artifact,
+            referrers,
+            value.get("options", {}),
+            self._verification(value.get("verification"), name),
+        )
+
+    def _verification(self, value: Any, name: str) -> Verification | None:
+        if value is None:
+            return None
+        if set(value) != {"verdict", "evidence"} or not isinstance(value["verdict"], str) or not isinstance(value["evidence"], dict):
+            self.fail(f"`verification` of `{name}` is not what it should be", name=name)
+        return Verification(value["verdict"], value["evidence"])
+
+
+def _one(value: Mapping[str, Any], what: str) -> Descriptor:
+    kept = {key: value[key] for key in ("mediaType", "digest", "size", "artifactType", "platform") if key in value}
+    kept.pop("artifactType" if "reference" in value else "", None)  # that of the entry is the artifact's own
+    return parse_descriptors({"one": [kept]}, what=what, name="one")[0]

@@ -1,0 +1,104 @@
+"""What is newer than what is locked: in the range, beyond it; what has ended; which tags were moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+
+from ..artifact.lifecycle import LIFECYCLE, end_of_life
+from ..client import Client
+from ..constraint import ANY, Constraint, TaggedVersion, read_version, sort_versions
+from ..content import Source
+from ..errors import Error, NotFoundError
+from ..files import storage_error
+from ..oci import Digest
+from ..reference import Reference
+from .lock import Entry, Lock
+from .wanted import Item, Project
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """What is known of one locked artifact.
+
+    Attributes:
+        in_range: the newest version that the wanted file allows, where it is newer; `lock --upgrade` takes it.
+        newest: the newest released version, where it is newer than what is locked and not in the range.
+        ends: when its support ends, by its lifecycle mark.
+        is_ended: whether that day has come.
+        moved_to: what its tag means now, where that is something else.
+        is_gone: whether its tag is no more.
+        error: why nothing is known.
+    """
+
+    entry: Entry
+    in_range: TaggedVersion | None = None
+    newest: TaggedVersion | None = None
+    ends: date | None = None
+    is_ended: bool = False
+    moved_to: Digest | None = None
+    is_gone: bool = False
+    error: Error | None = None
+
+    @property
+    def is_found(self) -> bool:
+        """Whether there is something to do."""
+        return bool(self.in_range or self.newest or self.is_ended or self.moved_to or self.is_gone)
+
+
+def outdated(client: Client, project: Project, lock: Lock, *, today: date) -> list[Outdated]:
+    """Compare everything that is locked with what the registry has.
+
+    Args:
+        lock: one that fits the project.
+
+    Returns:
+        One for each item, in the order of the file; nothing is raised for a single one.
+    """
+
+    def one(item: Item) -> Outdated:
+        entry = lock.by_name[item.name]
+        try:
+            return _compared(client, item, entry, today)
+        except Error as error:
+            return Outdated(entry, error=error)
+        except OSError as error:
+            return Outdated(entry, error=storage_error(error, str(error.filename or item.name)))
+
+    return client.each(one, project.items)
+
+
+def _compared(client: Client, item: Item, entry: Entry, today: date) -> Outdated:
+    bound, source = client.bind(replace(item.reference, tag=entry.tag, digest=None))
+    locked = read_version(entry.tag) if entry.tag is not None else None
+    in_range = newest = None
+    if locked is not None:
+        in_range, newest = _newer(item, locked, client.tags(replace(bound, tag=None), source))
+    moved_to, is_gone = _moved(client, entry, bound, source)
+    marks = [] if client.options.offline else source.referrers(bound, entry.digest, artifact_type=LIFECYCLE)
+    ends = end_of_life((mark.artifact_type or "", mark.annotations) for mark in marks)
+    return Outdated(entry, in_range, newest, ends, ends is not None and ends <= today, moved_to, is_gone)
+
+
+def _newer(item: Item, locked: TaggedVersion, tags: Sequence[str]) -> tuple[TaggedVersion | None, TaggedVersion | None]:
+    versions = [version for version in sort_versions(tags) if version.key > locked.key]
+    constraint = Constraint.parse(item.version) if item.version is not None else ANY
+    follows = item.reference.tag is None and item.reference.digest is None
+    in_range = next(iter(constraint.select(versions)), None) if follows else None
+    released = next((version for version in versions if not version.is_prerelease), None)
+    if released is not None and in_range is not None and released.key <= in_range.key:
+        released = None
+    return in_range, released
+
+
+def _moved(client: Client, entry: Entry, bound: Reference, source: Source) -> tuple[Digest | None, bool]:
+    if bound.tag is None:
+        return None, False
+    try:
+        now = client.manifest(bound, source).descriptor.digest
+    except NotFoundError as error:
+        if error.code == "repository-not-found":
+            raise
+        return None, True
+    return (now if now != entry.digest else None), False

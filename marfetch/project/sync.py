@@ -1,0 +1,168 @@
+"""From a lock to files: everything is brought to what the lock says, and nothing else is touched.
+
+Each item ends in exactly one outcome. A tag that was moved since it was locked is drift: nothing of that item is fetched until
+somebody says so with `lock --upgrade`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+from ..artifact.payload import Choice
+from ..client import Client
+from ..errors import Error, InputError, LockError, StorageError
+from ..pull import pull_each
+from ..resolve import Wanted
+from ..task import Done, File, Request, Task
+from .lock import Lock
+from .locking import Settled, read_old, refuse_misfits, request_of, settle, write, writing
+from .wanted import Project
+
+Outcome: TypeAlias = Literal["fetched", "unchanged", "replaced", "drifted", "failed", "would-fetch", "would-replace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """One item, and what became of it.
+
+    Attributes:
+        reference: pinned, or as it was asked for where it could not be found.
+        files: those that are there now; in a rehearsal those that there would be.
+        error: of what drifted or failed.
+    """
+
+    name: str
+    reference: str
+    outcome: Outcome
+    files: tuple[File, ...] = ()
+    error: Error | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A part of the items, for several machines.
+
+    Attributes:
+        index: 0 and more, below `count`.
+    """
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read `I/N`. `I` counts from 1 to N or from 0 to N-1: `0/N` and `N/N` are the same shard, so both ways cover everything once.
+
+        Raises:
+            InputError: `usage`.
+        """
+        match = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", text)
+        if match is None or int(match[2]) < 1 or int(match[1]) > int(match[2]):
+            raise InputError(
+                f"`--shard` takes `I/N`, such as `1/4`, not `{text[:40]}`",
+                code="usage",
+                hint="I counts from 1 to N, or from 0 to N-1",
+                text=text[:80],
+            )
+        return cls(int(match[1]) % int(match[2]), int(match[2]))
+
+    def of(self, project: Project) -> Project:
+        """The same project with the items of this shard only; which ones does not depend on their order in the file."""
+        names = sorted(item.name for item in project.items)[self.index :: self.count]
+        chosen = set(names)
+        return replace(project, items=tuple(item for item in project.items if item.name in chosen))
+
+
+def sync(
+    client: Client, project: Project, *, as_locked: bool = False, is_rehearsal: bool = False, shard: Shard | None = None
+) -> list[Synced]:
+    """Bring the files of a project to what its lock says.
+
+    Args:
+        as_locked: resolve nothing anew; the lock has to fit. Otherwise what is missing in it is resolved, and written into it.
+        is_rehearsal: go the whole way but for fetching and writing.
+        shard: the items that this process takes care of.
+
+    Returns:
+        One for each item, in the order of the file; nothing is raised for a single one.
+
+    Raises:
+        LockError: `lock-missing`, `lock-outdated`: with `as_locked` only.
+        Error: the lock cannot be read or written.
+    """
+    if as_locked:
+        lock = read_old(project)
+        refuse_misfits(project, lock)
+        settled = settle(client, shard.of(project) if shard else project, lock, as_locked=True)
+    elif is_rehearsal:
+        settled = _settled(client, project, read_old(project), shard)
+    else:
+        with writing(client, project):
+            lock = read_old(project)
+            settled = _settled(client, project, lock, shard)
+            _write(project, lock, settled)
+    return _placed(client, project, settled, is_rehearsal=is_rehearsal)
+
+
+def _settled(client: Client, project: Project, lock: Lock | None, shard: Shard | None) -> list[Settled]:
+    return settle(client, shard.of(project) if shard else project, lock)
+
+
+def _write(project: Project, lock: Lock | None, settled: Sequence[Settled]) -> None:
+    """What was resolved goes into the lock; of items of other shards, and of what failed, it says what it said."""
+    done = {one.item.name for one in settled}
+    entries = lock.by_name if lock else {}
+    others = [Settled(item, previous=entries.get(item.name)) for item in project.items if item.name not in done]
+    write(project, [*settled, *others])
+
+
+def _placed(client: Client, project: Project, settled: Sequence[Settled], *, is_rehearsal: bool) -> list[Synced]:
+    tasks: list[Task] = []
+    owners: list[int] = []
+    refused: dict[int, Error] = {}
+    for number, one in enumerate(settled):
+        if one.error is not None or one.found is None or one.entry is None:
+            continue
+        request = request_of(project, one.item)
+        if not request.destination.resolve().is_relative_to(project.directory.resolve()):
+            outside = StorageError(
+                f"a symbolic link in `{request.destination}` leads out of `{project.directory}`",
+                code="file-unusable",
+                hint="take the link away, or put the wanted file where it leads to",
+                path=str(request.destination),
+            )
+            refused[number] = outside
+            continue
+        tasks.append(Task(one.found, request, one.item.name))
+        owners.append(number)
+        for referrer in one.entry.referrers:
+            # Taken by its digest: what referred to it when it was locked, not what refers to it now.
+            reference = replace(one.found.resolved.reference, tag=None, digest=referrer.digest)
+            tasks.append(Task(Wanted(reference), Request(request.destination, Choice(all_layers=True), force=True), one.item.name))
+            owners.append(number)
+    done: dict[int, list[Done]] = {}
+    for owner, result in zip(owners, pull_each(client, tasks, together=False, is_rehearsal=is_rehearsal), strict=True):
+        done.setdefault(owner, []).append(result)
+    return [
+        _synced(replace(one, error=one.error or refused.get(number)), done.get(number, []), is_rehearsal=is_rehearsal)
+        for number, one in enumerate(settled)
+    ]
+
+
+def _synced(one: Settled, done: Sequence[Done], *, is_rehearsal: bool) -> Synced:
+    error = one.error or next((result.error for result in done if result.error is not None), None)
+    files = tuple(file for result in done for file in result.files)
+    is_drift = isinstance(error, LockError) and error.code == "tag-drifted"
+    locked = one.previous.reference if is_drift and one.previous else one.item.reference
+    reference = str(one.found.resolved.reference if one.found else locked)
+    if error is not None:
+        return Synced(one.item.name, reference, "drifted" if is_drift else "failed", () if is_rehearsal else files, error)
+    outcome: Outcome = "unchanged"
+    if any(file.is_replaced for file in files):
+        outcome = "would-replace" if is_rehearsal else "replaced"
+    elif any(file.status == "fetched" for file in files):
+        outcome = "would-fetch" if is_rehearsal else "fetched"
+    return Synced(one.item.name, reference, outcome, files)

@@ -1,0 +1,42 @@
+"""Where a project meets the check of signatures: one function, asked before an artifact is locked and before it is fetched."""
+
+from __future__ import annotations
+
+from ..client import Client
+from ..document import Json
+from ..resolve import Resolved
+from ..verify.wish import is_wished
+from .lock import Verification
+from .wanted import Item
+
+
+def verified(client: Client, item: Item, resolved: Resolved) -> Verification | None:
+    """Check the signatures of an artifact, where the wanted file or `MARFETCH_VERIFY` asks for that.
+
+    Args:
+        resolved: what was found; its digest is the one that is checked and the one that is fetched.
+
+    Returns:
+        What the lock says of it; None where the wanted file asks for no check.
+
+    Raises:
+        SignatureError: no signature holds.
+        InputError: the trust policy or a store cannot be used.
+        Error: the registry failed.
+    """
+    if not item.verify and not is_wished():
+        return None
+    from ..verify.artifact import Request, require
+
+    verdict = require(client, resolved, Request())
+    for warning in verdict.warnings:
+        client.progress.warn(warning)
+    if not item.verify:
+        return None
+    evidence: dict[str, Json] = {}
+    if verdict.statement is not None:
+        evidence["policy"] = verdict.statement.name
+    if verdict.good is not None:
+        evidence["signature"] = str(verdict.good.digest)
+        evidence["subject"] = verdict.good.signed.subject
+    return Verification(verdict.outcome, evidence)

@@ -1,0 +1,124 @@
+"""What a pull is to do, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from .artifact.kinds import Kind
+from .artifact.payload import Choice, Payload
+from .errors import Error
+from .fetch import Gate
+from .oci import Descriptor, Manifest, Platform
+from .reference import Reference
+from .resolve import Resolved, Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a pull is to do.
+
+    Attributes:
+        destination: the directory; made when the first file is placed.
+        choice: which layers.
+        platform: of an index.
+        force: replace files that differ.
+        skip_missing: pass over versions that are listed but have no manifest.
+        untar: where archives are unpacked, below the destination where it is relative (as Helm joins the two); None: they stay files.
+        gate: is asked about each artifact before anything of it is fetched, and raises to keep it out, as a verification does.
+    """
+
+    destination: Path
+    choice: Choice = field(default_factory=Choice)
+    platform: Platform | None = None
+    force: bool = False
+    skip_missing: bool = False
+    untar: Path | None = None
+    gate: Gate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An artifact that was found, with the layers that are wanted of it; nothing of them is fetched yet.
+
+    Attributes:
+        manifest: of the artifact; of an index the one that was chosen.
+        payloads: with the names that they get.
+    """
+
+    resolved: Resolved
+    manifest: Manifest
+    kind: Kind
+    payloads: tuple[Payload, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One artifact of several that each go their own way.
+
+    Attributes:
+        artifact: what is wanted, or what was found already.
+        request: where it goes, and how.
+        label: what it is called where it fails.
+    """
+
+    artifact: Wanted | Found | Failed
+    request: Request
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file, or one directory that an archive became, that is there now.
+
+    Attributes:
+        reference: pinned: with the digest of what the tag names.
+        status: whether it was put there, or was there already with the same bytes.
+        is_directory: whether it was unpacked.
+        is_replaced: whether something else had its place.
+    """
+
+    path: Path
+    layer: Descriptor
+    reference: Reference
+    status: Literal["fetched", "unchanged"]
+    kind: Kind
+    is_directory: bool = False
+    is_replaced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one task.
+
+    Attributes:
+        error: None where all its files are there.
+    """
+
+    files: tuple[File, ...]
+    resolved: Resolved | None
+    error: Error | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """One artifact that is not there, and why."""
+
+    reference: str
+    error: Error
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What became of a pull.
+
+    Attributes:
+        files: in the order of what was wanted.
+        failed: in the order of what was wanted.
+        resolved: what was wanted turned out to be, for what could be found.
+    """
+
+    files: tuple[File, ...]
+    failed: tuple[Failed, ...]
+    resolved: tuple[Resolved, ...]
