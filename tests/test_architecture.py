@@ -266,7 +266,7 @@ def loaded(*arguments: str, **environment: str) -> set[str]:
         "print('LOADED' + json.dumps(sorted({name.partition('.')[0] for name in set(sys.modules) - before})))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **environment}, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], cwd=ROOT, env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **environment}, capture_output=True, text=True, errors="replace", timeout=60, check=False
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout.rpartition("LOADED")[2]))
@@ -378,3 +378,18 @@ def test_what_the_cache_answers_loads_no_oras(tmp_path: Path) -> None:
     needed = {"filelock"}  # the index is written when something was pulled
     assert loaded(*arguments, **environment) & HEAVY <= needed
     assert loaded(*arguments, "--offline", **environment) & HEAVY == set()
+
+
+@pytest.mark.parametrize("path", ["@{digest}/alb-controller-1.7.12.tgz", "/index.yaml"], ids=["cached chart", "kept index"])
+def test_what_the_getter_has_already_it_gives_without_typer_and_oras(tmp_path: Path, path: str) -> None:
+    from marfetch.demo.recipe import build
+    from marfetch.kept import Kept
+    from marfetch.layout.store import Layout
+    from marfetch.reference import Host
+
+    repository = "mcr.microsoft.com/application-lb/charts/alb-controller"
+    made = build(Layout(tmp_path / "cache"), Host("mcr.microsoft.com"))
+    Kept(tmp_path / "cache", "indexes").put(repository, "{}")
+    url = f"mar://{repository}{path.format(digest=made['F1'].digest)}"
+    found = loaded("getter", "", "", "", url, MARFETCH_CACHE_DIR=str(tmp_path / "cache"))
+    assert found & HEAVY <= {"filelock"}
