@@ -71,7 +71,7 @@ class Runner:
             **{name: str(path) for name, path in self.files.items()},
         )
         if self.files["GITHUB_PATH"].exists():
-            self.paths = self.files["GITHUB_PATH"].read_text().split()[::-1]
+            self.paths = self.files["GITHUB_PATH"].read_text().splitlines()[::-1]
         if self.files["GITHUB_ENV"].exists():
             self.variables |= dict(line.split("=", 1) for line in self.files["GITHUB_ENV"].read_text().splitlines())
 
