@@ -155,6 +155,16 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "an archive holds what no layout needs: links, devices, sparse files, or names that lead elsewhere",
             "make it anew from the layout's folder (`tar -cf FILE -C FOLDER .`), and do not trust where it came from",
         ),
+        "push-refused": Code(
+            "PolicyError",
+            "a registry that marfetch does not write to: MAR is not ours to write to",
+            "name a registry of your own, or a folder (`./folder`)",
+        ),
+        "base-missing": Code(
+            "PolicyError",
+            "a delta is to be loaded where the bundle that it goes on from is not",
+            "load the bundle that it goes on from first, or make a whole one without `--since`",
+        ),
         "cache-unsafe": Code(
             "PolicyError",
             "the cache directory can be written by everybody",
@@ -180,6 +190,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "IntegrityError",
             "an answer is not what the specification says it is",
             "a proxy or a login page may stand in between; try again, and report it if it stays",
+        ),
+        "bundle-broken": Code(
+            "IntegrityError",
+            "a bundle that is not what `marfetch bundle create` writes: something is missing, extra or wrong",
+            "do not use it: have it carried over again, and compare the digest of the file with that of the sender",
         ),
         "lock-malformed": Code(
             "IntegrityError",
@@ -225,6 +240,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "RemoteError",
             "the registry refuses the request (403)",
             "MAR is public: check the name; for a registry of your own, log in first",
+        ),
+        "push-failed": Code(
+            "RemoteError",
+            "the registry did not take what was sent to it",
+            "look into its log; check that you may write to this repository, and that it takes OCI artifacts",
         ),
         "server-error": Code(
             "RemoteError",

@@ -18,7 +18,7 @@ PACKAGE = Path(marfetch.__file__).parent
 ROOT = PACKAGE.parent
 
 LAYERS = [
-    ("words", {"errors", "document", "oci", "reference"}),
+    ("words", {"errors", "document", "oci", "reference", "text"}),
     ("rules", {"endpoint", "constraint", "artifact", "chart", "guidance"}),
     ("bytes", {"budget", "files", "lock", "kept", "listings", "content", "layout", "remote", "place"}),
     (
@@ -38,6 +38,7 @@ LAYERS = [
             "serve",
             "project",
             "compare",
+            "bundle",
         },
     ),
     ("faces", {"report", "completion", "demo", "helm", "cli", "__main__"}),

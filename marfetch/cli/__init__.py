@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "sync": "project",
     "outdated": "project",
     "diff": "diff",
+    "bundle": "bundle",
     "index": "helm",
     "setup": "helm",
     "serve": "serve",

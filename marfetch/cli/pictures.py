@@ -8,8 +8,9 @@ from ..artifact.kinds import Kind
 from ..document import Json
 from ..inspection import Inspected, Referrer
 from ..oci import CREATED, Descriptor, descriptor_json
-from ..report import Branch, Report, human_size
+from ..report import Branch, Report
 from ..resolve import Resolved
+from ..text import human_size
 
 _SHOWN = 300  # characters of an annotation
 _CHART_FACTS = ("name", "version", "appVersion", "type", "kubeVersion", "deprecated", "description", "home")
