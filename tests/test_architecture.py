@@ -39,6 +39,7 @@ LAYERS = [
             "project",
             "compare",
             "bundle",
+            "cluster",
         },
     ),
     ("faces", {"report", "completion", "demo", "helm", "cli", "__main__"}),
@@ -56,6 +57,7 @@ OWNERS = {
     "filelock": {"lock"},
     "platformdirs": {"cache"},
     "rich": {"report"},
+    "distributed": {"cluster"},
     "starlette": {"serve"},
     "uvicorn": {"serve"},
 }
@@ -70,6 +72,7 @@ LATE = {
     "helm.getter.main": "only in a failure",
     "client.connect": "oras-py, only where a registry is asked",
     "client.each": "the executor, only where there are several",
+    "cluster.spread": "distributed, only where work is spread over machines",
     "remote.trust._make": "truststore, only where the system's store counts",
     "document.parse_yaml": "PyYAML, only where a YAML file is read",
     "resolve._with_neighbours": "difflib, only for a wrong tag",

@@ -54,6 +54,7 @@ class Item:
         ends: when its support ends, as its lifecycle marks say.
         images: what a chart names.
         verdict: what `verify` found when it was locked; None where that was not asked for.
+        listed: its name in the index; None where it has none.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Item:
     referrers: tuple[Referrer, ...]
     images: tuple[str, ...]
     verdict: str | None
+    listed: str | None = None
 
     @property
     def signatures(self) -> tuple[Referrer, ...]:
@@ -138,7 +140,14 @@ def _item(
         referrers,
         images_of(contents.store, artifact) if with_images and kind is CHART and artifact is not None else (),
         entry.verification.verdict if entry is not None and entry.verification is not None else None,
+        _listed(contents, reference, descriptor),
     )
+
+
+def _listed(contents: Contents, reference: Reference, descriptor: Descriptor) -> str | None:
+    end = reference.tag or str(descriptor.digest)
+    names = [name for name, one in contents.store.entries() if name is not None and one.digest == descriptor.digest]
+    return next((name for name in names if name == end or name.endswith((f":{end}", f"@{end}"))), None)
 
 
 def _parts(contents: Contents, descriptor: Descriptor, depth: int = 0) -> Iterator[Manifest | Index]:

@@ -9,7 +9,6 @@ from ..artifact.kinds import CHART
 from ..artifact.payload import extension_of
 from ..chart import chart_version
 from ..constraint import read_version
-from ..reference import Reference
 from .catalogue import Item
 
 SERVED = "127.0.0.1:5000"
@@ -26,26 +25,26 @@ def lines_for(item: Item, bundle: Path) -> dict[str, list[str]]:
     digest, repository = str(item.descriptor.digest), item.reference.repository
     serve = f"marfetch serve {file} &"
     files = _files(item)
+    is_folder = bundle.is_dir()
+    layout = file if is_folder else "layout"
+    transport = "oci" if is_folder else "oci-archive"
     found = {
         "oras": [f"oras blob fetch --oci-layout {file}@{layer} --output {name}" for layer, name in files]
         or [f"oras manifest fetch --oci-layout {file}@{digest}"],
-        "skopeo": [f"skopeo copy --all oci-archive:{file}:{name_in(item.reference)} dir:{shlex.quote(item.name.replace('/', '-'))}"],
         "regctl": [
-            f"mkdir -p layout && tar -xf {file} -C layout",
-            *(f"regctl blob get ocidir://layout {layer} > {name}" for layer, name in files),
+            *([] if is_folder else [f"mkdir -p layout && tar -xf {file} -C layout"]),
+            *(f"regctl blob get ocidir://{layout} {layer} > {name}" for layer, name in files),
         ],
         "crane": [serve, *(f"crane blob --insecure {SERVED}/{repository}@{layer} > {name}" for layer, name in files)],
         "marfetch": [serve, f"marfetch pull {SERVED}/{repository}@{digest}"],
     }
+    if item.listed is not None:
+        to = shlex.quote(item.name.replace("/", "-"))
+        found["skopeo"] = [f"skopeo copy --all {transport}:{file}:{shlex.quote(item.listed)} dir:{to}"]
     pull = helm_line(item, SERVED)
     if pull is not None:
         found["helm"] = [serve, pull]
     return found
-
-
-def name_in(reference: Reference) -> str:
-    """The name of an artifact in the index: with its tag, or with its digest where it has none."""
-    return str(Reference(reference.repository, reference.host, reference.tag, None if reference.tag else reference.digest))
 
 
 def helm_line(item: Item, host: str) -> str | None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import InputError
 from .options import Settings, shared
 
 _File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The wanted file; its lock says what goes into the bundle.")]
@@ -17,6 +18,12 @@ _Referrers = Annotated[bool, typer.Option("--referrers", help="Also signatures, 
 _Bundle = Annotated[Path, typer.Argument(metavar="FILE", help="A bundle, or another OCI image layout as a tar or a folder.")]
 _A = Annotated[Path, typer.Argument(metavar="A", help="The older bundle.")]
 _B = Annotated[Path, typer.Argument(metavar="B", help="The newer bundle.")]
+_To = Annotated[str, typer.Option("--to", metavar="HOST[:PORT][/PREFIX]|DIR", help="Your own registry, or a folder (write ./name).")]
+_PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Without TLS; for loopback addresses only.")]
+_Shard = Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Only this part of the artifacts, for several machines.")]
+_Executor = Annotated[
+    str | None, typer.Option("--executor", metavar="dask://HOST:PORT", help="Let the workers of this scheduler do it (extra `dask`).")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,6 +34,7 @@ def register(app: typer.Typer) -> None:
     group.command("inspect")(bundle_inspect)
     group.command("verify")(bundle_verify)
     group.command("diff")(bundle_diff)
+    group.command("load")(bundle_load)
     app.add_typer(group, name="bundle")
 
 
@@ -95,3 +103,33 @@ def bundle_diff(settings: Settings, a: _A, b: _B) -> int:
 
     with opened(a) as old, opened(b) as new:
         return compared(settings.report, a, b, differences(old, new))
+
+
+@shared()
+def bundle_load(
+    settings: Settings,
+    file: _Bundle,
+    to: _To,
+    plain_http: _PlainHttp = False,
+    shard: _Shard = None,
+    executor: _Executor = None,
+) -> int:
+    """Check a bundle, and bring what is in it into a registry of your own, or into a folder: only what is missing there.
+
+    Repositories keep their paths, behind the prefix. Prints one line for each artifact: what became of it, and where it is, pinned.
+    Nothing is sent before everything was checked, and nothing ever to MAR.
+    """
+    from ..bundle.loading import load
+    from ..bundle.places import To
+    from ..cluster import spread
+    from ..project.sync import Shard
+    from .bundles import loaded
+
+    if settings.endpoint is not None:
+        raise InputError("`--endpoint` is where artifacts come from; where they go is `--to`", code="usage", hint="leave `--endpoint` out")
+    target = To.parse(to, plain_http=plain_http, data_hosts=settings.data_hosts)
+    part = Shard.parse(shard) if shard is not None else None
+    with ExitStack() as stack:
+        client = stack.enter_context(settings.client())
+        workers = stack.enter_context(spread(executor)) if executor is not None else None
+        return loaded(settings.report, file, target, load(client, file, target, shard=part, executor=workers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..bundle.catalogue import Item, catalogue
 from ..bundle.check import Checked
@@ -13,10 +13,13 @@ from ..bundle.creation import Created
 from ..bundle.difference import Changed
 from ..bundle.lines import lines_for
 from ..bundle.opened import Opened
-from ..errors import IntegrityError
+from ..errors import CODES, Error, InputError, IntegrityError, LockError, NotFoundError, PolicyError, RemoteError, StorageError
 from ..oci import descriptor_json
 from ..report import Report
 from ..text import human_size
+
+if TYPE_CHECKING:
+    from ..bundle.places import Loaded, To
 
 
 def created(report: Report, result: Created) -> int:
@@ -158,6 +161,48 @@ def compared(report: Report, a: Path, b: Path, found: Sequence[Changed]) -> int:
         }
     )
     return 1 if found else 0
+
+
+def loaded(report: Report, path: Path, to: To, found: Sequence[Loaded]) -> int:
+    """What became of a load; the exit code is that of the first failure."""
+    for one in found:
+        if one.error is None:
+            report.line(one.outcome, one.reference)
+    data: Any = {
+        "path": str(path),
+        "to": to.text,
+        "artifacts": [
+            {"reference": one.reference, "outcome": one.outcome, "blobs": one.blobs, "size": one.size} for one in found if one.error is None
+        ],
+        "failed": [
+            {"reference": one.reference, "code": one.error[0], "message": one.error[1], "hint": one.error[2]}
+            for one in found
+            if one.error is not None
+        ],
+        "blobs": sum(one.blobs for one in found),
+        "size": sum(one.size for one in found),
+    }
+    count = Counter(one.outcome for one in found)
+    failed = [one for one in found if one.error is not None]
+    if not failed:
+        report.data(data)
+    for number, one in enumerate(failed):
+        error = _failure(one)
+        if number == 0:
+            report.failed(error, data, about=one.reference)
+        else:
+            report.error(error, about=one.reference)
+    sent = human_size(sum(one.size for one in found))
+    report.note(f"`{to.text}`: {', '.join(f'{number} {outcome}' for outcome, number in sorted(count.items())) or 'nothing'}; {sent} sent")
+    return _failure(failed[0]).exit_code if failed else 0
+
+
+def _failure(one: Loaded) -> Error:
+    """The error of a job, which may have come from another machine as a text."""
+    assert one.error is not None, "asked for what failed only"
+    code, message, hint, _ = one.error
+    kinds = {kind.__name__: kind for kind in (InputError, NotFoundError, PolicyError, IntegrityError, RemoteError, LockError, StorageError)}
+    return kinds.get(CODES[code].kind, RemoteError)(message, code=code, hint=hint, reference=one.reference)
 
 
 def _side(item: Item | None) -> Any:
