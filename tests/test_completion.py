@@ -454,7 +454,7 @@ def test_the_table_has_the_options_that_the_help_shows(path: tuple[str, ...], co
     assert set(command.get("commands", {})) == set(re.findall(r"^  ([a-z]+)  ", text, flags=re.MULTILINE))
 
 
-FREE = {"N", "SECONDS", "DAYS", "GLOB", "HOST", "HOST[:PORT]", "NAME", "PORT"}
+FREE = {"N", "SECONDS", "DAYS", "GLOB", "HOST", "HOST[:PORT]", "NAME", "PORT", "HOST[:PORT][/PREFIX]|DIR", "dask://HOST:PORT"}
 """Values that nobody can guess."""
 
 

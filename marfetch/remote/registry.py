@@ -223,6 +223,8 @@ class Registry(RefusingRegistry):
                     came_from, current = current, self._redirect(answer, current)
                     continue
                 if answer.status_code == 401 and self.endpoint.is_registry(current) and not challenged:
+                    if "Authorization" not in signed and self.auth.headers(current, reference.repository):
+                        continue  # another thread has been let in since this request was sent
                     challenged = True
                     self.auth.forget(reference.repository)
                     way = self.auth.answer(answer.headers.get("WWW-Authenticate", ""))
