@@ -110,7 +110,12 @@ def cli() -> str:
     """The help of every command."""
     pages = ["# Commands\n\nOptions stand after the command; `-h` or `--help` shows this at any place.\n"]
     environment = os.environ | {"COLUMNS": str(COLUMNS), "PYTHONPATH": str(ROOT)}
-    for words in [[], *([name] for name in COMMANDS), *(["cache", name] for name in ("info", "verify", "prune", "clear"))]:
+    for words in [
+        [],
+        *([name] for name in COMMANDS),
+        *(["cache", name] for name in ("info", "verify", "prune", "clear")),
+        *(["bundle", name] for name in ("create", "inspect", "verify", "diff", "load")),
+    ]:
         line = [sys.executable, "-m", "marfetch", *words, "--help"]
         text = subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout
         title = " ".join(["marfetch", *words])
@@ -205,6 +210,12 @@ POLICY = (
     ' "trustStores": ["ca:microsoft"], "trustedIdentities": ["*"]}]}'
 )
 WANTED = f"printf 'schema: 1\\nartifacts:\\n  - {{reference: {CHART}, version: ~1.7}}\\n' > marfetch.yaml"
+PROJECT = (
+    f"printf 'schema: 1\\nartifacts:\\n  - {{reference: {CHART}, version: ~1.7}}\\n' > marfetch.yaml"
+    " && marfetch lock --quiet > found.txt 2>&1 && marfetch bundle create -o charts.tar --quiet >> found.txt 2>&1"
+)
+"""What a bundle is made of, before it is asked about."""
+
 EXAMPLES = (
     ("pull", f"marfetch pull {CHART} --version '^1.7' --json", "`status` is `fetched` or `unchanged`; `size` is in bytes."),
     ("a failed pull", f"marfetch pull {CHART}:9.9.9 {MODULE}:0.14.0 --json", "All references are tried; `error` is the first failure."),
@@ -279,6 +290,18 @@ EXAMPLES = (
     ("cache verify", "marfetch cache verify --json", ""),
     ("cache prune", "marfetch cache prune --json", ""),
     ("cache clear", "marfetch cache clear --json", ""),
+    (
+        "bundle inspect",
+        f"{PROJECT} && marfetch bundle inspect charts.tar --json",
+        "`lines`: tool → what to run, one after the other; `omitted` in bytes.",
+    ),
+    ("bundle verify", "marfetch bundle verify charts.tar --json", "Entries of `missing`, `extra` and `wrong` have `name` and `reason`."),
+    ("bundle diff", "marfetch bundle diff charts.tar charts.tar --json", "`change` is `added`, `removed`, `changed` or `referrers`."),
+    (
+        "bundle load",
+        "marfetch bundle load charts.tar --to ./mirror --json",
+        "`outcome` is `pushed`, `unchanged` or `replaced`; `size` is what was sent, in bytes.",
+    ),
     ("version", "marfetch version --json", ""),
     (
         "an error",

@@ -161,9 +161,9 @@ class Endpoint:
             return OFFICIAL[text]
         if "://" not in text:
             raise InputError(
-                f"`{text[:100]}` is not an endpoint",
+                f"`{redacted(text)[:100]}` is not an endpoint",
                 code="endpoint-invalid",
-                text=text[:200],
+                text=redacted(text)[:200],
             )
         address = Address.parse(text)
         for official in OFFICIAL.values():

@@ -113,12 +113,15 @@ def pull(client: Client, wanted: Sequence[Wanted | Failed], request: Request) ->
     )
 
 
-def pull_each(client: Client, tasks: Sequence[Task], *, together: bool, is_rehearsal: bool = False) -> list[Done]:
+def pull_each(
+    client: Client, tasks: Sequence[Task], *, together: bool, is_rehearsal: bool = False, kept: Sequence[Path] = ()
+) -> list[Done]:
     """Fetch all of them, each to its own place.
 
     Args:
         together: where two clash, nothing is fetched at all; otherwise only those two fail.
         is_rehearsal: everything but the fetching: the files are those that there would be.
+        kept: files that nothing may take the place of, whatever a publisher calls its own.
 
     Returns:
         What became of each, in their order; nothing is raised for a single artifact.
@@ -139,7 +142,7 @@ def pull_each(client: Client, tasks: Sequence[Task], *, together: bool, is_rehea
             job = _Job(task, _Places(destination(root), destination(root / (task.request.untar or ""))))
             job.error = task.artifact.error if isinstance(task.artifact, Failed) else None
             jobs.append(job)
-        _pull(client, jobs, together=together, is_rehearsal=is_rehearsal)
+        _pull(client, jobs, together=together, is_rehearsal=is_rehearsal, kept=kept)
     return [
         Done(
             tuple(job.files[_key(payload)] for payload in job.payloads if _key(payload) in job.files),
@@ -150,8 +153,10 @@ def pull_each(client: Client, tasks: Sequence[Task], *, together: bool, is_rehea
     ]
 
 
-def _pull(client: Client, jobs: Sequence[_Job], *, together: bool, is_rehearsal: bool) -> None:
+def _pull(client: Client, jobs: Sequence[_Job], *, together: bool, is_rehearsal: bool, kept: Sequence[Path]) -> None:
     client.each(lambda job: _guard(job, lambda: _prepare(client, job)), [job for job in jobs if job.error is None])
+    for job in jobs:
+        job.error = job.error or _takes_kept(job, kept)
     ready = [job for job in jobs if job.error is None]
     client.each(lambda job: _guard(job, lambda: _look(client, job)), ready)
     _refuse_clashes(ready, together=together)
@@ -248,6 +253,19 @@ def _look(client: Client, job: _Job) -> None:
 def _differs(payload: Payload, path: Path) -> StorageError:
     message = f"a different file is at `{path}` already" if payload.unpacking is None else f"`{path}` is there already and differs"
     return StorageError(message, code="file-differs", path=str(path))
+
+
+def _takes_kept(job: _Job, kept: Sequence[Path]) -> StorageError | None:
+    for payload in job.payloads:
+        for path in kept:
+            if job.places.of(payload).takes(payload.name, path):
+                return StorageError(
+                    f"`{payload.name}` of `{job.name}` would take the place of `{path}`",
+                    code="name-clash",
+                    hint="give it another `destination`; where it is no archive, a publisher has no reason for such a name: tell them",
+                    path=str(path),
+                )
+    return None
 
 
 def _refuse_clashes(jobs: Sequence[_Job], *, together: bool) -> None:

@@ -196,6 +196,11 @@ def redacted(url: str) -> str:
     """An address as it may be shown: without user information and query, which can hold secrets, and not endless."""
     match = _SHOWN.match(url)
     assert match is not None, "every text fits"
+    if "@" in re.split(r"[?#\s]", match["path"], maxsplit=1)[0]:
+        # A password with a `/` in it, not encoded, looks like a path; an `@` that belongs to a path only hides it too.
+        rest = match["path"].rpartition("@")[2]
+        if not rest.startswith(("sha256:", "sha512:")):
+            return f"{match['scheme'] or ''}…{'/' if '/' in rest else ''}"[:300]
     authority, path = match["authority"], match["path"]
     if re.search(r"[?#]", authority):
         # What stands behind may be a query or, with an `@`, still user information; neither is shown.

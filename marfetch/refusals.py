@@ -1,6 +1,7 @@
-"""The words of verification: the codes of the Notary Project's checks and of Helm provenance, as rows of `errors.CODES`.
+"""The words of verification and of bundles: the codes of the Notary Project's checks, of Helm provenance, and of what is carried over, as
+rows of `errors.CODES`.
 
-They are written as they are because users compare them with those of `notation` and with each other.
+Those of verification are written as they are because users compare them with those of `notation` and with each other.
 """
 
 from __future__ import annotations
@@ -223,6 +224,26 @@ REFUSALS: Final[Mapping[str, tuple[str, str, str]]] = {
         "SignatureError",
         "the chart is not the one that was signed",
         "do not use the chart: it was changed",
+    ),
+    "push-refused": (
+        "PolicyError",
+        "a registry that marfetch does not write to: MAR is not ours to write to",
+        "name a registry of your own, or a folder (`./folder`)",
+    ),
+    "base-missing": (
+        "PolicyError",
+        "a delta is to be loaded where the bundle that it goes on from is not",
+        "load the bundle that it goes on from first, or make a whole one without `--since`",
+    ),
+    "bundle-broken": (
+        "IntegrityError",
+        "a bundle that is not what `marfetch bundle create` writes: something is missing, extra or wrong",
+        "do not use it: have it carried over again, and compare the digest of the file with that of the sender",
+    ),
+    "push-failed": (
+        "RemoteError",
+        "the registry did not take what was sent to it",
+        "look into its log; check that you may write to this repository, and that it takes OCI artifacts",
     ),
 }
 """Code → class, what it says, the next thing to try."""

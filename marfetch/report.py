@@ -10,7 +10,6 @@ import json
 import sys
 import threading
 import time
-import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,32 +18,13 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 from .content import Progress, Transfer
 from .document import Json
 from .errors import Error
+from .text import human_size, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
 SCHEMA: Final = 1
 _PLAIN_INTERVAL: Final = 5.0  # seconds between two lines of progress where stderr is no terminal
-_INVISIBLE: Final = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
-
-
-def printable(text: str) -> str:
-    """The text with every character that could steer a terminal, or reorder what is shown, written as its escape."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        character if unicodedata.category(character) not in _INVISIBLE else character.encode("unicode_escape", "backslashreplace").decode()
-        for character in text
-    )
-
-
-def human_size(size: float) -> str:
-    """A size for people: `384 KiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
 
 
 @dataclass(slots=True)

@@ -25,16 +25,21 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def distribution(program: Path, directory: Path, *, tls: str | None = None) -> Iterator[str]:
+def distribution(program: Path, directory: Path, *, tls: str | None = None, htpasswd: str | None = None) -> Iterator[str]:
     """Distribution's registry; gives `localhost:PORT`.
 
     Args:
         tls: its TLS settings, as YAML; None: plain http.
+        htpasswd: a line of `user:bcrypt`; None: everybody may write.
     """
     port = free_port()
     directory.mkdir()
+    auth = ""
+    if htpasswd is not None:
+        (directory / "htpasswd").write_text(htpasswd + "\n")
+        auth = f"auth: {{htpasswd: {{realm: test, path: {directory}/htpasswd}}}}\n"
     (directory / "config.yml").write_text(
-        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {directory}}}}}\nhttp: {{addr: 127.0.0.1:{port}, tls: {tls or '{}'}}}\n"
+        f"{auth}version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {directory}}}}}\nhttp: {{addr: 127.0.0.1:{port}, tls: {tls or '{}'}}}\n"
     )
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen([program, "serve", directory / "config.yml"], stdout=log, stderr=log)

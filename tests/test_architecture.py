@@ -18,7 +18,7 @@ PACKAGE = Path(marfetch.__file__).parent
 ROOT = PACKAGE.parent
 
 LAYERS = [
-    ("words", {"refusals", "errors", "document", "oci", "reference"}),
+    ("words", {"refusals", "errors", "document", "oci", "reference", "text"}),
     ("rules", {"endpoint", "constraint", "artifact", "chart", "firewall", "guidance", "nearness"}),
     ("bytes", {"budget", "files", "lock", "kept", "listings", "content", "layout", "remote", "place"}),
     (
@@ -43,6 +43,8 @@ LAYERS = [
             "verify",
             "project",
             "compare",
+            "bundle",
+            "cluster",
         },
     ),
     ("faces", {"report", "completion", "demo", "doctor", "helm", "cli", "__main__"}),
@@ -63,6 +65,7 @@ OWNERS = {
     "filelock": {"lock"},
     "platformdirs": {"cache"},
     "rich": {"report"},
+    "distributed": {"cluster"},
     "starlette": {"serve"},
     "uvicorn": {"serve"},
 }
@@ -78,6 +81,7 @@ LATE = {
     "helm.getter.main": "only in a failure",
     "client.connect": "oras-py, only where a registry is asked",
     "client.each": "the executor, only where there are several",
+    "cluster.spread": "distributed, only where work is spread over machines",
     "remote.trust._make": "truststore, only where the system's store counts",
     "document.parse_yaml": "PyYAML, only where a YAML file is read",
     "resolve._with_neighbours": "difflib, only for a wrong tag",

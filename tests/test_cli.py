@@ -94,7 +94,7 @@ def test_every_command_and_option_says_what_it_does(run: Run) -> None:
         (["pull"], "missing argument"),
         (["nonsense"], "nonsense"),
         (["pull", "aks/foo", "--nonsense"], "--nonsense"),
-        (["pull", "aks/foo", "--jobs", "many"], "many"),
+        (["pull", "aks/foo", "--jobs", "many"], "--jobs"),
         (["pull", "aks/foo", "--jobs", "33"], "1 to 32"),
         (["pull", "aks/foo", "--jobs", "0"], "1 to 32"),
         (["pull", "aks/foo", "--timeout", "0"], "above 0"),

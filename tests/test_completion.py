@@ -454,7 +454,23 @@ def test_the_table_has_the_options_that_the_help_shows(path: tuple[str, ...], co
     assert set(command.get("commands", {})) == set(re.findall(r"^  ([a-z][a-z-]*)  ", text, flags=re.MULTILINE))
 
 
-FREE = {"TEXT", "N", "SECONDS", "DAYS", "GLOB", "HOST", "HOST[:PORT]", "NAME", "PORT", "RFC3339", "KEY=VALUE", "REPOSITORY", "I/N"}
+FREE = {
+    "TEXT",
+    "N",
+    "SECONDS",
+    "DAYS",
+    "GLOB",
+    "HOST",
+    "HOST[:PORT]",
+    "NAME",
+    "PORT",
+    "RFC3339",
+    "KEY=VALUE",
+    "REPOSITORY",
+    "I/N",
+    "HOST[:PORT][/PREFIX]|DIR",
+    "dask://HOST:PORT",
+}
 """Values that nobody can guess."""
 
 

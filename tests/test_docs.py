@@ -59,7 +59,7 @@ def test_commands_that_are_shown_exist_with_their_options(page: str, line: str) 
     words = shlex.split(re.split(r"[;|]", line)[0], comments=True)[1:]
     command = words[0]
     assert command in COMMANDS
-    group = tuple(words[:2]) if command in ("cache", "trust") else (command,)
+    group = tuple(words[:2]) if command in ("cache", "trust", "bundle") else (command,)
     known = options(group)
     assert {word for word in words[1:] if word.startswith("-")} <= known
 

@@ -35,7 +35,8 @@ from marfetch.history import Details, Entry, History, history
 from marfetch.lock import claim, lock, wait_for
 from marfetch.oci import Descriptor, descriptor_json
 from marfetch.reference import Reference
-from marfetch.report import Bar, Plain, Report, Silent, error_json, human_size, printable
+from marfetch.report import Bar, Plain, Report, Silent, error_json
+from marfetch.text import human_size, printable
 
 from .conftest import Heard
 from .registry import Registry

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "sync": "project",
     "outdated": "project",
     "diff": "diff",
+    "bundle": "bundle",
     "index": "helm",
     "setup": "helm",
     "serve": "serve",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError, IntegrityError
-from ..report import human_size
+from ..text import human_size
 from .options import Settings, shared
 
 if TYPE_CHECKING:

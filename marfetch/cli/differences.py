@@ -9,7 +9,8 @@ from typing import Any, Final
 from ..compare.difference import Change, Difference, Section
 from ..document import Json
 from ..errors import Error
-from ..report import Report, printable
+from ..report import Report
+from ..text import printable
 from .summary import cell, write_summary
 
 _SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}

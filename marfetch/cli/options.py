@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError, Interrupted
-from ..report import Report, printable
+from ..report import Report
+from ..text import printable
 
 if TYPE_CHECKING:
     from ..client import Client

@@ -9,8 +9,9 @@ from ..document import Json
 from ..inspection import Inspected, Referrer
 from ..oci import CREATED, Descriptor, descriptor_json
 from ..plan import Artifact, Plan
-from ..report import Branch, Report, error_json, human_size
+from ..report import Branch, Report, error_json
 from ..resolve import Resolved
+from ..text import human_size
 
 _SHOWN = 300  # characters of an annotation
 _CHART_FACTS = ("name", "version", "appVersion", "type", "kubeVersion", "deprecated", "description", "home")

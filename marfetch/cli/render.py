@@ -10,8 +10,9 @@ from ..errors import InputError
 from ..history import Details, Entry, History
 from ..pull import File, Pulled
 from ..reference import Pasted
-from ..report import Report, error_json, human_size
+from ..report import Report, error_json
 from ..resolve import Resolved, Wanted
+from ..text import human_size
 
 
 def wanted(report: Report, text: str, version: str | None, *, devel: bool) -> Wanted:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import Error
-from ..report import Report, printable
+from ..report import Report
+from ..text import printable
 
 ENVIRONMENT: Final = "GITHUB_STEP_SUMMARY"
 MAX_ROWS: Final = 500

@@ -24,9 +24,9 @@ def agreement(seen: Seen, now: float) -> Finding:
     """
     try:
         there = parsedate_to_datetime(seen.header("Date") or "")
-    except (TypeError, ValueError):
-        return ok("clock", "the registry does not say what time it is")
-    skew = now - (there if there.tzinfo else there.replace(tzinfo=UTC)).timestamp()
+        skew = now - (there if there.tzinfo else there.replace(tzinfo=UTC)).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return ok("clock", "the registry does not say what time it is, in a form that can be read")
     far = f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} `{seen.address.name}`"
     if abs(skew) <= SMALL_SKEW:
         return ok("clock", far if abs(skew) >= 2 else "this machine's clock agrees with the registry's")
@@ -49,7 +49,10 @@ def throttled(seen: Seen, now: float) -> Finding:
     when, do = "it does not say for how long", "wait some minutes"
     if wait is not None:
         moment = datetime.fromtimestamp(now, UTC) + timedelta(seconds=min(wait, 10**8))
-        when, do = f"come back in {wait:.0f} s, at {moment:%H:%M:%S} UTC", f"wait {wait:.0f} s"
+        day = "" if wait < 86_400 else f" on {moment:%Y-%m-%d},"
+        when, do = f"come back in {wait:.0f} s,{day} at {moment:%H:%M:%S} UTC", f"wait {wait:.0f} s"
+        if wait > 10**8:
+            when = f"come back in {wait:.3g} s, which is no day in sight"
     return fault(
         "throttle",
         f"`{seen.address.name}` answers {seen.status} (too many requests): {when}",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from ..report import printable
+from ..text import printable
 
 Status = Literal["ok", "warning", "fault"]
 
@@ -38,7 +38,7 @@ CHECKS: Final[Mapping[str, str]] = {
 
 _WORST: Final = ("fault", "warning", "ok")
 _LONGEST: Final = 1500
-_USER = re.compile(r"(?<=//)[^/\s@`]+@")
+_USER = re.compile(r"(?<=//)[^\s`]*@(?!sha(?:256|512):)")
 _QUERY = re.compile(r"(https?://[^\s`?]+|/[^\s`?]*)\?[^\s`]+")
 _SECRET = re.compile(r"(?i)\b(sig|token|password|authorization|bearer|basic)\b(=|: ?| )(?=\S*[0-9%/+=])[^\s`&,;]+")
 

@@ -17,7 +17,7 @@ from ..errors import Error
 from ..helm.setup import GETTER, PLUGIN, plugins_directory, starts
 from ..layout import upkeep
 from ..layout.store import Layout
-from ..report import human_size
+from ..text import human_size
 from .findings import Finding, fault, ok, warning
 
 LITTLE_ROOM: Final = 1 << 30

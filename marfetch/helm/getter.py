@@ -16,7 +16,8 @@ from ..cache import cache_root
 from ..errors import Error, Interrupted, NotFoundError, StorageError
 from ..kept import Kept
 from ..reference import Host, Reference, redacted
-from ..report import ReaderGoneError, Silent, printable
+from ..report import ReaderGoneError, Silent
+from ..text import printable
 from .address import ChartAddress, IndexAddress, parse
 
 if TYPE_CHECKING:

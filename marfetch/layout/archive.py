@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from ..errors import IntegrityError
 from ..oci import Digest
-from .extent import Entry, Extent, Stamp, Store, not_there
+from .extent import Entry, Extent, Stamp, not_there
 from .folder import Folder, not_a_layout, unreadable
 from .index import MAX_INDEX_SIZE, MAX_MARKER_SIZE, check_marker, missing_index, parse_index, too_large
 from .tar import BLOCK, Member, members
@@ -48,11 +48,11 @@ class Archive:
         if not stat.S_ISREG(status.st_mode):
             raise not_a_layout(self.root, "it is neither a folder nor a file")
         self._members = self._find()
-        marker = self._small("oci-layout", MAX_MARKER_SIZE)
+        marker = self.document("oci-layout", MAX_MARKER_SIZE)
         if marker is None:
             raise not_a_layout(self.root, "the archive has no `oci-layout` at its root")
         check_marker(marker, str(self.root))
-        index = self._small("index.json", MAX_INDEX_SIZE)
+        index = self.document("index.json", MAX_INDEX_SIZE)
         if index is None:
             raise missing_index(str(self.root))
         self._entries = parse_index(index, str(self.root))
@@ -106,15 +106,19 @@ class Archive:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _member(self, digest: Digest) -> Member | None:
-        return self._members.get(f"blobs/{digest.algorithm}/{digest.encoded}")
+    @property
+    def members(self) -> Mapping[str, Member]:
+        """Every file in it, in the order of the archive."""
+        return self._members
 
-    def _stamp(self, member: Member) -> Stamp:
-        # Somebody may write into the open file all the same: its time then changes, and everything is hashed anew.
-        status = os.fstat(self._file)
-        return Stamp(status.st_dev, status.st_ino, member.size, status.st_mtime_ns)
+    def document(self, name: str, most: int) -> bytes | None:
+        """A file beside the blobs; None where it is not there.
 
-    def _small(self, name: str, most: int) -> bytes | None:
+        Raises:
+            PolicyError: `limit-passed`: it has more bytes than that.
+            IntegrityError: `malformed`: it was cut while it was read.
+            StorageError: it cannot be read.
+        """
         member = self._members.get(name)
         if member is None:
             return None
@@ -125,8 +129,27 @@ class Archive:
             raise IntegrityError(f"the archive `{self.root}` is malformed: it was cut while it was read", code="malformed")
         return data
 
+    def raw(self) -> Extent:
+        """The archive itself, header by header; not to be closed.
 
-def open_store(path: Path) -> Store:
+        Raises:
+            StorageError: it cannot be looked at.
+        """
+        try:
+            return Extent(self._file, Stamp.of(os.fstat(self._file)), str(self.root), owned=False)
+        except OSError as error:
+            raise unreadable(error, self.root) from error
+
+    def _member(self, digest: Digest) -> Member | None:
+        return self._members.get(f"blobs/{digest.algorithm}/{digest.encoded}")
+
+    def _stamp(self, member: Member) -> Stamp:
+        # Somebody may write into the open file all the same: its time then changes, and everything is hashed anew.
+        status = os.fstat(self._file)
+        return Stamp(status.st_dev, status.st_ino, member.size, status.st_mtime_ns)
+
+
+def open_store(path: Path) -> Archive | Folder:
     """The layout in a folder or in a tar.
 
     Raises:

@@ -29,7 +29,7 @@ class Folder:
         self.root = root
         self._blobs = f"{root}/blobs"
         self._index = f"{root}/index.json"
-        marker = self._read("oci-layout", MAX_MARKER_SIZE)
+        marker = self.document("oci-layout", MAX_MARKER_SIZE)
         if marker is None:
             raise not_a_layout(root, "it has no file `oci-layout`")
         check_marker(marker, str(root))
@@ -44,7 +44,7 @@ class Folder:
         return Stamp.of(status)
 
     def entries(self) -> Sequence[Entry]:
-        data = self._read("index.json", MAX_INDEX_SIZE)
+        data = self.document("index.json", MAX_INDEX_SIZE)
         if data is None:
             raise missing_index(str(self.root))
         return parse_index(data, str(self.root))
@@ -77,7 +77,13 @@ class Folder:
         # Not by way of `Path`, which takes longer than the system does to look at the file.
         return f"{self._blobs}/{digest.algorithm}/{digest.encoded}"
 
-    def _read(self, name: str, most: int) -> bytes | None:
+    def document(self, name: str, most: int) -> bytes | None:
+        """A file beside the blobs; None where it is not there.
+
+        Raises:
+            PolicyError: `limit-passed`: it has more bytes than that.
+            StorageError: it cannot be read.
+        """
         path = self.root / name
         try:
             with os.fdopen(os.open(path, _FLAGS), "rb") as file:

@@ -72,6 +72,12 @@ class Destination:
         """As `find_clashes`, for wishes of this destination."""
         return find_clashes([(self, wish) for wish in wishes])
 
+    def takes(self, name: str, path: Path) -> bool:
+        """Whether something of this name here would stand in the place of a path, or of a directory above it, on any file system."""
+        own = [*Path(os.path.abspath(self.root)).parts, *name.split("/")]  # noqa: PTH100 - links stay, they are refused later
+        other = Path(os.path.abspath(path)).parts  # noqa: PTH100
+        return [same_name(part) for part in own] == [same_name(part) for part in other[: len(own)]]
+
     def state(self, wish: Wish, open_blob: Callable[[], BinaryIO] | None = None) -> State:
         """What is at the final name of a wish.
 

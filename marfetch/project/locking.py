@@ -14,11 +14,13 @@ from typing import Final, Literal, TypeAlias
 from ..artifact.kinds import matches
 from ..client import Client
 from ..constraint import ANY, Constraint, read_version
+from ..endpoint import Endpoint
 from ..errors import Error, InputError, LockError, NotFoundError, StorageError
 from ..files import storage_error, write_whole
 from ..lock import lock as alone
 from ..oci import CREATED, Descriptor, Index
 from ..pull import found as find_layers
+from ..reference import Host
 from ..resolve import Resolved, resolve
 from ..task import Found, Request
 from .lock import Entry, Layer, Lock, lock_bytes, make_lock, parse_lock, read_bytes
@@ -90,12 +92,20 @@ def misfit(item: Item, entry: Entry | None) -> str | None:
     return None
 
 
+def _other_endpoint(project: Project, item: Item, entry: Entry) -> str | None:
+    """Where the wanted file names an endpoint: why the entry is not of it."""
+    if project.endpoint is None or item.reference.host is not None:
+        return None
+    host = Host.parse(Endpoint.parse(project.endpoint).registry.name)
+    return None if host == entry.reference.host else f"`{item.name}` is of `{host}`, locked is `{entry.reference.full_repository}`"
+
+
 def misfits(project: Project, lock: Lock | None) -> list[str]:
     """Everything in which a lock is not what a wanted file asks for, in the order of the file."""
     entries = lock.by_name if lock else {}
     found: list[str] = []
     for item in project.items:
-        reason = misfit(item, entries.get(item.name))
+        reason = misfit(item, entries.get(item.name)) or _other_endpoint(project, item, entries[item.name])
         if reason is None and dict(entries[item.name].options) != item.options():
             keys = sorted(
                 key

@@ -143,8 +143,9 @@ def _placed(client: Client, project: Project, settled: Sequence[Settled], *, is_
             reference = replace(one.found.resolved.reference, tag=None, digest=referrer.digest)
             tasks.append(Task(Wanted(reference), Request(request.destination, Choice(all_layers=True), force=True), one.item.name))
             owners.append(number)
+    own = (project.path, project.lock_path)
     done: dict[int, list[Done]] = {}
-    for owner, result in zip(owners, pull_each(client, tasks, together=False, is_rehearsal=is_rehearsal), strict=True):
+    for owner, result in zip(owners, pull_each(client, tasks, together=False, is_rehearsal=is_rehearsal, kept=own), strict=True):
         done.setdefault(owner, []).append(result)
     return [
         _synced(replace(one, error=one.error or refused.get(number)), done.get(number, []), is_rehearsal=is_rehearsal)

@@ -106,7 +106,7 @@ class Project:
 
     @property
     def lock_path(self) -> Path:
-        """Where the lock stands: `marfetch.lock` for `marfetch.yaml`."""
+        """Where the lock stands."""
         return lock_path(self.path)
 
     @property
@@ -115,8 +115,8 @@ class Project:
 
 
 def lock_path(path: Path) -> Path:
-    """The lock beside a wanted file."""
-    return path.with_suffix(".lock") if path.suffix in (".yaml", ".yml") else path.with_name(path.name + ".lock")
+    """The lock beside a wanted file; always called `marfetch.lock`."""
+    return path.with_name("marfetch.lock")
 
 
 def read_project(path: Path) -> Project:

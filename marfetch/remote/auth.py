@@ -46,8 +46,11 @@ class Authority(oras.auth.base.AuthBackend):
             return {"Authorization": f"Bearer {token}"}
         return {"Authorization": f"Basic {self._basic}"} if self._basic else {}
 
-    def answer(self, challenge: str) -> Address | Literal["basic"] | None:
+    def answer(self, challenge: str, *, tried: bool = True) -> Address | Literal["basic"] | None:
         """Take note of a challenge (RFC 9110, 11.6.1).
+
+        Args:
+            tried: whether the request carried what there is to give; another thread may have been first to find it.
 
         Returns:
             Where a token is to be had; `basic` where the user's credentials go with every request from now on; None where there is
@@ -62,7 +65,7 @@ class Authority(oras.auth.base.AuthBackend):
         if scheme.lower() == "basic":
             credentials = basic_credentials(self._endpoint.registry.host)
             with self._guard:
-                if credentials is None or self._basic is not None:
+                if credentials is None or (self._basic is not None and tried):
                     return None
                 self._basic = credentials
             return "basic"

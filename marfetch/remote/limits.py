@@ -18,6 +18,9 @@ LEAST_RATE = 1024
 """Bytes per second over `RATE_TIME`; a slower body is given up."""
 RATE_TIME = 60.0
 
+COMMIT_TIME = 120.0
+"""Seconds until a registry has answered an upload: it may have to hash all of it, or hand it on."""
+
 TRIES = 5
 """How often one thing is asked for, in all."""
 FIRST_WAIT = 0.5

@@ -24,7 +24,7 @@ from ..errors import Error, RemoteError
 from . import limits
 from .addresses import resolve
 from .backoff import Trouble
-from .transport import Request, Transport
+from .transport import GET, Request, Transport
 from .trust import Trust
 
 HASTE: Final = 1.0
@@ -145,7 +145,7 @@ class Prober:
         """
         transport = Transport(self.endpoint, Budget(self.patience), self._trust)
         try:
-            answer = transport.send(Request("GET", address, headers or {}, came_from=came_from))
+            answer = transport.send(Request(GET, address, headers or {}, came_from=came_from))
             try:
                 body = answer.body(limits.MAX_PAGE_SIZE, all_of_it=False)
                 return Seen(address, answer.status_code, dict(answer.headers), body)
@@ -237,6 +237,7 @@ def tunnel(proxy: str, host: str, port: int, timeout: float) -> socket.socket:
         OSError: it did not.
     """
     split = urllib.parse.urlsplit(proxy)
+    end = time.monotonic() + timeout
     sock = socket.create_connection((split.hostname or "", split.port or 80), timeout=timeout)
     try:
         sock.settimeout(timeout)
@@ -247,6 +248,7 @@ def tunnel(proxy: str, host: str, port: int, timeout: float) -> socket.socket:
         sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
         head = b""
         while b"\r\n\r\n" not in head and len(head) < 65_536:
+            sock.settimeout(max(0.001, end - time.monotonic()))  # for all of it: some proxies drip
             piece = sock.recv(1)
             if not piece:
                 break
@@ -257,6 +259,7 @@ def tunnel(proxy: str, host: str, port: int, timeout: float) -> socket.socket:
     except BaseException:
         sock.close()
         raise
+    sock.settimeout(timeout)
     return sock
 
 

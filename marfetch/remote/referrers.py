@@ -30,15 +30,21 @@ def referrers(registry: Registry, reference: Reference, digest: Digest, artifact
     """
     what = f"the referrers of `{reference.full_repository}@{digest}`"
     try:
-        found = _by_api(registry, reference, digest, artifact_type, what)
+        found = by_api(registry, reference, digest, artifact_type, what)
     except NotFoundError:
-        found = _by_tag(registry, reference, digest)
+        found = by_tag(registry, reference, digest)
     found = [_filled(registry, reference, digest, entry) for entry in found]
     # A registry may ignore the filter.
     return [entry for entry in found if artifact_type is None or matches(entry.artifact_type or "", (artifact_type,))]
 
 
-def _by_api(registry: Registry, reference: Reference, digest: Digest, artifact_type: str | None, what: str) -> list[Descriptor]:
+def by_api(registry: Registry, reference: Reference, digest: Digest, artifact_type: str | None, what: str) -> list[Descriptor]:
+    """What the referrers API says.
+
+    Raises:
+        NotFoundError: the registry has no such API.
+        Error: as `referrers`.
+    """
     query = f"?artifactType={urllib.parse.quote(artifact_type, safe='')}" if artifact_type else ""
     start = registry.repository_address(reference, f"referrers/{digest}{query}")
 
@@ -56,16 +62,21 @@ def _by_api(registry: Registry, reference: Reference, digest: Digest, artifact_t
     return found
 
 
-def _by_tag(registry: Registry, reference: Reference, digest: Digest) -> list[Descriptor]:
-    tag = f"{digest.algorithm}-{digest.encoded}"[:128]
+def by_tag(registry: Registry, reference: Reference, digest: Digest) -> list[Descriptor]:
+    """What the tag says that stands in for the API; nothing where it is not there."""
     try:
-        index = registry.manifest(Reference(reference.repository, reference.host, tag))
+        index = registry.manifest(Reference(reference.repository, reference.host, fallback_tag(digest)))
     except NotFoundError:
         return []
     # On some registries the tag leads to the subject itself (oras-go 1396), and an image index can be a subject.
     if not isinstance(index, Index) or index.descriptor.media_type.lower() not in INDEX_TYPES or index.descriptor.digest == digest:
         return []
     return list(index.manifests)
+
+
+def fallback_tag(digest: Digest) -> str:
+    """The tag that stands in for the API (distribution-spec, "Referrers Tag Schema")."""
+    return f"{digest.algorithm}-{digest.encoded}"[:128]
 
 
 def _filled(registry: Registry, reference: Reference, digest: Digest, entry: Descriptor) -> Descriptor:

@@ -36,7 +36,7 @@ class RefusingRegistry(oras.provider.Registry):
         refuse()
 
     def refused(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused: marfetch reads, and where it will write, it keeps the original bytes, which oras-py does not."""
+        """Refused: where marfetch writes (`remote.push`), it keeps the original bytes, which oras-py does not."""
         refuse()
 
     _download_blob = download_blob

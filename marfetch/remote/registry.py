@@ -22,16 +22,7 @@ from ..content import Catalog, Checked, Progress
 from ..document import parse_json
 from ..endpoint import Address, Endpoint
 from ..errors import InputError, IntegrityError, PolicyError, RemoteError
-from ..oci import (
-    INDEX_TYPES,
-    MANIFEST_TYPES,
-    MAX_MANIFEST_SIZE,
-    Descriptor,
-    Digest,
-    Index,
-    Manifest,
-    parse_manifest,
-)
+from ..oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Host, Reference, is_repository, is_tag, redacted
 from . import limits
 from .ahead import Ahead
@@ -42,12 +33,13 @@ from .pages import Collected, collect, resolve
 from .referrers import referrers
 from .refusing import RefusingRegistry, refuse
 from .transfer import transfer
-from .transport import Answer, Request, Transport
+from .transport import GET, Answer, Request, Sent, Transport
 from .trust import Trust
 
 _LOG = logging.getLogger(__name__)
 
-_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+_SAME_METHOD = frozenset((307, 308))
+_REDIRECTS = _SAME_METHOD | {301, 302, 303}
 _ACCEPT = ", ".join(oras.defaults.default_manifest_accepted_media_types)  # the four types: OCI and Docker, manifest and index
 
 
@@ -136,7 +128,7 @@ class Registry(RefusingRegistry):
         attempts = self.backoff.attempts(f"`{reference.name}`")
 
         def ask(headers: dict[str, str], expected: tuple[int, ...]) -> Any:
-            return self._ask(address, headers, attempts, Asked.BLOB, reference, expected=expected)
+            return self.asking(address, headers, attempts, Asked.BLOB, reference, expected=expected)
 
         transfer(descriptor, sink, ask, attempts, what=str(reference))
 
@@ -196,7 +188,7 @@ class Registry(RefusingRegistry):
         expected = (200, 304) if "If-None-Match" in headers else (200,)
         while True:
             try:
-                with self._ask(address, headers, attempts, asked, reference, expected=expected) as answer:
+                with self.asking(address, headers, attempts, asked, reference, expected=expected) as answer:
                     return answer, answer.body(limit)
             except Trouble as trouble:
                 if not patient:
@@ -214,7 +206,7 @@ class Registry(RefusingRegistry):
         return collect(start, ask, name, what, lambda answer: about(answer, of), known=known, most=most)
 
     @contextmanager
-    def _ask(
+    def asking(
         self,
         address: Address,
         headers: dict[str, str],
@@ -223,6 +215,7 @@ class Registry(RefusingRegistry):
         reference: Reference,
         *,
         expected: tuple[int, ...],
+        sent: Sent = GET,
     ) -> Iterator[Answer]:
         """One answer with a status that was expected, its body not read yet; redirects are followed, credentials given once.
 
@@ -235,23 +228,25 @@ class Registry(RefusingRegistry):
         challenged = False
         redirects = 0
         while True:
-            sent = {**headers, **self.auth.headers(current, reference.repository)}
-            with self._exchange(current, sent, attempts, came_from) as answer:
+            signed = {**headers, **self.auth.headers(current, reference.repository)}
+            with self._exchange(current, signed, attempts, came_from, sent) as answer:
                 if answer.status_code in expected:
                     with about(answer, reference):
                         yield answer
                     return
                 text = answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
-                if answer.status_code in _REDIRECTS:
+                if answer.status_code in (_REDIRECTS if sent.method in ("GET", "HEAD") else _SAME_METHOD):
                     redirects += 1
                     if redirects > limits.MAX_REDIRECTS:
                         raise redirect_refused(f"`{current.name}` redirects more than {limits.MAX_REDIRECTS} times", current)
                     came_from, current = current, self._redirect(answer, current)
                     continue
                 if answer.status_code == 401 and self.endpoint.is_registry(current) and not challenged:
+                    if "Authorization" not in signed and self.auth.headers(current, reference.repository):
+                        continue  # another thread has been let in since this request was sent
                     challenged = True
                     self.auth.forget(reference.repository)
-                    way = self.auth.answer(answer.headers.get("WWW-Authenticate", ""))
+                    way = self.auth.answer(answer.headers.get("WWW-Authenticate", ""), tried="Authorization" in signed)
                     if isinstance(way, Address):
                         self._token(way, attempts, reference)
                     if way is not None:
@@ -259,19 +254,21 @@ class Registry(RefusingRegistry):
                 raise explain(self._failure(asked, reference, answer, text))
 
     @contextmanager
-    def _exchange(self, address: Address, headers: dict[str, str], attempts: Attempts, came_from: Address | None) -> Iterator[Answer]:
+    def _exchange(
+        self, address: Address, headers: dict[str, str], attempts: Attempts, came_from: Address | None, sent: Sent = GET
+    ) -> Iterator[Answer]:
         """One request, in its place among those to its host."""
         self.endpoint.check(address, came_from=came_from)
         host = self.backoff.host(str(address.host))
         self.backoff.enter(host, attempts)
         succeeded = False
         try:
-            # Not `session.send`: that reads the bodies of redirects whole, however long, and looks at where they lead.
-            request = Request("GET", address, headers, came_from=came_from)
+            # Not `session.send`: that reads the bodies of redirects whole, and looks at where they lead.
+            request = Request(sent, address, headers, came_from=came_from)
             begun = self._budget.now()
             self.asked[address.name] += 1
             answer = cast("Answer", self.session.get_adapter(address.url).send(request))
-            _LOG.debug("GET %s: %s in %.0f ms", redacted(address.url), answer.status_code, 1000 * (self._budget.now() - begun))
+            _LOG.debug("%s %s: %s in %.0f ms", sent.method, redacted(address.url), answer.status_code, 1000 * (self._budget.now() - begun))
             try:
                 succeeded = answer.status_code < 400
                 yield answer

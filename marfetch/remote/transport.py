@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
@@ -40,6 +41,20 @@ _SMALL_READS: Final = 4 << 20
 """Up to here every arriving piece is taken at once, so that a cut loses little; then larger reads save time."""
 
 
+class Sent(NamedTuple):
+    """What a request does, and what it carries.
+
+    Attributes:
+        body: gives its bytes, anew each time it is iterated; goes with a `Content-Length`.
+    """
+
+    method: str = "GET"
+    body: Iterable[bytes] | None = None
+
+
+GET: Final = Sent()
+
+
 class Request(PreparedRequest):
     """A request whose address goes out as it is, and the exchange that carries it.
 
@@ -48,13 +63,13 @@ class Request(PreparedRequest):
         came_from: the address whose redirect led here.
     """
 
-    def __init__(self, method: str, address: Address, headers: dict[str, str], *, came_from: Address | None = None) -> None:
+    def __init__(self, sent: Sent, address: Address, headers: dict[str, str], *, came_from: Address | None = None) -> None:
         super().__init__()
-        self.method = method
+        self.method = sent.method
         self.address = address
         self.url = address.url
         self.headers = CaseInsensitiveDict({"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers})
-        self.body = None
+        self.body = sent.body  # type: ignore[assignment]
         self.came_from = came_from
 
 
@@ -169,7 +184,7 @@ class Transport(HTTPAdapter):
         """
         if not isinstance(request, Request):
             # Whatever oras-py might send on its own way: its address is read and checked like any other.
-            request = Request(request.method or "GET", Address.parse(request.url or ""), dict(request.headers))
+            request = Request(Sent(request.method or "GET"), Address.parse(request.url or ""), dict(request.headers))
         address = request.address
         self.endpoint.check(address, came_from=request.came_from)
         self.budget.check()
@@ -177,6 +192,7 @@ class Transport(HTTPAdapter):
             address.target, self.until(limits.CONNECT_TIME + limits.HANDSHAKE_TIME), lambda: self.until(limits.HEADER_TIME + limits.GRACE)
         )
         connect = min(limits.CONNECT_TIME, self.budget.remaining)
+        idle = limits.IDLE_TIME if request.body is None else limits.COMMIT_TIME
         self.watch.begin(exchange)
         set_current(exchange)
         try:
@@ -190,7 +206,7 @@ class Transport(HTTPAdapter):
                 assert_same_host=False,
                 preload_content=False,
                 decode_content=False,
-                timeout=Timeout(connect=connect, read=min(limits.IDLE_TIME, self.budget.remaining)),
+                timeout=Timeout(connect=connect, read=min(idle, self.budget.remaining)),
             )
         except (HTTPError, OSError, ValueError) as error:
             self.watch.end(exchange)
@@ -259,7 +275,10 @@ class Transport(HTTPAdapter):
         raise self._bad_proxy(proxy, "it is no address of the form `http://host:port`")
 
     def _bad_proxy(self, proxy: str, reason: str) -> InputError:
-        return InputError(f"the proxy `{redacted(proxy)}` of the environment cannot be used: {reason}", code="usage", proxy=redacted(proxy))
+        # What cannot be read may hold a password anywhere, so that only its scheme is shown.
+        scheme, found, _ = proxy.partition("://")
+        shown = f"{redacted(scheme)[:20]}://…" if found else "…"
+        return InputError(f"the proxy `{shown}` of the environment cannot be used: {reason}", code="usage", proxy=shown)
 
     def ended(self, address: Address) -> Trouble:
         """The watch has ended an exchange.

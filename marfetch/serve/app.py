@@ -25,6 +25,7 @@ from ..reference import Host
 from .answers import VERSION, Plain, base, matches_tag, no_blob, no_manifest, no_name, nowhere, page, part, problem
 from .asked import header, unusual
 from .blobs import Checked, Content
+from .page import Pages
 
 _log = logging.getLogger("marfetch.serve")
 
@@ -52,6 +53,7 @@ class Registry:
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self.contents = Contents(store, host=host, name=name, warn=warn)
+        self._pages = Pages(self.contents)
         self._data_origin = data_origin
         self._check = check
         self._checked = Checked()
@@ -96,6 +98,8 @@ class Registry:
     async def _registry(self, scope: Scope) -> ASGIApp:
         path: str = scope["path"]
         if not path.startswith("/v2/"):
+            if path == "/":
+                return await self._page(scope)
             return base() if path == "/v2" else nowhere()
         rest = path[4:]
         if rest == "":
@@ -114,6 +118,13 @@ class Registry:
             case "referrers":
                 return self._referrers(scope, name, last, await self._current())
         return nowhere()
+
+    async def _page(self, scope: Scope) -> ASGIApp:
+        await self._current()
+        host = header(scope, b"host") or ""
+        # It stands in lines that people copy into a shell.
+        shown = host if re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9a-fA-F:]+\](:[0-9]{1,5})?", host) else "localhost"
+        return await asyncio.to_thread(self._pages.answer, shown)
 
     async def _current(self) -> Snapshot:
         if not self.contents.is_current:

@@ -1,0 +1,325 @@
+"""Everything that can be said of a bundle without a network: what is missing, what is extra, what is wrong.
+
+A bundle is written in one way only, so whatever differs from that way was changed by something else: a byte of a blob, of the page or
+of the padding between two files, an entry that was added, taken away, doubled or put elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from ..content import Verified
+from ..errors import Error, InputError, IntegrityError
+from ..layout.archive import Archive
+from ..layout.graph import Graph, Manifests
+from ..layout.tar import BLOCK
+from ..oci import Descriptor, Digest
+from .creation import ref_name
+from .form import FIRST, LOCK_FILE, MAX_RECORD_SIZE, RECORD_FILE, Record, ending, header, index_bytes
+from .opened import Opened, archive_digest
+from .signatures import check_signatures
+
+_WORKERS: Final = min(8, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be.
+
+    Attributes:
+        name: a digest, a file of the archive, or a reference.
+    """
+
+    sort: Literal["missing", "extra", "wrong"]
+    name: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Checked:
+    """What a check found.
+
+    Attributes:
+        findings: nothing where everything is right.
+        artifacts, blobs, size: what was looked at; bytes.
+        signatures: how many were checked; None: none could be.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    artifacts: int = 0
+    blobs: int = 0
+    size: int = 0
+    signatures: int | None = None
+
+    def add(self, sort: Literal["missing", "extra", "wrong"], name: object, reason: str) -> None:
+        self.findings.append(Finding(sort, str(name), reason))
+
+
+def check_bundle(found: Opened, *, base: Opened | None = None, budget: Callable[[], None] = lambda: None) -> Checked:
+    """Check a bundle: its form, every digest, its lock, and what a delta leaves out.
+
+    Args:
+        base: the bundle that a delta goes on from, to be compared with what the delta says of it.
+        budget: called now and then; it may raise to give up.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    checked = Checked()
+    if found.record is None:
+        checked.add("missing", RECORD_FILE, "this is no bundle of marfetch")
+    else:
+        _check_files(found, found.record, checked)
+    if found.lock is None:
+        checked.add("missing", LOCK_FILE, "a bundle holds the lock that it was made of")
+    else:
+        _check_index(found, checked)
+    needed = _check_graph(found, checked)
+    _check_lock(found, checked)
+    _check_blobs(found, needed, checked, budget)
+    if found.record is not None and isinstance(found.store, Archive):
+        _check_form(found.store, checked, budget)
+    if base is not None:
+        _check_base(found, base, checked)
+    checked.signatures = check_signatures(found, checked.findings)
+    checked.findings.sort(key=lambda one: (one.sort, one.name))
+    return checked
+
+
+def check_layout(found: Opened, *, budget: Callable[[], None] = lambda: None) -> Checked:
+    """Check a layout that is no bundle: everything that its index leads to is there, and is what its digest says."""
+    checked = Checked()
+    needed = _check_graph(found, checked)
+    _check_blobs(found, needed, checked, budget, refuses_more=False)
+    return checked
+
+
+def refuse_broken(found: Opened, checked: Checked) -> None:
+    """The end of whoever needs it whole.
+
+    Raises:
+        IntegrityError: `bundle-broken`, naming what is missing, extra or wrong.
+    """
+    if not checked.findings:
+        return
+    first = checked.findings[0]
+    more = f" (and {len(checked.findings) - 1} more)" if len(checked.findings) > 1 else ""
+    raise IntegrityError(
+        f"the bundle `{found.path}` is broken: {first.sort}: `{first.name}`: {first.reason}{more}",
+        code="bundle-broken",
+        path=str(found.path),
+    )
+
+
+# -- the files before the blobs
+
+
+def _check_files(found: Opened, record: Record, checked: Checked) -> None:
+    wanted = set(FIRST) - {RECORD_FILE}
+    for name in sorted(wanted | set(record.files)):
+        if name not in wanted:
+            checked.add("extra", name, f"`{RECORD_FILE}` names it, and no bundle has it")
+            continue
+        data = found.store.document(name, MAX_RECORD_SIZE)
+        if data is None:
+            checked.add("missing", name, "every bundle has it")
+        elif name not in record.files:
+            checked.add("wrong", RECORD_FILE, f"it does not say what `{name}` is")
+        elif Digest.of(data) != record.files[name]:
+            checked.add("wrong", name, f"its digest is `{Digest.of(data)}`, not the `{record.files[name]}` of `{RECORD_FILE}`")
+    if isinstance(found.store, Archive):
+        for name in found.store.members:
+            if name not in FIRST and _blob(name) is None:
+                checked.add("extra", name, "no bundle has such a file")
+
+
+def _check_index(found: Opened, checked: Checked) -> None:
+    assert found.lock is not None, "asked for bundles with a lock only"
+    wanted = {ref_name(entry): (entry, entry.manifest) for entry in found.lock.entries}
+    names: dict[str, Descriptor] = {}
+    for name, descriptor in found.store.entries():
+        if name is None:
+            continue
+        if name in names:
+            checked.add("extra", name, "`index.json` has this name twice")
+        names[name] = descriptor
+    for name in sorted(wanted.keys() - names.keys()):
+        checked.add("missing", name, "the lock names it, `index.json` does not")
+    for name in sorted(names.keys() - wanted.keys()):
+        checked.add("extra", name, "`index.json` names it, the lock does not")
+    for name in sorted(names.keys() & wanted.keys()):
+        entry, manifest = wanted[name]
+        if (names[name].digest, names[name].size, names[name].media_type) != (manifest.digest, manifest.size, manifest.media_type):
+            checked.add("wrong", name, f"`index.json` says `{names[name].digest}`, the lock `{entry.digest}`")
+    unnamed = {one.digest for name, one in found.store.entries() if name is None}
+    for entry in found.lock.entries:
+        for one in entry.referrers:
+            if one.digest not in unnamed and all(one.digest != descriptor.digest for descriptor in names.values()):
+                checked.add("missing", one.digest, f"the lock says that it refers to `{entry.reference}`")
+    index = found.store.document("index.json", MAX_RECORD_SIZE)
+    if index != index_bytes(found.store.entries()):
+        checked.add("wrong", "index.json", "it is not written as marfetch writes it")
+
+
+# -- what the index leads to
+
+
+def _check_graph(found: Opened, checked: Checked) -> dict[Digest, Descriptor]:
+    """Follow the index; gives everything that has to be there, manifests and blobs."""
+    graph = Graph(found.store, Manifests(found.store))
+    needed: dict[Digest, Descriptor] = {}
+    abouts: list[tuple[Digest, str | None]] = []
+    waiting: list[Descriptor] = []
+    for name, descriptor in found.store.entries():
+        checked.artifacts += name is not None
+        waiting.append(descriptor)
+        if name is None:
+            node = graph.node(descriptor)
+            abouts.append((descriptor.digest, node.subject if node is not None else None))
+    while waiting:
+        one = waiting.pop()
+        if one.digest in needed:
+            continue
+        needed[one.digest] = one
+        node = graph.node(one)
+        if node is not None:
+            needed.update((blob.digest, blob) for blob in node.blobs)
+            waiting += node.children
+    omitted = {str(digest) for digest in found.omitted}
+    for text in sorted(graph.missing.keys() - omitted):
+        checked.add("missing", text, "a manifest or the index names it")
+    for text, error in graph.wrong.items():
+        checked.add("wrong", text, error.message)
+    if found.record is not None:
+        _check_rest(found, needed, abouts, checked)
+    return needed
+
+
+def _check_rest(found: Opened, needed: dict[Digest, Descriptor], abouts: list[tuple[Digest, str | None]], checked: Checked) -> None:
+    """What a bundle has without a name, and what a delta leaves out."""
+    for digest, subject in abouts:
+        if subject is None or Digest.parse(subject) not in needed:
+            checked.add("extra", digest, "it has no name, and refers to nothing in the bundle")
+    for digest, size in found.omitted.items():
+        if digest not in needed:
+            checked.add("extra", digest, f"`{RECORD_FILE}` says that it is left out, and nothing names it")
+        elif needed[digest].size != size:
+            checked.add("wrong", digest, f"`{RECORD_FILE}` says {size} bytes, its descriptor {needed[digest].size}")
+        if found.store.stamp(digest) is not None:
+            checked.add("extra", digest, f"it is there, and `{RECORD_FILE}` says that it is left out")
+
+
+def _check_lock(found: Opened, checked: Checked) -> None:
+    """Whether artifacts consist of what the lock says."""
+    manifests = Manifests(found.store)
+    for entry in found.lock.entries if found.lock is not None else ():
+        try:
+            node = Graph(found.store, manifests).node(entry.artifact or entry.manifest)
+        except Error:
+            node = None
+        if node is None:
+            continue  # missing or wrong, and told
+        if tuple(blob.digest for blob in node.blobs) != tuple(blob.digest for blob in entry.blobs()):
+            checked.add("wrong", entry.reference, "it does not consist of what the lock says")
+
+
+def _check_blobs(
+    found: Opened, needed: dict[Digest, Descriptor], checked: Checked, budget: Callable[[], None], *, refuses_more: bool = True
+) -> None:
+    there = [one for one in needed.values() if found.store.stamp(one.digest) is not None]
+    told = {one.name for one in checked.findings}
+
+    def look(one: Descriptor) -> str | None:
+        budget()
+        return _wrong(found, one)
+
+    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="marfetch-check") as pool:
+        for one, reason in zip(there, pool.map(look, there), strict=True):
+            if reason is not None and str(one.digest) not in told:
+                checked.add("wrong", one.digest, reason)
+    checked.blobs, checked.size = len(there), sum(one.size for one in there)
+    if refuses_more:
+        for digest in _held(found):
+            if digest not in needed:
+                checked.add("extra", digest, "nothing leads to it")
+
+
+def _wrong(found: Opened, one: Descriptor) -> str | None:
+    verified = Verified(one)
+    try:
+        with found.store.extent(one.digest) as extent:
+            for piece in extent.pieces():
+                verified.update(piece)
+        verified.check()
+    except IntegrityError as error:
+        return error.message
+    return None
+
+
+def _held(found: Opened) -> Iterator[Digest]:
+    names: Iterable[str]
+    if isinstance(found.store, Archive):
+        names = found.store.members
+    else:
+        names = (f"blobs/{path.parent.name}/{path.name}" for path in sorted(found.path.glob("blobs/*/*")))
+    for name in names:
+        digest = _blob(name)
+        if digest is not None:
+            yield digest
+
+
+def _blob(name: str) -> Digest | None:
+    parts = name.split("/")
+    if len(parts) != 3 or parts[0] != "blobs":
+        return None
+    try:
+        return Digest.parse(f"{parts[1]}:{parts[2]}")
+    except InputError:
+        return None
+
+
+# -- the archive
+
+
+def _check_form(store: Archive, checked: Checked, budget: Callable[[], None]) -> None:
+    """Whether the archive is, byte for byte, what `form.write_archive` makes of its files."""
+    names = list(store.members)
+    wanted = [name for name in FIRST if name in store.members]
+    wanted += sorted(name for name in names if name not in FIRST)
+    for name, other in zip(names, wanted, strict=True):
+        if name != other:
+            checked.add("wrong", name, f"it stands where `{other}` belongs")
+            return
+    raw, position = store.raw(), 0
+    for name, member in store.members.items():
+        budget()
+        expected = header(name, member.size)
+        if raw.read(position, len(expected)) != expected or member.offset != position + len(expected):
+            checked.add("wrong", name, "its header in the archive is not as marfetch writes it")
+            return
+        position = member.offset + member.size
+        gap = -member.size % BLOCK
+        if raw.read(position, gap).strip(b"\x00"):
+            checked.add("wrong", name, "something stands behind it in the archive")
+        position += gap
+    if raw.size - position > 1 << 20 or raw.read(position, raw.size - position) != ending(position):
+        checked.add("wrong", str(store.root), "the end of the archive is not as marfetch writes it")
+
+
+def _check_base(found: Opened, base: Opened, checked: Checked) -> None:
+    """Whether a delta goes on from this very bundle."""
+    record = found.record
+    if record is None or record.base is None:
+        checked.add("wrong", found.path, "it goes on from no other bundle")
+        return
+    if not isinstance(base.store, Archive) or archive_digest(base.store) != record.base.digest:
+        checked.add("wrong", base.path, f"it is not the bundle `{record.base.digest}` that `{found.path}` goes on from")
+        return
+    has = set(base.omitted)
+    for digest in found.omitted:
+        if digest not in has and base.store.stamp(digest) is None:
+            checked.add("missing", digest, f"it is left out, and `{base.path}` does not have it either")

@@ -1,0 +1,63 @@
+"""What differs between two bundles, artifact by artifact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .catalogue import Item, catalogue
+from .opened import Opened
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """One artifact that is not the same in both.
+
+    Attributes:
+        old, new: None where it is not in that one.
+        referrers: digests of what refers to it in one of the two only, behind `+` or `-`; for what has the same digest in both.
+    """
+
+    change: Literal["added", "removed", "changed", "referrers"]
+    name: str
+    old: Item | None
+    new: Item | None
+    referrers: tuple[str, ...] = ()
+
+
+def differences(old: Opened, new: Opened) -> list[Changed]:
+    """Everything in which two bundles, or other layouts, differ; in the order of the names.
+
+    Raises:
+        IntegrityError: one of them is broken.
+    """
+    before, after = _items(old), _items(new)
+    found: list[Changed] = []
+    for name in sorted({*before, *after}):
+        one, other = before.get(name), after.get(name)
+        if one is None or other is None:
+            found.append(Changed("added" if one is None else "removed", (one or other).name, one, other))  # type: ignore[union-attr]
+        elif (one.reference, one.descriptor.digest) != (other.reference, other.descriptor.digest):
+            found.append(Changed("changed", one.name, one, other))
+        else:
+            had, has = ({str(each.digest) for each in item.referrers} for item in (one, other))
+            if had != has:
+                found.append(
+                    Changed(
+                        "referrers",
+                        one.name,
+                        one,
+                        other,
+                        (*(f"-{digest}" for digest in sorted(had - has)), *(f"+{digest}" for digest in sorted(has - had))),
+                    )
+                )
+    return found
+
+
+def _items(found: Opened) -> dict[str, Item]:
+    """By the name in the lock; without a lock by repository and tag."""
+    found.contents.load()
+    items = catalogue(found.contents, found.lock)
+    if found.lock is not None:
+        return {item.name: item for item in items}
+    return {f"{item.reference.repository}:{item.reference.tag or item.descriptor.digest}": item for item in items}

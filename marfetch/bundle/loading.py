@@ -1,0 +1,202 @@
+"""From a bundle into a registry of the user's, or into a folder: only what is missing there, in the bytes in which it came.
+
+The work is cut into jobs, one for each manifest that has a name, with all that belongs to it. A job may run twice, on any machine that
+has the bundle: what is there already is not sent again, and a manifest goes after everything that it names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+
+from ..client import Client, Options
+from ..endpoint import Preference
+from ..errors import Error, InputError, PolicyError, RemoteError, StorageError
+from ..files import storage_error
+from ..layout.store import INGEST, Layout
+from ..oci import Digest
+from ..project.sync import Shard
+from ..reference import Reference
+from ..remote.registry import Registry
+from .check import check_bundle, check_layout, refuse_broken
+from .jobs import Job, jobs_of
+from .opened import Opened, opened
+from .places import InFolder, InRegistry, Loaded, Place, To
+
+
+def load(
+    client: Client,
+    path: Path,
+    to: To,
+    *,
+    shard: Shard | None = None,
+    executor: Executor | None = None,
+) -> list[Loaded]:
+    """Check a bundle, or another layout, and bring what is in it to another place.
+
+    Args:
+        shard: the jobs that this process takes care of.
+        executor: does the jobs elsewhere; it gets nothing but texts. Each machine needs the bundle under the same path.
+
+    Returns:
+        One for each job; nothing is raised for a single one.
+
+    Raises:
+        IntegrityError: `bundle-broken`: nothing was sent.
+        PolicyError: `base-missing`: nothing was sent; `push-refused`.
+        Error: the registry failed.
+    """
+    if to.endpoint is not None and client.options.offline:
+        raise RemoteError(f"`{to.text}` is a registry, and `--offline` asks nobody", code="offline")
+    with opened(path) as found, _place(client, to) as place:
+        check = check_bundle if found.record is not None else check_layout
+        refuse_broken(found, check(found, budget=client.budget.check))
+        found.contents.load()
+        jobs = jobs_of(found.contents)
+        if shard is not None:
+            jobs = jobs[shard.index :: shard.count]
+        _check_base(client, found, place, jobs)
+        if executor is None:
+            return client.each(lambda job: done(found, place, to, job), jobs)
+        if to.endpoint is None:
+            raise InputError("`--executor` is for registries; a folder is filled by one machine", code="usage")
+        shared = _shared(client, path, to)
+        return [_loaded(text) for text in executor.map(load_one, (json.dumps({**shared, **_job(job)}) for job in jobs))]
+
+
+def done(found: Opened, place: Place, to: To, job: Job) -> Loaded:
+    """Do a job; what fails is told in the result."""
+    try:
+        return place.take(found.contents, job)
+    except Error as error:
+        reference = str(Reference(to.repository(job.repository), None, job.tags[0] if job.tags else None, job.digest))
+        return Loaded(reference, "failed", error=(error.code, error.message, error.hint, error.exit_code))
+
+
+def _check_base(client: Client, found: Opened, place: Place, jobs: Sequence[Job]) -> None:
+    """A delta goes where the bundle is that it goes on from, and nowhere else; before anything is sent."""
+    base = found.record.base if found.record is not None else None
+    if base is None:
+        return
+    names = sorted({job.repository for job in jobs})
+    repositories = found.contents.current().repositories
+
+    def lacking(name: str) -> list[tuple[str, Digest]]:
+        wanted = [blob.digest for blob in repositories[name].blobs.values() if blob.digest in found.omitted]
+        return [(name, digest) for digest in place.lacks(name, wanted)]
+
+    missing = [one for several in client.each(lacking, names) for one in several]
+    if missing:
+        name, digest = missing[0]
+        raise PolicyError(
+            f"`{found.path}` goes on from the bundle `{base.digest}`, which is not there: {len(missing)} of its blobs are missing,"
+            f" such as `{digest}` of `{name}`",
+            code="base-missing",
+            path=str(found.path),
+            base=str(base.digest),
+            missing=[str(digest) for _, digest in missing[:100]],
+            rule="a delta goes where its base is",
+        )
+
+
+@contextmanager
+def _place(client: Client, to: To) -> Iterator[Place]:
+    if to.endpoint is not None:
+        registry = client.connect(to.endpoint)
+        assert isinstance(registry, Registry), "an endpoint is a registry's"
+        yield InRegistry(to, registry, client.progress)
+        return
+    root = Path(to.text).expanduser()
+    if root.exists() and not (root.is_dir() and ((root / "oci-layout").is_file() or not any(root.iterdir()))):
+        raise StorageError(
+            f"`{root}` is neither empty nor an OCI image layout",
+            code="file-unusable",
+            hint="give a folder of its own, or write a registry as `HOST[:PORT]`",
+            path=str(root),
+        )
+    layout = Layout(root)
+    yield InFolder(layout, client.progress)
+    layout.names.flush()
+    with suppress(OSError):
+        (root / INGEST).rmdir()  # where a transfer was cut, something is left in it for the next run
+
+
+# -- on other machines
+
+
+def _shared(client: Client, path: Path, to: To) -> dict[str, object]:
+    """What a worker has to know, in texts and numbers; credentials are its own."""
+    assert to.endpoint is not None, "a folder is not filled by workers"
+    return {
+        "path": str(path.resolve()),
+        "to": to.text,
+        "plain": to.endpoint.registry.scheme == "http",
+        "hosts": [str(host) for host in to.endpoint.data_hosts],
+        "timeout": client.options.timeout,
+        "ca": client.options.ca_file,
+    }
+
+
+def _job(job: Job) -> dict[str, object]:
+    return {"repository": job.repository, "digest": str(job.digest), "tags": list(job.tags)}
+
+
+def load_one(text: str) -> str:
+    """Do one job, as a worker: a text in, a text out. What it needs it opens itself, so it can run anywhere, and twice.
+
+    The bundle was checked by whoever gives out the jobs; a registry takes no blob that is not what its digest says.
+    """
+    asked = json.loads(text)
+    to = To.parse(asked["to"], plain_http=asked["plain"], data_hosts=asked["hosts"])
+    job = Job(asked["repository"], Digest.parse(asked["digest"]), tuple(asked["tags"]))
+    try:
+        found, place = _opened(asked["path"], Path(asked["path"]).stat().st_mtime_ns, to, asked["timeout"], asked["ca"])
+        loaded = done(found, place, to, job)
+    except (Error, OSError) as error:
+        failure = error if isinstance(error, Error) else storage_error(error, asked["path"])
+        loaded = Loaded(f"{job.repository}@{job.digest}", "failed", error=(failure.code, failure.message, failure.hint, failure.exit_code))
+    return json.dumps([loaded.reference, loaded.outcome, loaded.blobs, loaded.size, loaded.error])
+
+
+@lru_cache(maxsize=1)
+def _opened(path: str, _: int, to: To, timeout: float | None, ca_file: str | None) -> tuple[Opened, Place]:
+    """The bundle and the registry of a worker, which stay open for its next job; all of its threads share them."""
+    stack = ExitStack()
+    client = stack.enter_context(Client(Options(Preference(), timeout=timeout, jobs=8, ca_file=ca_file, notice=False), _Quiet()))
+    found = stack.enter_context(opened(Path(path)))
+    found.contents.load()
+    place = stack.enter_context(_place(client, to))
+    _kept.append(stack)
+    return found, place
+
+
+_kept: list[ExitStack] = []
+"""What keeps them open, for as long as the worker lives."""
+
+
+def _loaded(text: str) -> Loaded:
+    reference, outcome, blobs, size, error = json.loads(text)
+    return Loaded(reference, outcome, blobs, size, tuple(error) if error else None)
+
+
+class _Quiet:
+    """A worker tells nobody how far it is."""
+
+    def begin(self, name: str, total: int) -> _Quiet:  # noqa: ARG002 - the protocol's
+        return self
+
+    def held(self, size: int) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+    def warn(self, text: str) -> None:
+        pass

@@ -1,0 +1,180 @@
+"""Where a bundle goes: a registry of the user's, or a folder. Only what is missing is sent, a manifest after all that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, TypeAlias
+
+from ..content import Progress, copy
+from ..endpoint import Endpoint
+from ..errors import InputError, PolicyError
+from ..layout.contents import Contents
+from ..layout.store import Layout
+from ..oci import Descriptor, Digest
+from ..reference import OFFICIAL_HOSTS, Host, Reference
+from ..remote.push import Pushing, refuse_official
+from ..remote.registry import Registry
+from .jobs import Job, blobs_of, closure
+
+Outcome: TypeAlias = Literal["pushed", "unchanged", "replaced", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What became of a job.
+
+    Attributes:
+        reference: where it is now, pinned.
+        outcome: `replaced` where a tag meant something else there before.
+        blobs, size: what was sent; bytes.
+        error: (code, message, hint, exit code) of what failed.
+    """
+
+    reference: str
+    outcome: Outcome
+    blobs: int = 0
+    size: int = 0
+    error: tuple[str, str, str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class To:
+    """Where a bundle goes: a registry with a prefix, or a folder.
+
+    Attributes:
+        endpoint: None for a folder.
+        prefix: of the repositories there; may be empty.
+    """
+
+    text: str
+    endpoint: Endpoint | None
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, text: str, *, plain_http: bool = False, data_hosts: Sequence[str] = ()) -> To:
+        """Read `HOST[:PORT][/PREFIX]` or a folder; as in references, a host holds `.` or `:`, or is `localhost`.
+
+        Raises:
+            InputError: `reference-invalid`, `usage`.
+            PolicyError: `push-refused`, `address-refused`.
+        """
+        scheme, mark, rest = text.partition("://")
+        if mark and scheme.lower() in ("http", "https", "oci"):
+            raise InputError(
+                f"`--to` takes `HOST[:PORT][/PREFIX]` or a folder, not `{text[:200]}`", code="usage", hint=f"write `--to {rest[:200]}`"
+            )
+        first, _, prefix = text.partition("/")
+        is_path = text.startswith((".", "/", "~")) or "\\" in text or not text
+        if is_path or not (":" in first or "." in first or first.lower() == "localhost"):
+            if not text:
+                raise InputError("`--to` is empty", code="usage", hint="write `HOST[:PORT][/PREFIX]`, or a folder")
+            return cls(text, None)
+        host = Host.parse(first)
+        if any(host.name == name or host.name.endswith(f".{name}") for name in OFFICIAL_HOSTS):
+            raise PolicyError(
+                f"`{host}` is MAR, and marfetch never writes to it", code="push-refused", rule="never to MAR", url=f"https://{host}"
+            )
+        if prefix:
+            Reference.parse(f"{host}/{prefix.removesuffix('/')}/x")
+        endpoint = Endpoint.parse(f"{'http' if plain_http else 'https'}://{host}", tuple(data_hosts))
+        refuse_official(endpoint)
+        return cls(text, endpoint, prefix.removesuffix("/"))
+
+    def repository(self, name: str) -> str:
+        """What a repository is called there."""
+        return f"{self.prefix}/{name}" if self.prefix else name
+
+
+class Place(Protocol):
+    """Takes what a bundle holds; every method may be called from any thread."""
+
+    def lacks(self, repository: str, blobs: Iterable[Digest]) -> list[Digest]:
+        """Which of the blobs are not there."""
+
+    def take(self, contents: Contents, job: Job) -> Loaded:
+        """Do a job."""
+
+
+class InRegistry:
+    """A registry, below a prefix."""
+
+    def __init__(self, to: To, registry: Registry, progress: Progress) -> None:
+        self._to = to
+        self._pushing = Pushing(registry)
+        self._host = registry.endpoint.registry.host
+        self._progress = progress
+
+    def lacks(self, repository: str, blobs: Iterable[Digest]) -> list[Digest]:
+        reference = Reference(self._to.repository(repository), self._host)
+        return [digest for digest in blobs if not self._pushing.has_blob(reference, digest)]
+
+    def take(self, contents: Contents, job: Job) -> Loaded:
+        there = Reference(self._to.repository(job.repository), self._host)
+        repository = contents.current().repositories[job.repository]
+        root = repository.manifests[str(job.digest)]
+        blobs = size = 0
+        is_new = is_replaced = False
+        for one in closure(contents, repository, root):
+            if self._pushing.digest(replace(there, digest=one.digest)) == one.digest:
+                continue
+            manifest = contents.manifests.read(one)
+            for blob in blobs_of(manifest):
+                if not self._pushing.has_blob(there, blob.digest):
+                    self._send(contents, there, blob)
+                    blobs, size = blobs + 1, size + blob.size
+            self._pushing.manifest(replace(there, digest=one.digest), manifest)
+            is_new, size = True, size + one.size
+        for tag in job.tags:
+            before = self._pushing.digest(replace(there, tag=tag))
+            if before != job.digest:
+                self._pushing.manifest(replace(there, tag=tag), contents.manifests.read(root))
+                is_new, is_replaced = True, is_replaced or before is not None
+        for one in closure(contents, repository, root):
+            about = repository.referrers.get(str(one.digest))
+            if about:
+                is_new |= self._pushing.referrers(there, one.digest, about)
+        reference = str(Reference(there.repository, self._host, job.tags[0] if job.tags else None, job.digest))
+        return Loaded(reference, "replaced" if is_replaced else "pushed" if is_new else "unchanged", blobs, size)
+
+    def _send(self, contents: Contents, there: Reference, blob: Descriptor) -> None:
+        transfer = self._progress.begin(there.name, blob.size)
+        try:
+            with contents.store.extent(blob.digest) as extent:
+                self._pushing.blob(there, blob, extent.pieces, transfer)
+        finally:
+            transfer.end()
+
+
+class InFolder:
+    """An OCI image layout in a folder, under the names that the bundle has."""
+
+    def __init__(self, layout: Layout, progress: Progress) -> None:
+        self._layout = layout
+        self._progress = progress
+
+    def lacks(self, repository: str, blobs: Iterable[Digest]) -> list[Digest]:  # noqa: ARG002 - the blobs of a layout are for all
+        return [digest for digest in blobs if self._layout.stamp(digest) is None]
+
+    def take(self, contents: Contents, job: Job) -> Loaded:
+        repository = contents.current().repositories[job.repository]
+        root = repository.manifests[str(job.digest)]
+        here = Reference(job.repository, Host("bundle"))
+        blobs = size = 0
+        is_new = is_replaced = False
+        for one in closure(contents, repository, root):
+            manifest = contents.manifests.read(one)
+            for blob in blobs_of(manifest):
+                if copy(contents, self._layout, here, blob, name=job.repository, progress=self._progress):
+                    blobs, size = blobs + 1, size + blob.size
+            if self._layout.stamp(one.digest) is None:
+                is_new, size = True, size + one.size
+            self._layout.add(manifest)
+        names = [(name, one) for name, one in contents.store.entries() if one.digest == job.digest]
+        abouts = {one.digest for one in closure(contents, repository, root)}
+        for name, one in [*names, *((name, one) for name, one in contents.store.entries() if name is None and one.digest in abouts)]:
+            before = self._layout.names.get(name) if name is not None else one
+            is_replaced |= before is not None and before.digest != one.digest
+            self._layout.names.put(name, replace(one, annotations={}))
+        reference = str(Reference(job.repository, None, job.tags[0] if job.tags else None, job.digest))
+        return Loaded(reference, "replaced" if is_replaced else "pushed" if is_new or blobs else "unchanged", blobs, size)

@@ -1,0 +1,135 @@
+"""`marfetch bundle create|inspect|verify|diff|load`."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import InputError
+from .options import Settings, shared
+
+_File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The wanted file; its lock says what goes into the bundle.")]
+_Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The archive that is written; replaced when it is whole.")]
+_Since = Annotated[Path | None, typer.Option("--since", metavar="FILE", help="Leave out what this bundle holds: the other side has it.")]
+_Referrers = Annotated[bool, typer.Option("--referrers", help="Also signatures, SBOMs, lifecycle marks: whatever refers to the artifacts.")]
+_Bundle = Annotated[Path, typer.Argument(metavar="FILE", help="A bundle, or another OCI image layout as a tar or a folder.")]
+_A = Annotated[Path, typer.Argument(metavar="FILE", help="The older bundle.")]
+_B = Annotated[Path, typer.Argument(metavar="FILE", help="The newer bundle.")]
+_To = Annotated[str, typer.Option("--to", metavar="HOST[:PORT][/PREFIX]|DIR", help="Your own registry, or a folder (write ./name).")]
+_PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Without TLS; for loopback addresses only.")]
+_Shard = Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Only this part of the artifacts, for several machines.")]
+_Executor = Annotated[
+    str | None, typer.Option("--executor", metavar="dask://HOST:PORT", help="Let the workers of this scheduler do it (extra `dask`).")
+]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(
+        no_args_is_help=True, help="One archive with everything that a lock names, for places without a network.", rich_markup_mode=None
+    )
+    group.command("create")(bundle_create)
+    group.command("inspect")(bundle_inspect)
+    group.command("verify")(bundle_verify)
+    group.command("diff")(bundle_diff)
+    group.command("load")(bundle_load)
+    app.add_typer(group, name="bundle")
+
+
+@shared()
+def bundle_create(
+    settings: Settings,
+    output: _Output,
+    file: _File = Path("marfetch.yaml"),
+    since: _Since = None,
+    referrers: _Referrers = False,
+) -> int:
+    """Write everything that marfetch.lock names into one archive; by digest, no tag is asked for.
+
+    The archive is an OCI image layout, the same bytes on every machine, with the original manifests, the lock, and a page (bundle.html)
+    for the person who approves its transfer. What was fetched stays in the cache, so that a run that was stopped goes on.
+    """
+    from ..bundle.creation import create
+    from ..project.wanted import read_project
+    from .bundles import created
+
+    project = read_project(file)
+    with settings.client(endpoint=project.endpoint) as client:
+        result = create(client, project, output, since=since, with_referrers=referrers)
+    return created(settings.report, result)
+
+
+@shared(network=False)
+def bundle_inspect(settings: Settings, file: _Bundle) -> int:
+    """Say what is in a bundle, and with which lines other tools get each artifact out.
+
+    Prints one line for each artifact: name, version, kind, size, and the pinned reference; below it, behind a tab, what refers to it and
+    the lines for oras, skopeo, regctl, crane and helm. Nothing is hashed here but manifests.
+    """
+    from ..bundle.opened import opened
+    from .bundles import inspected
+
+    with opened(file) as found:
+        return inspected(settings.report, found)
+
+
+@shared(network=False)
+def bundle_verify(settings: Settings, file: _Bundle, since: _Since = None) -> int:
+    """Check everything in a bundle, offline: its form, every digest, its lock; prints what is missing, extra or wrong.
+
+    The exit code is 5 when there is anything of that. With --since, a delta is compared with the bundle that it goes on from.
+    """
+    from ..bundle.check import check_bundle
+    from ..bundle.opened import opened
+    from .bundles import verified
+
+    with ExitStack() as stack:
+        found = stack.enter_context(opened(file))
+        base = stack.enter_context(opened(since)) if since is not None else None
+        return verified(settings.report, found, check_bundle(found, base=base))
+
+
+@shared(network=False)
+def bundle_diff(settings: Settings, a: _A, b: _B) -> int:
+    """Show in which artifacts two bundles differ; the exit code is 1 where they do.
+
+    Prints one line for each: what became of it, its name, and what it was and is.
+    """
+    from ..bundle.difference import differences
+    from ..bundle.opened import opened
+    from .bundles import compared
+
+    with opened(a) as old, opened(b) as new:
+        return compared(settings.report, a, b, differences(old, new))
+
+
+@shared()
+def bundle_load(
+    settings: Settings,
+    file: _Bundle,
+    to: _To,
+    plain_http: _PlainHttp = False,
+    shard: _Shard = None,
+    executor: _Executor = None,
+) -> int:
+    """Check a bundle, and bring what is in it into a registry of your own, or into a folder: only what is missing there.
+
+    Repositories keep their paths, behind the prefix. Prints one line for each artifact: what became of it, and where it is, pinned.
+    Nothing is sent before everything was checked, and nothing ever to MAR.
+    """
+    from ..bundle.loading import load
+    from ..bundle.places import To
+    from ..cluster import spread
+    from ..project.sync import Shard
+    from .bundles import loaded
+
+    if settings.endpoint is not None:
+        raise InputError("`--endpoint` is where artifacts come from; where they go is `--to`", code="usage", hint="leave `--endpoint` out")
+    target = To.parse(to, plain_http=plain_http, data_hosts=settings.data_hosts)
+    part = Shard.parse(shard) if shard is not None else None
+    with ExitStack() as stack:
+        client = stack.enter_context(settings.client())
+        workers = stack.enter_context(spread(executor)) if executor is not None else None
+        return loaded(settings.report, file, target, load(client, file, target, shard=part, executor=workers))

@@ -1,0 +1,211 @@
+"""What `marfetch bundle` says: lines, or one JSON object."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..bundle.catalogue import Item, catalogue
+from ..bundle.check import Checked
+from ..bundle.creation import Created
+from ..bundle.difference import Changed
+from ..bundle.lines import lines_for
+from ..bundle.opened import Opened
+from ..errors import CODES, Error, InputError, IntegrityError, LockError, NotFoundError, PolicyError, RemoteError, StorageError
+from ..oci import descriptor_json
+from ..report import Report
+from ..text import human_size
+
+if TYPE_CHECKING:
+    from ..bundle.places import Loaded, To
+
+
+def created(report: Report, result: Created) -> int:
+    """A bundle was written."""
+    report.line(str(result.path), str(result.digest), str(result.size))
+    report.data(
+        {
+            "path": str(result.path),
+            "digest": str(result.digest),
+            "size": result.size,
+            "artifacts": result.artifacts,
+            "referrers": result.referrers,
+            "blobs": result.blobs,
+            "base": str(result.base) if result.base else None,
+            "omitted": result.omitted,
+            "omittedSize": result.omitted_size,
+        }
+    )
+    left_out = f"; {result.omitted} blobs ({human_size(result.omitted_size)}) are left out" if result.base else ""
+    report.note(f"{result.artifacts} artifacts, {result.referrers} referrers, {human_size(result.size)}{left_out}")
+    return 0
+
+
+def inspected(report: Report, found: Opened) -> int:
+    """What is in a bundle."""
+    found.contents.load(strict=False)
+    items = catalogue(found.contents, found.lock, with_images=report.as_json)
+    for warning in found.warnings:
+        report.warn(warning)
+    for item in items:
+        report.line(item.name, item.version or "-", item.kind, str(item.size), str(item.reference))
+        for one in item.referrers:
+            report.line("", f"{'of that: ' * one.depth}{one.title}", str(one.digest))
+        for tool, lines in lines_for(item, found.path).items():
+            for line in lines:
+                report.line("", tool, line)
+    record = found.record
+    base = record.base if record is not None else None
+    report.data(
+        {
+            "path": str(found.path),
+            "isBundle": record is not None,
+            "base": {"digest": str(base.digest), "size": base.size} if base else None,
+            "omitted": len(found.omitted),
+            "artifacts": [_item(item, found.path) for item in items],
+        }
+    )
+    return 0
+
+
+def _item(item: Item, path: Path) -> Any:
+    return {
+        "name": item.name,
+        "reference": str(item.reference),
+        "version": item.version,
+        "digest": str(item.descriptor.digest),
+        "mediaType": item.descriptor.media_type,
+        "kind": item.kind,
+        "size": item.size,
+        "omitted": item.omitted,
+        "created": item.created,
+        "endOfLife": str(item.ends) if item.ends else None,
+        "verified": item.verdict,
+        "layers": [descriptor_json(layer) for layer in item.layers],
+        "referrers": [
+            {
+                "artifactType": one.artifact_type,
+                "kind": one.title,
+                "digest": str(one.digest),
+                "size": one.size,
+                "signer": one.signer,
+                "depth": one.depth,
+            }
+            for one in item.referrers
+        ],
+        "images": list(item.images),
+        "lines": lines_for(item, path),
+    }
+
+
+def verified(report: Report, found: Opened, checked: Checked) -> int:
+    """What a check found; the exit code is 5 where something is not right."""
+    for one in checked.findings:
+        report.line(one.sort, one.name, one.reason)
+    base = found.record.base if found.record is not None else None
+    data: Any = {
+        "path": str(found.path),
+        "artifacts": checked.artifacts,
+        "blobs": checked.blobs,
+        "size": checked.size,
+        "base": str(base.digest) if base else None,
+        "omitted": len(found.omitted),
+        "signaturesChecked": checked.signatures,
+        **{
+            sort: [{"name": one.name, "reason": one.reason} for one in checked.findings if one.sort == sort]
+            for sort in ("missing", "extra", "wrong")
+        },
+    }
+    if checked.findings:
+        count = Counter(one.sort for one in checked.findings)
+        first = checked.findings[0]
+        error = IntegrityError(
+            f"the bundle `{found.path}` is broken: {', '.join(f'{number} {sort}' for sort, number in sorted(count.items()))};"
+            f" `{first.name}`: {first.reason}",
+            code="bundle-broken",
+            path=str(found.path),
+        )
+        report.failed(error, data)
+        return error.exit_code
+    report.data(data)
+    report.note(f"`{found.path}` is whole: {checked.artifacts} artifacts, {checked.blobs} blobs, {human_size(checked.size)}")
+    if base is not None:
+        report.note(f"it goes on from `{base.digest}`, and leaves out {len(found.omitted)} blobs that are there")
+    if checked.signatures is None:
+        report.note("signatures were not checked: what is whole is what its sender made, whoever that is")
+    return 0
+
+
+def compared(report: Report, a: Path, b: Path, found: Sequence[Changed]) -> int:
+    """In which artifacts two bundles differ; the exit code is 1 where they do."""
+    for one in found:
+        sides = [str(item.reference) if item is not None else "-" for item in (one.old, one.new)]
+        report.line(one.change, one.name, *(one.referrers or sides))
+    report.data(
+        {
+            "old": str(a),
+            "new": str(b),
+            "differs": bool(found),
+            "artifacts": [
+                {
+                    "name": one.name,
+                    "change": one.change,
+                    "old": _side(one.old),
+                    "new": _side(one.new),
+                    "referrers": list(one.referrers),
+                }
+                for one in found
+            ],
+        }
+    )
+    return 1 if found else 0
+
+
+def loaded(report: Report, path: Path, to: To, found: Sequence[Loaded]) -> int:
+    """What became of a load; the exit code is that of the first failure."""
+    for one in found:
+        if one.error is None:
+            report.line(one.outcome, one.reference)
+    data: Any = {
+        "path": str(path),
+        "to": to.text,
+        "artifacts": [
+            {"reference": one.reference, "outcome": one.outcome, "blobs": one.blobs, "size": one.size} for one in found if one.error is None
+        ],
+        "failed": [
+            {"reference": one.reference, "code": one.error[0], "message": one.error[1], "hint": one.error[2]}
+            for one in found
+            if one.error is not None
+        ],
+        "blobs": sum(one.blobs for one in found),
+        "size": sum(one.size for one in found),
+    }
+    count = Counter(one.outcome for one in found)
+    failed = [one for one in found if one.error is not None]
+    if not failed:
+        report.data(data)
+    for number, one in enumerate(failed):
+        error = _failure(one)
+        if number == 0:
+            report.failed(error, data, about=one.reference)
+        else:
+            report.error(error, about=one.reference)
+    sent = human_size(sum(one.size for one in found))
+    report.note(f"`{to.text}`: {', '.join(f'{number} {outcome}' for outcome, number in sorted(count.items())) or 'nothing'}; {sent} sent")
+    return _failure(failed[0]).exit_code if failed else 0
+
+
+def _failure(one: Loaded) -> Error:
+    """The error of a job, which may have come from another machine as a text."""
+    assert one.error is not None, "asked for what failed only"
+    code, message, hint, _ = one.error
+    kinds = {kind.__name__: kind for kind in (InputError, NotFoundError, PolicyError, IntegrityError, RemoteError, LockError, StorageError)}
+    return kinds.get(CODES[code].kind, RemoteError)(message, code=code, hint=hint, reference=one.reference)
+
+
+def _side(item: Item | None) -> Any:
+    if item is None:
+        return None
+    return {"reference": str(item.reference), "version": item.version, "digest": str(item.descriptor.digest)}

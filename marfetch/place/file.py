@@ -1,0 +1,59 @@
+"""One large file under a name that the user gave, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import StorageError
+from ..files import storage_error
+from .directory import Directory
+
+
+@contextmanager
+def whole_file(path: Path, *, size: int) -> Iterator[BinaryIO]:
+    """A file that gets its name when the body has ended well; what had the name before is replaced then, and untouched otherwise.
+
+    Args:
+        size: bytes that are going to be written, so that a disk that is too small is told at once.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise StorageError(f"`{path}` is a directory", code="file-unusable", hint="give the name of a file", path=str(path))
+        with closing(Directory.open_root(path.parent.resolve())) as directory:
+            directory.sweep()
+            _check_room(path, size)
+            part, file = directory.make_part()
+            try:
+                with file:
+                    yield file
+                    os.fsync(file.fileno())
+                    directory.publish(part, path.name, replace=True)
+                    directory.sync()
+            finally:
+                directory.unlink(part)
+    except OSError as error:
+        raise storage_error(error, path, needed=size) from error
+
+
+def _check_room(path: Path, size: int) -> None:
+    free: int | None = None
+    with suppress(OSError, AttributeError):
+        status = os.statvfs(path.parent)
+        free = status.f_bavail * status.f_frsize
+    if free is not None and size > free:
+        raise StorageError(
+            f"the disk is full: it needs {size} bytes and has {free}, at `{path}`",
+            code="disk-full",
+            hint="make room, or choose another place with `--output`",
+            path=str(path),
+            needed=size,
+            free=free,
+        )

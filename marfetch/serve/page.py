@@ -1,0 +1,99 @@
+"""The page of `serve`: what is in the layout, and how to pull each of it with helm, oras, Bicep and marfetch."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from ..artifact.kinds import BICEP_MODULE
+from ..bundle.catalogue import Item, Referrer, catalogue
+from ..bundle.html import POLICY, SEARCH, code, document, facts, line, listed, text
+from ..bundle.lines import helm_line
+from ..layout.contents import Contents
+from ..text import human_size
+from .answers import Plain, RawHeaders
+
+_HEADERS: RawHeaders = [
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-cache"),
+]
+
+
+class Pages:
+    """Makes the page, anew when the layout has changed.
+
+    Args:
+        contents: what is served.
+    """
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+        self._made: tuple[object, str, bytes] | None = None
+
+    def answer(self, host: str) -> Plain:
+        """The page for whoever has asked this host.
+
+        Args:
+            host: as the request says it; it stands in the lines that are to be copied.
+
+        Raises:
+            Error: the layout cannot be read.
+        """
+        snapshot = self._contents.current()
+        if self._made is None or self._made[:2] != (snapshot.state, host):
+            self._made = snapshot.state, host, served_page(catalogue(self._contents, None), host)
+        body = self._made[2]
+        return Plain([*_HEADERS, (b"content-length", b"%d" % len(body))], body)
+
+
+def served_page(items: Sequence[Item], host: str) -> bytes:
+    """The page."""
+    return document(f"{len(items)} artifacts at {host}", _body(items, host))
+
+
+def _body(items: Sequence[Item], host: str) -> Iterator[str]:
+    total = human_size(sum(item.size for item in items))
+    yield f"<header><h1>{text(host)}</h1><p>A read-only registry with {len(items)} artifacts, {total}.</p></header>{SEARCH}"
+    if not items:
+        yield "<p>Nothing in this layout has a name.</p>"
+    for item in items:
+        rows = [
+            ("digest", code(item.descriptor.digest)),
+            ("kind", f"{text(item.title)}, {code(item.descriptor.media_type)}"),
+            ("size", human_size(item.size)),
+        ]
+        if item.created:
+            rows.append(("created", text(item.created)))
+        if item.ends is not None:
+            rows.append(("end of life", text(item.ends)))
+        if item.layers:
+            rows.append(("content", listed(f"{code(one.digest)} {human_size(one.size)}, {code(one.media_type)}" for one in item.layers)))
+        if item.referrers:
+            rows.append(("refers to it", listed(_referrer(one) for one in item.referrers)))
+        name = f"{item.reference.repository}:{item.reference.tag}" if item.reference.tag else str(item.reference.repository)
+        yield (
+            f"<article data-item><h3>{text(name)}</h3> <span class='soft'>{text(item.version or '')}</span>{facts(rows)}"
+            + "".join(line(one) for one in _lines(item, host))
+            + "</article>"
+        )
+
+
+def _lines(item: Item, host: str) -> Iterator[str]:
+    """What to run; by tag where there is one, since it is what people read."""
+    end = f":{item.reference.tag}" if item.reference.tag else f"@{item.descriptor.digest}"
+    where = f"{host}/{item.reference.repository}"
+    helm = helm_line(item, host)
+    if helm is not None:
+        yield helm
+    if item.kind == BICEP_MODULE.name:
+        yield f"module {item.name.replace('-', '_')} 'br:{where}{end}' = {{}}"
+    if item.layers:
+        yield f"oras blob fetch --plain-http {where}@{item.layers[0].digest} --output {shlex.quote(item.name)}"
+    yield f"marfetch pull --endpoint http://{host} {item.reference.repository}@{item.descriptor.digest}"
+
+
+def _referrer(one: Referrer) -> str:
+    return f"{'of that: ' * one.depth}{text(one.title)} {code(one.digest)} {human_size(one.size)}, {code(one.artifact_type)}"

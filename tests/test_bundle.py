@@ -1,0 +1,484 @@
+"""Bundles: the same bytes everywhere, everything in them, and whatever is changed in them is noticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from marfetch.bundle.check import Checked, check_bundle
+from marfetch.bundle.creation import Created, create
+from marfetch.bundle.difference import differences
+from marfetch.bundle.form import FIRST, header, parse_record, record_bytes
+from marfetch.bundle.opened import opened
+from marfetch.client import Client
+from marfetch.errors import Error, InputError, IntegrityError, LockError, StorageError
+from marfetch.layout.store import Layout
+from marfetch.oci import Digest
+from marfetch.project.wanted import Project
+from marfetch.reference import Host
+
+from .bundles import ALB, IMAGE, ITEMS, MODULE, locked, members, rewritten
+from .conftest import Heard
+from .real import run
+from .registry import Registry
+
+ROOT = Path(__file__).parents[1]
+Tool = Callable[[str], Path]
+
+
+@pytest.fixture
+def project(client: Callable[..., Client], tmp_path: Path) -> Project:
+    return locked(client(), tmp_path / "project")
+
+
+@pytest.fixture
+def bundle(client: Callable[..., Client], project: Project, tmp_path: Path) -> Path:
+    """With referrers."""
+    create(client(), project, tmp_path / "a.tar", with_referrers=True)
+    return tmp_path / "a.tar"
+
+
+@pytest.fixture(scope="module")
+def ready(recipe: Layout, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for those who only read it or change copies of it."""
+    from marfetch.client import Options
+    from marfetch.endpoint import Preference
+
+    place = tmp_path_factory.mktemp("ready")
+    with Registry(recipe, names=Host("mar.test")) as mar:
+        preference = Preference(option=f"{mar.scheme}://{mar.host}", data_hosts=(mar.data_host,))
+        with Client(Options(preference, place / "cache"), Heard()) as one:
+            create(one, locked(one, place / "project"), place / "a.tar", with_referrers=True)
+    return place / "a.tar"
+
+
+def check(path: Path, *, base: Path | None = None) -> Checked:
+    with opened(path) as found:
+        if base is None:
+            return check_bundle(found)
+        with opened(base) as old:
+            return check_bundle(found, base=old)
+
+
+def told(path: Path) -> list[tuple[str, str]]:
+    """What a check finds; a bundle that cannot even be read is one finding."""
+    try:
+        return [(one.sort, one.name) for one in check(path).findings]
+    except IntegrityError as error:
+        return [("unreadable", error.code)]
+
+
+# -- create
+
+
+def test_a_bundle_holds_everything_that_the_lock_names_in_its_original_bytes(bundle: Path, project: Project, recipe: Layout) -> None:
+    files = members(bundle)
+    assert tuple(files)[: len(FIRST)] == FIRST
+    assert files["marfetch.lock"] == project.lock_path.read_bytes()
+    blobs = [name for name in files if name not in FIRST]
+    assert blobs == sorted(blobs)
+    for name in blobs:
+        _, algorithm, encoded = name.split("/")
+        assert Digest.of(files[name], algorithm).encoded == encoded
+        assert recipe.path(Digest(algorithm, encoded)).read_bytes() == files[name]
+    named = [one.get("annotations", {}).get("org.opencontainers.image.ref.name") for one in json.loads(files["index.json"])["manifests"]]
+    assert [name.partition("/")[2] for name in named if name] == [f"{ALB}:1.7.12", f"{IMAGE}:latest", f"{MODULE}:0.14.0"]
+    assert None in named  # the signature of the image
+    assert check(bundle).findings == []
+
+
+def test_a_bundle_is_the_same_bytes_from_another_cache_in_another_order_at_another_time(
+    client: Callable[..., Client], project: Project, bundle: Path, tmp_path: Path, mar: Registry
+) -> None:
+    again = create(client(cache_dir=tmp_path / "other", jobs=1), project, tmp_path / "deep" / "b.tar", with_referrers=True)
+    assert again.path.read_bytes() == bundle.read_bytes()
+    assert again.digest == Digest.of(bundle.read_bytes())
+    assert again.size == bundle.stat().st_size
+    locked(client(), tmp_path / "turned", *reversed(ITEMS))
+    create(client(), locked(client(), tmp_path / "turned", *reversed(ITEMS)), tmp_path / "c.tar", with_referrers=True)
+    assert (tmp_path / "c.tar").read_bytes() == bundle.read_bytes()
+
+
+def test_no_tag_is_asked_for(client: Callable[..., Client], project: Project, mar: Registry, tmp_path: Path) -> None:
+    mar.asked.clear()
+    create(client(cache_dir=tmp_path / "empty"), project, tmp_path / "a.tar", with_referrers=True)
+    manifests = [one.target for one in mar.asked if one.kind == "manifest"]
+    assert manifests
+    assert all("/manifests/sha256:" in target for target in manifests)
+    assert not [one for one in mar.asked if one.kind == "tags"]
+
+
+def test_a_second_run_asks_for_no_blob(
+    client: Callable[..., Client], project: Project, bundle: Path, mar: Registry, tmp_path: Path
+) -> None:
+    mar.asked.clear()
+    create(client(), project, tmp_path / "again.tar", with_referrers=True)
+    assert [one for one in mar.asked if one.kind in ("blob", "data", "manifest")] == []
+    create(client(offline=True), project, tmp_path / "offline.tar")
+    assert check(tmp_path / "offline.tar").findings == []
+
+
+def test_only_a_lock_that_fits_becomes_a_bundle(client: Callable[..., Client], project: Project, tmp_path: Path) -> None:
+    project.path.write_text("schema: 1\nartifacts:\n  - {reference: aks/other}\n")
+    from marfetch.project.wanted import read_project
+
+    with pytest.raises(LockError) as caught:
+        create(client(), read_project(project.path), tmp_path / "a.tar")
+    assert caught.value.exit_code == 8
+    assert not (tmp_path / "a.tar").exists()
+
+
+def test_wrong_bytes_leave_what_was_there_before(client: Callable[..., Client], project: Project, mar: Registry, tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_text("before")
+    mar.on("data").answers_with(b"other bytes")
+    with pytest.raises(Error):
+        create(client(cache_dir=tmp_path / "empty"), project, tmp_path / "a.tar")
+    assert (tmp_path / "a.tar").read_text() == "before"
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == set()
+
+
+def test_a_blob_that_was_damaged_in_the_cache_never_gets_into_a_bundle(
+    client: Callable[..., Client], project: Project, bundle: Path, tmp_path: Path
+) -> None:
+    one = client()
+    blob = max((path for path in (one.cache.root / "blobs" / "sha256").iterdir()), key=lambda path: path.stat().st_size)
+    data = bytearray(blob.read_bytes())
+    data[100] ^= 1
+    blob.write_bytes(data)
+    with pytest.raises(IntegrityError):
+        create(one, project, tmp_path / "b.tar", with_referrers=True)
+    assert not (tmp_path / "b.tar").exists()
+    create(client(), project, tmp_path / "b.tar", with_referrers=True)
+    assert (tmp_path / "b.tar").read_bytes() == bundle.read_bytes()
+
+
+def test_a_killed_run_leaves_nothing_under_the_name_and_the_next_goes_on(
+    client: Callable[..., Client], project: Project, bundle: Path, mar: Registry, tmp_path: Path
+) -> None:
+    mar.on("data").stalls_after(2000)
+    output = tmp_path / "killed" / "a.tar"
+    line = [sys.executable, "-m", "marfetch", "bundle", "create", "-f", str(project.path), "-o", str(output), "--referrers"]
+    line += ["--endpoint", f"{mar.scheme}://{mar.host}", "--data-host", mar.data_host, "--cache-dir", str(tmp_path / "empty")]
+    process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not [one for one in mar.asked if one.kind == "data"] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    assert not output.exists()
+    mar.honestly()
+    create(client(cache_dir=tmp_path / "empty"), project, output, with_referrers=True)
+    assert output.read_bytes() == bundle.read_bytes()
+
+
+def test_a_full_disk_is_told_with_what_it_needs(
+    client: Callable[..., Client], project: Project, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = os.statvfs
+
+    def full(path: object) -> os.statvfs_result:
+        found = list(before(path))  # type: ignore[arg-type]
+        found[4] = 1 if "out" in str(path) else found[4]
+        return os.statvfs_result(found)
+
+    monkeypatch.setattr(os, "statvfs", full)
+    with pytest.raises(StorageError) as caught:
+        create(client(), project, tmp_path / "out" / "a.tar", with_referrers=True)
+    assert (caught.value.code, caught.value.exit_code) == ("disk-full", 9)
+    assert caught.value.context["needed"] == bundle.stat().st_size
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+# -- a delta
+
+
+@pytest.fixture
+def delta(client: Callable[..., Client], bundle: Path, tmp_path: Path) -> tuple[Path, Created]:
+    """The same with a newer chart, without what the first one holds."""
+    newer = locked(client(), tmp_path / "project", f"reference: {ALB}, version: ~1.8", *ITEMS[1:])
+    made = create(client(), newer, tmp_path / "b.tar", since=bundle, with_referrers=True)
+    return tmp_path / "b.tar", made
+
+
+def test_a_delta_leaves_out_the_blobs_that_the_other_side_has(bundle: Path, delta: tuple[Path, Created]) -> None:
+    path, made = delta
+    assert made.base == Digest.of(bundle.read_bytes())
+    record = parse_record(members(path)["bundle.json"], "b")
+    assert record.omitted
+    assert sum(record.omitted.values()) == made.omitted_size
+    for digest in record.omitted:
+        name = f"blobs/{digest.algorithm}/{digest.encoded}"
+        assert name in members(bundle)
+        assert name not in members(path)
+    assert check(path, base=bundle).findings == []
+
+
+def test_a_delta_of_a_delta_knows_what_the_first_one_holds(
+    client: Callable[..., Client], bundle: Path, delta: tuple[Path, Created], tmp_path: Path
+) -> None:
+    project = locked(client(), tmp_path / "project", f"reference: {ALB}, version: ~1.8", ITEMS[1])
+    made = create(client(), project, tmp_path / "c.tar", since=delta[0])
+    kept = [name for name in members(tmp_path / "c.tar") if name.startswith("blobs/")]
+    assert len(kept) == 2  # the manifests
+    assert made.omitted > 0
+
+
+def test_a_delta_of_another_bundle_is_told(
+    client: Callable[..., Client], delta: tuple[Path, Created], project: Project, tmp_path: Path
+) -> None:
+    create(client(), locked(client(), tmp_path / "other", ITEMS[0]), tmp_path / "other.tar")
+    assert [(one.sort, one.name) for one in check(delta[0], base=tmp_path / "other.tar").findings] == [
+        ("wrong", str(tmp_path / "other.tar"))
+    ]
+
+
+def test_a_delta_never_replaces_what_it_goes_on_from(client: Callable[..., Client], project: Project, bundle: Path) -> None:
+    with pytest.raises(InputError):
+        create(client(), project, bundle, since=bundle)
+
+
+# -- verify
+
+
+def blob_names(files: dict[str, bytes]) -> list[str]:
+    return [name for name in files if name.startswith("blobs/")]
+
+
+def without(name: str) -> Callable[[dict[str, bytes]], None]:
+    def change(files: dict[str, bytes]) -> None:
+        del files[name]
+
+    return change
+
+
+def flipped(name: str) -> Callable[[dict[str, bytes]], None]:
+    def change(files: dict[str, bytes]) -> None:
+        data = bytearray(files[name])
+        data[len(data) // 2] ^= 1
+        files[name] = bytes(data)
+
+    return change
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_each_file_that_is_missing_is_named(ready: Path, tmp_path: Path, name: str) -> None:
+    found = told(rewritten(ready, tmp_path / "x.tar", without(name)))
+    assert ("missing", name) in found or found == [("unreadable", "bundle-broken")] or found == [("unreadable", "malformed")]
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_each_file_that_was_changed_is_noticed(ready: Path, tmp_path: Path, name: str) -> None:
+    assert told(rewritten(ready, tmp_path / "x.tar", flipped(name)))
+
+
+def test_each_blob_that_is_missing_or_changed_is_named(ready: Path, tmp_path: Path) -> None:
+    for name in blob_names(members(ready)):
+        digest = ":".join(name.split("/")[1:])
+        assert ("missing", digest) in told(rewritten(ready, tmp_path / "x.tar", without(name)))
+        assert ("wrong", digest) in told(rewritten(ready, tmp_path / "x.tar", flipped(name)))
+
+
+def test_what_was_added_is_named(ready: Path, tmp_path: Path) -> None:
+    data = b"nobody asked for this"
+    name = f"blobs/sha256/{Digest.of(data).encoded}"
+
+    def added(files: dict[str, bytes]) -> dict[str, bytes]:
+        first = {key: files[key] for key in FIRST}
+        return first | dict(sorted(({key: one for key, one in files.items() if key not in FIRST} | {name: data}).items()))
+
+    assert told(rewritten(ready, tmp_path / "x.tar", added)) == [("extra", str(Digest.of(data)))]
+    assert ("extra", "note.txt") in told(rewritten(ready, tmp_path / "x.tar", lambda files: {**files, "note.txt": b"hello"}))
+
+
+def test_what_stands_elsewhere_or_twice_is_noticed(ready: Path, tmp_path: Path) -> None:
+    assert [sort for sort, _ in told(rewritten(ready, tmp_path / "x.tar", lambda files: dict(reversed(files.items()))))] == ["wrong"]
+    twice = ready.read_bytes().rstrip(b"\0")
+    twice += bytes(-len(twice) % 512)
+    with tarfile.open(ready) as archive:
+        name = archive.getnames()[-1]
+    data = members(ready)[name]
+    (tmp_path / "y.tar").write_bytes(twice + header(name, len(data)) + data + bytes(-len(data) % 512) + bytes(1024))
+    assert told(tmp_path / "y.tar") == [("unreadable", "malformed")]
+
+
+def test_a_link_or_a_name_that_leads_elsewhere_is_refused_with_5(ready: Path, tmp_path: Path) -> None:
+    for name, sort in (("../evil", tarfile.REGTYPE), ("blobs/x", tarfile.SYMTYPE), ("/etc/x", tarfile.REGTYPE)):
+        path = tmp_path / "x.tar"
+        path.write_bytes(ready.read_bytes())
+        with tarfile.open(path, "a", format=tarfile.GNU_FORMAT) as archive:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = sort, "/etc/passwd"
+            archive.addfile(member)
+        assert told(path) == [("unreadable", "bundle-broken")]
+
+
+def test_a_byte_that_is_flipped_anywhere_is_noticed(ready: Path, tmp_path: Path) -> None:
+    data = ready.read_bytes()
+    chance = random.Random(20)
+    positions = {chance.randrange(len(data)) for _ in range(150)} | set(range(0, 512, 37)) | {len(data) - 1, len(data) - 1024}
+    for position in sorted(positions):
+        changed = bytearray(data)
+        changed[position] ^= 1 << chance.randrange(8)
+        (tmp_path / "x.tar").write_bytes(changed)
+        assert told(tmp_path / "x.tar"), position
+
+
+def test_a_bundle_that_is_cut_anywhere_is_noticed(ready: Path, tmp_path: Path) -> None:
+    data = ready.read_bytes()
+    for size in range(0, len(data), 512):
+        (tmp_path / "x.tar").write_bytes(data[:size])
+        assert told(tmp_path / "x.tar"), size
+    (tmp_path / "x.tar").write_bytes(data + bytes(512))
+    assert told(tmp_path / "x.tar")
+
+
+def test_a_bundle_that_was_packed_anew_is_not_the_one_that_was_sent(ready: Path, tmp_path: Path) -> None:
+    with tarfile.open(ready) as archive:
+        archive.extractall(tmp_path / "folder", filter="data")
+    assert told(tmp_path / "folder") == []
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(tmp_path / "folder", ".")
+    assert ("wrong",) in {one[:1] for one in told(tmp_path / "x.tar")}
+
+
+def test_another_artifact_under_a_name_of_the_lock_is_wrong(ready: Path, tmp_path: Path) -> None:
+    def swapped(files: dict[str, bytes]) -> None:
+        index = json.loads(files["index.json"])
+        named = [one for one in index["manifests"] if "annotations" in one]
+        for key in ("digest", "size", "mediaType"):
+            named[0][key], named[1][key] = named[1][key], named[0][key]
+        files["index.json"] = json.dumps(index, separators=(",", ":")).encode()
+        record = parse_record(files["bundle.json"], "x")
+        files["bundle.json"] = record_bytes(type(record)({**record.files, "index.json": Digest.of(files["index.json"])}))
+
+    assert {sort for sort, _ in told(rewritten(ready, tmp_path / "x.tar", swapped))} == {"wrong"}
+
+
+def test_a_layout_that_is_no_bundle_is_told_so(recipe: Layout) -> None:
+    assert {("missing", "bundle.json"), ("missing", "marfetch.lock")} <= set(told(recipe.root))
+
+
+# -- diff
+
+
+def test_a_bundle_does_not_differ_from_itself_and_says_what_differs_from_another(bundle: Path, delta: tuple[Path, Created]) -> None:
+    with opened(bundle) as old, opened(delta[0]) as new:
+        assert differences(old, old) == []
+        (one,) = differences(old, new)
+    assert (one.change, one.name) == ("changed", "alb-controller")
+    assert one.old is not None
+    assert one.new is not None
+    assert (one.old.version, one.new.version) == ("1.7.12", "1.8.12")
+
+
+def test_referrers_that_came_are_a_difference(client: Callable[..., Client], project: Project, bundle: Path, tmp_path: Path) -> None:
+    create(client(), project, tmp_path / "plain.tar")
+    with opened(tmp_path / "plain.tar") as old, opened(bundle) as new:
+        (one,) = differences(old, new)
+    assert one.change == "referrers"
+    assert [each[0] for each in one.referrers] == ["+"]
+
+
+# -- the command line
+
+
+@pytest.fixture
+def marfetch(mar: Registry, project: Project) -> Callable[..., tuple[int, str, str]]:
+    def do(*words: object) -> tuple[int, str, str]:
+        environment = os.environ | {
+            "MARFETCH_ENDPOINT": f"{mar.scheme}://{mar.host}",
+            "MARFETCH_DATA_HOSTS": mar.data_host,
+            "PYTHONPATH": str(ROOT),
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "marfetch", *map(str, words)],
+            cwd=project.directory,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return do
+
+
+def test_the_commands_go_together(marfetch: Callable[..., tuple[int, str, str]], project: Project) -> None:
+    code, out, _ = marfetch("bundle", "create", "-o", "a.tar", "--referrers", "--json")
+    made = json.loads(out)
+    assert (code, made["command"], made["data"]["artifacts"], made["data"]["referrers"]) == (0, "bundle create", 3, 1)
+    assert made["data"]["digest"] == str(Digest.of((project.directory / "a.tar").read_bytes()))
+    assert marfetch("bundle", "verify", "a.tar")[0] == 0
+    assert marfetch("bundle", "diff", "a.tar", "a.tar")[0] == 0
+    marfetch("bundle", "create", "-o", "b.tar")
+    assert marfetch("bundle", "diff", "a.tar", "b.tar")[0] == 1
+    data = bytearray((project.directory / "a.tar").read_bytes())
+    data[-20_000] ^= 1
+    (project.directory / "a.tar").write_bytes(data)
+    code, out, err = marfetch("bundle", "verify", "a.tar", "--json")
+    assert (code, json.loads(out)["error"]["code"]) == (5, "bundle-broken")
+    assert sum(len(json.loads(out)["data"][sort]) for sort in ("missing", "extra", "wrong")) == 1
+    assert "error:" in err
+    assert marfetch("bundle", "verify", "none.tar")[0] == 9
+
+
+@pytest.mark.tool
+def test_the_lines_that_inspect_gives_are_the_ones_that_work(
+    marfetch: Callable[..., tuple[int, str, str]], project: Project, tool: Tool, tmp_path: Path
+) -> None:
+    marfetch("bundle", "create", "-o", "a.tar", "--referrers")
+    code, out, _ = marfetch("bundle", "inspect", "a.tar", "--json")
+    assert code == 0
+    chart = next(one for one in json.loads(out)["data"]["artifacts"] if one["kind"] == "chart")
+    expected = chart["layers"][0]["digest"]
+    for name in ("oras", "regctl"):
+        place = tmp_path / name
+        place.mkdir()
+        line = " && ".join(chart["lines"][name]).replace("a.tar", str(project.directory / "a.tar"))
+        run("sh", "-c", line, cwd=place, PATH=f"{tool(name).parent}:{os.environ['PATH']}")
+        (file,) = (path for path in place.iterdir() if path.is_file())
+        assert file.name == "alb-controller-1.7.12.tgz"
+        assert str(Digest.of(file.read_bytes())) == expected
+    with subprocess.Popen(
+        [sys.executable, "-m", "marfetch", "serve", str(project.directory / "a.tar"), "--port", "0"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        host = server.stdout.readline().strip().removeprefix("http://")
+        for name in ("crane", "helm"):
+            place = tmp_path / name
+            place.mkdir()
+            program = tool("helm4" if name == "helm" else name)
+            line = chart["lines"][name][1].replace("127.0.0.1:5000", host).replace(f"{name} ", f"{program} ", 1)
+            run("sh", "-c", line, cwd=place)
+            assert str(Digest.of((place / "alb-controller-1.7.12.tgz").read_bytes())) == expected
+        server.terminate()
+
+
+def test_a_long_name_is_read_by_other_readers_too() -> None:
+    import io
+
+    from marfetch.bundle.form import Part, whole, write_archive
+
+    name = "blobs/sha512/" + "a" * 128
+    raw = io.BytesIO()
+    write_archive(raw, [Part("oci-layout", 2, whole(b"{}")), Part(name, 3, whole(b"abc"))])
+    assert len(raw.getvalue()) % 10240 == 0
+    raw.seek(0)
+    with tarfile.open(fileobj=raw) as archive:
+        assert archive.getnames() == ["oci-layout", name]

@@ -1,0 +1,337 @@
+"""Bundles on their way into registries and folders: real ones, ones that lead astray, and those that are refused."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from marfetch.bundle.creation import create
+from marfetch.bundle.jobs import jobs_of
+from marfetch.bundle.loading import load, load_one
+from marfetch.bundle.opened import opened
+from marfetch.bundle.places import Loaded, To
+from marfetch.client import Client, Options
+from marfetch.errors import Error, InputError, IntegrityError, PolicyError, StorageError
+from marfetch.oci import Digest
+from marfetch.project.sync import Shard
+
+from .bundles import ALB, IMAGE, ITEMS, MODULE, locked, members, rewritten
+from .conftest import Heard
+from .real import distribution, run
+
+ROOT = Path(__file__).parents[1]
+Tool = Callable[[str], Path]
+# "secret"
+HTPASSWD = "somebody:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
+
+
+@pytest.fixture
+def bundle(client: Callable[..., Client], tmp_path: Path) -> Path:
+    """With referrers."""
+    create(client(), locked(client(), tmp_path / "project"), tmp_path / "a.tar", with_referrers=True)
+    return tmp_path / "a.tar"
+
+
+@pytest.fixture
+def delta(client: Callable[..., Client], bundle: Path, tmp_path: Path) -> Path:
+    newer = locked(client(), tmp_path / "project", f"reference: {ALB}, version: ~1.8", *ITEMS[1:])
+    create(client(), newer, tmp_path / "b.tar", since=bundle, with_referrers=True)
+    return tmp_path / "b.tar"
+
+
+@pytest.fixture
+def registry(tool: Tool, tmp_path: Path) -> Iterator[str]:
+    """A real one; `localhost:PORT`."""
+    with distribution(tool("registry"), tmp_path / "registry") as host:
+        yield host
+
+
+def loaded(path: Path, to: str, *, shard: Shard | None = None, **options: object) -> list[Loaded]:
+    with Client(Options(**options), Heard()) as one:  # type: ignore[arg-type]
+        return load(one, path, To.parse(to, plain_http=not to.startswith((".", "/"))), shard=shard)
+
+
+def outcomes(found: list[Loaded]) -> list[str]:
+    return [one.outcome for one in found]
+
+
+# -- where to
+
+
+@pytest.mark.parametrize(
+    ("text", "is_folder", "prefix"),
+    [
+        ("localhost:5000", False, ""),
+        ("localhost/x", False, "x"),
+        ("registry.example.com/a/b", False, "a/b"),
+        ("registry.example.com/a/", False, "a"),
+        ("127.0.0.1:5000", False, ""),
+        ("./registry.example.com", True, ""),
+        ("/srv/mirror", True, ""),
+        ("mirror", True, ""),
+        ("mirror/of.mar", True, ""),
+    ],
+)
+def test_a_place_is_a_registry_or_a_folder_as_in_references(text: str, is_folder: bool, prefix: str) -> None:
+    to = To.parse(text)
+    assert ((to.endpoint is None), to.prefix) == (is_folder, prefix)
+    assert to.repository("aks/foo") == (f"{prefix}/aks/foo" if prefix else "aks/foo")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "code"),
+    [
+        ("mcr.microsoft.com", PolicyError, "push-refused"),
+        ("mcr.microsoft.com:443/x", PolicyError, "push-refused"),
+        ("MCR.microsoft.com/x", PolicyError, "push-refused"),
+        ("eastus.data.mcr.microsoft.com", PolicyError, "push-refused"),
+        ("mcr.azure.cn", PolicyError, "push-refused"),
+        ("http://localhost:5000", InputError, "usage"),
+        ("oci://localhost:5000/x", InputError, "usage"),
+        ("", InputError, "usage"),
+        ("localhost:5000/Upper", InputError, "reference-invalid"),
+        ("localhost:5000/a//b", InputError, "reference-invalid"),
+        ("user@registry.example.com", InputError, None),
+    ],
+)
+def test_a_place_that_is_refused(text: str, kind: type[Error], code: str | None) -> None:
+    with pytest.raises(Error) as caught:
+        To.parse(text)
+    assert isinstance(caught.value, kind) or code is None
+    assert code in (None, caught.value.code)
+
+
+def test_plain_http_is_for_this_machine_only() -> None:
+    with pytest.raises(PolicyError) as caught:
+        To.parse("registry.example.com", plain_http=True)
+    assert caught.value.exit_code == 4
+
+
+# -- a real registry
+
+
+@pytest.mark.tool
+def test_a_registry_gets_everything_with_its_digests_and_tools_find_it(bundle: Path, registry: str, tool: Tool, tmp_path: Path) -> None:
+    found = loaded(bundle, f"{registry}/mirror/mar")
+    assert outcomes(found) == ["pushed"] * 3
+    with opened(bundle) as held:
+        assert held.lock is not None
+        for entry in held.lock.entries:
+            name = f"{registry}/mirror/mar/{entry.reference.repository}"
+            assert run(tool("crane"), "digest", "--insecure", f"{name}:{entry.tag}").strip() == str(entry.digest)
+            raw = run(tool("crane"), "manifest", "--insecure", f"{name}@{entry.digest}")
+            assert Digest.of(raw.encode()) == entry.digest
+    image = f"{registry}/mirror/mar/{IMAGE}:latest"
+    assert "application/vnd.cncf.notary.signature" in run(tool("oras"), "discover", "--plain-http", image)
+    chart = f"oci://{registry}/mirror/mar/{ALB}"
+    (tmp_path / "helm").mkdir()
+    run(tool("helm4"), "pull", chart, "--version", "1.7.12", "--plain-http", "-d", tmp_path / "helm")
+    run(tool("regctl"), "manifest", "head", "--host", f"reg={registry},tls=disabled", f"{registry}/mirror/mar/{MODULE}:0.14.0")
+    assert tarfile.is_tarfile(tmp_path / "helm" / "alb-controller-1.7.12.tgz")
+
+
+@pytest.mark.tool
+def test_a_second_load_sends_nothing(bundle: Path, registry: str) -> None:
+    loaded(bundle, registry)
+    again = loaded(bundle, registry)
+    assert outcomes(again) == ["unchanged"] * 3
+    assert sum(one.blobs + one.size for one in again) == 0
+
+
+@pytest.mark.tool
+def test_a_delta_is_loaded_where_its_base_is_and_nowhere_else(bundle: Path, delta: Path, registry: str, tool: Tool) -> None:
+    with pytest.raises(PolicyError) as caught:
+        loaded(delta, registry)
+    assert (caught.value.code, caught.value.context["base"]) == ("base-missing", str(Digest.of(bundle.read_bytes())))
+    assert (
+        json.loads(
+            run(
+                "sh",
+                "-c",
+                f"{tool('crane')} catalog --insecure {registry} | python3 -c 'import json,sys; print(json.dumps(sys.stdin.read().split()))'",
+            )
+        )
+        == []
+    )
+    loaded(bundle, registry)
+    assert sorted(outcomes(loaded(delta, registry))) == ["pushed", "unchanged", "unchanged"]
+    assert run(tool("crane"), "ls", "--insecure", f"{registry}/{ALB}").split() == ["1.7.12", "1.8.12"]
+    assert sorted(outcomes(loaded(delta, registry))) == ["unchanged"] * 3
+
+
+@pytest.mark.tool
+def test_a_tag_that_meant_something_else_is_replaced_and_told(bundle: Path, registry: str, tool: Tool) -> None:
+    loaded(bundle, registry)
+    run(tool("crane"), "tag", "--insecure", f"{registry}/{ALB}:1.7.12", "other")
+    run(tool("crane"), "copy", "--insecure", f"{registry}/{MODULE}:0.14.0", f"{registry}/{ALB}:1.7.12")
+    assert sorted(outcomes(loaded(bundle, registry))) == ["replaced", "unchanged", "unchanged"]
+
+
+@pytest.mark.tool
+def test_credentials_come_from_the_stores_of_docker_and_helm(
+    bundle: Path, tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from marfetch.remote.credentials import basic_credentials
+
+    with distribution(tool("registry"), tmp_path / "closed", htpasswd=HTPASSWD) as host:
+        refused = loaded(bundle, host)
+        assert {one.error[0] if one.error else None for one in refused} == {"unauthorized"}
+        auth = base64.b64encode(b"somebody:secret").decode()
+        (tmp_path / "docker").mkdir()
+        (tmp_path / "docker" / "config.json").write_text(json.dumps({"auths": {host: {"auth": auth}}}))
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+        basic_credentials.cache_clear()
+        assert outcomes(loaded(bundle, host)) == ["pushed"] * 3
+    basic_credentials.cache_clear()
+
+
+@pytest.mark.tool
+def test_shards_cover_everything_once(bundle: Path, registry: str) -> None:
+    found = [one for index in range(2) for one in loaded(bundle, registry, shard=Shard(index, 2))]
+    assert len({one.reference for one in found}) == len(found) == 3
+    assert outcomes(loaded(bundle, registry)) == ["unchanged"] * 3
+
+
+@pytest.mark.tool
+def test_a_job_is_done_anywhere_by_texts_alone_and_twice(bundle: Path, registry: str) -> None:
+    with opened(bundle) as found:
+        found.contents.load()
+        jobs = jobs_of(found.contents)
+    shared = {"path": str(bundle), "to": registry, "plain": True, "hosts": [], "timeout": None, "ca": None}
+    asked = [json.dumps(shared | {"repository": job.repository, "digest": str(job.digest), "tags": list(job.tags)}) for job in jobs]
+    assert [json.loads(load_one(text))[1] for text in asked] == ["pushed"] * 3
+    assert [json.loads(load_one(text))[1] for text in asked] == ["unchanged"] * 3
+
+
+@pytest.mark.tool
+def test_a_load_that_was_killed_goes_on(client: Callable[..., Client], bundle: Path, registry: str, tool: Tool) -> None:
+    line = [sys.executable, "-m", "marfetch", "bundle", "load", str(bundle), "--to", registry, "--plain-http", "--jobs", "1"]
+    for delay in (0.5, 0.7, 0.9):
+        process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    assert "failed" not in outcomes(loaded(bundle, registry))
+    assert outcomes(loaded(bundle, registry)) == ["unchanged"] * 3
+    assert "notary" in run(tool("oras"), "discover", "--plain-http", f"{registry}/{IMAGE}:latest")
+
+
+@pytest.mark.tool
+def test_a_layout_that_oras_has_written_is_loaded_too(bundle: Path, registry: str, tool: Tool, tmp_path: Path) -> None:
+    loaded(bundle, registry)
+    run(tool("oras"), "copy", "-r", "--from-plain-http", f"{registry}/{IMAGE}:latest", "--to-oci-layout", f"{tmp_path / 'written'}:latest")
+    found = loaded(tmp_path / "written", f"{registry}/again")
+    assert "failed" not in outcomes(found)
+    assert "notary" in run(tool("oras"), "discover", "--plain-http", f"{registry}/again/written:latest")
+
+
+# -- what is refused before anything is sent
+
+
+def test_nothing_of_a_broken_bundle_is_sent(bundle: Path, tmp_path: Path) -> None:
+    def longest_blob(files: dict[str, bytes]) -> None:
+        name = max((name for name in files if name.startswith("blobs/")), key=lambda name: len(files[name]))
+        files[name] = b"?" + files[name][1:]
+
+    rewritten(bundle, tmp_path / "x.tar", longest_blob)
+    with pytest.raises(IntegrityError) as caught:
+        loaded(tmp_path / "x.tar", str(tmp_path / "folder"))
+    assert caught.value.code == "bundle-broken"
+    assert not list((tmp_path / "folder").glob("blobs/*/*"))
+
+
+class _Astray(BaseHTTPRequestHandler):
+    """A registry that has nothing, and sends every upload on to another host."""
+
+    location = "https://evil.example.com/upload"
+    seen: list[str] = []  # noqa: RUF012 - set anew for each test
+
+    def do_HEAD(self) -> None:
+        self._say(404)
+
+    def do_POST(self) -> None:
+        self._say(202, self.location)
+
+    def do_PUT(self) -> None:
+        self.seen.append(self.path)
+        self._say(201)
+
+    def _say(self, status: int, location: str | None = None) -> None:
+        self.send_response(status)
+        if location is not None:
+            self.send_header("Location", location)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("location", "code"),
+    [
+        ("https://evil.example.com/upload", "host-refused"),
+        ("http://evil.example.com/upload", "address-refused"),
+        ("http://127.0.0.1:1/upload", "host-refused"),
+        ("http://localhost:1@evil.example.com/", "address-refused"),
+    ],
+)
+def test_an_upload_follows_no_location_that_the_endpoint_does_not_cover(bundle: Path, location: str, code: str) -> None:
+    handler = type("Handler", (_Astray,), {"location": location, "seen": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            found = loaded(bundle, f"127.0.0.1:{server.server_port}", jobs=1)
+        finally:
+            server.shutdown()
+    assert {one.error[0] if one.error else None for one in found} == {code}
+    assert {one.error[3] if one.error else None for one in found} == {4}
+
+
+# -- a folder
+
+
+def test_a_folder_becomes_a_layout_with_the_same_manifests(bundle: Path, delta: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    with pytest.raises(PolicyError):
+        loaded(delta, str(folder))
+    assert outcomes(loaded(bundle, str(folder))) == ["pushed"] * 3
+    assert outcomes(loaded(bundle, str(folder))) == ["unchanged"] * 3
+    assert sorted(outcomes(loaded(delta, str(folder)))) == ["pushed", "unchanged", "unchanged"]
+    files = members(bundle) | members(delta)
+    assert {str(path.relative_to(folder)) for path in folder.glob("blobs/*/*")} == {name for name in files if name.startswith("blobs/")}
+    with opened(folder) as found:
+        snapshot = found.contents.load()
+    assert list(snapshot.repositories[ALB].tags) == ["1.7.12", "1.8.12"]
+    assert snapshot.repositories[IMAGE].referrers
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(StorageError):
+        loaded(bundle, str(tmp_path / "mine"))
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not here (apt-get install skopeo)")
+def test_skopeo_reads_a_bundle(bundle: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "marfetch", "bundle", "inspect", str(bundle), "--json"], cwd=ROOT, capture_output=True, check=True
+    )
+    chart = next(one for one in json.loads(done.stdout)["data"]["artifacts"] if one["kind"] == "chart")
+    run("sh", "-c", chart["lines"]["skopeo"][0], cwd=tmp_path, PATH=os.environ["PATH"])
+    assert Digest.of((tmp_path / "alb-controller" / "manifest.json").read_bytes()) == Digest.parse(chart["digest"])
