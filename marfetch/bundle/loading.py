@@ -76,7 +76,10 @@ def done(found: Opened, place: Place, to: To, job: Job) -> Loaded:
         return place.take(found.contents, job)
     except Error as error:
         reference = str(Reference(to.repository(job.repository), None, job.tags[0] if job.tags else None, job.digest))
-        return Loaded(reference, "failed", error=(error.code, error.message, error.hint, error.exit_code))
+        hint = error.hint
+        if error.code == "tls" and to.endpoint is not None and to.endpoint.registry.host.is_loopback:
+            hint = "a registry on this machine that speaks without TLS: add `--plain-http`"
+        return Loaded(reference, "failed", error=(error.code, error.message, hint, error.exit_code))
 
 
 def _check_base(client: Client, found: Opened, place: Place, jobs: Sequence[Job]) -> None:
