@@ -1,4 +1,4 @@
-"""`python -m benchmarks [one|range|hundred|large|start]…`: the figures of docs/performance.md, measured here and now."""
+"""`python -m benchmarks [one|range|hundred|bundle|thousand|large|start]…`: the figures of docs/performance.md, measured here and now."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 from tests import tools
 
+from .bundle import bundled, thousand
 from .measure import Contender, race, table
-from .stage import CHARTS, ROOT, Stage, real_stage, stage
+from .stage import CHARTS, ROOT, ROUND_TRIP, Stage, real_stage, stage
 
-ROUND_TRIP = 40  # milliseconds
 LARGE = 512  # MiB
 CHART = "bench/charts/chart0"
 
@@ -144,6 +144,8 @@ SCENES = {
     "one": (one, f"One chart by exact version, {ROUND_TRIP} ms round trip, TLS, nothing cached"),
     "range": (newest, f"One chart by a range, {ROUND_TRIP} ms round trip, TLS, nothing cached"),
     "hundred": (hundred, f"{CHARTS} charts, {ROUND_TRIP} ms round trip, TLS, nothing cached"),
+    "bundle": (bundled, f"A bundle of {CHARTS} charts, {ROUND_TRIP} ms round trip, TLS, nothing cached"),
+    "thousand": (thousand, "A bundle of 1,000 charts: make, verify and load it into distribution's registry, no delay"),
     "large": (large, f"One file of {LARGE} MiB, TLS, no delay, nothing cached"),
 }
 

@@ -27,6 +27,7 @@ from tests.real import distribution, free_port, run
 ROOT = Path(__file__).parents[1]
 CHARTS = 100
 MANY = 2000
+ROUND_TRIP = 40  # milliseconds
 CHART_SIZE = 24 * 1024  # bytes; a middling chart
 
 
@@ -59,10 +60,10 @@ class Stage:
         }
 
 
-def fill(layout: Layout) -> None:
+def fill(layout: Layout, charts: int = CHARTS) -> None:
     """Charts of a middling size, and several versions of the first."""
     host = Host("bench.test")
-    for number in range(CHARTS):
+    for number in range(charts):
         name = f"chart{number}"
         for version in ("1.2.3", "1.3.0", "2.0.0-rc.1") if number == 0 else ("1.2.3",):
             chart = tar_gz(
@@ -100,17 +101,18 @@ def put_artifact(layout: Layout, reference: Reference, layers: list[tuple[str, b
 
 
 @contextlib.contextmanager
-def stage(*, round_trip: int) -> Iterator[Stage]:
+def stage(*, round_trip: int, charts: int = CHARTS) -> Iterator[Stage]:
     """Build it up, and take it down.
 
     Args:
         round_trip: milliseconds that the link adds; 0: clients reach the servers directly.
+        charts: how many there are.
     """
     with tempfile.TemporaryDirectory(prefix="marfetch-bench-") as scratch, contextlib.ExitStack() as stack:
         directory = Path(scratch)
         _certify(directory)
         layout = Layout(directory / "layout")
-        fill(layout)
+        fill(layout, charts)
         ports = [free_port() for _ in range(4)]
         registry, data = (ports[2], ports[3]) if round_trip else (ports[0], ports[1])
         served = [sys.executable, "-m", "benchmarks.served", str(directory), str(ports[0]), str(ports[1]), f"https://localhost:{data}"]

@@ -206,6 +206,32 @@ def test_shards_cover_everything_once(bundle: Path, registry: str) -> None:
 
 
 @pytest.mark.tool
+def test_the_indexed_job_that_is_shown_loads_everything(bundle: Path, registry: str, tmp_path: Path) -> None:
+    import yaml
+
+    job = yaml.safe_load((ROOT / "docs" / "how-to" / "indexed-job.yaml").read_text())["spec"]
+    (container,) = job["template"]["spec"]["containers"]
+    (script,) = container["args"]
+    mounted = {one["mountPath"] for one in container["volumeMounts"]}
+    assert {one["name"] for one in container["volumeMounts"]} == {one["name"] for one in job["template"]["spec"]["volumes"]}
+    assert "/bundle" in mounted
+    line = script.replace("/bundle/charts.tar", str(bundle)).replace("registry.example.com/mar", f"{registry}/mar --plain-http")
+    line = line.replace("exec marfetch", f"exec {sys.executable} -m marfetch")
+    for index in range(job["completions"]):
+        run(*container["command"], line, cwd=ROOT, JOB_COMPLETION_INDEX=str(index), MARFETCH_CACHE_DIR=str(tmp_path / "pods"))
+    assert outcomes(loaded(bundle, f"{registry}/mar")) == ["unchanged"] * 3
+
+
+@pytest.mark.tool
+def test_the_way_to_a_registry_without_tls_is_told(bundle: Path, registry: str) -> None:
+    with Client(Options(), Heard()) as one:
+        found = load(one, bundle, To.parse(registry))
+    assert {one.error[2] if one.error else None for one in found} == {
+        "a registry on this machine that speaks without TLS: add `--plain-http`"
+    }
+
+
+@pytest.mark.tool
 def test_a_job_is_done_anywhere_by_texts_alone_and_twice(bundle: Path, registry: str) -> None:
     with opened(bundle) as found:
         found.contents.load()

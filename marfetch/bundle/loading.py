@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -65,7 +65,9 @@ def load(
         if to.endpoint is None:
             raise InputError("`--executor` is for registries; a folder is filled by one machine", code="usage")
         shared = _shared(client, path, to)
-        return [_loaded(text) for text in executor.map(load_one, (json.dumps({**shared, **_job(job)}) for job in jobs))]
+        # One by one: not every executor takes its work from an iterator.
+        futures = [executor.submit(load_one, json.dumps({**shared, **_job(job)})) for job in jobs]
+        return [_loaded(future, job, to) for future, job in zip(futures, jobs, strict=True)]
 
 
 def done(found: Opened, place: Place, to: To, job: Job) -> Loaded:
@@ -74,7 +76,10 @@ def done(found: Opened, place: Place, to: To, job: Job) -> Loaded:
         return place.take(found.contents, job)
     except Error as error:
         reference = str(Reference(to.repository(job.repository), None, job.tags[0] if job.tags else None, job.digest))
-        return Loaded(reference, "failed", error=(error.code, error.message, error.hint, error.exit_code))
+        hint = error.hint
+        if error.code == "tls" and to.endpoint is not None and to.endpoint.registry.host.is_loopback:
+            hint = "a registry on this machine that speaks without TLS: add `--plain-http`"
+        return Loaded(reference, "failed", error=(error.code, error.message, hint, error.exit_code))
 
 
 def _check_base(client: Client, found: Opened, place: Place, jobs: Sequence[Job]) -> None:
@@ -178,8 +183,14 @@ _kept: list[ExitStack] = []
 """What keeps them open, for as long as the worker lives."""
 
 
-def _loaded(text: str) -> Loaded:
-    reference, outcome, blobs, size, error = json.loads(text)
+def _loaded(future: Future[str], job: Job, to: To) -> Loaded:
+    """What a worker has said; or what became of it, where it was given up with its work."""
+    try:
+        reference, outcome, blobs, size, error = json.loads(future.result())
+    except Exception as failure:
+        lost = f"the worker was lost: {type(failure).__name__}: {str(failure)[:300]}"
+        reference = str(Reference(to.repository(job.repository), None, job.tags[0] if job.tags else None, job.digest))
+        return Loaded(reference, "failed", error=("unreachable", lost, "run it again: what is there is not sent again", 7))
     return Loaded(reference, outcome, blobs, size, tuple(error) if error else None)
 
 
