@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
@@ -26,6 +27,7 @@ from marfetch.endpoint import CHINA, GLOBAL, Endpoint
 from marfetch.helm.setup import set_up
 from marfetch.layout.store import Layout
 from marfetch.reference import Host, Reference
+from marfetch.remote.probe import tunnel
 
 from .conftest import Heard
 from .proxy import Proxy
@@ -495,6 +497,8 @@ def test_helm_is_asked_its_version(look: Look, tool: Callable[[str], Path], monk
     [
         ("proxy `http://me:pass@10.0.0.1:3128`", "proxy `http://10.0.0.1:3128`"),
         ("to `https://eastus.data.mcr.microsoft.com/a//b?se=1&sig=x%2B`", "to `https://eastus.data.mcr.microsoft.com/a//b`"),
+        ("proxy `http://me:a/bSECRET@10.0.0.1:3128`", "proxy `http://10.0.0.1:3128`"),
+        ("`https://h/aks/foo@sha256:abc`", "`https://h/aks/foo@sha256:abc`"),
         ("sig=abc%2Bdef& rest", "sig=…& rest"),
         ("a\x1b[31mb", "a\\x1b[31mb"),
     ],
@@ -586,3 +590,30 @@ def test_the_documentation_names_every_finding_with_what_it_is_about() -> None:
     page = (Path(__file__).parents[1] / "docs" / "how-to" / "troubleshooting.md").read_text()
     for name, about in CHECKS.items():
         assert f"| `{name}` | {about} |" in page
+
+
+@pytest.mark.parametrize("date", ["Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "x" * 5000])
+def test_a_date_that_is_none_is_no_crash(look: Look, mar: Registry, date: str) -> None:
+    mar.on("base").says(Date=date)
+    assert one(look(), "clock").status == "ok"
+
+
+def test_a_proxy_that_drips_its_answer_ends_with_the_patience_of_a_step() -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    given = []
+
+    def drip() -> None:
+        client, _ = listening.accept()
+        with client, contextlib.suppress(OSError):
+            for _ in range(100):
+                client.sendall(b"H")
+                given.append(1)
+                time.sleep(0.05)
+
+    thread = threading.Thread(target=drip, daemon=True)
+    thread.start()
+    with pytest.raises(OSError, match="timed out"):
+        tunnel(f"http://127.0.0.1:{listening.getsockname()[1]}", "mcr.microsoft.com", 443, 0.3)
+    listening.close()
+    thread.join(10)
+    assert len(given) < 100

@@ -111,6 +111,16 @@ def test_queries_and_user_information_are_never_shown() -> None:
     assert redacted(f"{DATA}/x/y?sig=secret#a") == f"{DATA}/x/y"
     assert redacted("http://user:secret@proxy:8080/") == "http://proxy:8080/"
     assert "secret" not in redacted("user:secret@host/path")
+    assert redacted("http://user:a/secret@proxy:8080") == "http://…"
+    assert "secret" not in redacted("user:a/secret@proxy:8080")
+    assert redacted(f"oci://host/aks/foo@sha256:{'a' * 64}") == f"oci://host/aks/foo@sha256:{'a' * 64}"
+
+
+@pytest.mark.parametrize("text", ["https://us:a/bSECRET@h.example", "us:SECRET@h", "us:a/SECRET@h"])
+def test_an_endpoint_that_cannot_be_read_shows_no_password(text: str) -> None:
+    with pytest.raises(Error) as caught:
+        Endpoint.parse(text)
+    assert "SECRET" not in f"{caught.value.message} {caught.value.hint} {caught.value.context}"
     with pytest.raises(PolicyError) as caught:
         GLOBAL.check(Address.parse("https://evil.example/x?sig=secret"))
     assert "secret" not in f"{caught.value.message} {caught.value.context}"

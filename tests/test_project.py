@@ -18,7 +18,7 @@ import pytest
 
 from marfetch.client import Client
 from marfetch.errors import Error, InputError, IntegrityError, LockError
-from marfetch.oci import Digest
+from marfetch.oci import Digest, descriptor_json
 from marfetch.project.lock import lock_bytes, make_lock, read_lock
 from marfetch.project.locking import misfits, read_old, settle, upgrades, write
 from marfetch.project.outdated import outdated
@@ -652,3 +652,44 @@ def test_a_full_disk_fails_what_does_not_fit_and_leaves_no_part_of_it(
         sync(client(), read_project(small_disk / "marfetch.yaml"))
     assert caught.value.exit_code == 9
     assert project.lock_path.read_bytes() == before
+
+
+# -- what is the project's own
+
+
+@pytest.mark.parametrize("title", ["marfetch.yaml", "marfetch.lock", "MarFetch.YAML"])
+@pytest.mark.parametrize("is_rehearsal", [False, True])
+def test_no_artifact_takes_the_place_of_the_projects_own_files(
+    client: Callable[..., Client], mar: Registry, make: Make, title: str, is_rehearsal: bool
+) -> None:
+    mar.add_artifact("aks/foo", "1.0.0", (title, b"schema: 1\nartifacts: []\n"))
+    project = make("reference: aks/foo", f"reference: {ALB}")
+    before = project.path.read_bytes()
+    (foo, alb) = sync(client(), project, is_rehearsal=is_rehearsal)
+    assert foo.error is not None
+    assert (foo.outcome, foo.error.code, foo.error.exit_code) == ("failed", "name-clash", 9)
+    assert alb.error is None
+    assert project.path.read_bytes() == before
+    assert {path.name.lower() for path in project.directory.iterdir()} <= {"marfetch.yaml", "marfetch.lock", "alb-controller-1.11.4.tgz"}
+
+
+def test_neither_does_what_refers_to_an_artifact(client: Callable[..., Client], mar: Registry, make: Make) -> None:
+    foo = mar.add_artifact("aks/foo", "1.0.0", ("foo.txt", b"foo"))
+    mar.add_artifact("aks/foo", "sbom", ("marfetch.yaml", b"x"), artifactType="application/x.sbom", subject=descriptor_json(foo))
+    project = make("reference: aks/foo, referrers: true")
+    before = project.path.read_bytes()
+    (result,) = sync(client(), project)
+    assert (result.outcome, project.path.read_bytes()) == ("failed", before)
+
+
+def test_a_lock_is_always_called_the_same(tmp_path: Path) -> None:
+    (tmp_path / "wanted.yml").write_text("schema: 1\nartifacts: []\n")
+    assert read_project(tmp_path / "wanted.yml").lock_path == tmp_path / "marfetch.lock"
+
+
+def test_a_lock_of_another_endpoint_than_the_file_names_does_not_fit(client: Callable[..., Client], make: Make) -> None:
+    project = make(f"reference: {ALB}")
+    lock(client(), project)
+    assert misfits(project, read_lock(project.lock_path)) == []
+    (reason,) = misfits(replace(project, endpoint="china"), read_lock(project.lock_path))
+    assert reason.startswith("`alb-controller` is of `mcr.azure.cn`, locked is `127.0.0.1")
