@@ -107,10 +107,14 @@ def meant(names: Sequence[str], wrong: str) -> Meant | None:
         below.sort(key=lambda name: (name.count("/"), len(name), name))
         return Meant("it is a path with repositories below it, no repository", tuple(below[:SUGGESTED]), len(below) - SUGGESTED)
     above = parent
-    while above:
-        if above in known:
-            return Meant("there is a repository higher up", (above,))
+    while above and above not in known:
         above = above.rpartition("/")[0]
+    beside = {name.rpartition("/")[2]: name for name in names if parent and name.rpartition("/")[0] == parent}
+    siblings = tuple(beside[one] for one in near(list(beside), last, limit=SUGGESTED))
+    if above:
+        return Meant(None if siblings else "there is a repository higher up", (*siblings, above)[:SUGGESTED])
+    if siblings:
+        return Meant(None, siblings)
     same = [name for name in names if name.rpartition("/")[2] == last]
     found = tuple(dict.fromkeys([*near(same, wrong, limit=SUGGESTED), *near(names, wrong, limit=SUGGESTED)]))[:SUGGESTED]
     return Meant(None, found) if found else None

@@ -7,15 +7,17 @@ that the cache lacks, one request to the registry and, where content comes by re
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from .client import Client
 from .content import WELL_KNOWN
-from .endpoint import Endpoint
+from .endpoint import Address, Endpoint
 from .errors import Error
 from .oci import Descriptor, Digest
 from .pull import find
+from .reference import Host
 from .resolve import Wanted
 from .task import Failed, Found, Request
 
@@ -117,7 +119,13 @@ def plan(client: Client, wanted: Sequence[Wanted | Failed], request: Request) ->
             registry.requests += 1
             _data(needs, endpoint, descriptor.size)
         artifacts.append(Artifact(found, tuple(layers)))
-    _add_asked(needs, asked)
+    registries: dict[str, Address] = {}
+    for job in jobs:
+        if isinstance(job.wanted, Wanted):
+            with suppress(Error):
+                registry_of = client.endpoint(job.wanted.reference).registry
+                registries[registry_of.name] = registry_of
+    _add_asked(needs, asked, registries)
     ordered = tuple(sorted(needs.values(), key=lambda need: need.purpose != "registry"))
     layers_of_all = {layer.descriptor.digest: layer for artifact in artifacts for layer in artifact.layers}.values()
     return Plan(
@@ -154,13 +162,13 @@ def _data(needs: dict[tuple[str, str], Need], endpoint: Endpoint, size: int) -> 
             need.bytes += size
 
 
-def _add_asked(needs: dict[tuple[str, str], Need], asked: Counter[str]) -> None:
+def _add_asked(needs: dict[tuple[str, str], Need], asked: Counter[str], registries: Mapping[str, Address]) -> None:
     """The requests that resolving has sent, which a fetch sends too."""
     by_host = {need.host: need for need in needs.values()}
     for host, count in asked.items():
         need = by_host.get(host)
         if need is None:
-            scheme_port = host.rpartition(":")[2]
-            port = int(scheme_port) if scheme_port.isdigit() else 443
-            need = by_host[host] = needs[host, "registry"] = Need(host, "registry", "https", port)
+            scheme = registries[host].scheme if host in registries else "https"
+            port = Host.parse(host).port or (443 if scheme == "https" else 80)
+            need = by_host[host] = needs[host, "registry"] = Need(host, "registry", scheme, port)
         need.requests += count

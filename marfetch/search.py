@@ -102,6 +102,7 @@ class Searched:
         candidates: how many names fit.
         looked_at: how many of them were considered.
         known: the catalog.
+        unknown: names of which the cache does not know what they hold, where nobody could be asked.
     """
 
     repositories: tuple[Repository, ...]
@@ -110,6 +111,7 @@ class Searched:
     candidates: int
     looked_at: int
     known: Known
+    unknown: int = 0
 
 
 def search(client: Client, host: Reference, wish: Wish) -> Searched:
@@ -131,7 +133,8 @@ def search(client: Client, host: Reference, wish: Wish) -> Searched:
         names, unlisted = _names(client, known)
         found = find(names, wish.text)
     found, unlisted = _with_exact(client, bound, source, wish.text, found, unlisted)
-    limit = wish.limit if wish.limit is not None else CANDIDATES if wish.looks_inside else None
+    recalls = wish.looks_inside and client.options.offline  # then every name costs a file at most
+    limit = wish.limit if wish.limit is not None or recalls else CANDIDATES if wish.looks_inside else None
     candidates = found.names[:limit]
     memory = _Memory(client, str(bound.host))
     plain = [Repository(name, listed=name not in unlisted) for name in candidates]
@@ -140,10 +143,15 @@ def search(client: Client, host: Reference, wish: Wish) -> Searched:
         seen = client.each(look.at, plain)
         memory.write()
     else:
-        seen = [memory.recall(one, fresh=float("inf")) or _cached(client, bound, one, number) for number, one in enumerate(plain)]
+        numbers = [0] * len(plain) if recalls else range(len(plain))
+        seen = [
+            memory.recall(one, fresh=float("inf")) or _cached(client, bound, one, number)
+            for number, one in zip(numbers, plain, strict=True)
+        ]
     ghosts = tuple(one.name for one in seen if one.ghost)
     fitting = tuple(one for one in seen if _fits(one, wish) and not (one.ghost and wish.looks_inside))
-    return Searched(fitting, ghosts, found.way, len(found.names), len(candidates), known)
+    unknown = sum(one.kind is None and one.ghost is None and one.error is None for one in seen) if recalls else 0
+    return Searched(fitting, ghosts, found.way, len(found.names), len(candidates) - unknown, known, unknown)
 
 
 def _fits(one: Repository, wish: Wish) -> bool:

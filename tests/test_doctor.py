@@ -617,3 +617,10 @@ def test_a_proxy_that_drips_its_answer_ends_with_the_patience_of_a_step() -> Non
     listening.close()
     thread.join(10)
     assert len(given) < 100
+
+
+def test_a_proxy_behind_which_tls_is_cut_is_one_fault(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Proxy({}, answer=b"HTTP/1.1 200 OK\r\n\r\n") as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        found = look(GLOBAL)
+    assert faults(found) == ["tls"]

@@ -131,3 +131,10 @@ def test_a_format_prints_the_document_alone(capfd: pytest.CaptureFixture[str], f
 def test_an_unknown_format_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["endpoints", "--format", "cisco"]) == 2
     assert "azure-firewall" in capfd.readouterr().err
+
+
+def test_hosts_of_what_cannot_be_had_keep_their_protocol(run: Run, mar: Registry) -> None:
+    code, out, _ = run("plan", "aks/missing", "--json")
+    assert code == 3
+    (host,) = json.loads(out)["data"]["hosts"]
+    assert (host["host"], host["protocol"], host["port"]) == (mar.host, "http", int(mar.host.rpartition(":")[2]))

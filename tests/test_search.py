@@ -536,3 +536,23 @@ def test_completion_offers_the_names_of_the_catalog(
     monkeypatch.setenv("MARFETCH_CACHE_DIR", str(tmp_path))
     assert main(["__complete", "pull", "dotnet/"]) == 0
     assert capfd.readouterr().out.splitlines()[:2] == ["dotnet/aspnet", "dotnet/runtime"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "first"),
+    [("windows/servercor", "windows/servercore"), ("azure-cli/hlem", "azure-cli/helm"), ("windows/nothing-like-it", "windows")],
+)
+def test_what_stands_beside_a_wrong_name_comes_before_what_stands_above_it(wrong: str, first: str) -> None:
+    found = meant(["windows", "windows/servercore", "windows/nanoserver", "azure-cli", "azure-cli/helm"], wrong)
+    assert found is not None
+    assert found.names[0] == first
+    assert wrong.partition("/")[0] in found.names
+
+
+def test_offline_what_nobody_looked_into_is_counted_and_not_claimed(mar: Registry, client: Clients) -> None:
+    catalog(client(), ANY)
+    list(searched(client(), "ingress-azure", kind="chart").repositories)
+    found = searched(client(offline=True), kind="chart")
+    assert [one.name for one in found.repositories] == [AGIC]
+    assert found.unknown > 0
+    assert found.looked_at == found.candidates - found.unknown

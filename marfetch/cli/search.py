@@ -87,6 +87,7 @@ def _show(settings: Settings, found: Searched, wish: Any) -> int:
         "match": found.way,
         "candidates": found.candidates,
         "lookedAt": found.looked_at,
+        "unknown": found.unknown,
         "catalogAge": round(found.known.age),
         "catalogSize": len(found.known.names),
         "repositories": [_entry(one, str(found.known.host)) for one in found.repositories if one.error is None],
@@ -114,7 +115,9 @@ def _remark(settings: Settings, found: Searched, wish: Any) -> None:
         report.note(f"no name in the catalog of `{known.host}` holds `{wish.text}`; these are near")
     elif not shown:
         report.note(f"nothing found among the {len(known.names)} repositories of `{known.host}`")
-    if found.looked_at < found.candidates:
+    if found.unknown:
+        report.note(f"what {found.unknown} of {found.candidates} names that fit hold is not in the cache: run it again without `--offline`")
+    elif found.looked_at < found.candidates:
         looked = "looked into" if wish.looks_inside else "shown"
         report.note(f"{found.looked_at} of {found.candidates} names that fit were {looked}, the nearest ones; `--limit N` takes more")
     if found.ghosts:

@@ -123,7 +123,7 @@ def _outside(patient: Patient, prober: Prober, trust: Trust, found: list[Finding
     )
     way = _way(registry, prober, proxy, official=patient.endpoint.official)
     found += network.findings(way)
-    if proxy is None and not way.open:
+    if not way.open and (proxy is None or any(one.stage == "tls" for one in way.reached)):
         return []
     reference = patient.reference or Reference.parse(DEFAULT)
     bound = replace(reference, host=Host.parse(registry.name), scheme=None)
