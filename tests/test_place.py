@@ -176,7 +176,8 @@ def test_what_is_there_is_looked_at(tmp_path: Path) -> None:
     assert destination.state(wish(data=b"y" * len(DATA))) is State.DIFFERENT
     assert destination.state(wish(data=b"y")) is State.DIFFERENT
     (tmp_path / "out" / "d").mkdir()
-    assert destination.state(wish("d")) is State.DIFFERENT
+    with pytest.raises(StorageError, match="is a directory, and a file is to be put there"):
+        destination.state(wish("d"))
     (tmp_path / "out" / "l").symlink_to(tmp_path / "out" / "x.bin")
     assert destination.state(wish("l")) is State.DIFFERENT
 

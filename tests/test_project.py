@@ -693,3 +693,17 @@ def test_a_lock_of_another_endpoint_than_the_file_names_does_not_fit(client: Cal
     assert misfits(project, read_lock(project.lock_path)) == []
     (reason,) = misfits(replace(project, endpoint="china"), read_lock(project.lock_path))
     assert reason.startswith("`alb-controller` is of `mcr.azure.cn`, locked is `127.0.0.1")
+
+
+@pytest.mark.parametrize("is_rehearsal", [False, True])
+def test_a_directory_in_the_place_of_a_file_is_said_in_a_dry_run_too(
+    client: Callable[..., Client], mar: Registry, make: Make, is_rehearsal: bool
+) -> None:
+    mar.add_artifact("aks/foo", "1.0.0", ("foo.txt", b"foo"))
+    project = make("reference: aks/foo")
+    (project.directory / "foo.txt").mkdir()
+    asked = len([one for one in mar.asked if one.kind == "blob"])
+    (result,) = sync(client(), project, is_rehearsal=is_rehearsal)
+    assert result.error is not None
+    assert (result.outcome, result.error.code) == ("failed", "file-unusable")
+    assert len([one for one in mar.asked if one.kind == "blob"]) == asked

@@ -93,6 +93,13 @@ class Destination:
         try:
             with self._directory(wish.name, make=False) as (directory, name):
                 status = directory.stat(name)
+                if stat.S_ISDIR(status.st_mode):  # not even `force` replaces one
+                    raise StorageError(
+                        f"`{self.path(wish.name)}` is a directory, and a file is to be put there",
+                        code="file-unusable",
+                        hint="move it away, or take another destination",
+                        path=str(self.path(wish.name)),
+                    )
                 if not stat.S_ISREG(status.st_mode) or status.st_size != wish.descriptor.size:
                     return State.DIFFERENT
                 verified = Verified(wish.descriptor)
