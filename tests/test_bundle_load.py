@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -353,8 +352,9 @@ def test_a_folder_with_other_things_in_it_is_left_alone(bundle: Path, tmp_path: 
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
 
 
-@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not here (apt-get install skopeo)")
-def test_skopeo_reads_a_bundle(bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.tool
+def test_skopeo_reads_a_bundle(bundle: Path, tool: Tool, tmp_path: Path) -> None:
+    tool("skopeo")
     done = subprocess.run(
         [sys.executable, "-m", "marfetch", "bundle", "inspect", str(bundle), "--json"], cwd=ROOT, capture_output=True, check=True
     )

@@ -22,10 +22,11 @@ from marfetch.layout.store import Layout
 from marfetch.serve.page import served_page
 from marfetch.serve.running import running
 
+from . import tools
 from .bundles import locked, members
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-browser = pytest.mark.skipif(BROWSER is None, reason="chromium is not here (apt-get install chromium)")
+browser = pytest.mark.skipif(BROWSER is None and os.environ.get("CI") != "true", reason=tools.missing("chromium"))
 
 
 class Tags(html.parser.HTMLParser):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import signal
@@ -30,7 +29,6 @@ from .registry import Registry
 
 ROOT = Path(__file__).parents[1]
 CHARTS = 60
-dask = pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="the extra `dask` is not here (pip install distributed)")
 
 
 @pytest.mark.parametrize(
@@ -42,14 +40,13 @@ def test_an_address_that_is_none_is_told(address: str) -> None:
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.skipif(importlib.util.find_spec("distributed") is not None, reason="the extra `dask` is here")
-def test_without_the_extra_it_is_said_how_to_get_it() -> None:
+def test_without_the_extra_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(InputError) as caught, spread("dask://127.0.0.1:8786"):
         pass
     assert "marfetch[dask]" in caught.value.hint
 
 
-@dask
 @pytest.mark.filterwarnings("default")
 def test_a_scheduler_that_is_not_there_is_told() -> None:
     with pytest.raises(RemoteError) as caught, spread(f"dask://127.0.0.1:{free_port()}"):
@@ -101,7 +98,6 @@ def cluster(place: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
             process.wait(20)
 
 
-@dask
 @pytest.mark.tool
 @pytest.mark.slow
 def test_a_worker_that_is_killed_loses_nothing(tool: Callable[[str], Path], tmp_path: Path) -> None:

@@ -354,9 +354,8 @@ def keys() -> Iterator[Path]:
         yield Path(directory)
 
 
-@pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not here: apt install gnupg")
 def test_a_signed_chart_is_verified_by_helm(ready: Home, tool: Tool, tmp_path: Path, keys: Path) -> None:
-    gpg = ["gpg", "--homedir", str(keys), "--batch", "--passphrase", ""]
+    gpg = [str(tool("gpg")), "--homedir", str(keys), "--batch", "--passphrase", ""]
     subprocess.run([*gpg, "--quick-generate-key", "x@example.org", "rsa2048", "sign", "never"], check=True, capture_output=True)
     for option, name in (("--export-secret-keys", "secring.gpg"), ("--export", "pubring.gpg")):
         exported = subprocess.run([*gpg, option], check=True, capture_output=True).stdout

@@ -64,14 +64,23 @@ OWN = {"semver-oracle": ROOT / "tests/oracle", "delay": ROOT / "benchmarks/delay
 """Programs of this project: a question to the library that Helm uses, and a forwarder that makes a link longer."""
 
 
+SYSTEM = {"chromium": "chromium", "fish": "fish", "gpg": "gnupg", "skopeo": "skopeo", "strace": "strace", "zsh": "zsh"}
+"""Programs that come with the system: name → Debian's package. `python tests/tools.py --system` prints the packages that are missing."""
+
+
 def find(name: str) -> Path | None:
-    """The path of a tool, or None where it has not been built."""
+    """The path of a tool, or None where it has not been built or installed."""
+    if name in SYSTEM:
+        there = shutil.which(name)
+        return Path(there) if there is not None else None
     path = TOOLS / name
     return path if path.is_file() and os.access(path, os.X_OK) else None
 
 
 def missing(name: str) -> str:
     """Why a test is skipped, with the command that gets the tool."""
+    if name in SYSTEM:
+        return f"`{name}` is not here: apt-get install {SYSTEM[name]}"
     return f"the real tool `{name}` is not in .tools/: run `make tools`"
 
 
@@ -117,6 +126,9 @@ def _build(tool: Tool, environment: dict[str, str]) -> None:
 def main() -> None:
     """Build what is missing or of another version."""
     wanted = set(sys.argv[1:])
+    if wanted == {"--system"}:
+        print(*(package for name, package in SYSTEM.items() if shutil.which(name) is None))
+        return
     TOOLS.mkdir(exist_ok=True)
     stamps = {tool.name: f"{tool.module}@{tool.version} {tool.sum}" for tool in ALL}
     stamps |= {name: _own_stamp(directory) for name, directory in OWN.items()}
