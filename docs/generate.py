@@ -295,7 +295,12 @@ EXAMPLES = (
         f"{PROJECT} && marfetch bundle inspect charts.tar --json",
         "`lines`: tool → what to run, one after the other; `omitted` in bytes.",
     ),
-    ("bundle verify", "marfetch bundle verify charts.tar --json", "Entries of `missing`, `extra` and `wrong` have `name` and `reason`."),
+    (
+        "bundle verify",
+        "marfetch bundle verify charts.tar --json",
+        "Entries of `missing`, `extra` and `wrong` have `name` and `reason`. Where there is a trust policy, `signatures` has one for each artifact:"
+        " `reference`, `verdict` (`verified`, `skipped`, `unsigned`, `unchecked`, `failed`), `subject`, `code`, `message`.",
+    ),
     ("bundle diff", "marfetch bundle diff charts.tar charts.tar --json", "`change` is `added`, `removed`, `changed` or `referrers`."),
     (
         "bundle load",

@@ -224,7 +224,7 @@ class Client:
         try:
             found = source.manifest(reference, known=known)
         except NotFoundError as error:
-            if self.options.offline:
+            if source is self.cache:
                 raise offline_error(reference) from error
             raise
         if found is None:

@@ -81,7 +81,7 @@ def read(client: Client, resolved: Resolved, layer: Descriptor, what: str, *, li
             reference=what,
             rule=f"at most {limit} bytes",
         )
-    if client.options.offline and not client.cache.has(layer) and layer.digest not in WELL_KNOWN:
+    if resolved.source is client.cache and not client.cache.has(layer) and layer.digest not in WELL_KNOWN:
         raise offline_error(resolved.reference)
     for last in (False, True):
         copy(resolved.source, client.cache, resolved.reference, layer, name=what, progress=client.progress)

@@ -21,7 +21,6 @@ from ..oci import Descriptor, Digest
 from .creation import ref_name
 from .form import FIRST, LOCK_FILE, MAX_RECORD_SIZE, RECORD_FILE, Record, ending, header, index_bytes
 from .opened import Opened, archive_digest
-from .signatures import check_signatures
 
 _WORKERS: Final = min(8, os.cpu_count() or 1)
 
@@ -46,14 +45,12 @@ class Checked:
     Attributes:
         findings: nothing where everything is right.
         artifacts, blobs, size: what was looked at; bytes.
-        signatures: how many were checked; None: none could be.
     """
 
     findings: list[Finding] = field(default_factory=list)
     artifacts: int = 0
     blobs: int = 0
     size: int = 0
-    signatures: int | None = None
 
     def add(self, sort: Literal["missing", "extra", "wrong"], name: object, reason: str) -> None:
         self.findings.append(Finding(sort, str(name), reason))
@@ -85,7 +82,6 @@ def check_bundle(found: Opened, *, base: Opened | None = None, budget: Callable[
         _check_form(found.store, checked, budget)
     if base is not None:
         _check_base(found, base, checked)
-    checked.signatures = check_signatures(found, checked.findings)
     checked.findings.sort(key=lambda one: (one.sort, one.name))
     return checked
 

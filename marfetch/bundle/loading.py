@@ -7,7 +7,7 @@ has the bundle: what is there already is not sent again, and a manifest goes aft
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
@@ -35,12 +35,14 @@ def load(
     *,
     shard: Shard | None = None,
     executor: Executor | None = None,
+    gate: Callable[[Opened], None] | None = None,
 ) -> list[Loaded]:
     """Check a bundle, or another layout, and bring what is in it to another place.
 
     Args:
         shard: the jobs that this process takes care of.
         executor: does the jobs elsewhere; it gets nothing but texts. Each machine needs the bundle under the same path.
+        gate: is asked once the bundle is known to be whole, and raises to keep all of it out, as a verification does.
 
     Returns:
         One for each job; nothing is raised for a single one.
@@ -55,6 +57,8 @@ def load(
     with opened(path) as found, _place(client, to) as place:
         check = check_bundle if found.record is not None else check_layout
         refuse_broken(found, check(found, budget=client.budget.check))
+        if gate is not None:
+            gate(found)
         found.contents.load()
         jobs = jobs_of(found.contents)
         if shard is not None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import InputError
 from .options import Settings, shared
+from .verify import At, Crl, Revocation, TrustPolicy, TrustStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..bundle.opened import Opened
 
 _File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The wanted file; its lock says what goes into the bundle.")]
 _Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The archive that is written; replaced when it is whole.")]
@@ -24,6 +30,7 @@ _Shard = Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Only
 _Executor = Annotated[
     str | None, typer.Option("--executor", metavar="dask://HOST:PORT", help="Let the workers of this scheduler do it (extra `dask`).")
 ]
+_Verify = Annotated[bool, typer.Option("--verify", help="Only what is signed as the trust policy asks. [MARFETCH_VERIFY=policy]")]
 
 
 def register(app: typer.Typer) -> None:
@@ -76,19 +83,44 @@ def bundle_inspect(settings: Settings, file: _Bundle) -> int:
 
 
 @shared(network=False)
-def bundle_verify(settings: Settings, file: _Bundle, since: _Since = None) -> int:
-    """Check everything in a bundle, offline: its form, every digest, its lock; prints what is missing, extra or wrong.
+def bundle_verify(
+    settings: Settings,
+    file: _Bundle,
+    since: _Since = None,
+    trust_policy: TrustPolicy = None,
+    trust_store: TrustStore = None,
+    at: At = None,
+    crl: Crl = None,
+    revocation: Revocation = None,
+    verify: _Verify = False,
+) -> int:
+    """Check everything in a bundle, offline: its form, every digest, its lock, its signatures; prints what is missing, extra or wrong.
 
-    The exit code is 5 when there is anything of that. With --since, a delta is compared with the bundle that it goes on from.
+    The exit code is 5 when there is anything of that, and 6 when all of it is whole but a signature does not hold. Signatures are checked
+    where a trust policy is there; with --verify or --trust-policy every artifact has to be signed. With --since, a delta is compared with
+    the bundle that it goes on from.
     """
+    from dataclasses import replace
+
     from ..bundle.check import check_bundle
     from ..bundle.opened import opened
+    from ..verify.wish import is_wished
     from .bundles import verified
+    from .verify import request_of
 
+    request = request_of(trust_policy, trust_store, at, crl, revocation)
+    is_required = verify or trust_policy is not None or is_wished()
     with ExitStack() as stack:
         found = stack.enter_context(opened(file))
         base = stack.enter_context(opened(since)) if since is not None else None
-        return verified(settings.report, found, check_bundle(found, base=base))
+        checked = check_bundle(found, base=base)
+        judged = None
+        if not checked.findings:
+            from ..bundle.signatures import check_signatures
+
+            client = stack.enter_context(replace(settings, offline=True).client())
+            judged = check_signatures(client, found, request, base=base, is_required=is_required)
+        return verified(settings.report, found, checked, judged)
 
 
 @shared(network=False)
@@ -113,6 +145,7 @@ def bundle_load(
     plain_http: _PlainHttp = False,
     shard: _Shard = None,
     executor: _Executor = None,
+    verify: _Verify = False,
 ) -> int:
     """Check a bundle, and bring what is in it into a registry of your own, or into a folder: only what is missing there.
 
@@ -123,6 +156,7 @@ def bundle_load(
     from ..bundle.places import To
     from ..cluster import spread
     from ..project.sync import Shard
+    from ..verify.wish import is_wished
     from .bundles import loaded
 
     if settings.endpoint is not None:
@@ -132,4 +166,24 @@ def bundle_load(
     with ExitStack() as stack:
         client = stack.enter_context(settings.client())
         workers = stack.enter_context(spread(executor)) if executor is not None else None
-        return loaded(settings.report, file, target, load(client, file, target, shard=part, executor=workers))
+        gate = _gate(settings, stack) if verify or is_wished() else None
+        return loaded(settings.report, file, target, load(client, file, target, shard=part, executor=workers, gate=gate))
+
+
+def _gate(settings: Settings, stack: ExitStack) -> Callable[[Opened], None]:
+    """Refuses a bundle in which something is not signed as the trust policy asks."""
+    from dataclasses import replace
+
+    from ..bundle.signatures import check_signatures
+    from ..verify.artifact import Request
+    from .bundles import refusal_of
+
+    client = stack.enter_context(replace(settings, offline=True).client())
+
+    def gate(found: Opened) -> None:
+        judged = check_signatures(client, found, Request(), is_required=True)
+        failed = [one.error for one in judged or () if one.error is not None]
+        if failed:
+            raise refusal_of(failed)
+
+    return gate

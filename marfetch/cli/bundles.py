@@ -20,6 +20,7 @@ from ..text import human_size
 
 if TYPE_CHECKING:
     from ..bundle.places import Loaded, To
+    from ..bundle.signatures import Judged
 
 
 def created(report: Report, result: Created) -> int:
@@ -100,8 +101,12 @@ def _item(item: Item, path: Path) -> Any:
     }
 
 
-def verified(report: Report, found: Opened, checked: Checked) -> int:
-    """What a check found; the exit code is 5 where something is not right."""
+def verified(report: Report, found: Opened, checked: Checked, judged: Sequence[Judged] | None) -> int:
+    """What a check found; the exit code is 5 where something is not right, and 6 where only a signature does not hold.
+
+    Args:
+        judged: what became of the signatures; None: they were not looked at.
+    """
     for one in checked.findings:
         report.line(one.sort, one.name, one.reason)
     base = found.record.base if found.record is not None else None
@@ -112,7 +117,8 @@ def verified(report: Report, found: Opened, checked: Checked) -> int:
         "size": checked.size,
         "base": str(base.digest) if base else None,
         "omitted": len(found.omitted),
-        "signaturesChecked": checked.signatures,
+        "signaturesChecked": sum(one.outcome in ("verified", "failed") for one in judged) if judged is not None else None,
+        "signatures": [_judged_json(one) for one in judged or ()],
         **{
             sort: [{"name": one.name, "reason": one.reason} for one in checked.findings if one.sort == sort]
             for sort in ("missing", "extra", "wrong")
@@ -129,13 +135,60 @@ def verified(report: Report, found: Opened, checked: Checked) -> int:
         )
         report.failed(error, data)
         return error.exit_code
+    whole = f"`{found.path}` is whole: {checked.artifacts} artifacts, {checked.blobs} blobs, {human_size(checked.size)}"
+    failed = [each.error for each in judged or () if each.error is not None]
+    for each in judged or ():
+        for warning in each.warnings:
+            report.warn(warning)
+        if each.error is not None:
+            report.line(each.outcome, str(each.reference), each.error.code, each.error.message)
+    if failed:
+        report.note(whole)
+        refusal = refusal_of(failed)
+        report.failed(refusal, data)
+        return refusal.exit_code
     report.data(data)
-    report.note(f"`{found.path}` is whole: {checked.artifacts} artifacts, {checked.blobs} blobs, {human_size(checked.size)}")
+    report.note(whole)
     if base is not None:
         report.note(f"it goes on from `{base.digest}`, and leaves out {len(found.omitted)} blobs that are there")
-    if checked.signatures is None:
-        report.note("signatures were not checked: what is whole is what its sender made, whoever that is")
+    _note_signatures(report, judged)
     return 0
+
+
+def refusal_of(failed: Sequence[Error]) -> Error:
+    """The first of several failures, which says how many there are."""
+    first = failed[0]
+    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    return type(first)(f"{first.message}{more}", code=first.code, hint=first.hint, **first.context)
+
+
+def _note_signatures(report: Report, judged: Sequence[Judged] | None) -> None:
+    if judged is None:
+        report.note(
+            "signatures were not checked, since there is no trust policy: what is whole is what its sender made, whoever that is"
+            " (`marfetch trust add-microsoft` makes one, `--trust-policy FILE` names another)"
+        )
+        return
+    signers = Counter(one.subject for one in judged if one.outcome == "verified" and one.subject)
+    for subject, number in sorted(signers.items()):
+        report.note(f"{number} signed by `{subject}`")
+    for outcome, what in (("unsigned", "without a signature in the bundle"), ("skipped", "that the trust policy skips")):
+        number = sum(one.outcome == outcome for one in judged)
+        if number:
+            report.note(f"{number} {what}")
+    for one in judged:
+        if one.outcome == "unchecked":
+            report.warn(f"the signatures of `{one.reference}` were not checked: {one.reason}")
+
+
+def _judged_json(one: Judged) -> Any:
+    return {
+        "reference": str(one.reference),
+        "verdict": one.outcome,
+        "subject": one.subject,
+        "code": one.error.code if one.error is not None else None,
+        "message": one.error.message if one.error is not None else one.reason,
+    }
 
 
 def compared(report: Report, a: Path, b: Path, found: Sequence[Changed]) -> int:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import InputError
 from .options import Devel, OneReference, Settings, Version, shared
 
+if TYPE_CHECKING:
+    from ..verify.artifact import Request
+
 TrustPolicy = Annotated[Path | None, typer.Option("--trust-policy", metavar="FILE", help="The trust policy; default: notation's own.")]
 TrustStore = Annotated[
     Path | None, typer.Option("--trust-store", metavar="DIR", help="The directory that holds x509/; default: notation's own.")
 ]
-_At = Annotated[str | None, typer.Option("--at", metavar="RFC3339", help="As of that moment, in place of now.")]
-_Crl = Annotated[list[Path] | None, typer.Option("--crl", metavar="DIR", help="Revocation lists, DER or PEM.")]
-_Revocation = Annotated[
+At = Annotated[str | None, typer.Option("--at", metavar="RFC3339", help="As of that moment, in place of now.")]
+Crl = Annotated[list[Path] | None, typer.Option("--crl", metavar="DIR", help="Revocation lists, DER or PEM.")]
+Revocation = Annotated[
     str | None, typer.Option("--revocation", metavar="ACTION", help="enforce, log or skip, in place of what the policy says.")
 ]
 _Keyring = Annotated[Path | None, typer.Option("--keyring", metavar="FILE", help="Check Helm provenance with the OpenPGP keys in it.")]
@@ -42,9 +45,9 @@ def verify(
     devel: Devel = False,
     trust_policy: TrustPolicy = None,
     trust_store: TrustStore = None,
-    at: _At = None,
-    crl: _Crl = None,
-    revocation: _Revocation = None,
+    at: At = None,
+    crl: Crl = None,
+    revocation: Revocation = None,
     user_metadata: _Metadata = None,
     keyring: _Keyring = None,
     refuse_eol: _RefuseEol = False,
@@ -53,33 +56,49 @@ def verify(
 
     Says who signed, when, which root vouches for it, which checks were done and which were not.
     """
+    from dataclasses import replace
+
     from ..resolve import resolve
-    from ..verify.artifact import Request
     from ..verify.artifact import verify as verify_one
-    from ..verify.stores import Places
-    from ..verify.verdict import Action
     from .render import wanted
     from .verdicts import judged
 
-    if revocation is not None and revocation not in set(Action):
-        raise InputError(f"`--revocation` takes {', '.join(Action)}, not `{revocation[:40]}`", code="usage")
-    for directory in crl or ():
-        if not directory.exists():
-            raise InputError(f"`{directory}` of `--crl` is not there", code="usage", path=str(directory))
-    request = Request(
-        Places(trust_policy, trust_store),
-        _moment(at) if at is not None else None,
-        tuple(crl or ()),
-        Action(revocation) if revocation is not None else None,
-        dict(map(_pair, user_metadata or ())),
-        keyring,
-        refuse_eol,
+    request = replace(
+        request_of(trust_policy, trust_store, at, crl, revocation),
+        metadata=dict(map(_pair, user_metadata or ())),
+        keyring=keyring,
+        refuse_ended=refuse_eol,
     )
     asked = wanted(settings.report, reference, version, devel=devel)
     with settings.client() as client:
         resolved = resolve(client, asked)
         verdict = verify_one(client, resolved, request)
     return judged(settings.report, resolved, verdict)
+
+
+def request_of(
+    trust_policy: Path | None, trust_store: Path | None, at: str | None, crl: list[Path] | None, revocation: str | None
+) -> Request:
+    """What the options about trust ask for.
+
+    Raises:
+        InputError: `usage`.
+    """
+    from ..verify.artifact import Request
+    from ..verify.stores import Places
+    from ..verify.verdict import Action
+
+    if revocation is not None and revocation not in set(Action):
+        raise InputError(f"`--revocation` takes {', '.join(Action)}, not `{revocation[:40]}`", code="usage")
+    for directory in crl or ():
+        if not directory.exists():
+            raise InputError(f"`{directory}` of `--crl` is not there", code="usage", path=str(directory))
+    return Request(
+        Places(trust_policy, trust_store),
+        _moment(at) if at is not None else None,
+        tuple(crl or ()),
+        Action(revocation) if revocation is not None else None,
+    )
 
 
 def _moment(text: str) -> datetime:
