@@ -298,8 +298,7 @@ EXAMPLES = (
     (
         "bundle verify",
         "marfetch bundle verify charts.tar --json",
-        "Entries of `missing`, `extra` and `wrong` have `name` and `reason`. Where there is a trust policy, `signatures` has one for each artifact:"
-        " `reference`, `verdict` (`verified`, `skipped`, `unsigned`, `unchecked`, `failed`), `subject`, `code`, `message`.",
+        "Entries of `missing`, `extra` and `wrong` have `name` and `reason`. Where there is a trust policy, `signatures` has one for each artifact: `reference`, `verdict` (`verified`, `skipped`, `unsigned`, `unchecked`, `failed`), `subject`, `code`, `message`.",
     ),
     ("bundle diff", "marfetch bundle diff charts.tar charts.tar --json", "`change` is `added`, `removed`, `changed` or `referrers`."),
     (

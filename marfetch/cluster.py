@@ -1,13 +1,24 @@
-"""Executors that spread work over machines. They give out texts and get texts back, and may do a thing twice."""
+"""Work that is spread over machines: jobs are texts, answers are texts, and a job may be done twice.
+
+What a worker needs it opens itself, and keeps open for its next job.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Final, Generic, TypeAlias, TypeVar
 
-from .errors import InputError, RemoteError
+from .errors import Error, InputError, RemoteError
+
+T = TypeVar("T")
+Answer: TypeAlias = str | Error
+
+_KEPT: Final = 4
+"""Commands whose things a worker keeps open; a scheduler may have work of several at once."""
 
 
 @contextmanager
@@ -39,3 +50,72 @@ def spread(address: str) -> Iterator[Executor]:
     with client:
         # A worker that dies takes its tasks with it: they are given out again, so they are not pure, and may run twice.
         yield client.get_executor(pure=False, retries=3)
+
+
+def ask(executor: Executor, work: Callable[[str], str], jobs: Sequence[str]) -> list[Answer]:
+    """Give out jobs, and wait for what is said to them, in their order.
+
+    Returns:
+        Texts, or a RemoteError, `unreachable`, where a worker was lost with its work once too often.
+    """
+    futures = [executor.submit(work, job) for job in jobs]  # one by one: not every executor takes its work from an iterator
+    answers: list[Answer] = []
+    for future in futures:
+        try:
+            answers.append(future.result())
+        except Exception as failure:  # whatever the executor makes of the end of a worker
+            answers.append(
+                RemoteError(
+                    f"the worker was lost: {type(failure).__name__}: {str(failure)[:300]}",
+                    code="unreachable",
+                    hint="run it again: what is there already is not done again",
+                )
+            )
+    return answers
+
+
+class Kept(Generic[T]):
+    """What a worker opened for a command and keeps for its next jobs; all of its threads share it.
+
+    Args:
+        open_it: makes it, with what is to be closed in the end on the stack.
+    """
+
+    def __init__(self, open_it: Callable[[str, ExitStack], T]) -> None:
+        self._open = open_it
+        self._guard = threading.Lock()
+        self._things: dict[str, tuple[T, ExitStack]] = {}
+
+    def get(self, key: str) -> T:
+        """The thing of this key: whatever `open_it` needs, as a text.
+
+        Raises:
+            Error: it cannot be opened.
+        """
+        with self._guard:
+            if key not in self._things:
+                with ExitStack() as stack:
+                    thing = self._open(key, stack)
+                    self._things[key] = thing, stack.pop_all()
+                while len(self._things) > _KEPT:
+                    self._things.pop(next(iter(self._things)))[1].close()
+            return self._things[key][0]
+
+
+class Quiet:
+    """A worker tells nobody how far it is."""
+
+    def begin(self, name: str, total: int) -> Quiet:  # noqa: ARG002 - the protocol's
+        return self
+
+    def held(self, size: int) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+    def warn(self, text: str) -> None:
+        pass

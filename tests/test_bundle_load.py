@@ -187,7 +187,7 @@ def test_credentials_come_from_the_stores_of_docker_and_helm(
 
     with distribution(tool("registry"), tmp_path / "closed", htpasswd=HTPASSWD) as host:
         refused = loaded(bundle, host)
-        assert {one.error[0] if one.error else None for one in refused} == {"unauthorized"}
+        assert {one.error.code if one.error else None for one in refused} == {"unauthorized"}
         auth = base64.b64encode(b"somebody:secret").decode()
         (tmp_path / "docker").mkdir()
         (tmp_path / "docker" / "config.json").write_text(json.dumps({"auths": {host: {"auth": auth}}}))
@@ -225,7 +225,7 @@ def test_the_indexed_job_that_is_shown_loads_everything(bundle: Path, registry: 
 def test_the_way_to_a_registry_without_tls_is_told(bundle: Path, registry: str) -> None:
     with Client(Options(), Heard()) as one:
         found = load(one, bundle, To.parse(registry))
-    assert {one.error[2] if one.error else None for one in found} == {
+    assert {one.error.hint if one.error else None for one in found} == {
         "a registry on this machine that speaks without TLS: add `--plain-http`"
     }
 
@@ -235,8 +235,10 @@ def test_a_job_is_done_anywhere_by_texts_alone_and_twice(bundle: Path, registry:
     with opened(bundle) as found:
         found.contents.load()
         jobs = jobs_of(found.contents)
-    shared = {"path": str(bundle), "to": registry, "plain": True, "hosts": [], "timeout": None, "ca": None}
-    asked = [json.dumps(shared | {"repository": job.repository, "digest": str(job.digest), "tags": list(job.tags)}) for job in jobs]
+    shared = json.dumps({"path": str(bundle), "to": registry, "plain": True, "hosts": [], "timeout": None, "ca": None, "command": "1"})
+    asked = [
+        json.dumps({"shared": shared, "repository": job.repository, "digest": str(job.digest), "tags": list(job.tags)}) for job in jobs
+    ]
     assert [json.loads(load_one(text))[1] for text in asked] == ["pushed"] * 3
     assert [json.loads(load_one(text))[1] for text in asked] == ["unchanged"] * 3
 
@@ -322,8 +324,8 @@ def test_an_upload_follows_no_location_that_the_endpoint_does_not_cover(bundle: 
             found = loaded(bundle, f"127.0.0.1:{server.server_port}", jobs=1)
         finally:
             server.shutdown()
-    assert {one.error[0] if one.error else None for one in found} == {code}
-    assert {one.error[3] if one.error else None for one in found} == {4}
+    assert {one.error.code if one.error else None for one in found} == {code}
+    assert {one.error.exit_code if one.error else None for one in found} == {4}
 
 
 # -- a folder

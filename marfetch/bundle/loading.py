@@ -7,15 +7,16 @@ has the bundle: what is there already is not sent again, and a manifest goes aft
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 
 from ..client import Client, Options
+from ..cluster import Answer, Kept, Quiet, ask
 from ..endpoint import Preference
-from ..errors import Error, InputError, PolicyError, RemoteError, StorageError
+from ..errors import Error, InputError, PolicyError, RemoteError, StorageError, retold, told
 from ..files import storage_error
 from ..layout.store import INGEST, Layout
 from ..oci import Digest
@@ -69,9 +70,8 @@ def load(
         if to.endpoint is None:
             raise InputError("`--executor` is for registries; a folder is filled by one machine", code="usage")
         shared = _shared(client, path, to)
-        # One by one: not every executor takes its work from an iterator.
-        futures = [executor.submit(load_one, json.dumps({**shared, **_job(job)})) for job in jobs]
-        return [_loaded(future, job, to) for future, job in zip(futures, jobs, strict=True)]
+        answers = ask(executor, load_one, [json.dumps({"shared": shared, **_job(job)}) for job in jobs])
+        return [_loaded(answer, job, to) for answer, job in zip(answers, jobs, strict=True)]
 
 
 def done(found: Opened, place: Place, to: To, job: Job) -> Loaded:
@@ -79,11 +79,13 @@ def done(found: Opened, place: Place, to: To, job: Job) -> Loaded:
     try:
         return place.take(found.contents, job)
     except Error as error:
-        reference = str(Reference(to.repository(job.repository), None, job.tags[0] if job.tags else None, job.digest))
-        hint = error.hint
         if error.code == "tls" and to.endpoint is not None and to.endpoint.registry.host.is_loopback:
-            hint = "a registry on this machine that speaks without TLS: add `--plain-http`"
-        return Loaded(reference, "failed", error=(error.code, error.message, hint, error.exit_code))
+            error.hint = "a registry on this machine that speaks without TLS: add `--plain-http`"
+        return _failed(job, to, error)
+
+
+def _failed(job: Job, to: To, error: Error) -> Loaded:
+    return Loaded(str(Reference(to.repository(job.repository), None, job.tags[0] if job.tags else None, job.digest)), "failed", error=error)
 
 
 def _check_base(client: Client, found: Opened, place: Place, jobs: Sequence[Job]) -> None:
@@ -137,17 +139,20 @@ def _place(client: Client, to: To) -> Iterator[Place]:
 # -- on other machines
 
 
-def _shared(client: Client, path: Path, to: To) -> dict[str, object]:
-    """What a worker has to know, in texts and numbers; credentials are its own."""
+def _shared(client: Client, path: Path, to: To) -> str:
+    """What a worker has to know for all of its jobs; credentials are its own. No two commands have the same."""
     assert to.endpoint is not None, "a folder is not filled by workers"
-    return {
-        "path": str(path.resolve()),
-        "to": to.text,
-        "plain": to.endpoint.registry.scheme == "http",
-        "hosts": [str(host) for host in to.endpoint.data_hosts],
-        "timeout": client.options.timeout,
-        "ca": client.options.ca_file,
-    }
+    return json.dumps(
+        {
+            "path": str(path.resolve()),
+            "to": to.text,
+            "plain": to.endpoint.registry.scheme == "http",
+            "hosts": [str(host) for host in to.endpoint.data_hosts],
+            "timeout": client.budget.remaining if client.options.timeout is not None else None,
+            "ca": client.options.ca_file,
+            "command": secrets.token_hex(8),
+        }
+    )
 
 
 def _job(job: Job) -> dict[str, object]:
@@ -155,63 +160,42 @@ def _job(job: Job) -> dict[str, object]:
 
 
 def load_one(text: str) -> str:
-    """Do one job, as a worker: a text in, a text out. What it needs it opens itself, so it can run anywhere, and twice.
+    """Do one job, as a worker: a text in, a text out, so it can run anywhere, and twice.
 
     The bundle was checked by whoever gives out the jobs; a registry takes no blob that is not what its digest says.
     """
     asked = json.loads(text)
-    to = To.parse(asked["to"], plain_http=asked["plain"], data_hosts=asked["hosts"])
     job = Job(asked["repository"], Digest.parse(asked["digest"]), tuple(asked["tags"]))
+    path, to = _place_of(asked["shared"])
     try:
-        found, place = _opened(asked["path"], Path(asked["path"]).stat().st_mtime_ns, to, asked["timeout"], asked["ca"])
-        loaded = done(found, place, to, job)
+        loaded = done(*_opened.get(asked["shared"]), to, job)
     except (Error, OSError) as error:
-        failure = error if isinstance(error, Error) else storage_error(error, asked["path"])
-        loaded = Loaded(f"{job.repository}@{job.digest}", "failed", error=(failure.code, failure.message, failure.hint, failure.exit_code))
-    return json.dumps([loaded.reference, loaded.outcome, loaded.blobs, loaded.size, loaded.error])
+        loaded = _failed(job, to, error if isinstance(error, Error) else storage_error(error, path))
+    return json.dumps([loaded.reference, loaded.outcome, loaded.blobs, loaded.size, told(loaded.error) if loaded.error else None])
 
 
-@lru_cache(maxsize=1)
-def _opened(path: str, _: int, to: To, timeout: float | None, ca_file: str | None) -> tuple[Opened, Place]:
-    """The bundle and the registry of a worker, which stay open for its next job; all of its threads share them."""
-    stack = ExitStack()
-    client = stack.enter_context(Client(Options(Preference(), timeout=timeout, jobs=8, ca_file=ca_file, notice=False), _Quiet()))
+def _place_of(shared: str) -> tuple[str, To]:
+    asked = json.loads(shared)
+    return asked["path"], To.parse(asked["to"], plain_http=asked["plain"], data_hosts=asked["hosts"])
+
+
+def _open(shared: str, stack: ExitStack) -> tuple[Opened, Place]:
+    asked = json.loads(shared)
+    path, to = _place_of(shared)
+    options = Options(Preference(), timeout=asked["timeout"], jobs=8, ca_file=asked["ca"], notice=False)
+    client = stack.enter_context(Client(options, Quiet()))
     found = stack.enter_context(opened(Path(path)))
     found.contents.load()
-    place = stack.enter_context(_place(client, to))
-    _kept.append(stack)
-    return found, place
+    return found, stack.enter_context(_place(client, to))
 
 
-_kept: list[ExitStack] = []
-"""What keeps them open, for as long as the worker lives."""
+_opened: Kept[tuple[Opened, Place]] = Kept(_open)
+"""The bundle and the registry."""
 
 
-def _loaded(future: Future[str], job: Job, to: To) -> Loaded:
-    """What a worker has said; or what became of it, where it was given up with its work."""
-    try:
-        reference, outcome, blobs, size, error = json.loads(future.result())
-    except Exception as failure:
-        lost = f"the worker was lost: {type(failure).__name__}: {str(failure)[:300]}"
-        reference = str(Reference(to.repository(job.repository), None, job.tags[0] if job.tags else None, job.digest))
-        return Loaded(reference, "failed", error=("unreachable", lost, "run it again: what is there is not sent again", 7))
-    return Loaded(reference, outcome, blobs, size, tuple(error) if error else None)
-
-
-class _Quiet:
-    """A worker tells nobody how far it is."""
-
-    def begin(self, name: str, total: int) -> _Quiet:  # noqa: ARG002 - the protocol's
-        return self
-
-    def held(self, size: int) -> None:
-        pass
-
-    def end(self) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        pass
-
-    def warn(self, text: str) -> None:
-        pass
+def _loaded(answer: Answer, job: Job, to: To) -> Loaded:
+    """What a worker has said."""
+    if isinstance(answer, Error):
+        return _failed(job, to, answer)
+    reference, outcome, blobs, size, error = json.loads(answer)
+    return Loaded(reference, outcome, blobs, size, retold(error) if error else None)

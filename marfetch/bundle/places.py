@@ -8,7 +8,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from ..content import Progress, copy
 from ..endpoint import Endpoint
-from ..errors import InputError, PolicyError
+from ..errors import Error, InputError, PolicyError
 from ..layout.contents import Contents
 from ..layout.store import Layout
 from ..oci import Descriptor, Digest
@@ -28,14 +28,14 @@ class Loaded:
         reference: where it is now, pinned.
         outcome: `replaced` where a tag meant something else there before.
         blobs, size: what was sent; bytes.
-        error: (code, message, hint, exit code) of what failed.
+        error: of what failed.
     """
 
     reference: str
     outcome: Outcome
     blobs: int = 0
     size: int = 0
-    error: tuple[str, str, str, int] | None = None
+    error: Error | None = None
 
 
 @dataclass(frozen=True, slots=True)

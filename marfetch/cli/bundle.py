@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputError
-from .options import Settings, shared
+from .options import Executor, Settings, Shard, shared
 from .verify import At, Crl, Revocation, TrustPolicy, TrustStore
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ _A = Annotated[Path, typer.Argument(metavar="FILE", help="The older bundle.")]
 _B = Annotated[Path, typer.Argument(metavar="FILE", help="The newer bundle.")]
 _To = Annotated[str, typer.Option("--to", metavar="HOST[:PORT][/PREFIX]|DIR", help="Your own registry, or a folder (write ./name).")]
 _PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Without TLS; for loopback addresses only.")]
-_Shard = Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Only this part of the artifacts, for several machines.")]
-_Executor = Annotated[
-    str | None, typer.Option("--executor", metavar="dask://HOST:PORT", help="Let the workers of this scheduler do it (extra `dask`).")
-]
 _Verify = Annotated[bool, typer.Option("--verify", help="Only what is signed as the trust policy asks. [MARFETCH_VERIFY=policy]")]
 
 
@@ -143,8 +139,8 @@ def bundle_load(
     file: _Bundle,
     to: _To,
     plain_http: _PlainHttp = False,
-    shard: _Shard = None,
-    executor: _Executor = None,
+    shard: Shard = None,
+    executor: Executor = None,
     verify: _Verify = False,
 ) -> int:
     """Check a bundle, and bring what is in it into a registry of your own, or into a folder: only what is missing there.
@@ -155,14 +151,14 @@ def bundle_load(
     from ..bundle.loading import load
     from ..bundle.places import To
     from ..cluster import spread
-    from ..project.sync import Shard
+    from ..project.sync import Shard as Part
     from ..verify.wish import is_wished
     from .bundles import loaded
 
     if settings.endpoint is not None:
         raise InputError("`--endpoint` is where artifacts come from; where they go is `--to`", code="usage", hint="leave `--endpoint` out")
     target = To.parse(to, plain_http=plain_http, data_hosts=settings.data_hosts)
-    part = Shard.parse(shard) if shard is not None else None
+    part = Part.parse(shard) if shard is not None else None
     with ExitStack() as stack:
         client = stack.enter_context(settings.client())
         workers = stack.enter_context(spread(executor)) if executor is not None else None

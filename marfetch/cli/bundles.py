@@ -13,7 +13,7 @@ from ..bundle.creation import Created
 from ..bundle.difference import Changed
 from ..bundle.lines import lines_for
 from ..bundle.opened import Opened
-from ..errors import CODES, Error, InputError, IntegrityError, LockError, NotFoundError, PolicyError, RemoteError, StorageError
+from ..errors import Error, IntegrityError
 from ..oci import descriptor_json
 from ..report import Report
 from ..text import human_size
@@ -228,7 +228,7 @@ def loaded(report: Report, path: Path, to: To, found: Sequence[Loaded]) -> int:
             {"reference": one.reference, "outcome": one.outcome, "blobs": one.blobs, "size": one.size} for one in found if one.error is None
         ],
         "failed": [
-            {"reference": one.reference, "code": one.error[0], "message": one.error[1], "hint": one.error[2]}
+            {"reference": one.reference, "code": one.error.code, "message": one.error.message, "hint": one.error.hint}
             for one in found
             if one.error is not None
         ],
@@ -236,26 +236,17 @@ def loaded(report: Report, path: Path, to: To, found: Sequence[Loaded]) -> int:
         "size": sum(one.size for one in found),
     }
     count = Counter(one.outcome for one in found)
-    failed = [one for one in found if one.error is not None]
+    failed = [(one.reference, one.error) for one in found if one.error is not None]
     if not failed:
         report.data(data)
-    for number, one in enumerate(failed):
-        error = _failure(one)
+    for number, (reference, error) in enumerate(failed):
         if number == 0:
-            report.failed(error, data, about=one.reference)
+            report.failed(error, data, about=reference)
         else:
-            report.error(error, about=one.reference)
+            report.error(error, about=reference)
     sent = human_size(sum(one.size for one in found))
     report.note(f"`{to.text}`: {', '.join(f'{number} {outcome}' for outcome, number in sorted(count.items())) or 'nothing'}; {sent} sent")
-    return _failure(failed[0]).exit_code if failed else 0
-
-
-def _failure(one: Loaded) -> Error:
-    """The error of a job, which may have come from another machine as a text."""
-    assert one.error is not None, "asked for what failed only"
-    code, message, hint, _ = one.error
-    kinds = {kind.__name__: kind for kind in (InputError, NotFoundError, PolicyError, IntegrityError, RemoteError, LockError, StorageError)}
-    return kinds.get(CODES[code].kind, RemoteError)(message, code=code, hint=hint, reference=one.reference)
+    return failed[0][1].exit_code if failed else 0
 
 
 def _side(item: Item | None) -> Any:

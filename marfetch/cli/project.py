@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import InputError
-from .options import Settings, shared
+from .options import Executor, Settings, Shard, shared
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -20,7 +21,6 @@ _Upgrade = Annotated[bool, typer.Option("--upgrade", help="Take the newest in th
 _Check = Annotated[bool, typer.Option("--check", help="Only say whether the lock fits the wanted file; ask nobody.")]
 _Locked = Annotated[bool, typer.Option("--locked", help="Resolve nothing anew: the lock has to fit.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]
-_Shard = Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Only this part of the artifacts, for several machines.")]
 
 _From = Annotated[Path | None, typer.Option("--from", metavar="FILE", help="Write a first marfetch.yaml out of these files.")]
 _Chart = Annotated[Path | None, typer.Option("--chart", metavar="DIR", help="Pin the dependencies of the chart in this directory.")]
@@ -85,21 +85,28 @@ def sync(
     file: _File = DEFAULT,
     locked: _Locked = False,
     dry_run: _DryRun = False,
-    shard: _Shard = None,
+    shard: Shard = None,
+    executor: Executor = None,
 ) -> int:
     """Bring the files that marfetch.yaml wants to what marfetch.lock says; nothing else is touched.
 
-    Prints one line for each artifact: what became of it, its name, and the pinned reference.
+    Prints one line for each artifact: what became of it, its name, and the pinned reference. With --executor the workers fetch and write;
+    they share the directory of marfetch.yaml, under the same path.
     """
-    from ..project.sync import Shard
+    from ..cluster import spread
+    from ..project.spreading import spread as spread_items
+    from ..project.sync import Shard as Part
     from ..project.sync import sync as sync_all
     from ..project.wanted import read_project
     from .reports import synced
 
-    part = Shard.parse(shard) if shard is not None else None
+    part = Part.parse(shard) if shard is not None else None
     project = read_project(file)
-    with _client(settings, project) as client:
-        result = sync_all(client, project, as_locked=locked, is_rehearsal=dry_run, shard=part)
+    with ExitStack() as stack:
+        client = stack.enter_context(_client(settings, project))
+        workers = stack.enter_context(spread(executor)) if executor is not None else None
+        elsewhere = spread_items(client, project, workers) if workers is not None else None
+        result = sync_all(client, project, as_locked=locked, is_rehearsal=dry_run, shard=part, elsewhere=elsewhere)
     return synced(settings.report, project, result)
 
 

@@ -7,21 +7,31 @@ somebody says so with `lock --upgrade`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from ..artifact.payload import Choice
 from ..client import Client
 from ..errors import Error, InputError, LockError, StorageError
+from ..oci import Descriptor
 from ..pull import pull_each
 from ..resolve import Wanted
-from ..task import Done, File, Request, Task
+from ..task import Done, Request, Task
 from .lock import Lock
 from .locking import Settled, read_old, refuse_misfits, request_of, settle, write, writing
 from .wanted import Project
 
 Outcome: TypeAlias = Literal["fetched", "unchanged", "replaced", "drifted", "failed", "would-fetch", "would-replace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """One file of an item, or one directory that an archive became."""
+
+    path: Path
+    layer: Descriptor
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +47,7 @@ class Synced:
     name: str
     reference: str
     outcome: Outcome
-    files: tuple[File, ...] = ()
+    files: tuple[Placed, ...] = ()
     error: Error | None = None
 
 
@@ -77,7 +87,13 @@ class Shard:
 
 
 def sync(
-    client: Client, project: Project, *, as_locked: bool = False, is_rehearsal: bool = False, shard: Shard | None = None
+    client: Client,
+    project: Project,
+    *,
+    as_locked: bool = False,
+    is_rehearsal: bool = False,
+    shard: Shard | None = None,
+    elsewhere: Callable[[Sequence[str]], Mapping[str, Synced]] | None = None,
 ) -> list[Synced]:
     """Bring the files of a project to what its lock says.
 
@@ -85,6 +101,8 @@ def sync(
         as_locked: resolve nothing anew; the lock has to fit. Otherwise what is missing in it is resolved, and written into it.
         is_rehearsal: go the whole way but for fetching and writing.
         shard: the items that this process takes care of.
+        elsewhere: does the fetching and writing in place of this process: gets the names of the items that need it, the lock being
+            written, and gives back what became of each.
 
     Returns:
         One for each item, in the order of the file; nothing is raised for a single one.
@@ -104,7 +122,12 @@ def sync(
             lock = read_old(project)
             settled = _settled(client, project, lock, shard)
             _write(project, lock, settled)
-    return _placed(client, project, settled, is_rehearsal=is_rehearsal)
+    if elsewhere is None or is_rehearsal:
+        return placed(client, project, settled, is_rehearsal=is_rehearsal)
+    # What clashes, is refused or is there already is found out here, where all items are known.
+    planned = placed(client, project, settled, is_rehearsal=True)
+    done = elsewhere([one.name for one in planned if one.outcome in ("would-fetch", "would-replace")])
+    return [done.get(one.name, one) for one in planned]
 
 
 def _settled(client: Client, project: Project, lock: Lock | None, shard: Shard | None) -> list[Settled]:
@@ -119,7 +142,8 @@ def _write(project: Project, lock: Lock | None, settled: Sequence[Settled]) -> N
     write(project, [*settled, *others])
 
 
-def _placed(client: Client, project: Project, settled: Sequence[Settled], *, is_rehearsal: bool) -> list[Synced]:
+def placed(client: Client, project: Project, settled: Sequence[Settled], *, is_rehearsal: bool = False) -> list[Synced]:
+    """Bring what was settled to its places; nothing is raised for a single item."""
     tasks: list[Task] = []
     owners: list[int] = []
     refused: dict[int, Error] = {}
@@ -159,11 +183,12 @@ def _synced(one: Settled, done: Sequence[Done], *, is_rehearsal: bool) -> Synced
     is_drift = isinstance(error, LockError) and error.code == "tag-drifted"
     locked = one.previous.reference if is_drift and one.previous else one.item.reference
     reference = str(one.found.resolved.reference if one.found else locked)
+    there = tuple(Placed(file.path, file.layer) for file in files)
     if error is not None:
-        return Synced(one.item.name, reference, "drifted" if is_drift else "failed", () if is_rehearsal else files, error)
+        return Synced(one.item.name, reference, "drifted" if is_drift else "failed", () if is_rehearsal else there, error)
     outcome: Outcome = "unchanged"
     if any(file.is_replaced for file in files):
         outcome = "would-replace" if is_rehearsal else "replaced"
     elif any(file.status == "fetched" for file in files):
         outcome = "would-fetch" if is_rehearsal else "fetched"
-    return Synced(one.item.name, reference, outcome, files)
+    return Synced(one.item.name, reference, outcome, there)
