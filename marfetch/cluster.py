@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-from .errors import Error, InputError, RemoteError
+from .errors import CODES, Error, InputError, RateLimitedError, RemoteError
 
 T = TypeVar("T")
 Answer: TypeAlias = str | Error
@@ -119,3 +119,22 @@ class Quiet:
 
     def warn(self, text: str) -> None:
         pass
+
+
+def told(error: Error) -> dict[str, object]:
+    """An error as JSON values, for another machine; `retold` makes it anew there."""
+    return {"code": error.code, "message": error.message, "hint": error.hint, "context": error.context}
+
+
+def retold(said: Mapping[str, Any]) -> Error:
+    """The error that another machine has told of."""
+    kinds = {kind.__name__: kind for kind in _descendants(Error)}
+    kind = kinds[CODES[said["code"]].kind]
+    options = {} if kind is RateLimitedError else {"code": said["code"]}
+    return kind(said["message"], hint=said["hint"], **options, **said["context"])
+
+
+def _descendants(kind: type[Error]) -> Iterator[type[Error]]:
+    yield kind
+    for one in kind.__subclasses__():
+        yield from _descendants(one)

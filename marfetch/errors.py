@@ -21,9 +21,9 @@ that `docs/reference/errors.md` gives.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from .refusals import REFUSALS
 
@@ -385,22 +385,3 @@ class Terminated(Interrupted):
     """SIGTERM ended the command."""
 
     exit_code = 143
-
-
-def told(error: Error) -> dict[str, object]:
-    """An error as JSON values, for another machine; `retold` makes it anew there."""
-    return {"code": error.code, "message": error.message, "hint": error.hint, "context": error.context}
-
-
-def retold(said: Mapping[str, Any]) -> Error:
-    """The error that another machine has told of."""
-    kinds = {kind.__name__: kind for kind in _descendants(Error)}
-    kind = kinds[CODES[said["code"]].kind]
-    options = {} if kind is RateLimitedError else {"code": said["code"]}
-    return kind(said["message"], hint=said["hint"], **options, **said["context"])
-
-
-def _descendants(kind: type[Error]) -> Iterator[type[Error]]:
-    yield kind
-    for one in kind.__subclasses__():
-        yield from _descendants(one)

@@ -20,9 +20,9 @@ import pytest
 from marfetch import errors
 from marfetch.bundle.creation import create
 from marfetch.client import Client, Options
-from marfetch.cluster import Kept, spread
+from marfetch.cluster import Kept, retold, spread, told
 from marfetch.endpoint import Preference
-from marfetch.errors import CODES, InputError, RemoteError, retold, told
+from marfetch.errors import CODES, InputError, RemoteError
 from marfetch.layout.store import Layout
 from marfetch.oci import Digest
 from marfetch.project.spreading import spread as spread_items

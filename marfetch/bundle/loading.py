@@ -14,9 +14,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ..client import Client, Options
-from ..cluster import Answer, Kept, Quiet, ask
+from ..cluster import Answer, Kept, Quiet, ask, retold, told
 from ..endpoint import Preference
-from ..errors import Error, InputError, PolicyError, RemoteError, StorageError, retold, told
+from ..errors import Error, InputError, PolicyError, RemoteError, StorageError
 from ..files import storage_error
 from ..layout.store import INGEST, Layout
 from ..oci import Digest

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..client import Client, Options
-from ..cluster import Answer, Kept, Quiet, ask
+from ..cluster import Answer, Kept, Quiet, ask, retold, told
 from ..endpoint import Preference
-from ..errors import Error, LockError, StorageError, retold, told
+from ..errors import Error, LockError, StorageError
 from ..files import storage_error
 from ..oci import Descriptor, Digest
 from .lock import Lock, parse_lock, read_bytes
