@@ -1,4 +1,4 @@
-"""`python -m benchmarks [one|range|hundred|bundle|thousand|large|start]…`: the figures of docs/performance.md, measured here and now."""
+"""`python -m benchmarks [one|range|hundred|bundle|thousand|spread|large|start]…`: the figures of docs/performance.md, measured here and now."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests import tools
 
-from .bundle import bundled, thousand
+from .bundle import SPREAD, bundled, spread, thousand
 from .measure import Contender, race, table
 from .stage import CHARTS, ROOT, ROUND_TRIP, Stage, real_stage, stage
 
@@ -146,6 +146,7 @@ SCENES = {
     "hundred": (hundred, f"{CHARTS} charts, {ROUND_TRIP} ms round trip, TLS, nothing cached"),
     "bundle": (bundled, f"A bundle of {CHARTS} charts, {ROUND_TRIP} ms round trip, TLS, nothing cached"),
     "thousand": (thousand, "A bundle of 1,000 charts: make, verify and load it into distribution's registry, no delay"),
+    "spread": (spread, f"Load a bundle of {SPREAD} charts, {ROUND_TRIP} ms round trip: one machine, and workers of a scheduler"),
     "large": (large, f"One file of {LARGE} MiB, TLS, no delay, nothing cached"),
 }
 

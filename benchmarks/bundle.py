@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import shutil
 import subprocess
 import sys
@@ -9,12 +11,13 @@ import tempfile
 from pathlib import Path
 
 from tests import tools
-from tests.real import distribution
+from tests.real import cluster, distribution, free_port
 
 from .measure import Contender, race, table
-from .stage import CHARTS, ROOT, ROUND_TRIP, Stage, stage
+from .stage import CHART_SIZE, CHARTS, ROOT, ROUND_TRIP, Stage, stage, started
 
 THOUSAND = 1000
+SPREAD = 300
 
 
 def locked(where: Stage, charts: int) -> Path:
@@ -38,29 +41,74 @@ def _marfetch(where: Stage, name: str, *arguments: str, fresh: bool = False) -> 
     return Contender(name, prepare, lambda _: None, environment)
 
 
+def _loading(where: Stage, name: str, bundle: Path, host: str, *options: str) -> Contender:
+    """Each run goes to where nothing is yet."""
+    one = _marfetch(where, name, "bundle", "load", str(bundle), "--plain-http", "--to", "{there}", *options)
+    prepare, prefixes = one.prepare, itertools.count()
+
+    def fresh(directory: Path) -> list[str]:
+        there = f"{host}/{'-'.join(options).strip('-').replace(':', '-').replace('/', '-') or 'run'}{next(prefixes)}"
+        return [there if word == "{there}" else word for word in prepare(directory)]
+
+    one.prepare = fresh
+    return one
+
+
 def bundled(runs: int) -> list[str]:
-    """A hundred charts into one archive; beside it what oras makes of them, one layout each."""
-    oras = tools.find("oras")
-    if oras is None:
-        sys.exit(tools.missing("oras"))
+    """A hundred charts into one archive; beside it what others make of them: a layout each (oras), one layout or store (regsync, hauler)."""
     with stage(round_trip=ROUND_TRIP) as where:
         wanted = str(locked(where, CHARTS) / "marfetch.yaml")
         script = (
             f"seq 0 {CHARTS - 1} | xargs -P 16 -I N $T cp --from-plain-http=false $H/bench/charts/chartN:1.2.3 --to-oci-layout out/N:1.2.3"
         )
-        environment = {**where.environment(), "T": str(oras), "H": where.host}
-
-        def prepare(directory: Path) -> list[str]:
-            (directory / "out").mkdir()
-            return ["sh", "-ec", script]
-
         contenders = [
-            Contender("16 oras cp side by side", prepare, lambda _: None, environment),
+            _other(where, "16 oras cp side by side", "oras", script),
+            _other(where, "regsync once, 16 at a time", "regsync", "$T once -c $W/regsync.yaml"),
+            *_hauler(where),
             _marfetch(where, "marfetch bundle create", "bundle", "create", "-f", wanted, "-o", "{}/a.tar", fresh=True),
             _marfetch(where, "… --referrers", "bundle", "create", "-f", wanted, "-o", "{}/a.tar", "--referrers", fresh=True),
         ]
+        charts = [f"bench/charts/chart{number}" for number in range(CHARTS)]
+        items = "".join(
+            f"\n  - {{source: '{where.host}/{name}:1.2.3', target: 'ocidir://out/{number}:1.2.3', type: image}}"
+            for number, name in enumerate(charts)
+        )
+        (where.directory / "regsync.yaml").write_text(f"version: 1\ndefaults: {{parallel: 16}}\nsync:{items}\n")
+        items = "".join(
+            f"\n    - {{name: {name.rpartition('/')[2]}, repoURL: 'oci://{where.host}/bench/charts', version: 1.2.3}}" for name in charts
+        )
+        (where.directory / "hauler.yaml").write_text(
+            f"apiVersion: content.hauler.cattle.io/v1\nkind: Charts\nmetadata: {{name: charts}}\nspec:\n  charts:{items}\n"
+        )
         race(contenders, where.directory, runs=runs)
         return table(contenders, contenders[0].name)
+
+
+def _other(where: Stage, name: str, program: str, script: str, path: str | None = None) -> Contender:
+    found = path or tools.find(program)
+    if found is None:
+        sys.exit(tools.missing(program))
+
+    def prepare(directory: Path) -> list[str]:
+        (directory / "out").mkdir()
+        return ["sh", "-ec", script]
+
+    def check(directory: Path) -> None:
+        layers = [one for one in (directory / "out").rglob("*") if one.is_file() and one.stat().st_size > CHART_SIZE]
+        if len(layers) < CHARTS:
+            sys.exit(f"{name} brought {len(layers)} charts, not {CHARTS}")
+
+    environment = {**where.environment(), "T": str(found), "H": where.host, "W": str(where.directory)}
+    return Contender(name, prepare, check, environment)
+
+
+def _hauler(where: Stage) -> list[Contender]:
+    """hauler, where somebody has installed it: its module cannot be built by `make tools`."""
+    path = shutil.which("hauler")
+    if path is None:
+        print("hauler is not on the PATH: left out")
+        return []
+    return [_other(where, "hauler store sync -j 16", "hauler", "$T store sync -f $W/hauler.yaml -s out -j 16", path)]
 
 
 def thousand(runs: int) -> list[str]:
@@ -81,7 +129,37 @@ def thousand(runs: int) -> list[str]:
         with distribution(program, Path(scratch) / "registry") as host:
             rest = [
                 _marfetch(where, "verify", "bundle", "verify", str(kept)),
-                _marfetch(where, "load, all there", "bundle", "load", str(kept), "--to", host, "--plain-http"),
+                _loading(where, "load, nothing there", kept, host),
+                _marfetch(where, "load, all there", "bundle", "load", str(kept), "--to", f"{host}/run0", "--plain-http"),
             ]
             race(rest, where.directory, runs=runs)
         return table([made, *rest], "create")
+
+
+def spread(runs: int) -> list[str]:
+    """Charts into a registry that is far away: one machine with more at a time, and one, two, three workers of a scheduler.
+
+    All of them share the processors here. What a cluster adds where each machine has processors and a link of its own is more than this.
+    """
+    program, delay = tools.find("registry"), tools.find("delay")
+    if program is None or delay is None:
+        sys.exit(tools.missing("registry"))
+    with contextlib.ExitStack() as stack:
+        where = stack.enter_context(stage(round_trip=0, charts=SPREAD))
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marfetch-bench-")))
+        wanted = str(locked(where, SPREAD) / "marfetch.yaml")
+        environment = {**where.environment(), "PYTHONPATH": str(ROOT), "MARFETCH_CACHE_DIR": str(scratch / "cache")}
+        make = [sys.executable, "-m", "marfetch", "bundle", "create", "-f", wanted, "-o", str(scratch / "a.tar"), "--quiet"]
+        subprocess.run(make, env=environment, check=True, stdout=subprocess.DEVNULL)
+        near = stack.enter_context(distribution(program, scratch / "registry"))
+        host = f"localhost:{free_port()}"
+        started(stack, [str(delay), str(ROUND_TRIP), f"127.0.0.1:{host.partition(':')[2]}=127.0.0.1:{near.partition(':')[2]}"])
+        kept = scratch / "a.tar"
+        contenders = [_loading(where, "one machine", kept, host), _loading(where, "one machine, --jobs 32", kept, host, "--jobs", "32")]
+        for workers in (1, 2, 3):
+            address, _ = stack.enter_context(cluster(scratch, workers))
+            contenders.append(
+                _loading(where, f"{workers} worker{'s' if workers > 1 else ''}, 8 at a time each", kept, host, "--executor", address)
+            )
+        race(contenders, where.directory, runs=runs)
+        return table(contenders, "one machine")

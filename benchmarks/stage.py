@@ -116,13 +116,13 @@ def stage(*, round_trip: int, charts: int = CHARTS) -> Iterator[Stage]:
         ports = [free_port() for _ in range(4)]
         registry, data = (ports[2], ports[3]) if round_trip else (ports[0], ports[1])
         served = [sys.executable, "-m", "benchmarks.served", str(directory), str(ports[0]), str(ports[1]), f"https://localhost:{data}"]
-        _start(stack, served)
+        started(stack, served)
         if round_trip:
             program = tools.find("delay")
             if program is None:
                 sys.exit(tools.missing("delay"))
             pairs = [f"127.0.0.1:{ports[2 + n]}=127.0.0.1:{ports[n]}" for n in range(2)]
-            _start(stack, [str(program), str(round_trip), *pairs])
+            started(stack, [str(program), str(round_trip), *pairs])
         yield Stage(f"localhost:{registry}", f"localhost:{data}", directory / "ca.pem", directory)
 
 
@@ -158,7 +158,8 @@ def _certify(directory: Path) -> None:
         pem.write_to_path(str(directory / name))
 
 
-def _start(stack: contextlib.ExitStack, line: list[str]) -> None:
+def started(stack: contextlib.ExitStack, line: list[str]) -> None:
+    """A server that says `up` when it listens; it ends with the stack."""
     process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
     def end() -> None:

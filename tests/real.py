@@ -1,4 +1,4 @@
-"""Real programs on loopback: distribution's registry, and charts for it."""
+"""Real programs on loopback: distribution's registry and charts for it, a Dask scheduler with workers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import contextlib
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
 
 
 def run(*line: object, cwd: Path | None = None, **environment: str) -> str:
@@ -65,3 +68,48 @@ def package_chart(helm: Path, directory: Path, name: str, version: str) -> Path:
     (source / "templates" / "cm.yaml").write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n")
     run(helm, "package", source, "-d", directory)
     return directory / f"{name}-{version}.tgz"
+
+
+@contextlib.contextmanager
+def cluster(place: Path, workers: int = 3) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """A Dask scheduler and its workers: the address, and the processes of the workers."""
+    port = free_port()
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "MARFETCH_CACHE_DIR": str(place / "worker-cache"),
+        "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s",
+    }
+    common = {"cwd": place, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    line = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
+    started = [subprocess.Popen(line, **common)]  # type: ignore[call-overload]
+    try:
+        line = [
+            sys.executable,
+            "-m",
+            "distributed.cli.dask_worker",
+            f"tcp://127.0.0.1:{port}",
+            "--no-dashboard",
+            "--no-nanny",
+            "--nthreads",
+            "1",
+            "--host",
+            "127.0.0.1",
+        ]
+        started += [subprocess.Popen(line, **common) for _ in range(workers)]  # type: ignore[call-overload]
+        count = (
+            "import sys; from distributed import Client; c = Client(sys.argv[1], timeout=20);"
+            " c.wait_for_workers(int(sys.argv[2]), timeout=60); c.close()"
+        )
+        subprocess.run(
+            [sys.executable, "-c", count, f"tcp://127.0.0.1:{port}", str(workers)],
+            check=True,
+            timeout=90,
+            env=environment,
+            cwd=place,
+            stderr=subprocess.DEVNULL,
+        )
+        yield f"dask://127.0.0.1:{port}", started[1:]
+    finally:
+        for process in reversed(started):
+            process.kill()
+            process.wait(20)

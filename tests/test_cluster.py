@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -32,7 +30,7 @@ from marfetch.reference import Host
 
 from .bundles import locked
 from .conftest import Heard
-from .real import distribution, free_port, run
+from .real import cluster, distribution, free_port, run
 from .registry import Registry
 
 ROOT = Path(__file__).parents[1]
@@ -60,50 +58,6 @@ def test_a_scheduler_that_is_not_there_is_told() -> None:
     with pytest.raises(RemoteError) as caught, spread(f"dask://127.0.0.1:{free_port()}"):
         pass
     assert caught.value.exit_code == 7
-
-
-@contextlib.contextmanager
-def cluster(place: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and three workers: the address, and the processes of the workers."""
-    port = free_port()
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "MARFETCH_CACHE_DIR": str(place / "worker-cache"),
-        "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s",
-    }
-    common = {"cwd": place, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    line = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
-    started = [subprocess.Popen(line, **common)]  # type: ignore[call-overload]
-    try:
-        line = [
-            sys.executable,
-            "-m",
-            "distributed.cli.dask_worker",
-            f"tcp://127.0.0.1:{port}",
-            "--no-dashboard",
-            "--no-nanny",
-            "--nthreads",
-            "1",
-            "--host",
-            "127.0.0.1",
-        ]
-        started += [subprocess.Popen(line, **common) for _ in range(3)]  # type: ignore[call-overload]
-        count = (
-            "import sys; from distributed import Client; c = Client(sys.argv[1], timeout=20); c.wait_for_workers(3, timeout=60); c.close()"
-        )
-        subprocess.run(
-            [sys.executable, "-c", count, f"tcp://127.0.0.1:{port}"],
-            check=True,
-            timeout=90,
-            env=environment,
-            cwd=place,
-            stderr=subprocess.DEVNULL,
-        )
-        yield f"dask://127.0.0.1:{port}", started[1:]
-    finally:
-        for process in reversed(started):
-            process.kill()
-            process.wait(20)
 
 
 @pytest.fixture
