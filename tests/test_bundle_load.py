@@ -265,6 +265,47 @@ def test_a_layout_that_oras_has_written_is_loaded_too(bundle: Path, registry: st
     assert "notary" in run(tool("oras"), "discover", "--plain-http", f"{registry}/again/written:latest")
 
 
+FOREIGN = {
+    "oras backup, a folder": (False, "oras", "$T backup --plain-http --include-referrers -o written $R:latest"),
+    "oras backup, a tar": (True, "oras", "$T backup --plain-http --include-referrers -o written.tar $R:latest"),
+    "crane": (False, "crane", "$T pull --insecure --format oci $R:latest written"),
+    "regctl": (False, "regctl", "$T image copy --host reg=$H,tls=disabled --referrers $R:latest ocidir://written:latest"),
+    "regctl, a tar": (True, "regctl", "$T image export --host reg=$H,tls=disabled $R:latest written.tar"),
+    "skopeo, a folder": (False, "skopeo", "$T copy --all --src-tls-verify=false docker://$R:latest oci:written:latest"),
+    "skopeo, a tar": (True, "skopeo", "$T copy --all --src-tls-verify=false docker://$R:latest oci-archive:written.tar:latest"),
+}
+"""How other tools write `$R`, an index of an image with a signature, out of the registry `$H`."""
+
+
+@pytest.mark.tool
+@pytest.mark.parametrize("maker", FOREIGN)
+def test_what_other_tools_have_written_is_loaded_and_served(bundle: Path, registry: str, tool: Tool, tmp_path: Path, maker: str) -> None:
+    is_tar, program, script = FOREIGN[maker]
+    loaded(bundle, registry)
+    crane = tool("crane")
+    digest = run(crane, "digest", "--insecure", f"{registry}/{IMAGE}:latest").strip()
+    home = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    run("sh", "-ec", script, cwd=tmp_path, T=str(tool(program)), R=f"{registry}/{IMAGE}", H=registry, **home)
+    written = tmp_path / ("written.tar" if is_tar else "written")
+    found = loaded(written, f"{registry}/again")
+    assert "failed" not in outcomes(found)
+    assert digest in {line.rpartition("@")[2] for line in (one.reference for one in found)}
+    assert run(crane, "manifest", "--insecure", f"{registry}/again/written@{digest}") == run(
+        crane, "manifest", "--insecure", f"{registry}/{IMAGE}@{digest}"
+    )
+    if program in ("oras", "regctl") and maker != "regctl, a tar":
+        assert "notary" in run(tool("oras"), "discover", "--plain-http", f"{registry}/again/written@{digest}")
+    line = [sys.executable, "-m", "marfetch", "serve", str(written), "--port", "0"]
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        host = process.stdout.readline().strip().removeprefix("http://")
+        try:
+            raw = run(crane, "manifest", "--insecure", f"{host}/written@{digest}")
+            assert Digest.of(raw.encode()) == Digest.parse(digest)
+        finally:
+            process.terminate()
+
+
 # -- what is refused before anything is sent
 
 
