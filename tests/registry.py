@@ -135,6 +135,14 @@ class Knob:
 
         return self._set(change, times)
 
+    def has_status(self, status: int, *, times: int | None = None) -> Knob:
+        """The honest answer under another status."""
+
+        def change(answer: Answer, _: dict[str, str]) -> None:
+            answer.status = status
+
+        return self._set(change, times)
+
     def redirects(self, to: str | None, *, status: int = 307, times: int | None = None) -> Knob:
         def change(answer: Answer, _: dict[str, str]) -> None:
             answer.status, answer.body = status, b'<a href="x">Temporary Redirect</a>.\n'
@@ -180,6 +188,14 @@ class Knob:
 
         return self._sends(send, times)
 
+    def resets_at_once(self, *, times: int | None = None) -> Knob:
+        """A TCP reset before the first byte."""
+
+        def send(connection: socket.socket, _head: bytes, _body: bytes) -> None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        return self._sends(send, times)
+
     def closes_at_once(self, *, times: int | None = None) -> Knob:
         """Not a byte comes."""
         return self._sends(lambda _connection, _head, _body: None, times)
@@ -211,14 +227,15 @@ class Knob:
 
         return self._sends(send, times)
 
-    def sends(self, raw: bytes, *, endlessly: bool = False, times: int | None = None) -> Knob:
-        """These bytes in place of everything, once or without end."""
+    def sends(self, raw: bytes, *, endlessly: bool = False, then: bytes = b"", times: int | None = None) -> Knob:
+        """These bytes in place of everything, once or without end, or others after them without end."""
 
         def send(connection: socket.socket, _head: bytes, _body: bytes) -> None:
             with contextlib.suppress(OSError):
                 connection.sendall(raw)
-                while endlessly and self.owner is not None and not self.owner.ended.is_set():
-                    connection.sendall(raw)
+                piece = raw if endlessly else then
+                while piece and self.owner is not None and not self.owner.ended.is_set():
+                    connection.sendall(piece)
 
         return self._sends(send, times)
 

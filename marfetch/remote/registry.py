@@ -125,7 +125,7 @@ class Registry(RefusingRegistry):
 
     def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
         address = self._address(self._container(reference).get_blob_url(str(descriptor.digest)))
-        attempts = self.backoff.attempts(f"`{reference.name}`")
+        attempts = self.backoff.attempts(f"`{reference.name}`", of=f"`{reference}`")
 
         def ask(headers: dict[str, str], expected: tuple[int, ...]) -> Any:
             return self.asking(address, headers, attempts, Asked.BLOB, reference, expected=expected)
