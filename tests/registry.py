@@ -161,6 +161,10 @@ class Knob:
 
         return self._set(change, times)
 
+    def meanwhile(self, action: Callable[[], object], *, times: int | None = None) -> Knob:
+        """The honest answer; something else happens at that moment."""
+        return self._set(lambda _answer, _headers: (action(), None)[1], times)
+
     # -- the way it is sent
 
     def _sends(self, send: Callable[[socket.socket, bytes, bytes], None], times: int | None) -> Knob:
