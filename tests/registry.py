@@ -103,7 +103,13 @@ class Knob:
     # -- other answers
 
     def answers(
-        self, status: int, body: bytes | str = b"", *, times: int | None = None, retry_after: str | None = None, **headers: str
+        self,
+        status: int,
+        body: bytes | str = b"",
+        *,
+        times: int | None = None,
+        retry_after: str | Callable[[], str] | None = None,
+        **headers: str,
     ) -> Knob:
         def change(answer: Answer, _: dict[str, str]) -> None:
             answer.status = status
@@ -111,7 +117,7 @@ class Knob:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             answer.headers = [("X-Msedge-Ref", MSEDGE), *named.items(), ("Content-Length", str(len(answer.body)))]
             if retry_after is not None:
-                answer.headers.append(("Retry-After", retry_after))
+                answer.headers.append(("Retry-After", retry_after if isinstance(retry_after, str) else retry_after()))
 
         return self._set(change, times)
 

@@ -114,6 +114,7 @@ def test_a_foreign_host_is_refused_by_name(world: World, kind: str) -> None:
     ended = world.run(*words).failed(4, "host-refused", "`evil.example:443`", requests=3)
     source = world.registry.data_host if kind == "data" else world.registry.host
     assert f"`{source}`" in ended.error["message"]
+    assert "aks/foo" in ended.error["message"]
     assert ended.error["rule"]
 
 

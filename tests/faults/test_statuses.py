@@ -31,14 +31,14 @@ def later(seconds: float) -> str:
 # -- throttles
 
 
-@row("S01", "429 with 2 seconds, or with the date in 4 seconds", "waits as long as it was told, and says so", code=0)
+@row("S01", "429 with 2 seconds, or with a date", "waits as long as it was told, and says so", code=0)
 @pytest.mark.parametrize("wait", ["2", "a date"])
 def test_a_pause_that_was_asked_for_is_kept(world: World, wait: str) -> None:
     world.artifact("aks/foo", DATA)
-    # A date has whole seconds, so that a part of one is lost; and the process needs a while to start.
-    world.registry.on("manifest").answers(429, retry_after=wait if wait == "2" else later(5), times=1)
+    # A date has whole seconds, so that a part of one is lost.
+    world.registry.on("manifest").answers(429, retry_after=wait if wait == "2" else lambda: later(3), times=1)
     ended = world.run(*PULL, limits={}).succeeded(made=MADE, requests=4)
-    assert gap(ended) >= (2 if wait == "2" else 1)
+    assert gap(ended) >= 1.5
     assert "asks for a pause of" in ended.err
 
 
@@ -53,14 +53,13 @@ def test_a_throttle_that_names_no_time_is_waited_out(world: World) -> None:
 
 
 @row("S02", "429 for a day, in seconds or as a date", "ended at once, with the time at which to come back", code=7)
-@pytest.mark.parametrize("wait", ["86400", "a date", "9" * 30])
+@pytest.mark.parametrize("wait", ["a date", "9" * 30])
 def test_a_pause_of_a_day_is_said_and_not_waited_for(world: World, wait: str) -> None:
     world.artifact("aks/foo", DATA)
     world.registry.on("data").answers(429, retry_after=later(86_400) if wait == "a date" else wait)
     ended = world.run(*PULL, limits={}).failed(7, "rate-limited", world.registry.data_host, "run it again after", requests=3, within=30)
     assert ended.error["retry_after"] > 86_000
     assert ended.error["msedge_ref"] == MSEDGE
-    world.recovers(*PULL, made=MADE)
 
 
 @row("S02", "429 for ever, with a wait that is short each time", "ended by the number of tries", code=7)
@@ -106,7 +105,6 @@ def test_a_server_that_is_not_available_is_said(world: World, kind: str) -> None
     ended = world.run(*PULL).failed(7, "server-error", "503", "is not available", "aks/foo", "after 5 tries", within=40)
     assert ended.kinds.count(kind) == 5
     assert "<" not in ended.error["message"]
-    world.recovers(*PULL, made=MADE)
 
 
 # -- what is not there
@@ -147,7 +145,6 @@ def test_a_block_page_is_told_from_a_missing_repository(world: World, status: in
     ended = world.run(*PULL).failed(7, "blocked", "front door", f"({status})", "says nothing about whether", "aks/foo", requests=2)
     assert ended.error["msedge_ref"] == MSEDGE
     assert "<" not in ended.out + ended.err
-    world.recovers(*PULL, made=MADE)
 
 
 @row("S06", "403 from the data host", "three tries, each with a new address; the signature may have expired", code=7)
@@ -161,30 +158,24 @@ def test_a_data_host_that_refuses_is_asked_with_new_addresses(world: World) -> N
 NASTY = "\x1b[2J\x1b]0;owned\x07\x9b31mred\r\nok: aks/foo:1 was verified\n\u202egnp.exe\u2028\x00done"
 
 
-@row("S07", "an error text with escape sequences and a false line", "on one line, with every control character written out", code=(3, 7))
-@pytest.mark.parametrize("status", [404, 418, 503])
-@pytest.mark.parametrize("as_json", [True, False])
-def test_what_a_server_says_cannot_steer_a_terminal(world: World, status: int, as_json: bool) -> None:
-    world.artifact("aks/foo", DATA)
-    body = json.dumps({"errors": [{"code": "X\x1b[1m", "message": NASTY}]})
-    world.registry.on("manifest").answers(status, body, Content_Type="application/json", X_Msedge_Ref="a\x1b[5mb")
-    ended = world.run("pull", "aks/foo:1", *(["--json"] if as_json else []))
-    assert ended.returncode in (3, 7), ended
-    assert not any(line.startswith("ok:") for line in (ended.out + ended.err).splitlines()), ended
-    assert "\\x1b" in ended.err, ended
-
-
 @row(
-    "S07", "plain text and a page with escape sequences", "its beginning, without markup, with every control character written out", code=7
+    "S07",
+    "error documents, pages and plain texts with escape sequences and a false line",
+    "on one line, with every control character written out",
+    code=3,
 )
-def test_a_page_that_a_server_says_cannot_steer_a_terminal(world: World) -> None:
-    for number, body in enumerate([f"<b>{NASTY}</b>" + "x" * 5000, NASTY]):
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_a_server_says_cannot_steer_a_terminal(world: World, as_json: bool) -> None:
+    document = json.dumps({"errors": [{"code": "X\x1b[1m", "message": NASTY}]})
+    failures = [(404, document), (418, document), (503, document), (400, f"<b>{NASTY}</b>" + "x" * 5000), (403, NASTY)]
+    for number, (status, body) in enumerate(failures):
         world.artifact(f"aks/foo{number}", DATA)
-        world.registry.on("manifest", f"foo{number}").answers(400, body)
-    ended = world.run("pull", "aks/foo0:1", "aks/foo1:1").failed(7, None, "400", requests=2)
+        world.registry.on("manifest", f"foo{number}").answers(status, body, Content_Type="application/json", X_Msedge_Ref="a\x1b[5mb")
+    ended = world.run("pull", *(f"aks/foo{number}:1" for number in range(len(failures))), *(["--json"] if as_json else []))
+    ended.failed(3, "dangling-tag", "\\x1b")
     assert not any(line.startswith("ok:") for line in (ended.out + ended.err).splitlines()), ended
-    assert "<b>" not in ended.err
-    assert max(map(len, ended.err.splitlines())) < 700
+    assert "<b>" not in ended.out + ended.err
+    assert max(map(len, ended.err.splitlines())) < 900
 
 
 @row("S08", "200 with an error document; 204, 206, 304, 400, 418, 666", "one try; a status that has no place there", code=7)
@@ -210,14 +201,15 @@ def test_an_error_document_is_no_tag_list(world: World) -> None:
     world.run("versions", ALB, "--json").failed(5, "malformed", "no list under `tags`", ALB, requests=1)
 
 
-@row("S09", "an error body without end", "64 KiB of it are read", code=(3, 4, 7))
-@pytest.mark.parametrize(("status", "kind"), [(404, "manifest"), (418, "data"), (307, "blob"), (401, "manifest")])
-def test_an_error_body_without_end_is_left(world: World, status: int, kind: str) -> None:
-    world.artifact("aks/foo", DATA)
-    head = f"HTTP/1.1 {status} Status\r\nContent-Type: text/plain\r\n\r\n".encode()
-    world.registry.on(kind).sends(head, then=b"z" * 1024)
-    ended = world.run(*PULL, within=60)
-    assert ended.returncode in (3, 4, 7), ended
-    assert ended.files == {}
-    # A catalog for the names like it, and what the connection's buffer takes ahead.
-    assert ended.received < 160 * 1024, ended
+@row("S09", "an error body without end", "64 KiB of it are read", code=3)
+def test_an_error_body_without_end_is_left(world: World) -> None:
+    cases = [(404, "manifest"), (418, "blob"), (307, "blob"), (401, "manifest"), (500, "manifest")]
+    for number, (status, kind) in enumerate(cases):
+        world.artifact(f"aks/foo{number}", DATA + bytes([number]))
+        head = f"HTTP/1.1 {status} Status\r\nContent-Type: text/plain\r\n\r\n".encode()
+        world.registry.on(kind, f"aks/foo{number}/").sends(head, then=b"z" * 1024)
+    ended = world.run("pull", *(f"aks/foo{number}:1" for number in range(len(cases))), "--json")
+    ended.failed(3, "dangling-tag", "aks/foo0")
+    assert [one["exitCode"] for one in ended.failures] == [3, 7, 4, 7, 7]
+    # Nine such bodies, since 500 is tried five times; their headers, and the list of tags for a hint.
+    assert ended.received < 9 * (64 + 1) * 1024 + 8192, ended

@@ -90,22 +90,25 @@ def test_a_page_of_another_list_is_refused(world: World, style: str) -> None:
     world.run("versions", ALB, "--json").failed(5, "malformed", ALB, requests=1)
 
 
-@row("T03", "links by http, with user information, to IP addresses, by other schemes", "refused, not followed", code=4)
-@pytest.mark.parametrize(
-    "link",
-    [
-        "https://evil.example/v2/{}/tags/list",
-        "http://u@{}/x",
-        "//evil.example/v2/{}/tags/list",
-        "file:///etc/passwd",
-        "http://10.0.0.1/v2/{}/tags/list",
-    ],
+LINKS = (
+    "https://evil.example/v2/aks/foo/tags/list",
+    "http://u@{host}/v2/aks/foo/tags/list",
+    "http://{host}@evil.example/v2/aks/foo/tags/list",
+    "//evil.example/v2/aks/foo/tags/list",
+    "file:///etc/passwd",
+    "http://10.0.0.1/v2/aks/foo/tags/list",
 )
-def test_a_page_elsewhere_is_refused(world: World, link: str) -> None:
-    world.registry.on("tags").says(Link=f'<{link.format(ALB)}>; rel="next"')
-    ended = world.run("versions", ALB, "--json")
-    ended.failed(4, ended.error["code"], requests=1)
-    assert ended.error["code"] in ("host-refused", "address-refused")
+
+
+@row("T03", "links by http, with user information, to IP addresses, by other schemes", "refused, not followed", code=4)
+def test_a_page_elsewhere_is_refused(world: World) -> None:
+    for number, link in enumerate(LINKS):
+        world.registry.tags[f"aks/foo{number}"] = ["1.0.0"]
+        world.registry.on("tags", f"foo{number}/").says(Link=f'<{link.format(host=world.registry.host)}>; rel="next"')
+    ended = world.run("pull", *(f"aks/foo{number}" for number in range(len(LINKS))), "--json")
+    ended.failed(4, "host-refused", "evil.example", requests=len(LINKS))
+    assert {one["code"] for one in ended.failures} == {"host-refused", "address-refused"}
+    assert [one["exitCode"] for one in ended.failures] == [4] * len(LINKS)
 
 
 @row("T04", "tags that are none, with control characters, too long, twice, numbers", "dropped, and counted; none is printed raw", code=0)
@@ -157,12 +160,15 @@ def test_a_page_of_256_mib_is_not_read(world: World, announced: bool) -> None:
     else:
         knob.sends_endlessly(b'{"name":"x","tags":["' + b"1" * 65536)
     ended = world.run("versions", ALB, "--json").failed(4, "limit-passed", str(PAGE), requests=1)
-    assert ended.received <= (64 << 10 if announced else PAGE + (2 << 20)), ended
+    assert ended.received <= (64 << 10 if announced else PAGE + (64 << 10)), ended
 
 
 @row("T04", "a web page, a text, an object, a cut list, a byte order mark in its place", "malformed, not shown", code=5)
 def test_a_list_that_is_none_is_refused(world: World) -> None:
-    for body in (b"<html>1.0.0</html>", b'{"tags":"1.0.0"}', b'{"tags":{}}', b"[]", b"{}", b"", b'{"tags":["1"]', b"\xef\xbb\xbf{}"):
-        listed(world, body)
-        ended = world.run("versions", "aks/foo", "--json").failed(5, "malformed", "aks/foo", requests=1)
-        assert "<html>" not in ended.out + ended.err
+    bodies = [b"<html>1.0.0</html>", b'{"tags":"1.0.0"}', b'{"tags":{}}', b"[]", b"{}", b"", b'{"tags":["1"]', b"\xef\xbb\xbf{}"]
+    for number, body in enumerate(bodies):
+        world.registry.tags[f"aks/foo{number}"] = body
+    ended = world.run("pull", *(f"aks/foo{number}" for number in range(len(bodies))), "--json")
+    ended.failed(5, "malformed", "aks/foo0", requests=len(bodies))
+    assert [one["code"] for one in ended.failures] == ["malformed"] * len(bodies)
+    assert "<html>" not in ended.out + ended.err
