@@ -47,21 +47,25 @@ def storage_error(error: OSError, path: Path | str, *, needed: int | None = None
     return StorageError(f"{reason}: `{shown}`", code="file-unusable", hint=hints.get(error.errno or 0), path=shown)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a small file so that a reader sees the old content or the new one, never a part.
+def write_whole(path: Path, data: bytes, *, through: Path | None = None) -> None:
+    """Write a small file of our own so that a reader sees the old content or the new one, never a part.
 
-    It is not forced to the disk: whoever reads it checks it, and can do without.
+    It is not forced to the disk: whoever reads it checks it, and can do without. A file of the user's is for `place`.
+
+    Args:
+        through: the file that is written and then renamed, while nobody else uses it: what a killed run leaves of it, the next one takes.
+            None: one beside the path, with a name of its own.
 
     Raises:
         StorageError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    temporary = through or path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         try:
             try:
                 temporary.write_bytes(data)
             except FileNotFoundError:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary.parent.mkdir(mode=0o700 if through else 0o777, parents=True, exist_ok=True)
                 temporary.write_bytes(data)
             temporary.replace(path)
         except BaseException:

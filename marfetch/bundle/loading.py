@@ -17,7 +17,8 @@ from ..client import Client, Options
 from ..endpoint import Preference
 from ..errors import Error, InputError, PolicyError, RemoteError, StorageError
 from ..files import storage_error
-from ..layout.store import INGEST, Layout
+from ..layout.names import INGEST
+from ..layout.store import Layout
 from ..oci import Digest
 from ..project.sync import Shard
 from ..reference import Reference

@@ -16,7 +16,8 @@ from ..errors import Error, InputError, IntegrityError
 from ..files import storage_error
 from ..oci import Descriptor, Digest, Manifest
 from .ingest import CHUNK
-from .store import INGEST, Layout
+from .names import INGEST
+from .store import Layout
 
 STALE: Final = 24 * 3600.0
 """Seconds after which a part of a blob that nobody went on with may go."""

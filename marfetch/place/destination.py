@@ -214,6 +214,11 @@ class Destination:
         except OSError as error:
             raise storage_error(error, path, needed=wish.descriptor.size) from error
 
+    def tidy(self, wish: Wish) -> None:
+        """Take away what killed runs have left beside the final name of a wish that is as it should be."""
+        with suppress(OSError, StorageError), self._directory(wish.name, make=False) as (directory, _):
+            self._sweep(directory)
+
     def _sweep(self, directory: Directory) -> None:
         """Once for each directory, take away what killed runs have left."""
         with self._guard:
