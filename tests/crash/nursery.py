@@ -158,6 +158,8 @@ def _start(words: dict[str, Any]) -> int:
         os.chdir(words["cwd"])
         sys.argv = ["marfetch", *words["words"]]
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in ((0, "r"), (1, "w"), (2, "w")))
+        for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL), (signal.SIGHUP, signal.SIG_DFL)):
+            signal.signal(number, handler)  # as in a shell, whatever the tests themselves were started with
         for name, most in words["limits"].items():
             resource.setrlimit(getattr(resource, name), (most, most))
         from marfetch.__main__ import program

@@ -226,6 +226,11 @@ class Stage:
         lost = {path for path in self._before if path in self._after} - set(now)
         assert not lost, f"these were there, and are gone: {sorted(lost)}"
 
+    def check_tidy(self, place: Path) -> None:
+        """Nothing is left beside final names."""
+        left = [path for path in tree(place / "work") if is_temporary(path) and not path.startswith("mirror/ingest")]
+        assert not left, f"these are left: {left}"
+
     def check_unchanged(self, place: Path) -> None:
         """Everything is as it was before the scene, and nothing is left of the try; a directory that was made may stay."""
         now = tree(place / "work")
@@ -255,6 +260,11 @@ class Stage:
         if (place / "cache").exists():
             left = [path.relative_to(place).as_posix() for path in (place / "cache").rglob("*") if is_left(path)]
             assert not left, f"the second run leaves these in the cache: {left}"
+
+    def close(self) -> None:
+        """Nothing of the scene is needed any more."""
+        self.mar.honestly()
+        shutil.rmtree(self.root / PREPARED)
 
     def drop(self, place: Path) -> None:
         """A try is over."""
