@@ -23,10 +23,14 @@ def storage_error(error: OSError, path: Path | str, *, needed: int | None = None
     shown = str(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free: int | None = None
+        room = ""
         with suppress(OSError):
             status = os.statvfs(Path(shown).parent)
             free = status.f_bavail * status.f_frsize
-        room = f": it needs {needed} bytes and has {free}" if needed is not None and free is not None else ""
+            if error.errno == errno.ENOSPC and status.f_files and not status.f_favail:
+                room = ": it takes no further file, all its inodes are used"
+            elif needed is not None:
+                room = f": it needs {needed} bytes and has {free}"
         quota = "the quota is used up" if error.errno == errno.EDQUOT else "the disk is full"
         return StorageError(
             f"{quota}{room}, at `{shown}`",
@@ -42,6 +46,8 @@ def storage_error(error: OSError, path: Path | str, *, needed: int | None = None
         errno.EACCES: "choose a directory that can be written with `--destination` or `--cache-dir`",
         errno.EPERM: "choose a directory that can be written with `--destination` or `--cache-dir`",
         errno.ELOOP: "a symbolic link stands in the way; give the place that it leads to",
+        errno.EFBIG: "raise the limit of the size of a file (`ulimit -f`), or choose a file system that takes such a file",
+        errno.ENAMETOOLONG: "choose a shorter path with `--destination`",
         errno.EMFILE: "raise the limit of open files (`ulimit -n`), or lower `--jobs`",
     }
     return StorageError(f"{reason}: `{shown}`", code="file-unusable", hint=hints.get(error.errno or 0), path=shown)

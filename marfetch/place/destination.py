@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -172,7 +173,12 @@ class Destination:
                 try:
                     with closing(top):
                         with open_blob() as blob:
-                            unpack(Archive(blob, wish.descriptor, unpacking), top, check)
+                            archive = Archive(blob, wish.descriptor, unpacking)
+                            try:
+                                unpack(archive, top, check)
+                            except OSError as error:
+                                needed = archive.measure() if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
+                                raise storage_error(error, path, needed=needed) from error
                         if not directory.is_at(part, top):
                             raise changed(top)
                         directory.publish_directory(part, name, replace=force)
@@ -391,5 +397,4 @@ def find_clashes(wishes: Sequence[tuple[Destination, Wish]]) -> dict[str, Storag
 
 def _is_one(one: Wish, other: Wish) -> bool:
     """Whether two wishes for one name are the same thing."""
-    is_same = one.descriptor.digest == other.descriptor.digest and one.name == other.name
-    return is_same and (one.unpacking is None) == (other.unpacking is None)
+    return (one.descriptor.digest, one.name, one.unpacking is None) == (other.descriptor.digest, other.name, other.unpacking is None)

@@ -222,7 +222,7 @@ class Stage:
             assert part in (before, after), f"`{top}` is neither the old nor the new one: {sorted(part)}"
         for path, data in now.items():
             allowed = [one[path] for one in (self._before, self._after) if path in one]
-            assert data in allowed, f"`{path}` has wrong bytes" if allowed else f"nothing is to be at `{path}`"
+            assert data in allowed or is_mixed(path, data, allowed), f"`{path}` has wrong bytes" if allowed else f"nothing is to be at `{path}`"
         lost = {path for path in self._before if path in self._after} - set(now)
         assert not lost, f"these were there, and are gone: {sorted(lost)}"
 
@@ -230,6 +230,11 @@ class Stage:
         """Nothing is left beside final names."""
         left = [path for path in tree(place / "work") if is_temporary(path) and not path.startswith("mirror/ingest")]
         assert not left, f"these are left: {left}"
+
+    def check_ended(self, place: Path) -> None:
+        """Everything is as the scene leaves it."""
+        now = {path: data for path, data in tree(place / "work").items() if not is_temporary(path)}
+        assert now == self._after, "it says that it did what it did not"
 
     def check_unchanged(self, place: Path) -> None:
         """Everything is as it was before the scene, and nothing is left of the try; a directory that was made may stay."""
@@ -310,7 +315,16 @@ def check_asked(asked: list[Asked], complete: set[str], partial: dict[str, int])
             assert one.headers.get("range") == wanted, f"{held} bytes were there: {one} {one.headers}"
 
 
-def bundle_names(place: Path) -> list[str]:
-    """The names in the index of a folder that a bundle was loaded into."""
-    document = json.loads((place / "work" / "mirror" / "index.json").read_bytes())
-    return sorted(one["annotations"]["org.opencontainers.image.ref.name"] for one in document["manifests"])
+ENTRIES: Final = {"marfetch.lock": "artifacts", "mirror/index.json": "manifests"}
+"""Files whose entries become new one by one, where one artifact fails and the others do not, and what they are called."""
+
+
+def is_mixed(path: str, data: bytes | None, allowed: list[bytes | None]) -> bool:
+    """Whether a file is whole, and each of its entries is an old or a new one."""
+    if path not in ENTRIES or data is None:
+        return False
+    document = json.loads(data)
+    others = [json.loads(one) for one in allowed if one is not None]
+    entries = document.pop(ENTRIES[path])
+    known = [entry for one in others for entry in one.pop(ENTRIES[path])]
+    return all(entry in known for entry in entries) and document in others
