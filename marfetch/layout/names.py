@@ -22,7 +22,7 @@ from .extent import Entry
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 INGEST: Final = "ingest"
-"""Where everything is, below the layout, that is not whole yet. Its names are fixed, so that the next run takes up what a killed one left."""
+"""Where everything is, below the layout, that is not whole yet; by names that are fixed, so that the next run takes up what is left."""
 
 _LOCK: Final = "index.lock"
 _EMPTY: Final = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}, separators=(",", ":")).encode()

@@ -20,7 +20,7 @@ from ..errors import IntegrityError, StorageError
 from ..files import Writer, storage_error
 from ..oci import Descriptor
 from .archive import Archive
-from .directory import Directory, cloned
+from .directory import Directory, cloned, remove_parts
 from .unpack import changed, holds, unpack
 
 _CHUNK: Final = 1 << 20
@@ -177,8 +177,8 @@ class Destination:
                             try:
                                 unpack(archive, top, check)
                             except OSError as error:
-                                needed = archive.measure() if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
-                                raise storage_error(error, path, needed=needed) from error
+                                is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                                raise storage_error(error, path, needed=archive.measure() if is_full else None) from error
                         if not directory.is_at(part, top):
                             raise changed(top)
                         directory.publish_directory(part, name, replace=force)
@@ -267,6 +267,7 @@ class Destination:
 
     def close(self) -> None:
         """Let the destination go."""
+        remove_parts(self._swept)
         if self._opened is not None:
             self._opened.close()
             self._opened = None
@@ -302,9 +303,9 @@ class Placing:
 
     def write(self, data: Buffer) -> None:
         if self._beside is None and self._wish.descriptor.size >= BESIDE_FROM:
-            self._beside = Beside(self._put)
+            self._beside = Beside(self._writer.write)
         self._held += len(data)
-        (self._put if self._beside is None else self._beside.give)(data)
+        (self._writer.write if self._beside is None else self._beside.give)(data)
 
     def restart(self) -> None:
         self._settle()
@@ -353,9 +354,6 @@ class Placing:
         """Nothing more comes."""
         with suppress(Exception):
             self._settle()
-
-    def _put(self, data: Buffer) -> None:
-        self._writer.write(data)
 
     def _settle(self) -> None:
         beside, self._beside = self._beside, None

@@ -8,6 +8,7 @@ import secrets
 import stat
 import sys
 import time
+from collections.abc import Collection
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
@@ -29,9 +30,14 @@ _parts: Final[set[tuple[Path, str]]] = set()
 """The parts of this process that are not gone yet."""
 
 
-def remove_parts() -> None:
-    """Take away every part of this process, when it has been told to end: a signal may have come just where one was to be removed."""
-    for path, part in list(_parts):
+def remove_parts(directories: Collection[Path] | None = None) -> None:
+    """Take away the parts of this process that are still there: a signal may have come just where one was to be removed, or no open
+    file may have been left for it.
+
+    Args:
+        directories: only those in these; None: all.
+    """
+    for path, part in [one for one in list(_parts) if directories is None or one[0] in directories]:
         with suppress(OSError), closing(Directory.open_root(path)) as directory:
             directory.remove(part)
 
@@ -169,8 +175,9 @@ class Directory:
 
     def unlink(self, name: str) -> None:
         with suppress(OSError):
-            os.unlink(self._at(name), dir_fd=self._descriptor)
-        _parts.discard((self.path, name))
+            with suppress(FileNotFoundError):
+                os.unlink(self._at(name), dir_fd=self._descriptor)
+            _parts.discard((self.path, name))
 
     def publish(self, part: str, name: str, *, replace: bool) -> None:
         """Rename in one step; without `replace` only if nothing has the name.

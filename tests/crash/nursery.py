@@ -20,12 +20,36 @@ from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
-MODULES = (
-    "filelock concurrent.futures ctypes yaml semver rapidfuzz oras.provider oras.defaults requests marfetch.__main__"
-    " marfetch.cli.pull marfetch.cli.project marfetch.cli.bundle marfetch.cli.bundles marfetch.cli.cache marfetch.cli.reports"
-    " marfetch.cli.render marfetch.pull marfetch.project.sync marfetch.project.locking marfetch.bundle.creation marfetch.bundle.loading"
-    " marfetch.bundle.check marfetch.remote.registry marfetch.remote.push marfetch.place.unpack marfetch.layout.upkeep marfetch.cluster"
-).split()
+MODULES = [
+    "filelock",
+    "concurrent.futures",
+    "ctypes",
+    "yaml",
+    "semver",
+    "rapidfuzz",
+    "oras.provider",
+    "oras.defaults",
+    "requests",
+    "marfetch.__main__",
+    "marfetch.cli.pull",
+    "marfetch.cli.project",
+    "marfetch.cli.bundle",
+    "marfetch.cli.bundles",
+    "marfetch.cli.cache",
+    "marfetch.cli.reports",
+    "marfetch.cli.render",
+    "marfetch.pull",
+    "marfetch.project.sync",
+    "marfetch.project.locking",
+    "marfetch.bundle.creation",
+    "marfetch.bundle.loading",
+    "marfetch.bundle.check",
+    "marfetch.remote.registry",
+    "marfetch.remote.push",
+    "marfetch.place.unpack",
+    "marfetch.layout.upkeep",
+    "marfetch.cluster",
+]
 
 
 @dataclass
@@ -108,9 +132,7 @@ class Nursery:
         """
         self._number += 1
         out, err = (self._directory / f"{self._number}.{name}" for name in ("out", "err"))
-        answer = self.ask(
-            do="start", words=words, cwd=str(cwd), environment=environment, out=str(out), err=str(err), limits=limits or {}
-        )
+        answer = self.ask(do="start", words=words, cwd=str(cwd), environment=environment, out=str(out), err=str(err), limits=limits or {})
         return Child(self, answer["pid"], out, err)
 
     def close(self) -> None:
@@ -158,7 +180,11 @@ def _start(words: dict[str, Any]) -> int:
         os.chdir(words["cwd"])
         sys.argv = ["marfetch", *words["words"]]
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in ((0, "r"), (1, "w"), (2, "w")))
-        for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL), (signal.SIGHUP, signal.SIG_DFL)):
+        for number, handler in (
+            (signal.SIGINT, signal.default_int_handler),
+            (signal.SIGTERM, signal.SIG_DFL),
+            (signal.SIGHUP, signal.SIG_DFL),
+        ):
             signal.signal(number, handler)  # as in a shell, whatever the tests themselves were started with
         for name, most in words["limits"].items():
             resource.setrlimit(getattr(resource, name), (most, most))

@@ -11,6 +11,8 @@ import os
 import random
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Final
 from ..archives import chart, file
 from ..registry import Asked, Registry
 from ..test_untar import add_chart
-from .nursery import Child, Ended, Nursery
+from .nursery import ROOT, Child, Ended, Nursery
 
 TEMPORARY: Final = re.compile(r"\.marfetch-[0-9a-f]{16}\.part")
 """What may stand beside a final name until the next run."""
@@ -184,6 +186,19 @@ class Stage:
         child.go()
         return child.wait()
 
+    def python(self, place: Path, code: str, *words: str) -> Ended:
+        """A program of its own, whose code may get in marfetch's way."""
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code, *words],
+            cwd=place / "work",
+            env={**self.environment(place), "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
     def prepare(self, scene: Scene) -> None:
         """What comes before the scene, and, in a directory of its own, what comes after it."""
         place = self.root / PREPARED
@@ -222,7 +237,9 @@ class Stage:
             assert part in (before, after), f"`{top}` is neither the old nor the new one: {sorted(part)}"
         for path, data in now.items():
             allowed = [one[path] for one in (self._before, self._after) if path in one]
-            assert data in allowed or is_mixed(path, data, allowed), f"`{path}` has wrong bytes" if allowed else f"nothing is to be at `{path}`"
+            assert data in allowed or is_mixed(path, data, allowed), (
+                f"`{path}` has wrong bytes" if allowed else f"nothing is to be at `{path}`"
+            )
         lost = {path for path in self._before if path in self._after} - set(now)
         assert not lost, f"these were there, and are gone: {sorted(lost)}"
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import http.client
+import json
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ..real import distribution
 from .conftest import SWEEP, Count
-from .scenes import SCENES, Stage
-from .tracing import CHANGING, Step, killed_after, killed_at, near, written_down
+from .scenes import SCENES, Stage, project
+from .tracing import CHANGING, TALKING, Step, killed_after, killed_at, near, written_down
 
 POINTS = 26
 """Steps of a scene at which it is killed in a run of all tests; `make crash` takes all of them."""
@@ -32,7 +37,9 @@ def chosen(steps: list[Step], most: int) -> list[Step]:
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_a_command_that_is_killed_leaves_nothing_wrong_and_the_next_run_ends_it(name: str, stage: Stage, count: Count, tmp_path: Path) -> None:
+def test_a_command_that_is_killed_leaves_nothing_wrong_and_the_next_run_ends_it(
+    name: str, stage: Stage, count: Count, tmp_path: Path
+) -> None:
     scene = SCENES[name]
     stage.prepare(scene)
     place = stage.fresh()
@@ -62,3 +69,63 @@ def test_a_command_that_is_killed_leaves_nothing_wrong_and_the_next_run_ends_it(
         stage.drop(place)
     count("kill points", killed)
     assert killed >= len(points) * 2 // 3, f"only {killed} of {len(points)} were killed in time"
+
+
+# -- into a registry
+
+ANY = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json"
+
+
+def asked(host: str, method: str, path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(host, timeout=30)
+    connection.request(method, f"/v2/{path}", headers={"Accept": ANY})
+    answer = connection.getresponse()
+    data = answer.read()
+    connection.close()
+    return answer.status, data
+
+
+def lacking(host: str, prefix: str, wanted: dict[str, tuple[str, list[str]]]) -> tuple[int, int]:
+    """How many blobs and how many manifests are not there; what is there leads to nothing that is not."""
+    blobs = manifests = 0
+    for repository, (digest, own) in wanted.items():
+        missing = [one for one in own if asked(host, "HEAD", f"{prefix}/{repository}/blobs/{one}")[0] != 200]
+        status, raw = asked(host, "GET", f"{prefix}/{repository}/manifests/{digest}")
+        tagged, same = asked(host, "GET", f"{prefix}/{repository}/manifests/2.0.0")
+        assert status == 404 or (f"sha256:{hashlib.sha256(raw).hexdigest()}" == digest and not missing), (repository, missing)
+        assert tagged == 404 or (status == 200 and same == raw), repository
+        blobs += len(missing)
+        manifests += status == 404
+    return blobs, manifests
+
+
+@pytest.mark.tool
+def test_a_load_into_a_registry_that_is_killed_sends_what_is_missing_and_no_more(
+    stage: Stage, tool: Callable[[str], Path], count: Count, tmp_path: Path
+) -> None:
+    place = stage.root / "prepared"
+    project(place / "work", "2.0.0")
+    assert stage.run(place, "lock", "--quiet").code == 0
+    assert stage.run(place, "bundle", "create", "-o", "a.tar", "--quiet").code == 0
+    locked = json.loads((place / "work" / "marfetch.lock").read_bytes())["artifacts"]
+    wanted = {f"aks/{one['name']}": (one["digest"], [blob["digest"] for blob in (one["config"], *one["layers"])]) for one in locked}
+    with distribution(tool("registry"), tmp_path / "registry") as host:
+
+        def words(prefix: str) -> tuple[str, ...]:
+            return ("bundle", "load", "a.tar", "--to", f"{host}/{prefix}", "--plain-http", "--json", "--quiet")
+
+        steps, ended = written_down(stage.start(place, *words("whole")), tmp_path / "log", TALKING)
+        assert ended.code == 0, ended
+        mine = list({(one.name, one.number): one for one in steps if "socket:" in one.text or str(place) in one.text}.values())
+        killed = 0
+        for number, point in enumerate(mine if SWEEP else chosen(mine, POINTS)):
+            killed += killed_at(stage.start(place, *words(f"p{number}")), point).code == -signal.SIGKILL
+            blobs, manifests = lacking(host, f"p{number}", wanted)
+            ended = stage.run(place, *words(f"p{number}"))
+            assert ended.code == 0, ended
+            data = json.loads(ended.out)["data"]
+            assert data["blobs"] == blobs, f"{point}: {data}"
+            assert sum(one["outcome"] != "unchanged" for one in data["artifacts"]) >= manifests
+            assert lacking(host, f"p{number}", wanted) == (0, 0)
+        count("kill points", killed)
+        assert killed

@@ -15,7 +15,7 @@ from marfetch.oci import Digest
 
 from .conftest import Count
 from .nursery import Child, Ended
-from .scenes import PREPARED, SCENES, Stage, content, is_left, parts, project, tree
+from .scenes import PREPARED, SCENES, Stage, content, is_left, parts, tree
 from .tracing import killed_at, near, written_down
 
 MANY = 32
@@ -52,7 +52,10 @@ def test_processes_that_pull_the_same_at_once_all_succeed_and_each_blob_comes_on
     ended = all_of(children)
     assert [one.code for one in ended] == [0] * number, ended
     wanted = tree(place / "work" / "out0")
-    assert {path: wanted[path] for path in ("one.bin", "two.bin")} == {"one.bin": content("one 2", 300_000), "two.bin": content("two 2", 5_000)}
+    assert {path: wanted[path] for path in ("one.bin", "two.bin")} == {
+        "one.bin": content("one 2", 300_000),
+        "two.bin": content("two 2", 5_000),
+    }
     assert all(tree(one) == wanted for one in (place / "work").iterdir())
     assert len(transfers(stage)) == 4
     assert max(transfers(stage).values()) == 1, transfers(stage)
@@ -118,17 +121,21 @@ def test_a_lock_goes_with_the_process_that_is_killed_while_it_holds_it(held: str
     steps, _ = written_down(stage.start(place, *scene.words), tmp_path / "log", "rename,renameat")
     # The last one: the step for which the lock is held.
     step = [one for one in near(steps, place) if re.search(rf'{re.escape(Path(held).name)}"\)', one.text)][-1]
-    place = stage.fresh()
-    others = [stage.start(place, *scene.words) for _ in range(8)]
-    victim = stage.start(place, *scene.words)
-    begun = threading.Timer(0.05, lambda: [child.go() for child in others])
-    begun.start()
-    ended = killed_at(victim, step)
-    begun.join()
-    assert ended.code in (-signal.SIGKILL, 0), ended  # another one may have written it already
-    assert [one.code for one in all_of(others)] == [0] * 8
-    stage.check_ended(place)
-    stage.check_tidy(place)
-    check_left(place)
-    stage.check_cache(place)
+    killed = 0
+    for _ in range(6):  # another one may have written it before
+        place = stage.fresh()
+        others = [stage.start(place, *scene.words) for _ in range(8)]
+        victim = stage.start(place, *scene.words)
+        begun = threading.Timer(0.05, lambda others: [child.go() for child in others], [others])
+        begun.start()
+        killed += killed_at(victim, step).code == -signal.SIGKILL
+        begun.join()
+        assert [one.code for one in all_of(others)] == [0] * 8
+        stage.check_ended(place)
+        stage.check_tidy(place)
+        check_left(place)
+        stage.check_cache(place)
+        if killed:
+            break
+    assert killed
     count("processes at once", 9)

@@ -38,7 +38,9 @@ def told_to_end(child: Child, number: int, moment: float, again: float | None) -
     [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, False)],
     ids=["SIGINT", "SIGINT-twice", "SIGTERM", "SIGHUP"],
 )
-def test_a_command_that_is_told_to_end_does_so_and_leaves_nothing(number: signal.Signals, is_twice: bool, stage: Stage, count: Count) -> None:
+def test_a_command_that_is_told_to_end_does_so_and_leaves_nothing(
+    number: signal.Signals, is_twice: bool, stage: Stage, count: Count
+) -> None:
     dice = random.Random()
     stopped = 0
     for name in PLAYED:
