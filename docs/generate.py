@@ -163,7 +163,7 @@ def exit_codes() -> str:
         8: "the lock does not match",
         9: "a local file cannot be written or read",
         130: "interrupted (Ctrl-C)",
-        143: "ended by SIGTERM",
+        143: "ended by SIGTERM or SIGHUP",
     }
     owners: dict[int, list[str]] = {}
     for kind in _tree():
@@ -216,7 +216,7 @@ def reliability() -> str:
         "# Reliability",
         "",
         f"What goes wrong, in {len(ROWS)} rows, and what marfetch does then. Each is produced for real (a registry, a proxy, a disk or a signal that",
-        "does it) and run through the command line by the test that is named, in `tests/faults/`. After each command of these tests it is looked",
+        "does it) and run through the command line by the test that is named, in `tests/faults/` or `tests/crash/`. After each command of the former it is looked",
         "through what it has left: no file under its final name but a right one, nothing left beside it, what was there before as it was, each",
         "blob of the cache what its name says, no secret and no control character in what was printed or stored, no connection to a host that is",
         "not allowed and no name resolved, and less than 300 MiB of memory. Exit codes are those of [the reference](reference/exit-codes.md).",

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 
             return _offer(complete(words))
         case words:
-            return _run(words)
+            return _run(words, is_last=arguments is None)
 
 
 def _offer(candidates: str) -> int:
@@ -66,7 +66,12 @@ def _forget_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], *, is_last: bool) -> int:
+    """Run a command.
+
+    Args:
+        is_last: the process ends with it, so that no signal has anything to end after it.
+    """
     import signal
 
     spoken = _Spoken(words)
@@ -84,7 +89,7 @@ def _run(words: list[str]) -> int:
         return spoken.ended_early()
     finally:
         spoken.is_over = True
-        if not spoken.is_ended:  # otherwise another signal would still disturb the end of the process
+        if not is_last:
             sys.unraisablehook = hook
             for number, handler in previous.items():
                 signal.signal(number, handler)
@@ -99,11 +104,6 @@ class _Spoken:
         self._ended_at = 0.0
         self.is_over = False
         """Whether the command is done: a signal has nothing to end any more."""
-
-    @property
-    def is_ended(self) -> bool:
-        """Whether a signal has come."""
-        return self._signal != ""
 
     def end(self, number: int, _: object) -> None:
         """SIGINT, SIGTERM or SIGHUP: the command is given up, and takes away what it has begun.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +65,21 @@ def mar(recipe: Layout) -> Iterator[Registry]:
     """A registry that looks like MAR and can be twisted (`tests/registry.py`)."""
     with Registry(recipe, names=Host("mar.test")) as registry:
         yield registry
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What tests have counted (`count` in `tests/crash/conftest.py`), over all of them and all processes."""
+    sums: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "call":
+                for name, value in report.user_properties:
+                    if name == "counted":
+                        sums[value[0]] += value[1]
+    if sums:
+        terminalreporter.section("counted")
+        for what, number in sorted(sums.items()):
+            terminalreporter.line(f"{number:6} {what}")
 
 
 class Heard:

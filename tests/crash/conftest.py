@@ -14,6 +14,8 @@ from .scenes import Stage, fill
 
 SWEEP = os.environ.get("MARFETCH_SWEEP") == "1"
 """Whether everything is tried (`make crash`), or what a run of all tests has time for."""
+PATIENCE = 7200 if SWEEP else 300
+"""Seconds that a test may take on a machine that has much else to do."""
 Count = Callable[..., None]
 
 

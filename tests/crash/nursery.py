@@ -181,7 +181,7 @@ def _start(words: dict[str, Any]) -> int:
         sys.argv = ["marfetch", *words["words"]]
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in ((0, "r"), (1, "w"), (2, "w")))
         for number, handler in (
-            (signal.SIGINT, signal.default_int_handler),
+            (signal.SIGINT, signal.SIG_DFL),
             (signal.SIGTERM, signal.SIG_DFL),
             (signal.SIGHUP, signal.SIG_DFL),
         ):

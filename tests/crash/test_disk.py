@@ -7,17 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import SWEEP, Count
+from ..faults.rows import row
+from .conftest import PATIENCE, SWEEP, Count
 from .scenes import SCENES, Scene, Stage
 from .test_kill import chosen
 from .tracing import CHANGING, Step, failed_at, near, written_down
+
+pytestmark = pytest.mark.timeout(PATIENCE)
 
 POINTS = 14
 """Steps of a scene that fail in a run of all tests; `make crash` takes all of them."""
 PLAYED = ("pull", "pull-new", "untar", "sync", "lock", "bundle-create", "bundle-load")
 GROWING = ("write", "pwrite64", "fsync", "rename", "renameat", "renameat2", "link", "linkat", "mkdir", "mkdirat", "openat")
 """Calls that a full disk fails: `openat` where it makes a file."""
-NEEDS = r"error: .*the disk is full: it needs \d+ bytes and has \d+, at `"
+FULL = "error: .*the disk is full"
+NEEDS = rf"{FULL}: it needs \d+ bytes and has \d+, at `|{FULL}, at `stdout`"
 OTHER = {
     "EIO": ("write", "fsync", "openat", "renameat", "rename", "read", "pread64"),
     "EDQUOT": ("write", "openat", "mkdir", "mkdirat"),
@@ -52,7 +56,7 @@ def fails_well(stage: Stage, scene: Scene, step: Step, error: str) -> int:
             assert "error: " in ended.err, ended
             assert "hint: " in ended.err, ended
             if error == "ENOSPC":
-                assert re.search(NEEDS if step.name in ("write", "fsync") else "error: .*the disk is full", ended.err), ended
+                assert re.search(NEEDS if step.name in ("write", "fsync") else FULL, ended.err), ended
             if error == "EDQUOT":
                 assert "the quota is used up" in ended.err, ended
         else:
@@ -69,6 +73,12 @@ def fails_well(stage: Stage, scene: Scene, step: Step, error: str) -> int:
     return ended.code
 
 
+@row(
+    "F01",
+    "ENOSPC at each call that writes, forces to the disk, renames or makes",
+    "`the disk is full`, what it needs and what is there; nothing half done",
+    code=9,
+)
 @pytest.mark.parametrize("name", PLAYED)
 def test_a_full_disk_at_any_call_is_said_and_leaves_what_was_there(name: str, stage: Stage, count: Count, tmp_path: Path) -> None:
     scene = SCENES[name]
@@ -83,6 +93,7 @@ def test_a_full_disk_at_any_call_is_said_and_leaves_what_was_there(name: str, st
     assert codes.count(9) >= len(codes) // 2, codes
 
 
+@row("F02", "EIO, EDQUOT, EROFS, EACCES, EMFILE or ENAMETOOLONG of a call", "said, with the file; or it can be done without", code=(9, 0))
 @pytest.mark.parametrize("name", PLAYED)
 def test_any_other_failure_of_a_call_is_said_and_leaves_what_was_there(name: str, stage: Stage, count: Count, tmp_path: Path) -> None:
     scene = SCENES[name]
@@ -90,5 +101,5 @@ def test_any_other_failure_of_a_call_is_said_and_leaves_what_was_there(name: str
     steps = steps_of(stage, scene, tmp_path / "log", f"{CHANGING},read,pread64")
     for error, names in OTHER.items():
         mine = [step for step in steps if step.name in names]
-        codes = [fails_well(stage, scene, step, error) for step in (mine if SWEEP else chosen(mine, 2))]
+        codes = [fails_well(stage, scene, step, error) for step in chosen(mine, 16 if SWEEP else 2)]
         count(f"{error} points", len(codes))

@@ -16,9 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import SWEEP, Count
+from ..faults.rows import row
+from .conftest import PATIENCE, SWEEP, Count
 from .nursery import ROOT
 from .scenes import PREPARED, Stage, project, tree
+
+pytestmark = pytest.mark.timeout(PATIENCE)
 
 SIZE = (2 << 30) + 1 if SWEEP else 300 << 20
 """Bytes of the blob, which has hardly any on the disk."""
@@ -26,7 +29,6 @@ MOST = 150 << 20
 """Bytes that a command may hold in memory, the interpreter and its libraries included."""
 LIMIT = 400 << 20
 """Bytes of addresses that it may ask for: what `ulimit -v` limits."""
-TIME = 600 if SWEEP else 100
 
 
 @dataclass
@@ -96,7 +98,7 @@ def large(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     shutil.rmtree(layout)
 
 
-@pytest.mark.timeout(12 * TIME)
+@row("F08", "a blob of 300 MiB, with 400 MiB of addresses and one processor", "streamed, in less than 150 MiB of memory", code=0)
 def test_what_is_larger_than_the_memory_is_streamed(large: tuple[Path, str], tmp_path: Path, count: Count) -> None:
     layout, digest = large
     work = tmp_path / "work"
@@ -133,6 +135,7 @@ def test_what_is_larger_than_the_memory_is_streamed(large: tuple[Path, str], tmp
     count(f"commands with a blob of {SIZE >> 20} MiB in {LIMIT >> 20} MiB of addresses", len(peaks))
 
 
+@row("F08", "files may not get as large (`ulimit -f`)", "said, with the next step; nothing half done", code=9)
 @pytest.mark.parametrize(
     "words",
     [
@@ -164,6 +167,7 @@ def test_files_that_may_not_get_as_large_are_told(words: tuple[str, ...], stage:
     count("commands with short files")
 
 
+@row("F02", "4 to 32 open files", "enough, or said: also where it is a connection that lacks one", code=(0, 9))
 @pytest.mark.parametrize("words", [("pull", "aks/one:2.0.0", "aks/two:2.0.0", "aks/toy:2.0.0", "--untar"), ("sync",), ("bundle", "create", "-o", "a.tar")], ids=lambda words: words[0])  # fmt: skip
 def test_few_open_files_are_told_or_are_enough(words: tuple[str, ...], stage: Stage, count: Count) -> None:
     place = stage.root / PREPARED

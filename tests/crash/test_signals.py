@@ -12,9 +12,12 @@ import pytest
 
 from marfetch import __main__ as front
 
-from .conftest import SWEEP, Count
+from ..faults.rows import row
+from .conftest import PATIENCE, SWEEP, Count
 from .nursery import Child, Ended
 from .scenes import SCENES, Stage
+
+pytestmark = pytest.mark.timeout(PATIENCE)
 
 MOMENTS = 100 if SWEEP else 20
 LONGEST = 20.0
@@ -33,6 +36,12 @@ def told_to_end(child: Child, number: int, moment: float, again: float | None) -
     return child.wait(LONGEST)
 
 
+@row(
+    "F04",
+    "SIGINT, SIGTERM, SIGHUP at 20 moments each, spread over five commands",
+    "ends soon, and leaves nothing beside final names; the next run goes on",
+    code=(130, 143),
+)
 @pytest.mark.parametrize(
     ("number", "is_twice"),
     [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, False)],
@@ -76,6 +85,7 @@ def test_a_command_that_is_told_to_end_does_so_and_leaves_nothing(
     assert stopped >= MOMENTS // 3, f"only {stopped} of {MOMENTS} came in time"
 
 
+@row("F04", "a second signal", "the end that is under way is not disturbed, unless it takes too long", code=143)
 def test_whoever_waits_too_long_for_an_orderly_end_gets_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
@@ -90,6 +100,7 @@ def test_whoever_waits_too_long_for_an_orderly_end_gets_another_one(monkeypatch:
     assert ended == [143]
 
 
+@row("F04", "a signal in a finalizer, where Python ignores what is raised", "it is not lost", code=143)
 def test_a_signal_that_comes_in_a_finalizer_is_not_lost(stage: Stage, tmp_path: Path) -> None:
     import subprocess
     import sys
@@ -112,6 +123,7 @@ def test_a_signal_that_comes_in_a_finalizer_is_not_lost(stage: Stage, tmp_path: 
     assert list((place / "work").iterdir()) == []
 
 
+@row("F04", "SIGHUP under `nohup`", "ignored, as it was told", code=0)
 def test_a_command_that_shall_outlive_its_terminal_does(stage: Stage, tmp_path: Path) -> None:
     import subprocess
     import sys

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Count
+from ..faults.rows import row
+from .conftest import PATIENCE, Count
 from .nursery import Ended
 from .scenes import PREPARED, Stage, content, parts, project, tree
+
+pytestmark = pytest.mark.timeout(PATIENCE)
 
 NEEDS = r"the disk is full: .*needs? \d+ (?:more )?bytes.* (?:and|which) .*has \d+"
 Disk = Callable[..., Path]
@@ -93,6 +96,7 @@ def place(stage: Stage) -> Path:
     return made
 
 
+@row("F01", "a destination without room", "what was there stays; with room, the next run ends it", code=9)
 @pytest.mark.parametrize("words", [("pull", "aks/one:2.0.0"), ("pull", "aks/toy:2.0.0", "--untar")], ids=["file", "archive"])
 def test_a_destination_that_is_full_keeps_what_it_had_until_there_is_room(
     words: tuple[str, ...], stage: Stage, place: Path, disk: Disk, count: Count
@@ -112,6 +116,9 @@ def test_a_destination_that_is_full_keeps_what_it_had_until_there_is_room(
     count("disks that were full")
 
 
+@row(
+    "F01", "a cache without room, before and in the middle of a blob", "told before the first byte where it can be; no part is left", code=9
+)
 def test_a_blob_that_does_not_fit_into_the_cache_is_told_before_it_is_fetched(stage: Stage, place: Path, disk: Disk, count: Count) -> None:
     cache = disk("size=1m")
     cache.chmod(0o700)
@@ -141,6 +148,7 @@ def test_a_blob_that_does_not_fit_into_the_cache_is_told_before_it_is_fetched(st
     count("disks that were full", 2)
 
 
+@row("F01", "a project on a full disk", "the old lock stays, whole", code=9)
 def test_a_lock_on_a_full_disk_stays_as_it_was(stage: Stage, place: Path, disk: Disk, count: Count) -> None:
     there = disk("size=1m")
     project(there, "1.0.0")
@@ -160,6 +168,7 @@ def test_a_lock_on_a_full_disk_stays_as_it_was(stage: Stage, place: Path, disk: 
     count("disks that were full", 2)
 
 
+@row("F01", "a bundle that does not fit, on tmpfs and ext4", "told before the first byte, with its exact size; the old one stays", code=9)
 @pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
 def test_a_bundle_that_does_not_fit_leaves_the_old_one(
     kind: str, stage: Stage, place: Path, disk: Disk, request: pytest.FixtureRequest, count: Count
@@ -188,6 +197,7 @@ def test_a_bundle_that_does_not_fit_leaves_the_old_one(
     count("disks that were full")
 
 
+@row("F01", "others fill the disk while a bundle is written", "the old one stays, nothing is left", code=9)
 @pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
 def test_a_disk_that_others_fill_while_a_bundle_is_written_leaves_the_old_one(
     kind: str, stage: Stage, place: Path, disk: Disk, request: pytest.FixtureRequest, count: Count
@@ -218,6 +228,7 @@ def test_a_disk_that_others_fill_while_a_bundle_is_written_leaves_the_old_one(
     count("disks that were full")
 
 
+@row("F01", "a folder too small for what a bundle holds", "what fits is there, whole; with room, the next run brings the rest", code=9)
 def test_a_folder_that_is_too_small_for_a_bundle_gets_the_rest_when_there_is_room(
     stage: Stage, place: Path, disk: Disk, count: Count
 ) -> None:
@@ -240,6 +251,7 @@ def test_a_folder_that_is_too_small_for_a_bundle_gets_the_rest_when_there_is_roo
     count("disks that were full")
 
 
+@row("F02", "a destination without inodes", "told as such, and not as a lack of bytes", code=9)
 @pytest.mark.parametrize(
     "words",
     [("pull", "aks/one:2.0.0"), ("pull", "aks/toy:2.0.0", "--untar")],
@@ -261,6 +273,7 @@ def test_a_destination_without_inodes_is_told_as_such(words: tuple[str, ...], st
     count("disks without inodes", 2)
 
 
+@row("F02", "a cache without inodes", "told as such; it can be looked after", code=9)
 def test_a_cache_without_inodes_is_told_as_such(stage: Stage, place: Path, disk: Disk, count: Count) -> None:
     cache = disk("size=1m,nr_inodes=20")
     cache.chmod(0o700)
@@ -277,6 +290,7 @@ def test_a_cache_without_inodes_is_told_as_such(stage: Stage, place: Path, disk:
     count("disks without inodes")
 
 
+@row("F01", "`cache` on a full disk", "it works; what is told to make room does", code=0)
 @pytest.mark.parametrize(
     "command", [("info",), ("verify",), ("verify", "--fix"), ("prune",), ("prune", "--unused-days", "0"), ("clear",)], ids=" ".join
 )
@@ -293,6 +307,7 @@ def test_a_cache_on_a_full_disk_can_be_looked_after(command: tuple[str, ...], st
     count("disks that were full")
 
 
+@row("F02", "a read-only file system", "said, with the next step; as a cache it is read, and does no harm", code=(9, 0))
 def test_a_destination_that_is_read_only_is_told_and_a_cache_that_is_does_no_harm(
     stage: Stage, place: Path, disk: Disk, count: Count
 ) -> None:
@@ -313,6 +328,7 @@ def test_a_destination_that_is_read_only_is_told_and_a_cache_that_is_does_no_har
     count("disks that are read-only")
 
 
+@row("F02", "a name or a path that is too long", "said, with the next step", code=9)
 def test_a_path_that_is_too_long_is_told(stage: Stage, place: Path) -> None:
     for directory in ("x" * 300, "/".join(["y" * 200] * 25)):
         for words in (("pull", "aks/one:2.0.0", "-d"), ("pull", "aks/toy:2.0.0", "--untar", "-d")):
