@@ -54,6 +54,9 @@ tools: $(VENV)/.dev ## Build the real tools that tests use into .tools/ (needs G
 live: $(VENV)/.dev ## Ask the real MAR ten things, and write a redacted transcript; never in CI.
 	@mkdir -p .tmp && $(RUN) $(PY) -m pytest -m network tests/live $(PYTEST_FLAGS)
 
+crash: $(VENV)/.dev ## Kill and fail every system call of each command, with real tools; half an hour, counts at the end.
+	@mkdir -p .tmp && $(RUN) MARFETCH_SWEEP=1 $(PY) -m pytest tests/crash $(PYTEST_FLAGS)
+
 bench: $(VENV)/.dev ## Measure beside other clients, through a delay of 40 ms.
 	@mkdir -p .tmp && $(RUN) $(PY) -m benchmarks
 
@@ -78,4 +81,4 @@ $(VENV)/.runtime: requirements.lock pyproject.toml
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@echo "adding what requirements-dev.lock names"; $(environment) $(VENV) requirements-dev.lock && touch $@
 
-.PHONY: help demo test test-all test-typer lint types docs docs-check tools live bench lock clean
+.PHONY: help demo test test-all test-typer lint types docs docs-check tools live crash bench lock clean

@@ -6,6 +6,8 @@ goes to `cli`.
 
 import sys
 
+_PATIENCE = 3.0  # seconds from the first signal until another one ends the process at once
+_MOMENT = 0.001  # seconds
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .errors import Error
@@ -32,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 
             return _offer(complete(words))
         case words:
-            return _run(words)
+            return _run(words, is_last=arguments is None)
 
 
 def _offer(candidates: str) -> int:
@@ -64,17 +66,33 @@ def _forget_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], *, is_last: bool) -> int:
+    """Run a command.
+
+    Args:
+        is_last: the process ends with it, so that no signal has anything to end after it.
+    """
     import signal
 
     spoken = _Spoken(words)
-    previous = signal.signal(signal.SIGTERM, spoken.terminate)
+    numbers = [signal.SIGTERM]
+    # What started us may have told us to outlive these (`nohup`, a script's `&`).
+    numbers += [one for one in (signal.SIGINT, getattr(signal, "SIGHUP", None)) if one and signal.getsignal(one) is not signal.SIG_IGN]
+    previous = {number: signal.getsignal(number) for number in numbers}
+    hook = sys.unraisablehook
     try:
+        sys.unraisablehook = spoken.ignored
+        for number in numbers:
+            signal.signal(number, spoken.end)
         return spoken.run()
     except KeyboardInterrupt:  # while it was still being loaded
         return spoken.ended_early()
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        spoken.is_over = True
+        if not is_last:
+            sys.unraisablehook = hook
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
 
 class _Spoken:
@@ -82,18 +100,49 @@ class _Spoken:
 
     def __init__(self, words: list[str]) -> None:
         self._words = words
-        self._terminated = False
+        self._signal = ""
+        self._ended_at = 0.0
+        self.is_over = False
+        """Whether the command is done: a signal has nothing to end any more."""
 
-    def terminate(self, *_: object) -> None:
-        """SIGTERM: ends a command as Ctrl-C does, but with its own exit code."""
-        self._terminated = True
+    def end(self, number: int, _: object) -> None:
+        """SIGINT, SIGTERM or SIGHUP: the command is given up, and takes away what it has begun.
+
+        Another signal does not disturb that, as it would if it were raised in the middle of it; only where it takes too long, the
+        process ends at once. The next run takes away then what this one could not.
+        """
+        import signal
+        import time
+
+        if self.is_over:
+            return
+        if not self._signal:
+            self._signal, self._ended_at = signal.Signals(number).name, time.monotonic()
+            raise KeyboardInterrupt
+        if time.monotonic() - self._ended_at > _PATIENCE:
+            import os
+
+            os._exit(self.ended_early())
+
+    def ignored(self, ignored: "sys.UnraisableHookArgs") -> None:
+        """Python ignores what is raised in a finalizer, where a signal may come as everywhere: then it is to be raised a moment later."""
+        import signal
+
+        if not (self._signal and issubclass(ignored.exc_type, KeyboardInterrupt) and hasattr(signal, "setitimer")):
+            sys.__unraisablehook__(ignored)
+            return
+        signal.signal(signal.SIGALRM, self._raise)
+        signal.setitimer(signal.ITIMER_REAL, _MOMENT)
+
+    @staticmethod
+    def _raise(*_: object) -> None:
         raise KeyboardInterrupt
 
     def ended_early(self) -> int:
         """The exit code of a command that was ended before it could say anything; a server that is told to end has done so."""
         if self._words[:1] == ["serve"]:
             return 0
-        return 143 if self._terminated else 130
+        return 143 if self._signal in ("SIGTERM", "SIGHUP") else 130
 
     def run(self) -> int:
         from .errors import Error, Interrupted
@@ -144,6 +193,8 @@ class _Spoken:
             context = getattr(error, "ctx", None)
             command = getattr(context, "command_path", "marfetch")
             raise InputError(text[:1].lower() + text[1:].rstrip("."), code="usage", hint=f"{command} --help") from None
+        if self._signal and result == 130:  # what typer makes of a signal that came while it was reading the command line
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
 
     def _failed(self, error: "Error") -> int:
@@ -160,11 +211,13 @@ class _Spoken:
 
     def _ended(self) -> int:
         from .errors import Interrupted, Terminated
+        from .place.directory import remove_parts
 
+        remove_parts()
         if self._words[:1] == ["serve"]:
             return 0
-        if self._terminated:
-            return self._failed(Terminated("ended by SIGTERM", code="terminated"))
+        if self.ended_early() == 143:
+            return self._failed(Terminated(f"ended by {self._signal}", code="terminated"))
         return self._failed(Interrupted("interrupted", code="interrupted"))
 
     def _report(self) -> "Report":

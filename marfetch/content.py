@@ -366,6 +366,9 @@ def copy(
     with target.ingest(descriptor) as ingest:
         if ingest is None:
             return False
+        if 0 < ingest.held == descriptor.size:  # an earlier run was stopped when it had everything
+            ingest.commit()
+            return False
         known = WELL_KNOWN.get(descriptor.digest)
         if known is not None:
             ingest.restart()

@@ -12,7 +12,7 @@ Error                    1   code, hint, context, exit_code; str() is one senten
 ├─ LockError             8   the lock does not match what was asked or found
 ├─ StorageError          9   a local file cannot be written or read
 └─ Interrupted         130   Ctrl-C
-   └─ Terminated       143   SIGTERM
+   └─ Terminated       143   SIGTERM, SIGHUP
 ```
 
 `code` is one of the stable words of `CODES`; `context` holds the facts of the single case (JSON values only), under the names
@@ -294,7 +294,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         ),
         # ended from outside
         "interrupted": Code("Interrupted", "Ctrl-C ended the command", "run it again: what was fetched is kept"),
-        "terminated": Code("Terminated", "SIGTERM ended the command", "run it again: what was fetched is kept"),
+        "terminated": Code("Terminated", "SIGTERM or SIGHUP ended the command", "run it again: what was fetched is kept"),
     }
     | {name: Code(*row) for name, row in REFUSALS.items()}
 )
@@ -382,6 +382,6 @@ class Interrupted(Error):  # noqa: N818 - it is no mistake of anybody
 
 
 class Terminated(Interrupted):
-    """SIGTERM ended the command."""
+    """SIGTERM or SIGHUP ended the command."""
 
     exit_code = 143

@@ -23,10 +23,14 @@ def storage_error(error: OSError, path: Path | str, *, needed: int | None = None
     shown = str(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free: int | None = None
+        room = ""
         with suppress(OSError):
             status = os.statvfs(Path(shown).parent)
             free = status.f_bavail * status.f_frsize
-        room = f": it needs {needed} bytes and has {free}" if needed is not None and free is not None else ""
+            if error.errno == errno.ENOSPC and status.f_files and not status.f_favail:
+                room = ": it takes no further file, all its inodes are used"
+            elif needed is not None:
+                room = f": it needs {needed} bytes and has {free}"
         quota = "the quota is used up" if error.errno == errno.EDQUOT else "the disk is full"
         return StorageError(
             f"{quota}{room}, at `{shown}`",
@@ -42,26 +46,32 @@ def storage_error(error: OSError, path: Path | str, *, needed: int | None = None
         errno.EACCES: "choose a directory that can be written with `--destination` or `--cache-dir`",
         errno.EPERM: "choose a directory that can be written with `--destination` or `--cache-dir`",
         errno.ELOOP: "a symbolic link stands in the way; give the place that it leads to",
+        errno.EFBIG: "raise the limit of the size of a file (`ulimit -f`), or choose a file system that takes such a file",
+        errno.ENAMETOOLONG: "choose a shorter path with `--destination`",
         errno.EMFILE: "raise the limit of open files (`ulimit -n`), or lower `--jobs`",
     }
     return StorageError(f"{reason}: `{shown}`", code="file-unusable", hint=hints.get(error.errno or 0), path=shown)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a small file so that a reader sees the old content or the new one, never a part.
+def write_whole(path: Path, data: bytes, *, through: Path | None = None) -> None:
+    """Write a small file of our own so that a reader sees the old content or the new one, never a part.
 
-    It is not forced to the disk: whoever reads it checks it, and can do without.
+    It is not forced to the disk: whoever reads it checks it, and can do without. A file of the user's is for `place`.
+
+    Args:
+        through: the file that is written and then renamed, while nobody else uses it: what a killed run leaves of it, the next one takes.
+            None: one beside the path, with a name of its own.
 
     Raises:
         StorageError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    temporary = through or path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         try:
             try:
                 temporary.write_bytes(data)
             except FileNotFoundError:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary.parent.mkdir(mode=0o700 if through else 0o777, parents=True, exist_ok=True)
                 temporary.write_bytes(data)
             temporary.replace(path)
         except BaseException:

@@ -289,6 +289,7 @@ def _fetch(client: Client, job: _Job, payload: Payload) -> None:
     """One layer: into the cache, then to its place."""
     destination = job.places.of(payload)
     if job.states.get(_key(payload)) is State.SAME:
+        destination.tidy(job.wish(payload))
         job.place(payload, "unchanged")
         return
     for last in (False, True):
@@ -342,6 +343,7 @@ def _unpack(client: Client, destination: Destination, job: _Job, payload: Payloa
         if job.states.get(_key(payload)) is State.UNKNOWN:
             state = destination.state(wish, open_blob)
             if state is State.SAME:
+                destination.tidy(wish)
                 return False
             if state is State.DIFFERENT and not force:
                 raise _differs(payload, destination.path(payload.name))

@@ -160,6 +160,9 @@ class Report:
                 stream.flush()
             except BrokenPipeError as error:
                 raise ReaderGoneError from error
+            except OSError as error:
+                error.filename = error.filename or "stdout"  # what goes wrong with stderr, nobody hears of
+                raise
 
     def _make_progress(self) -> Progress:
         if self.quiet:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +67,21 @@ def mar(recipe: Layout) -> Iterator[Registry]:
         yield registry
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What tests have counted (`count` in `tests/crash/conftest.py`), over all of them and all processes."""
+    sums: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "call":
+                for name, value in report.user_properties:
+                    if name == "counted":
+                        sums[value[0]] += value[1]
+    if sums:
+        terminalreporter.section("counted")
+        for what, number in sorted(sums.items()):
+            terminalreporter.line(f"{number:6} {what}")
+
+
 class Heard:
     """Progress that is kept for looking at."""
 
@@ -111,22 +128,25 @@ def client(mar: Registry, heard: Heard) -> Iterator[Callable[..., Client]]:
         made.close(stop=True)
 
 
+SHORT = {
+    "CONNECT_TIME": 2.0,
+    "FIRST_TRY": 0.3,
+    "HANDSHAKE_TIME": 1.0,
+    "HEADER_TIME": 1.5,
+    "GRACE": 0.4,
+    "IDLE_TIME": 0.6,
+    "RATE_TIME": 1.0,
+    "FIRST_WAIT": 0.01,
+    "LONGEST_WAIT": 0.05,
+    "NO_PROGRESS": 1.5,
+}
+"""Waits that are short, so that tests of time-outs and new tries do not take long. The proportions stay."""
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits are short, so that tests of time-outs and new tries do not take long. The proportions stay."""
-    short = {
-        "CONNECT_TIME": 2.0,
-        "FIRST_TRY": 0.3,
-        "HANDSHAKE_TIME": 1.0,
-        "HEADER_TIME": 1.5,
-        "GRACE": 0.4,
-        "IDLE_TIME": 0.6,
-        "RATE_TIME": 1.0,
-        "FIRST_WAIT": 0.01,
-        "LONGEST_WAIT": 0.05,
-        "NO_PROGRESS": 1.5,
-    }
-    for name, seconds in short.items():
+    """Waits are short."""
+    for name, seconds in SHORT.items():
         monkeypatch.setattr(limits, name, seconds)
 
 

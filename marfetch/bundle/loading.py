@@ -18,7 +18,8 @@ from ..cluster import Answer, Kept, Quiet, ask, retold, told
 from ..endpoint import Preference
 from ..errors import Error, InputError, PolicyError, RemoteError, StorageError
 from ..files import storage_error
-from ..layout.store import INGEST, Layout
+from ..layout.names import INGEST
+from ..layout.store import Layout
 from ..oci import Digest
 from ..project.sync import Shard
 from ..reference import Reference

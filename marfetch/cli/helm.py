@@ -27,21 +27,14 @@ def register(app: typer.Typer) -> None:
 def index(settings: Settings, references: References, output: _Output = None) -> int:
     """Print Helm's index.yaml for chart repositories: every version of their tags. It is JSON, which is YAML too."""
     from ..charts import index_of
-    from ..errors import StorageError
-    from ..files import storage_error, write_whole
+    from ..place.file import write_file
     from .render import wanted
 
     asked = [wanted(settings.report, text, None, devel=False).reference for text in references]
     with settings.client() as client:
         raw = index_of(client, asked)
     if output is not None:
-        try:
-            output.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise storage_error(error, output) from error
-        if output.is_dir():
-            raise StorageError(f"`{output}` is a directory", code="file-unusable", path=str(output))
-        write_whole(output, raw)
+        write_file(output, raw)
         settings.report.line(str(output))
     elif not settings.report.as_json:
         settings.report.line(raw.decode())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ..content import BESIDE_FROM, Beside, Buffer, Verified
-from ..errors import Error, StorageError
+from ..errors import Error, IntegrityError, StorageError
 from ..files import Writer, storage_error
 from ..lock import wait_for
 from ..oci import Descriptor
@@ -33,7 +33,12 @@ def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> BinaryIO:
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     while True:
         try:
-            file: BinaryIO = os.fdopen(os.open(part, flags, 0o600), "r+b", buffering=0)
+            try:
+                number = os.open(part, flags, 0o600)
+            except FileNotFoundError:
+                part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                number = os.open(part, flags, 0o600)
+            file: BinaryIO = os.fdopen(number, "r+b", buffering=0)
         except OSError as error:
             raise storage_error(error, part) from error
         try:
@@ -71,15 +76,19 @@ class FileIngest:
             raise storage_error(error, partial) from error
 
     def _take_up(self) -> None:
-        """Count in what an earlier run has left, or begin anew where that is too much."""
+        """Count in what an earlier run has left, or begin anew where that is too much, or all of it but wrong."""
         self._verified = Verified(self._descriptor)
-        if os.fstat(self._file.fileno()).st_size >= self._descriptor.size:
-            # A whole file that was not committed had the wrong bytes, or its process was killed just before the rename: rare, so anew.
+        if os.fstat(self._file.fileno()).st_size > self._descriptor.size:
             self._file.truncate(0)
             return
         while chunk := self._file.read(CHUNK):
             self._verified.update(chunk)
         self._held = self._verified.held
+        if self._held == self._descriptor.size:
+            try:
+                self._verified.check()  # right: its process was killed before the rename
+            except IntegrityError:
+                self.restart()
 
     @property
     def held(self) -> int:

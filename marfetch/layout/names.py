@@ -21,7 +21,10 @@ from ..oci import OCI_INDEX, Descriptor, descriptor_json, parse_descriptors
 from .extent import Entry
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
+INGEST: Final = "ingest"
+"""Where everything is, below the layout, that is not whole yet; by names that are fixed, so that the next run takes up what is left."""
 
+_LOCK: Final = "index.lock"
 _EMPTY: Final = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}, separators=(",", ":")).encode()
 
 
@@ -34,7 +37,8 @@ class Names:
 
     def __init__(self, root: Path) -> None:
         self._path = root / "index.json"
-        self._lock_path = root / "index.lock"
+        self._lock_path = root / _LOCK
+        self._part = root / INGEST / "index.json"
         self._guard = threading.Lock()
         self._read: dict[str, Descriptor] | None = None
         self._unnamed: dict[str, Descriptor] = {}
@@ -47,7 +51,9 @@ class Names:
     def create(self) -> None:
         """Write an empty index unless there is one."""
         if not self._path.exists():
-            write_whole(self._path, _EMPTY)
+            with lock(self._lock_path):
+                if not self._path.exists():
+                    write_whole(self._path, _EMPTY, through=self._part)
 
     def get(self, name: str) -> Descriptor | None:
         """What a name means."""
@@ -128,7 +134,7 @@ class Names:
             manifests.append(document)
         manifests += [descriptor_json(descriptor) for _, descriptor in sorted(unnamed.items())]
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
-        write_whole(self._path, json.dumps(index, separators=(",", ":"), ensure_ascii=True).encode())
+        write_whole(self._path, json.dumps(index, separators=(",", ":"), ensure_ascii=True).encode(), through=self._part)
 
     def _load(self) -> dict[str, Descriptor]:
         if self._read is not None:
@@ -168,7 +174,8 @@ def check_version(root: Path) -> None:
     try:
         data = marker.read_bytes()
     except FileNotFoundError:
-        write_whole(marker, b'{"imageLayoutVersion":"1.0.0"}')
+        with lock(root / _LOCK):
+            write_whole(marker, b'{"imageLayoutVersion":"1.0.0"}', through=root / INGEST / marker.name)
         return
     except OSError as error:
         raise storage_error(error, marker) from error

@@ -17,14 +17,13 @@ from typing import BinaryIO, Final
 from ..artifact.kinds import matches
 from ..content import Checked, Ingest, pour
 from ..errors import Error, IntegrityError, NotFoundError, PolicyError, StorageError
-from ..files import storage_error, write_whole
+from ..files import storage_error
 from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Reference
 from .extent import Entry, Extent, Stamp
 from .ingest import CHUNK, FileIngest, claimed_part
-from .names import Names, check_version
+from .names import INGEST, Names, check_version
 
-INGEST: Final = "ingest"
 _SAFELY: Final = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
 
@@ -190,13 +189,13 @@ class Layout:
         Raises:
             StorageError: it cannot be written.
         """
-        path = self.path(manifest.descriptor.digest)
-        try:
-            if path.stat().st_size == len(manifest.raw):
-                return
-        except OSError:
-            pass
-        write_whole(path, manifest.raw)
+        if self.has(manifest.descriptor):
+            return
+        with self.ingest(manifest.descriptor) as ingest:
+            if ingest is not None:
+                ingest.restart()
+                ingest.write(manifest.raw)
+                ingest.commit()
         self._referrers = None
 
     def tag(self, reference: Reference, descriptor: Descriptor) -> None:

@@ -16,7 +16,8 @@ from ..errors import Error, InputError, IntegrityError
 from ..files import storage_error
 from ..oci import Descriptor, Digest, Manifest
 from .ingest import CHUNK
-from .store import INGEST, Layout
+from .names import INGEST
+from .store import Layout
 
 STALE: Final = 24 * 3600.0
 """Seconds after which a part of a blob that nobody went on with may go."""
@@ -86,15 +87,18 @@ def prune(layout: Layout, *, days: float | None = None) -> Pruned:
         days: first forget names whose manifests, and lists of tags that, were not used for so many days.
     """
     limit = time.time() - days * 86400 if days is not None else None
+    useless: set[Digest] = set()
     if limit is not None:
-        layout.names.forget(lambda descriptor: _used(layout, descriptor) < limit)
-    keep = _reachable(layout, layout.names.roots())
+        useless = {root.digest for root in layout.names.roots() if _used(layout, root) < limit}
+    keep = _reachable(layout, [root for root in layout.names.roots() if root.digest not in useless])
     count = size = partial = 0
     for path in _blobs(layout):
         if f"{path.parent.name}:{path.name}" not in keep:
             size += path.lstat().st_size
             count += 1
             _remove(path)
+    if useless:  # last, since on a full disk the index can only be written once there is room
+        layout.names.forget(lambda descriptor: descriptor.digest in useless)
     for path in _parts(layout):
         status = path.lstat()
         if time.time() - status.st_mtime > STALE:

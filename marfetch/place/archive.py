@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, Final, NoReturn, Self
@@ -16,7 +17,7 @@ from typing import BinaryIO, Final, NoReturn, Self
 from ..artifact.chart import CHART_FILE, Unpacking
 from ..artifact.title import safe_title
 from ..document import MAX_YAML_SIZE
-from ..errors import IntegrityError, PolicyError
+from ..errors import Error, IntegrityError, PolicyError
 from ..oci import Descriptor
 from . import limits
 from .packed import PIECE, Packed
@@ -114,6 +115,12 @@ class Archive:
             if self._chart_file is None:
                 self._bytes.malformed(f"it has no `{self._chart.name}/{CHART_FILE}`, so it is no chart")
             self._chart.check(self._chart_file, self._name)
+
+    def measure(self) -> int | None:
+        """How many bytes all of it becomes, where it was given up; None where that cannot be told."""
+        with suppress(OSError, Error):
+            return self._bytes.measure()
+        return None
 
     def pieces(self) -> Iterator[bytes]:
         """The bytes of the member that was given last."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -19,7 +20,7 @@ from ..errors import IntegrityError, StorageError
 from ..files import Writer, storage_error
 from ..oci import Descriptor
 from .archive import Archive
-from .directory import Directory, cloned
+from .directory import Directory, cloned, remove_parts
 from .unpack import changed, holds, unpack
 
 _CHUNK: Final = 1 << 20
@@ -172,7 +173,12 @@ class Destination:
                 try:
                     with closing(top):
                         with open_blob() as blob:
-                            unpack(Archive(blob, wish.descriptor, unpacking), top, check)
+                            archive = Archive(blob, wish.descriptor, unpacking)
+                            try:
+                                unpack(archive, top, check)
+                            except OSError as error:
+                                is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                                raise storage_error(error, path, needed=archive.measure() if is_full else None) from error
                         if not directory.is_at(part, top):
                             raise changed(top)
                         directory.publish_directory(part, name, replace=force)
@@ -213,6 +219,11 @@ class Destination:
                     directory.unlink(part)
         except OSError as error:
             raise storage_error(error, path, needed=wish.descriptor.size) from error
+
+    def tidy(self, wish: Wish) -> None:
+        """Take away what killed runs have left beside the final name of a wish that is as it should be."""
+        with suppress(OSError, StorageError), self._directory(wish.name, make=False) as (directory, _):
+            self._sweep(directory)
 
     def _sweep(self, directory: Directory) -> None:
         """Once for each directory, take away what killed runs have left."""
@@ -256,6 +267,7 @@ class Destination:
 
     def close(self) -> None:
         """Let the destination go."""
+        remove_parts(self._swept)
         if self._opened is not None:
             self._opened.close()
             self._opened = None
@@ -291,9 +303,9 @@ class Placing:
 
     def write(self, data: Buffer) -> None:
         if self._beside is None and self._wish.descriptor.size >= BESIDE_FROM:
-            self._beside = Beside(self._put)
+            self._beside = Beside(self._writer.write)
         self._held += len(data)
-        (self._put if self._beside is None else self._beside.give)(data)
+        (self._writer.write if self._beside is None else self._beside.give)(data)
 
     def restart(self) -> None:
         self._settle()
@@ -343,9 +355,6 @@ class Placing:
         with suppress(Exception):
             self._settle()
 
-    def _put(self, data: Buffer) -> None:
-        self._writer.write(data)
-
     def _settle(self) -> None:
         beside, self._beside = self._beside, None
         if beside is not None:
@@ -386,5 +395,4 @@ def find_clashes(wishes: Sequence[tuple[Destination, Wish]]) -> dict[str, Storag
 
 def _is_one(one: Wish, other: Wish) -> bool:
     """Whether two wishes for one name are the same thing."""
-    is_same = one.descriptor.digest == other.descriptor.digest and one.name == other.name
-    return is_same and (one.unpacking is None) == (other.unpacking is None)
+    return (one.descriptor.digest, one.name, one.unpacking is None) == (other.descriptor.digest, other.name, other.unpacking is None)

@@ -8,6 +8,7 @@ import secrets
 import stat
 import sys
 import time
+from collections.abc import Collection
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
@@ -23,6 +24,22 @@ _NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 _NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 _CLOEXEC: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _BY_DESCRIPTOR: Final = os.open in os.supports_dir_fd and os.mkdir in os.supports_dir_fd
+
+
+_parts: Final[set[tuple[Path, str]]] = set()
+"""The parts of this process that are not gone yet."""
+
+
+def remove_parts(directories: Collection[Path] | None = None) -> None:
+    """Take away the parts of this process that are still there: a signal may have come just where one was to be removed, or no open
+    file may have been left for it.
+
+    Args:
+        directories: only those in these; None: all.
+    """
+    for path, part in [one for one in list(_parts) if directories is None or one[0] in directories]:
+        with suppress(OSError), closing(Directory.open_root(path)) as directory:
+            directory.remove(part)
 
 
 def cloned(blob: BinaryIO, file: BinaryIO) -> bool:
@@ -103,7 +120,7 @@ class Directory:
     def make_part(self) -> tuple[str, BinaryIO]:
         """A new file with a name of its own, claimed for as long as it is open."""
         while True:
-            part = f"{OWN_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
+            part = self._new_part()
             file = self.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, "w+b")
             try:
                 if claim(file.fileno()) is not False and os.fstat(file.fileno()).st_nlink:
@@ -114,10 +131,15 @@ class Directory:
                 raise
             file.close()  # another run swept it in the moment before it was claimed
 
+    def _new_part(self) -> str:
+        part = f"{OWN_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
+        _parts.add((self.path, part))
+        return part
+
     def make_part_directory(self) -> tuple[str, Directory]:
         """A new directory with a name of its own, claimed for as long as it is open."""
         while True:
-            part = f"{OWN_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
+            part = self._new_part()
             self.make(part)
             try:
                 with suppress(FileNotFoundError):  # another run swept it in the moment before it was claimed
@@ -149,10 +171,13 @@ class Directory:
                 for inner in below.names():
                     below.remove(inner)
             os.rmdir(self._at(name), dir_fd=self._descriptor)
+            _parts.discard((self.path, name))
 
     def unlink(self, name: str) -> None:
         with suppress(OSError):
-            os.unlink(self._at(name), dir_fd=self._descriptor)
+            with suppress(FileNotFoundError):
+                os.unlink(self._at(name), dir_fd=self._descriptor)
+            _parts.discard((self.path, name))
 
     def publish(self, part: str, name: str, *, replace: bool) -> None:
         """Rename in one step; without `replace` only if nothing has the name.

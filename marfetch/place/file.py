@@ -1,4 +1,4 @@
-"""One large file under a name that the user gave, written whole or not at all."""
+"""One file under a name that the user gave, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import StorageError
-from ..files import storage_error
+from ..files import Writer, storage_error
 from .directory import Directory
 
 
@@ -43,6 +43,16 @@ def whole_file(path: Path, *, size: int) -> Iterator[BinaryIO]:
         raise storage_error(error, path, needed=size) from error
 
 
+def write_file(path: Path, data: bytes) -> None:
+    """Write a small file of the user's, whole or not at all, and force it to the disk.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with whole_file(path, size=len(data)) as file:
+        Writer(file).write(data)
+
+
 def _check_room(path: Path, size: int) -> None:
     free: int | None = None
     with suppress(OSError, AttributeError):
@@ -52,7 +62,7 @@ def _check_room(path: Path, size: int) -> None:
         raise StorageError(
             f"the disk is full: it needs {size} bytes and has {free}, at `{path}`",
             code="disk-full",
-            hint="make room, or choose another place with `--output`",
+            hint="make room there, or choose another place for it",
             path=str(path),
             needed=size,
             free=free,

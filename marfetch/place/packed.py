@@ -75,6 +75,16 @@ class Packed:
             size -= len(piece)
         return b"".join(pieces)
 
+    def measure(self) -> int:
+        """Pass over what was not taken, and give the size of everything.
+
+        Raises:
+            IntegrityError, PolicyError, OSError: it does not come to its end.
+        """
+        while self.some(PIECE):
+            pass
+        return self._given
+
     def finish(self) -> None:
         """Hash what was not needed any more, and compare all of it with the descriptor.
 

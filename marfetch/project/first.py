@@ -11,7 +11,8 @@ from typing import Final
 from ..document import parse_yaml
 from ..endpoint import OFFICIAL
 from ..errors import InputError, StorageError
-from ..files import storage_error, write_whole
+from ..files import storage_error
+from ..place.file import write_file
 from ..reference import OFFICIAL_HOSTS, Reference
 from .adoption import Adopted, Adoption, collect
 from .schema import SCHEMA, SCHEMA_ADDRESS
@@ -85,7 +86,7 @@ def write_first(path: Path, data: bytes) -> None:
             hint="`--file` names another one, whose entries can then be taken over by hand",
             path=str(path),
         )
-    write_whole(path, data)
+    write_file(path, data)
 
 
 def adopt_chart(directory: Path) -> tuple[Path, Adoption]:
@@ -120,5 +121,5 @@ def adopt_chart(directory: Path) -> tuple[Path, Adoption]:
             path=str(path),
         )
     elif old != data:
-        write_whole(path, data)
+        write_file(path, data)
     return path, adoption

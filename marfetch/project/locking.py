@@ -16,9 +16,10 @@ from ..client import Client
 from ..constraint import ANY, Constraint, read_version
 from ..endpoint import Endpoint
 from ..errors import Error, InputError, LockError, NotFoundError, StorageError
-from ..files import storage_error, write_whole
+from ..files import storage_error
 from ..lock import lock as alone
 from ..oci import CREATED, Descriptor, Index
+from ..place.file import write_file
 from ..pull import found as find_layers
 from ..reference import Host
 from ..resolve import Resolved, resolve
@@ -301,5 +302,5 @@ def write(project: Project, settled: Sequence[Settled]) -> bool:
         # Another version of marfetch that finds the same does not touch the file.
         if old is not None and old.entries == make_lock(entries).entries:
             return False
-    write_whole(path, lock_bytes(make_lock(entries)))
+    write_file(path, lock_bytes(make_lock(entries)))
     return True

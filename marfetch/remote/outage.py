@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ssl
 from typing import Final
 
@@ -17,6 +18,7 @@ from urllib3.exceptions import (
 
 from ..endpoint import Address
 from ..errors import CODES, IntegrityError, RemoteError
+from ..files import storage_error
 from ..reference import redacted
 from . import limits
 from .backoff import Trouble
@@ -32,6 +34,9 @@ def trouble(error: Exception, address: Address, *, reused: bool) -> Trouble:
     """
     host, url = address.name, redacted(address.url)
     inner = _innermost(error)
+    own = _own(error)
+    if own is not None:
+        return Trouble(storage_error(own, f"a connection to {host}"))
     if isinstance(error, InvalidHeader):
         return two_lengths(address)
     if isinstance(error, (SSLError, ssl.SSLError)) and not isinstance(inner, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
@@ -74,6 +79,18 @@ def _innermost(error: BaseException) -> BaseException:
     while error.args and isinstance(error.args[-1], BaseException):
         error = error.args[-1]
     return error
+
+
+def _own(error: BaseException) -> OSError | None:
+    """A failure of this machine, not of the network: it has no open files left."""
+    for _ in range(10):
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return error
+        following = error.args[-1] if error.args and isinstance(error.args[-1], BaseException) else error.__cause__ or error.__context__
+        if following is None:
+            break
+        error = following
+    return None
 
 
 def _reason(error: BaseException) -> str:

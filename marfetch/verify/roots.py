@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import InputError, StorageError
-from ..files import write_whole
+from ..place.file import write_file
 from .chain import Certificate
 from .policy import Store, parse_policy
 from .stores import POLICY_FILES, Places, config_directory, read_certificates
@@ -172,4 +172,4 @@ def write(planned: Sequence[Written]) -> None:
         if one.is_new:
             if one.path.is_symlink():
                 raise StorageError(f"`{one.path}` is a link, which notation does not follow", code="file-unusable", path=str(one.path))
-            write_whole(one.path, one.data)
+            write_file(one.path, one.data)

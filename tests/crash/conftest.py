@@ -1,0 +1,43 @@
+"""What the tests of crashes share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ..registry import Registry
+from .nursery import Nursery
+from .scenes import Stage, fill
+
+SWEEP = os.environ.get("MARFETCH_SWEEP") == "1"
+"""Whether everything is tried (`make crash`), or what a run of all tests has time for."""
+PATIENCE = 7200 if SWEEP else 300
+"""Seconds that a test may take on a machine that has much else to do."""
+Count = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    made = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def stage(mar: Registry, nursery: Nursery, tmp_path: Path) -> Stage:
+    fill(mar)
+    (tmp_path / "stage" / "home").mkdir(parents=True)
+    return Stage(mar, nursery, tmp_path / "stage")
+
+
+@pytest.fixture
+def count(request: pytest.FixtureRequest) -> Count:
+    """`count("kill points")`: adds one to a sum over all tests, which is shown when they have ended (`tests/conftest.py`)."""
+
+    def add(what: str, number: int = 1) -> None:
+        request.node.user_properties.append(("counted", [what, number]))
+
+    return add

@@ -1,0 +1,347 @@
+"""Commands that are disturbed: what is there before, what is there after, and what may be there in between and at no time.
+
+A scene is prepared once, run once to its end, and then again and again from the same beginning, each time with something in its way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ..archives import chart, file
+from ..registry import Asked, Registry
+from ..test_untar import add_chart
+from .nursery import ROOT, Child, Ended, Nursery
+
+TEMPORARY: Final = re.compile(r"\.marfetch-[0-9a-f]{16}\.part")
+"""What may stand beside a final name until the next run."""
+PREPARED: Final = "prepared"
+
+
+def content(name: str, size: int) -> bytes:
+    """Bytes that are always the same, and that nothing else has."""
+    return random.Random(name).randbytes(size)
+
+
+def fill(mar: Registry) -> None:
+    """What there is to fetch: two versions of each."""
+    for number in (1, 2):
+        version = f"{number}.0.0"
+        mar.add_artifact("aks/one", version, ("one.bin", content(f"one {number}", 300_000)), ("notes.txt", content(f"notes {number}", 40)))
+        mar.add_artifact("aks/two", version, ("two.bin", content(f"two {number}", 5_000)))
+        more = [file(f"toy/templates/{name}.yaml", content(f"{name} {number}", 700)) for name in ("a", "b", "c")]
+        add_chart(mar, "aks/toy", version, chart("toy", version, *more))
+    config = b"{}"
+    mar.add_blob(config)
+
+
+def tree(root: Path) -> dict[str, bytes | None]:
+    """Everything below a directory, by relative path; directories are None."""
+    found: dict[str, bytes | None] = {}
+    for directory, names, files in os.walk(root):
+        below = Path(directory).relative_to(root)
+        found.update({(below / name).as_posix(): None for name in names})
+        found.update({(below / name).as_posix(): Path(directory, name).read_bytes() for name in files})
+    return found
+
+
+def is_temporary(path: str) -> bool:
+    """Whether a path is, or is below, what a run keeps beside final names and the next one takes away or up."""
+    parts = path.split("/")
+    return any(TEMPORARY.fullmatch(part) for part in parts) or (parts[0] == "mirror" and parts[1:2] == ["ingest"])
+
+
+def project(place: Path, version: str) -> None:
+    """A wanted file for this version of everything."""
+    place.mkdir(parents=True, exist_ok=True)
+    items = (
+        f"reference: aks/one, version: {version}",
+        f"reference: aks/two, version: {version}, destination: below/two",
+        f"reference: aks/toy, version: {version}, untar: true",
+    )
+    (place / "marfetch.yaml").write_text("schema: 1\nartifacts:" + "".join(f"\n  - {{{one}}}" for one in items) + "\n")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A command.
+
+    Attributes:
+        words: its command line.
+        before: what is run, or done in the directory, before it: command lines and functions.
+        wholes: directories that are there whole, old or new, or not at all.
+        keeps_cache: whether what comes before leaves its cache behind; otherwise the command begins with an empty one.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    before: tuple[tuple[str, ...] | Callable[[Path], None], ...]
+    wholes: tuple[str, ...] = ()
+    keeps_cache: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+
+SYNC: Final = ("sync", "--quiet")
+SCENES: Final = {
+    scene.name: scene
+    for scene in (
+        Scene(
+            "pull",
+            ("pull", "aks/one:2.0.0", "-d", "out", "--force", "--quiet"),
+            (("pull", "aks/one:1.0.0", "-d", "out", "--quiet"),),
+        ),
+        Scene("pull-new", ("pull", "aks/one:2.0.0", "aks/two:2.0.0", "-d", "out", "--quiet"), ()),
+        Scene(
+            "untar",
+            ("pull", "aks/toy:2.0.0", "--untar", "-d", "out", "--force", "--quiet"),
+            (("pull", "aks/toy:1.0.0", "--untar", "-d", "out", "--quiet"),),
+            wholes=("out/toy",),
+        ),
+        Scene("untar-new", ("pull", "aks/toy:2.0.0", "--untar", "-d", "out", "--quiet"), (), wholes=("out/toy",)),
+        Scene(
+            "sync",
+            SYNC,
+            (lambda place: project(place, "1.0.0"), SYNC, lambda place: project(place, "2.0.0")),
+            wholes=("toy",),
+        ),
+        Scene(
+            "lock",
+            ("lock", "--quiet"),
+            (lambda place: project(place, "1.0.0"), ("lock", "--quiet"), lambda place: project(place, "2.0.0")),
+        ),
+        Scene(
+            "bundle-create",
+            ("bundle", "create", "-o", "sent/a.tar", "--quiet"),
+            (
+                lambda place: project(place, "1.0.0"),
+                ("lock", "--quiet"),
+                ("bundle", "create", "-o", "sent/a.tar", "--quiet"),
+                lambda place: project(place, "2.0.0"),
+                ("lock", "--quiet"),
+            ),
+        ),
+        Scene(
+            "bundle-load",
+            ("bundle", "load", "new.tar", "--to", "./mirror", "--quiet"),
+            (
+                lambda place: project(place, "1.0.0"),
+                ("lock", "--quiet"),
+                ("bundle", "create", "-o", "old.tar", "--quiet"),
+                ("bundle", "load", "old.tar", "--to", "./mirror", "--quiet"),
+                lambda place: project(place, "2.0.0"),
+                ("lock", "--quiet"),
+                ("bundle", "create", "-o", "new.tar", "--quiet"),
+            ),
+        ),
+    )
+}
+
+
+@dataclass
+class Stage:
+    """Where scenes are played.
+
+    Attributes:
+        root: of everything: `prepared`, and a directory for each try.
+    """
+
+    mar: Registry
+    nursery: Nursery
+    root: Path
+    tries: int = 0
+    _after: dict[str, bytes | None] = field(default_factory=dict, repr=False)
+    _before: dict[str, bytes | None] = field(default_factory=dict, repr=False)
+
+    # -- running
+
+    def environment(self, place: Path) -> dict[str, str]:
+        """What a command in a directory sees; its cache is in there, its home is not."""
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.root / "home"),
+            "MARFETCH_CACHE_DIR": str(place / "cache"),
+            "MARFETCH_ENDPOINT": f"http://{self.mar.host}",
+            "MARFETCH_DATA_HOSTS": self.mar.data_host,
+        }
+
+    def start(self, place: Path, *words: str, limits: dict[str, int] | None = None) -> Child:
+        """A command in a directory."""
+        return self.nursery.start(*words, cwd=place / "work", environment=self.environment(place), limits=limits)
+
+    def run(self, place: Path, *words: str) -> Ended:
+        """A command, undisturbed."""
+        child = self.start(place, *words)
+        child.go()
+        return child.wait()
+
+    def python(self, place: Path, code: str, *words: str) -> Ended:
+        """A program of its own, whose code may get in marfetch's way."""
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code, *words],
+            cwd=place / "work",
+            env={**self.environment(place), "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def prepare(self, scene: Scene) -> None:
+        """What comes before the scene, and, in a directory of its own, what comes after it."""
+        place = self.root / PREPARED
+        (place / "work").mkdir(parents=True)
+        for step in scene.before:
+            if callable(step):
+                step(place / "work")
+            else:
+                ended = self.run(place, *step)
+                assert ended.code == 0, f"{step}: {ended}"
+        if not scene.keeps_cache:
+            shutil.rmtree(place / "cache", ignore_errors=True)
+        self._before = tree(place / "work")
+        whole = self.fresh()
+        ended = self.run(whole, *scene.words)
+        assert ended.code == 0, ended
+        self._after = tree(whole / "work")
+        assert self._after != self._before, "a scene changes something"
+        assert not any(is_temporary(path) for path in self._after), sorted(self._after)
+        shutil.rmtree(whole)
+
+    def fresh(self) -> Path:
+        """A directory as it is before the scene."""
+        self.tries += 1
+        place = self.root / f"try{self.tries}"
+        shutil.copytree(self.root / PREPARED, place, symlinks=True)
+        return place
+
+    # -- looking
+
+    def check_finals(self, scene: Scene, place: Path) -> None:
+        """Under final names there is what was there before, or what is to be there, and nothing else."""
+        now = {path: data for path, data in tree(place / "work").items() if not is_temporary(path)}
+        for top in scene.wholes:
+            part, before, after = (below(one, top) for one in (now, self._before, self._after))
+            assert part in (before, after), f"`{top}` is neither the old nor the new one: {sorted(part)}"
+        for path, data in now.items():
+            allowed = [one[path] for one in (self._before, self._after) if path in one]
+            assert data in allowed or is_mixed(path, data, allowed), (
+                f"`{path}` has wrong bytes" if allowed else f"nothing is to be at `{path}`"
+            )
+        lost = {path for path in self._before if path in self._after} - set(now)
+        assert not lost, f"these were there, and are gone: {sorted(lost)}"
+
+    def check_tidy(self, place: Path) -> None:
+        """Nothing is left beside final names."""
+        left = [path for path in tree(place / "work") if is_temporary(path) and not path.startswith("mirror/ingest")]
+        assert not left, f"these are left: {left}"
+
+    def check_ended(self, place: Path) -> None:
+        """Everything is as the scene leaves it."""
+        now = {path: data for path, data in tree(place / "work").items() if not is_temporary(path)}
+        assert now == self._after, "it says that it did what it did not"
+
+    def check_unchanged(self, place: Path) -> None:
+        """Everything is as it was before the scene, and nothing is left of the try; a directory that was made may stay."""
+        now = tree(place / "work")
+        made = {path for path, data in now.items() if path not in self._before and data is not None}
+        assert not made, f"these are left: {sorted(made)}"
+        changed = {path for path, data in self._before.items() if now.get(path, b"gone") != data}
+        assert not changed, f"these were changed: {sorted(changed)}"
+
+    def check_cache(self, place: Path) -> None:
+        """`cache verify` is content, and so is who hashes every blob."""
+        if not (place / "cache").exists():
+            return
+        bad = [path.name for path in blobs(place) if hashlib.sha256(path.read_bytes()).hexdigest() != path.name]
+        assert not bad, f"blobs with wrong bytes, or files that are no blobs: {bad}"
+        ended = self.run(place, "cache", "verify")
+        assert ended.code == 0, ended
+
+    def check_recovery(self, scene: Scene, place: Path) -> None:
+        """The same command again ends well, asks only for what is missing, and leaves nothing behind."""
+        complete = {path.name for path in blobs(place)}
+        partial = {path.name.rpartition("-")[2]: path.stat().st_size for path in parts(place)}
+        self.mar.honestly()
+        ended = self.run(place, *scene.words)
+        assert ended.code == 0, ended
+        check_asked(self.mar.asked, complete, partial)
+        assert tree(place / "work") == self._after, "the second run ends where an undisturbed one does"
+        if (place / "cache").exists():
+            left = [path.relative_to(place).as_posix() for path in (place / "cache").rglob("*") if is_left(path)]
+            assert not left, f"the second run leaves these in the cache: {left}"
+
+    def close(self) -> None:
+        """Nothing of the scene is needed any more."""
+        self.mar.honestly()
+        shutil.rmtree(self.root / PREPARED)
+
+    def drop(self, place: Path) -> None:
+        """A try is over."""
+        shutil.rmtree(place)
+
+
+def below(found: dict[str, bytes | None], top: str) -> dict[str, bytes | None]:
+    """The part of a tree that is a directory and what is in it."""
+    return {path: data for path, data in found.items() if path == top or path.startswith(f"{top}/")}
+
+
+def blobs(place: Path) -> list[Path]:
+    """Everything in the cache that has, or is going to have, the name of a blob."""
+    return sorted((place / "cache" / "blobs").glob("*/*")) + sorted((place / "cache" / "blobs").glob("*/.*"))
+
+
+def parts(place: Path) -> Iterator[Path]:
+    """Blobs in the cache that are not whole."""
+    yield from sorted((place / "cache" / "ingest").glob("sha256-*"))
+
+
+def is_left(path: Path) -> bool:
+    """Whether a file in the cache is none of those that stay there."""
+    if path.is_dir():
+        return False
+    stays = path.name in ("oci-layout", "index.json", "index.lock") or path.parent.parent.name == "blobs" or path.parent.name == "projects"
+    return not stays or path.name.startswith(".") or path.suffix == ".part"
+
+
+def check_asked(asked: list[Asked], complete: set[str], partial: dict[str, int]) -> None:
+    """Nothing was asked for that was complete, and what was there in part was asked for from there on."""
+    begun = set()
+    for one in asked:
+        found = re.search(r"[0-9a-f]{64}", one.target)
+        if one.kind not in ("manifest", "blob", "data") or found is None:
+            continue
+        digest = found[0]
+        assert digest not in complete, f"this was in the cache already: {one}"
+        if one.kind == "data" and digest not in begun:
+            begun.add(digest)
+            held = partial.get(digest, 0)
+            wanted = f"bytes={held}-" if held else None
+            assert one.headers.get("range") == wanted, f"{held} bytes were there: {one} {one.headers}"
+
+
+ENTRIES: Final = {"marfetch.lock": "artifacts", "mirror/index.json": "manifests"}
+"""Files whose entries become new one by one, where one artifact fails and the others do not, and what they are called."""
+
+
+def is_mixed(path: str, data: bytes | None, allowed: list[bytes | None]) -> bool:
+    """Whether a file is whole, and each of its entries is an old or a new one."""
+    if path not in ENTRIES or data is None:
+        return False
+    document = json.loads(data)
+    others = [json.loads(one) for one in allowed if one is not None]
+    entries = document.pop(ENTRIES[path])
+    known = [entry for one in others for entry in one.pop(ENTRIES[path])]
+    return all(entry in known for entry in entries) and document in others

@@ -1,0 +1,105 @@
+"""A disk that is full or broken, at every call that changes something, and for real: exit code 9, nothing half done, and the next run ends it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ..faults.rows import row
+from .conftest import PATIENCE, SWEEP, Count
+from .scenes import SCENES, Scene, Stage
+from .test_kill import chosen
+from .tracing import CHANGING, Step, failed_at, near, written_down
+
+pytestmark = pytest.mark.timeout(PATIENCE)
+
+POINTS = 14
+"""Steps of a scene that fail in a run of all tests; `make crash` takes all of them."""
+PLAYED = ("pull", "pull-new", "untar", "sync", "lock", "bundle-create", "bundle-load")
+GROWING = ("write", "pwrite64", "fsync", "rename", "renameat", "renameat2", "link", "linkat", "mkdir", "mkdirat", "openat")
+"""Calls that a full disk fails: `openat` where it makes a file."""
+FULL = "error: .*the disk is full"
+NEEDS = rf"{FULL}: it needs \d+ bytes and has \d+, at `|{FULL}, at `stdout`"
+OTHER = {
+    "EIO": ("write", "fsync", "openat", "renameat", "rename", "read", "pread64"),
+    "EDQUOT": ("write", "openat", "mkdir", "mkdirat"),
+    "EROFS": ("openat", "mkdir", "mkdirat", "rename", "renameat", "renameat2", "linkat", "unlink", "unlinkat"),
+    "EACCES": ("openat", "mkdir", "mkdirat", "rename", "renameat", "linkat", "unlinkat"),
+    "EMFILE": ("openat",),
+    "ENAMETOOLONG": ("openat", "mkdirat", "renameat"),
+}
+
+
+def steps_of(stage: Stage, scene: Scene, log: Path, calls: str = CHANGING) -> list[Step]:
+    """What an undisturbed run does with its files."""
+    place = stage.fresh()
+    steps, ended = written_down(stage.start(place, *scene.words), log, calls)
+    assert ended.code == 0, ended
+    stage.drop(place)
+    return near(steps, place)
+
+
+def fails_well(stage: Stage, scene: Scene, step: Step, error: str) -> int:
+    """Let one call fail: the command says so and ends with 9, or can do without and ends with everything right.
+
+    Returns:
+        The exit code.
+    """
+    place = stage.fresh()
+    ended = failed_at(stage.start(place, *scene.words), step, error)
+    try:
+        assert ended.code in (0, 9), ended
+        assert "Traceback" not in ended.err, ended
+        if ended.code == 9:
+            assert "error: " in ended.err, ended
+            assert "hint: " in ended.err, ended
+            if error == "ENOSPC":
+                assert re.search(NEEDS if step.name in ("write", "fsync") else FULL, ended.err), ended
+            if error == "EDQUOT":
+                assert "the quota is used up" in ended.err, ended
+        else:
+            stage.check_ended(place)
+        stage.check_finals(scene, place)
+        if not step.name.startswith("unlink"):  # what cannot be removed stays for the next run
+            stage.check_tidy(place)
+        stage.check_cache(place)
+        stage.check_recovery(scene, place)
+    except AssertionError as failure:
+        failure.add_note(f"{error} at {step} ({step.text[:300]}) of `{scene.name}`: {ended}")
+        raise
+    stage.drop(place)
+    return ended.code
+
+
+@row(
+    "F01",
+    "ENOSPC at each call that writes, forces to the disk, renames or makes",
+    "`the disk is full`, what it needs and what is there; nothing half done",
+    code=9,
+)
+@pytest.mark.parametrize("name", PLAYED)
+def test_a_full_disk_at_any_call_is_said_and_leaves_what_was_there(name: str, stage: Stage, count: Count, tmp_path: Path) -> None:
+    scene = SCENES[name]
+    stage.prepare(scene)
+    mine = [
+        step
+        for step in steps_of(stage, scene, tmp_path / "log")
+        if step.name in GROWING and (step.name != "openat" or "O_CREAT" in step.text)
+    ]
+    codes = [fails_well(stage, scene, step, "ENOSPC") for step in (mine if SWEEP else chosen(mine, POINTS))]
+    count("ENOSPC points", len(codes))
+    assert codes.count(9) >= len(codes) // 2, codes
+
+
+@row("F02", "EIO, EDQUOT, EROFS, EACCES, EMFILE or ENAMETOOLONG of a call", "said, with the file; or it can be done without", code=(9, 0))
+@pytest.mark.parametrize("name", PLAYED)
+def test_any_other_failure_of_a_call_is_said_and_leaves_what_was_there(name: str, stage: Stage, count: Count, tmp_path: Path) -> None:
+    scene = SCENES[name]
+    stage.prepare(scene)
+    steps = steps_of(stage, scene, tmp_path / "log", f"{CHANGING},read,pread64")
+    for error, names in OTHER.items():
+        mine = [step for step in steps if step.name in names]
+        codes = [fails_well(stage, scene, step, error) for step in chosen(mine, 16 if SWEEP else 2)]
+        count(f"{error} points", len(codes))

@@ -1,0 +1,152 @@
+"""SIGKILL at every border between two system calls, and at any moment: nothing under a final name is ever wrong, and the next run ends it."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ..faults.rows import row
+from ..real import distribution
+from .conftest import PATIENCE, SWEEP, Count
+from .scenes import SCENES, Stage, project
+from .tracing import CHANGING, TALKING, Step, killed_after, killed_at, near, written_down
+
+pytestmark = pytest.mark.timeout(PATIENCE)
+
+POINTS = 24
+"""Steps of a scene at which it is killed in a run of all tests; `make crash` takes all of them."""
+LEAST = 25
+"""Times that each scene is killed: 200 for all eight."""
+MOMENTS = 40 if SWEEP else 4
+
+
+def chosen(steps: list[Step], most: int) -> list[Step]:
+    """So many steps: some of each name, in proportion to how many there are, the rare ones first."""
+    by_name: dict[str, list[Step]] = {}
+    for step in steps:
+        by_name.setdefault(step.name, []).append(step)
+    found: list[Step] = []
+    for left, name in zip(range(len(by_name), 0, -1), sorted(by_name, key=lambda name: len(by_name[name])), strict=True):
+        share = max(1, (most - len(found)) // left)
+        own = by_name[name]
+        found += own if len(own) <= share else [own[(2 * index + 1) * len(own) // (2 * share)] for index in range(share)]
+    return found
+
+
+@row(
+    "F03",
+    "SIGKILL at the entry of system calls and at any moment, 200 times and more in eight commands",
+    "no wrong byte under a final name; the next run asks only for what is missing, and leaves nothing",
+    code=0,
+)
+@pytest.mark.parametrize("name", SCENES)
+def test_a_command_that_is_killed_leaves_nothing_wrong_and_the_next_run_ends_it(
+    name: str, stage: Stage, count: Count, tmp_path: Path
+) -> None:
+    scene = SCENES[name]
+    stage.prepare(scene)
+    place = stage.fresh()
+    begun = time.monotonic()
+    steps, ended = written_down(stage.start(place, *scene.words), tmp_path / "log", CHANGING)
+    duration = time.monotonic() - begun
+    assert ended.code == 0, ended
+    mine = near(steps, place)
+    points: list[Step | float] = list(mine if SWEEP else chosen(mine, POINTS))
+    seed = random.randrange(1 << 32)
+    points += [random.Random(seed + index).uniform(0, duration) for index in range(MOMENTS)]
+    killed = missed = 0
+    while points:
+        point = points.pop(0)
+        place = stage.fresh()
+        child = stage.start(place, *scene.words)
+        ended = killed_at(child, point) if isinstance(point, Step) else killed_after(child, point)
+        assert ended.code in (-signal.SIGKILL, 0), f"{point}: {ended}"
+        killed += ended.code == -signal.SIGKILL
+        try:
+            stage.check_finals(scene, place)
+            stage.check_cache(place)
+            stage.check_recovery(scene, place)
+            stage.check_cache(place)
+        except AssertionError as error:
+            error.add_note(f"killed at {point} ({point.text[:200] if isinstance(point, Step) else 'seconds'}) of `{name}`")
+            raise
+        stage.drop(place)
+        missed += ended.code == 0
+        if not points and killed < LEAST:  # threads take turns: some were done before
+            assert missed < 2 * LEAST, f"only {killed} of {killed + missed} were killed in time"
+            points.append(random.uniform(0, duration / 2))
+    count("kill points", killed)
+
+
+# -- into a registry
+
+ANY = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json"
+
+
+def asked(host: str, method: str, path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(host, timeout=30)
+    connection.request(method, f"/v2/{path}", headers={"Accept": ANY})
+    answer = connection.getresponse()
+    data = answer.read()
+    connection.close()
+    return answer.status, data
+
+
+def lacking(host: str, prefix: str, wanted: dict[str, tuple[str, list[str]]]) -> tuple[int, int]:
+    """How many blobs and how many manifests are not there; what is there leads to nothing that is not."""
+    blobs = manifests = 0
+    for repository, (digest, own) in wanted.items():
+        missing = [one for one in own if asked(host, "HEAD", f"{prefix}/{repository}/blobs/{one}")[0] != 200]
+        status, raw = asked(host, "GET", f"{prefix}/{repository}/manifests/{digest}")
+        tagged, same = asked(host, "GET", f"{prefix}/{repository}/manifests/2.0.0")
+        assert status == 404 or (f"sha256:{hashlib.sha256(raw).hexdigest()}" == digest and not missing), (repository, missing)
+        assert tagged == 404 or (status == 200 and same == raw), repository
+        blobs += len(missing)
+        manifests += status == 404
+    return blobs, manifests
+
+
+@row(
+    "F03",
+    "SIGKILL on the way into a registry",
+    "what is there leads to nothing that is not; the next run sends only what is missing",
+    code=0,
+)
+@pytest.mark.tool
+def test_a_load_into_a_registry_that_is_killed_sends_what_is_missing_and_no_more(
+    stage: Stage, tool: Callable[[str], Path], count: Count, tmp_path: Path
+) -> None:
+    place = stage.root / "prepared"
+    project(place / "work", "2.0.0")
+    assert stage.run(place, "lock", "--quiet").code == 0
+    assert stage.run(place, "bundle", "create", "-o", "a.tar", "--quiet").code == 0
+    locked = json.loads((place / "work" / "marfetch.lock").read_bytes())["artifacts"]
+    wanted = {f"aks/{one['name']}": (one["digest"], [blob["digest"] for blob in (one["config"], *one["layers"])]) for one in locked}
+    with distribution(tool("registry"), tmp_path / "registry") as host:
+
+        def words(prefix: str) -> tuple[str, ...]:
+            return ("bundle", "load", "a.tar", "--to", f"{host}/{prefix}", "--plain-http", "--json", "--quiet")
+
+        steps, ended = written_down(stage.start(place, *words("whole")), tmp_path / "log", TALKING)
+        assert ended.code == 0, ended
+        mine = list({(one.name, one.number): one for one in steps if "socket:" in one.text or str(place) in one.text}.values())
+        killed = 0
+        for number, point in enumerate(mine if SWEEP else chosen(mine, POINTS)):
+            killed += killed_at(stage.start(place, *words(f"p{number}")), point).code == -signal.SIGKILL
+            blobs, manifests = lacking(host, f"p{number}", wanted)
+            ended = stage.run(place, *words(f"p{number}"))
+            assert ended.code == 0, ended
+            data = json.loads(ended.out)["data"]
+            assert data["blobs"] == blobs, f"{point}: {data}"
+            assert sum(one["outcome"] != "unchanged" for one in data["artifacts"]) >= manifests
+            assert lacking(host, f"p{number}", wanted) == (0, 0)
+        count("kill points", killed)
+        assert killed

@@ -1,0 +1,343 @@
+"""File systems that are really full, out of inodes, read-only or too small for what is written, and what room brings."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ..faults.rows import row
+from .conftest import PATIENCE, Count
+from .nursery import Ended
+from .scenes import PREPARED, Stage, content, parts, project, tree
+
+pytestmark = pytest.mark.timeout(PATIENCE)
+
+NEEDS = r"the disk is full: .*needs? \d+ (?:more )?bytes.* (?:and|which) .*has \d+"
+Disk = Callable[..., Path]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """`disk("size=1m")`: a tmpfs with these options; skips where none can be mounted."""
+    mounted: list[Path] = []
+
+    def mount(options: str) -> Path:
+        place = tmp_path / f"disk{len(mounted)}"
+        place.mkdir()
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "marfetch-test", str(place)], capture_output=True, check=False
+        ).returncode:
+            pytest.skip("only who may mount has a disk to fill: run it as root")
+        mounted.append(place)
+        return place
+
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.fixture
+def ext4(tmp_path: Path) -> Iterator[Path]:
+    """A file system on a block device of 2 MiB, where room is given out late."""
+    image, place = tmp_path / "image", tmp_path / "ext4"
+    place.mkdir()
+    image.touch()
+    with image.open("r+b") as file:
+        file.truncate(2 << 20)
+    made = subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", "-m", "0", str(image)], capture_output=True, check=False)
+    if made.returncode or subprocess.run(["mount", "-o", "loop", str(image), str(place)], capture_output=True, check=False).returncode:
+        pytest.skip("only who may mount has a disk to fill: run it as root, with e2fsprogs")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def fill(place: Path) -> Path:
+    """Take all the room that is left."""
+    path = place / "filler"
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+        except OSError:
+            return path
+
+
+def use_up(place: Path) -> list[Path]:
+    """Take all inodes that are left."""
+    made: list[Path] = []
+    try:
+        while True:
+            made.append(place / f"taken{len(made)}")
+            made[-1].touch()
+    except OSError:
+        return made[:-1]
+
+
+def full(ended: Ended, words: str = NEEDS) -> None:
+    assert ended.code == 9, ended
+    assert re.search(words, ended.err), ended
+    assert "hint: " in ended.err, ended
+    assert "Traceback" not in ended.err, ended
+
+
+def temporary(place: Path) -> list[str]:
+    return [path for path in tree(place) if ".marfetch-" in path]
+
+
+@pytest.fixture
+def place(stage: Stage) -> Path:
+    made = stage.root / PREPARED
+    (made / "work").mkdir(parents=True)
+    return made
+
+
+@row("F01", "a destination without room", "what was there stays; with room, the next run ends it", code=9)
+@pytest.mark.parametrize("words", [("pull", "aks/one:2.0.0"), ("pull", "aks/toy:2.0.0", "--untar")], ids=["file", "archive"])
+def test_a_destination_that_is_full_keeps_what_it_had_until_there_is_room(
+    words: tuple[str, ...], stage: Stage, place: Path, disk: Disk, count: Count
+) -> None:
+    there = disk("size=1m")
+    line = (*words, "--force", "--quiet", "-d", str(there))
+    assert stage.run(place, *(word.replace("2.0.0", "1.0.0") for word in line)).code == 0
+    before = tree(there)
+    filler = fill(there)
+    full(stage.run(place, *line))
+    assert {path: data for path, data in tree(there).items() if path != "filler"} == before
+    filler.unlink()
+    assert stage.run(place, *line).code == 0
+    assert tree(there).keys() >= before.keys()
+    assert tree(there) != before
+    assert not temporary(there)
+    count("disks that were full")
+
+
+@row(
+    "F01", "a cache without room, before and in the middle of a blob", "told before the first byte where it can be; no part is left", code=9
+)
+def test_a_blob_that_does_not_fit_into_the_cache_is_told_before_it_is_fetched(stage: Stage, place: Path, disk: Disk, count: Count) -> None:
+    cache = disk("size=1m")
+    cache.chmod(0o700)
+    data = content("large", 1 << 21)
+    stage.mar.add_artifact("aks/large", "1", ("large.bin", data))
+    line = ("pull", "aks/large:1", "-d", "out", "--quiet", "--cache-dir", str(cache))
+    stage.mar.honestly()
+    full(stage.run(place, *line))
+    assert "data" not in stage.mar.kinds()
+    assert tree(place / "work") == {}
+    # As long as other programs take the room, it may also end in the middle.
+    stage.mar.honestly()
+    subprocess.run(["mount", "-o", "remount,size=3m", str(cache)], check=True)
+    stage.mar.on("data").drips(1 << 18, 0.2)
+    child = stage.start(place, *line)
+    child.go()
+    while not any(path.stat().st_size for path in (cache / "ingest").glob("sha256-*")):
+        pass
+    filler = fill(cache)
+    full(child.wait())
+    assert tree(place / "work") == {}
+    assert not list((cache / "ingest").glob("sha256-*"))
+    filler.unlink()
+    stage.mar.honestly()
+    assert stage.run(place, *line).code == 0
+    assert (place / "work" / "out" / "large.bin").read_bytes() == data
+    count("disks that were full", 2)
+
+
+@row("F01", "a project on a full disk", "the old lock stays, whole", code=9)
+def test_a_lock_on_a_full_disk_stays_as_it_was(stage: Stage, place: Path, disk: Disk, count: Count) -> None:
+    there = disk("size=1m")
+    project(there, "1.0.0")
+    file = str(there / "marfetch.yaml")
+    assert stage.run(place, "lock", "-f", file).code == 0
+    before = tree(there)
+    project(there, "2.0.0")
+    filler = fill(there)
+    for command in ("lock", "sync"):
+        full(stage.run(place, command, "-f", file))
+        assert (there / "marfetch.lock").read_bytes() == before["marfetch.lock"]
+        assert not temporary(there)
+    filler.unlink()
+    assert stage.run(place, "sync", "-f", file).code == 0
+    assert json.loads((there / "marfetch.lock").read_bytes())["artifacts"][0]["tag"] == "2.0.0"
+    assert (there / "toy" / "Chart.yaml").exists()
+    count("disks that were full", 2)
+
+
+@row("F01", "a bundle that does not fit, on tmpfs and ext4", "told before the first byte, with its exact size; the old one stays", code=9)
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+def test_a_bundle_that_does_not_fit_leaves_the_old_one(
+    kind: str, stage: Stage, place: Path, disk: Disk, request: pytest.FixtureRequest, count: Count
+) -> None:
+    there = disk("size=1m") if kind == "tmpfs" else request.getfixturevalue("ext4")
+    stage.mar.add_artifact("aks/one", "3.0.0", ("one.bin", content("one 3", 3 << 20)))
+    project(place / "work", "1.0.0")
+    line = ("bundle", "create", "--quiet", "-o", str(there / "a.tar"))
+    assert stage.run(place, "lock").code == 0
+    assert stage.run(place, *line).code == 0
+    before = (there / "a.tar").read_bytes()
+    (place / "work" / "marfetch.yaml").write_text("schema: 1\nartifacts:\n  - {reference: aks/one, version: 3.0.0}\n")
+    assert stage.run(place, "lock").code == 0
+    ended = stage.run(place, *line)
+    full(ended)
+    needed = int(re.search(r"needs (\d+) bytes", ended.err)[1])  # type: ignore[index]
+    assert (there / "a.tar").read_bytes() == before
+    assert not temporary(there)
+    roomy = place / "work" / "a.tar"
+    assert stage.run(place, "bundle", "create", "--quiet", "-o", "a.tar").code == 0
+    assert roomy.stat().st_size == needed
+    if kind == "tmpfs":
+        subprocess.run(["mount", "-o", "remount,size=8m", str(there)], check=True)
+        assert stage.run(place, *line).code == 0
+        assert (there / "a.tar").read_bytes() == roomy.read_bytes()
+    count("disks that were full")
+
+
+@row("F01", "others fill the disk while a bundle is written", "the old one stays, nothing is left", code=9)
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+def test_a_disk_that_others_fill_while_a_bundle_is_written_leaves_the_old_one(
+    kind: str, stage: Stage, place: Path, disk: Disk, request: pytest.FixtureRequest, count: Count
+) -> None:
+    there = disk("size=2m") if kind == "tmpfs" else request.getfixturevalue("ext4")
+    (there / "a.tar").write_bytes(b"old")
+    (place / "work" / "marfetch.yaml").write_text("schema: 1\nartifacts:\n  - {reference: aks/one, version: 2.0.0}\n")
+    assert stage.run(place, "lock").code == 0
+    # The look at the room comes before the part is made: somebody who takes all of it in between is not seen by it.
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom marfetch.place import file\nfrom marfetch.__main__ import program\n"
+        "look = file._check_room\n"
+        "def late(path, size):\n"
+        "    look(path, size)\n"
+        "    with (path.parent / 'filler').open('wb', buffering=0) as filler:\n"
+        "        try:\n"
+        "            while True:\n                filler.write(bytes(4096))\n"
+        "        except OSError:\n            pass\n"
+        "file._check_room = late\nsys.argv = ['marfetch', 'bundle', 'create', '--quiet', '-o', sys.argv[1]]\nprogram()\n"
+    )
+    done = stage.python(place, code, str(there / "a.tar"))
+    full(done)
+    assert (there / "a.tar").read_bytes() == b"old"
+    assert not temporary(there)
+    (there / "filler").unlink()
+    assert stage.run(place, "bundle", "create", "--quiet", "-o", str(there / "a.tar")).code == 0
+    assert stage.run(place, "bundle", "verify", str(there / "a.tar")).code == 0
+    count("disks that were full")
+
+
+@row("F01", "a folder too small for what a bundle holds", "what fits is there, whole; with room, the next run brings the rest", code=9)
+def test_a_folder_that_is_too_small_for_a_bundle_gets_the_rest_when_there_is_room(
+    stage: Stage, place: Path, disk: Disk, count: Count
+) -> None:
+    there = disk("size=200k")
+    project(place / "work", "2.0.0")
+    assert stage.run(place, "lock").code == 0
+    assert stage.run(place, "bundle", "create", "--quiet", "-o", "a.tar").code == 0
+    line = ("bundle", "load", "a.tar", "--quiet", "--to", str(there / "mirror"))
+    full(stage.run(place, *line))
+    names = [
+        one["annotations"]["org.opencontainers.image.ref.name"]
+        for one in json.loads((there / "mirror" / "index.json").read_bytes())["manifests"]
+    ]
+    assert [name.rpartition("/")[2] for name in names] == ["toy:2.0.0", "two:2.0.0"], "what fits is there, whole"
+    assert not [path for path in tree(there) if "ingest/" in path]
+    subprocess.run(["mount", "-o", "remount,size=2m", str(there)], check=True)
+    assert stage.run(place, *line).code == 0
+    assert stage.run(place, "inspect", "aks/one:2.0.0", "--offline", "--cache-dir", str(there / "mirror")).code == 0
+    assert stage.run(place, "cache", "verify", "--cache-dir", str(there / "mirror")).code == 0
+    count("disks that were full")
+
+
+@row("F02", "a destination without inodes", "told as such, and not as a lack of bytes", code=9)
+@pytest.mark.parametrize(
+    "words",
+    [("pull", "aks/one:2.0.0"), ("pull", "aks/toy:2.0.0", "--untar")],
+    ids=["file", "archive"],
+)
+def test_a_destination_without_inodes_is_told_as_such(words: tuple[str, ...], stage: Stage, place: Path, disk: Disk, count: Count) -> None:
+    there = disk("size=1m,nr_inodes=20")
+    line = (*words, "--quiet", "-d", str(there))
+    taken = use_up(there)
+    full(stage.run(place, *line), "the disk is full: .*inodes")
+    assert set(tree(there)) == {path.name for path in taken}
+    taken.pop().unlink()  # enough for one, and an archive needs more
+    ended = stage.run(place, *line)
+    full(ended, "the disk is full: .*inodes")
+    assert not temporary(there)
+    for path in taken:
+        path.unlink()
+    assert stage.run(place, *line).code == 0
+    count("disks without inodes", 2)
+
+
+@row("F02", "a cache without inodes", "told as such; it can be looked after", code=9)
+def test_a_cache_without_inodes_is_told_as_such(stage: Stage, place: Path, disk: Disk, count: Count) -> None:
+    cache = disk("size=1m,nr_inodes=20")
+    cache.chmod(0o700)
+    line = ("pull", "aks/one:2.0.0", "--quiet", "--cache-dir", str(cache))
+    assert stage.run(place, "resolve", "aks/two:2.0.0", "--cache-dir", str(cache)).code == 0
+    taken = use_up(cache)
+    full(stage.run(place, *line), "the disk is full: .*inodes")
+    assert tree(place / "work") == {}
+    for command in ("info", "verify", "prune"):
+        assert stage.run(place, "cache", command, "--cache-dir", str(cache)).code == 0
+    for path in taken:
+        path.unlink()
+    assert stage.run(place, *line).code == 0
+    count("disks without inodes")
+
+
+@row("F01", "`cache` on a full disk", "it works; what is told to make room does", code=0)
+@pytest.mark.parametrize(
+    "command", [("info",), ("verify",), ("verify", "--fix"), ("prune",), ("prune", "--unused-days", "0"), ("clear",)], ids=" ".join
+)
+def test_a_cache_on_a_full_disk_can_be_looked_after(command: tuple[str, ...], stage: Stage, place: Path, disk: Disk, count: Count) -> None:
+    """Above all: what is told to make room does."""
+    cache = disk("size=1m")
+    cache.chmod(0o700)
+    assert stage.run(place, "pull", "aks/one:1.0.0", "aks/toy:1.0.0", "--cache-dir", str(cache)).code == 0
+    fill(cache)
+    ended = stage.run(place, "cache", *command, "--cache-dir", str(cache))
+    assert ended.code == 0, ended
+    if command[0] == "clear" or len(command) > 2:
+        assert not list(cache.glob("blobs/*/*")), ended
+    count("disks that were full")
+
+
+@row("F02", "a read-only file system", "said, with the next step; as a cache it is read, and does no harm", code=(9, 0))
+def test_a_destination_that_is_read_only_is_told_and_a_cache_that_is_does_no_harm(
+    stage: Stage, place: Path, disk: Disk, count: Count
+) -> None:
+    there = disk("size=1m")
+    there.chmod(0o700)
+    assert stage.run(place, "pull", "aks/one:1.0.0", "--quiet", "-d", str(there / "out"), "--cache-dir", str(there / "cache")).code == 0
+    before = tree(there)
+    subprocess.run(["mount", "-o", "remount,ro", str(there)], check=True)
+    for words in (("pull", "aks/two:2.0.0"), ("pull", "aks/toy:2.0.0", "--untar"), ("pull", "aks/one:2.0.0", "--force")):
+        ended = stage.run(place, *words, "--quiet", "-d", str(there / "out"))
+        assert ended.code == 9, ended
+        assert "read-only file system" in ended.err
+        assert "hint: choose a directory that can be written" in ended.err
+    ended = stage.run(place, "pull", "aks/two:2.0.0", "--quiet", "-d", "out", "--cache-dir", str(there / "cache"))
+    assert ended.code == 0, ended
+    assert "cannot be written" in ended.err
+    assert tree(there) == before
+    count("disks that are read-only")
+
+
+@row("F02", "a name or a path that is too long", "said, with the next step", code=9)
+def test_a_path_that_is_too_long_is_told(stage: Stage, place: Path) -> None:
+    for directory in ("x" * 300, "/".join(["y" * 200] * 25)):
+        for words in (("pull", "aks/one:2.0.0", "-d"), ("pull", "aks/toy:2.0.0", "--untar", "-d")):
+            ended = stage.run(place, *words, directory)
+            assert ended.code == 9, ended
+            assert "file name too long" in ended.err
+            assert "hint: choose a shorter path" in ended.err
+    project(place / "work", "2.0.0")
+    assert stage.run(place, "lock").code == 0
+    ended = stage.run(place, "bundle", "create", "-o", "x" * 300)
+    assert ended.code == 9, ended
+    assert not list(parts(place))
