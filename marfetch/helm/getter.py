@@ -126,7 +126,8 @@ def _gate() -> Gate:
     from ..verify.artifact import Request, require
 
     def gate(client: Client, resolved: Resolved) -> None:
-        require(client, resolved, Request())
+        for warning in require(client, resolved, Request()).warnings:
+            client.progress.warn(warning)
 
     return gate
 
