@@ -326,6 +326,14 @@ class World:
 
     # -- looking through what is left
 
+    def sweep(self, ended: Ended, before: dict[str, Entry]) -> None:
+        """Look through what a command has left that a test has started itself.
+
+        Args:
+            before: `tree` of the root, from before it was started.
+        """
+        self._sweep(ended, before, tree(self.root), (), MOST_MEMORY)
+
     def _sweep(self, ended: Ended, before: dict[str, Entry], after: dict[str, Entry], replaces: Sequence[str], memory: int) -> None:
         self._sweep_files(ended, before, after, replaces)
         self._sweep_cache(ended, before, after)
