@@ -114,7 +114,7 @@ def _check_base(client: Client, found: Opened, place: Place, jobs: Sequence[Job]
 
 def _refuse_unfit(to: To) -> None:
     """The end of whoever names a folder that holds something else; nothing is made yet."""
-    root = Path(to.text).expanduser()
+    root = to.folder
     if to.endpoint is None and root.exists() and not (root.is_dir() and ((root / "oci-layout").is_file() or not any(root.iterdir()))):
         raise StorageError(
             f"`{root}` is neither empty nor an OCI image layout",
@@ -131,7 +131,7 @@ def _place(client: Client, to: To) -> Iterator[Place]:
         assert isinstance(registry, Registry), "an endpoint is a registry's"
         yield InRegistry(to, registry, client.progress)
         return
-    root = Path(to.text).expanduser()
+    root = to.folder
     is_new = not root.exists()
     layout = Layout(root)
     try:

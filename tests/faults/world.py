@@ -189,6 +189,7 @@ class World:
         allowed: `host:port` that may be connected to; IPv6 without brackets.
         names: names that may be resolved.
         secrets: what must never be shown or stored.
+        programs: that may be started.
         patience: limits of `marfetch.remote.limits` that the commands get; by default the short ones of the fixture `impatient`.
     """
 
@@ -198,6 +199,7 @@ class World:
     allowed: set[str] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
     secrets: list[str] = field(default_factory=list)
+    programs: set[str] = field(default_factory=set)
     patience: dict[str, float] = field(default_factory=lambda: dict(SHORT))
     codes: list[int] = field(default_factory=list)
 
@@ -387,7 +389,7 @@ class World:
             return found is not None and f"{found[1]}:{found[2]}" in self.allowed
         if event in ("socket.getaddrinfo", "socket.gethostbyname"):
             return who in self.names or who in {one.rpartition(":")[0] for one in self.allowed}
-        return False
+        return event == "subprocess.Popen" and who in self.programs
 
 
 def _below(entries: dict[str, Entry], start: str) -> dict[str, Entry]:
