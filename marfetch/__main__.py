@@ -168,7 +168,9 @@ class _Spoken:
             except OSError as error:
                 # What the operating system refuses (open files, memory, the disk) is no bug; the rest keeps its traceback.
                 self._log(error)
-                return self._failed(storage_error(error, str(error.filename or "a file")))
+                # Of what is not there, only the directory that it was started in has no name.
+                nameless = "the current directory" if isinstance(error, FileNotFoundError) else "a file"
+                return self._failed(storage_error(error, str(error.filename or nameless)))
             except KeyboardInterrupt:
                 return self._ended()
         except (ReaderGoneError, SystemExit):  # typer's parser leaves by SystemExit where its own output is not read
@@ -256,7 +258,8 @@ def program() -> None:
         except BrokenPipeError:
             pass
         except OSError:
-            code = code or 9
+            # Data that is lost is a failure; what cannot be said of what was done is none.
+            code = code or (9 if stream is sys.stdout else 0)
     os._exit(code)
 
 

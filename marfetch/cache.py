@@ -10,6 +10,7 @@ from typing import Final
 from .budget import Budget
 from .content import Progress
 from .errors import StorageError
+from .files import no_home
 from .layout.store import Layout
 
 CACHE_ENVIRONMENT: Final = "MARFETCH_CACHE_DIR"
@@ -21,9 +22,9 @@ class Cache:
     def __init__(self, directory: Path | None, progress: Progress, budget: Budget) -> None:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         named = directory is not None or bool(os.environ.get(CACHE_ENVIRONMENT))
-        root = cache_root(directory)
         lower: Layout | None = None
         try:
+            root = cache_root(directory)
             layout = Layout(root, warn=progress.warn, meanwhile=budget.check)
             if layout.is_writable:
                 self.layout = layout
@@ -47,11 +48,18 @@ class Cache:
 
 
 def cache_root(directory: Path | None) -> Path:
-    """Where the cache is: the named directory, `MARFETCH_CACHE_DIR`, or the place that the operating system has for such things."""
+    """Where the cache is: the named directory, `MARFETCH_CACHE_DIR`, or the place that the operating system has for such things.
+
+    Raises:
+        StorageError: that is below the home directory, and nobody knows it.
+    """
     if directory is not None:
         return directory
     if os.environ.get(CACHE_ENVIRONMENT):
         return Path(os.environ[CACHE_ENVIRONMENT])
     import platformdirs
 
-    return platformdirs.user_cache_path("marfetch", appauthor=False)
+    try:
+        return platformdirs.user_cache_path("marfetch", appauthor=False)
+    except RuntimeError as error:
+        raise no_home() from error

@@ -53,6 +53,27 @@ def storage_error(error: OSError, path: Path | str, *, needed: int | None = None
     return StorageError(f"{reason}: `{shown}`", code="file-unusable", hint=hints.get(error.errno or 0), path=shown)
 
 
+def home() -> Path:
+    """The home directory of the user.
+
+    Raises:
+        StorageError: nobody knows it: `HOME` is not set, and the system has no entry for the user, as in containers with a random user id.
+    """
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise no_home() from error
+
+
+def no_home() -> StorageError:
+    """What to say where a home directory is needed and there is none."""
+    return StorageError(
+        "the home directory of this user is not known",
+        code="file-unusable",
+        hint="set `HOME` to a whole path; `--cache-dir` or `MARFETCH_CACHE_DIR` names the cache",
+    )
+
+
 def write_whole(path: Path, data: bytes, *, through: Path | None = None) -> None:
     """Write a small file of our own so that a reader sees the old content or the new one, never a part.
 

@@ -153,7 +153,7 @@ REFUSALS: Final[Mapping[str, tuple[str, str, str]]] = {
     "CERT_EXPIRED": (
         "SignatureError",
         "a certificate was not valid any more when it counted",
-        "take a newer version, or ask the publisher for a signature with a timestamp",
+        "check the clock of this machine; take a newer version, or ask the publisher for a signature with a timestamp",
     ),
     "CERT_NOT_YET_VALID": (
         "SignatureError",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import threading
 import time
@@ -167,7 +168,7 @@ class Report:
     def _make_progress(self) -> Progress:
         if self.quiet:
             return Silent(self.warn)
-        if self.on_terminal:
+        if self.on_terminal and _can_draw():
             return Bar(self.note, self.warn)
         return Plain(self.note, self.warn)
 
@@ -182,6 +183,11 @@ def _is_terminal(stream: TextIO | None) -> bool:
     with suppress(ValueError, AttributeError):
         return stream is not None and stream.isatty()
     return False
+
+
+def _can_draw() -> bool:
+    """Whether the terminal understands more than lines; on Windows none says what it is."""
+    return os.name == "nt" or os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 class Silent:

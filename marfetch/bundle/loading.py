@@ -20,6 +20,7 @@ from ..errors import Error, InputError, PolicyError, RemoteError, StorageError
 from ..files import storage_error
 from ..layout.names import INGEST
 from ..layout.store import Layout
+from ..layout.upkeep import clear
 from ..oci import Digest
 from ..project.sync import Shard
 from ..reference import Reference
@@ -56,12 +57,15 @@ def load(
     """
     if to.endpoint is not None and client.options.offline:
         raise RemoteError(f"`{to.text}` is a registry, and `--offline` asks nobody", code="offline")
-    with opened(path) as found, _place(client, to) as place:
+    with ExitStack() as stack:
+        found = stack.enter_context(opened(path))
+        _refuse_unfit(to)
         check = check_bundle if found.record is not None else check_layout
         refuse_broken(found, check(found, budget=client.budget.check))
         if gate is not None:
             gate(found)
         found.contents.load()
+        place = stack.enter_context(_place(client, to))
         jobs = jobs_of(found.contents)
         if shard is not None:
             jobs = jobs[shard.index :: shard.count]
@@ -115,6 +119,18 @@ def _check_base(client: Client, found: Opened, place: Place, jobs: Sequence[Job]
         )
 
 
+def _refuse_unfit(to: To) -> None:
+    """The end of whoever names a folder that holds something else; nothing is made yet."""
+    root = to.folder
+    if to.endpoint is None and root.exists() and not (root.is_dir() and ((root / "oci-layout").is_file() or not any(root.iterdir()))):
+        raise StorageError(
+            f"`{root}` is neither empty nor an OCI image layout",
+            code="file-unusable",
+            hint="give a folder of its own, or write a registry as `HOST[:PORT]`",
+            path=str(root),
+        )
+
+
 @contextmanager
 def _place(client: Client, to: To) -> Iterator[Place]:
     if to.endpoint is not None:
@@ -122,16 +138,16 @@ def _place(client: Client, to: To) -> Iterator[Place]:
         assert isinstance(registry, Registry), "an endpoint is a registry's"
         yield InRegistry(to, registry, client.progress)
         return
-    root = Path(to.text).expanduser()
-    if root.exists() and not (root.is_dir() and ((root / "oci-layout").is_file() or not any(root.iterdir()))):
-        raise StorageError(
-            f"`{root}` is neither empty nor an OCI image layout",
-            code="file-unusable",
-            hint="give a folder of its own, or write a registry as `HOST[:PORT]`",
-            path=str(root),
-        )
+    root = to.folder
+    is_new = not root.exists()
     layout = Layout(root)
-    yield InFolder(layout, client.progress)
+    try:
+        yield InFolder(layout, client.progress)
+    except Error:
+        if is_new:  # what was refused left nothing in it: a job that fails does not end here
+            with suppress(Error):
+                clear(root)
+        raise
     layout.names.flush()
     with suppress(OSError):
         (root / INGEST).rmdir()  # where a transfer was cut, something is left in it for the next run

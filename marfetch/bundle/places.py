@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from ..content import Progress, copy
@@ -80,6 +81,20 @@ class To:
         endpoint = Endpoint.parse(f"{'http' if plain_http else 'https'}://{host}", tuple(data_hosts))
         refuse_official(endpoint)
         return cls(text, endpoint, prefix.removesuffix("/"))
+
+    @property
+    def folder(self) -> Path:
+        """The folder, where it is one.
+
+        Raises:
+            InputError: `usage`: it is below the home of a user whom nobody knows.
+        """
+        try:
+            return Path(self.text).expanduser()
+        except RuntimeError as error:
+            raise InputError(
+                f"`--to` is `{self.text[:200]}`, and there is no such user", code="usage", hint="write the whole path"
+            ) from error
 
     def repository(self, name: str) -> str:
         """What a repository is called there."""

@@ -81,8 +81,6 @@ def _show_check(report: Report, one: Checked) -> None:
     outcome = {"passed": "ok", "failed": "FAILED, and only told", "skipped": "not done"}.get(one.outcome, one.outcome)
     reason = one.refusal.message if one.refusal is not None else "; ".join(one.notes)
     report.line(f"check {_WORDS[one.check]}", outcome, *([reason] if reason else []))
-    if one.refusal is not None:
-        report.warn(f"{one.check} does not hold ({one.refusal.code}), and the policy only tells it: {one.refusal.message}")
 
 
 def _verdict_json(resolved: Resolved, verdict: Verdict) -> dict[str, Json]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -47,9 +48,10 @@ def shareable(text: str) -> str:
     """A text that can be pasted into a ticket: no user information, no query, no home directory, no control characters."""
     text = _QUERY.sub(r"\1", _USER.sub("", text))
     text = _SECRET.sub(r"\1\2…", text)
-    home = str(Path.home())
-    if len(home) > 1:
-        text = text.replace(home, "~")
+    with suppress(RuntimeError):  # nobody knows it
+        home = str(Path.home())
+        if len(home) > 1:
+            text = text.replace(home, "~")
     return printable(text)[:_LONGEST]
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from ..cache import cache_root
 from ..content import Progress
 from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Endpoint
-from ..errors import Error
+from ..errors import Error, StorageError
 from ..helm.setup import GETTER, PLUGIN, plugins_directory, starts
 from ..layout import upkeep
 from ..layout.store import Layout
@@ -83,7 +83,10 @@ def environment(variables: Mapping[str, str], *, ca_file: str | None) -> Iterato
 
 def cache(directory: Path | None, progress: Progress) -> Finding:
     """Rights, room and damage of the cache directory."""
-    root = cache_root(directory)
+    try:
+        root = cache_root(directory)
+    except StorageError as error:
+        return warning("cache", error.message, "what is fetched is kept for one run only", error.hint)
     other = "use `--cache-dir` or `MARFETCH_CACHE_DIR` with another directory"
     if not root.exists():
         above = next((one for one in root.parents if one.exists()), root)
@@ -114,7 +117,10 @@ def helm(variables: Mapping[str, str]) -> Finding:
     program = variables.get("HELM_BIN") or shutil.which("helm")
     version = _helm_version(program) if program else None
     named = f"Helm {version}" if version else "Helm is there, but does not say its version" if program else "Helm is not on this machine"
-    plugins = plugins_directory(variables, patience=HELM_TIME)
+    try:
+        plugins = plugins_directory(variables, patience=HELM_TIME)
+    except StorageError as error:
+        return warning("helm", f"{named}; {error.message}", "whether the plugins are installed cannot be seen", error.hint)
     state = starts(plugins)
     if not state:
         return ok("helm", f"{named}; the plugins are not installed (`marfetch setup` does)")

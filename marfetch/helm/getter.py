@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -82,9 +83,10 @@ def content(url: str, ca_file: str | None = None) -> bytes:
     if isinstance(address, IndexAddress):
         from ..charts import kept_index
 
-        found = kept_index(Kept(cache_root(None), "indexes"), str(Host.parse(address.host)), address.path)
-        if found is not None:
-            return found
+        with suppress(StorageError):  # where there is no place for a cache, nothing is kept in it
+            found = kept_index(Kept(cache_root(None), "indexes"), str(Host.parse(address.host)), address.path)
+            if found is not None:
+                return found
     with _client(ca_file) as client:
         if isinstance(address, IndexAddress):
             from ..charts import build_index
@@ -126,7 +128,8 @@ def _gate() -> Gate:
     from ..verify.artifact import Request, require
 
     def gate(client: Client, resolved: Resolved) -> None:
-        require(client, resolved, Request())
+        for warning in require(client, resolved, Request()).warnings:
+            client.progress.warn(warning)
 
     return gate
 

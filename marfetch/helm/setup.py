@@ -24,7 +24,7 @@ from typing import Final
 from .. import __version__
 from ..document import parse_yaml
 from ..errors import Error, StorageError
-from ..files import storage_error
+from ..files import home, storage_error
 
 PLUGIN: Final = "marfetch"
 GETTER: Final = "marfetch-getter"
@@ -67,11 +67,11 @@ def plugins_directory(environment: Mapping[str, str] = os.environ, *, patience: 
     if data:
         return Path(data) / "plugins"
     if os.name == "nt":
-        return Path(environment.get("APPDATA", str(Path.home()))) / "helm" / "plugins"
+        return Path(environment.get("APPDATA", str(home()))) / "helm" / "plugins"
     shared = environment.get("XDG_DATA_HOME")
     if shared:
         return Path(shared) / "helm" / "plugins"
-    return Path.home() / ("Library" if sys.platform == "darwin" else ".local/share") / "helm" / "plugins"
+    return home() / ("Library" if sys.platform == "darwin" else ".local/share") / "helm" / "plugins"
 
 
 def starts(plugins: Path) -> dict[str, str | None]:

@@ -94,9 +94,13 @@ class Directory:
             if path.is_symlink():
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
             return Directory(path, None)
-        return Directory(
-            self.path / name, os.open(self._at(name), os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW | _CLOEXEC, dir_fd=self._descriptor)
-        )
+        try:
+            below = os.open(self._at(name), os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW | _CLOEXEC, dir_fd=self._descriptor)
+        except NotADirectoryError:
+            if stat.S_ISLNK(self.stat(name).st_mode):  # which Linux says of links too
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(self.path / name)) from None
+            raise
+        return Directory(self.path / name, below)
 
     def mkdir(self, name: str) -> None:
         with suppress(FileExistsError):

@@ -201,7 +201,15 @@ def _settle(client: Client, project: Project, item: Item, previous: Entry | None
         entry = previous
     else:
         entry = _entry(item, layers)
+        _warn_of_older(client, item, entry, previous)
     return Settled(item, replace(entry, verification=verification), previous, layers)
+
+
+def _warn_of_older(client: Client, item: Item, entry: Entry, previous: Entry | None) -> None:
+    """Say that an item goes back: a registry that takes a newer version out of its list may want an old fault to come back."""
+    new, old = (read_version(one.tag) if one is not None and one.tag else None for one in (entry, previous))
+    if new is not None and old is not None and new.key < old.key:
+        client.progress.warn(f"`{item.name}` goes back from `{old.tag}` to `{new.tag}`")
 
 
 def _locked(client: Client, item: Item, entry: Entry, *, asks_tag: bool) -> Resolved:

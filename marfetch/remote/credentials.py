@@ -64,7 +64,10 @@ def _by_entry(entry: Any, name: str, document: dict[str, Any]) -> str | None:
 
 
 def _configurations() -> Iterator[Path]:
-    home = Path.home()
+    try:
+        home = Path.home()
+    except RuntimeError:  # nobody knows it, so nothing lies there
+        home = Path(os.devnull)
     named, helm = os.environ.get("HELM_REGISTRY_CONFIG"), os.environ.get("HELM_CONFIG_HOME")
     if named:
         yield Path(named)

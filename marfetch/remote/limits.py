@@ -49,6 +49,8 @@ MAX_CATALOG_PAGES = 2000
 MAX_PAGE_SIZE = 16 << 20
 MAX_ENTRIES = 200_000
 MAX_REFERRERS = 10_000
+MAX_UNTYPED = 100
+"""Referrers whose type the list does not say, so that each is asked for."""
 
 LIST_CONNECT_TIME = 3.0
 """Seconds until a connection for a revocation list is there."""

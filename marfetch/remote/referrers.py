@@ -26,6 +26,7 @@ def referrers(registry: Registry, reference: Reference, digest: Digest, artifact
 
     Raises:
         IntegrityError: `malformed`.
+        PolicyError: `limit-passed`.
         Error: the registry failed. A failure is never read as "no referrers".
     """
     what = f"the referrers of `{reference.full_repository}@{digest}`"
@@ -33,6 +34,14 @@ def referrers(registry: Registry, reference: Reference, digest: Digest, artifact
         found = by_api(registry, reference, digest, artifact_type, what)
     except NotFoundError:
         found = by_tag(registry, reference, digest)
+    untyped = sum(entry.artifact_type is None for entry in found)
+    if untyped > limits.MAX_UNTYPED:
+        raise PolicyError(
+            f"{what} are {untyped} of which the list does not say what they are, more than {limits.MAX_UNTYPED}",
+            code="limit-passed",
+            what=what,
+            rule=f"at most {limits.MAX_UNTYPED} referrers without a type",
+        )
     found = [_filled(registry, reference, digest, entry) for entry in found]
     # A registry may ignore the filter.
     return [entry for entry in found if artifact_type is None or matches(entry.artifact_type or "", (artifact_type,))]

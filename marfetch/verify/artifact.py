@@ -147,7 +147,8 @@ def _signatures(client: Client, resolved: Resolved, referrers: Sequence[Descript
         signature = _signature(client, resolved, one, trust, outages)
         found.append(signature)
         if signature.code == OK:
-            return replace(verdict, signatures=tuple(found))
+            verdict = replace(verdict, signatures=tuple(found))
+            return replace(verdict, warnings=(*verdict.warnings, *verdict.told))
     error = _failure(resolved, found, outages, len(listed))
     return replace(verdict, signatures=tuple(found), error=error)
 

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ..errors import InputError
+from ..files import home
 from .chain import Certificate, guarded
 from .policy import Policy, Store, parse_policy
 from .verdict import RefusalError
@@ -51,13 +52,13 @@ def _directory(own: str, xdg: str, plain: str, mac: str, windows: str) -> Path:
     if named:
         return Path(named)
     if sys.platform == "win32":
-        return Path(os.environ.get(windows) or Path.home()) / "notation"
+        return Path(os.environ.get(windows) or home()) / "notation"
     if sys.platform == "darwin":
-        return Path.home() / mac / "notation"
+        return home() / mac / "notation"
     base = os.environ.get(xdg)
     if base and not Path(base).is_absolute():
         raise InputError(f"`{xdg}` is `{base}`, which is not absolute", code="usage", hint="give a whole path, or leave it out", path=base)
-    return (Path(base) if base else Path.home() / plain) / "notation"
+    return (Path(base) if base else home() / plain) / "notation"
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,6 +206,15 @@ class Verdict:
     error: Error | None = None
 
     @property
+    def told(self) -> tuple[str, ...]:
+        """What does not hold of the signature that counts, and was let through since the policy does not enforce it."""
+        return tuple(
+            f"{one.check} does not hold ({one.refusal.code}), and the policy only tells it: {one.refusal.message}"
+            for one in (self.good.checks if self.good is not None else ())
+            if one.refusal is not None
+        )
+
+    @property
     def good(self) -> Signature | None:
         """The signature that counts."""
         return next((one for one in self.signatures if one.code == OK), None)

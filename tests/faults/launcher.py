@@ -4,11 +4,12 @@ Run by `world.py`, as a file. What it does stands in the variable `LAUNCH`, as J
 
     {"limits": {"IDLE_TIME": 0.5}, "clock": -3600, "record": "FILE"}
 
-`limits` are figures of `marfetch.remote.limits`, for waits that are too long for a test; `clock` is added to the time of day.
+`limits` are figures of `marfetch.remote.limits`, for waits that are too long for a test; `clock` is added to the time of day, in seconds.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import runpy
@@ -34,8 +35,7 @@ def main() -> None:
             assert hasattr(limits, name), name
             setattr(limits, name, value)
     if wanted.get("clock"):
-        real = time.time
-        time.time = lambda: real() + wanted["clock"]
+        _shift(wanted["clock"])
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
         if event in _CONTACTS:
@@ -59,6 +59,23 @@ def main() -> None:
     socket.SocketIO.readinto = readinto  # type: ignore[method-assign,assignment]
     sys.addaudithook(watch)
     runpy.run_module("marfetch", run_name="__main__", alter_sys=True)
+
+
+def _shift(seconds: float) -> None:
+    """Let the time of day be another one, before anybody has taken hold of it."""
+    real = time.time
+    time.time = lambda: real() + seconds
+
+    class Like(type):
+        def __instancecheck__(cls, value: object) -> bool:
+            return isinstance(value, Shifted.__base__ or object)
+
+    class Shifted(dt.datetime, metaclass=Like):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
+            return dt.datetime.fromtimestamp(time.time(), tz)
+
+    dt.datetime = Shifted  # type: ignore[misc]
 
 
 def _peak() -> int:

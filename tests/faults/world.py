@@ -197,8 +197,8 @@ class World:
         environment: what a command sees besides the plain surroundings; None takes a variable away.
         allowed: `host:port` that may be connected to; IPv6 without brackets.
         names: names that may be resolved.
-        programs: programs that may be started.
         secrets: what must never be shown or stored.
+        programs: that may be started.
         patience: limits of `marfetch.remote.limits` that the commands get; by default the short ones of the fixture `impatient`.
     """
 
@@ -207,8 +207,8 @@ class World:
     environment: dict[str, str | None] = field(default_factory=dict)
     allowed: set[str] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
-    programs: set[str] = field(default_factory=set)
     secrets: list[str] = field(default_factory=list)
+    programs: set[str] = field(default_factory=set)
     patience: dict[str, float] = field(default_factory=lambda: dict(SHORT))
     codes: list[int] = field(default_factory=list)
 
@@ -352,6 +352,14 @@ class World:
 
     # -- looking through what is left
 
+    def sweep(self, ended: Ended, before: dict[str, Entry]) -> None:
+        """Look through what a command has left that a test has started itself.
+
+        Args:
+            before: `tree` of the root, from before it was started.
+        """
+        self._sweep(ended, before, tree(self.root), (), MOST_MEMORY)
+
     def _sweep(self, ended: Ended, before: dict[str, Entry], after: dict[str, Entry], replaces: Sequence[str], memory: int) -> None:
         self._sweep_files(ended, before, after, replaces)
         self._sweep_cache(ended, before, after)
@@ -404,7 +412,7 @@ class World:
             found = re.match(r"\('([^']*)', (\d+)", who)
             return found is not None and f"{found[1]}:{found[2]}" in self.allowed
         if event == "subprocess.Popen":
-            return Path(who).name in self.programs
+            return Path(who).name in self.programs or who in self.programs
         return who in self.names or who in {one.rpartition(":")[0] for one in self.allowed}
 
 
