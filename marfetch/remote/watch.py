@@ -24,13 +24,22 @@ class Exchange:
         reused: whether it went over a connection that had served before.
     """
 
-    def __init__(self, target: str, deadline: float, headers_until: Callable[[], float]) -> None:
+    def __init__(
+        self, target: str, deadline: float, headers_until: Callable[[], float], about_to_send: Callable[[], None] | None = None
+    ) -> None:
         self.target = target
         self.deadline = deadline
         self._headers_until = headers_until
+        self._about_to_send = about_to_send
         self.expired = False
         self.reused = False
         self.handle: socket.socket | None = None
+
+    def connected(self) -> None:
+        """The request can be sent; whoever has to agree may take its time."""
+        if self._about_to_send is not None:
+            self.deadline = float("inf")
+            self._about_to_send()
 
     def sent(self) -> None:
         """The request is on its way: from now on it is the headers of the answer that are waited for."""
