@@ -265,7 +265,8 @@ class Transport(HTTPAdapter):
         return pool
 
     def close(self) -> None:
-        """Drop all connections."""
+        """Drop all connections, and end the watch."""
+        self.watch.close()
         if self._ahead is not None:
             self._ahead.close()
         super().close()

@@ -79,6 +79,7 @@ class Watch:
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopped = False
+        self._closed = False
 
     def begin(self, exchange: Exchange) -> None:
         """Look after an exchange until `end`."""
@@ -89,6 +90,7 @@ class Watch:
                 self._condition.notify()  # otherwise it looks at its next tick anyway
             self._exchanges.add(exchange)
             if self._thread is None:
+                self._closed = False
                 self._thread = threading.Thread(target=self._run, name="marfetch-watch", daemon=True)
                 self._thread.start()
 
@@ -105,9 +107,15 @@ class Watch:
                 exchange.expired = True
                 exchange.shut()
 
+    def close(self) -> None:
+        """Nothing more is looked after, once what is under way is over: a process that makes many clients keeps no thread of each."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify()
+
     def _run(self) -> None:
         with self._condition:
-            while True:
+            while self._exchanges or not self._closed:
                 now = self._now()
                 for exchange in self._exchanges:
                     if exchange.expired or now >= exchange.deadline:
@@ -115,3 +123,4 @@ class Watch:
                         exchange.expired = True
                         exchange.shut()
                 self._condition.wait(_TICK if self._exchanges else None)
+            self._thread = None
