@@ -1,7 +1,7 @@
-"""One process that pulls and pulls: `python -m tests.soaking REGISTRY DATA_HOST DIRECTORY BATCHES SIZE [anew]`.
+"""One process that pulls and pulls: `python -m tests.soaking REGISTRY DATA_HOST DIRECTORY BATCHES SIZE [anew|again]`.
 
 Before the first batch and after each it prints one JSON line: how many artifacts it has pulled so far, and what it holds. With `anew` every batch has a client
-of its own, as in a service that lives long; otherwise one client does it all.
+of its own, as in a service that lives long; otherwise one client does it all. With `again` it then pulls all of them once more.
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ def held() -> dict[str, int]:
     }
 
 
-def main(registry: str, data_host: str, directory: Path, batches: int, size: int, *, anew: bool) -> None:
+def main(registry: str, data_host: str, directory: Path, batches: int, size: int, how: str) -> None:
     """Pull, and tell."""
     options = Options(
         Preference(option=f"http://{registry}", data_hosts=(data_host,)), cache_dir=directory / "cache", jobs=JOBS, notice=False
     )
     print(json.dumps({"pulled": 0, **held()}), flush=True)
     with contextlib.ExitStack() as stack:
-        one = None if anew else stack.enter_context(Client(options, Silent()))
-        for batch in range(batches):
+        one = None if how == "anew" else stack.enter_context(Client(options, Silent()))
+        for turn in range(2 * batches if how == "again" else batches):
+            batch = turn % batches
             wanted = [Wanted(Reference.parse(f"{registry}/soak/a{number}:1")) for number in range(batch * size, (batch + 1) * size)]
             with contextlib.ExitStack() as inner:
                 client = one or inner.enter_context(Client(options, Silent()))
@@ -51,8 +52,8 @@ def main(registry: str, data_host: str, directory: Path, batches: int, size: int
                 if done.failed:
                     raise done.failed[0].error
                 del done
-            print(json.dumps({"pulled": (batch + 1) * size, **held()}), flush=True)
+            print(json.dumps({"pulled": (turn + 1) * size, **held()}), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]), anew=sys.argv[6:] == ["anew"])
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]), "".join(sys.argv[6:]))

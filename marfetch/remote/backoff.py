@@ -329,7 +329,7 @@ class Attempts:
             return
         moment = self._budget.clock_time(seconds)
         who = ", as it told another marfetch with this cache" if elsewhere else ""
-        way = ". Where you know better: `marfetch cache clear`, or another `--cache-dir`" if elsewhere else ""
+        way = ". Where you know better, use another cache (`MARFETCH_CACHE_DIR`)" if elsewhere else ""
         raise RateLimitedError(
             f"`{host}` wants to be asked again in {seconds:.0f} s (at {moment}){who}, which is more than the {max(0.0, allowed):.0f} s"
             " that are left for waiting",
