@@ -102,17 +102,16 @@ def link(scratch: Path) -> list[str]:
         "",
         f"{CHARTS} charts of 64 KiB to 6 MiB, {total / MIB:.0f} MiB in all, {AT_A_TIME} at a time.",
         "",
-        "| client | charts that arrived | resets | bytes over the link, in sizes of all charts | ended after |",
-        "|---|---|---|---|---|",
+        "| client | charts that arrived | resets | bytes over the link, in sizes of all charts |",
+        "|---|---|---|---|",
     ]
     for client in names():
         with Registry(layout, names=HOST, redirect=False) as registry, Link(registry.port, cuts()) as way:
             directory = scratch / "run"
             done = fetch(client, way.host, list(charts), directory, at_a_time=AT_A_TIME, patience=400)
             shutil.rmtree(directory)
-            lines.append(
-                f"| {client} | {done.arrived} of {CHARTS} | {way.resets} | {way.sent / total:.2f} | {done.seconds:.0f} s{' (killed)' if done.killed else ''} |"
-            )
+            arrived = f"{done.arrived} of {CHARTS}{' (had to be ended)' if done.killed else ''}"
+            lines.append(f"| {client} | {arrived} | {way.resets} | {way.sent / total:.2f} |")
             print(lines[-1], "--", done.said[:160], flush=True)
     return lines
 
@@ -170,7 +169,10 @@ def servers(scratch: Path) -> Iterator[list[Server]]:
         stack.callback(process.terminate)
         assert process.stdout is not None
         ours = int(process.stdout.readline().strip().rpartition(":")[2])
-        yield [Server("distribution", port, _owner(port)), Server("marfetch", ours, process.pid)]
+        both = [Server("distribution", port, _owner(port)), Server("marfetch", ours, process.pid)]
+        for server in both:
+            server.look()
+        yield both
 
 
 def load(server: Server, clients: int, seconds: float, *, pause: int = 0) -> dict[str, float]:
@@ -237,16 +239,16 @@ def serve(scratch: Path) -> list[str]:
 
 def _growth(both: list[Server], until: int) -> list[str]:
     lines = [
-        "| server | requests | memory after the first round | at the end | growth | descriptors | threads |",
+        "| server | requests | memory after the first round | after the last | growth | descriptors before, afterwards | threads before, afterwards |",
         "|---|---|---|---|---|---|---|",
     ]
     for server in both:
-        first, last, idle = server.held[0], server.held[until - 1], server.held[-1]
+        before, first, last, idle = server.held[0], server.held[1], server.held[until], server.held[-1]
         count = sum(one["requests"] for rounds in server.rounds.values() for one in rounds)
         growth = 100 * (last["memory"] / first["memory"] - 1)
         lines.append(
             f"| {server.name} | {count:,.0f} | {first['memory']:.1f} MiB | {last['memory']:.1f} MiB | {growth:+.1f} %"
-            f" | {first['descriptors']:.0f} → {idle['descriptors']:.0f} | {first['threads']:.0f} → {idle['threads']:.0f} |"
+            f" | {before['descriptors']:.0f}, {idle['descriptors']:.0f} | {before['threads']:.0f}, {idle['threads']:.0f} |"
         )
     return lines
 
@@ -266,6 +268,9 @@ def half_hour(scratch: Path) -> list[str]:
             thread.start()
         for thread in threads:
             thread.join()
+        time.sleep(1)
+        for server in both:
+            server.look()
     slow = {server.name: statistics.median(one["p99"] for one in server.rounds[20]) for server in both}
     errors = {server.name: sum(one["errors"] for one in server.rounds[20]) for server in both}
     said = "; ".join(f"{name}: slowest of 100 {slow[name]:.0f} ms, {errors[name]:.0f} errors" for name in slow)
