@@ -60,6 +60,9 @@ crash: $(VENV)/.dev ## Kill and fail every system call of each command, with rea
 bench: $(VENV)/.dev ## Measure beside other clients, through a delay of 40 ms.
 	@mkdir -p .tmp && $(RUN) $(PY) -m benchmarks
 
+soak: $(VENV)/.dev ## Go on for long: artifacts, a link that resets, serving beside a registry; most of an hour.
+	@mkdir -p .tmp && $(RUN) $(PY) -m benchmarks.throttle && $(RUN) $(PY) -m benchmarks.soak
+
 lock: ## Resolve the locks anew (needs uv).
 	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" --constraint docs/constraints.txt pyproject.toml -o requirements.lock
@@ -81,4 +84,4 @@ $(VENV)/.runtime: requirements.lock pyproject.toml
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@echo "adding what requirements-dev.lock names"; $(environment) $(VENV) requirements-dev.lock && touch $@
 
-.PHONY: help demo test test-all test-typer lint types docs docs-check tools live crash bench lock clean
+.PHONY: help demo test test-all test-typer lint types docs docs-check tools live crash bench soak lock clean

@@ -192,10 +192,12 @@ class Client:
                 alone = endpoint.registry.scheme == "https" and not proxied
                 ahead = Ahead(endpoint.registry, trust.context) if alone else None
 
+                from .remote.pauses import Pauses
                 from .remote.registry import Registry
 
                 budget, progress, jobs = self.budget, self.progress, self.options.jobs
-                source = Registry(endpoint, budget=budget, progress=progress, jobs=jobs, trust=trust, ahead=ahead)
+                pauses = Pauses(self.cache.root)
+                source = Registry(endpoint, budget=budget, progress=progress, jobs=jobs, trust=trust, ahead=ahead, pauses=pauses)
                 self._sources[endpoint] = source
                 # What comes will be written: what locks need is loaded while the first answer is on its way.
                 threading.Thread(target=prepare, name="marfetch-prepare", daemon=True).start()

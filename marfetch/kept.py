@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,7 +24,9 @@ SCHEMA: Final = 1
 _CLOCKS_DIFFER: Final = 2.0
 """Seconds by which the clocks of a machine and of its file server may differ."""
 MAX_SIZE: Final = 16 << 20
-"""Bytes of one document."""
+"""Bytes of one document, where its sort sets no other bound."""
+# What lies there may be another's: a named pipe must not hold anybody up, and a link leads out of the cache.
+_SAFELY: Final = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +47,24 @@ class Kept:
     Args:
         root: the cache.
         sort: names the directory below it.
+        most: bytes of one document.
     """
 
-    def __init__(self, root: Path, sort: str) -> None:
+    def __init__(self, root: Path, sort: str, *, most: int = MAX_SIZE) -> None:
         self._directory = root / DIRECTORY / sort
+        self._most = most
 
     def get(self, key: str) -> Found | None:
         """The document with this key; None where there is none that can be read."""
         path = self._path(key)
         with suppress(OSError, Error):
-            with path.open("rb") as file:
-                raw = file.read(MAX_SIZE + 1)
-                written = os.fstat(file.fileno()).st_mtime
-            document = parse_json(raw, f"`{path}`") if len(raw) <= MAX_SIZE else None
+            with os.fdopen(os.open(path, _SAFELY), "rb") as file:
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    return None
+                raw = file.read(self._most + 1)
+                written = status.st_mtime
+            document = parse_json(raw, f"`{path}`") if len(raw) <= self._most else None
             if isinstance(document, dict) and document.get("schema") == SCHEMA and document.get("key") == key:
                 age = time.time() - written
                 if age > -_CLOCKS_DIFFER:  # a moment that has not come yet would be new for ever
@@ -66,10 +74,17 @@ class Kept:
     def put(self, key: str, data: Json) -> None:
         """Keep a document; where that cannot be done, nothing is lost but time."""
         raw = json.dumps({"schema": SCHEMA, "key": key, "data": data}, separators=(",", ":")).encode()
-        if len(raw) <= MAX_SIZE:
+        if len(raw) <= self._most:
             with suppress(OSError, StorageError):
                 self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
                 write_whole(self._path(key), raw)
+
+    def stamp(self, key: str) -> tuple[int, int, int] | None:
+        """Something that is another one when the document was written anew; None where there is none. Costs next to nothing."""
+        with suppress(OSError):
+            status = self._path(key).lstat()
+            return status.st_ino, status.st_mtime_ns, status.st_size
+        return None
 
     @contextmanager
     def alone(self, key: str, *, wait: float) -> Iterator[None]:

@@ -625,7 +625,7 @@ class Registry:
                 pass
 
             def do_GET(self) -> None:
-                headers = {name.lower(): value for name, value in self.headers.items()}
+                headers = {name.lower(): ", ".join(self.headers.get_all(name, [])) for name in self.headers}
                 port = self.server.server_address[1]  # type: ignore[index]
                 kind = registry.kind_of(int(port), self.path)
                 with registry._guard:

@@ -209,6 +209,7 @@ def test_whoever_waited_together_does_not_go_on_together(clock: Clock, heard: He
     backoff.throttled("mar.test", 2)
     backoff.enter(host, backoff.attempts("it"))
     assert clock.slept == [longest]
+    backoff.leave(host, succeeded=True)
     backoff.enter(host, backoff.attempts("it"))
     assert clock.slept == [longest]
 
@@ -236,13 +237,34 @@ def test_no_more_are_under_way_than_jobs_allow(clock: Clock, heard: Heard) -> No
 
 def test_a_throttle_halves_them_down_to_one_and_a_storm_counts_once(backoff: Backoff, clock: Clock) -> None:
     host = backoff.host("mar.test")
-    seen = [host.allowed]
+    seen = [host.bound]
     for _ in range(6):
         backoff.throttled("mar.test", 1)
         backoff.throttled("mar.test", 1)  # an answer that crossed the first one on its way
-        seen.append(host.allowed)
+        assert host.allowed == 1
+        seen.append(host.bound)
         clock.time += 2
     assert seen == [16, 8, 4, 2, 1, 1, 1]
+
+
+def test_after_a_pause_each_answer_lets_one_more_in_up_to_half_of_before(backoff: Backoff, clock: Clock) -> None:
+    host = timed(backoff, clock)
+    backoff.throttled("mar.test", 1)
+    seen = []
+    for _ in range(10):
+        backoff.enter(host, backoff.attempts("it"))
+        backoff.leave(host, succeeded=True)
+        seen.append(host.allowed)
+    assert seen == [2, 3, 4, 5, 6, 7, 8, 8, 8, 8]
+
+
+def test_failures_let_nobody_else_in(backoff: Backoff, clock: Clock) -> None:
+    host = timed(backoff, clock)
+    backoff.throttled("mar.test", 1)
+    for _ in range(20):
+        backoff.enter(host, backoff.attempts("it"))
+        backoff.leave(host, succeeded=False)
+    assert (host.allowed, host.active) == (1, 0)
 
 
 def test_answers_in_a_row_bring_them_back_one_by_one_and_no_further(backoff: Backoff, clock: Clock) -> None:
@@ -256,6 +278,57 @@ def test_answers_in_a_row_bring_them_back_one_by_one_and_no_further(backoff: Bac
             seen.append(host.allowed)
     assert seen == [8, 9, 10, 11, 12, 13, 14, 15, 16, 16, 16, 16]
     assert host.active == 0
+
+
+# -- what happens while a connection is opened
+
+
+def test_a_pause_that_begins_while_a_connection_is_opened_holds_the_request_back(backoff: Backoff, clock: Clock) -> None:
+    host = timed(backoff, clock)
+    with backoff.place(host, backoff.attempts("it")) as place:
+        place.still()
+        assert clock.time == 1000
+        backoff.throttled("mar.test", 30)
+        place.still()
+        assert clock.time >= 1030
+        assert host.active == 1
+    assert host.active == 0
+
+
+def test_a_place_is_given_back_once_also_where_the_new_pause_is_too_long(backoff: Backoff, clock: Clock) -> None:
+    host = timed(backoff, clock)
+    with backoff.place(host, backoff.attempts("it")) as place:
+        backoff.throttled("mar.test", 3600)
+        with pytest.raises(RateLimitedError):
+            place.still()
+        assert host.active == 0
+    assert host.active == 0
+
+
+def test_a_budget_that_ends_in_the_last_moment_of_a_wait_gives_the_place_back(heard: Heard) -> None:
+    clock = Clock(10.5)
+    backoff = Backoff(clock, heard, chance=lambda: 1.0)
+    host = timed(backoff, clock)
+    backoff.throttled("mar.test", 10)
+    with pytest.raises(RemoteError):
+        backoff.enter(host, backoff.attempts("it"))
+    assert host.active == 0
+
+
+def test_many_answers_that_cross_each_other_are_one_wait(backoff: Backoff, clock: Clock) -> None:
+    # Each of them moves the end by a little: what is waited for is counted as it passes, not anew each time.
+    host = timed(backoff, clock)
+
+    class Crossing(Condition):
+        def wait(self, timeout: float | None = None) -> bool:
+            if len(self.waits) < 20:
+                backoff.throttled("mar.test", 100)
+            return super().wait(timeout)
+
+    host.condition = Crossing(clock)
+    backoff.throttled("mar.test", 100)
+    backoff.enter(host, backoff.attempts("it"))
+    assert 1100 <= clock.time <= 1120
 
 
 # -- new tries

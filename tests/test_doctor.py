@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import socket
 import ssl
 import struct
@@ -20,6 +21,7 @@ import pytest
 import trustme
 
 from marfetch.__main__ import main
+from marfetch.client import Client
 from marfetch.doctor import examine as examination
 from marfetch.doctor.examine import Examined, Patient, examine
 from marfetch.doctor.findings import CHECKS, Finding, shareable
@@ -27,6 +29,7 @@ from marfetch.endpoint import CHINA, GLOBAL, Endpoint
 from marfetch.helm.setup import set_up
 from marfetch.layout.store import Layout
 from marfetch.reference import Host, Reference
+from marfetch.remote.pauses import Pauses
 from marfetch.remote.probe import tunnel
 
 from .conftest import Heard
@@ -547,6 +550,24 @@ def test_what_is_wrong_is_followed_by_what_to_do(run: Callable[..., tuple[int, s
     assert code == 1
     assert lines[at + 1].startswith("\tmeans\t")
     assert lines[at + 2].startswith("\tdo\twait 30 s")
+
+
+def test_a_host_that_asked_for_a_pause_is_left_alone_by_the_doctor_too(
+    run: Callable[..., tuple[int, str, str]], mar: Registry, client: Callable[..., Client]
+) -> None:
+    with client() as one:  # a cache, as the last pull has left it
+        cache = one.cache.root
+    mar.on("tags").answers(429, "Ref A: x", retry_after="300")
+    assert "fault\tthrottle" in run()[1]
+    asked = len(mar.asked)
+    assert Pauses(cache).pause(mar.host) is not None
+    mar.knobs.clear()
+    code, out, _ = run()
+    assert (code, len(mar.asked)) == (1, asked)
+    assert f"fault\tthrottle\t`{mar.host}` asked another marfetch with this cache for a pause of 300 s, until " in out
+    assert "\tdo\twait " in out
+    shutil.rmtree(cache / "kept" / "pauses")
+    assert "ok\tthrottle\tno answer was 429" in run()[1]
 
 
 @pytest.mark.parametrize("words", [("--offline",), ("aks/Foo",), ("a", "b"), ("example.com/a",)])

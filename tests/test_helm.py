@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -264,16 +265,23 @@ def test_a_namespace_is_listed_as_far_as_the_time_goes_and_the_next_call_goes_on
 def test_a_namespace_of_which_nothing_can_be_seen_is_a_failure_and_no_empty_index(mar: Registry, got: Got) -> None:
     for name in ("one", "two", "three"):
         add_chart(mar, f"sub/{name}", "1.0.0")
+    mar.on("tags", "/sub/").answers_with(b"<html>sign in</html>")
+    done = got("mar://HOST/sub/index.yaml")
+    assert (done.returncode, done.stdout) == (5, b"")
+    mar.honestly()
     mar.on("tags", "/sub/").answers(429, retry_after="3600")
     done = got("mar://HOST/sub/index.yaml")
     assert (done.returncode, done.stdout) == (7, b"")
     assert b"3600" in done.stderr
     assert b"--timeout" not in done.stderr
+    # Helm runs again and again: none of its processes asks before the time that one was told.
     mar.honestly()
-    mar.on("tags", "/sub/").answers_with(b"<html>sign in</html>")
     done = got("mar://HOST/sub/index.yaml")
-    assert (done.returncode, done.stdout) == (5, b"")
-    mar.honestly()
+    assert (done.returncode, done.stdout, mar.asked) == (7, b"", [])
+    assert b"as it told another marfetch" in done.stderr
+    assert b"--timeout" not in done.stderr
+    assert b"--cache-dir" not in done.stderr
+    shutil.rmtree(Path(os.environ["MARFETCH_CACHE_DIR"]) / "kept" / "pauses")
     assert sorted(entries(got("mar://HOST/sub/index.yaml"))) == ["one", "three", "two"]
 
 

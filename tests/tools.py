@@ -65,7 +65,15 @@ OWN = {"semver-oracle": ROOT / "tests/oracle", "delay": ROOT / "benchmarks/delay
 """Programs of this project: a question to the library that Helm uses, and a forwarder that makes a link longer."""
 
 
-SYSTEM = {"chromium": "chromium", "fish": "fish", "gpg": "gnupg", "skopeo": "skopeo", "strace": "strace", "zsh": "zsh"}
+SYSTEM = {
+    "chromium": "chromium",
+    "fish": "fish",
+    "gpg": "gnupg",
+    "skopeo": "skopeo",
+    "strace": "strace",
+    "wrk": "wrk",
+    "zsh": "zsh",
+}
 """Programs that come with the system: name → Debian's package. `python tests/tools.py --system` prints the packages that are missing."""
 
 

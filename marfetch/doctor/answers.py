@@ -14,9 +14,11 @@ from ..errors import CODES, Error, PolicyError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, Index, Manifest, parse_manifest
 from ..reference import Reference, is_repository, is_tag
 from ..remote.answers import BLOCK_PAGE, EDGE_REF
+from ..remote.backoff import retry_after
 from ..remote.pages import resolve
+from ..remote.pauses import Pauses
 from ..remote.probe import Prober, Seen
-from .clock import agreement, throttled
+from .clock import agreement, paused, throttled
 from .findings import Finding, fault, ok, warning
 from .network import FIREWALL, hosts
 
@@ -38,6 +40,7 @@ class Asking:
         now: the clock of this machine, seconds since the epoch.
         has_time: whether something more may be begun.
         untunnelled: why the proxy did not lead on; None where there is none, or where it did.
+        pauses: what other processes were told, and where they are told; None: there is no cache.
     """
 
     prober: Prober
@@ -46,6 +49,7 @@ class Asking:
     now: Callable[[], float]
     has_time: Callable[[], bool] = lambda: True
     untunnelled: str | None = None
+    pauses: Pauses | None = None
     found: list[Finding] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
     data: Address | None = None
@@ -289,6 +293,9 @@ class Asking:
                     "look at the way to the network; a proxy or a name service that takes seconds holds every client up",
                 )
             )
+        pause = self.pauses.pause(str(address.host)) if self.pauses is not None else None
+        if pause is not None:
+            self._stop(paused(address, pause, self.now()))
         try:
             seen = self.prober.get(address, headers, came_from=came_from)
         except Error as error:
@@ -299,6 +306,9 @@ class Asking:
         if seen.status >= 400 and edge:
             self.references.append(edge)
         if seen.status == 429 or "TOOMANYREQUESTS" in text[:2000]:
+            wait = retry_after(seen.header("Retry-After"), self.now())
+            if wait is not None and self.pauses is not None:
+                self.pauses.tell(str(address.host), wait)
             self._stop(throttled(seen, self.now()))
         if (seen.status in (403, 404) and BLOCK_PAGE.search(text)) or (
             seen.status == 403 and step != "data-host" and not text.lstrip().startswith("{")

@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from ..endpoint import Address
 from ..remote.backoff import retry_after
+from ..remote.pauses import Pause
 from ..remote.probe import Seen
 from .findings import Finding, fault, ok, warning
 
@@ -53,9 +55,27 @@ def throttled(seen: Seen, now: float) -> Finding:
         when, do = f"come back in {wait:.0f} s,{day} at {moment:%H:%M:%S} UTC", f"wait {wait:.0f} s"
         if wait > 10**8:
             when = f"come back in {wait:.3g} s, which is no day in sight"
+    return _too_much(f"`{seen.address.name}` answers {seen.status} (too many requests): {when}", do)
+
+
+def paused(address: Address, pause: Pause, now: float) -> Finding:
+    """A host that asked another process for a pause, and so is not asked now.
+
+    Args:
+        now: seconds since the epoch.
+    """
+    moment = datetime.fromtimestamp(now, UTC) + timedelta(seconds=pause.left)
+    return _too_much(
+        f"`{address.name}` asked another marfetch with this cache for a pause of {pause.seconds:.0f} s, until {moment:%H:%M:%S} UTC:"
+        " it was not asked",
+        f"wait {pause.left:.0f} s",
+    )
+
+
+def _too_much(saw: str, do: str) -> Finding:
     return fault(
         "throttle",
-        f"`{seen.address.name}` answers {seen.status} (too many requests): {when}",
+        saw,
         "this network's address asks MAR more than its share; in CI that is often many jobs behind one address",
         f"{do}; then fewer at a time (`--jobs`), a kept cache directory, or another address for the network",
     )

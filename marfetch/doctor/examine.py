@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from ..cache import cache_root
 from ..content import Progress
 from ..endpoint import CHINA, GLOBAL, Address, Endpoint
 from ..errors import Error
 from ..reference import Host, Reference
+from ..remote.pauses import Pauses
 from ..remote.probe import Names, Prober, Reached
 from ..remote.trust import Trust
 from . import here, network
@@ -127,7 +129,9 @@ def _outside(patient: Patient, prober: Prober, trust: Trust, found: list[Finding
         return []
     reference = patient.reference or Reference.parse(DEFAULT)
     bound = replace(reference, host=Host.parse(registry.name), scheme=None)
-    asking = Asking(prober, bound, patient.reference is not None, patient.now, lambda: time.monotonic() < end, way.untunnelled)
+    root = cache_root(patient.cache_dir)
+    pauses = Pauses(root) if (root / "oci-layout").is_file() else None  # a look makes no cache
+    asking = Asking(prober, bound, patient.reference is not None, patient.now, lambda: time.monotonic() < end, way.untunnelled, pauses)
     if time.monotonic() < end:
         asking.run()
     _drop(found, {one.id for one in asking.found if one.status == "fault"} & {"proxy", "tls", "interception"})

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 
 from ..budget import Budget
 from ..content import Progress
 from ..errors import Error, RateLimitedError, RemoteError
 from . import limits
+from .pauses import Pauses
 
 
 class Trouble(Exception):  # noqa: N818 - carries an error and what may be done about it, between the parts of `remote`
@@ -69,19 +71,70 @@ def retry_after(value: str | None, now: float) -> float | None:
 
 
 class Host:
-    """What is known of one host: the pause it asked for, and how many requests may be under way."""
+    """What is known of one host: the pause it asked for, and how many requests may be under way.
+
+    After a pause there is one request at a time, and each answer lets one more in, up to half of what was allowed before; from there on
+    a row of answers does.
+    """
 
     def __init__(self, name: str, jobs: int) -> None:
         self.name = name
         self.jobs = jobs
         self.allowed = jobs
+        self.bound = jobs  # up to which each answer lets one more in
         self.active = 0
         self.resume_at = 0.0  # on the budget's clock
         self.pause = 0.0  # its length in seconds, as the host said it
+        self.elsewhere = False  # whether another process was told
         self.announced = 0.0  # the pause that the user was told of
+        self.ended = 0.0  # the pause after which somebody has asked first
         self.throttles = 0  # in a row
         self.successes = 0  # in a row
         self.condition = threading.Condition()
+
+    def slow_down(self) -> None:
+        """Half as many requests at a time, and they begin with one."""
+        self.bound = max(1, self.bound // 2)
+        self.allowed = 1
+        self.successes = 0
+
+
+class Place:
+    """One request's place among those to its host, taken for the length of a `with`."""
+
+    def __init__(self, backoff: Backoff, host: Host, attempts: Attempts) -> None:
+        self._backoff = backoff
+        self._host = host
+        self._attempts = attempts
+        self._held = False
+        self.succeeded = False
+        """Whether the host answered what was asked; said before the end."""
+
+    def __enter__(self) -> Place:
+        self._take()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._give()
+
+    def still(self) -> None:
+        """Called when the request is about to be sent: a pause that began while its connection was opened counts for it too.
+
+        Raises:
+            Error, Cancelled: as `Backoff.enter`.
+        """
+        if self._backoff.is_paused(self._host):
+            self._give()
+            self._take()
+
+    def _take(self) -> None:
+        self._backoff.enter(self._host, self._attempts)
+        self._held = True
+
+    def _give(self) -> None:
+        if self._held:
+            self._held = False
+            self._backoff.leave(self._host, succeeded=self.succeeded)
 
 
 class Backoff:
@@ -90,15 +143,23 @@ class Backoff:
     Args:
         jobs: requests to one host at a time, 1 to 32.
         chance: a random number from 0 up to 1.
+        pauses: tells other processes of pauses, and of theirs; None: there are none.
     """
 
     def __init__(
-        self, budget: Budget, progress: Progress, *, jobs: int = limits.DEFAULT_JOBS, chance: Callable[[], float] = random.random
+        self,
+        budget: Budget,
+        progress: Progress,
+        *,
+        jobs: int = limits.DEFAULT_JOBS,
+        chance: Callable[[], float] = random.random,
+        pauses: Pauses | None = None,
     ) -> None:
         self._budget = budget
         self._progress = progress
         self._jobs = jobs
         self._chance = chance
+        self._pauses = pauses
         self._hosts: dict[str, Host] = {}
         self._guard = threading.Lock()
 
@@ -106,6 +167,10 @@ class Backoff:
         """The host of this name and port."""
         with self._guard:
             return self._hosts.setdefault(name, Host(name, self._jobs))
+
+    def place(self, host: Host, attempts: Attempts) -> Place:
+        """A place among the requests to a host, for one request."""
+        return Place(self, host, attempts)
 
     def enter(self, host: Host, attempts: Attempts) -> None:
         """Wait for the end of the host's pause and for a free place, and take it; `leave` gives it back.
@@ -116,25 +181,51 @@ class Backoff:
             Cancelled: the command is being stopped.
         """
         waited_for = 0.0  # the end of the pause that this thread waits for
-        with host.condition:
-            while True:
-                self._budget.check()
-                pause = host.resume_at - self._budget.now()
+        while True:
+            self._budget.check()
+            self._hear(host)
+            with host.condition:
+                now = self._budget.now()
+                pause = host.resume_at - now
                 if pause > 0:
                     if waited_for != host.resume_at:
-                        attempts.check_pause(host.name, pause)
+                        attempts.paused(min(0.0, now - waited_for) if waited_for else 0.0)  # what was counted and did not pass
+                        attempts.check_pause(host.name, pause, elsewhere=host.elsewhere)
                         attempts.paused(pause)
                         waited_for = host.resume_at
                         self._announce(host, pause)
                     host.condition.wait(min(pause, self._budget.remaining, 0.5))
                 elif host.active < host.allowed:
                     host.active += 1
+                    is_first, host.ended = host.ended != host.resume_at, host.resume_at
                     break
                 else:
                     host.condition.wait(min(self._budget.remaining, 0.5))
-        if waited_for:
-            # So that the threads that waited together do not ask together.
-            self._budget.sleep(self._chance() * min(1.0, 0.1 * host.jobs))
+        if waited_for and is_first:
+            # So that processes that waited together do not ask together; within one, the others follow when there was an answer.
+            try:
+                self._budget.sleep(self._chance() * min(1.0, 0.1 * host.jobs))
+            except BaseException:
+                self.leave(host, succeeded=False)
+                raise
+
+    def is_paused(self, host: Host) -> bool:
+        """Whether the host has not to be asked now."""
+        self._hear(host)
+        with host.condition:
+            return host.resume_at > self._budget.now()
+
+    def _hear(self, host: Host) -> None:
+        """What other processes were told counts here as well."""
+        found = self._pauses.news(host.name) if self._pauses is not None else None
+        if found is None or found.left < -limits.RECENT_PAUSE:
+            return
+        with host.condition:
+            now = self._budget.now()
+            if now >= host.resume_at:
+                host.slow_down()
+            if now + found.left > host.resume_at:
+                host.resume_at, host.pause, host.elsewhere = now + found.left, found.seconds, True
 
     def _announce(self, host: Host, pause: float) -> None:
         """Tell once of each pause that a person would notice."""
@@ -142,7 +233,8 @@ class Backoff:
             host.announced = host.resume_at
             if host.pause >= 1:
                 moment = self._budget.clock_time(pause)
-                self._progress.note(f"`{host.name}` asks for a pause of {host.pause:.0f} s; going on at {moment}")
+                asks = "asked another marfetch" if host.elsewhere else "asks"
+                self._progress.note(f"`{host.name}` {asks} for a pause of {host.pause:.0f} s; going on at {moment}")
 
     def leave(self, host: Host, *, succeeded: bool) -> None:
         """Give the place back."""
@@ -151,8 +243,11 @@ class Backoff:
             if succeeded:
                 host.throttles = 0
                 host.successes += 1
-                if host.successes >= limits.SUCCESSES_TO_RESTORE and host.allowed < host.jobs:
+                if host.allowed < host.bound:
                     host.allowed += 1
+                    host.successes = 0
+                elif host.successes >= limits.SUCCESSES_TO_RESTORE and host.allowed < host.jobs:
+                    host.allowed = host.bound = host.allowed + 1
                     host.successes = 0
             host.condition.notify_all()
 
@@ -170,13 +265,16 @@ class Backoff:
             now = self._budget.now()
             if now >= host.resume_at:  # of many answers that crossed on their way, the first one counts
                 host.throttles += 1
-                host.allowed = max(1, host.allowed // 2)
+                host.slow_down()
             host.successes = 0
             if seconds is None:
                 seconds = self.jitter(host.throttles)
-            if now + seconds > host.resume_at:
-                host.resume_at, host.pause = now + seconds, seconds
-            return seconds
+            is_longer = now + seconds > host.resume_at
+            if is_longer:
+                host.resume_at, host.pause, host.elsewhere = now + seconds, seconds, False
+        if is_longer and self._pauses is not None:
+            self._pauses.tell(name, seconds)
+        return seconds
 
     def jitter(self, tries: int) -> float:
         """Seconds to wait after so many tries: full jitter with a growing bound."""
@@ -222,8 +320,14 @@ class Attempts:
             self._held = size
             self._progress_at = self._budget.now()
 
-    def check_pause(self, host: str, seconds: float, **context: object) -> None:
+    def check_pause(
+        self, host: str, seconds: float, *, elsewhere: bool = False, context: Mapping[str, object] = MappingProxyType({})
+    ) -> None:
         """Whether a pause that a host asks for may be waited out.
+
+        Args:
+            elsewhere: another process was told.
+            context: facts about the answer that asked for it.
 
         Raises:
             RateLimitedError: it may not; says when to come back.
@@ -232,10 +336,12 @@ class Attempts:
         if seconds <= allowed:
             return
         moment = self._budget.clock_time(seconds)
+        who = ", as it told another marfetch with this cache" if elsewhere else ""
+        way = ". Where you know better, use another cache (`MARFETCH_CACHE_DIR`)" if elsewhere else ""
         raise RateLimitedError(
-            f"`{host}` wants to be asked again in {seconds:.0f} s (at {moment}), which is more than the {max(0.0, allowed):.0f} s"
+            f"`{host}` wants to be asked again in {seconds:.0f} s (at {moment}){who}, which is more than the {max(0.0, allowed):.0f} s"
             " that are left for waiting",
-            hint=f"run it again after {moment}; what was fetched is kept. A longer `--timeout` lets marfetch wait",
+            hint=f"run it again after {moment}; what was fetched is kept. A longer `--timeout` lets marfetch wait{way}",
             **{**context, "host": host, "retry_after": seconds},
         )
 
@@ -270,7 +376,7 @@ class Attempts:
             pause = self._backoff.throttled(trouble.host, trouble.retry_after)
             if self._failures >= trouble.tries:
                 raise self._given_up(trouble.error)
-            self.check_pause(trouble.host, pause, **trouble.error.context)
+            self.check_pause(trouble.host, pause, context=trouble.error.context)
             return  # `Backoff.enter` waits for the end of the pause, with all the others
         if self._failures >= trouble.tries or self._is_silent:
             raise self._given_up(trouble.error)

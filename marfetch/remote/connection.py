@@ -62,8 +62,11 @@ class _Carried(HTTPConnection):
     def request(self, method: str, url: str, *args: Any, **options: Any) -> None:
         exchange = current()
         if exchange is not None:
+            if self.sock is None:
+                self.connect()  # http.client would do it when the request is on its way already
             exchange.handle = self._handle
             exchange.reused = self._served
+            exchange.connected()
             # urllib3 writes percent-encodings its own way; a signed query must go out as it came in.
             url = exchange.target
             exchange.sent()

@@ -28,6 +28,10 @@ LONGEST_WAIT = 30.0
 """Seconds before a new try: a random part of `FIRST_WAIT` · 2ⁿ, at most this (full jitter)."""
 WAITING_ALLOWED = 120.0
 """Seconds that one request may spend in pauses that a host asked for, where `--timeout` says nothing."""
+LONGEST_SHARED_PAUSE = 86400.0
+"""Seconds for which other processes are told of a pause at most: no host can keep a machine out for ever with one answer."""
+RECENT_PAUSE = 60.0
+"""Seconds after the end of a pause in which a process that comes anew begins with one request at a time, too."""
 NO_PROGRESS = 60.0
 """Seconds without any progress, pauses that a host asked for aside, after which a transfer ends."""
 RESUMES = 10

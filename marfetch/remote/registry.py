@@ -30,6 +30,7 @@ from .answers import Asked, Failure, about, explain, mismatch, redirect_refused
 from .auth import Authority
 from .backoff import Attempts, Backoff, Trouble
 from .pages import Collected, collect, resolve
+from .pauses import Pauses
 from .referrers import referrers
 from .refusing import RefusingRegistry, refuse
 from .transfer import transfer
@@ -51,6 +52,7 @@ class Registry(RefusingRegistry):
         jobs: requests to one host at a time, 1 to 32.
         trust: which certificates are trusted.
         ahead: a connection to it that is being opened already.
+        pauses: what other processes were told, and where they are told.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Registry(RefusingRegistry):
         jobs: int = limits.DEFAULT_JOBS,
         trust: Trust | None = None,
         ahead: Ahead | None = None,
+        pauses: Pauses | None = None,
     ) -> None:
         self.endpoint = endpoint
         self._budget = budget
@@ -74,7 +77,7 @@ class Registry(RefusingRegistry):
         self.session.adapters.clear()
         self.session.mount("https://", self.transport)
         self.session.mount("http://", self.transport)
-        self.backoff = Backoff(budget, progress, jobs=jobs)
+        self.backoff = Backoff(budget, progress, jobs=jobs, pauses=pauses)
         self.asked: Counter[str] = Counter()
         """Host → requests that were sent to it."""
         # oras-py's backends ask any realm, and read the user's Docker configuration for every registry.
@@ -257,23 +260,18 @@ class Registry(RefusingRegistry):
     ) -> Iterator[Answer]:
         """One request, in its place among those to its host."""
         self.endpoint.check(address, came_from=came_from)
-        host = self.backoff.host(str(address.host))
-        self.backoff.enter(host, attempts)
-        succeeded = False
-        try:
+        with self.backoff.place(self.backoff.host(str(address.host)), attempts) as place:
             # Not `session.send`: that reads the bodies of redirects whole, and looks at where they lead.
-            request = Request(sent, address, headers, came_from=came_from)
+            request = Request(sent, address, headers, came_from=came_from, about_to_send=place.still)
             begun = self._budget.now()
             self.asked[address.name] += 1
             answer = cast("Answer", self.session.get_adapter(address.url).send(request))
             _LOG.debug("%s %s: %s in %.0f ms", sent.method, redacted(address.url), answer.status_code, 1000 * (self._budget.now() - begun))
             try:
-                succeeded = answer.status_code < 400
+                place.succeeded = answer.status_code < 400
                 yield answer
             finally:
                 answer.close()
-        finally:
-            self.backoff.leave(host, succeeded=succeeded)
 
     def _redirect(self, answer: Answer, base: Address, number: int, reference: Reference) -> Address:
         """Where this redirect leads, the so-and-so-many-th in a row."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -61,9 +61,18 @@ class Request(PreparedRequest):
     Attributes:
         address: what is asked; `url` is made of it.
         came_from: the address whose redirect led here.
+        about_to_send: called when the connection is there; it may wait, or raise.
     """
 
-    def __init__(self, sent: Sent, address: Address, headers: dict[str, str], *, came_from: Address | None = None) -> None:
+    def __init__(
+        self,
+        sent: Sent,
+        address: Address,
+        headers: dict[str, str],
+        *,
+        came_from: Address | None = None,
+        about_to_send: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__()
         self.method = sent.method
         self.address = address
@@ -71,6 +80,7 @@ class Request(PreparedRequest):
         self.headers = CaseInsensitiveDict({"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers})
         self.body = sent.body  # type: ignore[assignment]
         self.came_from = came_from
+        self.about_to_send = about_to_send
 
 
 class Answer(Response):
@@ -189,7 +199,10 @@ class Transport(HTTPAdapter):
         self.endpoint.check(address, came_from=request.came_from)
         self.budget.check()
         exchange = Exchange(
-            address.target, self.until(limits.CONNECT_TIME + limits.HANDSHAKE_TIME), lambda: self.until(limits.HEADER_TIME + limits.GRACE)
+            address.target,
+            self.until(limits.CONNECT_TIME + limits.HANDSHAKE_TIME),
+            lambda: self.until(limits.HEADER_TIME + limits.GRACE),
+            request.about_to_send,
         )
         connect = min(limits.CONNECT_TIME, self.budget.remaining)
         idle = limits.IDLE_TIME if request.body is None else limits.COMMIT_TIME
@@ -252,7 +265,8 @@ class Transport(HTTPAdapter):
         return pool
 
     def close(self) -> None:
-        """Drop all connections."""
+        """Drop all connections, and end the watch."""
+        self.watch.close()
         if self._ahead is not None:
             self._ahead.close()
         super().close()

@@ -24,13 +24,22 @@ class Exchange:
         reused: whether it went over a connection that had served before.
     """
 
-    def __init__(self, target: str, deadline: float, headers_until: Callable[[], float]) -> None:
+    def __init__(
+        self, target: str, deadline: float, headers_until: Callable[[], float], about_to_send: Callable[[], None] | None = None
+    ) -> None:
         self.target = target
         self.deadline = deadline
         self._headers_until = headers_until
+        self._about_to_send = about_to_send
         self.expired = False
         self.reused = False
         self.handle: socket.socket | None = None
+
+    def connected(self) -> None:
+        """The request can be sent; whoever has to agree may take its time."""
+        if self._about_to_send is not None:
+            self.deadline = float("inf")
+            self._about_to_send()
 
     def sent(self) -> None:
         """The request is on its way: from now on it is the headers of the answer that are waited for."""
@@ -70,6 +79,7 @@ class Watch:
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopped = False
+        self._closed = False
 
     def begin(self, exchange: Exchange) -> None:
         """Look after an exchange until `end`."""
@@ -80,6 +90,7 @@ class Watch:
                 self._condition.notify()  # otherwise it looks at its next tick anyway
             self._exchanges.add(exchange)
             if self._thread is None:
+                self._closed = False
                 self._thread = threading.Thread(target=self._run, name="marfetch-watch", daemon=True)
                 self._thread.start()
 
@@ -96,9 +107,15 @@ class Watch:
                 exchange.expired = True
                 exchange.shut()
 
+    def close(self) -> None:
+        """Nothing more is looked after, once what is under way is over: a process that makes many clients keeps no thread of each."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify()
+
     def _run(self) -> None:
         with self._condition:
-            while True:
+            while self._exchanges or not self._closed:
                 now = self._now()
                 for exchange in self._exchanges:
                     if exchange.expired or now >= exchange.deadline:
@@ -106,3 +123,4 @@ class Watch:
                         exchange.expired = True
                         exchange.shut()
                 self._condition.wait(_TICK if self._exchanges else None)
+            self._thread = None
