@@ -42,6 +42,7 @@ ALL = (
     Tool("oras", "oras.land/oras", "v1.3.6", "h1:Lhsfr2tQLjsu/+CJZp6vYatwKT+62fbIUTlp4lUrfOA=", "./cmd/oras"),
     Tool("crane", "github.com/google/go-containerregistry", "v0.22.1", "h1:RZuuSYhTvlDvtsK+NkutoCZ//C0X2ebLK8X8l3ULs84=", "./cmd/crane"),
     Tool("regctl", "github.com/regclient/regclient", "v0.11.7", "h1:Jsjlnd0ZQ2Blh0vaJtxJ0pU549VajvZ6BTL/4R7noMo=", "./cmd/regctl"),
+    Tool("regsync", "github.com/regclient/regclient", "v0.11.7", "h1:Jsjlnd0ZQ2Blh0vaJtxJ0pU549VajvZ6BTL/4R7noMo=", "./cmd/regsync"),
     Tool(
         "registry",
         "github.com/distribution/distribution/v3",
