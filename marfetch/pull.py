@@ -126,6 +126,7 @@ def pull_each(
     Returns:
         What became of each, in their order; nothing is raised for a single artifact.
     """
+    client.fetches = not is_rehearsal
     if len(tasks) > 1:
         prepare()
     with ExitStack() as stack:
