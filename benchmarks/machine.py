@@ -27,9 +27,12 @@ def described() -> list[str]:
     pinned = {tool.name: tool.version for tool in tools.ALL}
     versions = [f"{name} {pinned[name].removeprefix('v')}" for name in CLIENTS]
     versions += [f"skopeo {_skopeo()}", *(f"{name} {importlib.metadata.version(name)}" for name in ("oras", "requests", "urllib3"))]
-    return [
+    here = (
         f"{dt.datetime.now(dt.UTC):%Y-%m-%d}. {model}, {os.cpu_count()} processors, {memory} GiB, {platform.system()} {platform.release()},"
-        f" {python}.",
+        f" {python}."
+    )
+    return [
+        here,
         f"marfetch {__version__}; {', '.join(versions[:-3])}; Python packages: {', '.join(versions[-3:])}.",
     ]
 
