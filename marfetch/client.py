@@ -6,10 +6,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from . import listings
 from .budget import Budget
@@ -57,8 +57,7 @@ class Connection(Source, Protocol):
         """Drop all connections."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """How a client works.
 
     Attributes:
@@ -71,7 +70,7 @@ class Options:
         notice: whether to say of an endpoint that is not an official one what Microsoft says of those.
     """
 
-    preference: Preference = field(default_factory=Preference)
+    preference: Preference = Preference()
     cache_dir: Path | None = None
     offline: bool = False
     timeout: float | None = None

@@ -8,9 +8,8 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from .document import Json, parse_json
 from .errors import Error, StorageError
@@ -26,8 +25,7 @@ MAX_SIZE: Final = 16 << 20
 """Bytes of one document."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A document that was kept.
 
     Attributes:

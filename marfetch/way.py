@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .endpoint import Endpoint, Preference
 from .errors import Error
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from .remote.trust import Trust
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(NamedTuple):
     """The way to one endpoint.
 
     Attributes:

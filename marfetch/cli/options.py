@@ -7,9 +7,8 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -47,8 +46,7 @@ _CaFile = Annotated[str | None, typer.Option("--ca-file", metavar="PEM", help="C
 _CacheDir = Annotated[Path | None, typer.Option("--cache-dir", metavar="DIR", help="Where the cache is. [MARFETCH_CACHE_DIR]")]
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What the shared options say, and the voice that they choose."""
 
     report: Report

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import TracebackType
-from typing import BinaryIO, Final, NoReturn, Self
+from typing import BinaryIO, Final, NamedTuple, NoReturn, Self
 
 from ..artifact.chart import CHART_FILE, Unpacking
 from ..artifact.title import safe_title
@@ -41,8 +40,7 @@ _REFUSED: Final[Mapping[bytes, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A file or directory of an archive.
 
     Attributes:
@@ -57,8 +55,7 @@ class Member:
     is_executable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
+class _Header(NamedTuple):
     """One block of a tar that says what follows; `sort` is its type flag."""
 
     name: bytes

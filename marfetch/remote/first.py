@@ -5,8 +5,7 @@ It goes out over a connection that is opened ahead, and counts only if `registry
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from .. import __version__
 from ..endpoint import Address
@@ -19,8 +18,7 @@ ALWAYS: Final = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
 ACCEPT: Final = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}"
 
 
-@dataclass(frozen=True, slots=True)
-class First:
+class First(NamedTuple):
     """One GET to the registry.
 
     Attributes:
