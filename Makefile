@@ -57,8 +57,11 @@ live: $(VENV)/.dev ## Ask the real MAR ten things, and write a redacted transcri
 crash: $(VENV)/.dev ## Kill and fail every system call of each command, with real tools; half an hour, counts at the end.
 	@mkdir -p .tmp && $(RUN) MARFETCH_SWEEP=1 $(PY) -m pytest tests/crash $(PYTEST_FLAGS)
 
-bench: $(VENV)/.dev ## Measure beside other clients, through a delay of 40 ms.
+bench: $(VENV)/.bench ## Measure beside other clients, near and 40 ms away, and write docs/performance.md.
 	@mkdir -p .tmp && $(RUN) $(PY) -m benchmarks
+
+bench-check: $(VENV)/.dev ## Check that no stored ratio of speed became worse by a third.
+	@mkdir -p .tmp && $(RUN) $(PY) -m benchmarks.check
 
 soak: $(VENV)/.dev ## Go on for long: artifacts, a link that resets, serving beside a registry; most of an hour.
 	@mkdir -p .tmp && $(RUN) $(PY) -m benchmarks.throttle && $(RUN) $(PY) -m benchmarks.soak
@@ -68,6 +71,8 @@ lock: ## Resolve the locks anew (needs uv).
 		--custom-compile-command "make lock" --constraint docs/constraints.txt pyproject.toml -o requirements.lock
 	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" --constraint requirements.lock --group dev pyproject.toml -o requirements-dev.lock
+	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \
+		--custom-compile-command "make lock" --constraint requirements-dev.lock --group bench pyproject.toml -o requirements-bench.lock
 
 clean: ## Remove what the other commands have made, the tools aside.
 	@rm -rf .venv .venv-* .tmp .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
@@ -84,4 +89,7 @@ $(VENV)/.runtime: requirements.lock pyproject.toml
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@echo "adding what requirements-dev.lock names"; $(environment) $(VENV) requirements-dev.lock && touch $@
 
-.PHONY: help demo test test-all test-typer lint types docs docs-check tools live crash bench soak lock clean
+$(VENV)/.bench: requirements-bench.lock $(VENV)/.dev
+	@echo "adding what requirements-bench.lock names"; $(environment) $(VENV) requirements-bench.lock && touch $@
+
+.PHONY: help demo test test-all test-typer lint types docs docs-check tools live crash bench bench-check soak lock clean

@@ -1,171 +1,217 @@
-"""`python -m benchmarks [one|range|hundred|bundle|thousand|spread|large|start]…`: the figures of docs/performance.md, measured here and now."""
+"""`python -m benchmarks [start|one|range|artifacts|sizes|bundle|thousand|spread]…`: the figures of docs/performance.md, measured here and now.
+
+Without a name all of them are measured, and the page and its pictures are written.
+"""
 
 from __future__ import annotations
 
-import os
-import platform
 import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
-from tests import tools
-
+from . import clients, machine
 from .bundle import SPREAD, bundled, spread, thousand
-from .measure import Contender, race, table
+from .measure import Contender, absent, race, table
 from .stage import CHARTS, ROOT, ROUND_TRIP, Stage, real_stage, stage
 
-LARGE = 512  # MiB
-CHART = "bench/charts/chart0"
+DOCS = ROOT / "docs"
+PAGE = DOCS / "performance.md"
+MARK = "<!-- What stands below is written by `make bench`. -->\n"
+
+DISTANCES = (0, ROUND_TRIP)  # milliseconds
+COUNTS = (1, 10, 100, 1000)  # artifacts
+SIZES = (1, 32, 256, 1024)  # MiB
+ENOUGH = 60.0
+"""Seconds: a client that would need more for all runs of one step of a growth, going by the step before, is left out there, visibly."""
+
+Figures: TypeAlias = dict[str, list[tuple[int, float]]]
+"""Client → amounts and medians in seconds."""
+Picture: TypeAlias = Callable[[Path], str]
+"""Draws into a directory, and gives the line that shows it."""
 
 
-def marfetch(where: Stage, name: str, *arguments: str, files: int = 1) -> Contender:
-    """marfetch with an empty cache."""
-    environment = {**where.environment(), "PYTHONPATH": str(ROOT)}
+class Scene:
+    """One part of the page: tables, and perhaps pictures."""
 
-    def prepare(directory: Path) -> list[str]:
-        return [
-            sys.executable,
-            "-m",
-            "marfetch",
-            *arguments,
-            "-d",
-            str(directory / "out"),
-            "--cache-dir",
-            str(directory / "cache"),
-            "--quiet",
-        ]
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.pictures: list[Picture] = []
 
-    return Contender(name, prepare, lambda directory: holds(directory / "out", files), environment)
+    def add(self, *lines: str) -> None:
+        """Lines of the page; each group is followed by an empty one."""
+        self.lines += [*lines, ""]
 
+    def bars(self, name: str, title: str, groups: dict[str, dict[str, float]]) -> None:
+        """A picture of clients beside one another."""
 
-def tool(where: Stage, name: str, program: str, script: str, *, files: int, folder: str = "out") -> Contender:
-    """A real client, by a line for the shell in which `$T` is the client and `$H` the registry."""
-    path = tools.find(program)
-    if path is None:
-        sys.exit(tools.missing(program))
-    environment = {**where.environment(), "T": str(path), "H": where.host, "HELM_CACHE_HOME": str(where.directory / "helm")}
+        def draw(directory: Path) -> str:
+            from .plot import bars
 
-    def prepare(directory: Path) -> list[str]:
-        (directory / "out").mkdir()
-        return ["sh", "-ec", script]
+            bars(directory / name, title, groups)
+            return f"![{title}]({name})"
 
-    return Contender(name, prepare, lambda directory: holds(directory / folder, files), environment)
+        self.pictures.append(draw)
 
+    def growth(self, name: str, title: str, axis: str, figures: Figures) -> None:
+        """A picture of how the time grows."""
 
-def holds(directory: Path, files: int) -> None:
-    """The work was done when so many files are there."""
-    found = [path for path in directory.rglob("*") if path.is_file()]
-    if len(found) < files:
-        sys.exit(f"{directory} holds {len(found)} files, not {files}")
+        def draw(directory: Path) -> str:
+            from .plot import growth
+
+            growth(directory / name, title, axis, figures)
+            return f"![{title}]({name})"
+
+        self.pictures.append(draw)
 
 
-def one(runs: int) -> list[str]:
-    """One chart by its exact version."""
-    with stage(round_trip=ROUND_TRIP) as where:
-        contenders = [
-            tool(where, "helm 4", "helm4", f"$T pull oci://$H/{CHART} --version 1.2.3 -d out", files=1),
-            tool(where, "helm 3", "helm3", f"$T pull oci://$H/{CHART} --version 1.2.3 -d out", files=1),
-            tool(where, "regctl", "regctl", f"$T artifact get $H/{CHART}:1.2.3 > out/chart.tgz", files=1),
-            tool(where, "oras cp", "oras", f"$T cp --from-plain-http=false $H/{CHART}:1.2.3 --to-oci-layout out/layout:1.2.3", files=4),
-            marfetch(where, "marfetch", "pull", CHART, "--version", "1.2.3"),
-        ]
-        race(contenders, where.directory, runs=runs)
-        return table(contenders, "helm 4")
-
-
-def newest(runs: int) -> list[str]:
-    """One chart by a range."""
-    with stage(round_trip=ROUND_TRIP) as where:
-        contenders = [
-            tool(where, "helm 4", "helm4", f"$T pull oci://$H/{CHART} --version ^1.2 -d out", files=1),
-            marfetch(where, "marfetch", "pull", CHART, "--version", "^1.2"),
-        ]
-        race(contenders, where.directory, runs=runs)
-        return table(contenders, "helm 4")
-
-
-def hundred(runs: int) -> list[str]:
-    """A hundred charts by their exact versions."""
-    with stage(round_trip=ROUND_TRIP) as where:
-        numbers = f"seq 0 {CHARTS - 1}"
-        side_by_side = f"{numbers} | xargs -P 16 -I N"
-        refs = [f"bench/charts/chart{number}:1.2.3" for number in range(CHARTS)]
-        contenders = [
-            tool(
-                where,
-                "16 oras cp side by side",
-                "oras",
-                f"{side_by_side} $T cp --from-plain-http=false $H/bench/charts/chartN:1.2.3 --to-oci-layout out/N:1.2.3",
-                files=CHARTS * 4,
-            ),
-            tool(
-                where,
-                "16 helm pull side by side",
-                "helm4",
-                f"{side_by_side} $T pull oci://$H/bench/charts/chartN --version 1.2.3 -d out",
-                files=CHARTS,
-            ),
-            marfetch(where, "marfetch", "pull", *refs, files=CHARTS),
-            marfetch(where, "marfetch --jobs 32", "pull", *refs, "--jobs", "32", files=CHARTS),
-        ]
-        race(contenders, where.directory, runs=runs)
-        return table(contenders, "16 oras cp side by side")
-
-
-def large(runs: int) -> list[str]:
-    """One large file out of distribution's registry, without the delay: what counts is the way from the socket to the disk."""
-    with real_stage(large=LARGE) as where:
-        contenders = [
-            tool(where, "oras pull", "oras", "$T pull --plain-http=false $H/bench/large:1.0.0 -o out", files=1),
-            marfetch(where, "marfetch", "pull", "bench/large:1.0.0"),
-        ]
-        race(contenders, where.directory, runs=runs)
-        return table(contenders, "oras pull")
-
-
-def start(runs: int) -> list[str]:
+def start() -> Scene:
     """What it takes to start."""
-    with stage(round_trip=0) as where:
+    scene = Scene()
+    with stage(round_trip=0, charts=1) as where:
         environment = {**where.environment(), "PYTHONPATH": str(ROOT)}
 
         def python(name: str, *arguments: str) -> Contender:
-            return Contender(name, lambda _: [sys.executable, *arguments], lambda _: None, environment)
+            return Contender(name, lambda _: [sys.executable, "-P", *arguments], lambda _: None, environment)
 
         contenders = [
             python("python -c pass", "-c", "pass"),
             python("marfetch --version", "-m", "marfetch", "--version"),
             python("marfetch version", "-m", "marfetch", "version"),
+            python("python -c 'import oras.provider'", "-c", "import oras.provider"),
+            clients.tool(where, "helm version", "helm4", "$T version", files=0),
+            clients.tool(where, "oras version", "oras", "$T version", files=0),
         ]
-        race(contenders, where.directory, runs=runs * 3)
-        return table(contenders, "python -c pass")
+        race(contenders, where.directory, runs=9)
+        scene.add(*table(contenders, "python -c pass"))
+    return scene
 
 
-SCENES = {
+def _near_and_far(make: Callable[[Stage], list[Contender]], picture: str, title: str) -> Scene:
+    scene = Scene()
+    groups: dict[str, dict[str, float]] = {}
+    for distance in reversed(DISTANCES):
+        with stage(round_trip=distance, charts=1) as where:
+            contenders = make(where)
+            race(contenders, where.directory, runs=5)
+        scene.add(f"Round trip {distance} ms:")
+        scene.add(*table(contenders, "helm 4"))
+        groups[f"{distance} ms"] = {one.name: one.median for one in contenders if one.has_run}
+    scene.bars(picture, title, groups)
+    return scene
+
+
+def one() -> Scene:
+    """One chart by its exact version."""
+    return _near_and_far(clients.one_chart, "performance-one.svg", "One chart by exact version")
+
+
+def newest() -> Scene:
+    """One chart by a range."""
+    return _near_and_far(clients.a_range, "performance-range.svg", "One chart by a range")
+
+
+def _step(
+    contenders: list[Contender], figures: Figures, amount: int, scratch: Path, *, runs: int, warm: bool, base: str, what: str
+) -> list[str]:
+    """One step of a growth: everybody who is not going to take too long, and what is to be said about it."""
+    for number, contender in enumerate(contenders):
+        before = figures.setdefault(contender.name, [])
+        if before and contender.missing is None:
+            known, seconds = before[-1]
+            # What starting takes does not grow, so this is at most what it will be.
+            expected = seconds * amount / known
+            if expected * (runs + warm) > ENOUGH and not contender.name.startswith("marfetch"):
+                contenders[number] = absent(contender.name, f"left out: about {expected:.0f} s, going by {known:,} {what}")
+    race(contenders, scratch, runs=runs, warm=warm)
+    for contender in contenders:
+        if contender.has_run:
+            figures[contender.name].append((amount, contender.median))
+    return table(contenders, base)
+
+
+def artifacts() -> Scene:
+    """How the time grows with the number of artifacts."""
+    scene = Scene()
+    for distance in reversed(DISTANCES):
+        figures: Figures = {}
+        with stage(round_trip=distance, charts=max(COUNTS)) as where:
+            for count in COUNTS:
+                runs, warm = (3, True) if count <= 10 else (3 if count <= 100 else 1, False)
+                scene.add(f"{count:,} {'chart' if count == 1 else 'charts'}, round trip {distance} ms:")
+                made = clients.many(where, count)
+                scene.add(*_step(made, figures, count, where.directory, runs=runs, warm=warm, base="oras cp, 16 at once", what="charts"))
+        title = f"Charts by exact version, round trip {distance} ms"
+        scene.growth(f"performance-artifacts-{distance}.svg", title, "charts", figures)
+    return scene
+
+
+def sizes() -> Scene:
+    """How the time grows with the size of a file."""
+    scene = Scene()
+    for distance in DISTANCES:
+        figures: Figures = {}
+        with real_stage(SIZES, round_trip=distance) as where:
+            for size in SIZES:
+                runs, warm = (3, True) if size <= 32 else (3 if size <= 256 else 2, False)
+                scene.add(f"{size:,} MiB, round trip {distance} ms:")
+                made = clients.one_file(where, size)
+                scene.add(*_step(made, figures, size, where.directory, runs=runs, warm=warm, base="oras pull", what="MiB"))
+        title = f"One file, round trip {distance} ms"
+        scene.growth(f"performance-sizes-{distance}.svg", title, "MiB", figures)
+    return scene
+
+
+def _plain(make: Callable[[int], list[str]], runs: int) -> Callable[[], Scene]:
+    def scene() -> Scene:
+        made = Scene()
+        made.add(*make(runs))
+        return made
+
+    return scene
+
+
+SCENES: dict[str, tuple[Callable[[], Scene], str]] = {
     "start": (start, "Starting"),
-    "one": (one, f"One chart by exact version, {ROUND_TRIP} ms round trip, TLS, nothing cached"),
-    "range": (newest, f"One chart by a range, {ROUND_TRIP} ms round trip, TLS, nothing cached"),
-    "hundred": (hundred, f"{CHARTS} charts, {ROUND_TRIP} ms round trip, TLS, nothing cached"),
-    "bundle": (bundled, f"A bundle of {CHARTS} charts, {ROUND_TRIP} ms round trip, TLS, nothing cached"),
-    "thousand": (thousand, "A bundle of 1,000 charts: make, verify and load it into distribution's registry, no delay"),
-    "spread": (spread, f"Load a bundle of {SPREAD} charts, {ROUND_TRIP} ms round trip: one machine, and workers of a scheduler"),
-    "large": (large, f"One file of {LARGE} MiB, TLS, no delay, nothing cached"),
+    "one": (one, "One chart by exact version, TLS, nothing cached"),
+    "range": (newest, "One chart by a range, TLS, nothing cached"),
+    "artifacts": (artifacts, f"{', '.join(f'{count:,}' for count in COUNTS)} charts, TLS, nothing cached"),
+    "sizes": (sizes, f"One file of {', '.join(f'{size:,}' for size in SIZES)} MiB, TLS, nothing cached"),
+    "bundle": (_plain(bundled, 3), f"A bundle of {CHARTS} charts, {ROUND_TRIP} ms round trip, TLS, nothing cached"),
+    "thousand": (_plain(thousand, 1), "A bundle of 1,000 charts: make, verify and load it into distribution's registry, no delay"),
+    "spread": (_plain(spread, 2), f"Load a bundle of {SPREAD} charts, {ROUND_TRIP} ms round trip: one machine, and workers of a scheduler"),
 }
 
 
-PAGE = ROOT / "docs" / "performance.md"
-MARK = "<!-- What stands below is written by `make bench`. -->\n"
+def measured(names: Sequence[str]) -> list[tuple[str, Scene]]:
+    """Measure, and print as it goes."""
+    found = []
+    for name in names:
+        make, title = SCENES[name]
+        begun = time.monotonic()
+        scene = make()
+        print(f"## {title}\n\n" + "\n".join(scene.lines) + f"({time.monotonic() - begun:.0f} s)\n", flush=True)
+        found.append((title, scene))
+    return found
 
 
 def main() -> None:
-    """Measure what was named; everything is also written into the page."""
-    runs = int(os.environ.get("RUNS", "5"))
-    parts = [f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}, {runs} runs each after one warm-up."]
-    print(parts[0] + "\n")
-    for name in sys.argv[1:] or SCENES:
-        scene, title = SCENES[name]
-        parts.append(f"## {title}\n\n" + "\n".join(scene(runs)))
-        print(parts[-1] + "\n", flush=True)
-    if not sys.argv[1:]:
-        PAGE.write_text(PAGE.read_text().partition(MARK)[0] + MARK + "\n" + "\n\n".join(parts) + "\n")
+    """Measure what was named; all of it is also written into the page."""
+    named = sys.argv[1:]
+    if unknown := [name for name in named if name not in SCENES]:
+        sys.exit(f"there is no {' or '.join(unknown)}; there are {', '.join(SCENES)}")
+    begun = time.monotonic()
+    described = machine.described()
+    print("\n\n".join(described) + "\n", flush=True)
+    scenes = measured(named or list(SCENES))
+    if named:
+        return
+    parts = [*described, f"All of it took {(time.monotonic() - begun) / 60:.0f} minutes."]
+    for title, scene in scenes:
+        pictures = [draw(DOCS) for draw in scene.pictures]
+        parts.append("\n".join([f"## {title}", "", *(line for picture in pictures for line in (picture, "")), *scene.lines]).strip())
+    PAGE.write_text(PAGE.read_text().partition(MARK)[0] + MARK + "\n" + "\n\n".join(parts) + "\n")
 
 
 if __name__ == "__main__":

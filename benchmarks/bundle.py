@@ -13,8 +13,9 @@ from pathlib import Path
 from tests import tools
 from tests.real import cluster, distribution, free_port
 
-from .measure import Contender, race, table
-from .stage import CHART_SIZE, CHARTS, ROOT, ROUND_TRIP, Stage, stage, started
+from .clients import many
+from .measure import Contender, NotDoneError, absent, race, table
+from .stage import CHART_SIZE, CHARTS, ROOT, ROUND_TRIP, Stage, delayed, stage
 
 THOUSAND = 1000
 SPREAD = 300
@@ -55,60 +56,41 @@ def _loading(where: Stage, name: str, bundle: Path, host: str, *options: str) ->
 
 
 def bundled(runs: int) -> list[str]:
-    """A hundred charts into one archive; beside it what others make of them: a layout each (oras), one layout or store (regsync, hauler)."""
+    """A hundred charts into one archive; beside it what others make of them: a layout each (oras, regsync), one store (hauler)."""
     with stage(round_trip=ROUND_TRIP) as where:
         wanted = str(locked(where, CHARTS) / "marfetch.yaml")
-        script = (
-            f"seq 0 {CHARTS - 1} | xargs -P 16 -I N $T cp --from-plain-http=false $H/bench/charts/chartN:1.2.3 --to-oci-layout out/N:1.2.3"
-        )
         contenders = [
-            _other(where, "16 oras cp side by side", "oras", script),
-            _other(where, "regsync once, 16 at a time", "regsync", "$T once -c $W/regsync.yaml"),
-            *_hauler(where),
+            *(one for one in many(where, CHARTS) if one.name.startswith(("oras cp", "regsync"))),
+            _hauler(where),
             _marfetch(where, "marfetch bundle create", "bundle", "create", "-f", wanted, "-o", "{}/a.tar", fresh=True),
             _marfetch(where, "… --referrers", "bundle", "create", "-f", wanted, "-o", "{}/a.tar", "--referrers", fresh=True),
         ]
-        charts = [f"bench/charts/chart{number}" for number in range(CHARTS)]
-        items = "".join(
-            f"\n  - {{source: '{where.host}/{name}:1.2.3', target: 'ocidir://out/{number}:1.2.3', type: image}}"
-            for number, name in enumerate(charts)
-        )
-        (where.directory / "regsync.yaml").write_text(f"version: 1\ndefaults: {{parallel: 16}}\nsync:{items}\n")
-        items = "".join(
-            f"\n    - {{name: {name.rpartition('/')[2]}, repoURL: 'oci://{where.host}/bench/charts', version: 1.2.3}}" for name in charts
-        )
-        (where.directory / "hauler.yaml").write_text(
-            f"apiVersion: content.hauler.cattle.io/v1\nkind: Charts\nmetadata: {{name: charts}}\nspec:\n  charts:{items}\n"
-        )
         race(contenders, where.directory, runs=runs)
         return table(contenders, contenders[0].name)
 
 
-def _other(where: Stage, name: str, program: str, script: str, path: str | None = None) -> Contender:
-    found = path or tools.find(program)
-    if found is None:
-        sys.exit(tools.missing(program))
+def _hauler(where: Stage) -> Contender:
+    """hauler, where somebody has installed it: `make tools` cannot build it."""
+    path = shutil.which("hauler")
+    if path is None:
+        return absent("hauler store sync -j 16", "not on the PATH")
+    charts = "".join(
+        f"\n    - {{name: chart{number}, repoURL: 'oci://{where.host}/bench/charts', version: 1.2.3}}" for number in range(CHARTS)
+    )
+    (where.directory / "hauler.yaml").write_text(
+        f"apiVersion: content.hauler.cattle.io/v1\nkind: Charts\nmetadata: {{name: charts}}\nspec:\n  charts:{charts}\n"
+    )
 
     def prepare(directory: Path) -> list[str]:
         (directory / "out").mkdir()
-        return ["sh", "-ec", script]
+        return [path, "store", "sync", "-f", str(where.directory / "hauler.yaml"), "-s", "out", "-j", "16"]
 
     def check(directory: Path) -> None:
         layers = [one for one in (directory / "out").rglob("*") if one.is_file() and one.stat().st_size > CHART_SIZE]
         if len(layers) < CHARTS:
-            sys.exit(f"{name} brought {len(layers)} charts, not {CHARTS}")
+            raise NotDoneError(f"{len(layers)} charts where there should be {CHARTS}")
 
-    environment = {**where.environment(), "T": str(found), "H": where.host, "W": str(where.directory)}
-    return Contender(name, prepare, check, environment)
-
-
-def _hauler(where: Stage) -> list[Contender]:
-    """hauler, where somebody has installed it: its module cannot be built by `make tools`."""
-    path = shutil.which("hauler")
-    if path is None:
-        print("hauler is not on the PATH: left out")
-        return []
-    return [_other(where, "hauler store sync -j 16", "hauler", "$T store sync -f $W/hauler.yaml -s out -j 16", path)]
+    return Contender("hauler store sync -j 16", prepare, check, where.environment())
 
 
 def thousand(runs: int) -> list[str]:
@@ -141,8 +123,8 @@ def spread(runs: int) -> list[str]:
 
     All of them share the processors here. What a cluster adds where each machine has processors and a link of its own is more than this.
     """
-    program, delay = tools.find("registry"), tools.find("delay")
-    if program is None or delay is None:
+    program = tools.find("registry")
+    if program is None:
         sys.exit(tools.missing("registry"))
     with contextlib.ExitStack() as stack:
         where = stack.enter_context(stage(round_trip=0, charts=SPREAD))
@@ -153,7 +135,7 @@ def spread(runs: int) -> list[str]:
         subprocess.run(make, env=environment, check=True, stdout=subprocess.DEVNULL)
         near = stack.enter_context(distribution(program, scratch / "registry"))
         host = f"localhost:{free_port()}"
-        started(stack, [str(delay), str(ROUND_TRIP), f"127.0.0.1:{host.partition(':')[2]}=127.0.0.1:{near.partition(':')[2]}"])
+        delayed(stack, ROUND_TRIP, {int(host.partition(":")[2]): int(near.partition(":")[2])})
         kept = scratch / "a.tar"
         contenders = [_loading(where, "one machine", kept, host), _loading(where, "one machine, --jobs 32", kept, host, "--jobs", "32")]
         for workers in (1, 2, 3):

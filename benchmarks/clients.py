@@ -1,115 +1,143 @@
-"""Real clients at the same work: all of some charts, so many at a time, over plain http on loopback."""
+"""The clients that are compared, each as a line for the shell, and marfetch among them.
+
+In a line `$T` is the client, `$H` the registry. One that is not here is shown as missing, one that cannot do the work as unable.
+"""
 
 from __future__ import annotations
 
-import os
-import subprocess
+import shlex
 import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from marfetch.artifact.kinds import HELM_CHART, HELM_CONFIG
-from marfetch.demo.recipe import tar_gz
-from marfetch.layout.store import Layout
-from marfetch.reference import Host, Reference
 from tests import tools
 
-from .stage import ROOT, put_artifact
+from .measure import Contender, NotDoneError, absent
+from .stage import ROOT, Stage
 
-HOST = Host("bench.test")
+SIDE_BY_SIDE = 16
+CHART = "bench/charts/chart{}"
+LARGE = "bench/large"
 
-ONE = {
-    "helm 4": ("helm4", "$T pull oci://$H/bench/N --version 1.2.3 --plain-http -d out"),
-    "helm 3": ("helm3", "$T pull oci://$H/bench/N --version 1.2.3 --plain-http -d out"),
-    "oras": ("oras", "$T cp --from-plain-http $H/bench/N:1.2.3 --to-oci-layout out/N:1.2.3"),
-    "crane": ("crane", "$T pull --insecure --format oci $H/bench/N:1.2.3 out/N"),
-    "regctl": ("regctl", '$T --host "reg=$H,tls=disabled" artifact get $H/bench/N:1.2.3 > out/N'),
-}
-"""Client → program and how it gets one chart; N is its name."""
-OURS = "marfetch, one process"
-SHARED = "marfetch, one process a chart, one cache"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of it.
-
-    Attributes:
-        arrived: charts.
-        seconds: until everything had ended.
-        killed: whether it had to be ended.
-        said: the last line of what was said on stderr.
-    """
-
-    arrived: int
-    seconds: float
-    killed: bool
-    said: str
+_ORAS_PY = """
+import sys, oras.client
+client = oras.client.OrasClient(hostname=sys.argv[1], insecure=False)
+for name in sys.argv[3:]:
+    client.pull(target=f"{sys.argv[1]}/{name}", outdir=f"{sys.argv[2]}/{name.rpartition('/')[2]}")
+"""
 
 
-def fill(layout: Layout, sizes: dict[str, int]) -> int:
-    """Charts of these sizes; how many bytes they are."""
-    total = 0
-    for name, size in sizes.items():
-        chart = tar_gz({f"{name}/Chart.yaml": f"apiVersion: v2\nname: {name}\nversion: 1.2.3\n".encode(), f"{name}/data": os.urandom(size)})
-        config = f'{{"name":"{name}","version":"1.2.3","apiVersion":"v2"}}'.encode()
-        put_artifact(layout, Reference(f"bench/{name}", HOST, "1.2.3"), [(HELM_CHART, chart, None)], (HELM_CONFIG, config))
-        total += len(chart)
-    layout.names.flush()
-    return total
+def marfetch(where: Stage, name: str, *arguments: str, files: int = 1) -> Contender:
+    """marfetch with an empty cache."""
+    environment = {**where.environment(), "PYTHONPATH": str(ROOT)}
+
+    def prepare(directory: Path) -> list[str]:
+        places = ["-d", str(directory / "out"), "--cache-dir", str(directory / "cache")]
+        return [sys.executable, "-P", "-m", "marfetch", *arguments, *places, "--quiet"]
+
+    return Contender(name, prepare, lambda directory: holds(directory / "out", files), environment)
 
 
-def names() -> Iterator[str]:
-    """Whoever is there to be compared."""
-    for name, (program, _) in ONE.items():
-        if tools.find(program) is None:
-            sys.exit(tools.missing(program))
-        yield name
-    yield SHARED
-    yield OURS
+def tool(where: Stage, name: str, program: str, script: str, *, files: int) -> Contender:
+    """A real client."""
+    path = tools.find(program)
+    if path is None:
+        return absent(name, tools.missing(program))
+    environment = {**where.environment(), "T": str(path), "H": where.host, "HELM_CACHE_HOME": str(where.directory / "helm")}
+    return Contender(name, _shell(script), lambda directory: holds(directory / "out", files), environment)
 
 
-def fetch(client: str, host: str, charts: list[str], directory: Path, *, at_a_time: int, patience: float) -> Outcome:
-    """Get the charts.
+def _shell(script: str) -> Callable[[Path], list[str]]:
+    def prepare(directory: Path) -> list[str]:
+        (directory / "out").mkdir()
+        return ["sh", "-ec", script]
 
-    Args:
-        patience: seconds after which it is ended.
-    """
-    for name in ("out", "done", "home"):
-        (directory / name).mkdir(parents=True, exist_ok=True)
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(directory / "home"),
-        "PYTHONPATH": str(ROOT),
-        "H": host,
-        "MARFETCH_ENDPOINT": f"http://{host}",
-        "MARFETCH_CACHE_DIR": str(directory / "cache"),
-    }
-    if client == OURS:
-        refs = [f"bench/{name}:1.2.3" for name in charts]
-        line = [sys.executable, "-m", "marfetch", "pull", *refs, "-d", "out", "--quiet", "--jobs", str(at_a_time)]
-    else:
-        if client == SHARED:
-            environment["T"] = f"{sys.executable} -m marfetch"
-            one = "$T pull bench/N:1.2.3 -d out --quiet"
-        else:
-            program, one = ONE[client]
-            environment["T"] = str(tools.find(program))
-        script = f"{one} && touch done/N"
-        line = ["sh", "-c", f"printf '%s\\n' {' '.join(charts)} | xargs -P {at_a_time} -I N sh -c '{script}'"]
-    begun = time.monotonic()
-    killed = False
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(line, cwd=directory, env=environment, stdout=log, stderr=log, start_new_session=True)
-        try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            killed = True
-            os.killpg(process.pid, 9)
-            process.wait()
-    took = time.monotonic() - begun
-    arrived = len(list((directory / "out").glob("*.tgz"))) if client == OURS else len(list((directory / "done").iterdir()))
-    said = (directory / "log").read_text(errors="replace").strip().splitlines()
-    return Outcome(arrived, took, killed, said[-1] if said else "")
+    return prepare
+
+
+def oras_py(where: Stage, names: Sequence[str]) -> Contender:
+    """oras-py as it is, by its own client: one artifact after the other, nothing checked."""
+    environment = {**where.environment(), "REQUESTS_CA_BUNDLE": str(where.ca_file), "T": sys.executable, "H": where.host}
+    script = f'exec "$T" -P -c {shlex.quote(_ORAS_PY)} "$H" out {" ".join(names)}'
+    return Contender("oras-py", _shell(script), lambda directory: holds(directory / "out", len(names)), environment)
+
+
+def holds(directory: Path, files: int) -> None:
+    """The work was done when so many files are there."""
+    found = [path for path in directory.rglob("*") if path.is_file()]
+    if len(found) < files:
+        raise NotDoneError(f"{len(found)} files where there should be {files}")
+
+
+def one_chart(where: Stage) -> list[Contender]:
+    """One chart by its exact version, by everybody."""
+    chart = CHART.format(0)
+    return [
+        tool(where, "helm 4", "helm4", f"$T pull oci://$H/{chart} --version 1.2.3 -d out", files=1),
+        tool(where, "helm 3", "helm3", f"$T pull oci://$H/{chart} --version 1.2.3 -d out", files=1),
+        tool(where, "oras cp", "oras", f"$T cp --from-plain-http=false $H/{chart}:1.2.3 --to-oci-layout out/layout:1.2.3", files=4),
+        tool(where, "regctl", "regctl", f"$T artifact get $H/{chart}:1.2.3 > out/chart.tgz", files=1),
+        tool(where, "crane", "crane", f"$T pull --format=oci $H/{chart}:1.2.3 out/layout", files=5),
+        tool(where, "skopeo", "skopeo", f"$T copy -q --insecure-policy docker://$H/{chart}:1.2.3 oci:out/layout:1.2.3", files=5),
+        _regsync(where, 1),
+        oras_py(where, [f"{chart}:1.2.3"]),
+        marfetch(where, "marfetch", "pull", chart, "--version", "1.2.3"),
+    ]
+
+
+def a_range(where: Stage) -> list[Contender]:
+    """One chart by a range; only Helm knows those."""
+    chart = CHART.format(0)
+    return [
+        tool(where, "helm 4", "helm4", f"$T pull oci://$H/{chart} --version ^1.2 -d out", files=1),
+        tool(where, "helm 3", "helm3", f"$T pull oci://$H/{chart} --version ^1.2 -d out", files=1),
+        *(absent(name, "takes no range") for name in ("oras", "regctl", "crane", "skopeo", "regsync", "oras-py")),
+        marfetch(where, "marfetch", "pull", chart, "--version", "^1.2"),
+    ]
+
+
+def many(where: Stage, count: int) -> list[Contender]:
+    """So many charts by their exact versions. A client that takes one artifact a call runs sixteen times at once."""
+    numbers = f"seq 0 {count - 1} | xargs -P {SIDE_BY_SIDE} -I N"
+    chart = CHART.format("N")
+    names = [f"{CHART.format(number)}:1.2.3" for number in range(count)]
+
+    def each(name: str, program: str, words: str, files: int) -> Contender:
+        return tool(where, name, program, f"{numbers} $T {words}", files=count * files)
+
+    return [
+        each("oras cp, 16 at once", "oras", f"cp --from-plain-http=false $H/{chart}:1.2.3 --to-oci-layout out/N:1.2.3", 4),
+        each("helm 4, 16 at once", "helm4", f"pull oci://$H/{chart} --version 1.2.3 -d out", 1),
+        each("regctl, 16 at once", "regctl", f"image copy $H/{chart}:1.2.3 ocidir://out/N", 5),
+        each("crane, 16 at once", "crane", f"pull --format=oci $H/{chart}:1.2.3 out/N", 5),
+        each("skopeo, 16 at once", "skopeo", f"copy -q --insecure-policy docker://$H/{chart}:1.2.3 oci:out/N:1.2.3", 5),
+        _regsync(where, count),
+        oras_py(where, names),
+        marfetch(where, "marfetch", "pull", *names, files=count),
+        marfetch(where, "marfetch --jobs 32", "pull", *names, "--jobs", "32", files=count),
+    ]
+
+
+def one_file(where: Stage, size: int) -> list[Contender]:
+    """One file of so many MiB. A client that has no command for a file makes a layout of it."""
+    name = f"{LARGE}:{size}"
+    return [
+        tool(where, "oras pull", "oras", f"$T pull --plain-http=false $H/{name} -o out", files=1),
+        absent("helm", "takes charts only"),
+        tool(where, "regctl", "regctl", f"$T artifact get $H/{name} > out/file", files=1),
+        tool(where, "crane", "crane", f"$T pull --format=oci $H/{name} out/layout", files=4),
+        tool(where, "skopeo", "skopeo", f"$T copy -q --insecure-policy docker://$H/{name} oci:out/layout:1", files=4),
+        oras_py(where, [name]),
+        marfetch(where, "marfetch", "pull", name),
+    ]
+
+
+def _regsync(where: Stage, count: int) -> Contender:
+    """regsync with one file that names everything, sixteen at a time."""
+    lines = "".join(
+        f'  - {{source: "{where.host}/{CHART.format(number)}:1.2.3", target: "ocidir://out/{number}:1.2.3", type: image}}\n'
+        for number in range(count)
+    )
+    document = where.directory / f"regsync-{count}.yml"
+    document.write_text(f"version: 1\ndefaults: {{parallel: {SIDE_BY_SIDE}}}\nsync:\n{lines}")
+    return tool(where, "regsync", "regsync", f"exec $T once -v error -c {document}", files=count * 5)

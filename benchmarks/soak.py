@@ -28,7 +28,7 @@ from tests.real import distribution, run
 from tests.registry import Registry
 
 from . import page
-from .clients import HOST, fetch, fill, names
+from .peers import HOST, fetch, fill, names
 from .serve import _owner
 from .stage import ROOT
 

@@ -10,8 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trustme
@@ -118,22 +118,19 @@ def stage(*, round_trip: int, charts: int = CHARTS) -> Iterator[Stage]:
         served = [sys.executable, "-m", "benchmarks.served", str(directory), str(ports[0]), str(ports[1]), f"https://localhost:{data}"]
         started(stack, served)
         if round_trip:
-            program = tools.find("delay")
-            if program is None:
-                sys.exit(tools.missing("delay"))
-            pairs = [f"127.0.0.1:{ports[2 + n]}=127.0.0.1:{ports[n]}" for n in range(2)]
-            started(stack, [str(program), str(round_trip), *pairs])
+            delayed(stack, round_trip, {ports[2 + number]: ports[number] for number in range(2)})
         yield Stage(f"localhost:{registry}", f"localhost:{data}", directory / "ca.pem", directory)
 
 
 @contextlib.contextmanager
-def real_stage(*, large: int) -> Iterator[Stage]:
-    """Distribution's registry over TLS, with one large file.
+def real_stage(sizes: Sequence[int], *, round_trip: int = 0) -> Iterator[Stage]:
+    """Distribution's registry over TLS, with large files.
 
     Args:
-        large: its size in MiB.
+        sizes: in MiB; each is the tag of one.
+        round_trip: as for `stage`.
     """
-    with tempfile.TemporaryDirectory(prefix="marfetch-bench-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="marfetch-bench-") as scratch, contextlib.ExitStack() as stack:
         directory = Path(scratch)
         _certify(directory)
         tls = f"{{certificate: {directory / 'cert.pem'}, key: {directory / 'key.pem'}}}"
@@ -142,12 +139,27 @@ def real_stage(*, large: int) -> Iterator[Stage]:
             sys.exit(tools.missing("registry"))
         with distribution(program, directory / "registry", tls=tls) as host:
             where = Stage(host, host, directory / "ca.pem", directory)
-            # In a process of its own: what this one has once used would count as the peak of everything that it starts.
-            make = (
-                f"head -c {large << 20} /dev/urandom > large.bin; $T push --plain-http=false $H/bench/large:1.0.0 large.bin; rm large.bin"
-            )
-            run("sh", "-ec", make, cwd=directory, **where.environment(), T=str(oras), H=host)
+            for size in sizes:
+                # In a process of its own: what this one has once used would count as the peak of everything that it starts.
+                make = f"head -c {size << 20} /dev/urandom > file; $T push --plain-http=false $H/bench/large:{size} file; rm file"
+                run("sh", "-ec", make, cwd=directory, **where.environment(), T=str(oras), H=host)
+            if round_trip:
+                port = free_port()
+                delayed(stack, round_trip, {port: int(host.partition(":")[2])})
+                where = replace(where, host=f"localhost:{port}", data_host=f"localhost:{port}")
             yield where
+
+
+def delayed(stack: contextlib.ExitStack, round_trip: int, ports: dict[int, int]) -> None:
+    """Make the way to some ports longer.
+
+    Args:
+        ports: where clients connect → where that leads.
+    """
+    program = tools.find("delay")
+    if program is None:
+        sys.exit(tools.missing("delay"))
+    started(stack, [str(program), str(round_trip), *(f"127.0.0.1:{port}=127.0.0.1:{target}" for port, target in ports.items())])
 
 
 def _certify(directory: Path) -> None:

@@ -15,7 +15,7 @@ from marfetch.layout.store import Layout
 from tests.throttling import Throttling
 
 from . import page
-from .clients import HOST, fetch, fill, names
+from .peers import HOST, fetch, fill, names
 
 CHARTS = 24
 AT_A_TIME = 8

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from . import listings
 from .client import Client
@@ -24,8 +24,7 @@ SUGGESTED: Final = 3
 """Names that are offered in place of a wrong one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """A catalog.
 
     Attributes:
@@ -81,8 +80,7 @@ def catalog(client: Client, reference: Reference, *, fresh: float = FRESH, patie
 # -- did you mean
 
 
-@dataclass(frozen=True, slots=True)
-class Meant:
+class Meant(NamedTuple):
     """What a wrong name may have meant.
 
     Attributes:

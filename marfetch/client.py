@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from . import listings
 from .budget import Budget
 from .cache import Cache
 from .content import Catalog, Checked, Progress, Source
-from .endpoint import Endpoint, Preference
+from .endpoint import Address, Endpoint, Preference
 from .errors import Error, InputError, NotFoundError, RemoteError, StorageError
 from .lock import prepare
 from .oci import Descriptor, Digest, Index, Manifest
 from .reference import Host, Reference
+from .remote import first
+from .remote.datahost import DataHost
+from .remote.pauses import Pauses
+from .way import Ways
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -34,9 +38,11 @@ class Connection(Source, Protocol):
 
     Attributes:
         asked: host → requests that were sent to it.
+        led_to: where its last redirect led.
     """
 
     asked: Counter[str]
+    led_to: Address | None
 
     def catalog(self, *, known: str | None = None, patient: bool = True) -> Catalog | None:
         """The repositories that are listed; None where that is still the state that is `known` by its entity tag.
@@ -52,8 +58,7 @@ class Connection(Source, Protocol):
         """Drop all connections."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """How a client works.
 
     Attributes:
@@ -66,7 +71,7 @@ class Options:
         notice: whether to say of an endpoint that is not an official one what Microsoft says of those.
     """
 
-    preference: Preference = field(default_factory=Preference)
+    preference: Preference = Preference()
     cache_dir: Path | None = None
     offline: bool = False
     timeout: float | None = None
@@ -81,21 +86,28 @@ class Client:
     Args:
         options: how it works.
         progress: is told of waits, retries and warnings.
+        ways: where something of this command has been opened already.
     """
 
-    def __init__(self, options: Options, progress: Progress) -> None:
+    def __init__(self, options: Options, progress: Progress, ways: Ways | None = None) -> None:
         if options.ca_file is not None and not Path(options.ca_file).exists():
             raise InputError(f"the file `{options.ca_file}` of `--ca-file` is not there", code="usage", path=options.ca_file)
         self.options = options
         self.progress = progress
         self.budget = Budget(options.timeout)
         self._stack = ExitStack()
+        self.fetches = False
+        """Whether what is asked for is going to be fetched, so that a data host is wanted soon."""
+        self._ways = ways or Ways(options.ca_file, options.jobs)
+        self._data: dict[Endpoint, DataHost] = {}
         self._sources: dict[Endpoint, Connection] = {}
+        self._loading = threading.Lock()
         self._noticed: set[str] = set()
         self._lists: dict[str, tuple[str, ...]] = {}
         self._listing: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
         self.cache = self._stack.enter_context(Cache(options.cache_dir, progress, self.budget)).layout
+        self._pauses = Pauses(self.cache.root)
         self._executor: Executor | None = None
         self._worker = threading.local()
 
@@ -119,8 +131,10 @@ class Client:
                 source.stop()
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
-        for source in self._sources.values():
+        for endpoint, source in self._sources.items():
             source.close()
+            if source.led_to is not None and self.cache.is_writable:
+                self._data_host(endpoint).keep(source.led_to)
         try:
             self.cache.names.flush()
         except StorageError as error:
@@ -176,32 +190,38 @@ class Client:
         registry = endpoint.registry
         host = Host.parse(registry.name)
         bound = replace(reference, host=host, scheme=None)
-        return bound, self.cache if self.options.offline else _Later(lambda: self.connect(endpoint))
+        return bound, self.cache if self.options.offline else _Later(self, endpoint)
 
-    def connect(self, endpoint: Endpoint) -> Connection:
-        """The registry of an endpoint. Here oras-py is loaded, and nowhere else; what the cache answers does without."""
-        with self._guard:
+    def connect(self, endpoint: Endpoint, asked: first.First | None = None, *, new: bool = False) -> Connection:
+        """The registry of an endpoint. Here oras-py is loaded, and nowhere else; what the cache answers does without.
+
+        Args:
+            asked: what is going to be asked for, so that it can be while oras-py is being loaded.
+            new: whether that is something that the cache does not hold.
+        """
+        way = self._ways.to(endpoint)
+        if way.early is not None:
+            if endpoint not in self._sources:
+                # Where another process was told to wait, nothing is asked before `Backoff` has let it through.
+                is_paused = self._pauses.pause(str(endpoint.registry.host)) is not None
+                way.early.ask(None if is_paused else asked)
+            if new and self.fetches and (likely := self._data_host(endpoint).likely()) is not None:
+                way.early.expect(likely)
+        with self._loading:
             source = self._sources.get(endpoint)
             if source is None:
-                from .remote.ahead import Ahead
-                from .remote.trust import Trust
-
-                trust = Trust(self.options.ca_file)
-                # A proxy is for the transport to find; without one, the connection is opened while oras-py is being loaded.
-                proxied = any(name.lower().endswith("_proxy") and value for name, value in os.environ.items())
-                alone = endpoint.registry.scheme == "https" and not proxied
-                ahead = Ahead(endpoint.registry, trust.context) if alone else None
-
-                from .remote.pauses import Pauses
                 from .remote.registry import Registry
 
-                budget, progress, jobs = self.budget, self.progress, self.options.jobs
-                pauses = Pauses(self.cache.root)
-                source = Registry(endpoint, budget=budget, progress=progress, jobs=jobs, trust=trust, ahead=ahead, pauses=pauses)
+                budget, progress, jobs, pauses = self.budget, self.progress, self.options.jobs, self._pauses
+                source = Registry(endpoint, budget=budget, progress=progress, jobs=jobs, trust=way.trust, early=way.early, pauses=pauses)
                 self._sources[endpoint] = source
                 # What comes will be written: what locks need is loaded while the first answer is on its way.
                 threading.Thread(target=prepare, name="marfetch-prepare", daemon=True).start()
             return source
+
+    def _data_host(self, endpoint: Endpoint) -> DataHost:
+        with self._guard:
+            return self._data.setdefault(endpoint, DataHost(self.cache.root, endpoint))
 
     @property
     def asked(self) -> Counter[str]:
@@ -266,17 +286,21 @@ class Client:
 class _Later:
     """A source that is connected to when something is asked of it for the first time."""
 
-    def __init__(self, connect: Callable[[], Connection]) -> None:
-        self._connect = connect
+    def __init__(self, client: Client, endpoint: Endpoint) -> None:
+        self._client, self._endpoint = client, endpoint
+
+    def _connect(self) -> Connection:
+        return self._client.connect(self._endpoint)
 
     def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
-        return self._connect().manifest(reference, known=known)
+        connection = self._client.connect(self._endpoint, first.manifest(reference, known), new=known is None)
+        return connection.manifest(reference, known=known)
 
     def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
         self._connect().fetch(reference, descriptor, sink)
 
     def tags(self, reference: Reference) -> list[str]:
-        return self._connect().tags(reference)
+        return self._client.connect(self._endpoint, first.tags(reference)).tags(reference)
 
     def referrers(self, reference: Reference, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:
         return self._connect().referrers(reference, digest, artifact_type=artifact_type)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 from semver import Version
 
@@ -132,8 +132,7 @@ def _key(version: Version) -> Key:
     return version.major, version.minor, version.patch, _prerelease_key(version.prerelease)
 
 
-@dataclass(frozen=True, slots=True)
-class _Comparison:
+class _Comparison(NamedTuple):
     """One comparison, such as `>=1.2`.
 
     Attributes:

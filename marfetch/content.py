@@ -10,8 +10,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from .errors import IntegrityError, PolicyError
 from .oci import MAX_BLOB_SIZE, Descriptor, Digest, Index, Manifest
@@ -85,8 +84,7 @@ class Ingest(Checked, Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Catalog:
+class Catalog(NamedTuple):
     """The repositories that a registry lists, without its host.
 
     Attributes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from .errors import InputError, PolicyError
 from .reference import Host, Reference, redacted
@@ -85,8 +85,7 @@ class Address:
         return f"{self.origin}{self.target}"
 
 
-@dataclass(frozen=True, slots=True)
-class HostPattern:
+class HostPattern(NamedTuple):
     """A data host: a name, or `*.` and a name, which stands for every name below it but not for the name itself.
 
     Attributes:
@@ -241,8 +240,7 @@ CHINA: Final = _official("china", "mcr.azure.cn")
 OFFICIAL: Final[Mapping[str, Endpoint]] = {"global": GLOBAL, "china": CHINA}
 
 
-@dataclass(frozen=True, slots=True)
-class Preference:
+class Preference(NamedTuple):
     """What the user said about endpoints, from which each reference gets its own.
 
     Attributes:

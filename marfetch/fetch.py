@@ -41,6 +41,7 @@ def payload(
         NotFoundError: `layer-not-found`: there is no provenance.
         Error: as `resolve`.
     """
+    client.fetches = True
     resolved = resolve(client, wanted, hints=hints)
     if gate is not None:
         gate(client, resolved)

@@ -108,10 +108,14 @@ class Writer:
 
     Every few MiB the kernel is asked to bring to the disk what was written, without waiting for it, and to forget what is there
     already: a download should not push out what other programs keep in memory, and memory that is used again is faster than new.
+
+    Args:
+        lazy: leave that to the kernel: nobody waits for this file, and the disk is for the one that is waited for.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, *, lazy: bool = False) -> None:
         self._file = file
+        self._lazy = lazy
         self._since = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -124,7 +128,7 @@ class Writer:
         self._since += len(view)
         while view:
             view = view[self._file.write(view) :]
-        if self._since >= _RELEASE_EVERY:
+        if self._since >= _RELEASE_EVERY and not self._lazy:
             self._since = 0
             with suppress(AttributeError, OSError):  # not on every operating system and file system
                 os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
+from typing import NamedTuple
 
 from .artifact.kinds import CHART, kind_of
 from .artifact.lifecycle import LIFECYCLE, end_of_life
@@ -17,8 +18,7 @@ from .reference import Reference
 from .resolve import versions as versions_of
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One version.
 
     Attributes:
@@ -32,8 +32,7 @@ class Entry:
     details: Details | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Details:
+class Details(NamedTuple):
     """What is known of a version beyond its tag.
 
     Attributes:
@@ -53,8 +52,7 @@ class Details:
     error: Error | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(NamedTuple):
     """All versions of a repository, newest first, and the tags that are none."""
 
     reference: Reference
@@ -81,7 +79,7 @@ def history(
         chosen = {one.tag for one in constraint.select((entry.tagged for entry in entries), prereleases=prereleases)}
         entries = [entry for entry in entries if entry.tagged.tag in chosen]
     known = client.each(lambda entry: _details(client, replace(bound, tag=entry.tagged.tag)), entries[:details])
-    entries[: len(known)] = [replace(entry, details=found) for entry, found in zip(entries, known, strict=False)]
+    entries[: len(known)] = [entry._replace(details=found) for entry, found in zip(entries, known, strict=False)]
     return History(bound, tuple(entries), tuple(other))
 
 
@@ -96,7 +94,7 @@ def _details(client: Client, reference: Reference) -> Details:
         if not isinstance(manifest, Manifest):
             return details
         app_version = _app_version(client, bound, source, manifest.config) if kind_of(manifest) is CHART else None
-        return replace(details, size=sum(layer.size for layer in manifest.layers), app_version=app_version)
+        return details._replace(size=sum(layer.size for layer in manifest.layers), app_version=app_version)
     except Error as error:
         return Details(error=error)
 

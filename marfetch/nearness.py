@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from fnmatch import translate
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 NEAR: Final = 20
 """Names that are offered where none holds the text."""
@@ -25,8 +24,7 @@ _GLOB = re.compile(r"[*?\[]")
 Way = Literal["all", "glob", "text", "near"]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What a text means.
 
     Attributes:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, TypeAlias
 
 from .document import Json, parse_json
 from .errors import InputError, IntegrityError, PolicyError
@@ -90,8 +90,7 @@ class Digest:
         return f"{self.algorithm}:{self.encoded}"
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(NamedTuple):
     """What a manifest in an index is made for (image-spec, image index, `platform`)."""
 
     os: str

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from .artifact.payload import Payload, base_name, select
 from .artifact.unpacking import unpacked
@@ -36,8 +36,7 @@ def _key(payload: Payload) -> _Key:
     return payload.unpacking is not None, payload.name
 
 
-@dataclass(frozen=True, slots=True)
-class _Places:
+class _Places(NamedTuple):
     """Where files go, and where directories."""
 
     files: Destination
@@ -126,6 +125,7 @@ def pull_each(
     Returns:
         What became of each, in their order; nothing is raised for a single artifact.
     """
+    client.fetches = not is_rehearsal
     if len(tasks) > 1:
         prepare()
     with ExitStack() as stack:

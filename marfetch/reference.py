@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass, replace
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from .errors import InputError, PolicyError
 from .oci import Digest
@@ -164,8 +164,7 @@ class Reference:
         return f"{scheme}{self.full_repository}{tag}{digest}"
 
 
-@dataclass(frozen=True, slots=True)
-class Pasted:
+class Pasted(NamedTuple):
     """What a pasted text asks for: a reference, and a version range where it was a line for helm.
 
     Attributes:

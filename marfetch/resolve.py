@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from .catalog import suggest
 from .client import Client, offline_error
@@ -20,8 +20,7 @@ _COMPARED: Final = 5000  # tags that a missing one is compared with: the compari
 """Versions that are listed without a manifest, one after the other, until it is given up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """One artifact that is wanted.
 
     Attributes:

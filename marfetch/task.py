@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from .artifact.kinds import Kind
 from .artifact.payload import Choice, Payload
@@ -15,8 +14,7 @@ from .reference import Reference
 from .resolve import Resolved, Wanted
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What a pull is to do.
 
     Attributes:
@@ -30,7 +28,7 @@ class Request:
     """
 
     destination: Path
-    choice: Choice = field(default_factory=Choice)
+    choice: Choice = Choice()
     platform: Platform | None = None
     force: bool = False
     skip_missing: bool = False
@@ -38,8 +36,7 @@ class Request:
     gate: Gate | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """An artifact that was found, with the layers that are wanted of it; nothing of them is fetched yet.
 
     Attributes:
@@ -53,8 +50,7 @@ class Found:
     payloads: tuple[Payload, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """One artifact of several that each go their own way.
 
     Attributes:
@@ -68,8 +64,7 @@ class Task:
     label: str
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """One file, or one directory that an archive became, that is there now.
 
     Attributes:
@@ -88,8 +83,7 @@ class File:
     is_replaced: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """What became of one task.
 
     Attributes:
@@ -101,16 +95,14 @@ class Done:
     error: Error | None
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """One artifact that is not there, and why."""
 
     reference: str
     error: Error
 
 
-@dataclass(frozen=True, slots=True)
-class Pulled:
+class Pulled(NamedTuple):
     """What became of a pull.
 
     Attributes:

@@ -668,6 +668,10 @@ def test_a_large_file_is_not_kept_in_memory_and_that_is_only_a_wish(monkeypatch:
     for _ in range(25):
         writer.write(b"x" * 10)
     assert asked == [(0, 0, 0, 4)] * 2
+    lazy = Writer(file, lazy=True)
+    for _ in range(25):
+        lazy.write(b"x" * 10)
+    assert len(asked) == 2
 
 
 # -- the place of the cache, and exit 9

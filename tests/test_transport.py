@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import http.client
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trustme
 
+from marfetch.budget import Budget
 from marfetch.client import Client, Options
 from marfetch.content import Source
-from marfetch.endpoint import Address, Preference
+from marfetch.endpoint import GLOBAL, Address, Endpoint, Preference
 from marfetch.errors import Error, InputError, RemoteError
+from marfetch.kept import Kept
 from marfetch.layout.store import Layout
 from marfetch.oci import Manifest
+from marfetch.pull import Request, pull
 from marfetch.reference import Host, Reference
-from marfetch.remote import addresses, ahead, connection
+from marfetch.remote import addresses, ahead, connection, limits
+from marfetch.remote.datahost import DataHost
+from marfetch.remote.first import First
+from marfetch.remote.transport import GET, Transport
+from marfetch.remote.transport import Request as Sent
 from marfetch.remote.trust import Trust
+from marfetch.resolve import Wanted
 
 from .conftest import Heard
 from .proxy import Proxy
@@ -82,21 +92,118 @@ def test_the_environment_names_certificates_too(
 def test_the_first_connection_is_opened_while_the_rest_is_loaded(
     secure: Registry, heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken: list[object] = []
-    take = ahead.Ahead.take
-
-    def counted(self: ahead.Ahead, host: str, port: int | None) -> object:
-        found = take(self, host, port)
-        taken.append(found)
-        return found
-
-    monkeypatch.setattr(ahead.Ahead, "take", counted)
     opened: list[object] = []
     monkeypatch.setattr(connection, "connect", lambda *arguments, **_: opened.append(arguments))
     assert isinstance(ask(secure, heard, ca_file=ca_file), Manifest)
-    assert len(taken) == 1
-    assert isinstance(taken[0], ssl.SSLSocket)
     assert opened == []
+
+
+@pytest.mark.parametrize("what", ["manifest", "conditional", "digest", "tags"])
+def test_the_first_request_is_sent_ahead_byte_for_byte_and_once(
+    secure: Registry, heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    later: list[bytes] = []
+    send = http.client.HTTPConnection.send
+
+    def seen(self: http.client.HTTPConnection, data: bytes) -> None:
+        later.append(data)
+        send(self, data)
+
+    monkeypatch.setattr(http.client.HTTPConnection, "send", seen)
+    preference = Preference(f"https://localhost:{secure.port}", data_hosts=(f"localhost:{secure.data_port}",))
+    with Client(Options(preference, timeout=20, ca_file=ca_file), heard) as client:
+        bound, source = client.bind(Reference(ALB, None, "1.7.12"))
+        known = secure.layout.known(replace(bound, host=Host("mar.test")))
+        assert known is not None
+        if what == "tags":
+            assert "1.7.12" in source.tags(bound)
+        elif what == "conditional":
+            assert source.manifest(bound, known=known) is None
+        elif what == "digest":
+            assert source.manifest(replace(bound, tag=None, digest=known.digest)) is not None
+        else:
+            assert source.manifest(bound) is not None
+        assert later == []  # what urllib3 came to send had gone out already
+        assert len(secure.asked) == 1
+        assert sum(client.asked.values()) == 1
+        assert source.tags(bound)
+        assert len(later) == 1  # over the same connection
+
+
+def test_another_request_than_the_one_that_was_sent_ahead_gets_a_connection_of_its_own(secure: Registry, ca_file: str) -> None:
+    address = Address.parse(f"https://localhost:{secure.port}")
+    early = ahead.Early(address, Trust(ca_file).context, 1)
+    changed = First("/v2/", {"Accept": "text/plain"})
+    early.ask(changed)
+    transport = Transport(Endpoint.parse(address.origin), Budget(20), Trust(ca_file), early)
+    request = Sent(GET, replace(address, target="/v2/"), {})
+    with contextlib.closing(transport), contextlib.closing(transport.send(request)) as answer:
+        assert answer.status_code == 200
+    assert [asked.headers.get("Accept") for asked in secure.asked if asked.target == "/v2/"][-1] != "text/plain"
+
+
+def test_a_request_that_was_sent_ahead_is_only_for_who_wants_it(secure: Registry, ca_file: str) -> None:
+    address = Address.parse(f"https://localhost:{secure.port}")
+    early = ahead.Early(address, Trust(ca_file).context, 2)
+    early.open()
+    early.ask(First("/v2/", {}))
+    assert early.take("localhost", secure.port, "/v2/_catalog") is None
+    ready = early.take("localhost", secure.port, "/v2/")
+    assert ready is not None
+    assert ready.sent == First("/v2/", {}).bytes(address)
+    ready.socket.close()
+    early.close()
+
+
+def test_a_connection_that_has_waited_for_long_is_not_used(secure: Registry, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    early = ahead.Ahead(Address.parse(f"https://localhost:{secure.port}"), Trust(ca_file).context)
+    early._done.wait(5)
+    opened = early._outcome
+    assert isinstance(opened, ssl.SSLSocket)
+    monkeypatch.setattr(limits, "AHEAD_TIME", -1.0)
+    assert early.take("localhost", secure.port) is None
+    assert opened.fileno() == -1
+
+
+def test_the_data_hosts_connection_is_opened_while_the_manifest_is_asked_for(
+    secure: Registry, heard: Heard, ca_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+
+    def counted(*arguments: object) -> socket.socket:
+        opened.append(arguments[:2])
+        return addresses.connect(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(connection, "connect", counted)
+    preference = Preference(f"https://localhost:{secure.port}", data_hosts=(secure.data_host,))
+    with Client(Options(preference, timeout=20, ca_file=ca_file, cache_dir=tmp_path / "cache"), heard) as client:
+        result = pull(client, [Wanted(Reference(ALB, None, "1.7.12"))], Request(tmp_path))
+        assert [failed.error.message for failed in result.failed] == []
+        assert secure.kinds() == ["manifest", "blob", "data"]
+        assert opened == []
+    # What is in the cache needs no data host, so that none is connected to.
+    expected: list[object] = []
+    monkeypatch.setattr(ahead.Early, "expect", lambda _, address: expected.append(address))
+    with Client(Options(preference, timeout=20, ca_file=ca_file, cache_dir=tmp_path / "cache"), heard) as client:
+        assert not pull(client, [Wanted(Reference(ALB, None, "1.7.12"))], Request(tmp_path)).failed
+    assert expected == []
+
+
+def test_the_data_host_of_the_last_redirect_is_the_likely_next_one(tmp_path: Path) -> None:
+    host = DataHost(tmp_path, GLOBAL)
+    assert host.likely() is None
+    host.keep(Address.parse(f"https://{DATA_NAME}/x/y?sig=secret"))
+    assert DataHost(tmp_path, GLOBAL).likely() == Address.parse(f"https://{DATA_NAME}")
+    assert not any(b"secret" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert DataHost(tmp_path, Endpoint.parse("https://own.test", ("*.own.test",))).likely() is None
+
+
+@pytest.mark.parametrize(
+    "text", ["https://evil.test", f"http://{DATA_NAME}", f"https://{DATA_NAME}/path", "https://127.0.0.1", "", 7, None]
+)
+def test_a_kept_data_host_that_no_redirect_may_lead_to_is_not_connected_to(tmp_path: Path, text: str | int | None) -> None:
+    Kept(tmp_path, "data-hosts").put(GLOBAL.name, text)
+    assert DataHost(tmp_path, GLOBAL).likely() is None
 
 
 def test_a_connection_that_nobody_takes_is_closed(secure: Registry, ca_file: str) -> None:
@@ -107,8 +214,12 @@ def test_a_connection_that_nobody_takes_is_closed(secure: Registry, ca_file: str
     opened = unwanted._outcome
     assert isinstance(opened, ssl.SSLSocket)
     unwanted.close()
-    assert opened.fileno() == -1
+    assert not is_open(opened)
     assert unwanted.take("localhost", secure.port) is None
+
+
+def is_open(sock: socket.socket) -> bool:
+    return sock.fileno() != -1
 
 
 def test_a_connection_that_is_wanted_before_it_is_open_is_waited_for(secure: Registry, ca_file: str) -> None:
@@ -121,9 +232,9 @@ def test_a_connection_that_is_wanted_before_it_is_open_is_waited_for(secure: Reg
     early = ahead.Ahead(Address.parse(f"https://localhost:{secure.port}"), context)
     threading.Timer(0.1, wanted.set).start()
     taken = early.take("localhost", secure.port)
-    assert isinstance(taken, ssl.SSLSocket)
-    assert taken.server_hostname == "localhost"
-    taken.close()
+    assert taken is not None
+    assert taken.socket.server_hostname == "localhost"
+    taken.socket.close()
 
 
 def test_an_unknown_authority_is_not_trusted_and_not_asked_again(secure: Registry, heard: Heard) -> None:

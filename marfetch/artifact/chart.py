@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..constraint import read_version
 from ..document import Json, parse_yaml
@@ -13,8 +12,7 @@ CHART_FILE: Final = "Chart.yaml"
 """What makes a directory a chart, and names it (Helm, "The Chart.yaml File")."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedChart:
+class ExpectedChart(NamedTuple):
     """The chart that was asked for.
 
     Attributes:
@@ -66,8 +64,7 @@ class ExpectedChart:
         return None in (version.version.build, wanted.version.build) or version.version.build == wanted.version.build
 
 
-@dataclass(frozen=True, slots=True)
-class Unpacking:
+class Unpacking(NamedTuple):
     """How a payload becomes a directory.
 
     Attributes:

@@ -7,9 +7,8 @@ side by side on MAR) and never by the position of a layer (Helm sorts layers by 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..errors import InputError
 from ..oci import CREATED, EMPTY_TYPE, VERSION, Manifest
@@ -26,8 +25,7 @@ _IMAGE_LAYERS = ("application/vnd.oci.image.layer.*", "application/vnd.docker.im
 _DISK_IMAGES = (".vhdx", ".vhd", ".qcow2", ".vmdk", ".iso", ".img", ".raw")
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """One kind of artifact.
 
     Attributes:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..constraint import read_version
 from ..errors import NotFoundError, PolicyError
@@ -49,8 +48,7 @@ _CHART_TYPES: Final[tuple[tuple[str, ...], ...]] = ((HELM_CHART,), (HELM_CHART_L
 """What a chart's layer may be typed as, best first; the last is for publishers who typed it wrongly."""
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """One layer and the file or directory that it becomes.
 
     Attributes:
@@ -63,8 +61,7 @@ class Payload:
     unpacking: Unpacking | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """Which layers of a manifest are fetched, and what is to be said about it.
 
     Attributes:
@@ -76,8 +73,7 @@ class Selection:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """What of an artifact the user wants.
 
     Attributes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 from ..constraint import read_version
@@ -39,12 +38,12 @@ def _unpacked(selection: Selection, manifest: Manifest, repository: str, tag: st
         if selection.kind is CHART and matches(payload.layer.media_type, chart_types(manifest)):
             version = tag if tag is not None and read_version(tag) else None
             chart = ExpectedChart(safe_title(chart_name(repository, manifest.annotations.get(TITLE))), version)
-            yield replace(payload, name=chart.name, unpacking=Unpacking(payload.name, chart))
+            yield payload._replace(name=chart.name, unpacking=Unpacking(payload.name, chart))
         elif payload.layer.annotations.get(_MARK) == "true":
             # oras writes the title before each path, and takes it away again.
-            yield replace(payload, unpacking=Unpacking(payload.name, top=payload.name))
+            yield payload._replace(unpacking=Unpacking(payload.name, top=payload.name))
         elif (stem := _stem(payload.name)) != payload.name:
-            yield replace(payload, name=safe_title(stem), unpacking=Unpacking(payload.name))
+            yield payload._replace(name=safe_title(stem), unpacking=Unpacking(payload.name))
         else:
             yield payload
 

@@ -96,7 +96,6 @@ def bundle_verify(
     where a trust policy is there; with --verify or --trust-policy every artifact has to be signed. With --since, a delta is compared with
     the bundle that it goes on from.
     """
-    from dataclasses import replace
 
     from ..bundle.check import check_bundle
     from ..bundle.opened import opened
@@ -114,7 +113,7 @@ def bundle_verify(
         if not checked.findings:
             from ..bundle.signatures import check_signatures
 
-            client = stack.enter_context(replace(settings, offline=True).client())
+            client = stack.enter_context(settings._replace(offline=True).client())
             judged = check_signatures(client, found, request, base=base, is_required=is_required)
         return verified(settings.report, found, checked, judged)
 
@@ -168,13 +167,12 @@ def bundle_load(
 
 def _gate(settings: Settings, stack: ExitStack) -> Callable[[Opened], None]:
     """Refuses a bundle in which something is not signed as the trust policy asks."""
-    from dataclasses import replace
 
     from ..bundle.signatures import check_signatures
     from ..verify.artifact import Request
     from .bundles import refusal_of
 
-    client = stack.enter_context(replace(settings, offline=True).client())
+    client = stack.enter_context(settings._replace(offline=True).client())
 
     def gate(found: Opened) -> None:
         judged = check_signatures(client, found, Request(), is_required=True)

@@ -7,15 +7,16 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference
 from ..errors import InputError, Interrupted
 from ..report import Report
 from ..text import printable
+from ..way import Ways
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -49,8 +50,7 @@ _CaFile = Annotated[str | None, typer.Option("--ca-file", metavar="PEM", help="C
 _CacheDir = Annotated[Path | None, typer.Option("--cache-dir", metavar="DIR", help="Where the cache is. [MARFETCH_CACHE_DIR]")]
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What the shared options say, and the voice that they choose."""
 
     report: Report
@@ -61,6 +61,12 @@ class Settings:
     jobs: int
     ca_file: str | None
     cache_dir: Path | None
+    ways: Ways
+
+    def hasten(self, text: str) -> None:
+        """Begin to open the connection that a reference will need, while the rest of marfetch is being loaded."""
+        if not self.offline:
+            self.ways.hasten(text, self._preference(None))
 
     def client(self, *, endpoint: str | None = None) -> Client:
         """A client that works as the options say. The rest of marfetch is loaded here.
@@ -72,15 +78,15 @@ class Settings:
             InputError: `usage`.
         """
         from ..client import Client, Options
-        from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference
 
-        preference = Preference(
-            self.endpoint or endpoint, os.environ.get(ENVIRONMENT) or None, self.data_hosts, os.environ.get(DATA_ENVIRONMENT)
-        )
+        preference = self._preference(endpoint)
         if preference.option:
             preference.default()  # a wrong endpoint is told before anything else
         options = Options(preference, self.cache_dir, self.offline, self.timeout, self.jobs, self.ca_file)
-        return Client(options, self.report.progress)
+        return Client(options, self.report.progress, self.ways)
+
+    def _preference(self, endpoint: str | None) -> Preference:
+        return Preference(self.endpoint or endpoint, os.environ.get(ENVIRONMENT) or None, self.data_hosts, os.environ.get(DATA_ENVIRONMENT))
 
 
 def shared(*, network: bool = True) -> Callable[[Callable[..., int]], Callable[..., int]]:
@@ -158,7 +164,7 @@ def _settings(
     # Helm keeps `--debug` for itself and says it so.
     if verbose or os.environ.get("HELM_DEBUG") == "true":
         _log_to_stderr()
-    return Settings(report, endpoint, tuple(data_host or ()), offline, timeout, jobs, ca_file, cache_dir)
+    return Settings(report, endpoint, tuple(data_host or ()), offline, timeout, jobs, ca_file, cache_dir, Ways(ca_file, jobs))
 
 
 def _log_to_stderr() -> None:

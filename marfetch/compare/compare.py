@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,7 +32,7 @@ def compare(client: Client, old: Resolved, new: Resolved, request: Request | Non
     Raises:
         Error: one of them cannot be fetched, or is not what the request asks for.
     """
-    request = replace(request or Request(Path()), untar=Path())
+    request = (request or Request(Path()))._replace(untar=Path())
     if old.reference.digest == new.reference.digest:
         found = find_layers(client, new, request)
         return Difference(old.reference, new.reference, found.kind.name)

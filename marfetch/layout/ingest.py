@@ -68,7 +68,7 @@ class FileIngest:
         self._final = final
         self._worker: Beside | None = None
         self._held = 0
-        self._writer = Writer(self._file)
+        self._writer = Writer(self._file, lazy=True)
         try:
             self._take_up()
         except OSError as error:

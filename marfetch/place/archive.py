@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
-from typing import BinaryIO, Final, NoReturn, Self
+from typing import BinaryIO, Final, NamedTuple, NoReturn, Self
 
 from ..artifact.chart import CHART_FILE, Unpacking
 from ..artifact.title import safe_title
@@ -42,8 +41,7 @@ _REFUSED: Final[Mapping[bytes, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A file or directory of an archive.
 
     Attributes:
@@ -58,8 +56,7 @@ class Member:
     is_executable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
+class _Header(NamedTuple):
     """One block of a tar that says what follows; `sort` is its type flag."""
 
     name: bytes

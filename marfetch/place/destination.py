@@ -8,10 +8,9 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from ..artifact.chart import Unpacking
 from ..artifact.title import same_name
@@ -36,8 +35,7 @@ class State(Enum):
     """A directory that can only be compared when the archive is there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """One file or directory that is to be there.
 
     Attributes:

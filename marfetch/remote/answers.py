@@ -11,9 +11,9 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..document import parse_json
 from ..endpoint import Address
@@ -47,8 +47,7 @@ class Asked(Enum):
     TOKEN = "token"  # noqa: S105 - a word, not a secret
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """An answer that was not the content, with its body read as far as needed.
 
     Attributes:

@@ -15,7 +15,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 
 from . import limits
 from .addresses import connect
-from .ahead import Ahead
+from .ahead import Early
 from .watch import current
 
 
@@ -93,22 +93,42 @@ class TLSConnection(_Carried, HTTPSConnection):
     """https.
 
     Attributes:
-        ahead: a connection that may be open already.
+        early: connections that may be open already.
     """
 
-    ahead: Ahead | None = None
+    early: Early | None = None
+    _sent: bytes | None = None
+    """What went out over this connection before it was taken: the request that it was taken for, if nothing about it has changed."""
 
     def connect(self) -> None:
+        exchange = current()
+        target = exchange.target if exchange is not None else None
         try:
-            ready = self.ahead.take(self.host, self.port) if self.ahead is not None and self.proxy is None else None
+            ready = self.early.take(self.host, self.port, target) if self.early is not None and self.proxy is None else None
         except OSError as error:
             raise self._failure(error, limits.CONNECT_TIME) from error
         if ready is None:
             super().connect()
             return
-        self._hold(ready)
-        self.sock = ready
+        self._hold(ready.socket)
+        self.sock, self._sent = ready.socket, ready.sent
         self.is_verified = True
+
+    def send(self, data: Any) -> None:
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            if data == sent:
+                return
+            # Something else is to be asked after all: over a connection that nothing was asked over.
+            taken, self.sock = self.sock, None
+            if taken is not None:
+                taken.close()
+            super().connect()
+        super().send(data)
+
+    def close(self) -> None:
+        super().close()
+        self._sent = None
 
 
 class ConnectionPool(HTTPConnectionPool):
@@ -121,12 +141,12 @@ class TLSConnectionPool(HTTPSConnectionPool):
     """Connections to one host."""
 
     ConnectionCls = TLSConnection
-    ahead: Ahead | None = None
+    early: Early | None = None
 
     def _new_conn(self) -> Any:
         connection = super()._new_conn()
         if isinstance(connection, TLSConnection):
-            connection.ahead = self.ahead
+            connection.early = self.early
         return connection
 
 

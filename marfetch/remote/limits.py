@@ -14,6 +14,8 @@ GRACE = 2.0
 """Seconds more, so that plain silence is seen by the socket, after which a new try makes sense, and only a trickle by the watch."""
 IDLE_TIME = 30.0
 """Seconds without a single byte."""
+AHEAD_TIME = 5.0
+"""Seconds after which a connection that was opened ahead is not used any more."""
 LEAST_RATE = 1024
 """Bytes per second over `RATE_TIME`; a slower body is given up."""
 RATE_TIME = 60.0

@@ -22,8 +22,8 @@ from ..budget import Budget
 from ..errors import Error, PolicyError, RemoteError
 from ..reference import redacted
 from .addresses import resolve
+from .first import USER_AGENT
 from .limits import LIST_CONNECT_TIME, LIST_TIME, MAX_LIST
-from .transport import USER_AGENT
 from .trust import Trust
 
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")

@@ -25,7 +25,7 @@ from ..errors import InputError, IntegrityError, PolicyError, RemoteError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Host, Reference, is_repository, is_tag, redacted
 from . import limits
-from .ahead import Ahead
+from .ahead import Early
 from .answers import Asked, Failure, about, explain, mismatch, redirect_refused
 from .auth import Authority
 from .backoff import Attempts, Backoff, Trouble
@@ -51,7 +51,7 @@ class Registry(RefusingRegistry):
         endpoint: whose registry it is; every address is checked against it.
         jobs: requests to one host at a time, 1 to 32.
         trust: which certificates are trusted.
-        ahead: a connection to it that is being opened already.
+        early: connections that are being opened already.
         pauses: what other processes were told, and where they are told.
     """
 
@@ -63,7 +63,7 @@ class Registry(RefusingRegistry):
         progress: Progress,
         jobs: int = limits.DEFAULT_JOBS,
         trust: Trust | None = None,
-        ahead: Ahead | None = None,
+        early: Early | None = None,
         pauses: Pauses | None = None,
     ) -> None:
         self.endpoint = endpoint
@@ -72,7 +72,7 @@ class Registry(RefusingRegistry):
         address = endpoint.registry
         # oras-py's own verify switch stays on; the transport decides about certificates, and there is no way round it.
         super().__init__(hostname=str(address.host), insecure=address.scheme == "http", tls_verify=True)
-        self.transport = Transport(endpoint, budget, trust or Trust(), ahead)
+        self.transport = Transport(endpoint, budget, trust or Trust(), early)
         self.session.trust_env = False  # no netrc, no proxies from the environment behind our back: the transport reads those
         self.session.adapters.clear()
         self.session.mount("https://", self.transport)
@@ -80,6 +80,7 @@ class Registry(RefusingRegistry):
         self.backoff = Backoff(budget, progress, jobs=jobs, pauses=pauses)
         self.asked: Counter[str] = Counter()
         """Host → requests that were sent to it."""
+        self.led_to: Address | None = None
         # oras-py's backends ask any realm, and read the user's Docker configuration for every registry.
         self.auth = Authority(endpoint)
 
@@ -292,6 +293,7 @@ class Registry(RefusingRegistry):
             error.message += f", for `{reference}`"
             error.context.setdefault("reference", str(reference))
             raise
+        self.led_to = address
         return address
 
     def _token(self, realm: Address, attempts: Attempts, reference: Reference) -> None:

@@ -19,21 +19,18 @@ from requests.structures import CaseInsensitiveDict
 from urllib3 import PoolManager, ProxyManager, Timeout
 from urllib3.exceptions import HTTPError
 
-from .. import __version__
 from ..budget import Budget
 from ..endpoint import Address, Endpoint
 from ..errors import InputError, PolicyError
 from ..reference import redacted
 from . import limits
-from .ahead import Ahead
+from .ahead import Early
 from .backoff import Trouble
 from .connection import POOLS, TLSConnectionPool
+from .first import ALWAYS
 from .outage import expired, too_slow, trouble, two_lengths
 from .trust import Trust
 from .watch import Exchange, Watch, set_current
-
-USER_AGENT: Final = f"marfetch/{__version__} (+https://github.com/marfetch/marfetch)"
-
 
 _READ: Final = 64 * 1024
 _LARGEST_READ: Final = 1 << 20
@@ -77,7 +74,7 @@ class Request(PreparedRequest):
         self.method = sent.method
         self.address = address
         self.url = address.url
-        self.headers = CaseInsensitiveDict({"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers})
+        self.headers = CaseInsensitiveDict({**ALWAYS, **headers})
         self.body = sent.body  # type: ignore[assignment]
         self.came_from = came_from
         self.about_to_send = about_to_send
@@ -167,15 +164,15 @@ class Transport(HTTPAdapter):
     Args:
         endpoint: decides about every address.
         trust: decides about certificates.
-        ahead: a connection to the registry that is being opened already.
+        early: connections that are being opened already.
     """
 
-    def __init__(self, endpoint: Endpoint, budget: Budget, trust: Trust, ahead: Ahead | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, budget: Budget, trust: Trust, early: Early | None = None) -> None:
         self.endpoint = endpoint
         self.budget = budget
         self.watch = Watch(budget.now)
         self._trust = trust
-        self._ahead = ahead
+        self._early = early
         self._proxies = urllib.request.getproxies()
         super().__init__(pool_connections=8, pool_maxsize=limits.MAX_JOBS, max_retries=0, pool_block=False)
 
@@ -261,14 +258,14 @@ class Transport(HTTPAdapter):
             options = {"ssl_context": self._trust.context(), "cert_reqs": "CERT_REQUIRED"}
         pool = manager.connection_from_host(address.host.name.strip("[]"), address.host.port, address.scheme, pool_kwargs=options)
         if isinstance(pool, TLSConnectionPool):
-            pool.ahead = self._ahead
+            pool.early = self._early
         return pool
 
     def close(self) -> None:
         """Drop all connections, and end the watch."""
         self.watch.close()
-        if self._ahead is not None:
-            self._ahead.close()
+        if self._early is not None:
+            self._early.close()
         super().close()
 
     def proxy(self, address: Address) -> str | None:

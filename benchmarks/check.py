@@ -1,0 +1,136 @@
+"""`python -m benchmarks.check`: whether marfetch became slower, by ratios that a loaded machine does not move much.
+
+Not seconds are compared: processor time (user and system) of whole commands, each beside a bare Python in the same run, in turn; and
+round trips, counted by what a longer way to the registry adds. A ratio that is worse than the stored one by a third is measured anew, and
+fails when it stays so. `python -m benchmarks.check --store` stores what it measures, in `benchmarks/ratios.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import clients
+from .measure import Contender, race
+from .stage import ROOT, Stage, real_stage, stage
+
+STORED = Path(__file__).with_name("ratios.json")
+WORSE = 4 / 3
+TRIES = 3
+PAIRS = 7
+CHARTS = 40
+FILE = 64  # MiB
+FAR, FARTHER = 300, 900
+"""Milliseconds of two ways: long enough that everything else is hidden behind them."""
+
+_BARE_FETCH = """
+import hashlib, http.client, os, ssl, sys
+host, name = sys.argv[1].rsplit(":", 1)
+asked = http.client.HTTPSConnection(host, int(name), context=ssl.create_default_context(cafile=sys.argv[2]))
+asked.request("GET", sys.argv[3])
+answer, hasher = asked.getresponse(), hashlib.sha256()
+with open("out/file", "wb", buffering=0) as file:
+    while piece := answer.read(1 << 20):
+        hasher.update(piece)
+        file.write(piece)
+    os.fsync(file.fileno())
+assert sys.argv[3].endswith(hasher.hexdigest())
+"""
+
+
+def _python(where: Stage, name: str, *arguments: str) -> Contender:
+    def prepare(directory: Path) -> list[str]:
+        (directory / "out").mkdir()
+        return [sys.executable, "-P", *arguments]
+
+    return Contender(name, prepare, lambda _: None, {**where.environment(), "PYTHONPATH": str(ROOT)})
+
+
+def _compared(where: Stage, ours: Contender, bare: Contender) -> float:
+    """The median of the ratios of processor time, pair by pair."""
+    race([ours, bare], where.directory, runs=PAIRS)
+    for one in (ours, bare):
+        if not one.has_run:
+            sys.exit(f"{one.name}: {one.failure}")
+    return statistics.median(mine / theirs for mine, theirs in zip(ours.processor, bare.processor, strict=True))
+
+
+def loading() -> float:
+    """`marfetch version` beside a Python that does nothing."""
+    with stage(round_trip=0, charts=1) as where:
+        return _compared(where, _python(where, "version", "-m", "marfetch", "version"), _python(where, "bare", "-c", "pass"))
+
+
+def one() -> float:
+    """One chart by its exact version beside a Python that only loads oras-py."""
+    with stage(round_trip=0, charts=1) as where:
+        ours = clients.marfetch(where, "one chart", "pull", clients.CHART.format(0), "--version", "1.2.3")
+        return _compared(where, ours, _python(where, "oras-py", "-c", "import oras.provider"))
+
+
+def many() -> float:
+    """Forty charts beside a Python that only loads oras-py."""
+    with stage(round_trip=0, charts=CHARTS) as where:
+        names = [f"{clients.CHART.format(number)}:1.2.3" for number in range(CHARTS)]
+        ours = clients.marfetch(where, f"{CHARTS} charts", "pull", *names, files=CHARTS)
+        return _compared(where, ours, _python(where, "oras-py", "-c", "import oras.provider"))
+
+
+def large() -> float:
+    """A file beside a few lines of Python that read, hash and write the same one; what starting takes is in both."""
+    with real_stage([FILE]) as where:
+        ours = clients.marfetch(where, "a file", "pull", f"{clients.LARGE}:{FILE}")
+        path = next(path for path in (where.directory / "registry").rglob("data") if path.stat().st_size == FILE << 20)
+        target = f"/v2/{clients.LARGE}/blobs/sha256:{path.parent.name}"
+        return _compared(where, ours, _python(where, "bare", "-c", _BARE_FETCH, where.host, str(where.ca_file), target))
+
+
+def round_trips() -> float:
+    """What one chart by its exact version waits for, in round trips: the quickest runs near and far differ by nothing else."""
+    quickest = []
+    for distance in (FAR, FARTHER):
+        with stage(round_trip=distance, charts=1) as where:
+            ours = clients.marfetch(where, "one chart", "pull", clients.CHART.format(0), "--version", "1.2.3")
+            race([ours], where.directory, runs=3, warm=False)
+            if not ours.has_run:
+                sys.exit(f"{ours.name}: {ours.failure}")
+            quickest.append(min(ours.seconds))
+    return (quickest[1] - quickest[0]) * 1000 / (FARTHER - FAR)
+
+
+RATIOS: dict[str, Callable[[], float]] = {
+    "loading": loading,
+    "one chart": one,
+    "forty charts": many,
+    "file of 64 MiB": large,
+    "round trips": round_trips,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure and compare, or store."""
+    if list(arguments) == ["--store"]:
+        STORED.write_text(json.dumps({name: round(measure(), 2) for name, measure in RATIOS.items()}, indent=2) + "\n")
+        return 0
+    stored: dict[str, float] = json.loads(STORED.read_text())
+    if set(stored) != set(RATIOS):
+        sys.exit(f"{STORED.name} and what is measured have other names; store anew")
+    slower = 0
+    for name, measure in RATIOS.items():
+        for number in range(1, TRIES + 1):
+            found = measure()
+            is_fine = found <= stored[name] * WORSE
+            verdict = "fine" if is_fine else "measured anew" if number < TRIES else "WORSE BY A THIRD OR MORE"
+            print(f"{name}: {found:.2f}, stored {stored[name]:.2f}: {verdict}", flush=True)
+            if is_fine:
+                break
+        else:
+            slower += 1
+    return 1 if slower else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
