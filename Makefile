@@ -24,6 +24,11 @@ demo: $(VENV)/.runtime ## Go the whole way on an embedded look-alike of MAR; nee
 test: $(VENV)/.dev ## Run all tests; real tools are used where `make tools` has built them.
 	@mkdir -p .tmp && $(RUN) $(PY) -m pytest $(PYTEST_FLAGS)
 
+# The corpus stays in .cache/fuzz from run to run.
+SECONDS ?= 3600
+fuzz: $(VENV)/.dev ## Fuzz all that reads foreign bytes, for an hour or for SECONDS=N in all (TARGETS="tar lock" for some).
+	@mkdir -p .tmp && $(RUN) $(PY) -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
+
 test-all: ## Run all tests on every supported Python that is here.
 	@mkdir -p .tmp; ran=; for p in $(PYTHONS); do \
 		if $$p -c 'import sys' 2>/dev/null; then \
@@ -78,4 +83,4 @@ $(VENV)/.runtime: requirements.lock pyproject.toml
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@echo "adding what requirements-dev.lock names"; $(environment) $(VENV) requirements-dev.lock && touch $@
 
-.PHONY: help demo test test-all test-typer lint types docs docs-check tools live bench lock clean
+.PHONY: help demo test fuzz test-all test-typer lint types docs docs-check tools live bench lock clean
