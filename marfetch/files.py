@@ -47,8 +47,26 @@ def storage_error(error: OSError, path: Path | str, *, needed: int | None = None
     return StorageError(f"{reason}: `{shown}`", code="file-unusable", hint=hints.get(error.errno or 0), path=shown)
 
 
+def make_directories(path: Path, mode: int = 0o755) -> None:
+    """Make a directory and those above it that are missing, never writable by others, whatever the umask lets.
+
+    Raises:
+        OSError: it cannot be made, or something else is there.
+    """
+    try:
+        path.mkdir(mode=mode)
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        make_directories(path.parent, mode)
+        path.mkdir(mode=mode, exist_ok=True)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+
+
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a small file so that a reader sees the old content or the new one, never a part.
+    """Write a small file so that a reader sees the old content or the new one, never a part; others may read it at most.
 
     It is not forced to the disk: whoever reads it checks it, and can do without.
 
@@ -59,10 +77,10 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         try:
             try:
-                temporary.write_bytes(data)
+                _write_new(temporary, data)
             except FileNotFoundError:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                temporary.write_bytes(data)
+                make_directories(path.parent)
+                _write_new(temporary, data)
             temporary.replace(path)
         except BaseException:
             with suppress(OSError):
@@ -70,6 +88,12 @@ def write_whole(path: Path, data: bytes) -> None:
             raise
     except OSError as error:
         raise storage_error(error, path, needed=len(data)) from error
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags, 0o644), "wb") as file:
+        file.write(data)
 
 
 class Writer:

@@ -37,13 +37,23 @@ MEMORY = 1024
 """MiB that a process may hold: the interpreter, the libraries, and what an input may cost."""
 
 
+FOUND = 77
+"""The status that a process ends with where something was found, as libFuzzer's own."""
+
+
 class Ran(NamedTuple):
     """What became of one target."""
 
     executions: int
     coverage: str
     found: list[Path]
+    status: int
     log: str
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it ran to its end."""
+        return not self.found and self.executions > 0 and self.status == 0
 
 
 def main() -> int:
@@ -65,13 +75,13 @@ def main() -> int:
     results: dict[str, Ran] = {}
     for name in names:
         ran = results[name] = _run(targets[name], share, given.corpus, guided=guided)
-        shown = f"  found {', '.join(map(str, ran.found))}" if ran.found else ""
+        shown = f"  found {', '.join(map(str, ran.found))}" if ran.found else "" if ran.is_right else f"  ended with status {ran.status}"
         print(f"{name:20} {ran.executions:>10} executions  {ran.coverage:28}{shown}", flush=True)
-        if ran.found or not ran.executions:
+        if not ran.is_right:
             print(ran.log, flush=True)
     found = [path for ran in results.values() for path in ran.found]
     print(f"{sum(ran.executions for ran in results.values())} executions in all, {len(found)} found")
-    return 1 if found or not all(ran.executions for ran in results.values()) else 0
+    return 0 if all(ran.is_right for ran in results.values()) else 1
 
 
 def _load(*, guided: bool) -> dict[str, Target]:
@@ -104,14 +114,14 @@ def _run(target: Target, seconds: float, corpus: Path, *, guided: bool) -> Ran:
                 (_follow if guided else _without)(target, seconds, inputs, kept)
             except BaseException:
                 traceback.print_exc()
+                os._exit(1)
             os._exit(0)
         # The last input may take as long as it is allowed to; on a busy machine everything takes longer.
         end = time.monotonic() + 2 * seconds + 60 + HANG
-        while os.waitpid(child, os.WNOHANG) == (0, 0):
+        while not (ended := os.waitpid(child, os.WNOHANG))[0]:
             if time.monotonic() > end:
                 os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                (kept / f"never-ended-{os.getpid()}").touch()
+                ended = os.waitpid(child, 0)
                 break
             time.sleep(0.05)
         log.seek(0)
@@ -119,7 +129,9 @@ def _run(target: Target, seconds: float, corpus: Path, *, guided: bool) -> Ran:
     count = re.findall(r"^stat::number_of_executed_units: +(\d+)|^executions: (\d+)$|^#(\d+)\t", text, re.MULTILINE)
     reached = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", text)
     coverage = f"{reached[-1][0]} edges, {reached[-1][2]} inputs" if reached else ""
-    return Ran(max((int(a or b or c) for a, b, c in count), default=0), coverage, sorted(set(kept.iterdir()) - before), text[-6000:])
+    return Ran(
+        max((int(a or b or c) for a, b, c in count), default=0), coverage, sorted(set(kept.iterdir()) - before), ended[1], text[-6000:]
+    )
 
 
 def _follow(target: Target, seconds: float, inputs: Path, kept: Path) -> None:
@@ -133,8 +145,20 @@ def _follow(target: Target, seconds: float, inputs: Path, kept: Path) -> None:
         "fuzz", f"-max_total_time={max(1, round(seconds))}", f"-timeout={HANG}", f"-rss_limit_mb={MEMORY}", f"-max_len={target.most}",
         f"-artifact_prefix={kept}/", "-print_final_stats=1", "-use_value_profile=1", "-verbosity=1", str(inputs),
     ]  # fmt: skip
-    atheris.Setup(words, target)
+    atheris.Setup(words, lambda data: _kept(target, data, kept) and os._exit(FOUND))
     atheris.Fuzz()
+
+
+def _kept(target: Target, data: bytes, kept: Path) -> bool:
+    """Whether these bytes broke the promise; then they are kept."""
+    try:
+        target(data)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        (kept / f"crash-{hashlib.sha256(data).hexdigest()[:40]}").write_bytes(data)
+        return True
+    return False
 
 
 def _without(target: Target, seconds: float, _: Path, kept: Path) -> None:
@@ -145,11 +169,7 @@ def _without(target: Target, seconds: float, _: Path, kept: Path) -> None:
     while time.monotonic() < end:
         data = mutated(dice.choice(seeds), dice, seeds, target.most)
         count += 1
-        try:
-            target(data)
-        except BaseException:
-            traceback.print_exc()
-            (kept / f"crash-{hashlib.sha256(data).hexdigest()[:40]}").write_bytes(data)
+        if _kept(target, data, kept):
             break
     print(f"executions: {count}", flush=True)
 
