@@ -24,6 +24,11 @@ demo: $(VENV)/.runtime ## Go the whole way on an embedded look-alike of MAR; nee
 test: $(VENV)/.dev ## Run all tests; real tools are used where `make tools` has built them.
 	@mkdir -p .tmp && $(RUN) $(PY) -m pytest $(PYTEST_FLAGS)
 
+# The corpus stays in .cache/fuzz from run to run.
+SECONDS ?= 3600
+fuzz: $(VENV)/.dev ## Fuzz all that reads foreign bytes, for an hour or for SECONDS=N in all (TARGETS="tar lock" for some).
+	@mkdir -p .tmp && $(RUN) $(PY) -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
+
 test-all: ## Run all tests on every supported Python that is here.
 	@mkdir -p .tmp; ran=; for p in $(PYTHONS); do \
 		if $$p -c 'import sys' 2>/dev/null; then \
@@ -51,6 +56,20 @@ docs-check: $(VENV)/.dev ## Check that they are up to date.
 tools: $(VENV)/.dev ## Build the real tools that tests use into .tools/ (needs Go).
 	@mkdir -p .tmp && $(RUN) $(PY) tests/tools.py
 
+audit: .venv-audit/.made ## Ask the index for known holes of what requirements.lock names; fails too where nobody answers.
+	@mkdir -p .tmp && $(RUN) .venv-audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.lock || { \
+		echo "make audit: a hole is known, or some packages could not be looked up (the index gives no advisories here)" >&2; exit 1; }
+
+sbom: .venv-audit/.made ## Write a bill of materials (CycloneDX) of what requirements.lock names to dist/marfetch.cdx.json.
+	@mkdir -p dist && .venv-audit/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON \
+		-o dist/marfetch.cdx.json requirements.lock
+
+# With TAG=v1.2.3 the version must be that one.
+release: $(VENV)/.dev sbom ## Build what a release consists of into dist/.
+	@version=$$($(PY) -c 'import marfetch; print(marfetch.__version__)'); \
+	if [ -n "$(TAG)" ] && [ "$(TAG)" != "v$$version" ]; then echo "the tag $(TAG) is not v$$version" >&2; exit 1; fi; \
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(PY) -m hatchling build -d dist
+
 live: $(VENV)/.dev ## Ask the real MAR ten things, and write a redacted transcript; never in CI.
 	@mkdir -p .tmp && $(RUN) $(PY) -m pytest -m network tests/live $(PYTEST_FLAGS)
 
@@ -73,6 +92,8 @@ lock: ## Resolve the locks anew (needs uv).
 		--custom-compile-command "make lock" --constraint requirements.lock --group dev pyproject.toml -o requirements-dev.lock
 	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" --constraint requirements-dev.lock --group bench pyproject.toml -o requirements-bench.lock
+	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \
+		--custom-compile-command "make lock" ci/audit.in -o ci/audit.lock
 
 clean: ## Remove what the other commands have made, the tools aside.
 	@rm -rf .venv .venv-* .tmp .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
@@ -92,4 +113,7 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.dev
 	@echo "adding what requirements-bench.lock names"; $(environment) $(VENV) requirements-bench.lock && touch $@
 
-.PHONY: help demo test test-all test-typer lint types docs docs-check tools live crash bench bench-check soak lock clean
+.venv-audit/.made: ci/audit.lock
+	@echo "making .venv-audit with what ci/audit.lock names"; $(environment) .venv-audit ci/audit.lock "$(PYTHON)" && touch $@
+
+.PHONY: help demo test fuzz test-all test-typer lint types docs docs-check tools audit sbom release live crash bench bench-check soak lock clean

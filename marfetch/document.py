@@ -8,6 +8,7 @@ document, no aliases and so no bombs, no tags and so no objects. This is the onl
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
@@ -56,7 +57,8 @@ def parse_json(data: bytes, what: str) -> Json:
         what: what the text is, for the message, such as "the manifest of `aks/foo:1.2.3`".
 
     Raises:
-        IntegrityError: `malformed`: not UTF-8, not JSON, duplicate names, NaN, a number of over 19 digits, nested too deeply.
+        IntegrityError: `malformed`: not UTF-8, not JSON, duplicate names, NaN, a number of over 19 digits or beyond a double, nested too
+            deeply.
     """
 
     def fail(reason: str) -> NoReturn:
@@ -75,6 +77,12 @@ def parse_json(data: bytes, what: str) -> Json:
             fail(f"a number of {len(digits)} digits")
         return int(digits)
 
+    def real(digits: str) -> float:
+        value = float(digits)
+        if math.isinf(value):  # RFC 7493, 2.2; `Infinity` could not even be written as JSON again
+            fail(f"the number `{digits[:40]}`, which is too large")
+        return value
+
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -82,7 +90,9 @@ def parse_json(data: bytes, what: str) -> Json:
     if text.startswith("\ufeff"):
         fail("a byte order mark stands before the JSON")
     try:
-        value: Json = json.loads(text, object_pairs_hook=unique, parse_int=integer, parse_constant=lambda name: fail(f"the value `{name}`"))
+        value: Json = json.loads(
+            text, object_pairs_hook=unique, parse_int=integer, parse_float=real, parse_constant=lambda name: fail(f"the value `{name}`")
+        )
     except json.JSONDecodeError as error:
         fail(f"{error.msg.lower()} at line {error.lineno}, column {error.colno}")
     except RecursionError:
@@ -121,7 +131,7 @@ def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int
 
     Raises:
         IntegrityError: `malformed`, with line and column: not UTF-8, not YAML, an alias, an anchor, a tag, a second document, a key
-            that stands twice or is no plain text, a number of over 19 digits, nested too deeply.
+            that stands twice or is no plain text, a number of over 19 digits or beyond a double, nested too deeply.
         PolicyError: `limit-passed`: more than `limit` bytes.
     """
     import yaml
@@ -245,4 +255,9 @@ class _YamlReader:
                 if len(text.lstrip("-+")) > MAX_INTEGER_DIGITS:
                     self.fail(f"a number of {len(text)} digits", event)
                 return int(text, base)
-        return float(text) if _FLOAT.fullmatch(text) else text
+        if not _FLOAT.fullmatch(text):
+            return text
+        value = float(text)
+        if math.isinf(value):
+            self.fail(f"the number `{text[:40]}`, which is too large", event)
+        return value

@@ -53,6 +53,24 @@ def storage_error(error: OSError, path: Path | str, *, needed: int | None = None
     return StorageError(f"{reason}: `{shown}`", code="file-unusable", hint=hints.get(error.errno or 0), path=shown)
 
 
+def make_directories(path: Path, mode: int = 0o755) -> None:
+    """Make a directory and those above it that are missing, never writable by others, whatever the umask lets.
+
+    Raises:
+        OSError: it cannot be made, or something else is there.
+    """
+    try:
+        path.mkdir(mode=mode)
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        make_directories(path.parent, mode)
+        path.mkdir(mode=mode, exist_ok=True)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+
+
 def home() -> Path:
     """The home directory of the user.
 
@@ -90,10 +108,10 @@ def write_whole(path: Path, data: bytes, *, through: Path | None = None) -> None
     try:
         try:
             try:
-                temporary.write_bytes(data)
+                _write(temporary, data, is_new=through is None)
             except FileNotFoundError:
-                temporary.parent.mkdir(mode=0o700 if through else 0o777, parents=True, exist_ok=True)
-                temporary.write_bytes(data)
+                make_directories(temporary.parent, 0o700 if through else 0o755)
+                _write(temporary, data, is_new=through is None)
             temporary.replace(path)
         except BaseException:
             with suppress(OSError):
@@ -101,6 +119,13 @@ def write_whole(path: Path, data: bytes, *, through: Path | None = None) -> None
             raise
     except OSError as error:
         raise storage_error(error, path, needed=len(data)) from error
+
+
+def _write(path: Path, data: bytes, *, is_new: bool) -> None:
+    """Others may read it at most, whatever the umask lets."""
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_EXCL if is_new else os.O_TRUNC) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o644), "wb") as file:
+        file.write(data)
 
 
 class Writer:

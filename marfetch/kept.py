@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from .document import Json, parse_json
 from .errors import Error, StorageError
-from .files import write_whole
+from .files import make_directories, write_whole
 from .lock import lock
 
 DIRECTORY: Final = "kept"
@@ -74,7 +74,7 @@ class Kept:
         raw = json.dumps({"schema": SCHEMA, "key": key, "data": data}, separators=(",", ":")).encode()
         if len(raw) <= self._most:
             with suppress(OSError, StorageError):
-                self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                make_directories(self._directory, 0o700)
                 write_whole(self._path(key), raw)
 
     def stamp(self, key: str) -> tuple[int, int, int] | None:
@@ -92,7 +92,7 @@ class Kept:
             wait: seconds at most.
         """
         with suppress(OSError):
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_directories(self._directory, 0o700)
         with ExitStack() as stack:
             with suppress(StorageError):
                 stack.enter_context(lock(self._path(key).with_suffix(".lock"), wait=wait))

@@ -320,7 +320,9 @@ def _host(text: str, rest: str, scheme: str | None) -> tuple[Host | None, str]:
         return None, rest
     if not is_host and scheme not in ("http", "https"):
         return None, rest
-    return Host.parse(first), path
+    host = Host.parse(first)
+    # A name without a dot is known for a host by its port alone, once the scheme is gone.
+    return host if is_host else replace(host, port=443), path
 
 
 def _path(text: str, path: str, host: Host | None, scheme: str | None) -> Reference:

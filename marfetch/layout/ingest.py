@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 
 from ..content import BESIDE_FROM, Beside, Buffer, Verified
 from ..errors import Error, IntegrityError, StorageError
-from ..files import Writer, storage_error
+from ..files import Writer, make_directories, storage_error
 from ..lock import wait_for
 from ..oci import Descriptor
 
@@ -132,7 +132,7 @@ class FileIngest:
             try:
                 self._partial.replace(self._final)
             except FileNotFoundError:
-                self._final.parent.mkdir(parents=True, exist_ok=True)
+                make_directories(self._final.parent, 0o700)
                 self._partial.replace(self._final)
         except OSError as error:
             raise storage_error(error, self._final) from error

@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 from ..artifact.kinds import matches
 from ..content import Checked, Ingest, pour
 from ..errors import Error, IntegrityError, NotFoundError, PolicyError, StorageError
-from ..files import storage_error
+from ..files import make_directories, storage_error
 from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Reference
 from .extent import Entry, Extent, Stamp
@@ -56,7 +56,7 @@ class Layout:
         self.names = Names(root)
         self._referrers: dict[Digest, list[Descriptor]] | None = None
         try:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directories(root, 0o700)
             mode = root.stat().st_mode
         except OSError as error:
             raise storage_error(error, root) from error

@@ -23,6 +23,8 @@ _MAX_PADDING: Final = 4 << 20
 """Most zero bytes behind the end: tar fills its last record up, and a record may be large."""
 _EMPTY: Final = bytes(BLOCK)
 _FORMS: Final = (b"ustar\x0000", b"ustar  \x00")
+_NUMBERS: Final = ((100, 108), (108, 116), (116, 124), (136, 148), (329, 337), (337, 345))
+"""Where mode, owner, group, time and device stand."""
 _HARMLESS: Final = ("mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "comment")
 _HARMLESS_PREFIXES: Final = ("SCHILY.", "LIBARCHIVE.", "MSWINDOWS.", "RHT.")
 
@@ -119,8 +121,14 @@ class _Reader:
         if form not in _FORMS and form != bytes(8):
             self._malformed(f"the header at byte {self._at} is of an unknown form")
         name = self._text(header[:100])
-        if form == _FORMS[0] and header[345] != 0:  # GNU's form has times in that place
+        if header[345] != 0:
+            if form != _FORMS[0]:  # GNU's form has times there, in archives for incremental backups; some readers see a part of the name
+                self._malformed(f"the header at byte {self._at} can be read in two ways")
             name = self._text(header[345:500]) + "/" + name
+        # Nothing is made of these, but to other readers the archive ends where one of them is no number.
+        for begin, end in _NUMBERS:
+            if header[begin] not in (0x80, 0xFF) and header[begin:end].strip(b" \x00"):
+                self._number(header[begin:end], "a mode, an owner, a time or a device")
         return name, self._number(header[124:136], "the size"), header[156:157]
 
     def _number(self, field: bytes, what: str) -> int:
@@ -145,11 +153,13 @@ class _Reader:
         if sort == b"L":
             return {"path": self._text(data)}
         found: dict[str, str] = {}
-        while data:
+        at = 0
+        while at < len(data):
             # "%d %s=%s\n", the number counts the whole record
-            digits, space, _ = data[:20].partition(b" ")
+            digits, space, _ = data[at : at + 20].partition(b" ")
             length = int(digits) if space and digits.isdigit() else 0
-            record, data = data[:length], data[length:]
+            record = data[at : at + length]
+            at += length
             key, equals, value = record[len(digits) + 1 : -1].partition(b"=")
             if not equals or len(record) != length or record[-1:] != b"\n":
                 self._malformed("an extended header is not made of records")

@@ -24,7 +24,8 @@ from .tree import Node, Tree
 
 _BLOCK: Final = 512
 _NOTHING: Final = bytes(_BLOCK)
-_OCTAL = re.compile(rb"[ \0]*([0-7]*)[ \0]*")
+_OCTAL = re.compile(rb" *([0-7]*)[ \0]*")  # other readers see no number behind a zero byte
+_NUMBERS: Final = ((108, 116, "owner"), (116, 124, "group"), (136, 148, "time"), (329, 337, "device"), (337, 345, "device"))
 _RECORD = re.compile(rb"([1-9][0-9]{0,7}) ")
 _LONG_NAME: Final = b"L"
 _EXTENDED: Final = (b"x", b"g", _LONG_NAME)
@@ -200,9 +201,18 @@ class Archive:
         if checksum is None or sum(block) - sum(block[148:156]) + 8 * ord(" ") != int(checksum[1] or b"0", 8):
             self._bytes.malformed(f"the header behind `{self._shown[:300]}` is none" if self._shown else "it is no tar archive")
         name = _text(block[:100])
-        if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500])):
+        prefix = _text(block[345:500])
+        if block[257:263] == b"ustar\0" and prefix:
             name = prefix + b"/" + name
         self._shown = name.decode("utf-8", "backslashreplace")
+        if block[257:263] != b"ustar\0" and prefix:
+            self._bytes.malformed(
+                f"something stands behind the header of `{self._shown[:300]}`, which some readers take for a part of its name"
+            )
+        # Nothing is made of these, but to other readers the archive ends where one of them is no number.
+        for begin, end, what in _NUMBERS:
+            if block[begin] not in (0x80, 0xFF):
+                self._number(block[begin:end], what)
         return _Header(name, self._number(block[100:108], "mode"), self._number(block[124:136], "size"), block[156:157])
 
     def _number(self, field: bytes, what: str) -> int:
@@ -240,15 +250,16 @@ class Archive:
     def _records(self, body: bytes) -> dict[str, bytes]:
         """The records of a PAX header: `LENGTH KEY=VALUE` and a line feed, the length counting all of it."""
         records: dict[str, bytes] = {}
-        while body:
-            match = _RECORD.match(body)
-            length = int(match[1]) if match else 0
-            record = body[match.end() if match else 0 : length]
+        at = 0
+        while at < len(body):
+            match = _RECORD.match(body, at)
+            end = at + int(match[1]) if match else at
+            record = body[match.end() if match else at : end]
             key, equals, value = record[:-1].partition(b"=")
-            if length > len(body) or not record.endswith(b"\n") or not equals or not key.isascii() or key.decode() in records:
+            if end > len(body) or not record.endswith(b"\n") or not equals or not key.isascii() or key.decode() in records:
                 self._bytes.malformed("an extended header is no list of records")
             records[key.decode()] = value
-            body = body[length:]
+            at = end
         return records
 
     def _extended(self, header: _Header, records: Mapping[str, bytes] | None, long_name: bytes | None) -> _Header:

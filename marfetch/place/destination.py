@@ -16,7 +16,7 @@ from ..artifact.chart import Unpacking
 from ..artifact.title import same_name
 from ..content import BESIDE_FROM, Beside, Buffer, Verified
 from ..errors import IntegrityError, StorageError
-from ..files import Writer, storage_error
+from ..files import Writer, make_directories, storage_error
 from ..oci import Descriptor
 from .archive import Archive
 from .directory import Directory, cloned, remove_parts
@@ -252,7 +252,7 @@ class Destination:
         with self._guard:
             if self._opened is None:
                 if make:
-                    self.root.mkdir(parents=True, exist_ok=True)
+                    make_directories(self.root)
                 if self.root.is_symlink():
                     raise StorageError(
                         f"the destination `{self.root}` is a symbolic link",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import StorageError
-from ..files import Writer, storage_error
+from ..files import Writer, make_directories, storage_error
 from .directory import Directory
 
 
@@ -24,7 +24,7 @@ def whole_file(path: Path, *, size: int) -> Iterator[BinaryIO]:
         StorageError: it cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directories(path.parent)
         if path.is_dir():
             raise StorageError(f"`{path}` is a directory", code="file-unusable", hint="give the name of a file", path=str(path))
         with closing(Directory.open_root(path.parent.resolve())) as directory:

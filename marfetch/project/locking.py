@@ -16,7 +16,7 @@ from ..client import Client
 from ..constraint import ANY, Constraint, read_version
 from ..endpoint import Endpoint
 from ..errors import Error, InputError, LockError, NotFoundError, StorageError
-from ..files import storage_error
+from ..files import make_directories, storage_error
 from ..lock import lock as alone
 from ..oci import CREATED, Descriptor, Index
 from ..place.file import write_file
@@ -282,7 +282,7 @@ def writing(client: Client, project: Project) -> Iterator[None]:
     """While no other process writes the lock of this project; two projects do not wait for each other."""
     directory = client.cache.root / DIRECTORY
     with suppress(OSError):
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directories(directory, 0o700)
     name = sha256(os.fsencode(project.lock_path.resolve())).hexdigest()
     with ExitStack() as stack:
         with suppress(StorageError):  # a cache that takes no lock takes none of the other process either

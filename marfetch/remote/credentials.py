@@ -33,7 +33,7 @@ def basic_credentials(host: Host) -> str | None:
     """
     user, password = os.environ.get("HELM_PLUGIN_USERNAME"), os.environ.get("HELM_PLUGIN_PASSWORD")
     if user and password:
-        return base64.b64encode(f"{user}:{password}".encode()).decode()
+        return base64.b64encode(os.fsencode(f"{user}:{password}")).decode()
     for path in _configurations():
         document = _read(path)
         for section, find in (("credHelpers", _by_helper), ("auths", _by_entry)):
@@ -94,7 +94,9 @@ def _read(path: Path) -> dict[str, Any]:
 def _entry(entry: dict[str, Any]) -> str | None:
     auth, user, password = entry.get("auth"), entry.get("username"), entry.get("password")
     if isinstance(user, str) and isinstance(password, str) and user and not auth:
-        return base64.b64encode(f"{user}:{password}".encode()).decode()
+        with suppress(UnicodeEncodeError):  # JSON can hold half a character, which no credential can be
+            return base64.b64encode(f"{user}:{password}".encode()).decode()
+        return None
     if not isinstance(auth, str) or not auth:
         return None
     with suppress(binascii.Error, ValueError):

@@ -1,0 +1,273 @@
+"""Targets: documents of a project, of the cache, and of other tools."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from marfetch import listings
+from marfetch.artifact.chart import ExpectedChart
+from marfetch.bundle.form import Base, Record, parse_record, record_bytes
+from marfetch.charts import _read as read_releases
+from marfetch.document import Json, parse_json, parse_yaml
+from marfetch.kept import DIRECTORY, Kept
+from marfetch.layout.index import check_marker, parse_index
+from marfetch.layout.names import REF_NAME, Names, check_version
+from marfetch.oci import OCI_MANIFEST, Descriptor, Digest
+from marfetch.project.adoption import Adoption
+from marfetch.project.entry import Entry, Layer, Verification, make_lock
+from marfetch.project.first import wanted_bytes
+from marfetch.project.lock import lock_bytes, parse_lock
+from marfetch.project.wanted import parse_project
+from marfetch.reference import Host, Reference
+from marfetch.remote.credentials import basic_credentials
+from marfetch.verify.policy import parse_policy
+from marfetch.verify.revocation import Lists, cache_entry
+
+from ..signing import policy
+from .promise import fresh, sandbox
+from .target import Target
+
+HERE = Path("marfetch.yaml")
+HOST = "mcr.microsoft.com"
+
+
+def _json(data: bytes) -> None:
+    value = parse_json(data, "the document")
+    again = json.dumps(value, allow_nan=False).encode()
+    assert parse_json(again, "the document") == value
+
+
+def _yaml(data: bytes) -> None:
+    marks: dict[tuple[str | int, ...], object] = {}
+    value = parse_yaml(data, "the document", marks=marks)  # type: ignore[arg-type]
+    again = json.dumps(value, allow_nan=False)
+    assert json.loads(again) == value
+    # What is JSON is YAML too, and says the same.
+    assert parse_yaml(again.encode(), "the document", limit=1 << 26) == value or not again.isascii() or "\\u" in again or "e" in again
+
+
+def _wanted(data: bytes) -> None:
+    project = parse_project(data, HERE)
+    for item in project.items:
+        assert ".." not in item.destination.split("/")
+        assert not item.destination.startswith("/")
+        assert item.options() is not None
+        assert item.choice is not None
+        assert item.wanted is not None
+
+
+def _lock(data: bytes) -> None:
+    lock = parse_lock(data, Path("marfetch.lock"))
+    assert parse_lock(lock_bytes(lock), Path("marfetch.lock")) == lock
+
+
+def _adoption(data: bytes) -> None:
+    name, _, text = data.partition(b"\n")
+    place = sandbox() / {b"chart": "Chart.yaml", b"script": "run.sh"}.get(name, "any.yaml")
+    place.write_bytes(text)
+    adoption = Adoption()
+    adoption.search(place)
+    if adoption.found:
+        # The first wanted file is one that can be read.
+        project = parse_project(wanted_bytes(adoption.found), HERE)
+        assert len(project.items) == len(adoption.found)
+
+
+def _chart(data: bytes) -> None:
+    ExpectedChart("demo", "0.1.0").check(data, "demo-0.1.0.tgz")
+
+
+def _record(data: bytes) -> None:
+    assert record_bytes(parse_record(data, "a.tar")) == data
+
+
+def _index(data: bytes) -> None:
+    check, _, rest = data.partition(b"\n")
+    if check == b"marker":
+        check_marker(rest, "a.tar")
+    else:
+        parse_index(rest, "a.tar")
+
+
+def _cache(data: bytes) -> None:
+    """Files of the cache itself: what cannot be read is as if it were not there."""
+    root = fresh("cache")
+    for name in (listings.DIRECTORY, DIRECTORY, f"{DIRECTORY}/charts"):
+        (root / name).mkdir()
+    (root / listings.DIRECTORY / f"{HOST}+aks+foo.json").write_bytes(data)
+    (root / listings.DIRECTORY / f"{HOST}+_catalog.json").write_bytes(data)
+    (root / DIRECTORY / "charts" / f"{hashlib.sha256(b'aks/foo').hexdigest()}.json").write_bytes(data)
+    (root / "index.json").write_bytes(data)
+    (root / "oci-layout").write_bytes(data)
+    assert all(isinstance(tag, str) for tag in listings.read(root, f"{HOST}/aks/foo") or ())
+    listings.read_catalog(root, HOST)
+    found = Kept(root, "charts").get("aks/foo")
+    if found is not None:
+        read_releases(found.data, "aks/foo")
+    names = Names(root)
+    for name, descriptor in names.all().items():
+        assert names.get(name) == descriptor
+    check_version(root)
+
+
+def _credentials(data: bytes) -> None:
+    config = fresh("docker")
+    (config / "config.json").write_bytes(data)
+    before = {name: os.environ.get(name) for name in ("DOCKER_CONFIG", "HELM_REGISTRY_CONFIG", "PATH", "HELM_PLUGIN_USERNAME")}
+    os.environ |= {"DOCKER_CONFIG": str(config), "HELM_REGISTRY_CONFIG": str(config / "none"), "PATH": str(config)}
+    os.environ.pop("HELM_PLUGIN_USERNAME", None)
+    basic_credentials.cache_clear()
+    try:
+        found = basic_credentials(Host("registry.example.com", 443))
+        assert found is None or b":" in base64.b64decode(found)
+        if found is not None:
+            assert found.isascii()
+            assert found.isprintable()
+    finally:
+        basic_credentials.cache_clear()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _policy(data: bytes) -> None:
+    found = parse_policy(data, "trustpolicy.json")
+    assert found.statements
+    found.statement(f"{HOST}/aks/foo")
+
+
+def _list_cache(data: bytes) -> None:
+    """A cached revocation list, in the form of notation's cache."""
+    directory = fresh("crl")
+    (directory / hashlib.sha256(b"http://crl.test/a.crl").hexdigest()).write_bytes(data)
+    for lists in Lists(caches=[directory]).cached("http://crl.test/a.crl"):
+        assert all(isinstance(one, bytes) for one in lists)
+
+
+# -- seeds
+
+
+def _descriptor(letter: str, **more: object) -> Descriptor:
+    return Descriptor(OCI_MANIFEST, Digest("sha256", letter * 64), 12, **more)  # type: ignore[arg-type]
+
+
+def _lock_seeds() -> list[bytes]:
+    digest = Digest("sha256", "a" * 64)
+    index = _descriptor("a")
+    one = Entry(
+        "foo", Reference("aks/foo", Host(HOST), "1.2.3", digest), index, _descriptor("b"), (Layer(_descriptor("c"), "foo-1.2.3.tgz"), Layer(_descriptor("d"))),
+        "helm", "application/vnd.cncf.helm.config.v1+json", "1.2.3", "2026-01-01T00:00:00Z",
+        referrers=(_descriptor("e", artifact_type="a/b"),), options={"destination": "charts", "kind": ["helm"]}, verification=Verification("verified", {"signatures": [str(digest)]}),
+    )  # fmt: skip
+    text = lock_bytes(make_lock([one]))
+    return [
+        text,
+        lock_bytes(make_lock([])),
+        text.replace(b'"schema": 1', b'"schema": 2'),
+        b"<<<<<<< ours\n" + text,
+        text.replace(b'"size": 12', b'"size": 13'),
+    ]
+
+
+def _record_seeds() -> list[bytes]:
+    digest = Digest("sha256", "a" * 64)
+    return [
+        record_bytes(Record({"index.json": digest, "marfetch.lock": digest})),
+        record_bytes(Record({"index.json": digest}, Base(digest, 10240), {digest: 5})),
+        b'{"schema":1,"files":{},"base":{"digest":"sha256:' + b"a" * 64 + b'","size":1e999},"omitted":[]}',
+    ]
+
+
+def _index_seeds() -> list[bytes]:
+    entry: dict[str, Json] = {"mediaType": OCI_MANIFEST, "digest": f"sha256:{'a' * 64}", "size": 7}
+    named: dict[str, Json] = entry | {"annotations": {REF_NAME: f"{HOST}/aks/foo:1.2.3"}}
+    return [
+        b"index\n" + json.dumps({"schemaVersion": 2, "manifests": [entry, named]}).encode(),
+        b'marker\n{"imageLayoutVersion":"1.0.0"}',
+        b"index\n[]",
+    ]
+
+
+WANTED = b"""schema: 1
+endpoint: global
+artifacts:
+  - reference: aks/foo
+    version: ^1.2
+    destination: charts/foo
+    untar: true
+  - {name: b, reference: bicep/x:1.0, kind: [bicep], media-type: "a/*", artifact-type: x/y, platform: linux/amd64, referrers: true, verify: true}
+"""
+
+ADOPTED = (
+    b"chart\ndependencies:\n- name: foo\n  repository: oci://mcr.microsoft.com/aks\n  version: 1.2.x\n",
+    b"any\nreleases:\n- name: x\n  chart: oci://mcr.microsoft.com/aks/foo\n  version: ^1\n- {chart: mar/bar, version: 1.10}\nrepositories:\n- {name: mar, url: mcr.microsoft.com/aks}\n",
+    b"any\napiVersion: argoproj.io/v1alpha1\nkind: Application\nspec:\n  source: {chart: foo, repoURL: mcr.microsoft.com/aks, targetRevision: 1.2.3}\n  sources: [{repoURL: 'oci://mcr.microsoft.com/aks/bar', targetRevision: '*'}]\n",
+    b"any\nkind: HelmRepository\nmetadata: {name: r}\nspec: {url: oci://mcr.microsoft.com/aks}\n---\nkind: HelmRelease\nspec: {chart: {spec: {chart: foo, version: '>1', sourceRef: {kind: HelmRepository, name: r}}}}\n---\nkind: OCIRepository\nmetadata: {name: o}\nspec: {url: oci://mcr.microsoft.com/aks/foo, ref: {semver: ^1, tag: x}}\n",
+    b"any\nkind: ApplicationSet\nspec: {template: {spec: {sources: [{chart: foo, repoURL: mcr.microsoft.com/a}]}}}\n",
+    b"script\nhelm pull oci://mcr.microsoft.com/aks/foo --version 1.2.3 \\\n  --untar\nmarfetch pull br/public:avm/res/x:1.0\nmodule x 'br/public:avm/res/y:0.1.0'\ndocker pull mcr.microsoft.com/dotnet/sdk:8.0\noras pull mcr.microsoft.com/a/b:$TAG\n",
+)
+CHARTS = (
+    b"apiVersion: v2\nname: demo\nversion: 0.1.0\ndescription: |\n  text\nkeywords: [a, 'b']\nmaintainers:\n- {name: x, email: y}\n",
+    b"name: demo\nversion: v0.1.0+b\n",
+    b"name: .\nversion: ../..\n",
+    b"a: &x [*x]\n",
+    b"!!python/object/apply:os.system [true]\n",
+    b"%YAML 1.1\n---\nname: yes\n...\n---\nb: 1\n",
+    b"a: 0o17\nb: 0x1F\nc: 1e999\nd: .inf\ne: ~\nf: 2024-01-01\ng: 1_000\n? [x]\n: y\n",
+)
+
+
+TARGETS = (
+    Target("json", _json, lambda: [b'{"a":[1,-2.5e3,true,null,"\\u00e9\\ud83d\\ude00"],"b":{}}', b"[1e999]", b'{"a":1,"a":2}', b'"\\ud800"', b"NaN", b"-0"], (5,), ("document.parse_json",)),
+    Target("yaml", _yaml, lambda: CHARTS, (4, 5), ("document.parse_yaml",), runs=1000),
+    Target("wanted-file", _wanted, lambda: [WANTED, b"schema: 1\nartifacts: []\n", b"<<<<<<< ours\nschema: 1\n"], (2, 4), ("project.wanted.parse_project",), runs=600),
+    Target("lock", _lock, _lock_seeds, (4, 5, 8), ("project.lock.parse_lock",), runs=1000),
+    Target("adoption", _adoption, lambda: ADOPTED, (), ("project.adoption.Adoption.search", "project.forms.Forms.read"), runs=400),
+    Target("chart-file", _chart, lambda: CHARTS, (4, 5), ("artifact.chart.ExpectedChart.check",), runs=1000),
+    Target("bundle-record", _record, _record_seeds, (5,), ("bundle.form.parse_record",)),
+    Target("layout-index", _index, _index_seeds, (4, 5), ("layout.index.parse_index", "layout.index.check_marker")),
+    Target(
+        "cache",
+        _cache,
+        lambda: [
+            b'{"schema":1,"repository":"mcr.microsoft.com/aks/foo","time":"2026-01-01T00:00:00Z","tags":["1.2.3"]}',
+            b'{"schema":1,"catalog":"mcr.microsoft.com","etag":"x","names":["aks/foo"]}',
+            b'{"schema":1,"key":"aks/foo","data":[{"version":"1.2.3","tag":"1.2.3","manifest":"sha256:' + b"a" * 64 + b'","package":null,"created":null,"facts":{}}]}',
+            _index_seeds()[0].partition(b"\n")[2],
+            b'{"imageLayoutVersion":"1.0.0"}',
+        ],
+        (9,),
+        ("listings.read", "listings.read_catalog", "kept.Kept.get", "charts._read", "layout.names.Names.all", "layout.names.check_version"),
+        runs=300,
+    ),
+    Target(
+        "credentials",
+        _credentials,
+        lambda: [
+            b'{"auths":{"registry.example.com":{"auth":"dXNlcjpwYXNz"},"https://registry.example.com:443/v1/":{"username":"u","password":"p"}}}',
+            b'{"credHelpers":{"registry.example.com":"nothing-of-that-name"},"credsStore":"x"}',
+            b'{"auths":{"registry.example.com":{"username":"\\ud800","password":"p"}}}',
+        ],
+        (),
+        ("remote.credentials.basic_credentials",),
+        runs=500,
+        programs=True,
+    ),
+    Target(
+        "trust-policy",
+        _policy,
+        lambda: [
+            json.dumps(policy()).encode(),
+            json.dumps(policy(registryScopes=[f"{HOST}/aks/foo"], signatureVerification={"level": "permissive", "override": {"revocation": "skip"}, "verifyTimestamp": "afterCertExpiry"}, trustStores=["ca:a", "tsa:b"], trustedIdentities=["*"])).encode(),
+        ],
+        (2,),
+        ("verify.policy.parse_policy",),
+    ),
+    Target("revocation-cache", _list_cache, lambda: [cache_entry(b"0\x00"), b'{"baseCRL":"MAA=","deltaCRL":"MAA="}'], (), ("verify.revocation.Lists.cached",), runs=500),
+)  # fmt: skip

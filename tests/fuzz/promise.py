@@ -1,0 +1,142 @@
+"""What is promised of every reader of foreign bytes: errors of marfetch's own tree with the exit codes of the contract, fit to be shown;
+no connection, no program, nothing written outside of a sandbox."""
+
+from __future__ import annotations
+
+import atexit
+import io
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from marfetch import errors
+from marfetch.report import Report
+from marfetch.text import printable
+from marfetch.verify.verdict import RefusalError
+
+
+class BrokenPromiseError(AssertionError):
+    """A reader has done what no reader may."""
+
+
+@contextmanager
+def promised(*codes: int) -> Iterator[None]:
+    """Only errors of the tree with one of these exit codes may leave; they are shown once, as people and programs see them."""
+    try:
+        yield
+    except errors.Error as error:
+        check(error, codes)
+    except RefusalError as refusal:
+        kind = getattr(errors, errors.CODES[refusal.code].kind)
+        check(kind(refusal.message, code=refusal.code, hint=refusal.hint, **refusal.facts), codes)
+
+
+def check(error: errors.Error, codes: tuple[int, ...]) -> None:
+    """An error has a promised exit code, and can be shown in both ways."""
+    if error.exit_code not in codes:
+        raise BrokenPromiseError(f"exit code {error.exit_code} ({error.code}) is none of {codes}: {error.message[:300]!r}")
+    if errors.CODES[error.code].kind != type(error).__name__ and error.code != "rate-limited":
+        raise BrokenPromiseError(f"`{error.code}` is raised as {type(error).__name__}, not as {errors.CODES[error.code].kind}")
+    out, told = io.StringIO(), io.StringIO()
+    Report("fuzz", as_json=True, stdout=out, stderr=told).failed(error)
+    shown = json.loads(out.getvalue())
+    assert shown["error"]["code"] == error.code
+    assert out.getvalue().isascii()
+    lines = told.getvalue()
+    assert lines.endswith("\n")
+    for line in lines.splitlines():
+        assert printable(line) == line, f"control characters are shown: {line!r}"
+    assert len(lines) < 20_000, "an error that fills the screen"
+
+
+# -- the sandbox
+
+
+@cache
+def sandbox() -> Path:
+    """A directory of this process; everything that a target writes is below it."""
+    root = Path(tempfile.mkdtemp(prefix="fuzz-")).resolve()
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    return root
+
+
+def fresh(name: str) -> Path:
+    """An empty directory in the sandbox."""
+    path = sandbox() / name
+    if path.exists():
+        shutil.rmtree(path)
+    path.mkdir()
+    return path
+
+
+_FORBIDDEN = frozenset(("socket.connect", "socket.getaddrinfo", "socket.sendto", "os.system", "os.exec", "os.posix_spawn", "os.symlink"))
+_NAMES_ONE = frozenset(("os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.chown", "os.truncate", "os.utime"))
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+class _Guard:
+    """Watches what the interpreter is about to do (PEP 578) while a target runs."""
+
+    def __init__(self) -> None:
+        self.root: str | None = None
+        self.programs = False
+        self.seen: list[str] = []
+        sys.addaudithook(self)
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.root is None:
+            return
+        if event == "open":
+            path, mode, flags = (*arguments, None, None)[:3]
+            writes = isinstance(flags, int) and bool(flags & _WRITES) if mode is None else any(sign in str(mode) for sign in "wxa+")
+            if writes and not isinstance(path, int):
+                self._look(event, path)
+        elif event in _NAMES_ONE:
+            self._look(event, arguments[0])
+        elif event in ("os.rename", "os.link"):
+            self._look(event, arguments[0])
+            self._look(event, arguments[1])
+        elif event in _FORBIDDEN or (event == "subprocess.Popen" and not self.programs):
+            self._refuse(f"{event} {arguments!r}")
+
+    def _look(self, event: str, path: object) -> None:
+        if isinstance(path, int):
+            return
+        text = os.fsdecode(path)  # type: ignore[arg-type]
+        # A single name is one below the descriptor of a directory, as `place` makes them.
+        inside = text.startswith(f"{self.root}/") and ".." not in text.split("/") if "/" in text else text not in ("", ".", "..")
+        if not inside and text != os.devnull:
+            self._refuse(f"{event} of {text!r}")
+
+    def _refuse(self, what: str) -> None:
+        self.seen.append(what[:500])
+        raise BrokenPromiseError(what[:500])
+
+
+_guard: list[_Guard] = []
+
+
+@contextmanager
+def guarded(*, programs: bool = False) -> Iterator[None]:
+    """What runs here may write into the sandbox alone; also an attempt that somebody catches counts.
+
+    Args:
+        programs: it may try to start programs, as credential helpers are.
+    """
+    if not _guard:  # a hook cannot be taken away again, so there is one for the process
+        _guard.append(_Guard())
+    guard = _guard[0]
+    guard.root, guard.programs, guard.seen = str(sandbox()), programs, []
+    try:
+        yield
+    finally:
+        guard.root = None
+    if guard.seen:
+        raise BrokenPromiseError(guard.seen[0])

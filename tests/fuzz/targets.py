@@ -1,0 +1,11 @@
+"""All targets."""
+
+from __future__ import annotations
+
+from . import answers, archives, documents, names, requests, signatures
+from .target import Target
+
+TARGETS: dict[str, Target] = {
+    target.name: target for module in (names, answers, documents, archives, signatures, requests) for target in module.TARGETS
+}
+"""By name."""
