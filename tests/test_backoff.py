@@ -14,7 +14,8 @@ from marfetch.endpoint import Address
 from marfetch.errors import Error, NotFoundError, RateLimitedError, RemoteError
 from marfetch.remote import limits
 from marfetch.remote.answers import Asked, Failure, explain
-from marfetch.remote.backoff import Attempts, Backoff, Host, Trouble, retry_after
+from marfetch.remote.backoff import Attempts, Backoff, Trouble, retry_after
+from marfetch.remote.host import Host
 
 from .conftest import Heard
 from .registry import BLOCKED
