@@ -128,25 +128,22 @@ def client(mar: Registry, heard: Heard) -> Iterator[Callable[..., Client]]:
         made.close(stop=True)
 
 
-SHORT = {
-    "CONNECT_TIME": 2.0,
-    "FIRST_TRY": 0.3,
-    "HANDSHAKE_TIME": 1.0,
-    "HEADER_TIME": 1.5,
-    "GRACE": 0.4,
-    "IDLE_TIME": 0.6,
-    "RATE_TIME": 1.0,
-    "FIRST_WAIT": 0.01,
-    "LONGEST_WAIT": 0.05,
-    "NO_PROGRESS": 1.5,
-}
-"""Waits that are short, so that tests of time-outs and new tries do not take long. The proportions stay."""
-
-
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits are short."""
-    for name, seconds in SHORT.items():
+    """Waits are short, so that tests of time-outs and new tries do not take long. The proportions stay."""
+    short = {
+        "CONNECT_TIME": 2.0,
+        "FIRST_TRY": 0.3,
+        "HANDSHAKE_TIME": 1.0,
+        "HEADER_TIME": 1.5,
+        "GRACE": 0.4,
+        "IDLE_TIME": 0.6,
+        "RATE_TIME": 1.0,
+        "FIRST_WAIT": 0.01,
+        "LONGEST_WAIT": 0.05,
+        "NO_PROGRESS": 1.5,
+    }
+    for name, seconds in short.items():
         monkeypatch.setattr(limits, name, seconds)
 
 

@@ -25,12 +25,13 @@ from typing import Any, Final
 
 from marfetch.endpoint import DATA_ENVIRONMENT, ENVIRONMENT
 
-from ..conftest import SHORT
 from ..proxy import Proxy
 from ..registry import Asked, Knob, Registry
 from ..test_cli import ROOT
 
 LAUNCHER: Final = Path(__file__).parent / "launcher.py"
+BRIEF: Final = {"FIRST_WAIT": 0.01, "LONGEST_WAIT": 0.05}
+"""Limits under which waits before a new try are short; everything else has its time, also on a busy machine."""
 MOST_MEMORY: Final = 300 << 20
 """Bytes that a command may hold, whatever is sent to it."""
 STEERING: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -199,7 +200,7 @@ class World:
         names: names that may be resolved.
         secrets: what must never be shown or stored.
         programs: that may be started.
-        patience: limits of `marfetch.remote.limits` that the commands get; by default the short ones of the fixture `impatient`.
+        patience: limits of `marfetch.remote.limits` that the commands get; by default only the waits before a new try are short.
     """
 
     registry: Registry
@@ -209,7 +210,7 @@ class World:
     names: set[str] = field(default_factory=set)
     secrets: list[str] = field(default_factory=list)
     programs: set[str] = field(default_factory=set)
-    patience: dict[str, float] = field(default_factory=lambda: dict(SHORT))
+    patience: dict[str, float] = field(default_factory=lambda: dict(BRIEF))
     codes: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
