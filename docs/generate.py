@@ -5,6 +5,7 @@
 - `reference/kinds.md`: the table of `marfetch/artifact/kinds.py`
 - `reference/json.md`: what commands really print, asked of the embedded registry
 - `reference/endpoints.md`: what `marfetch endpoints` prints
+- `reliability.md`: the matrix of faults, out of the marks of the tests that prove it
 - every block of `console` in the pages of `RUN`: the lines that begin with `$` are run, in order, and what they print is written below them
 - `demo.svg`: what `marfetch demo` prints, as a picture
 - `reference/marfetch.schema.json`: the JSON Schema of a wanted file, of the table in `marfetch/project/schema.py`
@@ -38,6 +39,7 @@ from marfetch.demo.tour import CHART, MODULE
 from marfetch.endpoint import DATA_ENVIRONMENT, ENVIRONMENT, OFFICIAL
 from marfetch.errors import CODES, Error
 from marfetch.project.schema import json_schema
+from tests.faults.rows import CLASSES, ROWS, Proof, proofs
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -203,6 +205,34 @@ def endpoints() -> str:
         _, document = here.run("marfetch endpoints --json")
     shown = json.dumps(json.loads(document), indent=2)
     return f"# Endpoints\n\nWhat `marfetch endpoints` prints.\n\n```text\n{text}```\n\nAnd with `--json`:\n\n```json\n{shown}\n```\n"
+
+
+def reliability() -> str:
+    """The matrix of faults."""
+    proven: dict[str, list[Proof]] = {}
+    for proof in proofs():
+        proven.setdefault(proof.id, []).append(proof)
+    lines = [
+        "# Reliability",
+        "",
+        f"What goes wrong, in {len(ROWS)} rows, and what marfetch does then. Each is produced for real (a registry, a proxy, a disk or a signal that",
+        "does it) and run through the command line by the test that is named, in `tests/faults/`. After each command of these tests it is looked",
+        "through what it has left: no file under its final name but a right one, nothing left beside it, what was there before as it was, each",
+        "blob of the cache what its name says, no secret and no control character in what was printed or stored, no connection to a host that is",
+        "not allowed and no name resolved, and less than 300 MiB of memory. Exit codes are those of [the reference](reference/exit-codes.md).",
+    ]
+    for letter, title in CLASSES.items():
+        lines += ["", f"## {title}", "", "| id | what happens | what marfetch does | exit code | test |", "|---|---|---|---|---|"]
+        for name in ROWS:
+            if name.startswith(letter):
+                lines += [_proof(proof) for proof in proven.get(name, [])]
+    return "\n".join(lines) + "\n"
+
+
+def _proof(proof: Proof) -> str:
+    codes = "" if proof.code is None else ", ".join(map(str, [proof.code] if isinstance(proof.code, int) else proof.code))
+    module = proof.module.removesuffix(".py")
+    return f"| {proof.id} | {_cell(proof.happens)} | {_cell(proof.does)} | {codes} | `{module}`: `{proof.test}` |"
 
 
 POLICY = (
@@ -470,6 +500,7 @@ def pages() -> dict[str, Callable[[], str]]:
         "reference/kinds.md": kinds,
         "reference/endpoints.md": endpoints,
         "reference/json.md": json_shapes,
+        "reliability.md": reliability,
     }
     made = {name: partial(_marked, make) for name, make in made.items()}
     return (

@@ -27,10 +27,12 @@ def artifact(client: Client, resolved: Resolved, choice: Choice, platform: Platf
         PolicyError: `limit-passed`.
     """
     manifest = resolved.manifest
-    for _ in range(MAX_NESTING + 1):
+    for _ in range(MAX_NESTING):
         if isinstance(manifest, Manifest):
             return manifest
         manifest = _child(client, resolved, manifest, choice, platform)
+    if isinstance(manifest, Manifest):
+        return manifest
     raise PolicyError(
         f"`{resolved.reference}` is an index in an index, more than {MAX_NESTING} deep",
         code="limit-passed",

@@ -9,13 +9,22 @@ import threading
 
 
 class Proxy:
-    """An http proxy that only knows CONNECT, and that leads names to where a test wants them."""
+    """An http proxy that only knows CONNECT, and that leads names to where a test wants them.
+
+    Attributes:
+        credentials: `user:password` that it asks for; None: nothing.
+        answer: what it sends in place of everything else.
+        is_silent: whether it never answers at all.
+        cuts: for each tunnel in turn, after how many bytes from the server it dies; None, and those that are not named: never.
+    """
 
     def __init__(self, leads: dict[str, int], *, credentials: str | None = None, answer: bytes | None = None) -> None:
         self.leads = leads
         self.asked: list[str] = []
-        self._credentials = credentials
-        self._answer = answer
+        self.credentials = credentials
+        self.answer = answer
+        self.is_silent = False
+        self.cuts: list[int | None] = []
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         self._ended = threading.Event()
@@ -49,23 +58,36 @@ class Proxy:
                 head += client.recv(4096)
             first, *lines = head.decode().split("\r\n")
             self.asked.append(first)
-            if self._answer is not None:
-                client.sendall(self._answer)
+            if self.is_silent:
+                self._ended.wait(60)
                 return
-            wanted = f"Proxy-Authorization: Basic {base64.b64encode((self._credentials or '').encode()).decode()}"
-            if self._credentials and wanted.lower() not in [line.lower() for line in lines]:
+            if self.answer is not None:
+                client.sendall(self.answer)
+                return
+            wanted = f"Proxy-Authorization: Basic {base64.b64encode((self.credentials or '').encode()).decode()}"
+            if self.credentials and wanted.lower() not in [line.lower() for line in lines]:
                 client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
                 return
             name = first.split()[1].partition(":")[0]
+            if name not in self.leads:
+                client.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+                return
+            most = self.cuts.pop(0) if self.cuts else None
             with socket.create_connection(("127.0.0.1", self.leads[name])) as server:
                 client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 one = threading.Thread(target=self._pipe, args=(client, server), daemon=True)
                 one.start()
-                self._pipe(server, client)
+                self._pipe(server, client, most)
+                if most is not None:
+                    client.shutdown(socket.SHUT_RDWR)
                 one.join(20)
 
-    def _pipe(self, one: socket.socket, other: socket.socket) -> None:
+    def _pipe(self, one: socket.socket, other: socket.socket, most: int | None = None) -> None:
         with contextlib.suppress(OSError):
-            while data := one.recv(65536):
+            while data := one.recv(65536 if most is None else min(most, 65536)):
                 other.sendall(data)
+                if most is not None:
+                    most -= len(data)
+                    if not most:
+                        return
             other.shutdown(socket.SHUT_WR)

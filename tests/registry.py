@@ -103,7 +103,13 @@ class Knob:
     # -- other answers
 
     def answers(
-        self, status: int, body: bytes | str = b"", *, times: int | None = None, retry_after: str | None = None, **headers: str
+        self,
+        status: int,
+        body: bytes | str = b"",
+        *,
+        times: int | None = None,
+        retry_after: str | Callable[[], str] | None = None,
+        **headers: str,
     ) -> Knob:
         def change(answer: Answer, _: dict[str, str]) -> None:
             answer.status = status
@@ -111,7 +117,7 @@ class Knob:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             answer.headers = [("X-Msedge-Ref", MSEDGE), *named.items(), ("Content-Length", str(len(answer.body)))]
             if retry_after is not None:
-                answer.headers.append(("Retry-After", retry_after))
+                answer.headers.append(("Retry-After", retry_after if isinstance(retry_after, str) else retry_after()))
 
         return self._set(change, times)
 
@@ -135,6 +141,14 @@ class Knob:
 
         return self._set(change, times)
 
+    def has_status(self, status: int, *, times: int | None = None) -> Knob:
+        """The honest answer under another status."""
+
+        def change(answer: Answer, _: dict[str, str]) -> None:
+            answer.status = status
+
+        return self._set(change, times)
+
     def redirects(self, to: str | None, *, status: int = 307, times: int | None = None) -> Knob:
         def change(answer: Answer, _: dict[str, str]) -> None:
             answer.status, answer.body = status, b'<a href="x">Temporary Redirect</a>.\n'
@@ -152,6 +166,10 @@ class Knob:
                 answer.status, answer.headers, answer.body = honest.status, honest.headers, honest.body
 
         return self._set(change, times)
+
+    def meanwhile(self, action: Callable[[], object], *, times: int | None = None) -> Knob:
+        """The honest answer; something else happens at that moment."""
+        return self._set(lambda _answer, _headers: (action(), None)[1], times)
 
     # -- the way it is sent
 
@@ -176,6 +194,14 @@ class Knob:
         def send(connection: socket.socket, head: bytes, body: bytes) -> None:
             connection.sendall(head + body[:size])
             time.sleep(0.2)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        return self._sends(send, times)
+
+    def resets_at_once(self, *, times: int | None = None) -> Knob:
+        """A TCP reset before the first byte."""
+
+        def send(connection: socket.socket, _head: bytes, _body: bytes) -> None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
         return self._sends(send, times)
@@ -211,14 +237,15 @@ class Knob:
 
         return self._sends(send, times)
 
-    def sends(self, raw: bytes, *, endlessly: bool = False, times: int | None = None) -> Knob:
-        """These bytes in place of everything, once or without end."""
+    def sends(self, raw: bytes, *, endlessly: bool = False, then: bytes = b"", times: int | None = None) -> Knob:
+        """These bytes in place of everything, once or without end, or others after them without end."""
 
         def send(connection: socket.socket, _head: bytes, _body: bytes) -> None:
             with contextlib.suppress(OSError):
                 connection.sendall(raw)
-                while endlessly and self.owner is not None and not self.owner.ended.is_set():
-                    connection.sendall(raw)
+                piece = raw if endlessly else then
+                while piece and self.owner is not None and not self.owner.ended.is_set():
+                    connection.sendall(piece)
 
         return self._sends(send, times)
 

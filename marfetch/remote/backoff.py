@@ -182,9 +182,14 @@ class Backoff:
         """Seconds to wait after so many tries: full jitter with a growing bound."""
         return self._chance() * min(limits.LONGEST_WAIT, limits.FIRST_WAIT * 2.0**tries)
 
-    def attempts(self, what: str) -> Attempts:
-        """The account of one thing that is about to be asked for."""
-        return Attempts(what, self, self._budget, self._progress)
+    def attempts(self, what: str, *, of: str | None = None) -> Attempts:
+        """The account of one thing that is about to be asked for.
+
+        Args:
+            what: the thing, in short.
+            of: the same at full length, for the last word about it.
+        """
+        return Attempts(what, self, self._budget, self._progress, of=of)
 
 
 class Attempts:
@@ -194,13 +199,16 @@ class Attempts:
 
     Args:
         what: the thing, for messages.
+        of: the same at full length.
     """
 
-    def __init__(self, what: str, backoff: Backoff, budget: Budget, progress: Progress) -> None:
+    def __init__(self, what: str, backoff: Backoff, budget: Budget, progress: Progress, *, of: str | None = None) -> None:
         self._what = what
+        self._of = of or what
         self._backoff = backoff
         self._budget = budget
         self._progress = progress
+        self._tries = 0
         self._failures = 0  # since the last progress
         self._resumes = 0
         self._paused = 0.0  # seconds, in pauses that hosts asked for
@@ -246,7 +254,7 @@ class Attempts:
         self._resumes += self._held - self._held_at_failure < limits.WORTH_A_RESUME
         self._count()
         if self._resumes > limits.RESUMES or self._failures > limits.RESUMES_WITHOUT_PROGRESS or self._is_silent:
-            raise error
+            raise self._given_up(error)
         self._progress.note(f"{self._what}: {error.message}; going on")
         if self._failures > 1:
             self._budget.sleep(self._backoff.jitter(self._failures))
@@ -261,16 +269,25 @@ class Attempts:
         if trouble.throttled and trouble.host is not None:
             pause = self._backoff.throttled(trouble.host, trouble.retry_after)
             if self._failures >= trouble.tries:
-                raise trouble.error
+                raise self._given_up(trouble.error)
             self.check_pause(trouble.host, pause, **trouble.error.context)
             return  # `Backoff.enter` waits for the end of the pause, with all the others
         if self._failures >= trouble.tries or self._is_silent:
-            raise trouble.error
+            raise self._given_up(trouble.error)
         self._progress.note(f"{self._what}: {trouble.error.message}; trying again")
         if not trouble.at_once:
             self._budget.sleep(self._backoff.jitter(self._failures))
 
+    def _given_up(self, error: Error) -> Error:
+        """The error, with what it was about and how often that was tried."""
+        if self._of.strip("`") not in error.message:
+            error.message += f", for {self._of}"
+        if self._tries > 1:
+            error.message += f", after {self._tries} tries"
+        return error
+
     def _count(self) -> None:
+        self._tries += 1
         progressed = self._held > self._held_at_failure
         self._held_at_failure = self._held
         self._failures = 1 if progressed else self._failures + 1

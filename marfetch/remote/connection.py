@@ -6,11 +6,12 @@ import os
 import socket
 import ssl
 from contextlib import suppress
+from http.client import HTTPException
 from typing import Any, Final
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError, ProxyError
 
 from . import limits
 from .addresses import connect
@@ -41,7 +42,14 @@ class _Carried(HTTPConnection):
             return NameResolutionError(self.host, self, error)
         if isinstance(error, TimeoutError):
             return ConnectTimeoutError(self, f"no connection to `{self.host}` within {timeout:.0f} s")
-        return NewConnectionError(self, str(error))
+        return NewConnectionError(self, error.strerror or str(error))
+
+    def _tunnel(self) -> None:
+        try:
+            super()._tunnel()
+        except (OSError, HTTPException) as error:
+            # urllib3 takes some of it for a failure of the host behind the proxy.
+            raise ProxyError("no tunnel", error) from error
 
     def _hold(self, sock: socket.socket) -> None:
         self._drop_handle()

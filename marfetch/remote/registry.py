@@ -125,7 +125,7 @@ class Registry(RefusingRegistry):
 
     def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
         address = self._address(self._container(reference).get_blob_url(str(descriptor.digest)))
-        attempts = self.backoff.attempts(f"`{reference.name}`")
+        attempts = self.backoff.attempts(f"`{reference.name}`", of=f"`{reference}`")
 
         def ask(headers: dict[str, str], expected: tuple[int, ...]) -> Any:
             return self.asking(address, headers, attempts, Asked.BLOB, reference, expected=expected)
@@ -237,9 +237,7 @@ class Registry(RefusingRegistry):
                 text = answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
                 if answer.status_code in (_REDIRECTS if sent.method in ("GET", "HEAD") else _SAME_METHOD):
                     redirects += 1
-                    if redirects > limits.MAX_REDIRECTS:
-                        raise redirect_refused(f"`{current.name}` redirects more than {limits.MAX_REDIRECTS} times", current)
-                    came_from, current = current, self._redirect(answer, current)
+                    came_from, current = current, self._redirect(answer, current, redirects, reference)
                     continue
                 if answer.status_code == 401 and self.endpoint.is_registry(current) and not challenged:
                     if "Authorization" not in signed and self.auth.headers(current, reference.repository):
@@ -277,17 +275,25 @@ class Registry(RefusingRegistry):
         finally:
             self.backoff.leave(host, succeeded=succeeded)
 
-    def _redirect(self, answer: Answer, base: Address) -> Address:
-        location = answer.headers.get("Location")
-        if not location:
-            raise redirect_refused(f"`{base.name}` redirects ({answer.status_code}) but does not say where to", base)
+    def _redirect(self, answer: Answer, base: Address, number: int, reference: Reference) -> Address:
+        """Where this redirect leads, the so-and-so-many-th in a row."""
         try:
-            address = resolve(base, location)
+            location = answer.headers.get("Location")
+            if number > limits.MAX_REDIRECTS:
+                raise redirect_refused(f"`{base.name}` redirects more than {limits.MAX_REDIRECTS} times", base)
+            if not location:
+                raise redirect_refused(f"`{base.name}` redirects ({answer.status_code}) but does not say where to", base)
+            try:
+                address = resolve(base, location)
+            except PolicyError as error:
+                error.message = f"`{base.name}` redirects to an address that is not followed: {error.message}"
+                error.context["source"] = base.name
+                raise
+            self.endpoint.check(address, came_from=base)
         except PolicyError as error:
-            error.message = f"`{base.name}` redirects to an address that is not followed: {error.message}"
-            error.context["source"] = base.name
+            error.message += f", for `{reference}`"
+            error.context.setdefault("reference", str(reference))
             raise
-        self.endpoint.check(address, came_from=base)
         return address
 
     def _token(self, realm: Address, attempts: Attempts, reference: Reference) -> None:

@@ -49,7 +49,8 @@ def transfer(descriptor: Descriptor, sink: Checked, ask: Ask, attempts: Attempts
                     pieced = False
                     continue
                 etag = _strong_etag(answer)
-                for piece in answer.pieces():
+                # One byte more tells a body that is too long.
+                for piece in answer.pieces(descriptor.size - sink.held + 1):
                     sink.write(piece)
                     attempts.held(sink.held)
                 if sink.held < descriptor.size:
@@ -66,9 +67,9 @@ def transfer(descriptor: Descriptor, sink: Checked, ask: Ask, attempts: Attempts
         except Trouble as trouble:
             error = trouble.error
             if isinstance(error, IntegrityError) or not trouble.tries > 1:
-                raise _with_size(error, descriptor, sink) from trouble
+                raise _with_size(error, descriptor, sink, what) from trouble
             if isinstance(error, RemoteError) and error.code in ("cut", "timeout"):
-                attempts.cut(_with_size(error, descriptor, sink))
+                attempts.cut(_with_size(error, descriptor, sink, what))
             else:
                 attempts.failed(trouble)
         pieced = sink.held > 0
@@ -114,11 +115,11 @@ def _short(answer: Answer, descriptor: Descriptor, sink: Sink, what: str) -> Tro
     return Trouble(IntegrityError(message, code="size-mismatch", expected=descriptor.size, actual=sink.held, **facts))
 
 
-def _with_size(error: Error, descriptor: Descriptor, sink: Sink) -> RemoteError:
+def _with_size(error: Error, descriptor: Descriptor, sink: Sink, what: str) -> RemoteError:
     """A cut, with how far it came."""
     if isinstance(error, RemoteError) and error.code in ("cut", "timeout"):
-        message = f"{error.message}; {sink.held} of {descriptor.size} bytes of `{descriptor.digest}` are here"
-        return RemoteError(message, code=error.code, hint=error.hint, **error.context)
+        message = f"{error.message}; {sink.held} of {descriptor.size} bytes of `{descriptor.digest}` of `{what}` are here"
+        return RemoteError(message, code=error.code, hint=error.hint, **{**error.context, "reference": what})
     raise error
 
 

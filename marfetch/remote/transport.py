@@ -80,8 +80,11 @@ class Answer(Response):
     address: Address
     transport: Transport
 
-    def pieces(self) -> Any:
+    def pieces(self, most: int | None = None) -> Any:
         """The bytes of the body as they come, undecoded.
+
+        Args:
+            most: how many are read.
 
         Raises:
             Trouble: the transfer failed; one that the watch or the least rate has ended is not to be tried again.
@@ -90,9 +93,10 @@ class Answer(Response):
         budget, exchange = self.transport.budget, self.exchange
         received = 0
         mark, since = 0, budget.now()
-        while True:
+        while most is None or received < most:
             large = received >= _SMALL_READS
             size = min(_LARGEST_READ, received // 8) if large else _READ
+            size = size if most is None else min(size, most - received)
             # A read of 64 KiB that takes longer than this is below the least rate.
             exchange.deadline = self.transport.until(max(limits.RATE_TIME, size / limits.LEAST_RATE))
             try:
@@ -125,15 +129,11 @@ class Answer(Response):
         announced = self.headers.get("Content-Length", "")
         if all_of_it and announced.isascii() and announced.isdigit() and int(announced[:18]) > limit:
             raise Trouble(_too_long(self.address, limit))
-        pieces, size = [], 0
-        for piece in self.pieces():
-            pieces.append(piece)
-            size += len(piece)
-            if size > limit:
-                if all_of_it:
-                    raise Trouble(_too_long(self.address, limit))
-                break
-        return b"".join(pieces)[:limit]
+        # One byte more tells a body that is too long.
+        body = b"".join(self.pieces(limit + 1 if all_of_it else limit))
+        if len(body) > limit:
+            raise Trouble(_too_long(self.address, limit))
+        return body
 
     def close(self) -> None:
         """Give the connection back, for use again where the body was read to its end."""

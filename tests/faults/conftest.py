@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
+from marfetch.layout.store import Layout
+from marfetch.reference import Host
+
+from ..proxy import Proxy
 from ..registry import Registry
-from .world import World
+from ..test_transport import DATA_NAME, server_context
+from .world import World, official_world
 
 
 @pytest.fixture
@@ -17,14 +23,50 @@ def world(mar: Registry, tmp_path: Path) -> World:
     return World(mar, tmp_path / "world")
 
 
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """Who signs the certificates of the tests."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def ca_file(authority: trustme.CA, tmp_path: Path) -> str:
+    """Its own certificate."""
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)
+
+
+@pytest.fixture
+def secure(recipe: Layout, authority: trustme.CA, ca_file: str, tmp_path: Path) -> Iterator[World]:
+    """A registry of the user's own, by https."""
+    context = server_context(authority.issue_cert("localhost", "127.0.0.1"))
+    with Registry(recipe, names=Host("mar.test"), context=context) as registry:
+        yield World(registry, tmp_path / "world", {"SSL_CERT_FILE": ca_file})
+
+
+@pytest.fixture
+def official(recipe: Layout, authority: trustme.CA, ca_file: str, tmp_path: Path) -> Iterator[tuple[World, Proxy]]:
+    """A registry under MAR's own names, and the proxy that leads there; nobody else may be connected to, and no name resolved."""
+    context = server_context(authority.issue_cert("mcr.microsoft.com", "*.data.mcr.microsoft.com"))
+    with Registry(recipe, names=Host("mar.test"), context=context) as registry:
+        registry.data_origin = f"https://{DATA_NAME}"
+        with Proxy({"mcr.microsoft.com": registry.port, DATA_NAME: registry.data_port}) as proxy:
+            yield official_world(registry, proxy, tmp_path / "world", ca_file), proxy
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """A test that says which exit code its rows end with has seen it."""
     outcome = yield
-    world = pyfuncitem.funcargs.get("world")
+    codes: set[int] = set()
+    for fixture in pyfuncitem.funcargs.values():
+        world = fixture[0] if isinstance(fixture, tuple) else fixture
+        if isinstance(world, World):
+            codes.update(world.codes)
     for mark in pyfuncitem.iter_markers("row"):
-        codes = mark.args[3]
-        if codes is not None and isinstance(world, World):
-            told = {codes} if isinstance(codes, int) else set(codes)
-            assert told & set(world.codes), f"{mark.args[0]} promises {told}, but the commands ended with {world.codes}"
+        told = mark.args[3]
+        if told is not None and codes:
+            told = {told} if isinstance(told, int) else set(told)
+            assert told & codes, f"{mark.args[0]} promises {told}, but the commands ended with {codes}"
     return outcome

@@ -1,4 +1,4 @@
-"""Starts marfetch as `python -m marfetch` does, in a process that writes down what it connects to and how much memory it takes.
+"""Starts marfetch as `python -m marfetch` does, in a process that writes down whom it connects to, how much it reads and how much memory it takes.
 
 Run by `world.py`, as a file. What it does stands in the variable `LAUNCH`, as JSON:
 
@@ -13,11 +13,12 @@ import datetime as dt
 import json
 import os
 import runpy
+import socket
 import sys
 import time
 from pathlib import Path
 
-_CONTACTS = {"socket.connect": 1, "socket.getaddrinfo": 0, "socket.gethostbyname": 0, "socket.sendto": 1, "subprocess.Popen": 0}
+_CONTACTS = {"socket.connect": 1, "socket.getaddrinfo": 0, "socket.gethostbyname": 0, "subprocess.Popen": 0}
 """Event of the interpreter → which of its arguments says who is asked."""
 
 
@@ -40,12 +41,22 @@ def main() -> None:
         if event in _CONTACTS:
             os.write(record, json.dumps([event, str(arguments[_CONTACTS[event]])]).encode() + b"\n")
 
+    received: list[int] = []
+    take = socket.SocketIO.readinto
+
+    def readinto(self: socket.SocketIO, buffer: bytearray) -> int | None:
+        size = take(self, buffer)
+        received.append(size or 0)
+        return size
+
     def leave(code: int) -> None:
-        os.write(record, json.dumps(["peak", _peak()]).encode() + b"\n")
+        for event, number in (("peak", _peak()), ("received", sum(received))):
+            os.write(record, json.dumps([event, number]).encode() + b"\n")
         end(code)
 
     # The process ends by `os._exit` (`marfetch.__main__.program`).
     end, os._exit = os._exit, leave  # type: ignore[assignment]
+    socket.SocketIO.readinto = readinto  # type: ignore[method-assign,assignment]
     sys.addaudithook(watch)
     runpy.run_module("marfetch", run_name="__main__", alter_sys=True)
 

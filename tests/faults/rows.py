@@ -5,10 +5,33 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
 
+CLASSES: dict[str, str] = {
+    "N": "The network",
+    "S": "Statuses",
+    "A": "Authentication",
+    "R": "Redirects",
+    "B": "Bytes",
+    "M": "Manifests",
+    "P": "Paths",
+    "C": "Charts and archives",
+    "T": "Tag lists",
+    "V": "Verification",
+    "L": "Caches and locks",
+    "U": "Bundles",
+    "F": "The machine",
+    "X": "Input",
+    "W": "Serving",
+}
+"""First letter of an id → what the rows are about."""
+
 ROWS: dict[str, str] = {
-    # the network
     "N01": "a body stops early and the connection is closed, at every try",
     "N02": "the same, once",
     "N03": "a TCP reset in mid-body; the rest is to be had by a range",
@@ -24,7 +47,6 @@ ROWS: dict[str, str] = {
     "N13": "not HTTP; a header of 1 MiB; two lengths; a length and chunks",
     "N14": "no host, no name, a refused port, no TLS, an expired certificate, a wrong clock",
     "N15": "proxies: named, passed by, asking for credentials, dying",
-    # statuses
     "S01": "429 with seconds, a date, a past date, nothing, junk",
     "S02": "429 for a day, or for ever",
     "S03": "a failure that passes: 503, 502 in HTML, 500, 408",
@@ -34,26 +56,22 @@ ROWS: dict[str, str] = {
     "S07": "an error text with escapes and a line of its own",
     "S08": "statuses that have no place: 200 with an error document, 204, 304, 418, 666",
     "S09": "an error body without end",
-    # authentication
     "A01": "an anonymous token from the registry's own realm",
     "A02": "a realm at another host, at a metadata address, by http",
     "A03": "401 for ever, and challenges that cannot be met",
     "A04": "credentials and cookies on the way to a data host",
-    # redirects
     "R01": "a redirect to a data host that is allowed; relative; a chain",
     "R02": "a loop, no `Location`, junk, 300, other schemes",
     "R03": "a host that is not allowed: for a blob, a manifest, at the second hop",
     "R04": "addresses that look like an allowed one",
     "R05": "IP addresses, a trailing dot, the bare domain of the data hosts",
     "R06": "https that becomes http; a data host with a bad certificate",
-    # bytes
     "B01": "wrong bytes: altered, swapped, a web page, none",
     "B02": "a body shorter or longer than its descriptor says",
     "B03": "a body without end; 1 PiB announced; 1 PiB in the descriptor",
     "B04": "`Content-Encoding` on a blob; a bomb",
     "B05": "a digest header that lies; a pinned manifest with other bytes",
     "B06": "a tag moves between two requests",
-    # manifests
     "M01": "a manifest of 64 MiB, or without end",
     "M02": "JSON that no reader should take",
     "M03": "schema version 1 or 99; media types that disagree; layers and manifests",
@@ -62,32 +80,27 @@ ROWS: dict[str, str] = {
     "M06": "digests that are none",
     "M07": "indexes that are nested, cyclic, or wide",
     "M08": "`urls` and `data` in a descriptor",
-    # paths
     "P01": "titles that lead elsewhere",
     "P02": "titles that are no texts, too long, or with control characters",
     "P03": "titles that mean something else on another system",
     "P04": "two payloads that have one name somewhere",
     "P05": "an unpack annotation on an archive with links",
     "P06": "the directory is a link, or becomes one meanwhile",
-    # charts and archives
     "C01": "members that lead elsewhere",
     "C02": "links, devices, modes, paths without end",
     "C03": "archives that are too large, too many, too deep, or that hold a name twice",
     "C04": "a chart that is another one, or none",
     "C05": "YAML bombs, tags, escapes",
-    # tag lists
     "T01": "2,500 tags in pages; null; versions that are none",
     "T02": "pages in a loop, pages without end",
     "T03": "a `Link` to another host, to another repository, or malformed",
     "T04": "tags that are none, twice, too many; a page of 256 MiB, HTML, a text",
-    # verification
     "V01": "no signatures; referrers that cannot be had",
     "V02": "10,000 signatures; pages in a loop",
     "V03": "a signature for something else; a tag that moves after the verification",
     "V04": "expired, revoked, without a timestamp; a wrong clock",
     "V05": "a trust policy that is missing, unknown, or permissive",
     "V06": "envelopes that are too large, too deep, or wrong",
-    # local state
     "L01": "a cache entry that is not what its name says",
     "L02": "a cache that is read-only, missing, of somebody else, or open to all",
     "L03": "an index of the cache that is half written, newer, or junk",
@@ -95,12 +108,10 @@ ROWS: dict[str, str] = {
     "L05": "a tag that has another digest than the lock says",
     "L07": "a crash between two artifacts of one lock or bundle",
     "L08": "versions of odd forms",
-    # bundles
     "U01": "a bundle that lacks something, has more, or is swapped",
     "U02": "a bundle's archive that leads elsewhere, lies, or is cut",
     "U03": "two bundles of the same",
     "U04": "a bundle that is replaced while it is served",
-    # the machine
     "F01": "a full disk at every step",
     "F02": "other failures of the disk, of rights and of limits",
     "F03": "the process is killed at every step",
@@ -109,10 +120,8 @@ ROWS: dict[str, str] = {
     "F06": "many processes for the same thing; one is killed",
     "F07": "odd homes, directories, masks and users",
     "F08": "little memory, one processor, short files",
-    # input
     "X01": "references that are none",
     "X02": "odd surroundings of the Helm plugin",
-    # serving
     "W01": "requests that no client should send, to `serve`",
     "W02": "`serve` is ended under load",
 }
@@ -130,3 +139,35 @@ def row(id: str, happens: str, does: str, *, code: int | tuple[int, ...] | None 
     """
     assert id in ROWS, id
     return pytest.mark.row(id, happens, does, code)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A mark on a test.
+
+    Attributes:
+        module, test: where it stands.
+    """
+
+    id: str
+    happens: str
+    does: str
+    code: int | tuple[int, ...] | None
+    module: str
+    test: str
+
+
+def proofs() -> Iterator[Proof]:
+    """All marks, in the order of the rows and of the tests; the tests are read, not run."""
+    found = []
+    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            for mark in node.decorator_list:
+                if isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id == row.__name__:
+                    id_, happens, does = (ast.literal_eval(argument) for argument in mark.args)
+                    codes = [ast.literal_eval(keyword.value) for keyword in mark.keywords]
+                    found.append(Proof(id_, happens, does, codes[0] if codes else None, path.name, node.name))
+    order = list(ROWS)
+    yield from sorted(found, key=lambda proof: order.index(proof.id))

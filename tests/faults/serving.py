@@ -66,8 +66,9 @@ class Serving:
             files={},
             partial={},
             asked=[],
-            contacts=[(event, who) for event, who in events if event != "peak"],
+            contacts=[(event, who) for event, who in events if event not in ("peak", "received")],
             peak=next((size for event, size in events if event == "peak"), 0),
+            received=0,
             seconds=time.monotonic() - started,
         )
         self._world.sweep(self.ended, self._before)

@@ -55,6 +55,7 @@ def ran(world: World, line: list[str], environment: Mapping[str, str], **options
         asked=world.registry.asked[asked:],
         contacts=[],
         peak=0,
+        received=0,
         seconds=time.monotonic() - started,
     )
     world.sweep(ended, before)
@@ -123,7 +124,7 @@ def test_a_full_pipe_is_waited_for(thing: World) -> None:
         assert process.poll() is None
         out, err = process.communicate(timeout=60)
     thing.codes.append(process.returncode)
-    ended = Ended(("versions", "--json"), process.returncode, out.decode(), err.decode(), {}, {}, [], [], 0, 0.0)
+    ended = Ended(("versions", "--json"), process.returncode, out.decode(), err.decode(), {}, {}, [], [], 0, 0, 0.0)
     thing.sweep(ended, before)
     assert len(ended.document["data"]["versions"]) == 20_000
 
@@ -339,9 +340,9 @@ def test_what_is_no_reference_is_refused_and_nobody_is_asked(thing: World) -> No
         assert one["hint"], one
     ended.failed(2, "digest-invalid", "sha256:", requests=0)
     assert ended.contacts == []
-    for text, code in (("aks/../thing:1", "reference-invalid"), ("evil.example/aks/thing:1", "host-refused")):
+    for text, word in (("aks/../thing:1", "reference-invalid"), ("evil.example/aks/thing:1", "host-refused")):
         exit_code = dict(WRONG.values())[text]
-        thing.run("resolve", text, "--json").failed(exit_code, code, requests=0)
+        thing.run("resolve", text, "--json").failed(exit_code, word, requests=0)
 
 
 @row("X01", "what looks like an option", "takes it for an unknown option; behind `--` for a reference that is none", code=2)

@@ -26,7 +26,8 @@ from typing import Any, Final
 from marfetch.endpoint import DATA_ENVIRONMENT, ENVIRONMENT
 
 from ..conftest import SHORT
-from ..registry import Asked, Registry
+from ..proxy import Proxy
+from ..registry import Asked, Knob, Registry
 from ..test_cli import ROOT
 
 LAUNCHER: Final = Path(__file__).parent / "launcher.py"
@@ -88,6 +89,7 @@ class Ended:
         asked: requests that came in at the registry.
         contacts: who was connected to, and whose name was to be resolved.
         peak: bytes of memory that it held at most.
+        received: bytes that it has read from servers, headers included.
     """
 
     words: tuple[str, ...]
@@ -99,6 +101,7 @@ class Ended:
     asked: list[Asked]
     contacts: list[tuple[str, str]]
     peak: int
+    received: int
     seconds: float
 
     def __str__(self) -> str:
@@ -121,6 +124,12 @@ class Ended:
         """The error of the JSON object."""
         error: dict[str, Any] = self.document["error"]
         return error
+
+    @property
+    def failures(self) -> list[dict[str, Any]]:
+        """What failed of several references, in their order."""
+        failures: list[dict[str, Any]] = self.document["data"]["failed"]
+        return failures
 
     @property
     def kinds(self) -> list[str]:
@@ -188,8 +197,8 @@ class World:
         environment: what a command sees besides the plain surroundings; None takes a variable away.
         allowed: `host:port` that may be connected to; IPv6 without brackets.
         names: names that may be resolved.
+        programs: programs that may be started.
         secrets: what must never be shown or stored.
-        programs: that may be started.
         patience: limits of `marfetch.remote.limits` that the commands get; by default the short ones of the fixture `impatient`.
     """
 
@@ -198,8 +207,8 @@ class World:
     environment: dict[str, str | None] = field(default_factory=dict)
     allowed: set[str] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
-    secrets: list[str] = field(default_factory=list)
     programs: set[str] = field(default_factory=set)
+    secrets: list[str] = field(default_factory=list)
     patience: dict[str, float] = field(default_factory=lambda: dict(SHORT))
     codes: list[int] = field(default_factory=list)
 
@@ -235,6 +244,19 @@ class World:
         """Plant a secret: it must not be shown nor stored from now on."""
         self.secrets.append(text)
         return text
+
+    def artifact(self, repository: str, data: bytes, *, name: str | None = None) -> Knob:
+        """Add an artifact with the tag `1` and one file, named after the repository where nothing else is said.
+
+        Returns:
+            A knob for what the data host says about its blob.
+        """
+        self.registry.add_artifact(repository, "1", (name or f"{repository.rpartition('/')[2]}.bin", data))
+        return self.on_data(data)
+
+    def on_data(self, data: bytes) -> Knob:
+        """A knob for what the data host says about the blob of these bytes."""
+        return self.registry.on("data", sha256(data))
 
     def surroundings(self) -> dict[str, str]:
         """The environment of a command."""
@@ -294,6 +316,7 @@ class World:
         seconds = time.monotonic() - started
         self.codes.append(done.returncode)
         events = [json.loads(event) for event in record.read_text().splitlines()]
+        measured = {event: who for event, who in events if isinstance(who, int)}
         after = tree(self.root)
         ended = Ended(
             words=words,
@@ -303,8 +326,9 @@ class World:
             files=_new(before, after, "here/"),
             partial={name: (self.cache / name).stat().st_size for name in _below(after, "cache/") if name.startswith("ingest/")},
             asked=self.registry.asked[asked:],
-            contacts=[(event, who) for event, who in events if event != "peak"],
-            peak=next((size for event, size in events if event == "peak"), 0),
+            contacts=[(event, who) for event, who in events if isinstance(who, str)],
+            peak=measured.get("peak", 0),
+            received=measured.get("received", 0),
             seconds=seconds,
         )
         self._sweep(ended, before, after, replaces, memory)
@@ -372,7 +396,7 @@ class World:
         for text in (ended.out, ended.err):
             assert STEERING.search(text) is None, ended
         if "--json" in ended.words:
-            assert ended.document["ok"] is (ended.returncode == 0), ended
+            assert ended.document["ok"] is (ended.returncode in (0, 1)), ended
         stored = {"stdout": ended.out.encode(), "stderr": ended.err.encode()}
         for name, entry in after.items():
             if before.get(name) != entry and stat.S_ISREG(entry.mode):
@@ -383,13 +407,22 @@ class World:
         assert not any(secret in name for secret in self.secrets for name in after), ended
 
     def _is_allowed(self, event: str, who: str) -> bool:
-        """Whether a host may be connected to, or a name resolved; addresses need no resolving."""
+        """Whether a host may be connected to, a name resolved, or a program started; addresses need no resolving."""
         if event == "socket.connect":
             found = re.match(r"\('([^']*)', (\d+)", who)
             return found is not None and f"{found[1]}:{found[2]}" in self.allowed
-        if event in ("socket.getaddrinfo", "socket.gethostbyname"):
-            return who in self.names or who in {one.rpartition(":")[0] for one in self.allowed}
-        return event == "subprocess.Popen" and who in self.programs
+        if event == "subprocess.Popen":
+            return Path(who).name in self.programs
+        return who in self.names or who in {one.rpartition(":")[0] for one in self.allowed}
+
+
+def official_world(registry: Registry, proxy: Proxy, root: Path, ca_file: str) -> World:
+    """marfetch beside a registry under MAR's own names, to which only this proxy leads."""
+    world = World(registry, root, {ENVIRONMENT: None, DATA_ENVIRONMENT: None, "SSL_CERT_FILE": ca_file})
+    world.environment["HTTPS_PROXY"] = f"http://127.0.0.1:{proxy.port}"
+    world.allowed.clear()
+    world.allowed.add(f"127.0.0.1:{proxy.port}")
+    return world
 
 
 def _below(entries: dict[str, Entry], start: str) -> dict[str, Entry]:

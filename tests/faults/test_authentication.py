@@ -1,0 +1,182 @@
+"""A: who asks for credentials, and who gets them."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from ..proxy import Proxy
+from .rows import row
+from .world import World
+
+ALB = "application-lb/charts/alb-controller"
+DATA = b"content" * 1000
+PULL = ("pull", "aks/foo:1", "--json", "--verbose")
+MADE = {"foo.bin": DATA}
+
+
+def logged_in(world: World, host: str) -> str:
+    """The user has logged in to this host with Docker, and has a `.netrc`; gives what must not be shown."""
+    packed = world.secret(base64.b64encode(f"me:{world.secret('pa55word')}".encode()).decode())
+    (world.home / ".docker").mkdir()
+    (world.home / ".docker" / "config.json").write_text(json.dumps({"auths": {host: {"auth": packed}}}))
+    (world.home / ".netrc").write_text(f"machine {host.partition(':')[0]} login me password pa55word\n")
+    return packed
+
+
+@row("A01", "the registry's own realm gives an anonymous token", "asked once for it, then with it; it is neither shown nor kept", code=0)
+def test_an_anonymous_token_is_fetched_and_used(world: World) -> None:
+    world.artifact("aks/foo", DATA)
+    registry = world.registry
+    registry.token, registry.challenge = (
+        world.secret("t0ken"),
+        f'Bearer realm="http://{registry.host}/token",service="own",scope="repository:aks/foo:pull"',
+    )
+    ended = world.run(*PULL).succeeded(made=MADE)
+    assert ended.kinds == ["manifest", "token", "manifest", "blob", "data"]
+    assert "authorization" not in ended.asked[1].headers
+    assert "service=own&scope=repository%3Aaks%2Ffoo%3Apull" in ended.asked[1].target
+    assert ended.asked[3].headers["authorization"] == f"Bearer {registry.token}"
+
+
+@row("A01", "the user is logged in to the registry", "the realm gets the credentials, nobody else does", code=0)
+def test_a_token_is_fetched_with_the_credentials_of_the_user(world: World) -> None:
+    world.artifact("aks/foo", DATA)
+    registry = world.registry
+    packed = logged_in(world, registry.host)
+    registry.token, registry.challenge = world.secret("t0ken"), f'Bearer realm="http://{registry.host}/token"'
+    ended = world.run(*PULL).succeeded(made=MADE)
+    given = [(asked.kind, asked.headers.get("authorization")) for asked in ended.asked]
+    assert given == [
+        ("manifest", None),
+        ("token", f"Basic {packed}"),
+        ("manifest", "Bearer t0ken"),
+        ("blob", "Bearer t0ken"),
+        ("data", None),
+    ]
+
+
+REALMS = [
+    "https://evil.example/token",
+    "http://evil.example/token",
+    "http://169.254.169.254/metadata/identity/oauth2/token",
+    "http://10.0.0.1/token",
+    "http://127.0.0.1:1/token",
+    "https://127.0.0.1:{port}/token",
+    "http://localhost:{port}/token",
+    "http://127.0.0.1:{port}@evil.example/token",
+    "http://evil.example\\@127.0.0.1:{port}/token",
+    "//evil.example/token",
+    "file:///etc/passwd",
+]
+
+
+@row(
+    "A02", "a realm at another host or port, at a metadata address, by another scheme", "refused; nobody is asked, no name resolved", code=4
+)
+def test_a_realm_elsewhere_is_not_asked(world: World) -> None:
+    logged_in(world, world.registry.host)
+    for number, realm in enumerate(REALMS):
+        world.artifact(f"aks/foo{number}", DATA)
+        challenge = f'Bearer realm="{realm.format(port=world.registry.port)}",service="own"'
+        world.registry.on("manifest", f"foo{number}").answers(401, WWW_Authenticate=challenge)
+    ended = world.run("pull", *(f"aks/foo{number}:1" for number in range(len(REALMS))), "--json")
+    assert ended.kinds == ["manifest"] * len(REALMS)
+    ended.failed(4, "host-refused", "evil.example", "token")
+    for one in ended.failures:
+        assert one["code"] in ("host-refused", "address-refused"), one
+    assert not any("authorization" in asked.headers for asked in ended.asked)
+
+
+CHALLENGES = {
+    "Basic": "Basic realm=x",
+    "a scheme without more": "Bearer",
+    "an empty realm": "Bearer realm=",
+    "no realm": 'Bearer service="x"',
+    "another scheme": "Negotiate",
+    "junk": '=,"\\',
+    "empty": "",
+    "30 KB": "Bearer realm=" + "x" * 30_000,
+}
+
+
+@row("A03", "challenges that cannot be met: Basic, junk, 30 KB, no realm, empty", "one try; how to log in is said", code=7)
+def test_a_challenge_that_cannot_be_met_says_how_to_log_in(world: World) -> None:
+    for number, challenge in enumerate(CHALLENGES.values()):
+        world.artifact(f"aks/foo{number}", DATA)
+        world.registry.on("manifest", f"foo{number}").answers(401, WWW_Authenticate=challenge)
+    ended = world.run("pull", *(f"aks/foo{number}:1" for number in range(len(CHALLENGES))), "--json")
+    ended.failed(7, "unauthorized", "helm registry login", requests=len(CHALLENGES))
+    assert [one["code"] for one in ended.failures] == ["unauthorized"] * len(CHALLENGES)
+
+
+@row("A03", "401 for ever, although there is a token, or a password", "one new try with it, then said", code=7)
+@pytest.mark.parametrize("scheme", ["Bearer", "Basic"])
+def test_credentials_that_are_never_taken_are_given_once(world: World, scheme: str) -> None:
+    world.artifact("aks/foo", DATA)
+    logged_in(world, world.registry.host)
+    world.registry.token = world.secret("t0ken")
+    world.registry.on("manifest").answers(401, WWW_Authenticate=f'{scheme} realm="http://{world.registry.host}/token"')
+    world.run(*PULL).failed(7, "unauthorized", "aks/foo", "log in", requests=4)
+
+
+@row("A03", "the realm fails, gives junk, or a token that is none", "said, without a loop", code=7)
+def test_a_realm_that_gives_no_token_is_said(world: World) -> None:
+    answers = [
+        (200, b"junk"),
+        (200, b'{"token": 7}'),
+        (200, b'{"token": "a\\nb"}'),
+        (200, b'{"token": ""}'),
+        (401, b""),
+        (403, b""),
+        (500, b""),
+    ]
+    for number, (status, body) in enumerate(answers):
+        world.artifact(f"aks/foo{number}", DATA)
+        realm = f"http://{world.registry.host}/token?of=foo{number}"
+        world.registry.on("manifest", f"foo{number}/").answers(401, WWW_Authenticate=f'Bearer realm="{realm}"')
+        world.registry.on("token", f"foo{number}").answers(status, body)
+    ended = world.run("pull", *(f"aks/foo{number}:1" for number in range(len(answers))), "--json")
+    ended.failed(7, ended.error["code"], "aks/foo0", requests=len(answers) * 2 + 2 + 8)
+    assert {one["code"] for one in ended.failures} <= {"unauthorized", "blocked", "server-error", "unexpected-answer"}, ended
+    assert len(ended.failures) == len(answers)
+
+
+@row("A04", "credentials and cookies on the way to a data host", "it sees neither", code=0)
+def test_a_data_host_sees_no_credentials_and_no_cookies(world: World) -> None:
+    world.artifact("aks/foo", DATA)
+    registry = world.registry
+    logged_in(world, registry.host)
+    registry.token, registry.challenge = world.secret("t0ken"), f'Bearer realm="http://{registry.host}/token"'
+    registry.on("manifest").says(Set_Cookie=f"session={world.secret('c00kie')}; Path=/")
+    registry.on("blob").says(Set_Cookie="session=c00kie; Domain=127.0.0.1; Path=/")
+    ended = world.run(*PULL).succeeded(made=MADE)
+    assert ended.kinds[-1] == "data"
+    for name in ("authorization", "cookie", "proxy-authorization"):
+        assert name not in ended.asked[-1].headers
+    assert not any("cookie" in asked.headers for asked in ended.asked)
+
+
+@row("A04", "401 from the data host, with a challenge", "a failure of the data host; nothing is answered to the challenge", code=7)
+def test_a_challenge_of_a_data_host_is_not_met(world: World) -> None:
+    world.artifact("aks/foo", DATA)
+    logged_in(world, world.registry.data_host)
+    world.registry.on("data").answers(401, WWW_Authenticate=f'Basic realm="http://{world.registry.data_host}/"')
+    world.run(*PULL).failed(7, "unauthorized", world.registry.data_host, "aks/foo", requests=3)
+    assert not any("authorization" in asked.headers for asked in world.registry.asked)
+
+
+@row(
+    "A04",
+    "MAR itself asks for credentials, and the user has some for it",
+    "MAR is anonymous: none are given, the realm is not asked",
+    code=7,
+)
+def test_mar_gets_no_credentials_whatever_it_says(official: tuple[World, Proxy]) -> None:
+    world, _ = official
+    logged_in(world, "mcr.microsoft.com")
+    world.registry.token, world.registry.challenge = "x", 'Bearer realm="https://mcr.microsoft.com/token"'
+    ended = world.run("pull", f"{ALB}:1.7.12", "--json", "--verbose").failed(7, "unauthorized", "mcr.microsoft.com", requests=1)
+    assert "authorization" not in ended.asked[0].headers
