@@ -66,7 +66,7 @@ class Serving:
             files={},
             partial={},
             asked=[],
-            contacts=[(event, who) for event, who in events if event != "peak"],
+            contacts=[(event, who) for event, who in events if event not in ("peak", "received")],
             peak=next((size for event, size in events if event == "peak"), 0),
             received=0,
             seconds=time.monotonic() - started,
