@@ -11,16 +11,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from marfetch.content import copy
 from marfetch.demo.recipe import build, read_recipe
 from marfetch.errors import IntegrityError, NotFoundError, PolicyError, StorageError
 from marfetch.files import storage_error
 from marfetch.layout import upkeep
 from marfetch.layout.store import Layout
-from marfetch.oci import Descriptor, Digest, Manifest
+from marfetch.oci import Descriptor, Digest, Manifest, parse_manifest
 from marfetch.reference import Host, Reference
+
+from .conftest import Heard, ref
 
 HOST = Host("mcr.microsoft.com")
 ALB = Reference.parse("mcr.microsoft.com/application-lb/charts/alb-controller:1.7.12")
@@ -354,3 +358,40 @@ def test_only_a_cache_is_cleared(tmp_path: Path, layout: Layout) -> None:
     assert upkeep.clear(layout.root) > 0
     assert [path.name for path in layout.root.iterdir()] == ["mine.txt"]
     assert upkeep.clear(tmp_path / "never") == 0
+
+
+def test_a_blob_that_was_whole_when_its_process_was_killed_is_not_asked_for_again(tmp_path: Path, heard: Heard) -> None:
+    layout = Layout(tmp_path / "layout")
+    data = b"payload" * 1000
+    descriptor = Descriptor("a/b", Digest.of(data), len(data))
+    part = layout.root / "ingest" / f"sha256-{descriptor.digest.encoded}"
+    part.write_bytes(data)
+    nobody: Any = object()  # has nothing that could be asked
+    assert not copy(nobody, layout, ref("mar.test/a/b:1"), descriptor, name="b", progress=heard)
+    assert layout.path(descriptor.digest).read_bytes() == data
+    assert not part.exists()
+
+
+def test_a_part_of_the_right_size_with_wrong_bytes_is_begun_anew(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "layout")
+    data = b"payload" * 1000
+    descriptor = Descriptor("a/b", Digest.of(data), len(data))
+    (layout.root / "ingest" / f"sha256-{descriptor.digest.encoded}").write_bytes(b"x" * len(data))
+    with layout.ingest(descriptor) as ingest:
+        assert ingest is not None
+        assert ingest.held == 0
+        ingest.write(data)
+        ingest.commit()
+    assert layout.path(descriptor.digest).read_bytes() == data
+
+
+def test_a_manifest_that_was_half_written_when_its_process_was_killed_is_no_blob(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "layout")
+    raw = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
+    index = parse_manifest(raw, what="it")
+    (layout.root / "ingest" / f"sha256-{index.descriptor.digest.encoded}").write_bytes(raw[:20])
+    assert upkeep.verify(layout) == []
+    layout.add(index)
+    assert layout.path(index.descriptor.digest).read_bytes() == raw
+    assert list((layout.root / "ingest").iterdir()) == []
+    assert upkeep.verify(layout) == []

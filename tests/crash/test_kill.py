@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import random
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -150,3 +151,36 @@ def test_a_load_into_a_registry_that_is_killed_sends_what_is_missing_and_no_more
             assert lacking(host, f"p{number}", wanted) == (0, 0)
         count("kill points", killed)
         assert killed
+
+
+# -- a power cut, of which a trace can tell whether it would have mattered
+
+_AT = r'\d+<(?P<{0}>[^>]*)>, "(?P<{1}>[^"]*)"'
+_RENAMED = re.compile(_AT.format("above", "old") + ", " + _AT.format("there", "new"))
+
+
+@row("F03", "what a power cut could lose", "every file of the user's was forced to the disk after its last byte and before it got its name")
+@pytest.mark.parametrize("name", ["pull", "pull-new", "untar", "sync", "lock", "bundle-create"])
+def test_what_gets_a_final_name_was_forced_to_the_disk_before(name: str, stage: Stage, tmp_path: Path) -> None:
+    scene = SCENES[name]
+    stage.prepare(scene)
+    place = stage.fresh()
+    steps, ended = written_down(stage.start(place, *scene.words), tmp_path / "log", "write,fsync,linkat,renameat,renameat2")
+    assert ended.code == 0, ended
+    dirty: set[str] = set()
+    seen: set[str] = set()
+    named = 0
+    for step in steps:
+        path = re.match(r"\d+<([^>]*)>", step.text)
+        if step.name == "write" and path:
+            dirty.add(path[1])
+            seen.add(path[1])
+        elif step.name == "fsync" and path:
+            dirty.discard(path[1])
+        elif (renamed := _RENAMED.match(step.text)) and " = -1 " not in step.text:
+            part = f"{renamed['above']}/{renamed['old']}"
+            inside = [one for one in seen if one == part or one.startswith(f"{part}/")]
+            assert inside, f"nothing was written to `{part}`"
+            assert not [one for one in inside if one in dirty], f"`{renamed['new']}` got its name before its bytes were on the disk"
+            named += 1
+    assert named
