@@ -296,6 +296,15 @@ def test_a_pause_that_begins_while_a_connection_is_opened_holds_the_request_back
     assert host.active == 0
 
 
+def test_one_answer_counts_once_whoever_says_it(backoff: Backoff, clock: Clock) -> None:
+    host, told = timed(backoff, clock), throttle(30)
+    assert backoff.hold(told) == 30
+    clock.time += 5
+    backoff.attempts("it").failed(told)
+    assert (host.resume_at, host.throttles) == (1030, 1)
+    assert backoff.hold(failure()) is None
+
+
 def test_a_place_is_given_back_once_also_where_the_new_pause_is_too_long(backoff: Backoff, clock: Clock) -> None:
     host = timed(backoff, clock)
     with backoff.place(host, backoff.attempts("it")) as place:

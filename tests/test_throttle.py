@@ -143,6 +143,30 @@ def test_what_was_on_its_way_is_told_too_and_what_has_no_connection_yet_stays_ba
     ramps_up(registry)
 
 
+def test_who_was_told_gives_place_and_connection_back_when_all_know(
+    throttling: Throttles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Otherwise whoever waits for one of them asks in the moment between.
+    from marfetch.remote.transport import Answer
+
+    registry = throttling(seconds=1)
+    known: list[str] = []
+    told, leave, close = Backoff.throttled, Backoff.leave, Answer.close
+
+    def noted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            known.append(name)
+            return function(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(Backoff, "throttled", noted("known", told))
+    monkeypatch.setattr(Backoff, "leave", noted("place", leave))
+    monkeypatch.setattr(Answer, "close", noted("connection", close))
+    assert get(registry, tmp_path, files=1).failed == ()
+    assert known[:3] == ["known", "connection", "place"]
+
+
 def test_a_throttle_that_names_no_time_makes_no_storm(throttling: Throttles, tmp_path: Path, impatient: None) -> None:
     registry = throttling(form="nothing", seconds=3600, gather=4)
     result = get(registry, tmp_path, files=4, jobs=4)
@@ -186,13 +210,15 @@ def test_another_process_does_not_ask_before_the_time_and_says_why(throttling: T
 
 
 def test_the_other_one_waits_where_there_is_time_and_then_asks(throttling: Throttles, tmp_path: Path, heard: Heard) -> None:
+    import marfetch.remote.registry  # noqa: F401 - so that the pause is not over when everything is loaded
+
     registry = throttling(pauses=0)
     told = time.monotonic()
-    Pauses(tmp_path / "cache").tell(registry.host, 2)
+    Pauses(tmp_path / "cache").tell(registry.host, 3)
     assert get(registry, tmp_path, files=3, heard=heard).failed == ()
-    assert min(one.at for one in registry.came) >= told + 2
+    assert min(one.at for one in registry.came) >= told + 3
     (note,) = heard.notes
-    assert note.startswith(f"`{registry.host}` asked another marfetch for a pause of 2 s; going on at ")
+    assert note.startswith(f"`{registry.host}` asked another marfetch for a pause of 3 s; going on at ")
     assert registry.came[0].together == 1
 
 

@@ -32,6 +32,7 @@ class Trouble(Exception):  # noqa: N818 - carries an error and what may be done 
         retry_after: seconds that the host asked for; None where it did not say.
         throttled: whether the host said that it is asked too much.
         at_once: whether a new try needs no wait.
+        pause: seconds for which the host is left alone because of it, once it is known to everybody.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Trouble(Exception):  # noqa: N818 - carries an error and what may be done 
         self.retry_after = retry_after
         self.throttled = throttled
         self.at_once = at_once
+        self.pause: float | None = None
 
 
 def retry_after(value: str | None, now: float) -> float | None:
@@ -223,6 +225,16 @@ class Backoff:
                     host.successes = 0
             host.condition.notify_all()
 
+    def hold(self, trouble: Trouble) -> float | None:
+        """Let everybody wait, where that is what the host asks for; counts once, whoever says it.
+
+        Returns:
+            The length of the pause in seconds; None where there is none.
+        """
+        if trouble.pause is None and trouble.throttled and trouble.host is not None:
+            trouble.pause = self.throttled(trouble.host, trouble.retry_after)
+        return trouble.pause
+
     def throttled(self, name: str, seconds: float | None) -> float:
         """The host asks for a pause: for everybody, and with half as many requests at a time afterwards.
 
@@ -344,8 +356,8 @@ class Attempts:
             Error: that of the trouble, or `RateLimitedError`.
         """
         self._count()
-        if trouble.throttled and trouble.host is not None:
-            pause = self._backoff.throttled(trouble.host, trouble.retry_after)
+        pause = self._backoff.hold(trouble)
+        if pause is not None and trouble.host is not None:
             if self._failures >= trouble.tries:
                 raise self._given_up(trouble.error)
             self.check_pause(trouble.host, pause, context=trouble.error.context)

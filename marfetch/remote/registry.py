@@ -271,6 +271,9 @@ class Registry(RefusingRegistry):
             try:
                 place.succeeded = answer.status_code < 400
                 yield answer
+            except Trouble as trouble:
+                self.backoff.hold(trouble)  # before its place, or its connection, is somebody else's
+                raise
             finally:
                 answer.close()
 
