@@ -211,14 +211,14 @@ class Knob:
 
         return self._sends(send, times)
 
-    def sends(self, raw: bytes, *, endlessly: bool = False, times: int | None = None) -> Knob:
-        """These bytes in place of everything, once or without end."""
+    def sends(self, raw: bytes, *, endlessly: bool = False, then: bytes | None = None, times: int | None = None) -> Knob:
+        """These bytes in place of everything, once or without end; `then`: something else without end behind them."""
 
         def send(connection: socket.socket, _head: bytes, _body: bytes) -> None:
             with contextlib.suppress(OSError):
                 connection.sendall(raw)
-                while endlessly and self.owner is not None and not self.owner.ended.is_set():
-                    connection.sendall(raw)
+                while (endlessly or then) and self.owner is not None and not self.owner.ended.is_set():
+                    connection.sendall(then or raw)
 
         return self._sends(send, times)
 
