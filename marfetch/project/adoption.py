@@ -62,6 +62,7 @@ class Adoption:
     def __init__(self) -> None:
         self.found: list[Adopted] = []
         self.notes: list[str] = []
+        self._known: set[tuple[Reference, str | None]] = set()
 
     def search(self, path: Path) -> None:
         """Search one file.
@@ -124,8 +125,8 @@ class Adoption:
                 wanted = None
         host = reference.host if reference.host is not None and reference.host.name != OFFICIAL_HOSTS[0] else None
         plain = Reference(reference.repository, host, reference.tag, reference.digest)
-        known = next((one for one in self.found if one.reference == plain and one.version == (wanted or None)), None)
-        if known is None:
+        if (plain, wanted or None) not in self._known:
+            self._known.add((plain, wanted or None))
             self.found.append(Adopted(plain, wanted or None, where, is_chart))
 
     def _lines(self, text: str, name: str, start: int) -> None:

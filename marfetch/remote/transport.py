@@ -275,6 +275,8 @@ class Transport(HTTPAdapter):
         proxy = self._proxies.get(address.scheme) or self._proxies.get("all")
         if not proxy or urllib.request.proxy_bypass(f"{address.host.name}:{address.host.port}"):
             return None
+        if not proxy.isascii() or not proxy.isprintable():
+            raise self._bad_proxy(proxy, "it holds a control character or one outside ASCII")
         if "://" not in proxy:
             proxy = f"http://{proxy}"
         if not proxy.lower().startswith(("http://", "https://")):
