@@ -39,7 +39,7 @@ def remove_parts(directories: Collection[Path] | None = None) -> None:
     """
     for path, part in [one for one in list(_parts) if directories is None or one[0] in directories]:
         with suppress(OSError), closing(Directory.open_root(path)) as directory:
-            directory.remove(part)
+            directory.sweep_one(part)  # not one that a thread is just giving its name
 
 
 def cloned(blob: BinaryIO, file: BinaryIO) -> bool:
@@ -261,9 +261,10 @@ class Directory:
             for name in os.listdir(self.path if self._descriptor is None else self._descriptor):  # noqa: PTH208 - by descriptor
                 if name.startswith(OWN_PREFIX) and name.endswith(_SUFFIX):
                     with suppress(OSError):
-                        self._sweep_one(name)
+                        self.sweep_one(name)
 
-    def _sweep_one(self, name: str) -> None:
+    def sweep_one(self, name: str) -> None:
+        """Take away a part that nobody claims, or, where that cannot be told, an old one."""
         # Without waiting for the other end of a pipe; directories are opened so too.
         number = os.open(self._at(name), os.O_RDONLY | _NO_WAIT | _NO_FOLLOW | _CLOEXEC, dir_fd=self._descriptor)
         try:
