@@ -62,7 +62,7 @@ def fails_well(stage: Stage, scene: Scene, step: Step, error: str) -> int:
         else:
             stage.check_ended(place)
         stage.check_finals(scene, place)
-        if not step.name.startswith("unlink"):  # what cannot be removed stays for the next run
+        if ended.code == 9 and not step.name.startswith("unlink"):  # a part that could not be removed stays for the next run
             stage.check_tidy(place)
         stage.check_cache(place)
         stage.check_recovery(scene, place)
