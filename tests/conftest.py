@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from marfetch.client import Client, Options
 from marfetch.demo.recipe import build
@@ -65,6 +66,20 @@ def mar(recipe: Layout) -> Iterator[Registry]:
     """A registry that looks like MAR and can be twisted (`tests/registry.py`)."""
     with Registry(recipe, names=Host("mar.test")) as registry:
         yield registry
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """Who signs the certificates of the tests."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def ca_file(authority: trustme.CA, tmp_path: Path) -> str:
+    """Its own certificate."""
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

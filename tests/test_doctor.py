@@ -211,13 +211,6 @@ def served(certificate: trustme.LeafCert) -> ssl.SSLContext:
 
 
 @pytest.fixture
-def ca_file(authority: trustme.CA, tmp_path: Path) -> str:
-    path = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return str(path)
-
-
-@pytest.fixture
 def official(recipe: Layout, authority: trustme.CA) -> Iterator[Registry]:
     """What an inspecting proxy shows of MAR: its names, with certificates of another authority."""
     context = served(authority.issue_cert("mcr.microsoft.com", "*.data.mcr.microsoft.com"))

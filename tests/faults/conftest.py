@@ -23,20 +23,6 @@ def world(mar: Registry, tmp_path: Path) -> World:
     return World(mar, tmp_path / "world")
 
 
-@pytest.fixture(scope="session")
-def authority() -> trustme.CA:
-    """Who signs the certificates of the tests."""
-    return trustme.CA()
-
-
-@pytest.fixture
-def ca_file(authority: trustme.CA, tmp_path: Path) -> str:
-    """Its own certificate."""
-    path = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return str(path)
-
-
 @pytest.fixture
 def secure(recipe: Layout, authority: trustme.CA, ca_file: str, tmp_path: Path) -> Iterator[World]:
     """A registry of the user's own, by https."""
