@@ -173,6 +173,10 @@ class _Spoken:
                 return self._failed(storage_error(error, str(error.filename or nameless)))
             except KeyboardInterrupt:
                 return self._ended()
+            except Exception:
+                if not self._signal:
+                    raise
+                return self._ended()  # the signal met code that makes another exception of whatever is raised in it
         except (ReaderGoneError, SystemExit):  # typer's parser leaves by SystemExit where its own output is not read
             _forget_stdout()
             return 0
@@ -195,6 +199,10 @@ class _Spoken:
             context = getattr(error, "ctx", None)
             command = getattr(context, "command_path", "marfetch")
             raise InputError(text[:1].lower() + text[1:].rstrip("."), code="usage", hint=f"{command} --help") from None
+        if result == 9:  # a part may have stayed for want of an open file; by now everything else is closed
+            from .place.directory import remove_parts
+
+            remove_parts(is_over=True)
         if self._signal and result == 130:  # what typer makes of a signal that came while it was reading the command line
             raise KeyboardInterrupt
         return result if isinstance(result, int) else 0

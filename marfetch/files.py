@@ -123,9 +123,8 @@ def write_whole(path: Path, data: bytes, *, through: Path | None = None) -> None
 
 def _write(path: Path, data: bytes, *, is_new: bool) -> None:
     """Others may read it at most, whatever the umask lets."""
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_EXCL if is_new else os.O_TRUNC) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o644), "wb") as file:
-        file.write(data)
+    path.touch(mode=0o644, exist_ok=not is_new)
+    path.write_bytes(data)
 
 
 class Writer:

@@ -349,3 +349,22 @@ def test_a_command_that_is_ended_while_it_is_loaded_says_so_by_its_code(mar: Reg
         codes.add(process.wait(30))
     # Before the front door is open it is the system that ends the process; a broken layout may be told first.
     assert codes <= {-signal.SIGTERM, *([0, 2, 5] if words[0] == "serve" else [143])}
+
+
+def test_a_signal_that_becomes_another_exception_is_a_signal_still(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from marfetch import cli
+    from marfetch.__main__ import main
+
+    def run(_: list[str]) -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.sigtimedwait([], 5)
+        except KeyboardInterrupt as error:
+            raise RuntimeError("an error in `__set_name__`") from error  # as Python 3.11 makes of it
+        return 0
+
+    monkeypatch.setattr(cli, "run", run)
+    assert main(["resolve", "aks/foo:1"]) == 143
+    assert "ended by SIGTERM" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 from ..cache import cache_root
 from ..content import Progress
 from ..endpoint import CHINA, GLOBAL, Address, Endpoint
-from ..errors import Error
+from ..errors import Error, StorageError
 from ..reference import Host, Reference
 from ..remote.pauses import Pauses
 from ..remote.probe import Names, Prober, Reached
@@ -129,9 +130,8 @@ def _outside(patient: Patient, prober: Prober, trust: Trust, found: list[Finding
         return []
     reference = patient.reference or Reference.parse(DEFAULT)
     bound = replace(reference, host=Host.parse(registry.name), scheme=None)
-    root = cache_root(patient.cache_dir)
-    pauses = Pauses(root) if (root / "oci-layout").is_file() else None  # a look makes no cache
-    asking = Asking(prober, bound, patient.reference is not None, patient.now, lambda: time.monotonic() < end, way.untunnelled, pauses)
+    chosen, pauses = patient.reference is not None, _pauses(patient)
+    asking = Asking(prober, bound, chosen, patient.now, lambda: time.monotonic() < end, way.untunnelled, pauses)
     if time.monotonic() < end:
         asking.run()
     _drop(found, {one.id for one in asking.found if one.status == "fault"} & {"proxy", "tls", "interception"})
@@ -140,6 +140,15 @@ def _outside(patient: Patient, prober: Prober, trust: Trust, found: list[Finding
         hasty = Prober(patient.endpoint, trust, patience=min(REGION_TIME, prober.patience))
         found += _regions(patient.endpoint, hasty, asking)
     return asking.references
+
+
+def _pauses(patient: Patient) -> Pauses | None:
+    """What others were told; None where there is no cache, which a look does not make, or nobody knows where it would be."""
+    with suppress(StorageError):
+        root = cache_root(patient.cache_dir)
+        if (root / "oci-layout").is_file():
+            return Pauses(root)
+    return None
 
 
 def _drop(found: list[Finding], names: set[str]) -> None:

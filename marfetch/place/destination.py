@@ -265,10 +265,10 @@ class Destination:
 
     def close(self) -> None:
         """Let the destination go."""
-        remove_parts(self._swept)
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+        remove_parts(self._swept)
 
     def __enter__(self) -> Destination:
         return self

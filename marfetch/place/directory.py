@@ -30,16 +30,20 @@ _parts: Final[set[tuple[Path, str]]] = set()
 """The parts of this process that are not gone yet."""
 
 
-def remove_parts(directories: Collection[Path] | None = None) -> None:
+def remove_parts(directories: Collection[Path] | None = None, *, is_over: bool = False) -> None:
     """Take away the parts of this process that are still there: a signal may have come just where one was to be removed, or no open
     file may have been left for it.
 
     Args:
         directories: only those in these; None: all.
+        is_over: whether no thread can be giving a part its name any more; otherwise those that are claimed are left alone.
     """
     for path, part in [one for one in list(_parts) if directories is None or one[0] in directories]:
         with suppress(OSError), closing(Directory.open_root(path)) as directory:
-            directory.sweep_one(part)  # not one that a thread is just giving its name
+            if is_over:
+                directory.remove(part)
+            else:
+                directory.sweep_one(part)
 
 
 def cloned(blob: BinaryIO, file: BinaryIO) -> bool:
@@ -203,6 +207,7 @@ class Directory:
                 self.unlink(part)
                 return
         os.replace(self._at(part), self._at(name), src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        _parts.discard((self.path, part))
 
     def publish_directory(self, part: str, name: str, *, replace: bool) -> None:
         """Rename in one step; without `replace` only if nothing has the name.
@@ -214,9 +219,11 @@ class Directory:
             FileExistsError: something has it.
         """
         if self._renamed(part, name, "exclusively"):
+            _parts.discard((self.path, part))
             return
         if not self._has(name):
             self._rename(part, name)
+            _parts.discard((self.path, part))
             return
         if not replace:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
@@ -229,6 +236,7 @@ class Directory:
         except BaseException:
             self._rename(aside, name)
             raise
+        _parts.discard((self.path, part))
         self.remove(aside)
 
     def _has(self, name: str) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..document import parse_json
 from ..endpoint import Address
-from ..errors import Error, IntegrityError, NotFoundError, PolicyError, RateLimitedError, RemoteError
+from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RateLimitedError, RemoteError
 from ..oci import Digest
 from ..reference import Reference, redacted
 from . import limits
@@ -253,3 +253,14 @@ def redirect_refused(message: str, address: Address) -> PolicyError:
         url=redacted(address.url),
         rule=f"a redirect says where to, and there are at most {limits.MAX_REDIRECTS}",
     )
+
+
+def header_digest(answer: Answer) -> Digest | None:
+    """The digest that the registry says the body has; one in a form that is not known here says nothing."""
+    value = answer.headers.get("Docker-Content-Digest")
+    if not value:
+        return None
+    try:
+        return Digest.parse(value.strip())
+    except InputError:
+        return None

@@ -21,12 +21,12 @@ from ..budget import Budget
 from ..content import Catalog, Checked, Progress
 from ..document import parse_json
 from ..endpoint import Address, Endpoint
-from ..errors import InputError, IntegrityError, PolicyError, RemoteError
+from ..errors import IntegrityError, PolicyError, RemoteError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Host, Reference, is_repository, is_tag, redacted
 from . import limits
 from .ahead import Early
-from .answers import Asked, Failure, about, explain, mismatch, redirect_refused
+from .answers import Asked, Failure, about, explain, header_digest, mismatch, redirect_refused
 from .auth import Authority
 from .backoff import Attempts, Backoff, Trouble
 from .pages import Collected, collect, resolve
@@ -94,7 +94,7 @@ class Registry(RefusingRegistry):
             headers["If-None-Match"] = f'"{known.digest}"'
         address = self._address(self._container(reference).manifest_url(wanted))
         answer, raw = self.document(address, headers, asked, reference, limit=MAX_MANIFEST_SIZE)
-        said = _header_digest(answer)
+        said = header_digest(answer)
         if answer.status_code == 304:
             if known is None or (said is not None and said != known.digest):
                 raise self._malformed(reference, answer, f"it says 304 (not modified), but for `{said}`")
@@ -389,14 +389,3 @@ class Registry(RefusingRegistry):
             answer._content = answer.body(limits.MAX_PAGE_SIZE)  # noqa: SLF001 - so that `.json()` and `.text` have it
             answer._content_consumed = True  # type: ignore[attr-defined] # noqa: SLF001
             return answer
-
-
-def _header_digest(answer: Answer) -> Digest | None:
-    """The digest that the registry says the body has; one in a form that is not known here says nothing."""
-    value = answer.headers.get("Docker-Content-Digest")
-    if not value:
-        return None
-    try:
-        return Digest.parse(value.strip())
-    except InputError:
-        return None

@@ -279,9 +279,10 @@ def strange(world: World, kind: str, cases: dict[str, tuple[Callable[[Knob], obj
 
 
 def elsewhere(world: World, origin: str, *names: str) -> tuple[str, ...]:
-    """The registry is there now; only it may be contacted."""
+    """The registry is there now; only it may be contacted, and the data host that is named, whose connection is opened ahead with TLS."""
     world.environment[ENVIRONMENT] = origin
-    world.allowed, world.names = {origin.partition("://")[2]}, set(names)
+    scheme, _, host = origin.partition("://")
+    world.allowed, world.names = {host, *([world.registry.data_host] if scheme == "https" else [])}, set(names)
     return PULL
 
 
@@ -308,7 +309,8 @@ def test_a_data_host_that_is_down_is_named(world: World) -> None:
 def test_a_name_that_cannot_be_resolved_is_said(world: World) -> None:
     ended = world.run(*elsewhere(world, "https://nowhere.invalid", "nowhere.invalid"))
     ended.failed(7, "unreachable", "`nowhere.invalid` cannot be reached", "cannot be resolved", "check the spelling", within=60)
-    assert [event for event, _ in ended.contacts if event == "socket.connect"] == []
+    connected = [who for event, who in ended.contacts if event == "socket.connect"]
+    assert all(world.registry.data_host.rpartition(":")[2] in who for who in connected), "nothing but what is opened ahead"
 
 
 @row("N14", "a host that never takes the connection", "given up after the time for it", code=7)

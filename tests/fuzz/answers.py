@@ -46,8 +46,9 @@ class Said:
         self.url = address.url
         self._body = body
 
-    def pieces(self) -> Iterator[bytes]:
-        yield from (self._body[at : at + 100] for at in range(0, len(self._body), 100))
+    def pieces(self, most: int | None = None) -> Iterator[bytes]:
+        body = self._body[:most]
+        yield from (body[at : at + 100] for at in range(0, len(body), 100))
 
 
 def _lines(data: bytes, count: int) -> tuple[list[str], bytes]:
