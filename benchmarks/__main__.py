@@ -1,10 +1,11 @@
 """`python -m benchmarks [start|one|range|artifacts|sizes|bundle|thousand|spread]…`: the figures of docs/performance.md, measured here and now.
 
-Without a name all of them are measured, and the page and its pictures are written.
+Without a name all of them are measured, and the page and its pictures are written; with `--write` also for those that are named.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -197,21 +198,22 @@ def measured(names: Sequence[str]) -> list[tuple[str, Scene]]:
 
 
 def main() -> None:
-    """Measure what was named; all of it is also written into the page."""
-    named = sys.argv[1:]
+    """Measure what was named, or all of it; what goes into the page replaces what it says of the same."""
+    named = [name for name in sys.argv[1:] if name != "--write"]
     if unknown := [name for name in named if name not in SCENES]:
         sys.exit(f"there is no {' or '.join(unknown)}; there are {', '.join(SCENES)}")
-    begun = time.monotonic()
     described = machine.described()
     print("\n\n".join(described) + "\n", flush=True)
     scenes = measured(named or list(SCENES))
-    if named:
+    if named and "--write" not in sys.argv:
         return
-    parts = [*described, f"All of it took {(time.monotonic() - begun) / 60:.0f} minutes."]
+    above, _, below = PAGE.read_text().partition(MARK)
+    parts = dict(re.findall(r"^## (.+)\n\n(.+?)(?=\n\n## |\Z)", below.strip(), re.MULTILINE | re.DOTALL))
     for title, scene in scenes:
         pictures = [draw(DOCS) for draw in scene.pictures]
-        parts.append("\n".join([f"## {title}", "", *(line for picture in pictures for line in (picture, "")), *scene.lines]).strip())
-    PAGE.write_text(PAGE.read_text().partition(MARK)[0] + MARK + "\n" + "\n\n".join(parts) + "\n")
+        parts[title] = "\n".join([*(line for picture in pictures for line in (picture, "")), *scene.lines]).strip()
+    ordered = [f"## {title}\n\n{parts[title]}" for _, title in SCENES.values() if title in parts]
+    PAGE.write_text(above + MARK + "\n" + "\n\n".join([*described, *ordered]) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -23,7 +24,9 @@ def described() -> list[str]:
     memory = int(next(iter(re.findall(r"MemTotal:\s*(\d+)", _read("/proc/meminfo"))), "0")) >> 20
     # Whether the interpreter was built with profile-guided optimization: without, it starts half as fast.
     tuned = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
-    python = f"Python {platform.python_version()} ({'' if tuned else 'not '}built with `--enable-optimizations`)"
+    # A distribution's is, too, by ways of its own.
+    built = "of the system" if sys.base_prefix == "/usr" else f"built {'with' if tuned else 'without'} `--enable-optimizations`"
+    python = f"Python {platform.python_version()} ({built})"
     pinned = {tool.name: tool.version for tool in tools.ALL}
     versions = [f"{name} {pinned[name].removeprefix('v')}" for name in CLIENTS]
     versions += [f"skopeo {_skopeo()}", *(f"{name} {importlib.metadata.version(name)}" for name in ("oras", "requests", "urllib3"))]
