@@ -26,8 +26,8 @@ test: $(VENV)/.dev ## Run all tests; real tools are used where `make tools` has 
 
 # The corpus stays in .cache/fuzz from run to run.
 SECONDS ?= 3600
-fuzz: $(VENV)/.dev ## Fuzz all that reads foreign bytes, for an hour or for SECONDS=N in all (TARGETS="tar lock" for some).
-	@mkdir -p .tmp && $(RUN) $(PY) -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
+fuzz: $(VENV)/.dev ## Fuzz all that reads foreign bytes, for an hour or for SECONDS=N in all (TARGETS="tar lock", SEED=N).
+	@mkdir -p .tmp && $(RUN) $(PY) -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(TARGETS)
 
 test-all: ## Run all tests on every supported Python that is here.
 	@mkdir -p .tmp; ran=; for p in $(PYTHONS); do \

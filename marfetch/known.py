@@ -115,7 +115,7 @@ def _directory(option: str | None, environment: Mapping[str, str]) -> str:
     root = cache_directory(option, environment)
     try:
         is_safe = not os.stat(root).st_mode & stat.S_IWOTH  # noqa: PTH116 - pathlib takes too long to load
-    except OSError:
+    except (OSError, ValueError):  # a name with a zero byte
         is_safe = False
     return root if is_safe else os.devnull
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -123,8 +123,11 @@ class Adoption:
                     f"{where}: `{wanted[:80]}` is no version range, so the newest release of `{reference.repository}` is taken"
                 )
                 wanted = None
-        host = reference.host if reference.host is not None and reference.host.name != OFFICIAL_HOSTS[0] else None
-        plain = Reference(reference.repository, host, reference.tag, reference.digest)
+        plain = Reference(reference.repository, None, reference.tag, reference.digest)
+        first = reference.repository.partition("/")[0]
+        # The official host goes without saying, unless a repository would be taken for a host without it.
+        if reference.host is not None and (reference.host.name != OFFICIAL_HOSTS[0] or "." in first or first == "localhost"):
+            plain = replace(plain, host=reference.host)
         if (plain, wanted or None) not in self._known:
             self._known.add((plain, wanted or None))
             self.found.append(Adopted(plain, wanted or None, where, is_chart))

@@ -1,6 +1,6 @@
 """`make fuzz`: every target for its share of the time, each in a process of its own, following coverage where atheris is installed.
 
-    python -m tests.fuzz [--seconds N] [--corpus DIRECTORY] [TARGET …]
+    python -m tests.fuzz [--seconds N] [--seed N] [--corpus DIRECTORY] [TARGET …]
 
 Inputs that reached something new stay in the corpus from run to run. Bytes that broke a promise are kept below `found/`, and the run
 fails; they become a test in `test_found.py`.
@@ -59,6 +59,9 @@ class Ran(NamedTuple):
 def main() -> int:
     asked = argparse.ArgumentParser(prog="make fuzz")
     asked.add_argument("--seconds", type=float, default=3600.0, help="for all targets together")
+    asked.add_argument(
+        "--seed", type=int, help="for the dice: the same inputs in the same order, as far as the time goes; otherwise others each time"
+    )
     asked.add_argument("--corpus", type=Path, default=CORPUS)
     asked.add_argument("targets", nargs="*")
     given = asked.parse_args()
@@ -74,7 +77,7 @@ def main() -> int:
     )
     results: dict[str, Ran] = {}
     for name in names:
-        ran = results[name] = _run(targets[name], share, given.corpus, guided=guided)
+        ran = results[name] = _run(targets[name], share, given.corpus, guided=guided, seed=given.seed)
         shown = f"  found {', '.join(map(str, ran.found))}" if ran.found else "" if ran.is_right else f"  ended with status {ran.status}"
         print(f"{name:20} {ran.executions:>10} executions  {ran.coverage:28}{shown}", flush=True)
         if not ran.is_right:
@@ -96,7 +99,7 @@ def _load(*, guided: bool) -> dict[str, Target]:
     return TARGETS
 
 
-def _run(target: Target, seconds: float, corpus: Path, *, guided: bool) -> Ran:
+def _run(target: Target, seconds: float, corpus: Path, *, guided: bool, seed: int | None) -> Ran:
     """One target in a process of its own, which may end as it likes."""
     kept, inputs = corpus / "found" / target.name, corpus / target.name
     for directory in (kept, inputs):
@@ -111,7 +114,7 @@ def _run(target: Target, seconds: float, corpus: Path, *, guided: bool) -> Ran:
             os.environ |= {"TMPDIR": temporary, "HOME": temporary, "MARFETCH_CACHE_DIR": f"{temporary}/cache"}
             tempfile.tempdir = temporary
             try:
-                (_follow if guided else _without)(target, seconds, inputs, kept)
+                (_follow if guided else _without)(target, seconds, inputs, kept, seed)
             except BaseException:
                 traceback.print_exc()
                 os._exit(1)
@@ -134,7 +137,7 @@ def _run(target: Target, seconds: float, corpus: Path, *, guided: bool) -> Ran:
     )
 
 
-def _follow(target: Target, seconds: float, inputs: Path, kept: Path) -> None:
+def _follow(target: Target, seconds: float, inputs: Path, kept: Path, dice: int | None) -> None:
     """Never returns: libFuzzer ends the process."""
     import atheris
 
@@ -143,7 +146,7 @@ def _follow(target: Target, seconds: float, inputs: Path, kept: Path) -> None:
         target(seed)  # what is only made once is made before anything is measured
     words = [
         "fuzz", f"-max_total_time={max(1, round(seconds))}", f"-timeout={HANG}", f"-rss_limit_mb={MEMORY}", f"-max_len={target.most}",
-        f"-artifact_prefix={kept}/", "-print_final_stats=1", "-use_value_profile=1", "-verbosity=1", str(inputs),
+        f"-seed={dice or 0}", f"-artifact_prefix={kept}/", "-print_final_stats=1", "-use_value_profile=1", "-verbosity=1", str(inputs),
     ]  # fmt: skip
     atheris.Setup(words, lambda data: _kept(target, data, kept) and os._exit(FOUND))
     atheris.Fuzz()
@@ -161,9 +164,9 @@ def _kept(target: Target, data: bytes, kept: Path) -> bool:
     return False
 
 
-def _without(target: Target, seconds: float, _: Path, kept: Path) -> None:
+def _without(target: Target, seconds: float, _: Path, kept: Path, seed: int | None) -> None:
     """Changed seeds, for as long as it is said."""
-    count, dice = 0, random.Random()
+    count, dice = 0, random.Random(seed)
     seeds = list(target.seeds())
     end = time.monotonic() + seconds
     while time.monotonic() < end:

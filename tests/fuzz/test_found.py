@@ -36,6 +36,9 @@ FOUND: dict[str, tuple[str, bytes]] = {
     ),
     "an owner that is no number": ("tar", made(header("a"), header("b")[:108] + b"\xd3000000\0" + header("b")[116:])),
     "a prefix in a header without the form that has one": ("tar", made(header("x", prefix=b"a", magic=bytes(8)))),
+    "a zero byte in the name of the cache, for completion": ("completion", b"verify\n--cache-dir=/nonex\0tent\naks/foo:"),
+    "a repository that looks like a host once the official one is left out": ("adoption", b"oras pull mcr.microsoft.com/a1.10"),
+    "the same with a path": ("adoption", b"oras pull mcr.microsoft.com/a1.10/b:1"),
     "the same in GNU's form": ("layout-tar", made(header("x", prefix=b"a", magic=b"ustar  \0"))),
 }
 
