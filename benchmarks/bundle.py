@@ -62,6 +62,7 @@ def bundled(runs: int) -> list[str]:
         contenders = [
             *(one for one in many(where, CHARTS) if one.name.startswith(("oras cp", "regsync"))),
             _hauler(where),
+            _hauler(where, "-j", "16"),
             _marfetch(where, "marfetch bundle create", "bundle", "create", "-f", wanted, "-o", "{}/a.tar", fresh=True),
             _marfetch(where, "… --referrers", "bundle", "create", "-f", wanted, "-o", "{}/a.tar", "--referrers", fresh=True),
         ]
@@ -69,11 +70,11 @@ def bundled(runs: int) -> list[str]:
         return table(contenders, contenders[0].name)
 
 
-def _hauler(where: Stage) -> Contender:
+def _hauler(where: Stage, *options: str) -> Contender:
     """hauler, where somebody has installed it: `make tools` cannot build it."""
-    path = shutil.which("hauler")
+    name, path = " ".join(("hauler store sync", *options)), shutil.which("hauler")
     if path is None:
-        return absent("hauler store sync -j 16", "not on the PATH")
+        return absent(name, "not on the PATH")
     charts = "".join(
         f"\n    - {{name: chart{number}, repoURL: 'oci://{where.host}/bench/charts', version: 1.2.3}}" for number in range(CHARTS)
     )
@@ -83,14 +84,14 @@ def _hauler(where: Stage) -> Contender:
 
     def prepare(directory: Path) -> list[str]:
         (directory / "out").mkdir()
-        return [path, "store", "sync", "-f", str(where.directory / "hauler.yaml"), "-s", "out", "-j", "16"]
+        return [path, "store", "sync", "-f", str(where.directory / "hauler.yaml"), "-s", "out", *options]
 
     def check(directory: Path) -> None:
         layers = [one for one in (directory / "out").rglob("*") if one.is_file() and one.stat().st_size > CHART_SIZE]
         if len(layers) < CHARTS:
             raise NotDoneError(f"{len(layers)} charts where there should be {CHARTS}")
 
-    return Contender("hauler store sync -j 16", prepare, check, where.environment())
+    return Contender(name, prepare, check, where.environment())
 
 
 def thousand(runs: int) -> list[str]:
