@@ -208,7 +208,7 @@ def main() -> None:
     if named and "--write" not in sys.argv:
         return
     above, _, below = PAGE.read_text().partition(MARK)
-    parts = dict(re.findall(r"^## (.+)\n\n(.+?)(?=\n\n## |\Z)", below.strip(), re.MULTILINE | re.DOTALL))
+    parts = dict(re.findall(r"^## ([^\n]+)\n\n(.+?)(?=\n\n## |\Z)", below.strip(), re.MULTILINE | re.DOTALL))
     for title, scene in scenes:
         pictures = [draw(DOCS) for draw in scene.pictures]
         parts[title] = "\n".join([*(line for picture in pictures for line in (picture, "")), *scene.lines]).strip()
