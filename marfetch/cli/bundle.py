@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputError
-from .options import Executor, Settings, Shard, shared
+from .options import Executor, Settings, Shard, Verify, shared
 from .verify import At, Crl, Revocation, TrustPolicy, TrustStore
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ _A = Annotated[Path, typer.Argument(metavar="FILE", help="The older bundle.")]
 _B = Annotated[Path, typer.Argument(metavar="FILE", help="The newer bundle.")]
 _To = Annotated[str, typer.Option("--to", metavar="HOST[:PORT][/PREFIX]|DIR", help="Your own registry, or a folder (write ./name).")]
 _PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Without TLS; for loopback addresses only.")]
-_Verify = Annotated[bool, typer.Option("--verify", help="Only what is signed as the trust policy asks. [MARFETCH_VERIFY=policy]")]
 
 
 def register(app: typer.Typer) -> None:
@@ -88,7 +87,7 @@ def bundle_verify(
     at: At = None,
     crl: Crl = None,
     revocation: Revocation = None,
-    verify: _Verify = False,
+    verify: Verify = False,
 ) -> int:
     """Check everything in a bundle, offline: its form, every digest, its lock, its signatures; prints what is missing, extra or wrong.
 
@@ -140,7 +139,7 @@ def bundle_load(
     plain_http: _PlainHttp = False,
     shard: Shard = None,
     executor: Executor = None,
-    verify: _Verify = False,
+    verify: Verify = False,
 ) -> int:
     """Check a bundle, and bring what is in it into a registry of your own, or into a folder: only what is missing there.
 
@@ -167,7 +166,6 @@ def bundle_load(
 
 def _gate(settings: Settings, stack: ExitStack) -> Callable[[Opened], None]:
     """Refuses a bundle in which something is not signed as the trust policy asks."""
-
     from ..bundle.signatures import check_signatures
     from ..verify.artifact import Request
     from .bundles import refusal_of

@@ -27,6 +27,7 @@ References = Annotated[list[str], typer.Argument(metavar="REF...", help=_REFEREN
 OneReference = Annotated[str, typer.Argument(metavar="REF", help=_REFERENCE_HELP)]
 Version = Annotated[str | None, typer.Option("--version", metavar="RANGE", help="A version or range with Helm's meaning, such as '^1.7'.")]
 Devel = Annotated[bool, typer.Option("--devel", help="Take prereleases too.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Only what is signed as the trust policy asks. [MARFETCH_VERIFY=policy]")]
 Shard = Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Only this part of the artifacts, for several machines.")]
 Executor = Annotated[
     str | None, typer.Option("--executor", metavar="dask://HOST:PORT", help="Let the workers of this scheduler do it (extra `dask`).")

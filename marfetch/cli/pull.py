@@ -9,7 +9,7 @@ import typer
 
 from ..errors import Error, InputError
 from ..reference import redacted
-from .options import Devel, References, Settings, Version, shared
+from .options import Devel, References, Settings, Verify, Version, shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,6 @@ _AllLayers = Annotated[bool, typer.Option("--all-layers", help="Every layer, als
 _Untar = Annotated[bool, typer.Option("--untar", help="Unpack charts and other tar archives into directories.")]
 _UntarDir = Annotated[Path | None, typer.Option("--untardir", metavar="DIR", help="Where to unpack; below the destination if relative.")]
 _Force = Annotated[bool, typer.Option("--force", help="Replace a file that differs.")]
-_Verify = Annotated[bool, typer.Option("--verify", help="Only what is signed as the trust policy asks. [MARFETCH_VERIFY=policy]")]
 _SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Pass over versions that are listed but have no manifest.")]
 
 
@@ -55,7 +54,7 @@ def pull(
     untardir: _UntarDir = None,
     force: _Force = False,
     skip_missing: _SkipMissing = False,
-    verify: _Verify = False,
+    verify: Verify = False,
 ) -> int:
     """Fetch artifacts: their payload layers, chosen by media type, every byte checked.
 
