@@ -73,6 +73,12 @@ class _Patience(_Base):
         elif self._deadline is None:
             self._deadline = self.loop.call_later(self.header_time, self._too_late)
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # What came behind the request that was answered may be the beginning of another one, of which nothing more comes.
+        if self.is_waiting and self._deadline is None and self._begun() and not self.transport.is_closing():
+            self._deadline = self.loop.call_later(self.header_time, self._too_late)
+
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self._deadline, self._stall):
             if timer is not None:
@@ -89,6 +95,10 @@ class _Patience(_Base):
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
+
+    def _begun(self) -> bool:
+        """Whether a part of the headers of a further request is there."""
+        return bool(self.conn.trailing_data[0])
 
     def _too_late(self) -> None:
         self._deadline = None
@@ -115,9 +125,26 @@ class _Patience(_Base):
             one.transport.abort()
 
 
+class _Begun:
+    """The same question where httptools reads: it keeps no bytes, but says when a request begins and when its headers are there."""
+
+    _within = False
+
+    def on_message_begin(self) -> None:
+        self._within = True
+        super().on_message_begin()  # type: ignore[misc]
+
+    def on_headers_complete(self) -> None:
+        self._within = False
+        super().on_headers_complete()  # type: ignore[misc]
+
+    def _begun(self) -> bool:
+        return self._within
+
+
 def protocol() -> type[asyncio.Protocol]:
     """The class of connections: on httptools where it is installed, which takes half the time, else on h11."""
-    base: Any = H11Protocol
-    if importlib.util.find_spec("httptools") is not None:
-        base = importlib.import_module("uvicorn.protocols.http.httptools_impl").HttpToolsProtocol
-    return type("Connection", (_Patience, base), {})
+    if importlib.util.find_spec("httptools") is None:
+        return type("Connection", (_Patience, H11Protocol), {})
+    base: Any = importlib.import_module("uvicorn.protocols.http.httptools_impl").HttpToolsProtocol
+    return type("Connection", (_Begun, _Patience, base), {})
