@@ -24,6 +24,8 @@ _CLOCKS_DIFFER: Final = 2.0
 """Seconds by which the clocks of a machine and of its file server may differ."""
 MAX_SIZE: Final = 16 << 20
 """Bytes of one document, where its sort sets no other bound."""
+_FEW: Final = 64
+"""Paths that are remembered: some are asked for before every request."""
 # What lies there may be another's: a named pipe must not hold anybody up, and a link leads out of the cache.
 _SAFELY: Final = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
@@ -51,6 +53,7 @@ class Kept:
     def __init__(self, root: Path, sort: str, *, most: int = MAX_SIZE) -> None:
         self._directory = root / DIRECTORY / sort
         self._most = most
+        self._paths: dict[str, Path] = {}
 
     def get(self, key: str) -> Found | None:
         """The document with this key; None where there is none that can be read."""
@@ -99,7 +102,12 @@ class Kept:
             yield
 
     def _path(self, key: str) -> Path:
-        return self._directory / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+        path = self._paths.get(key)
+        if path is None:
+            path = self._directory / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+            if len(self._paths) < _FEW:
+                self._paths[key] = path
+        return path
 
 
 def prune(root: Path, *, older: float) -> None:

@@ -135,6 +135,7 @@ def create(client: Client, project: Project, output: Path, *, since: Path | None
     assert lock is not None, "a lock that is missing was refused"
     assert data is not None, "so were its bytes"
     items = {item.name: item for item in project.items}
+    client.fetches = True
     needed = client.each(lambda entry: _needed(client, items[entry.name], entry, with_referrers=with_referrers), lock.entries)
     with ExitStack() as stack:
         old = stack.enter_context(opened(since)) if since is not None else None

@@ -80,7 +80,7 @@ class Layout:
 
     def path(self, digest: Digest) -> Path:
         """Where the blob with this digest is or will be."""
-        return self.root / "blobs" / digest.algorithm / digest.encoded
+        return self.root.joinpath("blobs", digest.algorithm, digest.encoded)
 
     # -- store
 
@@ -141,7 +141,7 @@ class Layout:
     @contextmanager
     def ingest(self, descriptor: Descriptor) -> Iterator[Ingest | None]:
         """Take a blob in, while nobody else fetches the same; None where somebody just did."""
-        part = self.root / INGEST / f"{descriptor.digest.algorithm}-{descriptor.digest.encoded}"
+        part = self.root.joinpath(INGEST, f"{descriptor.digest.algorithm}-{descriptor.digest.encoded}")
         file = claimed_part(part, self._meanwhile)
         try:
             there = self.has(descriptor)
