@@ -142,7 +142,7 @@ def spread(runs: int) -> list[str]:
         for workers in (1, 2, 3):
             address, _ = stack.enter_context(cluster(scratch, workers))
             contenders.append(
-                _loading(where, f"{workers} worker{'s' if workers > 1 else ''}, 8 at a time each", kept, host, "--executor", address)
+                _loading(where, f"{workers} worker{'s' if workers > 1 else ''}, 16 at a time each", kept, host, "--executor", address)
             )
         race(contenders, where.directory, runs=runs)
         return table(contenders, "one machine")

@@ -1,10 +1,12 @@
-"""Work that is spread over machines: jobs are texts, answers are texts, and a job may be done twice.
+"""Work that is spread over machines: parts of it go out as texts, answers come as texts, and a part may be done twice.
 
-What a worker needs it opens itself, and keeps open for its next job.
+A part holds several jobs, which its worker does side by side: they wait for the network, not for a processor. What a worker needs it
+opens itself, and keeps open for its next part.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,11 +14,16 @@ from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
+from .document import Json
 from .errors import CODES, Error, InputError, RateLimitedError, RemoteError
 
 T = TypeVar("T")
-Answer: TypeAlias = str | Error
+Answer: TypeAlias = "Json | Error"
 
+_TOGETHER: Final = 16
+"""Jobs of one part, at most."""
+_LEAST: Final = 8
+"""Parts that there are at least, where there are as many jobs, so that several workers have something to do."""
 _KEPT: Final = 4
 """Commands whose things a worker keeps open; a scheduler may have work of several at once."""
 
@@ -52,30 +59,46 @@ def spread(address: str) -> Iterator[Executor]:
         yield client.get_executor(pure=False, retries=3)
 
 
-def ask(executor: Executor, work: Callable[[str], str], jobs: Sequence[str]) -> list[Answer]:
-    """Give out jobs, and wait for what is said to them, in their order.
+def ask(executor: Executor, work: Callable[[str], str], shared: str, jobs: Sequence[Json]) -> list[Answer]:
+    """Give out jobs in parts, and wait for what is said to them.
+
+    Args:
+        work: does a part; see `part`. Its answer is the JSON array of what it says to each job.
+        shared: what all jobs need.
 
     Returns:
-        Texts, or a RemoteError, `unreachable`, where a worker was lost with its work once too often.
+        One for each job, in their order: what was said, or a RemoteError, `unreachable`, where a worker was lost with its work once too
+        often.
     """
-    futures = [executor.submit(work, job) for job in jobs]  # one by one: not every executor takes its work from an iterator
+    size = max(1, min(_TOGETHER, len(jobs) // _LEAST))
+    parts = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+    # One by one: not every executor takes its work from an iterator.
+    futures = [executor.submit(work, json.dumps({"shared": shared, "jobs": part})) for part in parts]
     answers: list[Answer] = []
-    for future in futures:
+    for future, part in zip(futures, parts, strict=True):
         try:
-            answers.append(future.result())
+            answers += json.loads(future.result())
         except Exception as failure:  # whatever the executor makes of the end of a worker
-            answers.append(
-                RemoteError(
-                    f"the worker was lost: {type(failure).__name__}: {str(failure)[:300]}",
-                    code="unreachable",
-                    hint="run it again: what is there already is not done again",
-                )
-            )
+            answers += [_lost(failure)] * len(part)
     return answers
 
 
+def _lost(failure: Exception) -> RemoteError:
+    return RemoteError(
+        f"the worker was lost: {type(failure).__name__}: {str(failure)[:300]}",
+        code="unreachable",
+        hint="run it again: what is there already is not done again",
+    )
+
+
+def part(text: str) -> tuple[str, list[Any]]:
+    """What all jobs of a part need, and the jobs."""
+    asked = json.loads(text)
+    return asked["shared"], asked["jobs"]
+
+
 class Kept(Generic[T]):
-    """What a worker opened for a command and keeps for its next jobs; all of its threads share it.
+    """What a worker opened for a command and keeps for its next parts; all of its threads share it.
 
     Args:
         open_it: makes it, with what is to be closed in the end on the stack.

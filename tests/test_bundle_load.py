@@ -19,7 +19,7 @@ import pytest
 
 from marfetch.bundle.creation import create
 from marfetch.bundle.jobs import jobs_of
-from marfetch.bundle.loading import load, load_one
+from marfetch.bundle.loading import load, load_part
 from marfetch.bundle.opened import opened
 from marfetch.bundle.places import Loaded, To
 from marfetch.client import Client, Options
@@ -231,16 +231,14 @@ def test_the_way_to_a_registry_without_tls_is_told(bundle: Path, registry: str) 
 
 
 @pytest.mark.tool
-def test_a_job_is_done_anywhere_by_texts_alone_and_twice(bundle: Path, registry: str) -> None:
+def test_a_part_is_done_anywhere_by_texts_alone_and_twice(bundle: Path, registry: str) -> None:
     with opened(bundle) as found:
         found.contents.load()
         jobs = jobs_of(found.contents)
     shared = json.dumps({"path": str(bundle), "to": registry, "plain": True, "hosts": [], "timeout": None, "ca": None, "command": "1"})
-    asked = [
-        json.dumps({"shared": shared, "repository": job.repository, "digest": str(job.digest), "tags": list(job.tags)}) for job in jobs
-    ]
-    assert [json.loads(load_one(text))[1] for text in asked] == ["pushed"] * 3
-    assert [json.loads(load_one(text))[1] for text in asked] == ["unchanged"] * 3
+    asked = json.dumps({"shared": shared, "jobs": [[job.repository, str(job.digest), list(job.tags)] for job in jobs]})
+    assert [one[1] for one in json.loads(load_part(asked))] == ["pushed"] * 3
+    assert [one[1] for one in json.loads(load_part(asked))] == ["unchanged"] * 3
 
 
 @pytest.mark.tool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from marfetch import errors
 from marfetch.bundle.creation import create
 from marfetch.client import Client, Options
-from marfetch.cluster import Kept, retold, spread, told
+from marfetch.cluster import Kept, ask, part, retold, spread, told
 from marfetch.endpoint import Preference
 from marfetch.errors import CODES, InputError, RemoteError
 from marfetch.layout.store import Layout
@@ -113,6 +115,67 @@ def test_a_worker_that_is_killed_loses_nothing(tool: Callable[[str], Path], mar:
         assert {one["outcome"] for one in json.loads(again)["data"]["artifacts"]} == {"unchanged"}
 
 
+@pytest.mark.tool
+@pytest.mark.slow
+def test_the_manifest_that_is_shown_loads_everything(tool: Callable[[str], Path], mar: Registry, tmp_path: Path) -> None:
+    project, client = project_of(mar, tmp_path / "project")
+    with client:
+        create(client, project, tmp_path / "a.tar")
+    policy, service, *pods = yaml.safe_load_all((ROOT / "docs" / "how-to" / "dask.yaml").read_text())
+    scheduler, worker, job = (one["spec"]["template"] for one in pods)
+    for one in (scheduler, worker, job):
+        assert policy["spec"]["podSelector"]["matchLabels"].items() <= one["metadata"]["labels"].items()
+    assert service["spec"]["selector"].items() <= scheduler["metadata"]["labels"].items()
+    for one in (worker["spec"], job["spec"]):
+        assert {mount["name"] for mount in one["containers"][0]["volumeMounts"]} == {volume["name"] for volume in one["volumes"]}
+    port = service["spec"]["ports"][0]["port"]
+    here = {
+        f"{service['metadata']['name']}:{port}": f"127.0.0.1:{free_port()}",
+        "0.0.0.0": "127.0.0.1",
+        "/bundle/charts.tar": str(tmp_path / "a.tar"),
+    }
+    here[str(port)] = here[f"{service['metadata']['name']}:{port}"].partition(":")[2]
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "MARFETCH_CACHE_DIR": str(tmp_path / "pods"),
+    }
+    with distribution(tool("registry"), tmp_path / "registry") as host, ExitStack() as stack:
+        here["registry.example.com/mar"] = f"{host}/mar"
+
+        def line(pod: dict[str, Any]) -> list[str]:
+            words: list[str] = pod["spec"]["containers"][0]["command"]
+            for there, instead in here.items():
+                words = [word.replace(there, instead) for word in words]
+            return words
+
+        for words in [line(scheduler)] + [line(worker)] * pods[1]["spec"]["replicas"]:
+            process = subprocess.Popen(words, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stack.callback(process.wait, 20)
+            stack.callback(process.kill)
+        for _ in range(pods[2]["spec"]["backoffLimit"] + 1):  # the scheduler may not be there yet
+            done = subprocess.run([*line(job), "--plain-http"], check=False, env=environment, capture_output=True, text=True, timeout=100)
+            if done.returncode == 0:
+                break
+            time.sleep(1)
+        assert done.returncode == 0, done.stderr
+        again = run(
+            sys.executable,
+            "-m",
+            "marfetch",
+            "bundle",
+            "load",
+            here["/bundle/charts.tar"],
+            "--to",
+            f"{host}/mar",
+            "--plain-http",
+            "--json",
+            cwd=ROOT,
+        )
+        assert {one["outcome"] for one in json.loads(again)["data"]["artifacts"]} == {"unchanged"}
+
+
 @pytest.mark.slow
 def test_a_sync_is_done_by_workers_that_share_the_directory(mar: Registry, tmp_path: Path) -> None:
     project, client = project_of(mar, tmp_path / "project")
@@ -193,8 +256,28 @@ def test_what_an_executor_gives_up_is_told_for_each_item(mar: Registry, tmp_path
     with client:
         result = sync(client, project, as_locked=True, elsewhere=spread_items(client, project, Dying()))
     failed = [one for one in result if one.error is not None]
-    assert [(one.name, one.error.code if one.error else None) for one in failed] == [("chart3", "unreachable")]
+    assert {one.error.code for one in failed if one.error} == {"unreachable"}
+    assert "chart3" in {one.name for one in failed}
+    assert len(failed) <= CHARTS / 8, "what one worker did not do, others did"
     assert {one.outcome for one in result if one not in failed} == {"fetched"}
+
+
+def test_work_is_given_out_in_parts_of_which_each_worker_gets_some() -> None:
+    sizes = []
+
+    class Counting(Here):
+        def submit(self, work: Callable[..., Any], /, *words: Any, **_: Any) -> Future[Any]:
+            sizes.append(len(part(words[0])[1]))
+            return super().submit(work, *words)
+
+    def twice(text: str) -> str:
+        shared, jobs = part(text)
+        return json.dumps([f"{shared}{job}" for job in jobs])
+
+    for count, expected in ((1, [1]), (7, [1] * 7), (60, [7] * 8 + [4]), (1000, [16] * 62 + [8])):
+        sizes.clear()
+        assert ask(Counting(), twice, "x", list(range(count))) == [f"x{number}" for number in range(count)]
+        assert sizes == expected
 
 
 def test_a_worker_closes_what_it_opened_for_commands_that_are_long_over() -> None:

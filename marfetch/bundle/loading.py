@@ -1,6 +1,6 @@
 """From a bundle into a registry of the user's, or into a folder: only what is missing there, in the bytes in which it came.
 
-The work is cut into jobs, one for each manifest that has a name, with all that belongs to it. A job may run twice, on any machine that
+The work is cut into jobs, one for each manifest that has a name, with all that belongs to it. A job may be done twice, on any machine that
 has the bundle: what is there already is not sent again, and a manifest goes after everything that it names.
 """
 
@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any, cast
 
 from ..client import Client, Options
-from ..cluster import Answer, Kept, Quiet, ask, retold, told
+from ..cluster import Answer, Kept, Quiet, ask, part, retold, told
 from ..endpoint import Preference
 from ..errors import Error, InputError, PolicyError, RemoteError, StorageError
 from ..files import storage_error
@@ -75,7 +76,7 @@ def load(
         if to.endpoint is None:
             raise InputError("`--executor` is for registries; a folder is filled by one machine", code="usage")
         shared = _shared(client, path, to)
-        answers = ask(executor, load_one, [json.dumps({"shared": shared, **_job(job)}) for job in jobs])
+        answers = ask(executor, load_part, shared, [[job.repository, str(job.digest), list(job.tags)] for job in jobs])
         return [_loaded(answer, job, to) for answer, job in zip(answers, jobs, strict=True)]
 
 
@@ -172,47 +173,40 @@ def _shared(client: Client, path: Path, to: To) -> str:
     )
 
 
-def _job(job: Job) -> dict[str, object]:
-    return {"repository": job.repository, "digest": str(job.digest), "tags": list(job.tags)}
-
-
-def load_one(text: str) -> str:
-    """Do one job, as a worker: a text in, a text out, so it can run anywhere, and twice.
+def load_part(text: str) -> str:
+    """Do some of the jobs, as a worker: a text in, a text out, so it can run anywhere, and twice.
 
     The bundle was checked by whoever gives out the jobs; a registry takes no blob that is not what its digest says.
     """
-    asked = json.loads(text)
-    job = Job(asked["repository"], Digest.parse(asked["digest"]), tuple(asked["tags"]))
-    path, to = _place_of(asked["shared"])
+    shared, wanted = part(text)
+    jobs = [Job(repository, Digest.parse(digest), tuple(tags)) for repository, digest, tags in wanted]
+    asked = json.loads(shared)
+    to = To.parse(asked["to"], plain_http=asked["plain"], data_hosts=asked["hosts"])
     try:
-        loaded = done(*_opened.get(asked["shared"]), to, job)
+        client, found, place = _opened.get(shared)
+        loaded = client.each(lambda job: done(found, place, to, job), jobs)
     except (Error, OSError) as error:
-        loaded = _failed(job, to, error if isinstance(error, Error) else storage_error(error, path))
-    return json.dumps([loaded.reference, loaded.outcome, loaded.blobs, loaded.size, told(loaded.error) if loaded.error else None])
+        failure = error if isinstance(error, Error) else storage_error(error, asked["path"])
+        loaded = [_failed(job, to, failure) for job in jobs]
+    return json.dumps([[one.reference, one.outcome, one.blobs, one.size, told(one.error) if one.error else None] for one in loaded])
 
 
-def _place_of(shared: str) -> tuple[str, To]:
+def _open(shared: str, stack: ExitStack) -> tuple[Client, Opened, Place]:
     asked = json.loads(shared)
-    return asked["path"], To.parse(asked["to"], plain_http=asked["plain"], data_hosts=asked["hosts"])
-
-
-def _open(shared: str, stack: ExitStack) -> tuple[Opened, Place]:
-    asked = json.loads(shared)
-    path, to = _place_of(shared)
-    options = Options(Preference(), timeout=asked["timeout"], jobs=8, ca_file=asked["ca"], notice=False)
-    client = stack.enter_context(Client(options, Quiet()))
-    found = stack.enter_context(opened(Path(path)))
+    to = To.parse(asked["to"], plain_http=asked["plain"], data_hosts=asked["hosts"])
+    client = stack.enter_context(Client(Options(Preference(), timeout=asked["timeout"], ca_file=asked["ca"], notice=False), Quiet()))
+    found = stack.enter_context(opened(Path(asked["path"])))
     found.contents.load()
-    return found, stack.enter_context(_place(client, to))
+    return client, found, stack.enter_context(_place(client, to))
 
 
-_opened: Kept[tuple[Opened, Place]] = Kept(_open)
-"""The bundle and the registry."""
+_opened: Kept[tuple[Client, Opened, Place]] = Kept(_open)
+"""The bundle and the registry, and who does several jobs at a time."""
 
 
 def _loaded(answer: Answer, job: Job, to: To) -> Loaded:
     """What a worker has said."""
     if isinstance(answer, Error):
         return _failed(job, to, answer)
-    reference, outcome, blobs, size, error = json.loads(answer)
+    reference, outcome, blobs, size, error = cast("list[Any]", answer)
     return Loaded(reference, outcome, blobs, size, retold(error) if error else None)

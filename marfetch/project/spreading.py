@@ -13,9 +13,10 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 from ..client import Client, Options
-from ..cluster import Answer, Kept, Quiet, ask, retold, told
+from ..cluster import Answer, Kept, Quiet, ask, part, retold, told
 from ..endpoint import Preference
 from ..errors import Error, LockError, StorageError
 from ..files import storage_error
@@ -34,7 +35,7 @@ def spread(client: Client, project: Project, executor: Executor) -> Callable[[Se
         if data is None:
             raise LockError(f"the lock `{project.lock_path}` went away", code="lock-missing", path=str(project.lock_path))
         shared = _shared(client, project, Digest.of(data))
-        answers = ask(executor, sync_one, [json.dumps({"shared": shared, "name": name}) for name in names])
+        answers = ask(executor, sync_part, shared, list(names))
         return {name: _synced(name, answer) for name, answer in zip(names, answers, strict=True)}
 
     return elsewhere
@@ -57,27 +58,30 @@ def _shared(client: Client, project: Project, lock: Digest) -> str:
     )
 
 
-def sync_one(text: str) -> str:
-    """Bring one item to what the lock says, as a worker: a text in, a text out, so it can run anywhere, and twice."""
-    asked = json.loads(text)
-    name = asked["name"]
+def sync_part(text: str) -> str:
+    """Bring some items to what the lock says, as a worker: a text in, a text out, so it can run anywhere, and twice."""
+    shared, names = part(text)
     try:
-        work = _work.get(asked["shared"])
-        chosen = replace(work.project, items=tuple(item for item in work.project.items if item.name == name))
-        (synced,) = placed(work.client, chosen, settle(work.client, chosen, work.lock, as_locked=True))
+        work = _work.get(shared)
+        chosen = replace(work.project, items=tuple(item for item in work.project.items if item.name in names))
+        done = {one.name: one for one in placed(work.client, chosen, settle(work.client, chosen, work.lock, as_locked=True))}
+        synced = [done[name] for name in names]
     except (Error, OSError) as error:
-        synced = Synced(
-            name, name, "failed", error=error if isinstance(error, Error) else storage_error(error, str(error.filename or name))
-        )
-    files = [[str(one.path), one.layer.media_type, str(one.layer.digest), one.layer.size] for one in synced.files]
-    return json.dumps([synced.reference, synced.outcome, files, told(synced.error) if synced.error else None])
+        failure = error if isinstance(error, Error) else storage_error(error, str(error.filename or names[0]))
+        synced = [Synced(name, name, "failed", error=failure) for name in names]
+    return json.dumps([_said(one) for one in synced])
+
+
+def _said(one: Synced) -> list[object]:
+    files = [[str(file.path), file.layer.media_type, str(file.layer.digest), file.layer.size] for file in one.files]
+    return [one.reference, one.outcome, files, told(one.error) if one.error else None]
 
 
 def _synced(name: str, answer: Answer) -> Synced:
     """What a worker has said."""
     if isinstance(answer, Error):
         return Synced(name, name, "failed", error=answer)
-    reference, outcome, files, error = json.loads(answer)
+    reference, outcome, files, error = cast("list[Any]", answer)
     return Synced(
         name,
         reference,
@@ -107,7 +111,7 @@ def _open(shared: str, stack: ExitStack) -> _Work:
         )
     option, environment, hosts, more = asked["preference"]
     preference = Preference(option, environment, tuple(hosts), more)
-    options = Options(preference, offline=asked["offline"], timeout=asked["timeout"], jobs=8, ca_file=asked["ca"], notice=False)
+    options = Options(preference, offline=asked["offline"], timeout=asked["timeout"], ca_file=asked["ca"], notice=False)
     return _Work(stack.enter_context(Client(options, Quiet())), project, parse_lock(data, project.lock_path))
 
 
