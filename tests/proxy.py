@@ -7,8 +7,10 @@ import contextlib
 import socket
 import threading
 
+from .listener import Listener
 
-class Proxy:
+
+class Proxy(Listener):
     """An http proxy that only knows CONNECT, and that leads names to where a test wants them.
 
     Attributes:
@@ -19,68 +21,44 @@ class Proxy:
     """
 
     def __init__(self, leads: dict[str, int], *, credentials: str | None = None, answer: bytes | None = None) -> None:
+        super().__init__()
         self.leads = leads
         self.asked: list[str] = []
         self.credentials = credentials
         self.answer = answer
         self.is_silent = False
         self.cuts: list[int | None] = []
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listening.getsockname()[1]
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._accept, daemon=True)
 
-    def __enter__(self) -> Proxy:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._listening.close()
-        self._thread.join(5)
-
-    def _accept(self) -> None:
-        self._listening.settimeout(0.1)
-        while not self._ended.is_set():
-            try:
-                client, _ = self._listening.accept()
-            except TimeoutError:
-                continue
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError):
-            client.settimeout(20)
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += client.recv(4096)
-            first, *lines = head.decode().split("\r\n")
-            self.asked.append(first)
-            if self.is_silent:
-                self._ended.wait(60)
-                return
-            if self.answer is not None:
-                client.sendall(self.answer)
-                return
-            wanted = f"Proxy-Authorization: Basic {base64.b64encode((self.credentials or '').encode()).decode()}"
-            if self.credentials and wanted.lower() not in [line.lower() for line in lines]:
-                client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
-                return
-            name = first.split()[1].partition(":")[0]
-            if name not in self.leads:
-                client.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
-                return
-            most = self.cuts.pop(0) if self.cuts else None
-            with socket.create_connection(("127.0.0.1", self.leads[name])) as server:
-                client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                one = threading.Thread(target=self._pipe, args=(client, server), daemon=True)
-                one.start()
-                self._pipe(server, client, most)
-                if most is not None:
-                    client.shutdown(socket.SHUT_RDWR)
-                one.join(20)
+    def serve(self, client: socket.socket) -> None:
+        client.settimeout(20)
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += client.recv(4096)
+        first, *lines = head.decode().split("\r\n")
+        self.asked.append(first)
+        if self.is_silent:
+            self._ended.wait(60)
+            return
+        if self.answer is not None:
+            client.sendall(self.answer)
+            return
+        wanted = f"Proxy-Authorization: Basic {base64.b64encode((self.credentials or '').encode()).decode()}"
+        if self.credentials and wanted.lower() not in [line.lower() for line in lines]:
+            client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            return
+        name = first.split()[1].partition(":")[0]
+        if name not in self.leads:
+            client.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+            return
+        most = self.cuts.pop(0) if self.cuts else None
+        with socket.create_connection(("127.0.0.1", self.leads[name])) as server:
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            one = threading.Thread(target=self._pipe, args=(client, server), daemon=True)
+            one.start()
+            self._pipe(server, client, most)
+            if most is not None:
+                client.shutdown(socket.SHUT_RDWR)
+            one.join(20)
 
     def _pipe(self, one: socket.socket, other: socket.socket, most: int | None = None) -> None:
         with contextlib.suppress(OSError):
