@@ -45,21 +45,28 @@ MAX_DEPTH = 64
 MAX_INTEGER_DIGITS = 19
 """Longest whole number that is taken: sizes are 64-bit numbers (image-spec, descriptor, `size`)."""
 
+MAX_VALUES = 500_000
+"""Most values of one JSON document, by its commas: a value of three bytes (`[],`, `{},`) takes twenty times as much memory and more."""
+
 MAX_YAML_SIZE = 1 << 20
 """Largest YAML text that is taken, in bytes (1 MiB)."""
 
 
-def parse_json(data: bytes, what: str) -> Json:
+def parse_json(data: bytes, what: str, *, most: int = MAX_VALUES) -> Json:
     """Read strict JSON.
 
     Args:
         data: UTF-8 text; the caller has bounded its length.
         what: what the text is, for the message, such as "the manifest of `aks/foo:1.2.3`".
+        most: commas in it; they are counted before anything is built.
 
     Raises:
         IntegrityError: `malformed`: not UTF-8, not JSON, duplicate names, NaN, a number of over 19 digits or beyond a double, nested too
             deeply.
+        PolicyError: `limit-passed`: more than `most` values.
     """
+    if data.count(b",") > most:
+        raise PolicyError(f"{what} has more than {most} values", code="limit-passed", what=what, rule=f"at most {most} values")
 
     def fail(reason: str) -> NoReturn:
         raise IntegrityError(f"{what} is malformed: {reason}", code="malformed", what=what)

@@ -38,6 +38,8 @@ MAX_MANIFEST_SIZE: Final = 4 * 1024 * 1024
 
 MAX_LAYERS: Final = 1000
 MAX_CHILDREN: Final = 1000
+MAX_VALUES: Final = 100_000
+"""Of everything in one manifest, annotations too."""
 MAX_LAYOUT_ENTRIES: Final = 1_000_000
 MAX_BLOB_SIZE: Final = 1 << 40
 """Largest blob that is fetched, in bytes (1 TiB)."""
@@ -202,7 +204,7 @@ def parse_manifest(raw: bytes, *, what: str, media_type: str | None = None, algo
     """
     reader = _Reader(what)
     reader.limit("bytes", len(raw), MAX_MANIFEST_SIZE)
-    document = reader.mapping(parse_json(raw, what), "the document")
+    document = reader.mapping(parse_json(raw, what, most=MAX_VALUES), "the document")
     version = document.get("schemaVersion")
     if version != 2 or isinstance(version, bool):
         reader.fail(f"`schemaVersion` is {_shown(version)}, not 2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from contextlib import suppress
 from typing import Any
 
@@ -124,6 +125,18 @@ def test_other_yaml_is_malformed_and_the_message_says_where(data: bytes, reason:
     assert caught.value.code == "malformed"
     assert reason in caught.value.message
     assert caught.value.message.startswith("the text is malformed")
+
+
+def test_json_has_a_largest_number_of_values_counted_before_any_is_built() -> None:
+    assert parse_json(b"[1,2,3]", "the text", most=2) == [1, 2, 3]
+    tracemalloc.start()
+    try:
+        with pytest.raises(PolicyError) as caught:
+            parse_json(b"[" + b"[]," * 1_000_000 + b"0]", "the text")
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    assert (caught.value.code, caught.value.exit_code) == ("limit-passed", 4)
 
 
 def test_yaml_has_a_largest_size() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from marfetch.content import Source
 from marfetch.errors import Error, IntegrityError, NotFoundError, PolicyError, RateLimitedError, RemoteError
 from marfetch.oci import Descriptor, Digest, Index, Manifest
 from marfetch.reference import Reference
+from marfetch.remote.pages import entries
 
 from .conftest import Heard
 from .registry import BLOCKED, MSEDGE, Answer, Registry
@@ -567,3 +569,15 @@ def test_a_token_that_is_never_taken_is_not_fetched_for_ever(source: Source, mar
         manifest(source, mar, f"{ALB}:1.7.12")
     assert caught.value.code == "unauthorized"
     assert len(mar.asked) <= 4
+
+
+def test_a_page_of_other_things_than_texts_is_refused_before_they_are_built() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(IntegrityError) as caught:
+            entries(b'{"tags":[' + b"[]," * 400_000 + b'"1"]}', "tags", "the tags of `aks/foo`")
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    assert caught.value.code == "malformed"
+    assert entries(b'{"tags":["1",["x"]]}', "tags", "the tags of `aks/foo`") == ["1", " ['x']"]

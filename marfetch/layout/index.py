@@ -9,7 +9,7 @@ from typing import Final
 
 from ..document import parse_json
 from ..errors import Error, IntegrityError, PolicyError
-from ..oci import OCI_INDEX, parse_descriptors
+from ..oci import MAX_LAYOUT_ENTRIES, OCI_INDEX, parse_descriptors
 from .extent import Entry
 from .names import REF_NAME
 
@@ -44,7 +44,7 @@ def parse_index(data: bytes, where: str) -> list[Entry]:
         PolicyError: `limit-passed`.
     """
     what = f"the index `index.json` of `{where}`"
-    document = parse_json(data, what)
+    document = parse_json(data, what, most=3 * MAX_LAYOUT_ENTRIES)
     if not isinstance(document, dict) or document.get("schemaVersion") != 2:
         raise IntegrityError(f"{what} is malformed: it is no object whose `schemaVersion` is 2", code="malformed", path=where)
     if document.get("mediaType", OCI_INDEX) != OCI_INDEX:

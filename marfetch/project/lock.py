@@ -25,6 +25,7 @@ __all__ = ["Entry", "Layer", "Lock", "Verification", "lock_bytes", "make_lock", 
 MAX_SIZE: Final = 128 << 20
 """Bytes of a lock."""
 MAX_ENTRIES: Final = 100_000
+_MAX_VALUES: Final = 30 * MAX_ENTRIES
 
 _MARKERS: Final = re.compile(rb"^(?:<{7}|={7}|>{7}|\|{7})(?:[ \r].*)?$", re.MULTILINE)
 
@@ -134,7 +135,7 @@ class _Reader:
         if marker is not None:
             self.fail("it holds the markers of a merge that was not finished", line=self._data.count(b"\n", 0, marker.start()) + 1)
         try:
-            document = parse_json(self._data, f"the lock `{self._path}`")
+            document = parse_json(self._data, f"the lock `{self._path}`", most=_MAX_VALUES)
         except IntegrityError as error:
             raise IntegrityError(error.message, code="lock-malformed", path=str(self._path)) from error
         if not isinstance(document, dict):

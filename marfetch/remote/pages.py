@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from requests.utils import parse_header_links
 
@@ -14,6 +14,9 @@ from ..endpoint import Address
 from ..errors import IntegrityError, PolicyError
 from . import limits
 from .transport import Answer
+
+_BRACKETS: Final = 10_000
+"""Brackets of one page, at most: a page of texts has three."""
 
 
 class Collected(NamedTuple):
@@ -158,6 +161,8 @@ def entries(data: bytes, name: str, what: str) -> list[str]:
     Raises:
         IntegrityError: `malformed`.
     """
+    if data.count(b"[") + data.count(b"{") > _BRACKETS:  # each would be a value of its own, of many times its bytes
+        raise IntegrityError(f"{what} is malformed: it is no list of texts", code="malformed", what=what)
     document = parse_json(data, what)
     value: Json = document.get(name) if isinstance(document, dict) else None
     if value is None and isinstance(document, dict) and name in document:
