@@ -17,7 +17,7 @@ from marfetch.pull import Request, pull
 from marfetch.reference import Host, Reference
 from marfetch.remote import auth, credentials
 from marfetch.remote.auth import Authority
-from marfetch.remote.credentials import basic_credentials
+from marfetch.remote.credentials import basic_credentials, forget_credentials, identity_token
 from marfetch.resolve import Wanted
 
 from .registry import Registry
@@ -36,9 +36,9 @@ AUTHS = {"auths": {"reg.example": {"auth": SECRET}}}
 
 @pytest.fixture(autouse=True)
 def _nothing_is_remembered() -> Iterator[None]:
-    basic_credentials.cache_clear()
+    forget_credentials()
     yield
-    basic_credentials.cache_clear()
+    forget_credentials()
 
 
 Logs = Callable[..., Path]
@@ -152,7 +152,7 @@ MALFORMED = {
 def test_a_malformed_file_gives_none_and_the_next_one_is_read(docker: Logs, document: object) -> None:
     docker(document, "home/.config/helm/registry/config.json")
     assert basic_credentials(REGISTRY) is None
-    basic_credentials.cache_clear()
+    forget_credentials()
     docker(AUTHS)
     assert basic_credentials(REGISTRY) == SECRET
 
@@ -198,6 +198,25 @@ def test_a_helper_that_fails_is_passed_over(docker: Logs, helper: Callable[..., 
     docker({"credHelpers": {"reg.example": "toy"}, "auths": {"reg.example": {"auth": packed("file:1")}}})
     assert basic_credentials(REGISTRY) == packed("file:1")
     assert asked.exists()
+
+
+TOKENS = {
+    "as `az acr login` leaves it": {"auths": {"reg.example": {"auth": packed("00000000-0000-0000-0000-000000000000:"), "identitytoken": "t0ken"}}},
+    "of a helper": {"credHelpers": {"reg.example": "toy"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("document", TOKENS.values(), ids=TOKENS)
+def test_an_identity_token_is_no_password(docker: Logs, helper: Callable[..., Path], document: object) -> None:
+    helper("toy", """echo '{"Username":"<token>","Secret":"t0ken"}'""")
+    docker(document)
+    assert (basic_credentials(REGISTRY), identity_token(REGISTRY)) == (None, "t0ken")
+    assert identity_token(Host("other.example", 443)) is None
+
+
+def test_where_there_is_a_password_there_is_no_identity_token(docker: Logs) -> None:
+    docker(AUTHS)
+    assert identity_token(REGISTRY) is None
 
 
 def test_a_helper_that_hangs_is_given_up(docker: Logs, helper: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

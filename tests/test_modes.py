@@ -19,7 +19,7 @@ from marfetch.kept import Kept
 from marfetch.project.locking import writing
 from marfetch.pull import Request, pull
 from marfetch.reference import Reference
-from marfetch.remote.credentials import basic_credentials
+from marfetch.remote.credentials import forget_credentials
 from marfetch.resolve import Wanted
 
 from .bundles import ALB, locked
@@ -112,12 +112,12 @@ def test_credentials_are_stored_nowhere(client: Made, mar: Registry, tmp_path: P
     configuration = tmp_path / "home" / ".docker" / "config.json"
     configuration.parent.mkdir(parents=True)
     configuration.write_text(json.dumps({"auths": {mar.host: {"auth": packed}}}))
-    basic_credentials.cache_clear()
+    forget_credentials()
     mar.token, mar.challenge = token, f'Bearer realm="http://{mar.host}/token",service="test"'
     try:
         used(client(), tmp_path)
     finally:
-        basic_credentials.cache_clear()
+        forget_credentials()
     assert {f"Bearer {token}", f"Basic {packed}"} <= {asked.headers.get("authorization") for asked in mar.asked}
     written = [path for path in tmp_path.rglob("*") if path.is_file() and path != configuration]
     assert len(written) > 20

@@ -16,16 +16,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from ..document import parse_json
 from ..errors import Error
 from ..reference import Host
 
 _HELPER_TIME = 10.0  # seconds
+_MAX_TOKEN: Final = 32 << 10
 
 
-@cache
 def basic_credentials(host: Host) -> str | None:
     """`user:password` in base64 for this registry, from the first place that has it; None where there is none.
 
@@ -34,6 +34,31 @@ def basic_credentials(host: Host) -> str | None:
     user, password = os.environ.get("HELM_PLUGIN_USERNAME"), os.environ.get("HELM_PLUGIN_PASSWORD")
     if user and password:
         return base64.b64encode(os.fsencode(f"{user}:{password}")).decode()
+    found = _found(host)
+    return found.basic if found is not None else None
+
+
+def identity_token(host: Host) -> str | None:
+    """The identity token for this registry, which its realm takes for a token (distribution, "OAuth2 token authentication"), as
+    `az acr login` leaves one; None where there is none, or a password comes first.
+    """
+    found = _found(host)
+    return found.identity if found is not None else None
+
+
+class _Secret(NamedTuple):
+    """What a place has for a registry: one of the two.
+
+    Attributes:
+        basic: `user:password` in base64.
+    """
+
+    basic: str | None = None
+    identity: str | None = None
+
+
+@cache
+def _found(host: Host) -> _Secret | None:
     for path in _configurations():
         document = _read(path)
         for section, find in (("credHelpers", _by_helper), ("auths", _by_entry)):
@@ -45,6 +70,11 @@ def basic_credentials(host: Host) -> str | None:
     return None
 
 
+def forget_credentials() -> None:
+    """Look everything up anew."""
+    _found.cache_clear()
+
+
 def _names(key: str, host: Host) -> bool:
     """Whether a key of a configuration means this registry: `[https://]host[:port][/path]`; without a port, that of https."""
     name, _, port = key.partition("://")[2 if "://" in key else 0].partition("/")[0].lower().rpartition(":")
@@ -53,11 +83,11 @@ def _names(key: str, host: Host) -> bool:
     return (name, int(port[:6])) == (host.name, host.port or 443)
 
 
-def _by_helper(helper: Any, name: str, _: dict[str, Any]) -> str | None:
+def _by_helper(helper: Any, name: str, _: dict[str, Any]) -> _Secret | None:
     return _ask_helper(helper, name)
 
 
-def _by_entry(entry: Any, name: str, document: dict[str, Any]) -> str | None:
+def _by_entry(entry: Any, name: str, document: dict[str, Any]) -> _Secret | None:
     if not isinstance(entry, dict):
         return None
     return _entry(entry) or (_ask_helper(document["credsStore"], name) if document.get("credsStore") else None)
@@ -91,21 +121,28 @@ def _read(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _entry(entry: dict[str, Any]) -> str | None:
+def _entry(entry: dict[str, Any]) -> _Secret | None:
+    identity = entry.get("identitytoken")
+    if isinstance(identity, str) and _is_token(identity):  # the password beside it is an empty one
+        return _Secret(identity=identity)
     auth, user, password = entry.get("auth"), entry.get("username"), entry.get("password")
     if isinstance(user, str) and isinstance(password, str) and user and not auth:
         with suppress(UnicodeEncodeError):  # JSON can hold half a character, which no credential can be
-            return base64.b64encode(f"{user}:{password}".encode()).decode()
+            return _Secret(base64.b64encode(f"{user}:{password}".encode()).decode())
         return None
     if not isinstance(auth, str) or not auth:
         return None
     with suppress(binascii.Error, ValueError):
         if b":" in base64.b64decode(auth, validate=True):
-            return auth
+            return _Secret(auth)
     return None
 
 
-def _ask_helper(helper: Any, name: str) -> str | None:
+def _is_token(text: str) -> bool:
+    return 0 < len(text) <= _MAX_TOKEN and text.isascii() and text.isprintable()
+
+
+def _ask_helper(helper: Any, name: str) -> _Secret | None:
     """What `docker-credential-HELPER get` says (docker-credential-helpers, protocol); None where it fails or takes too long."""
     if not isinstance(helper, str) or not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", helper):
         return None
@@ -119,6 +156,6 @@ def _ask_helper(helper: Any, name: str) -> str | None:
         )
         document = json.loads(answer.stdout)
         if document["Username"] == "<token>":  # an identity token, which is no password
-            return None
-        return base64.b64encode(f"{document['Username']}:{document['Secret']}".encode()).decode()
+            return _Secret(identity=document["Secret"]) if _is_token(document["Secret"]) else None
+        return _Secret(base64.b64encode(f"{document['Username']}:{document['Secret']}".encode()).decode())
     return None

@@ -23,7 +23,7 @@ from marfetch.project.first import wanted_bytes
 from marfetch.project.lock import lock_bytes, parse_lock
 from marfetch.project.wanted import parse_project
 from marfetch.reference import Host, Reference
-from marfetch.remote.credentials import basic_credentials
+from marfetch.remote.credentials import basic_credentials, forget_credentials
 from marfetch.verify.policy import parse_policy
 from marfetch.verify.revocation import Lists, cache_entry
 
@@ -120,7 +120,7 @@ def _credentials(data: bytes) -> None:
     before = {name: os.environ.get(name) for name in ("DOCKER_CONFIG", "HELM_REGISTRY_CONFIG", "PATH", "HELM_PLUGIN_USERNAME")}
     os.environ |= {"DOCKER_CONFIG": str(config), "HELM_REGISTRY_CONFIG": str(config / "none"), "PATH": str(config)}
     os.environ.pop("HELM_PLUGIN_USERNAME", None)
-    basic_credentials.cache_clear()
+    forget_credentials()
     try:
         found = basic_credentials(Host("registry.example.com", 443))
         assert found is None or b":" in base64.b64decode(found)
@@ -128,7 +128,7 @@ def _credentials(data: bytes) -> None:
             assert found.isascii()
             assert found.isprintable()
     finally:
-        basic_credentials.cache_clear()
+        forget_credentials()
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
