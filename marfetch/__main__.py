@@ -179,7 +179,7 @@ class _Spoken:
                 return self._ended()  # the signal met code that makes another exception of whatever is raised in it
         except (ReaderGoneError, SystemExit):  # typer's parser leaves by SystemExit where its own output is not read
             _forget_stdout()
-            return 0
+            return self._report().code
 
     def _command(self) -> int:
         from .cli import run

@@ -58,6 +58,8 @@ class Report:
         self._stdout = stdout
         self._stderr = stderr
         self._guard = threading.Lock()
+        self.code = 0
+        """The exit code where nobody reads the output to its end: what has failed by then."""
         self.progress: Progress = self._make_progress()
 
     @property
@@ -122,11 +124,16 @@ class Report:
 
     def failed(self, error: Error, data: Json = None, *, about: str | None = None) -> None:
         """The failure of the command, with what was done nevertheless."""
+        self.code = error.exit_code
         if self.as_json:
             document: dict[str, Json] = {"schema": SCHEMA, "command": self.command, "ok": False, "error": error_json(error)}
             if data is not None:
                 document["data"] = data
-            self._object(document)
+            try:
+                self._object(document)
+            except ReaderGoneError:
+                self.error(error, about=about)
+                raise
         self.error(error, about=about)
 
     def error(self, error: Error, *, about: str | None = None) -> None:

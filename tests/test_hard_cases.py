@@ -234,9 +234,12 @@ def test_titles_that_mean_something_elsewhere_are_refused(mar: Registry, run: Ru
         (["--version"], 0),
         (["--help"], 0),
         (["resolve", FAILING, "--json"], 3),
+        (["pull", FAILING, "--json"], 3),
+        (["pull", f"{ALB}:1.7.12", FAILING], 3),
+        (["pull", f"{ALB}:1.7.12", FAILING, "--json"], 3),
     ],
 )
-def test_a_reader_that_is_gone_is_no_failure(mar: Registry, tmp_path: Path, arguments: list[str], code: int) -> None:
+def test_a_reader_that_is_gone_is_no_failure_and_hides_none(mar: Registry, tmp_path: Path, arguments: list[str], code: int) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     line = [sys.executable, "-m", "marfetch", *arguments]
