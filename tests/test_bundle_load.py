@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tarfile
@@ -14,16 +15,21 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from marfetch.budget import Cancelled
+from marfetch.bundle import places
 from marfetch.bundle.creation import create
 from marfetch.bundle.jobs import jobs_of
 from marfetch.bundle.loading import load, load_part
 from marfetch.bundle.opened import opened
 from marfetch.bundle.places import Loaded, To
 from marfetch.client import Client, Options
+from marfetch.content import copy
 from marfetch.errors import Error, InputError, IntegrityError, PolicyError, StorageError
+from marfetch.layout.names import REF_NAME
 from marfetch.oci import Digest
 from marfetch.project.sync import Shard
 
@@ -97,6 +103,8 @@ def test_a_place_is_a_registry_or_a_folder_as_in_references(text: str, is_folder
         ("mcr.microsoft.com:443/x", PolicyError, "push-refused"),
         ("MCR.microsoft.com/x", PolicyError, "push-refused"),
         ("eastus.data.mcr.microsoft.com", PolicyError, "push-refused"),
+        ("https://mcr.microsoft.com", PolicyError, "push-refused"),
+        ("mar://MCR.microsoft.com./x", PolicyError, "push-refused"),
         ("mcr.azure.cn", PolicyError, "push-refused"),
         ("http://localhost:5000", InputError, "usage"),
         ("oci://localhost:5000/x", InputError, "usage"),
@@ -111,6 +119,13 @@ def test_a_place_that_is_refused(text: str, kind: type[Error], code: str | None)
         To.parse(text)
     assert isinstance(caught.value, kind) or code is None
     assert code in (None, caught.value.code)
+
+
+@pytest.mark.parametrize("host", ["mcr.microsoft.com", "*.data.mcr.microsoft.com", "MCR.AZURE.CN:443"])
+def test_no_data_host_is_mar_either(host: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        To.parse("registry.example.com", data_hosts=(host,))
+    assert caught.value.code == "push-refused"
 
 
 def test_plain_http_is_for_this_machine_only() -> None:
@@ -183,7 +198,7 @@ def test_a_tag_that_meant_something_else_is_replaced_and_told(bundle: Path, regi
 def test_credentials_come_from_the_stores_of_docker_and_helm(
     bundle: Path, tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from marfetch.remote.credentials import basic_credentials
+    from marfetch.remote.credentials import forget_credentials
 
     with distribution(tool("registry"), tmp_path / "closed", htpasswd=HTPASSWD) as host:
         refused = loaded(bundle, host)
@@ -192,9 +207,9 @@ def test_credentials_come_from_the_stores_of_docker_and_helm(
         (tmp_path / "docker").mkdir()
         (tmp_path / "docker" / "config.json").write_text(json.dumps({"auths": {host: {"auth": auth}}}))
         monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
-        basic_credentials.cache_clear()
+        forget_credentials()
         assert outcomes(loaded(bundle, host)) == ["pushed"] * 3
-    basic_credentials.cache_clear()
+    forget_credentials()
 
 
 @pytest.mark.tool
@@ -353,9 +368,10 @@ class _Astray(BaseHTTPRequestHandler):
         ("http://evil.example.com/upload", "address-refused"),
         ("http://127.0.0.1:1/upload", "host-refused"),
         ("http://localhost:1@evil.example.com/", "address-refused"),
+        ("https://mcr.microsoft.com/v2/x/blobs/uploads/1", "push-refused"),
     ],
 )
-def test_an_upload_follows_no_location_that_the_endpoint_does_not_cover(bundle: Path, location: str, code: str) -> None:
+def test_an_upload_follows_no_location_that_the_endpoint_does_not_cover_nor_one_of_mar(bundle: Path, location: str, code: str) -> None:
     handler = type("Handler", (_Astray,), {"location": location, "seen": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -383,6 +399,72 @@ def test_a_folder_becomes_a_layout_with_the_same_manifests(bundle: Path, delta: 
         snapshot = found.contents.load()
     assert list(snapshot.repositories[ALB].tags) == ["1.7.12", "1.8.12"]
     assert snapshot.repositories[IMAGE].referrers
+
+
+def test_what_is_wrong_in_the_folder_is_written_anew(bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    loaded(bundle, str(folder))
+    for number, path in enumerate(sorted(folder.glob("blobs/*/*"))):
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] if number % 2 else bytes([data[0] ^ 1]) + data[1:])
+    assert "failed" not in outcomes(loaded(bundle, str(folder)))
+    assert {path.name for path in folder.glob("blobs/*/*") if Digest.of(path.read_bytes()).encoded != path.name} == set()
+
+
+def test_a_delta_does_not_take_broken_blobs_for_its_base(bundle: Path, delta: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    loaded(bundle, str(folder))
+    with opened(delta) as found:
+        omitted = [folder / "blobs" / digest.algorithm / digest.encoded for digest in found.omitted]
+    omitted[0].write_bytes(omitted[0].read_bytes()[:-1])
+    before = omitted[0].read_bytes()
+    with pytest.raises(PolicyError) as caught:
+        loaded(delta, str(folder))
+    assert (caught.value.code, omitted[0].read_bytes()) == ("base-missing", before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes are those of POSIX")
+def test_others_may_read_what_was_loaded_into_a_folder(bundle: Path, tmp_path: Path) -> None:
+    loaded(bundle, str(tmp_path / "folder"))
+    assert {
+        stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "folder").rglob("*") if path.is_file() and path.suffix != ".lock"
+    } == {0o644}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in [tmp_path / "folder", *(tmp_path / "folder").rglob("*")] if path.is_dir()} == {
+        0o755
+    }
+
+
+INDEXES = {
+    "two platforms of one name": lambda index: [{**one, "annotations": {REF_NAME: "v1"}} for one in index["manifests"][:2]],
+    "content in the index": lambda index: [{**index["manifests"][0], "data": "e30="}],
+    "a version of the system": lambda index: [{**index["manifests"][0], "platform": {"os": "windows", "architecture": "amd64", "os.version": "10"}}],
+    "an entry that is none": lambda index: [*index["manifests"], {"mediaType": "a/b"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", INDEXES.values(), ids=INDEXES)
+def test_an_index_that_would_not_stay_as_it_is_is_left_alone(bundle: Path, tmp_path: Path, change: Callable[[Any], Any]) -> None:
+    folder = tmp_path / "folder"
+    loaded(bundle, str(folder))
+    index = json.loads((folder / "index.json").read_bytes())
+    (folder / "index.json").write_text(json.dumps({**index, "manifests": change(index)}))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(StorageError) as caught:
+        loaded(bundle, str(folder))
+    assert "index.json" in caught.value.message
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_load_into_a_folder_can_be_stopped(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Client(Options(), Heard()) as one:
+
+        def stopped(*words: Any, **options: Any) -> bool:
+            one.budget.cancel()
+            return copy(*words, **options)
+
+        monkeypatch.setattr(places, "copy", stopped)
+        with pytest.raises(Cancelled):
+            load(one, bundle, To.parse(str(tmp_path / "folder")))
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(bundle: Path, tmp_path: Path) -> None:

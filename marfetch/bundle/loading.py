@@ -18,8 +18,8 @@ from ..client import Client, Options
 from ..cluster import Answer, Kept, Quiet, ask, part, retold, told
 from ..endpoint import Preference
 from ..errors import Error, InputError, PolicyError, RemoteError, StorageError
-from ..files import storage_error
-from ..layout.names import INGEST
+from ..files import INGEST, storage_error
+from ..layout.names import what_would_be_lost
 from ..layout.store import Layout
 from ..layout.upkeep import clear
 from ..oci import Digest
@@ -141,9 +141,17 @@ def _place(client: Client, to: To) -> Iterator[Place]:
         return
     root = to.folder
     is_new = not root.exists()
-    layout = Layout(root)
+    lost = what_would_be_lost(root)
+    if lost is not None:
+        raise StorageError(
+            f"the layout `{root}` is not written to, since not all of its `index.json` would stay: {lost}",
+            code="file-unusable",
+            hint="give a folder of its own; `oras cp` or `regctl image copy` brings artifacts from one layout into the other",
+            path=str(root),
+        )
+    layout = Layout(root, mode=0o755, meanwhile=client.budget.check)
     try:
-        yield InFolder(layout, client.progress)
+        yield InFolder(layout, client.progress, client.budget.check)
     except Error:
         if is_new:  # what was refused left nothing in it: a job that fails does not end here
             with suppress(Error):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
-from ..content import Progress, copy
+from ..content import Progress, Transfer, copy
 from ..endpoint import Endpoint
 from ..errors import Error, InputError, PolicyError
 from ..layout.contents import Contents
@@ -61,7 +61,8 @@ class To:
             PolicyError: `push-refused`, `address-refused`.
         """
         scheme, mark, rest = text.partition("://")
-        if mark and scheme.lower() in ("http", "https", "oci"):
+        if mark and scheme.lower() in ("http", "https", "oci", "mar"):
+            _refuse_official(rest.partition("/")[0].rpartition("@")[2])
             raise InputError(
                 f"`--to` takes `HOST[:PORT][/PREFIX]` or a folder, not `{text[:200]}`", code="usage", hint=f"write `--to {rest[:200]}`"
             )
@@ -72,10 +73,8 @@ class To:
                 raise InputError("`--to` is empty", code="usage", hint="write `HOST[:PORT][/PREFIX]`, or a folder")
             return cls(text, None)
         host = Host.parse(first)
-        if any(host.name == name or host.name.endswith(f".{name}") for name in OFFICIAL_HOSTS):
-            raise PolicyError(
-                f"`{host}` is MAR, and marfetch never writes to it", code="push-refused", rule="never to MAR", url=f"https://{host}"
-            )
+        for one in (str(host), *data_hosts):
+            _refuse_official(one)
         if prefix:
             Reference.parse(f"{host}/{prefix.removesuffix('/')}/x")
         endpoint = Endpoint.parse(f"{'http' if plain_http else 'https'}://{host}", tuple(data_hosts))
@@ -101,6 +100,15 @@ class To:
         return f"{self.prefix}/{name}" if self.prefix else name
 
 
+def _refuse_official(text: str) -> None:
+    """MAR is read, never written to; an upload may be sent on to a data host, so that none of those is MAR either."""
+    name = text.strip().removeprefix("*.").partition(":")[0].rstrip(".").lower()
+    if any(name == official or name.endswith(f".{official}") for official in OFFICIAL_HOSTS):
+        raise PolicyError(
+            f"`{name}` is MAR, and marfetch never writes to it", code="push-refused", rule="never to MAR", url=f"https://{name}"
+        )
+
+
 class Place(Protocol):
     """Takes what a bundle holds; every method may be called from any thread."""
 
@@ -109,6 +117,29 @@ class Place(Protocol):
 
     def take(self, contents: Contents, job: Job) -> Loaded:
         """Do a job."""
+
+
+class _Watched:
+    """Progress that gives up where that is due."""
+
+    def __init__(self, progress: Progress, check: Callable[[], None]) -> None:
+        self._progress = progress
+        self._check = check
+        self.note, self.warn = progress.note, progress.warn
+
+    def begin(self, name: str, total: int) -> Transfer:
+        return _WatchedTransfer(self._progress.begin(name, total), self._check)
+
+
+class _WatchedTransfer:
+    def __init__(self, transfer: Transfer, check: Callable[[], None]) -> None:
+        self._transfer = transfer
+        self._check = check
+        self.end = transfer.end
+
+    def held(self, size: int) -> None:
+        self._check()
+        self._transfer.held(size)
 
 
 class InRegistry:
@@ -162,14 +193,28 @@ class InRegistry:
 
 
 class InFolder:
-    """An OCI image layout in a folder, under the names that the bundle has."""
+    """An OCI image layout in a folder, under the names that the bundle has.
 
-    def __init__(self, layout: Layout, progress: Progress) -> None:
+    Args:
+        check: called now and then; it may raise to give up.
+    """
+
+    def __init__(self, layout: Layout, progress: Progress, check: Callable[[], None] = lambda: None) -> None:
         self._layout = layout
-        self._progress = progress
+        self._progress = _Watched(progress, check)
+        self._check = check
 
     def lacks(self, repository: str, blobs: Iterable[Digest]) -> list[Digest]:  # noqa: ARG002 - the blobs of a layout are for all
-        return [digest for digest in blobs if self._layout.stamp(digest) is None]
+        return [digest for digest in blobs if self._layout.stamp(digest) is None or not self._is_whole(digest)]
+
+    def _is_whole(self, digest: Digest) -> bool:
+        self._check()
+        return self._layout.is_whole(digest)
+
+    def _mend(self, digest: Digest) -> None:
+        """What is there with other bytes is written anew: nobody else is going to hash it before it is used."""
+        if self._layout.stamp(digest) is not None and not self._is_whole(digest):
+            self._layout.drop(digest, "its bytes have another digest")
 
     def take(self, contents: Contents, job: Job) -> Loaded:
         repository = contents.current().repositories[job.repository]
@@ -179,7 +224,9 @@ class InFolder:
         is_new = is_replaced = False
         for one in closure(contents, repository, root):
             manifest = contents.manifests.read(one)
+            self._mend(one.digest)
             for blob in blobs_of(manifest):
+                self._mend(blob.digest)
                 if copy(contents, self._layout, here, blob, name=job.repository, progress=self._progress):
                     blobs, size = blobs + 1, size + blob.size
             if self._layout.stamp(one.digest) is None:

@@ -10,21 +10,20 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from ..document import Json, parse_json
 from ..errors import Error, StorageError
-from ..files import storage_error, write_whole
+from ..files import INGEST, storage_error, write_whole
 from ..lock import lock
-from ..oci import OCI_INDEX, Descriptor, descriptor_json, parse_descriptors
+from ..oci import MAX_LAYOUT_ENTRIES, OCI_INDEX, Descriptor, descriptor_json, parse_descriptors
 from .extent import Entry
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
-INGEST: Final = "ingest"
-"""Where everything is, below the layout, that is not whole yet; by names that are fixed, so that the next run takes up what is left."""
-
 _LOCK: Final = "index.lock"
+_MAX_VALUES: Final = 10 * MAX_LAYOUT_ENTRIES
 _EMPTY: Final = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}, separators=(",", ":")).encode()
 
 
@@ -128,10 +127,8 @@ class Names:
     def _write(self, entries: Mapping[str, Descriptor], unnamed: Mapping[str, Descriptor]) -> None:
         manifests: list[Json] = []
         for name, descriptor in sorted(entries.items()):
-            document = descriptor_json(descriptor)
             kept = {key: text for key, text in descriptor.annotations.items() if key != REF_NAME}
-            document["annotations"] = {**kept, REF_NAME: name}
-            manifests.append(document)
+            manifests.append(descriptor_json(replace(descriptor, annotations={**kept, REF_NAME: name})))
         manifests += [descriptor_json(descriptor) for _, descriptor in sorted(unnamed.items())]
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
         write_whole(self._path, json.dumps(index, separators=(",", ":"), ensure_ascii=True).encode(), through=self._part)
@@ -148,7 +145,7 @@ class Names:
         except OSError as error:
             raise storage_error(error, self._path) from error
         try:
-            document = parse_json(data, f"the index `{self._path}`")
+            document = parse_json(data, f"the index `{self._path}`", most=_MAX_VALUES)
             for descriptor in parse_descriptors(document, what=f"the index `{self._path}`", name="manifests"):
                 name = descriptor.annotations.get(REF_NAME)
                 if name is None:
@@ -164,6 +161,42 @@ class Names:
         return self._read
 
 
+def what_would_be_lost(root: Path) -> str | None:
+    """What the `index.json` of a layout holds that `Names` would not write again; None where that is nothing.
+
+    A cache can do without: a layout that others have made is theirs.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    path = root / "index.json"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise storage_error(error, path) from error
+    try:
+        document = parse_json(data, "it", most=_MAX_VALUES)
+        descriptors = parse_descriptors(document, what="it", name="manifests")
+    except Error as error:
+        return error.message
+    assert isinstance(document, dict), "it has a list of descriptors"
+    if set(document) - {"schemaVersion", "mediaType", "manifests"}:
+        return f"it has `{min(set(document) - {'schemaVersion', 'mediaType', 'manifests'})[:80]}`"
+    names: set[str] = set()
+    listed = document["manifests"]
+    assert isinstance(listed, list), "it was read as one"
+    for value, descriptor in zip(listed, descriptors, strict=True):
+        name = descriptor.annotations.get(REF_NAME)
+        if name is not None and name in names:
+            return f"it has two entries of the name `{name[:200]}`"
+        names |= {name} if name is not None else set()
+        if value != descriptor_json(descriptor):
+            return f"its entry for `{descriptor.digest}` has something that marfetch does not know"
+    return None
+
+
 def check_version(root: Path) -> None:
     """Make sure that the directory is a layout of the version that is known here; write the marker where it is new.
 
@@ -174,11 +207,13 @@ def check_version(root: Path) -> None:
     try:
         data = marker.read_bytes()
     except FileNotFoundError:
+        data = b""
+    except OSError as error:
+        raise storage_error(error, marker) from error
+    if not data.strip(b"\x00"):  # new, or what a power cut has left of it; the blobs are told by their digests
         with lock(root / _LOCK):
             write_whole(marker, b'{"imageLayoutVersion":"1.0.0"}', through=root / INGEST / marker.name)
         return
-    except OSError as error:
-        raise storage_error(error, marker) from error
     try:
         document = parse_json(data, f"`{marker}`")
     except Error:
