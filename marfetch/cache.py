@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
+import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from .budget import Budget
 from .content import Progress
 from .errors import StorageError
 from .files import no_home
+from .layout.ingest import sweep
 from .layout.store import Layout
+from .lock import claim
 
 CACHE_ENVIRONMENT: Final = "MARFETCH_CACHE_DIR"
+_PREFIX: Final = "marfetch-cache-"
+_MARK: Final = "in-use"
+"""In a temporary cache: locked for as long as its process lives."""
 
 
 class Cache:
@@ -21,6 +29,7 @@ class Cache:
 
     def __init__(self, directory: Path | None, progress: Progress, budget: Budget) -> None:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._mark: BinaryIO | None = None
         named = directory is not None or bool(os.environ.get(CACHE_ENVIRONMENT))
         lower: Layout | None = None
         try:
@@ -36,15 +45,32 @@ class Cache:
                 raise
             reason = error.message
         progress.warn(f"{reason}; what is fetched now is kept for this run only")
-        self._temporary = tempfile.TemporaryDirectory(prefix="marfetch-", ignore_cleanup_errors=True)
+        _sweep_temporary()
+        self._temporary = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
+        self._mark = (Path(self._temporary.name) / _MARK).open("wb")
+        claim(self._mark.fileno())
         self.layout = Layout(Path(self._temporary.name), below=lower, warn=progress.warn, meanwhile=budget.check)
 
     def __enter__(self) -> Cache:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._temporary is not None:
-            self._temporary.cleanup()
+        if self._temporary is None:
+            sweep(self.layout.root)
+            return
+        self._temporary.cleanup()
+        if self._mark is not None:
+            self._mark.close()
+
+
+def _sweep_temporary() -> None:
+    """Take away the temporary caches of runs that were killed: those whose mark nobody holds any more."""
+    for mark in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_MARK}"):
+        with suppress(OSError), os.fdopen(os.open(mark, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+            status = mark.parent.lstat()
+            is_own = stat.S_ISDIR(status.st_mode) and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid())
+            if is_own and claim(file.fileno()):
+                shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 def cache_root(directory: Path | None) -> Path:

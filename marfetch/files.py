@@ -11,6 +11,9 @@ from typing import BinaryIO, Final
 
 from .errors import StorageError
 
+INGEST: Final = "ingest"
+"""Where everything is, below a layout, that is not whole yet; what a killed run leaves there, a next one takes up or takes away."""
+
 _RELEASE_EVERY: Final = 16 << 20  # bytes
 
 
@@ -92,6 +95,16 @@ def no_home() -> StorageError:
     )
 
 
+def unfinished(root: Path, path: Path) -> Path:
+    """Where a small file of a layout is while it is written, beside those of other processes: for `write_whole`.
+
+    Args:
+        root: the layout.
+        path: where the file is going to be.
+    """
+    return root / INGEST / f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}"
+
+
 def write_whole(path: Path, data: bytes, *, through: Path | None = None) -> None:
     """Write a small file of our own so that a reader sees the old content or the new one, never a part.
 
@@ -112,7 +125,11 @@ def write_whole(path: Path, data: bytes, *, through: Path | None = None) -> None
             except FileNotFoundError:
                 make_directories(temporary.parent, 0o700 if through else 0o755)
                 _write(temporary, data, is_new=through is None)
-            temporary.replace(path)
+            try:
+                temporary.replace(path)
+            except FileNotFoundError:
+                make_directories(path.parent)
+                temporary.replace(path)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()

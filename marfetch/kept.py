@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from .document import Json, parse_json
 from .errors import Error, StorageError
-from .files import make_directories, write_whole
+from .files import make_directories, unfinished, write_whole
 from .lock import lock
 
 DIRECTORY: Final = "kept"
@@ -51,6 +51,7 @@ class Kept:
     """
 
     def __init__(self, root: Path, sort: str, *, most: int = MAX_SIZE) -> None:
+        self._root = root
         self._directory = root / DIRECTORY / sort
         self._most = most
         self._paths: dict[str, Path] = {}
@@ -78,7 +79,8 @@ class Kept:
         if len(raw) <= self._most:
             with suppress(OSError, StorageError):
                 make_directories(self._directory, 0o700)
-                write_whole(self._path(key), raw)
+                path = self._path(key)
+                write_whole(path, raw, through=unfinished(self._root, path))
 
     def stamp(self, key: str) -> tuple[int, int, int] | None:
         """Something that is another one when the document was written anew; None where there is none. Costs next to nothing."""

@@ -65,9 +65,9 @@ def keep(root: Path, repository: str, tags: Sequence[str]) -> None:
         if len(data) > MAX_SIZE:
             path.unlink(missing_ok=True)  # a list of old would be worse than none
             return
-        from .files import write_whole
+        from .files import unfinished, write_whole
 
-        write_whole(path, data)
+        write_whole(path, data, through=unfinished(root, path))
 
 
 def read(root: Path | str, repository: str) -> list[str] | None:
@@ -116,9 +116,9 @@ def keep_catalog(root: Path, host: str, names: Sequence[str], etag: str | None) 
         if len(data) > MAX_CATALOG_SIZE:
             path.unlink(missing_ok=True)
             return
-        from .files import write_whole
+        from .files import unfinished, write_whole
 
-        write_whole(path, data)
+        write_whole(path, data, through=unfinished(root, path))
 
 
 def confirm_catalog(root: Path, host: str) -> None:

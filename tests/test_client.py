@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,23 @@ def test_without_a_home_the_cache_lasts_for_the_run(tmp_path: Path, heard: Heard
         assert root.is_dir()
     assert not root.exists()
     assert len(heard.warnings) == 1
+
+
+def test_temporary_caches_of_runs_that_were_killed_go_and_others_stay(
+    tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MARFETCH_CACHE_DIR")
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("killed", "other"):
+        (tmp_path / f"marfetch-cache-{name}").mkdir()
+    (tmp_path / "marfetch-cache-killed" / "in-use").write_text("")
+    with Client(Options(), heard) as running, Client(Options(), heard):
+        assert running.cache.root.is_dir()
+        assert sorted(path.name for path in tmp_path.glob("marfetch-cache-*") if path != running.cache.root)[-1] != "marfetch-cache-killed"
+        assert not (tmp_path / "marfetch-cache-killed").exists()
+        assert (tmp_path / "marfetch-cache-other").exists(), "nobody knows whose it is"
 
 
 def test_the_place_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,9 @@ from marfetch.demo.recipe import build, read_recipe
 from marfetch.errors import IntegrityError, NotFoundError, PolicyError, StorageError
 from marfetch.files import storage_error
 from marfetch.layout import upkeep
+from marfetch.layout.ingest import sweep
 from marfetch.layout.store import Layout
+from marfetch.lock import claim
 from marfetch.oci import Descriptor, Digest, Manifest, parse_manifest
 from marfetch.reference import Host, Reference
 
@@ -182,6 +184,42 @@ def test_a_layout_below_is_read_and_never_written(tmp_path: Path, layout: Layout
     upper.tag(ALB, Descriptor("a/b", Digest.of(b"x"), 1))
     upper.names.flush()
     assert sorted(layout.root.rglob("*")) == before
+
+
+def test_what_is_damaged_below_is_passed_over_and_stays(tmp_path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Layout, "is_writable", property(lambda self: self.root != layout.root))
+    upper = Layout(tmp_path / "upper", below=layout)
+    whole, short = put(layout, b"whole"), put(layout, b"short")
+    layout.path(whole.digest).write_bytes(b"wrong")
+    layout.path(short.digest).write_bytes(b"sho")
+    upper.drop(whole.digest, "its bytes have another digest")
+    assert not upper.has(whole)
+    assert not upper.has(short)
+    with pytest.raises(NotFoundError):
+        upper.open(whole.digest)
+    put(upper, b"whole")
+    assert upper.has(whole)
+    assert upper.is_whole(whole.digest)
+    assert (layout.path(whole.digest).read_bytes(), layout.path(short.digest).read_bytes()) == (b"wrong", b"sho")
+
+
+@pytest.mark.parametrize("left", [b"", bytes(4096)], ids=["nothing", "zeros"])
+def test_a_marker_that_a_power_cut_has_emptied_is_written_anew(layout: Layout, left: bytes) -> None:
+    (layout.root / "oci-layout").write_bytes(left)
+    assert Layout(layout.root).known(ALB) is not None
+    assert json.loads((layout.root / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
+
+
+def test_what_killed_runs_have_left_goes_after_a_day_unless_somebody_has_it(layout: Layout) -> None:
+    left, in_hand, fresh = (layout.root / "ingest" / f"sha256-{digit * 64}" for digit in "012")
+    for path in (left, in_hand, fresh):
+        path.write_bytes(b"part")
+        if path is not fresh:
+            os.utime(path, (1, 1))
+    with in_hand.open("rb") as file:
+        assert claim(file.fileno())
+        sweep(layout.root)
+        assert sorted(one.name[7] for one in (layout.root / "ingest").iterdir()) == ["1", "2"]
 
 
 def test_names_of_several_processes_are_joined(layout: Layout) -> None:

@@ -6,6 +6,7 @@ The file is named after the digest, so that a later run, or another process, goe
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import BinaryIO, Final
 
 from ..content import BESIDE_FROM, Beside, Buffer, Verified
 from ..errors import Error, IntegrityError, StorageError
-from ..files import Writer, make_directories, storage_error
-from ..lock import wait_for
+from ..files import INGEST, Writer, make_directories, storage_error
+from ..lock import claim, wait_for
 from ..oci import Descriptor
 
 CHUNK: Final = 1 << 20
+STALE: Final = 24 * 3600.0
+"""Seconds after which a part that nobody went on with may go."""
 
 
 def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> BinaryIO:
@@ -52,6 +55,17 @@ def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> BinaryIO:
         file.close()  # whoever had it has made it the blob by now, or given it up
 
 
+def sweep(root: Path) -> None:
+    """Take away what killed runs have left, and nobody has gone on with for a day; what somebody has in hand stays."""
+    with suppress(OSError):
+        for part in sorted((root / INGEST).iterdir()):
+            with suppress(OSError):
+                if time.time() - part.lstat().st_mtime > STALE:
+                    with os.fdopen(os.open(part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+                        if claim(file.fileno()) is not False:
+                            part.unlink()
+
+
 class FileIngest:
     """Takes one blob into a file.
 
@@ -59,13 +73,15 @@ class FileIngest:
         file: where the bytes are gathered, claimed; what an earlier run left there is taken up.
         partial: its path.
         final: where the blob goes.
+        mode: of the directory that is made for it.
     """
 
-    def __init__(self, descriptor: Descriptor, file: BinaryIO, partial: Path, final: Path) -> None:
+    def __init__(self, descriptor: Descriptor, file: BinaryIO, partial: Path, final: Path, *, mode: int = 0o700) -> None:
         self._descriptor = descriptor
         self._file = file
         self._partial = partial
         self._final = final
+        self._mode = mode
         self._worker: Beside | None = None
         self._held = 0
         self._writer = Writer(self._file, lazy=True)
@@ -127,12 +143,14 @@ class FileIngest:
     def commit(self) -> None:
         self.check()
         try:
+            if self._mode & 0o044 and hasattr(os, "fchmod"):
+                os.fchmod(self._file.fileno(), 0o600 | self._mode & 0o044)
             if os.name == "nt":
                 self._file.close()  # an open file cannot be renamed there
             try:
                 self._partial.replace(self._final)
             except FileNotFoundError:
-                make_directories(self._final.parent, 0o700)
+                make_directories(self._final.parent, self._mode)
                 self._partial.replace(self._final)
         except OSError as error:
             raise storage_error(error, self._final) from error

@@ -17,12 +17,12 @@ from typing import BinaryIO, Final
 from ..artifact.kinds import matches
 from ..content import Checked, Ingest, pour
 from ..errors import Error, IntegrityError, NotFoundError, PolicyError, StorageError
-from ..files import make_directories, storage_error
+from ..files import INGEST, make_directories, storage_error
 from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Reference
 from .extent import Entry, Extent, Stamp
 from .ingest import CHUNK, FileIngest, claimed_part
-from .names import INGEST, Names, check_version
+from .names import Names, check_version
 
 _SAFELY: Final = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
@@ -31,7 +31,8 @@ class Layout:
     """An OCI image layout in a directory, as a source and a target.
 
     Args:
-        root: the directory; made, readable for its owner only, where it is missing.
+        root: the directory; made where it is missing.
+        mode: of the directories that are made; what others may do with them, they may do with the files too, but for writing.
         below: a layout that is read where this one lacks something, such as a cache that cannot be written.
         warn: is told of content that was not what its name says and was dropped.
         meanwhile: called now and then while another process fetches what is wanted here; it may raise to give up.
@@ -45,22 +46,26 @@ class Layout:
         self,
         root: Path,
         *,
+        mode: int = 0o700,
         below: Layout | None = None,
         warn: Callable[[str], None] | None = None,
         meanwhile: Callable[[], None] | None = None,
     ) -> None:
         self.root = root
+        self._mode = mode
         self._below = below
         self._warn = warn
         self._meanwhile = meanwhile
         self.names = Names(root)
         self._referrers: dict[Digest, list[Descriptor]] | None = None
+        self._hidden: set[Digest] = set()
+        """What is damaged here and cannot be taken away, since nothing can be written."""
         try:
-            make_directories(root, 0o700)
-            mode = root.stat().st_mode
+            make_directories(root, mode)
+            found = root.stat().st_mode
         except OSError as error:
             raise storage_error(error, root) from error
-        if hasattr(os, "geteuid") and mode & stat.S_IWOTH:
+        if hasattr(os, "geteuid") and found & stat.S_IWOTH:
             raise PolicyError(
                 f"the cache `{root}` is not used: everybody may write into it",
                 code="cache-unsafe",
@@ -92,10 +97,15 @@ class Layout:
 
     def stamp(self, digest: Digest) -> Stamp | None:
         try:
-            status = self.path(digest).lstat()
+            status = self._status(digest)
         except OSError:
             return self._below.stamp(digest) if self._below is not None else None
         return Stamp.of(status) if stat.S_ISREG(status.st_mode) else None
+
+    def _status(self, digest: Digest) -> os.stat_result:
+        if digest in self._hidden:
+            raise FileNotFoundError(errno.ENOENT, "hidden")
+        return self.path(digest).lstat()
 
     def extent(self, digest: Digest) -> Extent:
         with self.open(digest) as file:
@@ -113,14 +123,14 @@ class Layout:
             IntegrityError: `size-mismatch`: the blob is whole, so that it is the descriptor that has the wrong size.
         """
         try:
-            status = self.path(descriptor.digest).lstat()
+            status = self._status(descriptor.digest)
         except (FileNotFoundError, NotADirectoryError):
             return self._below is not None and self._below.has(descriptor)
         except OSError as error:
             raise storage_error(error, self.path(descriptor.digest)) from error
         if stat.S_ISREG(status.st_mode) and status.st_size == descriptor.size:
             return True
-        if stat.S_ISREG(status.st_mode) and self._is_whole(descriptor.digest):
+        if stat.S_ISREG(status.st_mode) and self.is_whole(descriptor.digest):
             raise IntegrityError(
                 f"the blob `{descriptor.digest}` has {status.st_size} bytes, not the {descriptor.size} of its descriptor",
                 code="size-mismatch",
@@ -131,7 +141,13 @@ class Layout:
         self.drop(descriptor.digest, "it is not a file of the right size")
         return False
 
-    def _is_whole(self, digest: Digest) -> bool:
+    def is_whole(self, digest: Digest) -> bool:
+        """Whether the bytes of a blob are what its name says; all of them are read.
+
+        Raises:
+            NotFoundError: `blob-not-found`.
+            StorageError: it cannot be read.
+        """
         hasher = digest.hasher()
         with self.open(digest) as file:
             while chunk := file.read(CHUNK):
@@ -157,7 +173,7 @@ class Layout:
                 part.unlink()
             yield None
             return
-        ingest = FileIngest(descriptor, file, part, self.path(descriptor.digest))
+        ingest = FileIngest(descriptor, file, part, self.path(descriptor.digest), mode=self._mode)
         failure: BaseException | None = None
         try:
             yield ingest
@@ -211,6 +227,11 @@ class Layout:
         path = self.path(digest)
         if self._warn is not None:
             self._warn(f"the blob `{digest}` in `{self.root}` was damaged ({reason}); it is dropped and fetched again when needed")
+        if self._below is not None:
+            self._below.hide(digest)
+        if not self.is_writable:
+            self.hide(digest)
+            return
         try:
             if path.is_dir() and not path.is_symlink():
                 path.rmdir()
@@ -218,6 +239,10 @@ class Layout:
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise storage_error(error, path) from error
+
+    def hide(self, digest: Digest) -> None:
+        """Do without a blob from now on; its file stays."""
+        self._hidden.add(digest)
 
     # -- source
 
@@ -266,6 +291,8 @@ class Layout:
         """
         path = self.path(digest)
         try:
+            if digest in self._hidden:
+                raise FileNotFoundError(errno.ENOENT, "hidden")
             # Never through a link, and without waiting for the other end of a pipe.
             number = os.open(path, os.O_RDONLY | _SAFELY)
             if not stat.S_ISREG(os.fstat(number).st_mode):

@@ -8,19 +8,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from .. import kept, listings
 from ..content import Verified
 from ..errors import Error, InputError, IntegrityError
-from ..files import storage_error
+from ..files import INGEST, storage_error
 from ..oci import Descriptor, Digest, Manifest
-from .ingest import CHUNK
-from .names import INGEST
+from .ingest import CHUNK, STALE
 from .store import Layout
-
-STALE: Final = 24 * 3600.0
-"""Seconds after which a part of a blob that nobody went on with may go."""
 
 
 @dataclass(frozen=True, slots=True)

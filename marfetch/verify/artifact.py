@@ -6,7 +6,9 @@ One broken referrer never hides a good one: what is wrong with each is kept, and
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +38,7 @@ MAX_ENVELOPE: Final = 4 << 20
 CRL_DIRECTORY: Final = "crl"
 """Below the cache, in the form of notation's."""
 
+_STALE: Final = 24 * 3600.0  # seconds
 _OTHERS: Final = ("application/vnd.dev.sigstore.bundle*", "application/vnd.dev.cosign.*")
 
 
@@ -242,6 +245,10 @@ def _lists(client: Client, request: Request) -> Lists:
 
 def keep_list(directory: Path, url: str, data: bytes, client: Client) -> None:
     """Keep a list for the next run; where that cannot be done, nothing is lost but time."""
+    with suppress(OSError):
+        for left in directory.glob(".*.*.*"):  # of runs that were killed; see `write_whole`
+            if time.time() - left.lstat().st_mtime > _STALE:
+                left.unlink()
     try:
         write_whole(directory / hashlib.sha256(url.encode()).hexdigest(), cache_entry(data))
     except Error as error:
