@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from marfetch.bundle.check import Checked, check_bundle
+from marfetch.bundle.check import check_bundle
 from marfetch.bundle.creation import Created, create
 from marfetch.bundle.difference import differences
+from marfetch.bundle.findings import Checked
 from marfetch.bundle.form import FIRST, header, parse_record, record_bytes
 from marfetch.bundle.opened import opened
 from marfetch.client import Client
@@ -280,6 +281,18 @@ def test_each_file_that_is_missing_is_named(ready: Path, tmp_path: Path, name: s
 @pytest.mark.parametrize("name", FIRST)
 def test_each_file_that_was_changed_is_noticed(ready: Path, tmp_path: Path, name: str) -> None:
     assert told(rewritten(ready, tmp_path / "x.tar", flipped(name)))
+
+
+def test_a_lock_that_was_changed_is_wrong_whatever_became_of_it(ready: Path, tmp_path: Path) -> None:
+    """One byte makes a lock of a newer form of it, which outside of a bundle has another exit code."""
+
+    def newer(files: dict[str, bytes]) -> None:
+        files["marfetch.lock"] = files["marfetch.lock"].replace(b'"schema": 1', b'"schema": 3')
+
+    path = rewritten(ready, tmp_path / "x.tar", newer)
+    assert told(path) == [("wrong", "marfetch.lock")]
+    rewritten(path, path, without("bundle.json"))
+    assert told(path) == [("missing", "bundle.json"), ("wrong", "marfetch.lock")]
 
 
 def test_each_blob_that_is_missing_or_changed_is_named(ready: Path, tmp_path: Path) -> None:

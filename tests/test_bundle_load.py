@@ -334,6 +334,18 @@ def test_nothing_of_a_broken_bundle_is_sent(bundle: Path, tmp_path: Path) -> Non
     assert not list((tmp_path / "folder").glob("blobs/*/*"))
 
 
+@pytest.mark.parametrize("kept", ["marfetch.lock", "bundle.html"])
+def test_a_bundle_that_lost_its_record_is_no_layout_of_somebody_else(bundle: Path, tmp_path: Path, kept: str) -> None:
+    def stripped(files: dict[str, bytes]) -> dict[str, bytes]:
+        return {name: data for name, data in files.items() if name == kept or name not in ("bundle.json", "marfetch.lock", "bundle.html")}
+
+    rewritten(bundle, tmp_path / "x.tar", stripped)
+    with pytest.raises(IntegrityError) as caught:
+        loaded(tmp_path / "x.tar", str(tmp_path / "folder"))
+    assert (caught.value.code, "bundle.json" in caught.value.message or "bundle.html" in caught.value.message) == ("bundle-broken", True)
+    assert not (tmp_path / "folder").exists()
+
+
 class _Astray(BaseHTTPRequestHandler):
     """A registry that has nothing, and sends every upload on to another host."""
 

@@ -7,53 +7,21 @@ of the padding between two files, an entry that was added, taken away, doubled o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from ..content import Verified
-from ..errors import Error, InputError, IntegrityError
+from ..errors import Error, IntegrityError
 from ..layout.archive import Archive
 from ..layout.graph import Graph, Manifests
-from ..layout.tar import BLOCK
 from ..oci import Descriptor, Digest
-from .creation import ref_name
-from .form import FIRST, LOCK_FILE, MAX_RECORD_SIZE, RECORD_FILE, Record, ending, header, index_bytes
+from .findings import Checked
+from .form import MAX_RECORD_SIZE, RECORD_FILE, index_bytes, ref_name
 from .opened import Opened, archive_digest
+from .shape import check_files, check_form, held
 
 _WORKERS: Final = min(8, os.cpu_count() or 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is not as it should be.
-
-    Attributes:
-        name: a digest, a file of the archive, or a reference.
-    """
-
-    sort: Literal["missing", "extra", "wrong"]
-    name: str
-    reason: str
-
-
-@dataclass(slots=True)
-class Checked:
-    """What a check found.
-
-    Attributes:
-        findings: nothing where everything is right.
-        artifacts, blobs, size: what was looked at; bytes.
-    """
-
-    findings: list[Finding] = field(default_factory=list)
-    artifacts: int = 0
-    blobs: int = 0
-    size: int = 0
-
-    def add(self, sort: Literal["missing", "extra", "wrong"], name: object, reason: str) -> None:
-        self.findings.append(Finding(sort, str(name), reason))
 
 
 def check_bundle(found: Opened, *, base: Opened | None = None, budget: Callable[[], None] = lambda: None) -> Checked:
@@ -67,19 +35,14 @@ def check_bundle(found: Opened, *, base: Opened | None = None, budget: Callable[
         StorageError: it cannot be read.
     """
     checked = Checked()
-    if found.record is None:
-        checked.add("missing", RECORD_FILE, "this is no bundle of marfetch")
-    else:
-        _check_files(found, found.record, checked)
-    if found.lock is None:
-        checked.add("missing", LOCK_FILE, "a bundle holds the lock that it was made of")
-    else:
+    check_files(found, checked)
+    if found.lock is not None:
         _check_index(found, checked)
     needed = _check_graph(found, checked)
     _check_lock(found, checked)
     _check_blobs(found, needed, checked, budget)
-    if found.record is not None and isinstance(found.store, Archive):
-        _check_form(found.store, checked, budget)
+    if found.is_bundle and isinstance(found.store, Archive):
+        check_form(found.store, checked, budget)
     if base is not None:
         _check_base(found, base, checked)
     checked.findings.sort(key=lambda one: (one.sort, one.name))
@@ -111,26 +74,7 @@ def refuse_broken(found: Opened, checked: Checked) -> None:
     )
 
 
-# -- the files before the blobs
-
-
-def _check_files(found: Opened, record: Record, checked: Checked) -> None:
-    wanted = set(FIRST) - {RECORD_FILE}
-    for name in sorted(wanted | set(record.files)):
-        if name not in wanted:
-            checked.add("extra", name, f"`{RECORD_FILE}` names it, and no bundle has it")
-            continue
-        data = found.store.document(name, MAX_RECORD_SIZE)
-        if data is None:
-            checked.add("missing", name, "every bundle has it")
-        elif name not in record.files:
-            checked.add("wrong", RECORD_FILE, f"it does not say what `{name}` is")
-        elif Digest.of(data) != record.files[name]:
-            checked.add("wrong", name, f"its digest is `{Digest.of(data)}`, not the `{record.files[name]}` of `{RECORD_FILE}`")
-    if isinstance(found.store, Archive):
-        for name in found.store.members:
-            if name not in FIRST and _blob(name) is None:
-                checked.add("extra", name, "no bundle has such a file")
+# -- the index
 
 
 def _check_index(found: Opened, checked: Checked) -> None:
@@ -239,7 +183,7 @@ def _check_blobs(
                 checked.add("wrong", one.digest, reason)
     checked.blobs, checked.size = len(there), sum(one.size for one in there)
     if refuses_more:
-        for digest in _held(found):
+        for digest in held(found):
             if digest not in needed:
                 checked.add("extra", digest, "nothing leads to it")
 
@@ -254,56 +198,6 @@ def _wrong(found: Opened, one: Descriptor) -> str | None:
     except IntegrityError as error:
         return error.message
     return None
-
-
-def _held(found: Opened) -> Iterator[Digest]:
-    names: Iterable[str]
-    if isinstance(found.store, Archive):
-        names = found.store.members
-    else:
-        names = (f"blobs/{path.parent.name}/{path.name}" for path in sorted(found.path.glob("blobs/*/*")))
-    for name in names:
-        digest = _blob(name)
-        if digest is not None:
-            yield digest
-
-
-def _blob(name: str) -> Digest | None:
-    parts = name.split("/")
-    if len(parts) != 3 or parts[0] != "blobs":
-        return None
-    try:
-        return Digest.parse(f"{parts[1]}:{parts[2]}")
-    except InputError:
-        return None
-
-
-# -- the archive
-
-
-def _check_form(store: Archive, checked: Checked, budget: Callable[[], None]) -> None:
-    """Whether the archive is, byte for byte, what `form.write_archive` makes of its files."""
-    names = list(store.members)
-    wanted = [name for name in FIRST if name in store.members]
-    wanted += sorted(name for name in names if name not in FIRST)
-    for name, other in zip(names, wanted, strict=True):
-        if name != other:
-            checked.add("wrong", name, f"it stands where `{other}` belongs")
-            return
-    raw, position = store.raw(), 0
-    for name, member in store.members.items():
-        budget()
-        expected = header(name, member.size)
-        if raw.read(position, len(expected)) != expected or member.offset != position + len(expected):
-            checked.add("wrong", name, "its header in the archive is not as marfetch writes it")
-            return
-        position = member.offset + member.size
-        gap = -member.size % BLOCK
-        if raw.read(position, gap).strip(b"\x00"):
-            checked.add("wrong", name, "something stands behind it in the archive")
-        position += gap
-    if raw.size - position > 1 << 20 or raw.read(position, raw.size - position) != ending(position):
-        checked.add("wrong", str(store.root), "the end of the archive is not as marfetch writes it")
 
 
 def _check_base(found: Opened, base: Opened, checked: Checked) -> None:

@@ -40,6 +40,7 @@ from .form import (
     blob_file,
     index_bytes,
     record_bytes,
+    ref_name,
     whole,
     write_archive,
 )
@@ -255,11 +256,6 @@ def _entries(lock: Lock, needed: Sequence[_Needed]) -> list[IndexEntry]:
     roots = {descriptor.digest for _, descriptor in named.values()}
     about = {digest: one for each in needed for digest, one in each.about.items() if digest not in roots}
     return [*named.values(), *((None, one) for one in about.values())]
-
-
-def ref_name(entry: Entry) -> str:
-    """The name of an entry in the index: with its tag, or with its digest where it has none."""
-    return str(replace(entry.reference, digest=None if entry.tag else entry.digest))
 
 
 # -- a delta

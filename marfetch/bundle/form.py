@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final
 
 from ..document import parse_json
@@ -25,6 +25,7 @@ from ..layout.extent import Entry
 from ..layout.names import REF_NAME
 from ..layout.tar import BLOCK
 from ..oci import OCI_INDEX, Digest, descriptor_json
+from ..project.entry import Entry as LockEntry
 
 SCHEMA: Final = 1
 MARKER: Final = b'{"imageLayoutVersion":"1.0.0"}'
@@ -122,6 +123,11 @@ def index_bytes(entries: Iterable[Entry]) -> bytes:
     return json.dumps(
         {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}, separators=(",", ":"), ensure_ascii=True
     ).encode()
+
+
+def ref_name(entry: LockEntry) -> str:
+    """The name of an entry of the lock in the index: with its tag, or with its digest where it has none."""
+    return str(replace(entry.reference, digest=None if entry.tag else entry.digest))
 
 
 def blob_file(digest: Digest) -> str:

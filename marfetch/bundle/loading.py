@@ -61,7 +61,7 @@ def load(
     with ExitStack() as stack:
         found = stack.enter_context(opened(path))
         _refuse_unfit(to)
-        check = check_bundle if found.record is not None else check_layout
+        check = check_bundle if found.is_bundle else check_layout
         refuse_broken(found, check(found, budget=client.budget.check))
         if gate is not None:
             gate(found)

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import InputError, IntegrityError, PolicyError
+from ..errors import Error, InputError, IntegrityError, PolicyError
 from ..layout.archive import Archive, open_store
 from ..layout.contents import Contents, repository_name
 from ..layout.folder import Folder
 from ..oci import Digest
 from ..project.lock import MAX_SIZE as MAX_LOCK_SIZE
 from ..project.lock import Lock, parse_lock
-from .form import LOCK_FILE, MAX_RECORD_SIZE, RECORD_FILE, Record, parse_record
+from .form import LOCK_FILE, MAX_RECORD_SIZE, PAGE_FILE, RECORD_FILE, Record, parse_record
 
 _NO_BUNDLE = ("not-a-layout", "archive-refused")
 
@@ -24,8 +24,11 @@ class Opened:
     """A bundle, or another layout.
 
     Attributes:
-        record: None: it has none, so that marfetch did not make it as a bundle.
-        lock: that of the bundle; None: it has none.
+        record: None: it has none.
+        lock: that of the bundle; None: it has none, or one that the record does not vouch for and that cannot be read.
+        is_bundle: whether it has any of the files that only bundles have, and is to be checked as one: what lost its record is a broken
+            bundle, and no other layout.
+        unread: why the lock cannot be read, where it is there.
         warnings: what the reading of names had to say.
     """
 
@@ -34,6 +37,8 @@ class Opened:
     contents: Contents
     record: Record | None
     lock: Lock | None
+    is_bundle: bool
+    unread: Error | None = None
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -58,19 +63,40 @@ def opened(path: Path) -> Iterator[Opened]:
             raise
         raise IntegrityError(error.message, code="bundle-broken", hint=error.hint, **error.context) from error
     try:
-        record = store.document(RECORD_FILE, MAX_RECORD_SIZE)
-        lock = store.document(LOCK_FILE, MAX_LOCK_SIZE)
-        warnings: list[str] = []
-        yield Opened(
-            path,
-            store,
-            Contents(store, name=repository_name(path.resolve()), warn=warnings.append),
-            parse_record(record, str(path)) if record is not None else None,
-            parse_lock(lock, Path(f"{path}:{LOCK_FILE}")) if lock is not None else None,
-            warnings,
-        )
+        yield looked_into(path, store)
     finally:
         store.close()
+
+
+def looked_into(path: Path, store: Archive | Folder) -> Opened:
+    """What an open layout says of itself.
+
+    Raises:
+        Error: as `opened`.
+    """
+    data = store.document(RECORD_FILE, MAX_RECORD_SIZE)
+    record = parse_record(data, str(path)) if data is not None else None
+    lock, unread = _lock(path, store, record)
+    is_bundle = record is not None or lock is not None or unread is not None or store.document(PAGE_FILE, MAX_RECORD_SIZE) is not None
+    warnings: list[str] = []
+    contents = Contents(store, name=repository_name(path.resolve()), warn=warnings.append)
+    return Opened(path, store, contents, record, lock, is_bundle, unread, warnings)
+
+
+def _lock(path: Path, store: Archive | Folder, record: Record | None) -> tuple[Lock | None, Error | None]:
+    """The lock; where it cannot be read since it is not the one that the record names, the reason in its place.
+
+    Why it cannot be read is of no interest then: a byte that was changed on the way may make a lock of a newer form out of it.
+    """
+    data = store.document(LOCK_FILE, MAX_LOCK_SIZE)
+    if data is None:
+        return None, None
+    try:
+        return parse_lock(data, Path(f"{path}:{LOCK_FILE}")), None
+    except Error as error:
+        if record is not None and record.files.get(LOCK_FILE) == Digest.of(data):
+            raise
+        return None, error
 
 
 def archive_digest(store: Archive) -> Digest:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..bundle.catalogue import Item, catalogue
-from ..bundle.check import Checked
 from ..bundle.creation import Created
 from ..bundle.difference import Changed
+from ..bundle.findings import Checked
 from ..bundle.lines import lines_for
 from ..bundle.opened import Opened
 from ..errors import Error, IntegrityError
@@ -62,7 +62,7 @@ def inspected(report: Report, found: Opened) -> int:
     report.data(
         {
             "path": str(found.path),
-            "isBundle": record is not None,
+            "isBundle": found.is_bundle,
             "base": {"digest": str(base.digest), "size": base.size} if base else None,
             "omitted": len(found.omitted),
             "artifacts": [_item(item, found.path) for item in items],

@@ -115,7 +115,7 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
     "names in the index are swapped": (with_another_index, "bundle-broken", "wrong"),
     "a name stands twice in the index": (with_one_name_twice, "malformed", "aks/first"),
     "a newer version of the layout": (of_another_version, "malformed", "2.0.0"),
-    "the lock was changed": (with_another_lock, "lock-edited", "`first` was changed"),
+    "the lock was changed": (with_another_lock, "bundle-broken", "marfetch.lock"),
     "the page was changed": (with_another_page, "bundle-broken", "bundle.html"),
     "another order": (lambda files: dict(reversed(files.items())), "bundle-broken", "wrong"),
 }

@@ -1,0 +1,85 @@
+"""Which files a bundle has, and how its archive is written: what has no place in it, stands elsewhere or is written otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from ..errors import InputError
+from ..layout.archive import Archive
+from ..layout.tar import BLOCK
+from ..oci import Digest
+from .findings import Checked
+from .form import FIRST, LOCK_FILE, MAX_RECORD_SIZE, RECORD_FILE, ending, header
+from .opened import Opened
+
+
+def check_files(found: Opened, checked: Checked) -> None:
+    """Whether the files beside the blobs are those that the record names, and no others."""
+    record = found.record
+    if record is None:
+        checked.add("missing", RECORD_FILE, "every bundle has it" if found.is_bundle else "this is no bundle of marfetch")
+    wanted = set(FIRST) - {RECORD_FILE}
+    for name in sorted(set(record.files if record is not None else ()) - wanted):
+        checked.add("extra", name, f"`{RECORD_FILE}` names it, and no bundle has it")
+    for name in sorted(wanted):
+        data = found.store.document(name, MAX_RECORD_SIZE)
+        if data is None:
+            checked.add("missing", name, "every bundle has it")
+        elif record is None:
+            if name == LOCK_FILE and found.unread is not None:
+                checked.add("wrong", name, found.unread.message)
+        elif name not in record.files:
+            checked.add("wrong", RECORD_FILE, f"it does not say what `{name}` is")
+        elif Digest.of(data) != record.files[name]:
+            checked.add("wrong", name, f"its digest is `{Digest.of(data)}`, not the `{record.files[name]}` of `{RECORD_FILE}`")
+    if found.is_bundle and isinstance(found.store, Archive):
+        for name in found.store.members:
+            if name not in FIRST and blob_of(name) is None:
+                checked.add("extra", name, "no bundle has such a file")
+
+
+def held(found: Opened) -> Iterator[Digest]:
+    names: Iterable[str]
+    if isinstance(found.store, Archive):
+        names = found.store.members
+    else:
+        names = (f"blobs/{path.parent.name}/{path.name}" for path in sorted(found.path.glob("blobs/*/*")))
+    for name in names:
+        digest = blob_of(name)
+        if digest is not None:
+            yield digest
+
+
+def blob_of(name: str) -> Digest | None:
+    parts = name.split("/")
+    if len(parts) != 3 or parts[0] != "blobs":
+        return None
+    try:
+        return Digest.parse(f"{parts[1]}:{parts[2]}")
+    except InputError:
+        return None
+
+
+def check_form(store: Archive, checked: Checked, budget: Callable[[], None]) -> None:
+    """Whether the archive is, byte for byte, what `form.write_archive` makes of its files."""
+    names = list(store.members)
+    wanted = [name for name in FIRST if name in store.members]
+    wanted += sorted(name for name in names if name not in FIRST)
+    for name, other in zip(names, wanted, strict=True):
+        if name != other:
+            checked.add("wrong", name, f"it stands where `{other}` belongs")
+            return
+    raw, position = store.raw(), 0
+    for name, member in store.members.items():
+        budget()
+        expected = header(name, member.size)
+        if raw.read(position, len(expected)) != expected or member.offset != position + len(expected):
+            checked.add("wrong", name, "its header in the archive is not as marfetch writes it")
+            return
+        position = member.offset + member.size
+        gap = -member.size % BLOCK
+        if raw.read(position, gap).strip(b"\x00"):
+            checked.add("wrong", name, "something stands behind it in the archive")
+        position += gap
+    if raw.size - position > 1 << 20 or raw.read(position, raw.size - position) != ending(position):
+        checked.add("wrong", str(store.root), "the end of the archive is not as marfetch writes it")
