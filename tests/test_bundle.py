@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -315,7 +316,10 @@ def test_what_was_added_is_named(ready: Path, tmp_path: Path) -> None:
 
 
 def test_what_stands_elsewhere_or_twice_is_noticed(ready: Path, tmp_path: Path) -> None:
-    assert [sort for sort, _ in told(rewritten(ready, tmp_path / "x.tar", lambda files: dict(reversed(files.items()))))] == ["wrong"]
+    assert {sort for sort, _ in told(rewritten(ready, tmp_path / "x.tar", lambda files: dict(reversed(files.items()))))} == {"wrong"}
+    for moved in ("oci-layout", "bundle.html", blob_names(members(ready))[3]):
+        path = rewritten(ready, tmp_path / "x.tar", lambda files, moved=moved: files | {moved: files.pop(moved)})  # type: ignore[misc]
+        assert told(path) == [("wrong", moved)]
     twice = ready.read_bytes().rstrip(b"\0")
     twice += bytes(-len(twice) % 512)
     with tarfile.open(ready) as archive:
@@ -323,6 +327,30 @@ def test_what_stands_elsewhere_or_twice_is_noticed(ready: Path, tmp_path: Path) 
     data = members(ready)[name]
     (tmp_path / "y.tar").write_bytes(twice + header(name, len(data)) + data + bytes(-len(data) % 512) + bytes(1024))
     assert told(tmp_path / "y.tar") == [("unreadable", "malformed")]
+
+
+def test_every_member_whose_header_is_another_one_is_named_and_every_directory(ready: Path, tmp_path: Path) -> None:
+    files = members(ready)
+    first, second = blob_names(files)[0], blob_names(files)[-1]
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.GNU_FORMAT) as archive:
+        for name, data in files.items():
+            if name == first:
+                for directory in ("blobs", "blobs/sha256"):
+                    member = tarfile.TarInfo(directory)
+                    member.type = tarfile.DIRTYPE
+                    archive.addfile(member)
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = len(data), 7 if name in (first, second) else 0
+            archive.addfile(member, io.BytesIO(data))
+        member.type, member.size, member.name = tarfile.DIRTYPE, 0, "last"
+        archive.addfile(member)
+    assert told(tmp_path / "x.tar") == [
+        ("extra", "blobs/"),
+        ("extra", "blobs/sha256/"),
+        ("extra", "last/"),
+        ("wrong", first),
+        ("wrong", second),
+    ]
 
 
 def test_a_link_or_a_name_that_leads_elsewhere_is_refused_with_5(ready: Path, tmp_path: Path) -> None:
@@ -484,8 +512,6 @@ def test_the_lines_that_inspect_gives_are_the_ones_that_work(
 
 
 def test_a_long_name_is_read_by_other_readers_too() -> None:
-    import io
-
     from marfetch.bundle.form import Part, whole, write_archive
 
     name = "blobs/sha512/" + "a" * 128

@@ -30,32 +30,36 @@ _HARMLESS_PREFIXES: Final = ("SCHILY.", "LIBARCHIVE.", "MSWINDOWS.", "RHT.")
 
 
 class Member(NamedTuple):
-    """A regular file in an archive.
+    """A regular file in an archive, or a directory.
 
     Attributes:
         name: without `./` in front.
         offset: bytes, where its content begins in the archive.
         size: bytes, ≥ 0.
+        begin: bytes, where the first of its headers begins: right behind the content of the member before, as it is filled up.
     """
 
     name: str
     offset: int
     size: int
+    begin: int = 0
+    is_directory: bool = False
 
 
-def members(file: int, where: str) -> Iterator[Member]:
+def members(file: int, where: str, *, directories: bool = False) -> Iterator[Member]:
     """The regular files of an archive.
 
     Args:
         file: an open file descriptor; its position is not moved.
         where: the archive's path, for messages.
+        directories: give them too.
 
     Raises:
         IntegrityError: `malformed`: it is cut short, a checksum is wrong, something can be read in two ways.
         PolicyError: `archive-refused` or `limit-passed`.
         StorageError: it cannot be read.
     """
-    return _Reader(file, where).members()
+    return (one for one in _Reader(file, where).members() if directories or not one.is_directory)
 
 
 class _Reader:
@@ -66,7 +70,7 @@ class _Reader:
         self._at = 0
 
     def members(self) -> Iterator[Member]:
-        count = 0
+        count = begin = 0
         extended: dict[str, str] = {}
         while True:
             header = self._read(self._at, BLOCK)
@@ -100,6 +104,8 @@ class _Reader:
             if sort == b"5":
                 if size:
                     self._malformed(f"the directory `{name}` has content")
+                yield Member(name, content, 0, begin, is_directory=True)
+                begin = self._at
                 continue
             if sort not in (b"0", b"\x00"):
                 kinds = {
@@ -111,7 +117,8 @@ class _Reader:
                     b"S": "a sparse file",
                 }
                 self._refuse(f"`{name}` is {kinds.get(sort, 'neither a file nor a directory')}")
-            yield Member(name, content, size)
+            yield Member(name, content, size, begin)
+            begin = self._at
 
     def _header(self, header: bytes) -> tuple[str, int, bytes]:
         checksum = sum(header) - sum(header[148:156]) + 8 * ord(" ")
