@@ -12,6 +12,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,13 @@ from marfetch.bundle.check import check_bundle
 from marfetch.bundle.creation import Created, create
 from marfetch.bundle.difference import differences
 from marfetch.bundle.findings import Checked
-from marfetch.bundle.form import FIRST, header, parse_record, record_bytes
+from marfetch.bundle.form import FIRST, Base, Record, header, parse_record, record_bytes
 from marfetch.bundle.opened import opened
 from marfetch.client import Client
 from marfetch.errors import Error, InputError, IntegrityError, LockError, StorageError
 from marfetch.layout.store import Layout
 from marfetch.oci import Digest
+from marfetch.project.lock import lock_bytes, make_lock, parse_lock
 from marfetch.project.wanted import Project
 from marfetch.reference import Host
 
@@ -391,6 +393,61 @@ def test_a_bundle_that_was_packed_anew_is_not_the_one_that_was_sent(ready: Path,
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         archive.add(tmp_path / "folder", ".")
     assert ("wrong",) in {one[:1] for one in told(tmp_path / "x.tar")}
+
+
+def test_what_no_bundle_has_is_named_in_a_folder_too(ready: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    with tarfile.open(ready) as archive:
+        archive.extractall(folder, filter="data")
+    (folder / "note.txt").write_text("hello")
+    (folder / "blobs" / "more").write_text("hello")
+    (folder / "blobs" / "sha256" / "more").write_text("hello")
+    (folder / "more" / "of").mkdir(parents=True)
+    assert told(folder) == [("extra", "blobs/more"), ("extra", "blobs/sha256/more"), ("extra", "more/"), ("extra", "note.txt")]
+
+
+def sealed(files: dict[str, bytes], *, lock: bytes | None = None, omitted: dict[Digest, int] | None = None) -> None:
+    """Change what a bundle says of itself, and seal it anew as a forger would."""
+    if lock is not None:
+        files["marfetch.lock"] = lock
+    record = parse_record(files["bundle.json"], "x")
+    named = {name: Digest.of(files[name]) for name in record.files}
+    base = record.base or (Base(Digest.of(b"base"), 4) if omitted else None)
+    files["bundle.json"] = record_bytes(Record(named, base, {**(record.omitted or {}), **(omitted or {})} if base else None))
+
+
+def test_a_delta_that_leaves_out_a_manifest_is_wrong(ready: Path, tmp_path: Path) -> None:
+    for one in json.loads(members(ready)["index.json"])["manifests"]:
+        digest = Digest.parse(one["digest"])
+
+        def without_it(files: dict[str, bytes], digest: Digest = digest, size: int = one["size"]) -> None:
+            del files[f"blobs/sha256/{digest.encoded}"]
+            sealed(files, omitted={digest: size})
+
+        assert ("wrong", str(digest)) in told(rewritten(ready, tmp_path / "x.tar", without_it))
+
+
+@pytest.mark.parametrize("part", ["size of a layer", "media type of a layer", "size of the artifact", "another artifact"])
+def test_a_lock_that_says_something_else_of_what_is_there_is_wrong(ready: Path, tmp_path: Path, part: str) -> None:
+    def changed(files: dict[str, bytes]) -> None:
+        lock = parse_lock(files["marfetch.lock"], Path("marfetch.lock"))
+        entries = {entry.name: entry for entry in lock.entries}
+        chart, image = entries["alb-controller"], entries["minimal-os"]
+        assert image.artifact is not None
+        (layer,) = chart.layers
+        if part == "size of a layer":
+            chart = replace(chart, layers=(replace(layer, descriptor=replace(layer.descriptor, size=layer.descriptor.size + 1)),))
+        elif part == "media type of a layer":
+            chart = replace(chart, layers=(replace(layer, descriptor=replace(layer.descriptor, media_type="text/plain")),))
+        elif part == "size of the artifact":
+            image = replace(image, artifact=replace(image.artifact, size=image.artifact.size + 1))
+        else:
+            image = replace(image, artifact=chart.manifest, config=chart.config, layers=chart.layers)
+        sealed(files, lock=lock_bytes(make_lock((entries | {chart.name: chart, image.name: image}).values())))
+
+    (only,) = told(rewritten(ready, tmp_path / "x.tar", changed))
+    assert only[0] == "wrong"
+    assert ("alb-controller" if "layer" in part else "minimal-os") in only[1]
 
 
 def test_another_artifact_under_a_name_of_the_lock_is_wrong(ready: Path, tmp_path: Path) -> None:

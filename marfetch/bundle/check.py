@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from ..content import Verified
-from ..errors import Error, IntegrityError
+from ..errors import IntegrityError
 from ..layout.archive import Archive
-from ..layout.graph import Graph, Manifests
+from ..layout.graph import Graph, Manifests, Node
 from ..oci import Descriptor, Digest
 from .findings import Checked
 from .form import MAX_RECORD_SIZE, RECORD_FILE, index_bytes, ref_name
@@ -93,7 +93,7 @@ def _check_index(found: Opened, checked: Checked) -> None:
         checked.add("extra", name, "`index.json` names it, the lock does not")
     for name in sorted(names.keys() & wanted.keys()):
         entry, manifest = wanted[name]
-        if (names[name].digest, names[name].size, names[name].media_type) != (manifest.digest, manifest.size, manifest.media_type):
+        if _facts(names[name]) != _facts(manifest):
             checked.add("wrong", name, f"`index.json` says `{names[name].digest}`, the lock `{entry.digest}`")
     unnamed = {one.digest for name, one in found.store.entries() if name is None}
     for entry in found.lock.entries:
@@ -120,8 +120,10 @@ def _check_graph(found: Opened, checked: Checked) -> dict[Digest, Descriptor]:
         if name is None:
             node = graph.node(descriptor)
             abouts.append((descriptor.digest, node.subject if node is not None else None))
+    manifests: set[Digest] = set()
     while waiting:
         one = waiting.pop()
+        manifests.add(one.digest)
         if one.digest in needed:
             continue
         needed[one.digest] = one
@@ -135,11 +137,17 @@ def _check_graph(found: Opened, checked: Checked) -> dict[Digest, Descriptor]:
     for text, error in graph.wrong.items():
         checked.add("wrong", text, error.message)
     if found.record is not None:
-        _check_rest(found, needed, abouts, checked)
+        _check_rest(found, needed, manifests, abouts, checked)
     return needed
 
 
-def _check_rest(found: Opened, needed: dict[Digest, Descriptor], abouts: list[tuple[Digest, str | None]], checked: Checked) -> None:
+def _check_rest(
+    found: Opened,
+    needed: dict[Digest, Descriptor],
+    manifests: set[Digest],
+    abouts: list[tuple[Digest, str | None]],
+    checked: Checked,
+) -> None:
     """What a bundle has without a name, and what a delta leaves out."""
     for digest, subject in abouts:
         if subject is None or Digest.parse(subject) not in needed:
@@ -147,6 +155,8 @@ def _check_rest(found: Opened, needed: dict[Digest, Descriptor], abouts: list[tu
     for digest, size in found.omitted.items():
         if digest not in needed:
             checked.add("extra", digest, f"`{RECORD_FILE}` says that it is left out, and nothing names it")
+        elif digest in manifests:
+            checked.add("wrong", digest, f"`{RECORD_FILE}` says that it is left out, and manifests never are")
         elif needed[digest].size != size:
             checked.add("wrong", digest, f"`{RECORD_FILE}` says {size} bytes, its descriptor {needed[digest].size}")
         if found.store.stamp(digest) is not None:
@@ -155,16 +165,32 @@ def _check_rest(found: Opened, needed: dict[Digest, Descriptor], abouts: list[tu
 
 def _check_lock(found: Opened, checked: Checked) -> None:
     """Whether artifacts consist of what the lock says."""
-    manifests = Manifests(found.store)
+    graph = Graph(found.store, Manifests(found.store))
     for entry in found.lock.entries if found.lock is not None else ():
-        try:
-            node = Graph(found.store, manifests).node(entry.artifact or entry.manifest)
-        except Error:
-            node = None
-        if node is None:
+        artifact = entry.artifact or entry.manifest
+        reached = _reached(graph, entry.manifest)
+        node = reached.get(artifact.digest)
+        if reached[entry.digest] is None or (node is None and artifact.digest in reached):
             continue  # missing or wrong, and told
-        if tuple(blob.digest for blob in node.blobs) != tuple(blob.digest for blob in entry.blobs()):
+        if node is None or _facts(node.descriptor) != _facts(artifact):
+            checked.add("wrong", entry.reference, f"it does not lead to `{artifact.digest}` as the lock says it")
+        elif list(map(_facts, node.blobs)) != list(map(_facts, entry.blobs())):
             checked.add("wrong", entry.reference, "it does not consist of what the lock says")
+
+
+def _reached(graph: Graph, root: Descriptor) -> dict[Digest, Node | None]:
+    """A manifest and all that it leads to as an index; None where it is missing or wrong."""
+    waiting, reached = [root], dict[Digest, "Node | None"]()
+    while waiting:
+        one = waiting.pop()
+        if one.digest not in reached:
+            node = reached[one.digest] = graph.node(one)
+            waiting += node.children if node is not None else ()
+    return reached
+
+
+def _facts(descriptor: Descriptor) -> tuple[Digest, int, str]:
+    return descriptor.digest, descriptor.size, descriptor.media_type.lower()
 
 
 def _check_blobs(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from ..errors import InputError
+from ..files import storage_error
 from ..layout.archive import Archive
 from ..layout.tar import BLOCK, members
 from ..oci import Digest
@@ -33,22 +35,41 @@ def check_files(found: Opened, checked: Checked) -> None:
             checked.add("wrong", RECORD_FILE, f"it does not say what `{name}` is")
         elif Digest.of(data) != record.files[name]:
             checked.add("wrong", name, f"its digest is `{Digest.of(data)}`, not the `{record.files[name]}` of `{RECORD_FILE}`")
-    if found.is_bundle and isinstance(found.store, Archive):
-        for name in found.store.members:
+    if found.is_bundle:
+        for name in _names(found):
             if name not in FIRST and blob_of(name) is None:
                 checked.add("extra", name, "no bundle has such a file")
 
 
 def held(found: Opened) -> Iterator[Digest]:
-    names: Iterable[str]
-    if isinstance(found.store, Archive):
-        names = found.store.members
-    else:
-        names = (f"blobs/{path.parent.name}/{path.name}" for path in sorted(found.path.glob("blobs/*/*")))
-    for name in names:
+    """The blobs that are there, whether anything names them or not."""
+    for name in _names(found):
         digest = blob_of(name)
         if digest is not None:
             yield digest
+
+
+def _names(found: Opened) -> Iterator[str]:
+    """Everything in an archive or a folder that is no directory in which blobs may lie."""
+    if isinstance(found.store, Archive):
+        yield from found.store.members
+        return
+    for path in _below(found.path):
+        if path.name == "blobs" and path.is_dir():
+            for algorithm in _below(path):
+                if algorithm.is_dir():
+                    yield from (f"blobs/{algorithm.name}/{blob.name}" for blob in _below(algorithm))
+                else:
+                    yield f"blobs/{algorithm.name}"
+        else:
+            yield f"{path.name}/" if path.is_dir() else path.name
+
+
+def _below(path: Path) -> list[Path]:
+    try:
+        return sorted(path.iterdir())
+    except OSError as error:
+        raise storage_error(error, path) from error
 
 
 def blob_of(name: str) -> Digest | None:
