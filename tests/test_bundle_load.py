@@ -346,6 +346,18 @@ def test_a_bundle_that_lost_its_record_is_no_layout_of_somebody_else(bundle: Pat
     assert not (tmp_path / "folder").exists()
 
 
+def test_what_no_manifest_is_in_the_index_of_another_layout_is_passed_over(bundle: Path, tmp_path: Path) -> None:
+    def foreign(files: dict[str, bytes]) -> dict[str, bytes]:
+        index = json.loads(files["index.json"])
+        unknown = {"mediaType": "application/vnd.example+xml", "digest": str(Digest.of(b"<x/>")), "size": 4}
+        index["manifests"] += [unknown | {"annotations": {"org.opencontainers.image.ref.name": "mcr.microsoft.com/x/y:1"}}, unknown]
+        changed = files | {"index.json": json.dumps(index).encode()}
+        return {name: data for name, data in changed.items() if name not in ("bundle.json", "marfetch.lock", "bundle.html")}
+
+    rewritten(bundle, tmp_path / "x.tar", foreign)
+    assert outcomes(loaded(tmp_path / "x.tar", str(tmp_path / "folder"))) == ["pushed"] * 3
+
+
 class _Astray(BaseHTTPRequestHandler):
     """A registry that has nothing, and sends every upload on to another host."""
 

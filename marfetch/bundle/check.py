@@ -14,7 +14,7 @@ from typing import Final
 from ..content import Verified
 from ..errors import IntegrityError
 from ..layout.archive import Archive
-from ..layout.graph import Graph, Manifests, Node
+from ..layout.graph import Graph, Manifests, Node, is_manifest_type
 from ..oci import Descriptor, Digest
 from .findings import Checked
 from .form import MAX_RECORD_SIZE, RECORD_FILE, index_bytes, ref_name
@@ -115,6 +115,8 @@ def _check_graph(found: Opened, checked: Checked) -> dict[Digest, Descriptor]:
     abouts: list[tuple[Digest, str | None]] = []
     waiting: list[Descriptor] = []
     for name, descriptor in found.store.entries():
+        if not (found.is_bundle or is_manifest_type(descriptor.media_type)):
+            continue  # the specification lets others name whatever they like; nothing here looks at it
         checked.artifacts += name is not None
         waiting.append(descriptor)
         if name is None:
