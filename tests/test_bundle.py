@@ -35,6 +35,7 @@ from .bundles import ALB, IMAGE, ITEMS, MODULE, locked, members, rewritten
 from .conftest import Heard
 from .real import run
 from .registry import Registry
+from .test_diff import chart
 
 ROOT = Path(__file__).parents[1]
 Tool = Callable[[str], Path]
@@ -236,6 +237,19 @@ def test_a_delta_of_a_delta_knows_what_the_first_one_holds(
     kept = [name for name in members(tmp_path / "c.tar") if name.startswith("blobs/")]
     assert len(kept) == 2  # the manifests
     assert made.omitted > 0
+
+
+def test_a_delta_is_the_same_bytes_whether_the_cache_holds_what_it_leaves_out(
+    client: Callable[..., Client], mar: Registry, tmp_path: Path
+) -> None:
+    """The page names the images of charts, and may not look into one that is left out."""
+    chart(mar, "1.0.0", {})
+    project = locked(client(), tmp_path / "project", "reference: charts/foo, version: 1.0.0")
+    create(client(), project, tmp_path / "old.tar")
+    assert b"mcr.microsoft.com/aks/web:1.0" in members(tmp_path / "old.tar")["bundle.html"]
+    create(client(), project, tmp_path / "full.tar", since=tmp_path / "old.tar")
+    create(client(cache_dir=tmp_path / "empty"), project, tmp_path / "thin.tar", since=tmp_path / "old.tar")
+    assert (tmp_path / "full.tar").read_bytes() == (tmp_path / "thin.tar").read_bytes()
 
 
 def test_a_delta_of_another_bundle_is_told(

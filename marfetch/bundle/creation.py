@@ -17,7 +17,7 @@ from ..errors import InputError, IntegrityError, LockError, PolicyError
 from ..layout.archive import Archive
 from ..layout.contents import Contents
 from ..layout.extent import Entry as IndexEntry
-from ..layout.extent import Extent, Stamp, Store
+from ..layout.extent import Extent, Stamp, Store, not_there
 from ..oci import Descriptor, Digest, Index
 from ..place.file import whole_file
 from ..project.lock import Entry, Lock, parse_lock, read_bytes
@@ -110,6 +110,8 @@ class _View:
         return None if digest in self._hidden else self._below.stamp(digest)
 
     def extent(self, digest: Digest) -> Extent:
+        if digest in self._hidden:
+            raise not_there(digest, self.root)
         return self._below.extent(digest)
 
     def close(self) -> None:
