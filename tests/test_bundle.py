@@ -252,6 +252,17 @@ def test_a_delta_is_the_same_bytes_whether_the_cache_holds_what_it_leaves_out(
     assert (tmp_path / "full.tar").read_bytes() == (tmp_path / "thin.tar").read_bytes()
 
 
+def test_no_delta_goes_on_from_a_bundle_that_was_changed(
+    client: Callable[..., Client], project: Project, bundle: Path, tmp_path: Path
+) -> None:
+    for name in ("marfetch.lock", "bundle.html", blob_names(members(bundle))[-1]):
+        rewritten(bundle, tmp_path / "old.tar", flipped(name))
+        with pytest.raises(IntegrityError) as caught:
+            create(client(), project, tmp_path / "new.tar", since=tmp_path / "old.tar")
+        assert (caught.value.code, str(tmp_path / "old.tar") in caught.value.message) == ("bundle-broken", True)
+        assert not (tmp_path / "new.tar").exists()
+
+
 def test_a_delta_of_another_bundle_is_told(
     client: Callable[..., Client], delta: tuple[Path, Created], project: Project, tmp_path: Path
 ) -> None:

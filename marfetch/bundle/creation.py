@@ -26,6 +26,7 @@ from ..project.wanted import Item, Project
 from ..reference import Reference
 from .approval import approval_page
 from .catalogue import catalogue
+from .check import check_bundle, refuse_broken
 from .form import (
     INDEX_FILE,
     LOCK_FILE,
@@ -139,10 +140,10 @@ def create(client: Client, project: Project, output: Path, *, since: Path | None
     assert data is not None, "so were its bytes"
     items = {item.name: item for item in project.items}
     client.fetches = True
-    needed = client.each(lambda entry: _needed(client, items[entry.name], entry, with_referrers=with_referrers), lock.entries)
     with ExitStack() as stack:
         old = stack.enter_context(opened(since)) if since is not None else None
-        base = _base(old, output) if old is not None else None
+        base = _base(client, old, output) if old is not None else None
+        needed = client.each(lambda entry: _needed(client, items[entry.name], entry, with_referrers=with_referrers), lock.entries)
         blobs = {digest: (one, blob) for one in needed for digest, blob in one.blobs.items()}
         omitted = _omitted(needed, old) if old is not None else {}
         client.each(lambda pair: _fetch(client, *pair), [pair for digest, pair in blobs.items() if digest not in omitted])
@@ -263,7 +264,8 @@ def _entries(lock: Lock, needed: Sequence[_Needed]) -> list[IndexEntry]:
 # -- a delta
 
 
-def _base(old: Opened, output: Path) -> Base:
+def _base(client: Client, old: Opened, output: Path) -> Base:
+    """The bundle that a delta goes on from, once all of it is known to be as it was written: what it says to have is left out."""
     from_file = old.path
     if output.exists() and output.samefile(from_file):
         raise InputError(f"`{output}` is the bundle that this one goes on from", code="usage", hint="give the new one another name")
@@ -273,6 +275,7 @@ def _base(old: Opened, output: Path) -> Base:
             code="bundle-broken",
             hint="give the archive that `marfetch bundle create` has written",
         )
+    refuse_broken(old, check_bundle(old, budget=client.budget.check))
     return Base(archive_digest(old.store), old.store.raw().size)
 
 
