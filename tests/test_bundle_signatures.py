@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from marfetch.bundle.creation import create
+from marfetch.bundle.form import parse_record, record_bytes
 from marfetch.client import Client
+from marfetch.oci import Digest
 
-from .bundles import ALB, locked
+from .bundles import ALB, locked, members, rewritten
 from .registry import Registry
 from .signing import Authority, cose, payload, policy
 from .test_verify_cli import AT, REPOSITORY, Run, Signed, authority, config, run, signed
@@ -109,15 +112,52 @@ def test_what_no_statement_is_about_stays_unchecked_and_is_told(signed: Signed, 
     assert (code, answer["error"]["code"]) == (2, "NO_APPLICABLE_POLICY")
 
 
-def test_the_envelopes_of_a_delta_are_in_its_base(signed: Signed, config: Path, made: Callable[..., Path], run: Run) -> None:
+WORDS = ("--at", AT, "--revocation", "skip")
+
+
+def test_a_delta_brings_the_signatures_and_is_verified_by_itself(
+    signed: Signed, config: Path, made: Callable[..., Path], run: Run, tmp_path: Path
+) -> None:
     signed.sign()
     first = made()
     delta = made("b.tar", since=first)
-    words = ("--at", AT, "--revocation", "skip")
-    code, answer = run("bundle", "verify", delta, *words)
+    assert parse_record(members(delta)["bundle.json"], "b").omitted
+    for more in ((), ("--since", first)):
+        code, answer = run("bundle", "verify", delta, *more, *WORDS)
+        assert (code, verdicts(answer)) == (0, {REPOSITORY: "verified", ALB: "unsigned"})
+
+
+def test_a_delta_is_loaded_where_its_signatures_have_to_hold(
+    signed: Signed, config: Path, client: Callable[..., Client], run: Run, tmp_path: Path
+) -> None:
+    signed.sign()
+    (config / "trustpolicy.json").write_text(json.dumps(policy(signatureVerification={"level": "permissive"})))
+    with client() as one:
+        project = locked(one, tmp_path / "project", ITEMS[0])
+        create(one, project, tmp_path / "a.tar", with_referrers=True)
+        create(one, project, tmp_path / "b.tar", with_referrers=True, since=tmp_path / "a.tar")
+    for name in ("a.tar", "b.tar"):
+        code, answer = run("bundle", "load", tmp_path / name, "--to", tmp_path / "folder", "--verify")
+        assert (code, answer["ok"]) == (0, True)
+
+
+def test_the_signatures_of_an_older_delta_are_in_its_base(
+    signed: Signed, config: Path, made: Callable[..., Path], run: Run, tmp_path: Path
+) -> None:
+    envelope = json.loads(signed.mar.manifests[f"{REPOSITORY} {signed.sign().digest}"][1])["layers"][0]
+    first = made()
+    digest = Digest.parse(envelope["digest"])
+
+    def older(files: dict[str, bytes]) -> None:
+        del files[f"blobs/sha256/{digest.encoded}"]
+        record = parse_record(files["bundle.json"], "b")
+        files["bundle.json"] = record_bytes(replace(record, omitted={**(record.omitted or {}), digest: envelope["size"]}))
+
+    delta = rewritten(made("b.tar", since=first), tmp_path / "c.tar", older)
+    code, answer = run("bundle", "verify", delta, *WORDS)
     assert (code, answer["error"]["code"]) == (2, "usage")
     assert "--since" in answer["error"]["hint"]
-    code, answer = run("bundle", "verify", delta, "--since", first, *words)
+    code, answer = run("bundle", "verify", delta, "--since", first, *WORDS)
     assert (code, verdicts(answer)) == (0, {REPOSITORY: "verified", ALB: "unsigned"})
 
 

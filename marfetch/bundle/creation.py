@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from ..artifact.kinds import NOTATION_SIGNATURE
 from ..client import Client, offline_error
 from ..content import WELL_KNOWN, Source, Verified, copy
 from ..errors import InputError, IntegrityError, LockError, PolicyError
@@ -80,6 +81,7 @@ class _Needed:
         manifests: with the referrers.
         about: of these, the referrers that no manifest leads to.
         blobs: config and layers of all of them.
+        proofs: of these, what signatures consist of; it is never left out, so that a delta can be verified by itself.
     """
 
     reference: Reference
@@ -87,6 +89,7 @@ class _Needed:
     manifests: dict[Digest, Descriptor] = field(default_factory=dict)
     about: dict[Digest, Descriptor] = field(default_factory=dict)
     blobs: dict[Digest, Descriptor] = field(default_factory=dict)
+    proofs: set[Digest] = field(default_factory=set)
 
 
 class _View:
@@ -242,6 +245,8 @@ def _follow(client: Client, needed: _Needed, descriptor: Descriptor) -> None:
             waiting += found.manifests
         else:
             needed.blobs.update((blob.digest, blob) for blob in (found.config, *found.layers))
+            if found.effective_type.lower() == NOTATION_SIGNATURE:
+                needed.proofs.update(blob.digest for blob in (found.config, *found.layers))
 
 
 def _fetch(client: Client, needed: _Needed, blob: Descriptor) -> None:
@@ -280,8 +285,8 @@ def _base(client: Client, old: Opened, output: Path) -> Base:
 
 
 def _omitted(needed: Sequence[_Needed], old: Opened) -> dict[Digest, int]:
-    """The blobs that the other side has in every repository in which they are needed. Manifests always come along: they are small,
-    and without them nobody could say what a delta is.
+    """The blobs that the other side has in every repository in which they are needed. Manifests always come along, and signatures:
+    they are small, and without them nobody could say what a delta is, and from whom.
     """
     snapshot = old.contents.load()
     lost = {Digest.parse(text) for text in snapshot.missing} - set(old.omitted)
@@ -292,7 +297,7 @@ def _omitted(needed: Sequence[_Needed], old: Opened) -> dict[Digest, int]:
     found = {blob.digest: blob.size for one in needed for blob in one.blobs.values()}
     for one in needed:
         for digest in one.blobs:
-            if digest not in has.get(one.reference.repository, ()):
+            if digest in one.proofs or digest not in has.get(one.reference.repository, ()):
                 found.pop(digest, None)
     return found
 
