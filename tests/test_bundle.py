@@ -26,7 +26,7 @@ from marfetch.bundle.opened import opened
 from marfetch.client import Client
 from marfetch.errors import Error, InputError, IntegrityError, LockError, StorageError
 from marfetch.layout.store import Layout
-from marfetch.oci import Digest
+from marfetch.oci import OCI_INDEX, Descriptor, Digest, descriptor_json
 from marfetch.project.lock import lock_bytes, make_lock, parse_lock
 from marfetch.project.wanted import Project
 from marfetch.reference import Host
@@ -203,6 +203,41 @@ def test_a_full_disk_is_told_with_what_it_needs(
     assert (caught.value.code, caught.value.exit_code) == ("disk-full", 9)
     assert caught.value.context["needed"] == bundle.stat().st_size
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def listed(mar: Registry, *found: Descriptor) -> None:
+    """Whatever is asked, this is what refers to it; the honest list is what these manifests say of themselves."""
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor_json(one) for one in found]}
+    mar.on("referrers").answers(200, json.dumps(index), Content_Type=OCI_INDEX)
+
+
+@pytest.mark.parametrize("subject", ["none", "another"])
+def test_a_referrer_whose_manifest_refers_to_something_else_is_left_out_and_told(
+    client: Callable[..., Client], mar: Registry, tmp_path: Path, heard: Heard, subject: str
+) -> None:
+    mar.add_blob(b"{}")
+    mar.add_artifact("aks/thing", "1.0.0", ("thing.txt", b"a thing"))
+    other = mar.add_artifact("aks/thing", "2.0.0", ("thing.txt", b"another thing"))
+    more = {"subject": descriptor_json(other)} if subject == "another" else {}
+    mark = mar.add_artifact("aks/thing", "mark", ("mark.txt", b"mark"), artifactType="application/x", **more)
+    project = locked(client(), tmp_path / "project", "reference: aks/thing, version: 1.0.0")
+    listed(mar, mark)
+    made = create(client(), project, tmp_path / "a.tar", with_referrers=True)
+    assert made.referrers == 0
+    assert told(made.path) == []
+    (warning,) = [one for one in heard.warnings if str(mark.digest) in one]
+    assert (str(other.digest) if subject == "another" else "refers to nothing") in warning
+
+
+def test_a_referrer_in_the_lock_that_refers_to_something_else_ends_it(client: Callable[..., Client], mar: Registry, tmp_path: Path) -> None:
+    mar.add_blob(b"{}")
+    mar.add_artifact("aks/thing", "1.0.0", ("thing.txt", b"a thing"))
+    mark = mar.add_artifact("aks/thing", "mark", ("mark.txt", b"mark"), artifactType="application/x")
+    listed(mar, mark)
+    project = locked(client(), tmp_path / "project", "reference: aks/thing, version: 1.0.0, referrers: true")
+    with pytest.raises(IntegrityError) as caught:
+        create(client(), project, tmp_path / "a.tar")
+    assert (caught.value.exit_code, caught.value.context["digest"]) == (5, str(mark.digest))
 
 
 # -- a delta

@@ -19,7 +19,7 @@ from ..layout.archive import Archive
 from ..layout.contents import Contents
 from ..layout.extent import Entry as IndexEntry
 from ..layout.extent import Extent, Stamp, Store, not_there
-from ..oci import Descriptor, Digest, Index
+from ..oci import Descriptor, Digest, Index, Manifest
 from ..place.file import whole_file
 from ..project.lock import Entry, Lock, parse_lock, read_bytes
 from ..project.locking import refuse_misfits
@@ -194,14 +194,24 @@ def _needed(client: Client, item: Item, entry: Entry, *, with_referrers: bool) -
     needed = _Needed(bound, source)
     _follow(client, needed, entry.manifest)
     for one in entry.referrers:
-        _refer(client, needed, one)
+        reason = _refer(client, needed, one, entry.digest)
+        if reason is not None:
+            raise IntegrityError(
+                f"the lock says that `{one.digest}` refers to `{entry.reference}`, but {reason}",
+                code="malformed",
+                hint=f"marfetch lock --upgrade {entry.name}",
+                reference=str(entry.reference),
+                digest=str(one.digest),
+            )
     if with_referrers:
         asked: set[Digest] = set()
         while waiting := [digest for digest in needed.manifests if digest not in asked]:
             asked.update(waiting)
             for digest in waiting:
                 for one in source.referrers(bound, digest):
-                    _refer(client, needed, one)
+                    reason = _refer(client, needed, one, digest)
+                    if reason is not None:
+                        client.progress.warn(f"`{one.digest}` is left out: it is listed as a referrer of `{digest}`, but {reason}")
             if len(needed.about) > MAX_REFERRERS:
                 raise PolicyError(
                     f"more than {MAX_REFERRERS} manifests refer to `{entry.reference}`",
@@ -220,10 +230,18 @@ def _needed(client: Client, item: Item, entry: Entry, *, with_referrers: bool) -
     return needed
 
 
-def _refer(client: Client, needed: _Needed, one: Descriptor) -> None:
-    if one.digest not in needed.manifests:
-        needed.about[one.digest] = replace(one, annotations={}, platform=None)
-        _follow(client, needed, one)
+def _refer(client: Client, needed: _Needed, one: Descriptor, subject: Digest) -> str | None:
+    """Add what refers to a manifest; where its own bytes say something else, the reason why it was not."""
+    if one.digest in needed.manifests:
+        return None
+    found = _manifest(client, needed, one)
+    if found.subject is None:
+        return "it refers to nothing"
+    if found.subject.digest != subject:
+        return f"it refers to `{found.subject.digest}`"
+    needed.about[one.digest] = replace(one, annotations={}, platform=None)
+    _follow(client, needed, one)
+    return None
 
 
 def _follow(client: Client, needed: _Needed, descriptor: Descriptor) -> None:
@@ -232,14 +250,7 @@ def _follow(client: Client, needed: _Needed, descriptor: Descriptor) -> None:
         one = waiting.pop()
         if one.digest in needed.manifests:
             continue
-        found = client.manifest(replace(needed.reference, tag=None, digest=one.digest), needed.source)
-        if (found.descriptor.size, found.descriptor.media_type.lower()) != (one.size, one.media_type.lower()):
-            raise IntegrityError(
-                f"the manifest `{one.digest}` of `{needed.reference.full_repository}` has {found.descriptor.size} bytes of the type"
-                f" `{found.descriptor.media_type}`, not {one.size} of `{one.media_type}`",
-                code="size-mismatch",
-                digest=str(one.digest),
-            )
+        found = _manifest(client, needed, one)
         needed.manifests[one.digest] = found.descriptor
         if isinstance(found, Index):
             waiting += found.manifests
@@ -247,6 +258,18 @@ def _follow(client: Client, needed: _Needed, descriptor: Descriptor) -> None:
             needed.blobs.update((blob.digest, blob) for blob in (found.config, *found.layers))
             if found.effective_type.lower() == NOTATION_SIGNATURE:
                 needed.proofs.update(blob.digest for blob in (found.config, *found.layers))
+
+
+def _manifest(client: Client, needed: _Needed, one: Descriptor) -> Manifest | Index:
+    found = client.manifest(replace(needed.reference, tag=None, digest=one.digest), needed.source)
+    if (found.descriptor.size, found.descriptor.media_type.lower()) != (one.size, one.media_type.lower()):
+        raise IntegrityError(
+            f"the manifest `{one.digest}` of `{needed.reference.full_repository}` has {found.descriptor.size} bytes of the type"
+            f" `{found.descriptor.media_type}`, not {one.size} of `{one.media_type}`",
+            code="size-mismatch",
+            digest=str(one.digest),
+        )
+    return found
 
 
 def _fetch(client: Client, needed: _Needed, blob: Descriptor) -> None:
