@@ -24,7 +24,7 @@ from marfetch.bundle.findings import Checked
 from marfetch.bundle.form import FIRST, Base, Record, header, parse_record, record_bytes
 from marfetch.bundle.opened import opened
 from marfetch.client import Client
-from marfetch.errors import Error, InputError, IntegrityError, LockError, StorageError
+from marfetch.errors import Error, InputError, IntegrityError, LockError, RemoteError, StorageError
 from marfetch.layout.store import Layout
 from marfetch.oci import OCI_INDEX, Descriptor, Digest, descriptor_json
 from marfetch.project.lock import lock_bytes, make_lock, parse_lock
@@ -238,6 +238,41 @@ def test_a_referrer_in_the_lock_that_refers_to_something_else_ends_it(client: Ca
     with pytest.raises(IntegrityError) as caught:
         create(client(), project, tmp_path / "a.tar")
     assert (caught.value.exit_code, caught.value.context["digest"]) == (5, str(mark.digest))
+
+
+def test_offline_nobody_knows_what_refers_to_the_artifacts(
+    client: Callable[..., Client], project: Project, bundle: Path, mar: Registry, tmp_path: Path
+) -> None:
+    """The cache does not say whether it has all of them: it may have been asked for one, or never."""
+    mar.asked.clear()
+    with pytest.raises(RemoteError) as caught:
+        create(client(offline=True), project, tmp_path / "b.tar", with_referrers=True)
+    assert (caught.value.code, caught.value.exit_code, mar.asked) == ("offline", 7, [])
+    assert "referrers: true" in str(caught.value.hint)
+    pinned = locked(client(), tmp_path / "pinned", f'reference: "{IMAGE}:latest", platform: linux/amd64, media-type: "*", referrers: true')
+    create(client(), pinned, tmp_path / "first.tar")
+    assert create(client(offline=True), pinned, tmp_path / "b.tar").referrers == 1
+    assert (tmp_path / "b.tar").read_bytes() == (tmp_path / "first.tar").read_bytes()
+
+
+def test_a_bundle_never_replaces_what_it_is_made_of(client: Callable[..., Client], project: Project, tmp_path: Path) -> None:
+    before = project.path.read_bytes(), project.lock_path.read_bytes()
+    (tmp_path / "linked").symlink_to(project.directory)
+    for output in (project.path, project.lock_path, tmp_path / "linked" / "marfetch.lock"):
+        with pytest.raises(InputError) as caught:
+            create(client(), project, output)
+        assert (caught.value.code, caught.value.exit_code) == ("usage", 2)
+    assert (project.path.read_bytes(), project.lock_path.read_bytes()) == before
+
+
+def test_what_is_no_file_is_not_replaced_by_one(client: Callable[..., Client], project: Project, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(StorageError) as caught:
+            create(client(), project, tmp_path / name)
+        assert (caught.value.code, caught.value.exit_code) == ("file-unusable", 9)
+    assert ((tmp_path / "pipe").is_fifo(), (tmp_path / "link").is_symlink()) == (True, True)
 
 
 # -- a delta

@@ -14,7 +14,7 @@ from typing import Final
 from ..artifact.kinds import NOTATION_SIGNATURE
 from ..client import Client, offline_error
 from ..content import WELL_KNOWN, Source, Verified, copy
-from ..errors import InputError, IntegrityError, LockError, PolicyError
+from ..errors import InputError, IntegrityError, LockError, PolicyError, RemoteError
 from ..layout.archive import Archive
 from ..layout.contents import Contents
 from ..layout.extent import Entry as IndexEntry
@@ -131,11 +131,19 @@ def create(client: Client, project: Project, output: Path, *, since: Path | None
 
     Raises:
         LockError: `lock-missing`, `lock-outdated`.
-        InputError: `usage`: `output` is the bundle that it goes on from.
+        InputError: `usage`: `output` is the bundle that it goes on from, or a file of the project.
+        RemoteError: `offline`: the cache lacks something, or referrers are wanted: it does not know whether it has all of them.
         IntegrityError: something is not what the lock says; the bundle that it goes on from is broken.
         StorageError: it cannot be written.
         Error: the registry failed.
     """
+    if with_referrers and client.options.offline:
+        raise RemoteError(
+            "what refers to the artifacts is known to their registry only, and `--offline` asks nobody",
+            code="offline",
+            hint="leave `--offline` out; or lock with `referrers: true`, so that the lock names them, and leave `--referrers` out",
+        )
+    _refuse_own(project, output)
     data = read_bytes(project.lock_path)
     lock = parse_lock(data, project.lock_path) if data is not None else None
     refuse_misfits(project, lock)
@@ -183,6 +191,13 @@ def create(client: Client, project: Project, output: Path, *, since: Path | None
         len(omitted),
         sum(omitted.values()),
     )
+
+
+def _refuse_own(project: Project, output: Path) -> None:
+    """The end of whoever would write over what the bundle is made of."""
+    for path in (project.path, project.lock_path):
+        if output.exists() and path.exists() and output.samefile(path):
+            raise InputError(f"`{output}` is a file of the project", code="usage", hint="give the bundle another name", path=str(output))
 
 
 # -- what is needed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -21,12 +22,11 @@ def whole_file(path: Path, *, size: int) -> Iterator[BinaryIO]:
         size: bytes that are going to be written, so that a disk that is too small is told at once.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: it cannot be written; `file-unusable`: a directory, a device or a pipe has the name.
     """
     try:
         make_directories(path.parent)
-        if path.is_dir():
-            raise StorageError(f"`{path}` is a directory", code="file-unusable", hint="give the name of a file", path=str(path))
+        _refuse_others(path)
         with closing(Directory.open_root(path.parent.resolve())) as directory:
             directory.sweep()
             _check_room(path, size)
@@ -51,6 +51,15 @@ def write_file(path: Path, data: bytes) -> None:
     """
     with whole_file(path, size=len(data)) as file:
         Writer(file).write(data)
+
+
+def _refuse_others(path: Path) -> None:
+    """The end of whoever names something that is no file: a device that was replaced by a file is none any more, for nobody."""
+    with suppress(FileNotFoundError):
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+            raise StorageError(f"`{path}` is {what}", code="file-unusable", hint="give the name of a file", path=str(path))
 
 
 def _check_room(path: Path, size: int) -> None:
