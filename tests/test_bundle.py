@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from marfetch.bundle.catalogue import catalogue
 from marfetch.bundle.check import check_bundle
 from marfetch.bundle.creation import Created, create
 from marfetch.bundle.difference import differences
@@ -26,10 +27,10 @@ from marfetch.bundle.opened import opened
 from marfetch.client import Client
 from marfetch.errors import Error, InputError, IntegrityError, LockError, RemoteError, StorageError
 from marfetch.layout.store import Layout
-from marfetch.oci import OCI_INDEX, Descriptor, Digest, descriptor_json
+from marfetch.oci import OCI_INDEX, Descriptor, Digest, descriptor_json, parse_manifest
 from marfetch.project.lock import lock_bytes, make_lock, parse_lock
 from marfetch.project.wanted import Project
-from marfetch.reference import Host
+from marfetch.reference import Host, Reference
 
 from .bundles import ALB, IMAGE, ITEMS, MODULE, locked, members, rewritten
 from .conftest import Heard
@@ -560,6 +561,28 @@ def test_another_artifact_under_a_name_of_the_lock_is_wrong(ready: Path, tmp_pat
 
 def test_a_layout_that_is_no_bundle_is_told_so(recipe: Layout) -> None:
     assert {("missing", "bundle.json"), ("missing", "marfetch.lock")} <= set(told(recipe.root))
+
+
+def test_what_an_index_names_twice_is_counted_once_and_looked_at_once(client: Callable[..., Client], mar: Registry, tmp_path: Path) -> None:
+    mar.add_blob(b"{}")
+    below = mar.add_artifact("aks/deep", "leaf", ("thing.txt", b"a thing"))
+    sizes = [below.size, len(b"a thing"), len(b"{}")]
+    for tag in ("inner", "outer"):
+        document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor_json(below)] * 2}
+        below = mar.add_manifest("aks/deep", tag, json.dumps(document).encode())
+        sizes.append(below.size)
+    layout = Layout(tmp_path / "layout")
+    for name, (media_type, raw) in mar.manifests.items():
+        manifest = parse_manifest(raw, what=name, media_type=media_type)
+        layout.add(manifest)
+        layout.tag(Reference.parse(f"{mar.host}/aks/deep:outer"), manifest.descriptor)
+    for data in mar.blobs.values():
+        layout.path(Digest.of(data)).write_bytes(data)
+    layout.names.flush()
+    with opened(layout.root) as found:
+        found.contents.load()
+        (item,) = [one for one in catalogue(found.contents, None) if one.reference.tag]
+        assert (item.size, item.omitted) == (sum(sizes), 0)
 
 
 # -- diff

@@ -150,16 +150,21 @@ def _listed(contents: Contents, reference: Reference, descriptor: Descriptor) ->
     return next((name for name in names if name == end or name.endswith((f":{end}", f"@{end}"))), None)
 
 
-def _parts(contents: Contents, descriptor: Descriptor, depth: int = 0) -> Iterator[Manifest | Index]:
-    """A manifest, and what it leads to as an index; what cannot be read is told by whoever checks."""
-    try:
-        found = contents.manifests.read(descriptor)
-    except Error:
-        return
-    yield found
-    if isinstance(found, Index) and depth < _DEPTH:
-        for child in found.manifests:
-            yield from _parts(contents, child, depth + 1)
+def _parts(contents: Contents, descriptor: Descriptor) -> Iterator[Manifest | Index]:
+    """A manifest, and what it leads to as an index, each once; what cannot be read is told by whoever checks."""
+    waiting, seen = [descriptor], set[Digest]()
+    while waiting:
+        one = waiting.pop()
+        if one.digest in seen:
+            continue
+        seen.add(one.digest)
+        try:
+            found = contents.manifests.read(one)
+        except Error:
+            continue
+        yield found
+        if isinstance(found, Index):
+            waiting += found.manifests
 
 
 def _worth(artifact: Manifest | None) -> tuple[Descriptor, ...]:
