@@ -323,7 +323,7 @@ EXAMPLES = (
     (
         "bundle inspect",
         f"{PROJECT} && marfetch bundle inspect charts.tar --json",
-        "`lines`: tool → what to run, one after the other; `omitted` in bytes.",
+        "`lines`: tool → what to run, one after the other; none where a delta leaves content out, whose bytes are `omitted`.",
     ),
     (
         "bundle verify",

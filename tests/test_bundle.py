@@ -650,6 +650,19 @@ def test_the_commands_go_together(marfetch: Callable[..., tuple[int, str, str]],
     assert marfetch("bundle", "verify", "none.tar")[0] == 9
 
 
+def test_for_what_a_delta_leaves_out_inspect_names_the_bundle_that_has_it(
+    marfetch: Callable[..., tuple[int, str, str]], bundle: Path, delta: tuple[Path, Created]
+) -> None:
+    items = json.loads(marfetch("bundle", "inspect", delta[0], "--json")[1])["data"]["artifacts"]
+    assert {one["name"]: bool(one["lines"]) for one in items} == {one["name"]: not one["omitted"] for one in items}
+    assert {bool(one["omitted"]) for one in items} == {True, False}
+    code, out, _ = marfetch("bundle", "inspect", delta[0])
+    told = [line.split("\t") for line in out.splitlines()]
+    assert code == 0
+    assert len([one for one in told if one[:2] == ["", "left out"]]) == len([one for one in items if one["omitted"]])
+    assert all(str(Digest.of(bundle.read_bytes())) in one[2] for one in told if one[:2] == ["", "left out"])
+
+
 @pytest.mark.tool
 def test_the_lines_that_inspect_gives_are_the_ones_that_work(
     marfetch: Callable[..., tuple[int, str, str]], project: Project, tool: Tool, tmp_path: Path

@@ -18,9 +18,13 @@ SERVED = "127.0.0.1:5000"
 def lines_for(item: Item, bundle: Path) -> dict[str, list[str]]:
     """Tool → the lines, to be run one after the other in a shell; tools that cannot read a layout ask `marfetch serve`.
 
+    Where content is left out there are none: whatever gets the rest would stand there without it.
+
     Args:
         bundle: its path, as it is to stand in the lines.
     """
+    if item.omitted:
+        return {}
     file = shlex.quote(str(bundle))
     digest, repository = str(item.descriptor.digest), item.reference.repository
     serve = f"marfetch serve {file} &"

@@ -68,7 +68,8 @@ def bundle_inspect(settings: Settings, file: _Bundle) -> int:
     """Say what is in a bundle, and with which lines other tools get each artifact out.
 
     Prints one line for each artifact: name, version, kind, size, and the pinned reference; below it, behind a tab, what refers to it and
-    the lines for oras, skopeo, regctl, crane and helm. Nothing is hashed here but manifests.
+    the lines for oras, skopeo, regctl, crane and helm; for content that a delta leaves out, the bundle that has it. Nothing is hashed here
+    but manifests.
     """
     from ..bundle.opened import opened
     from .bundles import inspected

@@ -50,6 +50,7 @@ def inspected(report: Report, found: Opened) -> int:
     items = catalogue(found.contents, found.lock, with_images=report.as_json)
     for warning in found.warnings:
         report.warn(warning)
+    base = found.record.base if found.record is not None else None
     for item in items:
         report.line(item.name, item.version or "-", item.kind, str(item.size), str(item.reference))
         for one in item.referrers:
@@ -57,8 +58,8 @@ def inspected(report: Report, found: Opened) -> int:
         for tool, lines in lines_for(item, found.path).items():
             for line in lines:
                 report.line("", tool, line)
-    record = found.record
-    base = record.base if record is not None else None
+        if item.omitted:
+            report.line("", "left out", f"{item.omitted} bytes of it are {f'in the bundle {base.digest}' if base else 'not here'}")
     report.data(
         {
             "path": str(found.path),
