@@ -650,6 +650,34 @@ def test_the_commands_go_together(marfetch: Callable[..., tuple[int, str, str]],
     assert marfetch("bundle", "verify", "none.tar")[0] == 9
 
 
+@pytest.mark.parametrize("name", ["bundle.json", "marfetch.lock", "bundle.html"])
+def test_a_bundle_that_was_changed_is_served_and_compared_by_nobody_and_inspected_with_a_refusal(
+    marfetch: Callable[..., tuple[int, str, str]], ready: Path, tmp_path: Path, name: str
+) -> None:
+    change = without(name) if name == "bundle.json" else flipped(name)
+    path = rewritten(ready, tmp_path / "x.tar", change)
+    for words in (("serve", path, "--port", "0"), ("bundle", "diff", ready, path), ("bundle", "diff", path, ready)):
+        code, out, _ = marfetch(*words, "--json")
+        said = json.loads(out)
+        assert (code, said["ok"], said["error"]["code"], "data" in said) == (5, False, "bundle-broken", False)
+        assert str(path) in said["error"]["message"]
+    code, out, err = marfetch("bundle", "inspect", path, "--json")
+    said = json.loads(out)
+    assert (code, said["ok"], said["error"]["code"], len(said["data"]["artifacts"])) == (5, False, "bundle-broken", 3)
+    assert [one["name"] for sort in ("missing", "extra", "wrong") for one in said["data"][sort]] == [name]
+    assert f"`{name}`" in err
+
+
+def test_a_blob_that_was_changed_is_noticed_where_somebody_approves(
+    marfetch: Callable[..., tuple[int, str, str]], ready: Path, tmp_path: Path
+) -> None:
+    """Whoever serves hashes what is asked for; whoever inspects reads no blobs."""
+    files = members(ready)
+    path = rewritten(ready, tmp_path / "x.tar", flipped(max(blob_names(files), key=lambda name: len(files[name]))))
+    assert marfetch("bundle", "diff", ready, path)[0] == 5
+    assert marfetch("bundle", "inspect", path)[0] == 0
+
+
 def test_for_what_a_delta_leaves_out_inspect_names_the_bundle_that_has_it(
     marfetch: Callable[..., tuple[int, str, str]], bundle: Path, delta: tuple[Path, Created]
 ) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .catalogue import Item, catalogue
+from .check import check_bundle, refuse_broken
 from .opened import Opened
 
 
@@ -28,25 +29,30 @@ class Changed:
 def differences(old: Opened, new: Opened) -> list[Changed]:
     """Everything in which two bundles, or other layouts, differ; in the order of the names.
 
+    Bundles are checked whole first: a difference is what somebody approves, and it is no answer where what it rests on was changed.
+
     Raises:
         IntegrityError: one of them is broken.
     """
+    for one in (old, new):
+        if one.is_bundle:
+            refuse_broken(one, check_bundle(one))
     before, after = _items(old), _items(new)
     found: list[Changed] = []
     for name in sorted({*before, *after}):
-        one, other = before.get(name), after.get(name)
-        if one is None or other is None:
-            found.append(Changed("added" if one is None else "removed", (one or other).name, one, other))  # type: ignore[union-attr]
-        elif (one.reference, one.descriptor.digest) != (other.reference, other.descriptor.digest):
-            found.append(Changed("changed", one.name, one, other))
+        item, other = before.get(name), after.get(name)
+        if item is None or other is None:
+            found.append(Changed("added" if item is None else "removed", (item or other).name, item, other))  # type: ignore[union-attr]
+        elif (item.reference, item.descriptor.digest) != (other.reference, other.descriptor.digest):
+            found.append(Changed("changed", item.name, item, other))
         else:
-            had, has = ({str(each.digest) for each in item.referrers} for item in (one, other))
+            had, has = ({str(each.digest) for each in side.referrers} for side in (item, other))
             if had != has:
                 found.append(
                     Changed(
                         "referrers",
-                        one.name,
-                        one,
+                        item.name,
+                        item,
                         other,
                         (*(f"-{digest}" for digest in sorted(had - has)), *(f"+{digest}" for digest in sorted(has - had))),
                     )

@@ -68,14 +68,15 @@ def bundle_inspect(settings: Settings, file: _Bundle) -> int:
     """Say what is in a bundle, and with which lines other tools get each artifact out.
 
     Prints one line for each artifact: name, version, kind, size, and the pinned reference; below it, behind a tab, what refers to it and
-    the lines for oras, skopeo, regctl, crane and helm; for content that a delta leaves out, the bundle that has it. Nothing is hashed here
-    but manifests.
+    the lines for oras, skopeo, regctl, crane and helm; for content that a delta leaves out, the bundle that has it. The exit code is 5 when
+    something in it is missing, extra or wrong, as far as that is seen without hashing blobs.
     """
+    from ..bundle.check import check_bundle
     from ..bundle.opened import opened
     from .bundles import inspected
 
     with opened(file) as found:
-        return inspected(settings.report, found)
+        return inspected(settings.report, found, check_bundle(found, reads_blobs=False) if found.is_bundle else None)
 
 
 @shared(network=False)
@@ -122,7 +123,8 @@ def bundle_verify(
 def bundle_diff(settings: Settings, a: _A, b: _B) -> int:
     """Show in which artifacts two bundles differ; the exit code is 1 where they do.
 
-    Prints one line for each: what became of it, its name, and what it was and is.
+    Prints one line for each: what became of it, its name, and what it was and is. Both are checked first, as `bundle verify` does, and the
+    exit code is 5 where one is broken.
     """
     from ..bundle.difference import differences
     from ..bundle.opened import opened

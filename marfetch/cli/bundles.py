@@ -44,8 +44,12 @@ def created(report: Report, result: Created) -> int:
     return 0
 
 
-def inspected(report: Report, found: Opened) -> int:
-    """What is in a bundle."""
+def inspected(report: Report, found: Opened, checked: Checked | None) -> int:
+    """What is in a bundle; the exit code is 5 where something of it is not right, and what can be read is told all the same.
+
+    Args:
+        checked: what a check of it found; None: it is no bundle.
+    """
     found.contents.load(strict=False)
     items = catalogue(found.contents, found.lock, with_images=report.as_json)
     for warning in found.warnings:
@@ -60,15 +64,20 @@ def inspected(report: Report, found: Opened) -> int:
                 report.line("", tool, line)
         if item.omitted:
             report.line("", "left out", f"{item.omitted} bytes of it are {f'in the bundle {base.digest}' if base else 'not here'}")
-    report.data(
-        {
-            "path": str(found.path),
-            "isBundle": found.is_bundle,
-            "base": {"digest": str(base.digest), "size": base.size} if base else None,
-            "omitted": len(found.omitted),
-            "artifacts": [_item(item, found.path) for item in items],
-        }
-    )
+    data: Any = {
+        "path": str(found.path),
+        "isBundle": found.is_bundle,
+        "base": {"digest": str(base.digest), "size": base.size} if base else None,
+        "omitted": len(found.omitted),
+        "artifacts": [_item(item, found.path) for item in items],
+    }
+    if checked is not None and checked.findings:
+        for finding in checked.findings:
+            report.warn(f"{finding.sort}: `{finding.name}`: {finding.reason}")
+        error = _broken(found, checked)
+        report.failed(error, data | _findings_json(checked))
+        return error.exit_code
+    report.data(data)
     return 0
 
 
@@ -120,20 +129,10 @@ def verified(report: Report, found: Opened, checked: Checked, judged: Sequence[J
         "omitted": len(found.omitted),
         "signaturesChecked": sum(one.outcome in ("verified", "failed") for one in judged) if judged is not None else None,
         "signatures": [_judged_json(one) for one in judged or ()],
-        **{
-            sort: [{"name": one.name, "reason": one.reason} for one in checked.findings if one.sort == sort]
-            for sort in ("missing", "extra", "wrong")
-        },
+        **_findings_json(checked),
     }
     if checked.findings:
-        count = Counter(one.sort for one in checked.findings)
-        first = checked.findings[0]
-        error = IntegrityError(
-            f"the bundle `{found.path}` is broken: {', '.join(f'{number} {sort}' for sort, number in sorted(count.items()))};"
-            f" `{first.name}`: {first.reason}",
-            code="bundle-broken",
-            path=str(found.path),
-        )
+        error = _broken(found, checked)
         report.failed(error, data)
         return error.exit_code
     whole = f"`{found.path}` is whole: {checked.artifacts} artifacts, {checked.blobs} blobs, {human_size(checked.size)}"
@@ -154,6 +153,24 @@ def verified(report: Report, found: Opened, checked: Checked, judged: Sequence[J
         report.note(f"it goes on from `{base.digest}`, and leaves out {len(found.omitted)} blobs that are there")
     _note_signatures(report, judged)
     return 0
+
+
+def _broken(found: Opened, checked: Checked) -> Error:
+    count = Counter(one.sort for one in checked.findings)
+    first = checked.findings[0]
+    return IntegrityError(
+        f"the bundle `{found.path}` is broken: {', '.join(f'{number} {sort}' for sort, number in sorted(count.items()))};"
+        f" `{first.name}`: {first.reason}",
+        code="bundle-broken",
+        path=str(found.path),
+    )
+
+
+def _findings_json(checked: Checked) -> dict[str, Any]:
+    return {
+        sort: [{"name": one.name, "reason": one.reason} for one in checked.findings if one.sort == sort]
+        for sort in ("missing", "extra", "wrong")
+    }
 
 
 def refusal_of(failed: Sequence[Error]) -> Error:

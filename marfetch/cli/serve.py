@@ -44,7 +44,7 @@ def serve(
     """Serve a layout as a read-only registry, until Ctrl-C or SIGTERM.
 
     The address that it listens on is the first line on stdout. Whatever pulls from a registry can pull from it: helm, oras, crane, marfetch
-    itself with `--endpoint`.
+    itself with `--endpoint`. A bundle in which something was changed is not served: exit code 5.
     """
     from ..serve.running import running
 

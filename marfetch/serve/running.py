@@ -13,6 +13,8 @@ from typing import Final
 
 from starlette.types import ASGIApp
 
+from ..bundle.check import check_bundle, refuse_broken
+from ..bundle.opened import looked_into
 from ..errors import InputError
 from ..layout.archive import open_store
 from ..layout.contents import Snapshot, repository_name
@@ -64,7 +66,7 @@ def running(
 
     Raises:
         InputError: `not-a-layout`; `usage`: name or host cannot be used.
-        IntegrityError: the layout is broken.
+        IntegrityError: the layout is broken, or is a bundle and not as it was written.
         PolicyError: `archive-refused`, `limit-passed`.
         StorageError: the layout cannot be read, or `port-unusable`.
     """
@@ -73,6 +75,9 @@ def running(
     store = open_store(path)
     listening: list[socket.socket] = []
     try:
+        found = looked_into(path, store)
+        if found.is_bundle:  # blobs are hashed when they are asked for
+            refuse_broken(found, check_bundle(found, reads_blobs=False))
         listening += [bind(host, port)] + ([bind(host, data_port)] if data_port is not None else [])
         addresses = [_address(one) for one in listening]
         wild = ipaddress.ip_address(listening[0].getsockname()[0]).is_unspecified
