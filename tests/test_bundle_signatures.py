@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +25,7 @@ from .test_verify_cli import AT, REPOSITORY, Run, Signed, authority, config, run
 
 __all__ = ["authority", "config", "run", "signed"]
 
+ROOT = Path(__file__).parents[1]
 ITEMS = (f"reference: {REPOSITORY}, version: 1.0.0", f"reference: {ALB}, version: 1.7.12")
 
 
@@ -183,3 +186,16 @@ def test_a_broken_bundle_is_told_as_such_whatever_its_signatures_say(
     path.write_bytes(raw)
     code, answer = run("bundle", "verify", path, "--at", AT, "--verify")
     assert (code, answer["error"]["code"], answer["data"]["signaturesChecked"]) == (5, "bundle-broken", None)
+
+
+def test_a_bundle_is_checked_where_there_is_no_cache_and_the_options_of_every_command_are_taken(
+    client: Callable[..., Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(client(), locked(client(), tmp_path / "project"), tmp_path / "a.tar")
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("MARFETCH_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    options = ["--offline", "--timeout", "60", "--jobs", "4", "--cache-dir", str(tmp_path / "file" / "cache")]
+    for words in (["verify"], ["inspect"], ["diff", str(tmp_path / "a.tar")]):
+        line = [sys.executable, "-m", "marfetch", "bundle", *words, str(tmp_path / "a.tar"), *options]
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

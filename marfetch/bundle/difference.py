@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,17 +27,20 @@ class Changed:
     referrers: tuple[str, ...] = ()
 
 
-def differences(old: Opened, new: Opened) -> list[Changed]:
+def differences(old: Opened, new: Opened, *, budget: Callable[[], None] = lambda: None) -> list[Changed]:
     """Everything in which two bundles, or other layouts, differ; in the order of the names.
 
     Bundles are checked whole first: a difference is what somebody approves, and it is no answer where what it rests on was changed.
+
+    Args:
+        budget: called now and then; it may raise to give up.
 
     Raises:
         IntegrityError: one of them is broken.
     """
     for one in (old, new):
         if one.is_bundle:
-            refuse_broken(one, check_bundle(one))
+            refuse_broken(one, check_bundle(one, budget=budget))
     before, after = _items(old), _items(new)
     found: list[Changed] = []
     for name in sorted({*before, *after}):

@@ -5,7 +5,7 @@ It loads cryptography, so only commands that check signatures import it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -48,12 +48,17 @@ class Judged:
 
 
 def check_signatures(
-    client: Client, found: Opened, request: Request, *, base: Opened | None = None, is_required: bool = False
+    make_client: Callable[[], Client],
+    found: Opened,
+    request: Request,
+    *,
+    base: Opened | None = None,
+    is_required: bool = False,
 ) -> list[Judged] | None:
     """Check the signatures of everything that the lock of a whole bundle names; nothing is asked of anybody.
 
     Args:
-        client: an offline one.
+        make_client: makes an offline one, where there is something to check.
         base: the bundle that a delta goes on from, which may hold the envelopes.
         is_required: every artifact has to be signed as the trust policy asks; otherwise those that carry a signature, or that were
             locked with `verify: true`.
@@ -78,6 +83,7 @@ def check_signatures(
         if is_required or error.code != "POLICY_MISSING":
             raise
         return None
+    client = make_client()
     source = _Both(found.contents, base.contents) if base is not None else found.contents
 
     def judged(entry: Entry) -> Judged:

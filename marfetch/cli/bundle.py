@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..bundle.opened import Opened
+    from ..client import Client
 
 _File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The wanted file; its lock says what goes into the bundle.")]
 _Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The archive that is written; replaced when it is whole.")]
@@ -63,7 +64,7 @@ def bundle_create(
     return created(settings.report, result)
 
 
-@shared(network=False)
+@shared(network=False, local=True)
 def bundle_inspect(settings: Settings, file: _Bundle) -> int:
     """Say what is in a bundle, and with which lines other tools get each artifact out.
 
@@ -76,10 +77,11 @@ def bundle_inspect(settings: Settings, file: _Bundle) -> int:
     from .bundles import inspected
 
     with opened(file) as found:
-        return inspected(settings.report, found, check_bundle(found, reads_blobs=False) if found.is_bundle else None)
+        checked = check_bundle(found, budget=settings.budget().check, reads_blobs=False) if found.is_bundle else None
+        return inspected(settings.report, found, checked)
 
 
-@shared(network=False)
+@shared(network=False, local=True)
 def bundle_verify(
     settings: Settings,
     file: _Bundle,
@@ -109,17 +111,16 @@ def bundle_verify(
     with ExitStack() as stack:
         found = stack.enter_context(opened(file))
         base = stack.enter_context(opened(since)) if since is not None else None
-        checked = check_bundle(found, base=base)
+        checked = check_bundle(found, base=base, budget=settings.budget().check)
         judged = None
         if not checked.findings:
             from ..bundle.signatures import check_signatures
 
-            client = stack.enter_context(settings._replace(offline=True).client())
-            judged = check_signatures(client, found, request, base=base, is_required=is_required)
+            judged = check_signatures(_offline(settings, stack), found, request, base=base, is_required=is_required)
         return verified(settings.report, found, checked, judged)
 
 
-@shared(network=False)
+@shared(network=False, local=True)
 def bundle_diff(settings: Settings, a: _A, b: _B) -> int:
     """Show in which artifacts two bundles differ; the exit code is 1 where they do.
 
@@ -131,7 +132,7 @@ def bundle_diff(settings: Settings, a: _A, b: _B) -> int:
     from .bundles import compared
 
     with opened(a) as old, opened(b) as new:
-        return compared(settings.report, a, b, differences(old, new))
+        return compared(settings.report, a, b, differences(old, new, budget=settings.budget().check))
 
 
 @shared()
@@ -167,16 +168,19 @@ def bundle_load(
         return loaded(settings.report, file, target, load(client, file, target, shard=part, executor=workers, gate=gate))
 
 
+def _offline(settings: Settings, stack: ExitStack) -> Callable[[], Client]:
+    """Makes a client that asks nobody; only where one is needed, since a bundle can be checked where there is no cache."""
+    return lambda: stack.enter_context(settings._replace(offline=True).client())
+
+
 def _gate(settings: Settings, stack: ExitStack) -> Callable[[Opened], None]:
     """Refuses a bundle in which something is not signed as the trust policy asks."""
     from ..bundle.signatures import check_signatures
     from ..verify.artifact import Request
     from .bundles import refusal_of
 
-    client = stack.enter_context(settings._replace(offline=True).client())
-
     def gate(found: Opened) -> None:
-        judged = check_signatures(client, found, Request(), is_required=True)
+        judged = check_signatures(_offline(settings, stack), found, Request(), is_required=True)
         failed = [one.error for one in judged or () if one.error is not None]
         if failed:
             raise refusal_of(failed)

@@ -19,6 +19,7 @@ from ..text import printable
 from ..way import Ways
 
 if TYPE_CHECKING:
+    from ..budget import Budget
     from ..client import Client
 
 _REFERENCE_HELP = "A reference, such as aks/foo:1.2.3, or a text that holds one."
@@ -86,15 +87,22 @@ class Settings(NamedTuple):
         options = Options(preference, self.cache_dir, self.offline, self.timeout, self.jobs, self.ca_file)
         return Client(options, self.report.progress, self.ways)
 
+    def budget(self) -> Budget:
+        """The time of a command that makes no client."""
+        from ..budget import Budget
+
+        return Budget(self.timeout)
+
     def _preference(self, endpoint: str | None) -> Preference:
         return Preference(self.endpoint or endpoint, os.environ.get(ENVIRONMENT) or None, self.data_hosts, os.environ.get(DATA_ENVIRONMENT))
 
 
-def shared(*, network: bool = True) -> Callable[[Callable[..., int]], Callable[..., int]]:
+def shared(*, network: bool = True, local: bool = False) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Give a command the shared options: its first parameter becomes the `Settings` that they make.
 
     Args:
         network: also those about endpoints, time and the cache; otherwise only those about output.
+        local: of those about the network only what every command takes: nothing is asked for here, but scripts give them to all.
     """
     output: dict[str, tuple[Any, Any]] = {"as_json": (_Json, False), "quiet": (_Quiet, False), "verbose": (_Verbose, False)}
     about_network: dict[str, tuple[Any, Any]] = {
@@ -106,7 +114,9 @@ def shared(*, network: bool = True) -> Callable[[Callable[..., int]], Callable[.
         "ca_file": (_CaFile, None),
         "cache_dir": (_CacheDir, None),
     }
-    added = {**about_network, **output} if network else output
+    if local:
+        about_network = {name: option for name, option in about_network.items() if name not in ("endpoint", "data_host")}
+    added = {**about_network, **output} if network or local else output
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
