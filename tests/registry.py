@@ -47,6 +47,8 @@ class Answer:
     headers: list[tuple[str, str]]
     body: bytes
     send: Callable[[socket.socket, bytes, bytes], None] | None = None
+    before: bytes = b""
+    """Sent a moment before it."""
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
@@ -172,6 +174,14 @@ class Knob:
         return self._set(lambda _answer, _headers: (action(), None)[1], times)
 
     # -- the way it is sent
+
+    def sends_before(self, raw: bytes, *, times: int | None = None) -> Knob:
+        """These bytes, a moment later the honest answer, and the connection stays open."""
+
+        def change(answer: Answer, _: dict[str, str]) -> None:
+            answer.before = raw
+
+        return self._set(change, times)
 
     def _sends(self, send: Callable[[socket.socket, bytes, bytes], None], times: int | None) -> Knob:
         def change(answer: Answer, _: dict[str, str]) -> None:
@@ -635,6 +645,9 @@ class Registry:
                 lines = [f"HTTP/1.1 {answer.status} {reason}", *(f"{name}: {value}" for name, value in answer.headers)]
                 head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
                 body = b"" if self.command == "HEAD" else answer.body
+                if answer.before:
+                    self.connection.sendall(answer.before)
+                    registry.ended.wait(0.1)
                 if answer.send is not None:
                     answer.send(self.connection, head, body)
                     self.close_connection = True

@@ -16,12 +16,14 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from . import limits
 from .addresses import connect
 from .ahead import Early
+from .interim import Response
 from .watch import current
 
 
 class _Carried(HTTPConnection):
     """What both kinds of connection have in common."""
 
+    response_class = Response
     _handle: socket.socket | None = None
     _served = False
 

@@ -48,6 +48,8 @@ MAX_JOBS = 32
 SUCCESSES_TO_RESTORE = 8
 """Answers in a row after which a host that was throttled gets one more request at a time again."""
 
+MAX_INTERIM = 16
+"""Answers of the kind 1xx before the answer."""
 MAX_REDIRECTS = 5
 MAX_ERROR_BODY = 64 * 1024
 MAX_PAGES = 200

@@ -17,11 +17,12 @@ from urllib3.exceptions import (
 )
 
 from ..endpoint import Address
-from ..errors import CODES, IntegrityError, RemoteError
+from ..errors import CODES, IntegrityError, PolicyError, RemoteError
 from ..files import storage_error
 from ..reference import redacted
 from . import limits
 from .backoff import Trouble
+from .interim import InterimError
 
 _FIREWALL_HINT: Final = "`marfetch endpoints` shows what a firewall must let through"
 
@@ -39,6 +40,8 @@ def trouble(error: Exception, address: Address, *, reused: bool) -> Trouble:
         return Trouble(storage_error(own, f"a connection to {host}"))
     if isinstance(error, InvalidHeader):
         return two_lengths(address)
+    if isinstance(inner, InterimError):
+        return _no_answer(host, url, inner)
     if isinstance(error, (SSLError, ssl.SSLError)) and not isinstance(inner, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return Trouble(_tls_error(host, url, inner))
     if isinstance(error, ProxyError):
@@ -73,6 +76,15 @@ def two_lengths(address: Address) -> Trouble:
     """Two readers would see two ends of this body (RFC 9112, 6.3)."""
     message = f"the answer of `{address.name}` has two lengths"
     return Trouble(IntegrityError(message, code="malformed", url=redacted(address.url), rule="RFC 9112, 6.3"))
+
+
+def _no_answer(host: str, url: str, error: InterimError) -> Trouble:
+    """Something else than an answer came, or too much of it before one."""
+    message = f"what `{host}` sends is no answer: {error}"
+    if error.is_flood:
+        hint, rule = "no registry has a reason to send that many; report it", f"at most {limits.MAX_INTERIM} of the kind 1xx"
+        return Trouble(PolicyError(message, code="limit-passed", hint=hint, url=url, rule=rule))
+    return Trouble(IntegrityError(message, code="malformed", url=url, rule="RFC 9110, 7.8"))
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -207,16 +207,15 @@ def test_a_trickle_is_given_up(world: World) -> None:
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 ENDLESS: dict[str, tuple[Callable[[Knob], object], str]] = {
-    "1xx": (lambda knob: knob.sends(b"HTTP/1.1 100 Continue\r\n\r\n" * 50, endlessly=True), "timeout"),
+    "trailers": (lambda knob: knob.sends(CHUNKED + b"0\r\n", then=b"X: y\r\n" * 400), "timeout"),
     "headers": (lambda knob: knob.sends(b"HTTP/1.1 200 OK\r\n", then=b"X: y\r\n" * 400), "cut"),
     "one header": (lambda knob: knob.sends(b"HTTP/1.1 200 OK\r\nX: ", then=b"y" * 4096), "cut"),
     "a status line": (lambda knob: knob.sends(b"HTTP/1.1 200 ", then=b"y" * 4096), "cut"),
-    "trailers": (lambda knob: knob.sends(CHUNKED + b"0\r\n", then=b"X: y\r\n" * 400), "timeout"),
     "a chunk's size": (lambda knob: knob.sends(CHUNKED, then=b"0" * 4096), "cut"),
 }
 
 
-@row("N12", "`1xx` answers, headers, trailers, a chunk's size without end", "ended within the time for it, or by a limit", code=7)
+@row("N12", "headers, trailers, a chunk's size without end", "ended within the time for it, or by a limit", code=7)
 @pytest.mark.parametrize("kind", ["manifest", "data"])
 def test_what_never_comes_to_a_body_is_ended(world: World, kind: str) -> None:
     for number, (twist, _) in enumerate(ENDLESS.values()):
@@ -228,6 +227,22 @@ def test_what_never_comes_to_a_body_is_ended(world: World, kind: str) -> None:
     ended = world.run("pull", *(f"aks/endless{number}:1" for number in range(len(ENDLESS))), "--json", limits=BRISK)
     ended.failed(7, "timeout", requests=len(ENDLESS) * 11, within=45)
     assert [one["code"] for one in ended.failures] == [code for _, code in ENDLESS.values()]
+
+
+@row("N12", "`100 Continue` without end", "16 are passed over, then it is ended by a limit", code=4)
+def test_answers_before_the_answer_are_no_more_than_a_few(world: World) -> None:
+    world.artifact("aks/long", DATA).sends(b"HTTP/1.1 100 Continue\r\n\r\n" * 50, endlessly=True)
+    world.run(*PULL).failed(4, "limit-passed", "more than 16", requests=3)
+    world.recovers(*PULL, made=MADE)
+
+
+@row("N12", "`103 Early Hints`, and a moment later the answer, to each request", "the answer to a request is that answer", code=0)
+def test_answers_before_the_answer_are_passed_over(world: World) -> None:
+    other = DATA[::-1]
+    world.artifact("aks/long", DATA)
+    world.artifact("aks/other", other)
+    world.registry.on("any").sends_before(b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n")
+    world.run("pull", LONG, "aks/other:1", "--jobs", "1", "--json").succeeded(made={**MADE, "other.bin": other}, requests=6)
 
 
 SMUGGLED = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{"smuggled":1}'
