@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from . import listings
 from .budget import Budget
@@ -26,8 +26,11 @@ from .remote.pauses import Pauses
 from .way import Ways
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
+
+_MOMENT: Final = 1.0
+"""Seconds."""
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -109,6 +112,7 @@ class Client:
         self.cache = self._stack.enter_context(Cache(options.cache_dir, progress, self.budget)).layout
         self._pauses = Pauses(self.cache.root)
         self._executor: Executor | None = None
+        self._under_way: list[Future[Any]] = []
         self._worker = threading.local()
 
     # -- life
@@ -130,7 +134,9 @@ class Client:
             for source in self._sources.values():
                 source.stop()
         if self._executor is not None:
-            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._executor.shutdown(wait=not stop, cancel_futures=True)
+            if stop:
+                self._wait_a_moment()
         for endpoint, source in self._sources.items():
             source.close()
             if source.led_to is not None and self.cache.is_writable:
@@ -160,7 +166,20 @@ class Client:
             self._executor = ThreadPoolExecutor(
                 self.options.jobs, thread_name_prefix="marfetch", initializer=lambda: setattr(self._worker, "is_one", True)
             )
-        return list(self._executor.map(function, items))
+        futures = [self._executor.submit(function, item) for item in items]
+        self._under_way += futures
+        try:
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+            self._under_way = [future for future in self._under_way if not future.done()]
+
+    def _wait_a_moment(self) -> None:
+        """For threads that were told to end: not for one that the operating system does not let go, as in the midst of connecting."""
+        from concurrent.futures import wait
+
+        wait(self._under_way, timeout=_MOMENT)
 
     # -- where things come from
 
@@ -202,9 +221,9 @@ class Client:
         way = self._ways.to(endpoint)
         if way.early is not None:
             if endpoint not in self._sources:
-                # Where another process was told to wait, nothing is asked before `Backoff` has let it through.
-                is_paused = self._pauses.pause(str(endpoint.registry.host)) is not None
-                way.early.ask(None if is_paused else asked)
+                # Where somebody was told to wait, nothing is asked before `Backoff` has let it through.
+                name = str(endpoint.registry.host)
+                way.early.ask(asked, lambda: self._pauses.may_ask_ahead(name))
             if new and self.fetches and (likely := self._data_host(endpoint).likely()) is not None:
                 way.early.expect(likely)
         with self._loading:

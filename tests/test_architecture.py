@@ -83,6 +83,7 @@ LATE = {
     "client.connect": "oras-py, only where a registry is asked",
     "way.to": "ssl, only where a registry is asked",
     "client.each": "the executor, only where there are several",
+    "client._wait_a_moment": "the executor's part, only where one was made",
     "cluster.spread": "distributed, only where work is spread over machines",
     "remote.trust._make": "truststore, only where the system's store counts",
     "document.parse_yaml": "PyYAML, only where a YAML file is read",

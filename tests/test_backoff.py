@@ -287,13 +287,22 @@ def test_answers_in_a_row_bring_them_back_one_by_one_and_no_further(backoff: Bac
 def test_a_pause_that_begins_while_a_connection_is_opened_holds_the_request_back(backoff: Backoff, clock: Clock) -> None:
     host = timed(backoff, clock)
     with backoff.place(host, backoff.attempts("it")) as place:
-        place.still()
+        assert place.still() is False
         assert clock.time == 1000
         backoff.throttled("mar.test", 30)
-        place.still()
+        assert place.still() is True  # what was asked before is out of date
         assert clock.time >= 1030
         assert host.active == 1
     assert host.active == 0
+
+
+def test_a_pause_before_a_connection_was_opened_is_remembered_too(backoff: Backoff, clock: Clock) -> None:
+    timed(backoff, clock)
+    backoff.throttled("mar.test", 30)
+    with backoff.place(backoff.host("mar.test"), backoff.attempts("it")) as place:
+        assert place.still() is True
+    with backoff.place(backoff.host("mar.test"), backoff.attempts("it")) as place:
+        assert place.still() is False
 
 
 def test_one_answer_counts_once_whoever_says_it(backoff: Backoff, clock: Clock) -> None:

@@ -32,6 +32,7 @@ from marfetch.remote.first import First
 from marfetch.remote.transport import GET, Transport
 from marfetch.remote.transport import Request as Sent
 from marfetch.remote.trust import Trust
+from marfetch.remote.watch import Exchange
 from marfetch.resolve import Wanted
 
 from .conftest import Heard
@@ -135,8 +136,8 @@ def test_a_request_that_was_sent_ahead_is_only_for_who_wants_it(secure: Registry
     early = ahead.Early(address, Trust(ca_file).context, 2)
     early.open()
     early.ask(First("/v2/", {}))
-    assert early.take("localhost", secure.port, "/v2/_catalog") is None
-    ready = early.take("localhost", secure.port, "/v2/")
+    assert early.take("localhost", secure.port, Exchange("/v2/_catalog", 0, float)) is None
+    ready = early.take("localhost", secure.port, Exchange("/v2/", 0, float))
     assert ready is not None
     assert ready.sent == First("/v2/", {}).bytes(address)
     ready.socket.close()

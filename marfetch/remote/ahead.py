@@ -13,12 +13,21 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..endpoint import Address
 from . import limits
 from .addresses import connect
 from .first import First
+from .watch import Exchange
+
+_LOOK: Final = 0.1
+"""Seconds between two looks at whether a connection is still waited for."""
+
+
+def always() -> bool:
+    """A host that may be asked whenever somebody likes."""
+    return True
 
 
 class Ready(NamedTuple):
@@ -39,13 +48,17 @@ class Ahead:
         address: whose host it leads to; https.
         context: makes the context that decides about the certificate, as for every other connection.
         first: is sent over it at once; see `give`.
+        may: whether the host may be asked; looked at in the moment before it is. Where it may not, nothing is sent.
     """
 
-    def __init__(self, address: Address, context: Callable[[], ssl.SSLContext], first: First | None = None) -> None:
+    def __init__(
+        self, address: Address, context: Callable[[], ssl.SSLContext], first: First | None = None, may: Callable[[], bool] = always
+    ) -> None:
         self._host, self._port = address.host.name.strip("[]"), address.host.port
         self._address = address
         self._target = first.target if first else None
         self._sent = first.bytes(address) if first else None
+        self._may = may
         self._context = context
         self._outcome: ssl.SSLSocket | Exception | None = None
         self._since = time.monotonic()
@@ -63,6 +76,8 @@ class Ahead:
                 sock.settimeout(limits.HANDSHAKE_TIME)
                 opened = context.wrap_socket(sock, server_hostname=self._host)
                 with self._guard:
+                    if self._sent is not None and not self._may():
+                        self._target = self._sent = None  # told to wait while it was being opened
                     if self._sent is not None:
                         opened.sendall(self._sent)
                     self._since = time.monotonic()
@@ -78,12 +93,19 @@ class Ahead:
             if self._taken:  # it is no longer wanted, and was not open yet when that was said
                 self._drop()
 
-    def give(self, first: First) -> bool:
-        """Ask this over it; False where something else is asked over it already, or it is lost."""
+    def give(self, first: First, may: Callable[[], bool] = always) -> bool:
+        """Ask this over it; False where something else is asked over it already, or it is lost.
+
+        Args:
+            may: as for `Ahead`; where it may not, the connection stays what it is.
+        """
         with self._guard:
             if self._target is not None or self._taken or isinstance(self._outcome, Exception):
                 return False
+            if not may():
+                return True
             sent = first.bytes(self._address)
+            self._may = may
             if self._outcome is not None:
                 try:
                     self._outcome.sendall(sent)
@@ -93,18 +115,22 @@ class Ahead:
             self._target, self._sent = first.target, sent
             return True
 
-    def take(self, host: str, port: int | None, target: str | None = None) -> Ready | None:
+    def take(self, host: str, port: int | None, exchange: Exchange | None = None) -> Ready | None:
         """The connection, if it leads there, carries nothing but this request, and nobody has taken it; waits until it is open.
 
         Args:
-            target: what is going to be asked for over it.
+            exchange: what is going to be asked for over it; it is waited for until the watch has ended that.
 
         Raises:
-            OSError: it could not be opened; said to the first one who wanted it.
+            OSError: it could not be opened, or not in time; said to the first one who wanted it.
         """
+        target = exchange.target if exchange is not None else None
         if (self._host, self._port) != (host, port) or self._target not in (None, target) or self.is_taken:
             return None
-        self._done.wait(limits.CONNECT_TIME + limits.HANDSHAKE_TIME)
+        end = time.monotonic() + limits.CONNECT_TIME + limits.HANDSHAKE_TIME
+        while not self._done.wait(_LOOK) and time.monotonic() < end:
+            if exchange is not None and exchange.expired:
+                raise TimeoutError("no connection in time")
         with self._guard:
             if self._taken:
                 return None
@@ -157,16 +183,19 @@ class Early:
         """Open a connection to the registry; what is asked over it comes later."""
         self._add(self._registry, None)
 
-    def ask(self, first: First | None) -> None:
+    def ask(self, first: First | None, may: Callable[[], bool] = always) -> None:
         """Ask this over a connection to the registry that is there or being opened, or over one more.
 
         Args:
             first: None: what that will be is not known.
+            may: as for `Ahead`.
         """
+        if first is not None and not may():
+            first = None
         with self._guard:
             opened = list(self._opened.get(self._registry, ()))
-        if first is not None and not any(ahead.give(first) for ahead in opened):
-            self._add(self._registry, first)
+        if first is not None and not any(ahead.give(first, may) for ahead in opened):
+            self._add(self._registry, first, may)
         elif not opened:
             self.open()
 
@@ -174,18 +203,18 @@ class Early:
         """Open a connection to a data host, for a blob whose manifest is about to be asked for."""
         self._add(data, None)
 
-    def _add(self, address: Address, first: First | None) -> None:
+    def _add(self, address: Address, first: First | None, may: Callable[[], bool] = always) -> None:
         with self._guard:
             opened = self._opened.setdefault(address, [])
             if len(opened) < self._most:
-                opened.append(Ahead(address, self._context, first))
+                opened.append(Ahead(address, self._context, first, may))
 
-    def take(self, host: str, port: int | None, target: str | None) -> Ready | None:
+    def take(self, host: str, port: int | None, exchange: Exchange | None) -> Ready | None:
         """As `Ahead.take`, of the first one that fits."""
         with self._guard:
             opened = [ahead for some in self._opened.values() for ahead in some]
         for ahead in opened:
-            ready = ahead.take(host, port, target)
+            ready = ahead.take(host, port, exchange)
             if ready is not None:
                 return ready
         return None

@@ -81,6 +81,7 @@ class Place:
         self._host = host
         self._attempts = attempts
         self._held = False
+        self._waited = False
         self.succeeded = False
         """Whether the host answered what was asked; said before the end."""
 
@@ -91,8 +92,11 @@ class Place:
     def __exit__(self, *_: object) -> None:
         self._give()
 
-    def still(self) -> None:
+    def still(self) -> bool:
         """Called when the request is about to be sent: a pause that began while its connection was opened counts for it too.
+
+        Returns:
+            Whether a pause was waited out, so that what may have been asked before it has to be asked again.
 
         Raises:
             Error, Cancelled: as `Backoff.enter`.
@@ -100,9 +104,10 @@ class Place:
         if self._backoff.is_paused(self._host):
             self._give()
             self._take()
+        return self._waited
 
     def _take(self) -> None:
-        self._backoff.enter(self._host, self._attempts)
+        self._waited |= self._backoff.enter(self._host, self._attempts)
         self._held = True
 
     def _give(self) -> None:
@@ -146,8 +151,11 @@ class Backoff:
         """A place among the requests to a host, for one request."""
         return Place(self, host, attempts)
 
-    def enter(self, host: Host, attempts: Attempts) -> None:
+    def enter(self, host: Host, attempts: Attempts) -> bool:
         """Wait for the end of the host's pause and for a free place, and take it; `leave` gives it back.
+
+        Returns:
+            Whether there was a pause.
 
         Raises:
             RateLimitedError: the pause is longer than the request may wait; at once, without waiting.
@@ -182,6 +190,7 @@ class Backoff:
             except BaseException:
                 self.leave(host, succeeded=False)
                 raise
+        return waited_for > 0
 
     def is_paused(self, host: Host) -> bool:
         """Whether the host has not to be asked now."""

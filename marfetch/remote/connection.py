@@ -68,12 +68,16 @@ class _Carried(HTTPConnection):
                 self.connect()  # http.client would do it when the request is on its way already
             exchange.handle = self._handle
             exchange.reused = self._served
-            exchange.connected()
+            if exchange.connected():
+                self._paused()
             # urllib3 writes percent-encodings its own way; a signed query must go out as it came in.
             url = exchange.target
             exchange.sent()
         self._served = True
         super().request(method, url, *args, **options)
+
+    def _paused(self) -> None:
+        """The host wanted to be left alone before this request."""
 
     def close(self) -> None:
         super().close()
@@ -104,9 +108,8 @@ class TLSConnection(_Carried, HTTPSConnection):
 
     def connect(self) -> None:
         exchange = current()
-        target = exchange.target if exchange is not None else None
         try:
-            ready = self.early.take(self.host, self.port, target) if self.early is not None and self.proxy is None else None
+            ready = self.early.take(self.host, self.port, exchange) if self.early is not None and self.proxy is None else None
         except OSError as error:
             raise self._failure(error, limits.CONNECT_TIME) from error
         if ready is None:
@@ -115,6 +118,10 @@ class TLSConnection(_Carried, HTTPSConnection):
         self._hold(ready.socket)
         self.sock, self._sent = ready.socket, ready.sent
         self.is_verified = True
+
+    def _paused(self) -> None:
+        if self._sent is not None:
+            self._sent = b""  # its answer is of a moment before the pause, and may be the very one that asked for it
 
     def send(self, data: Any) -> None:
         sent, self._sent = self._sent, None
@@ -126,6 +133,10 @@ class TLSConnection(_Carried, HTTPSConnection):
             if taken is not None:
                 taken.close()
             super().connect()
+            exchange = current()
+            if exchange is not None:
+                exchange.connected()  # a pause may have begun meanwhile
+                exchange.sent()
         super().send(data)
 
     def close(self) -> None:

@@ -77,6 +77,15 @@ class Pauses:
             found = self._read(host)
         return found if found is not None and found.left > 0 else None
 
+    def may_ask_ahead(self, host: str) -> bool:
+        """Whether a host may be asked by somebody who has not waited for his turn: not in a pause, nor soon after one, whoever was told."""
+        with self._guard:
+            found, told = self._read(host), self._told.get(host)
+        ends = [found.left] if found is not None else []
+        if told is not None:  # the record may not have been written
+            ends.append(told - self._now())
+        return all(left < -limits.RECENT_PAUSE for left in ends)
+
     def _read(self, host: str, *, others: bool = False) -> Pause | None:
         found = self._kept.get(host)
         if found is None or not isinstance(found.data, dict):

@@ -58,7 +58,7 @@ class Request(PreparedRequest):
     Attributes:
         address: what is asked; `url` is made of it.
         came_from: the address whose redirect led here.
-        about_to_send: called when the connection is there; it may wait, or raise.
+        about_to_send: called when the connection is there; it may wait, or raise, and says whether what was asked ahead is out of date.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Request(PreparedRequest):
         headers: dict[str, str],
         *,
         came_from: Address | None = None,
-        about_to_send: Callable[[], None] | None = None,
+        about_to_send: Callable[[], bool] | None = None,
     ) -> None:
         super().__init__()
         self.method = sent.method

@@ -25,7 +25,7 @@ class Exchange:
     """
 
     def __init__(
-        self, target: str, deadline: float, headers_until: Callable[[], float], about_to_send: Callable[[], None] | None = None
+        self, target: str, deadline: float, headers_until: Callable[[], float], about_to_send: Callable[[], bool] | None = None
     ) -> None:
         self.target = target
         self.deadline = deadline
@@ -35,11 +35,16 @@ class Exchange:
         self.reused = False
         self.handle: socket.socket | None = None
 
-    def connected(self) -> None:
-        """The request can be sent; whoever has to agree may take its time."""
-        if self._about_to_send is not None:
-            self.deadline = float("inf")
-            self._about_to_send()
+    def connected(self) -> bool:
+        """The request can be sent; whoever has to agree may take its time.
+
+        Returns:
+            Whether that was a pause, before which nothing may have been asked.
+        """
+        if self._about_to_send is None:
+            return False
+        self.deadline = float("inf")
+        return self._about_to_send()
 
     def sent(self) -> None:
         """The request is on its way: from now on it is the headers of the answer that are waited for."""
