@@ -143,6 +143,18 @@ class Knob:
 
         return self._set(change, times)
 
+    def repeats(self, status: int, form: str, *, times: int | None = None) -> Knob:
+        """An error that repeats what was asked: `{target}`, `{query}` and `{authorization}` in its body stand for that."""
+
+        def change(answer: Answer, headers: dict[str, str]) -> None:
+            target = self.owner.last_target if self.owner is not None else ""
+            said = form.replace("{target}", target).replace("{query}", target.partition("?")[2])
+            said = said.replace("{authorization}", headers.get("authorization", ""))
+            answer.status, answer.body = status, said.encode()
+            answer.headers = [("X-Msedge-Ref", MSEDGE), ("Content-Length", str(len(answer.body)))]
+
+        return self._set(change, times)
+
     def has_status(self, status: int, *, times: int | None = None) -> Knob:
         """The honest answer under another status."""
 

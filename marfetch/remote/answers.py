@@ -22,6 +22,7 @@ from ..oci import Digest
 from ..reference import Reference, redacted
 from . import limits
 from .backoff import Trouble, retry_after
+from .hiding import hidden
 
 if TYPE_CHECKING:
     from .transport import Answer
@@ -56,6 +57,7 @@ class Failure(NamedTuple):
         what: the reference that it was about, or the registry.
         repository: the repository with its host, for hints.
         from_data_host: whether another host than the registry answered.
+        sent: what must not be shown where the answer repeats it.
     """
 
     asked: Asked
@@ -66,6 +68,7 @@ class Failure(NamedTuple):
     address: Address
     text: str
     from_data_host: bool
+    sent: tuple[str, ...] = ()
 
     @property
     def wire(self) -> list[tuple[str, str]]:
@@ -74,9 +77,14 @@ class Failure(NamedTuple):
             document = parse_json(self.text.lstrip("\ufeff").encode("utf-8", "replace"), "the error document")
             errors = document.get("errors") if isinstance(document, dict) else None
             if isinstance(errors, list):
-                return [(str(e.get("code", ""))[:60], str(e.get("message", ""))[:_MAX_SHOWN]) for e in errors[:10] if isinstance(e, dict)]
+                words = [(str(e.get("code", "")), str(e.get("message", ""))) for e in errors[:10] if isinstance(e, dict)]
+                return [(self._shown(code, 60), self._shown(message, _MAX_SHOWN)) for code, message in words]
         code = _XML_CODE.search(self.text)
         return [(code[1], "")] if code else []
+
+    def _shown(self, text: str, most: int) -> str:
+        """Words of the server, fit to be shown: hidden first, since half a secret is one too."""
+        return hidden(text, self.sent)[:most]
 
     @property
     def context(self) -> dict[str, Any]:
@@ -85,20 +93,22 @@ class Failure(NamedTuple):
         return {
             "url": redacted(self.address.url),
             "status": self.status,
-            "wire": [code for code, _ in self.wire] or None,
-            "msedge_ref": edge[:_MAX_SHOWN] if edge else None,
-            "correlation_id": (self.headers.get("X-Ms-Correlation-Request-Id") or "")[:100] or None,
+            "wire": ([code for code, _ in self.wire] or None) if self.asked is not Asked.TOKEN else None,
+            "msedge_ref": self._shown(edge, _MAX_SHOWN) if edge else None,
+            "correlation_id": self._shown(self.headers.get("X-Ms-Correlation-Request-Id") or "", 100) or None,
             "reference": self.what,
         }
 
     @property
     def said(self) -> str:
         """What came back, in a few words: status, code and message, or the beginning of a text without its markup."""
+        if self.asked is Asked.TOKEN:  # nothing of where tokens come from is fit to be shown
+            return str(self.status)
         if self.wire:
             code, message = self.wire[0]
             return f"{self.status} {code}" + (f": {message}" if message else "")
         text = " ".join(_TAGS.sub(" ", self.text).split())
-        return f"{self.status}" + (f": {text[:120]}" if text else "")
+        return f"{self.status}" + (f": {self._shown(text, 120)}" if text else "")
 
 
 def explain(failure: Failure) -> Trouble:
@@ -135,6 +145,10 @@ def explain(failure: Failure) -> Trouble:
             **failure.context,
         )
         return Trouble(error, tries=limits.TRIES)
+    if failure.asked is Asked.TOKEN and failure.status == 200:
+        return Trouble(
+            RemoteError(f"`{host}` gives no token for `{failure.what}` that could be used", code="unexpected-answer", **failure.context)
+        )
     error = RemoteError(
         f"`{host}` answered for `{failure.what}` with a status that has no place there ({failure.said})",
         code="server-error" if 500 <= failure.status < 600 else "unexpected-answer",

@@ -22,6 +22,7 @@ from ..files import storage_error
 from ..reference import redacted
 from . import limits
 from .backoff import Trouble
+from .hiding import hidden, sent_values
 from .interim import InterimError
 
 _FIREWALL_HINT: Final = "`marfetch endpoints` shows what a firewall must let through"
@@ -56,7 +57,8 @@ def trouble(error: Exception, address: Address, *, reused: bool) -> Trouble:
         return Trouble(failure, tries=limits.TRIES)
     if isinstance(error, (ReadTimeoutError, TimeoutError)):
         return Trouble(RemoteError(f"no data from `{host}` for {limits.IDLE_TIME:.0f} s", code="timeout", url=url), tries=limits.TRIES)
-    cut = RemoteError(f"the connection to `{host}` was cut ({_reason(error)})", code="cut", url=url)
+    reason = _reason(error, sent_values(address, {}))  # it may be the beginning of what came
+    cut = RemoteError(f"the connection to `{host}` was cut ({reason})", code="cut", url=url)
     return Trouble(cut, tries=limits.TRIES, at_once=reused)
 
 
@@ -105,11 +107,15 @@ def _own(error: BaseException) -> OSError | None:
     return None
 
 
-def _reason(error: BaseException) -> str:
-    """The innermost cause, in words."""
+def _reason(error: BaseException, sent: tuple[str, ...] = ()) -> str:
+    """The innermost cause, in words.
+
+    Args:
+        sent: what must not be shown.
+    """
     inner = _innermost(error)
     text = " ".join(str(inner).split()) or type(inner).__name__
-    return text[:160]
+    return hidden(text, sent)[:160]
 
 
 def _proxy_error(host: str, url: str, error: Exception) -> RemoteError:

@@ -29,6 +29,7 @@ from .ahead import Early
 from .answers import Asked, Failure, about, explain, header_digest, mismatch, redirect_refused
 from .auth import Authority
 from .backoff import Attempts, Backoff, Trouble
+from .hiding import sent_values
 from .pages import Collected, collect, resolve
 from .pauses import Pauses
 from .referrers import referrers
@@ -350,6 +351,7 @@ class Registry(RefusingRegistry):
             answer.address,
             body.decode("utf-8", "replace"),
             from_data_host=not self.endpoint.is_registry(answer.address),
+            sent=sent_values(answer.address, answer.request.headers),
         )
 
     def _refuse_error_document(self, raw: bytes, reference: Reference, answer: Answer) -> None:

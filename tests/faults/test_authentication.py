@@ -168,6 +168,63 @@ def test_a_challenge_of_a_data_host_is_not_met(world: World) -> None:
     assert not any("authorization" in asked.headers for asked in world.registry.asked)
 
 
+REPEATED = {
+    "500 as text": (500, "cannot read /x?{query} just now"),
+    "403 as XML": (403, "<Error><Code>AuthenticationFailed</Code><Message>GET https://data.test{target}</Message></Error>"),
+    "404 as JSON": (404, '{"errors":[{"code":"BLOB_UNKNOWN","message":"\\"{target}\\" is not here"}]}'),
+    "418 as the code": (418, '{"errors":[{"code":"{query}"}]}'),
+    "503 at the end of a long text": (503, "x" * 70 + "{query}"),
+}
+
+
+@row("A04", "an error of the data host repeats the signed address", "what it says is shown without the query, in every message", code=7)
+def test_a_signed_address_that_is_repeated_is_not_shown(world: World) -> None:
+    for number, (status, form) in enumerate(REPEATED.values()):
+        data = bytes([number]) + DATA
+        world.artifact(f"aks/foo{number}", data)
+        world.on_data(data).repeats(status, form)
+    world.secrets += ["sig=", "se=2030"]
+    names = [f"aks/foo{number}:1" for number in range(len(REPEATED))]
+    ended = world.run("pull", *names, "--verbose")
+    assert "trying again" in ended.err
+    assert ended.err.count("?…") > 3
+    ended = world.run("pull", *names, "--json").failed(7, "server-error", "cannot read", "?…")
+    assert [one["code"] for one in ended.failures] == ["server-error", "denied", "blob-not-found", "unexpected-answer", "server-error"]
+
+
+@row("A03", "an error of the registry repeats the credentials that came with the request", "they are not shown", code=7)
+@pytest.mark.parametrize("scheme", ["Bearer", "Basic"])
+def test_credentials_that_are_repeated_are_not_shown(world: World, scheme: str) -> None:
+    world.artifact("aks/foo", DATA)
+    packed = logged_in(world, world.registry.host)
+    world.registry.token = world.secret("t0ken")
+    world.registry.on("manifest").answers(401, WWW_Authenticate=f'{scheme} realm="http://{world.registry.host}/token"', times=1)
+    world.registry.on("manifest").repeats(401, f"no: {{authorization}}, which is {'t0ken' if scheme == 'Bearer' else 'me:pa55word'}")
+    ended = world.run(*PULL).failed(7, "unauthorized", f"no: {scheme} …, which is …", requests=3)
+    assert ended.asked[-1].headers["authorization"] == f"{scheme} {packed if scheme == 'Basic' else 't0ken'}"
+
+
+@row("A03", "a realm gives a token in a form that is not taken, or says it in an error", "nothing that comes from a realm is shown", code=7)
+@pytest.mark.parametrize(
+    ("status", "form"),
+    [
+        (200, '{"token": ["s3cretT0ken"]}'),
+        (200, '{"errors":[{"code":"s3cretT0ken","message":"s3cretT0ken"}]}'),
+        (500, "s3cretT0ken"),
+        (403, '{"errors":[{"code":"s3cretT0ken","message":"s3cretT0ken"}]}'),
+    ],
+)
+def test_what_a_realm_says_is_not_shown(world: World, status: int, form: str) -> None:
+    world.artifact("aks/foo", DATA)
+    world.secret("s3cretT0ken")
+    world.registry.on("manifest").answers(401, WWW_Authenticate=f'Bearer realm="http://{world.registry.host}/token"')
+    world.registry.on("token").answers(status, form)
+    ended = world.run(*PULL)
+    ended.failed(7, ended.error["code"], "aks/foo")
+    ended = world.run("pull", "aks/foo:1", "--verbose")
+    assert ended.returncode == 7
+
+
 @row(
     "A04",
     "MAR itself asks for credentials, and the user has some for it",

@@ -1,0 +1,52 @@
+"""What a server repeats of what was sent to it is not shown, however it is written."""
+
+from __future__ import annotations
+
+import pytest
+
+from marfetch.endpoint import Address
+from marfetch.remote.hiding import hidden, sent_values
+
+SENT = sent_values(
+    Address.parse("https://data.test//v2/x?se=2030-01-01T00%3a00&sig=ab%2Bc%2fdefg%3d&sp=r"),
+    {"Authorization": "Basic bWU6cGE1NXdvcmQ="},
+)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "ab%2Bc%2fdefg%3d",
+        "ab%2bc%2Fdefg%3D",
+        "ab+c/defg=",
+        "ab%252Bc%252fdefg%253d",
+        "2030-01-01T00:00",
+        "bWU6cGE1NXdvcmQ=",
+        "me:pa55word",
+        "pa55word",
+    ],
+)
+def test_a_value_that_was_sent_is_hidden_in_every_form(secret: str) -> None:
+    assert hidden(f"before {secret} after", SENT) == "before … after"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("no /a/b?sig=x&amp;se=y now", "no /a/b?… now"),
+        ('{"path":"/a?b=c"}', '{"path":"/a?…"}'),
+        ("see https://data.test/a%3Fsig%3Dx.", "see https://data.test/a%3F…"),
+        ("what? nothing", "what? nothing"),
+        ("Basic authentication is required", "Basic authentication is required"),
+        ("r", "r"),
+    ],
+)
+def test_of_an_address_nothing_behind_the_question_mark_is_shown_and_other_words_stay(said: str, shown: str) -> None:
+    assert hidden(said, SENT) == shown
+
+
+def test_credentials_in_no_known_form_are_hidden_as_they_are() -> None:
+    address = Address.parse("https://own.test/v2/")
+    assert hidden("x %%% y", sent_values(address, {"Authorization": "Basic %%%"})) == "x … y"
+    assert hidden("x abc y", sent_values(address, {"Authorization": "Bearer abc"})) == "x … y"
+    assert sent_values(address, {}) == ()
