@@ -14,8 +14,9 @@ from marfetch.endpoint import Address
 from marfetch.errors import Error, NotFoundError, RateLimitedError, RemoteError
 from marfetch.remote import limits
 from marfetch.remote.answers import Asked, Failure, explain
-from marfetch.remote.backoff import Attempts, Backoff, Trouble, retry_after
+from marfetch.remote.backoff import Attempts, Backoff, Trouble
 from marfetch.remote.host import Host
+from marfetch.remote.told import retry_after
 
 from .conftest import Heard
 from .registry import BLOCKED
@@ -128,6 +129,18 @@ def test_a_wait_that_says_nothing_is_none(value: str | None) -> None:
     assert retry_after(value, NOON.timestamp()) is None
 
 
+@pytest.mark.parametrize("ahead", [-3600.0, 0.0, 3600.0], ids=["an hour behind", "right", "an hour ahead"])
+def test_a_date_is_compared_with_the_clock_that_it_is_of(ahead: float) -> None:
+    until, date = (format_datetime(NOON + timedelta(seconds=one), usegmt=True) for one in (90, 0))
+    assert retry_after(until, NOON.timestamp() + ahead, date=date) == 90.0
+    assert retry_after("30", NOON.timestamp() + ahead, date=date) == 30.0
+
+
+@pytest.mark.parametrize("date", [None, "", "soon", "Mon, 99 Nov 2026 12:00:00 GMT"])
+def test_a_date_is_compared_with_our_clock_where_the_answer_names_no_time(date: str | None) -> None:
+    assert retry_after(format_datetime(NOON + timedelta(seconds=90), usegmt=True), NOON.timestamp(), date=date) == 90.0
+
+
 # -- a pause is the host's
 
 
@@ -195,7 +208,8 @@ def test_a_pause_that_grows_while_somebody_waits_is_waited_out_too(backoff: Back
     assert len(heard.notes) == 2
 
 
-def test_a_pause_that_nobody_would_notice_is_not_told(backoff: Backoff, clock: Clock, heard: Heard) -> None:
+def test_a_pause_that_nobody_would_notice_is_not_told(clock: Clock, heard: Heard) -> None:
+    backoff = Backoff(clock, heard, chance=lambda: 0.1)
     host = timed(backoff, clock)
     backoff.throttled("mar.test", 0.25)
     backoff.enter(host, backoff.attempts("it"))
@@ -400,6 +414,35 @@ def test_a_throttle_without_a_time_is_a_growing_pause_for_all(backoff: Backoff, 
         pauses.append(host.resume_at - clock.time)
     assert pauses == [1, 2, 4, 8]
     assert clock.slept == []  # the pause is waited out where all wait for it
+
+
+@pytest.mark.parametrize("said", ["0", "Mon, 01 Jan 2001 00:00:00 GMT"], ids=["no time", "a past date"])
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_throttle_whose_time_is_over_already_is_waited_out_as_one_without_a_time(
+    backoff: Backoff, clock: Clock, said: str, status: int
+) -> None:
+    host, attempts = timed(backoff, clock, "mar.test:443"), backoff.attempts("it")
+    pauses = []
+    for _ in range(limits.TRIES - 1):
+        backoff.enter(host, attempts)
+        backoff.leave(host, succeeded=False)
+        attempts.failed(explained(status, Retry_After=said))
+        pauses.append(host.resume_at - clock.time)
+    assert pauses == [1, 2, 4, 8]
+
+
+def test_a_date_of_a_host_whose_clock_is_behind_ours_is_waited_out(backoff: Backoff, clock: Clock) -> None:
+    host = timed(backoff, clock, "mar.test:443")
+    until, date = "Mon, 01 Jan 2001 00:00:45 GMT", "Mon, 01 Jan 2001 00:00:00 GMT"
+    backoff.attempts("it").failed(explained(429, Retry_After=until, Date=date))
+    assert host.resume_at == clock.time + 45
+
+
+def test_a_time_that_a_host_names_is_kept_and_not_made_longer(backoff: Backoff, clock: Clock) -> None:
+    host = timed(backoff, clock)
+    for _ in range(4):
+        clock.time = max(clock.time, host.resume_at)
+        assert backoff.throttled("mar.test", 2) == 2
 
 
 def test_an_answer_ends_the_growing_of_pauses(backoff: Backoff, clock: Clock) -> None:

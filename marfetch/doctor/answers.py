@@ -14,10 +14,10 @@ from ..errors import CODES, Error, PolicyError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, Index, Manifest, parse_manifest
 from ..reference import Reference, is_repository, is_tag
 from ..remote.answers import BLOCK_PAGE, EDGE_REF
-from ..remote.backoff import retry_after
 from ..remote.pages import resolve
 from ..remote.pauses import Pauses
 from ..remote.probe import Prober, Seen
+from ..remote.told import retry_after
 from .clock import agreement, paused, throttled
 from .findings import Finding, fault, ok, warning
 from .network import FIREWALL, hosts
@@ -306,7 +306,7 @@ class Asking:
         if seen.status >= 400 and edge:
             self.references.append(edge)
         if seen.status == 429 or "TOOMANYREQUESTS" in text[:2000]:
-            wait = retry_after(seen.header("Retry-After"), self.now())
+            wait = retry_after(seen.header("Retry-After"), self.now(), date=seen.header("Date"))
             if wait is not None and self.pauses is not None:
                 self.pauses.tell(str(address.host), wait)
             self._stop(throttled(seen, self.now()))

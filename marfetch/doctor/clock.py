@@ -7,9 +7,9 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from ..endpoint import Address
-from ..remote.backoff import retry_after
 from ..remote.pauses import Pause
 from ..remote.probe import Seen
+from ..remote.told import retry_after
 from .findings import Finding, fault, ok, warning
 
 SKEW: Final = 300.0
@@ -47,7 +47,7 @@ def throttled(seen: Seen, now: float) -> Finding:
     Args:
         now: seconds since the epoch.
     """
-    wait = retry_after(seen.header("Retry-After"), now)
+    wait = retry_after(seen.header("Retry-After"), now, date=seen.header("Date"))
     when, do = "it does not say for how long", "wait some minutes"
     if wait is not None:
         moment = datetime.fromtimestamp(now, UTC) + timedelta(seconds=min(wait, 10**8))

@@ -21,8 +21,9 @@ from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyErr
 from ..oci import Digest
 from ..reference import Reference, redacted
 from . import limits
-from .backoff import Trouble, retry_after
+from .backoff import Trouble
 from .hiding import hidden
+from .told import retry_after
 
 if TYPE_CHECKING:
     from .transport import Answer
@@ -115,7 +116,7 @@ def explain(failure: Failure) -> Trouble:
     """The error that an answer means, and whether to try again."""
     host = failure.address.name
     codes = {code.upper() for code, _ in failure.wire}
-    wait = retry_after(failure.headers.get("Retry-After"), time.time())
+    wait = retry_after(failure.headers.get("Retry-After"), time.time(), date=failure.headers.get("Date"))
     if failure.status == 429 or _THROTTLE_CODE in codes:
         return _throttled(failure, host, wait)
     if failure.status == 503:

@@ -9,9 +9,6 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 
 from ..budget import Budget
@@ -53,24 +50,6 @@ class Trouble(Exception):  # noqa: N818 - carries an error and what may be done 
         self.throttled = throttled
         self.at_once = at_once
         self.pause: float | None = None
-
-
-def retry_after(value: str | None, now: float) -> float | None:
-    """Seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3): a number of seconds or a date; None where it says nothing.
-
-    Args:
-        now: seconds since the epoch, which a date is compared with.
-    """
-    if value is None:
-        return None
-    text = value.strip()
-    if text.isascii() and text.isdigit():
-        return float(min(int(text[:18]), 10**15))
-    with suppress(ValueError, TypeError, OverflowError):
-        moment = parsedate_to_datetime(text)
-        # The old form without a zone means UTC too (RFC 9110, 5.6.7).
-        return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now)
-    return None
 
 
 class Place:
@@ -248,7 +227,7 @@ class Backoff:
         """The host asks for a pause: for everybody, and with half as many requests at a time afterwards.
 
         Args:
-            seconds: as the host said; None: a growing random time is taken.
+            seconds: as the host said; None, or next to nothing: a growing random time is taken.
 
         Returns:
             The length of the pause in seconds.
@@ -260,8 +239,9 @@ class Backoff:
                 host.throttles += 1
                 host.slow_down()
             host.successes = 0
-            if seconds is None:
-                seconds = self.jitter(host.throttles)
+            if seconds is None or seconds < limits.LEAST_PAUSE:
+                # None at all, or one that is over before it begins: without a wait of our own all tries would be gone in no time.
+                seconds = max(seconds or 0.0, self.jitter(host.throttles))
             is_longer = now + seconds > host.resume_at
             if is_longer:
                 host.resume_at, host.pause, host.elsewhere = now + seconds, seconds, False

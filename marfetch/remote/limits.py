@@ -28,6 +28,8 @@ TRIES = 5
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
 """Seconds before a new try: a random part of `FIRST_WAIT` · 2ⁿ, at most this (full jitter)."""
+LEAST_PAUSE = 1.0
+"""Seconds; a host that asks for less has not said how long it wants to be left alone."""
 WAITING_ALLOWED = 120.0
 """Seconds that one request may spend in pauses that a host asked for, where `--timeout` says nothing."""
 LONGEST_SHARED_PAUSE = 86400.0

@@ -23,7 +23,8 @@ from marfetch.oci import CREATED, Descriptor, Digest, Manifest, descriptor_json,
 from marfetch.remote import pages
 from marfetch.remote.answers import Asked, Failure, explain
 from marfetch.remote.auth import Authority
-from marfetch.remote.backoff import Backoff, Trouble, retry_after
+from marfetch.remote.backoff import Backoff, Trouble
+from marfetch.remote.told import retry_after
 from marfetch.remote.transfer import transfer
 from marfetch.report import Silent
 
@@ -86,6 +87,7 @@ def _location(data: bytes) -> None:
 
 def _retry_after(data: bytes) -> None:
     seconds = retry_after(data.decode("latin-1"), NOW)
+    retry_after("Mon, 23 Nov 2026 14:01:00 GMT", NOW, date=data.decode("latin-1"))
     if seconds is None:
         return
     assert 0 <= seconds < float("inf")
@@ -244,7 +246,7 @@ TARGETS = (
         _retry_after,
         lambda: [b"120", b"Wed, 25 Nov 2026 23:00:00 GMT", b"Fri, 31 Dec 9999 23:59:59 -2359", b"0", b"99999999999999999999", b"-1", b"Sunday, 06-Nov-94 08:49:37 GMT", b"1 Jan 1 00:00 +2400"],
         (7,),
-        ("remote.backoff.retry_after",),
+        ("remote.told.retry_after",),
     ),
     Target(
         "content-range",
