@@ -282,6 +282,24 @@ class Knob:
 
         return self._sends(send, times)
 
+    def loses_the_end(self, how: str, *, chunked: bool = True, times: int | None = None) -> Knob:
+        """The whole body, chunked but without the last chunk, or without any length; then the connection is closed, reset, or silent.
+
+        Args:
+            how: `closes`, `resets` or `stalls`.
+        """
+
+        def send(connection: socket.socket, head: bytes, body: bytes) -> None:
+            head = re.sub(rb"(?i)content-length: \d+\r\n", b"Transfer-Encoding: chunked\r\n" if chunked else b"", head)
+            connection.sendall(head + (b"%x\r\n%b\r\n" % (len(body), body) if chunked else body))
+            if how == "stalls":
+                self._hold(connection)
+            elif how == "resets":
+                time.sleep(0.2)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        return self._sends(send, times)
+
     def sends_chunked(self, body: bytes, *, times: int | None = None) -> Knob:
         """Another body, chunked, so that no length is announced."""
 

@@ -185,6 +185,33 @@ def test_a_rest_that_lies_is_noticed_and_fetched_anew_once(get: Callable[..., Pu
     assert "range" not in data_requests(mar)[-1].headers
 
 
+ENDS: dict[str, tuple[str, bool]] = {
+    "closed before the last chunk": ("closes", True),
+    "reset before the last chunk": ("resets", True),
+    "silent before the last chunk": ("stalls", True),
+    "reset without a length": ("resets", False),
+    "silent without a length": ("stalls", False),
+}
+
+
+@pytest.mark.parametrize(("how", "chunked"), ENDS.values(), ids=ENDS)
+def test_a_blob_of_which_only_the_end_of_the_body_is_lost_is_there(
+    get: Callable[..., Pulled], mar: Registry, tmp_path: Path, how: str, chunked: bool
+) -> None:
+    mar.on("data").loses_the_end(how, chunked=chunked)
+    assert not get().failed
+    assert (tmp_path / "out" / "foo.bin").read_bytes() == BLOB
+    assert len(data_requests(mar)) == 1
+    swept(tmp_path, "foo.bin")
+
+
+def test_wrong_bytes_whose_end_is_lost_are_fetched_anew(get: Callable[..., Pulled], mar: Registry, tmp_path: Path) -> None:
+    mar.on("data").answers_with(b"x" * len(BLOB)).loses_the_end("closes", times=1)
+    assert not get().failed
+    assert (tmp_path / "out" / "foo.bin").read_bytes() == BLOB
+    assert "range" not in data_requests(mar)[-1].headers
+
+
 WRONG = {
     "other bytes": (lambda knob: knob.answers_with(b"x" * len(BLOB)), "digest-mismatch"),
     "a web page": (lambda knob: knob.answers_with(b"<html>log in</html>", Content_Type="text/html"), "size-mismatch"),

@@ -38,6 +38,7 @@ def transfer(descriptor: Descriptor, sink: Checked, ask: Ask, attempts: Attempts
     attempts.held(sink.held)
     etag: str | None = None
     while True:
+        begun = False  # whether bytes of the blob come
         headers: dict[str, str] = {}
         if sink.held:
             headers["Range"] = f"bytes={sink.held}-"
@@ -48,6 +49,7 @@ def transfer(descriptor: Descriptor, sink: Checked, ask: Ask, attempts: Attempts
                 if not _accept(answer, descriptor, sink, what):
                     pieced = False
                     continue
+                begun = True
                 etag = _strong_etag(answer)
                 # One byte more tells a body that is too long.
                 for piece in answer.pieces(descriptor.size - sink.held + 1):
@@ -66,6 +68,8 @@ def transfer(descriptor: Descriptor, sink: Checked, ask: Ask, attempts: Attempts
                 return
         except Trouble as trouble:
             error = trouble.error
+            if begun and _is_whole(error, descriptor, sink):
+                return  # only the end of the body was cut, of which no byte belongs to the blob
             if isinstance(error, IntegrityError) or not trouble.tries > 1:
                 raise _with_size(error, descriptor, sink, what) from trouble
             if isinstance(error, RemoteError) and error.code in ("cut", "timeout"):
@@ -73,6 +77,17 @@ def transfer(descriptor: Descriptor, sink: Checked, ask: Ask, attempts: Attempts
             else:
                 attempts.failed(trouble)
         pieced = sink.held > 0
+
+
+def _is_whole(error: Error, descriptor: Descriptor, sink: Checked) -> bool:
+    """Whether everything is here and right, although the transfer has failed."""
+    if sink.held != descriptor.size or not isinstance(error, RemoteError):
+        return False
+    try:
+        sink.check()
+    except IntegrityError:
+        return False
+    return True
 
 
 def _accept(answer: Answer, descriptor: Descriptor, sink: Sink, what: str) -> bool:

@@ -62,6 +62,19 @@ def test_a_body_without_a_length_that_stops_early_once_is_resumed(world: World) 
     assert ranges(world) == [None, f"bytes={PART}-"]
 
 
+@row(
+    "N02",
+    "all bytes came, but the end of the body is lost: no last chunk, at every try",
+    "what is there is right: nothing more is asked",
+    code=0,
+)
+@pytest.mark.parametrize("how", ["closes", "resets"])
+def test_a_body_of_which_only_the_end_is_lost_is_whole(world: World, how: str) -> None:
+    world.artifact("aks/long", DATA).loses_the_end(how)
+    world.run(*PULL).succeeded(made=MADE, requests=3)
+    assert ranges(world) == [None]
+
+
 @row("N03", "a TCP reset after 60,000 of 102,400 bytes", "only the rest is sent again", code=0)
 def test_after_a_reset_only_the_rest_comes_again(world: World) -> None:
     world.artifact("aks/long", DATA).resets_after(PART, times=1)
