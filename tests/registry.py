@@ -350,7 +350,8 @@ class Registry:
         )
         self.expired: set[str] = set()
         self.token: str | None = None
-        self.challenge: str | None = None
+        self.basic: str | None = None
+        self.challenge: str | None = None  # each line is a header
         self.data_origin: str | None = None
         self.last_target = ""
         self.ended = threading.Event()
@@ -461,9 +462,15 @@ class Registry:
         return "other"
 
     def honest(self, kind: str, target: str, headers: dict[str, str]) -> Answer:
-        if self.challenge and kind not in ("token", "data") and headers.get("authorization") != f"Bearer {self.token}":
+        if (
+            self.challenge
+            and kind not in ("token", "data")
+            and headers.get("authorization") not in (f"Bearer {self.token}", f"Basic {self.basic}")
+        ):
             return self._json(
-                401, {"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}, [("WWW-Authenticate", self.challenge)]
+                401,
+                {"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]},
+                [("WWW-Authenticate", line) for line in self.challenge.split("\n")],
             )
         split = urlsplit(target if not target.startswith("//") else f"/{target.lstrip('/')}")
         parts = split.path.split("/")

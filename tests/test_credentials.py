@@ -17,6 +17,7 @@ from marfetch.pull import Request, pull
 from marfetch.reference import Host, Reference
 from marfetch.remote import auth, credentials
 from marfetch.remote.auth import Authority
+from marfetch.remote.challenges import challenges
 from marfetch.remote.credentials import basic_credentials, forget_credentials, identity_token
 from marfetch.resolve import Wanted
 
@@ -317,6 +318,58 @@ def test_a_challenge_says_where_a_token_is_to_be_had(challenge: str, url: str) -
     address = Authority(OWN).answer(challenge)
     assert isinstance(address, Address)
     assert address.url == url
+
+
+OFFERED: dict[str, tuple[str, list[tuple[str, dict[str, str]]]]] = {
+    "one": ('Basic realm="own"', [("basic", {"realm": "own"})]),
+    "two in one header": (
+        'Basic realm="own", charset="UTF-8", Bearer realm="https://reg.example/t",service=s',
+        [("basic", {"realm": "own", "charset": "UTF-8"}), ("bearer", {"realm": "https://reg.example/t", "service": "s"})],
+    ),
+    "schemes alone": ("Negotiate, NTLM,Bearer", [("negotiate", {}), ("ntlm", {}), ("bearer", {})]),
+    "a scheme with a token": ("Negotiate YII+/ab==, Basic realm=x", [("negotiate", {}), ("basic", {"realm": "x"})]),
+    "commas, quotes and schemes in a text": (
+        r'Basic realm="a, Bearer realm=\"https://evil.example/\"", Bearer realm="https://reg.example/"',
+        [("basic", {"realm": 'a, Bearer realm="https://evil.example/"'}), ("bearer", {"realm": "https://reg.example/"})],
+    ),
+    "an address without quotes": (
+        "Bearer realm=https://reg.example/t,scope=x",
+        [("bearer", {"realm": "https://reg.example/t", "scope": "x"})],
+    ),
+    "spaces everywhere": (' ,, Bearer  realm = "r" ,\t, service= "s" ', [("bearer", {"realm": "r", "service": "s"})]),
+    "no end": ('Bearer realm="r, Basic realm="x"', [("bearer", {"realm": "r, Basic realm="})]),
+    "a parameter of nobody": ('realm="r", Basic', [("basic", {})]),
+    "junk": ('=,"\\', []),
+    "nothing": ("", []),
+}
+
+
+@pytest.mark.parametrize(("text", "found"), OFFERED.values(), ids=OFFERED)
+def test_each_way_that_is_offered_is_read(text: str, found: list[tuple[str, dict[str, str]]]) -> None:
+    assert [tuple(one) for one in challenges(text)][: len(found)] == found
+
+
+BOTH = [
+    'Basic realm="own", Bearer realm="https://reg.example/t"',
+    'Bearer realm="https://reg.example/t", Basic realm="own"',
+    'Negotiate, Basic realm="own", Bearer realm="https://reg.example/t"',
+]
+
+
+@pytest.mark.parametrize("challenge", BOTH)
+def test_of_two_ways_a_token_is_the_first_and_a_password_the_second(docker: Logs, challenge: str) -> None:
+    docker(AUTHS)
+    authority = Authority(OWN)
+    assert authority.answer(challenge) == Address.parse("https://reg.example/t")
+    assert authority.answer(challenge, without={"bearer"}) == "basic"
+    assert authority.answer(challenge, without={"bearer", "basic"}) is None
+
+
+@pytest.mark.parametrize("challenge", BOTH)
+def test_without_credentials_a_token_is_asked_for(challenge: str) -> None:
+    authority = Authority(OWN)
+    assert authority.answer(challenge) == Address.parse("https://reg.example/t")
+    assert authority.answer(challenge, without={"bearer"}) is None
 
 
 @pytest.mark.parametrize(

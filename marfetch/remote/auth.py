@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import urllib.parse
-import urllib.request
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Literal
 
 import oras.auth.base
@@ -16,6 +16,9 @@ import oras.auth.base
 from ..document import parse_json
 from ..endpoint import Address, Endpoint
 from ..errors import Error, PolicyError
+from . import limits
+from .backoff import Trouble
+from .challenges import challenges
 from .credentials import basic_credentials
 
 _MAX_CHALLENGE: Final = 8192
@@ -46,11 +49,44 @@ class Authority(oras.auth.base.AuthBackend):
             return {"Authorization": f"Bearer {token}"}
         return {"Authorization": f"Basic {self._basic}"} if self._basic else {}
 
-    def answer(self, challenge: str, *, tried: bool = True) -> Address | Literal["basic"] | None:
-        """Take note of a challenge (RFC 9110, 11.6.1).
+    def let_in(self, challenge: str, given: set[str], ask: Callable[[Address], None], *, tried: bool) -> bool:
+        """Get what one of these challenges asks for, each scheme once; False where there is nothing to give.
 
         Args:
-            tried: whether the request carried what there is to give; another thread may have been first to find it.
+            given: the schemes that were answered already; grows.
+            ask: asks a realm for a token, which is kept.
+            tried: as for `answer`.
+
+        Raises:
+            PolicyError: as `answer`.
+            Trouble: the realm has given none, and there is no other way.
+        """
+        failure: Trouble | None = None
+        while (way := self.answer(challenge, tried=tried, without=given)) is not None:
+            if way == "basic":
+                given.add("basic")
+                return True
+            given.add("bearer")
+            try:
+                ask(way)
+            except Trouble as trouble:
+                if trouble.throttled or trouble.tries >= limits.TRIES:
+                    raise
+                failure = trouble
+            else:
+                return True
+        if failure is not None:
+            raise failure
+        return False
+
+    def answer(self, challenge: str, *, tried: bool = True, without: Collection[str] = ()) -> Address | Literal["basic"] | None:
+        """Take note of challenges: several schemes may be offered, in one header or in several (RFC 9110, 11.6.1).
+
+        A token comes first: it is to be had with credentials and without, and then the password goes to the realm alone.
+
+        Args:
+            tried: whether the request carried the credentials that there are; another thread may have been first to find them.
+            without: schemes that are no choice any more.
 
         Returns:
             Where a token is to be had; `basic` where the user's credentials go with every request from now on; None where there is
@@ -59,19 +95,22 @@ class Authority(oras.auth.base.AuthBackend):
         Raises:
             PolicyError: `host-refused`: the realm is on another host.
         """
-        scheme, _, rest = challenge[:_MAX_CHALLENGE].strip().partition(" ")
         if self._endpoint.official or len(challenge) > _MAX_CHALLENGE:
             return None
-        if scheme.lower() == "basic":
+        offered = [one for one in challenges(challenge) if one.scheme not in without]
+        for one in offered:
+            if one.scheme == "bearer" and one.parameters.get("realm"):
+                return self._realm(one.parameters)
+        if any(one.scheme == "basic" for one in offered):
             credentials = basic_credentials(self._endpoint.registry.host)
             with self._guard:
                 if credentials is None or (self._basic is not None and tried):
                     return None
                 self._basic = credentials
             return "basic"
-        values = _parameters(rest) if scheme.lower() == "bearer" else {}
-        if not values.get("realm"):
-            return None
+        return None
+
+    def _realm(self, values: Mapping[str, str]) -> Address:
         realm = Address.parse(values["realm"])
         if not self._endpoint.is_registry(realm):
             raise PolicyError(
@@ -108,12 +147,3 @@ class Authority(oras.auth.base.AuthBackend):
         """A token that was kept is no longer taken."""
         with self._guard:
             self._tokens.pop(repository, None)
-
-
-def _parameters(text: str) -> dict[str, str]:
-    """The parameters of a challenge, names in lower case; of two with one name the first."""
-    values: dict[str, str] = {}
-    for item in urllib.request.parse_http_list(text):
-        name, _, value = item.partition("=")
-        values.setdefault(name.strip().lower(), value.strip().strip('"'))
-    return values

@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import oras.container
@@ -230,7 +231,7 @@ class Registry(RefusingRegistry):
         """
         current: Address = address
         came_from: Address | None = None
-        challenged = False
+        given: set[str] = set()
         redirects = 0
         while True:
             signed = {**headers, **self.auth.headers(current, reference.repository)}
@@ -244,15 +245,13 @@ class Registry(RefusingRegistry):
                     redirects += 1
                     came_from, current = current, self._redirect(answer, current, redirects, reference)
                     continue
-                if answer.status_code == 401 and self.endpoint.is_registry(current) and not challenged:
-                    if "Authorization" not in signed and self.auth.headers(current, reference.repository):
+                if answer.status_code == 401 and self.endpoint.is_registry(current):
+                    carried = signed.get("Authorization", "")
+                    if not carried and not given and self.auth.headers(current, reference.repository):
                         continue  # another thread has been let in since this request was sent
-                    challenged = True
                     self.auth.forget(reference.repository)
-                    way = self.auth.answer(answer.headers.get("WWW-Authenticate", ""), tried="Authorization" in signed)
-                    if isinstance(way, Address):
-                        self._token(way, attempts, reference)
-                    if way is not None:
+                    challenge, tried = answer.headers.get("WWW-Authenticate", ""), carried.startswith("Basic")
+                    if self.auth.let_in(challenge, given, partial(self._token, attempts, reference), tried=tried):
                         continue
                 raise explain(self._failure(asked, reference, answer, text))
 
@@ -300,7 +299,7 @@ class Registry(RefusingRegistry):
         self.led_to = address
         return address
 
-    def _token(self, realm: Address, attempts: Attempts, reference: Reference) -> None:
+    def _token(self, attempts: Attempts, reference: Reference, realm: Address) -> None:
         """Ask the registry's own realm for a token, once."""
         with self._exchange(realm, self.auth.basic(), attempts, None) as answer:
             text = answer.body(limits.MAX_ERROR_BODY, all_of_it=False)

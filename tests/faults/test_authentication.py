@@ -41,6 +41,43 @@ def test_an_anonymous_token_is_fetched_and_used(world: World) -> None:
     assert ended.asked[3].headers["authorization"] == f"Bearer {registry.token}"
 
 
+@row(
+    "A01",
+    "the registry offers `Basic` first, and a token in the same header or in one of its own",
+    "an anonymous token is asked for",
+    code=0,
+)
+@pytest.mark.parametrize("between", [", ", "\n"], ids=["one header", "two headers"])
+def test_a_token_is_found_beside_another_way(world: World, between: str) -> None:
+    world.artifact("aks/foo", DATA)
+    world.registry.token = world.secret("t0ken")
+    world.registry.challenge = f'Negotiate, Basic realm="own"{between}Bearer realm="http://{world.registry.host}/token",service="own"'
+    ended = world.run(*PULL).succeeded(made=MADE)
+    assert ended.kinds == ["manifest", "token", "manifest", "blob", "data"]
+
+
+@row(
+    "A01",
+    "both are offered, the user is logged in, and the realm gives no token, or one that is not taken",
+    "the password goes along",
+    code=0,
+)
+@pytest.mark.parametrize("is_given", [False, True], ids=["no token", "a token that is not taken"])
+def test_the_password_is_given_where_the_token_is_of_no_use(world: World, is_given: bool) -> None:
+    world.artifact("aks/foo", DATA)
+    registry = world.registry
+    packed = logged_in(world, registry.host)
+    registry.token, registry.basic = world.secret("t0ken"), packed
+    registry.challenge = f'Bearer realm="http://{registry.host}/token", Basic realm="own"'
+    if is_given:
+        registry.on("manifest").answers(401, WWW_Authenticate=registry.challenge, times=2)
+    else:
+        registry.on("token").answers(404)
+    ended = world.run(*PULL).succeeded(made=MADE)
+    given = [asked.headers.get("authorization") for asked in ended.asked if asked.kind == "manifest"]
+    assert given == [None, *(["Bearer t0ken"] if is_given else []), f"Basic {packed}"]
+
+
 @row("A01", "the user is logged in to the registry", "the realm gets the credentials, nobody else does", code=0)
 def test_a_token_is_fetched_with_the_credentials_of_the_user(world: World) -> None:
     world.artifact("aks/foo", DATA)

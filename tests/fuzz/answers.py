@@ -268,11 +268,12 @@ TARGETS = (
             b'Bearer realm="https://registry.example.com/token?a=b",service="x y",scope="repository:a/b:pull"\n{"token":"abc.def"}',
             b'Bearer realm="https://evil.example/token"\n{"access_token":"x"}',
             b'Basic realm="x"\n{"token":"a\\nb"}',
+            b'Negotiate, Basic realm="a, b", Bearer realm="https://registry.example.com/t"\n{}',
             b'bearer realm="http://169.254.169.254/"\n{}',
             b'Bearer realm="https://registry.example.com\\@evil.example/",x="a\\"b,c"\n[]',
         ],
         (4,),
-        ("remote.auth.Authority.answer", "remote.auth.Authority.take_token", "remote.auth._parameters"),
+        ("remote.auth.Authority.answer", "remote.auth.Authority.take_token", "remote.challenges.challenges"),
         programs=True,
     ),
     Target(
