@@ -12,8 +12,9 @@ from marfetch import __version__
 from marfetch.client import Client
 from marfetch.content import Source
 from marfetch.errors import Error, IntegrityError, NotFoundError, PolicyError, RateLimitedError, RemoteError
-from marfetch.oci import Descriptor, Digest, Index, Manifest
+from marfetch.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, Index, Manifest
 from marfetch.reference import Reference
+from marfetch.remote import limits
 from marfetch.remote.pages import entries
 
 from .conftest import Heard
@@ -521,6 +522,24 @@ def test_the_tag_that_leads_to_the_subject_itself_is_no_list_of_referrers(source
     subject = mar.add_artifact("aks/foo", "1", ("x.txt", b"x"))
     mar.manifests[f"aks/foo sha256-{subject.digest.encoded}"] = mar.manifests["aks/foo 1"]
     assert source.referrers(bound(mar, "aks/foo"), subject.digest) == []
+
+
+def test_referrers_on_too_many_pages_are_a_limit_and_no_damage(source: Source, mar: Registry) -> None:
+    each = 1000
+    digest = Digest.of(b"x")
+
+    def page(answer: Answer, _: dict[str, str]) -> None:
+        number = len(mar.asked)
+        found = [{"mediaType": OCI_MANIFEST, "digest": str(Digest.of(b"%d %d" % (number, one))), "size": 2} for one in range(each)]
+        answer.body = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found}).encode()
+        answer.with_header("Content-Length", str(len(answer.body)))
+        answer.with_header("Link", f'</v2/{ALB}/referrers/{digest}?page={number}>; rel="next"')
+
+    mar.on("referrers")._set(page, None)
+    with pytest.raises(PolicyError, match=f"more than {limits.MAX_REFERRERS}") as caught:
+        source.referrers(bound(mar, ALB), digest)
+    assert (caught.value.code, caught.value.exit_code) == ("limit-passed", 4)
+    assert len(mar.asked) == limits.MAX_REFERRERS // each + 1
 
 
 def test_no_referrers_are_none_and_a_failure_is_a_failure(source: Source, mar: Registry) -> None:

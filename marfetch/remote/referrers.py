@@ -52,6 +52,7 @@ def by_api(registry: Registry, reference: Reference, digest: Digest, artifact_ty
 
     Raises:
         NotFoundError: the registry has no such API.
+        PolicyError: `limit-passed`: there are too many.
         Error: as `referrers`.
     """
     query = f"?artifactType={urllib.parse.quote(artifact_type, safe='')}" if artifact_type else ""
@@ -67,7 +68,12 @@ def by_api(registry: Registry, reference: Reference, digest: Digest, artifact_ty
             raise IntegrityError(f"{what} are malformed: the answer is no index", code="malformed", what=what)
         found += index.manifests
         if len(found) > limits.MAX_REFERRERS:
-            raise IntegrityError(f"{what} are more than {limits.MAX_REFERRERS}", code="malformed", what=what)
+            raise PolicyError(
+                f"{what} are more than {limits.MAX_REFERRERS}",
+                code="limit-passed",
+                what=what,
+                rule=f"at most {limits.MAX_REFERRERS} referrers",
+            )
     return found
 
 
