@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
+import urllib.parse
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from marfetch.client import Client
+from marfetch.client import Client, Options
 from marfetch.endpoint import Address, Endpoint, Preference
 from marfetch.errors import IntegrityError, PolicyError, RemoteError
 from marfetch.pull import Request, pull
@@ -21,6 +24,7 @@ from marfetch.remote.challenges import challenges
 from marfetch.remote.credentials import basic_credentials, forget_credentials, identity_token
 from marfetch.resolve import Wanted
 
+from .conftest import Heard
 from .registry import Registry
 
 ALB = "application-lb/charts/alb-controller"
@@ -218,6 +222,60 @@ def test_an_identity_token_is_no_password(docker: Logs, helper: Callable[..., Pa
 def test_where_there_is_a_password_there_is_no_identity_token(docker: Logs) -> None:
     docker(AUTHS)
     assert identity_token(REGISTRY) is None
+
+
+class _Realm(BaseHTTPRequestHandler):
+    """A registry that takes a token of its own realm only, which it gives for an identity token (as that of Azure does)."""
+
+    bodies: list[dict[str, str]] = []  # noqa: RUF012 - set anew for each test
+
+    def do_GET(self) -> None:
+        if self.headers.get("Authorization") == "Bearer fresh":
+            self._say(200, b'{"tags":["1.2.3"]}')
+        else:
+            host = self.headers["Host"]
+            self._say(401, b"", f'Bearer realm="http://{host}/oauth2/token",service="{host}",scope="repository:aks/foo:pull"')
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.bodies.append({"path": self.path, **dict(urllib.parse.parse_qsl(body))})
+        assert self.headers.get("Authorization") is None
+        self._say(200, b'{"access_token":"fresh"}')
+
+    def _say(self, status: int, body: bytes, challenge: str | None = None) -> None:
+        self.send_response(status)
+        if challenge is not None:
+            self.send_header("WWW-Authenticate", challenge)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_an_identity_token_is_given_to_the_realm_and_to_nobody_else(docker: Logs) -> None:
+    handler = type("Handler", (_Realm,), {"bodies": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        docker({"auths": {host: {"identitytoken": "t0ken"}}})
+        try:
+            with Client(Options(Preference(option=f"http://{host}")), Heard()) as client:
+                bound, source = client.bind(Reference.parse(f"{host}/aks/foo"))
+                assert source.tags(bound) == ["1.2.3"]
+        finally:
+            server.shutdown()
+    assert handler.bodies == [  # type: ignore[attr-defined]
+        {
+            "path": "/oauth2/token",
+            "grant_type": "refresh_token",
+            "service": host,
+            "scope": "repository:aks/foo:pull",
+            "client_id": "marfetch",
+            "refresh_token": "t0ken",
+        }
+    ]
 
 
 def test_a_helper_that_hangs_is_given_up(docker: Logs, helper: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ from ..errors import Error, PolicyError
 from . import limits
 from .backoff import Trouble
 from .challenges import challenges
-from .credentials import basic_credentials
+from .credentials import basic_credentials, identity_token
+from .transport import GET, Sent
 
 _MAX_CHALLENGE: Final = 8192
 _MAX_TOKEN: Final = 32 * 1024
@@ -125,10 +126,22 @@ class Authority(oras.auth.base.AuthBackend):
         joined = "&".join(part for part in (own if question else "", urllib.parse.urlencode(query)) if part)
         return Address(realm.scheme, realm.host, f"{path}?{joined}" if joined else path)
 
-    def basic(self) -> dict[str, str]:
-        """The header for a realm: the user's credentials where there are some, otherwise an anonymous token is asked for."""
-        credentials = basic_credentials(self._endpoint.registry.host)
-        return {"Authorization": f"Basic {credentials}"} if credentials else {}
+    def request(self, realm: Address) -> tuple[Address, dict[str, str], Sent]:
+        """How a realm is asked for a token: with the user's password where there is one, by an identity token (distribution, "OAuth2 token
+        authentication"), or for an anonymous one.
+
+        Returns:
+            Where, with which headers, and what is sent.
+        """
+        identity = identity_token(self._endpoint.registry.host)
+        if identity is None:
+            credentials = basic_credentials(self._endpoint.registry.host)
+            return realm, {"Authorization": f"Basic {credentials}"} if credentials else {}, GET
+        path, _, query = realm.target.partition("?")
+        form = [("grant_type", "refresh_token"), *urllib.parse.parse_qsl(query), ("client_id", "marfetch"), ("refresh_token", identity)]
+        body = urllib.parse.urlencode(form).encode()
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(body))}
+        return Address(realm.scheme, realm.host, path), headers, Sent("POST", (body,))
 
     def take_token(self, document: bytes, repository: str) -> bool:
         """Keep the token that a realm has given; False where it has given none."""

@@ -301,7 +301,8 @@ class Registry(RefusingRegistry):
 
     def _token(self, attempts: Attempts, reference: Reference, realm: Address) -> None:
         """Ask the registry's own realm for a token, once."""
-        with self._exchange(realm, self.auth.basic(), attempts, None) as answer:
+        address, headers, sent = self.auth.request(realm)
+        with self._exchange(address, headers, attempts, None, sent) as answer:
             text = answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
             if answer.status_code == 200 and self.auth.take_token(text, reference.repository):
                 return
