@@ -15,8 +15,10 @@ from .content import Progress
 from .errors import StorageError
 from .files import no_home
 from .layout.ingest import sweep
+from .layout.patience import Patience
 from .layout.store import Layout
 from .lock import claim
+from .remote.pauses import Pauses
 
 CACHE_ENVIRONMENT: Final = "MARFETCH_CACHE_DIR"
 _PREFIX: Final = "marfetch-cache-"
@@ -28,13 +30,17 @@ class Cache:
     """The cache of one command: the user's directory, or a temporary one where that cannot be written."""
 
     def __init__(self, directory: Path | None, progress: Progress, budget: Budget) -> None:
+        def layout_in(root: Path, below: Layout | None = None) -> Layout:
+            pauses = Pauses(root)
+            return Layout(root, below=below, warn=progress.warn, patience=Patience(budget, progress.note, pauses.is_any))
+
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._mark: BinaryIO | None = None
         named = directory is not None or bool(os.environ.get(CACHE_ENVIRONMENT))
         lower: Layout | None = None
         try:
             root = cache_root(directory)
-            layout = Layout(root, warn=progress.warn, meanwhile=budget.check)
+            layout = layout_in(root)
             if layout.is_writable:
                 self.layout = layout
                 return
@@ -49,7 +55,7 @@ class Cache:
         self._temporary = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
         self._mark = (Path(self._temporary.name) / _MARK).open("wb")
         claim(self._mark.fileno())
-        self.layout = Layout(Path(self._temporary.name), below=lower, warn=progress.warn, meanwhile=budget.check)
+        self.layout = layout_in(Path(self._temporary.name), lower)
 
     def __enter__(self) -> Cache:
         return self

@@ -58,20 +58,36 @@ class Kept:
 
     def get(self, key: str) -> Found | None:
         """The document with this key; None where there is none that can be read."""
-        path = self._path(key)
+        found = self._read(self._path(key))
+        if found is not None and found[0].get("key") == key:
+            age = time.time() - found[1]
+            if age > -_CLOCKS_DIFFER:  # a moment that has not come yet would be new for ever
+                return Found(found[0].get("data"), max(0.0, age))
+        return None
+
+    def _read(self, path: Path) -> tuple[dict[str, Json], float] | None:
+        """What lies there, and when it was written; None where it cannot be read."""
         with suppress(OSError, Error):
             with os.fdopen(os.open(path, _SAFELY), "rb") as file:
                 status = os.fstat(file.fileno())
                 if not stat.S_ISREG(status.st_mode):
                     return None
                 raw = file.read(self._most + 1)
-                written = status.st_mtime
             document = parse_json(raw, f"`{path}`") if len(raw) <= self._most else None
-            if isinstance(document, dict) and document.get("schema") == SCHEMA and document.get("key") == key:
-                age = time.time() - written
-                if age > -_CLOCKS_DIFFER:  # a moment that has not come yet would be new for ever
-                    return Found(document.get("data"), max(0.0, age))
+            if isinstance(document, dict) and document.get("schema") == SCHEMA:
+                return document, status.st_mtime
         return None
+
+    def found_keys(self) -> list[str]:
+        """Of the documents that can be read."""
+        found = []
+        with suppress(OSError):
+            for path in sorted(self._directory.glob("*.json")):
+                document = self._read(path)
+                key = document[0].get("key") if document is not None else None
+                if isinstance(key, str):
+                    found.append(key)
+        return found
 
     def put(self, key: str, data: Json) -> None:
         """Keep a document; where that cannot be done, nothing is lost but time."""

@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 
+from marfetch.budget import Budget, Cancelled
 from marfetch.content import copy
 from marfetch.demo.recipe import build, read_recipe
-from marfetch.errors import IntegrityError, NotFoundError, PolicyError, StorageError
+from marfetch.errors import IntegrityError, NotFoundError, PolicyError, RemoteError, StorageError
 from marfetch.files import storage_error
 from marfetch.layout import upkeep
 from marfetch.layout.ingest import sweep
+from marfetch.layout.patience import Patience
 from marfetch.layout.store import Layout
 from marfetch.lock import claim
 from marfetch.oci import Descriptor, Digest, Manifest, parse_manifest
@@ -292,14 +294,16 @@ def test_a_killed_process_leaves_no_lock_and_its_bytes_are_taken_up(tmp_path: Pa
 def test_whoever_waits_for_another_process_can_give_up(tmp_path: Path) -> None:
     looks = 0
 
-    def look() -> None:
+    def look() -> bool:
         nonlocal looks
         looks += 1
         if looks > 1:
             raise TimeoutError
+        return False
 
     descriptor = Descriptor("a/b", Digest.of(b"x"), 1)
-    first, second = Layout(tmp_path / "l"), Layout(tmp_path / "l", meanwhile=look)
+    patience = Patience(Budget(), lambda _: None, look)
+    first, second = Layout(tmp_path / "l"), Layout(tmp_path / "l", patience=patience)
     with first.ingest(descriptor) as ingest:
         assert ingest is not None
         with pytest.raises(TimeoutError), second.ingest(descriptor):
@@ -307,6 +311,72 @@ def test_whoever_waits_for_another_process_can_give_up(tmp_path: Path) -> None:
         ingest.write(b"x")
         ingest.commit()
     assert first.has(descriptor)
+
+
+class Waiting:
+    """A wait for a blob that somebody else fetches, on a clock that only the test moves."""
+
+    def __init__(self, tmp_path: Path, timeout: float | None = None) -> None:
+        self.now = 1000.0
+        self.budget = Budget(timeout, now=lambda: self.now)
+        self.part = tmp_path / "part"
+        self.part.write_bytes(b"")
+        self.descriptor = Descriptor("a/b", Digest.of(b"x"), 1)
+        self.notes: list[str] = []
+        self.is_paused = False
+        self.look = Patience(self.budget, self.notes.append, lambda: self.is_paused).wait(self.descriptor, self.part)
+
+    def passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.look()
+
+
+def test_a_wait_for_another_process_is_told_once_and_ends_where_nothing_comes(tmp_path: Path) -> None:
+    waiting = Waiting(tmp_path)
+    waiting.passes(4)
+    assert waiting.notes == []
+    for _ in range(11):
+        waiting.passes(5)
+    (note,) = waiting.notes
+    assert str(waiting.descriptor.digest) in note
+    with pytest.raises(RemoteError) as caught:
+        waiting.passes(2)
+    assert (caught.value.code, caught.value.exit_code) == ("timeout", 7)
+    assert str(waiting.descriptor.digest) in caught.value.message
+    assert str(waiting.part) in caught.value.message
+    assert "suspended" in str(caught.value.hint)
+
+
+def test_a_wait_for_another_process_goes_on_as_long_as_something_comes(tmp_path: Path) -> None:
+    waiting = Waiting(tmp_path)
+    for number in range(20):
+        waiting.part.write_bytes(b"x" * number)
+        waiting.passes(50)
+    waiting.part.unlink()  # it begins anew, or has become the blob
+    waiting.passes(50)
+    with pytest.raises(RemoteError):
+        waiting.passes(61)
+    assert len(waiting.notes) == 1
+
+
+def test_a_pause_that_a_host_asked_for_is_no_lack_of_progress_for_those_who_wait(tmp_path: Path) -> None:
+    waiting = Waiting(tmp_path)
+    waiting.is_paused = True
+    waiting.passes(100)
+    waiting.is_paused = False
+    waiting.passes(59)
+    with pytest.raises(RemoteError):
+        waiting.passes(2)
+
+
+def test_a_budget_ends_a_wait_for_another_process(tmp_path: Path) -> None:
+    waiting = Waiting(tmp_path, timeout=10)
+    with pytest.raises(RemoteError, match="within the 10 s"):
+        waiting.passes(11)
+    waiting = Waiting(tmp_path)
+    waiting.budget.cancel()
+    with pytest.raises(Cancelled):
+        waiting.passes(1)
 
 
 def test_no_more_is_begun_than_fits_on_the_disk(tmp_path: Path) -> None:

@@ -305,6 +305,16 @@ def test_a_shorter_pause_does_not_end_a_longer_one(pauses: Pauses, tmp_path: Pat
     assert found.left > 50
 
 
+def test_whether_some_host_is_left_alone_is_known(pauses: Pauses, tmp_path: Path) -> None:
+    assert not pauses.is_any()
+    pauses.tell("mar.test", 30)
+    now = time.time()
+    assert Pauses(tmp_path).is_any()
+    assert not Pauses(tmp_path, now=lambda: now + 31).is_any()
+    record(tmp_path).write_bytes(b"junk")
+    assert not Pauses(tmp_path).is_any()
+
+
 def test_no_host_keeps_a_machine_out_for_ever_with_one_answer(pauses: Pauses, tmp_path: Path) -> None:
     pauses.tell("mar.test", 1e15)
     assert (found := Pauses(tmp_path).pause("mar.test")) is not None

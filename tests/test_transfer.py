@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -318,10 +319,41 @@ def test_a_killed_process_leaves_no_file_and_the_next_goes_on(mar: Registry, tmp
     swept(tmp_path, "large.bin")
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there a process is not suspended by a signal")
+def test_a_process_that_is_suspended_holds_nobody_up_for_ever(
+    get: Callable[..., Pulled], mar: Registry, tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from marfetch.layout import patience
+
+    monkeypatch.setattr(patience, "SAID_AFTER", 0.5)
+    knob = mar.on("data").drips(1024, 0.05)
+    line = [
+        sys.executable, "-m", "marfetch", "pull", f"{mar.host}/aks/foo:1", "--data-host", mar.data_host, "-d", str(tmp_path / "first"),
+        "--cache-dir", str(tmp_path / "cache"),
+    ]  # fmt: skip
+    process = subprocess.Popen(line, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    part = tmp_path / "cache" / "ingest" / f"sha256-{Digest.of(BLOB).encoded}"
+    deadline = time.monotonic() + 30
+    while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    try:
+        process.send_signal(signal.SIGSTOP)
+        error = failure(get())
+        assert (error.code, error.exit_code) == ("timeout", 7)
+        assert str(part) in error.message
+        assert len([note for note in heard.notes if "is being fetched already" in note]) == 1
+        assert part.stat().st_size > 0  # it stays the other one's
+    finally:
+        knob.change = None
+        process.send_signal(signal.SIGCONT)
+    assert process.communicate(timeout=60)[0]
+    assert process.returncode == 0
+    assert not get().failed
+    swept(tmp_path, "foo.bin")
+
+
 @pytest.mark.parametrize(("signal_name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_an_interrupted_process_ends_at_once_and_keeps_what_it_has(mar: Registry, tmp_path: Path, signal_name: str, code: int) -> None:
-    import signal
-
     for number in range(3):
         mar.add_artifact(f"aks/large{number}", "1", (f"large{number}.bin", BLOB * 40 + bytes([number])))
     mar.on("data").drips(64 * 1024, 0.1)

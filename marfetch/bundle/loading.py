@@ -20,6 +20,7 @@ from ..endpoint import Preference
 from ..errors import Error, InputError, PolicyError, RemoteError, StorageError
 from ..files import INGEST, storage_error
 from ..layout.names import what_would_be_lost
+from ..layout.patience import Patience
 from ..layout.store import Layout
 from ..layout.upkeep import clear
 from ..oci import Digest
@@ -149,7 +150,7 @@ def _place(client: Client, to: To) -> Iterator[Place]:
             hint="give a folder of its own; `oras cp` or `regctl image copy` brings artifacts from one layout into the other",
             path=str(root),
         )
-    layout = Layout(root, mode=0o755, meanwhile=client.budget.check)
+    layout = Layout(root, mode=0o755, patience=Patience(client.budget, client.progress.note, lambda: False))
     try:
         yield InFolder(layout, client.progress, client.budget.check)
     except Error:

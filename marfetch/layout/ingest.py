@@ -21,6 +21,8 @@ from ..oci import Descriptor
 CHUNK: Final = 1 << 20
 STALE: Final = 24 * 3600.0
 """Seconds after which a part that nobody went on with may go."""
+_SIGN: Final = 5.0
+"""Seconds."""
 
 
 def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> BinaryIO:
@@ -97,8 +99,13 @@ class FileIngest:
         if os.fstat(self._file.fileno()).st_size > self._descriptor.size:
             self._file.truncate(0)
             return
+        since = time.monotonic()
         while chunk := self._file.read(CHUNK):
             self._verified.update(chunk)
+            if time.monotonic() - since > _SIGN:
+                since = time.monotonic()
+                with suppress(OSError, TypeError, NotImplementedError):  # not everywhere for an open file
+                    os.utime(self._file.fileno())  # for those who wait: nothing comes, but there is somebody at work
         self._held = self._verified.held
         if self._held == self._descriptor.size:
             try:

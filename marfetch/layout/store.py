@@ -23,6 +23,7 @@ from ..reference import Reference
 from .extent import Entry, Extent, Stamp
 from .ingest import CHUNK, FileIngest, claimed_part
 from .names import Names, check_version
+from .patience import Patience
 
 _SAFELY: Final = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
@@ -35,7 +36,7 @@ class Layout:
         mode: of the directories that are made; what others may do with them, they may do with the files too, but for writing.
         below: a layout that is read where this one lacks something, such as a cache that cannot be written.
         warn: is told of content that was not what its name says and was dropped.
-        meanwhile: called now and then while another process fetches what is wanted here; it may raise to give up.
+        patience: how long somebody waits while another process fetches what is wanted here; None: as long as it takes.
 
     Raises:
         StorageError: it cannot be made or read, or is of another version.
@@ -49,13 +50,13 @@ class Layout:
         mode: int = 0o700,
         below: Layout | None = None,
         warn: Callable[[str], None] | None = None,
-        meanwhile: Callable[[], None] | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self.root = root
         self._mode = mode
         self._below = below
         self._warn = warn
-        self._meanwhile = meanwhile
+        self._patience = patience
         self.names = Names(root)
         self._referrers: dict[Digest, list[Descriptor]] | None = None
         self._hidden: set[Digest] = set()
@@ -158,7 +159,7 @@ class Layout:
     def ingest(self, descriptor: Descriptor) -> Iterator[Ingest | None]:
         """Take a blob in, while nobody else fetches the same; None where somebody just did."""
         part = self.root.joinpath(INGEST, f"{descriptor.digest.algorithm}-{descriptor.digest.encoded}")
-        file = claimed_part(part, self._meanwhile)
+        file = claimed_part(part, self._patience.wait(descriptor, part) if self._patience is not None else None)
         try:
             there = self.has(descriptor)
             if not there:

@@ -77,6 +77,10 @@ class Pauses:
             found = self._read(host)
         return found if found is not None and found.left > 0 else None
 
+    def is_any(self) -> bool:
+        """Whether some host, whichever, is being left alone at the moment."""
+        return any(self.pause(host) is not None for host in self._kept.found_keys())
+
     def may_ask_ahead(self, host: str) -> bool:
         """Whether a host may be asked by somebody who has not waited for his turn: not in a pause, nor soon after one, whoever was told."""
         with self._guard:

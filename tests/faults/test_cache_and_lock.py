@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from marfetch.lock import claim
 from marfetch.oci import Digest
 
 from .rows import row
@@ -548,3 +549,20 @@ def test_the_order_of_odd_versions_is_total_and_does_not_depend_on_the_list(worl
     found = world.run("resolve", "aks/odd", "--version", "^1.2.3", "--json").succeeded(requests=2).document["data"]
     assert found["version"].partition("+")[0] == "1.2.3"
     assert world.run("resolve", "aks/odd", "--version", "~0.0", "--json").succeeded(requests=2).document["data"]["tag"] == "0.0.0"
+
+
+@row("F06", "another process that is suspended holds a blob", "the wait is told, ends where nothing comes, and names blob and file", code=7)
+def test_a_blob_that_a_suspended_process_holds_is_not_waited_for_without_end(world: World) -> None:
+    world.artifact("aks/held", DATA)
+    digest = Digest.of(DATA).encoded
+    part = world.cache / "ingest" / f"sha256-{digest}"
+    part.parent.mkdir(parents=True, mode=0o700)
+    world.cache.chmod(0o700)
+    with part.open("wb") as file:
+        assert claim(file.fileno())  # as such a process has it
+        file.write(DATA[:1])
+        file.flush()
+        ended = world.run("pull", "aks/held:1", "--json", limits={"NO_PROGRESS": 7.0})
+    ended.failed(7, "timeout", digest, str(part), "suspended", requests=1)
+    assert ended.err.count("is being fetched already") == 1
+    world.recovers("pull", "aks/held:1", "--json", made={"held.bin": DATA})
