@@ -354,6 +354,7 @@ def test_a_proxy_that_cannot_be_used_is_the_fault(look: Look, monkeypatch: pytes
         ("blob", lambda knob: knob.answers(404, "{}"), "redirect", "404"),
         ("data", lambda knob: knob.answers(403, "<Error><Code>AuthenticationFailed</Code></Error>"), "data-host", "403"),
         ("data", lambda knob: knob.answers(502, "bad gateway"), "data-host", "502"),
+        ("data", lambda knob: knob.repeats(500, "not with {query}"), "data-host", "not with …"),
         ("data", lambda knob: knob.resets_after(0), "data-host", ""),
     ],
 )  # fmt: skip
@@ -365,6 +366,7 @@ def test_one_thing_that_is_wrong_is_the_one_fault(
     assert faults(found) == [expected]
     assert word in one(found, expected).saw
     assert "secret" not in str(found)
+    assert "bm90%2Bk%2f" not in str(found)
 
 
 def test_the_reference_of_a_failed_answer_is_kept_for_support(look: Look, mar: Registry) -> None:

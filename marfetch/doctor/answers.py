@@ -14,6 +14,7 @@ from ..errors import CODES, Error, PolicyError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, Index, Manifest, parse_manifest
 from ..reference import Reference, is_repository, is_tag
 from ..remote.answers import BLOCK_PAGE, EDGE_REF
+from ..remote.hiding import hidden, sent_values
 from ..remote.pages import resolve
 from ..remote.pauses import Pauses
 from ..remote.probe import Prober, Seen
@@ -349,7 +350,8 @@ class Asking:
         )
 
     def _unexpected(self, step: str, seen: Seen, what: str) -> NoReturn:
-        text = " ".join(re.sub(r"<[^<>]*>", " ", seen.body[:2000].decode("utf-8", "replace")).split())[:160]
+        text = " ".join(re.sub(r"<[^<>]*>", " ", seen.body[:2000].decode("utf-8", "replace")).split())
+        text = hidden(text, sent_values(seen.address, {}))[:160]
         means = (
             "the registry has a failure of its own"
             if seen.status >= 500

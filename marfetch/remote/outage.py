@@ -41,12 +41,12 @@ def trouble(error: Exception, address: Address, *, reused: bool) -> Trouble:
         return Trouble(storage_error(own, f"a connection to {host}"))
     if isinstance(error, InvalidHeader):
         return two_lengths(address)
-    if isinstance(inner, InterimError):
-        return _no_answer(host, url, inner)
     if isinstance(error, (SSLError, ssl.SSLError)) and not isinstance(inner, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return Trouble(_tls_error(host, url, inner))
     if isinstance(error, ProxyError):
         return Trouble(_proxy_error(host, url, error), tries=2)
+    if isinstance(inner, InterimError):
+        return _no_answer(host, url, inner)
     if isinstance(error, NameResolutionError):
         reason, hint = "its name cannot be resolved", "check the spelling, the name service and the network"
         return Trouble(RemoteError(f"`{host}` cannot be reached: {reason}", code="unreachable", hint=hint, url=url, host=host), tries=2)
