@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from .errors import StorageError
 from .files import storage_error
@@ -13,6 +15,7 @@ from .files import storage_error
 LOCK_WAIT = 60.0  # seconds; the holder of such a lock writes one small file
 _POLL = 0.02  # seconds between two tries
 _LOOK = 0.25  # seconds between two looks at what else happens while waiting
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -37,8 +40,12 @@ def lock(path: Path, *, wait: float = LOCK_WAIT) -> Iterator[None]:
             hint="find the other marfetch, or use `--cache-dir` with another directory",
             path=str(path),
         ) from error
-    except OSError as error:
-        raise storage_error(error, path) from error
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise storage_error(error, path) from error
+        # A file system without locks, as NFS can be: what is written under this one is written whole, so that only news can get lost.
+        yield
+        return
     try:
         yield
     finally:
@@ -64,15 +71,19 @@ def claim(descriptor: int) -> bool | None:
         return None
 
 
-def wait_for(descriptor: int, meanwhile: Callable[[], None] | None) -> None:
+def wait_for(descriptor: int, meanwhile: Callable[[], None] | None) -> bool:
     """Lock an open file until it is closed, however long that takes.
 
     Args:
         meanwhile: called now and then; it may raise to give up.
+
+    Returns:
+        False where the file system knows no such locks.
     """
     looked = time.monotonic()
-    while claim(descriptor) is False:
+    while (is_ours := claim(descriptor)) is False:
         if meanwhile is not None and time.monotonic() - looked >= _LOOK:
             looked = time.monotonic()
             meanwhile()
         time.sleep(_POLL)
+    return is_ours is not None

@@ -212,6 +212,34 @@ def test_a_marker_that_a_power_cut_has_emptied_is_written_anew(layout: Layout, l
     assert json.loads((layout.root / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
 
 
+def test_without_locks_each_gathers_a_blob_for_itself(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marfetch.lock.claim", lambda _: None)
+    descriptor = Descriptor("application/octet-stream", Digest.of(b"content"), 7)
+    with layout.ingest(descriptor) as one, layout.ingest(descriptor) as other:
+        assert one is not None
+        assert other is not None
+        one.write(b"content")
+        one.commit()
+        other.write(b"cont")
+        other.restart()
+        assert layout.path(descriptor.digest).read_bytes() == b"content"
+        other.write(b"content")
+        other.commit()
+    assert layout.path(descriptor.digest).read_bytes() == b"content"
+    assert not list((layout.root / "ingest").glob("sha256-*"))
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.ENOLCK, "no locks"), NotImplementedError("no locks")], ids=["ENOLCK", "ENOSYS"])
+def test_without_locks_names_are_written_all_the_same(layout: Layout, monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    layout.tag(Reference.parse("a.example/one:1"), Descriptor("a/b", Digest.of(b"x"), 1))
+    layout.names.flush()
+    assert "a.example/one:1" in Layout(layout.root).names.all()
+
+
 def test_what_killed_runs_have_left_goes_after_a_day_unless_somebody_has_it(layout: Layout) -> None:
     left, in_hand, fresh = (layout.root / "ingest" / f"sha256-{digit * 64}" for digit in "012")
     for path in (left, in_hand, fresh):

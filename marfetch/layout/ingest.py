@@ -6,6 +6,7 @@ The file is named after the digest, so that a later run, or another process, goe
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,11 +26,15 @@ _SIGN: Final = 5.0
 """Seconds."""
 
 
-def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> BinaryIO:
+def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> tuple[Path, BinaryIO]:
     """The file in which a blob is gathered, made where it is missing, once nobody else has it.
 
     Args:
         meanwhile: called now and then while another process fetches the blob; it may raise to give up.
+
+    Returns:
+        Its path, and the open file. Where the file system knows no locks, a file of our own, which no later run takes up: in one that
+        two write, each could make the other's wrong.
 
     Raises:
         StorageError: it cannot be opened.
@@ -47,10 +52,16 @@ def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> BinaryIO:
         except OSError as error:
             raise storage_error(error, part) from error
         try:
-            wait_for(file.fileno(), meanwhile)
+            if not wait_for(file.fileno(), meanwhile):
+                own = part.with_name(f"{part.name}.{os.getpid()}.{secrets.token_hex(4)}")
+                number = os.open(own, flags | os.O_EXCL, 0o600)
+                if not os.fstat(file.fileno()).st_size:
+                    part.unlink(missing_ok=True)
+                file.close()
+                return own, os.fdopen(number, "r+b", buffering=0)
             with suppress(FileNotFoundError):
                 if os.path.samestat(part.lstat(), os.fstat(file.fileno())):
-                    return file
+                    return part, file
         except BaseException:
             file.close()
             raise

@@ -159,7 +159,7 @@ class Layout:
     def ingest(self, descriptor: Descriptor) -> Iterator[Ingest | None]:
         """Take a blob in, while nobody else fetches the same; None where somebody just did."""
         part = self.root.joinpath(INGEST, f"{descriptor.digest.algorithm}-{descriptor.digest.encoded}")
-        file = claimed_part(part, self._patience.wait(descriptor, part) if self._patience is not None else None)
+        part, file = claimed_part(part, self._patience.wait(descriptor, part) if self._patience is not None else None)
         try:
             there = self.has(descriptor)
             if not there:
