@@ -353,6 +353,7 @@ class Waiting:
         self.notes: list[str] = []
         self.is_paused = False
         self.look = Patience(self.budget, self.notes.append, lambda: self.is_paused).wait(self.descriptor, self.part)
+        self.look()
 
     def passes(self, seconds: float) -> None:
         self.now += seconds

@@ -42,13 +42,16 @@ class Patience:
             What is called now and then while it lasts. It raises `RemoteError` (`timeout`) when nothing has come for too long or the
             budget is used up, and `Cancelled`.
         """
-        begun = since = self._budget.now()
-        seen, is_said = _state(part), False
+        # Nearly always nobody has to wait, so that nothing is looked at before somebody does.
+        begun: float | None = None
+        since, seen, is_said = 0.0, None, False
 
         def look() -> None:
-            nonlocal since, seen, is_said
+            nonlocal begun, since, seen, is_said
             self._budget.check()
             now, state = self._budget.now(), _state(part)
+            if begun is None:
+                begun, since, seen = now, now, state
             if state != seen or self._excused():
                 seen, since = state, now
             if now - since >= limits.NO_PROGRESS:
