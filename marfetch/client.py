@@ -69,7 +69,7 @@ class Options(NamedTuple):
         cache_dir: where the cache is; None: `MARFETCH_CACHE_DIR`, then the user's cache directory.
         offline: nothing is asked of any registry.
         timeout: seconds for the whole command; None: no end for what makes progress.
-        jobs: requests to one host at a time, and artifacts at a time; 1 to 32.
+        jobs: requests to one host at a time; 1 to 32.
         ca_file: certificates that are trusted in place of the system's.
         notice: whether to say of an endpoint that is not an official one what Microsoft says of those.
     """
@@ -111,7 +111,7 @@ class Client:
         self._guard = threading.Lock()
         self.cache = self._stack.enter_context(Cache(options.cache_dir, progress, self.budget)).layout
         self._pauses = Pauses(self.cache.root)
-        self._executor: Executor | None = None
+        self._executors: dict[int, Executor] = {}
         self._under_way: list[Future[Any]] = []
         self._worker = threading.local()
 
@@ -133,10 +133,10 @@ class Client:
             self.budget.cancel()
             for source in self._sources.values():
                 source.stop()
-        if self._executor is not None:
-            self._executor.shutdown(wait=not stop, cancel_futures=True)
-            if stop:
-                self._wait_a_moment()
+        for executor in self._executors.values():
+            executor.shutdown(wait=not stop, cancel_futures=True)
+        if stop and self._executors:
+            self._wait_a_moment()
         for endpoint, source in self._sources.items():
             source.close()
             if source.led_to is not None and self.cache.is_writable:
@@ -150,23 +150,31 @@ class Client:
             self.progress.warn(f"{damage}; it is begun anew, what tags mean is asked for again")
         self._stack.close()
 
-    def each(self, function: Callable[[T], U], items: Sequence[T]) -> list[U]:
+    def each(self, function: Callable[[T], U], items: Sequence[T], *, hosts: int = 1) -> list[U]:
         """Call a function for each item, side by side, the results in the order of the items.
 
         Within such a call items follow one another: a thread that waited for others of its own pool could wait for ever.
+
+        Args:
+            hosts: that an item asks one after the other, as a small blob does the registry and then a data host: so many times more items
+                are under way, and still no host is asked for more than `jobs` things at a time. For what takes long it stays 1: whoever
+                waits for his turn has others of the cache wait for him.
 
         Raises:
             BaseException: the first one in the order of the items.
         """
         if len(items) < 2 or self.options.jobs < 2 or getattr(self._worker, "is_one", False):
             return [function(item) for item in items]
-        if self._executor is None:
+        executor = self._executors.get(hosts)
+        if executor is None:
             from concurrent.futures import ThreadPoolExecutor
 
-            self._executor = ThreadPoolExecutor(
-                self.options.jobs, thread_name_prefix="marfetch", initializer=lambda: setattr(self._worker, "is_one", True)
+            executor = self._executors[hosts] = ThreadPoolExecutor(
+                hosts * self.options.jobs,
+                thread_name_prefix="marfetch",
+                initializer=lambda: setattr(self._worker, "is_one", True),
             )
-        futures = [self._executor.submit(function, item) for item in items]
+        futures = [executor.submit(function, item) for item in items]
         self._under_way += futures
         try:
             return [future.result() for future in futures]

@@ -171,8 +171,9 @@ def _pull(client: Client, jobs: Sequence[_Job], *, together: bool, is_rehearsal:
     else:
         # All of it: then the cache holds the artifact whole, config included, and other tools can copy it from there.
         whole = [job for job in ready if job.error is None and job.request.choice.all_layers]
-        client.each(lambda job: _guard(job, lambda: _cache_config(client, job)), whole)
-        client.each(lambda task: _guard(task[0], lambda: _fetch(client, *task)), list(tasks.values()))
+        client.each(lambda job: _guard(job, lambda: _cache_config(client, job)), whole, hosts=2)
+        are_small = all(payload.layer.size < BESIDE_FROM for _, payload in tasks.values())
+        client.each(lambda task: _guard(task[0], lambda: _fetch(client, *task)), list(tasks.values()), hosts=2 if are_small else 1)
     for job in ready:
         for payload in job.payloads:
             first, _ = tasks.get(job.places.key(payload), (job, payload))

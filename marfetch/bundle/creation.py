@@ -13,7 +13,7 @@ from typing import Final
 
 from ..artifact.kinds import NOTATION_SIGNATURE
 from ..client import Client, offline_error
-from ..content import WELL_KNOWN, Source, Verified, copy
+from ..content import BESIDE_FROM, WELL_KNOWN, Source, Verified, copy
 from ..errors import InputError, IntegrityError, LockError, PolicyError, RemoteError
 from ..layout.archive import Archive
 from ..layout.contents import Contents
@@ -157,7 +157,8 @@ def create(client: Client, project: Project, output: Path, *, since: Path | None
         needed = client.each(lambda entry: _needed(client, items[entry.name], entry, with_referrers=with_referrers), lock.entries)
         blobs = {digest: (one, blob) for one in needed for digest, blob in one.blobs.items()}
         omitted = _omitted(needed, old) if old is not None else {}
-        client.each(lambda pair: _fetch(client, *pair), [pair for digest, pair in blobs.items() if digest not in omitted])
+        wanted = [pair for digest, pair in blobs.items() if digest not in omitted]
+        client.each(lambda pair: _fetch(client, *pair), wanted, hosts=2 if all(blob.size < BESIDE_FROM for _, blob in wanted) else 1)
         entries = _entries(lock, needed)
         contents = Contents(_View(client.cache, entries, omitted))
         missing = contents.load().missing - {str(digest) for digest in omitted}

@@ -47,7 +47,7 @@ _Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes.
 _Verbose = Annotated[bool, typer.Option("--verbose", help="Say what is asked of whom.")]
 _Offline = Annotated[bool, typer.Option("--offline", help="Ask nobody; take what the cache has.")]
 _Timeout = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Time for the whole command.")]
-_Jobs = Annotated[int, typer.Option("--jobs", metavar="N", help="How many at a time, 1 to 32.")]
+_Jobs = Annotated[int, typer.Option("--jobs", metavar="N", help="Requests to one host at a time, 1 to 32.")]
 _CaFile = Annotated[str | None, typer.Option("--ca-file", metavar="PEM", help="Certificates to trust in place of the system's.")]
 _CacheDir = Annotated[Path | None, typer.Option("--cache-dir", metavar="DIR", help="Where the cache is. [MARFETCH_CACHE_DIR]")]
 
