@@ -64,6 +64,9 @@ class Sink(Protocol):
 class Checked(Sink, Protocol):
     """A sink that can tell whether it holds the right bytes."""
 
+    def sign(self) -> None:
+        """Called now and then while nothing comes since others have their turn: whoever waits for the same shall wait on."""
+
     def check(self) -> None:
         """Compare what it holds with the descriptor.
 
@@ -157,11 +160,7 @@ class Verified:
         self._hash = descriptor.digest.hasher()
 
     def update(self, data: Buffer) -> None:
-        """Take note of the next bytes.
-
-        Raises:
-            IntegrityError: `size-mismatch`, as soon as there are too many.
-        """
+        """Take note of the next bytes; `size-mismatch` as soon as there are too many."""
         self.held += len(data)
         if self.held > self.descriptor.size:
             raise IntegrityError(
@@ -280,6 +279,9 @@ class Memory:
         self._verified = Verified(self._descriptor)
         self._chunks: list[bytes] = []
 
+    def sign(self) -> None:
+        """Nobody else waits for it."""
+
     def check(self) -> None:
         self._verified.check()
 
@@ -318,6 +320,9 @@ class _Told:
         if self._beside is not None:
             self._beside.restart()
         self._transfer.held(0)
+
+    def sign(self) -> None:
+        self._sink.sign()
 
     def check(self) -> None:
         self._sink.check()

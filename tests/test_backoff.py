@@ -642,3 +642,13 @@ OTHERS: dict[str, tuple[Callable[[], Trouble], type[Error], int]] = {
 def test_other_failures_hold_nobody_else_up(trouble: Callable[[], Trouble], kind: type[Error], tries: int) -> None:
     made = trouble()
     assert (type(made.error), made.tries, made.throttled) == (kind, tries, False)
+
+
+def test_whoever_waits_for_a_turn_says_so_again_and_again(backoff: Backoff, clock: Clock) -> None:
+    host = timed(backoff, clock)
+    signs: list[float] = []
+    attempts = backoff.attempts("it")
+    attempts.sign = lambda: signs.append(clock.time)
+    backoff.throttled("mar.test", 4)
+    backoff.enter(host, attempts)
+    assert len(signs) > 4

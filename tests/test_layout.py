@@ -532,3 +532,13 @@ def test_a_manifest_that_was_half_written_when_its_process_was_killed_is_no_blob
     assert layout.path(index.descriptor.digest).read_bytes() == raw
     assert list((layout.root / "ingest").iterdir()) == []
     assert upkeep.verify(layout) == []
+
+
+def test_whoever_waits_sees_that_a_part_is_waited_for_elsewhere(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marfetch.layout.ingest._SIGN", -1.0)
+    part = layout.root / "ingest" / f"sha256-{Digest.of(b'x').encoded}"
+    with layout.ingest(Descriptor("a/b", Digest.of(b"x"), 1)) as ingest:
+        assert ingest is not None
+        os.utime(part, (1, 1))
+        ingest.sign()
+        assert part.stat().st_mtime > 1

@@ -23,7 +23,7 @@ CHUNK: Final = 1 << 20
 STALE: Final = 24 * 3600.0
 """Seconds after which a part that nobody went on with may go."""
 _SIGN: Final = 5.0
-"""Seconds."""
+"""Seconds after which whoever waits is told that somebody is at work, though nothing comes: by the time of the part."""
 
 
 def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> tuple[Path, BinaryIO]:
@@ -97,6 +97,7 @@ class FileIngest:
         self._mode = mode
         self._worker: Beside | None = None
         self._held = 0
+        self._signed = time.monotonic()
         self._writer = Writer(self._file, lazy=True)
         try:
             self._take_up()
@@ -110,13 +111,9 @@ class FileIngest:
         if os.fstat(self._file.fileno()).st_size > self._descriptor.size:
             self._file.truncate(0)
             return
-        since = time.monotonic()
         while chunk := self._file.read(CHUNK):
             self._verified.update(chunk)
-            if time.monotonic() - since > _SIGN:
-                since = time.monotonic()
-                with suppress(OSError, TypeError, NotImplementedError):  # not everywhere for an open file
-                    os.utime(self._file.fileno())  # for those who wait: nothing comes, but there is somebody at work
+            self.sign()
         self._held = self._verified.held
         if self._held == self._descriptor.size:
             try:
@@ -127,6 +124,12 @@ class FileIngest:
     @property
     def held(self) -> int:
         return self._held
+
+    def sign(self) -> None:
+        if time.monotonic() - self._signed > _SIGN:
+            self._signed = time.monotonic()
+            with suppress(OSError, TypeError, NotImplementedError):  # not everywhere for an open file
+                os.utime(self._file.fileno())
 
     def write(self, data: Buffer) -> None:
         if self._worker is None and self._descriptor.size >= BESIDE_FROM:

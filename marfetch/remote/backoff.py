@@ -144,6 +144,7 @@ class Backoff:
         waited_for = 0.0  # the end of the pause that this thread waits for
         while True:
             self._budget.check()
+            attempts.sign()
             self._hear(host)
             with host.condition:
                 now = self._budget.now()
@@ -286,6 +287,8 @@ class Attempts:
         self._progress_at = budget.now()
         self._held = 0
         self._held_at_failure = 0
+        self.sign: Callable[[], None] = lambda: None
+        """Called now and then while it waits for its turn."""
 
     def held(self, size: int) -> None:
         """A blob has so many bytes now."""

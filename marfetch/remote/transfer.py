@@ -36,6 +36,7 @@ def transfer(descriptor: Descriptor, sink: Checked, ask: Ask, attempts: Attempts
     """
     pieced = sink.held > 0
     attempts.held(sink.held)
+    attempts.sign = sink.sign
     etag: str | None = None
     while True:
         begun = False  # whether bytes of the blob come
