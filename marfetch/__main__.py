@@ -89,10 +89,22 @@ def _run(words: list[str], *, is_last: bool) -> int:
         return spoken.ended_early()
     finally:
         spoken.is_over = True
-        if not is_last:
+        if is_last:
+            _tidy()
+        else:
             sys.unraisablehook = hook
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def _tidy() -> None:
+    """Take away what is left beside final names because no open file was left to do it with; the process ends now."""
+    import os
+
+    directory = sys.modules.get("marfetch.place.directory")
+    if directory is not None and directory.has_parts():
+        os.closerange(3, 256)  # nothing of it is needed any more, and a few are enough
+        directory.remove_parts(is_over=True)
 
 
 class _Spoken:

@@ -46,6 +46,11 @@ def remove_parts(directories: Collection[Path] | None = None, *, is_over: bool =
                 directory.sweep_one(part)
 
 
+def has_parts() -> bool:
+    """Whether something is left of this process that has no final name."""
+    return bool(_parts)
+
+
 def cloned(blob: BinaryIO, file: BinaryIO) -> bool:
     try:
         import fcntl
