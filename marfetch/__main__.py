@@ -98,13 +98,11 @@ def _run(words: list[str], *, is_last: bool) -> int:
 
 
 def _tidy() -> None:
-    """Take away what is left beside final names because no open file was left to do it with; the process ends now."""
-    import os
+    """What is to be done at the very end."""
+    from .files import AT_LAST
 
-    directory = sys.modules.get("marfetch.place.directory")
-    if directory is not None and directory.has_parts():
-        os.closerange(3, 256)  # nothing of it is needed any more, and a few are enough
-        directory.remove_parts(is_over=True)
+    for one in AT_LAST:
+        one()
 
 
 class _Spoken:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -14,6 +15,8 @@ from .errors import StorageError
 INGEST: Final = "ingest"
 """Where everything is, below a layout, that is not whole yet; what a killed run leaves there, a next one takes up or takes away."""
 
+AT_LAST: Final[list[Callable[[], None]]] = []
+"""Called when the process ends, and nothing that is open is needed any more."""
 _RELEASE_EVERY: Final = 16 << 20  # bytes
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 from ..artifact.title import OWN_PREFIX
+from ..files import AT_LAST
 from ..lock import claim
 
 _SUFFIX: Final = ".part"
@@ -46,9 +47,14 @@ def remove_parts(directories: Collection[Path] | None = None, *, is_over: bool =
                 directory.sweep_one(part)
 
 
-def has_parts() -> bool:
-    """Whether something is left of this process that has no final name."""
-    return bool(_parts)
+def _take_away() -> None:
+    """Take away what is left beside final names because no open file was left to do it with."""
+    if _parts:
+        os.closerange(3, 256)  # a few are enough
+        remove_parts(is_over=True)
+
+
+AT_LAST.append(_take_away)
 
 
 def cloned(blob: BinaryIO, file: BinaryIO) -> bool:
