@@ -89,20 +89,19 @@ def _run(words: list[str], *, is_last: bool) -> int:
         return spoken.ended_early()
     finally:
         spoken.is_over = True
-        if is_last:
-            _tidy()
-        else:
+        _tidy(is_last=is_last)
+        if not is_last:
             sys.unraisablehook = hook
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
 
-def _tidy() -> None:
-    """What is to be done at the very end."""
+def _tidy(*, is_last: bool) -> None:
+    """What is to be done when the command is over."""
     from .files import AT_LAST
 
     for one in AT_LAST:
-        one()
+        one(is_last)
 
 
 class _Spoken:
@@ -157,7 +156,6 @@ class _Spoken:
     def run(self) -> int:
         from .errors import Error, Interrupted
         from .files import storage_error
-        from .report import ReaderGoneError
 
         try:
             try:
@@ -187,9 +185,9 @@ class _Spoken:
                 if not self._signal:
                     raise
                 return self._ended()  # the signal met code that makes another exception of whatever is raised in it
-        except (ReaderGoneError, SystemExit):  # typer's parser leaves by SystemExit where its own output is not read
+        except SystemExit:  # typer's parser leaves by SystemExit where its own output is not read
             _forget_stdout()
-            return self._report().code
+            return 0
 
     def _command(self) -> int:
         from .cli import run
@@ -209,21 +207,13 @@ class _Spoken:
             context = getattr(error, "ctx", None)
             command = getattr(context, "command_path", "marfetch")
             raise InputError(text[:1].lower() + text[1:].rstrip("."), code="usage", hint=f"{command} --help") from None
-        if result == 9:  # a part may have stayed for want of an open file; by now everything else is closed
-            from .place.directory import remove_parts
-
-            remove_parts(is_over=True)
         if self._signal and result == 130:  # what typer makes of a signal that came while it was reading the command line
             raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
 
     def _failed(self, error: "Error") -> int:
-        from .report import ReaderGoneError
-
         try:
             self._report().failed(error)
-        except ReaderGoneError:
-            _forget_stdout()
         except OSError:  # stdout takes nothing; what went wrong before is what counts
             _forget_stdout()
             self._report().error(error)

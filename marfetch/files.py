@@ -15,8 +15,8 @@ from .errors import StorageError
 INGEST: Final = "ingest"
 """Where everything is, below a layout, that is not whole yet; what a killed run leaves there, a next one takes up or takes away."""
 
-AT_LAST: Final[list[Callable[[], None]]] = []
-"""Called when the process ends, and nothing that is open is needed any more."""
+AT_LAST: Final[list[Callable[[bool], None]]] = []
+"""Called when a command is over; with True where the process ends with it, so that nothing that is open is needed any more."""
 _RELEASE_EVERY: Final = 16 << 20  # bytes
 
 

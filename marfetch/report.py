@@ -36,10 +36,6 @@ class Branch:
     below: list[Branch] = field(default_factory=list)
 
 
-class ReaderGoneError(Exception):
-    """Whoever read the output has read enough: nothing more is said there."""
-
-
 class Report:
     """The voice of one command.
 
@@ -58,8 +54,8 @@ class Report:
         self._stdout = stdout
         self._stderr = stderr
         self._guard = threading.Lock()
-        self.code = 0
-        """The exit code where nobody reads the output to its end: what has failed by then."""
+        self.is_gone = False
+        """Whether whoever read the output has read enough: nothing more is said there, and the command ends as it would have ended."""
         self.progress: Progress = self._make_progress()
 
     @property
@@ -70,7 +66,7 @@ class Report:
     def line(self, *columns: str) -> None:
         """One line of data, its columns separated by tabs; nothing with `--json`."""
         if not self.as_json:
-            self._write(self._stdout or sys.stdout, "\t".join(map(printable, columns)))
+            self._out("\t".join(map(printable, columns)))
 
     def text(self, document: str) -> None:
         """A document of our own making, line by line; nothing with `--json`."""
@@ -88,7 +84,7 @@ class Report:
         shown = [[printable(text) for text in row] for row in (tuple(name.upper() for name in head), *rows)]
         widths = [max(len(row[column]) for row in shown) for column in range(len(head))]
         for row in shown:
-            self._write(self._stdout or sys.stdout, "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+            self._out("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
     def data(self, data: Json) -> None:
         """The result as JSON; nothing without `--json`."""
@@ -111,7 +107,7 @@ class Report:
         drawn = io.StringIO()
         Console(file=drawn, width=100_000, color_system=None, emoji=False, markup=False, highlight=False).print(grown(root))
         for line in drawn.getvalue().splitlines():
-            self._write(self._stdout or sys.stdout, line.rstrip())
+            self._out(line.rstrip())
 
     def note(self, text: str) -> None:
         """Something worth knowing that is no data."""
@@ -124,16 +120,11 @@ class Report:
 
     def failed(self, error: Error, data: Json = None, *, about: str | None = None) -> None:
         """The failure of the command, with what was done nevertheless."""
-        self.code = error.exit_code
         if self.as_json:
             document: dict[str, Json] = {"schema": SCHEMA, "command": self.command, "ok": False, "error": error_json(error)}
             if data is not None:
                 document["data"] = data
-            try:
-                self._object(document)
-            except ReaderGoneError:
-                self.error(error, about=about)
-                raise
+            self._object(document)
         self.error(error, about=about)
 
     def error(self, error: Error, *, about: str | None = None) -> None:
@@ -146,14 +137,22 @@ class Report:
             self._say(f"hint: {printable(error.hint)}")
 
     def _object(self, document: dict[str, Any]) -> None:
-        self._write(self._stdout or sys.stdout, json.dumps(document, ensure_ascii=True))
+        self._out(json.dumps(document, ensure_ascii=True))
 
     def _say(self, text: str) -> None:
         stop = getattr(self.progress, "above", None)
         if stop is not None and stop(text):
             return
-        with suppress(OSError, ValueError, ReaderGoneError):
+        with suppress(OSError, ValueError):
             self._write(self._stderr or sys.stderr, text)
+
+    def _out(self, text: str) -> None:
+        if self.is_gone:
+            return
+        try:
+            self._write(self._stdout or sys.stdout, text)
+        except BrokenPipeError:
+            self.is_gone = True
 
     def _write(self, stream: TextIO | None, text: str) -> None:
         if stream is None:
@@ -166,8 +165,6 @@ class Report:
                     encoding = stream.encoding or "ascii"
                     stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
                 stream.flush()
-            except BrokenPipeError as error:
-                raise ReaderGoneError from error
             except OSError as error:
                 error.filename = error.filename or "stdout"  # what goes wrong with stderr, nobody hears of
                 raise

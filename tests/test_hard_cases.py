@@ -237,6 +237,8 @@ def test_titles_that_mean_something_elsewhere_are_refused(mar: Registry, run: Ru
         (["pull", FAILING, "--json"], 3),
         (["pull", f"{ALB}:1.7.12", FAILING], 3),
         (["pull", f"{ALB}:1.7.12", FAILING, "--json"], 3),
+        (["cache", "verify"], 0),
+        (["diff", f"{ALB}:1.7.9", f"{ALB}:1.7.12"], 1),
     ],
 )
 def test_a_reader_that_is_gone_is_no_failure_and_hides_none(mar: Registry, tmp_path: Path, arguments: list[str], code: int) -> None:

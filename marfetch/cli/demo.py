@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 import threading
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -53,8 +52,8 @@ def _serve(report: Report) -> int:
     with TemporaryDirectory(prefix="marfetch-demo-", ignore_cleanup_errors=True) as directory, embedded(Path(directory)) as running:
         report.line(f"export {ENVIRONMENT}={running.endpoint} {DATA_ENVIRONMENT}={running.data}")
         report.note("a look-alike of MAR runs until Ctrl-C; paste the line above into another terminal, and `marfetch` asks it there")
-        sys.stdout.flush()
-        threading.Event().wait()
+        if not report.is_gone:
+            threading.Event().wait()
     return 0
 
 

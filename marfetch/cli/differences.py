@@ -22,7 +22,6 @@ MAX_MARKDOWN: Final = 60_000
 
 def shown(report: Report, found: Sequence[tuple[str, Difference]], errors: Sequence[tuple[str, Error]], *, markdown: bool) -> int:
     """Show them; 1 where something differs, the exit code of the first failure where there is one."""
-    report.code = errors[0][1].exit_code if errors else int(any(one.differs for _, one in found))
     text = _markdown(found)
     if markdown:
         for line in text.splitlines():

@@ -38,7 +38,6 @@ def wanted(report: Report, text: str, version: str | None, *, devel: bool) -> Wa
 
 def pulled(report: Report, result: Pulled) -> int:
     """Show what became of a pull; the exit code is that of the first failure."""
-    report.code = result.failed[0].error.exit_code if result.failed else 0
     for file in result.files:
         report.line(str(file.path), str(file.layer.digest), str(file.reference))
     data = {

@@ -54,7 +54,6 @@ def locked(report: Report, project: Project, old: Lock | None, found: Sequence[S
     rows += [("removed", entry.name, str(entry.reference)) for entry in removed]
     if failed:  # then nothing is so
         rows = []
-    report.code = next((one.error.exit_code for one in failed if one.error is not None), 0)
     for row in rows:
         report.line(*row)
     data = {
@@ -84,7 +83,6 @@ def locked(report: Report, project: Project, old: Lock | None, found: Sequence[S
 
 def synced(report: Report, project: Project, result: Sequence[Synced]) -> int:
     """What became of each artifact; the exit code is that of the first failure."""
-    report.code = next((one.error.exit_code for one in result if one.error is not None), 0)
     for one in result:
         report.line(one.outcome, one.name, one.reference)
     data = {
@@ -118,7 +116,6 @@ def synced(report: Report, project: Project, result: Sequence[Synced]) -> int:
 def aged(report: Report, project: Project, result: Sequence[Outdated]) -> int:
     """What is newer; 1 where there is something, the exit code of the first failure where there is one."""
     rows = [_age(one) for one in result if one.is_found]
-    report.code = next((one.error.exit_code for one in result if one.error is not None), 1 if rows else 0)
     for row in rows:
         report.line(*(text or "-" for text in row))
     data = {"lock": str(project.lock_path), "artifacts": [_aged(one) for one in result]}

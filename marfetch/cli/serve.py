@@ -51,7 +51,7 @@ def serve(
     report = settings.report
     with _ended() as end, running(layout, host=host, port=port, data_port=data_port, name=name, warn=report.warn) as found:
         _tell(settings, layout, found)
-        while not end.wait(1) and found.serving.is_running:
+        while not (report.is_gone or end.wait(1)) and found.serving.is_running:
             pass
         report.note("what is under way may end")
     return 0

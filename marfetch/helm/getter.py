@@ -17,7 +17,7 @@ from ..cache import cache_root
 from ..errors import Error, Interrupted, NotFoundError, StorageError
 from ..kept import Kept
 from ..reference import Host, Reference, redacted
-from ..report import ReaderGoneError, Silent
+from ..report import Silent
 from ..text import printable
 from .address import ChartAddress, IndexAddress, parse
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.buffer.flush()
     except KeyboardInterrupt:
         return Interrupted.exit_code
-    except (BrokenPipeError, ReaderGoneError):
+    except BrokenPipeError:
         return StorageError.exit_code  # Helm is gone
     except Error as error:
         return _failed(error, url)

@@ -47,11 +47,11 @@ def remove_parts(directories: Collection[Path] | None = None, *, is_over: bool =
                 directory.sweep_one(part)
 
 
-def _take_away() -> None:
+def _take_away(is_last: bool) -> None:
     """Take away what is left beside final names because no open file was left to do it with."""
-    if _parts:
+    if _parts and is_last:
         os.closerange(3, 256)  # a few are enough
-        remove_parts(is_over=True)
+    remove_parts(is_over=is_last)
 
 
 AT_LAST.append(_take_away)
