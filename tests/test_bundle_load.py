@@ -10,10 +10,8 @@ import stat
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +31,7 @@ from marfetch.layout.names import REF_NAME
 from marfetch.oci import Digest
 from marfetch.project.sync import Shard
 
+from .answering import Answering, answering
 from .bundles import ALB, IMAGE, ITEMS, MODULE, locked, members, rewritten
 from .conftest import Heard
 from .real import distribution, run
@@ -358,31 +357,21 @@ def test_what_no_manifest_is_in_the_index_of_another_layout_is_passed_over(bundl
     assert outcomes(loaded(tmp_path / "x.tar", str(tmp_path / "folder"))) == ["pushed"] * 3
 
 
-class _Astray(BaseHTTPRequestHandler):
+class _Astray(Answering):
     """A registry that has nothing, and sends every upload on to another host."""
 
     location = "https://evil.example.com/upload"
     seen: list[str] = []  # noqa: RUF012 - set anew for each test
 
-    def do_HEAD(self) -> None:
-        self._say(404)
+    def head(self) -> None:
+        self.say(404)
 
-    def do_POST(self) -> None:
-        self._say(202, self.location)
+    def post(self) -> None:
+        self.say(202, Location=self.location)
 
-    def do_PUT(self) -> None:
+    def put(self) -> None:
         self.seen.append(self.path)
-        self._say(201)
-
-    def _say(self, status: int, location: str | None = None) -> None:
-        self.send_response(status)
-        if location is not None:
-            self.send_header("Location", location)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
+        self.say(201)
 
 
 @pytest.mark.parametrize(
@@ -397,12 +386,8 @@ class _Astray(BaseHTTPRequestHandler):
 )
 def test_an_upload_follows_no_location_that_the_endpoint_does_not_cover_nor_one_of_mar(bundle: Path, location: str, code: str) -> None:
     handler = type("Handler", (_Astray,), {"location": location, "seen": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            found = loaded(bundle, f"127.0.0.1:{server.server_port}", jobs=1)
-        finally:
-            server.shutdown()
+    with answering(handler) as port:
+        found = loaded(bundle, f"127.0.0.1:{port}", jobs=1)
     assert {one.error.code if one.error else None for one in found} == {code}
     assert {one.error.exit_code if one.error else None for one in found} == {4}
 

@@ -80,6 +80,19 @@ def project_of(mar: Registry, place: Path) -> tuple[Project, Client]:
     return locked(client, place, *items), client
 
 
+def bundle_of(mar: Registry, place: Path) -> Path:
+    project, client = project_of(mar, place / "project")
+    with client:
+        create(client, project, place / "a.tar")
+    return place / "a.tar"
+
+
+def holds_all(bundle: Path, there: str) -> bool:
+    """Whether a registry has everything of a bundle: then one more load finds nothing to do."""
+    again = run(sys.executable, "-m", "marfetch", "bundle", "load", bundle, "--to", there, "--plain-http", "--json", cwd=ROOT)
+    return {one["outcome"] for one in json.loads(again)["data"]["artifacts"]} == {"unchanged"}
+
+
 def killed_in_the_middle(line: list[str], done: Callable[[], int], worker: subprocess.Popen[bytes]) -> dict[str, Any]:
     """Run a command with `--json`; kill a worker when some of the jobs are done.
 
@@ -103,24 +116,19 @@ def killed_in_the_middle(line: list[str], done: Callable[[], int], worker: subpr
 @pytest.mark.tool
 @pytest.mark.slow
 def test_a_worker_that_is_killed_loses_nothing(tool: Callable[[str], Path], mar: Registry, tmp_path: Path) -> None:
-    project, client = project_of(mar, tmp_path / "project")
-    with client:
-        create(client, project, tmp_path / "a.tar")
-    load = ["bundle", "load", str(tmp_path / "a.tar"), "--plain-http", "--to"]
+    bundle = bundle_of(mar, tmp_path)
+    load = ["bundle", "load", str(bundle), "--plain-http", "--to"]
     repositories = tmp_path / "registry" / "docker" / "registry" / "v2" / "repositories" / "bench" / "charts"
     with distribution(tool("registry"), tmp_path / "registry") as host, cluster(tmp_path) as (address, workers):
         data = killed_in_the_middle([*load, host, "--executor", address], lambda: len(list(repositories.glob("*"))), workers[0])
         assert (len(data["artifacts"]), data["failed"]) == (CHARTS, [])
-        again = run(sys.executable, "-m", "marfetch", *load, host, "--json", cwd=ROOT)
-        assert {one["outcome"] for one in json.loads(again)["data"]["artifacts"]} == {"unchanged"}
+        assert holds_all(bundle, host)
 
 
 @pytest.mark.tool
 @pytest.mark.slow
 def test_the_manifest_that_is_shown_loads_everything(tool: Callable[[str], Path], mar: Registry, tmp_path: Path) -> None:
-    project, client = project_of(mar, tmp_path / "project")
-    with client:
-        create(client, project, tmp_path / "a.tar")
+    bundle = bundle_of(mar, tmp_path)
     policy, service, *pods = yaml.safe_load_all((ROOT / "docs" / "how-to" / "dask.yaml").read_text())
     scheduler, worker, job = (one["spec"]["template"] for one in pods)
     for one in (scheduler, worker, job):
@@ -132,7 +140,7 @@ def test_the_manifest_that_is_shown_loads_everything(tool: Callable[[str], Path]
     here = {
         f"{service['metadata']['name']}:{port}": f"127.0.0.1:{free_port()}",
         "0.0.0.0": "127.0.0.1",
-        "/bundle/charts.tar": str(tmp_path / "a.tar"),
+        "/bundle/charts.tar": str(bundle),
     }
     here[str(port)] = here[f"{service['metadata']['name']}:{port}"].partition(":")[2]
     environment = {
@@ -160,20 +168,7 @@ def test_the_manifest_that_is_shown_loads_everything(tool: Callable[[str], Path]
                 break
             time.sleep(1)
         assert done.returncode == 0, done.stderr
-        again = run(
-            sys.executable,
-            "-m",
-            "marfetch",
-            "bundle",
-            "load",
-            here["/bundle/charts.tar"],
-            "--to",
-            f"{host}/mar",
-            "--plain-http",
-            "--json",
-            cwd=ROOT,
-        )
-        assert {one["outcome"] for one in json.loads(again)["data"]["artifacts"]} == {"unchanged"}
+        assert holds_all(bundle, f"{host}/mar")
 
 
 @pytest.mark.slow

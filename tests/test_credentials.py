@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from marfetch.remote.challenges import challenges
 from marfetch.remote.credentials import basic_credentials, forget_credentials, identity_token
 from marfetch.resolve import Wanted
 
+from .answering import Answering, answering
 from .conftest import Heard
 from .registry import Registry
 
@@ -224,48 +223,34 @@ def test_where_there_is_a_password_there_is_no_identity_token(docker: Logs) -> N
     assert identity_token(REGISTRY) is None
 
 
-class _Realm(BaseHTTPRequestHandler):
+class _Realm(Answering):
     """A registry that takes a token of its own realm only, which it gives for an identity token (as that of Azure does)."""
 
     bodies: list[dict[str, str]] = []  # noqa: RUF012 - set anew for each test
 
-    def do_GET(self) -> None:
+    def get(self) -> None:
         if self.headers.get("Authorization") == "Bearer fresh":
-            self._say(200, b'{"tags":["1.2.3"]}')
+            self.say(200, b'{"tags":["1.2.3"]}')
         else:
             host = self.headers["Host"]
-            self._say(401, b"", f'Bearer realm="http://{host}/oauth2/token",service="{host}",scope="repository:aks/foo:pull"')
+            challenge = f'Bearer realm="http://{host}/oauth2/token",service="{host}",scope="repository:aks/foo:pull"'
+            self.say(401, WWW_Authenticate=challenge)
 
-    def do_POST(self) -> None:
+    def post(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         self.bodies.append({"path": self.path, **dict(urllib.parse.parse_qsl(body))})
         assert self.headers.get("Authorization") is None
-        self._say(200, b'{"access_token":"fresh"}')
-
-    def _say(self, status: int, body: bytes, challenge: str | None = None) -> None:
-        self.send_response(status)
-        if challenge is not None:
-            self.send_header("WWW-Authenticate", challenge)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+        self.say(200, b'{"access_token":"fresh"}')
 
 
 def test_an_identity_token_is_given_to_the_realm_and_to_nobody_else(docker: Logs) -> None:
     handler = type("Handler", (_Realm,), {"bodies": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        host = f"127.0.0.1:{server.server_port}"
+    with answering(handler) as port:
+        host = f"127.0.0.1:{port}"
         docker({"auths": {host: {"identitytoken": "t0ken"}}})
-        try:
-            with Client(Options(Preference(option=f"http://{host}")), Heard()) as client:
-                bound, source = client.bind(Reference.parse(f"{host}/aks/foo"))
-                assert source.tags(bound) == ["1.2.3"]
-        finally:
-            server.shutdown()
+        with Client(Options(Preference(option=f"http://{host}")), Heard()) as client:
+            bound, source = client.bind(Reference.parse(f"{host}/aks/foo"))
+            assert source.tags(bound) == ["1.2.3"]
     assert handler.bodies == [  # type: ignore[attr-defined]
         {
             "path": "/oauth2/token",

@@ -6,7 +6,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -16,6 +15,8 @@ from marfetch.errors import Error, PolicyError, RemoteError
 from marfetch.remote import limits, lists
 from marfetch.remote.lists import fetch_list, is_public
 from marfetch.remote.trust import Trust
+
+from .answering import Answering, answering
 
 
 def fetch(url: str, budget: Budget | None = None) -> bytes:
@@ -77,30 +78,16 @@ def serving(
 ) -> Iterator[tuple[int, list[dict[str, str]]]]:
     asked: list[dict[str, str]] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Handler(Answering):
+        def get(self) -> None:
             asked.append({"path": self.path, **dict(self.headers.items())})
             if drip:
                 threading.Event().wait(3)
-                return
-            self.send_response(status)
-            if location:
-                self.send_header("Location", location)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            else:
+                self.say(status, body, Location=location)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_port, asked
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(Handler) as port:
+        yield port, asked
 
 
 @pytest.fixture

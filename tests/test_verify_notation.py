@@ -7,9 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -20,6 +18,7 @@ from marfetch.__main__ import main
 from marfetch.oci import Digest, descriptor_json
 from marfetch.verify.stores import cache_directory, config_directory
 
+from .answering import Answering, answering
 from .real import distribution, package_chart, run
 from .registry import Registry
 from .signing import Authority, Identity, Stamp, policy
@@ -86,27 +85,13 @@ def key_files(directory: Path, signer: Identity) -> tuple[Path, Path]:
 def timestamping(stamp: Stamp) -> Iterator[str]:
     """A timestamping authority on loopback."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Handler(Answering):
+        def post(self) -> None:
             asked = tsp.TimeStampReq.load(self.rfile.read(int(self.headers["Content-Length"])))
-            body = stamp.answer(asked)
-            self.send_response(200)
-            self.send_header("Content-Type", "application/timestamp-reply")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.say(200, stamp.answer(asked), Content_Type="application/timestamp-reply")
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(Handler) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 @pytest.fixture(scope="module")

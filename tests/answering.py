@@ -1,0 +1,48 @@
+"""A small server on loopback, for what the look-alike of MAR does not do: whoever uses it says how each request is answered."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Answers in one go, and says nothing of it."""
+
+    def answer(self) -> None:
+        """Answers by the method of its name: `get`, `head`, `post`, `put`."""
+        getattr(self, self.command.lower())()
+
+    do_GET = do_HEAD = do_POST = do_PUT = answer
+
+    def say(self, status: int, body: bytes = b"", **headers: str | None) -> None:
+        """Send an answer.
+
+        Args:
+            headers: with `_` for `-`; those that are None are left out.
+        """
+        self.send_response(status)
+        for name, value in headers.items():
+            if value is not None:
+                self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def answering(handler: type[Answering]) -> Iterator[int]:
+    """The port of a server that lasts as long as its context."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
