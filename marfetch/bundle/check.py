@@ -14,7 +14,7 @@ from typing import Final
 from ..content import Verified
 from ..errors import IntegrityError
 from ..layout.archive import Archive
-from ..layout.graph import Graph, Manifests, Node, is_manifest_type
+from ..layout.graph import Graph, Node, is_manifest_type
 from ..oci import Descriptor, Digest
 from .findings import Checked
 from .form import MAX_RECORD_SIZE, RECORD_FILE, index_bytes, ref_name
@@ -113,7 +113,7 @@ def _check_index(found: Opened, checked: Checked) -> None:
 
 def _check_graph(found: Opened, checked: Checked) -> dict[Digest, Descriptor]:
     """Follow the index; gives everything that has to be there, manifests and blobs."""
-    graph = Graph(found.store, Manifests(found.store))
+    graph = Graph(found.store, found.contents.manifests)
     needed: dict[Digest, Descriptor] = {}
     abouts: list[tuple[Digest, str | None]] = []
     waiting: list[Descriptor] = []
@@ -170,7 +170,7 @@ def _check_rest(
 
 def _check_lock(found: Opened, checked: Checked) -> None:
     """Whether artifacts consist of what the lock says."""
-    graph = Graph(found.store, Manifests(found.store))
+    graph = Graph(found.store, found.contents.manifests)
     for entry in found.lock.entries if found.lock is not None else ():
         artifact = entry.artifact or entry.manifest
         reached = _reached(graph, entry.manifest)

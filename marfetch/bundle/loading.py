@@ -189,8 +189,7 @@ def load_part(text: str) -> str:
     """
     shared, wanted = part(text)
     jobs = [Job(repository, Digest.parse(digest), tuple(tags)) for repository, digest, tags in wanted]
-    asked = json.loads(shared)
-    to = To.parse(asked["to"], plain_http=asked["plain"], data_hosts=asked["hosts"])
+    asked, to = _asked(shared)
     try:
         client, found, place = _opened.get(shared)
         loaded = client.each(lambda job: done(found, place, to, job), jobs)
@@ -200,9 +199,14 @@ def load_part(text: str) -> str:
     return json.dumps([[one.reference, one.outcome, one.blobs, one.size, told(one.error) if one.error else None] for one in loaded])
 
 
-def _open(shared: str, stack: ExitStack) -> tuple[Client, Opened, Place]:
+def _asked(shared: str) -> tuple[dict[str, Any], To]:
+    """What `_shared` has written, and where things go."""
     asked = json.loads(shared)
-    to = To.parse(asked["to"], plain_http=asked["plain"], data_hosts=asked["hosts"])
+    return asked, To.parse(asked["to"], plain_http=asked["plain"], data_hosts=asked["hosts"])
+
+
+def _open(shared: str, stack: ExitStack) -> tuple[Client, Opened, Place]:
+    asked, to = _asked(shared)
     client = stack.enter_context(Client(Options(Preference(), timeout=asked["timeout"], ca_file=asked["ca"], notice=False), Quiet()))
     found = stack.enter_context(opened(Path(asked["path"])))
     found.contents.load()

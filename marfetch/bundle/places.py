@@ -9,12 +9,12 @@ from typing import Literal, Protocol, TypeAlias
 
 from ..content import Progress, Transfer, copy
 from ..endpoint import Endpoint
-from ..errors import Error, InputError, PolicyError
+from ..errors import Error, InputError
 from ..layout.contents import Contents
 from ..layout.store import Layout
 from ..oci import Descriptor, Digest
-from ..reference import OFFICIAL_HOSTS, Host, Reference
-from ..remote.push import Pushing, refuse_official
+from ..reference import Host, Reference
+from ..remote.push import Pushing, refuse_name
 from ..remote.registry import Registry
 from .jobs import Job, blobs_of, closure
 
@@ -78,7 +78,6 @@ class To:
         if prefix:
             Reference.parse(f"{host}/{prefix.removesuffix('/')}/x")
         endpoint = Endpoint.parse(f"{'http' if plain_http else 'https'}://{host}", tuple(data_hosts))
-        refuse_official(endpoint)
         return cls(text, endpoint, prefix.removesuffix("/"))
 
     @property
@@ -102,11 +101,7 @@ class To:
 
 def _refuse_official(text: str) -> None:
     """MAR is read, never written to; an upload may be sent on to a data host, so that none of those is MAR either."""
-    name = text.strip().removeprefix("*.").partition(":")[0].rstrip(".").lower()
-    if any(name == official or name.endswith(f".{official}") for official in OFFICIAL_HOSTS):
-        raise PolicyError(
-            f"`{name}` is MAR, and marfetch never writes to it", code="push-refused", rule="never to MAR", url=f"https://{name}"
-        )
+    refuse_name(text.strip().removeprefix("*.").partition(":")[0].rstrip(".").lower())
 
 
 class Place(Protocol):

@@ -36,18 +36,19 @@ def refuse_official(endpoint: Endpoint) -> None:
     Raises:
         PolicyError: `push-refused`.
     """
-    refuse_address(endpoint.registry)
+    refuse_name(endpoint.registry.host.name)
 
 
-def refuse_address(address: Address) -> None:
-    """The same for one address, such as that to which an upload is sent on.
+def refuse_name(name: str) -> None:
+    """The same for the name of one host, such as that to which an upload is sent on; in lower case.
 
     Raises:
         PolicyError: `push-refused`.
     """
-    name = address.host.name
     if any(name == host or name.endswith(f".{host}") for host in OFFICIAL_HOSTS):
-        raise PolicyError(f"`{name}` is MAR, and marfetch never writes to it", code="push-refused", url=address.origin, rule="never to MAR")
+        raise PolicyError(
+            f"`{name}` is MAR, and marfetch never writes to it", code="push-refused", url=f"https://{name}", rule="never to MAR"
+        )
 
 
 class Pushing:
@@ -226,7 +227,7 @@ class Pushing:
             )
         try:
             address = resolve(start, location)
-            refuse_address(address)  # also where a data host with a wildcard would cover it
+            refuse_name(address.host.name)  # also where a data host with a wildcard would cover it
             self._registry.endpoint.check(address, came_from=start)
         except PolicyError as error:
             error.message = f"`{start.name}` sends the upload on to an address that is not followed: {error.message}"

@@ -6,9 +6,7 @@ One broken referrer never hides a good one: what is wrong with each is kept, and
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +19,7 @@ from ..choose import artifact
 from ..client import Client
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RemoteError, SignatureError
 from ..fetch import read
-from ..files import write_whole
+from ..files import unfinished, write_whole
 from ..oci import Descriptor, Manifest
 from ..resolve import Resolved
 from .policy import Policy, Statement
@@ -38,7 +36,6 @@ MAX_ENVELOPE: Final = 4 << 20
 CRL_DIRECTORY: Final = "crl"
 """Below the cache, in the form of notation's."""
 
-_STALE: Final = 24 * 3600.0  # seconds
 _OTHERS: Final = ("application/vnd.dev.sigstore.bundle*", "application/vnd.dev.cosign.*")
 
 
@@ -245,12 +242,9 @@ def _lists(client: Client, request: Request) -> Lists:
 
 def keep_list(directory: Path, url: str, data: bytes, client: Client) -> None:
     """Keep a list for the next run; where that cannot be done, nothing is lost but time."""
-    with suppress(OSError):
-        for left in directory.glob(".*.*.*"):  # of runs that were killed; see `write_whole`
-            if time.time() - left.lstat().st_mtime > _STALE:
-                left.unlink()
+    path = directory / hashlib.sha256(url.encode()).hexdigest()
     try:
-        write_whole(directory / hashlib.sha256(url.encode()).hexdigest(), cache_entry(data))
+        write_whole(path, cache_entry(data), through=unfinished(client.cache.root, path))
     except Error as error:
         client.progress.warn(f"a revocation list was not kept: {error.message}")
 
