@@ -56,13 +56,13 @@ docs-check: $(VENV)/.dev ## Check that they are up to date.
 tools: $(VENV)/.dev ## Build the real tools that tests use into .tools/ (needs Go).
 	@mkdir -p .tmp && $(RUN) $(PY) tests/tools.py
 
-audit: .venv-audit/.made ## Ask the index for known holes of what requirements.lock names; fails too where nobody answers.
-	@mkdir -p .tmp && $(RUN) .venv-audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.lock || { \
+audit: .venv-audit/.made ## Ask the index for known holes of what requirements/runtime.lock names; fails too where nobody answers.
+	@mkdir -p .tmp && $(RUN) .venv-audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements/runtime.lock || { \
 		echo "make audit: a hole is known, or some packages could not be looked up (the index gives no advisories here)" >&2; exit 1; }
 
-sbom: .venv-audit/.made ## Write a bill of materials (CycloneDX) of what requirements.lock names to dist/marfetch.cdx.json.
+sbom: .venv-audit/.made ## Write a bill of materials (CycloneDX) of what requirements/runtime.lock names to dist/marfetch.cdx.json.
 	@mkdir -p dist && .venv-audit/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON \
-		-o dist/marfetch.cdx.json requirements.lock
+		-o dist/marfetch.cdx.json requirements/runtime.lock
 
 # With TAG=v1.2.3 the version must be that one.
 release: $(VENV)/.dev sbom ## Build what a release consists of into dist/.
@@ -87,13 +87,13 @@ soak: $(VENV)/.dev ## Go on for long: artifacts, a link that resets, serving bes
 
 lock: ## Resolve the locks anew (needs uv).
 	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \
-		--custom-compile-command "make lock" --constraint docs/constraints.txt pyproject.toml -o requirements.lock
+		--custom-compile-command "make lock" --constraint requirements/constraints.txt pyproject.toml -o requirements/runtime.lock
 	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \
-		--custom-compile-command "make lock" --constraint requirements.lock --group dev pyproject.toml -o requirements-dev.lock
+		--custom-compile-command "make lock" --constraint requirements/runtime.lock --group dev pyproject.toml -o requirements/dev.lock
 	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \
-		--custom-compile-command "make lock" --constraint requirements-dev.lock --group bench pyproject.toml -o requirements-bench.lock
+		--custom-compile-command "make lock" --constraint requirements/dev.lock --group bench pyproject.toml -o requirements/bench.lock
 	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \
-		--custom-compile-command "make lock" ci/audit.in -o ci/audit.lock
+		--custom-compile-command "make lock" requirements/audit.in -o requirements/audit.lock
 
 clean: ## Remove what the other commands have made, the tools aside.
 	@rm -rf .venv .venv-* .tmp .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
@@ -101,19 +101,19 @@ clean: ## Remove what the other commands have made, the tools aside.
 # The same script makes the environment of the Helm plugin.
 environment := sh marfetch/helm/environment
 
-$(VENV)/.runtime: requirements.lock pyproject.toml
-	@echo "making $(VENV) with what requirements.lock names"; \
-	$(environment) $(VENV) requirements.lock "$(PYTHON)" && \
+$(VENV)/.runtime: requirements/runtime.lock pyproject.toml
+	@echo "making $(VENV) with what requirements/runtime.lock names"; \
+	$(environment) $(VENV) requirements/runtime.lock "$(PYTHON)" && \
 	echo "$(CURDIR)" > "$$($(PY) -c 'import site; print(site.getsitepackages()[0])')/marfetch-checkout.pth" && \
 	printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -P -m marfetch "$$@"\n' > $(VENV)/bin/marfetch && chmod +x $(VENV)/bin/marfetch && touch $@
 
-$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
-	@echo "adding what requirements-dev.lock names"; $(environment) $(VENV) requirements-dev.lock && touch $@
+$(VENV)/.dev: requirements/dev.lock $(VENV)/.runtime
+	@echo "adding what requirements/dev.lock names"; $(environment) $(VENV) requirements/dev.lock && touch $@
 
-$(VENV)/.bench: requirements-bench.lock $(VENV)/.dev
-	@echo "adding what requirements-bench.lock names"; $(environment) $(VENV) requirements-bench.lock && touch $@
+$(VENV)/.bench: requirements/bench.lock $(VENV)/.dev
+	@echo "adding what requirements/bench.lock names"; $(environment) $(VENV) requirements/bench.lock && touch $@
 
-.venv-audit/.made: ci/audit.lock
-	@echo "making .venv-audit with what ci/audit.lock names"; $(environment) .venv-audit ci/audit.lock "$(PYTHON)" && touch $@
+.venv-audit/.made: requirements/audit.lock
+	@echo "making .venv-audit with what requirements/audit.lock names"; $(environment) .venv-audit requirements/audit.lock "$(PYTHON)" && touch $@
 
 .PHONY: help demo test fuzz test-all test-typer lint types docs docs-check tools audit sbom release live crash bench bench-check soak lock clean

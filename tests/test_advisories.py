@@ -103,7 +103,7 @@ def test_what_a_table_names_is_there(name: str) -> None:
 
 
 def test_the_lock_holds_nothing_below_a_floor() -> None:
-    locked = dict(re.findall(r"^([a-z0-9-]+)==([^ ;\\]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    locked = dict(re.findall(r"^([a-z0-9-]+)==([^ ;\\]+)", (ROOT / "requirements" / "runtime.lock").read_text(), re.MULTILINE))
     for one in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]:
         requirement = Requirement(one)
         assert requirement.specifier.contains(locked[requirement.name]), one

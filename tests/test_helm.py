@@ -838,8 +838,47 @@ def test_the_tree_is_one_that_every_helm_can_install() -> None:
     paths = {line.split("\t")[1]: line.split()[0] for line in tracked}
     assert [path for path, mode in paths.items() if mode == "120000"] == []  # Helm 4 takes no links
     assert next(path for path in sorted(paths) if path.endswith("plugin.yaml")) == "plugin.yaml"
-    for name in ("launch", "hook", "environment"):
-        assert paths.get(f"marfetch/helm/{name}", "100755") == "100755"
+    assert {path: paths.get(path) for path in FIXED} == FIXED
+
+
+FIXED = {
+    "plugin.yaml": "100644",
+    "plugin.complete": "100755",
+    "marfetch/helm/launch": "100755",
+    "marfetch/helm/launch.py": "100644",
+    "marfetch/helm/hook": "100755",
+    "marfetch/helm/environment": "100755",
+    "marfetch/helm/getter.plugin": "100644",
+    "ci/install": "100755",
+    "ci/azure-pipelines.yml": "100644",
+    ".github/actions/setup/action.yml": "100644",
+}
+"""Path → mode of what Helm, installed getters and pipelines of others call by its path: an update that moves one breaks them without a word."""
+
+
+@pytest.mark.parametrize("is_same", [True, False], ids=["the same packages", "other packages"])
+def test_the_update_of_a_plugin_makes_its_environment_anew_where_the_lock_is_another(tmp_path: Path, is_same: bool) -> None:
+    """As a plugin of version 0.1 meets it: that kept a copy of its lock, which stood at the root, in `.venv/.locked`."""
+    plugin, lock = tmp_path / "plugins" / "marfetch", "requirements/runtime.lock"
+    shutil.copytree(ROOT / "marfetch", plugin / "marfetch", ignore=shutil.ignore_patterns("__pycache__"))
+    (plugin / lock).parent.mkdir()
+    shutil.copy2(ROOT / lock, plugin / lock)
+    python = plugin / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    (plugin / ".venv" / ".locked").write_bytes((ROOT / lock).read_bytes() if is_same else b"other packages\n")
+    (plugin / "marfetch" / "helm" / "environment").write_text('#!/bin/sh\nprintf "%s\\n" "$1" "$2" >"$1/made"\n')
+    environment = {"PATH": "/usr/bin:/bin", "HOME": os.environ["HOME"], "HELM_PLUGIN_DIR": str(plugin)}
+    line = [str(plugin / "marfetch" / "helm" / "hook"), "update"]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    made = plugin / ".venv" / "made"
+    assert (made.read_text().split("\n")[:2] if made.exists() else None) == (
+        None if is_same else [str(plugin / ".venv"), str(plugin / lock)]
+    )
+    assert (plugin / ".venv" / ".locked").read_bytes() == (ROOT / lock).read_bytes()
+    assert sorted(path.name for path in (plugin.parent / GETTER).iterdir()) == ["mar-get", "plugin.yaml"]
 
 
 def test_setup_says_what_it_did(run: Run, tmp_path: Path) -> None:

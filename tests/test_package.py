@@ -23,6 +23,25 @@ def build(source: Path, target: str, into: Path) -> Path:
     return made
 
 
+def test_the_root_holds_what_a_newcomer_needs_and_nothing_else() -> None:
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    if not tracked:
+        pytest.skip("not a git checkout")
+    shown = {name.partition("/")[0] for name in tracked.split("\0") if name and not name.startswith(".")}
+    files = {
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "LICENSE",
+        "Makefile",
+        "README.md",
+        "SECURITY.md",
+        "plugin.complete",
+        "plugin.yaml",
+        "pyproject.toml",
+    }
+    assert shown == files | {"benchmarks", "ci", "docs", "fixtures", "marfetch", "requirements", "tests"}
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("build")

@@ -136,8 +136,8 @@ def test_a_tag_of_another_version_is_not_released() -> None:
 
 
 def test_tools_of_the_release_are_pinned_by_hash() -> None:
-    wanted = (ROOT / "ci" / "audit.in").read_text().split()
-    locked = (ROOT / "ci" / "audit.lock").read_text()
+    wanted = (ROOT / "requirements" / "audit.in").read_text().split()
+    locked = (ROOT / "requirements" / "audit.lock").read_text()
     assert wanted == ["cyclonedx-bom", "pip-audit"]
     for name in wanted:
         assert re.search(rf"^{name}==[0-9.]+ \\\n    --hash=sha256:[0-9a-f]{{64}}", locked, re.MULTILINE)
