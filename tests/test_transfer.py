@@ -26,6 +26,7 @@ from .conftest import Heard
 from .registry import BLOCKED, Asked, Knob, Registry
 
 BLOB = bytes(range(256)) * 1024  # 256 KiB
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -224,7 +225,8 @@ WRONG = {
     "more, in chunks": (lambda knob: knob.sends_chunked(BLOB + b"x"), "size-mismatch"),
     "no end": (lambda knob: knob.sends_endlessly(b"x" * 65536), "size-mismatch"),
     "1 PiB announced": (lambda knob: knob.says(Content_Length=str(1 << 50)), "size-mismatch"),
-    "a length that is no number": (lambda knob: knob.says(Content_Length="-5"), "size-mismatch"),
+    "a length that is no number": (lambda knob: knob.says(Content_Length="-5"), "malformed"),
+    "a chunk of a negative size": (lambda knob: knob.sends(CHUNKED + b"5\r\n" + BLOB[:5] + b"\r\n-1\r\n", then=bytes(65536)), "malformed"),
 }
 
 

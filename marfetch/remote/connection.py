@@ -12,11 +12,12 @@ from typing import Any, Final
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError, ProxyError
+from urllib3.response import HTTPResponse
 
 from . import limits
 from .addresses import connect
 from .ahead import Early
-from .interim import Response
+from .response import Response
 from .watch import current
 
 
@@ -75,6 +76,11 @@ class _Carried(HTTPConnection):
             exchange.sent()
         self._served = True
         super().request(method, url, *args, **options)
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
+        answer = super().getresponse()
+        answer.chunked = False  # urllib3 would read chunks with a lenient parser of its own; ours has done it already
+        return answer
 
     def _paused(self) -> None:
         """The host wanted to be left alone before this request."""

@@ -52,6 +52,12 @@ SUCCESSES_TO_RESTORE = 8
 
 MAX_INTERIM = 16
 """Answers of the kind 1xx before the answer."""
+MAX_FRAMING_LINE = 4096
+"""Bytes of the line of a chunk size, or of a trailer."""
+CHUNK_FRAMING = 16
+"""Bytes of framing that each chunk may have, besides two for each byte of content."""
+MAX_FRAMING = 16 * 1024
+"""Bytes of framing beyond that in one answer, and bytes of its trailers."""
 MAX_REDIRECTS = 5
 MAX_ERROR_BODY = 64 * 1024
 MAX_PAGES = 200

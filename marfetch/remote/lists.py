@@ -16,18 +16,20 @@ import urllib.request
 from typing import Final
 
 import urllib3
-from urllib3.exceptions import HTTPError
 
 from ..budget import Budget
 from ..errors import Error, PolicyError, RemoteError
 from ..reference import redacted
 from .addresses import resolve
+from .connection import POOLS, ConnectionPool, TLSConnectionPool
 from .first import USER_AGENT
 from .limits import LIST_CONNECT_TIME, LIST_TIME, MAX_LIST
+from .outage import malformed
 from .trust import Trust
 
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _PORTS: Final = {"http": 80, "https": 443}
+_PIECE: Final = 64 * 1024
 
 
 def fetch_list(url: str, *, budget: Budget, trust: Trust) -> bytes:
@@ -35,6 +37,7 @@ def fetch_list(url: str, *, budget: Budget, trust: Trust) -> bytes:
 
     Raises:
         PolicyError: `address-refused`, `limit-passed`.
+        IntegrityError: `malformed`.
         RemoteError: `unreachable`, `timeout`, `unexpected-answer`.
     """
     budget.check()
@@ -57,6 +60,9 @@ def fetch_list(url: str, *, budget: Budget, trust: Trust) -> bytes:
     if isinstance(found, Error):
         raise found
     if isinstance(found, Exception):
+        broken = malformed(found, redacted(url), redacted(url))
+        if broken is not None:
+            raise broken from found
         reason = str(found).rpartition(": ")[2][:200] or type(found).__name__
         raise RemoteError(f"`{redacted(url)}` cannot be had: {reason}", code="unreachable", url=redacted(url)) from found
     return found
@@ -79,14 +85,15 @@ def _fetch(url: str, trust: Trust) -> bytes:
         if "." not in host or host.rpartition(".")[2].isdigit() or host.lower().endswith((".localhost", ".local", ".internal")):
             raise _refused(url, "it is no public name")
         manager = urllib3.ProxyManager(proxy, ssl_context=trust.context() if scheme == "https" else None)
+        manager.pool_classes_by_scheme = POOLS
         answer = manager.request("GET", url, headers=headers, timeout=timeout, retries=False, redirect=False, preload_content=False)
         return _body(answer, url)
     address = _public_address(url, host, port)
     pool: urllib3.HTTPConnectionPool
     if scheme == "https":
-        pool = urllib3.HTTPSConnectionPool(address, port, ssl_context=trust.context(), server_hostname=host, assert_hostname=host)
+        pool = TLSConnectionPool(address, port, ssl_context=trust.context(), server_hostname=host, assert_hostname=host)
     else:
-        pool = urllib3.HTTPConnectionPool(address, port)
+        pool = ConnectionPool(address, port)
     with pool:
         answer = pool.urlopen(
             "GET", target, headers=headers, timeout=timeout, retries=False, redirect=False, preload_content=False, assert_same_host=False
@@ -120,14 +127,15 @@ def _body(answer: urllib3.BaseHTTPResponse, url: str) -> bytes:
                 url=redacted(url),
                 status=answer.status,
             )
-        data = answer.read(MAX_LIST + 1, decode_content=False)
-    except HTTPError as error:
-        raise RemoteError(f"`{redacted(url)}` was cut: {str(error)[:200]}", code="unreachable", url=redacted(url)) from error
+        data = bytearray()
+        # In pieces: the reader of chunks keeps a list of them until its piece is full.
+        while len(data) <= MAX_LIST and (piece := answer.read(min(_PIECE, MAX_LIST + 1 - len(data)), decode_content=False)):
+            data += piece
     finally:
         answer.close()
     if len(data) > MAX_LIST:
         raise PolicyError(f"the list of `{redacted(url)}` has more than {MAX_LIST} bytes", code="limit-passed", url=redacted(url))
-    return data
+    return bytes(data)
 
 
 def _refused(url: str, reason: str) -> PolicyError:

@@ -8,7 +8,6 @@ from typing import Final
 
 from urllib3.exceptions import (
     ConnectTimeoutError,
-    InvalidHeader,
     NameResolutionError,
     NewConnectionError,
     ProxyError,
@@ -17,13 +16,13 @@ from urllib3.exceptions import (
 )
 
 from ..endpoint import Address
-from ..errors import CODES, IntegrityError, PolicyError, RemoteError
+from ..errors import CODES, Error, IntegrityError, PolicyError, RemoteError
 from ..files import storage_error
 from ..reference import redacted
 from . import limits
 from .backoff import Trouble
 from .hiding import hidden, sent_values
-from .interim import InterimError
+from .response import ResponseError
 
 _FIREWALL_HINT: Final = "`marfetch endpoints` shows what a firewall must let through"
 
@@ -39,14 +38,13 @@ def trouble(error: Exception, address: Address, *, reused: bool) -> Trouble:
     own = _own(error)
     if own is not None:
         return Trouble(storage_error(own, f"a connection to {host}"))
-    if isinstance(error, InvalidHeader):
-        return two_lengths(address)
     if isinstance(error, (SSLError, ssl.SSLError)) and not isinstance(inner, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return Trouble(_tls_error(host, url, inner))
     if isinstance(error, ProxyError):
         return Trouble(_proxy_error(host, url, error), tries=2)
-    if isinstance(inner, InterimError):
-        return _no_answer(host, url, inner)
+    broken = malformed(error, host, url)
+    if broken is not None:
+        return Trouble(broken)
     if isinstance(error, NameResolutionError):
         reason, hint = "its name cannot be resolved", "check the spelling, the name service and the network"
         return Trouble(RemoteError(f"`{host}` cannot be reached: {reason}", code="unreachable", hint=hint, url=url, host=host), tries=2)
@@ -74,19 +72,16 @@ def too_slow(address: Address, size: int, seconds: float) -> Trouble:
     return Trouble(RemoteError(message, code="timeout", url=redacted(address.url)))
 
 
-def two_lengths(address: Address) -> Trouble:
-    """Two readers would see two ends of this body (RFC 9112, 6.3)."""
-    message = f"the answer of `{address.name}` has two lengths"
-    return Trouble(IntegrityError(message, code="malformed", url=redacted(address.url), rule="RFC 9112, 6.3"))
-
-
-def _no_answer(host: str, url: str, error: InterimError) -> Trouble:
-    """Something else than an answer came, or too much of it before one."""
-    message = f"what `{host}` sends is no answer: {error}"
-    if error.is_flood:
-        hint, rule = "no registry has a reason to send that many; report it", f"at most {limits.MAX_INTERIM} of the kind 1xx"
-        return Trouble(PolicyError(message, code="limit-passed", hint=hint, url=url, rule=rule))
-    return Trouble(IntegrityError(message, code="malformed", url=url, rule="RFC 9110, 7.8"))
+def malformed(error: BaseException, host: str, url: str) -> Error | None:
+    """The error for an answer that breaks the rules of HTTP; that is not tried again. None for every other failure."""
+    inner = _innermost(error)
+    if not isinstance(inner, ResponseError):
+        return None
+    message = f"the answer of `{host}` is malformed: {inner}"
+    if inner.is_flood:
+        hint = "no registry has a reason to send that many; report it"
+        return PolicyError(message, code="limit-passed", hint=hint, url=url, rule=inner.rule)
+    return IntegrityError(message, code="malformed", url=url, rule=inner.rule)
 
 
 def _innermost(error: BaseException) -> BaseException:

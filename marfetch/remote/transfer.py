@@ -71,12 +71,12 @@ def transfer(descriptor: Descriptor, sink: Checked, ask: Ask, attempts: Attempts
             error = trouble.error
             if begun and _is_whole(error, descriptor, sink):
                 return  # only the end of the body was cut, of which no byte belongs to the blob
-            if isinstance(error, IntegrityError) or not trouble.tries > 1:
-                raise _with_size(error, descriptor, sink, what) from trouble
-            if isinstance(error, RemoteError) and error.code in ("cut", "timeout"):
+            if not (isinstance(error, RemoteError) and error.code in ("cut", "timeout")):
+                attempts.failed(trouble)
+            elif trouble.tries > 1:
                 attempts.cut(_with_size(error, descriptor, sink, what))
             else:
-                attempts.failed(trouble)
+                raise _with_size(error, descriptor, sink, what) from trouble
         pieced = sink.held > 0
 
 
@@ -131,12 +131,10 @@ def _short(answer: Answer, descriptor: Descriptor, sink: Sink, what: str) -> Tro
     return Trouble(IntegrityError(message, code="size-mismatch", expected=descriptor.size, actual=sink.held, **facts))
 
 
-def _with_size(error: Error, descriptor: Descriptor, sink: Sink, what: str) -> RemoteError:
+def _with_size(error: RemoteError, descriptor: Descriptor, sink: Sink, what: str) -> RemoteError:
     """A cut, with how far it came."""
-    if isinstance(error, RemoteError) and error.code in ("cut", "timeout"):
-        message = f"{error.message}; {sink.held} of {descriptor.size} bytes of `{descriptor.digest}` of `{what}` are here"
-        return RemoteError(message, code=error.code, hint=error.hint, **{**error.context, "reference": what})
-    raise error
+    message = f"{error.message}; {sink.held} of {descriptor.size} bytes of `{descriptor.digest}` of `{what}` are here"
+    return RemoteError(message, code=error.code, hint=error.hint, **{**error.context, "reference": what})
 
 
 def _strong_etag(answer: Answer) -> str | None:

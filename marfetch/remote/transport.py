@@ -28,7 +28,7 @@ from .ahead import Early
 from .backoff import Trouble
 from .connection import POOLS, TLSConnectionPool
 from .first import ALWAYS
-from .outage import expired, too_slow, trouble, two_lengths
+from .outage import expired, too_slow, trouble
 from .trust import Trust
 from .watch import Exchange, Watch, set_current
 
@@ -136,11 +136,13 @@ class Answer(Response):
         announced = self.headers.get("Content-Length", "")
         if all_of_it and announced.isascii() and announced.isdigit() and int(announced[:18]) > limit:
             raise Trouble(_too_long(self.address, limit))
+        body = bytearray()
         # One byte more tells a body that is too long.
-        body = b"".join(self.pieces(limit + 1 if all_of_it else limit))
+        for piece in self.pieces(limit + 1 if all_of_it else limit):
+            body += piece  # a list of pieces would take many times the memory where they are tiny
         if len(body) > limit:
             raise Trouble(_too_long(self.address, limit))
-        return body
+        return bytes(body)
 
     def close(self) -> None:
         """Give the connection back, for use again where the body was read to its end."""
@@ -226,11 +228,6 @@ class Transport(HTTPAdapter):
             raise
         finally:
             set_current(None)
-        if len(set(raw.headers.getlist("Content-Length"))) > 1 or ("Content-Length" in raw.headers and "Transfer-Encoding" in raw.headers):
-            # Two readers would see two ends of this body; the rest of it must not become the next answer.
-            self.watch.end(exchange)
-            raw.close()
-            raise two_lengths(address)
         answer = Answer()
         answer.status_code = raw.status
         answer.headers = CaseInsensitiveDict(raw.headers)

@@ -44,7 +44,7 @@ ROWS: dict[str, str] = {
     "N10": "a body stalls, once or at each try",
     "N11": "one byte at a time, in the body or in the headers",
     "N12": "`1xx` answers, headers or trailers without end",
-    "N13": "not HTTP; a header of 1 MiB; two lengths; a length and chunks",
+    "N13": "not HTTP; a header of 1 MiB; two lengths; a length and chunks; lengths and chunk sizes that are none",
     "N14": "no host, no name, a refused port, no TLS, an expired certificate, a wrong clock",
     "N15": "proxies: named, passed by, asking for credentials, dying",
     "S01": "429 with seconds, a date, a past date, nothing, junk",

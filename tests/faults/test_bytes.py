@@ -70,7 +70,6 @@ LENGTHS: dict[str, tuple[Twist, str]] = {
     "twice": (lambda knob: knob.answers_with(DATA * 2), "size-mismatch"),
     "short, in chunks": (lambda knob: knob.sends_chunked(DATA[:-1]), "size-mismatch"),
     "more, in chunks": (lambda knob: knob.sends_chunked(DATA + b"x"), "size-mismatch"),
-    "a length that is none": (lambda knob: knob.says(Content_Length="-5"), "size-mismatch"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from marfetch.oci import OCI_INDEX, Descriptor, Digest, descriptor_json
 
+from ..listener import Listener
 from ..signing import NOW, Authority, Stamp, cose, jws, payload, policy, revocation_list
 from ..test_verify_cli import AT, REPOSITORY, SIGNATURE, Signed
 from ..test_verify_cli import authority as authority  # noqa: PLC0414 - a fixture
@@ -250,6 +252,28 @@ def test_a_revoked_certificate_does_not_hold(trusting: Trusting, is_known: bool,
         (lists / "a.crl").write_bytes(revocation_list(trusting.signed.authority.middle, [signer]))
     trusting.verifies("--crl", str(lists)).failed(6, "REVOKED" if is_known else "REVOCATION_UNKNOWN", "revoked", requests=6)
     trusting.pulls().failed(6, "REVOCATION_UNKNOWN", requests=6)
+
+
+class Endless(Listener):
+    """A proxy that answers everything with a chunk of the size -1, and then without end."""
+
+    def serve(self, client: socket.socket) -> None:
+        client.recv(4096)
+        client.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n")
+        while not self._ended.is_set():
+            client.sendall(bytes(65536))
+
+
+@row("V04", "the revocation list comes with a chunk of the size -1, and without end", "the list is malformed, so not known", code=6)
+def test_a_revocation_list_of_a_malformed_size_says_nothing(trusting: Trusting) -> None:
+    signer = trusting.signed.authority.signer(subject="Test Revocable", crl=["http://crl.example.com/a.crl"])
+    trusting.signed.sign(cose(signer, payload(trusting.signed.artifact)))
+    with Endless() as proxy:
+        trusting.world.environment["http_proxy"] = f"http://{proxy.host}"
+        trusting.world.allowed.add(proxy.host)
+        for ended in (trusting.verifies(), trusting.pulls()):
+            ended.failed(6, "REVOCATION_UNKNOWN", "malformed", requests=6)
+            assert ended.received < 16 << 20
 
 
 @row("V04", "the clock of this machine is wrong by ten years, either way", "refuses it, names the clock", code=6)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from typing import Any, cast
 
 from requests.structures import CaseInsensitiveDict
@@ -24,6 +26,8 @@ from marfetch.remote import pages
 from marfetch.remote.answers import Asked, Failure, explain
 from marfetch.remote.auth import Authority
 from marfetch.remote.backoff import Backoff, Trouble
+from marfetch.remote.outage import trouble
+from marfetch.remote.response import Response
 from marfetch.remote.told import retry_after
 from marfetch.remote.transfer import transfer
 from marfetch.report import Silent
@@ -139,6 +143,34 @@ def _challenge(data: bytes) -> None:
             assert value.startswith("Bearer ")
             assert value.isprintable()
             assert not authority.headers(DATA, "a/b")
+
+
+class Wire:
+    """A connection on which these bytes come, and then its end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(io.BytesIO(self._data))
+
+
+def _framing(data: bytes) -> None:
+    """A whole answer, head and body."""
+    answer = Response(cast("Any", Wire(data)), method="GET")
+    taken = 0
+    try:
+        answer.begin()
+        while piece := answer.read1(100):
+            taken += len(piece)
+            assert len(piece) <= 100
+    except HTTPException as error:
+        raise trouble(error, DATA, reused=False).error from error
+    finally:
+        answer.close()
+    assert taken <= len(data)
+    assert answer.length is None or answer.length >= 0
+    assert not (answer.chunked and answer.chunk_left), "it ends before its last chunk"
 
 
 def _failure(data: bytes) -> None:
@@ -275,6 +307,20 @@ TARGETS = (
         (4,),
         ("remote.auth.Authority.answer", "remote.auth.Authority.take_token", "remote.challenges.challenges"),
         programs=True,
+    ),
+    Target(
+        "framing",
+        _framing,
+        lambda: [
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n-1\r\nwithout end",
+            b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n005;a="b;c"\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n',
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0x5\r\nhello\r\n1_0\r\n",
+            b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 206 Partial Content\r\nContent-Length: 5, 5\r\n\r\nhello, and more",
+            b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\nContent-Length: +5\r\n\r\nhello",
+            b"HTTP/1.0 404 Not Found\r\n\r\nhello",
+        ],
+        (4, 5, 7),
+        ("remote.response.Response.begin", "remote.response.Response._get_chunk_left"),
     ),
     Target(
         "error-body",

@@ -1,0 +1,134 @@
+"""Reads HTTP answers strictly: answers of the kind 1xx, the length of a body, and its chunks.
+
+http.client of the standard library is lenient where two readers must agree. It skips 100 only, and takes any other 1xx for the answer
+itself. It reads a chunk size with `int`, which takes `-1`, `+5`, `0x5` and `1_0`: a chunk of the size -1 is then read into memory until
+the connection ends. Here an answer that breaks RFC 9112 ends the exchange, so that its rest never becomes the next answer.
+"""
+
+from __future__ import annotations
+
+import re
+from http.client import HTTPException, HTTPResponse, IncompleteRead, parse_headers
+from typing import Final
+
+from . import limits
+
+_SWITCHING = 101
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
+_CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")
+_FIELD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*\r\n")
+_CRLF: Final = b"\r\n"
+
+
+class ResponseError(HTTPException):
+    """An answer that breaks the rules of HTTP.
+
+    Attributes:
+        rule: the section that it breaks.
+        is_flood: whether it is too much of what is allowed in small numbers.
+    """
+
+    def __init__(self, reason: str, rule: str, *, is_flood: bool = False) -> None:
+        super().__init__(reason)
+        self.rule = rule
+        self.is_flood = is_flood
+
+
+class Response(HTTPResponse):
+    """An answer of http.client whose framing is checked; the watch limits how long reading it may take."""
+
+    _framing = 0
+    """Bytes of chunk framing beyond what the content justifies."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(limits.MAX_INTERIM + 1):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if status >= 200:
+                return version, status, reason
+            if status == _SWITCHING:
+                raise ResponseError("it changes to another protocol (101), for which it was not asked", "RFC 9110, 7.8")
+            parse_headers(self.fp)
+        reason = f"more than {limits.MAX_INTERIM} answers of the kind 1xx came before the answer"
+        raise ResponseError(reason, f"at most {limits.MAX_INTERIM} of the kind 1xx", is_flood=True)
+
+    def begin(self) -> None:
+        """Read the headers, and check what they say about the length of the body.
+
+        Raises:
+            ResponseError: they do not say it in one way.
+        """
+        super().begin()
+        codings = self._listed("Transfer-Encoding")
+        lengths = self._listed("Content-Length")
+        if codings is not None and [coding.lower() for coding in codings] != ["chunked"]:
+            raise ResponseError("its `Transfer-Encoding` is not `chunked`", "RFC 9112, 6.1")
+        if lengths is not None and not all(map(_LENGTH.fullmatch, lengths)):
+            raise ResponseError("its `Content-Length` is not a number", "RFC 9112, 6.3")
+        if len(set(lengths or ())) > 1 or (lengths is not None and codings is not None):
+            raise ResponseError("it has two lengths", "RFC 9112, 6.3")
+        if codings is not None:
+            # http.client has set the length 0 where there is no body, whatever the headers say: 204, 304, and answers to HEAD.
+            self.chunked, self.chunk_left = self.length != 0, None
+        elif lengths is not None:
+            del self.headers["Content-Length"]
+            self.headers["Content-Length"] = lengths[0]  # it may be repeated
+            self.length = int(lengths[0]) if self.length is None else self.length
+
+    def _listed(self, name: str) -> list[str] | None:
+        """The elements of a header that is a list, over all its lines; None without one."""
+        lines = self.headers.get_all(name)
+        return None if lines is None else [one.strip(" \t") for line in lines for one in line.split(",")]
+
+    def _get_chunk_left(self) -> int | None:
+        """How much of the chunk is left; all readers of chunks in http.client ask this (an override).
+
+        Returns:
+            None at the end of the body.
+
+        Raises:
+            ResponseError: the framing is malformed.
+            IncompleteRead: the connection ended in the middle of it.
+        """
+        if self.chunk_left:
+            return self.chunk_left
+        if self.chunk_left == 0:
+            end = self.fp.read(len(_CRLF))
+            if end != _CRLF:
+                raise IncompleteRead(b"") if _CRLF.startswith(end) else ResponseError("a chunk does not end with CRLF", "RFC 9112, 7.1")
+        line = self._line("a chunk size")
+        found = _CHUNK.fullmatch(line)
+        if found is None:
+            raise ResponseError("a chunk size is not 1 to 15 hexadecimal digits", "RFC 9112, 7.1")
+        size = int(found[1], 16)
+        self._framing = max(0, self._framing + len(line) - limits.CHUNK_FRAMING - 2 * size)
+        if self._framing > limits.MAX_FRAMING:
+            raise ResponseError("its chunks are mostly extensions", "RFC 9112, 7.1.1")
+        self.chunk_left = size or None
+        if not size:
+            self._skip_trailers()
+            self._close_conn()  # type: ignore[attr-defined]
+        return self.chunk_left
+
+    def _skip_trailers(self) -> None:
+        read = 0
+        while (line := self._line("a trailer", may_end=True)) not in (_CRLF, b""):
+            read += len(line)
+            if not _FIELD.fullmatch(line):
+                raise ResponseError("a trailer is not a header field", "RFC 9112, 7.1.2")
+            if read > limits.MAX_FRAMING:
+                raise ResponseError(f"its trailers have more than {limits.MAX_FRAMING} bytes", "RFC 9112, 7.1.2")
+
+    def _line(self, what: str, *, may_end: bool = False) -> bytes:
+        """One line of the framing.
+
+        Args:
+            may_end: whether the connection may end here; some servers leave the last line out.
+        """
+        line = self.fp.readline(limits.MAX_FRAMING_LINE)
+        if not line.endswith(b"\n"):
+            if len(line) == limits.MAX_FRAMING_LINE:
+                raise ResponseError(f"the line of {what} has more than {limits.MAX_FRAMING_LINE} bytes", "RFC 9112, 7.1")
+            if not may_end:
+                raise IncompleteRead(b"")
+            return b""
+        return line
