@@ -91,6 +91,7 @@ LATE = {
     "resolve._with_neighbours": "difflib, only for a wrong tag",
     "cache.cache_root": "platformdirs, only where no directory is named",
     "project.verification.verified": "cryptography, only where signatures are to be checked",
+    "project.verification.verify_referrers": "cryptography, only where signatures are to be checked",
     "project.wanted._nearest": "difflib, only for a wrong key",
     "listings.keep": "the writing of files, where none is only read",
     "listings.keep_catalog": "the writing of files, where none is only read",
