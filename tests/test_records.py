@@ -142,6 +142,16 @@ def test_a_directory_that_was_right_already_is_known_from_then_on(
     assert again(client, make, cache_dir=tmp_path / "fresh") == "replaced"
 
 
+def test_a_record_of_an_older_directory_is_renewed(app: Path, client: Callable[..., Client], make: Make) -> None:
+    """As a run leaves it that is killed once the directory has its name."""
+    records = Records()
+    records.put(app, Record(app.stat().st_ino + 1, {"old": "0" * 64}))
+    sync(client(), make("reference: charts/app, version: 1.0.0, untar: true"), as_locked=True)
+    found = records.get(app)
+    assert found is not None
+    assert (found.number, set(found.files)) == (None, {"Chart.yaml", "templates/cm.yaml"})
+
+
 def test_edits_in_a_directory_that_was_right_already_are_not_replaced(app: Path, client: Callable[..., Client], make: Make) -> None:
     forget()
     sync(client(), make("reference: charts/app, version: 1.0.0, untar: true"), as_locked=True)

@@ -411,6 +411,25 @@ def test_the_directory_of_a_chart_in_its_archive_may_have_any_name(tmp_path: Pat
     assert seen(unpack(tmp_path / "out", chart(top="bar"), TOY)) == seen(unpack(tmp_path / "like", chart(), TOY))
 
 
+def windows(*names: str) -> bytes:
+    """A chart as `helm package` wrote it on Windows."""
+    text = b"name: toy\nversion: 1.2.3\n"
+    return targz(file("toy\\Chart.yaml", text), *(file(name, b"1") for name in names))
+
+
+def test_a_chart_packed_on_windows_is_taken(tmp_path: Path) -> None:
+    place = unpack(tmp_path / "out", windows("toy\\templates\\x.yaml"), TOY)
+    assert set(seen(place)) == {"Chart.yaml", "templates", "templates/x.yaml"}
+
+
+@pytest.mark.parametrize("name", ["toy\\..\\..\\x", "\\x", "\\\\host\\x", "C:\\x", "toy\\.git\\config", "toy\\a/b", "toy\\con"])
+def test_what_leads_elsewhere_on_windows_is_refused_in_a_chart_too(tmp_path: Path, name: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        unpack(tmp_path / "out", windows(name), TOY)
+    assert caught.value.code == "member-refused"
+    assert seen(tmp_path / "out") == {}
+
+
 def with_chart(text: bytes, top: str = "toy") -> bytes:
     return targz(file(f"{top}/Chart.yaml", text), file(f"{top}/values.yaml", b"a: 1\n"))
 

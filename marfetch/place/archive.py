@@ -327,6 +327,8 @@ class Archive:
             self._refuse("its name is not UTF-8")
         if len(raw) > limits.MAX_PATH:
             self._refuse(f"its path is longer than {limits.MAX_PATH} bytes")
+        if self._chart is not None and "/" not in name:
+            name = name.replace("\\", "/")  # `helm package` on Windows wrote such names, and Helm reads them so
         if name.startswith("/"):
             self._refuse("it is an absolute path")
         while name.startswith("./"):

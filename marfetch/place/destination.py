@@ -281,11 +281,18 @@ class Destination:
 
     def tidy(self, wish: Wish) -> None:
         """Take away what killed runs have left beside the final name of a wish that is as it should be."""
-        with suppress(OSError, StorageError), self._directory(wish.name, make=False) as (directory, _):
+        with suppress(OSError, StorageError), self._directory(wish.name, make=False) as (directory, name):
             self._sweep(directory)
-        files = self._same.get(wish.name)
-        if files is not None and self._records.get(path := self._absolute(wish)) is None:
-            self._records.put(path, Record(None, files))
+            files = self._same.get(wish.name)
+            if files is not None:
+                self._note(self._absolute(wish), directory.stat(name).st_ino, files)
+
+    def _note(self, path: Path, number: int, files: dict[str, str]) -> None:
+        """Record a directory that is as it should be, where its record is missing or, after a killed run, that of an older one."""
+        old = self._records.get(path)
+        new = Record(number if old is not None and old.number == number else None, files)
+        if old != new:
+            self._records.put(path, new)
 
     def _sweep(self, directory: Directory) -> None:
         """Once for each directory, take away what killed runs have left."""

@@ -158,7 +158,7 @@ def _is_still(top: Directory, record: Record) -> bool:
         if found == digest:
             return True
         missing = missing or found is None
-    return not missing
+    return bool(record.files) and not missing
 
 
 def _digest(top: Directory, parts: list[str]) -> str | None:
