@@ -144,6 +144,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "name-refused": Code(
             "PolicyError", "a title that is not safe as a file name", "choose the layers with `--media-type GLOB`, and tell the publisher"
         ),
+        "path-refused": Code(
+            "PolicyError",
+            "a destination inside `.git`, as it is written or through a symbolic link",
+            "choose a destination outside `.git`: git runs what it finds there",
+        ),
         "member-refused": Code(
             "PolicyError",
             "an archive holds what is not unpacked: a link, a device, a name that leads elsewhere or that is another one elsewhere",
@@ -272,6 +277,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "StorageError",
             "a different file of that name is already there",
             "`--force` replaces it; `--destination` takes another directory",
+        ),
+        "directory-foreign": Code(
+            "StorageError",
+            "a directory that marfetch did not create has the name of one that is unpacked, with files of its own",
+            "move it away, or choose another place with `--destination`; `--force` does not replace it",
         ),
         "name-clash": Code("StorageError", "two payloads have one name", "fetch them into different directories (`--destination`)"),
         "not-fetched": Code(

@@ -18,6 +18,7 @@ from .artifact.unpacking import unpacked
 from .choose import artifact
 from .client import Client, offline_error
 from .content import BESIDE_FROM, WELL_KNOWN, Sink, copy
+from .earlier import unknown
 from .errors import Error, IntegrityError, PolicyError, StorageError
 from .files import storage_error
 from .lock import prepare
@@ -103,11 +104,15 @@ def pull(client: Client, wanted: Sequence[Wanted | Failed], request: Request) ->
     Returns:
         What succeeded and what failed; nothing is raised for a single artifact.
     """
-    labels = [one.reference if isinstance(one, Failed) else str(one.reference) for one in wanted]
-    done = pull_each(client, [Task(one, request, label) for one, label in zip(wanted, labels, strict=True)], together=True)
+    return pull_tasks(client, [Task(one, request, one.reference if isinstance(one, Failed) else str(one.reference)) for one in wanted])
+
+
+def pull_tasks(client: Client, tasks: Sequence[Task]) -> Pulled:
+    """Fetch all of them, each to its own place; where two clash, nothing is fetched at all."""
+    done = pull_each(client, tasks, together=True)
     return Pulled(
         tuple(file for one in done for file in one.files),
-        tuple(Failed(label, one.error) for one, label in zip(done, labels, strict=True) if one.error is not None),
+        tuple(Failed(task.label, one.error) for one, task in zip(done, tasks, strict=True) if one.error is not None),
         tuple(one.resolved for one in done if one.resolved is not None),
     )
 
@@ -234,6 +239,8 @@ def found(client: Client, resolved: Resolved, request: Request) -> Found:
     payloads = selection.payloads
     if request.untar is not None:
         payloads = unpacked(selection, manifest, repository=reference.repository, tag=reference.tag)
+    if request.below:
+        payloads = tuple(payload._replace(name=f"{request.below}/{payload.name}") for payload in payloads)
     return Found(resolved, manifest, selection.kind, payloads)
 
 
@@ -241,6 +248,7 @@ def _look(client: Client, job: _Job) -> None:
     """Compare with what is there already; a directory as far as the cache has its archive."""
     for payload in job.payloads:
         destination, layer = job.places.of(payload), payload.layer
+        destination.check(payload.name)
         open_blob = partial(client.cache.open, layer.digest) if payload.unpacking is not None and client.cache.has(layer) else None
         try:
             state = destination.state(job.wish(payload), open_blob)
@@ -249,11 +257,15 @@ def _look(client: Client, job: _Job) -> None:
         job.states[_key(payload)] = state
         if state is State.DIFFERENT and not job.request.force:
             raise _differs(payload, destination.path(payload.name))
+        if state is State.DIFFERENT and payload.unpacking is not None:
+            destination.refuse_foreign(job.wish(payload), partial(unknown, client, job.artifact))
 
 
 def _differs(payload: Payload, path: Path) -> StorageError:
-    message = f"a different file is at `{path}` already" if payload.unpacking is None else f"`{path}` is there already and differs"
-    return StorageError(message, code="file-differs", path=str(path))
+    if payload.unpacking is None:
+        return StorageError(f"a different file is at `{path}` already", code="file-differs", path=str(path))
+    hint = "`--force` replaces it where marfetch created it; `--destination` takes another directory"
+    return StorageError(f"`{path}` is there already and differs", code="file-differs", hint=hint, path=str(path))
 
 
 def _takes_kept(job: _Job, kept: Sequence[Path]) -> StorageError | None:
@@ -348,7 +360,8 @@ def _unpack(client: Client, destination: Destination, job: _Job, payload: Payloa
                 return False
             if state is State.DIFFERENT and not force:
                 raise _differs(payload, destination.path(payload.name))
-        destination.put(wish, open_blob, force=force, check=client.budget.check)
+        known = partial(unknown, client, job.artifact)
+        destination.put(wish, open_blob, force=force, check=client.budget.check, unknown=known)
     except IntegrityError as error:
         if error.code == "malformed":  # the archive itself, whose bytes are the right ones
             raise

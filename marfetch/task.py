@@ -9,7 +9,7 @@ from .artifact.kinds import Kind
 from .artifact.payload import Choice, Payload
 from .errors import Error
 from .fetch import Gate
-from .oci import Descriptor, Manifest, Platform
+from .oci import Descriptor, Digest, Manifest, Platform
 from .reference import Reference
 from .resolve import Resolved, Wanted
 
@@ -24,6 +24,7 @@ class Request(NamedTuple):
         force: replace files that differ.
         skip_missing: pass over versions that are listed but have no manifest.
         untar: where archives are unpacked, below the destination where it is relative (as Helm joins the two); None: they stay files.
+        below: where the files go below the destination, as a relative path with `/`; empty: in the destination itself.
         gate: is asked about each artifact before anything of it is fetched, and raises to keep it out, as a verification does.
     """
 
@@ -33,7 +34,13 @@ class Request(NamedTuple):
     force: bool = False
     skip_missing: bool = False
     untar: Path | None = None
+    below: str = ""
     gate: Gate | None = None
+
+
+def referrer_request(destination: Path, name: str, digest: Digest, *, force: bool) -> Request:
+    """Return where the files of a referrer go: `NAME.referrers/HEX/TITLE`, so that no title meets a file of the user's."""
+    return Request(destination, Choice(all_layers=True, titles=True), force=force, below=f"{name}.referrers/{digest.encoded}")
 
 
 class Found(NamedTuple):

@@ -36,6 +36,8 @@ def _own_surroundings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatc
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("MARFETCH_CACHE_DIR", str(tmp_path / "cache"))
+    # Beside the directory of the test, which some tests look at whole.
+    monkeypatch.setenv("XDG_STATE_HOME", f"{tmp_path}-state")
 
 
 @pytest.fixture

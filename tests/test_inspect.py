@@ -169,12 +169,12 @@ def test_referrers_are_chosen_by_type_and_by_kind(mar: Registry, run: Run) -> No
 
 def test_referrers_are_saved_as_files(mar: Registry, run: Run, tmp_path: Path) -> None:
     subject = mar.add_artifact("aks/foo", "1", ("foo.bin", b"foo"))
-    for name in ("one", "two"):
-        add_referrer(mar, subject, "application/vnd.example.thing", name)
+    made = {add_referrer(mar, subject, "application/vnd.example.thing", name).digest.encoded: name for name in ("one", "two")}
     done = run("referrers", "aks/foo:1", "--fetch", "-d", "out", "--json")
     assert done.returncode == 0, done.stderr
     assert len(document(done)["data"]["files"]) == 2
-    assert {path.read_text() for path in (tmp_path / "here" / "out").iterdir()} == {"one", "two"}
+    place = tmp_path / "here" / "out" / "foo.referrers"
+    assert {path.parent.name: path.read_text() for path in place.glob("*/*")} == made
 
 
 def test_nothing_that_refers_to_it_is_said(run: Run) -> None:

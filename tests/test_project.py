@@ -673,13 +673,14 @@ def test_no_artifact_takes_the_place_of_the_projects_own_files(
     assert {path.name.lower() for path in project.directory.iterdir()} <= {"marfetch.yaml", "marfetch.lock", "alb-controller-1.11.4.tgz"}
 
 
-def test_neither_does_what_refers_to_an_artifact(client: Callable[..., Client], mar: Registry, make: Make) -> None:
+def test_what_refers_to_an_artifact_takes_the_place_of_nothing(client: Callable[..., Client], mar: Registry, make: Make) -> None:
     foo = mar.add_artifact("aks/foo", "1.0.0", ("foo.txt", b"foo"))
-    mar.add_artifact("aks/foo", "sbom", ("marfetch.yaml", b"x"), artifactType="application/x.sbom", subject=descriptor_json(foo))
+    sbom = mar.add_artifact("aks/foo", "sbom", ("marfetch.yaml", b"x"), artifactType="application/x.sbom", subject=descriptor_json(foo))
     project = make("reference: aks/foo, referrers: true")
     before = project.path.read_bytes()
     (result,) = sync(client(), project)
-    assert (result.outcome, project.path.read_bytes()) == ("failed", before)
+    assert (result.outcome, project.path.read_bytes()) == ("fetched", before)
+    assert (project.directory / "foo.referrers" / sbom.digest.encoded / "marfetch.yaml").read_bytes() == b"x"
 
 
 def test_a_lock_is_always_called_the_same(tmp_path: Path) -> None:

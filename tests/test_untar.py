@@ -93,22 +93,29 @@ NAMES: dict[str, tuple[Manifest, str, list[tuple[str, str | None, str | None]]]]
     "a Bicep module and its sources": (
         manifest((f"{BICEP}.layer.v1+json", None), (f"{BICEP}.source.v1.tar+gzip", None), config=f"{BICEP}.config.v1+json"),
         "bicep/x",
-        [("x-1.2.3.json", None, None), ("x-1.2.3.source", "x-1.2.3.source.tgz", None)],
+        [("x-1.2.3.json", None, None), ("x", "x-1.2.3.source.tgz", None)],
     ),
     "a Bicep extension": (
         manifest(("application/vnd.ms.bicep.provider.layer.v1.tar+gzip", None), config="application/vnd.ms.bicep.provider.config.v1+json"),
         "bicep/x",
-        [("x-1.2.3", "x-1.2.3.tgz", None)],
+        [("x", "x-1.2.3.tgz", None)],
     ),
-    "an archive without a title": (manifest(("application/vnd.acme.v1.tar+gzip", None)), "aks/x", [("x-1.2.3", "x-1.2.3.tar.gz", None)]),
-    "a tar without a title": (manifest(("application/x-tar", None)), "aks/x", [("x-1.2.3", "x-1.2.3.tar", None)]),
+    "an archive without a title": (manifest(("application/vnd.acme.v1.tar+gzip", None)), "aks/x", [("x", "x-1.2.3.tar.gz", None)]),
+    "a tar without a title": (manifest(("application/x-tar", None)), "aks/x", [("x", "x-1.2.3.tar", None)]),
     "titles": (
         manifest(*((TAR_GZIP, title) for title in ("a.tgz", "d/b.TAR.GZ", "c.tar", "e.whl", "f.tar.zst", "g.json", "h.tgz.prov"))),
         "aks/x",
-        [("a", "a.tgz", None), ("d/b", "d/b.TAR.GZ", None), ("c", "c.tar", None)]
+        [("x/a", "a.tgz", None), ("x/d/b", "d/b.TAR.GZ", None), ("x/c", "c.tar", None)]
         + [(name, None, None) for name in ("e.whl", "f.tar.zst", "g.json", "h.tgz.prov")],
     ),
-    "a directory of oras": (manifest((TAR_GZIP, "data"), marked=True), "aks/x", [("data", "data", None)]),
+    "a directory of oras": (manifest((TAR_GZIP, "data"), marked=True), "aks/x", [("x", "data", None)]),
+    "the directory `.` of oras": (manifest((TAR_GZIP, "."), marked=True), "aks/x", [("x", "x-1.2.3.tar.gz", None)]),
+    "a title that is another name": (manifest((TAR_GZIP, "src.tgz")), "aks/x", [("x", "src.tgz", None)]),
+    "a chart and another archive": (
+        manifest((HELM_CHART, None), ("application/vnd.acme.v1.tar+gzip", None), config=HELM_CONFIG),
+        "aks/toy",
+        [("toy/toy", "toy-1.2.3.tgz", "toy"), ("toy/toy-1.2.3", "toy-1.2.3.tar.gz", None)],
+    ),
     "a disk image": (manifest(("application/octet-stream", "image.vhdx")), "aks/x", [("image.vhdx", None, None)]),
 }  # fmt: skip
 
@@ -255,7 +262,7 @@ CLASHES: dict[str, tuple[list[str], str, str]] = {
     "two versions of a chart": (["aks/toy:1.2.3", "aks/toy:1.2.4"], "", ""),
     "two charts of one name": (["aks/toy:1.2.3", "other/toy:1"], "", ""),
     "a chart and a file": (["aks/toy:1.2.3", "aks/files:1"], "", ""),
-    "a chart and an archive": (["aks/toy:1.2.3", "aks/archive:1"], "", ""),
+    "a chart and an archive": (["aks/toy:1.2.3", "other/archive/toy:1"], "", ""),
     "a chart in the place of a file's directory": (["aks/toy:1.2.3", "aks/below:1"], "", ""),
     "a chart below a file": (["aks/toy:1.2.3", "aks/files:1"], "toy", ""),
     "files in the directory of a chart": (["aks/toy:1.2.3", "aks/below:1"], "{destination}", "toy"),
@@ -270,7 +277,7 @@ def test_names_that_clash_end_it_before_any_blob(
     add_chart(mar, "aks/toy", "1.2.4", chart("toy", "1.2.4"))
     add_chart(mar, "other/toy", "1", chart("toy", "9.9.9"))
     mar.add_artifact("aks/files", "1", ("Toy", b"x"))
-    mar.add_artifact("aks/archive", "1", ("toy.tar.gz", targz(file("x"))))
+    mar.add_artifact("other/archive/toy", "1", ("toy.tar.gz", targz(file("x"))))
     mar.add_artifact("aks/below", "1", ("toy/x", b"x"))
     if below:
         mar.add_artifact("aks/below", "1", ("x", b"x"))
@@ -298,7 +305,7 @@ def test_a_refused_archive_is_the_failure_of_its_reference_only(client: Make, ma
     add_chart(mar, "aks/toy", "1.2.3", chart("toy", "1.2.3", header("toy/link", sort=b"2", link=b"/etc/passwd")))
     add_chart(mar, "aks/good", "1.0.0", chart("good", "1.0.0"))
     like = file("like/Chart.yaml", b"apiVersion: v2\nname: toy\nversion: 1.2.3\n") + file("like/templates/cm.yaml", b"kind: ConfigMap\n")
-    mar.add_artifact("aks/like", "1.2.3", ("like.tgz", targz(like)))
+    mar.add_artifact("aks/like", "1.2.3", ("like.tgz", targz(like, file("top"))))
     for number in range(3):  # from the second time on the archive is in the cache
         if number == 2:
             # A directory that is right as far as the archive is: only then its refusal is met when what is there is looked at.
@@ -514,7 +521,9 @@ def test_a_chart_becomes_what_helm_makes_of_it(tool: Callable[[str], Path], tmp_
 
 
 @pytest.mark.tool
-def test_a_directory_that_oras_pushed_becomes_what_oras_makes_of_it(tool: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_directory_that_oras_pushed_becomes_what_oras_makes_of_it_under_the_name_of_the_repository(
+    tool: Callable[[str], Path], tmp_path: Path
+) -> None:
     source = tmp_path / "d"
     (source / "b").mkdir(parents=True)
     (source / "a").write_text("1")
@@ -531,4 +540,5 @@ def test_a_directory_that_oras_pushed_becomes_what_oras_makes_of_it(tool: Callab
     def files(directory: Path) -> dict[str, str]:
         return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*") if path.is_file()}
 
-    assert files(tmp_path / "ours") == files(tmp_path / "theirs") == {"d/a": "1", "d/b/c": "2"}
+    assert files(tmp_path / "theirs") == {"d/a": "1", "d/b/c": "2"}
+    assert files(tmp_path / "ours") == {"lay/a": "1", "lay/b/c": "2"}

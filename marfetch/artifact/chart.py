@@ -16,7 +16,7 @@ class ExpectedChart(NamedTuple):
     """The chart that was asked for.
 
     Attributes:
-        name: of the chart, and so of the one directory that its archive holds.
+        name: of the chart. The one directory in its archive may have another one, and so may the directory that it becomes.
         tag: where it is a version, the chart has that version; None: any.
     """
 
@@ -71,8 +71,10 @@ class Unpacking(NamedTuple):
         archive: the file name that it would have, for messages.
         chart: what the archive must hold; None: whatever it likes.
         top: of what is no chart, the one directory that everything is in, which becomes the directory itself; None: there is none.
+        is_stripped: of what is no chart, whether the one directory that everything is in is left out, whatever its name.
     """
 
     archive: str
     chart: ExpectedChart | None = None
     top: str | None = None
+    is_stripped: bool = False

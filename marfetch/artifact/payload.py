@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
@@ -82,6 +83,7 @@ class Choice(NamedTuple):
         kinds: names of kinds, one of which the artifact must have.
         provenance: a chart's provenance too.
         all_layers: every layer, also of a container image.
+        titles: name files by their titles, also of kinds that have names of their own.
     """
 
     media_types: tuple[str, ...] = ()
@@ -89,6 +91,7 @@ class Choice(NamedTuple):
     kinds: tuple[Kind, ...] = ()
     provenance: bool = False
     all_layers: bool = False
+    titles: bool = False
 
 
 def select(manifest: Manifest, choice: Choice, *, name: str, tag: str | None, what: str) -> Selection:
@@ -123,7 +126,11 @@ def select(manifest: Manifest, choice: Choice, *, name: str, tag: str | None, wh
             code="layer-not-found",
             reference=what,
         )
-    return Selection(kind, tuple(_named(layers, kind, manifest, name, tag)), tuple(_warnings(manifest, kind, what)))
+    return Selection(
+        kind,
+        tuple(_named(layers, kind, manifest, name, tag, with_titles=choice.titles)),
+        tuple(_warnings(manifest, kind, what)),
+    )
 
 
 def _check_choice(manifest: Manifest, kind: Kind, choice: Choice, what: str) -> None:
@@ -193,7 +200,7 @@ def _warnings(manifest: Manifest, kind: Kind, what: str) -> Iterable[str]:
         yield f"`{what}` has its chart in a layer of the type `{has}`, not `{HELM_CHART}`"
 
 
-def _named(layers: Sequence[Descriptor], kind: Kind, manifest: Manifest, name: str, tag: str | None) -> list[Payload]:
+def _named(layers: Sequence[Descriptor], kind: Kind, manifest: Manifest, name: str, tag: str | None, *, with_titles: bool) -> list[Payload]:
     stem = name + _version_part(manifest, kind, tag)
     payloads: list[Payload] = []
     main = chart_types(manifest) if kind is CHART else kind.payload
@@ -204,13 +211,27 @@ def _named(layers: Sequence[Descriptor], kind: Kind, manifest: Manifest, name: s
         for layer in layers
     ]
     for number, (layer, extension) in enumerate(zip(layers, extensions, strict=True), start=1):
-        if kind.titled and layer.title:
-            payloads.append(Payload(layer, safe_title(layer.title)))
+        title = _title(layer, kind, with_titles=with_titles)
+        if title is not None:
+            payloads.append(Payload(layer, f"{stem}.tar.gz" if title == "." else title))
         elif extensions.count(extension) > 1:
             payloads.append(Payload(layer, f"{stem}-{number}{extension}"))
         else:
             payloads.append(Payload(layer, stem + extension))
     return payloads
+
+
+def _title(layer: Descriptor, kind: Kind, *, with_titles: bool) -> str | None:
+    """Return the title that a file gets as its name; `.` is what `oras push DIR` gives a packed directory."""
+    if not layer.title or not (kind.titled or with_titles):
+        return None
+    if layer.title == ".":
+        return layer.title
+    if kind.titled:
+        return safe_title(layer.title)
+    with suppress(PolicyError):  # such a kind has a name of its own
+        return safe_title(layer.title)
+    return None
 
 
 def _version_part(manifest: Manifest, kind: Kind, tag: str | None) -> str:

@@ -14,6 +14,14 @@ MAX_TITLE_LENGTH: Final = 255
 OWN_PREFIX: Final = ".marfetch-"
 """Begins the names of files that are not finished yet."""
 
+# What git itself refuses (`is_ntfs_dotgit`, `is_hfs_dotgit`), and what other file systems take for `.git` when they fold case.
+_GIT: Final = re.compile(r"(?:\.git|git~[0-9]+)[. ]*(?::.*)?", re.DOTALL)
+_IGNORABLE: Final = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""Unicode, Default_Ignorable_Code_Point: file systems that fold case leave these out when they compare names."""
+
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(?:\..*)?", re.IGNORECASE)
 
 
@@ -44,19 +52,34 @@ def safe_title(title: str) -> str:
         raise refuse("it is an absolute path")
     if re.match(r"[A-Za-z]:", title):
         raise refuse("it names a drive")
-    parts = title.split("/")
-    for part in parts:
-        if part in ("", ".", ".."):
-            raise refuse("a part of it is empty, `.` or `..`")
-        if any(mark in part for mark in '<>:"|?*'):
-            raise refuse('it holds one of `<>:"|?*`')
-        if part[-1] in ". " or part[0] == " ":
-            raise refuse("a part of it begins with a space, or ends in a space or a dot")
-        if _RESERVED.fullmatch(part):
-            raise refuse("it is the name of a device")
-        if part.lower().startswith(OWN_PREFIX):
-            raise refuse(f"names that begin with `{OWN_PREFIX}` are those of unfinished files")
+    for part in title.split("/"):
+        if (rule := _refused_part(part)) is not None:
+            raise refuse(rule)
     return title
+
+
+def _refused_part(part: str) -> str | None:
+    """The rule that a part of a title breaks."""
+    if part in ("", ".", ".."):
+        return "a part of it is empty, `.` or `..`"
+    if is_git(part):
+        return "it leads into `.git`, and git runs what is there"
+    if any(mark in part for mark in '<>:"|?*'):
+        return 'it holds one of `<>:"|?*`'
+    if part[-1] in ". " or part[0] == " ":
+        return "a part of it begins with a space, or ends in a space or a dot"
+    if _RESERVED.fullmatch(part):
+        return "it is the name of a device"
+    if part.lower().startswith(OWN_PREFIX):
+        return f"names that begin with `{OWN_PREFIX}` are those of unfinished files"
+    return None
+
+
+def is_git(part: str) -> bool:
+    """Return whether some file system takes a part of a path for `.git`."""
+    # A backslash separates parts on Windows, and what follows a colon names a stream of the same file.
+    pieces = (unicodedata.normalize("NFKC", _IGNORABLE.sub("", piece)).casefold() for piece in re.split(r"[\\/]", part))
+    return any(_GIT.fullmatch(piece) for piece in pieces)
 
 
 def same_name(name: str) -> str:

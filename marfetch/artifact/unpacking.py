@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Final
 
 from ..constraint import read_version
@@ -20,32 +19,44 @@ _MARK: Final = "io.deis.oras.content.unpack"
 
 
 def unpacked(selection: Selection, manifest: Manifest, *, repository: str, tag: str | None) -> tuple[Payload, ...]:
-    """The payloads, those of them that are archives under the names of their directories.
+    """Return the payloads, with archives under the names of the directories that they become.
 
-    An archive is told by the ending of its file name, which is that of its media type where it has no title, or by the mark of oras,
-    so that its place is known before it is fetched. The media type of a layer with a title says little: PowerShell modules on MAR are
-    zip archives that are typed as gzipped tars. A chart's directory has the name of the chart, as Helm does it: that of the manifest's
-    title, which Helm writes, otherwise the last part of the repository; the archive has to agree.
+    A payload is an archive by the ending of its file name (without a title, that of its media type), or by the mark of oras, so that its
+    place is known before it is fetched. The media type of a layer with a title says little: PowerShell modules on MAR are zip archives that
+    are typed as gzipped tars.
+
+    The directory has the name of the repository's last part: a publisher must not choose which directory is replaced. Where several
+    payloads are archives, each gets a directory of its own in it. A chart still has to be the one that the manifest's title, which Helm
+    writes, or otherwise the repository names.
 
     Raises:
         PolicyError: `name-refused`.
     """
-    return tuple(_unpacked(selection, manifest, repository, tag))
+    directory = safe_title(chart_name(repository))
+    payloads = [_unpacked(payload, selection, manifest, repository, tag) for payload in selection.payloads]
+    is_only = sum(payload.unpacking is not None for payload in payloads) == 1
+
+    def placed(payload: Payload) -> Payload:
+        if payload.unpacking is None:
+            return payload
+        name = directory if is_only else f"{directory}/{directory if payload.unpacking.chart else payload.name}"
+        return payload._replace(name=name)
+
+    return tuple(map(placed, payloads))
 
 
-def _unpacked(selection: Selection, manifest: Manifest, repository: str, tag: str | None) -> Iterable[Payload]:
-    for payload in selection.payloads:
-        if selection.kind is CHART and matches(payload.layer.media_type, chart_types(manifest)):
-            version = tag if tag is not None and read_version(tag) else None
-            chart = ExpectedChart(safe_title(chart_name(repository, manifest.annotations.get(TITLE))), version)
-            yield payload._replace(name=chart.name, unpacking=Unpacking(payload.name, chart))
-        elif payload.layer.annotations.get(_MARK) == "true":
-            # oras writes the title before each path, and takes it away again.
-            yield payload._replace(unpacking=Unpacking(payload.name, top=payload.name))
-        elif (stem := _stem(payload.name)) != payload.name:
-            yield payload._replace(name=safe_title(stem), unpacking=Unpacking(payload.name))
-        else:
-            yield payload
+def _unpacked(payload: Payload, selection: Selection, manifest: Manifest, repository: str, tag: str | None) -> Payload:
+    """An archive as what it becomes, under a name of its own; anything else as it is."""
+    if selection.kind is CHART and matches(payload.layer.media_type, chart_types(manifest)):
+        version = tag if tag is not None and read_version(tag) else None
+        chart = ExpectedChart(safe_title(chart_name(repository, manifest.annotations.get(TITLE))), version)
+        return payload._replace(name=chart.name, unpacking=Unpacking(payload.name, chart))
+    if payload.layer.annotations.get(_MARK) == "true" and payload.name == payload.layer.title:
+        # oras writes the title before each path, and takes it away again.
+        return payload._replace(unpacking=Unpacking(payload.name, top=payload.name))
+    if (stem := _stem(payload.name)) != payload.name:
+        return payload._replace(name=safe_title(stem), unpacking=Unpacking(payload.name, is_stripped=True))
+    return payload
 
 
 def chart_name(repository: str, title: str | None = None) -> str:

@@ -23,6 +23,7 @@ from ..oci import Descriptor, Digest, Index, Manifest
 from ..place.file import whole_file
 from ..project.lock import Entry, Lock, parse_lock, read_bytes
 from ..project.locking import refuse_misfits
+from ..project.verification import verify_referrers
 from ..project.wanted import Item, Project
 from ..reference import Reference
 from .approval import approval_page
@@ -133,6 +134,7 @@ def create(client: Client, project: Project, output: Path, *, since: Path | None
         LockError: `lock-missing`, `lock-outdated`.
         InputError: `usage`: `output` is the bundle that it goes on from, or a file of the project.
         RemoteError: `offline`: the cache lacks something, or referrers are wanted: it does not know whether it has all of them.
+        SignatureError: a referrer is not signed, where the wanted file or `MARFETCH_VERIFY` asks for that.
         IntegrityError: something is not what the lock says; the bundle that it goes on from is broken.
         StorageError: it cannot be written.
         Error: the registry failed.
@@ -235,6 +237,7 @@ def _needed(client: Client, item: Item, entry: Entry, *, with_referrers: bool) -
                     reference=str(entry.reference),
                     rule=f"at most {MAX_REFERRERS} referrers",
                 )
+    verify_referrers(client, item, bound, source, needed.about)
     locked = [blob.digest for blob in entry.blobs() if blob.digest not in needed.blobs]
     if locked:
         raise LockError(

@@ -24,6 +24,7 @@ from ..layout.patience import Patience
 from ..layout.store import Layout
 from ..layout.upkeep import clear
 from ..oci import Digest
+from ..place.guard import refuse_git
 from ..project.sync import Shard
 from ..reference import Reference
 from ..remote.registry import Registry
@@ -54,7 +55,7 @@ def load(
 
     Raises:
         IntegrityError: `bundle-broken`: nothing was sent.
-        PolicyError: `base-missing`: nothing was sent; `push-refused`.
+        PolicyError: `base-missing`: nothing was sent; `push-refused`; `path-refused`.
         Error: the registry failed.
     """
     if to.endpoint is not None and client.options.offline:
@@ -124,6 +125,8 @@ def _check_base(client: Client, found: Opened, place: Place, jobs: Sequence[Job]
 def _refuse_unfit(to: To) -> None:
     """The end of whoever names a folder that holds something else; nothing is made yet."""
     root = to.folder
+    if to.endpoint is None:
+        refuse_git(root)
     if to.endpoint is None and root.exists() and not (root.is_dir() and ((root / "oci-layout").is_file() or not any(root.iterdir()))):
         raise StorageError(
             f"`{root}` is neither empty nor an OCI image layout",

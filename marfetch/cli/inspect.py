@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
-from .options import Devel, OneReference, Settings, Version, shared
+from .options import Devel, OneReference, Settings, Verify, Version, shared
 
 _Platform = Annotated[str | None, typer.Option("--platform", metavar="OS/ARCH", help="Of an index, the artifact for this platform.")]
 _SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Pass over versions that are listed but have no manifest.")]
@@ -57,17 +57,18 @@ def referrers(
     fetch: _Fetch = False,
     destination: _Destination = Path(),
     force: _Force = False,
+    verify: Verify = False,
 ) -> int:
     """Show what refers to an artifact: signatures, SBOMs, lifecycle marks and others, each with its digest.
 
-    With `--fetch`, prints a line for each file, as `pull` does.
+    With `--fetch`, prints a line for each file, as `pull` does. Each referrer goes into NAME.referrers/DIGEST/.
     """
     from ..artifact.kinds import kinds_named
-    from ..artifact.payload import Choice
     from ..inspection import referrers_of
-    from ..pull import Request
-    from ..pull import pull as pull_all
+    from ..pull import pull_tasks
     from ..resolve import Wanted, resolve
+    from ..task import Task, referrer_request
+    from ..verify.wish import is_wished
     from .pictures import referred
     from .render import pulled, wanted
 
@@ -78,6 +79,8 @@ def referrers(
             code="usage",
             hint="choose with `--artifact-type GLOB`",
         )
+    if verify and not fetch:
+        raise InputError("`--verify` says what may be saved, and `--fetch` is not given", code="usage", hint="add `--fetch`")
     asked = wanted(settings.report, reference, version, devel=devel)
     with settings.client() as client:
         resolved = resolve(client, asked)
@@ -85,5 +88,17 @@ def referrers(
         found = referrers_of(client, resolved.reference, resolved.source, resolved.manifest.descriptor.digest, types=types, depth=depth)
         if not fetch:
             return referred(settings.report, resolved, found)
-        result = pull_all(client, [Wanted(one.reference) for one in found], Request(destination, Choice(all_layers=True), force=force))
+        if verify or is_wished():
+            from ..verify.artifact import Request, require_referrers
+
+            require_referrers(client, resolved.reference, resolved.source, (one.descriptor.digest for one in found), Request())
+        tasks = [
+            Task(
+                Wanted(one.reference),
+                referrer_request(destination, resolved.reference.name, one.descriptor.digest, force=force),
+                str(one.reference),
+            )
+            for one in found
+        ]
+        result = pull_tasks(client, tasks)
     return pulled(settings.report, result)

@@ -12,7 +12,7 @@ from ..client import Client, offline_error
 from ..content import WELL_KNOWN, copy
 from ..errors import IntegrityError
 from ..oci import Descriptor
-from ..place.archive import Archive
+from ..place.archive import Archive, with_top
 from ..task import Found
 
 MAX_TEXT: Final = 4 << 20
@@ -87,11 +87,13 @@ def _files(client: Client, payload: Payload, held: _Held, *, is_only: bool) -> d
             return {payload.name: _content(iter(lambda: blob.read(1 << 20), b""), payload.layer.size, held, client)}
     files: dict[str, Content] = {}
     above = "" if is_only else f"{payload.name}/"
-    with client.cache.open(payload.layer.digest) as blob, Archive(blob, payload.layer, payload.unpacking) as archive:
-        for member in archive:
-            if not member.is_directory:
-                path = above + "/".join(node.name for node in member.way)
-                files[path] = _content(archive.pieces(), member.size, held, client)
+    with client.cache.open(payload.layer.digest) as blob:
+        unpacking = with_top(blob, payload.layer, payload.unpacking, client.budget.check)
+        with Archive(blob, payload.layer, unpacking) as archive:
+            for member in archive:
+                if not member.is_directory:
+                    path = above + "/".join(node.name for node in member.way)
+                    files[path] = _content(archive.pieces(), member.size, held, client)
     return files
 
 

@@ -13,6 +13,7 @@ from ..artifact.kinds import HELM_CHART
 from ..cache import CACHE_ENVIRONMENT
 from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT
 from ..oci import Manifest
+from ..place.records import STATE_ENVIRONMENT
 from ..reference import Reference
 from .embedded import Embedded, embedded
 
@@ -102,12 +103,18 @@ class _Guide:
 
 @contextmanager
 def _environment(root: Path, running: Embedded) -> Iterator[None]:
-    """A directory, a cache and an endpoint of the tour's own, so that commands look as they do elsewhere."""
-    before, names = Path.cwd(), (CACHE_ENVIRONMENT, ENVIRONMENT, DATA_ENVIRONMENT)
-    values = {name: os.environ.get(name) for name in names}
+    """A directory, a cache, a state and an endpoint of the tour's own, so that commands look as they do elsewhere."""
+    before = Path.cwd()
+    own = {
+        CACHE_ENVIRONMENT: str(root / "cache"),
+        STATE_ENVIRONMENT: str(root / "state"),
+        ENVIRONMENT: running.endpoint,
+        DATA_ENVIRONMENT: running.data,
+    }
+    values = {name: os.environ.get(name) for name in own}
     place = root / "here"
     place.mkdir()
-    os.environ.update({CACHE_ENVIRONMENT: str(root / "cache"), ENVIRONMENT: running.endpoint, DATA_ENVIRONMENT: running.data})
+    os.environ.update(own)
     os.chdir(place)
     try:
         yield

@@ -8,8 +8,9 @@ library's reader follows such things, and its filters have been bypassed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from hashlib import sha256
 from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple, NoReturn, Self
 
@@ -72,14 +73,18 @@ class Archive:
     Args:
         blob: its bytes. They are hashed on the way: where they are not those of the descriptor, that is the failure, whatever
             else they led to.
+
+    Attributes:
+        files: the sha256 of each file that was read so far, in hex, by its path.
     """
 
     def __init__(self, blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking) -> None:
         self._bytes = Packed(blob, descriptor, unpacking)
         self._name = unpacking.archive
         self._chart = unpacking.chart
-        top = unpacking.top if unpacking.chart is None else unpacking.chart.name
-        self._top = top.split("/") if top is not None else []
+        self._top = unpacking.top.split("/") if unpacking.top is not None else []
+        self.files: dict[str, str] = {}
+        self._path = ""
         self._shown = ""
         self._rest = 0
         self._kept: bytearray | None = None
@@ -103,6 +108,7 @@ class Archive:
         while (header := self._next()) is not None:
             member = self._member(header)
             self._rest = header.size
+            self._path = "/".join(node.name for node in member.way) if member is not None and not member.is_directory else ""
             if member is not None:
                 yield member
             for _ in self.pieces():  # what was not taken
@@ -111,7 +117,8 @@ class Archive:
         self._bytes.finish()
         if self._chart is not None:
             if self._chart_file is None:
-                self._bytes.malformed(f"it has no `{self._chart.name}/{CHART_FILE}`, so it is no chart")
+                top = self._top[0] if self._top else self._chart.name
+                self._bytes.malformed(f"it has no `{top}/{CHART_FILE}`, so it is no chart")
             self._chart.check(self._chart_file, self._name)
 
     def measure(self) -> int | None:
@@ -122,6 +129,8 @@ class Archive:
 
     def pieces(self) -> Iterator[bytes]:
         """The bytes of the member that was given last."""
+        path, self._path = self._path, ""
+        hasher = sha256()
         while self._rest:
             piece = self._bytes.some(min(self._rest, PIECE))
             if not piece:
@@ -129,7 +138,11 @@ class Archive:
             self._rest -= len(piece)
             if self._kept is not None:
                 self._kept += piece
+            if path:
+                hasher.update(piece)
             yield piece
+        if path:
+            self.files[path] = hasher.hexdigest()
         if self._kept is not None:
             self._chart_file, self._kept = bytes(self._kept), None
 
@@ -293,7 +306,9 @@ class Archive:
         if header.size > most:
             self._bytes.too_much(f"its member `{self._shown[:300]}` has {header.size} bytes", f"{most}")
         parts = self._parts(header.name, is_directory=is_directory)
-        if self._top:
+        if self._chart is not None and not self._top and (len(parts) > 1 or (parts and is_directory)):
+            self._top = parts[:1]  # the directory of a chart may have any name, as for Helm
+        if self._top or self._chart is not None:
             parts = self._inside(parts, is_directory=is_directory)
         if self._chart is not None and parts == [CHART_FILE]:
             if header.size > MAX_YAML_SIZE:
@@ -312,6 +327,8 @@ class Archive:
             self._refuse("its name is not UTF-8")
         if len(raw) > limits.MAX_PATH:
             self._refuse(f"its path is longer than {limits.MAX_PATH} bytes")
+        if self._chart is not None and "/" not in name:
+            name = name.replace("\\", "/")  # `helm package` on Windows wrote such names, and Helm reads them so
         if name.startswith("/"):
             self._refuse("it is an absolute path")
         while name.startswith("./"):
@@ -333,9 +350,9 @@ class Archive:
         depth = len(self._top)
         if is_directory and parts == self._top[: len(parts)]:
             return []
-        if parts[:depth] != self._top or len(parts) == depth:
-            top = "/".join(self._top)
-            of_chart = f"the archive of a chart holds one directory, `{top}`, of its name"
+        if depth == 0 or parts[:depth] != self._top or len(parts) == depth:
+            top = "/".join(self._top) or (self._chart.name if self._chart else "")
+            of_chart = "the archive of a chart holds one directory and nothing beside it"
             raise PolicyError(
                 f"the archive `{self._name}` is not unpacked: `{self._shown[:300]}` is not in the directory `{top}`"
                 + (" of the chart" if self._chart else ""),
@@ -345,6 +362,30 @@ class Archive:
                 rule=of_chart if self._chart else f"it holds one directory, `{top}`",
             )
         return parts[depth:]
+
+
+def with_top(blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking, check: Callable[[], None] = lambda: None) -> Unpacking:
+    """Find the one directory that everything in an archive is in, where that is to be left out; the blob is at its beginning afterwards.
+
+    Args:
+        check: called now and then; it may raise to give up.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not unpacking.is_stripped:
+        return unpacking
+    top: str | None = None
+    with suppress(IntegrityError, PolicyError):  # of the archive: the one who unpacks it says so
+        for member in Archive(blob, descriptor, unpacking):
+            check()
+            name = member.way[0].name
+            if (len(member.way) == 1 and not member.is_directory) or top not in (None, name):
+                top = None
+                break
+            top = name
+    blob.seek(0)
+    return unpacking._replace(top=top, is_stripped=False)
 
 
 def _text(field: bytes) -> bytes:

@@ -14,12 +14,15 @@ from typing import BinaryIO, Final, NamedTuple
 
 from ..artifact.chart import Unpacking
 from ..artifact.title import same_name
-from ..content import BESIDE_FROM, Beside, Buffer, Verified
+from ..content import Verified
 from ..errors import IntegrityError, StorageError
-from ..files import Writer, make_directories, storage_error
+from ..files import make_directories, storage_error
 from ..oci import Descriptor
-from .archive import Archive
-from .directory import Directory, cloned, remove_parts
+from .archive import Archive, with_top
+from .directory import Directory, remove_parts
+from .guard import refuse_git
+from .placing import Placing
+from .records import Record, Records, Unknown, foreign_file, nothing_known
 from .unpack import changed, holds, unpack
 
 _CHUNK: Final = 1 << 20
@@ -55,10 +58,13 @@ class Destination:
 
     Args:
         root: made, with its parents, when the first file is placed.
+        records: of the directories that marfetch created; None: those of this user.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, records: Records | None = None) -> None:
         self.root = root
+        self._records = records or Records()
+        self._same: dict[str, dict[str, str]] = {}
         self._swept: set[Path] = set()
         self._opened: Directory | None = None
         self._guard = threading.Lock()
@@ -70,6 +76,14 @@ class Destination:
     def clashes(self, wishes: Sequence[Wish]) -> dict[str, StorageError]:
         """As `find_clashes`, for wishes of this destination."""
         return find_clashes([(self, wish) for wish in wishes])
+
+    def check(self, name: str) -> None:
+        """Refuse a name that leads into `.git`.
+
+        Raises:
+            PolicyError: `path-refused`.
+        """
+        refuse_git(self.path(name))
 
     def takes(self, name: str, path: Path) -> bool:
         """Whether something of this name here would stand in the place of a path, or of a directory above it, on any file system."""
@@ -122,7 +136,11 @@ class Destination:
                 if open_blob is None:
                     return State.UNKNOWN
                 with closing(directory.enter(name)) as top, open_blob() as blob:
-                    return State.SAME if holds(Archive(blob, wish.descriptor, unpacking), top) else State.DIFFERENT
+                    archive = Archive(blob, wish.descriptor, with_top(blob, wish.descriptor, unpacking))
+                    if not holds(archive, top):
+                        return State.DIFFERENT
+                    self._same[wish.name] = archive.files
+                    return State.SAME
         except FileNotFoundError:
             return State.ABSENT
         except OSError as error:
@@ -135,13 +153,15 @@ class Destination:
         *,
         force: bool = False,
         check: Callable[[], None] = lambda: None,
+        unknown: Unknown = nothing_known,
     ) -> Path:
         """Give the content of a blob its final name.
 
         Args:
             open_blob: opens the blob; its bytes are hashed here, whoever gives them.
-            force: replace what is there.
+            force: replace what is there, but no directory of the user's.
             check: called now and then while an archive is unpacked; it may raise to give up.
+            unknown: tells which files of a directory that marfetch did not create are the user's own.
 
         Returns:
             The path, as it is shown.
@@ -149,18 +169,54 @@ class Destination:
         Raises:
             IntegrityError: the blob is not what its descriptor says, or no archive as its format says; nothing has changed.
             PolicyError: the archive is not unpacked; nothing has changed.
-            StorageError: it cannot be written, or something else has that name by now.
+            StorageError: it cannot be written, or something else has that name by now; `directory-foreign`.
         """
         if wish.unpacking is not None:
-            self._unpack(wish, wish.unpacking, open_blob, force=force, check=check)
+            self._unpack(wish, wish.unpacking, open_blob, force=force, check=check, unknown=unknown)
             return self.path(wish.name)
         with self.begin(wish) as placing:
             placing.fill(open_blob)
             placing.publish(force=force)
         return self.path(wish.name)
 
+    def refuse_foreign(self, wish: Wish, unknown: Unknown) -> None:
+        """Refuse to replace a directory that marfetch did not create, unless every file in it is known.
+
+        Raises:
+            StorageError: `directory-foreign`; it cannot be looked at.
+        """
+        try:
+            with suppress(FileNotFoundError), self._directory(wish.name, make=False) as (directory, name):
+                self._refuse_foreign(directory, name, wish, unknown)
+        except OSError as error:
+            raise storage_error(error, self.path(wish.name)) from error
+
+    def _refuse_foreign(self, directory: Directory, name: str, wish: Wish, unknown: Unknown) -> None:
+        if not stat.S_ISDIR(directory.stat(name).st_mode):
+            return
+        with closing(directory.enter(name)) as top:
+            found = foreign_file(top, self._records.get(self._absolute(wish)), unknown)
+        if found is not None:
+            path = self.path(wish.name)
+            raise StorageError(
+                f"`{path}` is a directory that marfetch did not create, and `{found}` in it is not of `{wish.owner}`",
+                code="directory-foreign",
+                path=str(path),
+                file=found,
+            )
+
+    def _absolute(self, wish: Wish) -> Path:
+        return Path(os.path.realpath(self.root), *wish.name.split("/"))
+
     def _unpack(
-        self, wish: Wish, unpacking: Unpacking, open_blob: Callable[[], BinaryIO], *, force: bool, check: Callable[[], None]
+        self,
+        wish: Wish,
+        unpacking: Unpacking,
+        open_blob: Callable[[], BinaryIO],
+        *,
+        force: bool,
+        check: Callable[[], None],
+        unknown: Unknown,
     ) -> None:
         """Unpack beside the final name, and rename when everything is there and right."""
         path = self.path(wish.name)
@@ -171,7 +227,7 @@ class Destination:
                 try:
                     with closing(top):
                         with open_blob() as blob:
-                            archive = Archive(blob, wish.descriptor, unpacking)
+                            archive = Archive(blob, wish.descriptor, with_top(blob, wish.descriptor, unpacking, check))
                             try:
                                 unpack(archive, top, check)
                             except OSError as error:
@@ -179,7 +235,12 @@ class Destination:
                                 raise storage_error(error, path, needed=archive.measure() if is_full else None) from error
                         if not directory.is_at(part, top):
                             raise changed(top)
+                        number = top.identity[1]
+                        if force:
+                            with suppress(FileNotFoundError):
+                                self._refuse_foreign(directory, name, wish, unknown)
                         directory.publish_directory(part, name, replace=force)
+                        self._records.put(self._absolute(wish), Record(number, archive.files))
                 finally:
                     directory.remove(part)
         except FileExistsError as error:
@@ -203,7 +264,7 @@ class Destination:
                 try:
                     with file:
                         placing = Placing(
-                            wish,
+                            wish.descriptor,
                             path,
                             file,
                             lambda force: directory.publish(part, name, replace=force),
@@ -220,8 +281,18 @@ class Destination:
 
     def tidy(self, wish: Wish) -> None:
         """Take away what killed runs have left beside the final name of a wish that is as it should be."""
-        with suppress(OSError, StorageError), self._directory(wish.name, make=False) as (directory, _):
+        with suppress(OSError, StorageError), self._directory(wish.name, make=False) as (directory, name):
             self._sweep(directory)
+            files = self._same.get(wish.name)
+            if files is not None:
+                self._note(self._absolute(wish), directory.stat(name).st_ino, files)
+
+    def _note(self, path: Path, number: int, files: dict[str, str]) -> None:
+        """Record a directory that is as it should be, where its record is missing or, after a killed run, that of an older one."""
+        old = self._records.get(path)
+        new = Record(number if old is not None and old.number == number else None, files)
+        if old != new:
+            self._records.put(path, new)
 
     def _sweep(self, directory: Directory) -> None:
         """Once for each directory, take away what killed runs have left."""
@@ -234,6 +305,7 @@ class Destination:
     @contextmanager
     def _directory(self, name: str, *, make: bool) -> Iterator[tuple[Directory, str]]:
         """The directory that holds the last part of a name, and that part."""
+        refuse_git(self.path(name))
         *parents, last = name.split("/")
         directory = self._open_root(make=make)
         try:
@@ -275,88 +347,6 @@ class Destination:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class Placing:
-    """A file on its way to its final name: filled from a blob, or as a sink beside a transfer into the cache.
-
-    Args:
-        publish: gives the part its name, replacing what is there or not.
-        same: whether what has the name by now is the very content that was wanted.
-    """
-
-    def __init__(self, wish: Wish, path: Path, file: BinaryIO, publish: Callable[[bool], None], same: Callable[[], bool]) -> None:
-        self._wish = wish
-        self._path = path
-        self._file = file
-        self._publish = publish
-        self._same = same
-        self._beside: Beside | None = None
-        self._held = 0
-        self._writer = Writer(file)
-
-    @property
-    def held(self) -> int:
-        return self._held
-
-    def write(self, data: Buffer) -> None:
-        if self._beside is None and self._wish.descriptor.size >= BESIDE_FROM:
-            self._beside = Beside(self._writer.write)
-        self._held += len(data)
-        (self._writer.write if self._beside is None else self._beside.give)(data)
-
-    def restart(self) -> None:
-        self._settle()
-        self._file.seek(0)
-        self._file.truncate()
-        self._held = 0
-
-    def fill(self, open_blob: Callable[[], BinaryIO]) -> None:
-        """Take the bytes of a blob, hashing them.
-
-        Raises:
-            IntegrityError: they are not what the descriptor says.
-        """
-        self.restart()
-        verified = Verified(self._wish.descriptor)
-        with open_blob() as blob:
-            source = self._file if cloned(blob, self._file) else blob
-            source.seek(0)
-            while chunk := source.read(_CHUNK):
-                verified.update(chunk)
-                if source is blob:
-                    self.write(chunk)
-        self._settle()
-        verified.check()
-
-    def publish(self, *, force: bool = False) -> None:
-        """Force the bytes to the disk and give them their final name. The caller knows that they are the right ones.
-
-        Where another process has put the same content there in the meantime, that is as good.
-
-        Raises:
-            StorageError: something else has that name by now.
-        """
-        self._settle()
-        os.fsync(self._file.fileno())
-        try:
-            self._publish(force)
-        except FileExistsError as error:
-            if self._same():
-                return
-            raise StorageError(
-                f"another file is at `{self._path}` by now", code="file-differs", hint="`--force` replaces it", path=str(self._path)
-            ) from error
-
-    def end(self) -> None:
-        """Nothing more comes."""
-        with suppress(Exception):
-            self._settle()
-
-    def _settle(self) -> None:
-        beside, self._beside = self._beside, None
-        if beside is not None:
-            beside.end()
 
 
 def find_clashes(wishes: Sequence[tuple[Destination, Wish]]) -> dict[str, StorageError]:

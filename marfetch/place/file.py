@@ -12,6 +12,7 @@ from typing import BinaryIO
 from ..errors import StorageError
 from ..files import Writer, make_directories, storage_error
 from .directory import Directory
+from .guard import refuse_git
 
 
 @contextmanager
@@ -22,8 +23,10 @@ def whole_file(path: Path, *, size: int) -> Iterator[BinaryIO]:
         size: bytes that are going to be written, so that a disk that is too small is told at once.
 
     Raises:
+        PolicyError: `path-refused`: it leads into `.git`.
         StorageError: it cannot be written; `file-unusable`: a directory, a device or a pipe has the name.
     """
+    refuse_git(path)
     try:
         make_directories(path.parent)
         _refuse_others(path)

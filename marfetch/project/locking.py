@@ -25,7 +25,7 @@ from ..reference import Host
 from ..resolve import Resolved, resolve
 from ..task import Found, Request
 from .lock import Entry, Layer, Lock, lock_bytes, make_lock, parse_lock, read_bytes
-from .verification import verified
+from .verification import verified, verify_referrers
 from .wanted import Item, Project
 
 DIRECTORY: Final = "projects"
@@ -202,6 +202,7 @@ def _settle(client: Client, project: Project, item: Item, previous: Entry | None
     else:
         entry = _entry(item, layers)
         _warn_of_older(client, item, entry, previous)
+    verify_referrers(client, item, resolved.reference, resolved.source, (one.digest for one in entry.referrers))
     return Settled(item, replace(entry, verification=verification), previous, layers)
 
 

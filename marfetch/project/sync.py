@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from ..artifact.payload import Choice
 from ..client import Client
 from ..errors import Error, InputError, LockError, StorageError
 from ..oci import Descriptor
 from ..pull import pull_each
 from ..resolve import Wanted
-from ..task import Done, Request, Task
+from ..task import Done, Task, referrer_request
 from .lock import Lock
 from .locking import Settled, read_old, refuse_misfits, request_of, settle, write, writing
 from .wanted import Project
@@ -165,11 +164,12 @@ def placed(client: Client, project: Project, settled: Sequence[Settled], *, is_r
         for referrer in one.entry.referrers:
             # Taken by its digest: what referred to it when it was locked, not what refers to it now.
             reference = replace(one.found.resolved.reference, tag=None, digest=referrer.digest)
-            tasks.append(Task(Wanted(reference), Request(request.destination, Choice(all_layers=True), force=True), one.item.name))
+            own = referrer_request(request.destination, one.item.name, referrer.digest, force=True)
+            tasks.append(Task(Wanted(reference), own, one.item.name))
             owners.append(number)
-    own = (project.path, project.lock_path)
+    kept = (project.path, project.lock_path)
     done: dict[int, list[Done]] = {}
-    for owner, result in zip(owners, pull_each(client, tasks, together=False, is_rehearsal=is_rehearsal, kept=own), strict=True):
+    for owner, result in zip(owners, pull_each(client, tasks, together=False, is_rehearsal=is_rehearsal, kept=kept), strict=True):
         done.setdefault(owner, []).append(result)
     return [
         _synced(replace(one, error=one.error or refused.get(number)), done.get(number, []), is_rehearsal=is_rehearsal)

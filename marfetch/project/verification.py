@@ -1,9 +1,14 @@
-"""Where a project meets the check of signatures: one function, asked before an artifact is locked and before it is fetched."""
+"""Where a project meets the check of signatures: asked before an artifact is locked, before it is fetched, and before it is bundled."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..client import Client
+from ..content import Source
 from ..document import Json
+from ..oci import Digest
+from ..reference import Reference
 from ..resolve import Resolved
 from ..verify.wish import is_wished
 from .lock import Verification
@@ -40,3 +45,19 @@ def verified(client: Client, item: Item, resolved: Resolved) -> Verification | N
         evidence["signature"] = str(verdict.good.digest)
         evidence["subject"] = verdict.good.signed.subject
     return Verification(verdict.outcome, evidence)
+
+
+def verify_referrers(client: Client, item: Item, reference: Reference, source: Source, referrers: Iterable[Digest]) -> None:
+    """Check the signatures of what refers to an artifact, where the wanted file or `MARFETCH_VERIFY` asks for that.
+
+    Args:
+        reference: bound to the registry.
+        referrers: their digests; signatures among them need none.
+
+    Raises:
+        Error: as `verified`.
+    """
+    if item.verify or is_wished():
+        from ..verify.artifact import Request, require_referrers
+
+        require_referrers(client, reference, source, referrers, Request())

@@ -6,7 +6,7 @@ One broken referrer never hides a good one: what is wrong with each is kept, and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +17,12 @@ from ..artifact.lifecycle import end_of_life
 from ..artifact.payload import Choice, base_name, select
 from ..choose import artifact
 from ..client import Client
+from ..content import Source
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RemoteError, SignatureError
 from ..fetch import read
 from ..files import unfinished, write_whole
-from ..oci import Descriptor, Manifest
+from ..oci import Descriptor, Digest, Manifest
+from ..reference import Reference
 from ..resolve import Resolved
 from .policy import Policy, Statement
 from .provenance import MAX_SIZE, check
@@ -73,6 +75,25 @@ def require(client: Client, resolved: Resolved, request: Request) -> Verdict:
     if verdict.error is not None:
         raise verdict.error
     return verdict
+
+
+def require_referrers(client: Client, reference: Reference, source: Source, referrers: Iterable[Digest], request: Request) -> None:
+    """Verify what refers to an artifact, or fail. Signatures are left out: nobody signs those.
+
+    Args:
+        reference: bound to the registry; of the artifact, or anything else in its repository.
+        referrers: their digests.
+
+    Raises:
+        SignatureError: one of them has no signature that holds.
+        Error: as `verify`.
+    """
+    for digest in referrers:
+        own = replace(reference, tag=None, digest=digest)
+        manifest = client.manifest(own, source)
+        # Only its own bytes say what it is: a list may say anything.
+        if not (isinstance(manifest, Manifest) and matches(manifest.effective_type, SIGNATURE.types)):
+            require(client, Resolved(own, manifest, source, None), request)
 
 
 def verify(client: Client, resolved: Resolved, request: Request) -> Verdict:

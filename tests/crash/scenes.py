@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from marfetch.place.records import Record, Records
+
 from ..archives import chart, file
 from ..registry import Asked, Registry
 from ..test_untar import add_chart
@@ -167,11 +169,12 @@ class Stage:
     # -- running
 
     def environment(self, place: Path) -> dict[str, str]:
-        """What a command in a directory sees; its cache is in there, its home is not."""
+        """What a command in a directory sees; its cache and its state are in there, its home is not."""
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.root / "home"),
             "MARFETCH_CACHE_DIR": str(place / "cache"),
+            "XDG_STATE_HOME": str(place / "state"),
             "MARFETCH_ENDPOINT": f"http://{self.mar.host}",
             "MARFETCH_DATA_HOSTS": self.mar.data_host,
         }
@@ -225,6 +228,12 @@ class Stage:
         self.tries += 1
         place = self.root / f"try{self.tries}"
         shutil.copytree(self.root / PREPARED, place, symlinks=True)
+        # Records are of a path, and copies have other ones.
+        for record in (place / "state" / "marfetch" / "directories").glob("*.json"):
+            document = json.loads(record.read_bytes())
+            record.unlink()
+            path = place / Path(document["path"]).relative_to(self.root / PREPARED)
+            Records(place / "state" / "marfetch").put(path, Record(path.stat().st_ino, document["files"]))
         return place
 
     # -- looking

@@ -13,6 +13,7 @@ import pytest
 
 from marfetch.artifact.kinds import HELM_CHART, HELM_CONFIG
 from marfetch.oci import descriptor_json
+from marfetch.place.records import Record, Records
 
 from ..archives import chart, directory, file, gzipped_zeros, header, pax, tar, targz
 from ..registry import Registry
@@ -39,6 +40,9 @@ def untarred(world: World, data: bytes) -> Ended:
     old = world.here / "out" / "toy"
     old.mkdir(parents=True, exist_ok=True)
     (old / "Chart.yaml").write_text("name: toy\nversion: 1.0.0\n")
+    # An earlier run of marfetch created it: otherwise it would not be replaced.
+    made = Record(old.stat().st_ino, {"Chart.yaml": sha256((old / "Chart.yaml").read_bytes())})
+    Records(world.root / "state" / "marfetch").put(old.resolve(), made)
     replaces = ["out/toy", "out/toy/Chart.yaml"]
     ended = world.run(*PULL, "--force", replaces=replaces)
     assert len(ended.asked) <= 3, ended
@@ -107,7 +111,7 @@ def test_of_modes_only_the_right_to_execute_is_taken_and_not_in_charts(world: Wo
         layer = {**descriptor_json(world.registry.add_blob(data)), "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip"}
         world.registry.add_artifact("aks/toy", "1.2.3", layers=[{**layer, "annotations": {TITLE: "toy.tgz"}}])
     world.run(*PULL, umask=0).succeeded(requests=3)
-    top = world.here / "out" / "toy" / ("" if is_chart else "toy")
+    top = world.here / "out" / "toy"
     assert {path.name: oct(path.stat().st_mode) for path in top.iterdir()} == {
         "run.sh": oct(stat.S_IFREG | (0o644 if is_chart else 0o755)),
         "open.txt": oct(stat.S_IFREG | 0o644),
@@ -186,7 +190,6 @@ OTHERS = {
     "the name `.`": (targz(file("./Chart.yaml", CHART.replace(b"toy", b"."))), 4, "chart-refused", "is not in the directory `toy`"),
     "a name that leads up": (targz(file("toy/Chart.yaml", CHART.replace(b"toy", b"../../x"))), 4, "chart-refused", "`../../x`, not `toy`"),
     "another name": (chart("other", top="toy"), 4, "chart-refused", "`other`, not `toy`"),
-    "another directory": (chart("toy", top="other"), 4, "chart-refused", "is not in the directory `toy`"),
     "another version": (chart("toy", "9.9.9"), 4, "chart-refused", "`9.9.9`, not `1.2.3`"),
     "no Chart.yaml": (targz(file("toy/values.yaml", b"a: 1\n")), 5, "malformed", "no `toy/Chart.yaml`"),
     "no gzip": (tar(GOOD), 5, "malformed", "not gzipped"),

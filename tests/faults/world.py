@@ -270,6 +270,7 @@ class World:
             # An older typer names what a newer click is about to drop.
             "PYTHONWARNINGS": "error,ignore:'click.:DeprecationWarning",
             "MARFETCH_CACHE_DIR": str(self.cache),
+            "XDG_STATE_HOME": str(self.root / "state"),
             ENVIRONMENT: f"{self.registry.scheme}://{self.registry.host}",
             DATA_ENVIRONMENT: self.registry.data_host,
         }
@@ -370,14 +371,16 @@ class World:
         assert ended.peak < memory, f"{ended.peak >> 20} MiB: {ended}"
 
     def _sweep_files(self, ended: Ended, before: dict[str, Entry], after: dict[str, Entry], replaces: Sequence[str]) -> None:
-        """What was there is as it was; nothing is half written; nothing but the cache is written outside of where the command runs."""
+        """What was there is as it was; nothing is half written; nothing but the cache and the state is written outside of where the command runs."""
         for name, entry in before.items():
-            if name.startswith(("cache/", "here/")) and (name.startswith("cache/") or name.removeprefix("here/") in replaces):
+            if name.startswith(("cache/", "state/", "here/")) and (
+                name.startswith(("cache/", "state/")) or name.removeprefix("here/") in replaces
+            ):
                 continue
             now = after.get(name)
             assert now == entry, f"`{name}` was changed: {ended}"
         for name in after.keys() - before.keys():
-            assert name.startswith(("here/", "cache/")) or name == "cache", f"`{name}` was made: {ended}"
+            assert name.startswith(("here/", "cache/", "state/")) or name in ("cache", "state"), f"`{name}` was made: {ended}"
             assert not (name.startswith("here/") and PARTIAL.fullmatch(Path(name).name)), f"`{name}` was left: {ended}"
 
     def _sweep_cache(self, ended: Ended, before: dict[str, Entry], after: dict[str, Entry]) -> None:

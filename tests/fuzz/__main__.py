@@ -111,7 +111,12 @@ def _run(target: Target, seconds: float, corpus: Path, *, guided: bool, seed: in
         if child == 0:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-            os.environ |= {"TMPDIR": temporary, "HOME": temporary, "MARFETCH_CACHE_DIR": f"{temporary}/cache"}
+            os.environ |= {
+                "TMPDIR": temporary,
+                "HOME": temporary,
+                "MARFETCH_CACHE_DIR": f"{temporary}/cache",
+                "XDG_STATE_HOME": f"{temporary}/state",
+            }
             tempfile.tempdir = temporary
             try:
                 (_follow if guided else _without)(target, seconds, inputs, kept, seed)

@@ -134,9 +134,13 @@ def guarded(*, programs: bool = False) -> Iterator[None]:
         _guard.append(_Guard())
     guard = _guard[0]
     guard.root, guard.programs, guard.seen = str(sandbox()), programs, []
+    state, os.environ["XDG_STATE_HOME"] = os.environ.get("XDG_STATE_HOME"), str(sandbox() / "state")
     try:
         yield
     finally:
         guard.root = None
+        del os.environ["XDG_STATE_HOME"]
+        if state is not None:
+            os.environ["XDG_STATE_HOME"] = state
     if guard.seen:
         raise BrokenPromiseError(guard.seen[0])
