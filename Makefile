@@ -54,7 +54,7 @@ docs-check: $(VENV)/.dev ## Check that they are up to date.
 	@mkdir -p .tmp && $(RUN) $(PY) docs/generate.py --check
 
 tools: $(VENV)/.dev ## Build the real tools that tests use into .tools/ (needs Go).
-	@mkdir -p .tmp && $(RUN) $(PY) tests/tools.py
+	@mkdir -p .tmp && $(RUN) $(PY) tests/world/tools.py
 
 audit: .venv-audit/.made ## Ask the index for known holes of what requirements.lock names; fails too where nobody answers.
 	@mkdir -p .tmp && $(RUN) .venv-audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.lock || { \

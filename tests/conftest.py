@@ -18,8 +18,8 @@ from marfetch.layout.store import Layout
 from marfetch.reference import Host, Reference
 from marfetch.remote import limits
 
-from . import tools
-from .registry import Registry
+from .world import tools
+from .world.registry import Registry
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Layout:
 
 @pytest.fixture
 def mar(recipe: Layout) -> Iterator[Registry]:
-    """A registry that looks like MAR and can be twisted (`tests/registry.py`)."""
+    """A registry that looks like MAR and can be twisted (`tests/world/registry.py`)."""
     with Registry(recipe, names=Host("mar.test")) as registry:
         yield registry
 

@@ -31,11 +31,11 @@ from marfetch.remote.trust import Trust
 from marfetch.resolve import Wanted
 from marfetch.verify.revocation import Lists, cache_entry
 
-from .archives import chart, file, targz
-from .fuzz.promise import guarded, sandbox
-from .registry import Registry
 from .test_unpack import seen, unpack
 from .test_untar import add_chart
+from .world.archives import chart, file, targz
+from .world.promise import guarded, sandbox
+from .world.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(marfetch.__file__).parent

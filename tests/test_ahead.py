@@ -32,10 +32,10 @@ from marfetch.remote.watch import Exchange
 from marfetch.resolve import Wanted
 
 from .conftest import Heard
-from .registry import Registry
 from .test_throttle import FILES, JOBS, ROOT, Throttles, ended, ramps_up, refs, until
 from .test_transport import server_context
-from .throttling import Throttling
+from .world.registry import Registry
+from .world.throttling import Throttling
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from marfetch.remote.host import Host
 from marfetch.remote.told import retry_after
 
 from .conftest import Heard
-from .registry import BLOCKED
+from .world.registry import BLOCKED
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 

@@ -32,11 +32,11 @@ from marfetch.project.lock import lock_bytes, make_lock, parse_lock
 from marfetch.project.wanted import Project
 from marfetch.reference import Host, Reference
 
-from .bundles import ALB, IMAGE, ITEMS, MODULE, locked, members, rewritten
 from .conftest import Heard
-from .real import run
-from .registry import Registry
 from .test_diff import chart
+from .world.bundles import ALB, IMAGE, ITEMS, MODULE, locked, members, rewritten
+from .world.real import run
+from .world.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 Tool = Callable[[str], Path]

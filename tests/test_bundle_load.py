@@ -31,10 +31,10 @@ from marfetch.layout.names import REF_NAME
 from marfetch.oci import Digest
 from marfetch.project.sync import Shard
 
-from .answering import Answering, answering
-from .bundles import ALB, IMAGE, ITEMS, MODULE, locked, members, rewritten
 from .conftest import Heard
-from .real import distribution, run
+from .world.answering import Answering, answering
+from .world.bundles import ALB, IMAGE, ITEMS, MODULE, locked, members, rewritten
+from .world.real import distribution, run
 
 ROOT = Path(__file__).parents[1]
 Tool = Callable[[str], Path]

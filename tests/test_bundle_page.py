@@ -22,8 +22,8 @@ from marfetch.layout.store import Layout
 from marfetch.serve.page import served_page
 from marfetch.serve.running import running
 
-from . import tools
-from .bundles import locked, members
+from .world import tools
+from .world.bundles import locked, members
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 browser = pytest.mark.skipif(BROWSER is None and os.environ.get("CI") != "true", reason=tools.missing("chromium"))

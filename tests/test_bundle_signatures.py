@@ -18,10 +18,10 @@ from marfetch.bundle.form import parse_record, record_bytes
 from marfetch.client import Client
 from marfetch.oci import Digest
 
-from .bundles import ALB, locked, members, rewritten
-from .registry import Registry
-from .signing import Authority, cose, payload, policy
 from .test_verify_cli import AT, REPOSITORY, Run, Signed, authority, config, run, signed
+from .world.bundles import ALB, locked, members, rewritten
+from .world.registry import Registry
+from .world.signing import Authority, cose, payload, policy
 
 __all__ = ["authority", "config", "run", "signed"]
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .registry import Registry
+from .world.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 ACTION = ROOT / ".github" / "actions" / "setup" / "action.yml"

@@ -16,7 +16,7 @@ import pytest
 from marfetch import __version__
 from marfetch.oci import Digest
 
-from .registry import MSEDGE, Registry
+from .world.registry import MSEDGE, Registry
 
 ROOT = Path(__file__).parents[1]
 ALB = "application-lb/charts/alb-controller"

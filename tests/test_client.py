@@ -17,7 +17,7 @@ from marfetch.reference import Reference
 from marfetch.resolve import Wanted
 
 from .conftest import Heard
-from .registry import Registry
+from .world.registry import Registry
 
 ALB = "application-lb/charts/alb-controller"
 

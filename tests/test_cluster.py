@@ -30,10 +30,10 @@ from marfetch.project.sync import Synced, sync
 from marfetch.project.wanted import Project
 from marfetch.reference import Host
 
-from .bundles import locked
 from .conftest import Heard
-from .real import cluster, distribution, free_port, run
-from .registry import Registry
+from .world.bundles import locked
+from .world.real import cluster, distribution, free_port, run
+from .world.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 CHARTS = 60

@@ -26,7 +26,7 @@ from marfetch.layout.store import Layout
 from marfetch.oci import Descriptor, Digest
 from marfetch.reference import Reference
 
-from .registry import Registry
+from .world.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 ALB = "application-lb/charts/alb-controller"

@@ -22,9 +22,9 @@ from marfetch.remote.challenges import challenges
 from marfetch.remote.credentials import basic_credentials, forget_credentials, identity_token
 from marfetch.resolve import Wanted
 
-from .answering import Answering, answering
 from .conftest import Heard
-from .registry import Registry
+from .world.answering import Answering, answering
+from .world.registry import Registry
 
 ALB = "application-lb/charts/alb-controller"
 REGISTRY = Host("reg.example", 443)

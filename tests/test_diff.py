@@ -25,7 +25,7 @@ from marfetch.reference import Reference
 from marfetch.report import Report
 from marfetch.resolve import Wanted, resolve
 
-from .registry import Registry
+from .world.registry import Registry
 
 VALUES = """
 image: {registry: mcr.microsoft.com, repository: aks/web, tag: "1.0"}

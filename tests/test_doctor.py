@@ -33,8 +33,8 @@ from marfetch.remote.pauses import Pauses
 from marfetch.remote.probe import tunnel
 
 from .conftest import Heard
-from .proxy import Proxy
-from .registry import BLOCKED, MSEDGE, Registry
+from .world.proxy import Proxy
+from .world.registry import BLOCKED, MSEDGE, Registry
 
 ALB = "application-lb/charts/alb-controller"
 DATA_NAME = "eastus.data.mcr.microsoft.com"

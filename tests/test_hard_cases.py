@@ -15,8 +15,8 @@ from marfetch.endpoint import Preference
 from marfetch.errors import InputError, IntegrityError, PolicyError
 from marfetch.reference import Reference, redacted
 
-from .registry import MSEDGE, Registry
 from .test_cli import ALB, ROOT, Run, document, run
+from .world.registry import MSEDGE, Registry
 
 __all__ = ["run"]
 

@@ -26,8 +26,8 @@ from marfetch.kept import Kept
 from marfetch.oci import Digest, descriptor_json
 from marfetch.reference import Host, Reference
 
-from .registry import Registry
 from .test_cli import ALB, ROOT, Run, document, run
+from .world.registry import Registry
 
 __all__ = ["run"]
 

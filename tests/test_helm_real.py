@@ -22,8 +22,8 @@ from marfetch.layout.store import Layout
 from marfetch.oci import Descriptor, Digest, Manifest
 from marfetch.reference import Reference
 
-from .real import distribution, package_chart
-from .real import run as run_tool
+from .world.real import distribution, package_chart
+from .world.real import run as run_tool
 
 ROOT = Path(__file__).parents[1]
 Tool = Callable[[str], Path]

@@ -39,7 +39,7 @@ from marfetch.report import Bar, Plain, Report, Silent, error_json
 from marfetch.text import human_size, printable
 
 from .conftest import Heard
-from .registry import Registry
+from .world.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 ALB = "application-lb/charts/alb-controller"

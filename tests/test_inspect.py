@@ -14,8 +14,8 @@ from marfetch.inspection import referrers_of
 from marfetch.oci import Descriptor, descriptor_json
 from marfetch.reference import Reference
 
-from .registry import Registry
 from .test_cli import ALB, Run, document, run
+from .world.registry import Registry
 
 __all__ = ["run"]
 

@@ -12,7 +12,7 @@ from marfetch.errors import IntegrityError, PolicyError
 from marfetch.reference import Host, Reference
 from marfetch.remote import limits
 
-from .registry import Registry
+from .world.registry import Registry
 
 ALB = "application-lb/charts/alb-controller"
 HINT = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\nX: y\r\n\r\n"

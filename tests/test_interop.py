@@ -17,7 +17,7 @@ from marfetch.reference import Host
 from marfetch.serve.app import Registry as Honest
 from marfetch.serve.server import Serving, bind
 
-from .real import distribution, package_chart, run
+from .world.real import distribution, package_chart, run
 
 ROOT = Path(__file__).parents[1]
 Tool = Callable[[str], Path]

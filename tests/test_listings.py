@@ -16,7 +16,7 @@ from marfetch.layout import upkeep
 from marfetch.layout.store import Layout
 from marfetch.reference import Reference
 
-from .registry import Registry
+from .world.registry import Registry
 
 ALB = "application-lb/charts/alb-controller"
 FOO = "mcr.microsoft.com/aks/foo"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from .live.transcript import Transcript, redacted
-from .registry import Registry
+from .world.registry import Registry
 
 ALB = "application-lb/charts/alb-controller"
 

@@ -22,8 +22,8 @@ from marfetch.reference import Reference
 from marfetch.remote.credentials import forget_credentials
 from marfetch.resolve import Wanted
 
-from .bundles import ALB, locked
-from .registry import Registry
+from .world.bundles import ALB, locked
+from .world.registry import Registry
 
 Made = Callable[..., Client]
 UMASKS = {0o000: 0o644, 0o022: 0o644, 0o027: 0o640, 0o077: 0o600}

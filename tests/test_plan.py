@@ -17,7 +17,7 @@ from marfetch.pull import Request, pull
 from marfetch.reference import Reference
 from marfetch.resolve import Wanted
 
-from .registry import Registry
+from .world.registry import Registry
 
 ALB = "application-lb/charts/alb-controller"
 VAULT = "bicep/avm/res/storage/storage-account"

@@ -26,7 +26,7 @@ from marfetch.project.sync import Shard, Synced, sync
 from marfetch.project.wanted import Project, read_project
 
 from .conftest import Heard
-from .registry import Registry
+from .world.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 ALB = "application-lb/charts/alb-controller"

@@ -18,7 +18,7 @@ from marfetch.remote import limits
 from marfetch.remote.pages import entries
 
 from .conftest import Heard
-from .registry import BLOCKED, MSEDGE, Answer, Registry
+from .world.registry import BLOCKED, MSEDGE, Answer, Registry
 
 ALB = "application-lb/charts/alb-controller"
 

@@ -16,7 +16,7 @@ from marfetch.remote import limits, lists
 from marfetch.remote.lists import fetch_list, is_public
 from marfetch.remote.trust import Trust
 
-from .answering import Answering, answering
+from .world.answering import Answering, answering
 
 
 def fetch(url: str, budget: Budget | None = None) -> bytes:

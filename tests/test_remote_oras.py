@@ -17,7 +17,7 @@ from marfetch.reference import Reference
 from marfetch.remote.refusing import RefusingRegistry
 from marfetch.remote.registry import Registry as Remote
 
-from .registry import Registry
+from .world.registry import Registry
 
 USED = {
     # pure, or only the session and our own do_request

@@ -29,7 +29,7 @@ from marfetch.resolve import Wanted, resolve, versions
 from marfetch.search import Searched, Wish, search
 
 from .conftest import Heard
-from .registry import BLOCKED, Registry
+from .world.registry import BLOCKED, Registry
 
 ALB = "application-lb/charts/alb-controller"
 AGIC = "azure-application-gateway/charts/ingress-azure"

@@ -22,7 +22,7 @@ from marfetch.reference import Host, Reference
 from marfetch.serve.app import Registry, counted
 from marfetch.serve.server import Serving, bind
 
-from .real import run
+from .world.real import run
 
 Tool = Callable[[str], Path]
 HOST = Host("mar.test")

@@ -18,9 +18,9 @@ from marfetch.layout.store import Layout
 from marfetch.oci import Digest, Manifest
 from marfetch.reference import Reference
 
-from .real import package_chart, run
 from .test_archive import Maker, packed
 from .test_serving import ALB, Command, ask
+from .world.real import package_chart, run
 
 Tool = Callable[[str], Path]
 

@@ -19,7 +19,7 @@ import pytest
 from marfetch import listings
 from marfetch.layout.store import Layout
 
-from . import tools
+from .world import tools
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "marfetch" / "shells"

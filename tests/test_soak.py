@@ -22,9 +22,9 @@ from marfetch.reference import Host, Reference
 from marfetch.resolve import Wanted
 
 from .conftest import Heard
-from .link import Link
-from .registry import Registry
-from .soaking import JOBS
+from .world.link import Link
+from .world.registry import Registry
+from .world.soaking import JOBS
 
 ROOT = Path(__file__).parents[1]
 RESETS_AFTER = 256 << 10
@@ -32,7 +32,7 @@ RESETS_AFTER = 256 << 10
 
 def soaked(registry: Registry, directory: Path, batches: int, size: int, *more: str) -> list[dict[str, int]]:
     """What a process held after each batch of pulls."""
-    line = [sys.executable, "-m", "tests.soaking", registry.host, registry.data_host, directory, batches, size, *more]
+    line = [sys.executable, "-m", "tests.world.soaking", registry.host, registry.data_host, directory, batches, size, *more]
     done = subprocess.run([str(word) for word in line], cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,6 +1,6 @@
 """A host that wants to be left alone is left alone: by every thread, by every process of one cache, and nobody rushes in afterwards.
 
-The registry writes down who came when (`tests/throttling.py`); nothing here is about speed.
+The registry writes down who came when (`tests/world/throttling.py`); nothing here is about speed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from marfetch.resolve import Wanted
 
 from .conftest import Heard
 from .test_backoff import Clock, timed
-from .throttling import Throttling
+from .world.throttling import Throttling
 
 ROOT = Path(__file__).parents[1]
 JOBS = 8

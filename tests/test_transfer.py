@@ -23,7 +23,7 @@ from marfetch.reference import Reference
 from marfetch.resolve import Wanted
 
 from .conftest import Heard
-from .registry import BLOCKED, Asked, Knob, Registry
+from .world.registry import BLOCKED, Asked, Knob, Registry
 
 BLOB = bytes(range(256)) * 1024  # 256 KiB
 

@@ -36,8 +36,8 @@ from marfetch.remote.watch import Exchange
 from marfetch.resolve import Wanted
 
 from .conftest import Heard
-from .proxy import Proxy
-from .registry import Registry
+from .world.proxy import Proxy
+from .world.registry import Registry
 
 ALB = "application-lb/charts/alb-controller"
 DATA_NAME = "eastus.data.mcr.microsoft.com"

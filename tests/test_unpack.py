@@ -33,7 +33,7 @@ from marfetch.place.destination import Destination, State, Wish
 from marfetch.place.directory import Directory
 from marfetch.place.packed import PIECE, Packed
 
-from .archives import chart, directory, file, gzipped_zeros, header, long_name, padded, pax, records, tar, targz
+from .world.archives import chart, directory, file, gzipped_zeros, header, long_name, padded, pax, records, tar, targz
 
 TOY = ExpectedChart("toy", "1.2.3")
 
@@ -754,7 +754,7 @@ import io, os, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from marfetch.place.destination import Destination
-from tests.archives import chart
+from tests.world.archives import chart
 from tests.test_unpack import TOY, wish
 count = 0
 def check():
@@ -806,7 +806,7 @@ import io, os, shutil, signal, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from marfetch.place.destination import Destination, State
-from tests.archives import chart
+from tests.world.archives import chart
 from tests.test_unpack import TOY, seen, wish
 out = Path({out!r})
 old = {{"toy": None, "toy/mine": b"mine"}}

@@ -23,13 +23,13 @@ from marfetch.oci import Descriptor, Digest, Manifest, descriptor_json
 from marfetch.pull import Pulled, Request, pull
 from marfetch.resolve import Wanted
 
-from . import real
-from .archives import chart, directory, file, header, tar, targz
 from .conftest import ref
-from .real import distribution, package_chart
-from .registry import Registry
 from .test_cli import Run, document, on_terminal
 from .test_cli import run as run  # noqa: PLC0414 - a fixture
+from .world import real
+from .world.archives import chart, directory, file, header, tar, targz
+from .world.real import distribution, package_chart
+from .world.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 Make = Callable[..., Client]

@@ -27,7 +27,7 @@ from marfetch.verify.steps import Examined, Trust, examine
 from marfetch.verify.stores import Places
 from marfetch.verify.verdict import PROGRESS, Action, Check
 
-from .signing import ARTIFACT, NOW, Authority, Identity, N, Stamp, cose, issue, jws, new_key, payload, policy, revocation_list
+from .world.signing import ARTIFACT, NOW, Authority, Identity, N, Stamp, cose, issue, jws, new_key, payload, policy, revocation_list
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "trust"
 VECTORS: dict[str, Any] = json.loads((FIXTURES / "cases.json").read_text())

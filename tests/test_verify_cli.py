@@ -18,8 +18,8 @@ from marfetch.verify.policy import Store
 from marfetch.verify.roots import IDENTITIES, ROOTS, Root, plan, write
 from marfetch.verify.stores import Places
 
-from .registry import Registry
-from .signing import NOW, Authority, cose, jws, payload, policy, revocation_list
+from .world.registry import Registry
+from .world.signing import NOW, Authority, cose, jws, payload, policy, revocation_list
 
 AT = "2026-11-23T20:00:00Z"
 REPOSITORY = "signed/thing"

@@ -18,11 +18,11 @@ from marfetch.__main__ import main
 from marfetch.oci import Digest, descriptor_json
 from marfetch.verify.stores import cache_directory, config_directory
 
-from .answering import Answering, answering
-from .real import distribution, package_chart, run
-from .registry import Registry
-from .signing import Authority, Identity, Stamp, policy
 from .test_verify import CASES, FIXTURES, VECTORS
+from .world.answering import Answering, answering
+from .world.real import distribution, package_chart, run
+from .world.registry import Registry
+from .world.signing import Authority, Identity, Stamp, policy
 
 Tool = Callable[[str], Path]
 

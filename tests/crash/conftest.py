@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ..registry import Registry
+from ..world.registry import Registry
 from .nursery import Nursery
 from .scenes import Stage, fill
 

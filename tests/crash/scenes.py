@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ..archives import chart, file
-from ..registry import Asked, Registry
 from ..test_untar import add_chart
+from ..world.archives import chart, file
+from ..world.registry import Asked, Registry
 from .nursery import ROOT, Child, Ended, Nursery
 
 TEMPORARY: Final = re.compile(r"\.marfetch-[0-9a-f]{16}\.part")

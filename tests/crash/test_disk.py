@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ..faults.rows import row
+from ..world.rows import row
 from .conftest import PATIENCE, SWEEP, Count
 from .scenes import SCENES, Scene, Stage
 from .test_kill import chosen

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ..faults.rows import row
-from ..real import distribution
+from ..world.real import distribution
+from ..world.rows import row
 from .conftest import PATIENCE, SWEEP, Count
 from .scenes import SCENES, Stage, project
 from .tracing import CHANGING, TALKING, Step, killed_after, killed_at, near, written_down

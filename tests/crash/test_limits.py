@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ..faults.rows import row
+from ..world.rows import row
 from .conftest import PATIENCE, SWEEP, Count
 from .nursery import ROOT
 from .scenes import PREPARED, Stage, project, tree

@@ -13,7 +13,7 @@ import pytest
 
 from marfetch.oci import Digest
 
-from ..faults.rows import row
+from ..world.rows import row
 from .conftest import PATIENCE, Count
 from .nursery import Child, Ended
 from .scenes import PREPARED, SCENES, Stage, content, is_left, parts, tree

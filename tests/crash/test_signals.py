@@ -12,7 +12,7 @@ import pytest
 
 from marfetch import __main__ as front
 
-from ..faults.rows import row
+from ..world.rows import row
 from .conftest import PATIENCE, SWEEP, Count
 from .nursery import Child, Ended
 from .scenes import SCENES, Stage

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ..faults.rows import row
+from ..world.rows import row
 from .conftest import PATIENCE, Count
 from .nursery import Ended
 from .scenes import PREPARED, Stage, content, parts, project, tree

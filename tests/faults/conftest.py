@@ -11,10 +11,10 @@ import trustme
 from marfetch.layout.store import Layout
 from marfetch.reference import Host
 
-from ..proxy import Proxy
-from ..registry import Registry
 from ..test_transport import DATA_NAME, server_context
-from .world import World, official_world
+from ..world.proxy import Proxy
+from ..world.registry import Registry
+from ..world.world import World, official_world
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from ..proxy import Proxy
-from .rows import row
-from .world import World
+from ..world.proxy import Proxy
+from ..world.rows import row
+from ..world.world import World
 
 ALB = "application-lb/charts/alb-controller"
 DATA = b"content" * 1000

@@ -19,12 +19,12 @@ from marfetch.bundle.form import FIRST
 from marfetch.layout.tar import MAX_MEMBERS
 from marfetch.oci import Digest
 
-from ..archives import END, directory, file, gzipped_zeros, header, pax
-from ..bundles import members, rewritten
-from ..registry import Registry
-from .rows import row
-from .serving import Serving
-from .world import Ended, World
+from ..world.archives import END, directory, file, gzipped_zeros, header, pax
+from ..world.bundles import members, rewritten
+from ..world.registry import Registry
+from ..world.rows import row
+from ..world.serving import Serving
+from ..world.world import Ended, World
 
 BIG = bytes(range(256)) * 40_000
 

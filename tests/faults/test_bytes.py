@@ -11,9 +11,9 @@ import pytest
 
 from marfetch.oci import Digest
 
-from ..registry import Knob
-from .rows import row
-from .world import World, sha256
+from ..world.registry import Knob
+from ..world.rows import row
+from ..world.world import World, sha256
 
 ALB = "application-lb/charts/alb-controller"
 DATA = bytes(range(256)) * 400

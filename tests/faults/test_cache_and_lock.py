@@ -21,8 +21,8 @@ import pytest
 from marfetch.lock import claim
 from marfetch.oci import Digest
 
-from .rows import row
-from .world import Ended, World
+from ..world.rows import row
+from ..world.world import Ended, World
 
 DATA = bytes(range(256)) * 200
 DIGEST = Digest.of(DATA)

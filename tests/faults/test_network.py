@@ -15,12 +15,12 @@ from marfetch.endpoint import DATA_ENVIRONMENT, ENVIRONMENT
 from marfetch.layout.store import Layout
 from marfetch.reference import Host
 
-from ..proxy import Proxy
-from ..real import free_port
-from ..registry import Knob, Registry
 from ..test_transport import DATA_NAME, server_context
-from .rows import row
-from .world import BRIEF, World
+from ..world.proxy import Proxy
+from ..world.real import free_port
+from ..world.registry import Knob, Registry
+from ..world.rows import row
+from ..world.world import BRIEF, World
 
 DATA = bytes(range(256)) * 400
 SIZE = len(DATA)

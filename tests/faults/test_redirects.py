@@ -10,12 +10,12 @@ import trustme
 from marfetch.layout.store import Layout
 from marfetch.reference import Host
 
-from ..proxy import Proxy
-from ..real import free_port
-from ..registry import Registry
 from ..test_transport import DATA_NAME, server_context
-from .rows import row
-from .world import Ended, World, sha256
+from ..world.proxy import Proxy
+from ..world.real import free_port
+from ..world.registry import Registry
+from ..world.rows import row
+from ..world.world import Ended, World, sha256
 
 ALB = "application-lb/charts/alb-controller"
 DATA = b"content" * 1000

@@ -19,9 +19,9 @@ import pytest
 from marfetch.layout.store import Layout
 from marfetch.oci import Digest
 
-from .rows import row
-from .serving import Serving
-from .world import World
+from ..world.rows import row
+from ..world.serving import Serving
+from ..world.world import World
 
 ALB = "application-lb/charts/alb-controller"
 REFUSED = (400, 404, 405, 414, 431)

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from ..registry import BLOCKED, MSEDGE
-from .rows import row
-from .world import Ended, World
+from ..world.registry import BLOCKED, MSEDGE
+from ..world.rows import row
+from ..world.world import Ended, World
 
 ALB = "application-lb/charts/alb-controller"
 DATA = b"content" * 1000

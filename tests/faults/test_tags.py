@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from .rows import row
-from .world import World
+from ..world.rows import row
+from ..world.world import World
 
 ALB = "application-lb/charts/alb-controller"
 VERSIONS = ("versions", "aks/foo", "--all", "--json")

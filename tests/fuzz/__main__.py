@@ -24,7 +24,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from .mutation import mutated
+from ..world.mutation import mutated
 
 if TYPE_CHECKING:
     from .target import Target

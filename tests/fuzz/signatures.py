@@ -21,8 +21,8 @@ from marfetch.verify.stores import Places, read_certificates
 from marfetch.verify.timestamp import proven
 from marfetch.verify.verdict import RefusalError
 
-from ..signing import policy
-from .promise import fresh
+from ..world.promise import fresh
+from ..world.signing import policy
 from .target import Target
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "trust"

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 import marfetch
 from marfetch import errors
 
-from . import promise
-from .mutation import mutated
-from .promise import BrokenPromiseError
+from ..world import promise
+from ..world.mutation import mutated
+from ..world.promise import BrokenPromiseError
 from .target import Target
 from .targets import TARGETS
 

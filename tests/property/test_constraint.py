@@ -47,7 +47,7 @@ versions = st.builds(
 @pytest.fixture(scope="module")
 def oracle() -> Iterator[Callable[[dict[str, Any]], dict[str, Any]]]:
     """Asks the library that Helm uses."""
-    from .. import tools
+    from ..world import tools
 
     path = tools.find("semver-oracle")
     if path is None:

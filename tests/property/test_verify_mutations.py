@@ -34,10 +34,10 @@ from marfetch.verify.stores import Places
 from marfetch.verify.timestamp import proven
 from marfetch.verify.verdict import RefusalError
 
-from ..signing import ARTIFACT, NOW, Authority, Identity, Stamp, issue, new_key, payload, policy, revocation_list
-from ..signing import cose as made_cose
-from ..signing import jws as made_jws
 from ..test_verify import FIXTURES
+from ..world.signing import ARTIFACT, NOW, Authority, Identity, Stamp, issue, new_key, payload, policy, revocation_list
+from ..world.signing import cose as made_cose
+from ..world.signing import jws as made_jws
 
 COUNT = int(os.environ.get("MARFETCH_MUTATIONS", "20000"))
 FORMS = {"cose": "application/cose", "jws": "application/jose+json"}

@@ -1,4 +1,4 @@
-"""One process that pulls and pulls: `python -m tests.soaking REGISTRY DATA_HOST DIRECTORY BATCHES SIZE [anew|again]`.
+"""One process that pulls and pulls: `python -m tests.world.soaking REGISTRY DATA_HOST DIRECTORY BATCHES SIZE [anew|again]`.
 
 Before the first batch and after each it prints one JSON line: how many artifacts it has pulled so far, and what it holds. With `anew` every batch has a client
 of its own, as in a service that lives long; otherwise one client does it all. With `again` it then pulls all of them once more.

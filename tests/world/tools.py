@@ -1,6 +1,6 @@
 """The real tools that tests and benchmarks use, built from the Go module proxy into `.tools/`, pinned by version and checksum.
 
-`python tests/tools.py` builds what is missing; tests ask `find` and skip, visibly, where a tool is not there. With `CI=true` a
+`python tests/world/tools.py` builds what is missing; tests ask `find` and skip, visibly, where a tool is not there. With `CI=true` a
 missing tool is a failure.
 """
 
@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / ".tools"
 
 
@@ -74,7 +74,7 @@ SYSTEM = {
     "wrk": "wrk",
     "zsh": "zsh",
 }
-"""Programs that come with the system: name → Debian's package. `python tests/tools.py --system` prints the packages that are missing."""
+"""Programs that come with the system: name → Debian's package. `python tests/world/tools.py --system` prints the packages that are missing."""
 
 
 def find(name: str) -> Path | None:

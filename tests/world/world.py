@@ -25,9 +25,9 @@ from typing import Any, Final
 
 from marfetch.endpoint import DATA_ENVIRONMENT, ENVIRONMENT
 
-from ..proxy import Proxy
-from ..registry import Asked, Knob, Registry
 from ..test_cli import ROOT
+from .proxy import Proxy
+from .registry import Asked, Knob, Registry
 
 LAUNCHER: Final = Path(__file__).parent / "launcher.py"
 BRIEF: Final = {"FIRST_WAIT": 0.01, "LONGEST_WAIT": 0.05}
