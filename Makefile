@@ -39,7 +39,7 @@ test-typer: ## Run the command line's tests with the lowest and the newest typer
 	@mkdir -p .tmp; for version in 'typer==0.24.0' 'typer'; do \
 		rm -rf .venv-typer; $(MAKE) --no-print-directory VENV=.venv-typer .venv-typer/.dev || exit 1; \
 		echo "$$version" > .tmp/typer.txt; $(environment) .venv-typer --upgrade .tmp/typer.txt || exit 1; \
-		echo "== $$version"; mkdir -p .tmp; $(RUN) .venv-typer/bin/python -m pytest -q tests/test_cli.py || exit 1; done
+		echo "== $$version"; mkdir -p .tmp; $(RUN) .venv-typer/bin/python -m pytest -q tests/cli/test_commands.py || exit 1; done
 
 lint: $(VENV)/.dev ## Check style and format.
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -31,8 +31,8 @@ from marfetch.remote.trust import Trust
 from marfetch.resolve import Wanted
 from marfetch.verify.revocation import Lists, cache_entry
 
-from .test_unpack import seen, unpack
-from .test_untar import add_chart
+from .client.test_untar import add_chart
+from .destination.test_unpack import seen, unpack
 from .world.archives import chart, file, targz
 from .world.promise import guarded, sandbox
 from .world.registry import Registry
@@ -213,7 +213,7 @@ def test_what_had_holes_is_not_used() -> None:
             if isinstance(node, ast.Call):
                 called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 assert called not in CALLS, f"{path}, line {node.lineno}: {called}"
-        # The doctor looks at a certificate that cannot be trusted, to say whose it is, and sends nothing there (`test_doctor.py`).
+        # The doctor looks at a certificate that cannot be trusted, to say whose it is, and sends nothing there (`tests/doctor/test_examine.py`).
         found = [word for word in WORDS if word in text and (word, path.name) != ("CERT_NONE", "probe.py")]
         assert not found, f"{path}: {found}"
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ..test_untar import add_chart
+from ..client.test_untar import add_chart
 from ..world.archives import chart, file
 from ..world.registry import Asked, Registry
 from .nursery import ROOT, Child, Ended, Nursery

@@ -11,7 +11,7 @@ import trustme
 from marfetch.layout.store import Layout
 from marfetch.reference import Host
 
-from ..test_transport import DATA_NAME, server_context
+from ..remote.test_transport import DATA_NAME, server_context
 from ..world.proxy import Proxy
 from ..world.registry import Registry
 from ..world.world import World, official_world

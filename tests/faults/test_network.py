@@ -15,7 +15,7 @@ from marfetch.endpoint import DATA_ENVIRONMENT, ENVIRONMENT
 from marfetch.layout.store import Layout
 from marfetch.reference import Host
 
-from ..test_transport import DATA_NAME, server_context
+from ..remote.test_transport import DATA_NAME, server_context
 from ..world.proxy import Proxy
 from ..world.real import free_port
 from ..world.registry import Knob, Registry

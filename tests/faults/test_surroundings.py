@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from ..test_cli import ROOT
+from ..cli.test_commands import ROOT
 from ..world.rows import row
 from ..world.world import Ended, World, tree
 from .test_cache_and_lock import plain as plain  # noqa: PLC0414 - a fixture

@@ -34,7 +34,7 @@ from marfetch.verify.stores import Places
 from marfetch.verify.timestamp import proven
 from marfetch.verify.verdict import RefusalError
 
-from ..test_verify import FIXTURES
+from ..verify.test_steps import FIXTURES
 from ..world.signing import ARTIFACT, NOW, Authority, Identity, Stamp, issue, new_key, payload, policy, revocation_list
 from ..world.signing import cose as made_cose
 from ..world.signing import jws as made_jws
