@@ -31,16 +31,16 @@ from marfetch.remote.trust import Trust
 from marfetch.resolve import Wanted
 from marfetch.verify.revocation import Lists, cache_entry
 
-from .client.test_untar import add_chart
-from .destination.test_unpack import seen, unpack
 from .world.archives import chart, file, targz
+from .world.charts import add_chart
+from .world.content import ALB
+from .world.paths import ROOT
 from .world.promise import guarded, sandbox
 from .world.registry import Registry
+from .world.unpacking import seen, unpack
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = Path(marfetch.__file__).parent
 PAGES = {name: (ROOT / "docs" / "security" / f"{name}.md").read_text() for name in ("advisories", "threat-model")}
-ALB = "application-lb/charts/alb-controller"
 
 KNOWN = """
 CVE-2007-4559 CVE-2017-11468 CVE-2017-18342 CVE-2018-18074 CVE-2018-20060 CVE-2019-1000008 CVE-2019-10214 CVE-2019-1010275 CVE-2019-18658

@@ -262,6 +262,45 @@ def test_modules_are_small() -> None:
     assert large == {}
 
 
+# -- the tests themselves
+
+
+def test_tests_import_from_the_world_and_not_from_one_another() -> None:
+    """What two tests share is in `tests/world`, or in a module of their own folder that is no test, or is a fixture of a `conftest.py`."""
+    tests = ROOT / "tests"
+    wrong = []
+    for path in sorted(tests.rglob("*.py")):
+        package = path.relative_to(ROOT).parent.parts
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not (node.level or (node.module or "").partition(".")[0] == "tests"):
+                continue
+            parts = (*(package[: len(package) - node.level + 1] if node.level else ()), *(node.module or "").split("."))
+            parts = tuple(part for part in parts if part)
+            for name in node.names:
+                target = ROOT.joinpath(*parts)
+                module = target if target.with_suffix(".py").is_file() else target / name.name
+                where = f"{path.relative_to(ROOT)}:{node.lineno}"
+                if module.name.startswith("test_"):
+                    wrong.append(f"{where} imports {name.name} from a test: move it to tests/world")
+                elif module.name == "conftest":
+                    wrong.append(f"{where} imports {name.name} from a conftest.py, which is for fixtures: move it to tests/world")
+                elif module.parent not in (tests / "world", path.parent):
+                    wrong.append(f"{where} imports {name.name} from another folder: move it to tests/world")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_fixture_is_written_twice() -> None:
+    """A fixture that another folder needs too is in `tests/conftest.py`; one that goes on from it takes it as an argument."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and any("fixture" in ast.unparse(one) for one in node.decorator_list):
+                body = ast.unparse(ast.Module(node.body[1:] if ast.get_docstring(node) else node.body, []))
+                found.setdefault(f"{ast.unparse(node.args)}\n{body}", []).append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
+    twice = [" and ".join(places) for places in found.values() if len(places) > 1]
+    assert not twice, "the same fixture, keep one in tests/conftest.py: " + "; ".join(twice)
+
+
 # -- what a start loads
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
+from .world.paths import ROOT
 from .world.registry import Registry
 
-ROOT = Path(__file__).parents[1]
 ACTION = ROOT / ".github" / "actions" / "setup" / "action.yml"
 TEMPLATE = ROOT / "ci" / "azure-pipelines.yml"
 WANTED = "schema: 1\nartifacts:\n  - {reference: application-lb/charts/alb-controller, version: ~1.7}\n"

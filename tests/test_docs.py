@@ -16,7 +16,8 @@ import pytest
 from marfetch import errors
 from marfetch.cli import COMMANDS
 
-ROOT = Path(__file__).parents[1]
+from .world.paths import ROOT
+
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")] + sorted((ROOT / "docs").rglob("*.md"))
 
 

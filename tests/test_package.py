@@ -13,7 +13,7 @@ import pytest
 
 import marfetch
 
-ROOT = Path(__file__).parents[1]
+from .world.paths import ROOT
 
 
 def build(source: Path, target: str, into: Path) -> Path:

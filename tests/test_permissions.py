@@ -22,7 +22,8 @@ from marfetch.reference import Reference
 from marfetch.remote.credentials import forget_credentials
 from marfetch.resolve import Wanted
 
-from .world.bundles import ALB, locked
+from .world.bundles import locked
+from .world.content import ALB
 from .world.registry import Registry
 
 Made = Callable[..., Client]

@@ -16,9 +16,9 @@ from marfetch.layout import upkeep
 from marfetch.layout.store import Layout
 from marfetch.reference import Reference
 
+from .world.content import ALB
 from .world.registry import Registry
 
-ALB = "application-lb/charts/alb-controller"
 FOO = "mcr.microsoft.com/aks/foo"
 
 

@@ -32,13 +32,15 @@ from marfetch.project.lock import lock_bytes, make_lock, parse_lock
 from marfetch.project.wanted import Project
 from marfetch.reference import Host, Reference
 
-from ..conftest import Heard
-from ..diff.test_artifacts import chart
-from ..world.bundles import ALB, IMAGE, ITEMS, MODULE, locked, members, rewritten
+from ..world.bundles import ITEMS, blob_names, locked, members, rewritten
+from ..world.charts import add_foo
+from ..world.command import ended, started, surroundings
+from ..world.content import ALB, IMAGE, MODULE
+from ..world.paths import ROOT
+from ..world.progress import Heard
 from ..world.real import run
 from ..world.registry import Registry
 
-ROOT = Path(__file__).parents[2]
 Tool = Callable[[str], Path]
 
 
@@ -314,7 +316,7 @@ def test_a_delta_is_the_same_bytes_whether_the_cache_holds_what_it_leaves_out(
     client: Callable[..., Client], mar: Registry, tmp_path: Path
 ) -> None:
     """The page names the images of charts, and may not look into one that is left out."""
-    chart(mar, "1.0.0", {})
+    add_foo(mar, "1.0.0")
     project = locked(client(), tmp_path / "project", "reference: charts/foo, version: 1.0.0")
     create(client(), project, tmp_path / "old.tar")
     assert b"mcr.microsoft.com/aks/web:1.0" in members(tmp_path / "old.tar")["bundle.html"]
@@ -349,10 +351,6 @@ def test_a_delta_never_replaces_what_it_goes_on_from(client: Callable[..., Clien
 
 
 # -- verify
-
-
-def blob_names(files: dict[str, bytes]) -> list[str]:
-    return [name for name in files if name.startswith("blobs/")]
 
 
 def without(name: str) -> Callable[[dict[str, bytes]], None]:
@@ -610,23 +608,9 @@ def test_referrers_that_came_are_a_difference(client: Callable[..., Client], pro
 
 
 @pytest.fixture
-def marfetch(mar: Registry, project: Project) -> Callable[..., tuple[int, str, str]]:
+def marfetch(mar: Registry, project: Project, tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
     def do(*words: object) -> tuple[int, str, str]:
-        environment = os.environ | {
-            "MARFETCH_ENDPOINT": f"{mar.scheme}://{mar.host}",
-            "MARFETCH_DATA_HOSTS": mar.data_host,
-            "PYTHONPATH": str(ROOT),
-        }
-        done = subprocess.run(
-            [sys.executable, "-m", "marfetch", *map(str, words)],
-            cwd=project.directory,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        return done.returncode, done.stdout, done.stderr
+        return ended(started(*words, cwd=project.directory, environment=surroundings(mar, tmp_path / "cache")))
 
     return do
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,13 @@ from marfetch.layout.names import REF_NAME
 from marfetch.oci import Digest
 from marfetch.project.sync import Shard
 
-from ..conftest import Heard
 from ..world.answering import Answering, answering
-from ..world.bundles import ALB, IMAGE, ITEMS, MODULE, locked, members, rewritten
+from ..world.bundles import ITEMS, locked, members, rewritten
+from ..world.content import ALB, IMAGE, MODULE
+from ..world.paths import ROOT
+from ..world.progress import Heard
 from ..world.real import distribution, run
 
-ROOT = Path(__file__).parents[2]
 Tool = Callable[[str], Path]
 # "secret"
 HTPASSWD = "somebody:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
@@ -54,13 +55,6 @@ def delta(client: Callable[..., Client], bundle: Path, tmp_path: Path) -> Path:
     newer = locked(client(), tmp_path / "project", f"reference: {ALB}, version: ~1.8", *ITEMS[1:])
     create(client(), newer, tmp_path / "b.tar", since=bundle, with_referrers=True)
     return tmp_path / "b.tar"
-
-
-@pytest.fixture
-def registry(tool: Tool, tmp_path: Path) -> Iterator[str]:
-    """A real one; `localhost:PORT`."""
-    with distribution(tool("registry"), tmp_path / "registry") as host:
-        yield host
 
 
 def loaded(path: Path, to: str, *, shard: Shard | None = None, **options: object) -> list[Loaded]:

@@ -18,14 +18,14 @@ from marfetch.bundle.form import parse_record, record_bytes
 from marfetch.client import Client
 from marfetch.oci import Digest
 
-from ..cli.test_verify import AT, REPOSITORY, Run, Signed, authority, config, run, signed
-from ..world.bundles import ALB, locked, members, rewritten
+from ..world.bundles import locked, members, rewritten
+from ..world.command import Answered
+from ..world.content import ALB
+from ..world.paths import ROOT
 from ..world.registry import Registry
+from ..world.signed import AT, REPOSITORY, Signed
 from ..world.signing import Authority, cose, payload, policy
 
-__all__ = ["authority", "config", "run", "signed"]
-
-ROOT = Path(__file__).parents[2]
 ITEMS = (f"reference: {REPOSITORY}, version: 1.0.0", f"reference: {ALB}, version: 1.7.12")
 
 
@@ -46,12 +46,12 @@ def verdicts(answer: dict[str, Any]) -> dict[str, str]:
 
 
 def test_a_signature_in_a_bundle_is_checked_and_nobody_is_asked(
-    signed: Signed, config: Path, made: Callable[..., Path], mar: Registry, run: Run
+    signed: Signed, config: Path, made: Callable[..., Path], mar: Registry, answered: Answered
 ) -> None:
     signed.sign()
     path = made()
     asked = len(mar.asked)
-    code, answer = run("bundle", "verify", path, "--at", AT, "--revocation", "skip")
+    code, answer = answered("bundle", "verify", path, "--at", AT, "--revocation", "skip")
     assert (code, answer["ok"], answer["data"]["signaturesChecked"]) == (0, True, 1)
     assert verdicts(answer) == {REPOSITORY: "verified", ALB: "unsigned"}
     assert [one["subject"] is not None and "Test Signer" in one["subject"] for one in answer["data"]["signatures"]].count(True) == 1
@@ -59,39 +59,39 @@ def test_a_signature_in_a_bundle_is_checked_and_nobody_is_asked(
 
 
 def test_without_a_policy_it_is_said_that_nothing_was_checked(
-    signed: Signed, made: Callable[..., Path], run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    signed: Signed, made: Callable[..., Path], answered: Answered, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("NOTATION_CONFIG", str(tmp_path / "nowhere"))
     signed.sign()
     path = made()
-    code, answer = run("bundle", "verify", path)
+    code, answer = answered("bundle", "verify", path)
     assert (code, answer["data"]["signaturesChecked"], answer["data"]["signatures"]) == (0, None, [])
-    code, answer = run("bundle", "verify", path, "--verify")
+    code, answer = answered("bundle", "verify", path, "--verify")
     assert (code, answer["error"]["code"]) == (2, "POLICY_MISSING")
 
 
 def test_a_signature_of_somebody_else_fails_the_bundle_that_is_whole(
-    signed: Signed, config: Path, made: Callable[..., Path], run: Run
+    signed: Signed, config: Path, made: Callable[..., Path], answered: Answered
 ) -> None:
     signed.sign(cose(Authority().signer(), payload(signed.artifact)))
-    code, answer = run("bundle", "verify", made(), "--at", AT, "--revocation", "skip")
+    code, answer = answered("bundle", "verify", made(), "--at", AT, "--revocation", "skip")
     assert (code, answer["ok"], answer["error"]["code"]) == (6, False, "UNTRUSTED_ROOT")
     assert (answer["data"]["missing"], answer["data"]["extra"], answer["data"]["wrong"]) == ([], [], [])
     assert verdicts(answer) == {REPOSITORY: "failed", ALB: "unsigned"}
 
 
 def test_a_signature_that_is_about_something_else_fails_it(
-    signed: Signed, config: Path, made: Callable[..., Path], mar: Registry, run: Run
+    signed: Signed, config: Path, made: Callable[..., Path], mar: Registry, answered: Answered
 ) -> None:
     other = mar.add_artifact("signed/other", "1.0.0", ("other.txt", b"another thing"))
     signed.sign(cose(signed.authority.signer(), payload(other)))
-    code, answer = run("bundle", "verify", made(), "--at", AT, "--revocation", "skip")
+    code, answer = answered("bundle", "verify", made(), "--at", AT, "--revocation", "skip")
     assert (code, answer["error"]["code"]) == (6, "SUBJECT_MISMATCH")
 
 
 @pytest.mark.parametrize("word", ["--verify", "--trust-policy", "environment"])
 def test_where_everything_has_to_be_signed_what_is_not_is_refused(
-    signed: Signed, config: Path, made: Callable[..., Path], run: Run, monkeypatch: pytest.MonkeyPatch, word: str
+    signed: Signed, config: Path, made: Callable[..., Path], answered: Answered, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
     signed.sign()
     words: list[object] = [] if word == "environment" else [word]
@@ -100,18 +100,20 @@ def test_where_everything_has_to_be_signed_what_is_not_is_refused(
     path = made()
     if word == "environment":
         monkeypatch.setenv("MARFETCH_VERIFY", "policy")
-    code, answer = run("bundle", "verify", path, "--at", AT, "--revocation", "skip", *words)
+    code, answer = answered("bundle", "verify", path, "--at", AT, "--revocation", "skip", *words)
     assert (code, answer["error"]["code"]) == (6, "NO_SIGNATURE")
     assert verdicts(answer) == {REPOSITORY: "verified", ALB: "failed"}
 
 
-def test_what_no_statement_is_about_stays_unchecked_and_is_told(signed: Signed, config: Path, made: Callable[..., Path], run: Run) -> None:
+def test_what_no_statement_is_about_stays_unchecked_and_is_told(
+    signed: Signed, config: Path, made: Callable[..., Path], answered: Answered
+) -> None:
     signed.sign()
     (config / "trustpolicy.json").write_text(json.dumps(policy(registryScopes=["mcr.microsoft.com/other"])))
     path = made()
-    code, answer = run("bundle", "verify", path, "--at", AT)
+    code, answer = answered("bundle", "verify", path, "--at", AT)
     assert (code, verdicts(answer)[REPOSITORY]) == (0, "unchecked")
-    code, answer = run("bundle", "verify", path, "--at", AT, "--verify")
+    code, answer = answered("bundle", "verify", path, "--at", AT, "--verify")
     assert (code, answer["error"]["code"]) == (2, "NO_APPLICABLE_POLICY")
 
 
@@ -119,19 +121,19 @@ WORDS = ("--at", AT, "--revocation", "skip")
 
 
 def test_a_delta_brings_the_signatures_and_is_verified_by_itself(
-    signed: Signed, config: Path, made: Callable[..., Path], run: Run, tmp_path: Path
+    signed: Signed, config: Path, made: Callable[..., Path], answered: Answered, tmp_path: Path
 ) -> None:
     signed.sign()
     first = made()
     delta = made("b.tar", since=first)
     assert parse_record(members(delta)["bundle.json"], "b").omitted
     for more in ((), ("--since", first)):
-        code, answer = run("bundle", "verify", delta, *more, *WORDS)
+        code, answer = answered("bundle", "verify", delta, *more, *WORDS)
         assert (code, verdicts(answer)) == (0, {REPOSITORY: "verified", ALB: "unsigned"})
 
 
 def test_a_delta_is_loaded_where_its_signatures_have_to_hold(
-    signed: Signed, config: Path, client: Callable[..., Client], run: Run, tmp_path: Path
+    signed: Signed, config: Path, client: Callable[..., Client], answered: Answered, tmp_path: Path
 ) -> None:
     signed.sign()
     (config / "trustpolicy.json").write_text(json.dumps(policy(signatureVerification={"level": "permissive"})))
@@ -140,12 +142,12 @@ def test_a_delta_is_loaded_where_its_signatures_have_to_hold(
         create(one, project, tmp_path / "a.tar", with_referrers=True)
         create(one, project, tmp_path / "b.tar", with_referrers=True, since=tmp_path / "a.tar")
     for name in ("a.tar", "b.tar"):
-        code, answer = run("bundle", "load", tmp_path / name, "--to", tmp_path / "folder", "--verify")
+        code, answer = answered("bundle", "load", tmp_path / name, "--to", tmp_path / "folder", "--verify")
         assert (code, answer["ok"]) == (0, True)
 
 
 def test_the_signatures_of_an_older_delta_are_in_its_base(
-    signed: Signed, config: Path, made: Callable[..., Path], run: Run, tmp_path: Path
+    signed: Signed, config: Path, made: Callable[..., Path], answered: Answered, tmp_path: Path
 ) -> None:
     envelope = json.loads(signed.mar.manifests[f"{REPOSITORY} {signed.sign().digest}"][1])["layers"][0]
     first = made()
@@ -157,25 +159,25 @@ def test_the_signatures_of_an_older_delta_are_in_its_base(
         files["bundle.json"] = record_bytes(replace(record, omitted={**(record.omitted or {}), digest: envelope["size"]}))
 
     delta = rewritten(made("b.tar", since=first), tmp_path / "c.tar", older)
-    code, answer = run("bundle", "verify", delta, *WORDS)
+    code, answer = answered("bundle", "verify", delta, *WORDS)
     assert (code, answer["error"]["code"]) == (2, "usage")
     assert "--since" in answer["error"]["hint"]
-    code, answer = run("bundle", "verify", delta, "--since", first, *WORDS)
+    code, answer = answered("bundle", "verify", delta, "--since", first, *WORDS)
     assert (code, verdicts(answer)) == (0, {REPOSITORY: "verified", ALB: "unsigned"})
 
 
 def test_nothing_is_loaded_of_a_bundle_in_which_something_is_not_signed(
-    signed: Signed, config: Path, made: Callable[..., Path], run: Run, tmp_path: Path
+    signed: Signed, config: Path, made: Callable[..., Path], answered: Answered, tmp_path: Path
 ) -> None:
     (config / "trustpolicy.json").write_text(json.dumps(policy(signatureVerification={"level": "permissive"})))
     path = made()
-    code, answer = run("bundle", "load", path, "--to", tmp_path / "folder", "--verify")
+    code, answer = answered("bundle", "load", path, "--to", tmp_path / "folder", "--verify")
     assert (code, answer["error"]["code"]) == (6, "NO_SIGNATURE")
     assert not list((tmp_path / "folder").glob("blobs/*/*"))
 
 
 def test_a_broken_bundle_is_told_as_such_whatever_its_signatures_say(
-    signed: Signed, config: Path, made: Callable[..., Path], run: Run
+    signed: Signed, config: Path, made: Callable[..., Path], answered: Answered
 ) -> None:
     signed.sign()
     path = made()
@@ -184,7 +186,7 @@ def test_a_broken_bundle_is_told_as_such_whatever_its_signatures_say(
     raw = bytearray(path.read_bytes())
     raw[blob.offset_data] ^= 1
     path.write_bytes(raw)
-    code, answer = run("bundle", "verify", path, "--at", AT, "--verify")
+    code, answer = answered("bundle", "verify", path, "--at", AT, "--verify")
     assert (code, answer["error"]["code"], answer["data"]["signaturesChecked"]) == (5, "bundle-broken", None)
 
 

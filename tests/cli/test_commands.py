@@ -3,59 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from marfetch import __version__
 from marfetch.oci import Digest
 
+from ..world.command import Run, document, on_terminal
+from ..world.content import ALB
+from ..world.paths import ROOT
 from ..world.registry import MSEDGE, Registry
-
-ROOT = Path(__file__).parents[2]
-ALB = "application-lb/charts/alb-controller"
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def run(mar: Registry, tmp_path: Path) -> Run:
-    """Runs `marfetch` in `here`, an empty directory; `environment` is added to a bare one that names the twisted registry."""
-    here = tmp_path / "here"
-    here.mkdir()
-
-    def do(*arguments: str, environment: dict[str, str] | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
-        surroundings = {
-            "PATH": os.environ["PATH"],
-            "HOME": os.environ["HOME"],
-            "PYTHONPATH": str(ROOT),
-            # An older typer names what a newer click is about to drop.
-            "PYTHONWARNINGS": "error,ignore:'click.:DeprecationWarning",
-            "MARFETCH_CACHE_DIR": str(tmp_path / "cache"),
-            "MARFETCH_ENDPOINT": f"http://{mar.host}",
-            "MARFETCH_DATA_HOSTS": mar.data_host,
-            **(environment or {}),
-        }
-        line = [sys.executable, "-m", "marfetch", *arguments]
-        return subprocess.run(line, cwd=here, env=surroundings, capture_output=True, text=True, timeout=100, check=False, **options)
-
-    return do
-
-
-def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """The one JSON object on stdout."""
-    lines = done.stdout.splitlines()
-    assert len(lines) == 1, done.stdout + done.stderr
-    parsed: dict[str, Any] = json.loads(lines[0])
-    assert parsed["schema"] == 1
-    assert parsed["ok"] is (done.returncode == 0)
-    return parsed
-
 
 # -- the front door
 
@@ -497,28 +457,6 @@ def test_a_locale_without_unicode_is_no_trouble(run: Run, mar: Registry, locale:
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-
-
-def on_terminal(arguments: list[str], environment: dict[str, str], cwd: Path) -> tuple[int, str, str]:
-    """Runs with stderr on a pseudo terminal; gives exit code, stdout and what the terminal got."""
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "marfetch", *arguments], cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        stdout=subprocess.PIPE, stderr=follower, text=True,
-    )  # fmt: skip
-    os.close(follower)
-    out, _ = process.communicate(timeout=60)
-    seen = b""
-    while True:
-        try:
-            piece = os.read(leader, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        seen += piece
-    os.close(leader)
-    return process.returncode, out, seen.decode()
 
 
 def test_on_a_terminal_the_last_line_is_the_next_command(mar: Registry, tmp_path: Path) -> None:

@@ -15,23 +15,11 @@ from marfetch.endpoint import Preference
 from marfetch.errors import InputError, IntegrityError, PolicyError
 from marfetch.reference import Reference, redacted
 
+from ..world.command import Run, document, surroundings
+from ..world.content import ALB
 from ..world.registry import MSEDGE, Registry
-from .test_commands import ALB, ROOT, Run, document, run
-
-__all__ = ["run"]
 
 FAILING = f"{ALB}:9.9.9"
-
-
-def surroundings(mar: Registry, tmp_path: Path) -> dict[str, str]:
-    return {
-        "PATH": os.environ["PATH"],
-        "HOME": os.environ["HOME"],
-        "PYTHONPATH": str(ROOT),
-        "MARFETCH_CACHE_DIR": str(tmp_path / "cache"),
-        "MARFETCH_ENDPOINT": f"http://{mar.host}",
-        "MARFETCH_DATA_HOSTS": mar.data_host,
-    }
 
 
 # -- answers that cost more than they should; each would take far longer than the time-out of a test
@@ -63,7 +51,9 @@ def test_processes_that_fetch_the_same_to_the_same_place_all_succeed(mar: Regist
     mar.add_artifact("aks/large", "1", ("large.bin", bytes(range(256)) * 48_000))
     line = [sys.executable, "-m", "marfetch", "pull", "aks/large:1", "-d", "out", "--quiet"]
     many = [
-        subprocess.Popen(line, cwd=tmp_path, env=surroundings(mar, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            line, cwd=tmp_path, env=surroundings(mar, tmp_path / "cache"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for _ in range(6)
     ]
     said = [process.communicate(timeout=90) for process in many]
@@ -246,7 +236,14 @@ def test_a_reader_that_is_gone_is_no_failure_and_hides_none(mar: Registry, tmp_p
     os.close(reading)
     line = [sys.executable, "-m", "marfetch", *arguments]
     done = subprocess.run(
-        line, cwd=tmp_path, env=surroundings(mar, tmp_path), stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        line,
+        cwd=tmp_path,
+        env=surroundings(mar, tmp_path / "cache"),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
     )
     os.close(writing)
     assert "Traceback" not in done.stderr
@@ -259,7 +256,14 @@ def test_a_full_disk_behind_stdout_is_said(mar: Registry, tmp_path: Path, argume
     line = [sys.executable, "-m", "marfetch", *arguments]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            line, cwd=tmp_path, env=surroundings(mar, tmp_path), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+            line,
+            cwd=tmp_path,
+            env=surroundings(mar, tmp_path / "cache"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
         )
     assert "Traceback" not in done.stderr
     assert done.returncode == code
@@ -279,7 +283,7 @@ def test_an_interrupted_command_still_prints_its_object(mar: Registry, tmp_path:
     mar.on("manifest").stalls_before_headers()
     line = [sys.executable, "-m", "marfetch", "resolve", f"{ALB}:1.7.12", "--json"]
     process = subprocess.Popen(
-        line, cwd=tmp_path, env=surroundings(mar, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        line, cwd=tmp_path, env=surroundings(mar, tmp_path / "cache"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     for _ in range(200):
         if mar.asked:
@@ -298,7 +302,7 @@ def test_too_few_open_files_are_told_as_such(mar: Registry, tmp_path: Path) -> N
     refs = " ".join(f"aks/small{number}:1" for number in range(12))
     line = f"ulimit -n 24; exec {sys.executable} -m marfetch pull {refs} --json"
     done = subprocess.run(
-        ["sh", "-c", line], cwd=tmp_path, env=surroundings(mar, tmp_path), capture_output=True, text=True, timeout=90, check=False
+        ["sh", "-c", line], cwd=tmp_path, env=surroundings(mar, tmp_path / "cache"), capture_output=True, text=True, timeout=90, check=False
     )
     assert "Traceback" not in done.stderr
     assert done.returncode in (0, 7, 9)
@@ -347,7 +351,7 @@ def test_a_command_that_is_ended_while_it_is_loaded_says_so_by_its_code(mar: Reg
     for number in range(12):
         line = [sys.executable, "-m", "marfetch", *words]
         process = subprocess.Popen(
-            line, cwd=tmp_path, env=surroundings(mar, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            line, cwd=tmp_path, env=surroundings(mar, tmp_path / "cache"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         signal.sigtimedwait([], 0.02 + number * 0.01)
         process.terminate()

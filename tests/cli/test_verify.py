@@ -3,114 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from marfetch.__main__ import main
-from marfetch.artifact.lifecycle import END_OF_LIFE, LIFECYCLE
 from marfetch.errors import InputError
 from marfetch.oci import Descriptor, Digest, descriptor_json
 from marfetch.verify.policy import Store
 from marfetch.verify.roots import IDENTITIES, ROOTS, Root, plan, write
 from marfetch.verify.stores import Places
 
-from ..world.registry import Registry
+from ..world.command import Answered
+from ..world.signed import AT, REPOSITORY, SIGNATURE, Signed
 from ..world.signing import NOW, Authority, cose, jws, payload, policy, revocation_list
-
-AT = "2026-11-23T20:00:00Z"
-REPOSITORY = "signed/thing"
-SIGNATURE = "application/vnd.cncf.notary.signature"
-Run = Callable[..., tuple[int, dict[str, Any]]]
-
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
-class Signed:
-    """An artifact in the look-alike, and how signatures get there."""
-
-    def __init__(self, mar: Registry, authority: Authority) -> None:
-        self.mar = mar
-        self.authority = authority
-        self.artifact = mar.add_artifact(REPOSITORY, "1.0.0", ("thing.txt", b"a thing"))
-        self.number = 0
-
-    @property
-    def reference(self) -> str:
-        return f"{self.mar.host}/{REPOSITORY}:1.0.0"
-
-    def good(self, **options: Any) -> bytes:
-        return cose(self.authority.signer(**options), payload(self.artifact))
-
-    def sign(self, envelope: bytes | None = None, *, media_type: str = "application/cose", old: bool = False, **changes: Any) -> Descriptor:
-        """Push a signature; changes go to its manifest."""
-        data = self.good() if envelope is None else envelope
-        layer = {"mediaType": media_type, "digest": str(Digest.of(data)), "size": len(data)}
-        self.mar.add_blob(data)
-        self.mar.add_blob(b"{}")
-        config = SIGNATURE if old else "application/vnd.oci.empty.v1+json"
-        self.number += 1
-        document: dict[str, Any] = {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "artifactType": None if old else SIGNATURE,
-            "config": {"mediaType": config, "digest": str(Digest.of(b"{}")), "size": 2},
-            "layers": [layer],
-            "subject": descriptor_json(self.artifact),
-            "annotations": {"number": str(self.number)},
-            **changes,
-        }
-        raw = json.dumps({key: value for key, value in document.items() if value is not None}).encode()
-        return self.mar.add_manifest(REPOSITORY, f"signature-{self.number}", raw)
-
-    def mark(self, ends: str) -> None:
-        """A lifecycle mark."""
-        notes = {END_OF_LIFE: ends, "org.opencontainers.image.created": "2026-01-01T00:00:00Z"}
-        self.mar.add_artifact(REPOSITORY, "mark", artifactType=LIFECYCLE, subject=descriptor_json(self.artifact), annotations=notes)
-
-
-@pytest.fixture
-def signed(mar: Registry, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Signed:
-    monkeypatch.setenv("MARFETCH_DATA_HOSTS", mar.data_host)
-    return Signed(mar, authority)
-
-
-@pytest.fixture
-def config(tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Notation's own directory, with a policy and stores."""
-    directory = tmp_path / "notation"
-    authority.write(directory / "truststore")
-    (directory / "trustpolicy.json").write_text(json.dumps(policy()))
-    monkeypatch.setenv("NOTATION_CONFIG", str(directory))
-    monkeypatch.setenv("NOTATION_CACHE", str(tmp_path / "notation-cache"))
-    return directory
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def go(*words: object) -> tuple[int, dict[str, Any]]:
-        capsys.readouterr()
-        code = main([*map(str, words), "--json"])
-        out = capsys.readouterr().out
-        assert len(out.splitlines()) == 1, out
-        return code, json.loads(out)
-
-    return go
 
 
 @pytest.mark.parametrize("referrers", ["api", "tag"])
 @pytest.mark.parametrize("old", [False, True], ids=["artifact type", "config type"])
-def test_both_shapes_of_a_signature_by_both_ways_to_find_it(signed: Signed, config: Path, run: Run, referrers: str, old: bool) -> None:
+def test_both_shapes_of_a_signature_by_both_ways_to_find_it(
+    signed: Signed, config: Path, answered: Answered, referrers: str, old: bool
+) -> None:
     found = signed.sign(old=old)
     if referrers == "tag":
         by_tag(signed, found, with_type=False)
-    code, answer = run("verify", signed.reference, "--at", AT)
+    code, answer = answered("verify", signed.reference, "--at", AT)
     assert (code, answer["ok"], answer["data"]["verdict"]) == (0, True, "verified")
     (one,) = answer["data"]["signatures"]
     assert (one["digest"], one["code"]) == (str(found.digest), "OK")
@@ -148,12 +66,12 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("how", SPOILT)
-def test_a_broken_signature_fails_alone_and_hides_no_good_one(signed: Signed, config: Path, run: Run, how: str) -> None:
+def test_a_broken_signature_fails_alone_and_hides_no_good_one(signed: Signed, config: Path, answered: Answered, how: str) -> None:
     spoilt(signed, how)
-    code, answer = run("verify", signed.reference, "--at", AT)
+    code, answer = answered("verify", signed.reference, "--at", AT)
     assert (code, answer["error"]["code"], answer["data"]["verdict"]) == (6, SPOILT[how], "failed")
     signed.sign()
-    code, answer = run("verify", signed.reference, "--at", AT)
+    code, answer = answered("verify", signed.reference, "--at", AT)
     assert (code, [one["code"] for one in answer["data"]["signatures"]]) == (0, [SPOILT[how], "OK"])
 
 
@@ -165,56 +83,56 @@ def by_tag(signed: Signed, *found: Descriptor, with_type: bool = True) -> None:
     signed.mar.add_manifest(REPOSITORY, f"sha256-{signed.artifact.digest.encoded}", json.dumps(index).encode())
 
 
-def test_a_signature_that_refers_to_something_else_does_not_count(signed: Signed, config: Path, run: Run) -> None:
+def test_a_signature_that_refers_to_something_else_does_not_count(signed: Signed, config: Path, answered: Answered) -> None:
     other = signed.mar.add_artifact(REPOSITORY, "2.0.0", ("thing.txt", b"another"))
     by_tag(signed, signed.sign(subject=descriptor_json(other)))
-    code, answer = run("verify", signed.reference, "--at", AT)
+    code, answer = answered("verify", signed.reference, "--at", AT)
     assert (code, answer["error"]["code"]) == (6, "SIGNATURE_MANIFEST_INVALID")
 
 
 @pytest.mark.parametrize("with_type", [True, False], ids=["typed", "untyped"])
-def test_a_malformed_manifest_hides_no_good_signature(signed: Signed, config: Path, run: Run, with_type: bool) -> None:
+def test_a_malformed_manifest_hides_no_good_signature(signed: Signed, config: Path, answered: Answered, with_type: bool) -> None:
     bad, gone = signed.sign(layers="none"), Descriptor(signed.artifact.media_type, Digest.of(b"gone"), 4)
     by_tag(signed, bad, gone, signed.sign(), with_type=with_type)
-    code, answer = run("verify", signed.reference, "--at", AT)
+    code, answer = answered("verify", signed.reference, "--at", AT)
     assert (code, answer["data"]["signatures"][-1]["code"]) == (0, "OK")
     assert [one["code"] for one in answer["data"]["signatures"][:-1]] == (
         ["SIGNATURE_MANIFEST_INVALID", "REGISTRY_ERROR"] if with_type else []
     )
 
 
-def test_of_several_bad_ones_the_furthest_is_named(signed: Signed, config: Path, run: Run) -> None:
+def test_of_several_bad_ones_the_furthest_is_named(signed: Signed, config: Path, answered: Answered) -> None:
     signed.sign(b"junk")
     signed.sign(signed.good(end=NOW - timedelta(days=1)))
     signed.sign(jws(signed.authority.signer(), b"{}"), media_type="application/jose+json")
-    code, answer = run("verify", signed.reference, "--at", AT)
+    code, answer = answered("verify", signed.reference, "--at", AT)
     assert (code, answer["error"]["code"]) == (6, "CERT_EXPIRED")
     assert [one["code"] for one in answer["data"]["signatures"]] == ["ENVELOPE_MALFORMED", "CERT_EXPIRED", "PAYLOAD_INVALID"]
 
 
-def test_a_hundred_bad_ones_are_enough(signed: Signed, config: Path, run: Run) -> None:
+def test_a_hundred_bad_ones_are_enough(signed: Signed, config: Path, answered: Answered) -> None:
     for number in range(101):
         signed.sign(b"junk %d" % number)
-    code, answer = run("verify", signed.reference, "--at", AT)
+    code, answer = answered("verify", signed.reference, "--at", AT)
     assert (code, answer["error"]["code"], len(answer["data"]["signatures"])) == (4, "limit-passed", 100)
 
 
-def test_no_signature_is_an_answer_of_its_own(signed: Signed, config: Path, run: Run) -> None:
-    code, answer = run("verify", signed.reference, "--at", AT)
+def test_no_signature_is_an_answer_of_its_own(signed: Signed, config: Path, answered: Answered) -> None:
+    code, answer = answered("verify", signed.reference, "--at", AT)
     assert (code, answer["error"]["code"], answer["data"]["signatures"]) == (6, "NO_SIGNATURE", [])
 
 
-def test_a_signature_of_something_else_is_refused(signed: Signed, config: Path, run: Run) -> None:
+def test_a_signature_of_something_else_is_refused(signed: Signed, config: Path, answered: Answered) -> None:
     other = signed.mar.add_artifact(REPOSITORY, "2.0.0", ("thing.txt", b"another"))
     signed.sign(cose(signed.authority.signer(), payload(other)))
-    code, answer = run("verify", signed.reference, "--at", AT)
+    code, answer = answered("verify", signed.reference, "--at", AT)
     assert (code, answer["error"]["code"]) == (6, "SUBJECT_MISMATCH")
 
 
-def test_an_outage_is_no_verdict(signed: Signed, config: Path, run: Run, impatient: None) -> None:
+def test_an_outage_is_no_verdict(signed: Signed, config: Path, answered: Answered, impatient: None) -> None:
     signed.sign()
     signed.mar.on("blob").answers(503)
-    code, answer = run("verify", signed.reference, "--at", AT)
+    code, answer = answered("verify", signed.reference, "--at", AT)
     assert (code, answer["error"]["code"]) == (7, "server-error")
 
 
@@ -228,65 +146,65 @@ def test_an_outage_is_no_verdict(signed: Signed, config: Path, run: Run, impatie
         (json.dumps(policy(trustStores=["ca:none"])), "TRUST_STORE_INVALID"),
     ],
 )
-def test_a_bad_policy_or_store_is_bad_input(signed: Signed, config: Path, run: Run, document: str | None, wanted: str) -> None:
+def test_a_bad_policy_or_store_is_bad_input(signed: Signed, config: Path, answered: Answered, document: str | None, wanted: str) -> None:
     signed.sign()
     file = config / "trustpolicy.json"
     file.unlink()
     if document is not None:
         file.write_text(document)
-    code, answer = run("verify", signed.reference, "--at", AT)
+    code, answer = answered("verify", signed.reference, "--at", AT)
     assert (code, answer["ok"], answer["error"]["code"]) == (2, False, wanted)
 
 
-def test_the_newer_name_of_the_policy_counts_first(signed: Signed, config: Path, run: Run) -> None:
+def test_the_newer_name_of_the_policy_counts_first(signed: Signed, config: Path, answered: Answered) -> None:
     (config / "trustpolicy.oci.json").write_text(
         json.dumps(policy(signatureVerification={"level": "skip"}, trustStores=None, trustedIdentities=None))
     )
-    code, answer = run("verify", signed.reference)
+    code, answer = answered("verify", signed.reference)
     assert (code, answer["data"]["verdict"], answer["data"]["signatures"]) == (0, "skipped", [])
     assert answer["data"]["warnings"]  # it skips everything
 
 
-def test_an_exact_scope_counts_before_the_wild_one(signed: Signed, config: Path, run: Run) -> None:
+def test_an_exact_scope_counts_before_the_wild_one(signed: Signed, config: Path, answered: Answered) -> None:
     document = policy()
     skip = {"name": "skip", "registryScopes": [f"{signed.mar.host}/{REPOSITORY}"], "signatureVerification": {"level": "skip"}}
     document["trustPolicies"].append(skip)
     (config / "trustpolicy.json").write_text(json.dumps(document))
-    assert run("verify", signed.reference)[1]["data"]["policy"] == {"statement": "skip", "level": "skip"}
+    assert answered("verify", signed.reference)[1]["data"]["policy"] == {"statement": "skip", "level": "skip"}
 
 
 def test_policy_and_stores_can_stand_elsewhere(
-    signed: Signed, config: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    signed: Signed, config: Path, answered: Answered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     signed.sign()
     elsewhere = tmp_path / "elsewhere"
     config.rename(elsewhere)
     options = ("--trust-policy", elsewhere / "trustpolicy.json", "--trust-store", elsewhere / "truststore")
-    assert run("verify", signed.reference, "--at", AT, *options)[0] == 0
+    assert answered("verify", signed.reference, "--at", AT, *options)[0] == 0
     monkeypatch.delenv("NOTATION_CONFIG")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     (tmp_path / "xdg").mkdir()
     elsewhere.rename(tmp_path / "xdg" / "notation")
-    assert run("verify", signed.reference, "--at", AT)[0] == 0
+    assert answered("verify", signed.reference, "--at", AT)[0] == 0
     monkeypatch.setenv("XDG_CONFIG_HOME", "relative")
-    assert run("verify", signed.reference, "--at", AT)[0] == 2
+    assert answered("verify", signed.reference, "--at", AT)[0] == 2
 
 
-def test_a_policy_that_is_a_link_is_not_followed(signed: Signed, config: Path, run: Run) -> None:
+def test_a_policy_that_is_a_link_is_not_followed(signed: Signed, config: Path, answered: Answered) -> None:
     (config / "trustpolicy.json").rename(config / "real.json")
     (config / "trustpolicy.json").symlink_to("real.json")
-    assert run("verify", signed.reference)[1]["error"]["code"] == "POLICY_INVALID"
+    assert answered("verify", signed.reference)[1]["error"]["code"] == "POLICY_INVALID"
 
 
-def test_what_is_cached_costs_the_referrers_only(signed: Signed, config: Path, run: Run) -> None:
+def test_what_is_cached_costs_the_referrers_only(signed: Signed, config: Path, answered: Answered) -> None:
     signed.sign()
     pinned = f"{signed.mar.host}/{REPOSITORY}@{signed.artifact.digest}"
-    assert run("verify", pinned, "--at", AT)[0] == 0
+    assert answered("verify", pinned, "--at", AT)[0] == 0
     signed.mar.asked.clear()
-    assert run("verify", pinned, "--at", AT)[0] == 0
+    assert answered("verify", pinned, "--at", AT)[0] == 0
     assert signed.mar.kinds() == ["referrers"]
     signed.mar.asked.clear()
-    assert run("verify", pinned, "--at", AT, "--offline")[0] == 0
+    assert answered("verify", pinned, "--at", AT, "--offline")[0] == 0
     assert signed.mar.kinds() == []
 
 
@@ -302,7 +220,7 @@ def test_what_is_cached_costs_the_referrers_only(signed: Signed, config: Path, r
     ],
 )
 def test_revocation_lists_of_the_user(
-    signed: Signed, config: Path, run: Run, tmp_path: Path, lists: str, options: list[str], wanted: str | None
+    signed: Signed, config: Path, answered: Answered, tmp_path: Path, lists: str, options: list[str], wanted: str | None
 ) -> None:
     signer = signed.authority.signer(subject="Test Revocable", crl=[f"{signed.mar.scheme}://{signed.mar.host}/a.crl"])
     signed.sign(cose(signer, payload(signed.artifact)))
@@ -310,7 +228,7 @@ def test_revocation_lists_of_the_user(
     directory.mkdir()
     if lists != "none":
         (directory / "a.crl").write_bytes(revocation_list(signed.authority.middle, [signer] if lists == "revoked" else []))
-    code, answer = run("verify", signed.reference, "--at", AT, "--crl", directory, *options)
+    code, answer = answered("verify", signed.reference, "--at", AT, "--crl", directory, *options)
     assert (code, answer.get("error", {}).get("code")) == ((0, None) if wanted is None else (6, wanted))
     if lists == "none" and wanted is None:
         assert answer["data"]["signatures"][0]["checks"]["revocation"]["outcome"] in ("failed", "skipped")
@@ -318,13 +236,13 @@ def test_revocation_lists_of_the_user(
 
 
 @pytest.mark.parametrize("words", [["--at", "yesterday"], ["--revocation", "maybe"], ["--crl", "/nonexistent"], ["-m", "x"]])
-def test_what_an_option_does_not_take(signed: Signed, config: Path, run: Run, words: list[str]) -> None:
-    code, answer = run("verify", signed.reference, *words)
+def test_what_an_option_does_not_take(signed: Signed, config: Path, answered: Answered, words: list[str]) -> None:
+    code, answer = answered("verify", signed.reference, *words)
     assert (code, answer["error"]["code"]) == (2, "usage")
 
 
 def test_the_end_of_life_is_said_and_refused_only_when_asked(
-    signed: Signed, config: Path, run: Run, capsys: pytest.CaptureFixture[str]
+    signed: Signed, config: Path, answered: Answered, capsys: pytest.CaptureFixture[str]
 ) -> None:
     signed.sign()
     signed.mark("2026-01-31")
@@ -332,7 +250,7 @@ def test_the_end_of_life_is_said_and_refused_only_when_asked(
     shown = capsys.readouterr()
     assert "ended on 2026-01-31" in shown.err
     assert "end of life\t2026-01-31" in shown.out
-    code, answer = run("verify", signed.reference, "--at", AT, "--refuse-eol")
+    code, answer = answered("verify", signed.reference, "--at", AT, "--refuse-eol")
     assert (code, answer["error"]["code"], answer["data"]["endOfLife"]) == (4, "end-of-life", "2026-01-31")
 
 
@@ -354,11 +272,11 @@ def test_what_a_signer_says_cannot_steer_a_terminal(signed: Signed, config: Path
     assert "\x1b" not in shown.out + shown.err
 
 
-def test_another_form_of_signature_is_named_as_not_checked(signed: Signed, config: Path, run: Run) -> None:
+def test_another_form_of_signature_is_named_as_not_checked(signed: Signed, config: Path, answered: Answered) -> None:
     signed.sign()
     kind = "application/vnd.dev.sigstore.bundle.v0.3+json"
     signed.mar.add_artifact(REPOSITORY, "bundle", artifactType=kind, subject=descriptor_json(signed.artifact))
-    assert run("verify", signed.reference, "--at", AT)[1]["data"]["notChecked"] == [kind]
+    assert answered("verify", signed.reference, "--at", AT)[1]["data"]["notChecked"] == [kind]
 
 
 # -- pull
@@ -366,55 +284,55 @@ def test_another_form_of_signature_is_named_as_not_checked(signed: Signed, confi
 
 @pytest.mark.parametrize("way", ["option", "environment"])
 def test_a_pull_places_nothing_that_is_not_signed(
-    signed: Signed, config: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+    signed: Signed, config: Path, answered: Answered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     words = ["pull", signed.reference, "-d", tmp_path / "out", *(["--verify"] if way == "option" else [])]
     if way == "environment":
         monkeypatch.setenv("MARFETCH_VERIFY", "policy")
-    code, answer = run(*words)
+    code, answer = answered(*words)
     assert (code, answer["error"]["code"]) == (6, "NO_SIGNATURE")
     assert not (tmp_path / "out").exists()
     assert not [one for one in signed.mar.asked if one.kind in ("blob", "data")]
     signed.sign()
-    code, answer = run(*words)
+    code, answer = answered(*words)
     assert code == 0
     assert (tmp_path / "out" / "thing.txt").read_bytes() == b"a thing"
 
 
 @pytest.mark.parametrize("way", ["file", "environment"])
 def test_a_project_locks_and_fetches_nothing_that_is_not_signed(
-    signed: Signed, config: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+    signed: Signed, config: Path, answered: Answered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     wanted = tmp_path / "marfetch.yaml"
     wanted.write_text(f"schema: 1\nartifacts:\n  - {{reference: '{signed.reference}', verify: {str(way == 'file').lower()}}}\n")
     monkeypatch.setenv("MARFETCH_VERIFY", "policy" if way == "environment" else "")
-    assert run("lock", "-f", wanted)[0] == 6
+    assert answered("lock", "-f", wanted)[0] == 6
     assert not (tmp_path / "marfetch.lock").exists()
     signature = signed.sign()
-    assert run("lock", "-f", wanted)[0] == 0
+    assert answered("lock", "-f", wanted)[0] == 0
     (entry,) = json.loads((tmp_path / "marfetch.lock").read_text())["artifacts"]
     if way == "file":
         assert entry["verification"]["verdict"] == "verified"
         assert entry["verification"]["evidence"]["signature"] == str(signature.digest)
     else:
         assert "verification" not in entry
-    assert run("sync", "--locked", "-f", wanted)[0] == 0
+    assert answered("sync", "--locked", "-f", wanted)[0] == 0
     (tmp_path / "thing.txt").unlink()
     (config / "trustpolicy.json").write_text(json.dumps(policy(trustedIdentities=["x509.subject: C=US, ST=WA, O=Nobody"])))
-    code, answer = run("sync", "--locked", "-f", wanted)
+    code, answer = answered("sync", "--locked", "-f", wanted)
     assert (code, answer["data"]["artifacts"][0]["outcome"]) == (6, "failed")
     assert not (tmp_path / "thing.txt").exists()
 
 
-def test_the_environment_takes_one_word(signed: Signed, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_takes_one_word(signed: Signed, answered: Answered, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARFETCH_VERIFY", "yes")
-    assert run("pull", signed.reference)[0] == 2
+    assert answered("pull", signed.reference)[0] == 2
 
 
-def test_of_several_the_signed_one_comes(signed: Signed, config: Path, run: Run, tmp_path: Path) -> None:
+def test_of_several_the_signed_one_comes(signed: Signed, config: Path, answered: Answered, tmp_path: Path) -> None:
     signed.sign()
     signed.mar.add_artifact("other/thing", "1.0.0", ("other.txt", b"other"))
-    code, answer = run("pull", signed.reference, f"{signed.mar.host}/other/thing:1.0.0", "--verify", "-d", tmp_path / "out")
+    code, answer = answered("pull", signed.reference, f"{signed.mar.host}/other/thing:1.0.0", "--verify", "-d", tmp_path / "out")
     assert (code, [Path(file["path"]).name for file in answer["data"]["files"]]) == (6, ["thing.txt"])
     assert [failed["code"] for failed in answer["data"]["failed"]] == ["NO_SIGNATURE"]
 
@@ -434,15 +352,15 @@ def own_roots(authority: Authority, tmp_path: Path) -> tuple[list[Path], tuple[R
     return files, tuple(roots)
 
 
-def test_what_is_not_microsofts_is_not_trusted(own_roots: tuple[list[Path], tuple[Root, ...]], config: Path, run: Run) -> None:
+def test_what_is_not_microsofts_is_not_trusted(own_roots: tuple[list[Path], tuple[Root, ...]], config: Path, answered: Answered) -> None:
     before = {path: path.read_bytes() for path in config.rglob("*") if path.is_file()}
-    code, answer = run("trust", "add-microsoft", *own_roots[0])
+    code, answer = answered("trust", "add-microsoft", *own_roots[0])
     assert (code, answer["error"]["code"]) == (2, "root-mismatch")
     assert {path: path.read_bytes() for path in config.rglob("*") if path.is_file()} == before
 
 
 def test_the_roots_and_a_policy_come_where_notation_looks(
-    own_roots: tuple[list[Path], tuple[Root, ...]], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_roots: tuple[list[Path], tuple[Root, ...]], answered: Answered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOTATION_CONFIG", str(tmp_path / "new"))
     files, roots = own_roots
@@ -450,14 +368,14 @@ def test_the_roots_and_a_policy_come_where_notation_looks(
         planned = plan(files, ["mcr.microsoft.com/dotnet/sdk"], Places(), roots=roots)
         assert [one.is_new for one in planned] == [is_first] * 3
         write(planned)
-    code, answer = run("trust", "show")
+    code, answer = answered("trust", "show")
     assert code == 0
     (statement,) = answer["data"]["statements"]
     assert statement["trustStores"] == ["ca:microsoft", "tsa:microsoft"]
     assert statement["scopes"] == ["mcr.microsoft.com/dotnet/sdk"]
     assert len(statement["trustedIdentities"]) == len(IDENTITIES)
     assert [one["store"] for one in answer["data"]["roots"]] == ["ca:microsoft", "tsa:microsoft"]
-    assert run("trust", "check")[0] == 0
+    assert answered("trust", "check")[0] == 0
 
 
 def test_a_policy_that_is_there_keeps_its_statements(own_roots: tuple[list[Path], tuple[Root, ...]], config: Path) -> None:
@@ -477,7 +395,7 @@ def test_a_missing_root_names_its_address(own_roots: tuple[list[Path], tuple[Roo
     assert "MicRooCerAut" in str(caught.value.hint)
 
 
-def test_a_store_that_is_missing_is_found_by_the_check(config: Path, run: Run) -> None:
+def test_a_store_that_is_missing_is_found_by_the_check(config: Path, answered: Answered) -> None:
     (config / "trustpolicy.json").write_text(json.dumps(policy(trustStores=["ca:test", "tsa:gone"])))
-    code, answer = run("trust", "check")
+    code, answer = answered("trust", "check")
     assert (code, answer["error"]["code"]) == (2, "TRUST_STORE_INVALID")

@@ -14,10 +14,9 @@ from marfetch.inspection import referrers_of
 from marfetch.oci import Descriptor, descriptor_json
 from marfetch.reference import Reference
 
-from ..cli.test_commands import ALB, Run, document, run
+from ..world.command import Run, document
+from ..world.content import ALB
 from ..world.registry import Registry
-
-__all__ = ["run"]
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 DISK = "azurelinux/3.0/image/minimal-os:latest"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,33 +15,18 @@ from marfetch.reference import Host
 from marfetch.serve.app import Registry as Honest
 from marfetch.serve.server import Serving, bind
 
-from ..world.real import distribution, package_chart, run
+from ..world import command
+from ..world.real import package_chart, run
 
-ROOT = Path(__file__).parents[2]
 Tool = Callable[[str], Path]
 
 pytestmark = pytest.mark.tool
 
 
 def marfetch(*arguments: object, cwd: Path, code: int = 0) -> str:
-    line = [sys.executable, "-m", "marfetch", *map(str, arguments), "--cache-dir", str(cwd / "cache")]
-    done = subprocess.run(
-        line,
-        cwd=cwd,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(cwd), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    done = command.marfetch(*arguments, "--cache-dir", cwd / "cache", cwd=cwd, environment=command.surroundings(HOME=str(cwd)))
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
-
-
-@pytest.fixture
-def registry(tool: Tool, tmp_path: Path) -> Iterator[str]:
-    with distribution(tool("registry"), tmp_path / "registry") as host:
-        yield host
 
 
 @pytest.mark.parametrize("helm", ["helm3", "helm4"])

@@ -17,11 +17,11 @@ from marfetch.pull import Request, pull
 from marfetch.reference import Reference
 from marfetch.resolve import Wanted
 
+from ..world.command import Call
+from ..world.content import ALB
 from ..world.registry import Registry
 
-ALB = "application-lb/charts/alb-controller"
 VAULT = "bicep/avm/res/storage/storage-account"
-Run = Callable[..., tuple[int, str, str]]
 
 WANTED = [
     pytest.param([Wanted(Reference(ALB, tag="1.7.12"))], id="tag"),
@@ -30,16 +30,6 @@ WANTED = [
     pytest.param([Wanted(Reference(ALB)), Wanted(Reference(VAULT, tag="0.14.0"))], id="two"),
     pytest.param([Wanted(Reference(ALB)), Wanted(Reference(ALB))], id="twice"),
 ]
-
-
-@pytest.fixture
-def run(mar: Registry, capfd: pytest.CaptureFixture[str]) -> Run:
-    def call(*words: str) -> tuple[int, str, str]:
-        code = main([*words, "--endpoint", f"http://{mar.host}", "--data-host", mar.data_host])
-        out = capfd.readouterr()
-        return code, out.out, out.err
-
-    return call
 
 
 @pytest.mark.parametrize("wanted", WANTED)
@@ -65,8 +55,8 @@ def test_what_the_cache_has_needs_nothing(mar: Registry, client: Callable[..., C
     assert told.cached > 0
 
 
-def test_an_official_endpoint_needs_its_wildcard(client: Callable[..., Client], mar: Registry, run: Run) -> None:
-    code, out, _ = run("plan", f"{ALB}:1.7.12")
+def test_an_official_endpoint_needs_its_wildcard(client: Callable[..., Client], mar: Registry, call: Call) -> None:
+    code, out, _ = call("plan", f"{ALB}:1.7.12")
     rows = [line.split("\t") for line in out.splitlines()]
     assert code == 0
     assert [row[0] for row in rows] == ["artifact", "host", "host", "total"]
@@ -75,8 +65,8 @@ def test_an_official_endpoint_needs_its_wildcard(client: Callable[..., Client], 
     assert rows[3][1] == "3 requests"
 
 
-def test_the_json_has_hosts_requests_and_bytes(run: Run, mar: Registry) -> None:
-    code, out, _ = run("plan", f"{ALB}:1.7.12", "--json")
+def test_the_json_has_hosts_requests_and_bytes(call: Call, mar: Registry) -> None:
+    code, out, _ = call("plan", f"{ALB}:1.7.12", "--json")
     data = json.loads(out)["data"]
     assert code == 0
     assert data["requests"] == 3
@@ -84,8 +74,8 @@ def test_the_json_has_hosts_requests_and_bytes(run: Run, mar: Registry) -> None:
     assert [host["host"] for host in data["hosts"]] == [mar.host, mar.data_host]
 
 
-def test_one_that_cannot_be_had_does_not_hide_the_others(run: Run) -> None:
-    code, out, _ = run("plan", f"{ALB}:9.9.9", f"{ALB}:1.7.12", "aks/Foo", "--json")
+def test_one_that_cannot_be_had_does_not_hide_the_others(call: Call) -> None:
+    code, out, _ = call("plan", f"{ALB}:9.9.9", f"{ALB}:1.7.12", "aks/Foo", "--json")
     document = json.loads(out)
     assert (code, document["ok"], document["error"]["code"]) == (3, False, "tag-not-found")
     assert [failed["code"] for failed in document["data"]["failed"]] == ["tag-not-found", "reference-invalid"]
@@ -95,7 +85,7 @@ def test_one_that_cannot_be_had_does_not_hide_the_others(run: Run) -> None:
 # -- rules
 
 
-def test_the_template_for_azure_firewall_names_all_hosts(run: Run) -> None:
+def test_the_template_for_azure_firewall_names_all_hosts(call: Call) -> None:
     code = main(["endpoints", "--format", "azure-firewall"])
     assert code == 0
     template = json.loads(firewall.azure_firewall())
@@ -133,8 +123,8 @@ def test_an_unknown_format_is_refused(capfd: pytest.CaptureFixture[str]) -> None
     assert "azure-firewall" in capfd.readouterr().err
 
 
-def test_hosts_of_what_cannot_be_had_keep_their_protocol(run: Run, mar: Registry) -> None:
-    code, out, _ = run("plan", "aks/missing", "--json")
+def test_hosts_of_what_cannot_be_had_keep_their_protocol(call: Call, mar: Registry) -> None:
+    code, out, _ = call("plan", "aks/missing", "--json")
     assert code == 3
     (host,) = json.loads(out)["data"]["hosts"]
     assert (host["host"], host["protocol"], host["port"]) == (mar.host, "http", int(mar.host.rpartition(":")[2]))

@@ -28,10 +28,11 @@ from marfetch.remote import limits
 from marfetch.resolve import Wanted, resolve, versions
 from marfetch.search import Searched, Wish, search
 
-from ..conftest import Heard
+from ..world.command import Call
+from ..world.content import ALB
+from ..world.progress import Heard
 from ..world.registry import BLOCKED, Registry
 
-ALB = "application-lb/charts/alb-controller"
 AGIC = "azure-application-gateway/charts/ingress-azure"
 ANY = Reference("x")
 NAMES = [
@@ -452,61 +453,51 @@ def test_one_that_fails_does_not_hide_the_others(mar: Registry, client: Clients)
 # -- the command
 
 
-@pytest.fixture
-def run(mar: Registry, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def call(*words: str) -> tuple[int, str, str]:
-        code = main([*words, "--endpoint", f"http://{mar.host}", "--data-host", mar.data_host])
-        out = capfd.readouterr()
-        return code, out.out, out.err
-
-    return call
-
-
-def test_names_are_lines(run: Callable[..., tuple[int, str, str]]) -> None:
-    code, out, _ = run("search", "ingress")
+def test_names_are_lines(call: Call) -> None:
+    code, out, _ = call("search", "ingress")
     assert (code, out) == (0, f"{AGIC}\n")
 
 
-def test_a_table_of_charts_has_versions_and_ages(run: Callable[..., tuple[int, str, str]]) -> None:
-    code, out, _ = run("search", "alb-controller", "--kind", "chart")
+def test_a_table_of_charts_has_versions_and_ages(call: Call) -> None:
+    code, out, _ = call("search", "alb-controller", "--kind", "chart")
     (row,) = out.splitlines()
     name, newest, app_version, made, kind = row.split("\t")
     assert (code, name, newest, app_version, kind) == (0, ALB, "1.11.4", "-", "chart")
     assert "year" in made or "day" in made
 
 
-def test_the_json_has_names_and_references(run: Callable[..., tuple[int, str, str]], mar: Registry) -> None:
-    code, out, _ = run("search", "ingress", "--json")
+def test_the_json_has_names_and_references(call: Call, mar: Registry) -> None:
+    code, out, _ = call("search", "ingress", "--json")
     data = json.loads(out)["data"]
     (one,) = data["repositories"]
     assert (code, one["name"], one["reference"], one["kind"], one["newest"]) == (0, AGIC, f"{mar.host}/{AGIC}", None, None)
 
 
-def test_a_host_in_front_of_the_text_is_the_registry(run: Callable[..., tuple[int, str, str]], mar: Registry) -> None:
-    assert run("search", f"oci://{mar.host}/azure-application-gateway/*")[1] == f"{AGIC}\n"
+def test_a_host_in_front_of_the_text_is_the_registry(call: Call, mar: Registry) -> None:
+    assert call("search", f"oci://{mar.host}/azure-application-gateway/*")[1] == f"{AGIC}\n"
 
 
-def test_nothing_found_is_said_and_is_no_failure(run: Callable[..., tuple[int, str, str]]) -> None:
-    code, out, err = run("search", "qqqqqqqqq")
+def test_nothing_found_is_said_and_is_no_failure(call: Call) -> None:
+    code, out, err = call("search", "qqqqqqqqq")
     assert (code, out) == (0, "")
     assert "nothing found" in err
 
 
-def test_near_names_are_called_near(run: Callable[..., tuple[int, str, str]]) -> None:
-    code, out, err = run("search", "alb-controler")
+def test_near_names_are_called_near(call: Call) -> None:
+    code, out, err = call("search", "alb-controler")
     assert (code, out) == (0, f"{ALB}\n")
     assert "these are near" in err
 
 
-def test_what_was_left_out_is_said(run: Callable[..., tuple[int, str, str]]) -> None:
-    _, out, err = run("search", "--limit", "2")
+def test_what_was_left_out_is_said(call: Call) -> None:
+    _, out, err = call("search", "--limit", "2")
     assert len(out.splitlines()) == 2
     assert "2 of 13 names" in err
 
 
-def test_a_throttle_is_the_exit_code_and_the_rest_is_shown(run: Callable[..., tuple[int, str, str]], mar: Registry) -> None:
+def test_a_throttle_is_the_exit_code_and_the_rest_is_shown(call: Call, mar: Registry) -> None:
     mar.on("tags", path="ingress-azure").answers(429, "Ref A: x", retry_after="3000")
-    code, out, err = run("search", "--kind", "chart", "--json")
+    code, out, err = call("search", "--kind", "chart", "--json")
     document = json.loads(out)
     assert (code, document["ok"], document["error"]["code"]) == (7, False, "rate-limited")
     assert document["data"]["failed"][0]["reference"] == f"{mar.host}/{AGIC}" or document["data"]["failed"]
@@ -514,8 +505,8 @@ def test_a_throttle_is_the_exit_code_and_the_rest_is_shown(run: Callable[..., tu
 
 
 @pytest.mark.parametrize("words", [("--limit", "0"), ("--kind", "nonsense"), ("a b", "c")])
-def test_bad_input_is_refused(run: Callable[..., tuple[int, str, str]], words: tuple[str, ...], mar: Registry) -> None:
-    assert run("search", *words)[0] == 2
+def test_bad_input_is_refused(call: Call, words: tuple[str, ...], mar: Registry) -> None:
+    assert call("search", *words)[0] == 2
     assert mar.asked == []
 
 

@@ -16,10 +16,9 @@ from marfetch.pull import Request, pull
 from marfetch.reference import Reference
 from marfetch.resolve import Wanted
 
-from ..conftest import Heard
+from ..world.content import ALB
+from ..world.progress import Heard
 from ..world.registry import Registry
-
-ALB = "application-lb/charts/alb-controller"
 
 
 def test_a_cache_that_cannot_be_written_is_read_and_the_rest_is_kept_for_the_run(

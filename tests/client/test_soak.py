@@ -21,12 +21,12 @@ from marfetch.pull import Request, pull
 from marfetch.reference import Host, Reference
 from marfetch.resolve import Wanted
 
-from ..conftest import Heard
 from ..world.link import Link
+from ..world.paths import ROOT
+from ..world.progress import Heard
 from ..world.registry import Registry
 from ..world.soaking import JOBS
 
-ROOT = Path(__file__).parents[2]
 RESETS_AFTER = 256 << 10
 
 

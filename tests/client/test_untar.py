@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,39 +16,25 @@ from marfetch.artifact.kinds import HELM_CHART, HELM_CHART_LEGACY, HELM_CONFIG, 
 from marfetch.artifact.payload import Choice, select
 from marfetch.artifact.unpacking import chart_name, unpacked
 from marfetch.client import Client
-from marfetch.oci import Descriptor, Digest, Manifest, descriptor_json
+from marfetch.oci import Descriptor, Digest, Manifest
 from marfetch.pull import Pulled, Request, pull
+from marfetch.reference import Reference
 from marfetch.resolve import Wanted
 
-from ..cli.test_commands import Run, document, on_terminal
-from ..cli.test_commands import run as run  # noqa: PLC0414 - a fixture
-from ..conftest import ref
 from ..world import real
 from ..world.archives import chart, directory, file, header, tar, targz
+from ..world.charts import add_chart
+from ..world.command import Run, document, marfetch, on_terminal, started, surroundings
+from ..world.content import ALB
 from ..world.real import distribution, package_chart
 from ..world.registry import Registry
+from ..world.unpacking import seen
 
-ROOT = Path(__file__).parents[2]
 Make = Callable[..., Client]
-ALB = "application-lb/charts/alb-controller"
-
-
-def seen(place: Path) -> dict[str, bytes | None]:
-    return {str(path.relative_to(place)): None if path.is_dir() else path.read_bytes() for path in sorted(place.rglob("*"))}
-
-
-def add_chart(mar: Registry, repository: str, tag: str, data: bytes, *more: tuple[str, bytes]) -> Descriptor:
-    """A chart as `helm push` makes it; `more` are layers by media type."""
-    layers = []
-    for media_type, content in ((HELM_CHART, data), *more):
-        layers.append({**descriptor_json(mar.add_blob(content)), "mediaType": media_type})
-    config = {**descriptor_json(mar.add_blob(b'{"name":"toy"}')), "mediaType": HELM_CONFIG}
-    raw = json.dumps({"schemaVersion": 2, "config": config, "layers": layers}).encode()
-    return mar.add_manifest(repository, tag, raw)
 
 
 def fetch(client: Client, *references: str, destination: Path, untar: str | None = "", **more: Any) -> Pulled:
-    wanted = [Wanted(ref(reference)) for reference in references]
+    wanted = [Wanted(Reference.parse(reference)) for reference in references]
     return pull(client, wanted, Request(destination, untar=None if untar is None else Path(untar), **more))
 
 
@@ -441,13 +424,9 @@ def test_a_signal_in_the_middle_takes_the_part_away(mar: Registry, tmp_path: Pat
     add_chart(mar, "aks/toy", "1.2.3", chart("toy", "1.2.3", *many))
     add_chart(mar, "aks/more", "1.2.3", chart("more", "1.2.3", *(file(f"more/{index}", b"x") for index in range(19_000))))
     references = ["aks/toy:1.2.3", "aks/more:1.2.3"] if several else ["aks/toy:1.2.3"]
-    environment = {
-        "MARFETCH_ENDPOINT": f"http://{mar.host}", "MARFETCH_DATA_HOSTS": mar.data_host, "PYTHONPATH": str(ROOT),
-        "MARFETCH_CACHE_DIR": str(tmp_path / "cache"), "PATH": os.environ["PATH"], "HOME": os.environ["HOME"],
-    }  # fmt: skip
     out = tmp_path / "out"
-    line = [sys.executable, "-m", "marfetch", "pull", *references, "--untar", "-d", str(out)]
-    with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    environment = surroundings(mar, tmp_path / "cache")
+    with started("pull", *references, "--untar", "-d", out, cwd=tmp_path, environment=environment) as process:
         while not list(out.glob(".marfetch-*/0")) and process.poll() is None:
             time.sleep(0.005)
         process.send_signal(number)
@@ -498,14 +477,14 @@ def test_a_chart_becomes_what_helm_makes_of_it(tool: Callable[[str], Path], tmp_
         real.run(program, "push", archive, f"oci://{host}/charts", "--plain-http")
         asked = ["--version", "1.2.3+build.5", "--untar", *places]
         real.run(program, "pull", f"oci://{host}/charts/toy", *asked, "--plain-http", cwd=theirs)
-        line = [sys.executable, "-m", "marfetch", "pull", f"{host}/charts/toy", *asked, "--cache-dir", str(tmp_path / "cache")]
+        words = ["pull", f"{host}/charts/toy", *asked, "--json"]
+        environment = surroundings(cache=tmp_path / "cache", HOME=str(tmp_path))
         for status in ("fetched", "unchanged"):
-            environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-            done = subprocess.run([*line, "--json"], cwd=ours, env=environment, capture_output=True, text=True, timeout=90, check=False)
+            done = marfetch(*words, cwd=ours, environment=environment)
             assert done.returncode == 0, done.stderr
             assert document(done)["data"]["files"][0]["status"] == status
         # What helm has unpacked is the same to marfetch too.
-        done = subprocess.run([*line, "--json"], cwd=theirs, env=environment, capture_output=True, text=True, timeout=90, check=False)
+        done = marfetch(*words, cwd=theirs, environment=environment)
         assert document(done)["data"]["files"][0]["status"] == "unchanged"
     assert len([data for data in seen(ours).values() if data is not None]) >= 12
     assert seen(ours) == seen(theirs)
@@ -523,10 +502,17 @@ def test_a_directory_that_oras_pushed_becomes_what_oras_makes_of_it(tool: Callab
     with distribution(tool("registry"), tmp_path / "registry") as host:
         real.run(oras, "push", "--plain-http", f"{host}/aks/lay:v1", "d", "--artifact-type", "application/x.y", cwd=tmp_path)
         real.run(oras, "pull", "--plain-http", f"{host}/aks/lay:v1", "-o", tmp_path / "theirs")
-        line = [sys.executable, "-m", "marfetch", "pull", f"{host}/aks/lay:v1", "--untar", "-d", str(tmp_path / "ours")]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "MARFETCH_CACHE_DIR": str(tmp_path / "cache")}
         for _ in range(2):
-            subprocess.run(line, env=environment, check=True, capture_output=True)
+            pulled = marfetch(
+                "pull",
+                f"{host}/aks/lay:v1",
+                "--untar",
+                "-d",
+                tmp_path / "ours",
+                cwd=tmp_path,
+                environment=surroundings(cache=tmp_path / "cache"),
+            )
+            assert pulled.returncode == 0, pulled.stderr
 
     def files(directory: Path) -> dict[str, str]:
         return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*") if path.is_file()}

@@ -21,7 +21,6 @@ import pytest
 from marfetch import files, guidance
 from marfetch import lock as locks
 from marfetch.__main__ import main
-from marfetch.artifact.kinds import HELM_CHART
 from marfetch.budget import Budget, Cancelled
 from marfetch.cache import Cache
 from marfetch.cli.render import listed
@@ -38,12 +37,12 @@ from marfetch.reference import Reference
 from marfetch.report import Bar, Plain, Report, Silent, error_json
 from marfetch.text import human_size, printable
 
-from ..conftest import Heard
+from ..world.charts import add_chart
+from ..world.content import ALB, IMAGE
+from ..world.paths import ROOT
+from ..world.progress import Heard
 from ..world.registry import Registry
 
-ROOT = Path(__file__).parents[2]
-ALB = "application-lb/charts/alb-controller"
-IMAGE = "azurelinux/3.0/image/minimal-os"
 HELM_CONFIG = "application/vnd.cncf.helm.config.v1+json"
 LIFECYCLE = "application/vnd.microsoft.artifact.lifecycle"
 Made = Callable[..., Client]
@@ -54,16 +53,7 @@ Made = Callable[..., Client]
 
 def chart(mar: Registry, version: str, config: bytes, described_as: int | None = None, **more: Any) -> Descriptor:
     """A chart in `aks/toy` with this config, whatever it is, and the size that its manifest gives for it."""
-    layer = {**descriptor_json(mar.add_blob(b"chart " + version.encode())), "mediaType": HELM_CHART}
-    described = {**descriptor_json(mar.add_blob(config)), "mediaType": HELM_CONFIG, "size": described_as or len(config)}
-    document = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": described,
-        "layers": [layer],
-        **more,
-    }
-    return mar.add_manifest("aks/toy", version, json.dumps(document).encode())
+    return add_chart(mar, "aks/toy", version, b"chart " + version.encode(), config=config, config_size=described_as, **more)
 
 
 def newest(found: History) -> Details:

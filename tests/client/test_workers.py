@@ -30,12 +30,12 @@ from marfetch.project.sync import Synced, sync
 from marfetch.project.wanted import Project
 from marfetch.reference import Host
 
-from ..conftest import Heard
 from ..world.bundles import locked
+from ..world.paths import ROOT
+from ..world.progress import Heard
 from ..world.real import cluster, distribution, free_port, run
 from ..world.registry import Registry
 
-ROOT = Path(__file__).parents[2]
 CHARTS = 60
 
 

@@ -26,10 +26,11 @@ from marfetch.layout.store import Layout
 from marfetch.oci import Descriptor, Digest
 from marfetch.reference import Reference
 
+from ..world.command import Run, marfetch, surroundings
+from ..world.content import ALB
+from ..world.paths import ROOT
 from ..world.registry import Registry
 
-ROOT = Path(__file__).parents[2]
-ALB = "application-lb/charts/alb-controller"
 DIGEST = Digest.of(b"a manifest")
 TABLE = json.loads((ROOT / "marfetch" / "commands.json").read_text())
 Ask = Callable[..., Answer]
@@ -346,11 +347,9 @@ def test_whatever_goes_wrong_is_an_empty_answer(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def process(cache: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def process(cache: Path) -> Run:
     def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        surroundings = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": str(ROOT), "MARFETCH_CACHE_DIR": str(cache)}
-        line = [sys.executable, "-m", "marfetch", "__complete", *words]
-        return subprocess.run(line, env=surroundings | environment, capture_output=True, text=True, timeout=60, check=False)
+        return marfetch("__complete", *words, cwd=ROOT, environment=surroundings(cache=cache) | environment)
 
     return run
 
@@ -359,7 +358,7 @@ def process(cache: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     "words",
     [[], [""], ["pull", "aks/"], ["pull", "--version", ""], ["nonsense", ""], ["pull", "aks/foo", "--version", ""], ["--", "\udcff"]],
 )
-def test_a_process_says_what_there_is_and_nothing_else(process: Callable[..., subprocess.CompletedProcess[str]], words: list[str]) -> None:
+def test_a_process_says_what_there_is_and_nothing_else(process: Run, words: list[str]) -> None:
     done = process(*words, LC_ALL="C", PYTHONWARNINGS="error")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(r"(?:[^\n]+\n)*:[0-9]+\n", done.stdout)
@@ -372,12 +371,9 @@ def test_streams_that_take_nothing_do_not_matter(stream: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_a_command_has_listed_is_offered_without_asking_again(
-    process: Callable[..., subprocess.CompletedProcess[str]], mar: Registry, cache: Path
-) -> None:
+def test_what_a_command_has_listed_is_offered_without_asking_again(process: Run, mar: Registry, cache: Path) -> None:
     environment = {"MARFETCH_ENDPOINT": f"http://{mar.host}", "MARFETCH_DATA_HOSTS": mar.data_host, "MARFETCH_CACHE_DIR": str(cache)}
-    line = [sys.executable, "-m", "marfetch", "versions", ALB]
-    listed = subprocess.run(line, env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, capture_output=True, text=True, check=True)
+    listed = marfetch("versions", ALB, cwd=ROOT, environment=surroundings(mar, cache))
     asked = len(mar.asked)
     assert asked == 1
     assert process("pull", "app", **environment).stdout == f"{ALB}\n:6\n"

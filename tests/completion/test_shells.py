@@ -20,8 +20,8 @@ from marfetch import listings
 from marfetch.layout.store import Layout
 
 from ..world import tools
+from ..world.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "marfetch" / "shells"
 FOO = "mcr.microsoft.com/aks/foo"
 VERSIONS = ["1.10.0", "1.9.0", "0.1.0", "2.0.0-rc.1"]

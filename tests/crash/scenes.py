@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ..client.test_untar import add_chart
 from ..world.archives import chart, file
+from ..world.charts import add_chart
+from ..world.paths import ROOT
 from ..world.registry import Asked, Registry
-from .nursery import ROOT, Child, Ended, Nursery
+from .nursery import Child, Ended, Nursery
 
 TEMPORARY: Final = re.compile(r"\.marfetch-[0-9a-f]{16}\.part")
 """What may stand beside a final name until the next run."""

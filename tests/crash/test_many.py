@@ -14,9 +14,9 @@ import pytest
 from marfetch.oci import Digest
 
 from ..world.rows import row
-from .conftest import PATIENCE, Count
 from .nursery import Child, Ended
 from .scenes import PREPARED, SCENES, Stage, content, is_left, parts, tree
+from .sweep import PATIENCE, Count
 from .tracing import killed_at, near, written_down
 
 pytestmark = pytest.mark.timeout(PATIENCE)

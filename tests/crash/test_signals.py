@@ -13,9 +13,9 @@ import pytest
 from marfetch import __main__ as front
 
 from ..world.rows import row
-from .conftest import PATIENCE, SWEEP, Count
 from .nursery import Child, Ended
 from .scenes import SCENES, Stage
+from .sweep import PATIENCE, SWEEP, Count
 
 pytestmark = pytest.mark.timeout(PATIENCE)
 

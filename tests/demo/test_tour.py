@@ -25,7 +25,8 @@ from marfetch.layout.upkeep import verify
 from marfetch.oci import Descriptor, Index, Manifest
 from marfetch.reference import Host, Reference
 
-ROOT = Path(__file__).parents[2]
+from ..world.paths import ROOT
+
 HOST = Host("mar.test")
 RECORDS = read_recipe()
 BLOBS = {str(record["blob"]): record for record in RECORDS if "blob" in record}

@@ -26,40 +26,15 @@ from hypothesis import strategies as st
 
 from marfetch.artifact.chart import ExpectedChart, Unpacking
 from marfetch.errors import Error, IntegrityError, PolicyError, StorageError
-from marfetch.oci import Descriptor, Digest
 from marfetch.place import limits
 from marfetch.place.archive import Archive
-from marfetch.place.destination import Destination, State, Wish
+from marfetch.place.destination import Destination, State
 from marfetch.place.directory import Directory
 from marfetch.place.packed import PIECE, Packed
 
 from ..world.archives import chart, directory, file, gzipped_zeros, header, long_name, padded, pax, records, tar, targz
-
-TOY = ExpectedChart("toy", "1.2.3")
-
-
-def wish(data: bytes, expected: ExpectedChart | None = None, name: str = "toy") -> Wish:
-    descriptor = Descriptor("application/octet-stream", Digest.of(data), len(data))
-    return Wish(name, descriptor, "a", Unpacking("toy-1.2.3.tgz", expected))
-
-
-def unpack(out: Path, data: bytes, expected: ExpectedChart | None = None, *, force: bool = False) -> Path:
-    with Destination(out) as destination:
-        return destination.put(wish(data, expected), lambda: io.BytesIO(data), force=force)
-
-
-def state(out: Path, data: bytes, expected: ExpectedChart | None = None) -> State:
-    with Destination(out) as destination:
-        return destination.state(wish(data, expected), lambda: io.BytesIO(data))
-
-
-def seen(place: Path) -> dict[str, bytes | None]:
-    """Everything below a directory: path → bytes, None for a directory; links are what they are."""
-    return {
-        str(path.relative_to(place)): bytes(path.readlink()) if path.is_symlink() else None if path.is_dir() else path.read_bytes()
-        for path in sorted(place.rglob("*"))
-    }
-
+from ..world.paths import ROOT
+from ..world.unpacking import TOY, seen, state, unpack, wish
 
 # -- what is taken
 
@@ -755,7 +730,7 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 from marfetch.place.destination import Destination
 from tests.world.archives import chart
-from tests.destination.test_unpack import TOY, wish
+from tests.world.unpacking import TOY, wish
 count = 0
 def check():
     global count
@@ -765,7 +740,6 @@ def check():
         sys.stdin.read()
 Destination(Path({out!r})).put(wish(chart(), TOY), lambda: io.BytesIO(chart()), force=True, check=check)
 """
-ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
@@ -807,7 +781,7 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 from marfetch.place.destination import Destination, State
 from tests.world.archives import chart
-from tests.destination.test_unpack import TOY, seen, wish
+from tests.world.unpacking import TOY, seen, wish
 out = Path({out!r})
 old = {{"toy": None, "toy/mine": b"mine"}}
 new = {{"toy": None, "toy/Chart.yaml": b"apiVersion: v2\\nname: toy\\nversion: 1.2.3\\n", "toy/templates": None, "toy/templates/cm.yaml": b"kind: ConfigMap\\n"}}
@@ -884,25 +858,6 @@ def test_a_hidden_part_of_somebody_else_is_no_way_out(tmp_path: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == [".marfetch-0000000000000000.part", "toy"]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """`small_disk("size=1m")`: a file system of its own; skips where one cannot be mounted."""
-    mounted: list[Path] = []
-
-    def mount(options: str) -> Path:
-        place = tmp_path / f"disk{len(mounted)}"
-        place.mkdir()
-        line = ["mount", "-t", "tmpfs", "-o", options, "marfetch-test", str(place)]
-        if os.geteuid() != 0 or subprocess.run(line, capture_output=True, check=False).returncode != 0:
-            pytest.skip("only who may mount has a disk to fill: run it as root")
-        mounted.append(place)
-        return place
-
-    yield mount
-    for place in mounted:
-        subprocess.run(["umount", str(place)], check=True)
-
-
 FULL = {
     "no room for bytes": ("size=1m", [file(f"{number}", os.urandom(300 << 10)) for number in range(8)]),
     "no room for names": ("size=8m,nr_inodes=20", [file(f"d{number}/x", b"1") for number in range(40)]),
@@ -910,8 +865,8 @@ FULL = {
 
 
 @pytest.mark.parametrize(("options", "members"), FULL.values(), ids=FULL)
-def test_a_full_disk_leaves_what_was_there(small_disk: Callable[[str], Path], options: str, members: Sequence[bytes]) -> None:
-    out = small_disk(options) / "out"
+def test_a_full_disk_leaves_what_was_there(disk: Callable[[str], Path], options: str, members: Sequence[bytes]) -> None:
+    out = disk(options) / "out"
     (out / "toy").mkdir(parents=True)
     (out / "toy" / "mine").write_bytes(b"mine")
     with pytest.raises(StorageError) as caught:

@@ -9,13 +9,11 @@ from typing import Any
 
 import pytest
 
-from marfetch.artifact.kinds import HELM_CHART, HELM_CONFIG
 from marfetch.cli.differences import _lines, _markdown, shown
 from marfetch.client import Client
 from marfetch.compare.compare import compare
 from marfetch.compare.difference import Difference, changed_keys, flat, unified
 from marfetch.compare.upstream import upstream
-from marfetch.demo.recipe import tar_gz
 from marfetch.errors import Error
 from marfetch.oci import Digest
 from marfetch.project.lock import read_lock
@@ -25,31 +23,8 @@ from marfetch.reference import Reference
 from marfetch.report import Report
 from marfetch.resolve import Wanted, resolve
 
+from ..world.charts import VALUES, add_foo
 from ..world.registry import Registry
-
-VALUES = """
-image: {registry: mcr.microsoft.com, repository: aks/web, tag: "1.0"}
-sidecar: {image: "mcr.microsoft.com/aks/side:2"}
-replicas: 1
-hosts: [a, b]
-on: true
-"""
-
-
-def chart(mar: Registry, tag: str, files: dict[str, str]) -> None:
-    """A chart as Helm packages it."""
-    metadata = f"apiVersion: v2\nname: foo\nversion: {tag}\nappVersion: '1'\n"
-    whole = {"Chart.yaml": metadata, "values.yaml": VALUES, **files}
-    package = tar_gz({f"foo/{name}": text.encode() for name, text in whole.items()})
-    layer = mar.add_blob(package)
-    document = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {"mediaType": HELM_CONFIG, "digest": str(mar.add_blob(b"{}").digest), "size": 2},
-        "layers": [{"mediaType": HELM_CHART, "digest": str(layer.digest), "size": layer.size}],
-        "annotations": {"org.opencontainers.image.title": "foo", "org.opencontainers.image.version": tag},
-    }
-    mar.add_manifest("charts/foo", tag, json.dumps(document).encode())
 
 
 def module(mar: Registry, tag: str, template: dict[str, Any]) -> None:
@@ -74,7 +49,7 @@ def told(found: Difference) -> dict[str, list[tuple[str, str]]]:
 
 
 def test_a_chart_is_compared_in_its_own_words(client: Callable[..., Client], mar: Registry) -> None:
-    chart(
+    add_foo(
         mar,
         "1.0.0",
         {
@@ -85,7 +60,7 @@ def test_a_chart_is_compared_in_its_own_words(client: Callable[..., Client], mar
         },
     )
     new = VALUES.replace('"1.0"', '"1.1"').replace("replicas: 1", "replicas: true").replace("[a, b]", "[a]") + "more: {deep: 1}\n"
-    chart(
+    add_foo(
         mar,
         "2.0.0",
         {
@@ -117,15 +92,15 @@ def test_a_chart_is_compared_in_its_own_words(client: Callable[..., Client], mar
 
 
 def test_values_that_are_no_plain_yaml_are_compared_as_text(client: Callable[..., Client], mar: Registry) -> None:
-    chart(mar, "1.0.0", {"values.yaml": "a: &x 1\nb: *x\n"})
-    chart(mar, "2.0.0", {"values.yaml": "a: &x 2\nb: *x\n"})
+    add_foo(mar, "1.0.0", {"values.yaml": "a: &x 1\nb: *x\n"})
+    add_foo(mar, "2.0.0", {"values.yaml": "a: &x 2\nb: *x\n"})
     values = next(section for section in between(client(), "charts/foo").sections if section.name == "values")
     assert values.changes[0].lines == ("@@ -1,2 +1,2 @@", "-a: &x 1", "+a: &x 2", " b: *x")
 
 
 def test_comments_of_values_are_a_difference_too(client: Callable[..., Client], mar: Registry) -> None:
-    chart(mar, "1.0.0", {})
-    chart(mar, "2.0.0", {"values.yaml": VALUES + "# new\n"})
+    add_foo(mar, "1.0.0", {})
+    add_foo(mar, "2.0.0", {"values.yaml": VALUES + "# new\n"})
     assert told(between(client(), "charts/foo"))["values"] == [("changed", "values.yaml")]
 
 
@@ -165,27 +140,27 @@ def test_other_artifacts_are_compared_file_by_file(client: Callable[..., Client]
 
 
 def test_one_and_the_same_artifact_does_not_differ_and_fetches_no_payload(client: Callable[..., Client], mar: Registry) -> None:
-    chart(mar, "1.0.0", {})
+    add_foo(mar, "1.0.0", {})
     assert not between(client(), "charts/foo", "1.0.0", "1.0.0").differs
     assert "data" not in mar.kinds()
 
 
 def test_an_archive_that_is_not_what_it_says_is_refused(client: Callable[..., Client], mar: Registry) -> None:
-    chart(mar, "1.0.0", {})
-    chart(mar, "2.0.0", {"Chart.yaml": "apiVersion: v2\nname: other\nversion: 2.0.0\n"})
+    add_foo(mar, "1.0.0", {})
+    add_foo(mar, "2.0.0", {"Chart.yaml": "apiVersion: v2\nname: other\nversion: 2.0.0\n"})
     with pytest.raises(Error) as caught:
         between(client(), "charts/foo")
     assert caught.value.code == "chart-refused"
 
 
 def test_the_lock_is_compared_with_what_an_upgrade_would_take(client: Callable[..., Client], mar: Registry, tmp_path: Path) -> None:
-    chart(mar, "1.0.0", {})
+    add_foo(mar, "1.0.0", {})
     (tmp_path / "marfetch.yaml").write_text(
         "schema: 1\nartifacts:\n  - {reference: charts/foo, name: web}\n  - {reference: 'charts/foo:1.0.0', name: fixed}\n"
     )
     project = read_project(tmp_path / "marfetch.yaml")
     write(project, settle(client(), project, None))
-    chart(mar, "2.0.0", {})
+    add_foo(mar, "2.0.0", {})
     different, errors = upstream(client(), project, read_lock(project.lock_path))
     assert [(name, one.old.tag, one.new.tag) for name, one in different] == [("web", "1.0.0", "2.0.0")]
     assert errors == []

@@ -6,13 +6,12 @@ import contextlib
 import json
 import shutil
 import socket
-import ssl
 import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -32,12 +31,15 @@ from marfetch.reference import Host, Reference
 from marfetch.remote.pauses import Pauses
 from marfetch.remote.probe import tunnel
 
-from ..conftest import Heard
+from ..world.command import Call
+from ..world.listener import deaf
+from ..world.paths import ROOT
+from ..world.progress import Heard
 from ..world.proxy import Proxy
+from ..world.real import free_port
 from ..world.registry import BLOCKED, MSEDGE, Registry
+from ..world.tls import DATA_NAME, server_context
 
-ALB = "application-lb/charts/alb-controller"
-DATA_NAME = "eastus.data.mcr.microsoft.com"
 LONGEST_STEP = examination.PATIENCE  # before the fixture makes it shorter
 Look = Callable[..., Examined]
 
@@ -65,34 +67,6 @@ def faults(found: Examined) -> list[str]:
 
 def one(found: Examined, name: str) -> Finding:
     return next(finding for finding in found.findings if finding.id == name)
-
-
-@contextlib.contextmanager
-def deaf(family: int = socket.AF_INET, address: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
-    """A port whose packets are dropped: the queue of its listener is full."""
-    listening = socket.socket(family)
-    try:
-        listening.bind((address, port))
-    except OSError:
-        listening.close()
-        pytest.skip(f"this machine cannot bind {address}")
-    listening.listen(0)
-    waiting = []
-    for _ in range(4):
-        filler = socket.socket(family)
-        filler.setblocking(False)
-        filler.connect_ex(listening.getsockname())
-        waiting.append(filler)
-    try:
-        yield int(listening.getsockname()[1])
-    finally:
-        for each in (*waiting, listening):
-            each.close()
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 def resolving(monkeypatch: pytest.MonkeyPatch, answers: dict[int, list[str]]) -> None:
@@ -161,7 +135,7 @@ def test_an_address_that_drops_packets_is_a_firewall(look: Look) -> None:
 
 
 def test_a_refused_connection_is_not_a_dropped_one(look: Look) -> None:
-    found = look(Endpoint.parse(f"http://127.0.0.1:{closed_port()}"))
+    found = look(Endpoint.parse(f"http://127.0.0.1:{free_port()}"))
     assert faults(found) == ["connection"]
     assert "refused" in one(found, "connection").saw
     assert "dropped" not in one(found, "connection").means
@@ -200,30 +174,9 @@ def test_an_answer_that_is_not_the_public_one_is_seen(
 
 
 @pytest.fixture(scope="module")
-def authority() -> trustme.CA:
+def ca() -> trustme.CA:
+    """That of an inspecting proxy."""
     return trustme.CA(organization_name="Inspecting Corp")
-
-
-def served(certificate: trustme.LeafCert) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(context)
-    return context
-
-
-@pytest.fixture
-def official(recipe: Layout, authority: trustme.CA) -> Iterator[Registry]:
-    """What an inspecting proxy shows of MAR: its names, with certificates of another authority."""
-    context = served(authority.issue_cert("mcr.microsoft.com", "*.data.mcr.microsoft.com"))
-    with Registry(recipe, names=Host("mar.test"), context=context) as registry:
-        registry.data_origin = f"https://{DATA_NAME}"
-        yield registry
-
-
-@pytest.fixture
-def secure(recipe: Layout, authority: trustme.CA) -> Iterator[Registry]:
-    context = served(authority.issue_cert("localhost", "127.0.0.1"))
-    with Registry(recipe, names=Host("mar.test"), context=context) as registry:
-        yield registry
 
 
 def test_an_interceptor_is_named_by_its_issuer(look: Look, secure: Registry) -> None:
@@ -240,8 +193,8 @@ def test_with_its_certificate_a_registry_is_well(look: Look, secure: Registry, c
     assert one(found, "tls").status == one(found, "interception").status == "ok"
 
 
-def test_a_certificate_for_another_name_is_no_interception(look: Look, authority: trustme.CA, recipe: Layout, ca_file: str) -> None:
-    with Registry(recipe, names=Host("mar.test"), context=served(authority.issue_cert("wrong.azureedge.net"))) as registry:
+def test_a_certificate_for_another_name_is_no_interception(look: Look, ca: trustme.CA, recipe: Layout, ca_file: str) -> None:
+    with Registry(recipe, names=Host("mar.test"), context=server_context(ca.issue_cert("wrong.azureedge.net"))) as registry:
         found = look(Endpoint.parse(f"https://localhost:{registry.port}"), ca_file=ca_file)
     assert faults(found) == ["tls"]
     assert "other names" in one(found, "tls").means
@@ -265,8 +218,8 @@ def test_a_connection_that_is_cut_in_the_greeting_is_a_firewall(look: Look) -> N
     assert "greeting" in one(found, "tls").means
 
 
-def test_nothing_is_ever_sent_where_the_certificate_is_not_trusted(look: Look, authority: trustme.CA) -> None:
-    context, said = served(authority.issue_cert("localhost")), []
+def test_nothing_is_ever_sent_where_the_certificate_is_not_trusted(look: Look, ca: trustme.CA) -> None:
+    context, said = server_context(ca.issue_cert("localhost")), []
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def listen() -> None:
@@ -320,7 +273,7 @@ def test_a_proxy_that_does_not_let_through_is_the_fault(look: Look, monkeypatch:
 
 
 def test_a_proxy_that_is_not_there_is_the_fault(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
     assert faults(look(GLOBAL)) == ["proxy"]
 
 
@@ -375,7 +328,7 @@ def test_the_reference_of_a_failed_answer_is_kept_for_support(look: Look, mar: R
 
 
 def test_a_closed_data_host_is_told_from_a_closed_registry(look: Look, mar: Registry) -> None:
-    mar.data_origin = f"http://127.0.0.1:{closed_port()}"
+    mar.data_origin = f"http://127.0.0.1:{free_port()}"
     found = look(Endpoint.parse(f"http://{mar.host}", (mar.data_origin.removeprefix("http://"),)))
     assert faults(found) == ["data-host"]
     assert one(found, "registry").status == "ok"
@@ -389,7 +342,7 @@ def test_a_data_host_that_drops_packets_is_closed_too(look: Look, mar: Registry)
 
 
 def test_one_open_data_host_among_closed_ones_is_a_rule_for_a_region(look: Look, mar: Registry) -> None:
-    found = look(Endpoint.parse(f"http://{mar.host}", (mar.data_host, f"127.0.0.1:{closed_port()}")))
+    found = look(Endpoint.parse(f"http://{mar.host}", (mar.data_host, f"127.0.0.1:{free_port()}")))
     assert faults(found) == []
     assert one(found, "regions").status == "warning"
     assert "wildcard" in one(found, "regions").means
@@ -509,25 +462,15 @@ def test_the_home_directory_is_not_told() -> None:
     assert shareable(f"`{Path.home()}/.cache/marfetch`") == "`~/.cache/marfetch`"
 
 
-@pytest.fixture
-def run(mar: Registry, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def call(*words: str) -> tuple[int, str, str]:
-        code = main(["doctor", *words, "--endpoint", f"http://{mar.host}", "--data-host", mar.data_host])
-        out = capfd.readouterr()
-        return code, out.out, out.err
-
-    return call
-
-
-def test_no_fault_is_exit_code_0(run: Callable[..., tuple[int, str, str]]) -> None:
-    code, out, _ = run()
+def test_no_fault_is_exit_code_0(call: Call) -> None:
+    code, out, _ = call("doctor")
     assert code == 0
     assert "\nok\tdata-host\t" in out
 
 
-def test_a_fault_is_exit_code_1_and_the_answer_is_still_one_object(run: Callable[..., tuple[int, str, str]], mar: Registry) -> None:
+def test_a_fault_is_exit_code_1_and_the_answer_is_still_one_object(call: Call, mar: Registry) -> None:
     mar.on("base").answers(403, BLOCKED)
-    code, out, _ = run("--json")
+    code, out, _ = call("doctor", "--json")
     document = json.loads(out)
     assert (code, document["ok"], document["data"]["verdict"]) == (1, True, "fault")
     (finding,) = [found for found in document["data"]["findings"] if found["status"] == "fault"]
@@ -537,9 +480,9 @@ def test_a_fault_is_exit_code_1_and_the_answer_is_still_one_object(run: Callable
     assert "create-ticket" in document["data"]["support"]["ticket"]
 
 
-def test_what_is_wrong_is_followed_by_what_to_do(run: Callable[..., tuple[int, str, str]], mar: Registry) -> None:
+def test_what_is_wrong_is_followed_by_what_to_do(call: Call, mar: Registry) -> None:
     mar.on("base").answers(429, "", retry_after="30")
-    code, out, _ = run()
+    code, out, _ = call("doctor")
     lines = out.splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("fault\tthrottle\t"))
     assert code == 1
@@ -547,22 +490,20 @@ def test_what_is_wrong_is_followed_by_what_to_do(run: Callable[..., tuple[int, s
     assert lines[at + 2].startswith("\tdo\twait 30 s")
 
 
-def test_a_host_that_asked_for_a_pause_is_left_alone_by_the_doctor_too(
-    run: Callable[..., tuple[int, str, str]], mar: Registry, client: Callable[..., Client]
-) -> None:
+def test_a_host_that_asked_for_a_pause_is_left_alone_by_the_doctor_too(call: Call, mar: Registry, client: Callable[..., Client]) -> None:
     with client() as one:  # a cache, as the last pull has left it
         cache = one.cache.root
     mar.on("tags").answers(429, "Ref A: x", retry_after="300")
-    assert "fault\tthrottle" in run()[1]
+    assert "fault\tthrottle" in call("doctor")[1]
     asked = len(mar.asked)
     assert Pauses(cache).pause(mar.host) is not None
     mar.knobs.clear()
-    code, out, _ = run()
+    code, out, _ = call("doctor")
     assert (code, len(mar.asked)) == (1, asked)
     assert f"fault\tthrottle\t`{mar.host}` asked another marfetch with this cache for a pause of 300 s, until " in out
     assert "\tdo\twait " in out
     shutil.rmtree(cache / "kept" / "pauses")
-    assert "ok\tthrottle\tno answer was 429" in run()[1]
+    assert "ok\tthrottle\tno answer was 429" in call("doctor")[1]
 
 
 @pytest.mark.parametrize("words", [("--offline",), ("aks/Foo",), ("a", "b"), ("example.com/a",)])
@@ -603,7 +544,7 @@ def test_a_whole_network_that_drops_is_examined_in_time(tmp_path: Path) -> None:
 
 
 def test_the_documentation_names_every_finding_with_what_it_is_about() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "how-to" / "troubleshooting.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "troubleshooting.md").read_text()
     for name, about in CHECKS.items():
         assert f"| `{name}` | {about} |" in page
 

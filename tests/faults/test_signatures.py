@@ -12,9 +12,8 @@ import pytest
 
 from marfetch.oci import OCI_INDEX, Descriptor, Digest, descriptor_json
 
-from ..cli.test_verify import AT, REPOSITORY, SIGNATURE, Signed
-from ..cli.test_verify import authority as authority  # noqa: PLC0414 - a fixture
 from ..world.rows import row
+from ..world.signed import AT, REPOSITORY, SIGNATURE, Signed
 from ..world.signing import NOW, Authority, Stamp, cose, jws, payload, policy, revocation_list
 from ..world.world import Ended, World
 

@@ -23,13 +23,14 @@ from marfetch.errors import Error, InputError, PolicyError, StorageError
 from marfetch.helm.address import ChartAddress, IndexAddress, parse
 from marfetch.helm.setup import GETTER, PLUGIN, plugins_directory, set_up, set_up_getter
 from marfetch.kept import Kept
-from marfetch.oci import Digest, descriptor_json
+from marfetch.oci import Digest
 from marfetch.reference import Host, Reference
 
-from ..cli.test_commands import ALB, ROOT, Run, document, run
+from ..world import charts
+from ..world.command import Run, document, line, surroundings
+from ..world.content import ALB
+from ..world.paths import ROOT
 from ..world.registry import Registry
-
-__all__ = ["run"]
 
 HELM_CONFIG = "application/vnd.cncf.helm.config.v1+json"
 HELM_CHART = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
@@ -39,12 +40,10 @@ Got = Callable[..., subprocess.CompletedProcess[bytes]]
 
 def add_chart(mar: Registry, repository: str, tag: str, metadata: Any = None, **annotations: str) -> Digest:
     """A chart; returns the digest of its package."""
-    package = mar.add_blob(f"{repository} {tag}".encode())
-    config = mar.add_blob(json.dumps({"name": "x", "version": "1"} if metadata is None else metadata).encode())
-    layer = {**descriptor_json(package), "mediaType": HELM_CHART}
-    whole = {"config": {**descriptor_json(config), "mediaType": HELM_CONFIG}, "layers": [layer], "annotations": annotations}
-    mar.add_artifact(repository, tag, artifactType=HELM_CONFIG, **whole)
-    return package.digest
+    package = f"{repository} {tag}".encode()
+    config = json.dumps({"name": "x", "version": "1"} if metadata is None else metadata).encode()
+    charts.add_chart(mar, repository, tag, package, config=config, artifactType=HELM_CONFIG, annotations=annotations)
+    return Digest.of(package)
 
 
 @pytest.fixture
@@ -52,16 +51,9 @@ def got(mar: Registry, tmp_path: Path) -> Got:
     """Runs the getter as Helm does, with three empty files before the address."""
 
     def get(url: str, *before: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-        surroundings = {
-            "PATH": os.environ["PATH"],
-            "HOME": os.environ["HOME"],
-            "PYTHONPATH": str(ROOT),
-            "MARFETCH_CACHE_DIR": str(tmp_path / "cache"),
-            "MARFETCH_DATA_HOSTS": mar.data_host,
-            **environment,
-        }
-        line = [sys.executable, "-m", "marfetch", "getter", *(before or ("", "", "")), url.replace("HOST", mar.host)]
-        return subprocess.run(line, cwd=tmp_path, env=surroundings, capture_output=True, timeout=60, check=False)
+        given = {**surroundings(cache=tmp_path / "cache"), "MARFETCH_DATA_HOSTS": mar.data_host, **environment}
+        words = line("getter", *(before or ("", "", "")), url.replace("HOST", mar.host))
+        return subprocess.run(words, cwd=tmp_path, env=given, capture_output=True, timeout=60, check=False)
 
     return get
 

@@ -22,10 +22,11 @@ from marfetch.layout.store import Layout
 from marfetch.oci import Descriptor, Digest, Manifest
 from marfetch.reference import Reference
 
+from ..world.content import ALB
+from ..world.paths import ROOT
 from ..world.real import distribution, package_chart
 from ..world.real import run as run_tool
 
-ROOT = Path(__file__).parents[2]
 Tool = Callable[[str], Path]
 pytestmark = pytest.mark.tool
 
@@ -114,9 +115,6 @@ def ready(home: Home, repository: Path) -> Home:
     done = home.install(repository)
     assert done.stdout.splitlines()[-1] == "Installed plugin: marfetch"
     return home
-
-
-ALB = "application-lb/charts/alb-controller"
 
 
 def test_one_install_gives_both_features(ready: Home) -> None:

@@ -28,7 +28,8 @@ from marfetch.lock import claim
 from marfetch.oci import Descriptor, Digest, Manifest, parse_manifest
 from marfetch.reference import Host, Reference
 
-from ..conftest import Heard, ref
+from ..world.paths import ROOT
+from ..world.progress import Heard
 
 HOST = Host("mcr.microsoft.com")
 ALB = Reference.parse("mcr.microsoft.com/application-lb/charts/alb-controller:1.7.12")
@@ -302,7 +303,7 @@ def test_a_killed_process_leaves_no_lock_and_its_bytes_are_taken_up(tmp_path: Pa
         "    ingest.write(data[:50_000])\n    print('half', flush=True)\n    time.sleep(60)\n"
     )
     root = tmp_path / "layout"
-    with subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
+    with subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"half\n"
         process.send_signal(signal.SIGKILL)
@@ -504,7 +505,7 @@ def test_a_blob_that_was_whole_when_its_process_was_killed_is_not_asked_for_agai
     part = layout.root / "ingest" / f"sha256-{descriptor.digest.encoded}"
     part.write_bytes(data)
     nobody: Any = object()  # has nothing that could be asked
-    assert not copy(nobody, layout, ref("mar.test/a/b:1"), descriptor, name="b", progress=heard)
+    assert not copy(nobody, layout, Reference.parse("mar.test/a/b:1"), descriptor, name="b", progress=heard)
     assert layout.path(descriptor.digest).read_bytes() == data
     assert not part.exists()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import shutil
 import subprocess
@@ -22,74 +21,11 @@ from marfetch.layout.archive import Archive, open_store
 from marfetch.layout.contents import Contents, lexical, repository_name
 from marfetch.layout.folder import Folder
 from marfetch.layout.store import Layout
-from marfetch.oci import OCI_INDEX, OCI_MANIFEST, Digest, Manifest
+from marfetch.oci import Digest, Manifest
 from marfetch.reference import Host, Reference
 
-ALB = "application-lb/charts/alb-controller"
-REF_NAME = "org.opencontainers.image.ref.name"
-
-
-class Maker:
-    """Makes a layout in a folder, by hand."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.entries: list[dict[str, Any]] = []
-        root.mkdir()
-        (root / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
-        self.write()
-
-    def write(self) -> None:
-        (self.root / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": self.entries}))
-
-    def path(self, digest: object) -> Path:
-        algorithm, _, encoded = str(digest).partition(":")
-        return self.root / "blobs" / algorithm / encoded
-
-    def blob(self, data: bytes, media_type: str = "text/plain", algorithm: str = "sha256") -> dict[str, Any]:
-        digest = Digest.of(data, algorithm)
-        self.path(digest).parent.mkdir(parents=True, exist_ok=True)
-        self.path(digest).write_bytes(data)
-        return {"mediaType": media_type, "digest": str(digest), "size": len(data)}
-
-    def manifest(self, text: str, name: str | None = None, *, listed: bool = True, **more: Any) -> dict[str, Any]:
-        """A manifest with one layer; `name` stands in the index."""
-        algorithm = more.pop("algorithm", "sha256")
-        document = {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": self.blob(b"{}"),
-            "layers": [self.blob(text.encode(), algorithm=algorithm)],
-            **more,
-        }
-        entry = self.blob(json.dumps(document).encode(), OCI_MANIFEST, algorithm)
-        if listed:
-            self.entries.append(entry | ({"annotations": {REF_NAME: name}} if name else {}))
-            self.write()
-        return entry
-
-    def index(self, children: list[dict[str, Any]], name: str) -> dict[str, Any]:
-        document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}
-        entry = self.blob(json.dumps(document).encode(), OCI_INDEX)
-        self.entries.append(entry | {"annotations": {REF_NAME: name}})
-        self.write()
-        return entry
-
-    def contents(self, **options: Any) -> Contents:
-        return Contents(Folder(self.root), **{"name": "here", **options})
-
-
-@pytest.fixture
-def maker(tmp_path: Path) -> Maker:
-    return Maker(tmp_path / "made")
-
-
-def packed(folder: Path, to: Path, *, form: int = tarfile.PAX_FORMAT, prefix: str = "") -> Path:
-    with tarfile.open(to, "w", format=form) as archive:
-        for path in sorted(folder.rglob("*")):
-            archive.add(path, prefix + str(path.relative_to(folder)), recursive=False)
-    return to
-
+from ..world.content import ALB
+from ..world.layouts import Maker, packed
 
 # -- what tools make
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 
+from ..world.content import ALB
 from ..world.registry import Registry
 from .transcript import Transcript, redacted
-
-ALB = "application-lb/charts/alb-controller"
 
 
 def test_the_transcript_answers_the_questions_without_secrets(mar: Registry) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -25,12 +25,11 @@ from marfetch.project.outdated import outdated
 from marfetch.project.sync import Shard, Synced, sync
 from marfetch.project.wanted import Project, read_project
 
-from ..conftest import Heard
+from ..world.command import Run, marfetch, surroundings
+from ..world.content import ALB, MODULE
+from ..world.progress import Heard
 from ..world.registry import Registry
 
-ROOT = Path(__file__).parents[2]
-ALB = "application-lb/charts/alb-controller"
-MODULE = "bicep/avm/res/storage/storage-account"
 Make = Callable[..., Project]
 
 
@@ -458,29 +457,14 @@ def test_the_end_of_support_counts_when_the_day_has_come(client: Callable[..., C
 
 
 @pytest.fixture
-def run(mar: Registry, tmp_path: Path, make: Make) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run(mar: Registry, tmp_path: Path, make: Make) -> Run:
     """Runs `marfetch` in the project's directory."""
     make()
 
     def do(*arguments: str, cache: str = "cache", **more: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "marfetch", *arguments], cwd=tmp_path / "project", env=surroundings(mar, tmp_path / cache, **more), capture_output=True, text=True, timeout=100, check=False
-        )  # fmt: skip
+        return marfetch(*arguments, cwd=tmp_path / "project", environment=surroundings(mar, tmp_path / cache, **more))
 
     return do
-
-
-def surroundings(mar: Registry, cache: Path, **more: str) -> dict[str, str]:
-    return {
-        "PATH": os.environ["PATH"],
-        "HOME": os.environ["HOME"],
-        "PYTHONPATH": str(ROOT),
-        "PYTHONWARNINGS": "error,ignore:'click.:DeprecationWarning",
-        "MARFETCH_CACHE_DIR": str(cache),
-        "MARFETCH_ENDPOINT": f"http://{mar.host}",
-        "MARFETCH_DATA_HOSTS": mar.data_host,
-        **more,
-    }
 
 
 def data(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -488,9 +472,6 @@ def data(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert document["ok"] is (done.returncode in (0, 1))
     found: dict[str, Any] = document["data"]
     return found
-
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_the_way_of_a_project_with_its_exit_codes(run: Run, mar: Registry, make: Make, tmp_path: Path) -> None:
@@ -611,17 +592,6 @@ def test_a_killed_sync_leaves_nothing_half_and_the_next_one_ends_it(run: Run, ma
     assert files(project) == {"large.bin", "small.txt"}
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB; skips where none can be mounted."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "marfetch-test", str(place)], capture_output=True, check=False).returncode:
-        pytest.skip("only who may mount has a disk to fill: run it as root")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
 def _fill(path: Path) -> None:
     """Take all the room that is left."""
     with path.open("wb", buffering=0) as file:
@@ -633,8 +603,9 @@ def _fill(path: Path) -> None:
 
 
 def test_a_full_disk_fails_what_does_not_fit_and_leaves_no_part_of_it(
-    client: Callable[..., Client], mar: Registry, small_disk: Path
+    client: Callable[..., Client], mar: Registry, disk: Callable[[str], Path]
 ) -> None:
+    small_disk = disk("size=1m")
     mar.add_artifact("aks/large", "1.0.0", ("large.bin", b"l" * (2 << 20)))
     mar.add_artifact("aks/small", "1.0.0", ("small.txt", b"small"))
     (small_disk / "marfetch.yaml").write_text("schema: 1\nartifacts:\n  - reference: aks/large\n  - reference: aks/small\n")

@@ -12,6 +12,8 @@ from marfetch.errors import Error, InputError, PolicyError, StorageError
 from marfetch.project.schema import json_schema
 from marfetch.project.wanted import parse_project, read_project
 
+from ..world.paths import ROOT
+
 PATH = Path("marfetch.yaml")
 HEAD = "schema: 1\nartifacts:\n"
 
@@ -166,7 +168,7 @@ def test_the_schema_agrees_with_the_reader() -> None:
 
 
 def test_the_published_schema_is_that_of_the_reader() -> None:
-    published = json.loads((Path(__file__).parents[2] / "docs" / "reference" / "marfetch.schema.json").read_text())
+    published = json.loads((ROOT / "docs" / "reference" / "marfetch.schema.json").read_text())
     assert published == json_schema()
 
 

@@ -34,7 +34,7 @@ from marfetch.verify.stores import Places
 from marfetch.verify.timestamp import proven
 from marfetch.verify.verdict import RefusalError
 
-from ..verify.test_steps import FIXTURES
+from ..world.paths import TRUST
 from ..world.signing import ARTIFACT, NOW, Authority, Identity, Stamp, issue, new_key, payload, policy, revocation_list
 from ..world.signing import cose as made_cose
 from ..world.signing import jws as made_jws
@@ -285,9 +285,9 @@ def other_root() -> Identity:
 
 def test_provenance_that_is_changed_is_never_accepted(tmp_path: Path) -> None:
     pytest.importorskip("pysequoia")
-    original = (FIXTURES / "prov" / "rsa.prov").read_bytes()
-    package = Digest.of((FIXTURES / "prov" / "demo-0.1.0.tgz").read_bytes())
-    shutil.copy(FIXTURES / "prov" / "pubring.gpg", tmp_path)
+    original = (TRUST / "prov" / "rsa.prov").read_bytes()
+    package = Digest.of((TRUST / "prov" / "demo-0.1.0.tgz").read_bytes())
+    shutil.copy(TRUST / "prov" / "pubring.gpg", tmp_path)
     body = original[: original.index(b"-----BEGIN PGP SIGNATURE")]
     dice = random.Random(1)
     for _ in range(COUNT // 10):

@@ -4,54 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.utils import format_datetime
 
 import pytest
 
-from marfetch.budget import Budget, Cancelled
+from marfetch.budget import Cancelled
 from marfetch.endpoint import Address
 from marfetch.errors import Error, NotFoundError, RateLimitedError, RemoteError
 from marfetch.remote import limits
 from marfetch.remote.answers import Asked, Failure, explain
 from marfetch.remote.backoff import Attempts, Backoff, Trouble
-from marfetch.remote.host import Host
 from marfetch.remote.told import retry_after
 
-from ..conftest import Heard
+from ..world.clock import NOON, Clock, Condition, timed
+from ..world.progress import Heard
 from ..world.registry import BLOCKED
-
-NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
-
-
-class Clock(Budget):
-    """A budget whose time passes when somebody sleeps; how long each sleep was stands in `slept`."""
-
-    def __init__(self, timeout: float | None = None) -> None:
-        self.time = 1000.0
-        self.slept: list[float] = []
-        super().__init__(timeout, now=lambda: self.time, local_time=lambda: NOON)
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.time += max(0.0, min(seconds, self.remaining))
-        self.check()
-
-
-class Condition(threading.Condition):
-    """Whoever waits for it moves the clock on; other threads have their turn meanwhile."""
-
-    def __init__(self, clock: Clock) -> None:
-        super().__init__()
-        self.clock = clock
-        self.waits: list[float] = []
-
-    def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None, "nobody waits without an end"
-        assert timeout > 0
-        self.waits.append(timeout)
-        self.clock.time += timeout
-        return super().wait(0.001)
 
 
 @pytest.fixture
@@ -63,13 +31,6 @@ def clock() -> Clock:
 def backoff(clock: Clock, heard: Heard) -> Backoff:
     """With the largest of all random numbers."""
     return Backoff(clock, heard, chance=lambda: 1.0)
-
-
-def timed(backoff: Backoff, clock: Clock, name: str = "mar.test") -> Host:
-    """The host, its pauses on the tests' clock."""
-    host = backoff.host(name)
-    host.condition = Condition(clock)
-    return host
 
 
 def throttle(seconds: float | None = None, *, tries: int = limits.TRIES) -> Trouble:

@@ -12,9 +12,9 @@ from marfetch.errors import IntegrityError, PolicyError
 from marfetch.reference import Host, Reference
 from marfetch.remote import limits
 
+from ..world.content import ALB
 from ..world.registry import Registry
 
-ALB = "application-lb/charts/alb-controller"
 HINT = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\nX: y\r\n\r\n"
 
 pytestmark = pytest.mark.usefixtures("impatient")

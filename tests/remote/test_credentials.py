@@ -22,11 +22,11 @@ from marfetch.remote.challenges import challenges
 from marfetch.remote.credentials import basic_credentials, forget_credentials, identity_token
 from marfetch.resolve import Wanted
 
-from ..conftest import Heard
 from ..world.answering import Answering, answering
+from ..world.content import ALB
+from ..world.progress import Heard
 from ..world.registry import Registry
 
-ALB = "application-lb/charts/alb-controller"
 REGISTRY = Host("reg.example", 443)
 
 

@@ -22,7 +22,8 @@ from marfetch.pull import Pulled, Request, pull
 from marfetch.reference import Reference
 from marfetch.resolve import Wanted
 
-from ..conftest import Heard
+from ..world.paths import ROOT
+from ..world.progress import Heard
 from ..world.registry import BLOCKED, Asked, Knob, Registry
 
 BLOB = bytes(range(256)) * 1024  # 256 KiB
@@ -300,7 +301,7 @@ def test_a_killed_process_leaves_no_file_and_the_next_goes_on(mar: Registry, tmp
         sys.executable, "-m", "marfetch", "pull", f"{mar.host}/aks/large:1", "--data-host", mar.data_host, "-d", str(tmp_path / "out"),
         "--cache-dir", str(tmp_path / "cache"),
     ]  # fmt: skip
-    process = subprocess.Popen(line, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     part = tmp_path / "cache" / "ingest" / f"sha256-{Digest.of(data).encoded}"
     deadline = time.monotonic() + 30
     while not (part.exists() and part.stat().st_size > 1 << 20) and time.monotonic() < deadline:
@@ -312,7 +313,7 @@ def test_a_killed_process_leaves_no_file_and_the_next_goes_on(mar: Registry, tmp
     assert all(path.name.startswith(".marfetch-") for path in (tmp_path / "out").iterdir())
     knob.change = None
     mar.asked.clear()
-    done = subprocess.run(line, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert [asked.headers.get("range") for asked in data_requests(mar)] == [f"bytes={held}-"]
     assert (tmp_path / "out" / "large.bin").read_bytes() == data
@@ -332,7 +333,7 @@ def test_a_process_that_is_suspended_holds_nobody_up_for_ever(
         sys.executable, "-m", "marfetch", "pull", f"{mar.host}/aks/foo:1", "--data-host", mar.data_host, "-d", str(tmp_path / "first"),
         "--cache-dir", str(tmp_path / "cache"),
     ]  # fmt: skip
-    process = subprocess.Popen(line, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     part = tmp_path / "cache" / "ingest" / f"sha256-{Digest.of(BLOB).encoded}"
     deadline = time.monotonic() + 30
     while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
@@ -362,7 +363,7 @@ def test_an_interrupted_process_ends_at_once_and_keeps_what_it_has(mar: Registry
         sys.executable, "-m", "marfetch", "pull", *(f"{mar.host}/aks/large{number}:1" for number in range(3)), "--data-host", mar.data_host,
         "-d", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache"),
     ]  # fmt: skip
-    process = subprocess.Popen(line, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 30
     while len(data_requests(mar)) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)

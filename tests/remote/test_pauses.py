@@ -8,11 +8,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,34 +22,21 @@ from marfetch.errors import RateLimitedError
 from marfetch.kept import Kept
 from marfetch.layout.store import Layout
 from marfetch.pull import Pulled, Request, pull
-from marfetch.reference import Host, Reference
+from marfetch.reference import Reference
 from marfetch.remote import limits
 from marfetch.remote.backoff import Backoff
 from marfetch.remote.pauses import MAX_RECORD, SORT, Pauses
 from marfetch.resolve import Wanted
 
-from ..conftest import Heard
-from ..world.throttling import Throttling
-from .test_backoff import Clock, timed
-
-ROOT = Path(__file__).parents[2]
-JOBS = 8
-FILES = 24
-
-Throttles = Callable[..., Throttling]
+from ..world.clock import Clock, timed
+from ..world.command import ended, started, surroundings, until
+from ..world.progress import Heard
+from ..world.throttling import FILES, JOBS, Throttles, Throttling, ramps_up, refs, throttles
 
 
 @pytest.fixture
 def throttling(recipe: Layout) -> Iterator[Throttles]:
-    """`throttling(after=3, seconds=2, …)`: a registry with artifacts `aks/busy0:1` … that throttles like that."""
-    with ExitStack() as stack:
-
-        def make(**how: Any) -> Throttling:
-            registry = stack.enter_context(Throttling(recipe, names=Host("mar.test"), **how))
-            for number in range(FILES):
-                registry.add_artifact(f"aks/busy{number}", "1", (f"busy{number}.bin", b"%d" % number))
-            return registry
-
+    with throttles(recipe) as make:
         yield make
 
 
@@ -66,38 +51,7 @@ def get(registry: Throttling, directory: Path, *, files: int = FILES, heard: Hea
 def start(registry: Throttling, directory: Path, cache: Path, *words: str) -> subprocess.Popen[str]:
     """A process of its own."""
     directory.mkdir(parents=True)
-    surroundings = {
-        "PATH": os.environ["PATH"],
-        "HOME": os.environ["HOME"],
-        "PYTHONPATH": str(ROOT),
-        "MARFETCH_CACHE_DIR": str(cache),
-        "MARFETCH_ENDPOINT": f"http://{registry.host}",
-    }
-    line = [sys.executable, "-m", "marfetch", *words]
-    return subprocess.Popen(line, cwd=directory, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=100)
-    return process.returncode, out, err
-
-
-def until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def refs(*numbers: int) -> list[str]:
-    return [f"aks/busy{number}:1" for number in numbers]
-
-
-def ramps_up(registry: Throttling, processes: int = 1) -> None:
-    """After each pause there is one request of each process, and only what was answered lets more in."""
-    for number in range(1, len(registry.ends) + 1):
-        for one in registry.after_pause(number):
-            assert one.together <= processes + one.answered, (number, one)
+    return started(*words, cwd=directory, environment=surroundings(registry, cache))
 
 
 # -- one process

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import ssl
@@ -13,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
@@ -22,7 +20,7 @@ from marfetch.client import Client, Options
 from marfetch.endpoint import Address, Preference
 from marfetch.layout.store import Layout
 from marfetch.pull import Request, pull
-from marfetch.reference import Host, Reference
+from marfetch.reference import Reference
 from marfetch.remote import first, limits
 from marfetch.remote.ahead import Ahead, Early
 from marfetch.remote.first import First
@@ -31,31 +29,17 @@ from marfetch.remote.trust import Trust
 from marfetch.remote.watch import Exchange
 from marfetch.resolve import Wanted
 
-from ..conftest import Heard
+from ..world.command import ended, started, surroundings, until
+from ..world.progress import Heard
 from ..world.registry import Registry
-from ..world.throttling import Throttling
-from .test_pauses import FILES, JOBS, ROOT, Throttles, ended, ramps_up, refs, until
-from .test_transport import server_context
+from ..world.throttling import FILES, JOBS, Throttles, ramps_up, refs, throttles
+from ..world.tls import server_context
 
 
 @pytest.fixture
-def secure(recipe: Layout, authority: trustme.CA) -> Iterator[Registry]:
-    with Registry(recipe, names=Host("mar.test"), context=server_context(authority.issue_cert("localhost"))) as registry:
-        yield registry
-
-
-@pytest.fixture
-def throttling(recipe: Layout, authority: trustme.CA) -> Iterator[Throttles]:
+def throttling(recipe: Layout, ca: trustme.CA) -> Iterator[Throttles]:
     """As in `test_pauses.py`, by https."""
-    with ExitStack() as stack:
-
-        def make(**how: Any) -> Throttling:
-            context = server_context(authority.issue_cert("localhost"))
-            registry = stack.enter_context(Throttling(recipe, names=Host("mar.test"), context=context, **how))
-            for number in range(FILES):
-                registry.add_artifact(f"aks/busy{number}", "1", (f"busy{number}.bin", b"%d" % number))
-            return registry
-
+    with throttles(recipe, lambda: server_context(ca.issue_cert("localhost"))) as make:
         yield make
 
 
@@ -152,15 +136,8 @@ def test_a_pause_counts_also_where_it_cannot_be_written_down(tmp_path: Path) -> 
 
 def start(port: int, directory: Path, *words: str) -> subprocess.Popen[str]:
     """A process that pulls from `https://localhost` at this port."""
-    surroundings = {
-        "PATH": os.environ["PATH"],
-        "HOME": os.environ["HOME"],
-        "PYTHONPATH": str(ROOT),
-        "MARFETCH_CACHE_DIR": str(directory / "cache"),
-        "MARFETCH_ENDPOINT": f"https://localhost:{port}",
-    }
-    line = [sys.executable, "-m", "marfetch", "pull", *words]
-    return subprocess.Popen(line, cwd=directory, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    given = surroundings(cache=directory / "cache", MARFETCH_ENDPOINT=f"https://localhost:{port}")
+    return started("pull", *words, cwd=directory, environment=given)
 
 
 @pytest.fixture

@@ -17,10 +17,9 @@ from marfetch.reference import Reference
 from marfetch.remote import limits
 from marfetch.remote.pages import entries
 
-from ..conftest import Heard
+from ..world.content import ALB
+from ..world.progress import Heard
 from ..world.registry import BLOCKED, MSEDGE, Answer, Registry
-
-ALB = "application-lb/charts/alb-controller"
 
 pytestmark = pytest.mark.usefixtures("impatient")
 

@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,27 +35,14 @@ from marfetch.remote.trust import Trust
 from marfetch.remote.watch import Exchange
 from marfetch.resolve import Wanted
 
-from ..conftest import Heard
+from ..world.content import ALB
+from ..world.listener import deaf
+from ..world.progress import Heard
 from ..world.proxy import Proxy
 from ..world.registry import Registry
-
-ALB = "application-lb/charts/alb-controller"
-DATA_NAME = "eastus.data.mcr.microsoft.com"
+from ..world.tls import DATA_NAME, server_context
 
 pytestmark = pytest.mark.usefixtures("impatient")
-
-
-def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(context)
-    return context
-
-
-@pytest.fixture
-def secure(recipe: Layout, authority: trustme.CA) -> Iterator[Registry]:
-    context = server_context(authority.issue_cert("localhost", "127.0.0.1"))
-    with Registry(recipe, names=Host("mar.test"), context=context) as registry:
-        yield registry
 
 
 def ask(registry: Registry, heard: Heard, *, name: str = "localhost", **options: object) -> object:
@@ -235,8 +222,8 @@ def test_an_unknown_authority_is_not_trusted_and_not_asked_again(secure: Registr
     assert secure.asked == []
 
 
-def test_another_name_is_not_trusted(recipe: Layout, authority: trustme.CA, heard: Heard, ca_file: str) -> None:
-    context = server_context(authority.issue_cert("x.azureedge.net"))
+def test_another_name_is_not_trusted(recipe: Layout, ca: trustme.CA, heard: Heard, ca_file: str) -> None:
+    context = server_context(ca.issue_cert("x.azureedge.net"))
     with Registry(recipe, names=Host("mar.test"), context=context) as registry, pytest.raises(RemoteError) as caught:
         ask(registry, heard, ca_file=ca_file)
     assert caught.value.code == "tls"
@@ -244,11 +231,11 @@ def test_another_name_is_not_trusted(recipe: Layout, authority: trustme.CA, hear
 
 @pytest.mark.parametrize("days", [-2, 2])
 def test_a_certificate_of_another_time_asks_for_a_look_at_the_clock(
-    recipe: Layout, authority: trustme.CA, heard: Heard, ca_file: str, days: int
+    recipe: Layout, ca: trustme.CA, heard: Heard, ca_file: str, days: int
 ) -> None:
     now = dt.datetime.now(dt.UTC)
     near, far = now + dt.timedelta(days=days), now + dt.timedelta(days=days * 2)
-    certificate = authority.issue_cert("localhost", not_before=min(near, far), not_after=max(near, far))
+    certificate = ca.issue_cert("localhost", not_before=min(near, far), not_after=max(near, far))
     with Registry(recipe, names=Host("mar.test"), context=server_context(certificate)) as registry, pytest.raises(RemoteError) as caught:
         ask(registry, heard, ca_file=ca_file)
     assert caught.value.code == "tls"
@@ -290,15 +277,6 @@ def test_there_is_no_way_to_turn_the_check_off() -> None:
 
 
 # -- proxies
-
-
-@pytest.fixture
-def official(recipe: Layout, authority: trustme.CA) -> Iterator[Registry]:
-    """A registry with certificates for MAR's own names; a proxy leads there."""
-    context = server_context(authority.issue_cert("mcr.microsoft.com", "*.data.mcr.microsoft.com", "mcr.azure.cn", "*.data.mcr.azure.cn"))
-    with Registry(recipe, names=Host("mar.test"), context=context) as registry:
-        registry.data_origin = f"https://{DATA_NAME}"
-        yield registry
 
 
 def pulled(heard: Heard, ca_file: str, text: str, **options: object) -> bytes:
@@ -433,34 +411,12 @@ def test_families_take_turns_and_what_worked_goes_first() -> None:
     assert addresses.in_turn([], None) == []
 
 
-@contextlib.contextmanager
-def deaf() -> Iterator[tuple[str, int]]:
-    """An address of IPv6 that takes no connection: its queue is full, so that packets are dropped."""
-    try:
-        listening = socket.socket(socket.AF_INET6)
-        listening.bind(("::1", 0))
-    except OSError:
-        pytest.skip("this machine has no IPv6 loopback")
-    listening.listen(0)
-    waiting = []
-    for _ in range(4):
-        one = socket.socket(socket.AF_INET6)
-        one.setblocking(False)
-        one.connect_ex(listening.getsockname())
-        waiting.append(one)
-    try:
-        yield listening.getsockname()[:2]
-    finally:
-        for one in (*waiting, listening):
-            one.close()
-
-
 def test_an_ipv6_address_that_hangs_does_not_hold_anybody_up(
     mar: Registry, client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(addresses, "_preferred", {})
-    with deaf() as (address, port):
-        infos = [(*V6[:4], (address, port, 0, 0)), (*V4[:4], ("127.0.0.1", mar.port))]
+    with deaf(socket.AF_INET6, "::1") as port:
+        infos = [(*V6[:4], ("::1", port, 0, 0)), (*V4[:4], ("127.0.0.1", mar.port))]
         monkeypatch.setattr(addresses, "resolve", lambda *_: infos)
         bound, source = client().bind(Reference(ALB, None, "1.7.12"))
         begun = time.monotonic()

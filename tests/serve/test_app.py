@@ -22,12 +22,11 @@ from marfetch.reference import Host, Reference
 from marfetch.serve.app import Registry, counted
 from marfetch.serve.server import Serving, bind
 
+from ..world.content import ALB, IMAGE
 from ..world.real import run
 
 Tool = Callable[[str], Path]
 HOST = Host("mar.test")
-ALB = "application-lb/charts/alb-controller"
-IMAGE = "azurelinux/3.0/image/minimal-os"
 TAGS = ["0.4.023901", "0.4.023971", "1.0.0", "1.0.7", "1.10.27", "1.11.4", "1.7.12", "1.7.9", "1.8.12"]
 UNKNOWN = Digest.of(b"nobody has this")
 

@@ -18,9 +18,11 @@ from marfetch.layout.store import Layout
 from marfetch.oci import Digest, Manifest
 from marfetch.reference import Reference
 
-from ..layout.test_readonly import Maker, packed
+from ..world.content import ALB
+from ..world.layouts import Maker, packed
+from ..world.paths import ROOT
 from ..world.real import package_chart, run
-from .test_server import ALB, Command, ask
+from ..world.serving import Command, ask
 
 Tool = Callable[[str], Path]
 
@@ -188,13 +190,8 @@ def test_the_cache_of_marfetch_is_served_to_helm(tool: Tool, tmp_path: Path) -> 
             "--cache-dir",
             cache,
         ]
-        run(sys.executable, "-m", "marfetch", *line, cwd=Path(__file__).parents[2])
+        run(sys.executable, "-m", "marfetch", *line, cwd=ROOT)
     with Command(cache, "--port", 0, cwd=tmp_path) as one:
         (tmp_path / "again").mkdir()
         run(helm, "pull", f"oci://{one.first.removeprefix('http://')}/charts/toy", "-d", tmp_path / "again", "--plain-http")
         assert (tmp_path / "again" / chart.name).read_bytes() == chart.read_bytes()
-
-
-@pytest.fixture
-def maker(tmp_path: Path) -> Maker:
-    return Maker(tmp_path / "made")

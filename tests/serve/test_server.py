@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import re
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -32,28 +30,12 @@ from marfetch.serve import answers, blobs, connection, server
 from marfetch.serve.app import Registry
 from marfetch.serve.server import Serving, bind
 
-from ..layout.test_readonly import Maker, packed
+from ..world.command import marfetch, surroundings
+from ..world.content import ALB
+from ..world.layouts import Maker, packed
+from ..world.serving import Command, Got, ask
 
-ROOT = Path(__file__).parents[2]
-ALB = "application-lb/charts/alb-controller"
 TAGS = ["0.4.023901", "0.4.023971", "1.0.0", "1.0.7", "1.10.27", "1.11.4", "1.7.12", "1.7.9", "1.8.12"]
-
-
-class Got(NamedTuple):
-    """An answer: headers with names in lower case."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def code(self) -> str:
-        (error,) = self.json["errors"]
-        return str(error["code"])
 
 
 class Served:
@@ -78,21 +60,6 @@ class Served:
 
     def ask(self, target: str, method: str = "GET", **headers: str) -> Got:
         return ask(self.port, target, method, **headers)
-
-
-def ask(port: int, target: str, method: str = "GET", **headers: str) -> Got:
-    asking = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        asking.request(method, target, headers={name.replace("_", "-"): value for name, value in headers.items()})
-        answer = asking.getresponse()
-        return Got(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
-    finally:
-        asking.close()
-
-
-@pytest.fixture
-def maker(tmp_path: Path) -> Maker:
-    return Maker(tmp_path / "made")
 
 
 @pytest.fixture(scope="module")
@@ -546,35 +513,6 @@ def test_strangers_are_not_written_to_stderr(maker: Maker, parser: str, capfd: p
 # -- the command
 
 
-class Command:
-    """`marfetch serve` as a process."""
-
-    def __init__(self, *arguments: object, cwd: Path) -> None:
-        line = [sys.executable, "-m", "marfetch", "serve", *map(str, arguments)]
-        environment = {"PATH": "/usr/bin:/bin", "HOME": str(cwd), "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
-        self.process = subprocess.Popen(line, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    def __enter__(self) -> Command:
-        assert self.process.stdout is not None
-        self.first = self.process.stdout.readline().rstrip("\n")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate(timeout=30)
-
-    @property
-    def port(self) -> int:
-        return int(self.first.rpartition(":")[2])
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
-        """Exit code, and what else was said on stdout and stderr."""
-        self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=30)
-        return self.process.returncode, out, err
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_it_says_where_it_listens_and_ends_well(maker: Maker, tmp_path: Path, number: signal.Signals) -> None:
     maker.manifest("x", "mcr.microsoft.com/aks/foo:1.2.3")
@@ -743,9 +681,8 @@ def test_marfetch_pulls_from_it(recipe: Layout, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.add(recipe.root, ".")
     with Command(tmp_path / "a.tar", "--port", 0, cwd=tmp_path) as one:
-        line = [sys.executable, "-m", "marfetch", "pull", ALB, "--version", "~1.7", "-d", str(tmp_path / "out")]
-        environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "MARFETCH_ENDPOINT": one.first}
-        out = subprocess.run(line, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+        given = surroundings(HOME=str(tmp_path), MARFETCH_ENDPOINT=one.first)
+        out = marfetch("pull", ALB, "--version", "~1.7", "-d", tmp_path / "out", cwd=tmp_path, environment=given).stdout
         source: Source = Contents(open_store(recipe.root))
         manifest = source.manifest(Reference(ALB, None, "1.7.12"))
         assert isinstance(manifest, Manifest)

@@ -19,10 +19,11 @@ from marfetch.oci import Digest, descriptor_json
 from marfetch.verify.stores import cache_directory, config_directory
 
 from ..world.answering import Answering, answering
+from ..world.paths import TRUST
 from ..world.real import distribution, package_chart, run
 from ..world.registry import Registry
 from ..world.signing import Authority, Identity, Stamp, policy
-from .test_steps import CASES, FIXTURES, VECTORS
+from ..world.vectors import CASES, VECTORS
 
 Tool = Callable[[str], Path]
 
@@ -94,11 +95,6 @@ def timestamping(stamp: Stamp) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/"
 
 
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
 POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "right": (policy(), "OK"),
     "with timestamps": (policy(trustStores=["ca:test", "tsa:test"]), "OK"),
@@ -120,7 +116,7 @@ def test_what_notation_signs_gets_the_same_verdict_from_both(
     authority.write(surroundings / "truststore")
     other = surroundings / "truststore" / "x509" / "ca" / "other"
     other.mkdir()
-    shutil.copyfile(FIXTURES / "certs" / "otherroot.crt", other / "root.crt")
+    shutil.copyfile(TRUST / "certs" / "otherroot.crt", other / "root.crt")
     key, chain = key_files(tmp_path, authority.signer(kind=kind))
     keys = {"default": "test", "keys": [{"name": "test", "keyPath": str(key), "certPath": str(chain)}]}
     (surroundings / "signingkeys.json").write_text(json.dumps(keys))
@@ -159,7 +155,7 @@ def test_what_notation_signs_gets_the_same_verdict_from_both(
 
 def test_both_accept_the_layout_of_the_other(tool: Tool, surroundings: Path, capsys: pytest.CaptureFixture[str]) -> None:
     notation = tool("notation")
-    line = [str(notation), "cert", "add", "--type", "ca", "--store", "test", str(FIXTURES / "certs" / "root.crt")]
+    line = [str(notation), "cert", "add", "--type", "ca", "--store", "test", str(TRUST / "certs" / "root.crt")]
     subprocess.run(line, env=environment(surroundings), check=True, capture_output=True, timeout=60)
     given = surroundings.parent.parent / "policy.json"
     given.write_text(json.dumps(policy(trustStores=["ca:test"])))
@@ -174,9 +170,9 @@ def test_both_accept_the_layout_of_the_other(tool: Tool, surroundings: Path, cap
 def push(mar: Registry, number: int, case: dict[str, Any]) -> str:
     """The artifact of a vector with its one signature, in a repository of its own."""
     repository = f"vectors/case-{number}"
-    raw = (FIXTURES / VECTORS["artifacts"]["docker-manifest-list" if "docker" in case["name"] else "manifest"]).read_bytes()
+    raw = (TRUST / VECTORS["artifacts"]["docker-manifest-list" if "docker" in case["name"] else "manifest"]).read_bytes()
     artifact = mar.add_manifest(repository, "it", raw, case["artifact"]["mediaType"])
-    envelope = (FIXTURES / case["envelope"]).read_bytes()
+    envelope = (TRUST / case["envelope"]).read_bytes()
     mar.add_blob(envelope)
     mar.add_blob(b"{}")
     document = {
@@ -199,7 +195,7 @@ def test_both_say_the_same_of_every_vector_but_those_where_we_are_stricter(
     for store, file in VECTORS["stores"].items():
         directory = surroundings / "truststore" / "x509" / store.replace(":", "/")
         directory.mkdir(parents=True)
-        shutil.copyfile(FIXTURES / file, directory / "root.crt")
+        shutil.copyfile(TRUST / file, directory / "root.crt")
     differ: dict[str, tuple[bool, bool]] = {}
     for number, case in enumerate(CASES.values()):
         given = VECTORS["policies"][case["policy"]]
@@ -239,12 +235,12 @@ def test_provenance_beside_a_chart_that_helm_pushed(
     pytest.importorskip("pysequoia")
     helm = tool("helm4")
     package = tmp_path / "demo-0.1.0.tgz"
-    shutil.copyfile(FIXTURES / "prov" / "demo-0.1.0.tgz", package)
+    shutil.copyfile(TRUST / "prov" / "demo-0.1.0.tgz", package)
     if prov is not None:
-        shutil.copyfile(FIXTURES / "prov" / prov, tmp_path / "demo-0.1.0.tgz.prov")
+        shutil.copyfile(TRUST / "prov" / prov, tmp_path / "demo-0.1.0.tgz.prov")
     with distribution(tool("registry"), tmp_path / "registry") as host:
         run(helm, "push", package, f"oci://{host}/charts", "--plain-http")
-        found = ours(capsys, f"{host}/charts/demo:0.1.0", "--keyring", str(FIXTURES / "prov" / ring))
+        found = ours(capsys, f"{host}/charts/demo:0.1.0", "--keyring", str(TRUST / "prov" / ring))
     assert found.get("error", {}).get("code") == wanted
     if wanted is None:
         assert found["data"]["verdict"] == "verified"

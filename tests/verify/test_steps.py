@@ -27,24 +27,18 @@ from marfetch.verify.steps import Examined, Trust, examine
 from marfetch.verify.stores import Places
 from marfetch.verify.verdict import PROGRESS, Action, Check
 
+from ..world.paths import TRUST
 from ..world.signing import ARTIFACT, NOW, Authority, Identity, N, Stamp, cose, issue, jws, new_key, payload, policy, revocation_list
+from ..world.vectors import CASES, VECTORS, write_stores
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "trust"
-VECTORS: dict[str, Any] = json.loads((FIXTURES / "cases.json").read_text())
-CASES = {case["name"]: case for case in VECTORS["cases"]}
-POLICIES = {case["name"]: case for case in json.loads((FIXTURES / "policies" / "policy-cases.json").read_text())}
+POLICIES = {case["name"]: case for case in json.loads((TRUST / "policies" / "policy-cases.json").read_text())}
 MOMENT = datetime.fromisoformat(VECTORS["now"])
 COSE, JWS = "application/cose", "application/jose+json"
 
 
 @pytest.fixture(scope="module")
 def vector_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("stores")
-    for store, file in VECTORS["stores"].items():
-        directory = root / "x509" / store.replace(":", "/")
-        directory.mkdir(parents=True)
-        shutil.copyfile(FIXTURES / file, directory / "root.crt")
-    return root
+    return write_stores(tmp_path_factory.mktemp("stores"))
 
 
 def vector_trust(stores: Path, name: str, **options: Any) -> Trust:
@@ -66,7 +60,7 @@ def code(found: Examined) -> str:
 def test_each_vector_gets_the_code_that_it_expects(vector_stores: Path, name: str) -> None:
     case = CASES[name]
     found = examine(
-        (FIXTURES / case["envelope"]).read_bytes(),
+        (TRUST / case["envelope"]).read_bytes(),
         case["layerMediaType"],
         vector_artifact(case),
         vector_trust(vector_stores, case["policy"]),
@@ -98,19 +92,14 @@ REVOCATION = {
 @pytest.mark.parametrize("all_at_once", [False, True], ids=["one list", "all lists"])
 @pytest.mark.parametrize("name", REVOCATION)
 def test_revocation_vectors(vector_stores: Path, tmp_path: Path, name: str, all_at_once: bool) -> None:
-    for file in (FIXTURES / "revocation").glob("*.crl" if all_at_once else f"{name.partition('-')[0]}.crl"):
+    for file in (TRUST / "revocation").glob("*.crl" if all_at_once else f"{name.partition('-')[0]}.crl"):
         shutil.copy(file, tmp_path)
     trust = vector_trust(vector_stores, "sa" if "-sa-" in name else "base", directories=[tmp_path])
     artifact = vector_artifact(CASES["ok-forged-cose"])
-    assert code(examine((FIXTURES / "revocation" / f"{name}.cose").read_bytes(), COSE, artifact, trust)) == REVOCATION[name]
+    assert code(examine((TRUST / "revocation" / f"{name}.cose").read_bytes(), COSE, artifact, trust)) == REVOCATION[name]
 
 
 # -- rules that are ours, with signers of our own
-
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
 
 
 @pytest.fixture(scope="module")
@@ -569,7 +558,7 @@ def test_every_code_has_its_place_in_the_order() -> None:
 
 # -- provenance
 
-PACKAGE = Digest.of((FIXTURES / "prov" / "demo-0.1.0.tgz").read_bytes())
+PACKAGE = Digest.of((TRUST / "prov" / "demo-0.1.0.tgz").read_bytes())
 PROVENANCE = {
     "rsa.prov": "OK",
     "ed25519.prov": "OK",
@@ -584,7 +573,7 @@ PROVENANCE = {
 @pytest.mark.parametrize("name", PROVENANCE)
 def test_provenance_vectors(name: str, ring: str) -> None:
     pytest.importorskip("pysequoia")
-    raw, keyring = (FIXTURES / "prov" / name).read_bytes(), FIXTURES / "prov" / ring
+    raw, keyring = (TRUST / "prov" / name).read_bytes(), TRUST / "prov" / ring
     if PROVENANCE[name] == "OK":
         found = provenance.check(raw, keyring, name="demo-0.1.0.tgz", digest=PACKAGE, now=NOW)
         assert found.users[0].endswith("example.test>")
@@ -597,7 +586,7 @@ def test_provenance_vectors(name: str, ring: str) -> None:
 
 def test_provenance_is_of_one_file_and_one_digest() -> None:
     pytest.importorskip("pysequoia")
-    raw, keyring = (FIXTURES / "prov" / "rsa.prov").read_bytes(), FIXTURES / "prov" / "pubring.gpg"
+    raw, keyring = (TRUST / "prov" / "rsa.prov").read_bytes(), TRUST / "prov" / "pubring.gpg"
     with pytest.raises(SignatureError) as caught:
         provenance.check(raw, keyring, name="other-0.1.0.tgz", digest=PACKAGE, now=NOW)
     assert caught.value.code == "PROV_FILE_NOT_LISTED"
@@ -613,7 +602,7 @@ def test_a_keyring_that_holds_no_keys(tmp_path: Path, content: bytes | None) -> 
     if content is not None:
         keyring.write_bytes(content)
     with pytest.raises(InputError) as caught:
-        provenance.check((FIXTURES / "prov" / "rsa.prov").read_bytes(), keyring, name="demo-0.1.0.tgz", digest=PACKAGE, now=NOW)
+        provenance.check((TRUST / "prov" / "rsa.prov").read_bytes(), keyring, name="demo-0.1.0.tgz", digest=PACKAGE, now=NOW)
     assert caught.value.code == "KEYRING_INVALID"
 
 
@@ -643,5 +632,5 @@ def test_a_key_that_has_expired_or_was_revoked_vouches_for_nothing(tmp_path: Pat
 def test_without_pysequoia_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pysequoia", None)
     with pytest.raises(InputError) as caught:
-        provenance.check(b"", FIXTURES / "prov" / "pubring.gpg", name="demo-0.1.0.tgz", digest=PACKAGE, now=NOW)
+        provenance.check(b"", TRUST / "prov" / "pubring.gpg", name="demo-0.1.0.tgz", digest=PACKAGE, now=NOW)
     assert "marfetch[prov]" in str(caught.value.hint)

@@ -12,9 +12,8 @@ from marfetch.client import Client
 from marfetch.project.locking import read_old, settle, write
 from marfetch.project.wanted import Project, read_project
 
-ALB = "application-lb/charts/alb-controller"
-MODULE = "bicep/avm/res/storage/storage-account"
-IMAGE = "azurelinux/3.0/image/minimal-os"
+from .content import ALB, IMAGE, MODULE
+
 ITEMS = (f"reference: {ALB}, version: ~1.7", f"reference: {MODULE}", f'reference: "{IMAGE}:latest", platform: linux/amd64, media-type: "*"')
 
 
@@ -36,6 +35,11 @@ def members(path: Path) -> dict[str, bytes]:
     """Name → bytes, in the order of the archive."""
     with tarfile.open(path) as archive:
         return {one.name: archive.extractfile(one).read() for one in archive}  # type: ignore[union-attr]
+
+
+def blob_names(files: dict[str, bytes]) -> list[str]:
+    """The names of blobs."""
+    return [name for name in files if name.startswith("blobs/")]
 
 
 def rewritten(path: Path, to: Path, change: Callable[[dict[str, bytes]], dict[str, bytes] | None]) -> Path:

@@ -1,11 +1,14 @@
-"""A port on loopback whose every connection gets a thread of its own."""
+"""Ports on loopback: one whose every connection gets a thread of its own, and one that takes no connection."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+from collections.abc import Iterator
 from typing import Self
+
+import pytest
 
 
 class Listener:
@@ -58,3 +61,26 @@ class Listener:
     def serve(self, client: socket.socket) -> None:
         """One connection, from its beginning to its end; `_ended` says when to stop."""
         raise NotImplementedError
+
+
+@contextlib.contextmanager
+def deaf(family: int = socket.AF_INET, address: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
+    """A port whose packets are dropped: the queue of its listener is full."""
+    listening = socket.socket(family)
+    try:
+        listening.bind((address, port))
+    except OSError:
+        listening.close()
+        pytest.skip(f"this machine cannot bind {address}")
+    listening.listen(0)
+    waiting = []
+    for _ in range(4):
+        filler = socket.socket(family)
+        filler.setblocking(False)
+        filler.connect_ex(listening.getsockname())
+        waiting.append(filler)
+    try:
+        yield int(listening.getsockname()[1])
+    finally:
+        for each in (*waiting, listening):
+            each.close()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from .paths import ROOT
 
 
 def run(*line: object, cwd: Path | None = None, **environment: str) -> str:

@@ -10,8 +10,9 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
+from .command import started, surroundings
 from .world import Ended, World, tree
 
 
@@ -21,6 +22,52 @@ class Got(NamedTuple):
     status: int
     headers: dict[str, str]
     body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        (error,) = self.json["errors"]
+        return str(error["code"])
+
+
+def ask(port: int, target: str, method: str = "GET", **headers: str) -> Got:
+    asking = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        asking.request(method, target, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        answer = asking.getresponse()
+        return Got(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+    finally:
+        asking.close()
+
+
+class Command:
+    """`marfetch serve` as a process."""
+
+    def __init__(self, *arguments: object, cwd: Path) -> None:
+        self.process = started("serve", *arguments, cwd=cwd, environment=surroundings(HOME=str(cwd)))
+
+    def __enter__(self) -> Command:
+        assert self.process.stdout is not None
+        self.first = self.process.stdout.readline().rstrip("\n")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate(timeout=30)
+
+    @property
+    def port(self) -> int:
+        return int(self.first.rpartition(":")[2])
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
+        """Exit code, and what else was said on stdout and stderr."""
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out, err
 
 
 class Serving:
@@ -87,13 +134,7 @@ class Serving:
 
     def ask(self, target: str, method: str = "GET", **headers: str) -> Got:
         """One request on a connection of its own."""
-        asking = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            asking.request(method, target, headers={name.replace("_", "-"): value for name, value in headers.items()})
-            answer = asking.getresponse()
-            return Got(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
-        finally:
-            asking.close()
+        return ask(self.port, target, method, **headers)
 
     def connect(self) -> socket.socket:
         """A connection on which nothing was said yet."""

@@ -6,14 +6,23 @@ writes down of each request: when it came, whether everybody had been told to st
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
 
+from marfetch.layout.store import Layout
+from marfetch.reference import Host
+
 from .registry import Answer, Registry
 
+JOBS = 8
+FILES = 24
+"""Artifacts of each registry."""
 FORMS = ("seconds", "date", "nothing")
 
 
@@ -142,3 +151,36 @@ class Throttling(Registry):
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
         said = self._says or said
         return Answer(self._status, headers + ([("Retry-After", said)] if said is not None else []), body)
+
+
+Throttles = Callable[..., Throttling]
+"""`throttling(after=3, seconds=2, …)`: a registry with artifacts `aks/busy0:1` … that throttles like that."""
+
+
+@contextmanager
+def throttles(layout: Layout, context: Callable[[], ssl.SSLContext | None] = lambda: None) -> Iterator[Throttles]:
+    """What makes such registries, which last as long as the context.
+
+    Args:
+        context: gives the settings of each, for https; None: by http.
+    """
+    with ExitStack() as stack:
+
+        def make(**how: Any) -> Throttling:
+            registry = stack.enter_context(Throttling(layout, names=Host("mar.test"), context=context(), **how))
+            for number in range(FILES):
+                registry.add_artifact(f"aks/busy{number}", "1", (f"busy{number}.bin", b"%d" % number))
+            return registry
+
+        yield make
+
+
+def refs(*numbers: int) -> list[str]:
+    return [f"aks/busy{number}:1" for number in numbers]
+
+
+def ramps_up(registry: Throttling, processes: int = 1) -> None:
+    """After each pause there is one request of each process, and only what was answered lets more in."""
+    for number in range(1, len(registry.ends) + 1):
+        for one in registry.after_pause(number):
+            assert one.together <= processes + one.answered, (number, one)

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from marfetch.endpoint import DATA_ENVIRONMENT, ENVIRONMENT
 
-from ..cli.test_commands import ROOT
+from .paths import ROOT
 from .proxy import Proxy
 from .registry import Asked, Knob, Registry
 
