@@ -11,7 +11,7 @@ PY := $(VENV)/bin/python
 # Another Python than the first one that is new enough: `make PYTHON=… test`.
 PYTHON ?=
 PYTHONS ?= python3.11 python3.12 python3.13
-PYTEST_FLAGS ?= -n auto --maxprocesses=8
+PYTEST_FLAGS ?= -n auto --maxprocesses=8 --dist worksteal
 # Everything that a run leaves behind stays below this directory.
 RUN := TMPDIR="$(CURDIR)/.tmp" PYTHONDONTWRITEBYTECODE=
 
@@ -23,6 +23,10 @@ demo: $(VENV)/.runtime ## Go the whole way on an embedded look-alike of MAR; nee
 
 test: $(VENV)/.dev ## Run all tests; real tools are used where `make tools` has built them.
 	@mkdir -p .tmp && $(RUN) $(PY) -m pytest $(PYTEST_FLAGS)
+
+test-fast: $(VENV)/.dev ## Run the tests that need no real tool, no installation and little time; about a minute on two cores.
+	@mkdir -p .tmp && $(RUN) $(PY) -m pytest $(PYTEST_FLAGS) -m "not (network or slow or tool or install)" \
+		--ignore=tests/crash --ignore=tests/faults --ignore=tests/fuzz
 
 # The corpus stays in .cache/fuzz from run to run.
 SECONDS ?= 3600
@@ -116,4 +120,4 @@ $(VENV)/.bench: requirements-bench.lock $(VENV)/.dev
 .venv-audit/.made: ci/audit.lock
 	@echo "making .venv-audit with what ci/audit.lock names"; $(environment) .venv-audit ci/audit.lock "$(PYTHON)" && touch $@
 
-.PHONY: help demo test fuzz test-all test-typer lint types docs docs-check tools audit sbom release live crash bench bench-check soak lock clean
+.PHONY: help demo test test-fast fuzz test-all test-typer lint types docs docs-check tools audit sbom release live crash bench bench-check soak lock clean

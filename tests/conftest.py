@@ -50,7 +50,7 @@ def _own_surroundings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatc
     monkeypatch.setenv("MARFETCH_CACHE_DIR", str(tmp_path / "cache"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tool() -> Callable[[str], Path]:
     """`tool("helm4")`: the path of a real tool; skips with the command that gets it, and fails where CI lacks it."""
 
@@ -264,3 +264,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("counted")
         for what, number in sorted(sums.items()):
             terminalreporter.line(f"{number:6} {what}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who asks for a real tool has the mark for it."""
+    for item in items:
+        if "tool" in getattr(item, "fixturenames", ()):
+            item.add_marker("tool")

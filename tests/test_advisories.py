@@ -194,6 +194,7 @@ WORDS = (
 )
 
 
+@pytest.mark.slow
 def test_what_had_holes_is_not_used() -> None:
     # The look-alike's content is written with `tarfile`, of texts of our own.
     for path in sorted({*PACKAGE.rglob("*.py")} - {PACKAGE / "demo" / "recipe.py"}):
@@ -235,6 +236,7 @@ def test_the_body_of_a_redirect_is_not_decoded(mar: Registry, client: Callable[.
     assert peak < 16 << 20
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_trailers_without_end_end_in_time(mar: Registry, client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch) -> None:
     """Python's reader goes on for as long as lines come."""

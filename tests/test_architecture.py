@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,11 @@ class Import:
         return self.target.removeprefix("marfetch").lstrip(".").partition(".")[0]
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def modules() -> Iterator[tuple[str, Path]]:
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
@@ -160,7 +166,7 @@ def imports(name: str, path: Path) -> list[Import]:
             found.extend(Import(name, target, inner, only, getattr(child, "lineno", 0)) for target in targets)
             visit(child, inner, only)
 
-    visit(ast.parse(path.read_text()), None, False)
+    visit(parsed(path), None, False)
     return found
 
 
@@ -245,7 +251,7 @@ def test_nothing_reaches_into_the_inside_of_others() -> None:
 
 def test_only_faces_speak_and_only_the_front_door_exits() -> None:
     for name, path in modules():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
                 assert name == "__main__"
             if (
@@ -271,7 +277,7 @@ def test_tests_import_from_the_world_and_not_from_one_another() -> None:
     wrong = []
     for path in sorted(tests.rglob("*.py")):
         package = path.relative_to(ROOT).parent.parts
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if not isinstance(node, ast.ImportFrom) or not (node.level or (node.module or "").partition(".")[0] == "tests"):
                 continue
             parts = (*(package[: len(package) - node.level + 1] if node.level else ()), *(node.module or "").split("."))
@@ -293,8 +299,8 @@ def test_no_fixture_is_written_twice() -> None:
     """A fixture that another folder needs too is in `tests/conftest.py`; one that goes on from it takes it as an argument."""
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / "tests").rglob("*.py")):
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef) and any("fixture" in ast.unparse(one) for one in node.decorator_list):
+        for node in parsed(path).body:
+            if isinstance(node, ast.FunctionDef) and any("fixture" in ast.dump(one) for one in node.decorator_list):
                 body = ast.unparse(ast.Module(node.body[1:] if ast.get_docstring(node) else node.body, []))
                 found.setdefault(f"{ast.unparse(node.args)}\n{body}", []).append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
     twice = [" and ".join(places) for places in found.values() if len(places) > 1]
@@ -395,6 +401,7 @@ def test_public_names_need_no_network_and_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_nothing_of_cryptography_loads_unless_a_verification_runs(tmp_path: Path) -> None:
     from marfetch.demo.recipe import build
     from marfetch.layout.store import Layout

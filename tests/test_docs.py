@@ -32,6 +32,7 @@ def generator() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", generator().pages())
 def test_what_is_made_from_the_code_is_up_to_date(name: str) -> None:
     assert (ROOT / "docs" / name).read_text() == generator().pages()[name](), "run `make docs`"

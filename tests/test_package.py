@@ -15,6 +15,8 @@ import marfetch
 
 from .world.paths import ROOT
 
+pytestmark = pytest.mark.slow  # the package is built first
+
 
 def build(source: Path, target: str, into: Path) -> Path:
     line = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(into)]

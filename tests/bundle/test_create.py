@@ -615,6 +615,7 @@ def marfetch(mar: Registry, project: Project, tmp_path: Path) -> Callable[..., t
     return do
 
 
+@pytest.mark.slow
 def test_the_commands_go_together(marfetch: Callable[..., tuple[int, str, str]], project: Project) -> None:
     code, out, _ = marfetch("bundle", "create", "-o", "a.tar", "--referrers", "--json")
     made = json.loads(out)
@@ -634,6 +635,7 @@ def test_the_commands_go_together(marfetch: Callable[..., tuple[int, str, str]],
     assert marfetch("bundle", "verify", "none.tar")[0] == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bundle.json", "marfetch.lock", "bundle.html"])
 def test_a_bundle_that_was_changed_is_served_and_compared_by_nobody_and_inspected_with_a_refusal(
     marfetch: Callable[..., tuple[int, str, str]], ready: Path, tmp_path: Path, name: str

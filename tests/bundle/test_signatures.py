@@ -190,6 +190,7 @@ def test_a_broken_bundle_is_told_as_such_whatever_its_signatures_say(
     assert (code, answer["error"]["code"], answer["data"]["signaturesChecked"]) == (5, "bundle-broken", None)
 
 
+@pytest.mark.slow
 def test_a_bundle_is_checked_where_there_is_no_cache_and_the_options_of_every_command_are_taken(
     client: Callable[..., Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ def test_help_is_there_and_tells_of_itself(run: Run, arguments: list[str]) -> No
     assert "Usage: marfetch" in done.stdout
 
 
+@pytest.mark.slow
 def test_every_command_and_option_says_what_it_does(run: Run) -> None:
     from marfetch.cli import COMMANDS
 
@@ -162,6 +163,7 @@ def test_a_pasted_line_for_helm_is_understood_and_said(run: Run, mar: Registry) 
     assert f"`{mar.host}/{ALB}` in the range `1.7.9`" in done.stderr
 
 
+@pytest.mark.slow
 def test_provenance_platform_kind_and_media_type(run: Run) -> None:
     done = run("pull", "azure-application-gateway/charts/ingress-azure:1.9.1", "--prov")
     assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["ingress-azure-1.9.1.tgz.prov", "ingress-azure-1.9.1.tgz"]
@@ -179,6 +181,7 @@ def test_provenance_platform_kind_and_media_type(run: Run) -> None:
     assert run("pull", "dotnet/aspnet:6.0", "--all-layers").returncode == 0
 
 
+@pytest.mark.slow
 def test_exit_codes_of_refusals_and_failures(run: Run, mar: Registry) -> None:
     bare = {"MARFETCH_ENDPOINT": "", "MARFETCH_DATA_HOSTS": ""}
     assert run("pull", "evil.example/aks/foo:1", environment=bare).returncode == 4
@@ -196,6 +199,7 @@ def test_exit_codes_of_refusals_and_failures(run: Run, mar: Registry) -> None:
     assert f"X-Msedge-Ref: {MSEDGE}" in throttled.stderr
 
 
+@pytest.mark.slow
 def test_nothing_that_a_registry_says_steers_a_terminal(run: Run, mar: Registry) -> None:
     evil = "\x1b]0;owned\x07\x1b[2J\u202eok\r\n"
     mar.on("manifest").answers(404, json.dumps({"errors": [{"code": "MANIFEST_UNKNOWN", "message": evil}]}))
@@ -294,6 +298,7 @@ def test_a_wrong_tag_names_those_that_are_like_it(run: Run) -> None:
     assert "1.7.12" in failed["nearest"]
 
 
+@pytest.mark.slow
 def test_a_tag_without_a_manifest_is_named_with_the_next_best(run: Run, mar: Registry) -> None:
     tags = ["1.11.4", "1.12.0", "1.7.12"]
     mar.tags[ALB] = json.dumps({"tags": tags}).encode()
@@ -312,6 +317,7 @@ def test_a_tag_without_a_manifest_is_named_with_the_next_best(run: Run, mar: Reg
     assert "listed but has no manifest" in run("resolve", f"{ALB}:1.12.0").stderr
 
 
+@pytest.mark.slow
 def test_versions_are_listed_newest_first(run: Run, mar: Registry) -> None:
     tags = ["1.0.0", "v2.9.0", "0.4.023901", "1.9.1_build.5", "2.0.0-preview4", "latest", "2024-01-02", "v1.0.0"]
     mar.tags["aks/foo"] = json.dumps({"tags": tags}).encode()
@@ -337,6 +343,7 @@ def test_a_list_without_versions_is_empty_and_exit_0(run: Run, mar: Registry) ->
     assert (done.returncode, done.stdout) == (0, "")
 
 
+@pytest.mark.slow
 def test_versions_with_details(run: Run, mar: Registry) -> None:
     done = run("versions", "azure-application-gateway/charts/ingress-azure", "--details")
     first = done.stdout.splitlines()[0].split("\t")
@@ -359,6 +366,7 @@ def test_the_end_of_life_is_shown(run: Run, mar: Registry) -> None:
     assert [(one["version"], one["endOfLife"]) for one in data] == [("1.0.0", "2024-11-12")]
 
 
+@pytest.mark.slow
 def test_details_are_for_the_newest_and_a_failure_among_them_is_said(run: Run, mar: Registry) -> None:
     mar.on("manifest", path="/1.11.4$").answers(404)
     done = run("versions", ALB, "--details", "--limit", "2")
@@ -393,6 +401,7 @@ def test_endpoints_lists_what_a_firewall_must_know(run: Run, mar: Registry) -> N
     assert mar.asked == []
 
 
+@pytest.mark.slow
 def test_the_cache_is_looked_after(run: Run, tmp_path: Path) -> None:
     run("pull", ALB)
     info = document(run("cache", "info", "--json"))["data"]
@@ -412,6 +421,7 @@ def test_the_cache_is_looked_after(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 def test_the_demo_goes_the_whole_way(run: Run) -> None:
     done = run("demo", environment={"MARFETCH_ENDPOINT": "", "HTTPS_PROXY": "http://127.0.0.1:9"})
     assert done.returncode == 0, done.stdout + done.stderr
@@ -424,6 +434,7 @@ def test_the_demo_goes_the_whole_way(run: Run) -> None:
 # -- streams
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_read_enough_ends_it_quietly(mar: Registry, tmp_path: Path) -> None:
     mar.tags["aks/many"] = json.dumps({"tags": [f"1.0.{n}" for n in range(50_000)]}).encode()
     line = f"{sys.executable} -m marfetch versions {mar.host}/aks/many | head -1"
@@ -469,6 +480,7 @@ def test_on_a_terminal_the_last_line_is_the_next_command(mar: Registry, tmp_path
     assert any("`1.11.4` is newer than `1.7.12`, but not in the range" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_on_a_terminal_a_long_transfer_shows_a_bar(mar: Registry, tmp_path: Path) -> None:
     data = b"x" * (1 << 20)
     mar.add_artifact("aks/slow", "1", ("slow.bin", data))

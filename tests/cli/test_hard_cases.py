@@ -25,12 +25,14 @@ FAILING = f"{ALB}:9.9.9"
 # -- answers that cost more than they should; each would take far longer than the time-out of a test
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("media_type", ["application/json", "application/vnd.oci.image.manifest.v1+json"])
 def test_a_manifest_nested_without_end_is_malformed_whatever_it_is_called(mar: Registry, run: Run, media_type: str) -> None:
     mar.on("manifest").answers_with(b"[" * 200_000, Content_Type=media_type, Docker_Content_Digest=None)  # type: ignore[arg-type]
     assert document(run("resolve", f"{ALB}:1.7.12", "--json"))["error"]["code"] == "malformed"
 
 
+@pytest.mark.slow
 def test_a_name_that_stands_twice_among_very_many_is_found_at_once() -> None:
     from marfetch.document import parse_json
 
@@ -39,6 +41,7 @@ def test_a_name_that_stands_twice_among_very_many_is_found_at_once() -> None:
         parse_json(f'{{{names},"61a7f":0}}'.encode(), "it")
 
 
+@pytest.mark.slow
 def test_an_error_page_of_nothing_but_brackets_costs_nothing(mar: Registry, run: Run) -> None:
     mar.on("manifest").answers(404, "<" * 65_536)
     assert run("resolve", f"{ALB}:1.7.12").returncode == 3
@@ -47,6 +50,7 @@ def test_an_error_page_of_nothing_but_brackets_costs_nothing(mar: Registry, run:
 # -- several at once
 
 
+@pytest.mark.slow
 def test_processes_that_fetch_the_same_to_the_same_place_all_succeed(mar: Registry, tmp_path: Path) -> None:
     mar.add_artifact("aks/large", "1", ("large.bin", bytes(range(256)) * 48_000))
     line = [sys.executable, "-m", "marfetch", "pull", "aks/large:1", "-d", "out", "--quiet"]
@@ -61,6 +65,7 @@ def test_processes_that_fetch_the_same_to_the_same_place_all_succeed(mar: Regist
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["large.bin"]
 
 
+@pytest.mark.slow
 def test_a_reference_that_cannot_be_read_does_not_keep_the_others_away(run: Run) -> None:
     done = run("pull", FAILING, "aks//b", "https://u:secret@mcr.microsoft.com/a/b", f"{ALB}:1.7.12", "--json")
     found = document(done)
@@ -93,6 +98,7 @@ def test_what_is_no_endpoint_is_not_taken_for_one(text: str) -> None:
         Preference(option=text).default()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("location", ["http://10.0.0.1/x", "https://u:secret@eastus.example/x", "http://127.1:1/x", "https://a\\@b/x"])
 def test_a_redirect_in_a_form_that_is_refused_names_who_sent_it(mar: Registry, run: Run, location: str) -> None:
     mar.on("blob").redirects(location)
@@ -121,6 +127,7 @@ def test_what_may_be_a_secret_in_an_address_is_not_shown(text: str) -> None:
     assert "SECRET" not in redacted(text)
 
 
+@pytest.mark.slow
 def test_a_signed_redirect_that_is_refused_does_not_show_its_signature(mar: Registry, run: Run) -> None:
     mar.on("blob").redirects(SECRETS[0])
     done = run("pull", f"{ALB}:1.7.12", "--json", "--verbose")
@@ -160,6 +167,7 @@ def test_addresses_out_of_a_browser_or_a_log_are_read(text: str, reference: str)
 # -- what is said
 
 
+@pytest.mark.slow
 def test_wrong_bytes_are_told_with_whose_they_are(mar: Registry, run: Run) -> None:
     large = b"x" * 5000
     mar.add_artifact("aks/foo", "1", ("foo.bin", large))
@@ -174,6 +182,7 @@ def test_wrong_bytes_are_told_with_whose_they_are(mar: Registry, run: Run) -> No
     assert f"X-Msedge-Ref: {MSEDGE}" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "command"), [("manifest", ("resolve", f"{ALB}:1.7.12")), ("tags", ("versions", ALB))])
 def test_a_malformed_answer_has_its_reference_id(mar: Registry, run: Run, kind: str, command: tuple[str, ...]) -> None:
     mar.on(kind).answers_with(b'{"tags": 7}', X_Msedge_Ref=MSEDGE, Docker_Content_Digest=None)  # type: ignore[arg-type]
@@ -182,6 +191,7 @@ def test_a_malformed_answer_has_its_reference_id(mar: Registry, run: Run, kind: 
     assert document(done)["error"]["msedge_ref"] == MSEDGE
 
 
+@pytest.mark.slow
 def test_a_tag_that_leads_nowhere_names_the_next_best_version(mar: Registry, run: Run) -> None:
     def best(*arguments: str) -> tuple[int, str, list[str]]:
         done = run("resolve", *arguments, "--json")
@@ -334,6 +344,7 @@ def test_certificates_that_are_not_there_are_told_also_where_none_are_needed(run
     assert run("resolve", f"{ALB}:1.7.12", "--ca-file", "nowhere.pem").returncode == 2
 
 
+@pytest.mark.slow
 def test_a_front_door_that_cuts_again_and_again_is_outlasted(mar: Registry, run: Run) -> None:
     data = bytes(range(256)) * 4096 * 16
     mar.add_artifact("aks/long", "1", ("long.bin", data))
@@ -343,6 +354,7 @@ def test_a_front_door_that_cuts_again_and_again_is_outlasted(mar: Registry, run:
     assert mar.kinds().count("data") > 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["resolve", f"{ALB}:1.7.12"], ["serve", "layout"]], ids=["a command", "serve"])
 def test_a_command_that_is_ended_while_it_is_loaded_says_so_by_its_code(mar: Registry, tmp_path: Path, words: list[str]) -> None:
     mar.on("manifest").stalls_before_headers()

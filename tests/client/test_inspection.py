@@ -51,6 +51,7 @@ def test_each_kind_is_told_with_the_file_that_it_would_become(mar: Registry, run
     assert "data" not in mar.kinds() or kind == "chart"
 
 
+@pytest.mark.slow
 def test_what_inspect_names_is_what_pull_writes(run: Run, tmp_path: Path) -> None:
     for reference in list(KINDS)[:-1]:
         names = {layer["name"] for layer in data(run, "inspect", reference)["layers"]} - {None}
@@ -59,6 +60,7 @@ def test_what_inspect_names_is_what_pull_writes(run: Run, tmp_path: Path) -> Non
         assert {path.name for path in directory.iterdir()} == names
 
 
+@pytest.mark.slow
 def test_a_chart_shows_its_metadata(run: Run) -> None:
     found = data(run, "inspect", ALB, "--version", "~1.7")
     assert (found["tag"], found["version"]) == ("1.7.12", "1.7.12")
@@ -80,6 +82,7 @@ def test_a_chart_whose_metadata_cannot_be_read_is_still_shown(mar: Registry, run
     assert any("malformed" in warning for warning in found["warnings"])
 
 
+@pytest.mark.slow
 def test_an_index_shows_its_platforms_and_one_of_them_on_demand(run: Run) -> None:
     found = data(run, "inspect", DISK)
     assert (found["kind"], found["layers"], found["mediaType"]) == ("disk-image", [], INDEX)
@@ -92,6 +95,7 @@ def test_an_index_shows_its_platforms_and_one_of_them_on_demand(run: Run) -> Non
     assert run("inspect", DISK, "--platform", "windows/amd64").returncode == 3
 
 
+@pytest.mark.slow
 def test_end_of_life_and_signatures_are_shown(run: Run) -> None:
     assert data(run, "inspect", "dotnet/aspnet:6.0")["endOfLife"] == "2024-11-12"
     found = data(run, "inspect", DISK)["referrers"]
@@ -137,6 +141,7 @@ def add_referrer(mar: Registry, subject: Descriptor, artifact_type: str, name: s
     return mar.add_artifact("aks/foo", name, (f"{name}.json", name.encode()), artifactType=artifact_type, subject=descriptor_json(subject))
 
 
+@pytest.mark.slow
 def test_referrers_of_referrers_stand_below_them(mar: Registry, run: Run) -> None:
     subject = mar.add_artifact("aks/foo", "1", ("foo.bin", b"foo"))
     sbom = add_referrer(mar, subject, "application/spdx+json", "sbom")
@@ -149,6 +154,7 @@ def test_referrers_of_referrers_stand_below_them(mar: Registry, run: Run) -> Non
     assert lines[2].startswith("    └── Notation signature")
 
 
+@pytest.mark.slow
 def test_referrers_are_chosen_by_type_and_by_kind(mar: Registry, run: Run) -> None:
     subject = mar.add_artifact("aks/foo", "1", ("foo.bin", b"foo"))
     types = ["application/spdx+json", "application/vnd.cyclonedx+json", "application/vnd.example.thing"]
@@ -166,6 +172,7 @@ def test_referrers_are_chosen_by_type_and_by_kind(mar: Registry, run: Run) -> No
     assert run("referrers", "aks/foo:1", "--kind", "file").returncode == 2
 
 
+@pytest.mark.slow
 def test_referrers_are_saved_as_files(mar: Registry, run: Run, tmp_path: Path) -> None:
     subject = mar.add_artifact("aks/foo", "1", ("foo.bin", b"foo"))
     for name in ("one", "two"):
@@ -176,11 +183,13 @@ def test_referrers_are_saved_as_files(mar: Registry, run: Run, tmp_path: Path) -
     assert {path.read_text() for path in (tmp_path / "here" / "out").iterdir()} == {"one", "two"}
 
 
+@pytest.mark.slow
 def test_nothing_that_refers_to_it_is_said(run: Run) -> None:
     assert "nothing refers to it" in run("referrers", f"{ALB}:1.7.12").stdout
     assert data(run, "referrers", f"{ALB}:1.7.12")["referrers"] == []
 
 
+@pytest.mark.slow
 def test_a_failure_is_never_no_referrers(mar: Registry, run: Run) -> None:
     mar.on("referrers").answers(429, retry_after="100000")
     assert run("referrers", f"{ALB}:1.7.12", "--timeout", "5").returncode == 7

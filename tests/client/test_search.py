@@ -142,6 +142,7 @@ def test_a_doubled_name_and_a_parent_path_are_called_so() -> None:
     assert parent.names == ("dotnet/aspnet", "dotnet/runtime")
 
 
+@pytest.mark.slow
 def test_one_among_many_names_is_found() -> None:
     names = many(50_000)
     wanted = names[31_415]
@@ -510,6 +511,7 @@ def test_bad_input_is_refused(call: Call, words: tuple[str, ...], mar: Registry)
     assert mar.asked == []
 
 
+@pytest.mark.slow
 def test_a_search_in_the_kept_catalog_loads_nothing_heavy(tmp_path: Path) -> None:
     listings.keep_catalog(tmp_path, "mcr.microsoft.com", many(50_000), None)
     code = "import sys; from marfetch.__main__ import main; code = main(sys.argv[1:]); print(code, sorted({'oras', 'requests', 'urllib3', 'rapidfuzz'} & set(sys.modules)))"

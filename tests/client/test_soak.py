@@ -46,6 +46,7 @@ def small(mar: Registry) -> Registry:
     return mar
 
 
+@pytest.mark.slow
 def test_one_client_holds_no_more_after_many_artifacts(small: Registry, tmp_path: Path) -> None:
     begin, *series = soaked(small, tmp_path, 8, 40)
     assert series[-1]["pulled"] == 320
@@ -56,6 +57,7 @@ def test_one_client_holds_no_more_after_many_artifacts(small: Registry, tmp_path
     assert series[-1]["memory"] - series[2]["memory"] <= 3 << 10  # KiB, for 200 artifacts
 
 
+@pytest.mark.slow
 def test_many_clients_one_after_the_other_leave_nothing_behind(small: Registry, tmp_path: Path) -> None:
     _, *series = soaked(small, tmp_path, 30, 2, "anew")
     # The last thread of a client may be about to end.
@@ -110,6 +112,7 @@ def held_by(process: subprocess.Popen[str]) -> dict[str, int]:
     }
 
 
+@pytest.mark.slow
 def test_a_server_holds_no_more_after_thousands_of_answers(recipe: Layout) -> None:
     with serving(recipe.root) as (port, process):
         (repository, *_) = recipe.repositories()

@@ -354,6 +354,7 @@ def test_the_time_budget_ends_it_and_nothing_stays(client: Make, mar: Registry, 
 # -- the command
 
 
+@pytest.mark.slow
 def test_the_line_and_the_json_name_the_directory(run: Run, mar: Registry, tmp_path: Path) -> None:
     data = chart()
     add_chart(mar, "aks/toy", "1.2.3", data)
@@ -387,6 +388,7 @@ EXITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("data", "code", "word"), EXITS.values(), ids=EXITS)
 def test_refusals_have_the_exit_codes_of_the_contract(run: Run, mar: Registry, tmp_path: Path, data: bytes, code: int, word: str) -> None:
     add_chart(mar, "aks/toy", "1.2.3", data)
@@ -399,6 +401,7 @@ def test_refusals_have_the_exit_codes_of_the_contract(run: Run, mar: Registry, t
     assert run("pull", "aks/toy:1.2.3", "--json").returncode == 0
 
 
+@pytest.mark.slow
 def test_names_in_an_archive_do_not_steer_a_terminal(run: Run, mar: Registry) -> None:
     add_chart(mar, "aks/toy", "1.2.3", chart("toy", "1.2.3", file("toy/\x1b[2J\x1b]0;x\x07")))
     add_chart(mar, "aks/toy", "1.2.4", chart('"\\e[2J"', "1.2.4", top="toy"))
@@ -408,6 +411,7 @@ def test_names_in_an_archive_do_not_steer_a_terminal(run: Run, mar: Registry) ->
         assert not any(ord(character) < 32 and character != "\n" for character in done.stdout + done.stderr)
 
 
+@pytest.mark.slow
 def test_on_a_terminal_the_next_command_installs_the_directory(mar: Registry, tmp_path: Path) -> None:
     environment = {"MARFETCH_ENDPOINT": f"http://{mar.host}", "MARFETCH_DATA_HOSTS": mar.data_host, "TERM": "xterm"}
     code, out, seen_there = on_terminal(["pull", f"{ALB}:1.7.12", "--untar", "-d", "charts"], environment, tmp_path)
@@ -417,6 +421,7 @@ def test_on_a_terminal_the_next_command_installs_the_directory(mar: Registry, tm
     assert lines[-1].endswith("helm install alb ./charts/alb-controller")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_in_the_middle_takes_the_part_away(mar: Registry, tmp_path: Path, number: int, code: int, several: bool) -> None:

@@ -55,6 +55,7 @@ def test_without_the_extra_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPa
     assert "marfetch[dask]" in caught.value.hint
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_a_scheduler_that_is_not_there_is_told() -> None:
     with pytest.raises(RemoteError) as caught, spread(f"dask://127.0.0.1:{free_port()}"):

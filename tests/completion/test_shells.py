@@ -111,6 +111,7 @@ def terminal(surroundings: dict[str, str]) -> Iterator[Callable[..., Terminal]]:
 # -- the command
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_script_of_a_shell(surroundings: dict[str, str]) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -202,6 +203,7 @@ def test_bash_keeps_to_the_word_breaks_that_are_set(surroundings: dict[str, str]
     assert replies == (["1.10.0"] if ":" in breaks else ["aks/foo:1.10.0"])
 
 
+@pytest.mark.slow
 def test_bash_without_compopt_still_offers_files(surroundings: dict[str, str]) -> None:
     """As bash 3.2 does, which macOS has."""
     setup = "unset -f compopt; enable -n compopt"
@@ -228,6 +230,7 @@ def test_bash_believes_no_directive_that_is_no_number(surroundings: dict[str, st
     assert not (Path(surroundings["PWD"]) / "bad").exists()
 
 
+@pytest.mark.slow
 def test_bash_for_real(terminal: Callable[..., Terminal]) -> None:
     bash = terminal(shell("bash"), "--norc", "--noprofile", "-i")
     bash.type("bind 'set bell-style none'; bind 'set enable-bracketed-paste off'; PS1='> '\n")

@@ -288,6 +288,7 @@ def test_there_is_a_largest_number_of_members(tmp_path: Path, monkeypatch: pytes
     assert "too many gzip streams" in limited(tmp_path / "out", gzip.compress(b"") * 51)
 
 
+@pytest.mark.slow
 def test_20_001_members_are_too_many() -> None:
     data = targz(b"".join(directory(str(number)) for number in range(20_001)))
     members = iter(Archive(io.BytesIO(data), wish(data).descriptor, Unpacking("x.tgz")))
@@ -338,6 +339,7 @@ BOMBS: dict[str, tuple[bytes, ExpectedChart | None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("data", "expected"), BOMBS.values(), ids=BOMBS)
 def test_a_gibibyte_of_zeros_ends_early_and_needs_little_memory(
     tmp_path: Path, data: bytes, expected: ExpectedChart | None, monkeypatch: pytest.MonkeyPatch
@@ -753,6 +755,7 @@ def stopped(out: Path, at: int) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 2, 4])
 def test_a_killed_run_leaves_the_old_content_and_a_hidden_part_that_the_next_one_sweeps(tmp_path: Path, at: int) -> None:
     out = tmp_path / "out"
@@ -820,6 +823,7 @@ print(at)
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_anywhere_leaves_the_old_or_the_new(tmp_path: Path) -> None:
     code = EVERYWHERE.format(root=str(ROOT), out=str(tmp_path / "out"))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
@@ -943,6 +947,7 @@ def members(draw: st.DrawFn) -> bytes:
     return before + header(short, len(data), sort=sort, link=draw(st.sampled_from([b"", b"a", b"../..", b"/"]))) + padded(data)
 
 
+@pytest.mark.slow
 @given(st.lists(members(), max_size=6), st.booleans(), st.sampled_from([None, TOY]))
 @settings(max_examples=300, deadline=None)
 def test_any_archive_comes_whole_or_not_at_all_and_nothing_is_written_elsewhere(
@@ -977,6 +982,7 @@ SAFE = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(SAFE, st.sampled_from(list(FORMATS.values())))
 @settings(max_examples=100, deadline=None)
 def test_any_archive_of_safe_names_comes_whole(files: dict[tuple[str, ...], bytes], style: int) -> None:
@@ -1003,6 +1009,7 @@ def test_any_archive_of_safe_names_comes_whole(files: dict[tuple[str, ...], byte
         assert state(Path(scratch) / "out", raw.getvalue()) is State.SAME
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=3000), st.integers(0, 2000), st.binary(max_size=20))
 @settings(max_examples=200, deadline=None)
 def test_no_bytes_are_anything_but_a_directory_or_one_clear_failure(noise: bytes, at: int, change: bytes) -> None:

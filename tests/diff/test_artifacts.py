@@ -201,6 +201,7 @@ def test_markdown_reads_nothing_of_what_it_shows(client: Callable[..., Client], 
     assert all("`" in line.partition("<b>")[0] for line in outside)
 
 
+@pytest.mark.slow
 def test_markdown_fits_into_a_comment(client: Callable[..., Client], mar: Registry) -> None:
     mar.add_artifact("aks/foo", "1.0.0", ("a.txt", b"".join(b"old line %d\n" % n for n in range(1_900))))
     mar.add_artifact("aks/foo", "2.0.0", ("a.txt", b"".join(b"new line %d\n" % n for n in range(1_900))))

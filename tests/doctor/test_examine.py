@@ -126,6 +126,7 @@ def test_a_wrong_reference_is_a_fault_of_its_own(look: Look) -> None:
 # -- the way there
 
 
+@pytest.mark.slow
 def test_an_address_that_drops_packets_is_a_firewall(look: Look) -> None:
     with deaf() as port:
         found = look(Endpoint.parse(f"http://127.0.0.1:{port}"))
@@ -147,6 +148,7 @@ def test_a_name_that_does_not_resolve_is_said(look: Look) -> None:
     assert "`registry.invalid` does not resolve" in one(found, "dns").saw
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_a_half_open_ipv6_is_a_warning(look: Look, mar: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     resolving(monkeypatch, {socket.AF_INET6: ["::1"], socket.AF_INET: ["127.0.0.1"]})
@@ -334,6 +336,7 @@ def test_a_closed_data_host_is_told_from_a_closed_registry(look: Look, mar: Regi
     assert one(found, "registry").status == "ok"
 
 
+@pytest.mark.slow
 def test_a_data_host_that_drops_packets_is_closed_too(look: Look, mar: Registry) -> None:
     with deaf() as port:
         mar.data_origin = f"http://127.0.0.1:{port}"
@@ -520,6 +523,7 @@ def test_the_other_official_registry_is_only_connected_to(look: Look, monkeypatc
         assert other in one(found, "china").saw
 
 
+@pytest.mark.slow
 def test_a_whole_network_that_drops_is_examined_in_time(tmp_path: Path) -> None:
     """In a network namespace of its own, with an interface behind which nothing is: every packet vanishes."""
     inside = (

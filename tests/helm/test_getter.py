@@ -151,6 +151,7 @@ def test_an_index_holds_every_version_with_what_is_known_of_the_newest(mar: Regi
     assert mar.kinds().count("manifest") == NEWEST
 
 
+@pytest.mark.slow
 def test_every_address_of_an_index_can_be_fetched(mar: Registry, got: Got) -> None:
     package = add_chart(mar, "aks/toy", "1.2.3_b.5")
     (entry,) = entries(got("mar://HOST/aks/toy/index.yaml"))["toy"]
@@ -160,6 +161,7 @@ def test_every_address_of_an_index_can_be_fetched(mar: Registry, got: Got) -> No
     assert entry["urls"][0].endswith("/toy-1.2.3+b.5.tgz")
 
 
+@pytest.mark.slow
 def test_an_index_is_given_again_without_a_request_and_by_one_builder(mar: Registry, got: Got) -> None:
     add_chart(mar, "aks/toy", "1.0.0")
     first = got("mar://HOST/aks/toy/index.yaml").stdout
@@ -180,6 +182,7 @@ def test_of_many_getters_at_once_one_builds(mar: Registry, tmp_path: Path, clien
     assert mar.kinds().count("tags") == 1
 
 
+@pytest.mark.slow
 def test_an_index_that_is_no_longer_fresh_is_built_anew(mar: Registry, got: Got, tmp_path: Path) -> None:
     add_chart(mar, "aks/toy", "1.0.0")
     got("mar://HOST/aks/toy/index.yaml")
@@ -208,6 +211,7 @@ def test_what_was_kept_is_not_believed_blindly(tmp_path: Path) -> None:
     assert kept_index(kept, "h", "p") is None
 
 
+@pytest.mark.slow
 def test_what_was_kept_goes_when_it_is_old_and_when_the_cache_is_cleared(mar: Registry, got: Got, run: Run, tmp_path: Path) -> None:
     add_chart(mar, "aks/toy", "1.0.0")
     got("mar://HOST/aks/toy/index.yaml")
@@ -221,6 +225,7 @@ def test_what_was_kept_goes_when_it_is_old_and_when_the_cache_is_cleared(mar: Re
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 def test_a_namespace_lists_its_charts_and_nothing_else(mar: Registry, got: Got) -> None:
     found = entries(got("mar://HOST/application-lb/index.yaml"))
     assert list(found) == ["charts/alb-controller"]
@@ -254,6 +259,7 @@ def test_a_namespace_is_listed_as_far_as_the_time_goes_and_the_next_call_goes_on
     assert known(4) == ["toy0", "toy1", "toy2", "toy3"]
 
 
+@pytest.mark.slow
 def test_a_namespace_of_which_nothing_can_be_seen_is_a_failure_and_no_empty_index(mar: Registry, got: Got) -> None:
     for name in ("one", "two", "three"):
         add_chart(mar, f"sub/{name}", "1.0.0")
@@ -301,6 +307,7 @@ def test_an_index_in_which_something_is_missing_says_why_and_is_kept_for_a_momen
     assert build() == ["one", "two"]
 
 
+@pytest.mark.slow
 def test_what_stalls_does_not_keep_a_namespace_beyond_its_time(
     mar: Registry, client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch, heard: Any
 ) -> None:
@@ -315,6 +322,7 @@ def test_what_stalls_does_not_keep_a_namespace_beyond_its_time(
     assert any("not done within the 2 s that one call spends on a namespace" in warning for warning in heard.warnings)
 
 
+@pytest.mark.slow
 def test_of_a_repository_what_is_no_chart_is_left_out_however_new(mar: Registry, got: Got) -> None:
     add_chart(mar, "mix/a", "1.0.0")
     for number in range(NEWEST + 5):
@@ -385,6 +393,7 @@ def test_an_empty_index_is_one() -> None:
     assert chart_facts({}) == {"apiVersion": "v2"}
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_same_index_and_writes_it_for_a_web_server(run: Run, tmp_path: Path) -> None:
     printed = json.loads(run("index", ALB).stdout)
     assert [one["version"] for one in printed["entries"]["alb-controller"]][:2] == ["1.11.4", "1.10.27"]
@@ -404,6 +413,7 @@ def test_the_command_prints_the_same_index_and_writes_it_for_a_web_server(run: R
 # -- the getter
 
 
+@pytest.mark.slow
 def test_a_chart_is_written_whole_to_stdout_and_nothing_else_is_said(mar: Registry, got: Got) -> None:
     package = add_chart(mar, "aks/toy", "1.2.3")
     for url in (
@@ -443,6 +453,7 @@ def test_a_chart_that_is_not_signed_is_not_handed_out_where_the_environment_asks
     assert b"nobody has signed" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_chart_by_tag_is_asked_for_again_only_after_a_while(mar: Registry, got: Got, tmp_path: Path) -> None:
     package = add_chart(mar, "aks/toy", "1.2.3")
     got("mar://HOST/aks/toy:1.2.3/toy-1.2.3.tgz")
@@ -457,6 +468,7 @@ def test_a_chart_by_tag_is_asked_for_again_only_after_a_while(mar: Registry, got
     assert len(mar.asked) == asked + 1
 
 
+@pytest.mark.slow
 def test_provenance_is_handed_out_where_there_is_some(got: Got) -> None:
     done = got("mar://HOST/azure-application-gateway/charts/ingress-azure:1.9.1/ingress-azure-1.9.1.tgz.prov")
     assert done.stdout.startswith(b"-----BEGIN PGP SIGNED MESSAGE-----")
@@ -476,6 +488,7 @@ TROUBLES: dict[str, Callable[[Registry], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_where_anything_is_wrong_stdout_stays_empty_and_one_line_says_why(mar: Registry, got: Got, trouble: str) -> None:
     TROUBLES[trouble](mar)

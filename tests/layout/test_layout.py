@@ -279,6 +279,7 @@ def _put_slowly(root: str, data: bytes, pieces: int, taken: str) -> None:
         ingest.commit()
 
 
+@pytest.mark.slow
 def test_of_many_processes_one_brings_a_blob_in(tmp_path: Path) -> None:
     Layout(tmp_path / "layout")
     context = multiprocessing.get_context("spawn")

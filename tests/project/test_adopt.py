@@ -194,6 +194,7 @@ def test_helm_takes_the_dependencies_that_were_synced(
     subprocess.run([str(helm), "template", str(place)], capture_output=True, text=True, timeout=60, check=True)
 
 
+@pytest.mark.slow
 def test_very_many_references_are_read_in_one_pass(tmp_path: Path) -> None:
     path = tmp_path / "run.sh"
     path.write_text("".join(f"marfetch pull mcr.microsoft.com/a/b{number}:1 mcr.microsoft.com/a/b{number}:1\n" for number in range(20_000)))

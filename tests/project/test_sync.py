@@ -361,6 +361,7 @@ def test_a_lock_that_was_edited_is_noticed_before_anything_is_asked_or_written(
     assert files(project) == set()
 
 
+@pytest.mark.slow
 def test_many_entries_cost_a_bounded_number_of_requests(client: Callable[..., Client], mar: Registry, make: Make) -> None:
     count = 10_000
     raw = json.dumps(
@@ -474,6 +475,7 @@ def data(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_way_of_a_project_with_its_exit_codes(run: Run, mar: Registry, make: Make, tmp_path: Path) -> None:
     assert run("lock", "--check").returncode == 8
     make(f"reference: {ALB}, version: ~1.7, name: alb")
@@ -498,6 +500,7 @@ def test_the_way_of_a_project_with_its_exit_codes(run: Run, mar: Registry, make:
     assert run("sync").stdout.startswith("fetched\talb\t")
 
 
+@pytest.mark.slow
 def test_the_exit_code_is_that_of_the_first_failure_in_the_order_of_the_file(run: Run, mar: Registry, make: Make) -> None:
     mar.add_artifact("aks/foo", "1.0.0", ("foo.txt", b"old"))
     make("reference: aks/foo")
@@ -511,6 +514,7 @@ def test_the_exit_code_is_that_of_the_first_failure_in_the_order_of_the_file(run
     assert run("sync").returncode == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -533,6 +537,7 @@ def test_what_does_not_go_is_said_with_the_right_exit_code(run: Run, arguments: 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_endpoint_of_the_file_counts_as_the_option_does(run: Run, mar: Registry, tmp_path: Path) -> None:
     path = tmp_path / "project" / "marfetch.yaml"
     path.write_text(f"schema: 1\nendpoint: http://{mar.host}\nartifacts:\n  - reference: {ALB}\n")
@@ -541,6 +546,7 @@ def test_the_endpoint_of_the_file_counts_as_the_option_does(run: Run, mar: Regis
     assert run("lock", "--endpoint", f"http://{mar.host}").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_lock_made_elsewhere_is_fetched_from_the_endpoint_that_counts_here(
     run: Run, mar: Registry, recipe: Any, tmp_path: Path, make: Make
 ) -> None:
@@ -554,6 +560,7 @@ def test_a_lock_made_elsewhere_is_fetched_from_the_endpoint_that_counts_here(
         assert mar.asked == []
 
 
+@pytest.mark.slow
 def test_two_syncs_at_once_do_not_stand_in_each_others_way(mar: Registry, make: Make, tmp_path: Path) -> None:
     for number in range(12):
         mar.add_artifact(f"aks/foo{number}", "1.0.0", (f"foo{number}.bin", bytes([number]) * 50_000))
@@ -568,6 +575,7 @@ def test_two_syncs_at_once_do_not_stand_in_each_others_way(mar: Registry, make: 
     assert files(project) == {f"foo{number}.bin" for number in range(12)}
 
 
+@pytest.mark.slow
 def test_a_killed_sync_leaves_nothing_half_and_the_next_one_ends_it(run: Run, mar: Registry, make: Make, tmp_path: Path) -> None:
     whole = os.urandom(3 << 20)
     mar.add_artifact("aks/large", "1.0.0", ("large.bin", whole))

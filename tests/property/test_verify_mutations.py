@@ -101,6 +101,7 @@ def holds(found: Examined) -> bool:
     return found.refusal is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_no_mutation_is_accepted_with_another_content(trust: Trust, form: str) -> None:
     original = envelope(form)
@@ -112,6 +113,7 @@ def test_no_mutation_is_accepted_with_another_content(trust: Trust, form: str) -
             assert content(changed, form) == content(original, form)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_every_flipped_bit_of_what_is_signed_is_refused(trust: Trust, form: str) -> None:
     original = envelope(form)
@@ -142,6 +144,7 @@ def test_a_certificate_has_one_form_only(trust: Trust) -> None:
     assert found.refusal.code == "CERT_INVALID"
 
 
+@pytest.mark.slow
 def test_no_mutation_of_a_timestamp_is_accepted_with_another_time(trust: Trust) -> None:
     original = Stamp(authority().tsa).token(b"signature")
     roots = trust.places.certificates(trust.statement.stores_of("tsa"))
@@ -155,6 +158,7 @@ def test_no_mutation_of_a_timestamp_is_accepted_with_another_time(trust: Trust) 
         assert (found.moment, found.chain) == (right.moment, right.chain)
 
 
+@pytest.mark.slow
 def test_no_mutation_of_a_revocation_list_takes_a_name_off_it(trust: Trust, tmp_path: Path) -> None:
     revocable = authority().signer(subject="Test Revocable", crl=["http://crl.test/a.crl"])
     data = made_cose(revocable, payload(ARTIFACT), stamp=Stamp(authority().tsa))
@@ -193,6 +197,7 @@ def depth(value: Any) -> int:
     return 1 + max(map(depth, inner), default=0)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(VALUES)
 def test_what_cbor2_writes_is_read_the_same(value: Any) -> None:
@@ -283,6 +288,7 @@ def other_root() -> Identity:
     return issue("Test Other TSA Root", ca=True, key=new_key("secp256r1", 55))
 
 
+@pytest.mark.slow
 def test_provenance_that_is_changed_is_never_accepted(tmp_path: Path) -> None:
     pytest.importorskip("pysequoia")
     original = (TRUST / "prov" / "rsa.prov").read_bytes()

@@ -293,6 +293,7 @@ def test_the_next_run_goes_on_where_this_one_was_cut(get: Callable[..., Pulled],
     assert (tmp_path / "out" / "foo.bin").read_bytes() == BLOB
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_no_file_and_the_next_goes_on(mar: Registry, tmp_path: Path) -> None:
     data = BLOB * 40
     mar.add_artifact("aks/large", "1", ("large.bin", data))
@@ -321,6 +322,7 @@ def test_a_killed_process_leaves_no_file_and_the_next_goes_on(mar: Registry, tmp
     swept(tmp_path, "large.bin")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there a process is not suspended by a signal")
 def test_a_process_that_is_suspended_holds_nobody_up_for_ever(
     get: Callable[..., Pulled], mar: Registry, tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
@@ -354,6 +356,7 @@ def test_a_process_that_is_suspended_holds_nobody_up_for_ever(
     swept(tmp_path, "foo.bin")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signal_name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_an_interrupted_process_ends_at_once_and_keeps_what_it_has(mar: Registry, tmp_path: Path, signal_name: str, code: int) -> None:
     for number in range(3):
@@ -376,6 +379,7 @@ def test_an_interrupted_process_ends_at_once_and_keeps_what_it_has(mar: Registry
     swept(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_budget_ends_everything_in_time(get: Callable[..., Pulled], mar: Registry) -> None:
     mar.on("data").stalls_after(1000)
     begun = time.monotonic()
@@ -508,6 +512,7 @@ def test_connections_are_kept(get: Callable[..., Pulled], mar: Registry, monkeyp
     assert opened <= 8
 
 
+@pytest.mark.slow
 def test_a_throttle_holds_all_threads_of_the_host(get: Callable[..., Pulled], mar: Registry) -> None:
     for number in range(20):
         mar.add_artifact(f"aks/busy{number}", "1", (f"busy{number}.bin", bytes([number])))

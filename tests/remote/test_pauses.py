@@ -57,6 +57,7 @@ def start(registry: Throttling, directory: Path, cache: Path, *words: str) -> su
 # -- one process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "form"), [(429, "seconds"), (503, "date")])
 def test_no_thread_asks_before_the_time_that_one_was_told(throttling: Throttles, tmp_path: Path, status: int, form: str) -> None:
     # All that is under way is told at once, and after the first pause the first one again.
@@ -68,6 +69,7 @@ def test_no_thread_asks_before_the_time_that_one_was_told(throttling: Throttles,
     ramps_up(registry)
 
 
+@pytest.mark.slow
 def test_what_was_on_its_way_is_told_too_and_what_has_no_connection_yet_stays_back(
     throttling: Throttles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +99,7 @@ def test_what_was_on_its_way_is_told_too_and_what_has_no_connection_yet_stays_ba
     ramps_up(registry)
 
 
+@pytest.mark.slow
 def test_who_was_told_gives_place_and_connection_back_when_all_know(
     throttling: Throttles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +124,7 @@ def test_who_was_told_gives_place_and_connection_back_when_all_know(
     assert known[:3] == ["known", "connection", "place"]
 
 
+@pytest.mark.slow
 def test_a_throttle_that_names_no_time_makes_no_storm(throttling: Throttles, tmp_path: Path, impatient: None) -> None:
     registry = throttling(form="nothing", seconds=3600, gather=4)
     result = get(registry, tmp_path, files=4, jobs=4)
@@ -145,6 +149,7 @@ def test_a_wait_that_is_too_long_ends_everything_at_once(throttling: Throttles, 
 # -- several processes
 
 
+@pytest.mark.slow
 def test_another_process_does_not_ask_before_the_time_and_says_why(throttling: Throttles, tmp_path: Path) -> None:
     registry = throttling(seconds=3600, after=1)
     assert ended(start(registry, tmp_path / "one", tmp_path / "cache", "pull", *refs(0)))[0] == 7
@@ -163,6 +168,7 @@ def test_another_process_does_not_ask_before_the_time_and_says_why(throttling: T
     assert len(registry.came) == before + 1
 
 
+@pytest.mark.slow
 def test_the_other_one_waits_where_there_is_time_and_then_asks(throttling: Throttles, tmp_path: Path, heard: Heard) -> None:
     import marfetch.remote.registry  # noqa: F401 - so that the pause is not over when everything is loaded
 
@@ -176,6 +182,7 @@ def test_the_other_one_waits_where_there_is_time_and_then_asks(throttling: Throt
     assert registry.came[0].together == 1
 
 
+@pytest.mark.slow
 def test_a_process_in_the_midst_of_its_work_stops_when_another_one_is_told(throttling: Throttles, tmp_path: Path) -> None:
     registry = throttling(seconds=5, after=1)
     held = registry.holds("busy0/")
@@ -193,6 +200,7 @@ def test_a_process_in_the_midst_of_its_work_stops_when_another_one_is_told(throt
     assert min(one.at for one in registry.came[2:]) >= registry.ends[0]
 
 
+@pytest.mark.slow
 def test_processes_that_waited_together_do_not_rush_in_together(throttling: Throttles, tmp_path: Path) -> None:
     processes, jobs = 3, 4
     registry = throttling(seconds=2, gather=processes * jobs)
@@ -401,6 +409,7 @@ def test_who_comes_soon_after_a_pause_begins_with_one_request_at_a_time(tmp_path
         assert (host.allowed, clock.time) == (allowed, 1000)
 
 
+@pytest.mark.slow
 def test_to_clear_the_cache_is_a_way_out_too(throttling: Throttles, tmp_path: Path) -> None:
     registry = throttling(pauses=0)
     cache = tmp_path / "cache"

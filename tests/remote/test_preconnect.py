@@ -83,6 +83,7 @@ def test_a_connection_that_is_open_asks_nothing_once_somebody_was_told_to_wait(s
     assert secure.asked == []
 
 
+@pytest.mark.slow
 def test_what_was_answered_before_a_pause_is_not_read_after_it(
     throttling: Throttles, tmp_path: Path, ca_file: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +102,7 @@ def test_what_was_answered_before_a_pause_is_not_read_after_it(
     assert "asked another marfetch" in note
 
 
+@pytest.mark.slow
 def test_soon_after_a_pause_nothing_is_asked_ahead(throttling: Throttles, tmp_path: Path, ca_file: str, heard: Heard) -> None:
     registry = throttling(pauses=0, takes=0.1)
     Pauses(tmp_path / "cache", now=lambda: time.time() - 10).tell(f"localhost:{registry.port}", 5)
@@ -180,6 +182,7 @@ def connecting(port: int) -> int:
     return sum(fields[2].endswith(f":{port:04X}") and fields[3] == "02" for fields in lines)
 
 
+@pytest.mark.slow
 def test_a_server_that_never_speaks_tls_takes_no_longer_than_the_budget(mute: tuple[int, list[socket.socket]], tmp_path: Path) -> None:
     begun = time.monotonic()
     code, out, _ = ended(start(mute[0], tmp_path, *refs(0), "--timeout", "2", "--json"))
@@ -189,6 +192,7 @@ def test_a_server_that_never_speaks_tls_takes_no_longer_than_the_budget(mute: tu
     assert time.monotonic() - begun < limits.HANDSHAKE_TIME - 1
 
 
+@pytest.mark.slow
 def test_a_server_that_takes_no_connection_takes_no_longer_than_the_budget(full: int, tmp_path: Path) -> None:
     begun = time.monotonic()
     code, out, _ = ended(start(full, tmp_path, *refs(0, 1), "--timeout", "2", "--json"))

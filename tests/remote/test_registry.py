@@ -126,6 +126,7 @@ def test_a_missing_list_in_xml_is_a_missing_repository(source: Source, mar: Regi
     assert "BlobNotFound" in caught.value.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "body"),
     [
@@ -145,6 +146,7 @@ def test_a_throttle_never_reads_as_not_found(source: Source, mar: Registry, stat
     assert len(mar.asked) == 5
 
 
+@pytest.mark.slow
 def test_a_throttle_that_passes_is_waited_out(source: Source, mar: Registry, heard: Heard) -> None:
     mar.on("manifest").answers(429, times=2, retry_after="1")
     assert manifest(source, mar, f"{ALB}:1.7.12")
@@ -154,6 +156,7 @@ def test_a_throttle_that_passes_is_waited_out(source: Source, mar: Registry, hea
     assert any("pause of 1 s" in note for note in heard.notes)
 
 
+@pytest.mark.slow
 def test_a_date_to_come_back_is_understood(source: Source, mar: Registry) -> None:
     from datetime import UTC, datetime, timedelta
     from email.utils import format_datetime
@@ -163,6 +166,7 @@ def test_a_date_to_come_back_is_understood(source: Source, mar: Registry) -> Non
     assert mar.asked[1].at - mar.asked[0].at >= 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["garbage", "-5", "Mon, 01 Jan 2001 00:00:00 GMT", "", "1e3"])
 def test_a_wait_that_means_nothing_is_replaced_by_a_short_one(source: Source, mar: Registry, value: str) -> None:
     mar.on("manifest").answers(429, times=2, retry_after=value)
@@ -541,6 +545,7 @@ def test_referrers_on_too_many_pages_are_a_limit_and_no_damage(source: Source, m
     assert len(mar.asked) == limits.MAX_REFERRERS // each + 1
 
 
+@pytest.mark.slow
 def test_no_referrers_are_none_and_a_failure_is_a_failure(source: Source, mar: Registry) -> None:
     mar.referrers = "none"
     assert source.referrers(bound(mar, ALB), Digest.of(b"x")) == []

@@ -445,6 +445,7 @@ def test_a_name_that_does_not_resolve_is_said(heard: Heard, monkeypatch: pytest.
     assert "`mcr.microsoft.com`" in caught.value.message
 
 
+@pytest.mark.slow
 def test_a_name_service_that_never_answers_is_given_up(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
 

@@ -258,6 +258,7 @@ def test_a_blob_is_hashed_once(maker: Maker, monkeypatch: pytest.MonkeyPatch) ->
     assert hashed == [Digest.of(b"right")]
 
 
+@pytest.mark.slow
 def test_a_blob_that_is_written_into_while_it_is_given_is_cut(maker: Maker) -> None:
     data = os.urandom(24 << 20)
     maker.manifest("x", "aks/foo:1", layers=[maker.blob(data)])
@@ -472,6 +473,7 @@ def test_where_there_are_too_many_the_one_that_waits_longest_goes(maker: Maker, 
             assert idle[0].recv(1) == b""
 
 
+@pytest.mark.slow
 def test_a_reader_that_does_not_read_is_let_go(maker: Maker, parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection._Patience, "stall_time", 0.3)
     data = os.urandom(32 << 20)
@@ -488,6 +490,7 @@ def test_a_reader_that_does_not_read_is_let_go(maker: Maker, parser: str, monkey
         assert one.ask(f"/v2/aks/foo/blobs/{Digest.of(data)}").body == data
 
 
+@pytest.mark.slow
 def test_whoever_breaks_off_leaves_no_descriptor_open(maker: Maker, parser: str) -> None:
     data = os.urandom(8 << 20)
     maker.manifest("x", "aks/foo:1", layers=[maker.blob(data)])
@@ -513,6 +516,7 @@ def test_strangers_are_not_written_to_stderr(maker: Maker, parser: str, capfd: p
 # -- the command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_it_says_where_it_listens_and_ends_well(maker: Maker, tmp_path: Path, number: signal.Signals) -> None:
     maker.manifest("x", "mcr.microsoft.com/aks/foo:1.2.3")
@@ -525,6 +529,7 @@ def test_it_says_where_it_listens_and_ends_well(maker: Maker, tmp_path: Path, nu
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_bare_tag_is_served_under_the_name_of_the_layout_or_another(maker: Maker, tmp_path: Path) -> None:
     maker.manifest("x", "1.0")
     packed(maker.root, tmp_path / "My Bundle.tar")
@@ -539,6 +544,7 @@ def test_a_bare_tag_is_served_under_the_name_of_the_layout_or_another(maker: Mak
             assert one.end() == (0, "", "")
 
 
+@pytest.mark.slow
 def test_content_is_on_the_data_port_where_one_is_wanted(maker: Maker, tmp_path: Path) -> None:
     maker.manifest("x", "aks/foo:1")
     with Command(maker.root, "--port", 0, "--data-port", 0, "--json", cwd=tmp_path) as one:
@@ -554,6 +560,7 @@ def test_content_is_on_the_data_port_where_one_is_wanted(maker: Maker, tmp_path:
         assert one.end()[:2] == (0, "")
 
 
+@pytest.mark.slow
 def test_whoever_can_reach_it_is_told(maker: Maker, tmp_path: Path) -> None:
     maker.manifest("x", "aks/foo:1")
     with Command(maker.root, "--port", 0, "--data-port", 0, "--host", "0.0.0.0", "--quiet", cwd=tmp_path) as one:
@@ -564,6 +571,7 @@ def test_whoever_can_reach_it_is_told(maker: Maker, tmp_path: Path) -> None:
     assert "no loopback address" in err
 
 
+@pytest.mark.slow
 def test_what_is_under_way_when_it_ends_ends_too(maker: Maker, tmp_path: Path) -> None:
     data = os.urandom(48 << 20)
     maker.manifest("x", "aks/foo:1", layers=[maker.blob(data)])
@@ -586,6 +594,7 @@ def test_what_is_under_way_when_it_ends_ends_too(maker: Maker, tmp_path: Path) -
     assert ending[0][0] == 0
 
 
+@pytest.mark.slow
 def test_what_does_not_end_is_cut_off(maker: Maker, tmp_path: Path) -> None:
     assert server.DRAIN == 5
     data = os.urandom(32 << 20)
@@ -598,6 +607,7 @@ def test_what_does_not_end_is_cut_off(maker: Maker, tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_damaged_blob_is_told_once(maker: Maker, tmp_path: Path) -> None:
     maker.manifest("right", "aks/foo:1")
     with Command(maker.root, "--port", 0, "--quiet", cwd=tmp_path) as one:
@@ -666,6 +676,7 @@ def test_a_broken_layout_is_not_served(maker: Maker, tmp_path: Path) -> None:
     assert error["digests"] == [digest]
 
 
+@pytest.mark.slow
 def test_a_port_that_another_has_is_told(maker: Maker, tmp_path: Path) -> None:
     maker.manifest("x", "aks/foo:1")
     with bind() as taken:
@@ -677,6 +688,7 @@ def test_a_port_that_another_has_is_told(maker: Maker, tmp_path: Path) -> None:
         assert (code, error["code"]) == (9, "port-unusable")
 
 
+@pytest.mark.slow
 def test_marfetch_pulls_from_it(recipe: Layout, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.add(recipe.root, ".")
