@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -305,6 +306,14 @@ def test_no_fixture_is_written_twice() -> None:
                 found.setdefault(f"{ast.unparse(node.args)}\n{body}", []).append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
     twice = [" and ".join(places) for places in found.values() if len(places) > 1]
     assert not twice, "the same fixture, keep one in tests/conftest.py: " + "; ".join(twice)
+
+
+def test_the_readme_of_the_tests_names_every_marker_and_every_module_of_the_world() -> None:
+    text = (ROOT / "tests" / "README.md").read_text()
+    markers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
+    names = [one.partition(":")[0] for one in markers]
+    names += [path.stem for path in (ROOT / "tests" / "world").glob("*.py") if path.stem != "__init__"]
+    assert [name for name in names if f"`{name}`" not in text] == []
 
 
 # -- what a start loads

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +22,7 @@ from ..world.link import Link
 from ..world.paths import ROOT
 from ..world.progress import Heard
 from ..world.registry import Registry
+from ..world.serving import Command
 from ..world.soaking import JOBS
 
 RESETS_AFTER = 256 << 10
@@ -90,18 +88,6 @@ def test_everything_arrives_over_a_link_that_resets_every_256_kib(recipe: Layout
 # -- serving
 
 
-@contextlib.contextmanager
-def serving(path: Path) -> Iterator[tuple[int, subprocess.Popen[str]]]:
-    line = [sys.executable, "-m", "marfetch", "serve", str(path), "--port", "0", "--quiet"]
-    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield int(re.findall(r":(\d+)", process.stdout.readline())[-1]), process
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
 def held_by(process: subprocess.Popen[str]) -> dict[str, int]:
     directory = Path(f"/proc/{process.pid}")
     status = (directory / "status").read_text()
@@ -113,8 +99,9 @@ def held_by(process: subprocess.Popen[str]) -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_a_server_holds_no_more_after_thousands_of_answers(recipe: Layout) -> None:
-    with serving(recipe.root) as (port, process):
+def test_a_server_holds_no_more_after_thousands_of_answers(recipe: Layout, tmp_path: Path) -> None:
+    with Command(recipe.root, "--port", 0, "--quiet", cwd=tmp_path) as one:
+        port, process = one.port, one.process
         (repository, *_) = recipe.repositories()
         tag = recipe.tags(Reference(repository, Host("mar.test")))[0]
         series = []

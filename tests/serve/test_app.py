@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -24,27 +24,12 @@ from marfetch.serve.server import Serving, bind
 
 from ..world.content import ALB, IMAGE
 from ..world.real import run
+from ..world.serving import Got
 
 Tool = Callable[[str], Path]
 HOST = Host("mar.test")
 TAGS = ["0.4.023901", "0.4.023971", "1.0.0", "1.0.7", "1.10.27", "1.11.4", "1.7.12", "1.7.9", "1.8.12"]
 UNKNOWN = Digest.of(b"nobody has this")
-
-
-class Got(NamedTuple):
-    """An answer: headers with names in lower case."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def code(self) -> str:
-        """The code of the specification's error document."""
-        assert self.headers["content-type"] == "application/json"
-        (error,) = json.loads(self.body)["errors"]
-        assert error["message"]
-        return str(error["code"])
 
 
 class Served:

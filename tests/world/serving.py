@@ -1,4 +1,4 @@
-"""`marfetch serve` as a process in the world of faults, and what is asked of it."""
+"""`marfetch serve` as a process, alone or in the world of faults, and what is asked of it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ class Got(NamedTuple):
 
     @property
     def code(self) -> str:
+        """The code of the specification's error document."""
+        assert self.headers["content-type"] == "application/json"
         (error,) = self.json["errors"]
+        assert error["message"]
         return str(error["code"])
 
 

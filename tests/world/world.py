@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from marfetch.endpoint import DATA_ENVIRONMENT, ENVIRONMENT
 
-from .paths import ROOT
+from .command import surroundings
 from .proxy import Proxy
 from .registry import Asked, Knob, Registry
 
@@ -262,16 +262,10 @@ class World:
     def surroundings(self) -> dict[str, str]:
         """The environment of a command."""
         plain: dict[str, str | None] = {
-            "PATH": os.environ["PATH"],
+            **surroundings(self.registry, self.cache),
             "HOME": str(self.home),
             "TMPDIR": str(self.temporary),
             "LC_ALL": "C.UTF-8",
-            "PYTHONPATH": str(ROOT),
-            # An older typer names what a newer click is about to drop.
-            "PYTHONWARNINGS": "error,ignore:'click.:DeprecationWarning",
-            "MARFETCH_CACHE_DIR": str(self.cache),
-            ENVIRONMENT: f"{self.registry.scheme}://{self.registry.host}",
-            DATA_ENVIRONMENT: self.registry.data_host,
         }
         return {name: value for name, value in (plain | self.environment).items() if value is not None}
 
