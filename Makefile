@@ -11,7 +11,7 @@ PY := $(VENV)/bin/python
 # Another Python than the first one that is new enough: `make PYTHON=… test`.
 PYTHON ?=
 PYTHONS ?= python3.11 python3.12 python3.13
-PYTEST_FLAGS ?= -n auto --maxprocesses=8
+PYTEST_FLAGS ?= -n auto --maxprocesses=8 --dist worksteal
 # Everything that a run leaves behind stays below this directory.
 RUN := TMPDIR="$(CURDIR)/.tmp" PYTHONDONTWRITEBYTECODE=
 
@@ -23,6 +23,10 @@ demo: $(VENV)/.runtime ## Go the whole way on an embedded look-alike of MAR; nee
 
 test: $(VENV)/.dev ## Run all tests; real tools are used where `make tools` has built them.
 	@mkdir -p .tmp && $(RUN) $(PY) -m pytest $(PYTEST_FLAGS)
+
+test-fast: $(VENV)/.dev ## Run the tests that need no real tool, no installation and little time; about a minute on two cores.
+	@mkdir -p .tmp && $(RUN) $(PY) -m pytest $(PYTEST_FLAGS) -m "not (network or slow or tool or install)" \
+		--ignore=tests/crash --ignore=tests/faults --ignore=tests/fuzz
 
 # The corpus stays in .cache/fuzz from run to run.
 SECONDS ?= 3600
@@ -39,7 +43,7 @@ test-typer: ## Run the command line's tests with the lowest and the newest typer
 	@mkdir -p .tmp; for version in 'typer==0.24.0' 'typer'; do \
 		rm -rf .venv-typer; $(MAKE) --no-print-directory VENV=.venv-typer .venv-typer/.dev || exit 1; \
 		echo "$$version" > .tmp/typer.txt; $(environment) .venv-typer --upgrade .tmp/typer.txt || exit 1; \
-		echo "== $$version"; mkdir -p .tmp; $(RUN) .venv-typer/bin/python -m pytest -q tests/test_cli.py || exit 1; done
+		echo "== $$version"; mkdir -p .tmp; $(RUN) .venv-typer/bin/python -m pytest -q tests/cli/test_commands.py || exit 1; done
 
 lint: $(VENV)/.dev ## Check style and format.
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
@@ -54,7 +58,7 @@ docs-check: $(VENV)/.dev ## Check that they are up to date.
 	@mkdir -p .tmp && $(RUN) $(PY) docs/generate.py --check
 
 tools: $(VENV)/.dev ## Build the real tools that tests use into .tools/ (needs Go).
-	@mkdir -p .tmp && $(RUN) $(PY) tests/tools.py
+	@mkdir -p .tmp && $(RUN) $(PY) tests/world/tools.py
 
 audit: .venv-audit/.made ## Ask the index for known holes of what requirements/runtime.lock names; fails too where nobody answers.
 	@mkdir -p .tmp && $(RUN) .venv-audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements/runtime.lock || { \
@@ -116,4 +120,4 @@ $(VENV)/.bench: requirements/bench.lock $(VENV)/.dev
 .venv-audit/.made: requirements/audit.lock
 	@echo "making .venv-audit with what requirements/audit.lock names"; $(environment) .venv-audit requirements/audit.lock "$(PYTHON)" && touch $@
 
-.PHONY: help demo test fuzz test-all test-typer lint types docs docs-check tools audit sbom release live crash bench bench-check soak lock clean
+.PHONY: help demo test test-fast fuzz test-all test-typer lint types docs docs-check tools audit sbom release live crash bench bench-check soak lock clean

@@ -10,8 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests import tools
-from tests.real import cluster, distribution, free_port
+from tests.world import tools
+from tests.world.real import cluster, distribution, free_port
 
 from .clients import many
 from .measure import Contender, NotDoneError, absent, race, table

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests import tools
+from tests.world import tools
 
 from .measure import Contender, NotDoneError, absent
 from .stage import ROOT, Stage

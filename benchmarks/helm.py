@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from marfetch.helm.setup import set_up
-from tests import tools
+from tests.world import tools
 
 from .measure import Contender, race, table
 from .stage import MANY, ROOT, stage

@@ -13,7 +13,7 @@ import sysconfig
 from pathlib import Path
 
 from marfetch import __version__
-from tests import tools
+from tests.world import tools
 
 CLIENTS = ("helm4", "helm3", "oras", "regctl", "regsync", "crane", "registry")
 

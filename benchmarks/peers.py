@@ -14,7 +14,7 @@ from marfetch.artifact.kinds import HELM_CHART, HELM_CONFIG
 from marfetch.demo.recipe import tar_gz
 from marfetch.layout.store import Layout
 from marfetch.reference import Host, Reference
-from tests import tools
+from tests.world import tools
 
 from .stage import ROOT, put_artifact
 

@@ -23,8 +23,8 @@ from marfetch.artifact.kinds import HELM_CHART, HELM_CONFIG
 from marfetch.layout.store import Layout
 from marfetch.oci import Digest
 from marfetch.reference import Host, Reference
-from tests import tools
-from tests.real import distribution, run
+from tests.world import tools
+from tests.world.real import distribution, run
 
 from .stage import put_artifact
 

@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from marfetch.layout.store import Layout
-from tests import tools
-from tests.link import Link
-from tests.real import distribution, run
-from tests.registry import Registry
+from tests.world import tools
+from tests.world.link import Link
+from tests.world.real import distribution, run
+from tests.world.registry import Registry
 
 from . import page
 from .peers import HOST, fetch, fill, names
@@ -71,7 +71,7 @@ def artifacts(scratch: Path) -> list[str]:
 
 
 def _soaked(registry: Registry, directory: Path, batches: int, size: int, *more: str) -> list[dict[str, int]]:
-    line = [sys.executable, "-m", "tests.soaking", registry.host, registry.data_host, str(directory), str(batches), str(size), *more]
+    line = [sys.executable, "-m", "tests.world.soaking", registry.host, registry.data_host, str(directory), str(batches), str(size), *more]
     series = []
     with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

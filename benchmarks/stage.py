@@ -21,8 +21,8 @@ from marfetch.demo.recipe import put_blob, tar_gz
 from marfetch.layout.store import Layout
 from marfetch.oci import Descriptor, Digest, descriptor_json, parse_manifest
 from marfetch.reference import Host, Reference
-from tests import tools
-from tests.real import distribution, free_port, run
+from tests.world import tools
+from tests.world.real import distribution, free_port, run
 
 ROOT = Path(__file__).parents[1]
 CHARTS = 100

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from marfetch.layout.store import Layout
-from tests.throttling import Throttling
+from tests.world.throttling import Throttling
 
 from . import page
 from .peers import HOST, fetch, fill, names

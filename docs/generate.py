@@ -39,7 +39,7 @@ from marfetch.demo.tour import CHART, MODULE
 from marfetch.endpoint import DATA_ENVIRONMENT, ENVIRONMENT, OFFICIAL
 from marfetch.errors import CODES, Error
 from marfetch.project.schema import json_schema
-from tests.faults.rows import CLASSES, ROWS, Proof, proofs
+from tests.world.rows import CLASSES, ROWS, Proof, proofs
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
 
+from marfetch.__main__ import main
 from marfetch.client import Client, Options
 from marfetch.demo.recipe import build
 from marfetch.endpoint import Preference
 from marfetch.layout.store import Layout
-from marfetch.reference import Host, Reference
+from marfetch.reference import Host
 from marfetch.remote import limits
 
-from . import tools
-from .registry import Registry
+from .world import tools
+from .world.command import Answered, Call, Run, marfetch, surroundings
+from .world.layouts import Maker
+from .world.progress import Heard
+from .world.projects import Make, written
+from .world.real import distribution
+from .world.registry import Registry
+from .world.tls import DATA_NAME, OFFICIAL, server_context
+
+if TYPE_CHECKING:  # signing loads much, and few tests need it
+    from .world.signed import Signed
+    from .world.signing import Authority
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +53,7 @@ def _own_surroundings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatc
     monkeypatch.setenv("XDG_STATE_HOME", f"{tmp_path}-state")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tool() -> Callable[[str], Path]:
     """`tool("helm4")`: the path of a real tool; skips with the command that gets it, and fails where CI lacks it."""
 
@@ -65,62 +78,38 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Layout:
 
 @pytest.fixture
 def mar(recipe: Layout) -> Iterator[Registry]:
-    """A registry that looks like MAR and can be twisted (`tests/registry.py`)."""
+    """A registry that looks like MAR and can be twisted (`tests/world/registry.py`)."""
     with Registry(recipe, names=Host("mar.test")) as registry:
         yield registry
 
 
 @pytest.fixture(scope="session")
-def authority() -> trustme.CA:
-    """Who signs the certificates of the tests."""
+def ca() -> trustme.CA:
+    """The certificate authority of the tests."""
     return trustme.CA()
 
 
 @pytest.fixture
-def ca_file(authority: trustme.CA, tmp_path: Path) -> str:
+def ca_file(ca: trustme.CA, tmp_path: Path) -> str:
     """Its own certificate."""
     path = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
+    ca.cert_pem.write_to_path(str(path))
     return str(path)
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """What tests have counted (`count` in `tests/crash/conftest.py`), over all of them and all processes."""
-    sums: Counter[str] = Counter()
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            if getattr(report, "when", "") == "call":
-                for name, value in report.user_properties:
-                    if name == "counted":
-                        sums[value[0]] += value[1]
-    if sums:
-        terminalreporter.section("counted")
-        for what, number in sorted(sums.items()):
-            terminalreporter.line(f"{number:6} {what}")
+@pytest.fixture
+def secure(recipe: Layout, ca: trustme.CA) -> Iterator[Registry]:
+    """The same by https, under local names."""
+    with Registry(recipe, names=Host("mar.test"), context=server_context(ca.issue_cert("localhost", "127.0.0.1"))) as registry:
+        yield registry
 
 
-class Heard:
-    """Progress that is kept for looking at."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-        self.sizes: list[int] = []
-
-    def begin(self, name: str, total: int) -> Heard:
-        return self
-
-    def held(self, size: int) -> None:
-        self.sizes.append(size)
-
-    def end(self) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
+@pytest.fixture
+def official(recipe: Layout, ca: trustme.CA) -> Iterator[Registry]:
+    """The same with certificates for MAR's own names; a proxy or a resolver of the test leads there."""
+    with Registry(recipe, names=Host("mar.test"), context=server_context(ca.issue_cert(*OFFICIAL))) as registry:
+        registry.data_origin = f"https://{DATA_NAME}"
+        yield registry
 
 
 @pytest.fixture
@@ -146,6 +135,107 @@ def client(mar: Registry, heard: Heard) -> Iterator[Callable[..., Client]]:
 
 
 @pytest.fixture
+def run(mar: Registry, tmp_path: Path) -> Run:
+    """`run("pull", …)`: marfetch as a process in `here`, an empty directory; `environment` is added to a bare one."""
+    here = tmp_path / "here"
+    here.mkdir()
+
+    def do(*words: object, environment: dict[str, str] | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+        return marfetch(*words, cwd=here, environment=surroundings(mar, tmp_path / "cache", **(environment or {})), **options)
+
+    return do
+
+
+@pytest.fixture
+def call(mar: Registry, capfd: pytest.CaptureFixture[str]) -> Call:
+    """`call("pull", …)`: marfetch in this process, asking the registry; gives exit code, stdout and stderr."""
+
+    def do(*words: object) -> tuple[int, str, str]:
+        code = main([*map(str, words), "--endpoint", f"http://{mar.host}", "--data-host", mar.data_host])
+        out = capfd.readouterr()
+        return code, out.out, out.err
+
+    return do
+
+
+@pytest.fixture(scope="session")
+def authority() -> Authority:
+    """Who signs artifacts."""
+    from .world.signing import Authority
+
+    return Authority()
+
+
+@pytest.fixture
+def signed(mar: Registry, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Signed:
+    """`signed/thing`, which nobody has signed yet."""
+    from .world.signed import Signed
+
+    monkeypatch.setenv("MARFETCH_DATA_HOSTS", mar.data_host)
+    return Signed(mar, authority)
+
+
+@pytest.fixture
+def config(tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Notation's own directory, with a policy and stores."""
+    from .world.signing import policy
+
+    directory = tmp_path / "notation"
+    authority.write(directory / "truststore")
+    (directory / "trustpolicy.json").write_text(json.dumps(policy()))
+    monkeypatch.setenv("NOTATION_CONFIG", str(directory))
+    monkeypatch.setenv("NOTATION_CACHE", str(tmp_path / "notation-cache"))
+    return directory
+
+
+@pytest.fixture
+def registry(tool: Callable[[str], Path], tmp_path: Path) -> Iterator[str]:
+    """`localhost:PORT` of distribution's registry, a real one that takes everything."""
+    with distribution(tool("registry"), tmp_path / "registry") as host:
+        yield host
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> Maker:
+    """A layout that is made by hand."""
+    return Maker(tmp_path / "made")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """`disk("size=1m")`: a tmpfs with these options; skips where none can be mounted."""
+    mounted: list[Path] = []
+
+    def mount(options: str) -> Path:
+        place = tmp_path / f"disk{len(mounted)}"
+        place.mkdir()
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "marfetch-test", str(place)], capture_output=True, check=False
+        ).returncode:
+            pytest.skip("only who may mount has a disk to fill: run it as root")
+        mounted.append(place)
+        return place
+
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.fixture
+def answered(capsys: pytest.CaptureFixture[str]) -> Answered:
+    """`answered("verify", …)`: marfetch in this process with `--json`; gives exit code and object."""
+
+    def do(*words: object) -> tuple[int, dict[str, Any]]:
+        capsys.readouterr()
+        code = main([*map(str, words), "--json"])
+        out = capsys.readouterr().out
+        assert len(out.splitlines()) == 1, out
+        return code, json.loads(out)
+
+    return do
+
+
+@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits are short, so that tests of time-outs and new tries do not take long. The proportions stay."""
     short = {
@@ -164,5 +254,30 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(limits, name, seconds)
 
 
-def ref(text: str) -> Reference:
-    return Reference.parse(text)
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What tests have counted (`count` in `tests/crash/conftest.py`), over all of them and all processes."""
+    sums: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "call":
+                for name, value in report.user_properties:
+                    if name == "counted":
+                        sums[value[0]] += value[1]
+    if sums:
+        terminalreporter.section("counted")
+        for what, number in sorted(sums.items()):
+            terminalreporter.line(f"{number:6} {what}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who asks for a real tool has the mark for it."""
+    for item in items:
+        if "tool" in getattr(item, "fixturenames", ()):
+            item.add_marker("tool")
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """`make("reference: aks/foo, version: ^1", …)`: a project of these artifacts."""
+    return lambda *items: written(tmp_path / "project", items)

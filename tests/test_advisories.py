@@ -30,16 +30,16 @@ from marfetch.remote.trust import Trust
 from marfetch.resolve import Wanted
 from marfetch.verify.revocation import Lists, cache_entry
 
-from .archives import chart, file, targz
-from .fuzz.promise import guarded, sandbox
-from .registry import Registry
-from .test_unpack import seen, unpack
-from .test_untar import add_chart
+from .world.archives import chart, file, targz
+from .world.charts import add_chart
+from .world.content import ALB
+from .world.paths import ROOT
+from .world.promise import guarded, sandbox
+from .world.registry import Registry
+from .world.unpacking import seen, unpack
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = Path(marfetch.__file__).parent
 PAGES = {name: (ROOT / "docs" / "security" / f"{name}.md").read_text() for name in ("advisories", "threat-model")}
-ALB = "application-lb/charts/alb-controller"
 
 KNOWN = """
 CVE-2007-4559 CVE-2017-11468 CVE-2017-18342 CVE-2018-18074 CVE-2018-20060 CVE-2019-1000008 CVE-2019-10214 CVE-2019-1010275 CVE-2019-18658
@@ -193,6 +193,7 @@ WORDS = (
 )
 
 
+@pytest.mark.slow
 def test_what_had_holes_is_not_used() -> None:
     # The look-alike's content is written with `tarfile`, of texts of our own.
     for path in sorted({*PACKAGE.rglob("*.py")} - {PACKAGE / "demo" / "recipe.py"}):
@@ -212,7 +213,7 @@ def test_what_had_holes_is_not_used() -> None:
             if isinstance(node, ast.Call):
                 called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 assert called not in CALLS, f"{path}, line {node.lineno}: {called}"
-        # The doctor looks at a certificate that cannot be trusted, to say whose it is, and sends nothing there (`test_doctor.py`).
+        # The doctor looks at a certificate that cannot be trusted, to say whose it is, and sends nothing there (`tests/doctor/test_examine.py`).
         found = [word for word in WORDS if word in text and (word, path.name) != ("CERT_NONE", "probe.py")]
         assert not found, f"{path}: {found}"
 

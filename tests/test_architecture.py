@@ -6,8 +6,10 @@ import ast
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,11 @@ class Import:
         return self.target.removeprefix("marfetch").lstrip(".").partition(".")[0]
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def modules() -> Iterator[tuple[str, Path]]:
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
@@ -163,7 +170,7 @@ def imports(name: str, path: Path) -> list[Import]:
             found.extend(Import(name, target, inner, only, getattr(child, "lineno", 0)) for target in targets)
             visit(child, inner, only)
 
-    visit(ast.parse(path.read_text()), None, False)
+    visit(parsed(path), None, False)
     return found
 
 
@@ -248,7 +255,7 @@ def test_nothing_reaches_into_the_inside_of_others() -> None:
 
 def test_only_faces_speak_and_only_the_front_door_exits() -> None:
     for name, path in modules():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
                 assert name == "__main__"
             if (
@@ -263,6 +270,53 @@ def test_only_faces_speak_and_only_the_front_door_exits() -> None:
 def test_modules_are_small() -> None:
     large = {name: lines for name, path in modules() if (lines := len(path.read_text().splitlines())) > 400}
     assert large == {}
+
+
+# -- the tests themselves
+
+
+def test_tests_import_from_the_world_and_not_from_one_another() -> None:
+    """What two tests share is in `tests/world`, or in a module of their own folder that is no test, or is a fixture of a `conftest.py`."""
+    tests = ROOT / "tests"
+    wrong = []
+    for path in sorted(tests.rglob("*.py")):
+        package = path.relative_to(ROOT).parent.parts
+        for node in ast.walk(parsed(path)):
+            if not isinstance(node, ast.ImportFrom) or not (node.level or (node.module or "").partition(".")[0] == "tests"):
+                continue
+            parts = (*(package[: len(package) - node.level + 1] if node.level else ()), *(node.module or "").split("."))
+            parts = tuple(part for part in parts if part)
+            for name in node.names:
+                target = ROOT.joinpath(*parts)
+                module = target if target.with_suffix(".py").is_file() else target / name.name
+                where = f"{path.relative_to(ROOT)}:{node.lineno}"
+                if module.name.startswith("test_"):
+                    wrong.append(f"{where} imports {name.name} from a test: move it to tests/world")
+                elif module.name == "conftest":
+                    wrong.append(f"{where} imports {name.name} from a conftest.py, which is for fixtures: move it to tests/world")
+                elif module.parent not in (tests / "world", path.parent):
+                    wrong.append(f"{where} imports {name.name} from another folder: move it to tests/world")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_fixture_is_written_twice() -> None:
+    """A fixture that another folder needs too is in `tests/conftest.py`; one that goes on from it takes it as an argument."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in parsed(path).body:
+            if isinstance(node, ast.FunctionDef) and any("fixture" in ast.dump(one) for one in node.decorator_list):
+                body = ast.unparse(ast.Module(node.body[1:] if ast.get_docstring(node) else node.body, []))
+                found.setdefault(f"{ast.unparse(node.args)}\n{body}", []).append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
+    twice = [" and ".join(places) for places in found.values() if len(places) > 1]
+    assert not twice, "the same fixture, keep one in tests/conftest.py: " + "; ".join(twice)
+
+
+def test_the_readme_of_the_tests_names_every_marker_and_every_module_of_the_world() -> None:
+    text = (ROOT / "tests" / "README.md").read_text()
+    markers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
+    names = [one.partition(":")[0] for one in markers]
+    names += [path.stem for path in (ROOT / "tests" / "world").glob("*.py") if path.stem != "__init__"]
+    assert [name for name in names if f"`{name}`" not in text] == []
 
 
 # -- what a start loads
@@ -359,6 +413,7 @@ def test_public_names_need_no_network_and_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_nothing_of_cryptography_loads_unless_a_verification_runs(tmp_path: Path) -> None:
     from marfetch.demo.recipe import build
     from marfetch.layout.store import Layout

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from .registry import Registry
+from .world.paths import ROOT
+from .world.registry import Registry
 
-ROOT = Path(__file__).parents[1]
 ACTION = ROOT / ".github" / "actions" / "setup" / "action.yml"
 TEMPLATE = ROOT / "ci" / "azure-pipelines.yml"
 WANTED = "schema: 1\nartifacts:\n  - {reference: application-lb/charts/alb-controller, version: ~1.7}\n"
@@ -99,6 +99,7 @@ def locked(runner: Runner) -> Callable[[], None]:
     return lambda: print(runner.run(GITHUB_SHELL, "marfetch lock --quiet"))
 
 
+@pytest.mark.install
 @pytest.mark.slow
 def test_the_action_sets_up_and_syncs(runner: Runner, locked: Callable[[], None]) -> None:
     action = parsed(ACTION)
@@ -120,6 +121,7 @@ def test_the_action_sets_up_and_syncs(runner: Runner, locked: Callable[[], None]
     assert runner.run(GITHUB_SHELL, "command -v python3").strip() == shutil.which("python3")
 
 
+@pytest.mark.install
 @pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="only a checkout can be cloned")
 def test_the_template_sets_up_and_syncs(runner: Runner, locked: Callable[[], None]) -> None:

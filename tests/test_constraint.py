@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,8 @@ import pytest
 from marfetch.constraint import ANY, ANY_OR_PRERELEASE, Constraint, distinct, exact_version, read_version, sort_versions, tag_of
 from marfetch.errors import InputError
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
+from .world.paths import FIXTURES
+
 ROWS: list[dict[str, Any]] = [json.loads(line) for line in (FIXTURES / "constraints.jsonl").read_text().splitlines()]
 VERSIONS: list[str] = ROWS[0]["versions"]
 

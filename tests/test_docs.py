@@ -16,7 +16,8 @@ import pytest
 from marfetch import errors
 from marfetch.cli import COMMANDS
 
-ROOT = Path(__file__).parents[1]
+from .world.paths import ROOT
+
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")] + sorted((ROOT / "docs").rglob("*.md"))
 
 
@@ -31,6 +32,7 @@ def generator() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", generator().pages())
 def test_what_is_made_from_the_code_is_up_to_date(name: str) -> None:
     assert (ROOT / "docs" / name).read_text() == generator().pages()[name](), "run `make docs`"

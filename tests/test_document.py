@@ -153,6 +153,7 @@ JSON_VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(JSON_VALUES)
 def test_yaml_reads_json_as_json_does(value: Any) -> None:
     assert parse_yaml(json.dumps(value, ensure_ascii=False).encode(), "the text") == value

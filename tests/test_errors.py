@@ -51,6 +51,7 @@ def raised_codes() -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_code_is_raised_by_the_class_that_the_table_names() -> None:
     found = raised_codes()
     for code, classes in found.items():

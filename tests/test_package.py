@@ -13,7 +13,9 @@ import pytest
 
 import marfetch
 
-ROOT = Path(__file__).parents[1]
+from .world.paths import ROOT
+
+pytestmark = pytest.mark.slow  # the package is built first
 
 
 def build(source: Path, target: str, into: Path) -> Path:

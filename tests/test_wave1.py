@@ -27,10 +27,10 @@ from marfetch.__main__ import main
 from marfetch.layout.store import Layout
 from marfetch.reference import Host
 
-from .proxy import Proxy
-from .real import distribution
-from .registry import Registry
-from .test_transport import DATA_NAME, server_context
+from .world.proxy import Proxy
+from .world.real import distribution
+from .world.registry import Registry
+from .world.tls import DATA_NAME, server_context
 
 ROOT = Path(__file__).parents[1]
 WAVE1 = ROOT / "fixtures" / "wave1"
@@ -39,8 +39,16 @@ MAR = "mcr.microsoft.com"
 ALB = "application-lb/charts/alb-controller"
 INGRESS = "azure-application-gateway/charts/ingress-azure"
 SIGNED = ("bicep/extensions/microsoftgraph/v1.0:1.0.0", f"{INGRESS}:1.9.1")
-FILES = {name: digest for digest, name in (line.split("  ") for line in (WAVE1 / "project" / "files.sha256").read_text().splitlines())}
-"""Path in the project → digest."""
+WRITTEN = {name: digest for digest, name in (line.split("  ") for line in (WAVE1 / "project" / "files.sha256").read_text().splitlines())}
+"""Path in the project → digest, as version 0.1 wrote them."""
+SBOM = "cleanroom-whl@sha256-8a1a22dd0db561d24f07e6ef8fa5825778be13029121a63ab35e037dbee63ee6.spdx.json"
+MOVED = {
+    # Publishers no longer choose the names of directories, and referrers have directories of their own.
+    "node/amd64/kubernetes-node-linux-amd64/kubernetes/node/bin/kubelet": "node/kubernetes-node/node/bin/kubelet",
+    f"wheel/{SBOM}": f"wheel/cleanroom-whl.referrers/{SBOM.partition('sha256-')[2].partition('.')[0]}/{SBOM}",
+}
+FILES = {MOVED.get(name, name): digest for name, digest in WRITTEN.items()}
+"""Path in the project → digest, as they are written now."""
 NEWER_CHART = "b61d9f3d5c6aff01c735af2618f87887b52e2ee0694281534b7af5d58b172ab2"
 """The chart that the newer lock names, of which the cache holds a part."""
 Run = Callable[..., tuple[int, dict[str, Any]]]
@@ -112,9 +120,9 @@ def mirror(run: Run, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def official(mirror: Path, authority: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+def official(mirror: Path, ca: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     """A registry of both bundles; a proxy leads MAR's own names there."""
-    context = server_context(authority.issue_cert(MAR, f"*.data.{MAR}"))
+    context = server_context(ca.issue_cert(MAR, f"*.data.{MAR}"))
     with (
         Registry(Layout(mirror), names=Host(MAR), context=context) as registry,
         Proxy({MAR: registry.port, DATA_NAME: registry.data_port}) as proxy,

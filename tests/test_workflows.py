@@ -15,7 +15,8 @@ import yaml
 
 import marfetch
 
-ROOT = Path(__file__).parents[1]
+from .world.paths import ROOT
+
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
 ACTIONS = sorted((ROOT / ".github" / "actions").rglob("action.y*ml"))
 RIGHTS = {

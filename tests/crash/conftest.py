@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ..registry import Registry
+from ..world.registry import Registry
 from .nursery import Nursery
 from .scenes import Stage, fill
-
-SWEEP = os.environ.get("MARFETCH_SWEEP") == "1"
-"""Whether everything is tried (`make crash`), or what a run of all tests has time for."""
-PATIENCE = 7200 if SWEEP else 300
-"""Seconds that a test may take on a machine that has much else to do."""
-Count = Callable[..., None]
+from .sweep import Count
 
 
 @pytest.fixture(scope="session")

@@ -20,10 +20,11 @@ from typing import Final
 
 from marfetch.place.records import Record, Records
 
-from ..archives import chart, file
-from ..registry import Asked, Registry
-from ..test_untar import add_chart
-from .nursery import ROOT, Child, Ended, Nursery
+from ..world.archives import chart, file
+from ..world.charts import add_chart
+from ..world.paths import ROOT
+from ..world.registry import Asked, Registry
+from .nursery import Child, Ended, Nursery
 
 TEMPORARY: Final = re.compile(r"\.marfetch-[0-9a-f]{16}\.part")
 """What may stand beside a final name until the next run."""

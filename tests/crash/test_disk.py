@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ..faults.rows import row
-from .conftest import PATIENCE, SWEEP, Count
+from ..world.rows import row
 from .scenes import SCENES, Scene, Stage
-from .test_kill import chosen
+from .sweep import PATIENCE, SWEEP, Count, chosen
 from .tracing import CHANGING, Step, failed_at, near, written_down
 
 pytestmark = pytest.mark.timeout(PATIENCE)

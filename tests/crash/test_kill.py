@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from ..faults.rows import row
-from ..real import distribution
-from .conftest import PATIENCE, SWEEP, Count
+from ..world.real import distribution
+from ..world.rows import row
 from .scenes import SCENES, Stage, project
+from .sweep import PATIENCE, SWEEP, Count, chosen
 from .tracing import CHANGING, TALKING, Step, killed_after, killed_at, near, written_down
 
 pytestmark = pytest.mark.timeout(PATIENCE)
@@ -27,19 +27,6 @@ POINTS = 24
 LEAST = 25
 """Times that each scene is killed: 200 for all eight."""
 MOMENTS = 40 if SWEEP else 4
-
-
-def chosen(steps: list[Step], most: int) -> list[Step]:
-    """So many steps: some of each name, in proportion to how many there are, the rare ones first."""
-    by_name: dict[str, list[Step]] = {}
-    for step in steps:
-        by_name.setdefault(step.name, []).append(step)
-    found: list[Step] = []
-    for left, name in zip(range(len(by_name), 0, -1), sorted(by_name, key=lambda name: len(by_name[name])), strict=True):
-        share = max(1, (most - len(found)) // left)
-        own = by_name[name]
-        found += own if len(own) <= share else [own[(2 * index + 1) * len(own) // (2 * share)] for index in range(share)]
-    return found
 
 
 @row(

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from ..faults.rows import row
-from .conftest import PATIENCE, SWEEP, Count
-from .nursery import ROOT
+from ..world.paths import ROOT
+from ..world.rows import row
 from .scenes import PREPARED, Stage, project, tree
+from .sweep import PATIENCE, SWEEP, Count
 
 pytestmark = pytest.mark.timeout(PATIENCE)
 

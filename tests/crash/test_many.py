@@ -13,10 +13,10 @@ import pytest
 
 from marfetch.oci import Digest
 
-from ..faults.rows import row
-from .conftest import PATIENCE, Count
+from ..world.rows import row
 from .nursery import Child, Ended
 from .scenes import PREPARED, SCENES, Stage, content, is_left, parts, tree
+from .sweep import PATIENCE, Count
 from .tracing import killed_at, near, written_down
 
 pytestmark = pytest.mark.timeout(PATIENCE)

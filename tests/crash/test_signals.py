@@ -12,10 +12,10 @@ import pytest
 
 from marfetch import __main__ as front
 
-from ..faults.rows import row
-from .conftest import PATIENCE, SWEEP, Count
+from ..world.rows import row
 from .nursery import Child, Ended
 from .scenes import SCENES, Stage
+from .sweep import PATIENCE, SWEEP, Count
 
 pytestmark = pytest.mark.timeout(PATIENCE)
 

@@ -10,35 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from ..faults.rows import row
-from .conftest import PATIENCE, Count
+from ..world.rows import row
 from .nursery import Ended
 from .scenes import PREPARED, Stage, content, parts, project, tree
+from .sweep import PATIENCE, Count
 
 pytestmark = pytest.mark.timeout(PATIENCE)
 
 NEEDS = r"the disk is full: .*needs? \d+ (?:more )?bytes.* (?:and|which) .*has \d+"
 Disk = Callable[..., Path]
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    """`disk("size=1m")`: a tmpfs with these options; skips where none can be mounted."""
-    mounted: list[Path] = []
-
-    def mount(options: str) -> Path:
-        place = tmp_path / f"disk{len(mounted)}"
-        place.mkdir()
-        if subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "marfetch-test", str(place)], capture_output=True, check=False
-        ).returncode:
-            pytest.skip("only who may mount has a disk to fill: run it as root")
-        mounted.append(place)
-        return place
-
-    yield mount
-    for place in mounted:
-        subprocess.run(["umount", str(place)], check=True)
 
 
 @pytest.fixture

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import subprocess
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import trustme
 
-from marfetch.layout.store import Layout
-from marfetch.reference import Host
-
-from ..proxy import Proxy
-from ..registry import Registry
-from ..test_transport import DATA_NAME, server_context
-from .world import World, official_world
+from ..world.proxy import Proxy
+from ..world.registry import Registry
+from ..world.tls import DATA_NAME
+from ..world.world import World, official_world
 
 
 @pytest.fixture
@@ -24,21 +25,36 @@ def world(mar: Registry, tmp_path: Path) -> World:
 
 
 @pytest.fixture
-def secure(recipe: Layout, authority: trustme.CA, ca_file: str, tmp_path: Path) -> Iterator[World]:
+def secure(secure: Registry, ca_file: str, tmp_path: Path) -> World:
     """A registry of the user's own, by https."""
-    context = server_context(authority.issue_cert("localhost", "127.0.0.1"))
-    with Registry(recipe, names=Host("mar.test"), context=context) as registry:
-        yield World(registry, tmp_path / "world", {"SSL_CERT_FILE": ca_file})
+    return World(secure, tmp_path / "world", {"SSL_CERT_FILE": ca_file})
 
 
 @pytest.fixture
-def official(recipe: Layout, authority: trustme.CA, ca_file: str, tmp_path: Path) -> Iterator[tuple[World, Proxy]]:
+def official(official: Registry, ca_file: str, tmp_path: Path) -> Iterator[tuple[World, Proxy]]:
     """A registry under MAR's own names, and the proxy that leads there; nobody else may be connected to, and no name resolved."""
-    context = server_context(authority.issue_cert("mcr.microsoft.com", "*.data.mcr.microsoft.com"))
-    with Registry(recipe, names=Host("mar.test"), context=context) as registry:
-        registry.data_origin = f"https://{DATA_NAME}"
-        with Proxy({"mcr.microsoft.com": registry.port, DATA_NAME: registry.data_port}) as proxy:
-            yield official_world(registry, proxy, tmp_path / "world", ca_file), proxy
+    with Proxy({"mcr.microsoft.com": official.port, DATA_NAME: official.data_port}) as proxy:
+        yield official_world(official, proxy, tmp_path / "world", ca_file), proxy
+
+
+def without_privileges() -> None:
+    """Take from root what lets it pass by the modes of files (capabilities(7)); for a program that is about to be started."""
+    library = ctypes.CDLL(None, use_errno=True)
+    for capability in (1, 2, 3):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
+        library.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> dict[str, Any]:
+    """Options of a command for which the modes of files count, whoever runs the tests."""
+    if os.geteuid() != 0:
+        return {}
+    closed = tmp_path / "closed"
+    closed.touch(mode=0)
+    look = [sys.executable, "-c", f"open({str(closed)!r})"]
+    if subprocess.run(look, preexec_fn=without_privileges, capture_output=True, check=False).returncode == 0:
+        pytest.skip("root cannot give up its privileges here")
+    return {"preexec_fn": without_privileges}
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from ..proxy import Proxy
-from .rows import row
-from .world import World
+from ..world.content import ALB
+from ..world.proxy import Proxy
+from ..world.rows import row
+from ..world.world import World
 
-ALB = "application-lb/charts/alb-controller"
 DATA = b"content" * 1000
 PULL = ("pull", "aks/foo:1", "--json", "--verbose")
 MADE = {"foo.bin": DATA}

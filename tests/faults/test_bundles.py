@@ -19,12 +19,12 @@ from marfetch.bundle.form import FIRST
 from marfetch.layout.tar import MAX_MEMBERS
 from marfetch.oci import Digest
 
-from ..archives import END, directory, file, gzipped_zeros, header, pax
-from ..bundles import members, rewritten
-from ..registry import Registry
-from .rows import row
-from .serving import Serving
-from .world import Ended, World
+from ..world.archives import END, directory, file, gzipped_zeros, header, pax
+from ..world.bundles import blob_names, members, rewritten
+from ..world.registry import Registry
+from ..world.rows import row
+from ..world.serving import Serving
+from ..world.world import Ended, World
 
 BIG = bytes(range(256)) * 40_000
 
@@ -64,22 +64,18 @@ Files = dict[str, bytes]
 Change = Callable[[Files], Files | None]
 
 
-def blobs(files: Files) -> list[str]:
-    return [name for name in files if name.startswith("blobs/")]
-
-
 def without_a_blob(files: Files) -> None:
-    del files[blobs(files)[0]]
+    del files[blob_names(files)[0]]
 
 
 def with_another_blob(files: Files) -> Files:
     data = b"nobody asked for this"
-    rest = {**{name: files[name] for name in blobs(files)}, f"blobs/sha256/{Digest.of(data).encoded}": data}
+    rest = {**{name: files[name] for name in blob_names(files)}, f"blobs/sha256/{Digest.of(data).encoded}": data}
     return {name: files[name] for name in FIRST} | dict(sorted(rest.items()))
 
 
 def with_a_changed_blob(files: Files) -> None:
-    name = blobs(files)[-1]
+    name = blob_names(files)[-1]
     files[name] = bytes([files[name][0] ^ 1]) + files[name][1:]
 
 
@@ -138,7 +134,7 @@ def test_a_bundle_that_was_changed_is_broken_and_nothing_of_it_is_loaded(world: 
     assert ended.error["code"] in (code, "bundle-broken", "malformed"), ended
     if name == "a blob is missing":
         missing = ended.document["data"]["missing"]
-        assert [one["name"] for one in missing] == [blobs(members(bundle))[0].removeprefix("blobs/").replace("/", ":")]
+        assert [one["name"] for one in missing] == [blob_names(members(bundle))[0].removeprefix("blobs/").replace("/", ":")]
 
 
 @row("U01", "a layout of another tool with a blob that nobody names", "passes over it, as the specification says", code=0)

@@ -11,11 +11,11 @@ import pytest
 
 from marfetch.oci import Digest
 
-from ..registry import Knob
-from .rows import row
-from .world import World, sha256
+from ..world.content import ALB
+from ..world.registry import Knob
+from ..world.rows import row
+from ..world.world import World, sha256
 
-ALB = "application-lb/charts/alb-controller"
 DATA = bytes(range(256)) * 400
 SIZE = len(DATA)
 OTHER = bytes(reversed(range(256))) * 400

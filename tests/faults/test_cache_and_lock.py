@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import random
@@ -11,7 +10,6 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,8 @@ import pytest
 from marfetch.lock import claim
 from marfetch.oci import Digest
 
-from .rows import row
-from .world import Ended, World
+from ..world.rows import row
+from ..world.world import Ended, World
 
 DATA = bytes(range(256)) * 200
 DIGEST = Digest.of(DATA)
@@ -124,26 +122,6 @@ def test_a_wrong_name_in_the_cache_is_passed_over_and_named(world: World) -> Non
 
 
 # -- L02
-
-
-def without_privileges() -> None:
-    """Take from root what lets it pass by the modes of files (capabilities(7)); for a program that is about to be started."""
-    library = ctypes.CDLL(None, use_errno=True)
-    for capability in (1, 2, 3):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
-        library.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
-
-
-@pytest.fixture
-def plain(tmp_path: Path) -> dict[str, Any]:
-    """Options of a command for which the modes of files count, whoever runs the tests."""
-    if os.geteuid() != 0:
-        return {}
-    closed = tmp_path / "closed"
-    closed.touch(mode=0)
-    look = [sys.executable, "-c", f"open({str(closed)!r})"]
-    if subprocess.run(look, preexec_fn=without_privileges, capture_output=True, check=False).returncode == 0:
-        pytest.skip("root cannot give up its privileges here")
-    return {"preexec_fn": without_privileges}
 
 
 @row("L02", "the cache is read-only", "takes what it has, keeps the rest for this run only, says so", code=0)

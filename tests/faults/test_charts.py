@@ -15,10 +15,10 @@ from marfetch.artifact.kinds import HELM_CHART, HELM_CONFIG
 from marfetch.oci import descriptor_json
 from marfetch.place.records import Record, Records
 
-from ..archives import chart, directory, file, gzipped_zeros, header, pax, tar, targz
-from ..registry import Registry
-from .rows import row
-from .world import Ended, World, sha256
+from ..world.archives import chart, directory, file, gzipped_zeros, header, pax, tar, targz
+from ..world.registry import Registry
+from ..world.rows import row
+from ..world.world import Ended, World, sha256
 
 TITLE = "org.opencontainers.image.title"
 CHART = b"apiVersion: v2\nname: toy\nversion: 1.2.3\n"

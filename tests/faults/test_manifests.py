@@ -9,8 +9,8 @@ import pytest
 
 from marfetch.oci import Digest, descriptor_json
 
-from .rows import row
-from .world import Ended, World, sha256
+from ..world.rows import row
+from ..world.world import Ended, World, sha256
 
 OCI = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ..archives import file, header, targz
-from .rows import row
-from .world import Ended, World, sha256
+from ..world.archives import file, header, targz
+from ..world.rows import row
+from ..world.world import Ended, World, sha256
 
 DATA = b"what is in the file"
 KINDS = {"manifest"}

@@ -15,12 +15,13 @@ from marfetch.endpoint import DATA_ENVIRONMENT, ENVIRONMENT
 from marfetch.layout.store import Layout
 from marfetch.reference import Host
 
-from ..proxy import Proxy
-from ..real import free_port
-from ..registry import Knob, Registry
-from ..test_transport import DATA_NAME, server_context
-from .rows import row
-from .world import BRIEF, World
+from ..world.content import ALB
+from ..world.proxy import Proxy
+from ..world.real import free_port
+from ..world.registry import Knob, Registry
+from ..world.rows import row
+from ..world.tls import DATA_NAME, server_context
+from ..world.world import BRIEF, World
 
 DATA = bytes(range(256)) * 400
 SIZE = len(DATA)
@@ -28,7 +29,6 @@ PART = 60_000
 LONG = "aks/long:1"
 PULL = ("pull", LONG, "--json")
 MADE = {"long.bin": DATA}
-ALB = "application-lb/charts/alb-controller"
 
 
 def ranges(world: World) -> list[str | None]:
@@ -408,10 +408,10 @@ def test_an_unknown_authority_is_said_and_not_asked_again(secure: World) -> None
 )
 @pytest.mark.parametrize(("days", "said"), [(-2, "expired"), (2, "not yet valid")])
 def test_a_certificate_of_another_time_asks_for_a_look_at_the_clock(
-    recipe: Layout, authority: trustme.CA, ca_file: str, tmp_path: Path, days: int, said: str
+    recipe: Layout, ca: trustme.CA, ca_file: str, tmp_path: Path, days: int, said: str
 ) -> None:
     ends = sorted(dt.datetime.now(dt.UTC) + dt.timedelta(days=days * number) for number in (1, 2))
-    certificate = authority.issue_cert("127.0.0.1", not_before=ends[0], not_after=ends[1])
+    certificate = ca.issue_cert("127.0.0.1", not_before=ends[0], not_after=ends[1])
     with Registry(recipe, names=Host("mar.test"), context=server_context(certificate)) as registry:
         world = World(registry, tmp_path / "world", {"SSL_CERT_FILE": ca_file})
         ended = world.run("resolve", f"{ALB}:1.7.12", "--json").failed(7, "tls", registry.host, said, "check the clock", requests=0)

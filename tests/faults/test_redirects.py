@@ -10,14 +10,14 @@ import trustme
 from marfetch.layout.store import Layout
 from marfetch.reference import Host
 
-from ..proxy import Proxy
-from ..real import free_port
-from ..registry import Registry
-from ..test_transport import DATA_NAME, server_context
-from .rows import row
-from .world import Ended, World, sha256
+from ..world.content import ALB
+from ..world.proxy import Proxy
+from ..world.real import free_port
+from ..world.registry import Registry
+from ..world.rows import row
+from ..world.tls import DATA_NAME, server_context
+from ..world.world import Ended, World, sha256
 
-ALB = "application-lb/charts/alb-controller"
 DATA = b"content" * 1000
 PULL = ("pull", "aks/foo:1", "--json")
 MADE = {"foo.bin": DATA}
@@ -227,10 +227,10 @@ def test_https_of_an_own_registry_never_becomes_http(secure: World) -> None:
 @row("R06", "the data host has a certificate of another name, or of an unknown authority", "not trusted, by name; nothing is sent", code=7)
 @pytest.mark.parametrize("names", [("other.example",), (DATA_NAME,)])
 def test_a_data_host_with_a_bad_certificate_is_not_trusted(
-    official: tuple[World, Proxy], recipe: Layout, authority: trustme.CA, tmp_path: Path, names: tuple[str, ...]
+    official: tuple[World, Proxy], recipe: Layout, ca: trustme.CA, tmp_path: Path, names: tuple[str, ...]
 ) -> None:
     world, proxy = official
-    issuer = trustme.CA() if names == (DATA_NAME,) else authority
+    issuer = trustme.CA() if names == (DATA_NAME,) else ca
     with Registry(recipe, names=Host("mar.test"), context=server_context(issuer.issue_cert(*names))) as other:
         proxy.leads[DATA_NAME] = other.data_port
         world.run("pull", f"{ALB}:1.7.12", "--json").failed(7, "tls", f"`{DATA_NAME}`", "cannot be trusted", requests=2)

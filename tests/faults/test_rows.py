@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rows import CLASSES, ROWS, proofs
+from ..world.rows import CLASSES, ROWS, proofs
 
 
 def test_every_row_of_the_matrix_is_proven() -> None:

@@ -19,11 +19,11 @@ import pytest
 from marfetch.layout.store import Layout
 from marfetch.oci import Digest
 
-from .rows import row
-from .serving import Serving
-from .world import World
+from ..world.content import ALB
+from ..world.rows import row
+from ..world.serving import Serving
+from ..world.world import World
 
-ALB = "application-lb/charts/alb-controller"
 REFUSED = (400, 404, 405, 414, 431)
 PATIENCE = 30.0
 """Seconds in which a healthy client has its answer, however busy the machine that runs the tests is."""

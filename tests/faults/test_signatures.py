@@ -13,12 +13,11 @@ import pytest
 
 from marfetch.oci import OCI_INDEX, Descriptor, Digest, descriptor_json
 
-from ..listener import Listener
-from ..signing import NOW, Authority, Stamp, cose, jws, payload, policy, revocation_list
-from ..test_verify_cli import AT, REPOSITORY, SIGNATURE, Signed
-from ..test_verify_cli import authority as authority  # noqa: PLC0414 - a fixture
-from .rows import row
-from .world import Ended, World
+from ..world.listener import Listener
+from ..world.rows import row
+from ..world.signed import AT, REPOSITORY, SIGNATURE, Signed
+from ..world.signing import NOW, Authority, Stamp, cose, jws, payload, policy, revocation_list
+from ..world.world import Ended, World
 
 TEN_YEARS = 3652 * 86400
 

@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from ..registry import BLOCKED, MSEDGE
-from .rows import row
-from .world import Ended, World
+from ..world.content import ALB
+from ..world.registry import BLOCKED, MSEDGE
+from ..world.rows import row
+from ..world.world import Ended, World
 
-ALB = "application-lb/charts/alb-controller"
 DATA = b"content" * 1000
 PULL = ("pull", "aks/foo:1", "--json")
 MADE = {"foo.bin": DATA}

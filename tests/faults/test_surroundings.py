@@ -21,10 +21,9 @@ from typing import Any
 
 import pytest
 
-from ..test_cli import ROOT
-from .rows import row
-from .test_cache_and_lock import plain as plain  # noqa: PLC0414 - a fixture
-from .world import Ended, World, tree
+from ..world.paths import ROOT
+from ..world.rows import row
+from ..world.world import Ended, World, tree
 
 DATA = b"what is in the file"
 PULL = ("pull", "aks/thing:1")

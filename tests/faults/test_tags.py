@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from .rows import row
-from .world import World
+from ..world.content import ALB
+from ..world.rows import row
+from ..world.world import World
 
-ALB = "application-lb/charts/alb-controller"
 VERSIONS = ("versions", "aks/foo", "--all", "--json")
 PAGE = 16 << 20
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .world import STEERING, World
+from ..world.world import STEERING, World
 
 PULL = ("pull", "aks/foo:1", "--json")
 

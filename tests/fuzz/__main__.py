@@ -24,12 +24,12 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from .mutation import mutated
+from ..world.mutation import mutated
+from ..world.paths import ROOT
 
 if TYPE_CHECKING:
     from .target import Target
 
-ROOT = Path(__file__).parents[2]
 CORPUS = ROOT / ".cache" / "fuzz"
 HANG = 25
 """Seconds after which one input counts as endless."""

@@ -28,8 +28,8 @@ from marfetch.project.entry import Entry, Layer, make_lock
 from marfetch.project.lock import lock_bytes
 from marfetch.reference import Host, Reference
 
-from ..archives import BLOCK, chart, directory, file, header, long_name, padded, pax, tar
-from .promise import BrokenPromiseError, fresh, sandbox
+from ..world.archives import BLOCK, chart, directory, file, header, long_name, padded, pax, tar
+from ..world.promise import BrokenPromiseError, fresh, sandbox
 from .target import Target
 
 NAME = "mcr.microsoft.com/aks/foo:1.2.3"

@@ -27,8 +27,8 @@ from marfetch.remote.credentials import basic_credentials, forget_credentials
 from marfetch.verify.policy import parse_policy
 from marfetch.verify.revocation import Lists, cache_entry
 
-from ..signing import policy
-from .promise import fresh, sandbox
+from ..world.promise import fresh, sandbox
+from ..world.signing import policy
 from .target import Target
 
 HERE = Path("marfetch.yaml")

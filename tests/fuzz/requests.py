@@ -17,8 +17,8 @@ from marfetch.serve import connection, server
 from marfetch.serve.answers import part
 from marfetch.serve.app import Registry
 
+from ..world.promise import fresh
 from .archives import _documents
-from .promise import fresh
 from .target import Target
 
 NAME = "aks/foo"

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 from contextlib import suppress
 from datetime import datetime
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 from marfetch.errors import Error
 from marfetch.oci import Descriptor, Digest
@@ -21,28 +18,23 @@ from marfetch.verify.stores import Places, read_certificates
 from marfetch.verify.timestamp import proven
 from marfetch.verify.verdict import RefusalError
 
-from ..signing import policy
-from .promise import fresh
+from ..world.paths import TRUST
+from ..world.promise import fresh
+from ..world.signing import policy
+from ..world.vectors import VECTORS, write_stores
 from .target import Target
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "trust"
-VECTORS: dict[str, Any] = json.loads((FIXTURES / "cases.json").read_text())
 NOW = datetime.fromisoformat(VECTORS["now"])
 FORMS = {".cose": "application/cose", ".jws": "application/jose+json"}
 
 
 def _files(*patterns: str) -> list[bytes]:
-    return [path.read_bytes() for pattern in patterns for path in sorted(FIXTURES.glob(pattern))]
+    return [path.read_bytes() for pattern in patterns for path in sorted(TRUST.glob(pattern))]
 
 
 @cache
 def _places() -> Places:
-    root = fresh("stores")
-    for store, file in VECTORS["stores"].items():
-        directory = root / "x509" / store.replace(":", "/")
-        directory.mkdir(parents=True)
-        shutil.copyfile(FIXTURES / file, directory / "root.crt")
-    return Places(stores=root)
+    return Places(stores=write_stores(fresh("stores")))
 
 
 @cache
@@ -104,7 +96,7 @@ def _der(data: bytes) -> None:
 @cache
 def _stamped() -> bytes:
     """The signature that one of the tokens is over."""
-    return cose.parse((FIXTURES / "sig" / "ok-cli-rsa3072-ts-cose.cose").read_bytes()).signature
+    return cose.parse((TRUST / "sig" / "ok-cli-rsa3072-ts-cose.cose").read_bytes()).signature
 
 
 def _timestamp(data: bytes) -> None:
@@ -135,7 +127,7 @@ def _look(one: Certificate) -> None:
 
 @cache
 def _chain() -> tuple[Certificate, ...]:
-    sealed = cose.parse((FIXTURES / "revocation" / "rev.cose").read_bytes())
+    sealed = cose.parse((TRUST / "revocation" / "rev.cose").read_bytes())
     return tuple(Certificate.parse(raw) for raw in sealed.certificates)
 
 
@@ -145,22 +137,22 @@ def _revocation_list(data: bytes) -> None:
 
 
 def _provenance(data: bytes) -> None:
-    package = Digest.of((FIXTURES / "prov" / "demo-0.1.0.tgz").read_bytes())
-    found = provenance.check(data, FIXTURES / "prov" / "pubring.gpg", name="demo-0.1.0.tgz", digest=package, now=NOW)
+    package = Digest.of((TRUST / "prov" / "demo-0.1.0.tgz").read_bytes())
+    found = provenance.check(data, TRUST / "prov" / "pubring.gpg", name="demo-0.1.0.tgz", digest=package, now=NOW)
     assert (found.file, found.digest) == ("demo-0.1.0.tgz", package)
 
 
 def _keyring(data: bytes) -> None:
     path = fresh("keys") / "pubring.gpg"
     path.write_bytes(data)
-    signed = (FIXTURES / "prov" / "rsa.prov").read_bytes()
-    package = Digest.of((FIXTURES / "prov" / "demo-0.1.0.tgz").read_bytes())
+    signed = (TRUST / "prov" / "rsa.prov").read_bytes()
+    package = Digest.of((TRUST / "prov" / "demo-0.1.0.tgz").read_bytes())
     provenance.check(signed, path, name="demo-0.1.0.tgz", digest=package, now=NOW)
 
 
 def _tokens() -> list[bytes]:
     found = []
-    for path in sorted(FIXTURES.glob("sig/*ts*")):
+    for path in sorted(TRUST.glob("sig/*ts*")):
         reader = {".cose": cose.parse, ".jws": jws.parse}.get(path.suffix)
         try:
             token = reader(path.read_bytes()).token if reader is not None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from .promise import guarded, promised
+from ..world.promise import guarded, promised
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from marfetch.errors import Error, IntegrityError
 from marfetch.layout import tar as layout
 from marfetch.reference import Reference
 
-from ..archives import header, padded
-from ..archives import tar as made
+from ..world.archives import header, padded
+from ..world.archives import tar as made
 from .archives import _unpack
 from .targets import TARGETS
 

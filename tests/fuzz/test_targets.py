@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 import marfetch
 from marfetch import errors
 
-from . import promise
-from .mutation import mutated
-from .promise import BrokenPromiseError
+from ..world import promise
+from ..world.mutation import mutated
+from ..world.paths import ROOT
+from ..world.promise import BrokenPromiseError
 from .target import Target
 from .targets import TARGETS
 
-ROOT = Path(__file__).parents[2]
 SHARE = float(os.environ.get("MARFETCH_FUZZ", "1"))
 """How much of the short run; `make fuzz` is the one for hours."""
 

@@ -14,11 +14,11 @@ from marfetch.remote.lists import fetch_list
 from marfetch.remote.trust import Trust
 from marfetch.verify.roots import ROOTS
 
+from ..world.paths import ROOT
 from .transcript import Transcript
 
 pytestmark = pytest.mark.network
 
-ROOT = Path(__file__).parents[2]
 TRANSCRIPT = ROOT / ".tmp" / "live-transcript.json"
 SIGNED = "dotnet/sdk:9.0"
 MICROSOFT = ROOT / ".tmp" / "microsoft-roots"

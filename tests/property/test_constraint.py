@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO, Any, cast
 
 import pytest
@@ -45,18 +46,9 @@ versions = st.builds(
 
 
 @pytest.fixture(scope="module")
-def oracle() -> Iterator[Callable[[dict[str, Any]], dict[str, Any]]]:
+def oracle(tool: Callable[[str], Path]) -> Iterator[Callable[[dict[str, Any]], dict[str, Any]]]:
     """Asks the library that Helm uses."""
-    from .. import tools
-
-    path = tools.find("semver-oracle")
-    if path is None:
-        import os
-
-        if os.environ.get("CI") == "true":
-            pytest.fail(tools.missing("semver-oracle"))
-        pytest.skip(tools.missing("semver-oracle"))
-    process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([tool("semver-oracle")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     stdin, stdout = cast("IO[str]", process.stdin), cast("IO[str]", process.stdout)
 
     def ask(question: dict[str, Any]) -> dict[str, Any]:
@@ -86,6 +78,7 @@ def test_the_library_that_helm_uses_gives_the_same_answer(
     assert [one for one in strict if constraint.allows(one)] == expected["matches"]
 
 
+@pytest.mark.slow
 @given(st.text(max_size=600))
 def test_any_text_is_a_range_or_is_refused(text: str) -> None:
     with contextlib.suppress(InputError):

@@ -6,6 +6,7 @@ import contextlib
 import json
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,6 +53,7 @@ def entries(draw: st.DrawFn) -> Entry:
 locks = st.lists(entries(), max_size=5, unique_by=lambda entry: entry.name)
 
 
+@pytest.mark.slow
 @given(locks)
 @settings(max_examples=100, deadline=None)
 def test_what_is_written_is_read_back(found: list[Entry]) -> None:
@@ -61,6 +63,7 @@ def test_what_is_written_is_read_back(found: list[Entry]) -> None:
     assert lock_bytes(read) == lock_bytes(lock)
 
 
+@pytest.mark.slow
 @given(locks, st.randoms())
 @settings(max_examples=50, deadline=None)
 def test_order_says_nothing(found: list[Entry], random: object) -> None:
@@ -72,6 +75,7 @@ def test_order_says_nothing(found: list[Entry], random: object) -> None:
     assert parse_lock(json.dumps(document).encode(), PATH) == make_lock(found)
 
 
+@pytest.mark.slow
 @given(locks.filter(bool), st.data())
 @settings(max_examples=150, deadline=None)
 def test_no_change_of_a_byte_is_taken_for_something_else(found: list[Entry], data: st.DataObject) -> None:
@@ -86,6 +90,7 @@ def test_no_change_of_a_byte_is_taken_for_something_else(found: list[Entry], dat
     assert read.entries == make_lock(found).entries
 
 
+@pytest.mark.slow
 @given(locks, locks)
 @settings(max_examples=50, deadline=None)
 def test_two_locks_put_together_by_their_entries_are_a_lock(one: list[Entry], other: list[Entry]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,11 +30,13 @@ def is_plain(reference: Reference) -> bool:
 references = st.builds(Reference, repositories, st.none() | hosts, st.none() | tags, st.none() | digests).filter(is_plain)
 
 
+@pytest.mark.slow
 @given(references)
 def test_the_canonical_form_is_read_back_to_the_same_value(reference: Reference) -> None:
     assert Reference.parse(str(reference)) == reference
 
 
+@pytest.mark.slow
 @given(references, st.sampled_from(["oci://", "mar://"]))
 def test_a_scheme_in_front_changes_nothing(reference: Reference, scheme: str) -> None:
     assert Reference.parse(scheme + str(reference)) == reference

@@ -34,12 +34,15 @@ from marfetch.verify.stores import Places
 from marfetch.verify.timestamp import proven
 from marfetch.verify.verdict import RefusalError
 
-from ..signing import ARTIFACT, NOW, Authority, Identity, Stamp, issue, new_key, payload, policy, revocation_list
-from ..signing import cose as made_cose
-from ..signing import jws as made_jws
-from ..test_verify import FIXTURES
+from ..world.mutation import mutated
+from ..world.paths import TRUST
+from ..world.signing import ARTIFACT, NOW, Authority, Identity, Stamp, issue, new_key, payload, policy, revocation_list
+from ..world.signing import cose as made_cose
+from ..world.signing import jws as made_jws
 
 COUNT = int(os.environ.get("MARFETCH_MUTATIONS", "20000"))
+MOST = 1 << 16
+"""Bytes of a changed document, at most."""
 FORMS = {"cose": "application/cose", "jws": "application/jose+json"}
 
 
@@ -65,32 +68,6 @@ def envelope(form: str) -> bytes:
     return made(signer(), payload(ARTIFACT, annotations={"build": "42"}), stamp=Stamp(authority().tsa))
 
 
-def mutated(data: bytes, dice: random.Random) -> bytes:
-    changed = bytearray(data)
-    for _ in range(dice.choice((1, 1, 1, 2, 4))):
-        if not changed:
-            break
-        at = dice.randrange(len(changed))
-        sort = dice.randrange(7)
-        if sort == 0:
-            changed[at] ^= 1 << dice.randrange(8)
-        elif sort == 1:
-            changed[at] = dice.choice((0, 1, 0x7F, 0x80, 0xFF, dice.randrange(256)))
-        elif sort == 2:
-            del changed[at : at + dice.choice((1, 2, 8, 64))]
-        elif sort == 3:
-            changed[at:at] = dice.randbytes(dice.choice((1, 2, 8)))
-        elif sort == 4:
-            other = dice.randrange(len(changed))
-            changed[at:at] = changed[other : other + dice.choice((1, 4, 32))]
-        elif sort == 5:
-            del changed[at:]
-        else:
-            other, size = dice.randrange(len(changed)), dice.choice((1, 4, 16))
-            changed[at : at + size], changed[other : other + size] = changed[other : other + size], changed[at : at + size]
-    return bytes(changed)
-
-
 def content(data: bytes, form: str) -> tuple[Any, ...]:
     """What counts in an envelope: header, payload and certificates."""
     sealed = {"cose": cose.parse, "jws": jws.parse}[form](data)
@@ -101,17 +78,19 @@ def holds(found: Examined) -> bool:
     return found.refusal is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_no_mutation_is_accepted_with_another_content(trust: Trust, form: str) -> None:
     original = envelope(form)
     assert holds(examine(original, FORMS[form], ARTIFACT, trust))
     dice = random.Random(20261123)
     for _ in range(COUNT):
-        changed = mutated(original, dice)
+        changed = mutated(original, dice, (original,), MOST)
         if holds(examine(changed, FORMS[form], ARTIFACT, trust)):
             assert content(changed, form) == content(original, form)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_every_flipped_bit_of_what_is_signed_is_refused(trust: Trust, form: str) -> None:
     original = envelope(form)
@@ -142,6 +121,7 @@ def test_a_certificate_has_one_form_only(trust: Trust) -> None:
     assert found.refusal.code == "CERT_INVALID"
 
 
+@pytest.mark.slow
 def test_no_mutation_of_a_timestamp_is_accepted_with_another_time(trust: Trust) -> None:
     original = Stamp(authority().tsa).token(b"signature")
     roots = trust.places.certificates(trust.statement.stores_of("tsa"))
@@ -149,19 +129,20 @@ def test_no_mutation_of_a_timestamp_is_accepted_with_another_time(trust: Trust) 
     dice = random.Random(3161)
     for _ in range(COUNT):
         try:
-            found = proven(mutated(original, dice), b"signature", roots)
+            found = proven(mutated(original, dice, (original,), MOST), b"signature", roots)
         except RefusalError:
             continue
         assert (found.moment, found.chain) == (right.moment, right.chain)
 
 
+@pytest.mark.slow
 def test_no_mutation_of_a_revocation_list_takes_a_name_off_it(trust: Trust, tmp_path: Path) -> None:
     revocable = authority().signer(subject="Test Revocable", crl=["http://crl.test/a.crl"])
     data = made_cose(revocable, payload(ARTIFACT), stamp=Stamp(authority().tsa))
     original = revocation_list(authority().middle, [revocable])
     dice = random.Random(5280)
     for _ in range(COUNT // 10):
-        changed = mutated(original, dice)
+        changed = mutated(original, dice, (original,), MOST)
         lists = Lists(ask=lambda _, changed=changed: changed)  # type: ignore[misc]
         found = examine(data, FORMS["cose"], ARTIFACT, Trust(trust.statement, trust.places, lists, NOW))
         assert found.refusal is not None
@@ -174,7 +155,7 @@ def test_no_mutation_of_a_policy_is_more_than_an_error() -> None:
     for _ in range(COUNT):
         codes = set()
         try:
-            parse_policy(mutated(original, dice), "policy")
+            parse_policy(mutated(original, dice, (original,), MOST), "policy")
         except Error as error:
             codes.add(error.code)
         assert codes <= {"POLICY_INVALID"}
@@ -193,6 +174,7 @@ def depth(value: Any) -> int:
     return 1 + max(map(depth, inner), default=0)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(VALUES)
 def test_what_cbor2_writes_is_read_the_same(value: Any) -> None:
@@ -283,15 +265,16 @@ def other_root() -> Identity:
     return issue("Test Other TSA Root", ca=True, key=new_key("secp256r1", 55))
 
 
+@pytest.mark.slow
 def test_provenance_that_is_changed_is_never_accepted(tmp_path: Path) -> None:
     pytest.importorskip("pysequoia")
-    original = (FIXTURES / "prov" / "rsa.prov").read_bytes()
-    package = Digest.of((FIXTURES / "prov" / "demo-0.1.0.tgz").read_bytes())
-    shutil.copy(FIXTURES / "prov" / "pubring.gpg", tmp_path)
+    original = (TRUST / "prov" / "rsa.prov").read_bytes()
+    package = Digest.of((TRUST / "prov" / "demo-0.1.0.tgz").read_bytes())
+    shutil.copy(TRUST / "prov" / "pubring.gpg", tmp_path)
     body = original[: original.index(b"-----BEGIN PGP SIGNATURE")]
     dice = random.Random(1)
     for _ in range(COUNT // 10):
-        changed = mutated(body, dice) + original[len(body) :]
+        changed = mutated(body, dice, (body,), MOST) + original[len(body) :]
         codes = {"PROV_"}
         try:
             found = provenance.check(changed, tmp_path / "pubring.gpg", name="demo-0.1.0.tgz", digest=package, now=NOW)

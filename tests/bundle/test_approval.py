@@ -1,0 +1,160 @@
+"""The pages of a bundle and of `serve`: what they say, that nothing foreign becomes markup, and how a real browser shows them."""
+
+from __future__ import annotations
+
+import html.parser
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from marfetch.bundle.approval import approval_page
+from marfetch.bundle.catalogue import catalogue
+from marfetch.bundle.creation import create
+from marfetch.bundle.html import POLICY
+from marfetch.bundle.opened import opened
+from marfetch.client import Client
+from marfetch.layout.store import Layout
+from marfetch.serve.page import served_page
+from marfetch.serve.running import running
+
+from ..world import tools
+from ..world.bundles import locked, members
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+browser = pytest.mark.skipif(BROWSER is None and os.environ.get("CI") != "true", reason=tools.missing("chromium"))
+
+
+class Tags(html.parser.HTMLParser):
+    """What a page asks for, and what is in it."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.targets: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.append(tag)
+        self.targets += [
+            value or "" for name, value in attrs if name in ("src", "href", "action", "srcset", "data") or name.startswith("on")
+        ]
+
+
+@pytest.fixture
+def page(client: Callable[..., Client], tmp_path: Path) -> str:
+    create(client(), locked(client(), tmp_path / "project"), tmp_path / "a.tar", with_referrers=True)
+    return members(tmp_path / "a.tar")["bundle.html"].decode()
+
+
+def test_the_page_says_what_is_in_the_bundle_and_asks_for_nothing(page: str, tmp_path: Path) -> None:
+    with opened(tmp_path / "a.tar") as found:
+        found.contents.load()
+        items = catalogue(found.contents, found.lock)
+    for item in items:
+        assert str(item.descriptor.digest) in page
+        assert item.reference.full_repository in page
+    assert "no signature in this bundle" in page
+    assert "84813e9c82fe8abd08e0e6fa21b71b25b256d2c9fec38e8216e8bf48543008c9" in page
+    tags = Tags(page)
+    assert all(target.startswith("#") for target in tags.targets)
+    assert tags.names.count("script") == 1
+    assert not {"link", "img", "iframe", "object", "form"} & set(tags.names)
+
+
+def test_what_comes_from_outside_stays_text(client: Callable[..., Client], tmp_path: Path, page: str) -> None:
+    from dataclasses import replace
+
+    with opened(tmp_path / "a.tar") as found:
+        found.contents.load()
+        items = catalogue(found.contents, found.lock)
+    evil = '"><script>alert(1)</script><img src=x onerror=alert(1)>\u202e\x1b[31m'
+    item = replace(
+        items[0],
+        name=evil,
+        created=evil,
+        images=(evil,),
+        title=evil,
+        referrers=tuple(replace(one, title=evil, artifact_type=evil, signer=evil) for one in items[1].referrers),
+    )
+    for made in (approval_page([item], None), served_page([item], "localhost")):
+        tags = Tags(made.decode())
+        assert tags.names.count("script") == 1
+        assert "img" not in tags.names
+        assert "\u202e" not in made.decode()
+        assert "\x1b" not in made.decode()
+
+
+def shown(url: str, profile: Path, *options: str) -> str:
+    """The document as the browser has it when all scripts have run."""
+    assert BROWSER is not None
+    line = [
+        BROWSER,
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-component-update",
+    ]
+    line += [
+        "--disable-background-networking",
+        "--disable-sync",
+        f"--user-data-dir={profile}",
+        "--virtual-time-budget=3000",
+        *options,
+        "--dump-dom",
+        url,
+    ]
+    done = subprocess.run(
+        line, env={"PATH": os.environ["PATH"], "HOME": str(profile)}, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def asked(log: Path, url: str) -> list[str]:
+    """Every address that the page made the browser ask for."""
+    found = re.findall(r'"url":"([^"]+)"', log.read_text())
+    return sorted({one for one in found if one.startswith(("http://", "https://", "file://", "ws"))} - {url})
+
+
+@browser
+def test_a_browser_shows_the_page_and_no_request_leaves_it(page: str, tmp_path: Path) -> None:
+    path = tmp_path / "bundle.html"
+    path.write_text(page)
+    log = tmp_path / "net.json"
+    document = shown(path.as_uri(), tmp_path / "profile", f"--log-net-log={log}", "--host-resolver-rules=MAP * ~NOTFOUND")
+    field = re.search(r'<input[^>]*id="search"[^>]*>', document)
+    assert field is not None
+    assert "hidden" not in field[0]  # the script ran, so its hash in the policy is right
+    hosts = [one for one in asked(log, path.as_uri()) if "example" in one or "mcr." in one or "127.0.0.1" in one]
+    assert hosts == []
+
+
+@browser
+def test_a_browser_shows_what_is_served_with_buttons_to_copy(recipe: Layout, tmp_path: Path) -> None:
+    with running(recipe.root, port=0, warn=lambda _: None) as found:
+        document = shown(found.address + "/", tmp_path / "profile")
+    assert document.count("<button") > 10
+    host = found.address.removeprefix("http://")
+    assert f"helm pull oci://{host}/application-lb/charts/alb-controller --version 1.7.12 --plain-http" in document
+
+
+def test_what_is_served_reads_without_a_script_and_says_its_policy(recipe: Layout) -> None:
+    import http.client
+
+    with running(recipe.root, port=0, warn=lambda _: None) as found:
+        connection = http.client.HTTPConnection(found.address.removeprefix("http://"), timeout=20)
+        connection.request("GET", "/", headers={"Host": "elsewhere.example:7"})
+        answer = connection.getresponse()
+        body = answer.read().decode()
+        connection.close()
+    assert (answer.status, answer.headers["Content-Security-Policy"]) == (200, POLICY)
+    assert "oci://elsewhere.example:7/application-lb" in body
+    assert "<button" not in body
+    assert "application-lb/charts/alb-controller:1.7.12" in body

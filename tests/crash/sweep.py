@@ -1,0 +1,28 @@
+"""How much is tried: everything (`make crash`), or what a run of all tests has time for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from .tracing import Step
+
+SWEEP = os.environ.get("MARFETCH_SWEEP") == "1"
+"""Whether everything is tried."""
+PATIENCE = 7200 if SWEEP else 300
+"""Seconds that a test may take on a machine that has much else to do."""
+Count = Callable[..., None]
+"""The fixture `count`."""
+
+
+def chosen(steps: list[Step], most: int) -> list[Step]:
+    """So many steps: some of each name, in proportion to how many there are, the rare ones first."""
+    by_name: dict[str, list[Step]] = {}
+    for step in steps:
+        by_name.setdefault(step.name, []).append(step)
+    found: list[Step] = []
+    for left, name in zip(range(len(by_name), 0, -1), sorted(by_name, key=lambda name: len(by_name[name])), strict=True):
+        share = max(1, (most - len(found)) // left)
+        own = by_name[name]
+        found += own if len(own) <= share else [own[(2 * index + 1) * len(own) // (2 * share)] for index in range(share)]
+    return found

@@ -1,0 +1,263 @@
+"""The demo: what the recipe promises is in the layout, and the tour passes for the reasons that it shows."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from marfetch.cli.demo import _as_the_shell_would
+from marfetch.demo import tour as guided
+from marfetch.demo.recipe import build, content, read_recipe, tar_gz, zipped
+from marfetch.demo.tour import CHART, MODULE, OTHER, tour
+from marfetch.layout.store import Layout
+from marfetch.layout.upkeep import verify
+from marfetch.oci import Descriptor, Index, Manifest
+from marfetch.reference import Host, Reference
+
+from ..world.paths import ROOT
+
+HOST = Host("mar.test")
+RECORDS = read_recipe()
+BLOBS = {str(record["blob"]): record for record in RECORDS if "blob" in record}
+MANIFESTS = {str(record["id"]): record for record in RECORDS if "id" in record}
+TAGGED = {f"{record['repo']}:{tag}": (record, tag) for record in MANIFESTS.values() for tag in (*record["tags"], *record.get("like", ()))}
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+# -- the recipe
+
+
+def test_two_builds_are_the_same_to_the_last_byte(recipe: Layout, tmp_path: Path) -> None:
+    made = build(Layout(tmp_path / "again"), HOST)
+    assert list(made) == list(MANIFESTS)
+    assert files(tmp_path / "again" / "blobs") == files(recipe.root / "blobs")
+    assert (tmp_path / "again" / "index.json").read_bytes() == (recipe.root / "index.json").read_bytes()
+
+
+def test_building_twice_in_one_place_changes_nothing(tmp_path: Path) -> None:
+    first = build(Layout(tmp_path / "layout"), HOST)
+    before = files(tmp_path / "layout")
+    assert build(Layout(tmp_path / "layout"), HOST) == first
+    assert files(tmp_path / "layout") == before
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati"])
+def test_a_build_depends_on_nothing_around_it(recipe: Layout, tmp_path: Path, zone: str) -> None:
+    line = "import sys; from pathlib import Path; from marfetch.demo.recipe import build; from marfetch.layout.store import Layout; from marfetch.reference import Host; build(Layout(Path(sys.argv[1])), Host('mar.test'))"
+    around = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "7", "TZ": zone, "LC_ALL": "C", "PYTHONUTF8": "0"}
+    subprocess.run([sys.executable, "-c", line, str(tmp_path / "layout")], env=around, umask=0o077, check=True, timeout=60)
+    assert files(tmp_path / "layout" / "blobs") == files(recipe.root / "blobs")
+
+
+def test_archives_depend_on_nothing_but_their_files() -> None:
+    one, other = {"b": b"2", "a/c": b"1"}, {"a/c": b"1", "b": b"2"}
+    assert tar_gz(one) == tar_gz(other)
+    assert zipped(one) == zipped(other)
+    assert tar_gz(one) != tar_gz({**one, "b": b"3"})
+    assert gzip.decompress(tar_gz(one))
+    with tarfile.open(fileobj=io.BytesIO(tar_gz(one))) as archive:
+        members = [(member.name, member.mode, member.mtime, member.uid, member.gid, member.uname) for member in archive]
+    assert members == [("a/c", 0o644, 0, 0, 0, ""), ("b", 0o644, 0, 0, 0, "")]
+
+
+@pytest.mark.parametrize("record", BLOBS.values(), ids=BLOBS)
+def test_a_blob_holds_what_its_row_says(record: dict[str, Any]) -> None:
+    data = content(record)
+    if "targz" in record:
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            held = {member.name: tar.extractfile(member).read().decode() for member in tar}  # type: ignore[union-attr]
+        assert held == record["targz"]
+    elif "zip" in record:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            assert archive.testzip() is None
+            assert {name: archive.read(name).decode() for name in archive.namelist()} == record["zip"]
+    else:
+        assert data.decode() == record["text"]
+
+
+def test_every_row_is_a_blob_or_a_manifest_and_every_blob_is_used() -> None:
+    assert len(RECORDS) == len(BLOBS) + len(MANIFESTS)
+    text = json.dumps([record["manifest"] for record in MANIFESTS.values()])
+    assert [name for name in BLOBS if f'"@{name}"' not in text] == []
+    assert {record["s"] for record in MANIFESTS.values()} == {"seen", "inferred"}
+
+
+def found(recipe: Layout, record: dict[str, Any], tag: str) -> Manifest | Index:
+    manifest = recipe.manifest(Reference(record["repo"], HOST, tag))
+    assert manifest is not None
+    return manifest
+
+
+def descriptors(manifest: Manifest | Index) -> list[Descriptor]:
+    own = [manifest.config, *manifest.layers] if isinstance(manifest, Manifest) else [*manifest.manifests]
+    return [*own, *([manifest.subject] if manifest.subject else [])]
+
+
+@pytest.mark.parametrize(("record", "tag"), TAGGED.values(), ids=TAGGED)
+def test_a_tag_leads_to_a_whole_artifact_of_the_shape_of_its_row(recipe: Layout, record: dict[str, Any], tag: str) -> None:
+    manifest = found(recipe, record, tag)
+    wanted = record["manifest"]
+    raw = json.loads(manifest.raw)
+    assert not any(f'"@{name}"' in json.dumps(raw) for name in (*BLOBS, *MANIFESTS))
+    # A copy in which nothing says its version gets an annotation that does.
+    assert [name for name in raw if name != "annotations" or name in wanted] == list(wanted)
+    assert (b"\n" in manifest.raw) is bool(record.get("pretty"))
+    assert manifest.descriptor.media_type == record.get("ct", wanted.get("mediaType", "application/vnd.oci.image.manifest.v1+json"))
+    assert raw.get("artifactType") == wanted.get("artifactType")
+    for name in ("layers", "manifests"):
+        assert [one["mediaType"] for one in raw.get(name, ())] == [one["mediaType"] for one in wanted.get(name, ())]
+    for descriptor in descriptors(manifest):
+        data = recipe.path(descriptor.digest).read_bytes()
+        assert (len(data), descriptor.digest.of(data)) == (descriptor.size, descriptor.digest)
+
+
+def test_the_layout_has_the_tags_of_the_rows_and_no_others(recipe: Layout) -> None:
+    listed = {f"{name}:{tag}" for name in recipe.repositories() for tag in recipe.tags(Reference(name, HOST))}
+    assert listed == set(TAGGED)
+
+
+@pytest.mark.parametrize("record", [MANIFESTS[name] for name in ("F1", "F2", "F3", "F4")], ids=["F1", "F2", "F3", "F4"])
+def test_each_version_of_a_chart_has_a_manifest_of_its_own(recipe: Layout, record: dict[str, Any]) -> None:
+    tags = [*record["tags"], *record["like"]]
+    assert len({found(recipe, record, tag).descriptor.digest for tag in tags}) == len(tags)
+
+
+@pytest.mark.parametrize("version", ["1.7.12", "1.7.9", "0.4.023901"])
+def test_a_copy_under_another_tag_says_its_own_version_inside(recipe: Layout, version: str) -> None:
+    manifest = found(recipe, MANIFESTS["F1"], version)
+    assert isinstance(manifest, Manifest)
+    assert json.loads(recipe.path(manifest.config.digest).read_bytes())["version"] == version
+    with tarfile.open(recipe.path(manifest.layers[0].digest)) as archive:
+        file = archive.extractfile("alb-controller/Chart.yaml")
+        assert file is not None
+        assert f"version: {version}\n" in file.read().decode()
+
+
+def test_a_plus_in_a_version_is_an_underscore_in_its_tag(recipe: Layout) -> None:
+    manifest = found(recipe, MANIFESTS["F2"], "1.9.1_build.5")
+    assert isinstance(manifest, Manifest)
+    assert json.loads(recipe.path(manifest.config.digest).read_bytes())["version"] == "1.9.1+build.5"
+
+
+SUBJECTS = [record for record in MANIFESTS.values() if "subject" in record["manifest"]]
+
+
+@pytest.mark.parametrize("record", SUBJECTS, ids=[record["id"] for record in SUBJECTS])
+def test_what_refers_to_an_artifact_is_found_from_there(recipe: Layout, tmp_path: Path, record: dict[str, Any]) -> None:
+    made = build(Layout(tmp_path / "layout"), HOST)
+    subject = made[record["manifest"]["subject"]["digest"].removeprefix("@")]
+    referring = recipe.referrers(Reference(record["repo"], HOST), subject.digest)
+    assert made[record["id"]].digest in [entry.digest for entry in referring]
+    assert record["manifest"]["artifactType"] in [entry.artifact_type for entry in referring]
+
+
+def test_nothing_in_the_layout_is_other_than_its_name_says(recipe: Layout) -> None:
+    assert verify(recipe) == []
+
+
+# -- the tour
+
+
+@pytest.fixture
+def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Somewhere to go on tour from; what it does to the environment is undone."""
+    for name in ("MARFETCH_ENDPOINT", "MARFETCH_DATA_HOSTS", "MARFETCH_CACHE_DIR"):
+        monkeypatch.setenv(name, "")
+    place = tmp_path / "place"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    return place
+
+
+def test_the_tour_passes(surroundings: Path) -> None:
+    lines: list[str] = []
+    assert tour(lines.append, _as_the_shell_would) == 0
+    shown = "\n".join(lines)
+    assert [line for line in lines if line.startswith("$ marfetch ")] == [
+        f"$ marfetch versions {CHART}",
+        f"$ marfetch resolve {CHART} --version '~1.7'",
+        f"$ marfetch pull {CHART} --version '~1.7'",
+        f"$ marfetch pull {MODULE} --media-type '*bicep.module.layer*'",
+        f"$ marfetch pull {CHART} --version '~1.7'",
+        f"$ marfetch pull {OTHER} --version 1.9.1",
+    ]
+    assert shown.count("exit code 0)") == 5
+    assert shown.count("exit code 5)") == 1
+    assert "\nHere are now: alb-controller-1.7.12.tgz, storage-account-0.14.0.json. " in shown
+    assert "this is not what was to come" not in shown
+    assert Path.cwd() == surroundings
+    assert list(surroundings.iterdir()) == []
+
+
+def test_the_second_fetch_asks_for_no_content(surroundings: Path) -> None:
+    lines: list[str] = []
+    tour(lines.append, _as_the_shell_would)
+    requests = [line for line in lines if line.startswith("  (requests: ")]
+    assert "content" in requests[2]
+    assert "content" not in requests[4]
+
+
+def test_without_the_corruption_the_tour_fails(surroundings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guided._Guide, "_spoil", lambda *_: None)
+    lines: list[str] = []
+    assert tour(lines.append, _as_the_shell_would) == 1
+    assert sum("this is not what was to come" in line for line in lines) == 2  # the exit code, and a file too many
+    assert lines[-1] == "Something went wrong above."
+
+
+@pytest.mark.parametrize("step", [0, 5])
+def test_a_step_that_ends_otherwise_fails_the_tour(surroundings: Path, step: int) -> None:
+    taken: list[Sequence[str]] = []
+
+    def crooked(arguments: Sequence[str]) -> tuple[int, list[str]]:
+        taken.append(arguments)
+        code, lines = _as_the_shell_would(arguments)
+        return (code + 1 if len(taken) == step + 1 else code), lines
+
+    assert tour(lambda _: None, crooked) == 1
+    assert len(taken) == 6
+
+
+def test_a_line_is_run_as_the_shell_would_run_it(surroundings: Path) -> None:
+    assert _as_the_shell_would(["version"])[0] == 0
+    code, lines = _as_the_shell_would(["pull", "Aks/foo"])
+    assert code == 2
+    assert [line.partition(":")[0] for line in lines] == ["error", "hint"]
+
+
+def test_the_demo_as_a_command_leaves_nothing_behind(tmp_path: Path) -> None:
+    places = {name: tmp_path / name for name in ("here", "tmp", "house", "cache")}
+    for place in places.values():
+        place.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-B", "-m", "marfetch", "demo"],
+        cwd=places["here"],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(places["house"]),
+            "TMPDIR": str(places["tmp"]),
+            "MARFETCH_CACHE_DIR": str(places["cache"]),
+        },
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("exit code 5)") == 1
+    assert [path for place in places.values() for path in place.rglob("*")] == []

@@ -1,0 +1,220 @@
+"""What changed between two artifacts: charts and Bicep modules in their own words, everything else file by file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from marfetch.cli.differences import _lines, _markdown, shown
+from marfetch.client import Client
+from marfetch.compare.compare import compare
+from marfetch.compare.difference import Difference, changed_keys, flat, unified
+from marfetch.compare.upstream import upstream
+from marfetch.errors import Error
+from marfetch.oci import Digest
+from marfetch.project.lock import read_lock
+from marfetch.project.locking import settle, write
+from marfetch.project.wanted import read_project
+from marfetch.reference import Reference
+from marfetch.report import Report
+from marfetch.resolve import Wanted, resolve
+
+from ..world.charts import VALUES, add_foo
+from ..world.registry import Registry
+
+
+def module(mar: Registry, tag: str, template: dict[str, Any]) -> None:
+    blob = mar.add_blob(json.dumps({"$schema": "x", "metadata": {"_generator": {"templateHash": tag}}, **template}).encode())
+    document = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.ms.bicep.module.artifact",
+        "config": {"mediaType": "application/vnd.ms.bicep.module.config.v1+json", "digest": str(Digest.of(b"{}")), "size": 2},
+        "layers": [{"mediaType": "application/vnd.ms.bicep.module.layer.v1+json", "digest": str(blob.digest), "size": blob.size}],
+    }
+    mar.add_manifest("bicep/foo", tag, json.dumps(document).encode())
+
+
+def between(client: Client, repository: str, old: str = "1.0.0", new: str = "2.0.0") -> Difference:
+    before, after = (resolve(client, Wanted(Reference.parse(f"{repository}:{tag}"))) for tag in (old, new))
+    return compare(client, before, after)
+
+
+def told(found: Difference) -> dict[str, list[tuple[str, str]]]:
+    return {section.name: [(change.sort, change.path) for change in section.changes] for section in found.sections}
+
+
+def test_a_chart_is_compared_in_its_own_words(client: Callable[..., Client], mar: Registry) -> None:
+    add_foo(
+        mar,
+        "1.0.0",
+        {
+            "templates/web.yaml": "a: 1\nimage: mcr.microsoft.com/aks/init:1\n",
+            "templates/gone.yaml": "x",
+            "crds/one.yaml": "v: 1",
+            "README.md": "one",
+        },
+    )
+    new = VALUES.replace('"1.0"', '"1.1"').replace("replicas: 1", "replicas: true").replace("[a, b]", "[a]") + "more: {deep: 1}\n"
+    add_foo(
+        mar,
+        "2.0.0",
+        {
+            "Chart.yaml": "apiVersion: v2\nname: foo\nversion: 2.0.0\nappVersion: '2'\ndependencies: [{name: redis, version: 1.x, repository: 'oci://x/y'}]\n",
+            "values.yaml": new,
+            "templates/web.yaml": "a: 2\nimage: mcr.microsoft.com/aks/init:1\n",
+            "crds/one.yaml": "v: 1",
+            "crds/two.yaml": "v: 1",
+            "README.md": "two",
+        },
+    )
+    found = between(client(), "charts/foo")
+    assert found.differs
+    assert told(found) == {
+        "Chart.yaml": [
+            ("changed", "appVersion"),
+            ("added", "dependencies.redis.repository"),
+            ("added", "dependencies.redis.version"),
+            ("changed", "version"),
+        ],
+        "values": [("removed", "hosts[1]"), ("changed", "image.tag"), ("added", "more.deep"), ("changed", "replicas")],
+        "images": [("removed", "mcr.microsoft.com/aks/web:1.0"), ("added", "mcr.microsoft.com/aks/web:1.1")],
+        "crds": [("added", "crds/two.yaml")],
+        "templates": [("removed", "templates/gone.yaml"), ("changed", "templates/web.yaml")],
+        "files": [("changed", "README.md")],
+    }
+    templates = next(section for section in found.sections if section.name == "templates")
+    assert templates.changes[1].lines == ("@@ -1,2 +1,2 @@", "-a: 1", "+a: 2", " image: mcr.microsoft.com/aks/init:1")
+
+
+def test_values_that_are_no_plain_yaml_are_compared_as_text(client: Callable[..., Client], mar: Registry) -> None:
+    add_foo(mar, "1.0.0", {"values.yaml": "a: &x 1\nb: *x\n"})
+    add_foo(mar, "2.0.0", {"values.yaml": "a: &x 2\nb: *x\n"})
+    values = next(section for section in between(client(), "charts/foo").sections if section.name == "values")
+    assert values.changes[0].lines == ("@@ -1,2 +1,2 @@", "-a: &x 1", "+a: &x 2", " b: *x")
+
+
+def test_comments_of_values_are_a_difference_too(client: Callable[..., Client], mar: Registry) -> None:
+    add_foo(mar, "1.0.0", {})
+    add_foo(mar, "2.0.0", {"values.yaml": VALUES + "# new\n"})
+    assert told(between(client(), "charts/foo"))["values"] == [("changed", "values.yaml")]
+
+
+def test_a_module_is_compared_by_parameters_outputs_and_resources(client: Callable[..., Client], mar: Registry) -> None:
+    module(
+        mar,
+        "1.0.0",
+        {
+            "parameters": {"name": {"type": "string"}, "old": {"type": "int"}},
+            "outputs": {"id": {"type": "string"}},
+            "resources": [{"type": "A/b", "apiVersion": "1"}],
+        },
+    )
+    module(
+        mar,
+        "2.0.0",
+        {
+            "parameters": {"name": {"type": "string", "maxLength": 5}},
+            "outputs": {"id": {"type": "string"}, "url": {"type": "string"}},
+            "resources": {"x": {"type": "A/b", "apiVersion": "2"}},
+        },
+    )
+    found = told(between(client(), "bicep/foo"))
+    assert found["parameters"] == [("changed", "name"), ("removed", "old")]
+    assert found["outputs"] == [("added", "url")]
+    assert found["resources"] == [("removed", "A/b@1"), ("added", "A/b@2")]
+
+
+def test_other_artifacts_are_compared_file_by_file(client: Callable[..., Client], mar: Registry) -> None:
+    mar.add_artifact("aks/foo", "1.0.0", ("a.txt", b"one\n"), ("b.bin", b"\0\1"), ("foo-1.0.0.txt", b"same"))
+    mar.add_artifact("aks/foo", "2.0.0", ("a.txt", b"two\n"), ("b.bin", b"\0\2"), ("c.txt", b"new"), ("foo-2.0.0.txt", b"same"))
+    found = between(client(), "aks/foo")
+    assert told(found)["files"] == [("changed", "a.txt"), ("changed", "b.bin"), ("added", "c.txt")]
+    files = next(section for section in found.sections if section.name == "files").changes
+    assert files[0].lines == ("@@ -1 +1 @@", "-one", "+two")
+    assert files[1].lines == ()
+
+
+def test_one_and_the_same_artifact_does_not_differ_and_fetches_no_payload(client: Callable[..., Client], mar: Registry) -> None:
+    add_foo(mar, "1.0.0", {})
+    assert not between(client(), "charts/foo", "1.0.0", "1.0.0").differs
+    assert "data" not in mar.kinds()
+
+
+def test_an_archive_that_is_not_what_it_says_is_refused(client: Callable[..., Client], mar: Registry) -> None:
+    add_foo(mar, "1.0.0", {})
+    add_foo(mar, "2.0.0", {"Chart.yaml": "apiVersion: v2\nname: other\nversion: 2.0.0\n"})
+    with pytest.raises(Error) as caught:
+        between(client(), "charts/foo")
+    assert caught.value.code == "chart-refused"
+
+
+def test_the_lock_is_compared_with_what_an_upgrade_would_take(client: Callable[..., Client], mar: Registry, tmp_path: Path) -> None:
+    add_foo(mar, "1.0.0", {})
+    (tmp_path / "marfetch.yaml").write_text(
+        "schema: 1\nartifacts:\n  - {reference: charts/foo, name: web}\n  - {reference: 'charts/foo:1.0.0', name: fixed}\n"
+    )
+    project = read_project(tmp_path / "marfetch.yaml")
+    write(project, settle(client(), project, None))
+    add_foo(mar, "2.0.0", {})
+    different, errors = upstream(client(), project, read_lock(project.lock_path))
+    assert [(name, one.old.tag, one.new.tag) for name, one in different] == [("web", "1.0.0", "2.0.0")]
+    assert errors == []
+
+
+# -- values
+
+
+def test_a_document_becomes_one_level() -> None:
+    assert flat({"a": {"b.c": [1, {"d": None}], "e": {}}, "f": []}) == {'a."b.c"[0]': 1, 'a."b.c"[1].d': None, "a.e": {}, "f": []}
+
+
+def test_what_python_takes_for_one_value_may_be_two() -> None:
+    assert [change.path for change in changed_keys({"a": 1, "b": 1, "c": 1}, {"a": True, "b": 1.0, "c": 1})] == ["a", "b"]
+
+
+def test_long_texts_are_not_compared_for_ever() -> None:
+    assert "not compared" in unified("a\n" * 30_000, "b\n" * 30_000)[0]
+    assert unified("".join(f"a{n}\n" for n in range(9_000)), "")[-1].endswith("more lines)")
+    assert unified("a\r\n", "a\n") == ("(only the ends of lines differ)",)
+
+
+# -- as it is shown
+
+
+def hostile(client: Client, mar: Registry) -> Difference:
+    mar.add_artifact("aks/foo", "1.0.0", ("a.txt", b"old\n"))
+    mar.add_artifact("aks/foo", "2.0.0", ("a.txt", b"```\n\x1b[31m</details><script>\n"), annotations={"x|`y": "\x1b]0;t\x07 | <b>"})
+    return between(client, "aks/foo")
+
+
+def test_markdown_reads_nothing_of_what_it_shows(client: Callable[..., Client], mar: Registry) -> None:
+    text = _markdown([("foo", hostile(client(), mar))])
+    assert "\x1b" not in text
+    assert "````diff" in text  # longer than the run of backticks inside
+    assert "`` annotation x\\|`y ``" in text
+    outside = [line for line in text.split("````")[0].splitlines() if "<b>" in line]
+    assert all("`" in line.partition("<b>")[0] for line in outside)
+
+
+@pytest.mark.slow
+def test_markdown_fits_into_a_comment(client: Callable[..., Client], mar: Registry) -> None:
+    mar.add_artifact("aks/foo", "1.0.0", ("a.txt", b"".join(b"old line %d\n" % n for n in range(1_900))))
+    mar.add_artifact("aks/foo", "2.0.0", ("a.txt", b"".join(b"new line %d\n" % n for n in range(1_900))))
+    one = between(client(), "aks/foo")
+    assert len(_markdown([(f"n{number}", one) for number in range(600)])) < 65_536
+
+
+def test_lines_json_and_exit_code(client: Callable[..., Client], mar: Registry, capsys: pytest.CaptureFixture[str]) -> None:
+    found = hostile(client(), mar)
+    assert next(_lines("", found)).startswith("foo: 1.0.0 → 2.0.0 (")
+    assert shown(Report("diff", as_json=True), [("", found)], [], markdown=False) == 1
+    (one,) = json.loads(capsys.readouterr().out)["data"]["differences"]
+    assert one["sections"]["files"][0]["change"] == "changed"
+    assert "+```" in one["sections"]["files"][0]["diff"]
+    same = Difference(found.old, found.old, "file")
+    assert shown(Report("diff"), [("", same)], [], markdown=False) == 0

@@ -1,0 +1,527 @@
+"""Credentials: found where Helm and Docker keep them, given to the user's own registry alone, and never to MAR."""
+
+from __future__ import annotations
+
+import base64
+import json
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from marfetch.client import Client, Options
+from marfetch.endpoint import Address, Endpoint, Preference
+from marfetch.errors import IntegrityError, PolicyError, RemoteError
+from marfetch.pull import Request, pull
+from marfetch.reference import Host, Reference
+from marfetch.remote import auth, credentials
+from marfetch.remote.auth import Authority
+from marfetch.remote.challenges import challenges
+from marfetch.remote.credentials import basic_credentials, forget_credentials, identity_token
+from marfetch.resolve import Wanted
+
+from ..world.answering import Answering, answering
+from ..world.content import ALB
+from ..world.progress import Heard
+from ..world.registry import Registry
+
+REGISTRY = Host("reg.example", 443)
+
+
+def packed(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+SECRET = packed("user:pass")
+AUTHS = {"auths": {"reg.example": {"auth": SECRET}}}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_remembered() -> Iterator[None]:
+    forget_credentials()
+    yield
+    forget_credentials()
+
+
+Logs = Callable[..., Path]
+
+
+@pytest.fixture
+def docker(tmp_path: Path) -> Logs:
+    """`docker(document)`: what `docker login` has left in the home directory."""
+
+    def write(document: object, path: str = "home/.docker/config.json") -> Path:
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(document if isinstance(document, bytes) else json.dumps(document).encode())
+        return file
+
+    return write
+
+
+@pytest.fixture
+def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """`helper(name, script)`: a credential helper on the path; what it was asked stands in the file that is returned."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
+
+    def write(name: str, script: str) -> Path:
+        asked = tmp_path / f"asked-{name}"
+        program = directory / f"docker-credential-{name}"
+        program.write_text(f'#!/bin/sh\necho "$1" $(cat) >> "{asked}"\n{script}\n')
+        program.chmod(0o755)
+        return asked
+
+    return write
+
+
+SAYS = """echo '{"ServerURL":"x","Username":"user","Secret":"pass"}'"""
+
+
+# -- where they are
+
+
+@pytest.mark.parametrize(
+    ("environment", "path"),
+    [
+        ({}, "home/.docker/config.json"),
+        ({"DOCKER_CONFIG": "docker"}, "docker/config.json"),
+        ({}, "home/.config/helm/registry/config.json"),
+        ({"XDG_CONFIG_HOME": "xdg"}, "xdg/helm/registry/config.json"),
+        ({"HELM_REGISTRY_CONFIG": "helm.json"}, "helm.json"),
+    ],
+)
+def test_they_are_where_helm_and_docker_keep_them(
+    docker: Logs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], path: str
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, str(tmp_path / value))
+    docker(AUTHS, path)
+    assert basic_credentials(REGISTRY) == SECRET
+
+
+def test_helm_comes_first_and_what_it_lacks_is_taken_from_docker(docker: Logs) -> None:
+    docker({"auths": {"reg.example": {"auth": packed("helm:1")}}}, "home/.config/helm/registry/config.json")
+    docker({"auths": {"reg.example": {"auth": packed("docker:1")}, "other.example": {"auth": packed("docker:2")}}})
+    assert basic_credentials(REGISTRY) == packed("helm:1")
+    assert basic_credentials(Host("other.example", 443)) == packed("docker:2")
+
+
+@pytest.mark.parametrize("name", ["reg.example", "reg.example:443", "https://reg.example"])
+def test_a_registry_is_found_under_the_names_that_tools_write(docker: Logs, name: str) -> None:
+    docker({"auths": {name: {"auth": SECRET}}})
+    assert basic_credentials(REGISTRY) == SECRET
+
+
+@pytest.mark.parametrize("name", ["reg.example.evil.example", "sub.reg.example", "eg.example", "example", "reg.example:8443", "", "*"])
+def test_credentials_of_another_registry_are_not_taken(docker: Logs, name: str) -> None:
+    docker({"auths": {name: {"auth": SECRET}}})
+    assert basic_credentials(REGISTRY) is None
+
+
+def test_a_password_may_hold_anything(docker: Logs) -> None:
+    docker({"auths": {"reg.example": {"auth": packed("user:p:ä\n\"'")}}})
+    assert basic_credentials(REGISTRY) == packed("user:p:ä\n\"'")
+
+
+def test_without_any_configuration_there_are_none() -> None:
+    assert basic_credentials(REGISTRY) is None
+
+
+MALFORMED = {
+    "nothing": b"",
+    "junk": b"\x00\x01",
+    "not UTF-8": b'{"auths":{"reg.example":{"auth":"\xff"}}}',
+    "half": b'{"auths":{"reg.exa',
+    "a list": b"[]",
+    "null": b"null",
+    "auths as a list": {"auths": ["reg.example"]},
+    "auths as null": {"auths": None},
+    "an entry as a text": {"auths": {"reg.example": SECRET}},
+    "no auth": {"auths": {"reg.example": {}}},
+    "auth as a number": {"auths": {"reg.example": {"auth": 5}}},
+    "auth that is empty": {"auths": {"reg.example": {"auth": ""}}},
+    "auth that is not base64": {"auths": {"reg.example": {"auth": "user:pass"}}},
+    "auth with a line break": {"auths": {"reg.example": {"auth": f"{SECRET}\r\nX-Evil: yes"}}},
+    "auth outside ASCII": {"auths": {"reg.example": {"auth": "dXNlcjpwYXNz\u00fc"}}},
+    "auth without a colon": {"auths": {"reg.example": {"auth": packed("user")}}},
+    "helpers as a list": {"credHelpers": ["reg.example"], "auths": {}},
+}
+
+
+@pytest.mark.parametrize("document", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_file_gives_none_and_the_next_one_is_read(docker: Logs, document: object) -> None:
+    docker(document, "home/.config/helm/registry/config.json")
+    assert basic_credentials(REGISTRY) is None
+    forget_credentials()
+    docker(AUTHS)
+    assert basic_credentials(REGISTRY) == SECRET
+
+
+def test_a_directory_in_the_place_of_the_file_gives_none(tmp_path: Path) -> None:
+    (tmp_path / "home" / ".docker" / "config.json").mkdir(parents=True)
+    assert basic_credentials(REGISTRY) is None
+
+
+# -- helpers
+
+
+def test_a_helper_of_the_registry_is_asked_by_its_protocol(docker: Logs, helper: Callable[..., Path]) -> None:
+    asked = helper("toy", SAYS)
+    docker({"credHelpers": {"reg.example": "toy", "other.example": "none"}})
+    assert basic_credentials(REGISTRY) == SECRET
+    assert asked.read_text() == "get reg.example\n"
+    assert basic_credentials(REGISTRY) == SECRET
+    assert asked.read_text().count("get") == 1  # once in a run
+
+
+def test_a_store_is_asked_for_what_was_logged_in_to_and_nothing_else(docker: Logs, helper: Callable[..., Path]) -> None:
+    asked = helper("store", SAYS)
+    docker({"credsStore": "store", "auths": {"reg.example": {}}})
+    assert basic_credentials(Host("other.example", 443)) is None
+    assert not asked.exists()
+    assert basic_credentials(REGISTRY) == SECRET
+
+
+FAILING = {
+    "says no": "echo credentials not found; exit 1",
+    "says nothing": "true",
+    "says junk": "echo hello",
+    "says a list": "echo '[]'",
+    "says half": """echo '{"Username":"user"}'""",
+    "fails after an answer": f"{SAYS}; exit 3",
+}
+
+
+@pytest.mark.parametrize("script", FAILING.values(), ids=FAILING)
+def test_a_helper_that_fails_is_passed_over(docker: Logs, helper: Callable[..., Path], script: str) -> None:
+    asked = helper("toy", script)
+    docker({"credHelpers": {"reg.example": "toy"}, "auths": {"reg.example": {"auth": packed("file:1")}}})
+    assert basic_credentials(REGISTRY) == packed("file:1")
+    assert asked.exists()
+
+
+TOKENS = {
+    "as `az acr login` leaves it": {"auths": {"reg.example": {"auth": packed("00000000-0000-0000-0000-000000000000:"), "identitytoken": "t0ken"}}},
+    "of a helper": {"credHelpers": {"reg.example": "toy"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("document", TOKENS.values(), ids=TOKENS)
+def test_an_identity_token_is_no_password(docker: Logs, helper: Callable[..., Path], document: object) -> None:
+    helper("toy", """echo '{"Username":"<token>","Secret":"t0ken"}'""")
+    docker(document)
+    assert (basic_credentials(REGISTRY), identity_token(REGISTRY)) == (None, "t0ken")
+    assert identity_token(Host("other.example", 443)) is None
+
+
+def test_where_there_is_a_password_there_is_no_identity_token(docker: Logs) -> None:
+    docker(AUTHS)
+    assert identity_token(REGISTRY) is None
+
+
+class _Realm(Answering):
+    """A registry that takes a token of its own realm only, which it gives for an identity token (as that of Azure does)."""
+
+    bodies: list[dict[str, str]] = []  # noqa: RUF012 - set anew for each test
+
+    def get(self) -> None:
+        if self.headers.get("Authorization") == "Bearer fresh":
+            self.say(200, b'{"tags":["1.2.3"]}')
+        else:
+            host = self.headers["Host"]
+            challenge = f'Bearer realm="http://{host}/oauth2/token",service="{host}",scope="repository:aks/foo:pull"'
+            self.say(401, WWW_Authenticate=challenge)
+
+    def post(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.bodies.append({"path": self.path, **dict(urllib.parse.parse_qsl(body))})
+        assert self.headers.get("Authorization") is None
+        self.say(200, b'{"access_token":"fresh"}')
+
+
+def test_an_identity_token_is_given_to_the_realm_and_to_nobody_else(docker: Logs) -> None:
+    handler = type("Handler", (_Realm,), {"bodies": []})
+    with answering(handler) as port:
+        host = f"127.0.0.1:{port}"
+        docker({"auths": {host: {"identitytoken": "t0ken"}}})
+        with Client(Options(Preference(option=f"http://{host}")), Heard()) as client:
+            bound, source = client.bind(Reference.parse(f"{host}/aks/foo"))
+            assert source.tags(bound) == ["1.2.3"]
+    assert handler.bodies == [  # type: ignore[attr-defined]
+        {
+            "path": "/oauth2/token",
+            "grant_type": "refresh_token",
+            "service": host,
+            "scope": "repository:aks/foo:pull",
+            "client_id": "marfetch",
+            "refresh_token": "t0ken",
+        }
+    ]
+
+
+def test_a_helper_that_hangs_is_given_up(docker: Logs, helper: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(credentials, "_HELPER_TIME", 0.3)
+    asked = helper("toy", f"exec sleep 600; {SAYS}")
+    docker({"credHelpers": {"reg.example": "toy"}})
+    assert basic_credentials(REGISTRY) is None
+    assert asked.exists()
+
+
+@pytest.mark.parametrize("name", ["none-such", "toy/run", "toy; touch x", "", "t" * 65, 5, None, ["toy"], {"a": 1}])
+def test_a_helper_that_is_no_name_is_never_run(
+    docker: Logs, helper: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: Any
+) -> None:
+    asked = helper("toy", SAYS)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docker-credential-toy").mkdir()
+    (tmp_path / "docker-credential-toy" / "run").symlink_to(tmp_path / "bin" / "docker-credential-toy")
+    docker({"credHelpers": {"reg.example": name}, "credsStore": name, "auths": {"reg.example": {}}})
+    assert basic_credentials(REGISTRY) is None
+    assert not asked.exists()
+
+
+# -- whom they are given to
+
+
+def endpoint(text: str, *data_hosts: str) -> Endpoint:
+    return Preference(option=text, data_hosts=data_hosts).of(Reference("aks/foo"))
+
+
+OWN = endpoint("https://reg.example", "data.reg.example")
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "data"),
+    [("global", "mcr.microsoft.com", "x.data.mcr.microsoft.com"), ("china", "mcr.azure.cn", "x.data.mcr.azure.cn")],
+)
+def test_mar_gets_none_and_nobody_looks_for_any(docker: Logs, monkeypatch: pytest.MonkeyPatch, name: str, host: str, data: str) -> None:
+    docker({"auths": {one: {"auth": SECRET} for one in (host, f"{host}:443", f"https://{host}", data)}})
+    monkeypatch.setattr(auth, "basic_credentials", lambda _: pytest.fail("credentials were looked for"))
+    authority = Authority(endpoint(name))
+    for challenge in ("Basic realm=x", f'Bearer realm="https://{host}/token"', 'Bearer realm="https://evil.example/"'):
+        assert authority.answer(challenge) is None
+    authority.take_token(b'{"token":"abc"}', "aks/foo")
+    for one in (host, data):
+        assert authority.headers(Address.parse(f"https://{one}/v2/aks/foo"), "aks/foo") == {}
+
+
+def test_an_own_registry_gets_them_from_its_first_challenge_on(docker: Logs) -> None:
+    docker(AUTHS)
+    authority = Authority(OWN)
+    address = Address.parse("https://reg.example/v2/aks/foo/manifests/1")
+    assert authority.headers(address, "aks/foo") == {}
+    assert authority.answer("basic realm=x") == "basic"
+    assert authority.headers(address, "aks/foo") == {"Authorization": f"Basic {SECRET}"}
+    assert authority.answer("Basic realm=x") is None  # they were wrong; once is enough
+    # A request that went out before another one learned of them was not refused for being wrong.
+    assert authority.answer("Basic realm=x", tried=False) == "basic"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://data.reg.example/x",
+        "http://reg.example/v2/",
+        "https://reg.example:8443/v2/",
+        "https://reg.example.evil.example/",
+        "https://evil.example/",
+    ],
+)
+def test_nobody_else_gets_them(docker: Logs, address: str) -> None:
+    docker({"auths": {name: {"auth": SECRET} for name in ("reg.example", "data.reg.example", "evil.example")}})
+    authority = Authority(OWN)
+    assert authority.answer("Basic realm=x") == "basic"
+    authority.take_token(b'{"token":"abc"}', "aks/foo")
+    assert authority.headers(Address.parse(address), "aks/foo") == {}
+    assert authority.headers(Address.parse("https://reg.example/"), "aks/foo") == {"Authorization": "Bearer abc"}
+
+
+def test_one_authority_knows_nothing_of_another(docker: Logs) -> None:
+    docker(AUTHS)
+    one, other = Authority(OWN), Authority(OWN)
+    one.answer("Basic realm=x")
+    assert other.headers(Address.parse("https://reg.example/"), "aks/foo") == {}
+
+
+REALMS = {
+    "plain": ('Bearer realm="https://reg.example/token"', "https://reg.example/token"),
+    "with service and scope": ('Bearer realm="https://reg.example/t",service="a b",scope="repository:aks/foo:pull"', "https://reg.example/t?service=a+b&scope=repository%3Aaks%2Ffoo%3Apull"),
+    "with a query of its own": ('bearer realm="https://reg.example/t?x=1", service=s', "https://reg.example/t?x=1&service=s"),
+    "names in capitals": ('BEARER Realm="https://reg.example:443/t"', "https://reg.example/t"),
+    "twice the same name": ('Bearer realm="https://reg.example/a",realm="https://evil.example/"', "https://reg.example/a"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("challenge", "url"), REALMS.values(), ids=REALMS)
+def test_a_challenge_says_where_a_token_is_to_be_had(challenge: str, url: str) -> None:
+    address = Authority(OWN).answer(challenge)
+    assert isinstance(address, Address)
+    assert address.url == url
+
+
+OFFERED: dict[str, tuple[str, list[tuple[str, dict[str, str]]]]] = {
+    "one": ('Basic realm="own"', [("basic", {"realm": "own"})]),
+    "two in one header": (
+        'Basic realm="own", charset="UTF-8", Bearer realm="https://reg.example/t",service=s',
+        [("basic", {"realm": "own", "charset": "UTF-8"}), ("bearer", {"realm": "https://reg.example/t", "service": "s"})],
+    ),
+    "schemes alone": ("Negotiate, NTLM,Bearer", [("negotiate", {}), ("ntlm", {}), ("bearer", {})]),
+    "a scheme with a token": ("Negotiate YII+/ab==, Basic realm=x", [("negotiate", {}), ("basic", {"realm": "x"})]),
+    "commas, quotes and schemes in a text": (
+        r'Basic realm="a, Bearer realm=\"https://evil.example/\"", Bearer realm="https://reg.example/"',
+        [("basic", {"realm": 'a, Bearer realm="https://evil.example/"'}), ("bearer", {"realm": "https://reg.example/"})],
+    ),
+    "an address without quotes": (
+        "Bearer realm=https://reg.example/t,scope=x",
+        [("bearer", {"realm": "https://reg.example/t", "scope": "x"})],
+    ),
+    "spaces everywhere": (' ,, Bearer  realm = "r" ,\t, service= "s" ', [("bearer", {"realm": "r", "service": "s"})]),
+    "no end": ('Bearer realm="r, Basic realm="x"', [("bearer", {"realm": "r, Basic realm="})]),
+    "a parameter of nobody": ('realm="r", Basic', [("basic", {})]),
+    "junk": ('=,"\\', []),
+    "nothing": ("", []),
+}
+
+
+@pytest.mark.parametrize(("text", "found"), OFFERED.values(), ids=OFFERED)
+def test_each_way_that_is_offered_is_read(text: str, found: list[tuple[str, dict[str, str]]]) -> None:
+    assert [tuple(one) for one in challenges(text)][: len(found)] == found
+
+
+BOTH = [
+    'Basic realm="own", Bearer realm="https://reg.example/t"',
+    'Bearer realm="https://reg.example/t", Basic realm="own"',
+    'Negotiate, Basic realm="own", Bearer realm="https://reg.example/t"',
+]
+
+
+@pytest.mark.parametrize("challenge", BOTH)
+def test_of_two_ways_a_token_is_the_first_and_a_password_the_second(docker: Logs, challenge: str) -> None:
+    docker(AUTHS)
+    authority = Authority(OWN)
+    assert authority.answer(challenge) == Address.parse("https://reg.example/t")
+    assert authority.answer(challenge, without={"bearer"}) == "basic"
+    assert authority.answer(challenge, without={"bearer", "basic"}) is None
+
+
+@pytest.mark.parametrize("challenge", BOTH)
+def test_without_credentials_a_token_is_asked_for(challenge: str) -> None:
+    authority = Authority(OWN)
+    assert authority.answer(challenge) == Address.parse("https://reg.example/t")
+    assert authority.answer(challenge, without={"bearer"}) is None
+
+
+@pytest.mark.parametrize(
+    "realm",
+    [
+        "https://evil.example/t",
+        "http://reg.example/t",
+        "https://reg.example:444/t",
+        "https://data.reg.example/t",
+        "https://reg.example@evil.example/",
+        "/token",
+        "file:///etc/passwd",
+    ],
+)
+def test_a_realm_elsewhere_is_refused(docker: Logs, realm: str) -> None:
+    docker(AUTHS)
+    with pytest.raises(PolicyError) as caught:
+        Authority(OWN).answer(f'Bearer realm="{realm}"')
+    assert caught.value.exit_code == 4
+    assert SECRET not in str(caught.value.context)
+
+
+@pytest.mark.parametrize("challenge", ["", "Bearer", "Bearer realm=", "Negotiate abc", "Digest realm=x", "Basic " + "x" * 9000])
+def test_a_challenge_that_cannot_be_met_is_none(docker: Logs, challenge: str) -> None:
+    docker(AUTHS)
+    assert Authority(OWN).answer(challenge) is None
+
+
+@pytest.mark.parametrize("name", ["token", "access_token"])
+def test_a_token_is_kept_for_its_repository_until_it_is_forgotten(name: str) -> None:
+    authority = Authority(OWN)
+    address = Address.parse("https://reg.example/")
+    assert authority.take_token(json.dumps({name: "abc"}).encode(), "aks/foo")
+    assert authority.headers(address, "aks/foo") == {"Authorization": "Bearer abc"}
+    assert authority.headers(address, "aks/other") == {}
+    authority.forget("aks/foo")
+    assert authority.headers(address, "aks/foo") == {}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"abc",
+        b"[]",
+        b"{}",
+        b'{"token":5}',
+        b'{"token":""}',
+        b'{"token":"a\\r\\nX-Evil: yes"}',
+        b'{"token":"\\u00fc"}',
+        b'{"token":"' + b"x" * 33_000 + b'"}',
+    ],
+    ids=lambda document: repr(document)[:30],
+)
+def test_a_token_that_cannot_be_one_is_not_kept(document: bytes) -> None:
+    authority = Authority(OWN)
+    assert not authority.take_token(document, "aks/foo")
+    assert authority.headers(Address.parse("https://reg.example/"), "aks/foo") == {}
+
+
+# -- over real connections
+
+Made = Callable[..., Client]
+
+
+def given(mar: Registry) -> list[tuple[str, str | None]]:
+    return [(asked.kind, asked.headers.get("authorization")) for asked in mar.asked]
+
+
+def test_a_realm_gets_the_password_and_everybody_else_the_token(docker: Logs, client: Made, mar: Registry, tmp_path: Path) -> None:
+    docker({"auths": {name: {"auth": SECRET} for name in (mar.host, mar.data_host)}})
+    mar.token, mar.challenge = "abc", f'Bearer realm="http://{mar.host}/token",service="test"'
+    result = pull(client(), [Wanted(Reference.parse(f"{ALB}:1.7.12"))], Request(tmp_path / "out"))
+    assert not result.failed
+    assert given(mar) == [
+        ("manifest", None),
+        ("token", f"Basic {SECRET}"),
+        ("manifest", "Bearer abc"),
+        ("blob", "Bearer abc"),
+        ("data", None),
+    ]
+
+
+def test_a_registry_that_wants_a_password_gets_it_once_it_has_asked(docker: Logs, client: Made, mar: Registry) -> None:
+    docker({"auths": {mar.host: {"auth": SECRET}}})
+    mar.on("manifest").answers(401, WWW_Authenticate="Basic realm=x")
+    reference, source = client().bind(Reference.parse(f"{ALB}:1.7.12"))
+    with pytest.raises(RemoteError) as caught:
+        source.manifest(reference)
+    assert caught.value.code == "unauthorized"
+    assert given(mar) == [("manifest", None), ("manifest", f"Basic {SECRET}")]
+    assert SECRET not in str(caught.value.context) + caught.value.message + caught.value.hint
+
+
+def test_a_data_host_that_asks_for_a_password_gets_none(docker: Logs, client: Made, mar: Registry, tmp_path: Path) -> None:
+    docker({"auths": {name: {"auth": SECRET} for name in (mar.host, mar.data_host)}})
+    mar.on("data").answers(401, WWW_Authenticate="Basic realm=x")
+    result = pull(client(), [Wanted(Reference.parse(f"{ALB}:1.7.12"))], Request(tmp_path / "out"))
+    (failed,) = result.failed
+    assert failed.error.exit_code == 7
+    assert "data" in mar.kinds()
+    assert all(authorization is None for _, authorization in given(mar))
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_an_anonymous_registry_is_never_shown_a_password(docker: Logs, client: Made, mar: Registry, tmp_path: Path) -> None:
+    docker({"auths": {name: {"auth": SECRET} for name in (mar.host, mar.data_host)}})
+    (tmp_path / "home" / ".netrc").write_text("machine 127.0.0.1 login user password pass\n")
+    mar.on("data").answers_with(b"wrong", times=1)
+    result = pull(client(), [Wanted(Reference.parse(f"{ALB}:1.7.12"))], Request(tmp_path / "out"))
+    assert all(isinstance(failed.error, IntegrityError) for failed in result.failed)
+    assert {authorization for _, authorization in given(mar)} == {None}

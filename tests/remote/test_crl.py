@@ -1,0 +1,158 @@
+"""The second door: revocation lists by http, from public addresses only, within limits."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from marfetch.budget import Budget
+from marfetch.errors import Error, PolicyError, RemoteError
+from marfetch.remote import limits, lists
+from marfetch.remote.lists import fetch_list, is_public
+from marfetch.remote.trust import Trust
+
+from ..world.answering import Answering, answering
+
+
+def fetch(url: str, budget: Budget | None = None) -> bytes:
+    return fetch_list(url, budget=budget or Budget(), trust=Trust())
+
+
+@pytest.mark.parametrize(
+    ("text", "public"),
+    [
+        ("93.184.215.14", True),
+        ("2606:2800:21f:cb07:6820:80da:af6b:8b2c", True),
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("::1", False),
+        ("fe80::1%eth0", False),
+        ("fd00::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:10.0.0.1", False),
+        ("2002:7f00:1::", False),
+    ],
+)
+def test_which_addresses_are_public(text: str, public: bool) -> None:
+    assert is_public(text) is public
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1/a.crl",
+        "http://localhost/a.crl",
+        "http://[::1]/a.crl",
+        "http://2130706433/a.crl",
+        "http://user:secret@crl.test/a.crl",
+        "http://crl.test:8080/a.crl",
+        "ldap://crl.test/a.crl",
+        "file:///etc/passwd",
+        "http:///a.crl",
+        "http://crl.test/a b.crl",
+        "http://crl.test/a\r\nHost: x",
+        "",
+    ],
+)
+def test_what_is_not_even_asked(url: str) -> None:
+    with pytest.raises(Error) as caught:
+        fetch(url)
+    assert isinstance(caught.value, (PolicyError, RemoteError))
+    assert "secret" not in caught.value.message
+
+
+@contextmanager
+def serving(
+    status: int = 200, body: bytes = b"a list", *, drip: bool = False, location: str | None = None
+) -> Iterator[tuple[int, list[dict[str, str]]]]:
+    asked: list[dict[str, str]] = []
+
+    class Handler(Answering):
+        def get(self) -> None:
+            asked.append({"path": self.path, **dict(self.headers.items())})
+            if drip:
+                threading.Event().wait(3)
+            else:
+                self.say(status, body, Location=location)
+
+    with answering(Handler) as port:
+        yield port, asked
+
+
+@pytest.fixture
+def public_world(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The world is faked: a name that leads to this machine, an address of it that counts as public, and a port for http."""
+
+    def lead(port: int) -> None:
+        def found(host: str, asked: int, timeout: float) -> list[Any]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", asked))]
+
+        monkeypatch.setattr(lists, "resolve", found)
+        monkeypatch.setattr(lists, "is_public", lambda text: text == "127.0.0.1")
+        monkeypatch.setattr(lists, "_PORTS", {"http": port, "https": 443})
+
+    return lead
+
+
+def test_a_list_is_fetched_with_the_name_of_its_host_and_nothing_secret(public_world: Any) -> None:
+    with serving() as (port, asked):
+        public_world(port)
+        assert fetch("http://crl.test/pki/a%20b.crl?x=1") == b"a list"
+    (one,) = asked
+    assert (one["path"], one["Host"]) == ("/pki/a%20b.crl?x=1", "crl.test")
+    assert one["User-Agent"].startswith("marfetch/")
+    assert not {"Authorization", "Cookie"} & one.keys()
+
+
+@pytest.mark.parametrize(("status", "location"), [(404, None), (500, None), (302, "http://crl.test/b.crl")])
+def test_what_is_no_list_is_no_list(public_world: Any, status: int, location: str | None) -> None:
+    with serving(status, location=location) as (port, asked):
+        public_world(port)
+        with pytest.raises(RemoteError) as caught:
+            fetch("http://crl.test/a.crl")
+    assert caught.value.code == "unexpected-answer"
+    assert len(asked) == 1  # nothing is followed
+
+
+def test_a_list_that_is_too_long_is_not_taken(public_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "MAX_LIST", 5)
+    with serving() as (port, _):
+        public_world(port)
+        with pytest.raises(PolicyError) as caught:
+            fetch("http://crl.test/a.crl")
+    assert caught.value.code == "limit-passed"
+
+
+def test_a_server_that_never_answers_is_left_alone(public_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "LIST_TIME", 0.3)
+    with serving(drip=True) as (port, _):
+        public_world(port)
+        with pytest.raises(RemoteError) as caught:
+            fetch("http://crl.test/a.crl")
+    assert caught.value.code in ("timeout", "unreachable")
+
+
+def test_a_name_with_one_private_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(host: str, port: int, timeout: float) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port)) for address in ("93.184.215.14", "10.0.0.1")]
+
+    monkeypatch.setattr(lists, "resolve", found)
+    with pytest.raises(PolicyError) as caught:
+        fetch("http://crl.test/a.crl")
+    assert caught.value.code == "address-refused"
+
+
+def test_the_limits_are_short() -> None:
+    assert limits.LIST_TIME <= 10
+    assert limits.LIST_CONNECT_TIME <= 5

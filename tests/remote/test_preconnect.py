@@ -1,0 +1,227 @@
+"""What is opened and asked ahead keeps to what a host wants, to the time there is, and to whoever ends the command."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import trustme
+
+from marfetch.client import Client, Options
+from marfetch.endpoint import Address, Preference
+from marfetch.layout.store import Layout
+from marfetch.pull import Request, pull
+from marfetch.reference import Reference
+from marfetch.remote import first, limits
+from marfetch.remote.ahead import Ahead, Early
+from marfetch.remote.first import First
+from marfetch.remote.pauses import Pauses
+from marfetch.remote.trust import Trust
+from marfetch.remote.watch import Exchange
+from marfetch.resolve import Wanted
+
+from ..world.command import ended, started, surroundings, until
+from ..world.progress import Heard
+from ..world.registry import Registry
+from ..world.throttling import FILES, JOBS, Throttles, ramps_up, refs, throttles
+from ..world.tls import server_context
+
+
+@pytest.fixture
+def throttling(recipe: Layout, ca: trustme.CA) -> Iterator[Throttles]:
+    """As in `test_pauses.py`, by https."""
+    with throttles(recipe, lambda: server_context(ca.issue_cert("localhost"))) as make:
+        yield make
+
+
+def client_of(registry: Registry, directory: Path, ca_file: str, heard: Heard) -> Client:
+    preference = Preference(option=f"https://localhost:{registry.port}", data_hosts=())
+    return Client(Options(preference, cache_dir=directory / "cache", ca_file=ca_file, jobs=JOBS), heard)
+
+
+# -- a host that wants to be left alone
+
+
+def test_a_connection_that_is_still_being_opened_asks_nothing_once_somebody_was_told_to_wait(secure: Registry, ca_file: str) -> None:
+    told, opening = threading.Event(), threading.Event()
+
+    def context() -> ssl.SSLContext:
+        opening.wait(10)
+        return Trust(ca_file).context()
+
+    early = Ahead(Address.parse(f"https://localhost:{secure.port}"), context, First("/v2/", {}), lambda: not told.is_set())
+    told.set()
+    opening.set()
+    ready = early.take("localhost", secure.port, Exchange("/v2/", 0, float))
+    assert ready is not None
+    assert ready.sent is None  # whoever waits for his turn asks over it himself
+    ready.socket.close()
+    assert secure.asked == []
+
+
+def test_a_connection_that_is_open_asks_nothing_once_somebody_was_told_to_wait(secure: Registry, ca_file: str) -> None:
+    early = Early(Address.parse(f"https://localhost:{secure.port}"), Trust(ca_file).context, 4)
+    early.open()
+    early.ask(First("/v2/", {}), lambda: False)
+    (ahead,) = early._opened[early._registry]
+    ahead._done.wait(10)
+    assert ahead.give(First("/v2/", {}), lambda: False)
+    ready = early.take("localhost", secure.port, None)
+    assert ready is not None
+    assert ready.sent is None
+    ready.socket.close()
+    early.close()
+    assert secure.asked == []
+
+
+@pytest.mark.slow
+def test_what_was_answered_before_a_pause_is_not_read_after_it(
+    throttling: Throttles, tmp_path: Path, ca_file: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "AHEAD_TIME", 60.0)
+    registry = throttling(seconds=2)
+    with client_of(registry, tmp_path, ca_file, heard) as client:
+        reference = Reference.parse(f"localhost:{registry.port}/aks/busy0:1")
+        bound, source = client.bind(reference)
+        client.connect(client.endpoint(reference), first.manifest(bound, None))
+        until(lambda: len(registry.ends) == 1)  # it was asked ahead, and is told to wait
+        Pauses(tmp_path / "cache").tell(f"localhost:{registry.port}", 2)  # so is another process, which says so
+        assert source.manifest(bound) is not None
+    assert len(registry.came) == 2
+    assert registry.while_told == []
+    (note,) = heard.notes
+    assert "asked another marfetch" in note
+
+
+@pytest.mark.slow
+def test_soon_after_a_pause_nothing_is_asked_ahead(throttling: Throttles, tmp_path: Path, ca_file: str, heard: Heard) -> None:
+    registry = throttling(pauses=0, takes=0.1)
+    Pauses(tmp_path / "cache", now=lambda: time.time() - 10).tell(f"localhost:{registry.port}", 5)
+    wanted = [Wanted(Reference.parse(f"localhost:{registry.port}/aks/busy{number}:1")) for number in range(FILES)]
+    with client_of(registry, tmp_path, ca_file, heard) as client:
+        assert pull(client, wanted, Request(tmp_path / "out")).failed == ()
+    assert registry.came[0].together == 1
+    registry.ends.append(0)  # the pause was in another life
+    for one in registry.came:
+        assert one.together <= 1 + one.answered, one
+    ramps_up(registry)
+
+
+@pytest.mark.parametrize(("ago", "may"), [(-1.0, False), (5.0, False), (limits.RECENT_PAUSE + 5, True)])
+def test_a_host_is_asked_ahead_again_a_while_after_a_pause(tmp_path: Path, ago: float, may: bool) -> None:
+    now = time.time()
+    assert Pauses(tmp_path).may_ask_ahead("mar.test")
+    Pauses(tmp_path, now=lambda: now).tell("mar.test", 10)
+    assert Pauses(tmp_path, now=lambda: now + 10 + ago).may_ask_ahead("mar.test") is may
+
+
+def test_a_pause_counts_also_where_it_cannot_be_written_down(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("no directory")
+    pauses = Pauses(tmp_path)
+    pauses.tell("mar.test", 10)
+    assert pauses.pause("mar.test") is None
+    assert not pauses.may_ask_ahead("mar.test")
+    assert pauses.may_ask_ahead("other.test")
+
+
+# -- a host that never gets ready
+
+
+def start(port: int, directory: Path, *words: str) -> subprocess.Popen[str]:
+    """A process that pulls from `https://localhost` at this port."""
+    given = surroundings(cache=directory / "cache", MARFETCH_ENDPOINT=f"https://localhost:{port}")
+    return started("pull", *words, cwd=directory, environment=given)
+
+
+@pytest.fixture
+def mute() -> Iterator[tuple[int, list[socket.socket]]]:
+    """A port where connections are taken and nothing is ever said, and the connections."""
+    taken: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def accept() -> None:
+            try:
+                while True:
+                    taken.append(listening.accept()[0])
+            except OSError:
+                return
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listening.getsockname()[1], taken
+        listening.shutdown(socket.SHUT_RDWR)
+    for one in taken:
+        one.close()
+
+
+@pytest.fixture
+def full() -> Iterator[int]:
+    """A port that takes no connection: its queue is full, so that packets are dropped."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            one = stack.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+
+
+def connecting(port: int) -> int:
+    """How many connections to this port are being opened."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(fields[2].endswith(f":{port:04X}") and fields[3] == "02" for fields in lines)
+
+
+@pytest.mark.slow
+def test_a_server_that_never_speaks_tls_takes_no_longer_than_the_budget(mute: tuple[int, list[socket.socket]], tmp_path: Path) -> None:
+    begun = time.monotonic()
+    code, out, _ = ended(start(mute[0], tmp_path, *refs(0), "--timeout", "2", "--json"))
+    assert code == 7
+    assert '"timeout"' in out
+    assert "within the 2 s" in out
+    assert time.monotonic() - begun < limits.HANDSHAKE_TIME - 1
+
+
+@pytest.mark.slow
+def test_a_server_that_takes_no_connection_takes_no_longer_than_the_budget(full: int, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    code, out, _ = ended(start(full, tmp_path, *refs(0, 1), "--timeout", "2", "--json"))
+    assert code == 7
+    assert "within the 2 s" in out
+    assert time.monotonic() - begun < limits.CONNECT_TIME - 1
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_command_ends_when_it_is_told_to_while_tls_is_awaited(mute: tuple[int, list[socket.socket]], tmp_path: Path, number: int) -> None:
+    port, taken = mute
+    process = start(port, tmp_path, *refs(*range(number)), "--json")
+    until(lambda: len(taken) >= number)
+    told_to_end(process)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how far a connection is can be seen below /proc only")
+def test_a_command_ends_when_it_is_told_to_while_connections_are_awaited(full: int, tmp_path: Path) -> None:
+    before = connecting(full)
+    process = start(full, tmp_path, *refs(0, 1), "--json")
+    until(lambda: connecting(full) >= before + 2)
+    told_to_end(process)
+
+
+def told_to_end(process: subprocess.Popen[str]) -> None:
+    time.sleep(0.5)  # so that all threads wait
+    process.send_signal(signal.SIGTERM)
+    begun = time.monotonic()
+    code, out, err = ended(process)
+    assert code == 143, err
+    assert '"terminated"' in out
+    assert time.monotonic() - begun < 6  # in connecting or TLS it would be ten

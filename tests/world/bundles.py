@@ -1,0 +1,52 @@
+"""Bundles for tests: a project that is locked, and archives that were tampered with."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+from marfetch.bundle.form import Part, whole, write_archive
+from marfetch.client import Client
+from marfetch.project.locking import read_old, settle, write
+from marfetch.project.wanted import Project, read_project
+
+from .content import ALB, IMAGE, MODULE
+
+ITEMS = (f"reference: {ALB}, version: ~1.7", f"reference: {MODULE}", f'reference: "{IMAGE}:latest", platform: linux/amd64, media-type: "*"')
+
+
+def locked(client: Client, place: Path, *items: str, upgrade: bool = False) -> Project:
+    """A project of these artifacts, and its lock."""
+    place.mkdir(exist_ok=True)
+    path = place / "marfetch.yaml"
+    path.write_text("schema: 1\nartifacts:" + "".join(f"\n  - {{{one}}}" for one in items or ITEMS) + "\n")
+    project = read_project(path)
+    found = settle(client, project, read_old(project), upgrade=[item.name for item in project.items] if upgrade else ())
+    for one in found:
+        if one.error is not None:
+            raise one.error
+    write(project, found)
+    return project
+
+
+def members(path: Path) -> dict[str, bytes]:
+    """Name → bytes, in the order of the archive."""
+    with tarfile.open(path) as archive:
+        return {one.name: archive.extractfile(one).read() for one in archive}  # type: ignore[union-attr]
+
+
+def blob_names(files: dict[str, bytes]) -> list[str]:
+    """The names of blobs."""
+    return [name for name in files if name.startswith("blobs/")]
+
+
+def rewritten(path: Path, to: Path, change: Callable[[dict[str, bytes]], dict[str, bytes] | None]) -> Path:
+    """The archive with other files in it, written as marfetch writes it."""
+    files = members(path)
+    changed = change(files)
+    raw = io.BytesIO()
+    write_archive(raw, [Part(name, len(data), whole(data)) for name, data in (files if changed is None else changed).items()])
+    to.write_bytes(raw.getvalue())
+    return to

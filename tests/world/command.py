@@ -1,0 +1,117 @@
+"""Running marfetch: the environment it gets, as a process of its own, on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .paths import ROOT
+from .registry import Registry
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+"""The fixture `run`."""
+Call = Callable[..., tuple[int, str, str]]
+"""The fixture `call`."""
+Answered = Callable[..., tuple[int, dict[str, Any]]]
+"""The fixture `answered`."""
+
+
+def line(*words: object) -> list[str]:
+    """A command line of marfetch, for a process with `surroundings`."""
+    return [sys.executable, "-m", "marfetch", *map(str, words)]
+
+
+def surroundings(registry: Registry | None = None, cache: Path | None = None, **more: str) -> dict[str, str]:
+    """An environment with nothing of the user's but the home of the test, in which `marfetch` is the one of this checkout.
+
+    Args:
+        registry: the endpoint; None: the default one.
+        cache: the directory of the cache; None: the one below the home.
+        more: variables that count before all others.
+    """
+    found = {
+        "PATH": os.environ["PATH"],
+        "HOME": os.environ["HOME"],
+        "PYTHONPATH": str(ROOT),
+        # An older typer names what a newer click is about to drop.
+        "PYTHONWARNINGS": "error,ignore:'click.:DeprecationWarning",
+    }
+    if "XDG_STATE_HOME" in os.environ:
+        found["XDG_STATE_HOME"] = os.environ["XDG_STATE_HOME"]
+    if cache is not None:
+        found["MARFETCH_CACHE_DIR"] = str(cache)
+    if registry is not None:
+        found |= {"MARFETCH_ENDPOINT": f"{registry.scheme}://{registry.host}", "MARFETCH_DATA_HOSTS": registry.data_host}
+    return found | more
+
+
+def marfetch(
+    *words: object, cwd: Path, environment: dict[str, str] | None = None, timeout: float = 100, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end.
+
+    Args:
+        environment: None: plain `surroundings`.
+    """
+    if "stdout" not in options:
+        options["stdout"] = subprocess.PIPE
+    given = surroundings() if environment is None else environment
+    return subprocess.run(line(*words), cwd=cwd, env=given, stderr=subprocess.PIPE, text=True, timeout=timeout, check=False, **options)
+
+
+def started(*words: object, cwd: Path, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start a command, whose output is to be read."""
+    given = surroundings() if environment is None else environment
+    return subprocess.Popen(line(*words), cwd=cwd, env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait for a command: exit code, stdout, stderr."""
+    out, err = process.communicate(timeout=100)
+    return process.returncode, out, err
+
+
+def until(happened: Callable[[], object]) -> None:
+    """Wait for something that another process or thread does."""
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The one JSON object on stdout."""
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1, done.stdout + done.stderr
+    parsed: dict[str, Any] = json.loads(lines[0])
+    assert parsed["schema"] == 1
+    assert parsed["ok"] is (done.returncode == 0)
+    return parsed
+
+
+def on_terminal(arguments: list[str], environment: dict[str, str], cwd: Path) -> tuple[int, str, str]:
+    """Run a command with stderr on a pseudo terminal; gives exit code, stdout and what the terminal got."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        line(*arguments), cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, stdout=subprocess.PIPE, stderr=follower, text=True
+    )  # fmt: skip
+    os.close(follower)
+    out, _ = process.communicate(timeout=60)
+    seen = b""
+    while True:
+        try:
+            piece = os.read(leader, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        seen += piece
+    os.close(leader)
+    return process.returncode, out, seen.decode()

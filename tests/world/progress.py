@@ -1,0 +1,27 @@
+"""Progress that is kept, so that a test can look at it."""
+
+from __future__ import annotations
+
+
+class Heard:
+    """What a client said while it worked."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        self.sizes: list[int] = []
+
+    def begin(self, name: str, total: int) -> Heard:
+        return self
+
+    def held(self, size: int) -> None:
+        self.sizes.append(size)
+
+    def end(self) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)

@@ -1,0 +1,60 @@
+"""An artifact with signatures in the look-alike."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from marfetch.artifact.lifecycle import END_OF_LIFE, LIFECYCLE
+from marfetch.oci import Descriptor, Digest, descriptor_json
+
+from .registry import Registry
+from .signing import Authority, cose, payload
+
+AT: Final = "2026-11-23T20:00:00Z"
+"""A moment in which everything is valid."""
+REPOSITORY: Final = "signed/thing"
+SIGNATURE: Final = "application/vnd.cncf.notary.signature"
+
+
+class Signed:
+    """An artifact in the look-alike, and how signatures get there."""
+
+    def __init__(self, mar: Registry, authority: Authority) -> None:
+        self.mar = mar
+        self.authority = authority
+        self.artifact = mar.add_artifact(REPOSITORY, "1.0.0", ("thing.txt", b"a thing"))
+        self.number = 0
+
+    @property
+    def reference(self) -> str:
+        return f"{self.mar.host}/{REPOSITORY}:1.0.0"
+
+    def good(self, **options: Any) -> bytes:
+        return cose(self.authority.signer(**options), payload(self.artifact))
+
+    def sign(self, envelope: bytes | None = None, *, media_type: str = "application/cose", old: bool = False, **changes: Any) -> Descriptor:
+        """Push a signature; changes go to its manifest."""
+        data = self.good() if envelope is None else envelope
+        layer = {"mediaType": media_type, "digest": str(Digest.of(data)), "size": len(data)}
+        self.mar.add_blob(data)
+        self.mar.add_blob(b"{}")
+        config = SIGNATURE if old else "application/vnd.oci.empty.v1+json"
+        self.number += 1
+        document: dict[str, Any] = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "artifactType": None if old else SIGNATURE,
+            "config": {"mediaType": config, "digest": str(Digest.of(b"{}")), "size": 2},
+            "layers": [layer],
+            "subject": descriptor_json(self.artifact),
+            "annotations": {"number": str(self.number)},
+            **changes,
+        }
+        raw = json.dumps({key: value for key, value in document.items() if value is not None}).encode()
+        return self.mar.add_manifest(REPOSITORY, f"signature-{self.number}", raw)
+
+    def mark(self, ends: str) -> None:
+        """A lifecycle mark."""
+        notes = {END_OF_LIFE: ends, "org.opencontainers.image.created": "2026-01-01T00:00:00Z"}
+        self.mar.add_artifact(REPOSITORY, "mark", artifactType=LIFECYCLE, subject=descriptor_json(self.artifact), annotations=notes)

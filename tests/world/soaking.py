@@ -1,0 +1,59 @@
+"""One process that pulls and pulls: `python -m tests.world.soaking REGISTRY DATA_HOST DIRECTORY BATCHES SIZE [anew|again]`.
+
+Before the first batch and after each it prints one JSON line: how many artifacts it has pulled so far, and what it holds. With `anew` every batch has a client
+of its own, as in a service that lives long; otherwise one client does it all. With `again` it then pulls all of them once more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+from marfetch.client import Client, Options
+from marfetch.endpoint import Preference
+from marfetch.pull import Request, pull
+from marfetch.reference import Reference
+from marfetch.report import Silent
+from marfetch.resolve import Wanted
+
+JOBS = 4
+
+
+def held() -> dict[str, int]:
+    """KiB of memory, open descriptors and threads of this process."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return {
+        "memory": pages * os.sysconf("SC_PAGE_SIZE") >> 10,
+        "descriptors": len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - a Path of it would be one more object each time
+        "threads": threading.active_count(),
+    }
+
+
+def main(registry: str, data_host: str, directory: Path, batches: int, size: int, how: str) -> None:
+    """Pull, and tell."""
+    options = Options(
+        Preference(option=f"http://{registry}", data_hosts=(data_host,)), cache_dir=directory / "cache", jobs=JOBS, notice=False
+    )
+    print(json.dumps({"pulled": 0, **held()}), flush=True)
+    with contextlib.ExitStack() as stack:
+        one = None if how == "anew" else stack.enter_context(Client(options, Silent()))
+        for turn in range(2 * batches if how == "again" else batches):
+            batch = turn % batches
+            wanted = [Wanted(Reference.parse(f"{registry}/soak/a{number}:1")) for number in range(batch * size, (batch + 1) * size)]
+            with contextlib.ExitStack() as inner:
+                client = one or inner.enter_context(Client(options, Silent()))
+                done = pull(client, wanted, Request(directory / "out"))
+                if done.failed:
+                    raise done.failed[0].error
+                del done
+            print(json.dumps({"pulled": (turn + 1) * size, **held()}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]), "".join(sys.argv[6:]))

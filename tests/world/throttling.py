@@ -1,0 +1,186 @@
+"""A registry that throttles and keeps a record of who asked when: what clients do is told by it, not by them.
+
+It answers so many requests, then tells everybody who asks to stay away until a moment; from that moment on it answers again. What it
+writes down of each request: when it came, whether everybody had been told to stay away then, and how many were being answered.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Any
+
+from marfetch.layout.store import Layout
+from marfetch.reference import Host
+
+from .registry import Answer, Registry
+
+JOBS = 8
+FILES = 24
+"""Artifacts of each registry."""
+FORMS = ("seconds", "date", "nothing")
+
+
+@dataclass(frozen=True)
+class Came:
+    """One request.
+
+    Attributes:
+        at: seconds on the monotonic clock.
+        told: whether everybody was told to stay away at that moment.
+        together: how many were under way with it, itself included.
+        answered: how many had been answered since the last pause ended.
+        pauses: how many pauses had begun.
+        target: what it asked for.
+    """
+
+    at: float
+    told: bool
+    together: int
+    answered: int
+    pauses: int
+    target: str
+
+
+class Throttling(Registry):
+    """Throttles the registry's own port.
+
+    Args:
+        after: requests that are answered before the first pause begins; each further one begins with the first request after the last.
+        pauses: how many pauses there are in all.
+        seconds: the length of each.
+        form: how it is said: `seconds`, `date` or `nothing`.
+        says: this in place of the true length.
+        status: 429 or 503.
+        gather: the first pause begins when so many requests are under way beyond those that are answered; they are all told at
+            once, so that nothing is on its way when it begins.
+        takes: seconds that an honest answer takes, so that requests can be seen side by side.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        after: int = 0,
+        pauses: int = 1,
+        seconds: float = 2.0,
+        form: str = "seconds",
+        says: str | None = None,
+        status: int = 429,
+        gather: int = 1,
+        takes: float = 0.02,
+        **options: Any,
+    ) -> None:
+        super().__init__(*arguments, redirect=False, **options)
+        self.came: list[Came] = []
+        self.ends: list[float] = []
+        """When each pause ended, on the monotonic clock."""
+        self._left, self._seconds, self._form, self._status = pauses, seconds, form, status
+        self._says, self._gather, self._takes = says, gather, takes
+        self._allowance = after
+        self._active = self._answered = self._waiting = 0
+        self._ends_at = 0.0  # on the wall, for dates
+        self._held: dict[str, threading.Event] = {}
+        self._state = threading.Condition()
+
+    def holds(self, part: str) -> threading.Event:
+        """Answers to what has this in its target come when the event is set."""
+        return self._held.setdefault(part, threading.Event())
+
+    @property
+    def while_told(self) -> list[Came]:
+        """Requests that came while everybody was told to stay away."""
+        return [one for one in self.came if one.told]
+
+    def after_pause(self, number: int = 1) -> list[Came]:
+        """Requests that came after the end of a pause and before the next one."""
+        return [one for one in self.came if one.pauses == number and not one.told]
+
+    def _answer(self, kind: str, target: str, headers: dict[str, str]) -> Answer:
+        with self._state:
+            self._active += 1
+            told = self._is_told()
+            self.came.append(Came(time.monotonic(), told, self._active, self._answered, len(self.ends), target))
+            if not told and self._allowance <= 0 and self._left > 0:
+                told = self._begin()
+            if told:
+                self._active -= 1
+                return self._refusal()
+            self._allowance -= 1
+        answer = super()._answer(kind, target, headers)
+        self.ended.wait(self._takes)
+        for part, event in self._held.items():
+            if part in target:
+                event.wait(60)
+        with self._state:
+            # Before it is sent: whoever has it may ask again before this thread goes on.
+            self._active -= 1
+            self._answered += 1
+        return answer
+
+    def _is_told(self) -> bool:
+        return bool(self.ends) and time.monotonic() < self.ends[-1]
+
+    def _begin(self) -> bool:
+        """Begin a pause, when enough requests are there; whether there is one."""
+        begun = len(self.ends)
+        self._waiting += 1
+        self._state.notify_all()
+        deadline = time.monotonic() + 30
+        while self._waiting < self._gather and len(self.ends) == begun and time.monotonic() < deadline:
+            self._state.wait(0.1)
+        if len(self.ends) == begun:
+            self._left -= 1
+            self._waiting = self._allowance = self._answered = 0
+            self._gather = 1
+            self._ends_at = time.time() + self._seconds
+            if self._form == "date":
+                self._ends_at = float(int(self._ends_at) + 1)  # a date has no fractions
+            self.ends.append(time.monotonic() + self._ends_at - time.time())
+            self._state.notify_all()
+        return True
+
+    def _refusal(self) -> Answer:
+        left = max(0.0, self._ends_at - time.time())
+        said = {"seconds": str(int(left) + (left % 1 > 0)), "date": formatdate(self._ends_at, usegmt=True), "nothing": None}[self._form]
+        body = b'{"errors":[{"code":"TOOMANYREQUESTS","message":"too many requests"}]}' if self._status == 429 else b""
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        said = self._says or said
+        return Answer(self._status, headers + ([("Retry-After", said)] if said is not None else []), body)
+
+
+Throttles = Callable[..., Throttling]
+"""`throttling(after=3, seconds=2, …)`: a registry with artifacts `aks/busy0:1` … that throttles like that."""
+
+
+@contextmanager
+def throttles(layout: Layout, context: Callable[[], ssl.SSLContext | None] = lambda: None) -> Iterator[Throttles]:
+    """What makes such registries, which last as long as the context.
+
+    Args:
+        context: gives the settings of each, for https; None: by http.
+    """
+    with ExitStack() as stack:
+
+        def make(**how: Any) -> Throttling:
+            registry = stack.enter_context(Throttling(layout, names=Host("mar.test"), context=context(), **how))
+            for number in range(FILES):
+                registry.add_artifact(f"aks/busy{number}", "1", (f"busy{number}.bin", b"%d" % number))
+            return registry
+
+        yield make
+
+
+def refs(*numbers: int) -> list[str]:
+    return [f"aks/busy{number}:1" for number in numbers]
+
+
+def ramps_up(registry: Throttling, processes: int = 1) -> None:
+    """After each pause there is one request of each process, and only what was answered lets more in."""
+    for number in range(1, len(registry.ends) + 1):
+        for one in registry.after_pause(number):
+            assert one.together <= processes + one.answered, (number, one)

@@ -1,0 +1,20 @@
+"""What a registry by https needs."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final
+
+import trustme
+
+DATA_NAME: Final = "eastus.data.mcr.microsoft.com"
+"""A name of MAR's data hosts."""
+OFFICIAL: Final = ("mcr.microsoft.com", "*.data.mcr.microsoft.com", "mcr.azure.cn", "*.data.mcr.azure.cn")
+"""The names that a certificate of MAR has."""
+
+
+def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    """The settings of a server with this certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return context

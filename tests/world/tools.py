@@ -1,0 +1,168 @@
+"""The real tools that tests and benchmarks use, built from the Go module proxy into `.tools/`, pinned by version and checksum.
+
+`python tests/world/tools.py` builds what is missing; tests ask `find` and skip, visibly, where a tool is not there. With `CI=true` a
+missing tool is a failure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / ".tools"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program and where its source is.
+
+    Attributes:
+        sum: the checksum of the module's source, as `go mod download` tells it.
+        package: the program, relative to the module.
+    """
+
+    name: str
+    module: str
+    version: str
+    sum: str
+    package: str
+
+
+ALL = (
+    Tool("helm3", "helm.sh/helm/v3", "v3.22.0", "h1:n1if5iQgHYsujPAcO5oonH/KiSNUmqmUF0iGVjSF3AU=", "./cmd/helm"),
+    Tool("helm4", "helm.sh/helm/v4", "v4.3.1", "h1:UndCoLe9UPmNoL7IvWzaUXveL7T5t/ijoorEmgJdI9g=", "./cmd/helm"),
+    Tool("oras", "oras.land/oras", "v1.3.6", "h1:Lhsfr2tQLjsu/+CJZp6vYatwKT+62fbIUTlp4lUrfOA=", "./cmd/oras"),
+    Tool("crane", "github.com/google/go-containerregistry", "v0.22.1", "h1:RZuuSYhTvlDvtsK+NkutoCZ//C0X2ebLK8X8l3ULs84=", "./cmd/crane"),
+    Tool("regctl", "github.com/regclient/regclient", "v0.11.7", "h1:Jsjlnd0ZQ2Blh0vaJtxJ0pU549VajvZ6BTL/4R7noMo=", "./cmd/regctl"),
+    Tool("regsync", "github.com/regclient/regclient", "v0.11.7", "h1:Jsjlnd0ZQ2Blh0vaJtxJ0pU549VajvZ6BTL/4R7noMo=", "./cmd/regsync"),
+    Tool(
+        "registry",
+        "github.com/distribution/distribution/v3",
+        "v3.1.2",
+        "h1:/Bv2YIqqSR00HiO49FT93hovy6r9IlrzwUDsJjCN5qg=",
+        "./cmd/registry",
+    ),
+    Tool("notation", "github.com/notaryproject/notation", "v1.3.2", "h1:roSxDRZ+w8kIgxoxruhHpSVtVFwpfq2piuaMvOrPaco=", "./cmd/notation"),
+    Tool(
+        "conformance",
+        "github.com/opencontainers/distribution-spec/conformance",
+        "v0.0.0-20260831232431-97274622c111",
+        "h1:ppZPU0CrEPzyJhVggYwUIZrqh0w2lIT0esw+9ABNPA4=",
+        ".",
+    ),
+)
+"""What comes from the Go module proxy."""
+
+OWN = {"semver-oracle": ROOT / "tests/oracle", "delay": ROOT / "benchmarks/delay"}
+"""Programs of this project: a question to the library that Helm uses, and a forwarder that makes a link longer."""
+
+
+SYSTEM = {
+    "chromium": "chromium",
+    "fish": "fish",
+    "gpg": "gnupg",
+    "skopeo": "skopeo",
+    "strace": "strace",
+    "wrk": "wrk",
+    "zsh": "zsh",
+}
+"""Programs that come with the system: name → Debian's package. `python tests/world/tools.py --system` prints the packages that are missing."""
+
+
+def find(name: str) -> Path | None:
+    """The path of a tool, or None where it has not been built or installed."""
+    if name in SYSTEM:
+        there = shutil.which(name)
+        return Path(there) if there is not None else None
+    path = TOOLS / name
+    return path if path.is_file() and os.access(path, os.X_OK) else None
+
+
+def missing(name: str) -> str:
+    """Why a test is skipped, with the command that gets the tool."""
+    if name in SYSTEM:
+        return f"`{name}` is not here: apt-get install {SYSTEM[name]}"
+    return f"the real tool `{name}` is not in .tools/: run `make tools`"
+
+
+def _go(*arguments: str, directory: Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(["go", *arguments], cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"go {' '.join(arguments)} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+    return done.stdout
+
+
+def _own_stamp(directory: Path) -> str:
+    sources = sorted(path for path in directory.iterdir() if path.name in ("main.go", "go.mod", "go.sum"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
+
+def _build_own(name: str, directory: Path, environment: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="marfetch-tools-") as scratch:
+        for path in directory.iterdir():
+            if path.name in ("main.go", "go.mod", "go.sum"):
+                shutil.copy(path, scratch)
+        _compile(name, Path(scratch), ".", environment)
+
+
+def _compile(name: str, source: Path, package: str, environment: dict[str, str]) -> None:
+    target = TOOLS / f".{name}.new"
+    _go("build", "-trimpath", "-ldflags=-s -w", "-o", str(target), package, directory=source, environment=environment)
+    target.replace(TOOLS / name)
+
+
+def _build(tool: Tool, environment: dict[str, str]) -> None:
+    """By way of a scratch module: some module paths cannot be asked for by `go install`."""
+    versioned = f"{tool.module}@{tool.version}"
+    with tempfile.TemporaryDirectory(prefix="marfetch-tools-") as scratch:
+        directory = Path(scratch)
+        _go("mod", "init", "scratch", directory=directory, environment=environment)
+        _go("mod", "edit", "-require", versioned, directory=directory, environment=environment)
+        found = json.loads(_go("mod", "download", "-json", versioned, directory=directory, environment=environment))
+        if found["Sum"] != tool.sum:
+            sys.exit(f"the source of {versioned} has the checksum {found['Sum']}, not {tool.sum}")
+        _compile(tool.name, Path(found["Dir"]), tool.package, environment)
+
+
+def main() -> None:
+    """Build what is missing or of another version."""
+    wanted = set(sys.argv[1:])
+    if wanted == {"--system"}:
+        print(*(package for name, package in SYSTEM.items() if shutil.which(name) is None))
+        return
+    TOOLS.mkdir(exist_ok=True)
+    stamps = {tool.name: f"{tool.module}@{tool.version} {tool.sum}" for tool in ALL}
+    stamps |= {name: _own_stamp(directory) for name, directory in OWN.items()}
+    todo = [name for name in stamps if not _is_current(name, stamps[name]) and (not wanted or name in wanted)]
+    if todo and shutil.which("go") is None:
+        sys.exit("`make tools` builds from source and needs Go 1.26 or newer (https://go.dev/dl); without the tools their tests skip")
+    # The sources stay below the checkout and go when everything is built; Go's build cache is the user's.
+    modules = TOOLS / ".modules"
+    environment = {**os.environ, "GOMODCACHE": str(modules), "GOFLAGS": "-modcacherw", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+    by_name = {tool.name: tool for tool in ALL}
+    for number, name in enumerate(todo, start=1):
+        print(f"building {name} ({number} of {len(todo)})", flush=True)
+        if name in OWN:
+            _build_own(name, OWN[name], environment)
+        else:
+            _build(by_name[name], environment)
+        (TOOLS / f".{name}.built").write_text(stamps[name])
+    shutil.rmtree(modules, ignore_errors=True)
+    print("real tools in .tools/: " + ", ".join(name for name in stamps if find(name)))
+
+
+def _is_current(name: str, stamp: str) -> bool:
+    path = TOOLS / f".{name}.built"
+    return find(name) is not None and path.is_file() and path.read_text() == stamp
+
+
+if __name__ == "__main__":
+    main()

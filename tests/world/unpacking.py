@@ -1,0 +1,52 @@
+"""Unpacking archives as a pull does, without a registry."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Set
+from pathlib import Path
+from typing import Any, Final
+
+from marfetch.artifact.chart import ExpectedChart, Unpacking
+from marfetch.client import Client
+from marfetch.oci import Descriptor, Digest
+from marfetch.place.destination import Destination, State, Wish
+from marfetch.pull import Pulled, Request, pull
+from marfetch.reference import Reference
+from marfetch.resolve import Wanted
+
+TOY: Final = ExpectedChart("toy", "1.2.3")
+
+
+def wish(data: bytes, expected: ExpectedChart | None = None, name: str = "toy") -> Wish:
+    descriptor = Descriptor("application/octet-stream", Digest.of(data), len(data))
+    return Wish(name, descriptor, "a", Unpacking("toy-1.2.3.tgz", expected))
+
+
+def unpack(out: Path, data: bytes, expected: ExpectedChart | None = None, *, force: bool = False) -> Path:
+    with Destination(out) as destination:
+        return destination.put(wish(data, expected), lambda: io.BytesIO(data), force=force, unknown=all_known)
+
+
+def all_known(_: Set[str]) -> Set[str]:
+    """What is there may go: these tests are about how. `test_created.py` is about what."""
+    return frozenset()
+
+
+def state(out: Path, data: bytes, expected: ExpectedChart | None = None) -> State:
+    with Destination(out) as destination:
+        return destination.state(wish(data, expected), lambda: io.BytesIO(data))
+
+
+def seen(place: Path) -> dict[str, bytes | None]:
+    """Everything below a directory: path → bytes, None for a directory; links are what they are."""
+    return {
+        str(path.relative_to(place)): bytes(path.readlink()) if path.is_symlink() else None if path.is_dir() else path.read_bytes()
+        for path in sorted(place.rglob("*"))
+    }
+
+
+def fetch(client: Client, *references: str, destination: Path, untar: str | None = "", **more: Any) -> Pulled:
+    """Pull references into a directory, unpacked below it."""
+    wanted = [Wanted(Reference.parse(reference)) for reference in references]
+    return pull(client, wanted, Request(destination, untar=None if untar is None else Path(untar), **more))

@@ -1,0 +1,436 @@
+"""Where a fault happens: a twisted registry, a directory with a file in it, and marfetch run there as a process of its own.
+
+    ended = world.run("pull", "aks/foo:1", "--json")
+    ended.failed(7, "cut", "1000 of 5000 bytes", requests=6)
+    world.recovers("pull", "aks/foo:1", made={"foo.bin": data})
+
+After each command everything is looked through, whatever the test asks about besides (`World._sweep`): files, cache, what was printed,
+who was asked, memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from marfetch.endpoint import DATA_ENVIRONMENT, ENVIRONMENT
+
+from .command import surroundings
+from .proxy import Proxy
+from .registry import Asked, Knob, Registry
+
+LAUNCHER: Final = Path(__file__).parent / "launcher.py"
+BRIEF: Final = {"FIRST_WAIT": 0.01, "LONGEST_WAIT": 0.05}
+"""Limits under which waits before a new try are short; everything else has its time, also on a busy machine."""
+MOST_MEMORY: Final = 300 << 20
+"""Bytes that a command may hold, whatever is sent to it."""
+STEERING: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+"""What must never be printed: it steers a terminal, or reorders what is shown."""
+PARTIAL: Final = re.compile(r"\.marfetch-.*", re.IGNORECASE)
+"""What marfetch makes beside a final name."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file, a directory or a link as it is at a moment."""
+
+    mode: int
+    changed: int
+    content: str
+
+    @classmethod
+    def of(cls, path: Path) -> Entry:
+        """What is at this path."""
+        found = path.lstat()
+        if stat.S_ISLNK(found.st_mode):
+            return cls(found.st_mode, 0, f"-> {path.readlink()}")
+        if not stat.S_ISREG(found.st_mode):
+            return cls(found.st_mode, 0, "")
+        with path.open("rb") as file:
+            return cls(found.st_mode, found.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest())
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is one."""
+        return stat.S_ISDIR(self.mode)
+
+
+def tree(root: Path) -> dict[str, Entry]:
+    """Everything below a directory, by relative path; nothing is followed."""
+    found = {}
+    for directory, names, files in os.walk(root):
+        for name in (*names, *files):
+            path = Path(directory, name)
+            found[path.relative_to(root).as_posix()] = Entry.of(path)
+    return found
+
+
+def sha256(data: bytes) -> str:
+    """The digest of these bytes, as `Ended.files` has it."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended, and what it has left.
+
+    Attributes:
+        files: files in the directory of the command that were not there before, or not like that: path → SHA-256.
+        partial: what the cache keeps of blobs that are not whole: path below the cache → size.
+        asked: requests that came in at the registry.
+        contacts: who was connected to, and whose name was to be resolved.
+        peak: bytes of memory that it held at most.
+        received: bytes that it has read from servers, headers included.
+    """
+
+    words: tuple[str, ...]
+    returncode: int
+    out: str
+    err: str
+    files: dict[str, str]
+    partial: dict[str, int]
+    asked: list[Asked]
+    contacts: list[tuple[str, str]]
+    peak: int
+    received: int
+    seconds: float
+
+    def __str__(self) -> str:
+        asked = "\n  ".join(f"{one} {one.headers.get('range', '')}" for one in self.asked[:40])
+        return (
+            f"marfetch {' '.join(self.words)}\nexit code {self.returncode} after {self.seconds:.1f} s, {self.peak >> 20} MiB\n"
+            f"{self.out[:4000]}{self.err[:4000]}files: {self.files}\npartial: {self.partial}\nasked ({len(self.asked)}):\n  {asked}"
+        )
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The one JSON object on stdout."""
+        lines = self.out.splitlines()
+        assert len(lines) == 1, self
+        document: dict[str, Any] = json.loads(lines[0])
+        return document
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error of the JSON object."""
+        error: dict[str, Any] = self.document["error"]
+        return error
+
+    @property
+    def failures(self) -> list[dict[str, Any]]:
+        """What failed of several references, in their order."""
+        failures: list[dict[str, Any]] = self.document["data"]["failed"]
+        return failures
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of the requests that came in, in their order."""
+        return [asked.kind for asked in self.asked]
+
+    def succeeded(self, *, made: Mapping[str, bytes] | None = None, requests: int | None = None, within: float | None = None) -> Ended:
+        """It ended with 0.
+
+        Args:
+            made: exactly these files are new; None: whatever the registry has.
+            requests: at most so many came in.
+            within: seconds that it took at most.
+        """
+        assert self.returncode == 0, self
+        self._check(made, requests, within)
+        return self
+
+    def failed(
+        self,
+        exit_code: int,
+        code: str | None = None,
+        *gist: str,
+        made: Mapping[str, bytes] | None = None,
+        requests: int | None = None,
+        within: float | None = None,
+    ) -> Ended:
+        """It ended with this exit code.
+
+        Args:
+            code: `error.code`, where `--json` was given.
+            gist: what the message or its hint says, whatever the case.
+            made: exactly these files are new; None: none at all.
+            requests: at most so many came in.
+            within: seconds that it took at most.
+        """
+        assert self.returncode == exit_code, self
+        assert "error: " in self.err, self
+        said = self.err
+        if "--json" in self.words:
+            assert code is not None
+            assert self.error["code"] == code, self
+            assert self.error["exitCode"] == exit_code, self
+            said += f"{self.error['message']} {self.error['hint']}"
+        for words in gist:
+            assert words.lower() in said.lower(), f"`{words}` is not said: {self}"
+        self._check(made or {}, requests, within)
+        return self
+
+    def _check(self, made: Mapping[str, bytes] | None, requests: int | None, within: float | None) -> None:
+        if made is not None:
+            assert self.files == {name: sha256(data) for name, data in made.items()}, self
+        if requests is not None:
+            assert len(self.asked) <= requests, [str(asked) for asked in self.asked]
+        if within is not None:
+            assert self.seconds < within, self
+
+
+@dataclass
+class World:
+    """A twisted registry, and marfetch beside it.
+
+    Attributes:
+        root: holds all that a command may touch: `here`, where it runs, `cache`, `home`, `tmp`, and `outside`, which nobody may touch.
+        environment: what a command sees besides the plain surroundings; None takes a variable away.
+        allowed: `host:port` that may be connected to; IPv6 without brackets.
+        names: names that may be resolved.
+        secrets: what must never be shown or stored.
+        programs: that may be started.
+        patience: limits of `marfetch.remote.limits` that the commands get; by default only the waits before a new try are short.
+    """
+
+    registry: Registry
+    root: Path
+    environment: dict[str, str | None] = field(default_factory=dict)
+    allowed: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+    secrets: list[str] = field(default_factory=list)
+    programs: set[str] = field(default_factory=set)
+    patience: dict[str, float] = field(default_factory=lambda: dict(BRIEF))
+    codes: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for path in (self.here, self.home, self.temporary, self.root / "outside"):
+            path.mkdir(parents=True)
+        (self.here / "before.txt").write_text("was here before\n")
+        (self.root / "outside" / "kept.txt").write_text("is nobody's business\n")
+        self.allowed |= {self.registry.host, self.registry.data_host}
+        self.secrets += [self.registry.signature, *re.findall(r"(?:^|&)sig=([^&]+)", self.registry.signature)]
+
+    @property
+    def here(self) -> Path:
+        """Where commands run."""
+        return self.root / "here"
+
+    @property
+    def cache(self) -> Path:
+        """The cache of the commands."""
+        return self.root / "cache"
+
+    @property
+    def home(self) -> Path:
+        """The home of the user."""
+        return self.root / "home"
+
+    @property
+    def temporary(self) -> Path:
+        """Where temporary files would go."""
+        return self.root / "tmp"
+
+    def secret(self, text: str) -> str:
+        """Plant a secret: it must not be shown nor stored from now on."""
+        self.secrets.append(text)
+        return text
+
+    def artifact(self, repository: str, data: bytes, *, name: str | None = None) -> Knob:
+        """Add an artifact with the tag `1` and one file, named after the repository where nothing else is said.
+
+        Returns:
+            A knob for what the data host says about its blob.
+        """
+        self.registry.add_artifact(repository, "1", (name or f"{repository.rpartition('/')[2]}.bin", data))
+        return self.on_data(data)
+
+    def on_data(self, data: bytes) -> Knob:
+        """A knob for what the data host says about the blob of these bytes."""
+        return self.registry.on("data", sha256(data))
+
+    def surroundings(self) -> dict[str, str]:
+        """The environment of a command."""
+        plain: dict[str, str | None] = {
+            **surroundings(self.registry, self.cache),
+            "HOME": str(self.home),
+            "TMPDIR": str(self.temporary),
+            "XDG_STATE_HOME": str(self.root / "state"),
+            "LC_ALL": "C.UTF-8",
+        }
+        return {name: value for name, value in (plain | self.environment).items() if value is not None}
+
+    def command(
+        self, *words: str, record: Path, limits: Mapping[str, float] | None = None, clock: float = 0
+    ) -> tuple[list[str], dict[str, str]]:
+        """A command line of marfetch through the launcher, and its environment, for tests that start it themselves.
+
+        Args:
+            record: where the launcher writes down contacts and memory.
+            limits: in place of `patience`; `{}`: those of users.
+            clock: seconds that the clock is wrong by.
+        """
+        launch = {"limits": dict(self.patience if limits is None else limits), "clock": clock, "record": str(record)}
+        return [sys.executable, str(LAUNCHER), *words], {**self.surroundings(), "LAUNCH": json.dumps(launch)}
+
+    def run(
+        self,
+        *words: str,
+        limits: Mapping[str, float] | None = None,
+        clock: float = 0,
+        within: float = 90,
+        replaces: Sequence[str] = (),
+        memory: int = MOST_MEMORY,
+        **options: Any,
+    ) -> Ended:
+        """Run marfetch to its end, and look through what it has left.
+
+        Args:
+            limits: in place of `patience`; `{}`: those of users.
+            clock: seconds that the clock is wrong by.
+            within: seconds until it must have ended.
+            replaces: files that were there before and that it may replace or take away.
+            memory: bytes that it may hold.
+            options: for `subprocess.run`.
+        """
+        record = self.root.parent / f"record-{len(self.codes)}"
+        line, environment = self.command(*words, record=record, limits=limits, clock=clock)
+        before, asked = tree(self.root), len(self.registry.asked)
+        started = time.monotonic()
+        settings: dict[str, Any] = {"cwd": self.here, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        done = subprocess.run(line, timeout=within, check=False, **{"stdin": subprocess.DEVNULL, **settings, **options})
+        seconds = time.monotonic() - started
+        self.codes.append(done.returncode)
+        events = [json.loads(event) for event in record.read_text().splitlines()]
+        measured = {event: who for event, who in events if isinstance(who, int)}
+        after = tree(self.root)
+        ended = Ended(
+            words=words,
+            returncode=done.returncode,
+            out=(done.stdout or b"").decode(errors="backslashreplace"),
+            err=(done.stderr or b"").decode(errors="backslashreplace"),
+            files=_new(before, after, "here/"),
+            partial={name: (self.cache / name).stat().st_size for name in _below(after, "cache/") if name.startswith("ingest/")},
+            asked=self.registry.asked[asked:],
+            contacts=[(event, who) for event, who in events if isinstance(who, str)],
+            peak=measured.get("peak", 0),
+            received=measured.get("received", 0),
+            seconds=seconds,
+        )
+        self._sweep(ended, before, after, replaces, memory)
+        return ended
+
+    def recovers(self, *words: str, made: Mapping[str, bytes], **options: Any) -> Ended:
+        """The registry is honest again: the next run succeeds, goes on with what the cache has of a blob, and leaves no part of any.
+
+        Args:
+            made: the files that it makes.
+            options: for `run`.
+        """
+        self.registry.honestly()
+        held = {path.name: path.stat().st_size for path in (self.cache / "ingest").glob("*-*")} if self.cache.exists() else {}
+        ended = self.run(*words, **options).succeeded(made=made)
+        assert ended.partial == {}, ended
+        ranges = {asked.headers.get("range") for asked in ended.asked if asked.kind == "data"}
+        for name, size in held.items():
+            assert size == 0 or f"bytes={size}-" in ranges or not _asks_for(ended, name), f"{size} bytes of {name} were not used: {ended}"
+        return ended
+
+    # -- looking through what is left
+
+    def sweep(self, ended: Ended, before: dict[str, Entry]) -> None:
+        """Look through what a command has left that a test has started itself.
+
+        Args:
+            before: `tree` of the root, from before it was started.
+        """
+        self._sweep(ended, before, tree(self.root), (), MOST_MEMORY)
+
+    def _sweep(self, ended: Ended, before: dict[str, Entry], after: dict[str, Entry], replaces: Sequence[str], memory: int) -> None:
+        self._sweep_files(ended, before, after, replaces)
+        self._sweep_cache(ended, before, after)
+        self._sweep_words(ended, before, after)
+        for event, who in ended.contacts:
+            assert self._is_allowed(event, who), f"{event} {who}: {ended}"
+        assert ended.peak < memory, f"{ended.peak >> 20} MiB: {ended}"
+
+    def _sweep_files(self, ended: Ended, before: dict[str, Entry], after: dict[str, Entry], replaces: Sequence[str]) -> None:
+        """What was there is as it was; nothing is half written; nothing but the cache and the state is written outside of where the command runs."""
+        for name, entry in before.items():
+            if name.startswith(("cache/", "state/", "here/")) and (
+                name.startswith(("cache/", "state/")) or name.removeprefix("here/") in replaces
+            ):
+                continue
+            now = after.get(name)
+            assert now == entry, f"`{name}` was changed: {ended}"
+        for name in after.keys() - before.keys():
+            assert name.startswith(("here/", "cache/", "state/")) or name in ("cache", "state"), f"`{name}` was made: {ended}"
+            assert not (name.startswith("here/") and PARTIAL.fullmatch(Path(name).name)), f"`{name}` was left: {ended}"
+
+    def _sweep_cache(self, ended: Ended, before: dict[str, Entry], after: dict[str, Entry]) -> None:
+        """Each blob is what its name says; a part of one is only kept where the command failed, under a name that a later run looks for."""
+        for name, entry in _below(after, "cache/").items():
+            if name.startswith("blobs/") and not entry.is_directory and before.get(f"cache/{name}") != entry:
+                algorithm, encoded = name.split("/")[1:]
+                actual = hashlib.new(algorithm, (self.cache / name).read_bytes()).hexdigest()
+                assert actual == encoded, f"the cache holds `{name}`, which is not that: {ended}"
+        for name in ended.partial:
+            assert re.fullmatch(r"ingest/sha(256|512)-[0-9a-f]+", name), f"`{name}` was left: {ended}"
+            assert ended.returncode != 0 or f"cache/{name}" in before, f"`{name}` was left: {ended}"
+
+    def _sweep_words(self, ended: Ended, before: dict[str, Entry], after: dict[str, Entry]) -> None:
+        """What was said can be shown, is one JSON object where that was asked for, and tells no secret, nor does any file."""
+        assert "Traceback" not in ended.err, ended
+        for text in (ended.out, ended.err):
+            assert STEERING.search(text) is None, ended
+        if "--json" in ended.words:
+            assert ended.document["ok"] is (ended.returncode in (0, 1)), ended
+        stored = {"stdout": ended.out.encode(), "stderr": ended.err.encode()}
+        for name, entry in after.items():
+            if before.get(name) != entry and stat.S_ISREG(entry.mode):
+                stored[name] = (self.root / name).read_bytes()
+        for place, data in stored.items():
+            for secret in self.secrets:
+                assert secret.encode() not in data, f"{place} tells the secret `{secret}`: {ended}"
+        assert not any(secret in name for secret in self.secrets for name in after), ended
+
+    def _is_allowed(self, event: str, who: str) -> bool:
+        """Whether a host may be connected to, a name resolved, or a program started; addresses need no resolving."""
+        if event == "socket.connect":
+            found = re.match(r"\('([^']*)', (\d+)", who)
+            return found is not None and f"{found[1]}:{found[2]}" in self.allowed
+        if event == "subprocess.Popen":
+            return Path(who).name in self.programs or who in self.programs
+        return who in self.names or who in {one.rpartition(":")[0] for one in self.allowed}
+
+
+def official_world(registry: Registry, proxy: Proxy, root: Path, ca_file: str) -> World:
+    """marfetch beside a registry under MAR's own names, to which only this proxy leads."""
+    world = World(registry, root, {ENVIRONMENT: None, DATA_ENVIRONMENT: None, "SSL_CERT_FILE": ca_file})
+    world.environment["HTTPS_PROXY"] = f"http://127.0.0.1:{proxy.port}"
+    world.allowed.clear()
+    world.allowed.add(f"127.0.0.1:{proxy.port}")
+    return world
+
+
+def _below(entries: dict[str, Entry], start: str) -> dict[str, Entry]:
+    return {name.removeprefix(start): entry for name, entry in entries.items() if name.startswith(start) and not entry.is_directory}
+
+
+def _new(before: dict[str, Entry], after: dict[str, Entry], start: str) -> dict[str, str]:
+    return {name: entry.content for name, entry in _below(after, start).items() if before.get(start + name) != entry}
+
+
+def _asks_for(ended: Ended, part: str) -> bool:
+    """Whether the blob of this part was asked for at all."""
+    return any(part.rpartition("-")[2] in asked.target for asked in ended.asked)
