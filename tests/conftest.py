@@ -25,7 +25,7 @@ from .world import tools
 from .world.command import Answered, Call, Run, marfetch, surroundings
 from .world.layouts import Maker
 from .world.progress import Heard
-from .world.projects import Make, written
+from .world.projects import Make, project_of
 from .world.real import distribution
 from .world.registry import Registry
 from .world.tls import DATA_NAME, OFFICIAL, server_context
@@ -196,6 +196,12 @@ def registry(tool: Callable[[str], Path], tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """`make("reference: aks/foo, version: ^1", …)`: a project of these artifacts."""
+    return lambda *items: project_of(tmp_path / "project", *items)
+
+
+@pytest.fixture
 def maker(tmp_path: Path) -> Maker:
     """A layout that is made by hand."""
     return Maker(tmp_path / "made")
@@ -275,9 +281,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tool" in getattr(item, "fixturenames", ()):
             item.add_marker("tool")
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Make:
-    """`make("reference: aks/foo, version: ^1", …)`: a project of these artifacts."""
-    return lambda *items: written(tmp_path / "project", items)

@@ -20,7 +20,7 @@ from marfetch.client import Client
 from marfetch.errors import Error, InputError, IntegrityError, LockError
 from marfetch.oci import Digest, descriptor_json
 from marfetch.project.lock import lock_bytes, make_lock, read_lock
-from marfetch.project.locking import misfits, read_old, settle, upgrades, write
+from marfetch.project.locking import misfits, upgrades
 from marfetch.project.outdated import outdated
 from marfetch.project.sync import Shard, sync
 from marfetch.project.wanted import Project, read_project
@@ -28,17 +28,8 @@ from marfetch.project.wanted import Project, read_project
 from ..world.command import Run, marfetch, surroundings
 from ..world.content import ALB, MODULE
 from ..world.progress import Heard
-from ..world.projects import Make, outcomes
+from ..world.projects import Make, lock, outcomes
 from ..world.registry import Registry
-
-
-def lock(client: Client, project: Project, *names: str, upgrade: bool = False) -> None:
-    """As `marfetch lock`: written when nothing failed."""
-    found = settle(client, project, read_old(project), upgrade=upgrades(project, names) if upgrade or names else ())
-    for one in found:
-        if one.error is not None:
-            raise one.error
-    write(project, found)
 
 
 def files(project: Project) -> set[str]:

@@ -9,25 +9,18 @@ from pathlib import Path
 
 from marfetch.bundle.form import Part, whole, write_archive
 from marfetch.client import Client
-from marfetch.project.locking import read_old, settle, write
-from marfetch.project.wanted import Project, read_project
+from marfetch.project.wanted import Project
 
 from .content import ALB, IMAGE, MODULE
+from .projects import lock, project_of
 
 ITEMS = (f"reference: {ALB}, version: ~1.7", f"reference: {MODULE}", f'reference: "{IMAGE}:latest", platform: linux/amd64, media-type: "*"')
 
 
 def locked(client: Client, place: Path, *items: str, upgrade: bool = False) -> Project:
     """A project of these artifacts, and its lock."""
-    place.mkdir(exist_ok=True)
-    path = place / "marfetch.yaml"
-    path.write_text("schema: 1\nartifacts:" + "".join(f"\n  - {{{one}}}" for one in items or ITEMS) + "\n")
-    project = read_project(path)
-    found = settle(client, project, read_old(project), upgrade=[item.name for item in project.items] if upgrade else ())
-    for one in found:
-        if one.error is not None:
-            raise one.error
-    write(project, found)
+    project = project_of(place, *(items or ITEMS))
+    lock(client, project, upgrade=upgrade)
     return project
 
 

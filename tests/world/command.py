@@ -43,8 +43,6 @@ def surroundings(registry: Registry | None = None, cache: Path | None = None, **
         # An older typer names what a newer click is about to drop.
         "PYTHONWARNINGS": "error,ignore:'click.:DeprecationWarning",
     }
-    if "XDG_STATE_HOME" in os.environ:
-        found["XDG_STATE_HOME"] = os.environ["XDG_STATE_HOME"]
     if cache is not None:
         found["MARFETCH_CACHE_DIR"] = str(cache)
     if registry is not None:

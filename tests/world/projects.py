@@ -1,23 +1,35 @@
-"""Projects of artifacts, and what a sync made of them."""
+"""Projects: a wanted file and its lock."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
+from marfetch.client import Client
+from marfetch.project.locking import read_old, settle, upgrades, write
 from marfetch.project.sync import Synced
 from marfetch.project.wanted import Project, read_project
 
 Make = Callable[..., Project]
+"""The fixture `make`."""
 
 
-def written(place: Path, items: Sequence[str]) -> Project:
-    """The project in a directory, of these artifacts: `reference: aks/foo, version: ^1`."""
+def project_of(place: Path, *items: str) -> Project:
+    """Write a wanted file of these artifacts."""
     place.mkdir(exist_ok=True)
     (place / "marfetch.yaml").write_text("schema: 1\nartifacts:" + ("".join(f"\n  - {{{one}}}" for one in items) or " []") + "\n")
     return read_project(place / "marfetch.yaml")
 
 
-def outcomes(result: Sequence[Synced]) -> dict[str, str]:
+def lock(client: Client, project: Project, *names: str, upgrade: bool = False) -> None:
+    """As `marfetch lock`: written when nothing failed."""
+    found = settle(client, project, read_old(project), upgrade=upgrades(project, names) if upgrade or names else ())
+    for one in found:
+        if one.error is not None:
+            raise one.error
+    write(project, found)
+
+
+def outcomes(result: list[Synced]) -> dict[str, str]:
     """Name → what became of it."""
     return {one.name: one.outcome for one in result}

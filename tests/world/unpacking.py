@@ -1,4 +1,4 @@
-"""Unpacking archives as a pull does, without a registry."""
+"""What is pulled or put in place unpacked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def unpack(out: Path, data: bytes, expected: ExpectedChart | None = None, *, for
 
 
 def all_known(_: Set[str]) -> Set[str]:
-    """What is there may go: these tests are about how. `test_created.py` is about what."""
+    """What is there may go: tests with this are about how, and `destination/test_created.py` is about what."""
     return frozenset()
 
 
@@ -47,6 +47,10 @@ def seen(place: Path) -> dict[str, bytes | None]:
 
 
 def fetch(client: Client, *references: str, destination: Path, untar: str | None = "", **more: Any) -> Pulled:
-    """Pull references into a directory, unpacked below it."""
+    """Pull these references, and unpack what is an archive.
+
+    Args:
+        untar: None: keep archives as they are.
+    """
     wanted = [Wanted(Reference.parse(reference)) for reference in references]
     return pull(client, wanted, Request(destination, untar=None if untar is None else Path(untar), **more))

@@ -265,8 +265,8 @@ class World:
             **surroundings(self.registry, self.cache),
             "HOME": str(self.home),
             "TMPDIR": str(self.temporary),
-            "XDG_STATE_HOME": str(self.root / "state"),
             "LC_ALL": "C.UTF-8",
+            "XDG_STATE_HOME": str(self.root / "state"),
         }
         return {name: value for name, value in (plain | self.environment).items() if value is not None}
 
