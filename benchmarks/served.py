@@ -10,12 +10,12 @@ import uvicorn
 
 from marfetch.layout.store import Layout
 from marfetch.reference import Host
-from marfetch.serve.app import Registry
+from marfetch.serve.app import ServedRegistry
 
 
 async def main(directory: Path, port: int, data_port: int, data_origin: str) -> None:
     """Serve until the process is ended."""
-    registry = Registry(Layout(directory / "layout"), Host("bench.test"), data_origin=data_origin)
+    registry = ServedRegistry(Layout(directory / "layout"), Host("bench.test"), data_origin=data_origin)
     servers = [
         uvicorn.Server(
             uvicorn.Config(

@@ -13,7 +13,7 @@ from pathlib import Path
 from marfetch.oci import Descriptor, Digest
 from marfetch.verify.policy import parse_policy
 from marfetch.verify.revocation import Lists
-from marfetch.verify.steps import Trust, examine
+from marfetch.verify.steps import TrustContext, examine
 from marfetch.verify.stores import Places
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "trust"
@@ -38,7 +38,7 @@ def main() -> None:
             given = vectors["policies"][case["policy"]]
             statement = {"name": "a", "registryScopes": ["*"], "signatureVerification": {"level": "strict"}, **given}
             policy = parse_policy(json.dumps({"version": "1.0", "trustPolicies": [statement]}).encode(), "policy")
-            trust = Trust(policy.statements[0], Places(stores=Path(place)), Lists(), datetime.fromisoformat(vectors["now"]))
+            trust = TrustContext(policy.statements[0], Places(stores=Path(place)), Lists(), datetime.fromisoformat(vectors["now"]))
             artifact = Descriptor(case["artifact"]["mediaType"], Digest.parse(case["artifact"]["digest"]), case["artifact"]["size"])
             data = (FIXTURES / case["envelope"]).read_bytes()
             times = []

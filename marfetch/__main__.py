@@ -74,7 +74,7 @@ def _run(words: list[str], *, is_last: bool) -> int:
     """
     import signal
 
-    spoken = _Spoken(words)
+    spoken = CommandRun(words)
     numbers = [signal.SIGTERM]
     # What started us may have told us to outlive these (`nohup`, a script's `&`).
     numbers += [one for one in (signal.SIGINT, getattr(signal, "SIGHUP", None)) if one and signal.getsignal(one) is not signal.SIG_IGN]
@@ -104,7 +104,7 @@ def _tidy(*, is_last: bool) -> None:
         one(is_last)
 
 
-class _Spoken:
+class CommandRun:
     """One command line: what goes wrong is said once, and becomes the exit code."""
 
     def __init__(self, words: list[str]) -> None:

@@ -15,7 +15,7 @@ from .content import Progress
 from .errors import StorageError
 from .files import no_home
 from .layout.ingest import sweep
-from .layout.patience import Patience
+from .layout.patience import StallGuard
 from .layout.store import Layout
 from .lock import claim
 from .remote.pauses import Pauses
@@ -32,7 +32,7 @@ class Cache:
     def __init__(self, directory: Path | None, progress: Progress, budget: Budget) -> None:
         def layout_in(root: Path, below: Layout | None = None) -> Layout:
             pauses = Pauses(root)
-            return Layout(root, below=below, warn=progress.warn, patience=Patience(budget, progress.note, pauses.is_any))
+            return Layout(root, below=below, warn=progress.warn, patience=StallGuard(budget, progress.note, pauses.is_any))
 
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._mark: BinaryIO | None = None

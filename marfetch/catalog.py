@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from . import listings
-from .client import Client
+from .client import Session
 from .errors import Error, NotFoundError, RemoteError
 from .nearness import near
 from .reference import Host, Reference
@@ -24,7 +24,7 @@ SUGGESTED: Final = 3
 """Names that are offered in place of a wrong one."""
 
 
-class Known(NamedTuple):
+class KnownCatalog(NamedTuple):
     """A catalog.
 
     Attributes:
@@ -40,7 +40,7 @@ class Known(NamedTuple):
     stale: Error | None = None
 
 
-def catalog(client: Client, reference: Reference, *, fresh: float = FRESH, patient: bool = True) -> Known:
+def catalog(client: Session, reference: Reference, *, fresh: float = FRESH, patient: bool = True) -> KnownCatalog:
     """The catalog of the registry that a reference means; kept where it is young enough.
 
     Args:
@@ -56,7 +56,7 @@ def catalog(client: Client, reference: Reference, *, fresh: float = FRESH, patie
     assert host is not None, "a bound reference has its host"
     kept = listings.read_catalog(client.cache.root, str(host))
     if kept is not None and (client.options.offline or kept[2] < fresh):
-        return Known(host, tuple(kept[0]), kept[2])
+        return KnownCatalog(host, tuple(kept[0]), kept[2])
     if client.options.offline:
         raise RemoteError(
             f"the catalog of `{host}` was never fetched, and `--offline` asks nobody",
@@ -68,13 +68,13 @@ def catalog(client: Client, reference: Reference, *, fresh: float = FRESH, patie
     except RemoteError as error:
         if kept is None:
             raise
-        return Known(host, tuple(kept[0]), kept[2], stale=error)
+        return KnownCatalog(host, tuple(kept[0]), kept[2], stale=error)
     if found is None:
         assert kept is not None, "nothing new can only be said of what is known"
         listings.confirm_catalog(client.cache.root, str(host))
-        return Known(host, tuple(kept[0]), 0.0)
+        return KnownCatalog(host, tuple(kept[0]), 0.0)
     listings.keep_catalog(client.cache.root, str(host), found.names, found.etag)
-    return Known(host, found.names, 0.0)
+    return KnownCatalog(host, found.names, 0.0)
 
 
 # -- did you mean
@@ -118,7 +118,7 @@ def meant(names: Sequence[str], wrong: str) -> Meant | None:
     return Meant(None, found) if found else None
 
 
-def suggest(client: Client, error: NotFoundError, wanted: Reference) -> None:
+def suggest(client: Session, error: NotFoundError, wanted: Reference) -> None:
     """Let the failure of a wrong name say what may have been meant; it costs a request where the kept catalog is not young.
 
     Args:

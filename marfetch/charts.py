@@ -11,13 +11,13 @@ from .artifact.kinds import CHART, kind_of
 from .artifact.payload import Choice, base_name, select
 from .catalog import catalog, suggest
 from .chart import Release, chart_facts, chart_version, created, index, is_chart_name
-from .client import Client
+from .client import Session
 from .config import MAX_SIZE, chart_metadata
 from .constraint import TaggedVersion, distinct, sort_versions
 from .content import Source
 from .document import Json
 from .errors import Error, InputError, NotFoundError, PolicyError, RateLimitedError
-from .kept import Kept
+from .kept import Records
 from .oci import CREATED, Digest, Manifest
 from .reference import Reference
 
@@ -52,7 +52,7 @@ class Listing:
     failures: Sequence[Error] = ()
 
 
-def kept_index(kept: Kept, host: str, path: str) -> bytes | None:
+def kept_index(kept: Records, host: str, path: str) -> bytes | None:
     """An index that was built a short while ago; it needs neither a network nor a client.
 
     Args:
@@ -70,7 +70,7 @@ def kept_index(kept: Kept, host: str, path: str) -> bytes | None:
     return None
 
 
-def build_index(client: Client, host_reference: Reference, path: str) -> bytes:
+def build_index(client: Session, host_reference: Reference, path: str) -> bytes:
     """Helm's index of a repository, or of the charts below a namespace. Of several processes that want the same one, one builds it.
 
     Args:
@@ -81,7 +81,7 @@ def build_index(client: Client, host_reference: Reference, path: str) -> bytes:
         Error: the registry failed.
     """
     host = str(host_reference.host) if host_reference.host else ""
-    kept = Kept(client.cache.root, "indexes")
+    kept = Records(client.cache.root, "indexes")
     with kept.alone(f"{host}/{path}", wait=BUILD_WAIT):
         found = kept_index(kept, host, path)
         if found is not None:
@@ -92,7 +92,7 @@ def build_index(client: Client, host_reference: Reference, path: str) -> bytes:
         return raw
 
 
-def index_of(client: Client, references: Sequence[Reference]) -> bytes:
+def index_of(client: Session, references: Sequence[Reference]) -> bytes:
     """Helm's index of some chart repositories or namespaces, of one registry.
 
     Raises:
@@ -119,7 +119,7 @@ def index_of(client: Client, references: Sequence[Reference]) -> bytes:
     return index({names[one] if often[names[one]] == 1 else one: releases for one, releases in found.items()}, host=hosts.pop())
 
 
-def _listing(client: Client, host_reference: Reference, path: str) -> Listing:
+def _listing(client: Session, host_reference: Reference, path: str) -> Listing:
     if path:
         try:
             releases = releases_of(client, replace(host_reference, repository=path))
@@ -133,7 +133,7 @@ def _listing(client: Client, host_reference: Reference, path: str) -> Listing:
     return _namespace(client, host_reference, path)
 
 
-def releases_of(client: Client, reference: Reference) -> list[Release] | None:
+def releases_of(client: Session, reference: Reference) -> list[Release] | None:
     """The versions of the chart in a repository, newest first; None where it holds no charts.
 
     The tag list is asked for, and the manifests and configs of the newest versions, those that the cache has aside.
@@ -166,7 +166,7 @@ def _release(bound: Reference, tagged: TaggedVersion) -> Release:
     return Release(base_name(bound.repository), chart_version(tagged), bound.repository, tagged.tag)
 
 
-def _looked_at(client: Client, bound: Reference, source: Source, tagged: TaggedVersion) -> Release | Error | None:
+def _looked_at(client: Session, bound: Reference, source: Source, tagged: TaggedVersion) -> Release | Error | None:
     """A version with what its manifest and config say; None where it is no chart."""
     reference = replace(bound, tag=tagged.tag)
     try:
@@ -181,7 +181,7 @@ def _looked_at(client: Client, bound: Reference, source: Source, tagged: TaggedV
         return error
 
 
-def _known(client: Client, bound: Reference, tagged: TaggedVersion) -> Release | None:
+def _known(client: Session, bound: Reference, tagged: TaggedVersion) -> Release | None:
     """A version with what the cache says of it, without a request."""
     descriptor = client.cache.known(replace(bound, tag=tagged.tag))
     manifest = client.cache.find(descriptor.digest, descriptor.media_type) if descriptor else None
@@ -214,7 +214,7 @@ def _described(release: Release, manifest: Manifest, metadata: dict[str, Json]) 
 # -- namespaces
 
 
-def _namespace(client: Client, host_reference: Reference, path: str) -> Listing:
+def _namespace(client: Session, host_reference: Reference, path: str) -> Listing:
     """The charts below a path, found through the catalog."""
     bound, _ = client.bind(replace(host_reference, repository=path or "catalog"))
     prefix = f"{path}/" if path else ""
@@ -243,7 +243,7 @@ def _namespace(client: Client, host_reference: Reference, path: str) -> Listing:
     return Listing(charts, look.failures)
 
 
-def _listed(client: Client, bound: Reference) -> tuple[str, ...]:
+def _listed(client: Session, bound: Reference) -> tuple[str, ...]:
     """The catalog as it is now: an index is not built of an old one."""
     known = catalog(client, bound, fresh=0.0)
     if known.stale is not None:
@@ -254,10 +254,10 @@ def _listed(client: Client, bound: Reference) -> tuple[str, ...]:
 class _Look:
     """Looks at the repositories of a namespace for as long as there is time, and keeps what it finds."""
 
-    def __init__(self, client: Client, bound: Reference) -> None:
+    def __init__(self, client: Session, bound: Reference) -> None:
         self._client = client
         self._bound = bound
-        self._kept = Kept(client.cache.root, "charts")
+        self._kept = Records(client.cache.root, "charts")
         self._throttled: RateLimitedError | None = None
         self.failures: list[Error] = []
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from .artifact.kinds import IMAGE, kind_of, matches
 from .artifact.payload import Choice
-from .client import Client
+from .client import Session
 from .errors import InputError, IntegrityError, NotFoundError, PolicyError
 from .oci import Descriptor, Index, Manifest, Platform
 from .reference import Reference
@@ -18,7 +18,7 @@ _LOOKED_AT: Final = 16
 """Manifests of an index that are looked at to find the only artifact among images."""
 
 
-def artifact(client: Client, resolved: Resolved, choice: Choice, platform: Platform | None) -> Manifest:
+def artifact(client: Session, resolved: Resolved, choice: Choice, platform: Platform | None) -> Manifest:
     """The one manifest that is meant: of an index the one for the platform, or the only artifact in it.
 
     Raises:
@@ -41,7 +41,7 @@ def artifact(client: Client, resolved: Resolved, choice: Choice, platform: Platf
     )
 
 
-def _child(client: Client, resolved: Resolved, index: Index, choice: Choice, platform: Platform | None) -> Manifest | Index:
+def _child(client: Session, resolved: Resolved, index: Index, choice: Choice, platform: Platform | None) -> Manifest | Index:
     reference = resolved.reference
     if not index.manifests:
         raise NotFoundError(
@@ -81,7 +81,7 @@ def _child(client: Client, resolved: Resolved, index: Index, choice: Choice, pla
     raise _platform_needed(reference, index)
 
 
-def _child_manifest(client: Client, resolved: Resolved, child: Descriptor) -> Manifest | Index:
+def _child_manifest(client: Session, resolved: Resolved, child: Descriptor) -> Manifest | Index:
     reference = resolved.reference
     found = client.manifest(replace(reference, tag=None, digest=child.digest), resolved.source)
     if found.descriptor.size != child.size:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 from . import listings
 from .budget import Budget
 from .cache import Cache
-from .content import Catalog, Checked, Progress, Source
+from .content import Catalog, CheckedSink, Progress, Source
 from .endpoint import Address, Endpoint, Preference
 from .errors import Error, InputError, NotFoundError, RemoteError, StorageError
 from .lock import prepare
@@ -23,7 +23,7 @@ from .reference import Host, Reference
 from .remote import first
 from .remote.datahost import DataHost
 from .remote.pauses import Pauses
-from .way import Ways
+from .way import ConnectionSetups
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -36,16 +36,16 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-class Connection(Source, Protocol):
+class RegistryConnection(Source, Protocol):
     """A source that can be ended from outside.
 
     Attributes:
         asked: host → requests that were sent to it.
-        led_to: where its last redirect led.
+        last_redirect: where its last redirect led.
     """
 
     asked: Counter[str]
-    led_to: Address | None
+    last_redirect: Address | None
 
     def catalog(self, *, known: str | None = None, patient: bool = True) -> Catalog | None:
         """The repositories that are listed; None where that is still the state that is `known` by its entity tag.
@@ -61,7 +61,7 @@ class Connection(Source, Protocol):
         """Drop all connections."""
 
 
-class Options(NamedTuple):
+class SessionOptions(NamedTuple):
     """How a client works.
 
     Attributes:
@@ -83,7 +83,7 @@ class Options(NamedTuple):
     notice: bool = True
 
 
-class Client:
+class Session:
     """Reaches registries and the cache. One client serves one command; close it, or use it as a context.
 
     Args:
@@ -92,7 +92,7 @@ class Client:
         ways: where something of this command has been opened already.
     """
 
-    def __init__(self, options: Options, progress: Progress, ways: Ways | None = None) -> None:
+    def __init__(self, options: SessionOptions, progress: Progress, ways: ConnectionSetups | None = None) -> None:
         if options.ca_file is not None and not Path(options.ca_file).exists():
             raise InputError(f"the file `{options.ca_file}` of `--ca-file` is not there", code="usage", path=options.ca_file)
         self.options = options
@@ -101,9 +101,9 @@ class Client:
         self._stack = ExitStack()
         self.fetches = False
         """Whether what is asked for is going to be fetched, so that a data host is wanted soon."""
-        self._ways = ways or Ways(options.ca_file, options.jobs)
+        self._ways = ways or ConnectionSetups(options.ca_file, options.jobs)
         self._data: dict[Endpoint, DataHost] = {}
-        self._sources: dict[Endpoint, Connection] = {}
+        self._sources: dict[Endpoint, RegistryConnection] = {}
         self._loading = threading.Lock()
         self._noticed: set[str] = set()
         self._lists: dict[str, tuple[str, ...]] = {}
@@ -117,7 +117,7 @@ class Client:
 
     # -- life
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Session:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -139,8 +139,8 @@ class Client:
             self._wait_a_moment()
         for endpoint, source in self._sources.items():
             source.close()
-            if source.led_to is not None and self.cache.is_writable:
-                self._data_host(endpoint).keep(source.led_to)
+            if source.last_redirect is not None and self.cache.is_writable:
+                self._data_host(endpoint).keep(source.last_redirect)
         try:
             self.cache.names.flush()
         except StorageError as error:
@@ -217,9 +217,9 @@ class Client:
         registry = endpoint.registry
         host = Host.parse(registry.name)
         bound = replace(reference, host=host, scheme=None)
-        return bound, self.cache if self.options.offline else _Later(self, endpoint)
+        return bound, self.cache if self.options.offline else LazyRegistry(self, endpoint)
 
-    def connect(self, endpoint: Endpoint, asked: first.First | None = None, *, new: bool = False) -> Connection:
+    def connect(self, endpoint: Endpoint, asked: first.PredictedRequest | None = None, *, new: bool = False) -> RegistryConnection:
         """The registry of an endpoint. Here oras-py is loaded, and nowhere else; what the cache answers does without.
 
         Args:
@@ -310,20 +310,20 @@ class Client:
         return list(self._lists[repository])
 
 
-class _Later:
+class LazyRegistry:
     """A source that is connected to when something is asked of it for the first time."""
 
-    def __init__(self, client: Client, endpoint: Endpoint) -> None:
+    def __init__(self, client: Session, endpoint: Endpoint) -> None:
         self._client, self._endpoint = client, endpoint
 
-    def _connect(self) -> Connection:
+    def _connect(self) -> RegistryConnection:
         return self._client.connect(self._endpoint)
 
     def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
         connection = self._client.connect(self._endpoint, first.manifest(reference, known), new=known is None)
         return connection.manifest(reference, known=known)
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
+    def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
         self._connect().fetch(reference, descriptor, sink)
 
     def tags(self, reference: Reference) -> list[str]:

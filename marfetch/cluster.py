@@ -97,7 +97,7 @@ def part(text: str) -> tuple[str, list[Any]]:
     return asked["shared"], asked["jobs"]
 
 
-class Kept(Generic[T]):
+class WorkerCache(Generic[T]):
     """What a worker opened for a command and keeps for its next parts; all of its threads share it.
 
     Args:
@@ -144,12 +144,12 @@ class Quiet:
         pass
 
 
-def told(error: Error) -> dict[str, object]:
-    """An error as JSON values, for another machine; `retold` makes it anew there."""
+def error_to_json(error: Error) -> dict[str, object]:
+    """An error as JSON values, for another machine; `error_from_json` makes it anew there."""
     return {"code": error.code, "message": error.message, "hint": error.hint, "context": error.context}
 
 
-def retold(said: Mapping[str, Any]) -> Error:
+def error_from_json(said: Mapping[str, Any]) -> Error:
     """The error that another machine has told of."""
     kinds = {kind.__name__: kind for kind in _descendants(Error)}
     kind = kinds[CODES[said["code"]].kind]

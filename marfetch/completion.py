@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from .known import Known
+from .known import KnownRegistries
 
 # Cobra's `ShellCompDirective`: bits that can be joined.
 DEFAULT: Final = 0
@@ -39,7 +39,7 @@ _REPOSITORY_ONLY: Final = frozenset((("versions",),))
 _SAFE = re.compile(r"(?!-)[A-Za-z0-9_./:@+,=-]+")
 
 
-class Answer(NamedTuple):
+class Candidates(NamedTuple):
     """What can stand in place of a word.
 
     Attributes:
@@ -51,7 +51,7 @@ class Answer(NamedTuple):
     directive: int
 
 
-_NOTHING: Final = Answer((), NO_FILES)
+_NOTHING: Final = Candidates((), NO_FILES)
 
 
 class Line(NamedTuple):
@@ -87,14 +87,14 @@ def complete(words: Sequence[str]) -> str:
     return "\n".join([*lines, f":{directive}"]).encode("ascii", "replace").decode("ascii")
 
 
-def answer(words: Sequence[str], environment: Mapping[str, str]) -> Answer:
+def answer(words: Sequence[str], environment: Mapping[str, str]) -> Candidates:
     """What can stand in place of the last word."""
     *before, word = words or [""]
     table = _table()
     line = read_line(table, before)
     if line is None:
         return _NOTHING
-    known = Known(line.last("--endpoint"), line.last("--cache-dir"), environment)
+    known = KnownRegistries(line.last("--endpoint"), line.last("--cache-dir"), environment)
     if line.waiting is not None:
         return _value(table, line, known, line.waiting["takes"], word)
     if word.startswith("-") and not line.ended:
@@ -105,9 +105,9 @@ def answer(words: Sequence[str], environment: Mapping[str, str]) -> Answer:
         if option is None or option["takes"] is None:
             return _NOTHING
         found = _value(table, line, known, option["takes"], value)
-        return Answer([(f"{name}={text}", described) for text, described in found.candidates], found.directive)
+        return Candidates([(f"{name}={text}", described) for text, described in found.candidates], found.directive)
     if "commands" in line.command:
-        return Answer(_beginning(word, ((name, one["help"]) for name, one in line.command["commands"].items())), NO_FILES)
+        return Candidates(_beginning(word, ((name, one["help"]) for name, one in line.command["commands"].items())), NO_FILES)
     arguments = line.command["arguments"]
     position = min(len(line.arguments), len(arguments) - 1)
     if position < 0 or (len(line.arguments) > position and not arguments[position]["repeats"]):
@@ -159,32 +159,32 @@ def _option(command: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
     return next((one for one in command["options"] if name in one["names"]), None)
 
 
-def _options(line: Line, word: str) -> Answer:
+def _options(line: Line, word: str) -> Candidates:
     """Options that can still be given: the long names, the short ones too where no second dash stands."""
     found: list[tuple[str, str]] = []
     for one in line.command["options"]:
         if one["repeats"] or one["names"][0] not in line.options:
             found += [(name, one["help"]) for name in one["names"] if name.startswith(word)]
-    return Answer(found, NO_FILES)
+    return Candidates(found, NO_FILES)
 
 
-def _value(table: Mapping[str, Any], line: Line, known: Known, takes: str, word: str) -> Answer:
+def _value(table: Mapping[str, Any], line: Line, known: KnownRegistries, takes: str, word: str) -> Candidates:
     """What can stand where an option or an argument takes such a value."""
     if takes in TAKES_FILE:
-        return Answer((), DEFAULT)
+        return Candidates((), DEFAULT)
     if takes in TAKES_DIRECTORY:
-        return Answer((), DIRECTORIES)
+        return Candidates((), DIRECTORIES)
     if takes in FROM_CACHE:
         return FROM_CACHE[takes](line, known, word)
     if takes not in table["values"]:
         return _NOTHING
     values = [(text, described) for text, described in table["values"][takes]]
     if takes != "KIND":
-        return Answer(_beginning(word, values), NO_FILES)
+        return Candidates(_beginning(word, values), NO_FILES)
     *chosen, rest = word.split(",")
     head = "".join(f"{one}," for one in chosen)
     more = [(head + text, described) for text, described in values if text not in chosen and text.startswith(rest)]
-    return Answer(_beginning(head, more), NO_FILES | NO_SPACE)
+    return Candidates(_beginning(head, more), NO_FILES | NO_SPACE)
 
 
 def _beginning(word: str, found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -194,7 +194,7 @@ def _beginning(word: str, found: Iterable[tuple[str, str]]) -> list[tuple[str, s
 # -- what the cache knows
 
 
-def _references(line: Line, known: Known, word: str) -> Answer:
+def _references(line: Line, known: KnownRegistries, word: str) -> Candidates:
     place = known.place(word)
     if place is None:
         return _NOTHING
@@ -205,18 +205,18 @@ def _references(line: Line, known: Known, word: str) -> Answer:
         return _NOTHING
     if at:
         digests = known.digests(host, repository, tag if colon else None)
-        return Answer(_beginning(word, ((f"{head}{name}@{digest}", tags) for digest, tags in digests)), NO_FILES)
+        return Candidates(_beginning(word, ((f"{head}{name}@{digest}", tags) for digest, tags in digests)), NO_FILES)
     if colon:
         tags = sorted(known.tags(host, repository), key=_by_numbers, reverse=True)
-        return Answer(_beginning(word, ((f"{head}{repository}:{one}", "") for one in tags)), NO_FILES | KEEP_ORDER)
+        return Candidates(_beginning(word, ((f"{head}{repository}:{one}", "") for one in tags)), NO_FILES | KEEP_ORDER)
     found = [] if head.lower() == "https://" else [f"{head}{one}" for one in known.repositories(host)]
     if word and "/" not in rest and (not head or head.endswith("://")):
         found += [f"{head}{one}/" for one in known.hosts]
     # A tag, a digest, or the rest of the path can follow.
-    return Answer(_beginning(word, ((one, "") for one in found)), NO_FILES | NO_SPACE)
+    return Candidates(_beginning(word, ((one, "") for one in found)), NO_FILES | NO_SPACE)
 
 
-def _versions(line: Line, known: Known, word: str) -> Answer:
+def _versions(line: Line, known: KnownRegistries, word: str) -> Candidates:
     """Versions of the repository that stands in the line, newest first, prereleases last unless they are asked for."""
     place = known.place(line.arguments[-1]) if line.arguments else None
     if place is None or re.search("[:@]", place[2]):
@@ -229,10 +229,10 @@ def _versions(line: Line, known: Known, word: str) -> Answer:
     for text in dict.fromkeys([*first, *groups]):
         tag = groups[text][0].tag
         found.append((text, "" if tag == text else f"tag {tag}"))
-    return Answer(_beginning(word, found), NO_FILES | KEEP_ORDER)
+    return Candidates(_beginning(word, found), NO_FILES | KEEP_ORDER)
 
 
-FROM_CACHE: Final[Mapping[str, Callable[[Line, Known, str], Answer]]] = {"REF": _references, "RANGE": _versions}
+FROM_CACHE: Final[Mapping[str, Callable[[Line, KnownRegistries, str], Candidates]]] = {"REF": _references, "RANGE": _versions}
 
 
 def _by_numbers(tag: str) -> list[tuple[int, int, str]]:

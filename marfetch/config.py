@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .client import Client, offline_error
+from .client import Session, offline_error
 from .content import Source, copy
 from .document import Json, parse_json
 from .errors import PolicyError
@@ -15,7 +15,7 @@ MAX_SIZE: Final = 1 << 20
 """Bytes of a config that are read."""
 
 
-def chart_metadata(client: Client, reference: Reference, source: Source, config: Descriptor) -> dict[str, Json]:
+def chart_metadata(client: Session, reference: Reference, source: Source, config: Descriptor) -> dict[str, Json]:
     """What a chart's config holds, fetched into the cache.
 
     Raises:

@@ -61,10 +61,10 @@ class Sink(Protocol):
         """Forget all bytes: the source begins anew."""
 
 
-class Checked(Sink, Protocol):
+class CheckedSink(Sink, Protocol):
     """A sink that can tell whether it holds the right bytes."""
 
-    def sign(self) -> None:
+    def heartbeat(self) -> None:
         """Called now and then while nothing comes since others have their turn: whoever waits for the same shall wait on."""
 
     def check(self) -> None:
@@ -75,7 +75,7 @@ class Checked(Sink, Protocol):
         """
 
 
-class Ingest(Checked, Protocol):
+class Ingest(CheckedSink, Protocol):
     """A sink that puts the blob into a target when it is whole."""
 
     def commit(self) -> None:
@@ -112,7 +112,7 @@ class Source(Protocol):
             IntegrityError: `digest-mismatch`, `malformed`.
         """
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
+    def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
         """Write all bytes of a blob of the reference's repository into the sink, beginning at what it holds, and check them.
 
         Raises:
@@ -202,7 +202,7 @@ _WAITING: Final = 8
 """Pieces that may wait for such a thread: bounds the memory of one transfer."""
 
 
-class Beside:
+class BackgroundWriter:
     """A thread that does something with pieces while the transfer reads on.
 
     Args:
@@ -239,7 +239,7 @@ class Beside:
                     self._error = error
 
 
-def pour(sink: Checked, give: Callable[[], None]) -> None:
+def pour(sink: CheckedSink, give: Callable[[], None]) -> None:
     """Fill a sink from content that is near, and check it. What it held already may be what is wrong, so then it is filled once more.
 
     Args:
@@ -279,7 +279,7 @@ class Memory:
         self._verified = Verified(self._descriptor)
         self._chunks: list[bytes] = []
 
-    def sign(self) -> None:
+    def heartbeat(self) -> None:
         """Nobody else waits for it."""
 
     def check(self) -> None:
@@ -295,10 +295,10 @@ class Memory:
         return b"".join(self._chunks)
 
 
-class _Told:
+class ProgressSink:
     """A sink that tells how far it is, and lets another one have the same bytes."""
 
-    def __init__(self, sink: Checked, transfer: Transfer, beside: Sink | None) -> None:
+    def __init__(self, sink: CheckedSink, transfer: Transfer, beside: Sink | None) -> None:
         self._sink = sink
         self._transfer = transfer
         # What was there before is not given to the other one, so it gets nothing then.
@@ -321,8 +321,8 @@ class _Told:
             self._beside.restart()
         self._transfer.held(0)
 
-    def sign(self) -> None:
-        self._sink.sign()
+    def heartbeat(self) -> None:
+        self._sink.heartbeat()
 
     def check(self) -> None:
         self._sink.check()
@@ -380,7 +380,7 @@ def copy(
             return False
         transfer = progress.begin(name, descriptor.size)
         try:
-            source.fetch(reference, descriptor, _Told(ingest, transfer, beside))
+            source.fetch(reference, descriptor, ProgressSink(ingest, transfer, beside))
             ingest.commit()
         finally:
             transfer.end()

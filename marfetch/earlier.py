@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from .artifact.chart import Unpacking
-from .client import Client
+from .client import Session
 from .errors import Error
 from .oci import Descriptor, Digest, Index, Manifest
 from .place.archive import Archive
@@ -18,7 +18,7 @@ MAX_MANIFESTS: Final = 200
 """Manifests of one artifact that are looked into."""
 
 
-def unknown(client: Client, found: Found, digests: Set[str]) -> Set[str]:
+def unknown(client: Session, found: Found, digests: Set[str]) -> Set[str]:
     """Return the digests that are of no file in any version of an artifact that the cache holds.
 
     Args:
@@ -36,7 +36,7 @@ def unknown(client: Client, found: Found, digests: Set[str]) -> Set[str]:
     return left
 
 
-def _manifests(client: Client, found: Found) -> Iterator[Manifest]:
+def _manifests(client: Session, found: Found) -> Iterator[Manifest]:
     """The artifact itself, then every manifest that a tag of its repository leads to in the cache."""
     yield found.manifest
     reference = replace(found.resolved.reference, digest=None)
@@ -57,7 +57,7 @@ def _manifests(client: Client, found: Found) -> Iterator[Manifest]:
             yield manifest
 
 
-def _files(client: Client, layer: Descriptor) -> Set[str]:
+def _files(client: Session, layer: Descriptor) -> Set[str]:
     """The digests of the files in an archive, as far as it can be read."""
     with suppress(Error, OSError):
         if client.cache.has(layer):

@@ -9,14 +9,14 @@ from typing import TypeAlias
 from .artifact.kinds import CHART, HELM_PROVENANCE, matches
 from .artifact.payload import Choice, base_name, select
 from .choose import artifact
-from .client import Client, offline_error
+from .client import Session, offline_error
 from .content import WELL_KNOWN, Verified, copy
 from .errors import IntegrityError, NotFoundError, PolicyError
 from .oci import Descriptor
 from .reference import Reference
 from .resolve import Resolved, Wanted, resolve
 
-Gate: TypeAlias = Callable[[Client, Resolved], object]
+Gate: TypeAlias = Callable[[Session, Resolved], object]
 """Says whether what was resolved may be fetched, as a verification does."""
 
 MAX_SIZE = 256 << 20
@@ -24,7 +24,7 @@ MAX_SIZE = 256 << 20
 
 
 def payload(
-    client: Client, wanted: Wanted, *, provenance: bool = False, hints: bool = True, gate: Gate | None = None
+    client: Session, wanted: Wanted, *, provenance: bool = False, hints: bool = True, gate: Gate | None = None
 ) -> tuple[bytes, Reference]:
     """The package of a chart, or its provenance; checked after it was read, so that nothing wrong is ever handed on.
 
@@ -61,7 +61,7 @@ def payload(
     return read(client, resolved, layers[0], what, limit=MAX_SIZE, hint=f"marfetch pull {what}"), reference
 
 
-def read(client: Client, resolved: Resolved, layer: Descriptor, what: str, *, limit: int, hint: str | None = None) -> bytes:
+def read(client: Session, resolved: Resolved, layer: Descriptor, what: str, *, limit: int, hint: str | None = None) -> bytes:
     """A small blob of an artifact, through the cache, checked after it was read.
 
     Args:

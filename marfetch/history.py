@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from .artifact.kinds import CHART, kind_of
 from .artifact.lifecycle import LIFECYCLE, end_of_life
-from .client import Client
+from .client import Session
 from .config import MAX_SIZE, chart_metadata
 from .constraint import Constraint, TaggedVersion
 from .content import Source
@@ -18,7 +18,7 @@ from .reference import Reference
 from .resolve import versions as versions_of
 
 
-class Entry(NamedTuple):
+class VersionEntry(NamedTuple):
     """One version.
 
     Attributes:
@@ -56,12 +56,12 @@ class History(NamedTuple):
     """All versions of a repository, newest first, and the tags that are none."""
 
     reference: Reference
-    entries: tuple[Entry, ...]
+    entries: tuple[VersionEntry, ...]
     other: tuple[str, ...]
 
 
 def history(
-    client: Client, reference: Reference, *, constraint: Constraint | None = None, prereleases: bool = True, details: int = 0
+    client: Session, reference: Reference, *, constraint: Constraint | None = None, prereleases: bool = True, details: int = 0
 ) -> History:
     """List the versions of a repository.
 
@@ -74,7 +74,7 @@ def history(
         Error: as `Client.versions`. What fails for the details of one version stands in them.
     """
     bound, versions, other = versions_of(client, reference)
-    entries = [Entry(tags[0], tuple(tag.tag for tag in tags[1:])) for tags in versions.values()]
+    entries = [VersionEntry(tags[0], tuple(tag.tag for tag in tags[1:])) for tags in versions.values()]
     if constraint is not None:
         chosen = {one.tag for one in constraint.select((entry.tagged for entry in entries), prereleases=prereleases)}
         entries = [entry for entry in entries if entry.tagged.tag in chosen]
@@ -83,7 +83,7 @@ def history(
     return History(bound, tuple(entries), tuple(other))
 
 
-def _details(client: Client, reference: Reference) -> Details:
+def _details(client: Session, reference: Reference) -> Details:
     try:
         bound, source = client.bind(reference)
         manifest = client.manifest(bound, source)
@@ -99,7 +99,7 @@ def _details(client: Client, reference: Reference) -> Details:
         return Details(error=error)
 
 
-def _app_version(client: Client, reference: Reference, source: Source, config: Descriptor) -> str | None:
+def _app_version(client: Session, reference: Reference, source: Source, config: Descriptor) -> str | None:
     if config.size > MAX_SIZE:
         return None
     value = chart_metadata(client, reference, source, config).get("appVersion")

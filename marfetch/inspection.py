@@ -11,7 +11,7 @@ from .artifact.kinds import CHART, IMAGE, LIFECYCLE_MARK, SIGNATURE, Kind, kind_
 from .artifact.lifecycle import end_of_life
 from .artifact.payload import Choice, base_name, select
 from .choose import artifact
-from .client import Client
+from .client import Session
 from .config import chart_metadata
 from .content import Source
 from .document import Json
@@ -27,7 +27,7 @@ MAX_CHILDREN: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class InspectedLayer:
     """One layer.
 
     Attributes:
@@ -72,7 +72,7 @@ class Inspected:
     resolved: Resolved
     manifest: Manifest | None
     kind: Kind | None
-    layers: tuple[Layer, ...] = ()
+    layers: tuple[InspectedLayer, ...] = ()
     chart: dict[str, Json] | None = None
     children: tuple[Child, ...] = ()
     referrers: tuple[Referrer, ...] = ()
@@ -80,7 +80,7 @@ class Inspected:
     warnings: tuple[str, ...] = ()
 
 
-def inspect(client: Client, wanted: Wanted, *, platform: Platform | None = None, skip_missing: bool = False) -> Inspected:
+def inspect(client: Session, wanted: Wanted, *, platform: Platform | None = None, skip_missing: bool = False) -> Inspected:
     """Look at an artifact. Its payload is not fetched; a chart's config is.
 
     Args:
@@ -109,7 +109,7 @@ def inspect(client: Client, wanted: Wanted, *, platform: Platform | None = None,
 
 
 def referrers_of(
-    client: Client, reference: Reference, source: Source, digest: Digest, *, types: Sequence[str] = (), depth: int = MAX_DEPTH
+    client: Session, reference: Reference, source: Source, digest: Digest, *, types: Sequence[str] = (), depth: int = MAX_DEPTH
 ) -> tuple[Referrer, ...]:
     """What refers to a manifest, as a tree.
 
@@ -139,7 +139,7 @@ def referrers_of(
     return tuple(client.each(with_own, rooted))
 
 
-def _children(client: Client, resolved: Resolved, index: Index) -> tuple[Child, ...]:
+def _children(client: Session, resolved: Resolved, index: Index) -> tuple[Child, ...]:
     looked_at = index.manifests if len(index.manifests) <= MAX_CHILDREN else ()
 
     def kind(child: Descriptor) -> Kind | None:
@@ -153,7 +153,7 @@ def _children(client: Client, resolved: Resolved, index: Index) -> tuple[Child, 
     return tuple(Child(child, one) for child, one in zip(index.manifests, kinds, strict=True))
 
 
-def _chosen(client: Client, resolved: Resolved, children: tuple[Child, ...], platform: Platform | None) -> Manifest | None:
+def _chosen(client: Session, resolved: Resolved, children: tuple[Child, ...], platform: Platform | None) -> Manifest | None:
     """The one manifest that is meant; None where there are several and none was chosen."""
     if isinstance(resolved.manifest, Manifest):
         return resolved.manifest
@@ -163,7 +163,7 @@ def _chosen(client: Client, resolved: Resolved, children: tuple[Child, ...], pla
     return artifact(client, resolved, Choice(all_layers=True), platform)
 
 
-def _layers(resolved: Resolved, manifest: Manifest, warnings: list[str]) -> tuple[Layer, ...]:
+def _layers(resolved: Resolved, manifest: Manifest, warnings: list[str]) -> tuple[InspectedLayer, ...]:
     reference = resolved.reference
     what = str(replace(reference, digest=None) if reference.tag else reference)
     names: dict[Digest, str] = {}
@@ -174,4 +174,4 @@ def _layers(resolved: Resolved, manifest: Manifest, warnings: list[str]) -> tupl
     except Error as error:
         if kind_of(manifest) is not IMAGE:
             warnings.append(error.message)
-    return tuple(Layer(layer, names.get(layer.digest)) for layer in manifest.layers)
+    return tuple(InspectedLayer(layer, names.get(layer.digest)) for layer in manifest.layers)

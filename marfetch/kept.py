@@ -30,7 +30,7 @@ _FEW: Final = 64
 _SAFELY: Final = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
 
-class Found(NamedTuple):
+class KeptRecord(NamedTuple):
     """A document that was kept.
 
     Attributes:
@@ -41,7 +41,7 @@ class Found(NamedTuple):
     age: float
 
 
-class Kept:
+class Records:
     """The documents of one sort.
 
     Args:
@@ -56,13 +56,13 @@ class Kept:
         self._most = most
         self._paths: dict[str, Path] = {}
 
-    def get(self, key: str) -> Found | None:
+    def get(self, key: str) -> KeptRecord | None:
         """The document with this key; None where there is none that can be read."""
         found = self._read(self._path(key))
         if found is not None and found[0].get("key") == key:
             age = time.time() - found[1]
             if age > -_CLOCKS_DIFFER:  # a moment that has not come yet would be new for ever
-                return Found(found[0].get("data"), max(0.0, age))
+                return KeptRecord(found[0].get("data"), max(0.0, age))
         return None
 
     def _read(self, path: Path) -> tuple[dict[str, Json], float] | None:

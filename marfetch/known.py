@@ -30,7 +30,7 @@ _SCHEMES: Final = ("oci://", "mar://", "https://")
 _ENDPOINT = re.compile(r"(https?)://([a-z0-9.-]+)(?::([0-9]{1,5}))?/?")
 
 
-class Known:
+class KnownRegistries:
     """What the cache knows of the registries that may be meant.
 
     Args:

@@ -24,7 +24,7 @@ _GLOB = re.compile(r"[*?\[]")
 Way = Literal["all", "glob", "text", "near"]
 
 
-class Found(NamedTuple):
+class Suggestions(NamedTuple):
     """What a text means.
 
     Attributes:
@@ -36,7 +36,7 @@ class Found(NamedTuple):
     way: Way
 
 
-def find(names: Sequence[str], text: str) -> Found:
+def find(names: Sequence[str], text: str) -> Suggestions:
     """The names that a text means, nearest first.
 
     Args:
@@ -44,15 +44,15 @@ def find(names: Sequence[str], text: str) -> Found:
     """
     lower = text.lower().strip()
     if not lower:
-        return Found(tuple(names), "all")
+        return Suggestions(tuple(names), "all")
     if _GLOB.search(lower):
         fits = re.compile(translate(lower)).match
-        return Found(tuple(name for name in names if fits(name) or fits(name.rpartition("/")[2])), "glob")
+        return Suggestions(tuple(name for name in names if fits(name) or fits(name.rpartition("/")[2])), "glob")
     words = lower.split()
     holding = [name for name in names if all(word in name for word in words)]
     if holding:
-        return Found(tuple(sorted(holding, key=lambda name: _distance(name, words))), "text")
-    return Found(tuple(near(names, "-".join(words), limit=NEAR)), "near")
+        return Suggestions(tuple(sorted(holding, key=lambda name: _distance(name, words))), "text")
+    return Suggestions(tuple(near(names, "-".join(words), limit=NEAR)), "near")
 
 
 def near(names: Sequence[str], name: str, *, limit: int) -> list[str]:

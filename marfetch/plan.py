@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from .client import Client
+from .client import Session
 from .content import WELL_KNOWN
 from .endpoint import Address, Endpoint
 from .errors import Error
@@ -19,11 +19,11 @@ from .oci import Descriptor, Digest
 from .pull import find
 from .reference import Host
 from .resolve import Wanted
-from .task import Failed, Found, Request
+from .task import Failed, Found, PullOptions
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class PlannedBlob:
     """One blob that a fetch would bring; `cached` where it needs no request."""
 
     descriptor: Descriptor
@@ -36,7 +36,7 @@ class Artifact:
     """One artifact of a plan."""
 
     selected: Found
-    layers: tuple[Layer, ...]
+    layers: tuple[PlannedBlob, ...]
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ class _Job:
     failed: Failed | None = field(default=None)
 
 
-def plan(client: Client, wanted: Sequence[Wanted | Failed], request: Request) -> Plan:
+def plan(client: Session, wanted: Sequence[Wanted | Failed], request: PullOptions) -> Plan:
     """Look at what a `pull` with the same arguments would do.
 
     Returns:
@@ -112,7 +112,7 @@ def plan(client: Client, wanted: Sequence[Wanted | Failed], request: Request) ->
         layers = []
         for descriptor, name in _blobs(found, request):
             cached = descriptor.digest in WELL_KNOWN or client.cache.has(descriptor)
-            layers.append(Layer(descriptor, name, cached))
+            layers.append(PlannedBlob(descriptor, name, cached))
             if cached or descriptor.digest in counted:
                 continue
             counted.add(descriptor.digest)
@@ -138,7 +138,7 @@ def plan(client: Client, wanted: Sequence[Wanted | Failed], request: Request) ->
     )
 
 
-def _blobs(found: Found, request: Request) -> list[tuple[Descriptor, str | None]]:
+def _blobs(found: Found, request: PullOptions) -> list[tuple[Descriptor, str | None]]:
     blobs: list[tuple[Descriptor, str | None]] = [(payload.layer, payload.name) for payload in found.payloads]
     return [*blobs, (found.manifest.config, None)] if request.choice.all_layers else blobs
 

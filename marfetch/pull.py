@@ -16,18 +16,18 @@ from typing import Literal, NamedTuple, TypeAlias
 from .artifact.payload import Payload, base_name, select
 from .artifact.unpacking import unpacked
 from .choose import artifact
-from .client import Client, offline_error
+from .client import Session, offline_error
 from .content import BESIDE_FROM, WELL_KNOWN, Sink, copy
 from .earlier import unknown
 from .errors import Error, IntegrityError, PolicyError, StorageError
 from .files import storage_error
 from .lock import prepare
 from .oci import Descriptor
-from .place.destination import Destination, State, Wish, find_clashes
+from .place.destination import Destination, OutputFile, OutputState, find_clashes
 from .resolve import Resolved, Wanted, resolve
-from .task import Done, Failed, File, Found, Pulled, Request, Task
+from .task import Done, Failed, File, Found, Pulled, PullOptions, Task
 
-__all__ = ["Failed", "File", "Pulled", "Request", "find", "found", "pull", "pull_each"]
+__all__ = ["Failed", "File", "PullOptions", "Pulled", "find", "found", "pull", "pull_each"]
 
 _Key: TypeAlias = tuple[bool, str]
 """What tells the payloads of an artifact apart: whether it is unpacked, and its name."""
@@ -58,7 +58,7 @@ class _Job:
     task: Task
     places: _Places
     found: Found | None = None
-    states: dict[_Key, State] = field(default_factory=dict)
+    states: dict[_Key, OutputState] = field(default_factory=dict)
     files: dict[_Key, File] = field(default_factory=dict)
     error: Error | None = None
 
@@ -67,7 +67,7 @@ class _Job:
         return str(self.found.resolved.reference) if self.found else self.task.label
 
     @property
-    def request(self) -> Request:
+    def request(self) -> PullOptions:
         return self.task.request
 
     @property
@@ -88,14 +88,14 @@ class _Job:
             status,
             self.artifact.kind,
             is_directory=payload.unpacking is not None,
-            is_replaced=status == "fetched" and self.states.get(_key(payload)) in (State.DIFFERENT, State.UNKNOWN),
+            is_replaced=status == "fetched" and self.states.get(_key(payload)) in (OutputState.DIFFERENT, OutputState.UNKNOWN),
         )
 
-    def wish(self, payload: Payload) -> Wish:
-        return Wish(payload.name, payload.layer, self.name, payload.unpacking)
+    def wish(self, payload: Payload) -> OutputFile:
+        return OutputFile(payload.name, payload.layer, self.name, payload.unpacking)
 
 
-def pull(client: Client, wanted: Sequence[Wanted | Failed], request: Request) -> Pulled:
+def pull(client: Session, wanted: Sequence[Wanted | Failed], request: PullOptions) -> Pulled:
     """Fetch all of them into one directory.
 
     Args:
@@ -107,7 +107,7 @@ def pull(client: Client, wanted: Sequence[Wanted | Failed], request: Request) ->
     return pull_tasks(client, [Task(one, request, one.reference if isinstance(one, Failed) else str(one.reference)) for one in wanted])
 
 
-def pull_tasks(client: Client, tasks: Sequence[Task]) -> Pulled:
+def pull_tasks(client: Session, tasks: Sequence[Task]) -> Pulled:
     """Fetch all of them, each to its own place; where two clash, nothing is fetched at all."""
     done = pull_each(client, tasks, together=True)
     return Pulled(
@@ -118,7 +118,7 @@ def pull_tasks(client: Client, tasks: Sequence[Task]) -> Pulled:
 
 
 def pull_each(
-    client: Client, tasks: Sequence[Task], *, together: bool, is_rehearsal: bool = False, kept: Sequence[Path] = ()
+    client: Session, tasks: Sequence[Task], *, together: bool, is_rehearsal: bool = False, kept: Sequence[Path] = ()
 ) -> list[Done]:
     """Fetch all of them, each to its own place.
 
@@ -158,7 +158,7 @@ def pull_each(
     ]
 
 
-def _pull(client: Client, jobs: Sequence[_Job], *, together: bool, is_rehearsal: bool, kept: Sequence[Path]) -> None:
+def _pull(client: Session, jobs: Sequence[_Job], *, together: bool, is_rehearsal: bool, kept: Sequence[Path]) -> None:
     client.each(lambda job: _guard(job, lambda: _prepare(client, job)), [job for job in jobs if job.error is None])
     for job in jobs:
         job.error = job.error or _takes_kept(job, kept)
@@ -172,7 +172,7 @@ def _pull(client: Client, jobs: Sequence[_Job], *, together: bool, is_rehearsal:
             tasks.setdefault(job.places.key(payload), (job, payload))
     if is_rehearsal:
         for job, payload in tasks.values():
-            job.place(payload, "unchanged" if job.states.get(_key(payload)) is State.SAME else "fetched")
+            job.place(payload, "unchanged" if job.states.get(_key(payload)) is OutputState.SAME else "fetched")
     else:
         # All of it: then the cache holds the artifact whole, config included, and other tools can copy it from there.
         whole = [job for job in ready if job.error is None and job.request.choice.all_layers]
@@ -186,7 +186,7 @@ def _pull(client: Client, jobs: Sequence[_Job], *, together: bool, is_rehearsal:
                 continue
             if payload.unpacking is not None and not is_rehearsal:
                 # The same archive, but perhaps asked for as another version than the one that it holds.
-                job.states[_key(payload)] = State.UNKNOWN
+                job.states[_key(payload)] = OutputState.UNKNOWN
                 _guard(job, lambda job=job, payload=payload: _fetch(client, job, payload))  # type: ignore[misc]
                 continue
             job.error = first.error
@@ -206,13 +206,13 @@ def _guard(job: _Job, step: Callable[[], None]) -> None:
             job.error = storage_error(error, str(error.filename or job.name))
 
 
-def _prepare(client: Client, job: _Job) -> None:
+def _prepare(client: Session, job: _Job) -> None:
     artifact = job.task.artifact
     assert not isinstance(artifact, Failed), "what could not be read is not prepared"
     job.found = artifact if isinstance(artifact, Found) else find(client, artifact, job.request)
 
 
-def find(client: Client, wanted: Wanted, request: Request) -> Found:
+def find(client: Session, wanted: Wanted, request: PullOptions) -> Found:
     """From what is wanted to the layers and their names.
 
     Raises:
@@ -224,7 +224,7 @@ def find(client: Client, wanted: Wanted, request: Request) -> Found:
     return found(client, resolved, request)
 
 
-def found(client: Client, resolved: Resolved, request: Request) -> Found:
+def found(client: Session, resolved: Resolved, request: PullOptions) -> Found:
     """From a manifest to the layers that are wanted, and their names.
 
     Raises:
@@ -244,7 +244,7 @@ def found(client: Client, resolved: Resolved, request: Request) -> Found:
     return Found(resolved, manifest, selection.kind, payloads)
 
 
-def _look(client: Client, job: _Job) -> None:
+def _look(client: Session, job: _Job) -> None:
     """Compare with what is there already; a directory as far as the cache has its archive."""
     for payload in job.payloads:
         destination, layer = job.places.of(payload), payload.layer
@@ -253,11 +253,11 @@ def _look(client: Client, job: _Job) -> None:
         try:
             state = destination.state(job.wish(payload), open_blob)
         except (IntegrityError, PolicyError):  # of the archive: that is said when it is unpacked
-            state = State.UNKNOWN
+            state = OutputState.UNKNOWN
         job.states[_key(payload)] = state
-        if state is State.DIFFERENT and not job.request.force:
+        if state is OutputState.DIFFERENT and not job.request.force:
             raise _differs(payload, destination.path(payload.name))
-        if state is State.DIFFERENT and payload.unpacking is not None:
+        if state is OutputState.DIFFERENT and payload.unpacking is not None:
             destination.refuse_foreign(job.wish(payload), partial(unknown, client, job.artifact))
 
 
@@ -298,10 +298,10 @@ def _refuse_clashes(jobs: Sequence[_Job], *, together: bool) -> None:
                 )
 
 
-def _fetch(client: Client, job: _Job, payload: Payload) -> None:
+def _fetch(client: Session, job: _Job, payload: Payload) -> None:
     """One layer: into the cache, then to its place."""
     destination = job.places.of(payload)
-    if job.states.get(_key(payload)) is State.SAME:
+    if job.states.get(_key(payload)) is OutputState.SAME:
         destination.tidy(job.wish(payload))
         job.place(payload, "unchanged")
         return
@@ -330,7 +330,7 @@ class _DamagedError(Exception):
         self.cause = cause
 
 
-def _place(client: Client, destination: Destination, job: _Job, wish: Wish, *, force: bool) -> None:
+def _place(client: Session, destination: Destination, job: _Job, wish: OutputFile, *, force: bool) -> None:
     """Bring a blob into the cache and from there to its place; a large one goes to both at once."""
     layer = wish.descriptor
     if layer.size >= BESIDE_FROM and not client.cache.has(layer):
@@ -347,18 +347,18 @@ def _place(client: Client, destination: Destination, job: _Job, wish: Wish, *, f
         raise _DamagedError(error) from error
 
 
-def _unpack(client: Client, destination: Destination, job: _Job, payload: Payload, *, force: bool) -> bool:
+def _unpack(client: Session, destination: Destination, job: _Job, payload: Payload, *, force: bool) -> bool:
     """Bring an archive into the cache and unpack it from there; False where its directory is there already."""
     layer, wish = payload.layer, job.wish(payload)
     _cache(client, job, layer, payload.name)
     open_blob = partial(client.cache.open, layer.digest)
     try:
-        if job.states.get(_key(payload)) is State.UNKNOWN:
+        if job.states.get(_key(payload)) is OutputState.UNKNOWN:
             state = destination.state(wish, open_blob)
-            if state is State.SAME:
+            if state is OutputState.SAME:
                 destination.tidy(wish)
                 return False
-            if state is State.DIFFERENT and not force:
+            if state is OutputState.DIFFERENT and not force:
                 raise _differs(payload, destination.path(payload.name))
         known = partial(unknown, client, job.artifact)
         destination.put(wish, open_blob, force=force, check=client.budget.check, unknown=known)
@@ -369,7 +369,7 @@ def _unpack(client: Client, destination: Destination, job: _Job, payload: Payloa
     return True
 
 
-def _cache(client: Client, job: _Job, layer: Descriptor, name: str, *, beside: Sink | None = None) -> None:
+def _cache(client: Session, job: _Job, layer: Descriptor, name: str, *, beside: Sink | None = None) -> None:
     """Bring a layer into the cache unless it is there."""
     reference = job.artifact.resolved.reference
     if client.options.offline and not client.cache.has(layer) and layer.digest not in WELL_KNOWN:
@@ -377,6 +377,6 @@ def _cache(client: Client, job: _Job, layer: Descriptor, name: str, *, beside: S
     copy(job.artifact.resolved.source, client.cache, reference, layer, name=name, progress=client.progress, beside=beside)
 
 
-def _cache_config(client: Client, job: _Job) -> None:
+def _cache_config(client: Session, job: _Job) -> None:
     if not client.options.offline:
         _cache(client, job, job.artifact.manifest.config, "config")

@@ -174,7 +174,7 @@ class Report:
             return Silent(self.warn)
         if self.on_terminal and _can_draw():
             return Bar(self.note, self.warn)
-        return Plain(self.note, self.warn)
+        return PlainProgress(self.note, self.warn)
 
 
 def error_json(error: Error) -> dict[str, Json]:
@@ -219,7 +219,7 @@ class _Nothing:
         pass
 
 
-class Plain:
+class PlainProgress:
     """A line now and then, for logs."""
 
     def __init__(self, note: Callable[[str], None], warn: Callable[[str], None], *, now: Callable[[], float] = time.monotonic) -> None:

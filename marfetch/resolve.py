@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from .catalog import suggest
-from .client import Client, offline_error
+from .client import Session, offline_error
 from .constraint import ANY, ANY_OR_PRERELEASE, Constraint, TaggedVersion, distinct, exact_version, read_version, sort_versions, tag_of
 from .content import Source
 from .errors import Error, InputError, NotFoundError, RemoteError
@@ -52,7 +52,7 @@ class Resolved:
     newer: TaggedVersion | None = None
 
 
-def resolve(client: Client, wanted: Wanted, *, skip_missing: bool = False, hints: bool = True) -> Resolved:
+def resolve(client: Session, wanted: Wanted, *, skip_missing: bool = False, hints: bool = True) -> Resolved:
     """What a wanted artifact is.
 
     Args:
@@ -72,7 +72,7 @@ def resolve(client: Client, wanted: Wanted, *, skip_missing: bool = False, hints
         raise
 
 
-def _resolve(client: Client, wanted: Wanted, *, skip_missing: bool) -> Resolved:
+def _resolve(client: Session, wanted: Wanted, *, skip_missing: bool) -> Resolved:
     reference = wanted.reference
     constraint = _constraint(wanted)
     bound, source = client.bind(reference)
@@ -100,7 +100,7 @@ def _resolve(client: Client, wanted: Wanted, *, skip_missing: bool) -> Resolved:
 
 
 def _newest(
-    client: Client, wanted: Wanted, constraint: Constraint, bound: Reference, source: Source, missing: set[str], *, skip_missing: bool
+    client: Session, wanted: Wanted, constraint: Constraint, bound: Reference, source: Source, missing: set[str], *, skip_missing: bool
 ) -> Resolved:
     tags = client.tags(bound, source)
     versions = sort_versions(tags)
@@ -132,7 +132,7 @@ def _newest(
     )
 
 
-def _with_neighbours(client: Client, error: NotFoundError, bound: Reference, source: Source) -> NotFoundError:
+def _with_neighbours(client: Session, error: NotFoundError, bound: Reference, source: Source) -> NotFoundError:
     """A missing tag, with those that are like it; costs one more request."""
     if error.code != "tag-not-found" or bound.tag is None or client.options.offline:
         return error
@@ -164,7 +164,7 @@ def next_best(tags: Iterable[str], missing: str) -> TaggedVersion | None:
     return next(iter(lower or versions), None)
 
 
-def versions(client: Client, reference: Reference) -> tuple[Reference, dict[str, list[TaggedVersion]], list[str]]:
+def versions(client: Session, reference: Reference) -> tuple[Reference, dict[str, list[TaggedVersion]], list[str]]:
     """The versions of a repository.
 
     Returns:

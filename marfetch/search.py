@@ -13,15 +13,15 @@ from typing import Any, Final
 
 from . import listings
 from .artifact.kinds import CHART, KINDS, Kind, kind_of, kind_of_type, matches
-from .catalog import Known, catalog
-from .client import Client
+from .catalog import KnownCatalog, catalog
+from .client import Session
 from .config import MAX_SIZE, chart_metadata
 from .constraint import TaggedVersion, distinct, sort_versions
 from .content import Source
 from .document import Json
 from .errors import Error, NotFoundError, RateLimitedError
-from .kept import Kept
-from .nearness import Found, Way, find
+from .kept import Records
+from .nearness import Suggestions, Way, find
 from .oci import CREATED, Index, Manifest
 from .reference import Reference, is_repository
 
@@ -40,7 +40,7 @@ _TRIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SearchQuery:
     """What is searched for.
 
     Attributes:
@@ -64,7 +64,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Repository:
+class FoundRepository:
     """What is known of a repository.
 
     Attributes:
@@ -105,16 +105,16 @@ class Searched:
         unknown: names of which the cache does not know what they hold, where nobody could be asked.
     """
 
-    repositories: tuple[Repository, ...]
+    repositories: tuple[FoundRepository, ...]
     ghosts: tuple[str, ...]
     way: Way
     candidates: int
     looked_at: int
-    known: Known
+    known: KnownCatalog
     unknown: int = 0
 
 
-def search(client: Client, host: Reference, wish: Wish) -> Searched:
+def search(client: Session, host: Reference, wish: SearchQuery) -> Searched:
     """Find repositories.
 
     Args:
@@ -137,7 +137,7 @@ def search(client: Client, host: Reference, wish: Wish) -> Searched:
     limit = wish.limit if wish.limit is not None or recalls else CANDIDATES if wish.looks_inside else None
     candidates = found.names[:limit]
     memory = _Memory(client, str(bound.host))
-    plain = [Repository(name, listed=name not in unlisted) for name in candidates]
+    plain = [FoundRepository(name, listed=name not in unlisted) for name in candidates]
     if wish.looks_inside and not client.options.offline:
         look = _Look(client, bound, source, memory)
         seen = client.each(look.at, plain)
@@ -154,7 +154,7 @@ def search(client: Client, host: Reference, wish: Wish) -> Searched:
     return Searched(fitting, ghosts, found.way, len(found.names), len(candidates) - unknown, known, unknown)
 
 
-def _fits(one: Repository, wish: Wish) -> bool:
+def _fits(one: FoundRepository, wish: SearchQuery) -> bool:
     if one.error is not None:
         return True  # nobody knows; it is said so
     if wish.kinds and one.kind not in {kind.name for kind in wish.kinds}:
@@ -162,7 +162,7 @@ def _fits(one: Repository, wish: Wish) -> bool:
     return not wish.artifact_types or matches(one.artifact_type or "", wish.artifact_types)
 
 
-def _names(client: Client, known: Known) -> tuple[list[str], frozenset[str]]:
+def _names(client: Session, known: KnownCatalog) -> tuple[list[str], frozenset[str]]:
     """The names of the catalog and those that only the cache knows, and which these are."""
     prefix = f"{known.host}/"
     cached = {name.rpartition(":")[0] if ":" in name.rpartition("/")[2] else name for name in client.cache.names.all()}
@@ -172,8 +172,8 @@ def _names(client: Client, known: Known) -> tuple[list[str], frozenset[str]]:
 
 
 def _with_exact(
-    client: Client, bound: Reference, source: Source, text: str, found: Found, unlisted: frozenset[str]
-) -> tuple[Found, frozenset[str]]:
+    client: Session, bound: Reference, source: Source, text: str, found: Suggestions, unlisted: frozenset[str]
+) -> tuple[Suggestions, frozenset[str]]:
     """A text that is a whole path may name a repository that the catalog lacks: one look tells."""
     if "/" not in text or text in found.names or not is_repository(text) or client.options.offline:
         return found, unlisted
@@ -182,14 +182,14 @@ def _with_exact(
     except Error:
         return found, unlisted
     others = found.names if found.way != "near" else ()
-    return Found((text, *others), "text"), unlisted | {text}
+    return Suggestions((text, *others), "text"), unlisted | {text}
 
 
 class _Memory:
     """What was found in the repositories of one registry, kept in one document."""
 
-    def __init__(self, client: Client, host: str) -> None:
-        self._kept = Kept(client.cache.root, "search")
+    def __init__(self, client: Session, host: str) -> None:
+        self._kept = Records(client.cache.root, "search")
         self._host = host
         self._records = self._read()
         self._new: dict[str, Json] = {}
@@ -198,7 +198,7 @@ class _Memory:
         found = self._kept.get(self._host)
         return found.data if found is not None and isinstance(found.data, dict) else {}
 
-    def recall(self, plain: Repository, *, fresh: float | None = None) -> Repository | None:
+    def recall(self, plain: FoundRepository, *, fresh: float | None = None) -> FoundRepository | None:
         """What is kept of a repository, where it is young enough.
 
         Args:
@@ -218,7 +218,7 @@ class _Memory:
         passed = tuple(str(one) for one in missing) if isinstance(missing, list) else ()
         return replace(plain, ghost=ghost, missing=passed, **texts)
 
-    def keep(self, one: Repository) -> None:
+    def keep(self, one: FoundRepository) -> None:
         record: dict[str, Json] = {name: getattr(one, name) for name in _TEXTS}
         self._new[one.name] = {**record, "ghost": bool(one.ghost), "missing": list(one.missing), "at": round(time.time())}
 
@@ -241,14 +241,14 @@ _KIND_NAMES: Final = frozenset(kind.name for kind in KINDS)
 class _Look:
     """Looks into repositories until the registry has had enough."""
 
-    def __init__(self, client: Client, bound: Reference, source: Source, memory: _Memory) -> None:
+    def __init__(self, client: Session, bound: Reference, source: Source, memory: _Memory) -> None:
         self._client = client
         self._bound = bound
         self._source = source
         self._memory = memory
         self._stopped: Error | None = None
 
-    def at(self, plain: Repository) -> Repository:
+    def at(self, plain: FoundRepository) -> FoundRepository:
         known = self._memory.recall(plain)
         if known is not None:
             return known
@@ -266,7 +266,7 @@ class _Look:
         self._memory.keep(found)
         return found
 
-    def _look(self, plain: Repository) -> Repository:
+    def _look(self, plain: FoundRepository) -> FoundRepository:
         reference = replace(self._bound, repository=plain.name)
         try:
             tags = self._client.tags(reference, self._source)
@@ -280,10 +280,12 @@ class _Look:
                 missing.append(tag)
         return replace(plain, ghost=True, missing=tuple(missing))
 
-    def _seen(self, plain: Repository, reference: Reference, tagged: TaggedVersion | None, missing: tuple[str, ...]) -> Repository:
+    def _seen(
+        self, plain: FoundRepository, reference: Reference, tagged: TaggedVersion | None, missing: tuple[str, ...]
+    ) -> FoundRepository:
         client = self._client
         found = client.manifest(reference, self._source)
-        manifest = _inner(client, reference, self._source, found) if isinstance(found, Index) else found
+        manifest = _first_manifest(client, reference, self._source, found) if isinstance(found, Index) else found
         one = _described(plain, reference, tagged, found, manifest)
         if manifest is not None and kind_of(manifest) is CHART and manifest.config.size <= MAX_SIZE:
             metadata = chart_metadata(client, reference, self._source, manifest.config)
@@ -299,7 +301,7 @@ def _newest(tags: Sequence[str]) -> list[tuple[TaggedVersion | None, str]]:
     return known or [(None, tag) for tag in (*(tag for tag in tags if tag == "latest"), *(tag for tag in tags if tag != "latest"))]
 
 
-def _inner(client: Client, reference: Reference, source: Source, index: Index) -> Manifest | None:
+def _first_manifest(client: Session, reference: Reference, source: Source, index: Index) -> Manifest | None:
     """The first artifact of an index; `unknown` platforms are how build tools mark attestations."""
     children = [child for child in index.manifests if child.platform is None or child.platform.os != "unknown"]
     if not children:
@@ -309,8 +311,8 @@ def _inner(client: Client, reference: Reference, source: Source, index: Index) -
 
 
 def _described(
-    plain: Repository, reference: Reference, tagged: TaggedVersion | None, found: Manifest | Index, manifest: Manifest | None
-) -> Repository:
+    plain: FoundRepository, reference: Reference, tagged: TaggedVersion | None, found: Manifest | Index, manifest: Manifest | None
+) -> FoundRepository:
     kind = kind_of(manifest) if manifest is not None else kind_of_type(found.artifact_type)
     annotations = {**(manifest.annotations if manifest is not None else {}), **found.annotations}
     return replace(
@@ -326,7 +328,7 @@ def _described(
     )
 
 
-def _with_metadata(one: Repository, metadata: dict[str, Json]) -> Repository:
+def _with_metadata(one: FoundRepository, metadata: dict[str, Json]) -> FoundRepository:
     app_version, description = metadata.get("appVersion"), metadata.get("description")
     return replace(
         one,
@@ -335,7 +337,7 @@ def _with_metadata(one: Repository, metadata: dict[str, Json]) -> Repository:
     )
 
 
-def _cached(client: Client, bound: Reference, plain: Repository, number: int) -> Repository:
+def _cached(client: Session, bound: Reference, plain: FoundRepository, number: int) -> FoundRepository:
     """What the cache says of a repository, without a request; only of the first ones, since it takes time."""
     if number >= CANDIDATES:
         return plain

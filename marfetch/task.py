@@ -14,7 +14,7 @@ from .reference import Reference
 from .resolve import Resolved, Wanted
 
 
-class Request(NamedTuple):
+class PullOptions(NamedTuple):
     """What a pull is to do.
 
     Attributes:
@@ -38,9 +38,9 @@ class Request(NamedTuple):
     gate: Gate | None = None
 
 
-def referrer_request(destination: Path, name: str, digest: Digest, *, force: bool) -> Request:
+def referrer_request(destination: Path, name: str, digest: Digest, *, force: bool) -> PullOptions:
     """Return where the files of a referrer go: `NAME.referrers/HEX/TITLE`, so that no title meets a file of the user's."""
-    return Request(destination, Choice(all_layers=True, titles=True), force=force, below=f"{name}.referrers/{digest.encoded}")
+    return PullOptions(destination, Choice(all_layers=True, titles=True), force=force, below=f"{name}.referrers/{digest.encoded}")
 
 
 class Found(NamedTuple):
@@ -67,7 +67,7 @@ class Task(NamedTuple):
     """
 
     artifact: Wanted | Found | Failed
-    request: Request
+    request: PullOptions
     label: str
 
 

@@ -12,50 +12,52 @@ from .errors import Error
 from .reference import Pasted
 
 if TYPE_CHECKING:
-    from .remote.ahead import Early
-    from .remote.trust import Trust
+    from .remote.ahead import Preconnections
+    from .remote.trust import TrustedCertificates
 
 
-class Way(NamedTuple):
+class ConnectionSetup(NamedTuple):
     """The way to one endpoint.
 
     Attributes:
         early: connections that are opened ahead; None where something stands in between.
     """
 
-    trust: Trust
-    early: Early | None
+    trust: TrustedCertificates
+    early: Preconnections | None
 
 
-class Ways:
+class ConnectionSetups:
     """The ways of one command.
 
     Args:
-        ca_file: as `Trust`.
+        ca_file: as `TrustedCertificates`.
         jobs: connections to one host.
     """
 
     def __init__(self, ca_file: str | None, jobs: int) -> None:
         self._ca_file = ca_file
         self._jobs = jobs
-        self._ways: dict[Endpoint, Way] = {}
+        self._ways: dict[Endpoint, ConnectionSetup] = {}
         self._guard = threading.Lock()
 
-    def to(self, endpoint: Endpoint) -> Way:
+    def to(self, endpoint: Endpoint) -> ConnectionSetup:
         """The way to an endpoint. Here TLS is loaded."""
         with self._guard:
             if endpoint not in self._ways:
-                from .remote.ahead import Early
-                from .remote.trust import Trust
+                from .remote.ahead import Preconnections
+                from .remote.trust import TrustedCertificates
 
-                trust = Trust(self._ca_file)
+                trust = TrustedCertificates(self._ca_file)
                 # A proxy is for the transport to find; without one, connections are opened while oras-py is being loaded.
                 proxied = any(name.lower().endswith("_proxy") and value for name, value in os.environ.items())
                 alone = endpoint.registry.scheme == "https" and not proxied
-                self._ways[endpoint] = Way(trust, Early(endpoint.registry, trust.context, self._jobs) if alone else None)
+                self._ways[endpoint] = ConnectionSetup(
+                    trust, Preconnections(endpoint.registry, trust.context, self._jobs) if alone else None
+                )
             return self._ways[endpoint]
 
-    def hasten(self, text: str, preference: Preference) -> None:
+    def preconnect(self, text: str, preference: Preference) -> None:
         """Open a connection to where a reference leads; not for one with a digest, which the cache may hold. Nothing is asked yet.
 
         Args:

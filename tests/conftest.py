@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from marfetch.__main__ import main
-from marfetch.client import Client, Options
+from marfetch.client import Session, SessionOptions
 from marfetch.demo.recipe import build
 from marfetch.endpoint import Preference
 from marfetch.layout.store import Layout
@@ -118,14 +118,14 @@ def heard() -> Heard:
 
 
 @pytest.fixture
-def client(mar: Registry, heard: Heard) -> Iterator[Callable[..., Client]]:
+def client(mar: Registry, heard: Heard) -> Iterator[Callable[..., Session]]:
     """`client(offline=True, …)`: a client for the twisted registry; all of them share one cache."""
-    clients: list[Client] = []
+    clients: list[Session] = []
 
-    def make(**options: object) -> Client:
+    def make(**options: object) -> Session:
         hosts = options.pop("data_hosts", (mar.data_host,))
         preference = Preference(option=f"{mar.scheme}://{mar.host}", data_hosts=hosts)  # type: ignore[arg-type]
-        made = Client(Options(preference, **options), heard)  # type: ignore[arg-type]
+        made = Session(SessionOptions(preference, **options), heard)  # type: ignore[arg-type]
         clients.append(made)
         return made
 

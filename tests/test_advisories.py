@@ -19,14 +19,14 @@ from packaging.requirements import Requirement
 import marfetch
 from marfetch.artifact.chart import ExpectedChart
 from marfetch.budget import Budget
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.document import MAX_DEPTH
 from marfetch.endpoint import GLOBAL, Address
 from marfetch.errors import Error, InputError, IntegrityError, PolicyError
-from marfetch.pull import Request, pull
+from marfetch.pull import PullOptions, pull
 from marfetch.reference import Reference
 from marfetch.remote.transport import Transport
-from marfetch.remote.trust import Trust
+from marfetch.remote.trust import TrustedCertificates
 from marfetch.resolve import Wanted
 from marfetch.verify.revocation import Lists, cache_entry
 
@@ -138,10 +138,10 @@ def test_schemas_and_templates_of_a_chart_are_bytes() -> None:
 
 
 @pytest.fixture
-def get(client: Callable[..., Client], tmp_path: Path) -> Callable[[str], object]:
+def get(client: Callable[..., Session], tmp_path: Path) -> Callable[[str], object]:
     def fetch(text: str) -> object:
         with client() as one:
-            result = pull(one, [Wanted(Reference.parse(text))], Request(tmp_path / "out", untar=Path()))
+            result = pull(one, [Wanted(Reference.parse(text))], PullOptions(tmp_path / "out", untar=Path()))
             return result.failed[0].error if result.failed else None
 
     return fetch
@@ -218,7 +218,7 @@ def test_what_had_holes_is_not_used() -> None:
         assert not found, f"{path}: {found}"
 
 
-def test_the_body_of_a_redirect_is_not_decoded(mar: Registry, client: Callable[..., Client]) -> None:
+def test_the_body_of_a_redirect_is_not_decoded(mar: Registry, client: Callable[..., Session]) -> None:
     bomb = gzip.compress(bytes(64 << 20), 9)
     assert len(bomb) > 60_000
     head = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: https://evil.example/\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
@@ -235,7 +235,7 @@ def test_the_body_of_a_redirect_is_not_decoded(mar: Registry, client: Callable[.
     assert peak < 16 << 20
 
 
-def test_trailers_without_end_are_refused_at_once(mar: Registry, client: Callable[..., Client]) -> None:
+def test_trailers_without_end_are_refused_at_once(mar: Registry, client: Callable[..., Session]) -> None:
     """Python's reader goes on for as long as lines come."""
     begin = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nf\r\n{"tags": ["1"]}\r\n0\r\n'
     mar.on("tags").sends(begin, then=b"X: y\r\n" * 400)
@@ -256,7 +256,7 @@ def test_no_line_feed_gets_into_what_a_proxy_is_asked(line: str, monkeypatch: py
     with pytest.raises(Error):
         Reference.parse(f"mcr.microsoft.com{line}/aks/foo:1")
     monkeypatch.setenv("HTTPS_PROXY", f"http://proxy.example{line}:3128")
-    transport = Transport(GLOBAL, Budget(), Trust())
+    transport = Transport(GLOBAL, Budget(), TrustedCertificates())
     try:
         with pytest.raises(InputError):
             transport.proxy(GLOBAL.registry)

@@ -448,13 +448,13 @@ def test_what_the_cache_answers_loads_no_oras(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["@{digest}/alb-controller-1.7.12.tgz", "/index.yaml"], ids=["cached chart", "kept index"])
 def test_what_the_getter_has_already_it_gives_without_typer_and_oras(tmp_path: Path, path: str) -> None:
     from marfetch.demo.recipe import build
-    from marfetch.kept import Kept
+    from marfetch.kept import Records
     from marfetch.layout.store import Layout
     from marfetch.reference import Host
 
     repository = "mcr.microsoft.com/application-lb/charts/alb-controller"
     made = build(Layout(tmp_path / "cache"), Host("mcr.microsoft.com"))
-    Kept(tmp_path / "cache", "indexes").put(repository, "{}")
+    Records(tmp_path / "cache", "indexes").put(repository, "{}")
     url = f"mar://{repository}{path.format(digest=made['F1'].digest)}"
     found = loaded("getter", "", "", "", url, MARFETCH_CACHE_DIR=str(tmp_path / "cache"))
     assert found & HEAVY <= {"filelock"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from marfetch.content import Checked, Memory, Source, Target, Verified, copy, read
+from marfetch.content import CheckedSink, Memory, Source, Target, Verified, copy, read
 from marfetch.errors import IntegrityError, PolicyError, RemoteError
 from marfetch.layout.store import Layout
 from marfetch.oci import Descriptor, Digest, Index, Manifest
@@ -28,7 +28,7 @@ class Given:
         self.answers = list(answers)
         self.asked = 0
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
+    def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
         pieces = self.answers[min(self.asked, len(self.answers) - 1)]
         self.asked += 1
         for piece in pieces:
@@ -110,7 +110,7 @@ def test_a_source_that_never_ends_is_stopped_at_the_size() -> None:
     taken = 0
 
     class Endless(Given):
-        def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
+        def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
             nonlocal taken
             while True:
                 sink.write(b"x" * 10)
@@ -150,7 +150,7 @@ def test_a_wrong_size_in_a_descriptor_takes_no_good_blob_away(layout: Layout) ->
 
 def test_a_cut_transfer_leaves_its_bytes_for_the_next_run(layout: Layout) -> None:
     class Cut(Given):
-        def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
+        def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
             sink.write(b"hel")
             raise RemoteError("it was cut", code="cut")
 
@@ -161,7 +161,7 @@ def test_a_cut_transfer_leaves_its_bytes_for_the_next_run(layout: Layout) -> Non
     held: list[int] = []
 
     class Rest(Given):
-        def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
+        def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
             held.append(sink.held)
             sink.write(b"lo")
 

@@ -13,11 +13,11 @@ import pytest
 
 from marfetch import listings
 from marfetch.bundle.creation import create
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.files import make_directories
-from marfetch.kept import Kept
+from marfetch.kept import Records
 from marfetch.project.locking import writing
-from marfetch.pull import Request, pull
+from marfetch.pull import PullOptions, pull
 from marfetch.reference import Reference
 from marfetch.remote.credentials import forget_credentials
 from marfetch.resolve import Wanted
@@ -26,7 +26,7 @@ from .world.bundles import locked
 from .world.content import ALB
 from .world.registry import Registry
 
-Made = Callable[..., Client]
+Made = Callable[..., Session]
 UMASKS = {0o000: 0o644, 0o022: 0o644, 0o027: 0o640, 0o077: 0o600}
 """Umask → what a file of the user's becomes."""
 
@@ -43,19 +43,19 @@ def modes(place: Path) -> dict[str, int]:
     return {str(path.relative_to(place)): stat.S_IMODE(path.lstat().st_mode) for path in sorted(place.rglob("*"))}
 
 
-def used(made: Client, tmp_path: Path) -> Path:
+def used(made: Session, tmp_path: Path) -> Path:
     """A cache that everything has written into."""
     reference, source = made.bind(Reference.parse(ALB))
     listings.keep(made.cache.root, reference.full_repository, source.tags(reference))
     listings.keep_catalog(made.cache.root, str(reference.host), source.repositories(), "x")
-    Kept(made.cache.root, "charts").put("key", {"a": 1})
-    with Kept(made.cache.root, "search").alone("key", wait=1):
+    Records(made.cache.root, "charts").put("key", {"a": 1})
+    with Records(made.cache.root, "search").alone("key", wait=1):
         pass
     project = locked(made, tmp_path / "project")
     with writing(made, project):
         pass
     create(made, project, tmp_path / "out" / "bundle.tar")
-    result = pull(made, [Wanted(Reference.parse(f"{ALB}:1.7.12"))], Request(tmp_path / "out" / "deep" / "files"))
+    result = pull(made, [Wanted(Reference.parse(f"{ALB}:1.7.12"))], PullOptions(tmp_path / "out" / "deep" / "files"))
     assert not result.failed
     made.cache.names.flush()
     return made.cache.root

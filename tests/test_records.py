@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from marfetch import listings
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.layout import upkeep
 from marfetch.layout.store import Layout
 from marfetch.reference import Reference
@@ -22,7 +22,7 @@ from .world.registry import Registry
 FOO = "mcr.microsoft.com/aks/foo"
 
 
-def ask(client: Client, repository: str = ALB) -> list[str]:
+def ask(client: Session, repository: str = ALB) -> list[str]:
     bound, source = client.bind(Reference(repository))
     return client.tags(bound, source)
 
@@ -116,13 +116,13 @@ def test_the_same_list_is_not_written_again(tmp_path: Path) -> None:
 # -- by the client
 
 
-def test_what_a_registry_lists_is_kept_under_its_host(client: Callable[..., Client], mar: Registry, tmp_path: Path) -> None:
+def test_what_a_registry_lists_is_kept_under_its_host(client: Callable[..., Session], mar: Registry, tmp_path: Path) -> None:
     tags = ask(client())
     assert mar.kinds() == ["tags"]
     assert listings.read(tmp_path / "cache", f"{mar.host}/{ALB}") == tags
 
 
-def test_offline_neither_writes_a_list_nor_chooses_from_one(client: Callable[..., Client], mar: Registry, tmp_path: Path) -> None:
+def test_offline_neither_writes_a_list_nor_chooses_from_one(client: Callable[..., Session], mar: Registry, tmp_path: Path) -> None:
     online = client()
     bound, source = online.bind(Reference(ALB, tag="1.7.12"))
     online.manifest(bound, source)
@@ -132,7 +132,7 @@ def test_offline_neither_writes_a_list_nor_chooses_from_one(client: Callable[...
     assert listings.read(tmp_path / "cache", f"{mar.host}/{ALB}") == ["1.7.12", "1.9.9"]
 
 
-def test_a_list_that_cannot_be_kept_is_no_failure(client: Callable[..., Client], tmp_path: Path) -> None:
+def test_a_list_that_cannot_be_kept_is_no_failure(client: Callable[..., Session], tmp_path: Path) -> None:
     one = client()
     (tmp_path / "cache" / "listings").write_text("a file in its place")
     assert "1.7.12" in ask(one)

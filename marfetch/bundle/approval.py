@@ -6,17 +6,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ..text import human_size
-from .catalogue import Item, Referrer
+from .catalogue import BundleItem, BundleReferrer
 from .form import Base
 from .html import SEARCH, code, document, facts, listed, text
 
 
-def approval_page(items: Sequence[Item], base: Base | None) -> bytes:
+def approval_page(items: Sequence[BundleItem], base: Base | None) -> bytes:
     """The page; the same for the same content, so it names no time and no machine."""
     return document("What is in this bundle", _body(items, base))
 
 
-def _body(items: Sequence[Item], base: Base | None) -> Iterator[str]:
+def _body(items: Sequence[BundleItem], base: Base | None) -> Iterator[str]:
     hosts = sorted({str(item.reference.host) for item in items if item.reference.host})
     kinds = Counter(item.title for item in items)
     signed = sum(1 for item in items if item.signatures)
@@ -54,7 +54,7 @@ def _body(items: Sequence[Item], base: Base | None) -> Iterator[str]:
     yield listed(map(code, images)) if images else "<p>None were found.</p>"
 
 
-def _table(items: Sequence[Item]) -> Iterator[str]:
+def _table(items: Sequence[BundleItem]) -> Iterator[str]:
     yield "<h2>All artifacts</h2>" + SEARCH
     yield (
         "<table><thead><tr><th>name</th><th>version</th><th>kind</th><th>repository</th><th>signed</th><th>end of life</th>"
@@ -69,7 +69,7 @@ def _table(items: Sequence[Item]) -> Iterator[str]:
     yield "</tbody></table>"
 
 
-def _article(item: Item) -> str:
+def _article(item: BundleItem) -> str:
     rows = [
         ("from", code(item.reference)),
         ("digest", code(item.descriptor.digest)),
@@ -91,7 +91,7 @@ def _article(item: Item) -> str:
     return f"<h3>{text(item.name)} {text(item.version or '')}</h3>" + facts(rows)
 
 
-def _signers(item: Item) -> str:
+def _signers(item: BundleItem) -> str:
     if not item.signatures:
         return '<span class="bad">no signature in this bundle</span>'
     return listed(
@@ -100,5 +100,5 @@ def _signers(item: Item) -> str:
     )
 
 
-def _referrer(one: Referrer) -> str:
+def _referrer(one: BundleReferrer) -> str:
     return f"{'of that: ' * one.depth}{text(one.title)} {code(one.digest)} {one.size} bytes, {code(one.artifact_type)}"

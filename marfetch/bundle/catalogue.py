@@ -12,7 +12,7 @@ from ..artifact.lifecycle import end_of_life
 from ..artifact.payload import base_name, chart_types
 from ..constraint import read_version
 from ..errors import Error
-from ..layout.contents import Contents, Repository
+from ..layout.contents import Contents, LayoutRepository
 from ..oci import CREATED, Descriptor, Digest, Index, Manifest
 from ..project.lock import Entry, Lock
 from ..reference import Reference
@@ -23,7 +23,7 @@ _DEPTH: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Referrer:
+class BundleReferrer:
     """What refers to an artifact: a signature, an SBOM, the end of its life.
 
     Attributes:
@@ -41,7 +41,7 @@ class Referrer:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class BundleItem:
     """One artifact.
 
     Attributes:
@@ -68,18 +68,18 @@ class Item:
     layers: tuple[Descriptor, ...]
     created: str | None
     ends: date | None
-    referrers: tuple[Referrer, ...]
+    referrers: tuple[BundleReferrer, ...]
     images: tuple[str, ...]
     verdict: str | None
     listed: str | None = None
 
     @property
-    def signatures(self) -> tuple[Referrer, ...]:
+    def signatures(self) -> tuple[BundleReferrer, ...]:
         """Those of the artifact itself."""
         return tuple(one for one in self.referrers if one.depth == 0 and one.artifact_type.lower() == NOTATION_SIGNATURE)
 
 
-def catalogue(contents: Contents, lock: Lock | None, *, with_images: bool = False) -> list[Item]:
+def catalogue(contents: Contents, lock: Lock | None, *, with_images: bool = False) -> list[BundleItem]:
     """Everything that a layout holds.
 
     Args:
@@ -111,7 +111,7 @@ def _roots(contents: Contents, lock: Lock | None) -> Iterator[tuple[str, Referen
 
 def _item(
     contents: Contents, name: str, reference: Reference, descriptor: Descriptor, entry: Entry | None, *, with_images: bool
-) -> Item | None:
+) -> BundleItem | None:
     repository = contents.current().repositories.get(reference.repository)
     if repository is None:
         return None
@@ -125,7 +125,7 @@ def _item(
     version = read_version(reference.tag) if reference.tag else None
     referrers = tuple(_referrers(contents, repository, str(descriptor.digest)))
     marks = [(one.artifact_type or "", one.annotations) for one in repository.referrers.get(str(descriptor.digest), [])]
-    return Item(
+    return BundleItem(
         name,
         reference,
         descriptor,
@@ -175,12 +175,12 @@ def _worth(artifact: Manifest | None) -> tuple[Descriptor, ...]:
     return tuple(layer for layer in artifact.layers if matches(layer.media_type, globs))
 
 
-def _referrers(contents: Contents, repository: Repository, digest: str, depth: int = 0) -> Iterator[Referrer]:
+def _referrers(contents: Contents, repository: LayoutRepository, digest: str, depth: int = 0) -> Iterator[BundleReferrer]:
     if depth >= _DEPTH:
         return
     for one in sorted(repository.referrers.get(digest, []), key=lambda one: (one.artifact_type or "", str(one.digest))):
         kind = kind_of_type(one.artifact_type)
-        yield Referrer(
+        yield BundleReferrer(
             kind.title if kind else "other",
             one.artifact_type or "",
             one.digest,

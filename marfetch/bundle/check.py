@@ -13,10 +13,10 @@ from typing import Final
 
 from ..content import Verified
 from ..errors import IntegrityError
-from ..layout.archive import Archive
-from ..layout.graph import Graph, Node, is_manifest_type
+from ..layout.archive import ReadonlyTar
+from ..layout.graph import Graph, ManifestNode, is_manifest_type
 from ..oci import Descriptor, Digest
-from .findings import Checked
+from .findings import CheckResult
 from .form import MAX_RECORD_SIZE, RECORD_FILE, index_bytes, ref_name
 from .opened import Opened, archive_digest
 from .shape import check_files, check_form, held
@@ -26,7 +26,7 @@ _WORKERS: Final = min(8, os.cpu_count() or 1)
 
 def check_bundle(
     found: Opened, *, base: Opened | None = None, budget: Callable[[], None] = lambda: None, reads_blobs: bool = True
-) -> Checked:
+) -> CheckResult:
     """Check a bundle: its form, every digest, its lock, and what a delta leaves out.
 
     Args:
@@ -37,14 +37,14 @@ def check_bundle(
     Raises:
         StorageError: it cannot be read.
     """
-    checked = Checked()
+    checked = CheckResult()
     check_files(found, checked)
     if found.lock is not None:
         _check_index(found, checked)
     needed = _check_graph(found, checked)
     _check_lock(found, checked)
     _check_blobs(found, needed, checked, budget, reads=reads_blobs)
-    if found.is_bundle and isinstance(found.store, Archive):
+    if found.is_bundle and isinstance(found.store, ReadonlyTar):
         check_form(found.store, checked, budget)
     if base is not None:
         _check_base(found, base, checked)
@@ -52,15 +52,15 @@ def check_bundle(
     return checked
 
 
-def check_layout(found: Opened, *, budget: Callable[[], None] = lambda: None) -> Checked:
+def check_layout(found: Opened, *, budget: Callable[[], None] = lambda: None) -> CheckResult:
     """Check a layout that is no bundle: everything that its index leads to is there, and is what its digest says."""
-    checked = Checked()
+    checked = CheckResult()
     needed = _check_graph(found, checked)
     _check_blobs(found, needed, checked, budget, refuses_more=False)
     return checked
 
 
-def refuse_broken(found: Opened, checked: Checked) -> None:
+def refuse_broken(found: Opened, checked: CheckResult) -> None:
     """The end of whoever needs it whole.
 
     Raises:
@@ -80,7 +80,7 @@ def refuse_broken(found: Opened, checked: Checked) -> None:
 # -- the index
 
 
-def _check_index(found: Opened, checked: Checked) -> None:
+def _check_index(found: Opened, checked: CheckResult) -> None:
     assert found.lock is not None, "asked for bundles with a lock only"
     wanted = {ref_name(entry): (entry, entry.manifest) for entry in found.lock.entries}
     names: dict[str, Descriptor] = {}
@@ -111,7 +111,7 @@ def _check_index(found: Opened, checked: Checked) -> None:
 # -- what the index leads to
 
 
-def _check_graph(found: Opened, checked: Checked) -> dict[Digest, Descriptor]:
+def _check_graph(found: Opened, checked: CheckResult) -> dict[Digest, Descriptor]:
     """Follow the index; gives everything that has to be there, manifests and blobs."""
     graph = Graph(found.store, found.contents.manifests)
     needed: dict[Digest, Descriptor] = {}
@@ -151,7 +151,7 @@ def _check_rest(
     needed: dict[Digest, Descriptor],
     manifests: set[Digest],
     abouts: list[tuple[Digest, str | None]],
-    checked: Checked,
+    checked: CheckResult,
 ) -> None:
     """What a bundle has without a name, and what a delta leaves out."""
     for digest, subject in abouts:
@@ -168,7 +168,7 @@ def _check_rest(
             checked.add("extra", digest, f"it is there, and `{RECORD_FILE}` says that it is left out")
 
 
-def _check_lock(found: Opened, checked: Checked) -> None:
+def _check_lock(found: Opened, checked: CheckResult) -> None:
     """Whether artifacts consist of what the lock says."""
     graph = Graph(found.store, found.contents.manifests)
     for entry in found.lock.entries if found.lock is not None else ():
@@ -183,9 +183,9 @@ def _check_lock(found: Opened, checked: Checked) -> None:
             checked.add("wrong", entry.reference, "it does not consist of what the lock says")
 
 
-def _reached(graph: Graph, root: Descriptor) -> dict[Digest, Node | None]:
+def _reached(graph: Graph, root: Descriptor) -> dict[Digest, ManifestNode | None]:
     """A manifest and all that it leads to as an index; None where it is missing or wrong."""
-    waiting, reached = [root], dict[Digest, "Node | None"]()
+    waiting, reached = [root], dict[Digest, "ManifestNode | None"]()
     while waiting:
         one = waiting.pop()
         if one.digest not in reached:
@@ -201,7 +201,7 @@ def _facts(descriptor: Descriptor) -> tuple[Digest, int, str]:
 def _check_blobs(
     found: Opened,
     needed: dict[Digest, Descriptor],
-    checked: Checked,
+    checked: CheckResult,
     budget: Callable[[], None],
     *,
     refuses_more: bool = True,
@@ -237,13 +237,13 @@ def _wrong(found: Opened, one: Descriptor) -> str | None:
     return None
 
 
-def _check_base(found: Opened, base: Opened, checked: Checked) -> None:
+def _check_base(found: Opened, base: Opened, checked: CheckResult) -> None:
     """Whether a delta goes on from this very bundle."""
     record = found.record
     if record is None or record.base is None:
         checked.add("wrong", found.path, "it goes on from no other bundle")
         return
-    if not isinstance(base.store, Archive) or archive_digest(base.store) != record.base.digest:
+    if not isinstance(base.store, ReadonlyTar) or archive_digest(base.store) != record.base.digest:
         checked.add("wrong", base.path, f"it is not the bundle `{record.base.digest}` that `{found.path}` goes on from")
         return
     has = set(base.omitted)

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from ..artifact.kinds import NOTATION_SIGNATURE
-from ..client import Client, offline_error
+from ..client import Session, offline_error
 from ..content import BESIDE_FROM, WELL_KNOWN, Source, Verified, copy
 from ..errors import InputError, IntegrityError, LockError, PolicyError, RemoteError
-from ..layout.archive import Archive
+from ..layout.archive import ReadonlyTar
 from ..layout.contents import Contents
+from ..layout.extent import BlobStore, Extent, Stamp, not_there
 from ..layout.extent import Entry as IndexEntry
-from ..layout.extent import Extent, Stamp, Store, not_there
 from ..oci import Descriptor, Digest, Index, Manifest
 from ..place.file import whole_file
 from ..project.lock import Entry, Lock, parse_lock, read_bytes
@@ -94,9 +94,9 @@ class _Needed:
 
 
 class _View:
-    """The cache as a layout that holds what the bundle will: a `Store`."""
+    """The cache as a layout that holds what the bundle will: a `BlobStore`."""
 
-    def __init__(self, below: Store, entries: Sequence[IndexEntry], hidden: Iterable[Digest]) -> None:
+    def __init__(self, below: BlobStore, entries: Sequence[IndexEntry], hidden: Iterable[Digest]) -> None:
         self._below = below
         self._entries = entries
         self._hidden = frozenset(hidden)
@@ -123,7 +123,7 @@ class _View:
         """It is somebody else's."""
 
 
-def create(client: Client, project: Project, output: Path, *, since: Path | None = None, with_referrers: bool = False) -> Created:
+def create(client: Session, project: Project, output: Path, *, since: Path | None = None, with_referrers: bool = False) -> Created:
     """Write the bundle of a project's lock.
 
     Args:
@@ -206,7 +206,7 @@ def _refuse_own(project: Project, output: Path) -> None:
 # -- what is needed
 
 
-def _needed(client: Client, item: Item, entry: Entry, *, with_referrers: bool) -> _Needed:
+def _needed(client: Session, item: Item, entry: Entry, *, with_referrers: bool) -> _Needed:
     """Follow an entry of the lock to everything that belongs to it; only manifests are fetched."""
     bound, source = client.bind(replace(item.reference, tag=None, digest=entry.digest))
     needed = _Needed(bound, source)
@@ -249,7 +249,7 @@ def _needed(client: Client, item: Item, entry: Entry, *, with_referrers: bool) -
     return needed
 
 
-def _refer(client: Client, needed: _Needed, one: Descriptor, subject: Digest) -> str | None:
+def _refer(client: Session, needed: _Needed, one: Descriptor, subject: Digest) -> str | None:
     """Add what refers to a manifest; where its own bytes say something else, the reason why it was not."""
     if one.digest in needed.manifests:
         return None
@@ -263,7 +263,7 @@ def _refer(client: Client, needed: _Needed, one: Descriptor, subject: Digest) ->
     return None
 
 
-def _follow(client: Client, needed: _Needed, descriptor: Descriptor) -> None:
+def _follow(client: Session, needed: _Needed, descriptor: Descriptor) -> None:
     waiting = [descriptor]
     while waiting:
         one = waiting.pop()
@@ -279,7 +279,7 @@ def _follow(client: Client, needed: _Needed, descriptor: Descriptor) -> None:
                 needed.proofs.update(blob.digest for blob in (found.config, *found.layers))
 
 
-def _manifest(client: Client, needed: _Needed, one: Descriptor) -> Manifest | Index:
+def _manifest(client: Session, needed: _Needed, one: Descriptor) -> Manifest | Index:
     found = client.manifest(replace(needed.reference, tag=None, digest=one.digest), needed.source)
     if (found.descriptor.size, found.descriptor.media_type.lower()) != (one.size, one.media_type.lower()):
         raise IntegrityError(
@@ -291,7 +291,7 @@ def _manifest(client: Client, needed: _Needed, one: Descriptor) -> Manifest | In
     return found
 
 
-def _fetch(client: Client, needed: _Needed, blob: Descriptor) -> None:
+def _fetch(client: Session, needed: _Needed, blob: Descriptor) -> None:
     if client.options.offline and not client.cache.has(blob) and blob.digest not in WELL_KNOWN:
         raise offline_error(needed.reference)
     copy(needed.source, client.cache, needed.reference, blob, name=needed.reference.name, progress=client.progress)
@@ -311,12 +311,12 @@ def _entries(lock: Lock, needed: Sequence[_Needed]) -> list[IndexEntry]:
 # -- a delta
 
 
-def _base(client: Client, old: Opened, output: Path) -> Base:
+def _base(client: Session, old: Opened, output: Path) -> Base:
     """The bundle that a delta goes on from, once all of it is known to be as it was written: what it says to have is left out."""
     from_file = old.path
     if output.exists() and output.samefile(from_file):
         raise InputError(f"`{output}` is the bundle that this one goes on from", code="usage", hint="give the new one another name")
-    if old.record is None or not isinstance(old.store, Archive):
+    if old.record is None or not isinstance(old.store, ReadonlyTar):
         raise IntegrityError(
             f"`{from_file}` is no bundle to go on from",
             code="bundle-broken",
@@ -347,7 +347,7 @@ def _omitted(needed: Sequence[_Needed], old: Opened) -> dict[Digest, int]:
 # -- writing
 
 
-def _part(client: Client, digest: Digest, size: int) -> Part:
+def _part(client: Session, digest: Digest, size: int) -> Part:
     def pieces() -> Iterator[bytes]:
         verified = Verified(Descriptor("application/octet-stream", digest, size))
         with client.cache.extent(digest) as extent:

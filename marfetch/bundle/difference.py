@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from .catalogue import Item, catalogue
+from .catalogue import BundleItem, catalogue
 from .check import check_bundle, refuse_broken
 from .opened import Opened
 
@@ -22,8 +22,8 @@ class Changed:
 
     change: Literal["added", "removed", "changed", "referrers"]
     name: str
-    old: Item | None
-    new: Item | None
+    old: BundleItem | None
+    new: BundleItem | None
     referrers: tuple[str, ...] = ()
 
 
@@ -64,7 +64,7 @@ def differences(old: Opened, new: Opened, *, budget: Callable[[], None] = lambda
     return found
 
 
-def _items(found: Opened) -> dict[str, Item]:
+def _items(found: Opened) -> dict[str, BundleItem]:
     """By the name in the lock; without a lock by repository and tag."""
     found.contents.load()
     items = catalogue(found.contents, found.lock)

@@ -7,7 +7,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Problem:
     """One thing that is not as it should be.
 
     Attributes:
@@ -20,7 +20,7 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Checked:
+class CheckResult:
     """What a check found.
 
     Attributes:
@@ -28,10 +28,10 @@ class Checked:
         artifacts, blobs, size: what was looked at; bytes.
     """
 
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Problem] = field(default_factory=list)
     artifacts: int = 0
     blobs: int = 0
     size: int = 0
 
     def add(self, sort: Literal["missing", "extra", "wrong"], name: object, reason: str) -> None:
-        self.findings.append(Finding(sort, str(name), reason))
+        self.findings.append(Problem(sort, str(name), reason))

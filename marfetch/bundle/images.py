@@ -10,9 +10,9 @@ from ..artifact.chart import Unpacking
 from ..artifact.kinds import matches
 from ..artifact.payload import chart_types
 from ..compare.compare import images
-from ..compare.contents import Content
+from ..compare.contents import FileContent
 from ..errors import Error
-from ..layout.extent import Extent, Store
+from ..layout.extent import BlobStore, Extent
 from ..oci import Descriptor, Manifest
 from ..place.archive import Archive
 
@@ -39,7 +39,7 @@ class _Reading(io.RawIOBase):
         return len(data)
 
 
-def images_of(store: Store, manifest: Manifest) -> tuple[str, ...]:
+def images_of(store: BlobStore, manifest: Manifest) -> tuple[str, ...]:
     """What the values and templates of a chart name as images, sorted; nothing where it cannot be read."""
     found: set[str] = set()
     for layer in manifest.layers:
@@ -49,13 +49,13 @@ def images_of(store: Store, manifest: Manifest) -> tuple[str, ...]:
     return tuple(sorted(found))[:_MAX_IMAGES]
 
 
-def _images(store: Store, layer: Descriptor) -> list[str]:
-    files: dict[str, Content] = {}
+def _images(store: BlobStore, layer: Descriptor) -> list[str]:
+    files: dict[str, FileContent] = {}
     with store.extent(layer.digest) as extent, _Reading(extent) as raw:
         archive = Archive(raw, layer, Unpacking(str(layer.digest)))  # type: ignore[arg-type]
         with archive:
             for member in archive:
                 path = "/".join(node.name for node in member.way[1:])
                 if not member.is_directory and path.endswith((".yaml", ".yml", ".tpl")) and member.size <= _MAX_TEXT:
-                    files[path] = Content(member.size, "", b"".join(bytes(piece) for piece in archive.pieces()))
+                    files[path] = FileContent(member.size, "", b"".join(bytes(piece) for piece in archive.pieces()))
     return images(files)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..layout.contents import Contents, Repository
+from ..layout.contents import Contents, LayoutRepository
 from ..oci import Descriptor, Digest, Index, Manifest
 
 _DEPTH: Final = 16
@@ -54,7 +54,7 @@ def _children(contents: Contents, descriptor: Descriptor) -> Sequence[Descriptor
     return found.manifests if isinstance(found, Index) else ()
 
 
-def closure(contents: Contents, repository: Repository, root: Descriptor) -> Iterator[Descriptor]:
+def closure(contents: Contents, repository: LayoutRepository, root: Descriptor) -> Iterator[Descriptor]:
     """A manifest with its children before it and its referrers behind it, each once."""
     seen: set[Digest] = set()
 

@@ -9,13 +9,13 @@ from ..artifact.kinds import CHART
 from ..artifact.payload import extension_of
 from ..chart import chart_version
 from ..constraint import read_version
-from .catalogue import Item
+from .catalogue import BundleItem
 
-SERVED = "127.0.0.1:5000"
+SERVE_ADDRESS = "127.0.0.1:5000"
 """Where `marfetch serve` listens."""
 
 
-def lines_for(item: Item, bundle: Path) -> dict[str, list[str]]:
+def lines_for(item: BundleItem, bundle: Path) -> dict[str, list[str]]:
     """Tool → the lines, to be run one after the other in a shell; tools that cannot read a layout ask `marfetch serve`.
 
     Where content is left out there are none: whatever gets the rest would stand there without it.
@@ -39,19 +39,19 @@ def lines_for(item: Item, bundle: Path) -> dict[str, list[str]]:
             *([] if is_folder else [f"mkdir -p layout && tar -xf {file} -C layout"]),
             *(f"regctl blob get ocidir://{layout} {layer} > {name}" for layer, name in files),
         ],
-        "crane": [serve, *(f"crane blob --insecure {SERVED}/{repository}@{layer} > {name}" for layer, name in files)],
-        "marfetch": [serve, f"marfetch pull {SERVED}/{repository}@{digest}"],
+        "crane": [serve, *(f"crane blob --insecure {SERVE_ADDRESS}/{repository}@{layer} > {name}" for layer, name in files)],
+        "marfetch": [serve, f"marfetch pull {SERVE_ADDRESS}/{repository}@{digest}"],
     }
     if item.listed is not None:
         to = shlex.quote(item.name.replace("/", "-"))
         found["skopeo"] = [f"skopeo copy --all {transport}:{file}:{shlex.quote(item.listed)} dir:{to}"]
-    pull = helm_line(item, SERVED)
+    pull = helm_line(item, SERVE_ADDRESS)
     if pull is not None:
         found["helm"] = [serve, pull]
     return found
 
 
-def helm_line(item: Item, host: str) -> str | None:
+def helm_line(item: BundleItem, host: str) -> str | None:
     """How helm pulls it from a registry; None for what is no chart, or has no version that helm takes."""
     version = read_version(item.reference.tag) if item.reference.tag else None
     if item.kind != CHART.name or version is None:
@@ -59,7 +59,7 @@ def helm_line(item: Item, host: str) -> str | None:
     return f"helm pull oci://{host}/{item.reference.repository} --version {shlex.quote(chart_version(version))} --plain-http"
 
 
-def _files(item: Item) -> list[tuple[str, str]]:
+def _files(item: BundleItem) -> list[tuple[str, str]]:
     """What is worth fetching: digest and file name."""
     stem = f"{item.name.replace('/', '-')}-{item.version or item.descriptor.digest.encoded[:12]}"
     several = len(item.layers) > 1

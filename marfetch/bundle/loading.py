@@ -14,13 +14,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
-from ..client import Client, Options
-from ..cluster import Answer, Kept, Quiet, ask, part, retold, told
+from ..client import Session, SessionOptions
+from ..cluster import Answer, Quiet, WorkerCache, ask, error_from_json, error_to_json, part
 from ..endpoint import Preference
 from ..errors import Error, InputError, PolicyError, RemoteError, StorageError
 from ..files import INGEST, storage_error
-from ..layout.names import what_would_be_lost
-from ..layout.patience import Patience
+from ..layout.names import unsupported_index_content
+from ..layout.patience import StallGuard
 from ..layout.store import Layout
 from ..layout.upkeep import clear
 from ..oci import Digest
@@ -31,11 +31,11 @@ from ..remote.registry import Registry
 from .check import check_bundle, check_layout, refuse_broken
 from .jobs import Job, jobs_of
 from .opened import Opened, opened
-from .places import InFolder, InRegistry, Loaded, Place, To
+from .places import InFolder, InRegistry, Loaded, LoadTarget, To
 
 
 def load(
-    client: Client,
+    client: Session,
     path: Path,
     to: To,
     *,
@@ -82,7 +82,7 @@ def load(
         return [_loaded(answer, job, to) for answer, job in zip(answers, jobs, strict=True)]
 
 
-def done(found: Opened, place: Place, to: To, job: Job) -> Loaded:
+def done(found: Opened, place: LoadTarget, to: To, job: Job) -> Loaded:
     """Do a job; what fails is told in the result."""
     try:
         return place.take(found.contents, job)
@@ -96,7 +96,7 @@ def _failed(job: Job, to: To, error: Error) -> Loaded:
     return Loaded(str(Reference(to.repository(job.repository), None, job.tags[0] if job.tags else None, job.digest)), "failed", error=error)
 
 
-def _check_base(client: Client, found: Opened, place: Place, jobs: Sequence[Job]) -> None:
+def _check_base(client: Session, found: Opened, place: LoadTarget, jobs: Sequence[Job]) -> None:
     """A delta goes where the bundle is that it goes on from, and nowhere else; before anything is sent."""
     base = found.record.base if found.record is not None else None
     if base is None:
@@ -137,7 +137,7 @@ def _refuse_unfit(to: To) -> None:
 
 
 @contextmanager
-def _place(client: Client, to: To) -> Iterator[Place]:
+def _place(client: Session, to: To) -> Iterator[LoadTarget]:
     if to.endpoint is not None:
         registry = client.connect(to.endpoint)
         assert isinstance(registry, Registry), "an endpoint is a registry's"
@@ -145,7 +145,7 @@ def _place(client: Client, to: To) -> Iterator[Place]:
         return
     root = to.folder
     is_new = not root.exists()
-    lost = what_would_be_lost(root)
+    lost = unsupported_index_content(root)
     if lost is not None:
         raise StorageError(
             f"the layout `{root}` is not written to, since not all of its `index.json` would stay: {lost}",
@@ -153,7 +153,7 @@ def _place(client: Client, to: To) -> Iterator[Place]:
             hint="give a folder of its own; `oras cp` or `regctl image copy` brings artifacts from one layout into the other",
             path=str(root),
         )
-    layout = Layout(root, mode=0o755, patience=Patience(client.budget, client.progress.note, lambda: False))
+    layout = Layout(root, mode=0o755, patience=StallGuard(client.budget, client.progress.note, lambda: False))
     try:
         yield InFolder(layout, client.progress, client.budget.check)
     except Error:
@@ -169,7 +169,7 @@ def _place(client: Client, to: To) -> Iterator[Place]:
 # -- on other machines
 
 
-def _shared(client: Client, path: Path, to: To) -> str:
+def _shared(client: Session, path: Path, to: To) -> str:
     """What a worker has to know for all of its jobs; credentials are its own. No two commands have the same."""
     assert to.endpoint is not None, "a folder is not filled by workers"
     return json.dumps(
@@ -199,7 +199,9 @@ def load_part(text: str) -> str:
     except (Error, OSError) as error:
         failure = error if isinstance(error, Error) else storage_error(error, asked["path"])
         loaded = [_failed(job, to, failure) for job in jobs]
-    return json.dumps([[one.reference, one.outcome, one.blobs, one.size, told(one.error) if one.error else None] for one in loaded])
+    return json.dumps(
+        [[one.reference, one.outcome, one.blobs, one.size, error_to_json(one.error) if one.error else None] for one in loaded]
+    )
 
 
 def _asked(shared: str) -> tuple[dict[str, Any], To]:
@@ -208,15 +210,17 @@ def _asked(shared: str) -> tuple[dict[str, Any], To]:
     return asked, To.parse(asked["to"], plain_http=asked["plain"], data_hosts=asked["hosts"])
 
 
-def _open(shared: str, stack: ExitStack) -> tuple[Client, Opened, Place]:
+def _open(shared: str, stack: ExitStack) -> tuple[Session, Opened, LoadTarget]:
     asked, to = _asked(shared)
-    client = stack.enter_context(Client(Options(Preference(), timeout=asked["timeout"], ca_file=asked["ca"], notice=False), Quiet()))
+    client = stack.enter_context(
+        Session(SessionOptions(Preference(), timeout=asked["timeout"], ca_file=asked["ca"], notice=False), Quiet())
+    )
     found = stack.enter_context(opened(Path(asked["path"])))
     found.contents.load()
     return client, found, stack.enter_context(_place(client, to))
 
 
-_opened: Kept[tuple[Client, Opened, Place]] = Kept(_open)
+_opened: WorkerCache[tuple[Session, Opened, LoadTarget]] = WorkerCache(_open)
 """The bundle and the registry, and who does several jobs at a time."""
 
 
@@ -225,4 +229,4 @@ def _loaded(answer: Answer, job: Job, to: To) -> Loaded:
     if isinstance(answer, Error):
         return _failed(job, to, answer)
     reference, outcome, blobs, size, error = cast("list[Any]", answer)
-    return Loaded(reference, outcome, blobs, size, retold(error) if error else None)
+    return Loaded(reference, outcome, blobs, size, error_from_json(error) if error else None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import Error, InputError, IntegrityError, PolicyError
-from ..layout.archive import Archive, open_store
+from ..layout.archive import ReadonlyTar, open_store
 from ..layout.contents import Contents, repository_name
 from ..layout.folder import Folder
 from ..oci import Digest
@@ -33,7 +33,7 @@ class Opened:
     """
 
     path: Path
-    store: Archive | Folder
+    store: ReadonlyTar | Folder
     contents: Contents
     record: Record | None
     lock: Lock | None
@@ -68,7 +68,7 @@ def opened(path: Path) -> Iterator[Opened]:
         store.close()
 
 
-def looked_into(path: Path, store: Archive | Folder) -> Opened:
+def looked_into(path: Path, store: ReadonlyTar | Folder) -> Opened:
     """What an open layout says of itself.
 
     Raises:
@@ -83,7 +83,7 @@ def looked_into(path: Path, store: Archive | Folder) -> Opened:
     return Opened(path, store, contents, record, lock, is_bundle, unread, warnings)
 
 
-def _lock(path: Path, store: Archive | Folder, record: Record | None) -> tuple[Lock | None, Error | None]:
+def _lock(path: Path, store: ReadonlyTar | Folder, record: Record | None) -> tuple[Lock | None, Error | None]:
     """The lock; where it cannot be read since it is not the one that the record names, the reason in its place.
 
     Why it cannot be read is of no interest then: a byte that was changed on the way may make a lock of a newer form out of it.
@@ -99,7 +99,7 @@ def _lock(path: Path, store: Archive | Folder, record: Record | None) -> tuple[L
         return None, error
 
 
-def archive_digest(store: Archive) -> Digest:
+def archive_digest(store: ReadonlyTar) -> Digest:
     """The digest of the archive's own bytes.
 
     Raises:

@@ -104,7 +104,7 @@ def _refuse_official(text: str) -> None:
     refuse_name(text.strip().removeprefix("*.").partition(":")[0].rstrip(".").lower())
 
 
-class Place(Protocol):
+class LoadTarget(Protocol):
     """Takes what a bundle holds; every method may be called from any thread."""
 
     def lacks(self, repository: str, blobs: Iterable[Digest]) -> list[Digest]:
@@ -204,7 +204,7 @@ class InFolder:
 
     def _is_whole(self, digest: Digest) -> bool:
         self._check()
-        return self._layout.is_whole(digest)
+        return self._layout.digest_matches(digest)
 
     def _mend(self, digest: Digest) -> None:
         """What is there with other bytes is written anew: nobody else is going to hash it before it is used."""

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import storage_error
-from ..layout.archive import Archive
+from ..layout.archive import ReadonlyTar
 from ..layout.tar import BLOCK, members
 from ..oci import Digest
-from .findings import Checked
+from .findings import CheckResult
 from .form import FIRST, LOCK_FILE, MAX_RECORD_SIZE, RECORD_FILE, ending, header
 from .opened import Opened
 
 
-def check_files(found: Opened, checked: Checked) -> None:
+def check_files(found: Opened, checked: CheckResult) -> None:
     """Whether the files beside the blobs are those that the record names, and no others."""
     record = found.record
     if record is None:
@@ -51,7 +51,7 @@ def held(found: Opened) -> Iterator[Digest]:
 
 def _names(found: Opened) -> Iterator[str]:
     """Everything in an archive or a folder that is no directory in which blobs may lie."""
-    if isinstance(found.store, Archive):
+    if isinstance(found.store, ReadonlyTar):
         yield from found.store.members
         return
     for path in _below(found.path):
@@ -82,7 +82,7 @@ def blob_of(name: str) -> Digest | None:
         return None
 
 
-def check_form(store: Archive, checked: Checked, budget: Callable[[], None]) -> None:
+def check_form(store: ReadonlyTar, checked: CheckResult, budget: Callable[[], None]) -> None:
     """Whether the archive is, byte for byte, what `form.write_archive` makes of its files; each member is judged by itself."""
     known = [name for name in store.members if name in FIRST or blob_of(name) is not None]
     for name in _out_of_order(known):

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ..artifact.kinds import NOTATION_SIGNATURE
-from ..client import Client
-from ..content import Checked, Source
+from ..client import Session
+from ..content import CheckedSink, Source
 from ..errors import Error, InputError, NotFoundError
 from ..layout.contents import Contents
 from ..oci import Descriptor, Digest, Index, Manifest
 from ..project.lock import Entry
 from ..reference import Reference
 from ..resolve import Resolved
-from ..verify.artifact import Request, verify
+from ..verify.artifact import VerifyOptions, verify
 from ..verify.policy import Policy
 from .opened import Opened
 
@@ -26,7 +26,7 @@ Outcome: TypeAlias = Literal["verified", "skipped", "unsigned", "unchecked", "fa
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class SignatureResult:
     """What became of the signatures of one artifact.
 
     Attributes:
@@ -48,13 +48,13 @@ class Judged:
 
 
 def check_signatures(
-    make_client: Callable[[], Client],
+    make_client: Callable[[], Session],
     found: Opened,
-    request: Request,
+    request: VerifyOptions,
     *,
     base: Opened | None = None,
     is_required: bool = False,
-) -> list[Judged] | None:
+) -> list[SignatureResult] | None:
     """Check the signatures of everything that the lock of a whole bundle names; nothing is asked of anybody.
 
     Args:
@@ -86,7 +86,7 @@ def check_signatures(
     client = make_client()
     source = _Both(found.contents, base.contents) if base is not None else found.contents
 
-    def judged(entry: Entry) -> Judged:
+    def judged(entry: Entry) -> SignatureResult:
         if not is_required:
             passed = _passed_over(found, entry, policy)
             if passed is not None:
@@ -95,7 +95,7 @@ def check_signatures(
         resolved = Resolved(entry.reference, found.contents.manifests.read(entry.manifest), source)
         verdict = verify(client, resolved, request)
         good = verdict.good
-        return Judged(
+        return SignatureResult(
             entry.reference,
             verdict.outcome,
             good.signed.subject if good is not None else None,
@@ -106,15 +106,15 @@ def check_signatures(
     return [judged(entry) for entry in found.lock.entries]
 
 
-def _passed_over(found: Opened, entry: Entry, policy: Policy) -> Judged | None:
+def _passed_over(found: Opened, entry: Entry, policy: Policy) -> SignatureResult | None:
     """What is not checked, where nobody requires it; None: it is to be checked."""
     is_promised = entry.verification is not None and entry.verification.verdict == "verified"
     if not (is_promised or _signatures(found.contents, entry)):
-        return Judged(entry.reference, "unsigned")
+        return SignatureResult(entry.reference, "unsigned")
     try:
         policy.statement(entry.reference.full_repository)
     except InputError as error:
-        return Judged(entry.reference, "unchecked", reason=error.message)
+        return SignatureResult(entry.reference, "unchecked", reason=error.message)
     return None
 
 
@@ -147,7 +147,7 @@ class _Both:
     def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
         return self._delta.manifest(reference, known=known)  # a delta has all manifests
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
+    def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
         try:
             self._delta.fetch(reference, descriptor, sink)
         except NotFoundError:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..bundle.opened import Opened
-    from ..client import Client
+    from ..client import Session
 
 _File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The wanted file; its lock says what goes into the bundle.")]
 _Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The archive that is written; replaced when it is whole.")]
@@ -168,7 +168,7 @@ def bundle_load(
         return loaded(settings.report, file, target, load(client, file, target, shard=part, executor=workers, gate=gate))
 
 
-def _offline(settings: Settings, stack: ExitStack) -> Callable[[], Client]:
+def _offline(settings: Settings, stack: ExitStack) -> Callable[[], Session]:
     """Makes a client that asks nobody; only where one is needed, since a bundle can be checked where there is no cache."""
     return lambda: stack.enter_context(settings._replace(offline=True).client())
 
@@ -176,11 +176,11 @@ def _offline(settings: Settings, stack: ExitStack) -> Callable[[], Client]:
 def _gate(settings: Settings, stack: ExitStack) -> Callable[[Opened], None]:
     """Refuses a bundle in which something is not signed as the trust policy asks."""
     from ..bundle.signatures import check_signatures
-    from ..verify.artifact import Request
+    from ..verify.artifact import VerifyOptions
     from .bundles import refusal_of
 
     def gate(found: Opened) -> None:
-        judged = check_signatures(_offline(settings, stack), found, Request(), is_required=True)
+        judged = check_signatures(_offline(settings, stack), found, VerifyOptions(), is_required=True)
         failed = [one.error for one in judged or () if one.error is not None]
         if failed:
             raise refusal_of(failed)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..bundle.catalogue import Item, catalogue
+from ..bundle.catalogue import BundleItem, catalogue
 from ..bundle.creation import Created
 from ..bundle.difference import Changed
-from ..bundle.findings import Checked
+from ..bundle.findings import CheckResult
 from ..bundle.lines import lines_for
 from ..bundle.opened import Opened
 from ..errors import Error, IntegrityError
@@ -20,7 +20,7 @@ from ..text import human_size
 
 if TYPE_CHECKING:
     from ..bundle.places import Loaded, To
-    from ..bundle.signatures import Judged
+    from ..bundle.signatures import SignatureResult
 
 
 def created(report: Report, result: Created) -> int:
@@ -44,7 +44,7 @@ def created(report: Report, result: Created) -> int:
     return 0
 
 
-def inspected(report: Report, found: Opened, checked: Checked | None) -> int:
+def inspected(report: Report, found: Opened, checked: CheckResult | None) -> int:
     """What is in a bundle; the exit code is 5 where something of it is not right, and what can be read is told all the same.
 
     Args:
@@ -81,7 +81,7 @@ def inspected(report: Report, found: Opened, checked: Checked | None) -> int:
     return 0
 
 
-def _item(item: Item, path: Path) -> Any:
+def _item(item: BundleItem, path: Path) -> Any:
     return {
         "name": item.name,
         "reference": str(item.reference),
@@ -111,7 +111,7 @@ def _item(item: Item, path: Path) -> Any:
     }
 
 
-def verified(report: Report, found: Opened, checked: Checked, judged: Sequence[Judged] | None) -> int:
+def verified(report: Report, found: Opened, checked: CheckResult, judged: Sequence[SignatureResult] | None) -> int:
     """What a check found; the exit code is 5 where something is not right, and 6 where only a signature does not hold.
 
     Args:
@@ -155,7 +155,7 @@ def verified(report: Report, found: Opened, checked: Checked, judged: Sequence[J
     return 0
 
 
-def _broken(found: Opened, checked: Checked) -> Error:
+def _broken(found: Opened, checked: CheckResult) -> Error:
     count = Counter(one.sort for one in checked.findings)
     first = checked.findings[0]
     return IntegrityError(
@@ -166,7 +166,7 @@ def _broken(found: Opened, checked: Checked) -> Error:
     )
 
 
-def _findings_json(checked: Checked) -> dict[str, Any]:
+def _findings_json(checked: CheckResult) -> dict[str, Any]:
     return {
         sort: [{"name": one.name, "reason": one.reason} for one in checked.findings if one.sort == sort]
         for sort in ("missing", "extra", "wrong")
@@ -180,7 +180,7 @@ def refusal_of(failed: Sequence[Error]) -> Error:
     return type(first)(f"{first.message}{more}", code=first.code, hint=first.hint, **first.context)
 
 
-def _note_signatures(report: Report, judged: Sequence[Judged] | None) -> None:
+def _note_signatures(report: Report, judged: Sequence[SignatureResult] | None) -> None:
     if judged is None:
         report.note(
             "signatures were not checked, since there is no trust policy: what is whole is what its sender made, whoever that is"
@@ -199,7 +199,7 @@ def _note_signatures(report: Report, judged: Sequence[Judged] | None) -> None:
             report.warn(f"the signatures of `{one.reference}` were not checked: {one.reason}")
 
 
-def _judged_json(one: Judged) -> Any:
+def _judged_json(one: SignatureResult) -> Any:
     return {
         "reference": str(one.reference),
         "verdict": one.outcome,
@@ -267,7 +267,7 @@ def loaded(report: Report, path: Path, to: To, found: Sequence[Loaded]) -> int:
     return failed[0][1].exit_code if failed else 0
 
 
-def _side(item: Item | None) -> Any:
+def _side(item: BundleItem | None) -> Any:
     if item is None:
         return None
     return {"reference": str(item.reference), "version": item.version, "digest": str(item.descriptor.digest)}

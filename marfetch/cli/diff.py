@@ -58,10 +58,10 @@ def _two(settings: Settings, old: str, new: str, platform: str | None) -> Differ
     from ..compare.compare import compare
     from ..oci import Platform
     from ..resolve import resolve
-    from ..task import Request
+    from ..task import PullOptions
     from .render import wanted
 
-    request = Request(Path(), platform=Platform.parse(platform) if platform else None)
+    request = PullOptions(Path(), platform=Platform.parse(platform) if platform else None)
     asked = [wanted(settings.report, text, None, devel=False) for text in (old, new)]
     with settings.client() as client:
         before, after = client.each(lambda one: resolve(client, one), asked)

@@ -9,7 +9,7 @@ import typer
 from .options import Settings, shared
 
 if TYPE_CHECKING:
-    from ..doctor.examine import Examined
+    from ..doctor.examine import Diagnosis
 
 _Tried = Annotated[str | None, typer.Argument(metavar="[REF]", help="What to try; without one, a small public chart.")]
 
@@ -70,7 +70,7 @@ def doctor(settings: Settings, reference: _Tried = None) -> int:
     return 1 if found.has_fault else 0
 
 
-def _verdict(found: Examined) -> str:
+def _verdict(found: Diagnosis) -> str:
     if found.has_fault:
         return "fault"
     return "warning" if any(one.status == "warning" for one in found.findings) else "ok"

@@ -89,9 +89,9 @@ def referrers(
         if not fetch:
             return referred(settings.report, resolved, found)
         if verify or is_wished():
-            from ..verify.artifact import Request, require_referrers
+            from ..verify.artifact import VerifyOptions, require_referrers
 
-            require_referrers(client, resolved.reference, resolved.source, (one.descriptor.digest for one in found), Request())
+            require_referrers(client, resolved.reference, resolved.source, (one.descriptor.digest for one in found), VerifyOptions())
         tasks = [
             Task(
                 Wanted(one.reference),

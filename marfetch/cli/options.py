@@ -16,11 +16,11 @@ from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference
 from ..errors import InputError, Interrupted
 from ..report import Report
 from ..text import printable
-from ..way import Ways
+from ..way import ConnectionSetups
 
 if TYPE_CHECKING:
     from ..budget import Budget
-    from ..client import Client
+    from ..client import Session
 
 _REFERENCE_HELP = "A reference, such as aks/foo:1.2.3, or a text that holds one."
 
@@ -63,14 +63,14 @@ class Settings(NamedTuple):
     jobs: int
     ca_file: str | None
     cache_dir: Path | None
-    ways: Ways
+    ways: ConnectionSetups
 
-    def hasten(self, text: str) -> None:
+    def preconnect(self, text: str) -> None:
         """Begin to open the connection that a reference will need, while the rest of marfetch is being loaded."""
         if not self.offline:
-            self.ways.hasten(text, self._preference(None))
+            self.ways.preconnect(text, self._preference(None))
 
-    def client(self, *, endpoint: str | None = None) -> Client:
+    def client(self, *, endpoint: str | None = None) -> Session:
         """A client that works as the options say. The rest of marfetch is loaded here.
 
         Args:
@@ -79,13 +79,13 @@ class Settings(NamedTuple):
         Raises:
             InputError: `usage`.
         """
-        from ..client import Client, Options
+        from ..client import Session, SessionOptions
 
         preference = self._preference(endpoint)
         if preference.option:
             preference.default()  # a wrong endpoint is told before anything else
-        options = Options(preference, self.cache_dir, self.offline, self.timeout, self.jobs, self.ca_file)
-        return Client(options, self.report.progress, self.ways)
+        options = SessionOptions(preference, self.cache_dir, self.offline, self.timeout, self.jobs, self.ca_file)
+        return Session(options, self.report.progress, self.ways)
 
     def budget(self) -> Budget:
         """The time of a command that makes no client."""
@@ -175,7 +175,7 @@ def _settings(
     # Helm keeps `--debug` for itself and says it so.
     if verbose or os.environ.get("HELM_DEBUG") == "true":
         _log_to_stderr()
-    return Settings(report, endpoint, tuple(data_host or ()), offline, timeout, jobs, ca_file, cache_dir, Ways(ca_file, jobs))
+    return Settings(report, endpoint, tuple(data_host or ()), offline, timeout, jobs, ca_file, cache_dir, ConnectionSetups(ca_file, jobs))
 
 
 def _log_to_stderr() -> None:

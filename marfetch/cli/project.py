@@ -12,7 +12,7 @@ from ..errors import InputError
 from .options import Executor, Settings, Shard, shared
 
 if TYPE_CHECKING:
-    from ..client import Client
+    from ..client import Session
     from ..project.wanted import Project
 
 _File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The wanted file; the lock stands beside it.")]
@@ -153,5 +153,5 @@ def _adopt_chart(settings: Settings, directory: Path) -> Path:
     return file
 
 
-def _client(settings: Settings, project: Project) -> Client:
+def _client(settings: Settings, project: Project) -> Session:
     return settings.client(endpoint=project.endpoint)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..artifact.payload import Choice
-    from ..client import Client
+    from ..client import Session
     from ..pull import Failed
     from ..resolve import Resolved, Wanted
 
@@ -60,9 +60,9 @@ def pull(
 
     Prints one line for each file, or directory with --untar: its path, its digest, and the pinned reference that it came from.
     """
-    settings.hasten(references[0])
+    settings.preconnect(references[0])
     from ..oci import Platform
-    from ..pull import Request
+    from ..pull import PullOptions
     from ..pull import pull as pull_all
     from ..verify.wish import is_wished
     from .render import pulled
@@ -70,7 +70,7 @@ def pull(
     choice = _choice(media_type, artifact_type, kind, prov=prov, all_layers=all_layers)
     if untardir is not None and not untar:
         raise InputError("`--untardir` says where to unpack, and `--untar` is not given", code="usage", hint="add `--untar`")
-    request = Request(
+    request = PullOptions(
         destination,
         choice,
         Platform.parse(platform) if platform else None,
@@ -85,13 +85,13 @@ def pull(
     return pulled(settings.report, result)
 
 
-def _gate() -> Callable[[Client, Resolved], object]:
+def _gate() -> Callable[[Session, Resolved], object]:
     """Says of each artifact who signed it, or keeps it out."""
-    from ..verify.artifact import Request, require
+    from ..verify.artifact import VerifyOptions, require
     from .verdicts import signer
 
-    def gate(client: Client, resolved: Resolved) -> None:
-        verdict = require(client, resolved, Request())
+    def gate(client: Session, resolved: Resolved) -> None:
+        verdict = require(client, resolved, VerifyOptions())
         for warning in verdict.warnings:
             client.progress.warn(warning)
         client.progress.note(f"`{resolved.reference}` is {signer(verdict)}")
@@ -119,11 +119,11 @@ def plan(
     """
     from ..oci import Platform
     from ..plan import plan as look
-    from ..pull import Request
+    from ..pull import PullOptions
     from .pictures import planned
 
     choice = _choice(media_type, artifact_type, kind, prov=prov, all_layers=all_layers)
-    request = Request(Path(), choice, Platform.parse(platform) if platform else None, skip_missing=skip_missing)
+    request = PullOptions(Path(), choice, Platform.parse(platform) if platform else None, skip_missing=skip_missing)
     asked = [_asked(settings, text, version, devel=devel) for text in references]
     with settings.client() as client:
         result = look(client, asked, request)

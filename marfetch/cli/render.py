@@ -7,7 +7,7 @@ from typing import Any
 
 from ..artifact.kinds import BICEP_MODULE, CHART, POWERSHELL
 from ..errors import InputError
-from ..history import Details, Entry, History
+from ..history import Details, History, VersionEntry
 from ..pull import File, Pulled
 from ..reference import Pasted
 from ..report import Report, error_json
@@ -116,7 +116,7 @@ def listed(report: Report, result: History, *, show_all: bool, details: bool) ->
     return 0
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
+def _entry(entry: VersionEntry) -> dict[str, Any]:
     document: dict[str, Any] = {
         "version": str(entry.tagged.version),
         "tag": entry.tagged.tag,

@@ -10,7 +10,7 @@ from ..constraint import TaggedVersion
 from ..errors import Error
 from ..project.adoption import Adoption
 from ..project.lock import Entry, Lock
-from ..project.locking import Settled
+from ..project.locking import LockResult
 from ..project.outdated import Outdated
 from ..project.sync import Synced
 from ..project.wanted import Project
@@ -40,7 +40,7 @@ def checked(report: Report, project: Project, lock: Lock) -> int:
     return 0
 
 
-def locked(report: Report, project: Project, old: Lock | None, found: Sequence[Settled], *, is_written: bool) -> int:
+def locked(report: Report, project: Project, old: Lock | None, found: Sequence[LockResult], *, is_written: bool) -> int:
     """What a lock says now; the exit code is that of the first failure."""
     names = {one.item.name for one in found}
     removed = [entry for entry in (old.entries if old else ()) if entry.name not in names]

@@ -11,7 +11,7 @@ from ..errors import InputError
 from .options import Settings, shared
 
 if TYPE_CHECKING:
-    from ..search import Repository, Searched
+    from ..search import FoundRepository, Searched
 
 _Text = Annotated[str | None, typer.Argument(metavar="[TEXT]", help="Words or a glob; a host or oci:// in front chooses the registry.")]
 _Kind = Annotated[list[str] | None, typer.Option("--kind", metavar="KIND", help="Only what really holds this kind, such as chart.")]
@@ -38,13 +38,13 @@ def search(
     With `--kind` or `--artifact-type`, by what the newest version really holds: name, newest version, app version, age and kind.
     """
     from ..artifact.kinds import kinds_named
-    from ..search import Wish
+    from ..search import SearchQuery
     from ..search import search as find
 
     if limit is not None and limit < 1:
         raise InputError(f"`--limit` takes a number from 1 on, not {limit}", code="usage", hint="leave it out for 200 with `--kind`")
     host, words = _place(text or "")
-    wish = Wish(
+    wish = SearchQuery(
         words,
         tuple(one for named in kind or () for one in kinds_named(named)),
         tuple(artifact_type or ()),
@@ -131,7 +131,7 @@ def _remark(settings: Settings, found: Searched, wish: Any) -> None:
         report.note(f"by the catalog of {_span(known.age)} ago; `--refresh` asks for it now")
 
 
-def _row(one: Repository, now: datetime) -> tuple[str, ...]:
+def _row(one: FoundRepository, now: datetime) -> tuple[str, ...]:
     return (one.name, one.newest or "-", one.app_version or "-", _age(one.created, now), one.kind or "-")
 
 
@@ -152,7 +152,7 @@ def _span(seconds: float) -> str:
     return "moments"
 
 
-def _entry(one: Repository, host: str) -> dict[str, Any]:
+def _entry(one: FoundRepository, host: str) -> dict[str, Any]:
     return {
         "name": one.name,
         "reference": f"{host}/{one.name}",

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ..document import Json
 from ..report import Report
 from ..resolve import Resolved
-from ..verify.verdict import OK, Check, Checked, Signature, Verdict
+from ..verify.verdict import OK, Check, CheckOutcome, Signature, Verdict
 
 _WORDS: Final = {
     Check.INTEGRITY: "integrity",
@@ -77,7 +77,7 @@ def _show_signature(report: Report, good: Signature) -> None:
         report.line("annotation", f"{key}={value}")
 
 
-def _show_check(report: Report, one: Checked) -> None:
+def _show_check(report: Report, one: CheckOutcome) -> None:
     outcome = {"passed": "ok", "failed": "FAILED, and only told", "skipped": "not done"}.get(one.outcome, one.outcome)
     reason = one.refusal.message if one.refusal is not None else "; ".join(one.notes)
     report.line(f"check {_WORDS[one.check]}", outcome, *([reason] if reason else []))
@@ -129,7 +129,7 @@ def _signature_json(one: Signature) -> dict[str, Any]:
     }
 
 
-def _check_json(one: Checked) -> dict[str, Any]:
+def _check_json(one: CheckOutcome) -> dict[str, Any]:
     return {
         "action": str(one.action),
         "outcome": one.outcome,

@@ -13,7 +13,7 @@ from ..errors import InputError
 from .options import Devel, OneReference, Settings, Version, shared
 
 if TYPE_CHECKING:
-    from ..verify.artifact import Request
+    from ..verify.artifact import VerifyOptions
 
 TrustPolicy = Annotated[Path | None, typer.Option("--trust-policy", metavar="FILE", help="The trust policy; default: notation's own.")]
 TrustStore = Annotated[
@@ -78,13 +78,13 @@ def verify(
 
 def request_of(
     trust_policy: Path | None, trust_store: Path | None, at: str | None, crl: list[Path] | None, revocation: str | None
-) -> Request:
+) -> VerifyOptions:
     """What the options about trust ask for.
 
     Raises:
         InputError: `usage`.
     """
-    from ..verify.artifact import Request
+    from ..verify.artifact import VerifyOptions
     from ..verify.stores import Places
     from ..verify.verdict import Action
 
@@ -93,7 +93,7 @@ def request_of(
     for directory in crl or ():
         if not directory.exists():
             raise InputError(f"`{directory}` of `--crl` is not there", code="usage", path=str(directory))
-    return Request(
+    return VerifyOptions(
         Places(trust_policy, trust_store),
         _moment(at) if at is not None else None,
         tuple(crl or ()),

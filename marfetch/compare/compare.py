@@ -10,20 +10,20 @@ from typing import Any, Final
 
 from ..artifact.chart import CHART_FILE
 from ..artifact.kinds import BICEP_MODULE, CHART
-from ..client import Client
+from ..client import Session
 from ..document import Json, parse_json, parse_yaml
 from ..errors import Error
 from ..pull import found as find_layers
 from ..resolve import Resolved
-from ..task import Found, Request
-from .contents import Content, contents
+from ..task import Found, PullOptions
+from .contents import FileContent, contents
 from .difference import Change, Difference, Section, changed_keys, changed_names, flat, section, unified
 
 _VALUES: Final = "values.yaml"
 _IMAGE: Final = re.compile(r"""^[ \t]*(?:- +)?[\w-]*image: *["']?([^\s"'#{}]+)["']?[ \t]*(?:#.*)?$""", re.MULTILINE | re.IGNORECASE)
 
 
-def compare(client: Client, old: Resolved, new: Resolved, request: Request | None = None) -> Difference:
+def compare(client: Session, old: Resolved, new: Resolved, request: PullOptions | None = None) -> Difference:
     """What changed from one artifact to another.
 
     Args:
@@ -32,7 +32,7 @@ def compare(client: Client, old: Resolved, new: Resolved, request: Request | Non
     Raises:
         Error: one of them cannot be fetched, or is not what the request asks for.
     """
-    request = (request or Request(Path()))._replace(untar=Path())
+    request = (request or PullOptions(Path()))._replace(untar=Path())
     if old.reference.digest == new.reference.digest:
         found = find_layers(client, new, request)
         return Difference(old.reference, new.reference, found.kind.name)
@@ -61,8 +61,8 @@ def _manifest(old: Found, new: Found) -> tuple[Section, ...]:
 
 
 def _aligned(
-    old: Found, new: Found, old_files: Mapping[str, Content], new_files: Mapping[str, Content]
-) -> tuple[Mapping[str, Content], Mapping[str, Content]]:
+    old: Found, new: Found, old_files: Mapping[str, FileContent], new_files: Mapping[str, FileContent]
+) -> tuple[Mapping[str, FileContent], Mapping[str, FileContent]]:
     """Files whose names differ by the version alone (`foo-1.0.json`, `foo-1.1.json`) are one file."""
     if len(old_files) == 1 and len(new_files) == 1 and len(old.payloads) == 1 and len(new.payloads) == 1:
         name = new.payloads[0].name if new.payloads[0].unpacking is None else next(iter(new_files))
@@ -76,7 +76,7 @@ def _plain(path: str, found: Found) -> str:
     return path.replace(tag.replace("_", "+"), "VERSION", 1) if tag and len(tag) > 2 else path
 
 
-def _charts(old: Mapping[str, Content], new: Mapping[str, Content]) -> tuple[Section, ...]:
+def _charts(old: Mapping[str, FileContent], new: Mapping[str, FileContent]) -> tuple[Section, ...]:
     metadata = changed_keys(_metadata(old), _metadata(new))
     values = _changed_values(old, new)
     templates = _changed_files(_below(old, "templates/"), _below(new, "templates/"))
@@ -97,7 +97,7 @@ def _is_told(path: str) -> bool:
     return path.startswith(("templates/", "crds/")) or path in (CHART_FILE, _VALUES)
 
 
-def _metadata(files: Mapping[str, Content]) -> dict[str, Json]:
+def _metadata(files: Mapping[str, FileContent]) -> dict[str, Json]:
     document = _yaml(files.get(CHART_FILE))
     if not isinstance(document, dict):
         return {}
@@ -112,7 +112,7 @@ def _metadata(files: Mapping[str, Content]) -> dict[str, Json]:
     return found
 
 
-def _changed_values(old: Mapping[str, Content], new: Mapping[str, Content]) -> list[Change]:
+def _changed_values(old: Mapping[str, FileContent], new: Mapping[str, FileContent]) -> list[Change]:
     before, after = (_yaml(files.get(_VALUES)) for files in (old, new))
     if isinstance(before, dict) and isinstance(after, dict):
         changes = changed_keys(flat(before), flat(after))
@@ -122,7 +122,7 @@ def _changed_values(old: Mapping[str, Content], new: Mapping[str, Content]) -> l
     return _changed_files(*({_VALUES: files[_VALUES]} if _VALUES in files else {} for files in (old, new)))
 
 
-def images(files: Mapping[str, Content]) -> list[str]:
+def images(files: Mapping[str, FileContent]) -> list[str]:
     """The images that a chart names, in its values and in templates as far as they are no expressions; sorted."""
     found: set[str] = set()
     for path, file in files.items():
@@ -152,7 +152,7 @@ def _images_of(value: Json) -> Iterable[str]:
         yield from _images_of(inner)
 
 
-def _modules(old: Found, new: Found, old_files: Mapping[str, Content], new_files: Mapping[str, Content]) -> tuple[Section, ...]:
+def _modules(old: Found, new: Found, old_files: Mapping[str, FileContent], new_files: Mapping[str, FileContent]) -> tuple[Section, ...]:
     before, after = (_template(files) for files in (old_files, new_files))
     if before is None or after is None:
         return section("files", _changed_files(*_aligned(old, new, old_files, new_files)))
@@ -167,7 +167,7 @@ def _modules(old: Found, new: Found, old_files: Mapping[str, Content], new_files
     )
 
 
-def _template(files: Mapping[str, Content]) -> dict[str, Any] | None:
+def _template(files: Mapping[str, FileContent]) -> dict[str, Any] | None:
     """The ARM template that a Bicep module is compiled to."""
     for path, file in files.items():
         if path.endswith(".json") and file.raw is not None:
@@ -191,11 +191,11 @@ def _resources(template: Mapping[str, Any]) -> list[str]:
     return [f"{one['type']}@{one.get('apiVersion', '')}" for one in resources if isinstance(one, dict) and "type" in one]
 
 
-def _below(files: Mapping[str, Content], prefix: str) -> dict[str, Content]:
+def _below(files: Mapping[str, FileContent], prefix: str) -> dict[str, FileContent]:
     return {path: file for path, file in files.items() if path.startswith(prefix)}
 
 
-def _changed_files(old: Mapping[str, Content], new: Mapping[str, Content]) -> list[Change]:
+def _changed_files(old: Mapping[str, FileContent], new: Mapping[str, FileContent]) -> list[Change]:
     changes: list[Change] = []
     for path in sorted({*old, *new}):
         before, after = old.get(path), new.get(path)
@@ -208,11 +208,11 @@ def _changed_files(old: Mapping[str, Content], new: Mapping[str, Content]) -> li
     return changes
 
 
-def _fact(file: Content | None) -> Json:
+def _fact(file: FileContent | None) -> Json:
     return {"size": file.size, "digest": f"sha256:{file.digest}"} if file is not None else None
 
 
-def _yaml(file: Content | None) -> Json:
+def _yaml(file: FileContent | None) -> Json:
     if file is None or file.raw is None:
         return None
     try:

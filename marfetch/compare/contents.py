@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..artifact.payload import Payload
-from ..client import Client, offline_error
+from ..client import Session, offline_error
 from ..content import WELL_KNOWN, copy
 from ..errors import IntegrityError
 from ..oci import Descriptor
@@ -22,7 +22,7 @@ MAX_HELD: Final = 128 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class FileContent:
     """One file.
 
     Attributes:
@@ -53,14 +53,14 @@ class _Held:
         self.left = MAX_HELD
 
 
-def contents(client: Client, found: Found) -> Mapping[str, Content]:
+def contents(client: Session, found: Found) -> Mapping[str, FileContent]:
     """Path → file.
 
     Raises:
         Error: a layer cannot be fetched, or its archive is not what it should be.
     """
     held = _Held()
-    files: dict[str, Content] = {}
+    files: dict[str, FileContent] = {}
     for payload in found.payloads:
         for last in (False, True):
             _fetch(client, found, payload.layer)
@@ -74,18 +74,18 @@ def contents(client: Client, found: Found) -> Mapping[str, Content]:
     return files
 
 
-def _fetch(client: Client, found: Found, layer: Descriptor) -> None:
+def _fetch(client: Session, found: Found, layer: Descriptor) -> None:
     reference = found.resolved.reference
     if client.options.offline and not client.cache.has(layer) and layer.digest not in WELL_KNOWN:
         raise offline_error(reference)
     copy(found.resolved.source, client.cache, reference, layer, name=str(reference), progress=client.progress)
 
 
-def _files(client: Client, payload: Payload, held: _Held, *, is_only: bool) -> dict[str, Content]:
+def _files(client: Session, payload: Payload, held: _Held, *, is_only: bool) -> dict[str, FileContent]:
     if payload.unpacking is None:
         with client.cache.open(payload.layer.digest) as blob:
             return {payload.name: _content(iter(lambda: blob.read(1 << 20), b""), payload.layer.size, held, client)}
-    files: dict[str, Content] = {}
+    files: dict[str, FileContent] = {}
     above = "" if is_only else f"{payload.name}/"
     with client.cache.open(payload.layer.digest) as blob:
         unpacking = with_top(blob, payload.layer, payload.unpacking, client.budget.check)
@@ -97,7 +97,7 @@ def _files(client: Client, payload: Payload, held: _Held, *, is_only: bool) -> d
     return files
 
 
-def _content(pieces: Iterator[bytes], size: int, held: _Held, client: Client) -> Content:
+def _content(pieces: Iterator[bytes], size: int, held: _Held, client: Session) -> FileContent:
     hasher = hashlib.sha256()
     is_held = size <= MAX_TEXT and size <= held.left
     kept: list[bytes] = []
@@ -108,4 +108,4 @@ def _content(pieces: Iterator[bytes], size: int, held: _Held, client: Client) ->
             kept.append(bytes(piece))
     if is_held:
         held.left -= size
-    return Content(size, hasher.hexdigest(), b"".join(kept) if is_held else None)
+    return FileContent(size, hasher.hexdigest(), b"".join(kept) if is_held else None)

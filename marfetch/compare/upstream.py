@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..client import Client
+from ..client import Session
 from ..errors import Error
 from ..files import storage_error
 from ..project.lock import Entry, Lock
@@ -15,7 +15,7 @@ from .compare import compare
 from .difference import Difference
 
 
-def upstream(client: Client, project: Project, lock: Lock) -> tuple[list[tuple[str, Difference]], list[tuple[str, Error]]]:
+def upstream(client: Session, project: Project, lock: Lock) -> tuple[list[tuple[str, Difference]], list[tuple[str, Error]]]:
     """Compare each locked artifact with what `lock --upgrade` would take.
 
     Returns:
@@ -40,7 +40,7 @@ def upstream(client: Client, project: Project, lock: Lock) -> tuple[list[tuple[s
     return different, [(item.name, result) for item, result in found if isinstance(result, Error)]
 
 
-def _locked(client: Client, item: Item, entry: Entry) -> Resolved:
+def _locked(client: Session, item: Item, entry: Entry) -> Resolved:
     bound, source = client.bind(replace(item.reference, tag=entry.tag, digest=None))
     manifest = client.manifest(replace(bound, tag=None, digest=entry.digest), source)
     return Resolved(bound.pinned(entry.digest), manifest, source)

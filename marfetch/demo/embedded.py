@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..layout.store import Layout
 from ..reference import Host
-from ..serve.app import Registry, counted
+from ..serve.app import ServedRegistry, counted
 from ..serve.server import Serving, bind
 from .recipe import build
 
@@ -45,7 +45,7 @@ def embedded(root: Path) -> Iterator[Embedded]:
     running = Embedded(Layout(root), host, f"127.0.0.1:{data_socket.getsockname()[1]}")
     build(running.layout, host)
     # The tour shows what becomes of wrong bytes, so they are not held back here.
-    registry = Registry(running.layout, host, data_origin=f"http://{running.data}", check=False)
+    registry = ServedRegistry(running.layout, host, data_origin=f"http://{running.data}", check=False)
     asked = running.asked
     with Serving([(counted(registry.app(), asked), registry_socket), (counted(registry.data_app(), asked), data_socket)]):
         yield running

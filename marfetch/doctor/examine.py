@@ -17,12 +17,12 @@ from ..endpoint import CHINA, GLOBAL, Address, Endpoint
 from ..errors import Error, StorageError
 from ..reference import Host, Reference
 from ..remote.pauses import Pauses
-from ..remote.probe import Names, Prober, Reached
-from ..remote.trust import Trust
+from ..remote.probe import NameLookup, Prober, Reached
+from ..remote.trust import TrustedCertificates
 from . import here, network
 from .answers import Asking
 from .findings import CHECKS, Finding, fault, joined, ok, shareable, warning
-from .network import Way
+from .network import ObservedHost
 
 DEFAULT: Final = "application-lb/charts/alb-controller"
 """A small public chart, tried where no reference is named."""
@@ -68,7 +68,7 @@ class Patient:
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class Diagnosis:
     """What was found, in the order of `CHECKS`.
 
     Attributes:
@@ -85,11 +85,11 @@ class Examined:
         return any(one.status == "fault" for one in self.findings)
 
 
-def examine(patient: Patient, progress: Progress) -> Examined:
+def examine(patient: Patient, progress: Progress) -> Diagnosis:
     """Look at everything; raises nothing for what it finds."""
     begun = time.monotonic()
     end = begun + min(patient.timeout, WHOLE)
-    trust = Trust(patient.ca_file)
+    trust = TrustedCertificates(patient.ca_file)
     prober = Prober(patient.endpoint, trust, patience=max(0.2, min(PATIENCE, patient.timeout / 5)))
     found: list[Finding] = [here.endpoint(patient.endpoint)]
     with ThreadPoolExecutor(4) as pool:
@@ -100,7 +100,7 @@ def examine(patient: Patient, progress: Progress) -> Examined:
         if other is not None:
             found.append(_china(patient.endpoint, other, found))
     whole = tuple(one for name in CHECKS if (one := joined(name, found)) is not None)
-    return Examined(whole, tuple(shareable(one) for one in dict.fromkeys(references)), time.monotonic() - begun)
+    return Diagnosis(whole, tuple(shareable(one) for one in dict.fromkeys(references)), time.monotonic() - begun)
 
 
 def _here(patient: Patient, progress: Progress) -> list[Finding]:
@@ -111,7 +111,7 @@ def _here(patient: Patient, progress: Progress) -> list[Finding]:
     ]
 
 
-def _outside(patient: Patient, prober: Prober, trust: Trust, found: list[Finding], end: float) -> list[str]:
+def _outside(patient: Patient, prober: Prober, trust: TrustedCertificates, found: list[Finding], end: float) -> list[str]:
     """From the name to the first byte of content."""
     registry = patient.endpoint.registry
     try:
@@ -156,15 +156,15 @@ def _drop(found: list[Finding], names: set[str]) -> None:
     found[:] = [one for one in found if one.id not in names or one.status != "ok"]
 
 
-def _way(address: Address, prober: Prober, proxy: str | None, *, official: bool, greet: bool = True) -> Way:
+def _way(address: Address, prober: Prober, proxy: str | None, *, official: bool, greet: bool = True) -> ObservedHost:
     host, port, tls = address.host.name, address.host.port or 443, address.scheme == "https"
     names = prober.names(host, port)
     if proxy is not None:
         through = [prober.through(proxy, host, port)] if tls and proxy.startswith("http://") else []
         # What the proxy says is said by the request that follows.
         failed = next((one.failure for one in through if one.stage == "tcp"), None)
-        return Way(host, names, tuple(one for one in through if one.stage != "tcp"), True, official, tls, failed)
-    return Way(host, names, tuple(prober.reach(host, port, names, tls=tls and greet)), False, official, tls)
+        return ObservedHost(host, names, tuple(one for one in through if one.stage != "tcp"), True, official, tls, failed)
+    return ObservedHost(host, names, tuple(prober.reach(host, port, names, tls=tls and greet)), False, official, tls)
 
 
 # -- data hosts
@@ -184,7 +184,7 @@ def _regions(endpoint: Endpoint, prober: Prober, asking: Asking) -> Iterator[Fin
         return
     tls = endpoint.registry.scheme == "https"
 
-    def look(name: tuple[str, int]) -> tuple[str, Names, list[Reached]]:
+    def look(name: tuple[str, int]) -> tuple[str, NameLookup, list[Reached]]:
         known = prober.names(*name)
         return (name[0] if name[1] == 443 else f"{name[0]}:{name[1]}"), known, prober.reach(*name, known, tls=tls)
 
@@ -215,7 +215,7 @@ def _regions(endpoint: Endpoint, prober: Prober, asking: Asking) -> Iterator[Fin
 # -- the other official registry
 
 
-def _other(patient: Patient, prober: Prober) -> Way | None:
+def _other(patient: Patient, prober: Prober) -> ObservedHost | None:
     """The way to the other one of the pair; nothing is asked of it."""
     other = GLOBAL if patient.endpoint is CHINA else CHINA
     try:
@@ -226,7 +226,7 @@ def _other(patient: Patient, prober: Prober) -> Way | None:
         return None
 
 
-def _china(endpoint: Endpoint, other: Future[Way | None], found: Sequence[Finding]) -> Finding:
+def _china(endpoint: Endpoint, other: Future[ObservedHost | None], found: Sequence[Finding]) -> Finding:
     way = other.result()
     name = (GLOBAL if endpoint is CHINA else CHINA).registry.name
     if way is None:

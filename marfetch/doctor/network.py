@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..guidance import NOT_MAR, RULES
-from ..remote.probe import Names, Reached
+from ..remote.probe import NameLookup, Reached
 from .findings import Finding, fault, ok, warning
 
 ISSUERS: Final = ("microsoft", "digicert")
@@ -20,7 +20,7 @@ _EXPIRED, _NOT_YET, _WRONG_NAME = 10, 9, 62  # OpenSSL: X509_V_ERR_*
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class ObservedHost:
     """What was seen of one host.
 
     Attributes:
@@ -32,7 +32,7 @@ class Way:
     """
 
     host: str
-    names: Names
+    names: NameLookup
     reached: tuple[Reached, ...]
     proxied: bool
     official: bool
@@ -55,7 +55,7 @@ def hosts(*, china: bool) -> str:
     return " and ".join(f"`{rule.host}`" for rule in RULES if (rule.endpoint == "china") is china)
 
 
-def findings(way: Way) -> Iterator[Finding]:
+def findings(way: ObservedHost) -> Iterator[Finding]:
     """What the way to the registry means."""
     yield _dns(way)
     if way.names.addresses and not way.proxied:
@@ -71,7 +71,7 @@ def findings(way: Way) -> Iterator[Finding]:
         yield from _certificates(way)
 
 
-def _dns(way: Way) -> Finding:
+def _dns(way: ObservedHost) -> Finding:
     names, host = way.names, way.host
     if not names.addresses:
         if way.proxied:
@@ -113,7 +113,7 @@ def _is_public(address: str) -> bool:
         return False
 
 
-def _connection(way: Way) -> Iterator[Finding]:
+def _connection(way: ObservedHost) -> Iterator[Finding]:
     closed = [one for one in way.reached if one.stage == "tcp"]
     answering = [one for one in way.reached if one.stage != "tcp"]
     allow = FIREWALL.format(hosts=hosts(china=way.host.endswith(".cn")))
@@ -151,11 +151,11 @@ def _connection(way: Way) -> Iterator[Finding]:
         )
 
 
-def _own(way: Way) -> str:
+def _own(way: ObservedHost) -> str:
     return f"check that the registry runs at `{way.host}` and that a firewall lets it through"
 
 
-def _certificates(way: Way) -> Iterator[Finding]:
+def _certificates(way: ObservedHost) -> Iterator[Finding]:
     wrong = [one for one in way.reached if one.stage == "tls"]
     done = [one for one in way.reached if one.stage == "done"]
     place = "the proxy" if way.proxied else ", ".join(one.address for one in wrong[:4])
@@ -176,7 +176,7 @@ def _certificates(way: Way) -> Iterator[Finding]:
         yield from _good(way, done)
 
 
-def _bad(way: Way, bad: Sequence[Reached], place: str) -> Finding:
+def _bad(way: ObservedHost, bad: Sequence[Reached], place: str) -> Finding:
     one = bad[0]
     seen = f"the certificate of `{way.host}` at {place} is not trusted: {one.failure}"
     if one.issuer:
@@ -203,7 +203,7 @@ def _bad(way: Way, bad: Sequence[Reached], place: str) -> Finding:
     return fault("interception", seen, means, do)
 
 
-def _good(way: Way, done: Sequence[Reached]) -> Iterator[Finding]:
+def _good(way: ObservedHost, done: Sequence[Reached]) -> Iterator[Finding]:
     yield ok("tls", f"the certificate of `{way.host}` is trusted at {', '.join(one.address for one in done[:6])}")
     issuers = list(dict.fromkeys(one.issuer for one in done if one.issuer))
     shown = " and ".join(f"`{issuer}`" for issuer in issuers) or "an authority that is not told"

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Final
 
 from ..cache import cache_root
 from ..errors import Error, Interrupted, NotFoundError, StorageError
-from ..kept import Kept
+from ..kept import Records
 from ..reference import Host, Reference, redacted
 from ..report import Silent
 from ..text import printable
 from .address import ChartAddress, IndexAddress, parse
 
 if TYPE_CHECKING:
-    from ..client import Client
+    from ..client import Session
     from ..fetch import Gate
     from ..resolve import Resolved
 
@@ -84,7 +84,7 @@ def content(url: str, ca_file: str | None = None) -> bytes:
         from ..charts import kept_index
 
         with suppress(StorageError):  # where there is no place for a cache, nothing is kept in it
-            found = kept_index(Kept(cache_root(None), "indexes"), str(Host.parse(address.host)), address.path)
+            found = kept_index(Records(cache_root(None), "indexes"), str(Host.parse(address.host)), address.path)
             if found is not None:
                 return found
     with _client(ca_file) as client:
@@ -96,14 +96,14 @@ def content(url: str, ca_file: str | None = None) -> bytes:
         return _chart(client, address)
 
 
-def _chart(client: Client, address: ChartAddress) -> bytes:
+def _chart(client: Session, address: ChartAddress) -> bytes:
     from ..charts import FRESH
     from ..fetch import payload
     from ..resolve import Wanted
     from ..verify.wish import is_wished
 
     gate = _gate() if is_wished() else None
-    kept = Kept(client.cache.root, "tags")
+    kept = Records(client.cache.root, "tags")
     for number, reference in enumerate(address.references, start=1):
         bound, _ = client.bind(reference)
         key = f"{bound} {address.version or ''}"
@@ -125,24 +125,24 @@ def _chart(client: Client, address: ChartAddress) -> bytes:
 
 def _gate() -> Gate:
     """Keeps out what is not signed as the trust policy asks."""
-    from ..verify.artifact import Request, require
+    from ..verify.artifact import VerifyOptions, require
 
-    def gate(client: Client, resolved: Resolved) -> None:
-        for warning in require(client, resolved, Request()).warnings:
+    def gate(client: Session, resolved: Resolved) -> None:
+        for warning in require(client, resolved, VerifyOptions()).warnings:
             client.progress.warn(warning)
 
     return gate
 
 
-def _client(ca_file: str | None) -> Client:
-    from ..client import Client, Options
+def _client(ca_file: str | None) -> Session:
+    from ..client import Session, SessionOptions
     from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference
 
     preference = Preference(None, os.environ.get(ENVIRONMENT) or None, (), os.environ.get(DATA_ENVIRONMENT))
-    return Client(Options(preference, ca_file=ca_file, notice=False), _Voice())
+    return Session(SessionOptions(preference, ca_file=ca_file, notice=False), StderrProgress())
 
 
-class _Voice(Silent):
+class StderrProgress(Silent):
     """Says warnings and waits in one line each, and shows no progress: Helm passes stderr on to its user."""
 
     def note(self, text: str) -> None:

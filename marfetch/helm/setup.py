@@ -40,7 +40,7 @@ _STARTED = re.compile(r"^exec '([^']+)' -P -m marfetch", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class InstalledPlugin:
     """A plugin that is in its place now; `changed` tells whether it was written."""
 
     name: str
@@ -89,7 +89,7 @@ def starts(plugins: Path) -> dict[str, str | None]:
     return found
 
 
-def set_up(plugins: Path) -> list[Placed]:
+def set_up(plugins: Path) -> list[InstalledPlugin]:
     """Put both plugins into a folder, started by the Python that runs now; a plugin that Helm has installed itself is left as it is.
 
     Raises:
@@ -97,14 +97,14 @@ def set_up(plugins: Path) -> list[Placed]:
     """
     main, getter = plugins / PLUGIN, plugins / GETTER
     if (main / _LAUNCHER).exists():
-        return [Placed(PLUGIN, main, changed=False), *set_up_getter(main)]
+        return [InstalledPlugin(PLUGIN, main, changed=False), *set_up_getter(main)]
     _refuse_others(plugins, {PLUGIN: main, GETTER: getter})
     _refuse_foreign({PLUGIN: main, GETTER: getter})
     wanted = [(main, _command_files()), (getter, _getter_files())]
     return [_place(path, files) for path, files in wanted]
 
 
-def set_up_getter(plugin: Path) -> list[Placed]:
+def set_up_getter(plugin: Path) -> list[InstalledPlugin]:
     """Put the getter beside a plugin that Helm has installed itself.
 
     Args:
@@ -170,11 +170,11 @@ def _name(file: Path) -> str | None:
     return None
 
 
-def _place(path: Path, files: Mapping[str, bytes]) -> Placed:
+def _place(path: Path, files: Mapping[str, bytes]) -> InstalledPlugin:
     """Make a folder hold exactly these files."""
     try:
         if _holds(path, files):
-            return Placed(path.name, path, changed=False)
+            return InstalledPlugin(path.name, path, changed=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear(path.parent)
         # Helm looks for `*/plugin.yaml`, in hidden folders too: what is not in its place yet lies one level deeper.
@@ -191,7 +191,7 @@ def _place(path: Path, files: Mapping[str, bytes]) -> Placed:
                 new.rename(path)
             except OSError:
                 if _holds(path, files):  # another process was faster
-                    return Placed(path.name, path, changed=False)
+                    return InstalledPlugin(path.name, path, changed=False)
                 if os.path.lexists(old) and not os.path.lexists(path):
                     old.rename(path)
                 raise
@@ -199,7 +199,7 @@ def _place(path: Path, files: Mapping[str, bytes]) -> Placed:
             shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise storage_error(error, path) from error
-    return Placed(path.name, path, changed=True)
+    return InstalledPlugin(path.name, path, changed=True)
 
 
 def _clear(plugins: Path) -> None:

@@ -16,12 +16,12 @@ from ..oci import Digest
 from .extent import Entry, Extent, Stamp, not_there
 from .folder import Folder, not_a_layout, unreadable
 from .index import MAX_INDEX_SIZE, MAX_MARKER_SIZE, check_marker, missing_index, parse_index, too_large
-from .tar import BLOCK, Member, members
+from .tar import BLOCK, TarMember, members
 
 _COMPRESSED: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
 
 
-class Archive:
+class ReadonlyTar:
     """The tar of a layout, as a store; to be closed.
 
     Raises:
@@ -57,7 +57,7 @@ class Archive:
             raise missing_index(str(self.root))
         self._entries = parse_index(index, str(self.root))
 
-    def _find(self) -> dict[str, Member]:
+    def _find(self) -> dict[str, TarMember]:
         try:
             head = os.pread(self._file, BLOCK, 0)
         except OSError as error:
@@ -69,7 +69,7 @@ class Archive:
                 )
         if not head.strip(b"\x00") or (head[257:262] != b"ustar" and head[257:265] != bytes(8)):
             raise not_a_layout(self.root, "it is not a tar")
-        found: dict[str, Member] = {}
+        found: dict[str, TarMember] = {}
         for member in members(self._file, str(self.root)):
             if member.name in found:
                 raise IntegrityError(
@@ -100,14 +100,14 @@ class Archive:
             os.close(self._file)
             self._file = -1
 
-    def __enter__(self) -> Archive:
+    def __enter__(self) -> ReadonlyTar:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
-    def members(self) -> Mapping[str, Member]:
+    def members(self) -> Mapping[str, TarMember]:
         """Every file in it, in the order of the archive."""
         return self._members
 
@@ -140,19 +140,19 @@ class Archive:
         except OSError as error:
             raise unreadable(error, self.root) from error
 
-    def _member(self, digest: Digest) -> Member | None:
+    def _member(self, digest: Digest) -> TarMember | None:
         return self._members.get(f"blobs/{digest.algorithm}/{digest.encoded}")
 
-    def _stamp(self, member: Member) -> Stamp:
+    def _stamp(self, member: TarMember) -> Stamp:
         # Somebody may write into the open file all the same: its time then changes, and everything is hashed anew.
         status = os.fstat(self._file)
         return Stamp(status.st_dev, status.st_ino, member.size, status.st_mtime_ns)
 
 
-def open_store(path: Path) -> Archive | Folder:
+def open_store(path: Path) -> ReadonlyTar | Folder:
     """The layout in a folder or in a tar.
 
     Raises:
-        Error: as `Folder` and `Archive`.
+        Error: as `Folder` and `ReadonlyTar`.
     """
-    return Folder(path) if path.is_dir() else Archive(path)
+    return Folder(path) if path.is_dir() else ReadonlyTar(path)

@@ -13,19 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ..content import Checked, pour
+from ..content import CheckedSink, pour
 from ..errors import Error, IntegrityError, NotFoundError
 from ..oci import Descriptor, Digest, Index, Manifest
 from ..reference import MAX_REPOSITORY_LENGTH, OFFICIAL_HOSTS, Host, Reference, is_tag
-from .extent import Store, not_there
-from .graph import Graph, Manifests, Node, is_manifest_type
+from .extent import BlobStore, not_there
+from .graph import Graph, ManifestNode, Manifests, is_manifest_type
 
 _SHOWN: Final = 5
 """So many digests are named in one message."""
 
 
 @dataclass(slots=True)
-class Repository:
+class LayoutRepository:
     """One repository of a layout; digests are the keys, as text.
 
     Attributes:
@@ -52,7 +52,7 @@ class Snapshot:
     """
 
     state: object
-    repositories: dict[str, Repository]
+    repositories: dict[str, LayoutRepository]
     missing: frozenset[str] = frozenset()
 
 
@@ -66,7 +66,7 @@ class Contents:
     """
 
     def __init__(
-        self, store: Store, *, host: Host | None = None, name: str | None = None, warn: Callable[[str], None] | None = None
+        self, store: BlobStore, *, host: Host | None = None, name: str | None = None, warn: Callable[[str], None] | None = None
     ) -> None:
         self.store = store
         self.manifests = Manifests(store)
@@ -139,7 +139,7 @@ class Contents:
             )
         return None if known is not None and known.digest == found.digest else self.manifests.read(found)
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
+    def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
         if str(descriptor.digest) not in self._repository(reference).blobs:
             raise not_there(descriptor.digest, self.store.root)
 
@@ -160,7 +160,7 @@ class Contents:
     def repositories(self) -> list[str]:
         return list(self.current().repositories)
 
-    def _repository(self, reference: Reference) -> Repository:
+    def _repository(self, reference: Reference) -> LayoutRepository:
         found = self.current().repositories.get(reference.repository)
         if found is None:
             raise NotFoundError(
@@ -172,15 +172,15 @@ class Contents:
 class _Reading:
     """One reading of a layout."""
 
-    def __init__(self, store: Store, manifests: Manifests, host: Host | None, name: str | None, warn: Callable[[str], None]) -> None:
+    def __init__(self, store: BlobStore, manifests: Manifests, host: Host | None, name: str | None, warn: Callable[[str], None]) -> None:
         self._store = store
         self._host = host
         self._name = name
         self._warn = warn
         self._graph = Graph(store, manifests)
-        self._repositories: dict[str, Repository] = {}
+        self._repositories: dict[str, LayoutRepository] = {}
         self._unnamed: list[Descriptor] = []
-        self._about: dict[str, list[Node]] = {}
+        self._about: dict[str, list[ManifestNode]] = {}
         self._placed: set[Digest] = set()
         self._tagged: dict[tuple[str, str], tuple[str, Descriptor]] = {}
         self._untagged: list[tuple[str, Descriptor]] = []
@@ -254,7 +254,7 @@ class _Reading:
         node = self._graph.node(one)
         if node is None:
             return
-        repository = self._repositories.setdefault(name, Repository(name))
+        repository = self._repositories.setdefault(name, LayoutRepository(name))
         if tag is not None:
             repository.tags[tag] = node.descriptor
         waiting = [node]

@@ -108,7 +108,7 @@ class Extent:
         self.close()
 
 
-class Store(Protocol):
+class BlobStore(Protocol):
     """Blobs and the index of a layout, for reading only; every method may be called from any thread."""
 
     @property

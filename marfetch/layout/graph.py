@@ -9,14 +9,14 @@ from typing import Final
 
 from ..errors import Error, IntegrityError, NotFoundError, StorageError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
-from .extent import Stamp, Store
+from .extent import BlobStore, Stamp
 
 KEPT: Final = 16 << 20
 """Bytes of manifests that are kept in memory at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class ManifestNode:
     """A manifest, without its bytes.
 
     Attributes:
@@ -34,7 +34,7 @@ class Node:
     referrer: Descriptor
 
     @classmethod
-    def of(cls, manifest: Manifest | Index) -> Node:
+    def of(cls, manifest: Manifest | Index) -> ManifestNode:
         """The place of a manifest in the graph."""
         own = manifest.descriptor
         if isinstance(manifest, Manifest):
@@ -57,13 +57,13 @@ def is_manifest_type(media_type: str) -> bool:
 class Manifests:
     """The manifests of a store, hashed when they are read; some stay in memory, for as long as their files stay as they are."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: BlobStore) -> None:
         self._store = store
         self._kept: OrderedDict[Digest, tuple[Stamp, Manifest | Index]] = OrderedDict()
         self._size = 0
         self._guard = threading.Lock()
 
-    def at_hand(self, digest: Digest) -> Manifest | Index | None:
+    def cached(self, digest: Digest) -> Manifest | Index | None:
         """The manifest if it is in memory and its file is still the one that was hashed."""
         kept = self._kept.get(digest)
         return kept[1] if kept is not None and kept[0] == self._store.stamp(digest) else None
@@ -80,7 +80,7 @@ class Manifests:
             StorageError: it cannot be read.
         """
         digest = descriptor.digest
-        found = self.at_hand(digest)
+        found = self.cached(digest)
         if found is not None:
             return found
         with self._store.extent(digest) as extent:
@@ -125,15 +125,15 @@ class Graph:
         wrong: digests of what is there with other bytes or another size, and the reason.
     """
 
-    def __init__(self, store: Store, manifests: Manifests) -> None:
+    def __init__(self, store: BlobStore, manifests: Manifests) -> None:
         self._store = store
         self._manifests = manifests
-        self._nodes: dict[Digest, Node | None] = {}
+        self._nodes: dict[Digest, ManifestNode | None] = {}
         self._blobs: set[Digest] = set()
         self.missing: dict[str, None] = {}
         self.wrong: dict[str, Error] = {}
 
-    def node(self, descriptor: Descriptor) -> Node | None:
+    def node(self, descriptor: Descriptor) -> ManifestNode | None:
         """The place of a manifest; None where it is missing or wrong.
 
         Raises:
@@ -144,9 +144,9 @@ class Graph:
             self._nodes[digest] = self._read(descriptor)
         return self._nodes[digest]
 
-    def _read(self, descriptor: Descriptor) -> Node | None:
+    def _read(self, descriptor: Descriptor) -> ManifestNode | None:
         try:
-            node = Node.of(self._manifests.read(descriptor))
+            node = ManifestNode.of(self._manifests.read(descriptor))
         except NotFoundError:
             self.missing[str(descriptor.digest)] = None
             return None

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from ..content import BESIDE_FROM, Beside, Buffer, Verified
+from ..content import BESIDE_FROM, BackgroundWriter, Buffer, Verified
 from ..errors import Error, IntegrityError, StorageError
 from ..files import INGEST, Writer, make_directories, storage_error
 from ..lock import claim, wait_for
@@ -95,7 +95,7 @@ class FileIngest:
         self._partial = partial
         self._final = final
         self._mode = mode
-        self._worker: Beside | None = None
+        self._worker: BackgroundWriter | None = None
         self._held = 0
         self._signed = time.monotonic()
         self._writer = Writer(self._file, lazy=True)
@@ -113,7 +113,7 @@ class FileIngest:
             return
         while chunk := self._file.read(CHUNK):
             self._verified.update(chunk)
-            self.sign()
+            self.heartbeat()
         self._held = self._verified.held
         if self._held == self._descriptor.size:
             try:
@@ -125,7 +125,7 @@ class FileIngest:
     def held(self) -> int:
         return self._held
 
-    def sign(self) -> None:
+    def heartbeat(self) -> None:
         if time.monotonic() - self._signed > _SIGN:
             self._signed = time.monotonic()
             with suppress(OSError, TypeError, NotImplementedError):  # not everywhere for an open file
@@ -133,7 +133,7 @@ class FileIngest:
 
     def write(self, data: Buffer) -> None:
         if self._worker is None and self._descriptor.size >= BESIDE_FROM:
-            self._worker = Beside(self._put)
+            self._worker = BackgroundWriter(self._put)
         self._held += len(data)
         if self._worker is None:
             self._put(data)

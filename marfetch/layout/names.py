@@ -27,7 +27,7 @@ _MAX_VALUES: Final = 10 * MAX_LAYOUT_ENTRIES
 _EMPTY: Final = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}, separators=(",", ":")).encode()
 
 
-class Names:
+class LayoutTags:
     """What the tags of a layout mean.
 
     Changes are kept in memory until `flush`, which joins them with what other processes have written in the meantime. Losing them
@@ -161,8 +161,8 @@ class Names:
         return self._read
 
 
-def what_would_be_lost(root: Path) -> str | None:
-    """What the `index.json` of a layout holds that `Names` would not write again; None where that is nothing.
+def unsupported_index_content(root: Path) -> str | None:
+    """What the `index.json` of a layout holds that `LayoutTags` would not write again; None where that is nothing.
 
     A cache can do without: a layout that others have made is theirs.
 

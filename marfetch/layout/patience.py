@@ -19,7 +19,7 @@ SAID_AFTER: Final = 5.0
 """Seconds of waiting that need no word."""
 
 
-class Patience:
+class StallGuard:
     """Of all waits in one layout.
 
     Args:

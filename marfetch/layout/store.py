@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ..artifact.kinds import matches
-from ..content import Checked, Ingest, pour
+from ..content import CheckedSink, Ingest, pour
 from ..errors import Error, IntegrityError, NotFoundError, PolicyError, StorageError
 from ..files import INGEST, make_directories, storage_error
 from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Reference
 from .extent import Entry, Extent, Stamp
 from .ingest import CHUNK, FileIngest, claimed_part
-from .names import Names, check_version
-from .patience import Patience
+from .names import LayoutTags, check_version
+from .patience import StallGuard
 
 _SAFELY: Final = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
@@ -50,14 +50,14 @@ class Layout:
         mode: int = 0o700,
         below: Layout | None = None,
         warn: Callable[[str], None] | None = None,
-        patience: Patience | None = None,
+        patience: StallGuard | None = None,
     ) -> None:
         self.root = root
         self._mode = mode
         self._below = below
         self._warn = warn
         self._patience = patience
-        self.names = Names(root)
+        self.names = LayoutTags(root)
         self._referrers: dict[Digest, list[Descriptor]] | None = None
         self._hidden: set[Digest] = set()
         """What is damaged here and cannot be taken away, since nothing can be written."""
@@ -131,7 +131,7 @@ class Layout:
             raise storage_error(error, self.path(descriptor.digest)) from error
         if stat.S_ISREG(status.st_mode) and status.st_size == descriptor.size:
             return True
-        if stat.S_ISREG(status.st_mode) and self.is_whole(descriptor.digest):
+        if stat.S_ISREG(status.st_mode) and self.digest_matches(descriptor.digest):
             raise IntegrityError(
                 f"the blob `{descriptor.digest}` has {status.st_size} bytes, not the {descriptor.size} of its descriptor",
                 code="size-mismatch",
@@ -142,7 +142,7 @@ class Layout:
         self.drop(descriptor.digest, "it is not a file of the right size")
         return False
 
-    def is_whole(self, digest: Digest) -> bool:
+    def digest_matches(self, digest: Digest) -> bool:
         """Whether the bytes of a blob are what its name says; all of them are read.
 
         Raises:
@@ -342,10 +342,10 @@ class Layout:
             )
         return found
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:  # noqa: ARG002 - blobs are the same for all
+    def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:  # noqa: ARG002 - blobs are the same for all
         pour(sink, lambda: self._give(descriptor, sink))
 
-    def _give(self, descriptor: Descriptor, sink: Checked) -> None:
+    def _give(self, descriptor: Descriptor, sink: CheckedSink) -> None:
         with self.open(descriptor.digest) as file:
             try:
                 file.seek(sink.held)

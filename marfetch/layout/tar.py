@@ -29,7 +29,7 @@ _HARMLESS: Final = ("mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "
 _HARMLESS_PREFIXES: Final = ("SCHILY.", "LIBARCHIVE.", "MSWINDOWS.", "RHT.")
 
 
-class Member(NamedTuple):
+class TarMember(NamedTuple):
     """A regular file in an archive, or a directory.
 
     Attributes:
@@ -46,7 +46,7 @@ class Member(NamedTuple):
     is_directory: bool = False
 
 
-def members(file: int, where: str, *, directories: bool = False) -> Iterator[Member]:
+def members(file: int, where: str, *, directories: bool = False) -> Iterator[TarMember]:
     """The regular files of an archive.
 
     Args:
@@ -69,7 +69,7 @@ class _Reader:
         self._size = os.fstat(file).st_size
         self._at = 0
 
-    def members(self) -> Iterator[Member]:
+    def members(self) -> Iterator[TarMember]:
         count = begin = 0
         extended: dict[str, str] = {}
         while True:
@@ -104,7 +104,7 @@ class _Reader:
             if sort == b"5":
                 if size:
                     self._malformed(f"the directory `{name}` has content")
-                yield Member(name, content, 0, begin, is_directory=True)
+                yield TarMember(name, content, 0, begin, is_directory=True)
                 begin = self._at
                 continue
             if sort not in (b"0", b"\x00"):
@@ -117,7 +117,7 @@ class _Reader:
                     b"S": "a sparse file",
                 }
                 self._refuse(f"`{name}` is {kinds.get(sort, 'neither a file nor a directory')}")
-            yield Member(name, content, size, begin)
+            yield TarMember(name, content, size, begin)
             begin = self._at
 
     def _header(self, header: bytes) -> tuple[str, int, bytes]:

@@ -21,7 +21,7 @@ from ..errors import Error, IntegrityError, PolicyError
 from ..oci import Descriptor
 from . import limits
 from .packed import PIECE, Packed
-from .tree import Node, Tree
+from .tree import Tree, TreeNode
 
 _BLOCK: Final = 512
 _NOTHING: Final = bytes(_BLOCK)
@@ -52,7 +52,7 @@ class Member(NamedTuple):
         is_executable: whether its owner may execute it; no other right of an archive counts.
     """
 
-    way: tuple[Node, ...]
+    way: tuple[TreeNode, ...]
     size: int
     is_directory: bool
     is_executable: bool

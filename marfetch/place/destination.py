@@ -22,13 +22,13 @@ from .archive import Archive, with_top
 from .directory import Directory, remove_parts
 from .guard import refuse_git
 from .placing import Placing
-from .records import Record, Records, Unknown, foreign_file, nothing_known
+from .records import CreatedDirectories, CreatedDirectory, Unknown, foreign_file, nothing_known
 from .unpack import changed, holds, unpack
 
 _CHUNK: Final = 1 << 20
 
 
-class State(Enum):
+class OutputState(Enum):
     """What is at a final name already."""
 
     ABSENT = "absent"
@@ -38,7 +38,7 @@ class State(Enum):
     """A directory that can only be compared when the archive is there."""
 
 
-class Wish(NamedTuple):
+class OutputFile(NamedTuple):
     """One file or directory that is to be there.
 
     Attributes:
@@ -61,9 +61,9 @@ class Destination:
         records: of the directories that marfetch created; None: those of this user.
     """
 
-    def __init__(self, root: Path, records: Records | None = None) -> None:
+    def __init__(self, root: Path, records: CreatedDirectories | None = None) -> None:
         self.root = root
-        self._records = records or Records()
+        self._records = records or CreatedDirectories()
         self._same: dict[str, dict[str, str]] = {}
         self._swept: set[Path] = set()
         self._opened: Directory | None = None
@@ -73,7 +73,7 @@ class Destination:
         """The path of a file, as it is shown."""
         return self.root / Path(*name.split("/"))
 
-    def clashes(self, wishes: Sequence[Wish]) -> dict[str, StorageError]:
+    def clashes(self, wishes: Sequence[OutputFile]) -> dict[str, StorageError]:
         """As `find_clashes`, for wishes of this destination."""
         return find_clashes([(self, wish) for wish in wishes])
 
@@ -91,7 +91,7 @@ class Destination:
         other = Path(os.path.abspath(path)).parts  # noqa: PTH100
         return [same_name(part) for part in own] == [same_name(part) for part in other[: len(own)]]
 
-    def state(self, wish: Wish, open_blob: Callable[[], BinaryIO] | None = None) -> State:
+    def state(self, wish: OutputFile, open_blob: Callable[[], BinaryIO] | None = None) -> OutputState:
         """What is at the final name of a wish.
 
         Args:
@@ -114,41 +114,41 @@ class Destination:
                         path=str(self.path(wish.name)),
                     )
                 if not stat.S_ISREG(status.st_mode) or status.st_size != wish.descriptor.size:
-                    return State.DIFFERENT
+                    return OutputState.DIFFERENT
                 verified = Verified(wish.descriptor)
                 with directory.open(name, os.O_RDONLY, "rb") as file:
                     while chunk := file.read(_CHUNK):
                         verified.update(chunk)
                 verified.check()
         except FileNotFoundError:
-            return State.ABSENT
+            return OutputState.ABSENT
         except IntegrityError:
-            return State.DIFFERENT
+            return OutputState.DIFFERENT
         except OSError as error:
             raise storage_error(error, self.path(wish.name)) from error
-        return State.SAME
+        return OutputState.SAME
 
-    def _state_of_directory(self, wish: Wish, unpacking: Unpacking, open_blob: Callable[[], BinaryIO] | None) -> State:
+    def _state_of_directory(self, wish: OutputFile, unpacking: Unpacking, open_blob: Callable[[], BinaryIO] | None) -> OutputState:
         try:
             with self._directory(wish.name, make=False) as (directory, name):
                 if not stat.S_ISDIR(directory.stat(name).st_mode):
-                    return State.DIFFERENT
+                    return OutputState.DIFFERENT
                 if open_blob is None:
-                    return State.UNKNOWN
+                    return OutputState.UNKNOWN
                 with closing(directory.enter(name)) as top, open_blob() as blob:
                     archive = Archive(blob, wish.descriptor, with_top(blob, wish.descriptor, unpacking))
                     if not holds(archive, top):
-                        return State.DIFFERENT
+                        return OutputState.DIFFERENT
                     self._same[wish.name] = archive.files
-                    return State.SAME
+                    return OutputState.SAME
         except FileNotFoundError:
-            return State.ABSENT
+            return OutputState.ABSENT
         except OSError as error:
             raise storage_error(error, self.path(wish.name)) from error
 
     def put(
         self,
-        wish: Wish,
+        wish: OutputFile,
         open_blob: Callable[[], BinaryIO],
         *,
         force: bool = False,
@@ -179,7 +179,7 @@ class Destination:
             placing.publish(force=force)
         return self.path(wish.name)
 
-    def refuse_foreign(self, wish: Wish, unknown: Unknown) -> None:
+    def refuse_foreign(self, wish: OutputFile, unknown: Unknown) -> None:
         """Refuse to replace a directory that marfetch did not create, unless every file in it is known.
 
         Raises:
@@ -191,7 +191,7 @@ class Destination:
         except OSError as error:
             raise storage_error(error, self.path(wish.name)) from error
 
-    def _refuse_foreign(self, directory: Directory, name: str, wish: Wish, unknown: Unknown) -> None:
+    def _refuse_foreign(self, directory: Directory, name: str, wish: OutputFile, unknown: Unknown) -> None:
         if not stat.S_ISDIR(directory.stat(name).st_mode):
             return
         with closing(directory.enter(name)) as top:
@@ -205,12 +205,12 @@ class Destination:
                 file=found,
             )
 
-    def _absolute(self, wish: Wish) -> Path:
+    def _absolute(self, wish: OutputFile) -> Path:
         return Path(os.path.realpath(self.root), *wish.name.split("/"))
 
     def _unpack(
         self,
-        wish: Wish,
+        wish: OutputFile,
         unpacking: Unpacking,
         open_blob: Callable[[], BinaryIO],
         *,
@@ -240,17 +240,17 @@ class Destination:
                             with suppress(FileNotFoundError):
                                 self._refuse_foreign(directory, name, wish, unknown)
                         directory.publish_directory(part, name, replace=force)
-                        self._records.put(self._absolute(wish), Record(number, archive.files))
+                        self._records.put(self._absolute(wish), CreatedDirectory(number, archive.files))
                 finally:
                     directory.remove(part)
         except FileExistsError as error:
-            if self.state(wish, open_blob) is not State.SAME:
+            if self.state(wish, open_blob) is not OutputState.SAME:
                 raise StorageError(f"something else is at `{path}` by now", code="file-differs", path=str(path)) from error
         except OSError as error:
             raise storage_error(error, path) from error
 
     @contextmanager
-    def begin(self, wish: Wish) -> Iterator[Placing]:
+    def begin(self, wish: OutputFile) -> Iterator[Placing]:
         """Make a part beside the final name of a wish; it is gone at the end, whether it was published or not.
 
         Raises:
@@ -268,7 +268,7 @@ class Destination:
                             path,
                             file,
                             lambda force: directory.publish(part, name, replace=force),
-                            lambda: self.state(wish) is State.SAME,
+                            lambda: self.state(wish) is OutputState.SAME,
                         )
                         try:
                             yield placing
@@ -279,7 +279,7 @@ class Destination:
         except OSError as error:
             raise storage_error(error, path, needed=wish.descriptor.size) from error
 
-    def tidy(self, wish: Wish) -> None:
+    def tidy(self, wish: OutputFile) -> None:
         """Take away what killed runs have left beside the final name of a wish that is as it should be."""
         with suppress(OSError, StorageError), self._directory(wish.name, make=False) as (directory, name):
             self._sweep(directory)
@@ -290,7 +290,7 @@ class Destination:
     def _note(self, path: Path, number: int, files: dict[str, str]) -> None:
         """Record a directory that is as it should be, where its record is missing or, after a killed run, that of an older one."""
         old = self._records.get(path)
-        new = Record(number if old is not None and old.number == number else None, files)
+        new = CreatedDirectory(number if old is not None and old.number == number else None, files)
         if old != new:
             self._records.put(path, new)
 
@@ -349,7 +349,7 @@ class Destination:
         self.close()
 
 
-def find_clashes(wishes: Sequence[tuple[Destination, Wish]]) -> dict[str, StorageError]:
+def find_clashes(wishes: Sequence[tuple[Destination, OutputFile]]) -> dict[str, StorageError]:
     """Names that two wishes want for different content, also where only some file system takes them for one.
 
     Args:
@@ -359,8 +359,8 @@ def find_clashes(wishes: Sequence[tuple[Destination, Wish]]) -> dict[str, Storag
         Owner → what to tell it; empty where all names go side by side.
     """
     found: dict[str, StorageError] = {}
-    files: dict[str, Wish] = {}
-    directories: dict[str, Wish] = {}
+    files: dict[str, OutputFile] = {}
+    directories: dict[str, OutputFile] = {}
     for destination, wish in wishes:
         root = Path(os.path.abspath(destination.root))  # noqa: PTH100 - links stay, they are refused later
         parts = [*root.parts, *wish.name.split("/")]
@@ -381,6 +381,6 @@ def find_clashes(wishes: Sequence[tuple[Destination, Wish]]) -> dict[str, Storag
     return found
 
 
-def _is_one(one: Wish, other: Wish) -> bool:
+def _is_one(one: OutputFile, other: OutputFile) -> bool:
     """Whether two wishes for one name are the same thing."""
     return (one.descriptor.digest, one.name, one.unpacking is None) == (other.descriptor.digest, other.name, other.unpacking is None)

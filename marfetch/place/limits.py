@@ -19,5 +19,5 @@ MAX_FILE = 4 << 30
 """The same for other archives."""
 MAX_RATIO = 200
 """How many times its own size an archive may become."""
-RATIO_FROM = 10 << 20
+RATIO_CHECK_MIN_BYTES = 10 << 20
 """Bytes up to which it may become more than that: small texts pack well, and hurt nobody."""

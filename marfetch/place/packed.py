@@ -31,7 +31,7 @@ class Packed:
         self._blob = blob
         self._verified = Verified(descriptor)
         most = limits.MAX_UNPACKED if unpacking.chart is None else limits.MAX_CHART
-        self._limit = min(most, max(limits.RATIO_FROM, limits.MAX_RATIO * descriptor.size))
+        self._limit = min(most, max(limits.RATIO_CHECK_MIN_BYTES, limits.MAX_RATIO * descriptor.size))
         self._given = 0
         self._streams = 1
         self._is_chart = unpacking.chart is not None

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from ..content import BESIDE_FROM, Beside, Buffer, Verified
+from ..content import BESIDE_FROM, BackgroundWriter, Buffer, Verified
 from ..errors import StorageError
 from ..files import Writer
 from ..oci import Descriptor
@@ -33,7 +33,7 @@ class Placing:
         self._file = file
         self._publish = publish
         self._same = same
-        self._beside: Beside | None = None
+        self._beside: BackgroundWriter | None = None
         self._held = 0
         self._writer = Writer(file)
 
@@ -43,7 +43,7 @@ class Placing:
 
     def write(self, data: Buffer) -> None:
         if self._beside is None and self._descriptor.size >= BESIDE_FROM:
-            self._beside = Beside(self._writer.write)
+            self._beside = BackgroundWriter(self._writer.write)
         self._held += len(data)
         (self._writer.write if self._beside is None else self._beside.give)(data)
 

@@ -47,7 +47,7 @@ def nothing_known(digests: Set[str]) -> Set[str]:
     return digests
 
 
-class Record(NamedTuple):
+class CreatedDirectory(NamedTuple):
     """What is known of a directory.
 
     Attributes:
@@ -59,7 +59,7 @@ class Record(NamedTuple):
     files: Mapping[str, str]
 
 
-class Records:
+class CreatedDirectories:
     """The records of this user.
 
     Args:
@@ -69,7 +69,7 @@ class Records:
     def __init__(self, root: Path | None = None) -> None:
         self._root = root
 
-    def get(self, path: Path) -> Record | None:
+    def get(self, path: Path) -> CreatedDirectory | None:
         """Return the record of a directory; None where there is none that can be read."""
         file = self._file(path)
         raw = read_file(str(file), limit=MAX_SIZE) if file is not None else None
@@ -81,10 +81,10 @@ class Records:
                 files, number = document.get("files"), document.get("number")
                 if isinstance(files, dict):
                     known = {name: digest for name, digest in files.items() if isinstance(digest, str)}
-                    return Record(int(number) if isinstance(number, str) and number.isdecimal() else None, known)
+                    return CreatedDirectory(int(number) if isinstance(number, str) and number.isdecimal() else None, known)
         return None
 
-    def put(self, path: Path, record: Record) -> None:
+    def put(self, path: Path, record: CreatedDirectory) -> None:
         """Keep the record of a directory. Best effort: without it the directory is replaced only when every file in it is known."""
         file = self._file(path)
         if file is None:
@@ -128,7 +128,7 @@ def state_root() -> Path | None:
     return None
 
 
-def foreign_file(top: Directory, record: Record | None, unknown: Unknown) -> str | None:
+def foreign_file(top: Directory, record: CreatedDirectory | None, unknown: Unknown) -> str | None:
     """Return the path of a file that keeps a directory from being replaced; None where it may be.
 
     A directory that marfetch created may be replaced whatever was edited in it. Any other one only when the record or the artifact accounts
@@ -150,7 +150,7 @@ def foreign_file(top: Directory, record: Record | None, unknown: Unknown) -> str
     return min((found[digest] for digest in left), default=None)
 
 
-def _is_still(top: Directory, record: Record) -> bool:
+def _is_still(top: Directory, record: CreatedDirectory) -> bool:
     """Whether a directory of the same number is the one of the record: file systems use a number again once its directory is deleted."""
     missing = False
     for path, digest in record.files.items():

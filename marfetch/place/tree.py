@@ -9,7 +9,7 @@ from ..artifact.title import same_name
 from . import limits
 
 
-class Node:
+class TreeNode:
     """A file or a directory.
 
     Attributes:
@@ -22,7 +22,7 @@ class Node:
 
     def __init__(self, name: str, *, is_directory: bool) -> None:
         self.name = name
-        self.below: dict[str, Node] | None = {} if is_directory else None
+        self.below: dict[str, TreeNode] | None = {} if is_directory else None
         self.is_stated = False
         self.identity: tuple[int, int] | None = None
 
@@ -30,7 +30,7 @@ class Node:
         """The names in a directory."""
         return {node.name for node in (self.below or {}).values()}
 
-    def directories(self) -> list[Node]:
+    def directories(self) -> list[TreeNode]:
         """The directories in a directory."""
         return [node for node in (self.below or {}).values() if node.below is not None]
 
@@ -44,12 +44,12 @@ class Tree:
     """
 
     def __init__(self, refuse: Callable[[str], NoReturn], too_much: Callable[[str, str], NoReturn]) -> None:
-        self.top = Node("", is_directory=True)
+        self.top = TreeNode("", is_directory=True)
         self._refuse = refuse
         self._too_much = too_much
         self._count = 0
 
-    def add(self, parts: Sequence[str], *, is_directory: bool) -> tuple[Node, ...]:
+    def add(self, parts: Sequence[str], *, is_directory: bool) -> tuple[TreeNode, ...]:
         """Take a member in: the way to it, from below the top to the member itself.
 
         Args:
@@ -60,7 +60,7 @@ class Tree:
         """
         if len(parts) > limits.MAX_DEPTH:
             self._too_much(f"one of its members has a path of {len(parts)} parts", f"{limits.MAX_DEPTH}")
-        way: list[Node] = []
+        way: list[TreeNode] = []
         node = self.top
         for depth, part in enumerate(parts, start=1):
             node = self._step(node, part, is_directory=is_directory or depth < len(parts))
@@ -73,7 +73,7 @@ class Tree:
             node.is_stated = True
         return tuple(way)
 
-    def _step(self, above: Node, part: str, *, is_directory: bool) -> Node:
+    def _step(self, above: TreeNode, part: str, *, is_directory: bool) -> TreeNode:
         if above.below is None:
             self._refuse(f"it needs the directory `{above.name}`, which is a file")
         key = same_name(part)
@@ -82,7 +82,7 @@ class Tree:
             self._count += 1
             if self._count > limits.MAX_MEMBERS:
                 self._too_much("it has too many files and directories", f"{limits.MAX_MEMBERS}")
-            node = above.below[key] = Node(part, is_directory=is_directory)
+            node = above.below[key] = TreeNode(part, is_directory=is_directory)
         elif node.name != part:
             self._refuse(f"some file systems take it for the same as `{node.name}`")
         return node

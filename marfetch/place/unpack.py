@@ -18,7 +18,7 @@ from ..errors import StorageError
 from ..files import Writer
 from .archive import Archive, Member
 from .directory import Directory
-from .tree import Node
+from .tree import TreeNode
 
 
 def unpack(archive: Archive, top: Directory, check: Callable[[], None]) -> None:
@@ -77,13 +77,13 @@ class _DiffersError(Exception):
 class _Way:
     """The open directories from the top to where the last member was, so that neighbours are not looked for from the top again."""
 
-    def __init__(self, top: Directory, step: Callable[[Directory, Node], Directory]) -> None:
+    def __init__(self, top: Directory, step: Callable[[Directory, TreeNode], Directory]) -> None:
         self._top = top
         self._step = step
-        self._nodes: list[Node] = []
+        self._nodes: list[TreeNode] = []
         self._open: list[Directory] = []
 
-    def to(self, way: Sequence[Node]) -> Directory:
+    def to(self, way: Sequence[TreeNode]) -> Directory:
         """The directory at the end of a way; the caller leaves it open."""
         common = 0
         while common < min(len(way), len(self._nodes)) and self._nodes[common] is way[common]:
@@ -104,7 +104,7 @@ class _Way:
             self._open.pop().close()
 
 
-def _make(above: Directory, node: Node) -> Directory:
+def _make(above: Directory, node: TreeNode) -> Directory:
     """Make a directory, or enter it again; never one that somebody has put in its place."""
     is_new = node.identity is None
     if is_new:
@@ -130,7 +130,7 @@ def _write(archive: Archive, member: Member, directory: Directory, check: Callab
         os.fsync(file.fileno())
 
 
-def _seal(directory: Directory, node: Node) -> None:
+def _seal(directory: Directory, node: TreeNode) -> None:
     """Force the names to the disk, having seen that all of them are there and nothing else is."""
     if not _has_names(directory, node):
         raise changed(directory)
@@ -171,7 +171,7 @@ def _read(file: BinaryIO, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def _is_whole(directory: Directory, node: Node) -> bool:
+def _is_whole(directory: Directory, node: TreeNode) -> bool:
     """Whether nothing else is in it, at any depth."""
     if not _has_names(directory, node):
         return False
@@ -182,7 +182,7 @@ def _is_whole(directory: Directory, node: Node) -> bool:
     return True
 
 
-def _has_names(directory: Directory, node: Node) -> bool:
+def _has_names(directory: Directory, node: TreeNode) -> bool:
     # Some file systems give names in another normal form than they got them.
     names = directory.names()
     return len(names) == len(node.below or ()) and {same_name(name) for name in names} == set(node.below or ())

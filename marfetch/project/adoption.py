@@ -35,7 +35,7 @@ _VARIABLE: Final = re.compile(r"[:@]?[$%{].*$")
 
 
 @dataclass(frozen=True, slots=True)
-class Adopted:
+class FoundReference:
     """One reference that was found.
 
     Attributes:
@@ -60,7 +60,7 @@ class Adoption:
     """
 
     def __init__(self) -> None:
-        self.found: list[Adopted] = []
+        self.found: list[FoundReference] = []
         self.notes: list[str] = []
         self._known: set[tuple[Reference, str | None]] = set()
 
@@ -130,7 +130,7 @@ class Adoption:
             plain = replace(plain, host=reference.host)
         if (plain, wanted or None) not in self._known:
             self._known.add((plain, wanted or None))
-            self.found.append(Adopted(plain, wanted or None, where, is_chart))
+            self.found.append(FoundReference(plain, wanted or None, where, is_chart))
 
     def _lines(self, text: str, name: str, start: int) -> None:
         for number, line in _joined(text, start):

@@ -17,7 +17,7 @@ SCHEMA: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class LockedLayer:
     """One layer.
 
     Attributes:
@@ -64,7 +64,7 @@ class Entry:
     reference: Reference
     manifest: Descriptor
     config: Descriptor
-    layers: tuple[Layer, ...]
+    layers: tuple[LockedLayer, ...]
     kind: str
     artifact_type: str
     version: str | None = None

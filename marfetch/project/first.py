@@ -14,7 +14,7 @@ from ..errors import InputError, StorageError
 from ..files import storage_error
 from ..place.file import write_file
 from ..reference import OFFICIAL_HOSTS, Reference
-from .adoption import Adopted, Adoption, collect
+from .adoption import Adoption, FoundReference, collect
 from .schema import SCHEMA, SCHEMA_ADDRESS
 from .wanted import parse_project
 
@@ -22,7 +22,7 @@ CHART_MARK: Final = "# Made of Chart.yaml by `marfetch lock --chart`; that write
 _WORDS: Final = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n"))
 
 
-def wanted_bytes(found: Sequence[Adopted], *, destination: str | None = None, mark: str | None = None) -> bytes:
+def wanted_bytes(found: Sequence[FoundReference], *, destination: str | None = None, mark: str | None = None) -> bytes:
     """A wanted file that asks for what was found.
 
     Args:

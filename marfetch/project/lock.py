@@ -18,9 +18,9 @@ from ..errors import Error, IntegrityError, LockError, PolicyError
 from ..files import storage_error
 from ..oci import INDEX_TYPES, Descriptor, parse_descriptors
 from ..reference import Reference
-from .entry import SCHEMA, Entry, Layer, Lock, Verification, entry_json, make_lock, seal, sealed
+from .entry import SCHEMA, Entry, Lock, LockedLayer, Verification, entry_json, make_lock, seal, sealed
 
-__all__ = ["Entry", "Layer", "Lock", "Verification", "lock_bytes", "make_lock", "parse_lock", "read_bytes", "read_lock", "seal"]
+__all__ = ["Entry", "Lock", "LockedLayer", "Verification", "lock_bytes", "make_lock", "parse_lock", "read_bytes", "read_lock", "seal"]
 
 MAX_SIZE: Final = 128 << 20
 """Bytes of a lock."""
@@ -222,7 +222,7 @@ class _Reader:
             reference,
             manifest,
             config,
-            tuple(Layer(layer, file) for layer, file in zip(found, files, strict=True)),
+            tuple(LockedLayer(layer, file) for layer, file in zip(found, files, strict=True)),
             value["kind"],
             value["artifactType"],
             value["version"],

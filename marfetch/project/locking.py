@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from ..artifact.kinds import matches
-from ..client import Client
+from ..client import Session
 from ..constraint import ANY, Constraint, read_version
 from ..endpoint import Endpoint
 from ..errors import Error, InputError, LockError, NotFoundError, StorageError
@@ -23,8 +23,8 @@ from ..place.file import write_file
 from ..pull import found as find_layers
 from ..reference import Host
 from ..resolve import Resolved, resolve
-from ..task import Found, Request
-from .lock import Entry, Layer, Lock, lock_bytes, make_lock, parse_lock, read_bytes
+from ..task import Found, PullOptions
+from .lock import Entry, Lock, LockedLayer, lock_bytes, make_lock, parse_lock, read_bytes
 from .verification import verified, verify_referrers
 from .wanted import Item, Project
 
@@ -37,7 +37,7 @@ Change: TypeAlias = Literal["added", "upgraded", "changed", "kept", "removed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class LockResult:
     """One item, and what became of it.
 
     Attributes:
@@ -63,10 +63,10 @@ class Settled:
         return "changed" if self.entry.digest == self.previous.digest else "upgraded"
 
 
-def request_of(project: Project, item: Item) -> Request:
+def request_of(project: Project, item: Item) -> PullOptions:
     """Where an item goes, and how."""
     directory = project.directory
-    return Request(
+    return PullOptions(
         directory if item.destination == "." else directory / Path(*item.destination.split("/")),
         item.choice,
         item.wanted_platform,
@@ -75,7 +75,7 @@ def request_of(project: Project, item: Item) -> Request:
     )
 
 
-def misfit(item: Item, entry: Entry | None) -> str | None:
+def mismatch(item: Item, entry: Entry | None) -> str | None:
     """Why an entry is not what an item asks for, whatever the registry says; None where it is."""
     if entry is None:
         return f"`{item.name}` is not in the lock"
@@ -106,7 +106,7 @@ def misfits(project: Project, lock: Lock | None) -> list[str]:
     entries = lock.by_name if lock else {}
     found: list[str] = []
     for item in project.items:
-        reason = misfit(item, entries.get(item.name)) or _other_endpoint(project, item, entries[item.name])
+        reason = mismatch(item, entries.get(item.name)) or _other_endpoint(project, item, entries[item.name])
         if reason is None and dict(entries[item.name].options) != item.options():
             keys = sorted(
                 key
@@ -164,7 +164,9 @@ def upgrades(project: Project, names: Sequence[str]) -> frozenset[str]:
     return frozenset(names or known)
 
 
-def settle(client: Client, project: Project, lock: Lock | None, *, upgrade: Collection[str] = (), as_locked: bool = False) -> list[Settled]:
+def settle(
+    client: Session, project: Project, lock: Lock | None, *, upgrade: Collection[str] = (), as_locked: bool = False
+) -> list[LockResult]:
     """Find out what each item is, side by side.
 
     Args:
@@ -176,20 +178,20 @@ def settle(client: Client, project: Project, lock: Lock | None, *, upgrade: Coll
     """
     entries = lock.by_name if lock else {}
 
-    def one(item: Item) -> Settled:
+    def one(item: Item) -> LockResult:
         previous = entries.get(item.name)
         try:
             return _settle(client, project, item, previous, is_upgraded=item.name in upgrade, as_locked=as_locked)
         except Error as error:
-            return Settled(item, previous=previous, error=error)
+            return LockResult(item, previous=previous, error=error)
         except OSError as error:
-            return Settled(item, previous=previous, error=storage_error(error, str(error.filename or item.name)))
+            return LockResult(item, previous=previous, error=storage_error(error, str(error.filename or item.name)))
 
     return client.each(one, project.items)
 
 
-def _settle(client: Client, project: Project, item: Item, previous: Entry | None, *, is_upgraded: bool, as_locked: bool) -> Settled:
-    is_kept = not is_upgraded and misfit(item, previous) is None
+def _settle(client: Session, project: Project, item: Item, previous: Entry | None, *, is_upgraded: bool, as_locked: bool) -> LockResult:
+    is_kept = not is_upgraded and mismatch(item, previous) is None
     if is_kept and previous is not None:
         resolved = _locked(client, item, previous, asks_tag=not as_locked)
     else:
@@ -203,17 +205,17 @@ def _settle(client: Client, project: Project, item: Item, previous: Entry | None
         entry = _entry(item, layers)
         _warn_of_older(client, item, entry, previous)
     verify_referrers(client, item, resolved.reference, resolved.source, (one.digest for one in entry.referrers))
-    return Settled(item, replace(entry, verification=verification), previous, layers)
+    return LockResult(item, replace(entry, verification=verification), previous, layers)
 
 
-def _warn_of_older(client: Client, item: Item, entry: Entry, previous: Entry | None) -> None:
+def _warn_of_older(client: Session, item: Item, entry: Entry, previous: Entry | None) -> None:
     """Say that an item goes back: a registry that takes a newer version out of its list may want an old fault to come back."""
     new, old = (read_version(one.tag) if one is not None and one.tag else None for one in (entry, previous))
     if new is not None and old is not None and new.key < old.key:
         client.progress.warn(f"`{item.name}` goes back from `{old.tag}` to `{new.tag}`")
 
 
-def _locked(client: Client, item: Item, entry: Entry, *, asks_tag: bool) -> Resolved:
+def _locked(client: Session, item: Item, entry: Entry, *, asks_tag: bool) -> Resolved:
     """What is locked, from the endpoint that counts now: by its digest, once its tag still means the same.
 
     Raises:
@@ -254,7 +256,7 @@ def _entry(item: Item, found: Found) -> Entry:
         resolved.reference,
         _plain(resolved.manifest.descriptor),
         _plain(manifest.config),
-        tuple(Layer(_plain(layer), names.get(layer.digest)) for layer in manifest.layers),
+        tuple(LockedLayer(_plain(layer), names.get(layer.digest)) for layer in manifest.layers),
         found.kind.name,
         manifest.effective_type,
         str(resolved.version.version) if resolved.version else None,
@@ -279,7 +281,7 @@ def _referrers(item: Item, resolved: Resolved) -> tuple[Descriptor, ...]:
 
 
 @contextmanager
-def writing(client: Client, project: Project) -> Iterator[None]:
+def writing(client: Session, project: Project) -> Iterator[None]:
     """While no other process writes the lock of this project; two projects do not wait for each other."""
     directory = client.cache.root / DIRECTORY
     with suppress(OSError):
@@ -291,7 +293,7 @@ def writing(client: Client, project: Project) -> Iterator[None]:
         yield
 
 
-def write(project: Project, settled: Sequence[Settled]) -> bool:
+def write(project: Project, settled: Sequence[LockResult]) -> bool:
     """Write the lock, whole or not at all, where it says something new; what failed keeps its entry.
 
     Returns:

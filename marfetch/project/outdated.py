@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from ..artifact.lifecycle import LIFECYCLE, end_of_life
-from ..client import Client
+from ..client import Session
 from ..constraint import ANY, Constraint, TaggedVersion, read_version, sort_versions
 from ..content import Source
 from ..errors import Error, NotFoundError
@@ -47,7 +47,7 @@ class Outdated:
         return bool(self.in_range or self.newest or self.is_ended or self.moved_to or self.is_gone)
 
 
-def outdated(client: Client, project: Project, lock: Lock, *, today: date) -> list[Outdated]:
+def outdated(client: Session, project: Project, lock: Lock, *, today: date) -> list[Outdated]:
     """Compare everything that is locked with what the registry has.
 
     Args:
@@ -69,7 +69,7 @@ def outdated(client: Client, project: Project, lock: Lock, *, today: date) -> li
     return client.each(one, project.items)
 
 
-def _compared(client: Client, item: Item, entry: Entry, today: date) -> Outdated:
+def _compared(client: Session, item: Item, entry: Entry, today: date) -> Outdated:
     bound, source = client.bind(replace(item.reference, tag=entry.tag, digest=None))
     locked = read_version(entry.tag) if entry.tag is not None else None
     in_range = newest = None
@@ -92,7 +92,7 @@ def _newer(item: Item, locked: TaggedVersion, tags: Sequence[str]) -> tuple[Tagg
     return in_range, released
 
 
-def _moved(client: Client, entry: Entry, bound: Reference, source: Source) -> tuple[Digest | None, bool]:
+def _moved(client: Session, entry: Entry, bound: Reference, source: Source) -> tuple[Digest | None, bool]:
     if bound.tag is None:
         return None, False
     try:

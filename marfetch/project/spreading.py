@@ -15,19 +15,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from ..client import Client, Options
-from ..cluster import Answer, Kept, Quiet, ask, part, retold, told
+from ..client import Session, SessionOptions
+from ..cluster import Answer, Quiet, WorkerCache, ask, error_from_json, error_to_json, part
 from ..endpoint import Preference
 from ..errors import Error, LockError, StorageError
 from ..files import storage_error
 from ..oci import Descriptor, Digest
 from .lock import Lock, parse_lock, read_bytes
 from .locking import settle
-from .sync import Placed, Synced, placed
+from .sync import Synced, SyncedFile, placed
 from .wanted import Project, read_project
 
 
-def spread(client: Client, project: Project, executor: Executor) -> Callable[[Sequence[str]], Mapping[str, Synced]]:
+def spread(client: Session, project: Project, executor: Executor) -> Callable[[Sequence[str]], Mapping[str, Synced]]:
     """What `sync` takes as `elsewhere`: the items are done by the workers of an executor."""
 
     def elsewhere(names: Sequence[str]) -> dict[str, Synced]:
@@ -41,7 +41,7 @@ def spread(client: Client, project: Project, executor: Executor) -> Callable[[Se
     return elsewhere
 
 
-def _shared(client: Client, project: Project, lock: Digest) -> str:
+def _shared(client: Session, project: Project, lock: Digest) -> str:
     """What a worker has to know for all of its jobs. No two commands have the same."""
     options = client.options
     preference = options.preference
@@ -74,7 +74,7 @@ def sync_part(text: str) -> str:
 
 def _said(one: Synced) -> list[object]:
     files = [[str(file.path), file.layer.media_type, str(file.layer.digest), file.layer.size] for file in one.files]
-    return [one.reference, one.outcome, files, told(one.error) if one.error else None]
+    return [one.reference, one.outcome, files, error_to_json(one.error) if one.error else None]
 
 
 def _synced(name: str, answer: Answer) -> Synced:
@@ -86,14 +86,14 @@ def _synced(name: str, answer: Answer) -> Synced:
         name,
         reference,
         outcome,
-        tuple(Placed(Path(path), Descriptor(media_type, Digest.parse(digest), size)) for path, media_type, digest, size in files),
-        retold(error) if error else None,
+        tuple(SyncedFile(Path(path), Descriptor(media_type, Digest.parse(digest), size)) for path, media_type, digest, size in files),
+        error_from_json(error) if error else None,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    client: Client
+    client: Session
     project: Project
     lock: Lock
 
@@ -111,8 +111,8 @@ def _open(shared: str, stack: ExitStack) -> _Work:
         )
     option, environment, hosts, more = asked["preference"]
     preference = Preference(option, environment, tuple(hosts), more)
-    options = Options(preference, offline=asked["offline"], timeout=asked["timeout"], ca_file=asked["ca"], notice=False)
-    return _Work(stack.enter_context(Client(options, Quiet())), project, parse_lock(data, project.lock_path))
+    options = SessionOptions(preference, offline=asked["offline"], timeout=asked["timeout"], ca_file=asked["ca"], notice=False)
+    return _Work(stack.enter_context(Session(options, Quiet())), project, parse_lock(data, project.lock_path))
 
 
-_work: Kept[_Work] = Kept(_open)
+_work: WorkerCache[_Work] = WorkerCache(_open)

@@ -12,21 +12,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from ..client import Client
+from ..client import Session
 from ..errors import Error, InputError, LockError, StorageError
 from ..oci import Descriptor
 from ..pull import pull_each
 from ..resolve import Wanted
 from ..task import Done, Task, referrer_request
 from .lock import Lock
-from .locking import Settled, read_old, refuse_misfits, request_of, settle, write, writing
+from .locking import LockResult, read_old, refuse_misfits, request_of, settle, write, writing
 from .wanted import Project
 
 Outcome: TypeAlias = Literal["fetched", "unchanged", "replaced", "drifted", "failed", "would-fetch", "would-replace"]
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class SyncedFile:
     """One file of an item, or one directory that an archive became."""
 
     path: Path
@@ -46,7 +46,7 @@ class Synced:
     name: str
     reference: str
     outcome: Outcome
-    files: tuple[Placed, ...] = ()
+    files: tuple[SyncedFile, ...] = ()
     error: Error | None = None
 
 
@@ -86,7 +86,7 @@ class Shard:
 
 
 def sync(
-    client: Client,
+    client: Session,
     project: Project,
     *,
     as_locked: bool = False,
@@ -129,19 +129,19 @@ def sync(
     return [done.get(one.name, one) for one in planned]
 
 
-def _settled(client: Client, project: Project, lock: Lock | None, shard: Shard | None) -> list[Settled]:
+def _settled(client: Session, project: Project, lock: Lock | None, shard: Shard | None) -> list[LockResult]:
     return settle(client, shard.of(project) if shard else project, lock)
 
 
-def _write(project: Project, lock: Lock | None, settled: Sequence[Settled]) -> None:
+def _write(project: Project, lock: Lock | None, settled: Sequence[LockResult]) -> None:
     """What was resolved goes into the lock; of items of other shards, and of what failed, it says what it said."""
     done = {one.item.name for one in settled}
     entries = lock.by_name if lock else {}
-    others = [Settled(item, previous=entries.get(item.name)) for item in project.items if item.name not in done]
+    others = [LockResult(item, previous=entries.get(item.name)) for item in project.items if item.name not in done]
     write(project, [*settled, *others])
 
 
-def placed(client: Client, project: Project, settled: Sequence[Settled], *, is_rehearsal: bool = False) -> list[Synced]:
+def placed(client: Session, project: Project, settled: Sequence[LockResult], *, is_rehearsal: bool = False) -> list[Synced]:
     """Bring what was settled to its places; nothing is raised for a single item."""
     tasks: list[Task] = []
     owners: list[int] = []
@@ -177,13 +177,13 @@ def placed(client: Client, project: Project, settled: Sequence[Settled], *, is_r
     ]
 
 
-def _synced(one: Settled, done: Sequence[Done], *, is_rehearsal: bool) -> Synced:
+def _synced(one: LockResult, done: Sequence[Done], *, is_rehearsal: bool) -> Synced:
     error = one.error or next((result.error for result in done if result.error is not None), None)
     files = tuple(file for result in done for file in result.files)
     is_drift = isinstance(error, LockError) and error.code == "tag-drifted"
     locked = one.previous.reference if is_drift and one.previous else one.item.reference
     reference = str(one.found.resolved.reference if one.found else locked)
-    there = tuple(Placed(file.path, file.layer) for file in files)
+    there = tuple(SyncedFile(file.path, file.layer) for file in files)
     if error is not None:
         return Synced(one.item.name, reference, "drifted" if is_drift else "failed", () if is_rehearsal else there, error)
     outcome: Outcome = "unchanged"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..client import Client
+from ..client import Session
 from ..content import Source
 from ..document import Json
 from ..oci import Digest
@@ -15,7 +15,7 @@ from .lock import Verification
 from .wanted import Item
 
 
-def verified(client: Client, item: Item, resolved: Resolved) -> Verification | None:
+def verified(client: Session, item: Item, resolved: Resolved) -> Verification | None:
     """Check the signatures of an artifact, where the wanted file or `MARFETCH_VERIFY` asks for that.
 
     Args:
@@ -31,9 +31,9 @@ def verified(client: Client, item: Item, resolved: Resolved) -> Verification | N
     """
     if not item.verify and not is_wished():
         return None
-    from ..verify.artifact import Request, require
+    from ..verify.artifact import VerifyOptions, require
 
-    verdict = require(client, resolved, Request())
+    verdict = require(client, resolved, VerifyOptions())
     for warning in verdict.warnings:
         client.progress.warn(warning)
     if not item.verify:
@@ -47,7 +47,7 @@ def verified(client: Client, item: Item, resolved: Resolved) -> Verification | N
     return Verification(verdict.outcome, evidence)
 
 
-def verify_referrers(client: Client, item: Item, reference: Reference, source: Source, referrers: Iterable[Digest]) -> None:
+def verify_referrers(client: Session, item: Item, reference: Reference, source: Source, referrers: Iterable[Digest]) -> None:
     """Check the signatures of what refers to an artifact, where the wanted file or `MARFETCH_VERIFY` asks for that.
 
     Args:
@@ -58,6 +58,6 @@ def verify_referrers(client: Client, item: Item, reference: Reference, source: S
         Error: as `verified`.
     """
     if item.verify or is_wished():
-        from ..verify.artifact import Request, require_referrers
+        from ..verify.artifact import VerifyOptions, require_referrers
 
-        require_referrers(client, reference, source, referrers, Request())
+        require_referrers(client, reference, source, referrers, VerifyOptions())

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from ..endpoint import Address
 from . import limits
 from .addresses import connect
-from .first import First
+from .first import PredictedRequest
 from .watch import Exchange
 
 _LOOK: Final = 0.1
@@ -41,7 +41,7 @@ class Ready(NamedTuple):
     sent: bytes | None
 
 
-class Ahead:
+class Preconnection:
     """One connection that is being opened.
 
     Args:
@@ -52,7 +52,11 @@ class Ahead:
     """
 
     def __init__(
-        self, address: Address, context: Callable[[], ssl.SSLContext], first: First | None = None, may: Callable[[], bool] = always
+        self,
+        address: Address,
+        context: Callable[[], ssl.SSLContext],
+        first: PredictedRequest | None = None,
+        may: Callable[[], bool] = always,
     ) -> None:
         self._host, self._port = address.host.name.strip("[]"), address.host.port
         self._address = address
@@ -93,11 +97,11 @@ class Ahead:
             if self._taken:  # it is no longer wanted, and was not open yet when that was said
                 self._drop()
 
-    def give(self, first: First, may: Callable[[], bool] = always) -> bool:
+    def give(self, first: PredictedRequest, may: Callable[[], bool] = always) -> bool:
         """Ask this over it; False where something else is asked over it already, or it is lost.
 
         Args:
-            may: as for `Ahead`; where it may not, the connection stays what it is.
+            may: as for `Preconnection`; where it may not, the connection stays what it is.
         """
         with self._guard:
             if self._target is not None or self._taken or isinstance(self._outcome, Exception):
@@ -163,12 +167,12 @@ class Ahead:
                 outcome.close()
 
 
-class Early:
+class Preconnections:
     """The connections to one endpoint that are opened ahead.
 
     Args:
         registry: where everything begins.
-        context: as for `Ahead`.
+        context: as for `Preconnection`.
         most: connections to one host.
     """
 
@@ -176,19 +180,19 @@ class Early:
         self._registry = registry
         self._context = context
         self._most = most
-        self._opened: dict[Address, list[Ahead]] = {}
+        self._opened: dict[Address, list[Preconnection]] = {}
         self._guard = threading.Lock()
 
     def open(self) -> None:
         """Open a connection to the registry; what is asked over it comes later."""
         self._add(self._registry, None)
 
-    def ask(self, first: First | None, may: Callable[[], bool] = always) -> None:
+    def ask(self, first: PredictedRequest | None, may: Callable[[], bool] = always) -> None:
         """Ask this over a connection to the registry that is there or being opened, or over one more.
 
         Args:
             first: None: what that will be is not known.
-            may: as for `Ahead`.
+            may: as for `Preconnection`.
         """
         if first is not None and not may():
             first = None
@@ -203,11 +207,11 @@ class Early:
         """Open a connection to a data host, for a blob whose manifest is about to be asked for."""
         self._add(data, None)
 
-    def _add(self, address: Address, first: First | None, may: Callable[[], bool] = always) -> None:
+    def _add(self, address: Address, first: PredictedRequest | None, may: Callable[[], bool] = always) -> None:
         with self._guard:
             opened = self._opened.setdefault(address, [])
             if len(opened) < self._most:
-                opened.append(Ahead(address, self._context, first, may))
+                opened.append(Preconnection(address, self._context, first, may))
 
     def take(self, host: str, port: int | None, exchange: Exchange | None) -> Ready | None:
         """As `Ahead.take`, of the first one that fits."""

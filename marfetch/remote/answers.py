@@ -21,12 +21,12 @@ from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyErr
 from ..oci import Digest
 from ..reference import Reference, redacted
 from . import limits
-from .backoff import Trouble
+from .backoff import RequestFailed
 from .hiding import hidden
 from .told import retry_after
 
 if TYPE_CHECKING:
-    from .transport import Answer
+    from .transport import StreamedResponse
 
 _MAX_SHOWN: Final = 300
 
@@ -112,7 +112,7 @@ class Failure(NamedTuple):
         return f"{self.status}" + (f": {self._shown(text, 120)}" if text else "")
 
 
-def explain(failure: Failure) -> Trouble:
+def explain(failure: Failure) -> RequestFailed:
     """The error that an answer means, and whether to try again."""
     host = failure.address.name
     codes = {code.upper() for code, _ in failure.wire}
@@ -125,11 +125,11 @@ def explain(failure: Failure) -> Trouble:
             code="server-error",
             **failure.context,
         )
-        return Trouble(error, tries=limits.TRIES, host=_key(failure), retry_after=wait, throttled=wait is not None)
+        return RequestFailed(error, tries=limits.TRIES, host=_key(failure), retry_after=wait, throttled=wait is not None)
     if failure.status == 404:
         if BLOCK_PAGE.search(failure.text):
             return _blocked(failure, host)
-        return Trouble(_not_found(failure, host))
+        return RequestFailed(_not_found(failure, host))
     if failure.status == 403:
         return _forbidden(failure, host, codes)
     if failure.status == 401:
@@ -138,16 +138,16 @@ def explain(failure: Failure) -> Trouble:
             code="unauthorized",
             **failure.context,
         )
-        return Trouble(error)
+        return RequestFailed(error)
     if failure.status == 408 or failure.status in (500, 502, 504):
         error = RemoteError(
             f"`{host}` failed on `{failure.what}` ({failure.said})",
             code="server-error",
             **failure.context,
         )
-        return Trouble(error, tries=limits.TRIES)
+        return RequestFailed(error, tries=limits.TRIES)
     if failure.asked is Asked.TOKEN and failure.status == 200:
-        return Trouble(
+        return RequestFailed(
             RemoteError(f"`{host}` gives no token for `{failure.what}` that could be used", code="unexpected-answer", **failure.context)
         )
     error = RemoteError(
@@ -155,11 +155,11 @@ def explain(failure: Failure) -> Trouble:
         code="server-error" if 500 <= failure.status < 600 else "unexpected-answer",
         **failure.context,
     )
-    return Trouble(error)
+    return RequestFailed(error)
 
 
 @contextmanager
-def about(answer: Answer, reference: Reference) -> Iterator[None]:
+def about(answer: StreamedResponse, reference: Reference) -> Iterator[None]:
     """An error about what an answer holds says whose it is."""
     try:
         yield
@@ -177,25 +177,25 @@ def _key(failure: Failure) -> str:
     return str(failure.address.host)
 
 
-def _throttled(failure: Failure, host: str, wait: float | None) -> Trouble:
+def _throttled(failure: Failure, host: str, wait: float | None) -> RequestFailed:
     error = RateLimitedError(
         f"`{host}` is asked too much at the moment ({failure.said})",
         retry_after=wait,
         **failure.context,
     )
-    return Trouble(error, tries=limits.TRIES, host=_key(failure), retry_after=wait, throttled=True)
+    return RequestFailed(error, tries=limits.TRIES, host=_key(failure), retry_after=wait, throttled=True)
 
 
-def _blocked(failure: Failure, host: str) -> Trouble:
+def _blocked(failure: Failure, host: str) -> RequestFailed:
     error = RemoteError(
         f"the front door of `{host}` blocked the request ({failure.status}); this says nothing about whether `{failure.what}` exists",
         code="blocked",
         **failure.context,
     )
-    return Trouble(error, tries=2)
+    return RequestFailed(error, tries=2)
 
 
-def _forbidden(failure: Failure, host: str, codes: set[str]) -> Trouble:
+def _forbidden(failure: Failure, host: str, codes: set[str]) -> RequestFailed:
     if failure.from_data_host:
         # A signed data address has a short life; a new one is to be had from the registry.
         error = RemoteError(
@@ -204,14 +204,14 @@ def _forbidden(failure: Failure, host: str, codes: set[str]) -> Trouble:
             hint="the signature of the data address may have expired; check the clock of this machine and try again",
             **failure.context,
         )
-        return Trouble(error, tries=3, at_once=True)
+        return RequestFailed(error, tries=3, at_once=True)
     if codes and not BLOCK_PAGE.search(failure.text):
         error = RemoteError(
             f"`{host}` denies `{failure.what}` ({failure.said})",
             code="denied",
             **failure.context,
         )
-        return Trouble(error)
+        return RequestFailed(error)
     return _blocked(failure, host)
 
 
@@ -247,7 +247,7 @@ def _not_found(failure: Failure, host: str) -> NotFoundError:
     )
 
 
-def mismatch(reference: Reference, answer: Answer, expected: Digest, actual: Digest, by: str) -> IntegrityError:
+def mismatch(reference: Reference, answer: StreamedResponse, expected: Digest, actual: Digest, by: str) -> IntegrityError:
     """A manifest is not what its digest says."""
     return IntegrityError(
         f"the manifest of `{reference}` has the digest `{actual}`, but {by} is `{expected}`",
@@ -270,7 +270,7 @@ def redirect_refused(message: str, address: Address) -> PolicyError:
     )
 
 
-def header_digest(answer: Answer) -> Digest | None:
+def header_digest(answer: StreamedResponse) -> Digest | None:
     """The digest that the registry says the body has; one in a form that is not known here says nothing."""
     value = answer.headers.get("Docker-Content-Digest")
     if not value:

@@ -17,7 +17,7 @@ from ..document import parse_json
 from ..endpoint import Address, Endpoint
 from ..errors import Error, PolicyError
 from . import limits
-from .backoff import Trouble
+from .backoff import RequestFailed
 from .challenges import challenges
 from .credentials import basic_credentials, identity_token
 from .transport import GET, Sent
@@ -62,7 +62,7 @@ class Authority(oras.auth.base.AuthBackend):
             PolicyError: as `answer`.
             Trouble: the realm has given none, and there is no other way.
         """
-        failure: Trouble | None = None
+        failure: RequestFailed | None = None
         while (way := self.answer(challenge, tried=tried, without=given)) is not None:
             if way == "basic":
                 given.add("basic")
@@ -70,7 +70,7 @@ class Authority(oras.auth.base.AuthBackend):
             given.add("bearer")
             try:
                 ask(way)
-            except Trouble as trouble:
+            except RequestFailed as trouble:
                 if trouble.throttled or trouble.tries >= limits.TRIES:
                     raise
                 failure = trouble

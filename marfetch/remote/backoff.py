@@ -15,11 +15,11 @@ from ..budget import Budget
 from ..content import Progress
 from ..errors import Error, RateLimitedError, RemoteError
 from . import limits
-from .host import Host
+from .host import HostState
 from .pauses import Pauses
 
 
-class Trouble(Exception):  # noqa: N818 - carries an error and what may be done about it, between the parts of `remote`
+class RequestFailed(Exception):  # noqa: N818 - carries an error and what may be done about it, between the parts of `remote`
     """A request failed.
 
     Attributes:
@@ -52,10 +52,10 @@ class Trouble(Exception):  # noqa: N818 - carries an error and what may be done 
         self.pause: float | None = None
 
 
-class Place:
+class Slot:
     """One request's place among those to its host, taken for the length of a `with`."""
 
-    def __init__(self, backoff: Backoff, host: Host, attempts: Attempts) -> None:
+    def __init__(self, backoff: Backoff, host: HostState, attempts: Attempts) -> None:
         self._backoff = backoff
         self._host = host
         self._attempts = attempts
@@ -64,7 +64,7 @@ class Place:
         self.succeeded = False
         """Whether the host answered what was asked; said before the end."""
 
-    def __enter__(self) -> Place:
+    def __enter__(self) -> Slot:
         self._take()
         return self
 
@@ -118,19 +118,19 @@ class Backoff:
         self._jobs = jobs
         self._chance = chance
         self._pauses = pauses
-        self._hosts: dict[str, Host] = {}
+        self._hosts: dict[str, HostState] = {}
         self._guard = threading.Lock()
 
-    def host(self, name: str) -> Host:
+    def host(self, name: str) -> HostState:
         """The host of this name and port."""
         with self._guard:
-            return self._hosts.setdefault(name, Host(name, self._jobs))
+            return self._hosts.setdefault(name, HostState(name, self._jobs))
 
-    def place(self, host: Host, attempts: Attempts) -> Place:
+    def place(self, host: HostState, attempts: Attempts) -> Slot:
         """A place among the requests to a host, for one request."""
-        return Place(self, host, attempts)
+        return Slot(self, host, attempts)
 
-    def enter(self, host: Host, attempts: Attempts) -> bool:
+    def enter(self, host: HostState, attempts: Attempts) -> bool:
         """Wait for the end of the host's pause and for a free place, and take it; `leave` gives it back.
 
         Returns:
@@ -144,7 +144,7 @@ class Backoff:
         waited_for = 0.0  # the end of the pause that this thread waits for
         while True:
             self._budget.check()
-            attempts.sign()
+            attempts.heartbeat()
             self._hear(host)
             with host.condition:
                 now = self._budget.now()
@@ -172,13 +172,13 @@ class Backoff:
                 raise
         return waited_for > 0
 
-    def is_paused(self, host: Host) -> bool:
+    def is_paused(self, host: HostState) -> bool:
         """Whether the host has not to be asked now."""
         self._hear(host)
         with host.condition:
             return host.resume_at > self._budget.now()
 
-    def _hear(self, host: Host) -> None:
+    def _hear(self, host: HostState) -> None:
         """What other processes were told counts here as well."""
         found = self._pauses.news(host.name) if self._pauses is not None else None
         if found is None or found.left < -limits.RECENT_PAUSE:
@@ -190,7 +190,7 @@ class Backoff:
             if now + found.left > host.resume_at:
                 host.resume_at, host.pause, host.elsewhere = now + found.left, found.seconds, True
 
-    def _announce(self, host: Host, pause: float) -> None:
+    def _announce(self, host: HostState, pause: float) -> None:
         """Tell once of each pause that a person would notice."""
         if host.announced != host.resume_at:
             host.announced = host.resume_at
@@ -199,7 +199,7 @@ class Backoff:
                 asks = "asked another marfetch" if host.elsewhere else "asks"
                 self._progress.note(f"`{host.name}` {asks} for a pause of {host.pause:.0f} s; going on at {moment}")
 
-    def leave(self, host: Host, *, succeeded: bool) -> None:
+    def leave(self, host: HostState, *, succeeded: bool) -> None:
         """Give the place back."""
         with host.condition:
             host.active -= 1
@@ -214,7 +214,7 @@ class Backoff:
                     host.successes = 0
             host.condition.notify_all()
 
-    def hold(self, trouble: Trouble) -> float | None:
+    def hold(self, trouble: RequestFailed) -> float | None:
         """Let everybody wait, where that is what the host asks for; counts once, whoever says it.
 
         Returns:
@@ -287,7 +287,7 @@ class Attempts:
         self._progress_at = budget.now()
         self._held = 0
         self._held_at_failure = 0
-        self.sign: Callable[[], None] = lambda: None
+        self.heartbeat: Callable[[], None] = lambda: None
         """Called now and then while it waits for its turn."""
 
     def held(self, size: int) -> None:
@@ -341,7 +341,7 @@ class Attempts:
         if self._failures > 1:
             self._budget.sleep(self._backoff.jitter(self._failures))
 
-    def failed(self, trouble: Trouble) -> None:
+    def failed(self, trouble: RequestFailed) -> None:
         """A request failed: wait until it may be tried again, or raise its error.
 
         Raises:

@@ -16,7 +16,7 @@ from urllib3.response import HTTPResponse
 
 from . import limits
 from .addresses import connect
-from .ahead import Early
+from .ahead import Preconnections
 from .response import Response
 from .watch import current
 
@@ -108,7 +108,7 @@ class TLSConnection(_Carried, HTTPSConnection):
         early: connections that may be open already.
     """
 
-    early: Early | None = None
+    early: Preconnections | None = None
     _sent: bytes | None = None
     """What went out over this connection before it was taken: the request that it was taken for, if nothing about it has changed."""
 
@@ -160,7 +160,7 @@ class TLSConnectionPool(HTTPSConnectionPool):
     """Connections to one host."""
 
     ConnectionCls = TLSConnection
-    early: Early | None = None
+    early: Preconnections | None = None
 
     def _new_conn(self) -> Any:
         connection = super()._new_conn()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..endpoint import Address, Endpoint
 from ..errors import Error
-from ..kept import Kept
+from ..kept import Records
 
 
 class DataHost:
@@ -22,7 +22,7 @@ class DataHost:
     """
 
     def __init__(self, root: Path, endpoint: Endpoint) -> None:
-        self._kept = Kept(root, "data-hosts")
+        self._kept = Records(root, "data-hosts")
         self._endpoint = endpoint
         self._known: Address | None = None
 

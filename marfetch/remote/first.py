@@ -18,7 +18,7 @@ ALWAYS: Final = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
 ACCEPT: Final = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}"
 
 
-class First(NamedTuple):
+class PredictedRequest(NamedTuple):
     """One GET to the registry.
 
     Attributes:
@@ -40,14 +40,14 @@ class First(NamedTuple):
         return "".join(f"{line}\r\n" for line in [*lines, ""]).encode("ascii")
 
 
-def manifest(reference: Reference, known: Descriptor | None) -> First:
+def manifest(reference: Reference, known: Descriptor | None) -> PredictedRequest:
     """Ask for a manifest, unless it is the known one still."""
     headers = {"Accept": ACCEPT}
     if known is not None:
         headers["If-None-Match"] = f'"{known.digest}"'
-    return First(f"/v2/{reference.repository}/manifests/{reference.tag or reference.digest}", headers)
+    return PredictedRequest(f"/v2/{reference.repository}/manifests/{reference.tag or reference.digest}", headers)
 
 
-def tags(reference: Reference) -> First:
+def tags(reference: Reference) -> PredictedRequest:
     """Ask for all tags."""
-    return First(f"/v2/{reference.repository}/tags/list", {"Accept": "application/json"})
+    return PredictedRequest(f"/v2/{reference.repository}/tags/list", {"Accept": "application/json"})

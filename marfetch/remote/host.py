@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 
-class Host:
+class HostState:
     """What is known of one host: the pause it asked for, and how many requests may be under way.
 
     After a pause there is one request at a time, and each answer lets one more in, up to half of what was allowed before; from there on

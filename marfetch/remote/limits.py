@@ -72,5 +72,5 @@ LIST_CONNECT_TIME = 3.0
 """Seconds until a connection for a revocation list is there."""
 LIST_TIME = 10.0
 """Seconds for one revocation list in all."""
-MAX_LIST = 32 << 20
+MAX_CRL_BYTES = 32 << 20
 """Bytes of a revocation list."""

@@ -23,16 +23,16 @@ from ..reference import redacted
 from .addresses import resolve
 from .connection import POOLS, ConnectionPool, TLSConnectionPool
 from .first import USER_AGENT
-from .limits import LIST_CONNECT_TIME, LIST_TIME, MAX_LIST
+from .limits import LIST_CONNECT_TIME, LIST_TIME, MAX_CRL_BYTES
 from .outage import malformed
-from .trust import Trust
+from .trust import TrustedCertificates
 
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _PORTS: Final = {"http": 80, "https": 443}
 _PIECE: Final = 64 * 1024
 
 
-def fetch_list(url: str, *, budget: Budget, trust: Trust) -> bytes:
+def fetch_list(url: str, *, budget: Budget, trust: TrustedCertificates) -> bytes:
     """The bytes behind an address.
 
     Raises:
@@ -68,7 +68,7 @@ def fetch_list(url: str, *, budget: Budget, trust: Trust) -> bytes:
     return found
 
 
-def _fetch(url: str, trust: Trust) -> bytes:
+def _fetch(url: str, trust: TrustedCertificates) -> bytes:
     parts = urllib.parse.urlsplit(url)
     host, scheme = parts.hostname or "", parts.scheme.lower()
     if scheme not in _PORTS or "@" in parts.netloc or not url.isascii() or not url.isprintable() or " " in url or not _NAME.fullmatch(host):
@@ -129,12 +129,12 @@ def _body(answer: urllib3.BaseHTTPResponse, url: str) -> bytes:
             )
         data = bytearray()
         # In pieces: the reader of chunks keeps a list of them until its piece is full.
-        while len(data) <= MAX_LIST and (piece := answer.read(min(_PIECE, MAX_LIST + 1 - len(data)), decode_content=False)):
+        while len(data) <= MAX_CRL_BYTES and (piece := answer.read(min(_PIECE, MAX_CRL_BYTES + 1 - len(data)), decode_content=False)):
             data += piece
     finally:
         answer.close()
-    if len(data) > MAX_LIST:
-        raise PolicyError(f"the list of `{redacted(url)}` has more than {MAX_LIST} bytes", code="limit-passed", url=redacted(url))
+    if len(data) > MAX_CRL_BYTES:
+        raise PolicyError(f"the list of `{redacted(url)}` has more than {MAX_CRL_BYTES} bytes", code="limit-passed", url=redacted(url))
     return bytes(data)
 
 

@@ -20,14 +20,14 @@ from ..errors import CODES, Error, IntegrityError, PolicyError, RemoteError
 from ..files import storage_error
 from ..reference import redacted
 from . import limits
-from .backoff import Trouble
+from .backoff import RequestFailed
 from .hiding import hidden, sent_values
 from .response import ResponseError
 
 _FIREWALL_HINT: Final = "`marfetch endpoints` shows what a firewall must let through"
 
 
-def trouble(error: Exception, address: Address, *, reused: bool) -> Trouble:
+def trouble(error: Exception, address: Address, *, reused: bool) -> RequestFailed:
     """What a failure means.
 
     Args:
@@ -37,39 +37,43 @@ def trouble(error: Exception, address: Address, *, reused: bool) -> Trouble:
     inner = _innermost(error)
     own = _own(error)
     if own is not None:
-        return Trouble(storage_error(own, f"a connection to {host}"))
+        return RequestFailed(storage_error(own, f"a connection to {host}"))
     if isinstance(error, (SSLError, ssl.SSLError)) and not isinstance(inner, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-        return Trouble(_tls_error(host, url, inner))
+        return RequestFailed(_tls_error(host, url, inner))
     if isinstance(error, ProxyError):
-        return Trouble(_proxy_error(host, url, error), tries=2)
+        return RequestFailed(_proxy_error(host, url, error), tries=2)
     broken = malformed(error, host, url)
     if broken is not None:
-        return Trouble(broken)
+        return RequestFailed(broken)
     if isinstance(error, NameResolutionError):
         reason, hint = "its name cannot be resolved", "check the spelling, the name service and the network"
-        return Trouble(RemoteError(f"`{host}` cannot be reached: {reason}", code="unreachable", hint=hint, url=url, host=host), tries=2)
+        return RequestFailed(
+            RemoteError(f"`{host}` cannot be reached: {reason}", code="unreachable", hint=hint, url=url, host=host), tries=2
+        )
     if isinstance(error, ConnectTimeoutError):  # NewConnectionError is one too
         refused = isinstance(error, NewConnectionError)
         reason = str(error).rpartition(": ")[2].lower() if refused else f"no connection within {limits.CONNECT_TIME:.0f} s"
         failure = RemoteError(f"`{host}` cannot be reached: {reason}", code="unreachable", hint=_FIREWALL_HINT, url=url, host=host)
-        return Trouble(failure, tries=limits.TRIES)
+        return RequestFailed(failure, tries=limits.TRIES)
     if isinstance(error, (ReadTimeoutError, TimeoutError)):
-        return Trouble(RemoteError(f"no data from `{host}` for {limits.IDLE_TIME:.0f} s", code="timeout", url=url), tries=limits.TRIES)
+        return RequestFailed(
+            RemoteError(f"no data from `{host}` for {limits.IDLE_TIME:.0f} s", code="timeout", url=url), tries=limits.TRIES
+        )
     reason = _reason(error, sent_values(address, {}))  # it may be the beginning of what came
     cut = RemoteError(f"the connection to `{host}` was cut ({reason})", code="cut", url=url)
-    return Trouble(cut, tries=limits.TRIES, at_once=reused)
+    return RequestFailed(cut, tries=limits.TRIES, at_once=reused)
 
 
-def expired(address: Address) -> Trouble:
+def expired(address: Address) -> RequestFailed:
     """The watch has ended an exchange; that is not tried again."""
     message = f"`{address.name}` did not get on in time: {limits.HEADER_TIME:.0f} s for headers, {limits.LEAST_RATE} bytes a second"
-    return Trouble(RemoteError(message, code="timeout", url=redacted(address.url)))
+    return RequestFailed(RemoteError(message, code="timeout", url=redacted(address.url)))
 
 
-def too_slow(address: Address, size: int, seconds: float) -> Trouble:
+def too_slow(address: Address, size: int, seconds: float) -> RequestFailed:
     """The body came in below the least rate; that is not tried again."""
     message = f"`{address.name}` sent {size} bytes in {seconds:.0f} s, less than {limits.LEAST_RATE} a second"
-    return Trouble(RemoteError(message, code="timeout", url=redacted(address.url)))
+    return RequestFailed(RemoteError(message, code="timeout", url=redacted(address.url)))
 
 
 def malformed(error: BaseException, host: str, url: str) -> Error | None:

@@ -13,7 +13,7 @@ from ..document import Json, parse_json
 from ..endpoint import Address
 from ..errors import IntegrityError, PolicyError
 from . import limits
-from .transport import Answer
+from .transport import StreamedResponse
 
 _BRACKETS: Final = 10_000
 """Brackets of one page, at most: a page of texts has three."""
@@ -33,10 +33,10 @@ class Collected(NamedTuple):
 
 def collect(
     start: Address,
-    ask: Callable[[Address, dict[str, str]], tuple[Answer, bytes]],
+    ask: Callable[[Address, dict[str, str]], tuple[StreamedResponse, bytes]],
     name: str,
     what: str,
-    about: Callable[[Answer], AbstractContextManager[None]],
+    about: Callable[[StreamedResponse], AbstractContextManager[None]],
     *,
     known: str | None = None,
     most: int = limits.MAX_PAGES,
@@ -54,7 +54,7 @@ def collect(
         PolicyError, IntegrityError: as `pages` and `entries`.
     """
 
-    def conditionally(page: Address) -> tuple[Answer, bytes]:
+    def conditionally(page: Address) -> tuple[StreamedResponse, bytes]:
         return ask(page, {"If-None-Match": known} if known is not None and page == start else {})
 
     found: dict[str, None] = {}
@@ -72,15 +72,15 @@ def collect(
     return Collected(list(found), tags[0] if len(tags) == 1 else None)
 
 
-def _entity_tag(answer: Answer) -> str | None:
+def _entity_tag(answer: StreamedResponse) -> str | None:
     """The entity tag of an answer, if it can be sent back as it is (RFC 9110, 8.8.3)."""
     etag = answer.headers.get("ETag", "").strip()
     return etag if re.fullmatch(r'(?:W/)?"[\x21\x23-\x7e]{1,200}"', etag) else None
 
 
 def pages(
-    start: Address, ask: Callable[[Address], tuple[Answer, bytes]], what: str, *, most: int = limits.MAX_PAGES
-) -> Iterator[tuple[Answer, bytes]]:
+    start: Address, ask: Callable[[Address], tuple[StreamedResponse, bytes]], what: str, *, most: int = limits.MAX_PAGES
+) -> Iterator[tuple[StreamedResponse, bytes]]:
     """All pages of a list, each with its body.
 
     Args:
@@ -109,7 +109,7 @@ def pages(
         address = _next(answer, start, what)
 
 
-def _next(answer: Answer, start: Address, what: str) -> Address | None:
+def _next(answer: StreamedResponse, start: Address, what: str) -> Address | None:
     """The address of the next page: relative, or absolute on the registry itself and below the same path."""
     header = answer.headers.get("Link")
     if not header:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..kept import Kept
+from ..kept import Records
 from . import limits
 
 SORT: Final = "pauses"
@@ -46,7 +46,7 @@ class Pauses:
     """
 
     def __init__(self, root: Path, *, now: Callable[[], float] = time.time) -> None:
-        self._kept = Kept(root, SORT, most=MAX_RECORD)
+        self._kept = Records(root, SORT, most=MAX_RECORD)
         self._now = now
         self._guard = threading.Lock()
         self._seen: dict[str, tuple[int, int, int] | None] = {}

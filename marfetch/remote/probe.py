@@ -23,9 +23,9 @@ from ..endpoint import Address, Endpoint
 from ..errors import Error, RemoteError
 from . import limits
 from .addresses import resolve
-from .backoff import Trouble
-from .transport import GET, Request, Transport
-from .trust import Trust
+from .backoff import RequestFailed
+from .transport import GET, ExactRequest, Transport
+from .trust import TrustedCertificates
 
 HASTE: Final = 1.0
 """Seconds for each step of the look at a certificate that is not trusted, at most."""
@@ -33,7 +33,7 @@ FAMILIES: Final = ((4, socket.AF_INET), (6, socket.AF_INET6))
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class NameLookup:
     """What the name service says of a host.
 
     Attributes:
@@ -92,12 +92,12 @@ class Prober:
         patience: seconds for each single step.
     """
 
-    def __init__(self, endpoint: Endpoint, trust: Trust, *, patience: float) -> None:
+    def __init__(self, endpoint: Endpoint, trust: TrustedCertificates, *, patience: float) -> None:
         self.endpoint = endpoint
         self.patience = patience
         self._trust = trust
 
-    def names(self, host: str, port: int) -> Names:
+    def names(self, host: str, port: int) -> NameLookup:
         """The addresses of a host, each family asked for by itself, as a half-open name service answers one and not the other."""
         found: list[tuple[int, str]] = []
         failures: list[str] = []
@@ -115,9 +115,9 @@ class Prober:
                     failures.append(answer)
                 else:
                     found += answer
-        return Names(tuple(dict.fromkeys(found)), failures[0] if failures and not found else None)
+        return NameLookup(tuple(dict.fromkeys(found)), failures[0] if failures and not found else None)
 
-    def reach(self, host: str, port: int, names: Names, *, tls: bool) -> list[Reached]:
+    def reach(self, host: str, port: int, names: NameLookup, *, tls: bool) -> list[Reached]:
         """A connection to every address, side by side."""
         if not names.addresses:
             return []
@@ -134,7 +134,7 @@ class Prober:
             return Reached(0, "proxy", "tcp", _words(error, self.patience), seconds=time.monotonic() - begun)
         if verify is not None and issuer is None:
             with suppress(OSError):
-                issuer = self._unverified(host, lambda: tunnel(proxy, host, port, self.patience))
+                issuer = self._untrusted_issuer(host, lambda: tunnel(proxy, host, port, self.patience))
         return Reached(0, "proxy", stage, failure, verify, issuer, time.monotonic() - begun)
 
     def get(self, address: Address, headers: dict[str, str] | None = None, *, came_from: Address | None = None) -> Seen:
@@ -145,13 +145,13 @@ class Prober:
         """
         transport = Transport(self.endpoint, Budget(self.patience), self._trust)
         try:
-            answer = transport.send(Request(GET, address, headers or {}, came_from=came_from))
+            answer = transport.send(ExactRequest(GET, address, headers or {}, came_from=came_from))
             try:
                 body = answer.body(limits.MAX_PAGE_SIZE, all_of_it=False)
                 return Seen(address, answer.status_code, dict(answer.headers), body)
             finally:
                 answer.close()
-        except Trouble as trouble:
+        except RequestFailed as trouble:
             raise trouble.error from trouble
         except RemoteError as error:
             if error.code != "timeout":
@@ -195,7 +195,7 @@ class Prober:
             stage, failure, verify, issuer = self._greet(sock, host)
         if verify is not None and issuer is None:
             with suppress(OSError):
-                issuer = self._unverified(host, connect)
+                issuer = self._untrusted_issuer(host, connect)
         return Reached(family, address, stage, failure, verify, issuer, time.monotonic() - begun)
 
     def _greet(self, sock: socket.socket, host: str) -> tuple[str, str | None, int | None, str | None]:
@@ -210,7 +210,7 @@ class Prober:
         except Error as error:  # the certificates that are to be trusted cannot be read
             return "tls", error.message, None, None
 
-    def _unverified(self, host: str, connect: Callable[[], socket.socket]) -> str | None:
+    def _untrusted_issuer(self, host: str, connect: Callable[[], socket.socket]) -> str | None:
         """Who issued a certificate that is not trusted: taken once without trust, then once as the only one that is trusted."""
         plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         plain.check_hostname, plain.verify_mode = False, ssl.CERT_NONE

@@ -18,11 +18,11 @@ from ..oci import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX, Descriptor, Digest, In
 from ..reference import OFFICIAL_HOSTS, Reference
 from . import limits
 from .answers import Asked
-from .backoff import Attempts, Trouble
+from .backoff import Attempts, RequestFailed
 from .pages import resolve
 from .referrers import by_api, by_tag, fallback_tag
 from .registry import Registry
-from .transport import Answer, Sent, Transport
+from .transport import Sent, StreamedResponse, Transport
 from .watch import current
 
 _PIECE: Final = 256 << 10
@@ -117,7 +117,7 @@ class Pushing:
                 with self._sent(place, reference, headers, attempts, (201,), Sent("PUT", body)) as answer:
                     self._compare(answer, descriptor, reference)
                 return
-            except Trouble as trouble:
+            except RequestFailed as trouble:
                 attempts.failed(trouble)
 
     def manifest(self, reference: Reference, manifest: Manifest | Index) -> None:
@@ -136,7 +136,7 @@ class Pushing:
                 with self._sent(address, reference, headers, attempts, (201,), Sent("PUT", (manifest.raw,))) as answer:
                     self._compare(answer, manifest.descriptor, reference)
                 return
-            except Trouble as trouble:
+            except RequestFailed as trouble:
                 attempts.failed(trouble)
 
     def referrers(self, reference: Reference, subject: Digest, entries: Sequence[Descriptor]) -> bool:
@@ -177,7 +177,7 @@ class Pushing:
         expected: tuple[int, ...],
         sent: Sent,
         headers: dict[str, str] | None = None,
-    ) -> Iterator[Answer]:
+    ) -> Iterator[StreamedResponse]:
         """The answer to a question that may be asked again."""
         address = self._registry.repository_address(reference, path)
         attempts = self._registry.backoff.attempts(f"`{reference}`")
@@ -186,7 +186,7 @@ class Pushing:
                 with self._registry.asking(address, headers or {}, attempts, asked, reference, expected=expected, sent=sent) as answer:
                     answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
                 break
-            except Trouble as trouble:
+            except RequestFailed as trouble:
                 attempts.failed(trouble)
         yield answer
 
@@ -199,11 +199,11 @@ class Pushing:
         attempts: Attempts,
         expected: tuple[int, ...],
         sent: Sent,
-    ) -> Iterator[Answer]:
+    ) -> Iterator[StreamedResponse]:
         try:
             with self._registry.asking(address, headers, attempts, Asked.MANIFEST, reference, expected=expected, sent=sent) as answer:
                 answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
-        except Trouble as trouble:
+        except RequestFailed as trouble:
             error = trouble.error
             if isinstance(error, NotFoundError) or error.code == "unexpected-answer":
                 said = error.context.get("wire") or error.context.get("status")
@@ -216,7 +216,7 @@ class Pushing:
             raise
         yield answer
 
-    def _location(self, answer: Answer, start: Address, reference: Reference) -> Address:
+    def _location(self, answer: StreamedResponse, start: Address, reference: Reference) -> Address:
         location = answer.headers.get("Location")
         if not location:
             raise RemoteError(
@@ -234,7 +234,7 @@ class Pushing:
             raise
         return address
 
-    def _compare(self, answer: Answer, descriptor: Descriptor, reference: Reference) -> None:
+    def _compare(self, answer: StreamedResponse, descriptor: Descriptor, reference: Reference) -> None:
         said = answer.headers.get("Docker-Content-Digest")
         if said and said.strip().startswith(f"{descriptor.digest.algorithm}:") and said.strip() != str(descriptor.digest):
             raise IntegrityError(

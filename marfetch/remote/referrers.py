@@ -14,7 +14,7 @@ from ..reference import Reference
 from . import limits
 from .answers import Asked
 from .pages import pages
-from .transport import Answer
+from .transport import StreamedResponse
 
 if TYPE_CHECKING:
     from ..endpoint import Address
@@ -58,7 +58,7 @@ def by_api(registry: Registry, reference: Reference, digest: Digest, artifact_ty
     query = f"?artifactType={urllib.parse.quote(artifact_type, safe='')}" if artifact_type else ""
     start = registry.repository_address(reference, f"referrers/{digest}{query}")
 
-    def ask(address: Address) -> tuple[Answer, bytes]:
+    def ask(address: Address) -> tuple[StreamedResponse, bytes]:
         return registry.document(address, {"Accept": OCI_INDEX}, Asked.REFERRERS, reference)
 
     found: list[Descriptor] = []

@@ -19,25 +19,25 @@ import oras.defaults
 import requests
 
 from ..budget import Budget
-from ..content import Catalog, Checked, Progress
+from ..content import Catalog, CheckedSink, Progress
 from ..document import parse_json
 from ..endpoint import Address, Endpoint
 from ..errors import IntegrityError, PolicyError, RemoteError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Host, Reference, is_repository, is_tag, redacted
 from . import limits
-from .ahead import Early
+from .ahead import Preconnections
 from .answers import Asked, Failure, about, explain, header_digest, mismatch, redirect_refused
 from .auth import Authority
-from .backoff import Attempts, Backoff, Trouble
+from .backoff import Attempts, Backoff, RequestFailed
 from .hiding import sent_values
 from .pages import Collected, collect, resolve
 from .pauses import Pauses
 from .referrers import referrers
 from .refusing import RefusingRegistry, refuse
 from .transfer import transfer
-from .transport import GET, Answer, Request, Sent, Transport
-from .trust import Trust
+from .transport import GET, ExactRequest, Sent, StreamedResponse, Transport
+from .trust import TrustedCertificates
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,8 +64,8 @@ class Registry(RefusingRegistry):
         budget: Budget,
         progress: Progress,
         jobs: int = limits.DEFAULT_JOBS,
-        trust: Trust | None = None,
-        early: Early | None = None,
+        trust: TrustedCertificates | None = None,
+        early: Preconnections | None = None,
         pauses: Pauses | None = None,
     ) -> None:
         self.endpoint = endpoint
@@ -74,7 +74,7 @@ class Registry(RefusingRegistry):
         address = endpoint.registry
         # oras-py's own verify switch stays on; the transport decides about certificates, and there is no way round it.
         super().__init__(hostname=str(address.host), insecure=address.scheme == "http", tls_verify=True)
-        self.transport = Transport(endpoint, budget, trust or Trust(), early)
+        self.transport = Transport(endpoint, budget, trust or TrustedCertificates(), early)
         self.session.trust_env = False  # no netrc, no proxies from the environment behind our back: the transport reads those
         self.session.adapters.clear()
         self.session.mount("https://", self.transport)
@@ -82,7 +82,7 @@ class Registry(RefusingRegistry):
         self.backoff = Backoff(budget, progress, jobs=jobs, pauses=pauses)
         self.asked: Counter[str] = Counter()
         """Host → requests that were sent to it."""
-        self.led_to: Address | None = None
+        self.last_redirect: Address | None = None
         # oras-py's backends ask any realm, and read the user's Docker configuration for every registry.
         self.auth = Authority(endpoint)
 
@@ -120,7 +120,7 @@ class Registry(RefusingRegistry):
                 )
             return parsed
 
-    def _parse(self, reference: Reference, answer: Answer, raw: bytes, algorithm: str) -> Manifest | Index:
+    def _parse(self, reference: Reference, answer: StreamedResponse, raw: bytes, algorithm: str) -> Manifest | Index:
         media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         if media_type.lower() in ("text/html", "application/xhtml+xml"):
             raise self._malformed(reference, answer, "it is a web page")
@@ -129,7 +129,7 @@ class Registry(RefusingRegistry):
             self._refuse_error_document(raw, reference, answer)
         return parse_manifest(raw, what=f"the manifest of `{reference}`", media_type=announced, algorithm=algorithm)
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: Checked) -> None:
+    def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
         address = self._address(self._container(reference).get_blob_url(str(descriptor.digest)))
         attempts = self.backoff.attempts(f"`{reference.name}`", of=f"`{reference}`")
 
@@ -184,7 +184,7 @@ class Registry(RefusingRegistry):
         *,
         limit: int = MAX_MANIFEST_SIZE,
         patient: bool = True,
-    ) -> tuple[Answer, bytes]:
+    ) -> tuple[StreamedResponse, bytes]:
         """A small document, tried again where that makes sense and there is patience.
 
         Raises:
@@ -196,7 +196,7 @@ class Registry(RefusingRegistry):
             try:
                 with self.asking(address, headers, attempts, asked, reference, expected=expected) as answer:
                     return answer, answer.body(limit)
-            except Trouble as trouble:
+            except RequestFailed as trouble:
                 if not patient:
                     raise trouble.error from trouble
                 attempts.failed(trouble)
@@ -204,7 +204,7 @@ class Registry(RefusingRegistry):
     def _list(
         self, start: Address, name: str, asked: Asked, of: Reference, what: str, *, known: str | None = None, patient: bool = True
     ) -> Collected | None:
-        def ask(page: Address, headers: dict[str, str]) -> tuple[Answer, bytes]:
+        def ask(page: Address, headers: dict[str, str]) -> tuple[StreamedResponse, bytes]:
             headers = {"Accept": "application/json", **headers}
             return self.document(page, headers, asked, of, limit=limits.MAX_PAGE_SIZE, patient=patient)
 
@@ -222,7 +222,7 @@ class Registry(RefusingRegistry):
         *,
         expected: tuple[int, ...],
         sent: Sent = GET,
-    ) -> Iterator[Answer]:
+    ) -> Iterator[StreamedResponse]:
         """One answer with a status that was expected, its body not read yet; redirects are followed, credentials given once.
 
         Raises:
@@ -258,26 +258,26 @@ class Registry(RefusingRegistry):
     @contextmanager
     def _exchange(
         self, address: Address, headers: dict[str, str], attempts: Attempts, came_from: Address | None, sent: Sent = GET
-    ) -> Iterator[Answer]:
+    ) -> Iterator[StreamedResponse]:
         """One request, in its place among those to its host."""
         self.endpoint.check(address, came_from=came_from)
         with self.backoff.place(self.backoff.host(str(address.host)), attempts) as place:
             # Not `session.send`: that reads the bodies of redirects whole, and looks at where they lead.
-            request = Request(sent, address, headers, came_from=came_from, about_to_send=place.still)
+            request = ExactRequest(sent, address, headers, came_from=came_from, about_to_send=place.still)
             begun = self._budget.now()
             self.asked[address.name] += 1
-            answer = cast("Answer", self.session.get_adapter(address.url).send(request))
+            answer = cast("StreamedResponse", self.session.get_adapter(address.url).send(request))
             _LOG.debug("%s %s: %s in %.0f ms", sent.method, redacted(address.url), answer.status_code, 1000 * (self._budget.now() - begun))
             try:
                 place.succeeded = answer.status_code < 400
                 yield answer
-            except Trouble as trouble:
+            except RequestFailed as trouble:
                 self.backoff.hold(trouble)  # before its place, or its connection, is somebody else's
                 raise
             finally:
                 answer.close()
 
-    def _redirect(self, answer: Answer, base: Address, number: int, reference: Reference) -> Address:
+    def _redirect(self, answer: StreamedResponse, base: Address, number: int, reference: Reference) -> Address:
         """Where this redirect leads, the so-and-so-many-th in a row."""
         try:
             location = answer.headers.get("Location")
@@ -296,7 +296,7 @@ class Registry(RefusingRegistry):
             error.message += f", for `{reference}`"
             error.context.setdefault("reference", str(reference))
             raise
-        self.led_to = address
+        self.last_redirect = address
         return address
 
     def _token(self, attempts: Attempts, reference: Reference, realm: Address) -> None:
@@ -330,7 +330,7 @@ class Registry(RefusingRegistry):
 
     # -- messages
 
-    def _malformed(self, reference: Reference, answer: Answer, reason: str) -> IntegrityError:
+    def _malformed(self, reference: Reference, answer: StreamedResponse, reason: str) -> IntegrityError:
         return IntegrityError(
             f"the answer for `{reference}` is malformed: {reason}",
             code="malformed",
@@ -341,7 +341,7 @@ class Registry(RefusingRegistry):
             msedge_ref=answer.headers.get("X-Msedge-Ref"),
         )
 
-    def _failure(self, asked: Asked, reference: Reference, answer: Answer, body: bytes) -> Failure:
+    def _failure(self, asked: Asked, reference: Reference, answer: StreamedResponse, body: bytes) -> Failure:
         return Failure(
             asked,
             str(reference),
@@ -354,7 +354,7 @@ class Registry(RefusingRegistry):
             sent=sent_values(answer.address, answer.request.headers),
         )
 
-    def _refuse_error_document(self, raw: bytes, reference: Reference, answer: Answer) -> None:
+    def _refuse_error_document(self, raw: bytes, reference: Reference, answer: StreamedResponse) -> None:
         """A 200 whose body is an error document is a failure, whatever its status says."""
         try:
             document = parse_json(raw, "the answer")

@@ -10,20 +10,20 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from ..content import Checked, Sink
+from ..content import CheckedSink, Sink
 from ..errors import Error, IntegrityError, RemoteError
 from ..oci import Descriptor
 from ..reference import redacted
 from . import limits
-from .backoff import Attempts, Trouble
-from .transport import Answer
+from .backoff import Attempts, RequestFailed
+from .transport import StreamedResponse
 
-Ask = Callable[[dict[str, str], tuple[int, ...]], AbstractContextManager[Answer]]
+Ask = Callable[[dict[str, str], tuple[int, ...]], AbstractContextManager[StreamedResponse]]
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 
 
-def transfer(descriptor: Descriptor, sink: Checked, ask: Ask, attempts: Attempts, *, what: str) -> None:
+def transfer(descriptor: Descriptor, sink: CheckedSink, ask: Ask, attempts: Attempts, *, what: str) -> None:
     """Fill the sink.
 
     Args:
@@ -36,7 +36,7 @@ def transfer(descriptor: Descriptor, sink: Checked, ask: Ask, attempts: Attempts
     """
     pieced = sink.held > 0
     attempts.held(sink.held)
-    attempts.sign = sink.sign
+    attempts.heartbeat = sink.heartbeat
     etag: str | None = None
     while True:
         begun = False  # whether bytes of the blob come
@@ -67,7 +67,7 @@ def transfer(descriptor: Descriptor, sink: Checked, ask: Ask, attempts: Attempts
                     pieced = False
                     continue
                 return
-        except Trouble as trouble:
+        except RequestFailed as trouble:
             error = trouble.error
             if begun and _is_whole(error, descriptor, sink):
                 return  # only the end of the body was cut, of which no byte belongs to the blob
@@ -80,7 +80,7 @@ def transfer(descriptor: Descriptor, sink: Checked, ask: Ask, attempts: Attempts
         pieced = sink.held > 0
 
 
-def _is_whole(error: Error, descriptor: Descriptor, sink: Checked) -> bool:
+def _is_whole(error: Error, descriptor: Descriptor, sink: CheckedSink) -> bool:
     """Whether everything is here and right, although the transfer has failed."""
     if sink.held != descriptor.size or not isinstance(error, RemoteError):
         return False
@@ -91,7 +91,7 @@ def _is_whole(error: Error, descriptor: Descriptor, sink: Checked) -> bool:
     return True
 
 
-def _accept(answer: Answer, descriptor: Descriptor, sink: Sink, what: str) -> bool:
+def _accept(answer: StreamedResponse, descriptor: Descriptor, sink: Sink, what: str) -> bool:
     """Make the sink ready for the body of this answer; False where the blob must be asked for from its first byte.
 
     Raises:
@@ -122,13 +122,13 @@ def _accept(answer: Answer, descriptor: Descriptor, sink: Sink, what: str) -> bo
     return True
 
 
-def _short(answer: Answer, descriptor: Descriptor, sink: Sink, what: str) -> Trouble:
+def _short(answer: StreamedResponse, descriptor: Descriptor, sink: Sink, what: str) -> RequestFailed:
     """The body ended too early: in good order, or, where nothing announced its end, perhaps by a cut."""
     message = f"the blob `{descriptor.digest}` of `{what}` ended after {sink.held} of {descriptor.size} bytes"
     facts = {"reference": what, "url": redacted(answer.address.url), "msedge_ref": answer.headers.get("X-Msedge-Ref")}
     if "Content-Length" not in answer.headers and "Transfer-Encoding" not in answer.headers:
-        return Trouble(RemoteError(message, code="cut", **facts), tries=limits.TRIES)
-    return Trouble(IntegrityError(message, code="size-mismatch", expected=descriptor.size, actual=sink.held, **facts))
+        return RequestFailed(RemoteError(message, code="cut", **facts), tries=limits.TRIES)
+    return RequestFailed(IntegrityError(message, code="size-mismatch", expected=descriptor.size, actual=sink.held, **facts))
 
 
 def _with_size(error: RemoteError, descriptor: Descriptor, sink: Sink, what: str) -> RemoteError:
@@ -137,7 +137,7 @@ def _with_size(error: RemoteError, descriptor: Descriptor, sink: Sink, what: str
     return RemoteError(message, code=error.code, hint=error.hint, **{**error.context, "reference": what})
 
 
-def _strong_etag(answer: Answer) -> str | None:
+def _strong_etag(answer: StreamedResponse) -> str | None:
     """The entity tag, if it may stand in `If-Range` (RFC 9110, 13.1.5)."""
     etag = answer.headers.get("ETag", "")
     return etag if re.fullmatch(r'"[\x21\x23-\x7e]{1,200}"', etag) else None

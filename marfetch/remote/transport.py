@@ -24,12 +24,12 @@ from ..endpoint import Address, Endpoint
 from ..errors import InputError, PolicyError
 from ..reference import redacted
 from . import limits
-from .ahead import Early
-from .backoff import Trouble
+from .ahead import Preconnections
+from .backoff import RequestFailed
 from .connection import POOLS, TLSConnectionPool
 from .first import ALWAYS
 from .outage import expired, too_slow, trouble
-from .trust import Trust
+from .trust import TrustedCertificates
 from .watch import Exchange, Watch, set_current
 
 _READ: Final = 64 * 1024
@@ -52,7 +52,7 @@ class Sent(NamedTuple):
 GET: Final = Sent()
 
 
-class Request(PreparedRequest):
+class ExactRequest(PreparedRequest):
     """A request whose address goes out as it is, and the exchange that carries it.
 
     Attributes:
@@ -80,7 +80,7 @@ class Request(PreparedRequest):
         self.about_to_send = about_to_send
 
 
-class Answer(Response):
+class StreamedResponse(Response):
     """An answer whose body has not been read; `close` gives everything back."""
 
     exchange: Exchange
@@ -135,13 +135,13 @@ class Answer(Response):
         """
         announced = self.headers.get("Content-Length", "")
         if all_of_it and announced.isascii() and announced.isdigit() and int(announced[:18]) > limit:
-            raise Trouble(_too_long(self.address, limit))
+            raise RequestFailed(_too_long(self.address, limit))
         body = bytearray()
         # One byte more tells a body that is too long.
         for piece in self.pieces(limit + 1 if all_of_it else limit):
             body += piece  # a list of pieces would take many times the memory where they are tiny
         if len(body) > limit:
-            raise Trouble(_too_long(self.address, limit))
+            raise RequestFailed(_too_long(self.address, limit))
         return bytes(body)
 
     def close(self) -> None:
@@ -169,7 +169,7 @@ class Transport(HTTPAdapter):
         early: connections that are being opened already.
     """
 
-    def __init__(self, endpoint: Endpoint, budget: Budget, trust: Trust, early: Early | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, budget: Budget, trust: TrustedCertificates, early: Preconnections | None = None) -> None:
         self.endpoint = endpoint
         self.budget = budget
         self.watch = Watch(budget.now)
@@ -183,7 +183,7 @@ class Transport(HTTPAdapter):
         self.poolmanager = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **options)
         self.poolmanager.pool_classes_by_scheme = POOLS
 
-    def send(self, request: PreparedRequest, *_: Any, **__: Any) -> Answer:
+    def send(self, request: PreparedRequest, *_: Any, **__: Any) -> StreamedResponse:
         """Send one request.
 
         Raises:
@@ -191,9 +191,9 @@ class Transport(HTTPAdapter):
             Trouble: no answer.
             Cancelled: the command is being stopped.
         """
-        if not isinstance(request, Request):
+        if not isinstance(request, ExactRequest):
             # Whatever oras-py might send on its own way: its address is read and checked like any other.
-            request = Request(Sent(request.method or "GET"), Address.parse(request.url or ""), dict(request.headers))
+            request = ExactRequest(Sent(request.method or "GET"), Address.parse(request.url or ""), dict(request.headers))
         address = request.address
         self.endpoint.check(address, came_from=request.came_from)
         self.budget.check()
@@ -228,7 +228,7 @@ class Transport(HTTPAdapter):
             raise
         finally:
             set_current(None)
-        answer = Answer()
+        answer = StreamedResponse()
         answer.status_code = raw.status
         answer.headers = CaseInsensitiveDict(raw.headers)
         answer.raw = raw
@@ -290,7 +290,7 @@ class Transport(HTTPAdapter):
         shown = f"{redacted(scheme)[:20]}://…" if found else "…"
         return InputError(f"the proxy `{shown}` of the environment cannot be used: {reason}", code="usage", proxy=shown)
 
-    def ended(self, address: Address) -> Trouble:
+    def ended(self, address: Address) -> RequestFailed:
         """The watch has ended an exchange.
 
         Raises:
@@ -300,7 +300,7 @@ class Transport(HTTPAdapter):
         self.budget.check()
         return expired(address)
 
-    def trouble(self, error: Exception, address: Address, exchange: Exchange) -> Trouble:
+    def trouble(self, error: Exception, address: Address, exchange: Exchange) -> RequestFailed:
         """What a failure below means.
 
         Raises:

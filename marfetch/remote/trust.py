@@ -9,7 +9,7 @@ import threading
 from ..errors import InputError
 
 
-class Trust:
+class TrustedCertificates:
     """The certificates that count.
 
     Args:

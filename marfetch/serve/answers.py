@@ -21,7 +21,7 @@ VERSION: Final = (b"docker-distribution-api-version", b"registry/2.0")
 RawHeaders = list[tuple[bytes, bytes]]
 
 
-class Plain:
+class PlainResponse:
     """An answer whose bytes are at hand; its headers are ready to be sent."""
 
     __slots__ = ("_body", "_headers", "_status")
@@ -124,7 +124,7 @@ def code_of(error: Error) -> str:
 
 def base() -> ASGIApp:
     """That this is a registry (distribution-spec, "Determining Support")."""
-    return Plain([(b"content-type", b"application/json"), (b"content-length", b"2"), VERSION], b"{}")
+    return PlainResponse([(b"content-type", b"application/json"), (b"content-length", b"2"), VERSION], b"{}")
 
 
 def nowhere() -> ASGIApp:

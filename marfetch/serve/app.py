@@ -18,19 +18,19 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import Error, InputError, IntegrityError, NotFoundError
-from ..layout.contents import Contents, Repository, Snapshot, lexical
-from ..layout.extent import Extent, Store
+from ..layout.contents import Contents, LayoutRepository, Snapshot, lexical
+from ..layout.extent import BlobStore, Extent
 from ..oci import OCI_INDEX, Descriptor, Digest, Index, Manifest, descriptor_json
 from ..reference import Host
-from .answers import VERSION, Plain, base, matches_tag, no_blob, no_manifest, no_name, nowhere, page, part, problem
+from .answers import VERSION, PlainResponse, base, matches_tag, no_blob, no_manifest, no_name, nowhere, page, part, problem
 from .asked import header, unusual
-from .blobs import Checked, Content
+from .blobs import BlobResponse, VerifiedBlobs
 from .page import Pages
 
 _log = logging.getLogger("marfetch.serve")
 
 
-class Registry:
+class ServedRegistry:
     """What a registry answers.
 
     Args:
@@ -44,7 +44,7 @@ class Registry:
 
     def __init__(
         self,
-        store: Store,
+        store: BlobStore,
         host: Host | None = None,
         *,
         name: str | None = None,
@@ -56,7 +56,7 @@ class Registry:
         self._pages = Pages(self.contents)
         self._data_origin = data_origin
         self._check = check
-        self._checked = Checked()
+        self._checked = VerifiedBlobs()
         self._warn = warn or (lambda _: None)
         self._loading = asyncio.Lock()
 
@@ -169,11 +169,11 @@ class Registry:
         ]
         condition = header(scope, b"if-none-match")
         if condition and matches_tag(condition, tag):
-            return Plain(headers[2:], b"", 304)
-        return Plain(headers, manifest.raw)
+            return PlainResponse(headers[2:], b"", 304)
+        return PlainResponse(headers, manifest.raw)
 
     async def _read(self, found: Descriptor) -> Manifest | Index | None:
-        manifest = self.contents.manifests.at_hand(found.digest)
+        manifest = self.contents.manifests.cached(found.digest)
         if manifest is not None:
             return manifest
         try:
@@ -244,12 +244,12 @@ class Registry:
         except BaseException:
             extent.close()
             raise
-        if not isinstance(answer, Content):
+        if not isinstance(answer, BlobResponse):
             extent.close()
         return answer
 
     async def _given(self, scope: Scope, digest: Digest, extent: Extent) -> ASGIApp:
-        if self._check and scope["method"] == "GET" and not await self._checked.is_whole(digest, extent):
+        if self._check and scope["method"] == "GET" and not await self._checked.digest_matches(digest, extent):
             return self._damaged(digest)
         tag, size = f'"{digest}"', extent.size
         start, end, status = 0, size, 200
@@ -261,7 +261,7 @@ class Registry:
         ]
         condition, wanted = header(scope, b"if-none-match"), header(scope, b"range")
         if condition and matches_tag(condition, tag):
-            return Plain(headers[2:], b"", 304)
+            return PlainResponse(headers[2:], b"", 304)
         # A range is of a GET (RFC 9110, 14.2).
         if wanted and scope["method"] == "GET" and (header(scope, b"if-range") or tag).strip() == tag:
             given = part(wanted, size)
@@ -272,14 +272,14 @@ class Registry:
                 status = 206
                 headers.append((b"content-range", b"bytes %d-%d/%d" % (start, end - 1, size)))
         headers.append((b"content-length", b"%d" % (end - start)))
-        return Content(status, headers, extent, start, end)
+        return BlobResponse(status, headers, extent, start, end)
 
     def _damaged(self, digest: Digest) -> ASGIApp:
         self._warn(f"the blob `{digest}` is not served: its bytes in `{self.contents.store.root}` are not what its digest says")
         return problem(404, "BLOB_UNKNOWN", f"blob `{digest}` is damaged in the layout and is not served")
 
 
-def _find(repository: Repository, text: str) -> Descriptor | None:
+def _find(repository: LayoutRepository, text: str) -> Descriptor | None:
     return repository.manifests.get(text) if ":" in text else repository.tags.get(text)
 
 

@@ -18,7 +18,7 @@ PIECE: Final = 256 << 10
 """Bytes that are read and handed to the connection at a time: what one slow reader costs in memory."""
 
 
-class Checked:
+class VerifiedBlobs:
     """Remembers which blobs have the bytes that their digests promise, for as long as their files stay as they are."""
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Checked:
         # One less than all, so that those who ask for something else are not kept waiting by hashing alone.
         self._places = asyncio.Semaphore(max(1, (os.cpu_count() or 2) - 1))
 
-    async def is_whole(self, digest: Digest, extent: Extent) -> bool:
+    async def digest_matches(self, digest: Digest, extent: Extent) -> bool:
         """Whether the bytes have this digest. Several who ask at once wait for one hash."""
         if self._whole.get(digest) == extent.stamp:
             return True
@@ -58,7 +58,7 @@ def _has_digest(digest: Digest, extent: Extent) -> bool:
     return extent.is_unchanged()
 
 
-class Content:
+class BlobResponse:
     """The answer that holds a part of a blob; closes it.
 
     Args:

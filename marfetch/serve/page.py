@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from ..artifact.kinds import BICEP_MODULE
-from ..bundle.catalogue import Item, Referrer, catalogue
+from ..bundle.catalogue import BundleItem, BundleReferrer, catalogue
 from ..bundle.html import POLICY, SEARCH, code, document, facts, line, listed, text
 from ..bundle.lines import helm_line
 from ..layout.contents import Contents
 from ..text import human_size
-from .answers import Plain, RawHeaders
+from .answers import PlainResponse, RawHeaders
 
 _HEADERS: RawHeaders = [
     (b"content-type", b"text/html; charset=utf-8"),
@@ -33,7 +33,7 @@ class Pages:
         self._contents = contents
         self._made: tuple[object, str, bytes] | None = None
 
-    def answer(self, host: str) -> Plain:
+    def answer(self, host: str) -> PlainResponse:
         """The page for whoever has asked this host.
 
         Args:
@@ -46,15 +46,15 @@ class Pages:
         if self._made is None or self._made[:2] != (snapshot.state, host):
             self._made = snapshot.state, host, served_page(catalogue(self._contents, None), host)
         body = self._made[2]
-        return Plain([*_HEADERS, (b"content-length", b"%d" % len(body))], body)
+        return PlainResponse([*_HEADERS, (b"content-length", b"%d" % len(body))], body)
 
 
-def served_page(items: Sequence[Item], host: str) -> bytes:
+def served_page(items: Sequence[BundleItem], host: str) -> bytes:
     """The page."""
     return document(f"{len(items)} artifacts at {host}", _body(items, host))
 
 
-def _body(items: Sequence[Item], host: str) -> Iterator[str]:
+def _body(items: Sequence[BundleItem], host: str) -> Iterator[str]:
     total = human_size(sum(item.size for item in items))
     yield f"<header><h1>{text(host)}</h1><p>A read-only registry with {len(items)} artifacts, {total}.</p></header>{SEARCH}"
     if not items:
@@ -81,7 +81,7 @@ def _body(items: Sequence[Item], host: str) -> Iterator[str]:
         )
 
 
-def _lines(item: Item, host: str) -> Iterator[str]:
+def _lines(item: BundleItem, host: str) -> Iterator[str]:
     """What to run; by tag where there is one, since it is what people read."""
     end = f":{item.reference.tag}" if item.reference.tag else f"@{item.descriptor.digest}"
     where = f"{host}/{item.reference.repository}"
@@ -95,5 +95,5 @@ def _lines(item: Item, host: str) -> Iterator[str]:
     yield f"marfetch pull --endpoint http://{host} {item.reference.repository}@{item.descriptor.digest}"
 
 
-def _referrer(one: Referrer) -> str:
+def _referrer(one: BundleReferrer) -> str:
     return f"{'of that: ' * one.depth}{text(one.title)} {code(one.digest)} {human_size(one.size)}, {code(one.artifact_type)}"

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..layout.archive import open_store
 from ..layout.contents import Snapshot, repository_name
 from ..reference import Reference
-from .app import Registry, logged
+from .app import ServedRegistry, logged
 from .server import DRAIN, Serving, bind, raise_file_limit
 
 _log = logging.getLogger("marfetch.serve")
@@ -83,7 +83,7 @@ def running(
         wild = ipaddress.ip_address(listening[0].getsockname()[0]).is_unspecified
         data_address = addresses[1] if data_port is not None else None
         origin = f"http://{{host}}:{listening[1].getsockname()[1]}" if wild and data_address else data_address
-        registry = Registry(store, name=name or repository_name(path.resolve()), data_origin=origin, warn=_once(warn))
+        registry = ServedRegistry(store, name=name or repository_name(path.resolve()), data_origin=origin, warn=_once(warn))
         held = registry.contents.load()
         raise_file_limit()
         apps = [_told(registry.app()), _told(registry.data_app())][: len(listening)]

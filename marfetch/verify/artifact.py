@@ -16,7 +16,7 @@ from ..artifact.kinds import HELM_PROVENANCE, NOTATION_SIGNATURE, SIGNATURE, mat
 from ..artifact.lifecycle import end_of_life
 from ..artifact.payload import Choice, base_name, select
 from ..choose import artifact
-from ..client import Client
+from ..client import Session
 from ..content import Source
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RemoteError, SignatureError
 from ..fetch import read
@@ -27,7 +27,7 @@ from ..resolve import Resolved
 from .policy import Policy, Statement
 from .provenance import MAX_SIZE, check
 from .revocation import Lists, cache_entry
-from .steps import FORMATS, Trust, examine
+from .steps import FORMATS, TrustContext, examine
 from .stores import Places, cache_directory
 from .verdict import OK, Action, Provenance, RefusalError, Signature, Verdict
 
@@ -42,7 +42,7 @@ _OTHERS: Final = ("application/vnd.dev.sigstore.bundle*", "application/vnd.dev.c
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class VerifyOptions:
     """How to verify.
 
     Attributes:
@@ -64,7 +64,7 @@ class Request:
     refuse_ended: bool = False
 
 
-def require(client: Client, resolved: Resolved, request: Request) -> Verdict:
+def require(client: Session, resolved: Resolved, request: VerifyOptions) -> Verdict:
     """Verify, or fail.
 
     Raises:
@@ -77,7 +77,7 @@ def require(client: Client, resolved: Resolved, request: Request) -> Verdict:
     return verdict
 
 
-def require_referrers(client: Client, reference: Reference, source: Source, referrers: Iterable[Digest], request: Request) -> None:
+def require_referrers(client: Session, reference: Reference, source: Source, referrers: Iterable[Digest], request: VerifyOptions) -> None:
     """Verify what refers to an artifact, or fail. Signatures are left out: nobody signs those.
 
     Args:
@@ -96,7 +96,7 @@ def require_referrers(client: Client, reference: Reference, source: Source, refe
             require(client, Resolved(own, manifest, source, None), request)
 
 
-def verify(client: Client, resolved: Resolved, request: Request) -> Verdict:
+def verify(client: Session, resolved: Resolved, request: VerifyOptions) -> Verdict:
     """Verify what a reference was resolved to.
 
     Returns:
@@ -129,13 +129,13 @@ def verify(client: Client, resolved: Resolved, request: Request) -> Verdict:
     if statement is not None and statement.is_skip:
         verdict = replace(verdict, outcome="skipped" if provenance is None else "verified")
     elif statement is not None:
-        trust = Trust(statement, request.places, _lists(client, request), now, request.revocation, request.metadata)
+        trust = TrustContext(statement, request.places, _lists(client, request), now, request.revocation, request.metadata)
         verdict = _signatures(client, resolved, referrers, trust, verdict)
     failure = failure or verdict.error or _refused_end(resolved, verdict, request)
     return replace(verdict, outcome="failed", error=failure) if failure is not None else verdict
 
 
-def _statement(resolved: Resolved, request: Request) -> tuple[Policy | None, Statement | None]:
+def _statement(resolved: Resolved, request: VerifyOptions) -> tuple[Policy | None, Statement | None]:
     """What applies; nothing where provenance is asked for and nobody has set up a policy."""
     try:
         policy = request.places.load_policy()
@@ -146,7 +146,7 @@ def _statement(resolved: Resolved, request: Request) -> tuple[Policy | None, Sta
     return policy, policy.statement(resolved.reference.full_repository)
 
 
-def _refused_end(resolved: Resolved, verdict: Verdict, request: Request) -> Error | None:
+def _refused_end(resolved: Resolved, verdict: Verdict, request: VerifyOptions) -> Error | None:
     if not verdict.has_ended or not request.refuse_ended:
         return None
     return PolicyError(
@@ -160,7 +160,7 @@ def _refused_end(resolved: Resolved, verdict: Verdict, request: Request) -> Erro
 # -- signatures
 
 
-def _signatures(client: Client, resolved: Resolved, referrers: Sequence[Descriptor], trust: Trust, verdict: Verdict) -> Verdict:
+def _signatures(client: Session, resolved: Resolved, referrers: Sequence[Descriptor], trust: TrustContext, verdict: Verdict) -> Verdict:
     listed = {one.digest: one for one in referrers if one.artifact_type and matches(one.artifact_type, SIGNATURE.types)}
     found: list[Signature] = []
     outages: list[RemoteError] = []
@@ -200,7 +200,7 @@ def _failure(resolved: Resolved, found: Sequence[Signature], outages: Sequence[R
     )
 
 
-def _signature(client: Client, resolved: Resolved, listed: Descriptor, trust: Trust, outages: list[RemoteError]) -> Signature:
+def _signature(client: Session, resolved: Resolved, listed: Descriptor, trust: TrustContext, outages: list[RemoteError]) -> Signature:
     """One signature; whatever is wrong with it is its own affair."""
     layer: Descriptor | None = None
     try:
@@ -222,7 +222,7 @@ def _signature(client: Client, resolved: Resolved, listed: Descriptor, trust: Tr
     return Signature(listed.digest, code, examined.checks, examined.refusal, examined.signed, layer.digest, layer.media_type)
 
 
-def _layer(client: Client, resolved: Resolved, listed: Descriptor) -> Descriptor:
+def _layer(client: Session, resolved: Resolved, listed: Descriptor) -> Descriptor:
     """The envelope that a signature's manifest names (signature-specification, "Storage")."""
     manifest = client.manifest(replace(resolved.reference, tag=None, digest=listed.digest), resolved.source)
 
@@ -241,14 +241,14 @@ def _layer(client: Client, resolved: Resolved, listed: Descriptor) -> Descriptor
     return manifest.layers[0]
 
 
-def _lists(client: Client, request: Request) -> Lists:
+def _lists(client: Session, request: VerifyOptions) -> Lists:
     """Where revocation lists come from: files, our cache and notation's, and last the issuers themselves."""
     own = client.cache.root / CRL_DIRECTORY
     caches = [own, cache_directory() / CRL_DIRECTORY]
     if client.options.offline or request.revocation is Action.SKIP:
         return Lists(request.crl, caches)
     from ..remote.lists import fetch_list
-    from ..remote.trust import Trust as Certificates
+    from ..remote.trust import TrustedCertificates as Certificates
 
     trusted = Certificates(client.options.ca_file)
 
@@ -261,7 +261,7 @@ def _lists(client: Client, request: Request) -> Lists:
     return Lists(request.crl, caches, ask, keep)
 
 
-def keep_list(directory: Path, url: str, data: bytes, client: Client) -> None:
+def keep_list(directory: Path, url: str, data: bytes, client: Session) -> None:
     """Keep a list for the next run; where that cannot be done, nothing is lost but time."""
     path = directory / hashlib.sha256(url.encode()).hexdigest()
     try:
@@ -273,7 +273,7 @@ def keep_list(directory: Path, url: str, data: bytes, client: Client) -> None:
 # -- provenance
 
 
-def _provenance(client: Client, resolved: Resolved, keyring: Path, now: datetime) -> Provenance:
+def _provenance(client: Session, resolved: Resolved, keyring: Path, now: datetime) -> Provenance:
     reference = resolved.reference
     manifest = artifact(client, resolved, Choice(provenance=True), None)
     what = str(replace(reference, digest=None) if reference.tag else reference)

@@ -30,7 +30,7 @@ class DerError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class DerValue:
     """One value.
 
     Attributes:
@@ -47,11 +47,11 @@ class Node:
         """The bytes behind tag and length."""
         return self.raw[self.start :]
 
-    def children(self, tag: int) -> list[Node]:
+    def children(self, tag: int) -> list[DerValue]:
         """The values in it, after its tag was compared."""
         return many(self.expect(tag).content)
 
-    def expect(self, tag: int) -> Node:
+    def expect(self, tag: int) -> DerValue:
         """The node itself if it has this tag.
 
         Raises:
@@ -61,7 +61,7 @@ class Node:
             raise DerError(f"the tag 0x{self.tag:02x} stands where 0x{tag:02x} is expected")
         return self
 
-    def only(self, tag: int) -> Node:
+    def only(self, tag: int) -> DerValue:
         """The one value in an explicit tag."""
         found = self.children(tag)
         if len(found) != 1:
@@ -119,7 +119,7 @@ class Node:
         raise DerError("a time in a form that is not taken")
 
 
-def one(data: bytes) -> Node:
+def one(data: bytes) -> DerValue:
     """The only value in these bytes.
 
     Raises:
@@ -131,7 +131,7 @@ def one(data: bytes) -> Node:
     return node
 
 
-def many(data: bytes) -> list[Node]:
+def many(data: bytes) -> list[DerValue]:
     """All values in these bytes, one after the other.
 
     Raises:
@@ -144,7 +144,7 @@ def many(data: bytes) -> list[Node]:
     return found
 
 
-def _read(data: bytes, at: int) -> tuple[Node, int]:
+def _read(data: bytes, at: int) -> tuple[DerValue, int]:
     if len(data) - at < 2:
         raise DerError("cut in a tag or length")
     tag, length, start = data[at], data[at + 1], at + 2
@@ -161,4 +161,4 @@ def _read(data: bytes, at: int) -> tuple[Node, int]:
     end = start + length
     if end > len(data):
         raise DerError("cut in a value")
-    return Node(tag, data[at:end], start - at), end
+    return DerValue(tag, data[at:end], start - at), end

@@ -35,7 +35,7 @@ _KNOWN_VERIFICATION: Final = frozenset(("level", "override", "verifyTimestamp"))
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class StoreName:
     """A trust store by type and name."""
 
     kind: str
@@ -60,7 +60,7 @@ class Statement:
     scopes: tuple[str, ...]
     level: str
     actions: Mapping[Check, Action]
-    stores: tuple[Store, ...] = ()
+    stores: tuple[StoreName, ...] = ()
     identities: tuple[Mapping[str, str], ...] | None = ()
     timestamps_always: bool = True
     warnings: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class Statement:
         """Whether nothing is verified."""
         return self.level == "skip"
 
-    def stores_of(self, kind: str) -> tuple[Store, ...]:
+    def stores_of(self, kind: str) -> tuple[StoreName, ...]:
         """Its stores of one type, each once."""
         return tuple(dict.fromkeys(store for store in self.stores if store.kind == kind))
 
@@ -222,11 +222,11 @@ class _Reader:
             self.fail(f"`{key}` is no array of texts", name)
         return tuple(found)
 
-    def _store(self, text: str, name: str) -> Store:
+    def _store(self, text: str, name: str) -> StoreName:
         kind, colon, store = text.partition(":")
         if not colon or kind not in STORE_TYPES or not STORE_NAME.fullmatch(store):
             self.fail(f"the trust store `{text[:120]}` is no `type:name` with a type of {', '.join(STORE_TYPES)}", name)
-        return Store(kind, store)
+        return StoreName(kind, store)
 
     def _identities(self, texts: Sequence[str], name: str, warnings: list[str]) -> tuple[Mapping[str, str], ...] | None:
         if "*" in texts:

@@ -28,7 +28,7 @@ from .chain import Certificate, guarded
 from .keys import HASHES
 from .verdict import RefusalError
 
-MAX_LIST: Final = 32 << 20
+MAX_CRL_BYTES: Final = 32 << 20
 """Bytes of a revocation list."""
 MAX_FILES: Final = 1000
 """Files of a directory that are looked at."""
@@ -40,7 +40,7 @@ _LIST_EXTENSIONS: Final = frozenset((ExtensionOID.ISSUING_DISTRIBUTION_POINT,))
 _STRONG: Final = frozenset(one.name for one in HASHES.values())
 
 
-class State(StrEnum):
+class RevocationState(StrEnum):
     """What is known of one certificate."""
 
     GOOD = "good"
@@ -58,7 +58,7 @@ class Status:
     """
 
     subject: str
-    state: State
+    state: RevocationState
     note: str
 
 
@@ -95,7 +95,7 @@ class Lists:
         for cache in self.caches:
             with suppress(OSError, Error, binascii.Error, ValueError):
                 with (cache / name).open("rb") as file:
-                    document = parse_json(file.read(2 * MAX_LIST), "a cached revocation list")
+                    document = parse_json(file.read(2 * MAX_CRL_BYTES), "a cached revocation list")
                 if isinstance(document, dict):
                     texts = [document[key] for key in ("baseCRL", "deltaCRL") if document.get(key)]
                     found.append([base64.b64decode(text, validate=True) for text in texts if isinstance(text, str)])
@@ -118,8 +118,8 @@ def _files(directory: Path) -> Iterable[tuple[str, bytes]]:
         paths = [directory] if directory.is_file() else sorted(directory.iterdir())[:MAX_FILES]
         left = MAX_DIRECTORY
         for path in paths:
-            size = path.stat().st_size if path.is_file() else MAX_LIST + 1
-            if size <= min(MAX_LIST, left):
+            size = path.stat().st_size if path.is_file() else MAX_CRL_BYTES + 1
+            if size <= min(MAX_CRL_BYTES, left):
                 left -= size
                 yield path.name, path.read_bytes()
     except OSError as error:
@@ -144,7 +144,7 @@ def check(chain: Sequence[Certificate], lists: Lists, now: datetime, *, authenti
             with guarded("REVOCATION_UNKNOWN", "what it says of its revocation"):
                 found.append(_status(certificate, issuer, lists, now, authentic))
         except RefusalError as error:
-            found.append(Status(certificate.subject, State.UNKNOWN, error.message))
+            found.append(Status(certificate.subject, RevocationState.UNKNOWN, error.message))
     return tuple(found)
 
 
@@ -153,18 +153,18 @@ def _status(certificate: Certificate, issuer: Certificate, lists: Lists, now: da
     points = certificate.extension(ExtensionOID.CRL_DISTRIBUTION_POINTS)
     if points is None or not list(points.value):
         if _has_ocsp(certificate):
-            return Status(subject, State.UNKNOWN, "it can only be asked for by OCSP, which is not done here")
-        return Status(subject, State.NOT_REVOCABLE, "its issuer publishes no revocation")
+            return Status(subject, RevocationState.UNKNOWN, "it can only be asked for by OCSP, which is not done here")
+        return Status(subject, RevocationState.NOT_REVOCABLE, "its issuer publishes no revocation")
     if certificate.extension(ExtensionOID.FRESHEST_CRL) is not None:
-        return Status(subject, State.UNKNOWN, "its issuer publishes delta lists of their own, which are not read here")
+        return Status(subject, RevocationState.UNKNOWN, "its issuer publishes delta lists of their own, which are not read here")
     notes = []
     for point in points.value:
         urls = [one.value for one in point.full_name or () if isinstance(one, x509.UniformResourceIdentifier)]
         state, note = _point(certificate, issuer, urls, lists, now, authentic)
-        if state is not State.GOOD:
+        if state is not RevocationState.GOOD:
             return Status(subject, state, note)
         notes.append(note)
-    return Status(subject, State.GOOD, "; ".join(notes))
+    return Status(subject, RevocationState.GOOD, "; ".join(notes))
 
 
 def _has_ocsp(certificate: Certificate) -> bool:
@@ -174,7 +174,7 @@ def _has_ocsp(certificate: Certificate) -> bool:
 
 def _point(
     certificate: Certificate, issuer: Certificate, urls: Sequence[str], lists: Lists, now: datetime, authentic: datetime | None
-) -> tuple[State, str]:
+) -> tuple[RevocationState, str]:
     """What one distribution point says; its addresses stand for each other."""
     reasons: list[str] = []
     for where, candidates in _candidates(urls, lists):
@@ -186,9 +186,9 @@ def _point(
             except RefusalError as error:
                 reasons.append(f"{where}: {error.message}")
         if any(revoked):
-            return State.REVOKED, f"it is on the list of {where}"
+            return RevocationState.REVOKED, f"it is on the list of {where}"
         if revoked:
-            return State.GOOD, f"it is not on the list of {where}"
+            return RevocationState.GOOD, f"it is not on the list of {where}"
     for url in urls:
         if lists.ask is None:
             break
@@ -201,9 +201,13 @@ def _point(
             continue
         if lists.keep is not None:
             lists.keep(url, data)
-        return (State.REVOKED, f"it is on the list of {url}") if is_revoked else (State.GOOD, f"it is not on the list of {url}")
+        return (
+            (RevocationState.REVOKED, f"it is on the list of {url}")
+            if is_revoked
+            else (RevocationState.GOOD, f"it is not on the list of {url}")
+        )
     shown = ", ".join(urls) or "an address that is no URL"
-    return State.UNKNOWN, "; ".join(reasons)[:600] or f"there is no list of {shown}, and nobody was asked"
+    return RevocationState.UNKNOWN, "; ".join(reasons)[:600] or f"there is no list of {shown}, and nobody was asked"
 
 
 def _candidates(urls: Sequence[str], lists: Lists) -> Iterable[tuple[str, list[list[bytes]]]]:
@@ -218,8 +222,8 @@ def _candidates(urls: Sequence[str], lists: Lists) -> Iterable[tuple[str, list[l
 def _list(data: bytes, issuer: Certificate, urls: Sequence[str], now: datetime, *, is_delta: bool) -> x509.CertificateRevocationList:
     """A list that the issuer has signed, that covers the address, and that counts still."""
     with guarded("REVOCATION_UNKNOWN", "a revocation list"):
-        if len(data) > MAX_LIST:
-            raise RefusalError("REVOCATION_UNKNOWN", f"the list has more than {MAX_LIST} bytes")
+        if len(data) > MAX_CRL_BYTES:
+            raise RefusalError("REVOCATION_UNKNOWN", f"the list has more than {MAX_CRL_BYTES} bytes")
         found = x509.load_pem_x509_crl(data) if data.lstrip().startswith(b"-----BEGIN") else x509.load_der_x509_crl(data)
         if found.issuer != issuer.parsed.subject:
             raise RefusalError("REVOCATION_UNKNOWN", "the list is of another issuer")

@@ -14,7 +14,7 @@ from typing import Final
 from ..errors import InputError, StorageError
 from ..place.file import write_file
 from .chain import Certificate
-from .policy import Store, parse_policy
+from .policy import StoreName, parse_policy
 from .stores import POLICY_FILES, Places, config_directory, read_certificates
 from .verdict import RefusalError
 
@@ -31,7 +31,7 @@ class Root:
         url: where Microsoft publishes it.
     """
 
-    store: Store
+    store: StoreName
     subject: str
     sha256: str
     url: str
@@ -40,14 +40,14 @@ class Root:
 
 ROOTS: Final = (
     Root(
-        Store("ca", STORE_NAME),
+        StoreName("ca", STORE_NAME),
         "CN=Microsoft Supply Chain RSA Root CA 2022",
         "23ffe2b8bdb9a1711515d4cffda04bc7f793d513c76c243f1020507d8669b7db",
         "https://www.microsoft.com/pkiops/certs/Microsoft%20Supply%20Chain%20RSA%20Root%20CA%202022.crt",
         "microsoft-supply-chain-rsa-root-ca-2022.crt",
     ),
     Root(
-        Store("tsa", STORE_NAME),
+        StoreName("tsa", STORE_NAME),
         "CN=Microsoft Root Certificate Authority 2010",
         "df545bf919a2439c36983b54cdfc903dfa4f37d3996d8d84b4c31eec6f3c163e",
         "http://www.microsoft.com/pki/certs/MicRooCerAut_2010-06-23.crt",
@@ -114,7 +114,9 @@ def plan(
         )
     planned = [
         _planned(
-            places.store_path(Store(root.store.kind, name)) / root.file, found[root.sha256].raw, f"{root.subject}, SHA-256 {root.sha256}"
+            places.store_path(StoreName(root.store.kind, name)) / root.file,
+            found[root.sha256].raw,
+            f"{root.subject}, SHA-256 {root.sha256}",
         )
         for root in roots
     ]

@@ -18,11 +18,11 @@ from .chain import Certificate, check_chain, guarded
 from .envelope import AUTHORITY, Envelope, opened
 from .names import DistinguishedNameError, covers, subject_attributes
 from .policy import Statement
-from .revocation import Lists, State
+from .revocation import Lists, RevocationState
 from .revocation import check as revocation_of
 from .stores import Places
 from .timestamp import Proven, proven
-from .verdict import Action, Check, Checked, RefusalError, Signed
+from .verdict import Action, Check, CheckOutcome, RefusalError, Signed
 
 FORMATS: Final = {"application/cose": cose.parse, "application/jose+json": jws.parse}
 """Media type of the layer → reader."""
@@ -31,7 +31,7 @@ _Notes = Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class TrustContext:
     """What signatures are held against.
 
     Attributes:
@@ -57,15 +57,15 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class EnvelopeResult:
     """What became of one envelope; the refusal is the one that counts, None where it is good."""
 
-    checks: tuple[Checked, ...]
+    checks: tuple[CheckOutcome, ...]
     signed: Signed
     refusal: RefusalError | None = None
 
 
-def examine(data: bytes, media_type: str, artifact: Descriptor, trust: Trust) -> Examined:
+def examine(data: bytes, media_type: str, artifact: Descriptor, trust: TrustContext) -> EnvelopeResult:
     """Hold an envelope against policy and stores.
 
     Args:
@@ -79,14 +79,14 @@ def examine(data: bytes, media_type: str, artifact: Descriptor, trust: Trust) ->
 
 
 class _Examination:
-    def __init__(self, artifact: Descriptor, trust: Trust) -> None:
+    def __init__(self, artifact: Descriptor, trust: TrustContext) -> None:
         self._artifact = artifact
         self._trust = trust
-        self._checks: dict[Check, Checked] = {}
+        self._checks: dict[Check, CheckOutcome] = {}
         self._signed = Signed()
         self._proven: Proven | None = None
 
-    def run(self, data: bytes, media_type: str) -> Examined:
+    def run(self, data: bytes, media_type: str) -> EnvelopeResult:
         envelope: Envelope | None = None
 
         def integrity() -> _Notes:
@@ -106,14 +106,14 @@ class _Examination:
             ):
                 refusal = refusal or self._step(check, lambda step=step: step(opened_))  # type: ignore[misc]
             refusal = refusal or self._metadata()
-        checks = tuple(self._checks.get(check) or Checked(check, self._trust.action(check), "not-done") for check in Check)
-        return Examined(checks, self._signed, refusal)
+        checks = tuple(self._checks.get(check) or CheckOutcome(check, self._trust.action(check), "not-done") for check in Check)
+        return EnvelopeResult(checks, self._signed, refusal)
 
     def _step(self, check: Check, step: Callable[[], _Notes]) -> RefusalError | None:
         """One check; what it raises counts if the policy enforces it."""
         action = self._trust.action(check)
         if action is Action.SKIP:
-            self._checks[check] = Checked(check, action, "skipped")
+            self._checks[check] = CheckOutcome(check, action, "skipped")
             return None
         outcome: Literal["passed", "failed"] = "passed"
         notes: _Notes = ()
@@ -124,7 +124,7 @@ class _Examination:
                 notes = step()
         except RefusalError as error:
             outcome, refusal = "failed", error
-        self._checks[check] = Checked(check, action, outcome, refusal, tuple(notes))
+        self._checks[check] = CheckOutcome(check, action, outcome, refusal, tuple(notes))
         return refusal if action is Action.ENFORCE else None
 
     # -- integrity
@@ -269,10 +269,10 @@ class _Examination:
         if self._proven is not None:
             found += revocation_of(self._proven.chain, self._trust.lists, self._trust.now)
         notes = [f"`{one.subject}`: {one.state}: {one.note}" for one in found]
-        for state, code in ((State.REVOKED, "REVOKED"), (State.UNKNOWN, "REVOCATION_UNKNOWN")):
+        for state, code in ((RevocationState.REVOKED, "REVOKED"), (RevocationState.UNKNOWN, "REVOCATION_UNKNOWN")):
             for one in found:
                 if one.state is state:
-                    said = "is revoked" if state is State.REVOKED else "may be revoked or not; that could not be found out"
+                    said = "is revoked" if state is RevocationState.REVOKED else "may be revoked or not; that could not be found out"
                     raise RefusalError(code, f"the certificate `{one.subject}` {said}: {one.note}", subject=one.subject, notes=notes)
         return notes
 

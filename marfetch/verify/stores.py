@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ..errors import InputError
 from ..files import home
 from .chain import Certificate, guarded
-from .policy import Policy, Store, parse_policy
+from .policy import Policy, StoreName, parse_policy
 from .verdict import RefusalError
 
 POLICY_FILES: Final = ("trustpolicy.oci.json", "trustpolicy.json")
@@ -110,11 +110,11 @@ class Places:
         """The directory that holds `x509`."""
         return self.stores if self.stores is not None else config_directory() / STORE_DIRECTORY
 
-    def store_path(self, store: Store) -> Path:
+    def store_path(self, store: StoreName) -> Path:
         """The directory of one store."""
         return self.store_root / "x509" / store.kind / store.name
 
-    def certificates(self, stores: Sequence[Store]) -> tuple[Certificate, ...]:
+    def certificates(self, stores: Sequence[StoreName]) -> tuple[Certificate, ...]:
         """All certificates of these stores.
 
         Raises:
@@ -122,7 +122,7 @@ class Places:
         """
         return tuple(one for store in stores for one in self._load(store))
 
-    def _load(self, store: Store) -> list[Certificate]:
+    def _load(self, store: StoreName) -> list[Certificate]:
         path = self.store_path(store)
         try:
             if not stat.S_ISDIR(path.lstat().st_mode):
@@ -146,7 +146,7 @@ class Places:
         return found
 
 
-def _check_anchor(store: Store, path: Path, one: Certificate) -> None:
+def _check_anchor(store: StoreName, path: Path, one: Certificate) -> None:
     if store.kind == "tsa" and not one.is_self_signed:
         raise _invalid(store, path, f"`{one.subject}` is no self-signed root, which stores for timestamps are made of")
     if not one.is_authority and not one.is_self_signed:
@@ -184,5 +184,5 @@ def _read(path: Path, code: str) -> bytes:
     return data
 
 
-def _invalid(store: Store, path: Path, reason: str) -> InputError:
+def _invalid(store: StoreName, path: Path, reason: str) -> InputError:
     return InputError(f"the trust store `{store}` at `{path}` cannot be used: {reason}", code="TRUST_STORE_INVALID", path=str(path))

@@ -48,7 +48,7 @@ class _Signer:
     digest: str
     algorithm: str
     signature: bytes
-    attributes: dict[str, der.Node]
+    attributes: dict[str, der.DerValue]
     signed: bytes
 
 
@@ -114,14 +114,14 @@ def _token(token: bytes) -> tuple[bytes, list[bytes], _Signer]:
     return content.only(0xA0).octets(), certificates, _signer(signer)
 
 
-def _signer(node: der.Node) -> _Signer:
+def _signer(node: der.DerValue) -> _Signer:
     version, identifier, digest, attributes, algorithm, signature, *unsigned = node.children(der.SEQUENCE)
     if version.integer() != 1:
         raise der.DerError("a signer of another version than 1")
     issuer, serial = _exactly(identifier.children(der.SEQUENCE), 2)
     if len(unsigned) > 1 or (unsigned and unsigned[0].tag != 0xA1):
         raise der.DerError("something stands behind the signature")
-    found: dict[str, der.Node] = {}
+    found: dict[str, der.DerValue] = {}
     for attribute in attributes.children(0xA0):
         name, values = _exactly(attribute.children(der.SEQUENCE), 2)
         if name.oid() in found:
@@ -157,7 +157,7 @@ def _info(content: bytes) -> _Info:
     return _Info(_algorithm(algorithm), hashed.octets(), time.time(), accuracy)
 
 
-def _accuracy(node: der.Node) -> timedelta:
+def _accuracy(node: der.DerValue) -> timedelta:
     seconds = {"seconds": 0, "milliseconds": 0, "microseconds": 0}
     order = {der.INTEGER: "seconds", 0x80: "milliseconds", 0x81: "microseconds"}
     last = 0
@@ -171,19 +171,19 @@ def _accuracy(node: der.Node) -> timedelta:
     return timedelta(**seconds)
 
 
-def _check_extensions(node: der.Node) -> None:
+def _check_extensions(node: der.DerValue) -> None:
     for extension in node.children(0xA1):
         _, second, *_ = extension.children(der.SEQUENCE)
         if second.tag == der.BOOLEAN and second.boolean():
             raise RefusalError("TIMESTAMP_INVALID", "the timestamp has a critical extension that is not known here")
 
 
-def _algorithm(node: der.Node) -> str:
+def _algorithm(node: der.DerValue) -> str:
     """The identifier of an algorithm; its parameters say nothing that is used."""
     return node.children(der.SEQUENCE)[0].oid()
 
 
-def _exactly(nodes: Sequence[der.Node], count: int) -> Sequence[der.Node]:
+def _exactly(nodes: Sequence[der.DerValue], count: int) -> Sequence[der.DerValue]:
     if len(nodes) != count:
         raise der.DerError(f"{len(nodes)} values stand where {count} are expected")
     return nodes

@@ -92,7 +92,7 @@ class RefusalError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckOutcome:
     """What became of one check.
 
     Attributes:
@@ -156,7 +156,7 @@ class Signature:
 
     digest: Digest
     code: str
-    checks: tuple[Checked, ...] = ()
+    checks: tuple[CheckOutcome, ...] = ()
     refusal: RefusalError | None = None
     signed: Signed = field(default_factory=Signed)
     envelope: Digest | None = None

@@ -17,7 +17,7 @@ from marfetch.bundle.catalogue import catalogue
 from marfetch.bundle.creation import create
 from marfetch.bundle.html import POLICY
 from marfetch.bundle.opened import opened
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.layout.store import Layout
 from marfetch.serve.page import served_page
 from marfetch.serve.running import running
@@ -46,7 +46,7 @@ class Tags(html.parser.HTMLParser):
 
 
 @pytest.fixture
-def page(client: Callable[..., Client], tmp_path: Path) -> str:
+def page(client: Callable[..., Session], tmp_path: Path) -> str:
     create(client(), locked(client(), tmp_path / "project"), tmp_path / "a.tar", with_referrers=True)
     return members(tmp_path / "a.tar")["bundle.html"].decode()
 
@@ -66,7 +66,7 @@ def test_the_page_says_what_is_in_the_bundle_and_asks_for_nothing(page: str, tmp
     assert not {"link", "img", "iframe", "object", "form"} & set(tags.names)
 
 
-def test_what_comes_from_outside_stays_text(client: Callable[..., Client], tmp_path: Path, page: str) -> None:
+def test_what_comes_from_outside_stays_text(client: Callable[..., Session], tmp_path: Path, page: str) -> None:
     from dataclasses import replace
 
     with opened(tmp_path / "a.tar") as found:

@@ -21,10 +21,10 @@ from marfetch.bundle.catalogue import catalogue
 from marfetch.bundle.check import check_bundle
 from marfetch.bundle.creation import Created, create
 from marfetch.bundle.difference import differences
-from marfetch.bundle.findings import Checked
+from marfetch.bundle.findings import CheckResult
 from marfetch.bundle.form import FIRST, Base, Record, header, parse_record, record_bytes
 from marfetch.bundle.opened import opened
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.errors import Error, InputError, IntegrityError, LockError, RemoteError, StorageError
 from marfetch.layout.store import Layout
 from marfetch.oci import OCI_INDEX, Descriptor, Digest, descriptor_json, parse_manifest
@@ -45,12 +45,12 @@ Tool = Callable[[str], Path]
 
 
 @pytest.fixture
-def project(client: Callable[..., Client], tmp_path: Path) -> Project:
+def project(client: Callable[..., Session], tmp_path: Path) -> Project:
     return locked(client(), tmp_path / "project")
 
 
 @pytest.fixture
-def bundle(client: Callable[..., Client], project: Project, tmp_path: Path) -> Path:
+def bundle(client: Callable[..., Session], project: Project, tmp_path: Path) -> Path:
     """With referrers."""
     create(client(), project, tmp_path / "a.tar", with_referrers=True)
     return tmp_path / "a.tar"
@@ -59,18 +59,18 @@ def bundle(client: Callable[..., Client], project: Project, tmp_path: Path) -> P
 @pytest.fixture(scope="module")
 def ready(recipe: Layout, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle for those who only read it or change copies of it."""
-    from marfetch.client import Options
+    from marfetch.client import SessionOptions
     from marfetch.endpoint import Preference
 
     place = tmp_path_factory.mktemp("ready")
     with Registry(recipe, names=Host("mar.test")) as mar:
         preference = Preference(option=f"{mar.scheme}://{mar.host}", data_hosts=(mar.data_host,))
-        with Client(Options(preference, place / "cache"), Heard()) as one:
+        with Session(SessionOptions(preference, place / "cache"), Heard()) as one:
             create(one, locked(one, place / "project"), place / "a.tar", with_referrers=True)
     return place / "a.tar"
 
 
-def check(path: Path, *, base: Path | None = None) -> Checked:
+def check(path: Path, *, base: Path | None = None) -> CheckResult:
     with opened(path) as found:
         if base is None:
             return check_bundle(found)
@@ -106,7 +106,7 @@ def test_a_bundle_holds_everything_that_the_lock_names_in_its_original_bytes(bun
 
 
 def test_a_bundle_is_the_same_bytes_from_another_cache_in_another_order_at_another_time(
-    client: Callable[..., Client], project: Project, bundle: Path, tmp_path: Path, mar: Registry
+    client: Callable[..., Session], project: Project, bundle: Path, tmp_path: Path, mar: Registry
 ) -> None:
     again = create(client(cache_dir=tmp_path / "other", jobs=1), project, tmp_path / "deep" / "b.tar", with_referrers=True)
     assert again.path.read_bytes() == bundle.read_bytes()
@@ -117,7 +117,7 @@ def test_a_bundle_is_the_same_bytes_from_another_cache_in_another_order_at_anoth
     assert (tmp_path / "c.tar").read_bytes() == bundle.read_bytes()
 
 
-def test_no_tag_is_asked_for(client: Callable[..., Client], project: Project, mar: Registry, tmp_path: Path) -> None:
+def test_no_tag_is_asked_for(client: Callable[..., Session], project: Project, mar: Registry, tmp_path: Path) -> None:
     mar.asked.clear()
     create(client(cache_dir=tmp_path / "empty"), project, tmp_path / "a.tar", with_referrers=True)
     manifests = [one.target for one in mar.asked if one.kind == "manifest"]
@@ -127,7 +127,7 @@ def test_no_tag_is_asked_for(client: Callable[..., Client], project: Project, ma
 
 
 def test_a_second_run_asks_for_no_blob(
-    client: Callable[..., Client], project: Project, bundle: Path, mar: Registry, tmp_path: Path
+    client: Callable[..., Session], project: Project, bundle: Path, mar: Registry, tmp_path: Path
 ) -> None:
     mar.asked.clear()
     create(client(), project, tmp_path / "again.tar", with_referrers=True)
@@ -136,7 +136,7 @@ def test_a_second_run_asks_for_no_blob(
     assert check(tmp_path / "offline.tar").findings == []
 
 
-def test_only_a_lock_that_fits_becomes_a_bundle(client: Callable[..., Client], project: Project, tmp_path: Path) -> None:
+def test_only_a_lock_that_fits_becomes_a_bundle(client: Callable[..., Session], project: Project, tmp_path: Path) -> None:
     project.path.write_text("schema: 1\nartifacts:\n  - {reference: aks/other}\n")
     from marfetch.project.wanted import read_project
 
@@ -146,7 +146,7 @@ def test_only_a_lock_that_fits_becomes_a_bundle(client: Callable[..., Client], p
     assert not (tmp_path / "a.tar").exists()
 
 
-def test_wrong_bytes_leave_what_was_there_before(client: Callable[..., Client], project: Project, mar: Registry, tmp_path: Path) -> None:
+def test_wrong_bytes_leave_what_was_there_before(client: Callable[..., Session], project: Project, mar: Registry, tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_text("before")
     mar.on("data").answers_with(b"other bytes")
     with pytest.raises(Error):
@@ -156,7 +156,7 @@ def test_wrong_bytes_leave_what_was_there_before(client: Callable[..., Client], 
 
 
 def test_a_blob_that_was_damaged_in_the_cache_never_gets_into_a_bundle(
-    client: Callable[..., Client], project: Project, bundle: Path, tmp_path: Path
+    client: Callable[..., Session], project: Project, bundle: Path, tmp_path: Path
 ) -> None:
     one = client()
     blob = max((path for path in (one.cache.root / "blobs" / "sha256").iterdir()), key=lambda path: path.stat().st_size)
@@ -171,7 +171,7 @@ def test_a_blob_that_was_damaged_in_the_cache_never_gets_into_a_bundle(
 
 
 def test_a_killed_run_leaves_nothing_under_the_name_and_the_next_goes_on(
-    client: Callable[..., Client], project: Project, bundle: Path, mar: Registry, tmp_path: Path
+    client: Callable[..., Session], project: Project, bundle: Path, mar: Registry, tmp_path: Path
 ) -> None:
     mar.on("data").stalls_after(2000)
     output = tmp_path / "killed" / "a.tar"
@@ -191,7 +191,7 @@ def test_a_killed_run_leaves_nothing_under_the_name_and_the_next_goes_on(
 
 
 def test_a_full_disk_is_told_with_what_it_needs(
-    client: Callable[..., Client], project: Project, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: Callable[..., Session], project: Project, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = os.statvfs
 
@@ -216,7 +216,7 @@ def listed(mar: Registry, *found: Descriptor) -> None:
 
 @pytest.mark.parametrize("subject", ["none", "another"])
 def test_a_referrer_whose_manifest_refers_to_something_else_is_left_out_and_told(
-    client: Callable[..., Client], mar: Registry, tmp_path: Path, heard: Heard, subject: str
+    client: Callable[..., Session], mar: Registry, tmp_path: Path, heard: Heard, subject: str
 ) -> None:
     mar.add_blob(b"{}")
     mar.add_artifact("aks/thing", "1.0.0", ("thing.txt", b"a thing"))
@@ -232,7 +232,9 @@ def test_a_referrer_whose_manifest_refers_to_something_else_is_left_out_and_told
     assert (str(other.digest) if subject == "another" else "refers to nothing") in warning
 
 
-def test_a_referrer_in_the_lock_that_refers_to_something_else_ends_it(client: Callable[..., Client], mar: Registry, tmp_path: Path) -> None:
+def test_a_referrer_in_the_lock_that_refers_to_something_else_ends_it(
+    client: Callable[..., Session], mar: Registry, tmp_path: Path
+) -> None:
     mar.add_blob(b"{}")
     mar.add_artifact("aks/thing", "1.0.0", ("thing.txt", b"a thing"))
     mark = mar.add_artifact("aks/thing", "mark", ("mark.txt", b"mark"), artifactType="application/x")
@@ -244,7 +246,7 @@ def test_a_referrer_in_the_lock_that_refers_to_something_else_ends_it(client: Ca
 
 
 def test_offline_nobody_knows_what_refers_to_the_artifacts(
-    client: Callable[..., Client], project: Project, bundle: Path, mar: Registry, tmp_path: Path
+    client: Callable[..., Session], project: Project, bundle: Path, mar: Registry, tmp_path: Path
 ) -> None:
     """The cache does not say whether it has all of them: it may have been asked for one, or never."""
     mar.asked.clear()
@@ -258,7 +260,7 @@ def test_offline_nobody_knows_what_refers_to_the_artifacts(
     assert (tmp_path / "b.tar").read_bytes() == (tmp_path / "first.tar").read_bytes()
 
 
-def test_a_bundle_never_replaces_what_it_is_made_of(client: Callable[..., Client], project: Project, tmp_path: Path) -> None:
+def test_a_bundle_never_replaces_what_it_is_made_of(client: Callable[..., Session], project: Project, tmp_path: Path) -> None:
     before = project.path.read_bytes(), project.lock_path.read_bytes()
     (tmp_path / "linked").symlink_to(project.directory)
     for output in (project.path, project.lock_path, tmp_path / "linked" / "marfetch.lock"):
@@ -268,7 +270,7 @@ def test_a_bundle_never_replaces_what_it_is_made_of(client: Callable[..., Client
     assert (project.path.read_bytes(), project.lock_path.read_bytes()) == before
 
 
-def test_what_is_no_file_is_not_replaced_by_one(client: Callable[..., Client], project: Project, tmp_path: Path) -> None:
+def test_what_is_no_file_is_not_replaced_by_one(client: Callable[..., Session], project: Project, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
     for name in ("pipe", "link"):
@@ -282,7 +284,7 @@ def test_what_is_no_file_is_not_replaced_by_one(client: Callable[..., Client], p
 
 
 @pytest.fixture
-def delta(client: Callable[..., Client], bundle: Path, tmp_path: Path) -> tuple[Path, Created]:
+def delta(client: Callable[..., Session], bundle: Path, tmp_path: Path) -> tuple[Path, Created]:
     """The same with a newer chart, without what the first one holds."""
     newer = locked(client(), tmp_path / "project", f"reference: {ALB}, version: ~1.8", *ITEMS[1:])
     made = create(client(), newer, tmp_path / "b.tar", since=bundle, with_referrers=True)
@@ -303,7 +305,7 @@ def test_a_delta_leaves_out_the_blobs_that_the_other_side_has(bundle: Path, delt
 
 
 def test_a_delta_of_a_delta_knows_what_the_first_one_holds(
-    client: Callable[..., Client], bundle: Path, delta: tuple[Path, Created], tmp_path: Path
+    client: Callable[..., Session], bundle: Path, delta: tuple[Path, Created], tmp_path: Path
 ) -> None:
     project = locked(client(), tmp_path / "project", f"reference: {ALB}, version: ~1.8", ITEMS[1])
     made = create(client(), project, tmp_path / "c.tar", since=delta[0])
@@ -313,7 +315,7 @@ def test_a_delta_of_a_delta_knows_what_the_first_one_holds(
 
 
 def test_a_delta_is_the_same_bytes_whether_the_cache_holds_what_it_leaves_out(
-    client: Callable[..., Client], mar: Registry, tmp_path: Path
+    client: Callable[..., Session], mar: Registry, tmp_path: Path
 ) -> None:
     """The page names the images of charts, and may not look into one that is left out."""
     add_foo(mar, "1.0.0")
@@ -326,7 +328,7 @@ def test_a_delta_is_the_same_bytes_whether_the_cache_holds_what_it_leaves_out(
 
 
 def test_no_delta_goes_on_from_a_bundle_that_was_changed(
-    client: Callable[..., Client], project: Project, bundle: Path, tmp_path: Path
+    client: Callable[..., Session], project: Project, bundle: Path, tmp_path: Path
 ) -> None:
     for name in ("marfetch.lock", "bundle.html", blob_names(members(bundle))[-1]):
         rewritten(bundle, tmp_path / "old.tar", flipped(name))
@@ -337,7 +339,7 @@ def test_no_delta_goes_on_from_a_bundle_that_was_changed(
 
 
 def test_a_delta_of_another_bundle_is_told(
-    client: Callable[..., Client], delta: tuple[Path, Created], project: Project, tmp_path: Path
+    client: Callable[..., Session], delta: tuple[Path, Created], project: Project, tmp_path: Path
 ) -> None:
     create(client(), locked(client(), tmp_path / "other", ITEMS[0]), tmp_path / "other.tar")
     assert [(one.sort, one.name) for one in check(delta[0], base=tmp_path / "other.tar").findings] == [
@@ -345,7 +347,7 @@ def test_a_delta_of_another_bundle_is_told(
     ]
 
 
-def test_a_delta_never_replaces_what_it_goes_on_from(client: Callable[..., Client], project: Project, bundle: Path) -> None:
+def test_a_delta_never_replaces_what_it_goes_on_from(client: Callable[..., Session], project: Project, bundle: Path) -> None:
     with pytest.raises(InputError):
         create(client(), project, bundle, since=bundle)
 
@@ -561,7 +563,9 @@ def test_a_layout_that_is_no_bundle_is_told_so(recipe: Layout) -> None:
     assert {("missing", "bundle.json"), ("missing", "marfetch.lock")} <= set(told(recipe.root))
 
 
-def test_what_an_index_names_twice_is_counted_once_and_looked_at_once(client: Callable[..., Client], mar: Registry, tmp_path: Path) -> None:
+def test_what_an_index_names_twice_is_counted_once_and_looked_at_once(
+    client: Callable[..., Session], mar: Registry, tmp_path: Path
+) -> None:
     mar.add_blob(b"{}")
     below = mar.add_artifact("aks/deep", "leaf", ("thing.txt", b"a thing"))
     sizes = [below.size, len(b"a thing"), len(b"{}")]
@@ -596,7 +600,7 @@ def test_a_bundle_does_not_differ_from_itself_and_says_what_differs_from_another
     assert (one.old.version, one.new.version) == ("1.7.12", "1.8.12")
 
 
-def test_referrers_that_came_are_a_difference(client: Callable[..., Client], project: Project, bundle: Path, tmp_path: Path) -> None:
+def test_referrers_that_came_are_a_difference(client: Callable[..., Session], project: Project, bundle: Path, tmp_path: Path) -> None:
     create(client(), project, tmp_path / "plain.tar")
     with opened(tmp_path / "plain.tar") as old, opened(bundle) as new:
         (one,) = differences(old, new)

@@ -24,7 +24,7 @@ from marfetch.bundle.jobs import jobs_of
 from marfetch.bundle.loading import load, load_part
 from marfetch.bundle.opened import opened
 from marfetch.bundle.places import Loaded, To
-from marfetch.client import Client, Options
+from marfetch.client import Session, SessionOptions
 from marfetch.content import copy
 from marfetch.errors import Error, InputError, IntegrityError, PolicyError, StorageError
 from marfetch.layout.names import REF_NAME
@@ -44,21 +44,21 @@ HTPASSWD = "somebody:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0
 
 
 @pytest.fixture
-def bundle(client: Callable[..., Client], tmp_path: Path) -> Path:
+def bundle(client: Callable[..., Session], tmp_path: Path) -> Path:
     """With referrers."""
     create(client(), locked(client(), tmp_path / "project"), tmp_path / "a.tar", with_referrers=True)
     return tmp_path / "a.tar"
 
 
 @pytest.fixture
-def delta(client: Callable[..., Client], bundle: Path, tmp_path: Path) -> Path:
+def delta(client: Callable[..., Session], bundle: Path, tmp_path: Path) -> Path:
     newer = locked(client(), tmp_path / "project", f"reference: {ALB}, version: ~1.8", *ITEMS[1:])
     create(client(), newer, tmp_path / "b.tar", since=bundle, with_referrers=True)
     return tmp_path / "b.tar"
 
 
 def loaded(path: Path, to: str, *, shard: Shard | None = None, **options: object) -> list[Loaded]:
-    with Client(Options(**options), Heard()) as one:  # type: ignore[arg-type]
+    with Session(SessionOptions(**options), Heard()) as one:  # type: ignore[arg-type]
         return load(one, path, To.parse(to, plain_http=not to.startswith((".", "/"))), shard=shard)
 
 
@@ -231,7 +231,7 @@ def test_the_indexed_job_that_is_shown_loads_everything(bundle: Path, registry: 
 
 @pytest.mark.tool
 def test_the_way_to_a_registry_without_tls_is_told(bundle: Path, registry: str) -> None:
-    with Client(Options(), Heard()) as one:
+    with Session(SessionOptions(), Heard()) as one:
         found = load(one, bundle, To.parse(registry))
     assert {one.error.hint if one.error else None for one in found} == {
         "a registry on this machine that speaks without TLS: add `--plain-http`"
@@ -250,7 +250,7 @@ def test_a_part_is_done_anywhere_by_texts_alone_and_twice(bundle: Path, registry
 
 
 @pytest.mark.tool
-def test_a_load_that_was_killed_goes_on(client: Callable[..., Client], bundle: Path, registry: str, tool: Tool) -> None:
+def test_a_load_that_was_killed_goes_on(client: Callable[..., Session], bundle: Path, registry: str, tool: Tool) -> None:
     line = [sys.executable, "-m", "marfetch", "bundle", "load", str(bundle), "--to", registry, "--plain-http", "--jobs", "1"]
     for delay in (0.5, 0.7, 0.9):
         process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -459,7 +459,7 @@ def test_an_index_that_would_not_stay_as_it_is_is_left_alone(bundle: Path, tmp_p
 
 
 def test_a_load_into_a_folder_can_be_stopped(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Client(Options(), Heard()) as one:
+    with Session(SessionOptions(), Heard()) as one:
 
         def stopped(*words: Any, **options: Any) -> bool:
             one.budget.cancel()

@@ -15,7 +15,7 @@ import pytest
 
 from marfetch.bundle.creation import create
 from marfetch.bundle.form import parse_record, record_bytes
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.oci import Digest
 
 from ..world.bundles import locked, members, rewritten
@@ -30,7 +30,7 @@ ITEMS = (f"reference: {REPOSITORY}, version: 1.0.0", f"reference: {ALB}, version
 
 
 @pytest.fixture
-def made(client: Callable[..., Client], mar: Registry, tmp_path: Path) -> Callable[..., Path]:
+def made(client: Callable[..., Session], mar: Registry, tmp_path: Path) -> Callable[..., Path]:
     """Makes a bundle of a thing that may be signed and of a chart that is not; from then on nobody may be asked."""
 
     def make(name: str = "a.tar", *, since: Path | None = None) -> Path:
@@ -133,7 +133,7 @@ def test_a_delta_brings_the_signatures_and_is_verified_by_itself(
 
 
 def test_a_delta_is_loaded_where_its_signatures_have_to_hold(
-    signed: Signed, config: Path, client: Callable[..., Client], answered: Answered, tmp_path: Path
+    signed: Signed, config: Path, client: Callable[..., Session], answered: Answered, tmp_path: Path
 ) -> None:
     signed.sign()
     (config / "trustpolicy.json").write_text(json.dumps(policy(signatureVerification={"level": "permissive"})))
@@ -192,7 +192,7 @@ def test_a_broken_bundle_is_told_as_such_whatever_its_signatures_say(
 
 @pytest.mark.slow
 def test_a_bundle_is_checked_where_there_is_no_cache_and_the_options_of_every_command_are_taken(
-    client: Callable[..., Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: Callable[..., Session], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(client(), locked(client(), tmp_path / "project"), tmp_path / "a.tar")
     (tmp_path / "file").write_text("x")

@@ -11,7 +11,7 @@ import pytest
 from marfetch.__main__ import main
 from marfetch.errors import InputError
 from marfetch.oci import Descriptor, Digest, descriptor_json
-from marfetch.verify.policy import Store
+from marfetch.verify.policy import StoreName
 from marfetch.verify.roots import IDENTITIES, ROOTS, Root, plan, write
 from marfetch.verify.stores import Places
 
@@ -348,7 +348,7 @@ def own_roots(authority: Authority, tmp_path: Path) -> tuple[list[Path], tuple[R
         path = tmp_path / known.file
         path.write_bytes(one.der)
         files.append(path)
-        roots.append(Root(Store(known.store.kind, known.store.name), known.subject, Digest.of(one.der).encoded, known.url, known.file))
+        roots.append(Root(StoreName(known.store.kind, known.store.name), known.subject, Digest.of(one.der).encoded, known.url, known.file))
     return files, tuple(roots)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.inspection import referrers_of
 from marfetch.oci import Descriptor, descriptor_json
 from marfetch.reference import Reference
@@ -196,7 +196,7 @@ def test_a_failure_is_never_no_referrers(mar: Registry, run: Run) -> None:
     assert run("inspect", f"{ALB}:1.7.12", "--timeout", "5").returncode == 7
 
 
-def test_a_circle_of_referrers_ends(client: Callable[..., Client], mar: Registry) -> None:
+def test_a_circle_of_referrers_ends(client: Callable[..., Session], mar: Registry) -> None:
     subject = mar.add_artifact("aks/foo", "1", ("foo.bin", b"foo"))
     one = add_referrer(mar, subject, "application/spdx+json", "one")
     index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor_json(one)]}

@@ -12,7 +12,7 @@ from marfetch.demo.recipe import build
 from marfetch.layout.store import Layout
 from marfetch.oci import Digest
 from marfetch.reference import Host
-from marfetch.serve.app import Registry as Honest
+from marfetch.serve.app import ServedRegistry as Honest
 from marfetch.serve.server import Serving, bind
 
 from ..world import command

@@ -11,9 +11,9 @@ import yaml
 
 from marfetch import firewall, guidance
 from marfetch.__main__ import main
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.plan import plan
-from marfetch.pull import Request, pull
+from marfetch.pull import PullOptions, pull
 from marfetch.reference import Reference
 from marfetch.resolve import Wanted
 
@@ -33,11 +33,11 @@ WANTED = [
 
 
 @pytest.mark.parametrize("wanted", WANTED)
-def test_a_plan_says_what_the_pull_then_needs(mar: Registry, client: Callable[..., Client], tmp_path: Path, wanted: list[Wanted]) -> None:
-    told = plan(client(cache_dir=tmp_path / "a"), wanted, Request(tmp_path))
+def test_a_plan_says_what_the_pull_then_needs(mar: Registry, client: Callable[..., Session], tmp_path: Path, wanted: list[Wanted]) -> None:
+    told = plan(client(cache_dir=tmp_path / "a"), wanted, PullOptions(tmp_path))
     assert {"blob", "data"} & set(mar.kinds()) == set()
     mar.asked.clear()
-    files = pull(client(cache_dir=tmp_path / "b"), wanted, Request(tmp_path / "out")).files
+    files = pull(client(cache_dir=tmp_path / "b"), wanted, PullOptions(tmp_path / "out")).files
     assert told.requests == len(mar.asked)
     assert {need.host: need.requests for need in told.needs} == {
         mar.host: sum(asked.port == mar.port for asked in mar.asked),
@@ -46,16 +46,16 @@ def test_a_plan_says_what_the_pull_then_needs(mar: Registry, client: Callable[..
     assert told.size == sum({file.layer.digest: file.layer.size for file in files}.values())
 
 
-def test_what_the_cache_has_needs_nothing(mar: Registry, client: Callable[..., Client], tmp_path: Path) -> None:
+def test_what_the_cache_has_needs_nothing(mar: Registry, client: Callable[..., Session], tmp_path: Path) -> None:
     wanted = [Wanted(Reference(ALB, tag="1.7.12"))]
-    pull(client(), wanted, Request(tmp_path / "out"))
+    pull(client(), wanted, PullOptions(tmp_path / "out"))
     mar.asked.clear()
-    told = plan(client(), wanted, Request(tmp_path))
+    told = plan(client(), wanted, PullOptions(tmp_path))
     assert (told.size, told.requests, mar.kinds()) == (0, 1, ["manifest"])
     assert told.cached > 0
 
 
-def test_an_official_endpoint_needs_its_wildcard(client: Callable[..., Client], mar: Registry, call: Call) -> None:
+def test_an_official_endpoint_needs_its_wildcard(client: Callable[..., Session], mar: Registry, call: Call) -> None:
     code, out, _ = call("plan", f"{ALB}:1.7.12")
     rows = [line.split("\t") for line in out.splitlines()]
     assert code == 0

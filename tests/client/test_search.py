@@ -18,7 +18,7 @@ from marfetch import listings
 from marfetch.__main__ import main
 from marfetch.artifact.kinds import kinds_named
 from marfetch.catalog import catalog, meant
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.errors import Error, IntegrityError, NotFoundError, PolicyError, RemoteError
 from marfetch.layout import upkeep
 from marfetch.nearness import find, near
@@ -26,7 +26,7 @@ from marfetch.oci import Digest
 from marfetch.reference import Reference
 from marfetch.remote import limits
 from marfetch.resolve import Wanted, resolve, versions
-from marfetch.search import Searched, Wish, search
+from marfetch.search import Searched, SearchQuery, search
 
 from ..world.command import Call
 from ..world.content import ALB
@@ -44,7 +44,7 @@ NAMES = [
     "dotnet/runtime",
 ]
 
-Clients = Callable[..., Client]
+Clients = Callable[..., Session]
 
 
 def many(count: int) -> list[str]:
@@ -74,7 +74,7 @@ def many(count: int) -> list[str]:
     ]
 
 
-def age(client: Client, mar: Registry, seconds: float) -> None:
+def age(client: Session, mar: Registry, seconds: float) -> None:
     """Make the kept catalog look older."""
     path = client.cache.root / "listings" / f"{mar.host.replace(':', '=')}+_catalog.json"
     os.utime(path, (time.time() - seconds,) * 2)
@@ -339,8 +339,8 @@ def test_the_getter_names_the_right_one_too(mar: Registry, monkeypatch: pytest.M
 # -- what they hold
 
 
-def searched(client: Client, *words: str, kind: str | None = None, **options: Any) -> Searched:
-    return search(client, ANY, Wish(" ".join(words), kinds_named(kind) if kind else (), **options))
+def searched(client: Session, *words: str, kind: str | None = None, **options: Any) -> Searched:
+    return search(client, ANY, SearchQuery(" ".join(words), kinds_named(kind) if kind else (), **options))
 
 
 @pytest.mark.parametrize(

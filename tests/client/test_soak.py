@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from marfetch.client import Client, Options
+from marfetch.client import Session, SessionOptions
 from marfetch.endpoint import Preference
 from marfetch.layout.store import Layout
-from marfetch.pull import Request, pull
+from marfetch.pull import PullOptions, pull
 from marfetch.reference import Host, Reference
 from marfetch.resolve import Wanted
 
@@ -73,9 +73,9 @@ def test_everything_arrives_over_a_link_that_resets_every_256_kib(recipe: Layout
         payload = sum(map(len, charts.values()))
         with Link(registry.port, lambda: RESETS_AFTER) as link:
             preference = Preference(option=f"http://{link.host}", data_hosts=())
-            with Client(Options(preference, cache_dir=tmp_path / "cache", jobs=jobs), Heard()) as client:
+            with Session(SessionOptions(preference, cache_dir=tmp_path / "cache", jobs=jobs), Heard()) as client:
                 wanted = [Wanted(Reference.parse(f"{link.host}/aks/{name}:1")) for name in charts]
-                done = pull(client, wanted, Request(tmp_path / "out"))
+                done = pull(client, wanted, PullOptions(tmp_path / "out"))
         assert done.failed == ()
         assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {
             f"{name}.tgz": data for name, data in charts.items()

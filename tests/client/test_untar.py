@@ -15,7 +15,7 @@ from marfetch.artifact.chart import ExpectedChart
 from marfetch.artifact.kinds import HELM_CHART, HELM_CHART_LEGACY, HELM_CONFIG, HELM_PROVENANCE, POWERSHELL
 from marfetch.artifact.payload import Choice, select
 from marfetch.artifact.unpacking import chart_name, unpacked
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.oci import Descriptor, Digest, Manifest
 from marfetch.pull import Pulled
 
@@ -28,7 +28,7 @@ from ..world.real import distribution, package_chart
 from ..world.registry import Registry
 from ..world.unpacking import fetch, seen
 
-Make = Callable[..., Client]
+Make = Callable[..., Session]
 
 
 def codes(result: Pulled) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.config import MAX_SIZE as MAX_CONFIG_SIZE
 from marfetch.constraint import Constraint
 from marfetch.errors import IntegrityError
@@ -24,7 +24,7 @@ from ..world.registry import Registry
 LIFECYCLE = "application/vnd.microsoft.artifact.lifecycle"
 
 
-Made = Callable[..., Client]
+Made = Callable[..., Session]
 
 
 def chart(mar: Registry, version: str, config: bytes, described_as: int | None = None, **more: Any) -> Descriptor:

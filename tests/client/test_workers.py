@@ -19,8 +19,8 @@ import yaml
 
 from marfetch import errors
 from marfetch.bundle.creation import create
-from marfetch.client import Client, Options
-from marfetch.cluster import Kept, ask, part, retold, spread, told
+from marfetch.client import Session, SessionOptions
+from marfetch.cluster import WorkerCache, ask, error_from_json, error_to_json, part, spread
 from marfetch.endpoint import Preference
 from marfetch.errors import CODES, InputError, RemoteError
 from marfetch.layout.store import Layout
@@ -74,9 +74,9 @@ def mar(tmp_path: Path) -> Iterator[Registry]:
         yield registry
 
 
-def project_of(mar: Registry, place: Path) -> tuple[Project, Client]:
+def project_of(mar: Registry, place: Path) -> tuple[Project, Session]:
     preference = Preference(option=f"{mar.scheme}://{mar.host}", data_hosts=(mar.data_host,))
-    client = Client(Options(preference), Heard())
+    client = Session(SessionOptions(preference), Heard())
     items = [f"reference: bench/charts/chart{number}, version: 1.2.3" for number in range(CHARTS)]
     return locked(client, place, *items), client
 
@@ -283,7 +283,7 @@ def test_a_worker_closes_what_it_opened_for_commands_that_are_long_over() -> Non
         stack.callback(closed.append, key)
         return key.upper()
 
-    kept: Kept[str] = Kept(open_it)
+    kept: WorkerCache[str] = WorkerCache(open_it)
     assert [kept.get(key) for key in "abcdaef"] == list("ABCDAEF")
     assert closed == ["a", "b"]
 
@@ -293,5 +293,5 @@ def test_an_error_is_the_same_on_the_other_machine(code: str) -> None:
     kind = getattr(errors, CODES[code].kind)
     options = {} if kind is errors.RateLimitedError else {"code": code}
     error = kind("it failed", hint="try again", **options, path="x", number=3)
-    there = retold(json.loads(json.dumps(told(error))))
+    there = error_from_json(json.loads(json.dumps(error_to_json(error))))
     assert (type(there), there.code, there.message, there.hint, there.context) == (kind, code, "it failed", "try again", error.context)

@@ -19,7 +19,7 @@ from platformdirs.unix import Unix
 from marfetch import completion, known, listings
 from marfetch.cache import cache_root
 from marfetch.cli import COMMANDS
-from marfetch.completion import DEFAULT, DIRECTORIES, ERROR, KEEP_ORDER, NO_FILES, NO_SPACE, Answer
+from marfetch.completion import DEFAULT, DIRECTORIES, ERROR, KEEP_ORDER, NO_FILES, NO_SPACE, Candidates
 from marfetch.endpoint import OFFICIAL, Preference
 from marfetch.errors import Error
 from marfetch.layout.store import Layout
@@ -33,7 +33,7 @@ from ..world.registry import Registry
 
 DIGEST = Digest.of(b"a manifest")
 TABLE = json.loads((ROOT / "marfetch" / "commands.json").read_text())
-Ask = Callable[..., Answer]
+Ask = Callable[..., Candidates]
 
 
 @pytest.fixture
@@ -54,13 +54,13 @@ def cache(tmp_path: Path) -> Path:
 def ask(cache: Path) -> Ask:
     """`ask("pull", "aks/", MARFETCH_ENDPOINT="china")`: the answer for these words, the last one under the cursor."""
 
-    def do(*words: str, **environment: str) -> Answer:
+    def do(*words: str, **environment: str) -> Candidates:
         return completion.answer(words, {"MARFETCH_CACHE_DIR": str(cache), **environment})
 
     return do
 
 
-def texts(answer: Answer) -> list[str]:
+def texts(answer: Candidates) -> list[str]:
     return [text for text, _ in answer.candidates]
 
 
@@ -71,19 +71,19 @@ def test_commands_come_with_the_first_sentence_of_their_help(ask: Ask) -> None:
     found = ask("")
     assert sorted(texts(found)) == sorted(COMMANDS)
     assert found.directive == NO_FILES
-    assert ask("cac") == Answer([("cache", "Look after the content cache, an OCI image layout")], NO_FILES)
+    assert ask("cac") == Candidates([("cache", "Look after the content cache, an OCI image layout")], NO_FILES)
     assert ask() == found
 
 
 def test_below_cache_there_are_commands_too(ask: Ask) -> None:
     assert texts(ask("cache", "")) == ["info", "verify", "prune", "clear"]
     assert texts(ask("cache", "prune", "--un")) == ["--unused-days"]
-    assert ask("cache", "info", "") == Answer((), NO_FILES)
+    assert ask("cache", "info", "") == Candidates((), NO_FILES)
 
 
 @pytest.mark.parametrize("words", [("nonsense", ""), ("cache", "nonsense", ""), ("endpoints", ""), ("pull", "--nonsense=")])
 def test_where_nothing_can_stand_nothing_is_offered(ask: Ask, words: tuple[str, ...]) -> None:
-    assert ask(*words) == Answer((), NO_FILES)
+    assert ask(*words) == Candidates((), NO_FILES)
 
 
 def test_options_are_offered_once_unless_they_can_be_repeated(ask: Ask) -> None:
@@ -92,8 +92,8 @@ def test_options_are_offered_once_unless_they_can_be_repeated(ask: Ask) -> None:
     found = texts(ask("pull", "-d", "x", "--kind", "chart", "--offline", "--cache-dir=y", "--"))
     assert {"--destination", "--offline", "--cache-dir"} & set(found) == set()
     assert {"--kind", "--json"} <= set(found)
-    assert ask("pull", "--", "--js") == Answer([], NO_FILES | NO_SPACE)
-    assert ask("--ver") == Answer([("--version", "Print name and version")], NO_FILES)
+    assert ask("pull", "--", "--js") == Candidates([], NO_FILES | NO_SPACE)
+    assert ask("--ver") == Candidates([("--version", "Print name and version")], NO_FILES)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_a_prerelease_stands_below_its_release() -> None:
 
 
 def test_digests_are_those_of_tags_that_were_fetched(ask: Ask) -> None:
-    assert ask("pull", "aks/foo@") == Answer([(f"aks/foo@{DIGEST}", "1.8.0 1.9.0")], NO_FILES)
+    assert ask("pull", "aks/foo@") == Candidates([(f"aks/foo@{DIGEST}", "1.8.0 1.9.0")], NO_FILES)
     assert texts(ask("pull", "aks/foo:1.9.0@sha256:")) == [f"aks/foo:1.9.0@{DIGEST}"]
     assert texts(ask("pull", "aks/foo:1.10.0@")) == []
 

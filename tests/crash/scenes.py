@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from marfetch.place.records import Record, Records
+from marfetch.place.records import CreatedDirectories, CreatedDirectory
 
 from ..world.archives import chart, file
 from ..world.charts import add_chart
@@ -234,7 +234,7 @@ class Stage:
             document = json.loads(record.read_bytes())
             record.unlink()
             path = place / Path(document["path"]).relative_to(self.root / PREPARED)
-            Records(place / "state" / "marfetch").put(path, Record(path.stat().st_ino, document["files"]))
+            CreatedDirectories(place / "state" / "marfetch").put(path, CreatedDirectory(path.stat().st_ino, document["files"]))
         return place
 
     # -- looking

@@ -89,7 +89,7 @@ def test_a_command_that_is_told_to_end_does_so_and_leaves_nothing(
 def test_whoever_waits_too_long_for_an_orderly_end_gets_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
-    spoken = front._Spoken(["pull"])
+    spoken = front.CommandRun(["pull"])
     with pytest.raises(KeyboardInterrupt):
         spoken.end(signal.SIGTERM, None)
     spoken.end(signal.SIGINT, None)

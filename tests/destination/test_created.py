@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from marfetch.artifact.kinds import HELM_CHART, HELM_CONFIG
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.errors import StorageError
-from marfetch.place.records import Record, Records, state_root
+from marfetch.place.records import CreatedDirectories, CreatedDirectory, state_root
 from marfetch.project.locking import settle, write
 from marfetch.project.sync import sync
 
@@ -29,7 +29,7 @@ OLD, NEW = chart("app", "1.0.0"), chart("app", "1.0.1", file("app/new"))
 
 
 @pytest.fixture
-def app(mar: Registry, make: Make, client: Callable[..., Client]) -> Path:
+def app(mar: Registry, make: Make, client: Callable[..., Session]) -> Path:
     """A project in which `app` 1.0.0 was unpacked, and that now wants 1.0.1."""
     add_chart(mar, "charts/app", "1.0.0", OLD)
     add_chart(mar, "charts/app", "1.0.1", NEW)
@@ -38,7 +38,7 @@ def app(mar: Registry, make: Make, client: Callable[..., Client]) -> Path:
     return make("reference: charts/app, version: 1.0.1, untar: true").directory / "app"
 
 
-def again(client: Callable[..., Client], make: Make, **options: object) -> str:
+def again(client: Callable[..., Session], make: Make, **options: object) -> str:
     """Sync to 1.0.1: the outcome, or the code of the failure."""
     (result,) = sync(client(**options), make("reference: charts/app, version: 1.0.1, untar: true"))
     return result.error.code if result.error is not None else result.outcome
@@ -104,7 +104,7 @@ CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {
 @pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "not recorded"])
 @pytest.mark.parametrize(("change", "with_record", "without"), CASES.values(), ids=CASES)
 def test_a_directory_is_replaced_where_marfetch_made_it_or_all_of_it_is_known(
-    app: Path, client: Callable[..., Client], make: Make, change: Callable[[Path], object], with_record: str, without: str, recorded: bool
+    app: Path, client: Callable[..., Session], make: Make, change: Callable[[Path], object], with_record: str, without: str, recorded: bool
 ) -> None:
     change(app)
     if not recorded:
@@ -117,13 +117,13 @@ def test_a_directory_is_replaced_where_marfetch_made_it_or_all_of_it_is_known(
         assert {path: path.read_bytes() for path in app.rglob("*") if path.is_file()} == before
 
 
-def test_what_only_another_cache_knew_is_not_known(app: Path, client: Callable[..., Client], make: Make, tmp_path: Path) -> None:
+def test_what_only_another_cache_knew_is_not_known(app: Path, client: Callable[..., Session], make: Make, tmp_path: Path) -> None:
     forget()
     assert again(client, make, cache_dir=tmp_path / "fresh") == "directory-foreign"
     assert not (app / "new").exists()
 
 
-def test_a_file_of_another_artifact_is_not_known(app: Path, mar: Registry, client: Callable[..., Client], make: Make) -> None:
+def test_a_file_of_another_artifact_is_not_known(app: Path, mar: Registry, client: Callable[..., Session], make: Make) -> None:
     mar.add_artifact("aks/other", "1.0.0", ("main.py", b"hours of work"))
     with client() as one:
         assert fetch(one, "aks/other:1.0.0", destination=app.parent / "other", untar=None).failed == ()
@@ -133,7 +133,7 @@ def test_a_file_of_another_artifact_is_not_known(app: Path, mar: Registry, clien
 
 
 def test_a_directory_that_was_right_already_is_known_from_then_on(
-    app: Path, client: Callable[..., Client], make: Make, tmp_path: Path
+    app: Path, client: Callable[..., Session], make: Make, tmp_path: Path
 ) -> None:
     """As helm or an earlier marfetch unpacked it, with a cache that is gone later."""
     forget()
@@ -141,17 +141,17 @@ def test_a_directory_that_was_right_already_is_known_from_then_on(
     assert again(client, make, cache_dir=tmp_path / "fresh") == "replaced"
 
 
-def test_a_record_of_an_older_directory_is_renewed(app: Path, client: Callable[..., Client], make: Make) -> None:
+def test_a_record_of_an_older_directory_is_renewed(app: Path, client: Callable[..., Session], make: Make) -> None:
     """As a run leaves it that is killed once the directory has its name."""
-    records = Records()
-    records.put(app, Record(app.stat().st_ino + 1, {"old": "0" * 64}))
+    records = CreatedDirectories()
+    records.put(app, CreatedDirectory(app.stat().st_ino + 1, {"old": "0" * 64}))
     sync(client(), make("reference: charts/app, version: 1.0.0, untar: true"), as_locked=True)
     found = records.get(app)
     assert found is not None
     assert (found.number, set(found.files)) == (None, {"Chart.yaml", "templates/cm.yaml"})
 
 
-def test_edits_in_a_directory_that_was_right_already_are_not_replaced(app: Path, client: Callable[..., Client], make: Make) -> None:
+def test_edits_in_a_directory_that_was_right_already_are_not_replaced(app: Path, client: Callable[..., Session], make: Make) -> None:
     forget()
     sync(client(), make("reference: charts/app, version: 1.0.0, untar: true"), as_locked=True)
     edited(app)
@@ -159,7 +159,7 @@ def test_edits_in_a_directory_that_was_right_already_are_not_replaced(app: Path,
 
 
 @pytest.mark.parametrize("name", ["src", ".", "..", "charts"])
-def test_a_publisher_does_not_choose_the_directory(mar: Registry, client: Callable[..., Client], make: Make, name: str) -> None:
+def test_a_publisher_does_not_choose_the_directory(mar: Registry, client: Callable[..., Session], make: Make, name: str) -> None:
     """Neither by the title of the manifest, nor by the archive, nor by `Chart.yaml`."""
     layer = {"mediaType": HELM_CHART}
     top = "src" if name.startswith(".") else name
@@ -197,7 +197,7 @@ ARCHIVES: dict[str, tuple[list[tuple[str, bytes]], set[str]]] = {
 
 @pytest.mark.parametrize(("payloads", "expected"), ARCHIVES.values(), ids=ARCHIVES)
 def test_other_archives_go_into_the_directory_of_the_repository(
-    mar: Registry, client: Callable[..., Client], tmp_path: Path, payloads: list[tuple[str, bytes]], expected: set[str]
+    mar: Registry, client: Callable[..., Session], tmp_path: Path, payloads: list[tuple[str, bytes]], expected: set[str]
 ) -> None:
     if payloads[0][0] == ".":
         layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "annotations": {TITLE: "."}}
@@ -227,7 +227,7 @@ def test_pull_with_force_does_not_replace_a_directory_of_the_users(run: Run, mar
     assert set(mar.kinds()) == {"manifest"}
 
 
-def test_a_dry_run_says_it_too(app: Path, client: Callable[..., Client], make: Make) -> None:
+def test_a_dry_run_says_it_too(app: Path, client: Callable[..., Session], make: Make) -> None:
     own(app)
     project = make("reference: charts/app, version: 1.0.1, untar: true")
     fetch(client(), "charts/app:1.0.1", destination=app.parent.parent / "elsewhere")
@@ -239,8 +239,8 @@ def test_a_dry_run_says_it_too(app: Path, client: Callable[..., Client], make: M
 
 
 def test_a_record_is_what_was_put_for_that_path_only(tmp_path: Path) -> None:
-    records = Records(tmp_path / "state")
-    record = Record(2**64 - 1, {"a/ü": "0" * 64})
+    records = CreatedDirectories(tmp_path / "state")
+    record = CreatedDirectory(2**64 - 1, {"a/ü": "0" * 64})
     path = tmp_path / "dir"
     path.mkdir()
     records.put(path, record)
@@ -280,23 +280,23 @@ BROKEN: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", BROKEN.values(), ids=BROKEN)
 def test_a_broken_record_is_none(tmp_path: Path, damage: Callable[[Path], object]) -> None:
-    records = Records(tmp_path / "state")
+    records = CreatedDirectories(tmp_path / "state")
     (tmp_path / "dir").mkdir()
-    records.put(tmp_path / "dir", Record(1, {}))
+    records.put(tmp_path / "dir", CreatedDirectory(1, {}))
     (made,) = (tmp_path / "state" / "directories").iterdir()
     damage(made)
     assert records.get(tmp_path / "dir") is None
 
 
 def test_records_of_deleted_directories_go_and_others_stay(tmp_path: Path) -> None:
-    records = Records(tmp_path / "state")
+    records = CreatedDirectories(tmp_path / "state")
     for number in range(5):
         (tmp_path / f"dir{number}").mkdir()
-        records.put(tmp_path / f"dir{number}", Record(number, {}))
+        records.put(tmp_path / f"dir{number}", CreatedDirectory(number, {}))
     for number in range(3):
         (tmp_path / f"dir{number}").rmdir()
     (tmp_path / "new").mkdir()
-    records.put(tmp_path / "new", Record(9, {}))
+    records.put(tmp_path / "new", CreatedDirectory(9, {}))
     found = [number for number in range(5) if records.get(tmp_path / f"dir{number}")]
     assert found == [3, 4]
     assert records.get(tmp_path / "new") is not None
@@ -324,7 +324,7 @@ def test_without_a_place_for_records_it_is_unpacked_nevertheless(run: Run, mar: 
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_lock_names_the_directory(app: Path, client: Callable[..., Client], make: Make) -> None:
+def test_a_lock_names_the_directory(app: Path, client: Callable[..., Session], make: Make) -> None:
     project = make("reference: charts/app, version: 1.0.1, untar: true")
     write(project, settle(client(), project, None))
     assert '"file": "app"' in project.lock_path.read_text()

@@ -14,13 +14,13 @@ import pytest
 
 from marfetch.errors import IntegrityError, StorageError
 from marfetch.oci import Descriptor, Digest
-from marfetch.place.destination import Destination, State, Wish
+from marfetch.place.destination import Destination, OutputFile, OutputState
 
 DATA = b"content" * 1000
 
 
-def wish(name: str = "x.bin", data: bytes = DATA, owner: str = "a") -> Wish:
-    return Wish(name, Descriptor("application/octet-stream", Digest.of(data), len(data)), owner)
+def wish(name: str = "x.bin", data: bytes = DATA, owner: str = "a") -> OutputFile:
+    return OutputFile(name, Descriptor("application/octet-stream", Digest.of(data), len(data)), owner)
 
 
 def blob(data: bytes, tmp_path: Path) -> Callable[[], BinaryIO]:
@@ -170,16 +170,16 @@ def test_a_destination_that_is_a_file_or_cannot_be_written_is_said(tmp_path: Pat
 
 def test_what_is_there_is_looked_at(tmp_path: Path) -> None:
     destination = Destination(tmp_path / "out")
-    assert destination.state(wish()) is State.ABSENT
+    assert destination.state(wish()) is OutputState.ABSENT
     destination.put(wish(), blob(DATA, tmp_path))
-    assert destination.state(wish()) is State.SAME
-    assert destination.state(wish(data=b"y" * len(DATA))) is State.DIFFERENT
-    assert destination.state(wish(data=b"y")) is State.DIFFERENT
+    assert destination.state(wish()) is OutputState.SAME
+    assert destination.state(wish(data=b"y" * len(DATA))) is OutputState.DIFFERENT
+    assert destination.state(wish(data=b"y")) is OutputState.DIFFERENT
     (tmp_path / "out" / "d").mkdir()
     with pytest.raises(StorageError, match="is a directory, and a file is to be put there"):
         destination.state(wish("d"))
     (tmp_path / "out" / "l").symlink_to(tmp_path / "out" / "x.bin")
-    assert destination.state(wish("l")) is State.DIFFERENT
+    assert destination.state(wish("l")) is OutputState.DIFFERENT
 
 
 def test_parts_that_nobody_claims_any_more_are_swept(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import pytest
 from marfetch.artifact.chart import Unpacking
 from marfetch.artifact.title import is_git, safe_title
 from marfetch.bundle.creation import create
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.errors import Error, PolicyError
 from marfetch.oci import Descriptor, Digest, descriptor_json
-from marfetch.place.destination import Destination, Wish
+from marfetch.place.destination import Destination, OutputFile
 from marfetch.place.file import write_file
 from marfetch.place.guard import refuse_git
 from marfetch.project.sync import sync
@@ -70,8 +70,8 @@ def test_other_names_are_taken(name: str) -> None:
     refuse_git(Path(name))
 
 
-def wish(name: str, unpacking: Unpacking | None = None, data: bytes = b"evil") -> Wish:
-    return Wish(name, Descriptor("application/octet-stream", Digest.of(data), len(data)), "a", unpacking)
+def wish(name: str, unpacking: Unpacking | None = None, data: bytes = b"evil") -> OutputFile:
+    return OutputFile(name, Descriptor("application/octet-stream", Digest.of(data), len(data)), "a", unpacking)
 
 
 DOORS: dict[str, tuple[str, str]] = {
@@ -140,7 +140,7 @@ COMMANDS: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
 def test_each_command_refuses_with_exit_code_4(
-    run: Run, mar: Registry, client: Callable[..., Client], tmp_path: Path, words: list[str]
+    run: Run, mar: Registry, client: Callable[..., Session], tmp_path: Path, words: list[str]
 ) -> None:
     here = tmp_path / "here"
     (here / ".git" / "hooks").mkdir(parents=True)
@@ -175,7 +175,7 @@ ITEMS = {
 
 @pytest.mark.parametrize("item", ITEMS.values(), ids=ITEMS)
 @pytest.mark.parametrize("is_rehearsal", [False, True])
-def test_sync_refuses_it(client: Callable[..., Client], mar: Registry, make: Make, item: str, is_rehearsal: bool) -> None:
+def test_sync_refuses_it(client: Callable[..., Session], mar: Registry, make: Make, item: str, is_rehearsal: bool) -> None:
     mar.add_artifact("aks/plain", "1.0.0", ("config", b"evil"))
     mar.add_artifact("aks/titled", "1.0.0", (".git/config", b"evil"))
     mar.add_artifact("aks/hooks", "1.0.0", ("hooks.tgz" if "link" in item else ".git/hooks.tgz", targz(file("hooks/x", b"evil"))))

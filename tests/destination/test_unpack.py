@@ -28,7 +28,7 @@ from marfetch.artifact.chart import ExpectedChart, Unpacking
 from marfetch.errors import Error, IntegrityError, PolicyError, StorageError
 from marfetch.place import limits
 from marfetch.place.archive import Archive
-from marfetch.place.destination import Destination, State
+from marfetch.place.destination import Destination, OutputState
 from marfetch.place.directory import Directory
 from marfetch.place.packed import PIECE, Packed
 
@@ -480,12 +480,12 @@ def test_other_build_metadata_is_another_version(tmp_path: Path) -> None:
 
 def test_the_same_directory_is_the_same_and_any_other_is_not(tmp_path: Path) -> None:
     data = targz(directory("empty"), file("a/x", b"one"), file("y", b"two"))
-    assert state(tmp_path / "out", data) is State.ABSENT
+    assert state(tmp_path / "out", data) is OutputState.ABSENT
     place = unpack(tmp_path / "out", data)
-    assert state(tmp_path / "out", data) is State.SAME
+    assert state(tmp_path / "out", data) is OutputState.SAME
 
     def is_different() -> bool:
-        return state(tmp_path / "out", data) is State.DIFFERENT
+        return state(tmp_path / "out", data) is OutputState.DIFFERENT
 
     (place / "more").write_bytes(b"")
     assert is_different()
@@ -502,7 +502,7 @@ def test_the_same_directory_is_the_same_and_any_other_is_not(tmp_path: Path) -> 
     assert is_different()
     (place / "empty").unlink()
     (place / "empty").mkdir()
-    assert state(tmp_path / "out", data) is State.SAME
+    assert state(tmp_path / "out", data) is OutputState.SAME
     (place / "a" / "x").write_bytes(b"ONE")
     assert is_different()
     (place / "a" / "x").write_bytes(b"one1")
@@ -521,7 +521,7 @@ def test_a_place_that_is_no_directory_differs_and_is_not_followed(tmp_path: Path
     real = unpack(tmp_path / "real", data)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "toy").symlink_to(real)
-    assert state(tmp_path / "out", data) is State.DIFFERENT
+    assert state(tmp_path / "out", data) is OutputState.DIFFERENT
     with pytest.raises(StorageError) as caught:
         unpack(tmp_path / "out", data)
     assert caught.value.code == "file-differs"
@@ -533,11 +533,11 @@ def test_a_place_that_is_no_directory_differs_and_is_not_followed(tmp_path: Path
 def test_without_the_archive_a_directory_is_unknown(tmp_path: Path) -> None:
     data = targz(file("x", b"1"))
     place = unpack(tmp_path / "out", data)
-    assert Destination(tmp_path / "out").state(wish(data)) is State.UNKNOWN
+    assert Destination(tmp_path / "out").state(wish(data)) is OutputState.UNKNOWN
     place.rename(tmp_path / "moved")
-    assert Destination(tmp_path / "out").state(wish(data)) is State.ABSENT
+    assert Destination(tmp_path / "out").state(wish(data)) is OutputState.ABSENT
     place.write_bytes(data)
-    assert Destination(tmp_path / "out").state(wish(data)) is State.DIFFERENT
+    assert Destination(tmp_path / "out").state(wish(data)) is OutputState.DIFFERENT
 
 
 def a_directory(path: Path) -> None:
@@ -573,7 +573,7 @@ def test_what_is_there_is_replaced_only_by_force(
         unpack(out, chart("bar"), TOY, force=True)
     assert seen(out) == earlier
     unpack(out, chart(), TOY, force=True)
-    assert state(out, chart(), TOY) is State.SAME
+    assert state(out, chart(), TOY) is OutputState.SAME
     assert [path.name for path in out.iterdir()] == ["toy"]
 
 
@@ -615,7 +615,7 @@ def test_of_several_that_unpack_one_archive_all_are_content(tmp_path: Path) -> N
         thread.join()
     assert errors == []
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["toy"]
-    assert state(tmp_path / "out", chart(), TOY) is State.SAME
+    assert state(tmp_path / "out", chart(), TOY) is OutputState.SAME
 
 
 # -- bytes
@@ -796,7 +796,7 @@ def test_a_killed_run_leaves_the_old_content_and_a_hidden_part_that_the_next_one
     assert (out / "toy" / "mine").read_bytes() == b"mine"
     assert sorted(path.name for path in out.iterdir()) == [part, "other", "toy"]
     unpack(out, chart(), TOY, force=True)
-    assert state(out, chart(), TOY) is State.SAME
+    assert state(out, chart(), TOY) is OutputState.SAME
     assert sorted(path.name for path in out.iterdir()) == ["other", "toy"]
 
 
@@ -1030,7 +1030,7 @@ def test_any_archive_of_safe_names_comes_whole(files: dict[tuple[str, ...], byte
     with tempfile.TemporaryDirectory() as scratch:
         place = unpack(Path(scratch) / "out", raw.getvalue())
         assert {name: data for name, data in seen(place).items() if data is not None} == taken
-        assert state(Path(scratch) / "out", raw.getvalue()) is State.SAME
+        assert state(Path(scratch) / "out", raw.getvalue()) is OutputState.SAME
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from marfetch.cli.differences import _lines, _markdown, shown
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.compare.compare import compare
 from marfetch.compare.difference import Difference, changed_keys, flat, unified
 from marfetch.compare.upstream import upstream
@@ -39,7 +39,7 @@ def module(mar: Registry, tag: str, template: dict[str, Any]) -> None:
     mar.add_manifest("bicep/foo", tag, json.dumps(document).encode())
 
 
-def between(client: Client, repository: str, old: str = "1.0.0", new: str = "2.0.0") -> Difference:
+def between(client: Session, repository: str, old: str = "1.0.0", new: str = "2.0.0") -> Difference:
     before, after = (resolve(client, Wanted(Reference.parse(f"{repository}:{tag}"))) for tag in (old, new))
     return compare(client, before, after)
 
@@ -48,7 +48,7 @@ def told(found: Difference) -> dict[str, list[tuple[str, str]]]:
     return {section.name: [(change.sort, change.path) for change in section.changes] for section in found.sections}
 
 
-def test_a_chart_is_compared_in_its_own_words(client: Callable[..., Client], mar: Registry) -> None:
+def test_a_chart_is_compared_in_its_own_words(client: Callable[..., Session], mar: Registry) -> None:
     add_foo(
         mar,
         "1.0.0",
@@ -91,20 +91,20 @@ def test_a_chart_is_compared_in_its_own_words(client: Callable[..., Client], mar
     assert templates.changes[1].lines == ("@@ -1,2 +1,2 @@", "-a: 1", "+a: 2", " image: mcr.microsoft.com/aks/init:1")
 
 
-def test_values_that_are_no_plain_yaml_are_compared_as_text(client: Callable[..., Client], mar: Registry) -> None:
+def test_values_that_are_no_plain_yaml_are_compared_as_text(client: Callable[..., Session], mar: Registry) -> None:
     add_foo(mar, "1.0.0", {"values.yaml": "a: &x 1\nb: *x\n"})
     add_foo(mar, "2.0.0", {"values.yaml": "a: &x 2\nb: *x\n"})
     values = next(section for section in between(client(), "charts/foo").sections if section.name == "values")
     assert values.changes[0].lines == ("@@ -1,2 +1,2 @@", "-a: &x 1", "+a: &x 2", " b: *x")
 
 
-def test_comments_of_values_are_a_difference_too(client: Callable[..., Client], mar: Registry) -> None:
+def test_comments_of_values_are_a_difference_too(client: Callable[..., Session], mar: Registry) -> None:
     add_foo(mar, "1.0.0", {})
     add_foo(mar, "2.0.0", {"values.yaml": VALUES + "# new\n"})
     assert told(between(client(), "charts/foo"))["values"] == [("changed", "values.yaml")]
 
 
-def test_a_module_is_compared_by_parameters_outputs_and_resources(client: Callable[..., Client], mar: Registry) -> None:
+def test_a_module_is_compared_by_parameters_outputs_and_resources(client: Callable[..., Session], mar: Registry) -> None:
     module(
         mar,
         "1.0.0",
@@ -129,7 +129,7 @@ def test_a_module_is_compared_by_parameters_outputs_and_resources(client: Callab
     assert found["resources"] == [("removed", "A/b@1"), ("added", "A/b@2")]
 
 
-def test_other_artifacts_are_compared_file_by_file(client: Callable[..., Client], mar: Registry) -> None:
+def test_other_artifacts_are_compared_file_by_file(client: Callable[..., Session], mar: Registry) -> None:
     mar.add_artifact("aks/foo", "1.0.0", ("a.txt", b"one\n"), ("b.bin", b"\0\1"), ("foo-1.0.0.txt", b"same"))
     mar.add_artifact("aks/foo", "2.0.0", ("a.txt", b"two\n"), ("b.bin", b"\0\2"), ("c.txt", b"new"), ("foo-2.0.0.txt", b"same"))
     found = between(client(), "aks/foo")
@@ -139,13 +139,13 @@ def test_other_artifacts_are_compared_file_by_file(client: Callable[..., Client]
     assert files[1].lines == ()
 
 
-def test_one_and_the_same_artifact_does_not_differ_and_fetches_no_payload(client: Callable[..., Client], mar: Registry) -> None:
+def test_one_and_the_same_artifact_does_not_differ_and_fetches_no_payload(client: Callable[..., Session], mar: Registry) -> None:
     add_foo(mar, "1.0.0", {})
     assert not between(client(), "charts/foo", "1.0.0", "1.0.0").differs
     assert "data" not in mar.kinds()
 
 
-def test_an_archive_that_is_not_what_it_says_is_refused(client: Callable[..., Client], mar: Registry) -> None:
+def test_an_archive_that_is_not_what_it_says_is_refused(client: Callable[..., Session], mar: Registry) -> None:
     add_foo(mar, "1.0.0", {})
     add_foo(mar, "2.0.0", {"Chart.yaml": "apiVersion: v2\nname: other\nversion: 2.0.0\n"})
     with pytest.raises(Error) as caught:
@@ -153,7 +153,7 @@ def test_an_archive_that_is_not_what_it_says_is_refused(client: Callable[..., Cl
     assert caught.value.code == "chart-refused"
 
 
-def test_the_lock_is_compared_with_what_an_upgrade_would_take(client: Callable[..., Client], mar: Registry, tmp_path: Path) -> None:
+def test_the_lock_is_compared_with_what_an_upgrade_would_take(client: Callable[..., Session], mar: Registry, tmp_path: Path) -> None:
     add_foo(mar, "1.0.0", {})
     (tmp_path / "marfetch.yaml").write_text(
         "schema: 1\nartifacts:\n  - {reference: charts/foo, name: web}\n  - {reference: 'charts/foo:1.0.0', name: fixed}\n"
@@ -186,13 +186,13 @@ def test_long_texts_are_not_compared_for_ever() -> None:
 # -- as it is shown
 
 
-def hostile(client: Client, mar: Registry) -> Difference:
+def hostile(client: Session, mar: Registry) -> Difference:
     mar.add_artifact("aks/foo", "1.0.0", ("a.txt", b"old\n"))
     mar.add_artifact("aks/foo", "2.0.0", ("a.txt", b"```\n\x1b[31m</details><script>\n"), annotations={"x|`y": "\x1b]0;t\x07 | <b>"})
     return between(client, "aks/foo")
 
 
-def test_markdown_reads_nothing_of_what_it_shows(client: Callable[..., Client], mar: Registry) -> None:
+def test_markdown_reads_nothing_of_what_it_shows(client: Callable[..., Session], mar: Registry) -> None:
     text = _markdown([("foo", hostile(client(), mar))])
     assert "\x1b" not in text
     assert "````diff" in text  # longer than the run of backticks inside
@@ -202,14 +202,14 @@ def test_markdown_reads_nothing_of_what_it_shows(client: Callable[..., Client], 
 
 
 @pytest.mark.slow
-def test_markdown_fits_into_a_comment(client: Callable[..., Client], mar: Registry) -> None:
+def test_markdown_fits_into_a_comment(client: Callable[..., Session], mar: Registry) -> None:
     mar.add_artifact("aks/foo", "1.0.0", ("a.txt", b"".join(b"old line %d\n" % n for n in range(1_900))))
     mar.add_artifact("aks/foo", "2.0.0", ("a.txt", b"".join(b"new line %d\n" % n for n in range(1_900))))
     one = between(client(), "aks/foo")
     assert len(_markdown([(f"n{number}", one) for number in range(600)])) < 65_536
 
 
-def test_lines_json_and_exit_code(client: Callable[..., Client], mar: Registry, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_json_and_exit_code(client: Callable[..., Session], mar: Registry, capsys: pytest.CaptureFixture[str]) -> None:
     found = hostile(client(), mar)
     assert next(_lines("", found)).startswith("foo: 1.0.0 → 2.0.0 (")
     assert shown(Report("diff", as_json=True), [("", found)], [], markdown=False) == 1

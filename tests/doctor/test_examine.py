@@ -20,9 +20,9 @@ import pytest
 import trustme
 
 from marfetch.__main__ import main
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.doctor import examine as examination
-from marfetch.doctor.examine import Examined, Patient, examine
+from marfetch.doctor.examine import Diagnosis, Patient, examine
 from marfetch.doctor.findings import CHECKS, Finding, shareable
 from marfetch.endpoint import CHINA, GLOBAL, Endpoint
 from marfetch.helm.setup import set_up
@@ -41,7 +41,7 @@ from ..world.registry import BLOCKED, MSEDGE, Registry
 from ..world.tls import DATA_NAME, server_context
 
 LONGEST_STEP = examination.PATIENCE  # before the fixture makes it shorter
-Look = Callable[..., Examined]
+Look = Callable[..., Diagnosis]
 
 
 @pytest.fixture(autouse=True)
@@ -54,18 +54,18 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def look(heard: Heard, mar: Registry) -> Look:
     """Examine an endpoint, by default the twisted registry."""
 
-    def call(endpoint: Endpoint | None = None, **options: Any) -> Examined:
+    def call(endpoint: Endpoint | None = None, **options: Any) -> Diagnosis:
         own = Endpoint.parse(f"http://{mar.host}", (mar.data_host,))
         return examine(Patient(endpoint or own, **options), heard)
 
     return call
 
 
-def faults(found: Examined) -> list[str]:
+def faults(found: Diagnosis) -> list[str]:
     return [one.id for one in found.findings if one.status == "fault"]
 
 
-def one(found: Examined, name: str) -> Finding:
+def one(found: Diagnosis, name: str) -> Finding:
     return next(finding for finding in found.findings if finding.id == name)
 
 
@@ -493,7 +493,7 @@ def test_what_is_wrong_is_followed_by_what_to_do(call: Call, mar: Registry) -> N
     assert lines[at + 2].startswith("\tdo\twait 30 s")
 
 
-def test_a_host_that_asked_for_a_pause_is_left_alone_by_the_doctor_too(call: Call, mar: Registry, client: Callable[..., Client]) -> None:
+def test_a_host_that_asked_for_a_pause_is_left_alone_by_the_doctor_too(call: Call, mar: Registry, client: Callable[..., Session]) -> None:
     with client() as one:  # a cache, as the last pull has left it
         cache = one.cache.root
     mar.on("tags").answers(429, "Ref A: x", retry_after="300")

@@ -13,7 +13,7 @@ import pytest
 
 from marfetch.artifact.kinds import HELM_CHART, HELM_CONFIG
 from marfetch.oci import descriptor_json
-from marfetch.place.records import Record, Records
+from marfetch.place.records import CreatedDirectories, CreatedDirectory
 
 from ..world.archives import chart, directory, file, gzipped_zeros, header, pax, tar, targz
 from ..world.registry import Registry
@@ -41,8 +41,8 @@ def untarred(world: World, data: bytes) -> Ended:
     old.mkdir(parents=True, exist_ok=True)
     (old / "Chart.yaml").write_text("name: toy\nversion: 1.0.0\n")
     # An earlier run of marfetch created it: otherwise it would not be replaced.
-    made = Record(old.stat().st_ino, {"Chart.yaml": sha256((old / "Chart.yaml").read_bytes())})
-    Records(world.root / "state" / "marfetch").put(old.resolve(), made)
+    made = CreatedDirectory(old.stat().st_ino, {"Chart.yaml": sha256((old / "Chart.yaml").read_bytes())})
+    CreatedDirectories(world.root / "state" / "marfetch").put(old.resolve(), made)
     replaces = ["out/toy", "out/toy/Chart.yaml"]
     ended = world.run(*PULL, "--force", replaces=replaces)
     assert len(ended.asked) <= 3, ended

@@ -25,7 +25,7 @@ from marfetch.oci import CREATED, Descriptor, Digest, Manifest, descriptor_json,
 from marfetch.remote import pages
 from marfetch.remote.answers import Asked, Failure, explain
 from marfetch.remote.auth import Authority
-from marfetch.remote.backoff import Backoff, Trouble
+from marfetch.remote.backoff import Backoff, RequestFailed
 from marfetch.remote.outage import trouble
 from marfetch.remote.response import Response
 from marfetch.remote.told import retry_after
@@ -122,7 +122,7 @@ def _content_range(data: bytes) -> None:
     backoff = Backoff(Budget(), Silent(), chance=lambda: 0.0)
     try:
         transfer(DESCRIPTOR, sink, cast("Any", ask), backoff.attempts("the blob"), what="aks/foo:1")
-    except Trouble as trouble:  # what `remote.registry` raises then
+    except RequestFailed as trouble:  # what `remote.registry` raises then
         raise trouble.error from trouble
     assert sink.take() == BLOB
 

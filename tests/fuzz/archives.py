@@ -17,14 +17,14 @@ from marfetch.bundle.form import Record, record_bytes
 from marfetch.bundle.opened import opened
 from marfetch.content import Memory
 from marfetch.errors import Error
-from marfetch.layout.archive import Archive
+from marfetch.layout.archive import ReadonlyTar
 from marfetch.layout.contents import Contents
 from marfetch.layout.folder import Folder
 from marfetch.layout.names import REF_NAME
 from marfetch.layout.tar import members
 from marfetch.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Digest
-from marfetch.place.destination import Destination, Wish
-from marfetch.project.entry import Entry, Layer, make_lock
+from marfetch.place.destination import Destination, OutputFile
+from marfetch.project.entry import Entry, LockedLayer, make_lock
 from marfetch.project.lock import lock_bytes
 from marfetch.reference import Host, Reference
 
@@ -67,7 +67,7 @@ def _outside() -> Path:
 def _unpack(data: bytes, expected: ExpectedChart | None = None) -> dict[str, bytes]:
     """Unpack as `pull --untar` does; what was written, after everything around it was found untouched."""
     place = _outside()
-    wish = Wish("demo", Descriptor("application/x", Digest.of(data), len(data)), "a", Unpacking("demo-0.1.0.tgz", expected))
+    wish = OutputFile("demo", Descriptor("application/x", Digest.of(data), len(data)), "a", Unpacking("demo-0.1.0.tgz", expected))
     found: dict[str, bytes] = {}
     try:
         with Destination(place / "out") as destination:
@@ -145,7 +145,7 @@ def _layout_tar(data: bytes) -> None:
     assert seen is None or len(here) < len(listed) or here == seen, (
         f"two readers see two things: {sorted(here.items() ^ (seen or {}).items())!r:.300}"
     )
-    with Archive(path) as store:
+    with ReadonlyTar(path) as store:
         _walk(Contents(store, name="here"))
     with opened(path) as found:
         if found.record is not None:
@@ -254,7 +254,7 @@ def _documents() -> dict[str, bytes]:
         Reference("aks/foo", Host("mcr.microsoft.com"), "1.2.3", own.digest),
         own,
         Descriptor(str(config["mediaType"]), Digest.of(b"{}"), 2),
-        (Layer(Descriptor("text/plain", Digest.of(b"hello"), 5), "foo"),),
+        (LockedLayer(Descriptor("text/plain", Digest.of(b"hello"), 5), "foo"),),
         "oci",
         "a/b",
     )

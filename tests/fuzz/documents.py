@@ -13,12 +13,12 @@ from marfetch.artifact.chart import ExpectedChart
 from marfetch.bundle.form import Base, Record, parse_record, record_bytes
 from marfetch.charts import _read as read_releases
 from marfetch.document import Json, parse_json, parse_yaml
-from marfetch.kept import DIRECTORY, Kept
+from marfetch.kept import DIRECTORY, Records
 from marfetch.layout.index import check_marker, parse_index
-from marfetch.layout.names import REF_NAME, Names, check_version
+from marfetch.layout.names import REF_NAME, LayoutTags, check_version
 from marfetch.oci import OCI_MANIFEST, Descriptor, Digest
 from marfetch.project.adoption import Adoption
-from marfetch.project.entry import Entry, Layer, Verification, make_lock
+from marfetch.project.entry import Entry, LockedLayer, Verification, make_lock
 from marfetch.project.first import wanted_bytes
 from marfetch.project.lock import lock_bytes, parse_lock
 from marfetch.project.wanted import parse_project
@@ -105,10 +105,10 @@ def _cache(data: bytes) -> None:
     (root / "oci-layout").write_bytes(data)
     assert all(isinstance(tag, str) for tag in listings.read(root, f"{HOST}/aks/foo") or ())
     listings.read_catalog(root, HOST)
-    found = Kept(root, "charts").get("aks/foo")
+    found = Records(root, "charts").get("aks/foo")
     if found is not None:
         read_releases(found.data, "aks/foo")
-    names = Names(root)
+    names = LayoutTags(root)
     for name, descriptor in names.all().items():
         assert names.get(name) == descriptor
     check_version(root)
@@ -161,7 +161,7 @@ def _lock_seeds() -> list[bytes]:
     digest = Digest("sha256", "a" * 64)
     index = _descriptor("a")
     one = Entry(
-        "foo", Reference("aks/foo", Host(HOST), "1.2.3", digest), index, _descriptor("b"), (Layer(_descriptor("c"), "foo-1.2.3.tgz"), Layer(_descriptor("d"))),
+        "foo", Reference("aks/foo", Host(HOST), "1.2.3", digest), index, _descriptor("b"), (LockedLayer(_descriptor("c"), "foo-1.2.3.tgz"), LockedLayer(_descriptor("d"))),
         "helm", "application/vnd.cncf.helm.config.v1+json", "1.2.3", "2026-01-01T00:00:00Z",
         referrers=(_descriptor("e", artifact_type="a/b"),), options={"destination": "charts", "kind": ["helm"]}, verification=Verification("verified", {"signatures": [str(digest)]}),
     )  # fmt: skip

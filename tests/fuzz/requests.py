@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 from marfetch.layout.folder import Folder
 from marfetch.serve import connection, server
 from marfetch.serve.answers import part
-from marfetch.serve.app import Registry
+from marfetch.serve.app import ServedRegistry
 
 from ..world.promise import fresh
 from .archives import _documents
@@ -35,7 +35,10 @@ def _apps() -> tuple[Any, Any]:
     for name, data in _documents().items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_bytes(data)
-    plain, redirecting = Registry(Folder(place), name="here"), Registry(Folder(place), name="here", data_origin="http://{host}:1")
+    plain, redirecting = (
+        ServedRegistry(Folder(place), name="here"),
+        ServedRegistry(Folder(place), name="here", data_origin="http://{host}:1"),
+    )
     return plain.app(), redirecting.data_app()
 
 

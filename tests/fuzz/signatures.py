@@ -12,8 +12,8 @@ from marfetch.oci import Descriptor, Digest
 from marfetch.verify import cbor, cose, der, jws, provenance, revocation
 from marfetch.verify.chain import Certificate, check_authority_chain, check_chain
 from marfetch.verify.names import DistinguishedNameError, subject_attributes
-from marfetch.verify.policy import Store, parse_policy
-from marfetch.verify.steps import Trust, examine
+from marfetch.verify.policy import StoreName, parse_policy
+from marfetch.verify.steps import TrustContext, examine
 from marfetch.verify.stores import Places, read_certificates
 from marfetch.verify.timestamp import proven
 from marfetch.verify.verdict import RefusalError
@@ -38,10 +38,10 @@ def _places() -> Places:
 
 
 @cache
-def _trust() -> Trust:
+def _trust() -> TrustContext:
     given = VECTORS["policies"]["base"]
     document = policy(trustStores=given["trustStores"], trustedIdentities=given["trustedIdentities"])
-    return Trust(parse_policy(json.dumps(document).encode(), "policy").statements[0], _places(), revocation.Lists(), NOW)
+    return TrustContext(parse_policy(json.dumps(document).encode(), "policy").statements[0], _places(), revocation.Lists(), NOW)
 
 
 @cache
@@ -100,7 +100,7 @@ def _stamped() -> bytes:
 
 
 def _timestamp(data: bytes) -> None:
-    roots = _places().certificates([Store("tsa", "test")])
+    roots = _places().certificates([StoreName("tsa", "test")])
     found = proven(data, _stamped(), roots)
     assert found.earliest <= found.moment.time <= found.latest
 
@@ -133,7 +133,7 @@ def _chain() -> tuple[Certificate, ...]:
 
 def _revocation_list(data: bytes) -> None:
     leaf, *_ = revocation.check(_chain(), revocation.Lists(ask=lambda _: data), NOW)
-    assert leaf.state in (revocation.State.REVOKED, revocation.State.UNKNOWN), "a name was taken off the list"
+    assert leaf.state in (revocation.RevocationState.REVOKED, revocation.RevocationState.UNKNOWN), "a name was taken off the list"
 
 
 def _provenance(data: bytes) -> None:

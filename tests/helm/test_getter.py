@@ -16,8 +16,8 @@ import pytest
 
 from marfetch.chart import chart_facts, created, index
 from marfetch.charts import FRESH, FRESH_IF_INCOMPLETE, NEWEST, build_index, kept_index
-from marfetch.client import Client
-from marfetch.kept import Kept
+from marfetch.client import Session
+from marfetch.kept import Records
 from marfetch.oci import Digest
 from marfetch.reference import Host, Reference
 
@@ -97,7 +97,7 @@ def test_an_index_is_given_again_without_a_request_and_by_one_builder(mar: Regis
     assert len(mar.asked) == asked
 
 
-def test_of_many_getters_at_once_one_builds(mar: Registry, tmp_path: Path, client: Callable[..., Client]) -> None:
+def test_of_many_getters_at_once_one_builds(mar: Registry, tmp_path: Path, client: Callable[..., Session]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     add_chart(mar, "aks/toy", "1.0.0")
@@ -120,7 +120,7 @@ def test_an_index_that_is_no_longer_fresh_is_built_anew(mar: Registry, got: Got,
 
 
 def test_what_was_kept_is_not_believed_blindly(tmp_path: Path) -> None:
-    kept = Kept(tmp_path, "indexes")
+    kept = Records(tmp_path, "indexes")
     kept.put("h/p", "text")
     assert kept_index(kept, "h", "p") == b"text"
     (file,) = (tmp_path / "kept" / "indexes").glob("*.json")
@@ -164,7 +164,7 @@ def test_a_namespace_lists_its_charts_and_nothing_else(mar: Registry, got: Got) 
 
 
 def test_a_namespace_is_listed_as_far_as_the_time_goes_and_the_next_call_goes_on(
-    mar: Registry, client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch, heard: Any
+    mar: Registry, client: Callable[..., Session], monkeypatch: pytest.MonkeyPatch, heard: Any
 ) -> None:
     from marfetch import charts
 
@@ -211,7 +211,7 @@ def test_a_namespace_of_which_nothing_can_be_seen_is_a_failure_and_no_empty_inde
 
 
 def test_an_index_in_which_something_is_missing_says_why_and_is_kept_for_a_moment_only(
-    mar: Registry, client: Callable[..., Client], heard: Any
+    mar: Registry, client: Callable[..., Session], heard: Any
 ) -> None:
     for name in ("one", "two"):
         add_chart(mar, f"sub/{name}", "1.0.0")
@@ -236,7 +236,7 @@ def test_an_index_in_which_something_is_missing_says_why_and_is_kept_for_a_momen
 
 @pytest.mark.slow
 def test_what_stalls_does_not_keep_a_namespace_beyond_its_time(
-    mar: Registry, client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch, heard: Any
+    mar: Registry, client: Callable[..., Session], monkeypatch: pytest.MonkeyPatch, heard: Any
 ) -> None:
     from marfetch import charts
 

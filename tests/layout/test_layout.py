@@ -22,7 +22,7 @@ from marfetch.errors import IntegrityError, NotFoundError, PolicyError, RemoteEr
 from marfetch.files import storage_error
 from marfetch.layout import upkeep
 from marfetch.layout.ingest import sweep
-from marfetch.layout.patience import Patience
+from marfetch.layout.patience import StallGuard
 from marfetch.layout.store import Layout
 from marfetch.lock import claim
 from marfetch.oci import Descriptor, Digest, Manifest, parse_manifest
@@ -202,7 +202,7 @@ def test_what_is_damaged_below_is_passed_over_and_stays(tmp_path: Path, layout: 
         upper.open(whole.digest)
     put(upper, b"whole")
     assert upper.has(whole)
-    assert upper.is_whole(whole.digest)
+    assert upper.digest_matches(whole.digest)
     assert (layout.path(whole.digest).read_bytes(), layout.path(short.digest).read_bytes()) == (b"wrong", b"sho")
 
 
@@ -332,7 +332,7 @@ def test_whoever_waits_for_another_process_can_give_up(tmp_path: Path) -> None:
         return False
 
     descriptor = Descriptor("a/b", Digest.of(b"x"), 1)
-    patience = Patience(Budget(), lambda _: None, look)
+    patience = StallGuard(Budget(), lambda _: None, look)
     first, second = Layout(tmp_path / "l"), Layout(tmp_path / "l", patience=patience)
     with first.ingest(descriptor) as ingest:
         assert ingest is not None
@@ -354,7 +354,7 @@ class Waiting:
         self.descriptor = Descriptor("a/b", Digest.of(b"x"), 1)
         self.notes: list[str] = []
         self.is_paused = False
-        self.look = Patience(self.budget, self.notes.append, lambda: self.is_paused).wait(self.descriptor, self.part)
+        self.look = StallGuard(self.budget, self.notes.append, lambda: self.is_paused).wait(self.descriptor, self.part)
         self.look()
 
     def passes(self, seconds: float) -> None:
@@ -542,5 +542,5 @@ def test_whoever_waits_sees_that_a_part_is_waited_for_elsewhere(layout: Layout, 
     with layout.ingest(Descriptor("a/b", Digest.of(b"x"), 1)) as ingest:
         assert ingest is not None
         os.utime(part, (1, 1))
-        ingest.sign()
+        ingest.heartbeat()
         assert part.stat().st_mtime > 1

@@ -17,7 +17,7 @@ from marfetch.content import read
 from marfetch.demo.recipe import build
 from marfetch.errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, StorageError
 from marfetch.layout import tar
-from marfetch.layout.archive import Archive, open_store
+from marfetch.layout.archive import ReadonlyTar, open_store
 from marfetch.layout.contents import Contents, lexical, repository_name
 from marfetch.layout.folder import Folder
 from marfetch.layout.store import Layout
@@ -41,7 +41,7 @@ FORMS = {
 @pytest.mark.parametrize(("form", "prefix"), FORMS.values(), ids=FORMS)
 def test_a_tar_holds_what_the_folder_holds(recipe: Layout, tmp_path: Path, form: int, prefix: str) -> None:
     folder = Contents(Folder(recipe.root)).load()
-    with Archive(packed(recipe.root, tmp_path / "a.tar", form=form, prefix=prefix)) as archive:
+    with ReadonlyTar(packed(recipe.root, tmp_path / "a.tar", form=form, prefix=prefix)) as archive:
         assert Contents(archive).load().repositories == folder.repositories
     assert ALB in folder.repositories
 
@@ -51,14 +51,14 @@ def test_what_the_tar_of_the_system_makes_is_read(recipe: Layout, tmp_path: Path
     if shutil.which("tar") is None:
         pytest.skip("there is no tar")
     subprocess.run(["tar", *flags, "-cf", tmp_path / "a.tar", "-C", recipe.root, "."], check=True)
-    with Archive(tmp_path / "a.tar") as archive:
+    with ReadonlyTar(tmp_path / "a.tar") as archive:
         assert Contents(archive).load().repositories == Contents(Folder(recipe.root)).load().repositories
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
 def test_names_that_are_too_long_for_the_header_are_read(maker: Maker, tmp_path: Path, form: int) -> None:
     maker.manifest("long", "aks/foo:1", algorithm="sha512")
-    with Archive(packed(maker.root, tmp_path / "a.tar", form=form)) as archive:
+    with ReadonlyTar(packed(maker.root, tmp_path / "a.tar", form=form)) as archive:
         contents = Contents(archive)
         found = contents.manifest(Reference("aks/foo", None, "1"))
         assert isinstance(found, Manifest)
@@ -67,7 +67,7 @@ def test_names_that_are_too_long_for_the_header_are_read(maker: Maker, tmp_path:
 
 
 def test_a_tar_is_a_source(recipe: Layout, tmp_path: Path) -> None:
-    with Archive(packed(recipe.root, tmp_path / "a.tar")) as archive:
+    with ReadonlyTar(packed(recipe.root, tmp_path / "a.tar")) as archive:
         source = Contents(archive)
         asked = Reference(ALB, None, "1.7.12")
         manifest = source.manifest(asked)
@@ -113,7 +113,7 @@ def test_a_blob_of_another_repository_is_not_given(maker: Maker) -> None:
 
 def test_an_archive_that_is_replaced_goes_on_as_it_was(maker: Maker, tmp_path: Path) -> None:
     maker.manifest("first", "aks/foo:1")
-    with Archive(packed(maker.root, tmp_path / "a.tar")) as archive:
+    with ReadonlyTar(packed(maker.root, tmp_path / "a.tar")) as archive:
         source = Contents(archive)
         manifest = source.manifest(Reference("aks/foo", None, "1"))
         assert isinstance(manifest, Manifest)
@@ -128,7 +128,7 @@ def test_an_archive_that_is_replaced_goes_on_as_it_was(maker: Maker, tmp_path: P
 def test_an_archive_that_is_written_into_has_another_stamp(maker: Maker, tmp_path: Path) -> None:
     digest = Digest.parse(maker.manifest("first", "aks/foo:1")["digest"])
     path = packed(maker.root, tmp_path / "a.tar")
-    with Archive(path) as archive, archive.extent(digest) as extent:
+    with ReadonlyTar(path) as archive, archive.extent(digest) as extent:
         assert extent.is_unchanged()
         os.utime(path, ns=(0, 1))
         assert not extent.is_unchanged()
@@ -137,7 +137,7 @@ def test_an_archive_that_is_written_into_has_another_stamp(maker: Maker, tmp_pat
 
 def test_a_closed_archive_gives_nothing(maker: Maker, tmp_path: Path) -> None:
     digest = Digest.parse(maker.manifest("first", "aks/foo:1")["digest"])
-    archive = Archive(packed(maker.root, tmp_path / "a.tar"))
+    archive = ReadonlyTar(packed(maker.root, tmp_path / "a.tar"))
     archive.close()
     assert archive.stamp(digest) is None
     with pytest.raises(NotFoundError):
@@ -254,7 +254,7 @@ HOSTILE: dict[str, tuple[bytes, type[Error]]] = {
 def test_a_hostile_archive_is_refused(tmp_path: Path, data: bytes, kind: type[Error]) -> None:
     (tmp_path / "a.tar").write_bytes(data)
     with pytest.raises(kind) as caught:
-        Archive(tmp_path / "a.tar")
+        ReadonlyTar(tmp_path / "a.tar")
     assert type(caught.value) is kind
     assert "a.tar" in caught.value.message
 
@@ -263,7 +263,7 @@ def test_the_archive_that_the_hostile_ones_are_made_of_is_good(tmp_path: Path) -
     (tmp_path / "a.tar").write_bytes(
         GOOD + member("unknown", b"x") + pax({"mtime": "1.5", "SCHILY.xattr.a": "b"}) + member("x", b"x") + END
     )
-    with Archive(tmp_path / "a.tar") as archive:
+    with ReadonlyTar(tmp_path / "a.tar") as archive:
         assert list(archive.entries()) == []
 
 
@@ -271,12 +271,12 @@ def test_an_archive_that_is_cut_anywhere_is_refused(maker: Maker, tmp_path: Path
     maker.manifest("text " * 300, "aks/foo:1")
     whole = packed(maker.root, tmp_path / "whole.tar").read_bytes()
     end = len(whole.rstrip(b"\0"))
-    with Archive(tmp_path / "whole.tar"):
+    with ReadonlyTar(tmp_path / "whole.tar"):
         pass
     for size in [*range(0, end + 1024, 512), end - 1, end // 2 + 1]:
         (tmp_path / "cut.tar").write_bytes(whole[:size])
         with pytest.raises((IntegrityError, InputError)):
-            Archive(tmp_path / "cut.tar")
+            ReadonlyTar(tmp_path / "cut.tar")
 
 
 def test_an_archive_has_a_limit_of_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +284,7 @@ def test_an_archive_has_a_limit_of_members(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(tar, "MAX_MEMBERS", 10)
     (tmp_path / "a.tar").write_bytes(GOOD + b"".join(member(f"x{n}") for n in range(20)) + END)
     with pytest.raises(PolicyError) as caught:
-        Archive(tmp_path / "a.tar")
+        ReadonlyTar(tmp_path / "a.tar")
     assert caught.value.code == "limit-passed"
 
 
@@ -553,11 +553,11 @@ def test_manifests_in_memory_are_bounded_and_noticed_when_their_files_change(mak
     digests = [Digest.parse(maker.manifest(f"x{number}", f"aks/foo:{number}")["digest"]) for number in range(9)]
     contents = maker.contents()
     contents.load()
-    assert contents.manifests.at_hand(digests[0]) is None
-    assert contents.manifests.at_hand(digests[-1]) is not None
+    assert contents.manifests.cached(digests[0]) is None
+    assert contents.manifests.cached(digests[-1]) is not None
     path = maker.path(digests[-1])
     path.write_bytes(path.read_bytes() + b" ")
-    assert contents.manifests.at_hand(digests[-1]) is None
+    assert contents.manifests.cached(digests[-1]) is None
 
 
 def test_the_cache_is_served_as_it_is_in_memory(tmp_path: Path) -> None:
@@ -574,7 +574,7 @@ def test_the_cache_is_served_as_it_is_in_memory(tmp_path: Path) -> None:
 def test_bytes_of_a_tar_are_read_by_offset(tmp_path: Path, maker: Maker) -> None:
     data = os.urandom(3 << 20)
     described = maker.blob(data)
-    with Archive(packed(maker.root, tmp_path / "a.tar")) as archive, archive.extent(Digest.parse(described["digest"])) as extent:
+    with ReadonlyTar(packed(maker.root, tmp_path / "a.tar")) as archive, archive.extent(Digest.parse(described["digest"])) as extent:
         assert b"".join(extent.pieces()) == data
         assert extent.read(1 << 20, 10) == data[1 << 20 : (1 << 20) + 10]
         assert extent.read(len(data) - 3, 100) == data[-3:], "not a byte of what stands behind it"

@@ -11,7 +11,7 @@ import pytest
 
 from marfetch.budget import Budget
 from marfetch.remote.lists import fetch_list
-from marfetch.remote.trust import Trust
+from marfetch.remote.trust import TrustedCertificates
 from marfetch.verify.roots import ROOTS
 
 from ..world.paths import ROOT
@@ -60,7 +60,7 @@ def test_what_microsoft_signs_is_verified_and_kept_for_the_vectors(tmp_path: Pat
     monkeypatch.setenv("NOTATION_CACHE", str(tmp_path / "notation-cache"))
     MICROSOFT.mkdir(parents=True, exist_ok=True)
     for root in ROOTS:
-        (MICROSOFT / root.file).write_bytes(fetch_list(root.url, budget=Budget(60), trust=Trust()))
+        (MICROSOFT / root.file).write_bytes(fetch_list(root.url, budget=Budget(60), trust=TrustedCertificates()))
     line = ["trust", "add-microsoft", *(str(MICROSOFT / root.file) for root in ROOTS), "--json"]
     subprocess.run([sys.executable, "-m", "marfetch", *line], cwd=ROOT, check=True, capture_output=True)
     code, document = marfetch("verify", SIGNED, "--cache-dir", str(tmp_path / "cache"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.errors import Error, InputError, StorageError
 from marfetch.project.adoption import collect
 from marfetch.project.first import adopt_chart, wanted_bytes, write_first
@@ -180,7 +180,7 @@ def test_the_dependencies_of_a_chart_go_where_helm_looks_for_them(tmp_path: Path
 @pytest.mark.tool
 @pytest.mark.parametrize("name", ["helm3", "helm4"])
 def test_helm_takes_the_dependencies_that_were_synced(
-    tool: Callable[[str], Path], client: Callable[..., Client], tmp_path: Path, name: str
+    tool: Callable[[str], Path], client: Callable[..., Session], tmp_path: Path, name: str
 ) -> None:
     helm = tool(name)
     place = tmp_path / "umbrella"

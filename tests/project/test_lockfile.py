@@ -12,7 +12,7 @@ import pytest
 
 from marfetch.errors import Error, IntegrityError, LockError
 from marfetch.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Digest
-from marfetch.project.lock import Entry, Layer, Lock, Verification, lock_bytes, make_lock, parse_lock, read_lock
+from marfetch.project.lock import Entry, Lock, LockedLayer, Verification, lock_bytes, make_lock, parse_lock, read_lock
 from marfetch.reference import Reference
 
 PATH = Path("marfetch.lock")
@@ -25,7 +25,7 @@ def blob(text: str) -> Descriptor:
 def entry(name: str, version: str = "1.2.3", **more: Any) -> Entry:
     manifest = Descriptor(OCI_MANIFEST, Digest.of(f"{name} {version}".encode()), 77)
     reference = Reference.parse(f"mcr.microsoft.com/aks/{name}:{version}@{manifest.digest}")
-    layers = (Layer(blob(name), f"{name}-{version}.tgz"), Layer(blob("provenance")))
+    layers = (LockedLayer(blob(name), f"{name}-{version}.tgz"), LockedLayer(blob("provenance")))
     return Entry(name, reference, manifest, blob("config"), layers, "chart", "application/vnd.cncf.helm.config.v1+json", version, **more)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from marfetch.bundle.creation import create
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.errors import Error, SignatureError
 from marfetch.oci import Descriptor, descriptor_json
 from marfetch.project.lock import lock_bytes, make_lock, read_lock
@@ -51,7 +51,7 @@ def placed(directory: Path) -> dict[str, bytes]:
 # -- where they go
 
 
-def test_titles_of_referrers_meet_nothing_of_the_project(signed: Signed, client: Callable[..., Client], make: Make) -> None:
+def test_titles_of_referrers_meet_nothing_of_the_project(signed: Signed, client: Callable[..., Session], make: Make) -> None:
     titles = ["Makefile", "sub/README.md", "thing.txt", "Makefile"]
     made = [attach(signed.mar, signed.artifact, title, b"%d" % number) for number, title in enumerate(titles)]
     directory = make(f"{ITEM}, name: named, destination: sub").directory
@@ -67,7 +67,7 @@ def test_titles_of_referrers_meet_nothing_of_the_project(signed: Signed, client:
 
 
 def test_one_with_a_refused_title_keeps_no_other_away(
-    signed: Signed, client: Callable[..., Client], make: Make, answered: Answered
+    signed: Signed, client: Callable[..., Session], make: Make, answered: Answered
 ) -> None:
     attach(signed.mar, signed.artifact, "../evil")
     good = attach(signed.mar, signed.artifact, "good")
@@ -81,7 +81,7 @@ def test_one_with_a_refused_title_keeps_no_other_away(
     assert set(placed(directory / "out")) == {f"thing.referrers/{good.digest.encoded}/good"}
 
 
-def test_a_link_in_the_place_of_their_directory_is_not_followed(signed: Signed, client: Callable[..., Client], make: Make) -> None:
+def test_a_link_in_the_place_of_their_directory_is_not_followed(signed: Signed, client: Callable[..., Session], make: Make) -> None:
     attach(signed.mar, signed.artifact, "good")
     directory = make(ITEM).directory
     (directory / "elsewhere").mkdir()
@@ -154,7 +154,7 @@ UNSIGNED: dict[str, Callable[[Signed], Descriptor]] = {
 }
 
 
-def codes(client: Client, make: Make, item: str) -> list[int]:
+def codes(client: Session, make: Make, item: str) -> list[int]:
     """Lock, then sync: the exit codes of both."""
     project = make(item)
     found = settle(client, project, None)
@@ -166,7 +166,7 @@ def codes(client: Client, make: Make, item: str) -> list[int]:
 
 @pytest.mark.parametrize("unsigned", UNSIGNED.values(), ids=UNSIGNED)
 def test_an_unsigned_one_is_exit_code_6_and_nothing_is_written(
-    signed: Signed, item: str, client: Callable[..., Client], make: Make, unsigned: Callable[[Signed], Descriptor]
+    signed: Signed, item: str, client: Callable[..., Session], make: Make, unsigned: Callable[[Signed], Descriptor]
 ) -> None:
     unsigned(signed)
     assert codes(client(), make, item) == [6, 6]
@@ -174,7 +174,7 @@ def test_an_unsigned_one_is_exit_code_6_and_nothing_is_written(
 
 
 def test_signed_ones_and_signatures_come(
-    signed: Signed, item: str, authority: Authority, client: Callable[..., Client], make: Make, tmp_path: Path
+    signed: Signed, item: str, authority: Authority, client: Callable[..., Session], make: Make, tmp_path: Path
 ) -> None:
     made = attach(signed.mar, signed.artifact, "Makefile")
     sign(signed.mar, authority, made)
@@ -188,13 +188,13 @@ def test_signed_ones_and_signatures_come(
     assert created.referrers == 3
 
 
-def test_without_being_asked_for_signatures_it_comes_unsigned(signed: Signed, client: Callable[..., Client], make: Make) -> None:
+def test_without_being_asked_for_signatures_it_comes_unsigned(signed: Signed, client: Callable[..., Session], make: Make) -> None:
     attach(signed.mar, signed.artifact, "Makefile")
     assert codes(client(), make, ITEM) == [0, 0]
 
 
 def test_a_lock_that_names_an_unsigned_one_lets_nothing_through(
-    signed: Signed, item: str, client: Callable[..., Client], make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    signed: Signed, item: str, client: Callable[..., Session], make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one of version 0.1 does."""
     made = attach(signed.mar, signed.artifact, "Makefile")
@@ -216,7 +216,7 @@ def test_a_lock_that_names_an_unsigned_one_lets_nothing_through(
 
 @pytest.mark.parametrize("deep", [False, True], ids=["of the artifact", "of what refers to it"])
 def test_a_bundle_takes_no_unsigned_one(
-    signed: Signed, authority: Authority, item: str, client: Callable[..., Client], make: Make, tmp_path: Path, deep: bool
+    signed: Signed, authority: Authority, item: str, client: Callable[..., Session], make: Make, tmp_path: Path, deep: bool
 ) -> None:
     project = make(item.replace(", referrers: true", ""))
     write(project, settle(client(), project, None))

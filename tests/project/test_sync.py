@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.errors import Error, InputError, IntegrityError, LockError
 from marfetch.oci import Digest, descriptor_json
 from marfetch.project.lock import lock_bytes, make_lock, read_lock
@@ -42,7 +42,7 @@ def files(project: Project) -> set[str]:
 # -- lock
 
 
-def test_a_lock_holds_everything_that_was_found(client: Callable[..., Client], make: Make) -> None:
+def test_a_lock_holds_everything_that_was_found(client: Callable[..., Session], make: Make) -> None:
     project = make(f"reference: {ALB}, version: ~1.7, destination: charts")
     lock(client(), project)
     (entry,) = read_lock(project.lock_path).entries
@@ -53,7 +53,7 @@ def test_a_lock_holds_everything_that_was_found(client: Callable[..., Client], m
     assert entry.options == {"destination": "charts"}
 
 
-def test_what_is_locked_and_still_fits_stays(client: Callable[..., Client], make: Make) -> None:
+def test_what_is_locked_and_still_fits_stays(client: Callable[..., Session], make: Make) -> None:
     lock(client(), make(f"reference: {ALB}, version: ~1.7"))
     project = make(f"reference: {ALB}, version: ^1.7")
     before = project.lock_path.read_bytes()
@@ -63,7 +63,7 @@ def test_what_is_locked_and_still_fits_stays(client: Callable[..., Client], make
     assert read_lock(project.lock_path).entries[0].version == "1.11.4"
 
 
-def test_only_the_named_one_is_upgraded(client: Callable[..., Client], make: Make) -> None:
+def test_only_the_named_one_is_upgraded(client: Callable[..., Session], make: Make) -> None:
     lock(client(), make(f"reference: {ALB}, version: ~1.7", f"reference: {MODULE}, version: <0.9.1"))
     project = make(f"reference: {ALB}, version: ^1.7", f"reference: {MODULE}, version: <1")
     lock(client(), project, "storage-account")
@@ -74,7 +74,7 @@ def test_only_the_named_one_is_upgraded(client: Callable[..., Client], make: Mak
     assert caught.value.hint == "did you mean `storage-account`?"
 
 
-def test_what_no_longer_fits_is_resolved_anew_and_what_is_not_wanted_goes(client: Callable[..., Client], make: Make) -> None:
+def test_what_no_longer_fits_is_resolved_anew_and_what_is_not_wanted_goes(client: Callable[..., Session], make: Make) -> None:
     lock(client(), make(f"reference: {ALB}, version: ~1.7", f"reference: {MODULE}"))
     project = make(f"reference: {ALB}, version: ~1.8")
     lock(client(), project)
@@ -95,7 +95,7 @@ def test_what_no_longer_fits_is_resolved_anew_and_what_is_not_wanted_goes(client
     ],
 )
 def test_a_lock_that_no_longer_fits_is_told_without_asking_anybody(
-    client: Callable[..., Client], mar: Registry, make: Make, wanted: str, reason: str
+    client: Callable[..., Session], mar: Registry, make: Make, wanted: str, reason: str
 ) -> None:
     lock(client(), make(f"reference: {ALB}, version: ~1.7"))
     mar.asked.clear()
@@ -107,7 +107,7 @@ def test_a_lock_that_no_longer_fits_is_told_without_asking_anybody(
     assert mar.asked == []
 
 
-def test_the_same_facts_are_the_same_bytes_in_any_order_and_by_any_tool(client: Callable[..., Client], make: Make) -> None:
+def test_the_same_facts_are_the_same_bytes_in_any_order_and_by_any_tool(client: Callable[..., Session], make: Make) -> None:
     items = [f"reference: {ALB}, version: ~1.7", f"reference: {MODULE}"]
     project = make(*items)
     lock(client(), project)
@@ -122,7 +122,7 @@ def test_the_same_facts_are_the_same_bytes_in_any_order_and_by_any_tool(client: 
     assert project.lock_path.read_bytes() == older
 
 
-def test_one_failure_leaves_the_lock_as_it_was(client: Callable[..., Client], make: Make) -> None:
+def test_one_failure_leaves_the_lock_as_it_was(client: Callable[..., Session], make: Make) -> None:
     lock(client(), make(f"reference: {ALB}, version: ~1.7"))
     project = make(f"reference: {ALB}, version: ~1.8", "reference: aks/missing")
     before = project.lock_path.read_bytes()
@@ -132,7 +132,7 @@ def test_one_failure_leaves_the_lock_as_it_was(client: Callable[..., Client], ma
 
 
 def test_an_artifact_that_is_to_be_verified_is_never_taken_unverified(
-    client: Callable[..., Client], make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: Callable[..., Session], make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOTATION_CONFIG", str(tmp_path / "none"))
     project = make(f"reference: {ALB}, verify: true")
@@ -147,7 +147,7 @@ def test_an_artifact_that_is_to_be_verified_is_never_taken_unverified(
 # -- moved tags
 
 
-def test_a_moved_tag_is_refused_until_it_is_upgraded(client: Callable[..., Client], mar: Registry, make: Make) -> None:
+def test_a_moved_tag_is_refused_until_it_is_upgraded(client: Callable[..., Session], mar: Registry, make: Make) -> None:
     old = mar.add_artifact("aks/foo", "1.0.0", ("foo.txt", b"old"))
     project = make("reference: aks/foo", f"reference: {ALB}")
     assert outcomes(sync(client(), project)) == {"foo": "fetched", "alb-controller": "fetched"}
@@ -173,7 +173,7 @@ def test_a_moved_tag_is_refused_until_it_is_upgraded(client: Callable[..., Clien
 
 
 def test_a_tag_that_is_gone_is_no_drift_while_its_digest_is_there(
-    client: Callable[..., Client], mar: Registry, make: Make, heard: Heard
+    client: Callable[..., Session], mar: Registry, make: Make, heard: Heard
 ) -> None:
     mar.add_artifact("aks/foo", "1.0.0", ("foo.txt", b"x"))
     project = make("reference: 'aks/foo:1.0.0'")
@@ -186,7 +186,7 @@ def test_a_tag_that_is_gone_is_no_drift_while_its_digest_is_there(
 # -- sync
 
 
-def test_files_are_brought_to_what_the_lock_says_and_nothing_else_is_touched(client: Callable[..., Client], make: Make) -> None:
+def test_files_are_brought_to_what_the_lock_says_and_nothing_else_is_touched(client: Callable[..., Session], make: Make) -> None:
     project = make(
         f"reference: {ALB}, version: ~1.7, destination: charts",
         f"reference: {MODULE}, version: 0.9.1",
@@ -206,7 +206,7 @@ def test_files_are_brought_to_what_the_lock_says_and_nothing_else_is_touched(cli
     assert set(outcomes(sync(client(), project)).values()) == {"unchanged"}
 
 
-def test_a_second_sync_asks_for_no_blob_and_a_locked_one_for_nothing(client: Callable[..., Client], mar: Registry, make: Make) -> None:
+def test_a_second_sync_asks_for_no_blob_and_a_locked_one_for_nothing(client: Callable[..., Session], mar: Registry, make: Make) -> None:
     project = make(f"reference: {ALB}, version: ~1.7", f"reference: {MODULE}")
     sync(client(), project)
     mar.asked.clear()
@@ -217,7 +217,7 @@ def test_a_second_sync_asks_for_no_blob_and_a_locked_one_for_nothing(client: Cal
     assert mar.asked == []
 
 
-def test_a_locked_sync_asks_for_no_tag(client: Callable[..., Client], mar: Registry, make: Make, tmp_path: Path) -> None:
+def test_a_locked_sync_asks_for_no_tag(client: Callable[..., Session], mar: Registry, make: Make, tmp_path: Path) -> None:
     project = make(f"reference: {ALB}, version: ~1.7")
     lock(client(), project)
     mar.asked.clear()
@@ -228,7 +228,7 @@ def test_a_locked_sync_asks_for_no_tag(client: Callable[..., Client], mar: Regis
     assert "tags" not in mar.kinds()
 
 
-def test_one_failure_does_not_stop_the_others(client: Callable[..., Client], mar: Registry, make: Make) -> None:
+def test_one_failure_does_not_stop_the_others(client: Callable[..., Session], mar: Registry, make: Make) -> None:
     mar.add_artifact("aks/lost", "1.0.0", ("lost.txt", b"lost"))
     mar.on("data", rf".*{Digest.of(b'lost').encoded}.*").answers(404)
     mar.on("blob", rf".*{Digest.of(b'lost').encoded}.*").answers(404)
@@ -238,7 +238,7 @@ def test_one_failure_does_not_stop_the_others(client: Callable[..., Client], mar
     assert [one.error.exit_code for one in result if one.error] == [3, 3, 4]
 
 
-def test_two_that_want_one_name_fail_and_the_others_do_not(client: Callable[..., Client], mar: Registry, make: Make) -> None:
+def test_two_that_want_one_name_fail_and_the_others_do_not(client: Callable[..., Session], mar: Registry, make: Make) -> None:
     mar.add_artifact("a/foo", "1.0.0", ("same.txt", b"one"))
     mar.add_artifact("b/foo", "1.0.0", ("same.txt", b"two"))
     project = make("reference: a/foo", "reference: b/foo, name: bar", f"reference: {ALB}")
@@ -248,7 +248,7 @@ def test_two_that_want_one_name_fail_and_the_others_do_not(client: Callable[...,
     assert not (project.directory / "same.txt").exists()
 
 
-def test_a_rehearsal_walks_the_whole_plan_and_writes_nothing(client: Callable[..., Client], mar: Registry, make: Make) -> None:
+def test_a_rehearsal_walks_the_whole_plan_and_writes_nothing(client: Callable[..., Session], mar: Registry, make: Make) -> None:
     mar.add_artifact("aks/foo", "1.0.0", ("foo.txt", b"old"))
     project = make("reference: aks/foo", f"reference: {ALB}", f"reference: {MODULE}, untar: true", "reference: aks/missing")
     result = sync(client(), project, is_rehearsal=True)
@@ -266,7 +266,7 @@ def test_a_rehearsal_walks_the_whole_plan_and_writes_nothing(client: Callable[..
     assert (project.directory / "foo.txt").read_text() == "mine"
 
 
-def test_what_refers_to_it_comes_too(client: Callable[..., Client], make: Make) -> None:
+def test_what_refers_to_it_comes_too(client: Callable[..., Session], make: Make) -> None:
     project = make(
         "reference: 'azurecleanroom/cli/cleanroom-whl:8.0.0', referrers: application/spdx+json",
         "reference: 'azurecleanroom/cli/cleanroom-whl:6.0.0', name: old",
@@ -277,7 +277,7 @@ def test_what_refers_to_it_comes_too(client: Callable[..., Client], make: Make) 
     assert any(name.endswith(".spdx.json") for name in files(project))
 
 
-def test_a_link_does_not_lead_out_of_the_project(client: Callable[..., Client], make: Make, tmp_path: Path) -> None:
+def test_a_link_does_not_lead_out_of_the_project(client: Callable[..., Session], make: Make, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     project = make(f"reference: {ALB}, destination: vendor/charts", f"reference: {MODULE}, destination: inside/vendor")
@@ -286,7 +286,7 @@ def test_a_link_does_not_lead_out_of_the_project(client: Callable[..., Client], 
     assert list(outside.iterdir()) == []
 
 
-def test_many_artifacts_of_one_repository_need_its_list_once(client: Callable[..., Client], mar: Registry, make: Make) -> None:
+def test_many_artifacts_of_one_repository_need_its_list_once(client: Callable[..., Session], mar: Registry, make: Make) -> None:
     project = make(
         *(f"reference: {ALB}, version: '{text}', name: n{number}" for number, text in enumerate(("^1", "~1.7", ">=1", "1.x", "<1.8")))
     )
@@ -308,7 +308,7 @@ def test_a_shard_that_is_none_is_refused(text: str) -> None:
         Shard.parse(text)
 
 
-def test_a_shard_touches_its_own_files_only_and_keeps_the_rest_of_the_lock(client: Callable[..., Client], make: Make) -> None:
+def test_a_shard_touches_its_own_files_only_and_keeps_the_rest_of_the_lock(client: Callable[..., Session], make: Make) -> None:
     project = make(f"reference: {ALB}, version: ~1.7", f"reference: {MODULE}, version: 0.9.1")
     lock(client(), project)
     before = project.lock_path.read_bytes()
@@ -319,7 +319,7 @@ def test_a_shard_touches_its_own_files_only_and_keeps_the_rest_of_the_lock(clien
 
 @pytest.mark.parametrize("as_locked", [False, True])
 def test_a_lock_that_was_edited_is_noticed_before_anything_is_asked_or_written(
-    client: Callable[..., Client], mar: Registry, make: Make, as_locked: bool
+    client: Callable[..., Session], mar: Registry, make: Make, as_locked: bool
 ) -> None:
     project = make(f"reference: {ALB}, version: ~1.7")
     lock(client(), project)
@@ -335,7 +335,7 @@ def test_a_lock_that_was_edited_is_noticed_before_anything_is_asked_or_written(
 
 
 @pytest.mark.slow
-def test_many_entries_cost_a_bounded_number_of_requests(client: Callable[..., Client], mar: Registry, make: Make) -> None:
+def test_many_entries_cost_a_bounded_number_of_requests(client: Callable[..., Session], mar: Registry, make: Make) -> None:
     count = 10_000
     raw = json.dumps(
         {
@@ -370,11 +370,11 @@ def test_many_entries_cost_a_bounded_number_of_requests(client: Callable[..., Cl
 # -- outdated
 
 
-def news(client: Client, project: Project, today: date = date(2026, 1, 1)) -> dict[str, Any]:
+def news(client: Session, project: Project, today: date = date(2026, 1, 1)) -> dict[str, Any]:
     return {one.entry.name: one for one in outdated(client, project, read_lock(project.lock_path), today=today)}
 
 
-def test_newer_versions_are_told_apart_by_the_range(client: Callable[..., Client], make: Make) -> None:
+def test_newer_versions_are_told_apart_by_the_range(client: Callable[..., Session], make: Make) -> None:
     lock(client(), make(f"reference: '{ALB}:1.7.9', name: alb", f"reference: {MODULE}"))
     project = make(f"reference: {ALB}, version: ~1.7, name: alb", f"reference: {MODULE}")
     found = news(client(), project)
@@ -382,14 +382,14 @@ def test_newer_versions_are_told_apart_by_the_range(client: Callable[..., Client
     assert not found["storage-account"].is_found
 
 
-def test_a_tag_that_is_wanted_by_name_has_news_beyond_it_only(client: Callable[..., Client], make: Make) -> None:
+def test_a_tag_that_is_wanted_by_name_has_news_beyond_it_only(client: Callable[..., Session], make: Make) -> None:
     project = make(f"reference: '{ALB}:1.7.9'")
     lock(client(), project)
     found = news(client(), project)["alb-controller"]
     assert (found.in_range, str(found.newest.version)) == (None, "1.11.4")
 
 
-def test_a_moved_and_a_missing_tag_are_news(client: Callable[..., Client], mar: Registry, make: Make) -> None:
+def test_a_moved_and_a_missing_tag_are_news(client: Callable[..., Session], mar: Registry, make: Make) -> None:
     mar.add_artifact("aks/moved", "latest", ("a.txt", b"old"))
     mar.add_artifact("aks/gone", "1.0.0", ("b.txt", b"x"))
     project = make("reference: 'aks/moved:latest'", "reference: 'aks/gone:1.0.0'")
@@ -401,7 +401,7 @@ def test_a_moved_and_a_missing_tag_are_news(client: Callable[..., Client], mar: 
     assert found["gone"].is_gone
 
 
-def test_the_end_of_support_counts_when_the_day_has_come(client: Callable[..., Client], mar: Registry, make: Make) -> None:
+def test_the_end_of_support_counts_when_the_day_has_come(client: Callable[..., Session], mar: Registry, make: Make) -> None:
     made = mar.add_artifact("aks/old", "1.0.0", ("a.txt", b"x"))
     project = make("reference: aks/old")
     lock(client(), project)
@@ -584,7 +584,7 @@ def _fill(path: Path) -> None:
 
 
 def test_a_full_disk_fails_what_does_not_fit_and_leaves_no_part_of_it(
-    client: Callable[..., Client], mar: Registry, disk: Callable[[str], Path]
+    client: Callable[..., Session], mar: Registry, disk: Callable[[str], Path]
 ) -> None:
     small_disk = disk("size=1m")
     mar.add_artifact("aks/large", "1.0.0", ("large.bin", b"l" * (2 << 20)))
@@ -612,7 +612,7 @@ def test_a_full_disk_fails_what_does_not_fit_and_leaves_no_part_of_it(
 @pytest.mark.parametrize("title", ["marfetch.yaml", "marfetch.lock", "MarFetch.YAML"])
 @pytest.mark.parametrize("is_rehearsal", [False, True])
 def test_no_artifact_takes_the_place_of_the_projects_own_files(
-    client: Callable[..., Client], mar: Registry, make: Make, title: str, is_rehearsal: bool
+    client: Callable[..., Session], mar: Registry, make: Make, title: str, is_rehearsal: bool
 ) -> None:
     mar.add_artifact("aks/foo", "1.0.0", (title, b"schema: 1\nartifacts: []\n"))
     project = make("reference: aks/foo", f"reference: {ALB}")
@@ -625,7 +625,7 @@ def test_no_artifact_takes_the_place_of_the_projects_own_files(
     assert {path.name.lower() for path in project.directory.iterdir()} <= {"marfetch.yaml", "marfetch.lock", "alb-controller-1.11.4.tgz"}
 
 
-def test_what_refers_to_an_artifact_takes_the_place_of_nothing(client: Callable[..., Client], mar: Registry, make: Make) -> None:
+def test_what_refers_to_an_artifact_takes_the_place_of_nothing(client: Callable[..., Session], mar: Registry, make: Make) -> None:
     foo = mar.add_artifact("aks/foo", "1.0.0", ("foo.txt", b"foo"))
     sbom = mar.add_artifact("aks/foo", "sbom", ("marfetch.yaml", b"x"), artifactType="application/x.sbom", subject=descriptor_json(foo))
     project = make("reference: aks/foo, referrers: true")
@@ -640,7 +640,7 @@ def test_a_lock_is_always_called_the_same(tmp_path: Path) -> None:
     assert read_project(tmp_path / "wanted.yml").lock_path == tmp_path / "marfetch.lock"
 
 
-def test_a_lock_of_another_endpoint_than_the_file_names_does_not_fit(client: Callable[..., Client], make: Make) -> None:
+def test_a_lock_of_another_endpoint_than_the_file_names_does_not_fit(client: Callable[..., Session], make: Make) -> None:
     project = make(f"reference: {ALB}")
     lock(client(), project)
     assert misfits(project, read_lock(project.lock_path)) == []
@@ -650,7 +650,7 @@ def test_a_lock_of_another_endpoint_than_the_file_names_does_not_fit(client: Cal
 
 @pytest.mark.parametrize("is_rehearsal", [False, True])
 def test_a_directory_in_the_place_of_a_file_is_said_in_a_dry_run_too(
-    client: Callable[..., Client], mar: Registry, make: Make, is_rehearsal: bool
+    client: Callable[..., Session], mar: Registry, make: Make, is_rehearsal: bool
 ) -> None:
     mar.add_artifact("aks/foo", "1.0.0", ("foo.txt", b"foo"))
     project = make("reference: aks/foo")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from marfetch.document import Json
 from marfetch.errors import Error
 from marfetch.oci import OCI_MANIFEST, Descriptor, Digest
-from marfetch.project.lock import Entry, Layer, Verification, lock_bytes, make_lock, parse_lock
+from marfetch.project.lock import Entry, LockedLayer, Verification, lock_bytes, make_lock, parse_lock
 from marfetch.reference import Host, Reference
 
 PATH = Path("marfetch.lock")
@@ -38,7 +38,7 @@ def entries(draw: st.DrawFn) -> Entry:
         reference,
         manifest,
         draw(blobs),
-        tuple(draw(st.lists(st.builds(Layer, blobs, st.none() | texts), max_size=3))),
+        tuple(draw(st.lists(st.builds(LockedLayer, blobs, st.none() | texts), max_size=3))),
         "chart",
         draw(texts),
         draw(st.none() | texts),

@@ -29,7 +29,7 @@ from marfetch.verify import cbor, cose, der, jws, provenance
 from marfetch.verify.chain import Certificate
 from marfetch.verify.policy import parse_policy
 from marfetch.verify.revocation import Lists
-from marfetch.verify.steps import Examined, Trust, examine
+from marfetch.verify.steps import EnvelopeResult, TrustContext, examine
 from marfetch.verify.stores import Places
 from marfetch.verify.timestamp import proven
 from marfetch.verify.verdict import RefusalError
@@ -57,10 +57,10 @@ def signer() -> Identity:
 
 
 @pytest.fixture(scope="module")
-def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
+def trust(tmp_path_factory: pytest.TempPathFactory) -> TrustContext:
     root = authority().write(tmp_path_factory.mktemp("stores") / "stores")
     document = policy(trustStores=["ca:test", "tsa:test"])
-    return Trust(parse_policy(json.dumps(document).encode(), "policy").statements[0], Places(stores=root), Lists(), NOW)
+    return TrustContext(parse_policy(json.dumps(document).encode(), "policy").statements[0], Places(stores=root), Lists(), NOW)
 
 
 def envelope(form: str) -> bytes:
@@ -74,13 +74,13 @@ def content(data: bytes, form: str) -> tuple[Any, ...]:
     return dict(sealed.header), sealed.payload, sealed.certificates, sealed.algorithm, sealed.content_type, sealed.critical
 
 
-def holds(found: Examined) -> bool:
+def holds(found: EnvelopeResult) -> bool:
     return found.refusal is None
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
-def test_no_mutation_is_accepted_with_another_content(trust: Trust, form: str) -> None:
+def test_no_mutation_is_accepted_with_another_content(trust: TrustContext, form: str) -> None:
     original = envelope(form)
     assert holds(examine(original, FORMS[form], ARTIFACT, trust))
     dice = random.Random(20261123)
@@ -92,7 +92,7 @@ def test_no_mutation_is_accepted_with_another_content(trust: Trust, form: str) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
-def test_every_flipped_bit_of_what_is_signed_is_refused(trust: Trust, form: str) -> None:
+def test_every_flipped_bit_of_what_is_signed_is_refused(trust: TrustContext, form: str) -> None:
     original = envelope(form)
     if form == "cose":
         head, _, content_, signature = cbor2.loads(original).value
@@ -109,7 +109,7 @@ def test_every_flipped_bit_of_what_is_signed_is_refused(trust: Trust, form: str)
                 assert not holds(examine(bytes(changed), FORMS[form], ARTIFACT, trust)), (at, bit)
 
 
-def test_a_certificate_has_one_form_only(trust: Trust) -> None:
+def test_a_certificate_has_one_form_only(trust: TrustContext) -> None:
     leaf = signer()
     while leaf.der[-1] & 1:  # a signature whose last bit can be called unused
         leaf = authority().signer()
@@ -122,7 +122,7 @@ def test_a_certificate_has_one_form_only(trust: Trust) -> None:
 
 
 @pytest.mark.slow
-def test_no_mutation_of_a_timestamp_is_accepted_with_another_time(trust: Trust) -> None:
+def test_no_mutation_of_a_timestamp_is_accepted_with_another_time(trust: TrustContext) -> None:
     original = Stamp(authority().tsa).token(b"signature")
     roots = trust.places.certificates(trust.statement.stores_of("tsa"))
     right = proven(original, b"signature", roots)
@@ -136,7 +136,7 @@ def test_no_mutation_of_a_timestamp_is_accepted_with_another_time(trust: Trust) 
 
 
 @pytest.mark.slow
-def test_no_mutation_of_a_revocation_list_takes_a_name_off_it(trust: Trust, tmp_path: Path) -> None:
+def test_no_mutation_of_a_revocation_list_takes_a_name_off_it(trust: TrustContext, tmp_path: Path) -> None:
     revocable = authority().signer(subject="Test Revocable", crl=["http://crl.test/a.crl"])
     data = made_cose(revocable, payload(ARTIFACT), stamp=Stamp(authority().tsa))
     original = revocation_list(authority().middle, [revocable])
@@ -144,7 +144,7 @@ def test_no_mutation_of_a_revocation_list_takes_a_name_off_it(trust: Trust, tmp_
     for _ in range(COUNT // 10):
         changed = mutated(original, dice, (original,), MOST)
         lists = Lists(ask=lambda _, changed=changed: changed)  # type: ignore[misc]
-        found = examine(data, FORMS["cose"], ARTIFACT, Trust(trust.statement, trust.places, lists, NOW))
+        found = examine(data, FORMS["cose"], ARTIFACT, TrustContext(trust.statement, trust.places, lists, NOW))
         assert found.refusal is not None
         assert found.refusal.code in ("REVOKED", "REVOCATION_UNKNOWN")
 

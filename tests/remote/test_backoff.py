@@ -14,7 +14,7 @@ from marfetch.endpoint import Address
 from marfetch.errors import Error, NotFoundError, RateLimitedError, RemoteError
 from marfetch.remote import limits
 from marfetch.remote.answers import Asked, Failure, explain
-from marfetch.remote.backoff import Attempts, Backoff, Trouble
+from marfetch.remote.backoff import Attempts, Backoff, RequestFailed
 from marfetch.remote.told import retry_after
 
 from ..world.clock import NOON, Clock, Condition, timed
@@ -33,13 +33,13 @@ def backoff(clock: Clock, heard: Heard) -> Backoff:
     return Backoff(clock, heard, chance=lambda: 1.0)
 
 
-def throttle(seconds: float | None = None, *, tries: int = limits.TRIES) -> Trouble:
+def throttle(seconds: float | None = None, *, tries: int = limits.TRIES) -> RequestFailed:
     error = RateLimitedError("asked too much", msedge_ref="Ref A")
-    return Trouble(error, tries=tries, host="mar.test", retry_after=seconds, throttled=True)
+    return RequestFailed(error, tries=tries, host="mar.test", retry_after=seconds, throttled=True)
 
 
-def failure(*, tries: int = limits.TRIES, at_once: bool = False) -> Trouble:
-    return Trouble(RemoteError("it failed", code="server-error"), tries=tries, at_once=at_once)
+def failure(*, tries: int = limits.TRIES, at_once: bool = False) -> RequestFailed:
+    return RequestFailed(RemoteError("it failed", code="server-error"), tries=tries, at_once=at_once)
 
 
 # -- Retry-After
@@ -353,7 +353,7 @@ def test_a_thing_is_tried_so_often_with_a_wait_before_each(backoff: Backoff, clo
 
 def test_what_is_not_worth_a_try_ends_at_once(backoff: Backoff, clock: Clock, heard: Heard) -> None:
     with pytest.raises(NotFoundError):
-        backoff.attempts("it").failed(Trouble(NotFoundError("gone", code="tag-not-found")))
+        backoff.attempts("it").failed(RequestFailed(NotFoundError("gone", code="tag-not-found")))
     assert (clock.slept, heard.notes) == ([], [])
 
 
@@ -556,7 +556,7 @@ def test_tries_and_resumes_share_one_account_which_progress_clears(backoff: Back
 # -- which answers are tried again
 
 
-def explained(status: int, text: str = "", *, data: bool = False, **headers: str) -> Trouble:
+def explained(status: int, text: str = "", *, data: bool = False, **headers: str) -> RequestFailed:
     address = Address.parse("https://mar.test/v2/aks/foo/manifests/1?sig=secret")
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return explain(Failure(Asked.TAG, "aks/foo:1", "aks/foo", status, named, address, text, data))
@@ -573,7 +573,7 @@ def test_only_what_may_pass_is_tried_again(status: int) -> None:
     assert "secret" not in str(trouble.error.context) + trouble.error.message
 
 
-THROTTLES: dict[str, Callable[[], Trouble]] = {
+THROTTLES: dict[str, Callable[[], RequestFailed]] = {
     "429": lambda: explained(429, Retry_After="7"),
     "503 with a time": lambda: explained(503, Retry_After="7"),
     "404 that says too many": lambda: explained(404, '{"errors":[{"code":"TOOMANYREQUESTS"}]}', Retry_After="7"),
@@ -584,12 +584,12 @@ THROTTLES: dict[str, Callable[[], Trouble]] = {
 
 
 @pytest.mark.parametrize("trouble", THROTTLES.values(), ids=THROTTLES)
-def test_a_throttle_is_a_pause_of_its_host(trouble: Callable[[], Trouble]) -> None:
+def test_a_throttle_is_a_pause_of_its_host(trouble: Callable[[], RequestFailed]) -> None:
     made = trouble()
     assert (made.throttled, made.host, made.retry_after, made.tries) == (True, "mar.test:443", 7.0, limits.TRIES)
 
 
-OTHERS: dict[str, tuple[Callable[[], Trouble], type[Error], int]] = {
+OTHERS: dict[str, tuple[Callable[[], RequestFailed], type[Error], int]] = {
     "503 without a time": (lambda: explained(503), RemoteError, 5),
     "500 with a time": (lambda: explained(500, Retry_After="7"), RemoteError, 5),
     "404 with a time": (lambda: explained(404, Retry_After="7"), NotFoundError, 1),
@@ -600,7 +600,7 @@ OTHERS: dict[str, tuple[Callable[[], Trouble], type[Error], int]] = {
 
 
 @pytest.mark.parametrize(("trouble", "kind", "tries"), OTHERS.values(), ids=OTHERS)
-def test_other_failures_hold_nobody_else_up(trouble: Callable[[], Trouble], kind: type[Error], tries: int) -> None:
+def test_other_failures_hold_nobody_else_up(trouble: Callable[[], RequestFailed], kind: type[Error], tries: int) -> None:
     made = trouble()
     assert (type(made.error), made.tries, made.throttled) == (kind, tries, False)
 
@@ -609,7 +609,7 @@ def test_whoever_waits_for_a_turn_says_so_again_and_again(backoff: Backoff, cloc
     host = timed(backoff, clock)
     signs: list[float] = []
     attempts = backoff.attempts("it")
-    attempts.sign = lambda: signs.append(clock.time)
+    attempts.heartbeat = lambda: signs.append(clock.time)
     backoff.throttled("mar.test", 4)
     backoff.enter(host, attempts)
     assert len(signs) > 4

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.errors import IntegrityError, PolicyError
 from marfetch.reference import Host, Reference
 from marfetch.remote import limits
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("impatient")
     ],
     ids=["early hints", "processing and hints", "continue", "one that nobody knows", "as many as there may be"],
 )
-def test_an_answer_is_the_answer_to_its_own_request(client: Callable[..., Client], mar: Registry, before: bytes) -> None:
+def test_an_answer_is_the_answer_to_its_own_request(client: Callable[..., Session], mar: Registry, before: bytes) -> None:
     mar.on("any").sends_before(before)
     with client(jobs=1) as one:
         bound, source = one.bind(Reference(ALB, None, "1.7.12"))
@@ -44,7 +44,7 @@ def test_an_answer_is_the_answer_to_its_own_request(client: Callable[..., Client
     assert mar.kinds() == ["manifest", "tags"]  # each once
 
 
-def test_more_than_a_few_are_refused(client: Callable[..., Client], mar: Registry) -> None:
+def test_more_than_a_few_are_refused(client: Callable[..., Session], mar: Registry) -> None:
     mar.on("manifest").sends_before(HINT * (limits.MAX_INTERIM + 1))
     bound, source = client().bind(Reference(ALB, None, "1.7.12"))
     with pytest.raises(PolicyError, match=f"more than {limits.MAX_INTERIM} answers") as caught:
@@ -54,7 +54,7 @@ def test_more_than_a_few_are_refused(client: Callable[..., Client], mar: Registr
     assert source.tags(bound)  # over a connection of its own
 
 
-def test_another_protocol_is_no_answer_and_the_connection_is_not_used_again(client: Callable[..., Client], mar: Registry) -> None:
+def test_another_protocol_is_no_answer_and_the_connection_is_not_used_again(client: Callable[..., Session], mar: Registry) -> None:
     mar.on("manifest").sends_before(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
     bound, source = client(jobs=1).bind(Reference(ALB, None, "1.7.12"))
     with pytest.raises(IntegrityError, match=r"another protocol \(101\)") as caught:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from marfetch.client import Client, Options
+from marfetch.client import Session, SessionOptions
 from marfetch.endpoint import Address, Endpoint, Preference
 from marfetch.errors import IntegrityError, PolicyError, RemoteError
-from marfetch.pull import Request, pull
+from marfetch.pull import PullOptions, pull
 from marfetch.reference import Host, Reference
 from marfetch.remote import auth, credentials
 from marfetch.remote.auth import Authority
@@ -248,7 +248,7 @@ def test_an_identity_token_is_given_to_the_realm_and_to_nobody_else(docker: Logs
     with answering(handler) as port:
         host = f"127.0.0.1:{port}"
         docker({"auths": {host: {"identitytoken": "t0ken"}}})
-        with Client(Options(Preference(option=f"http://{host}")), Heard()) as client:
+        with Session(SessionOptions(Preference(option=f"http://{host}")), Heard()) as client:
             bound, source = client.bind(Reference.parse(f"{host}/aks/foo"))
             assert source.tags(bound) == ["1.2.3"]
     assert handler.bodies == [  # type: ignore[attr-defined]
@@ -475,7 +475,7 @@ def test_a_token_that_cannot_be_one_is_not_kept(document: bytes) -> None:
 
 # -- over real connections
 
-Made = Callable[..., Client]
+Made = Callable[..., Session]
 
 
 def given(mar: Registry) -> list[tuple[str, str | None]]:
@@ -485,7 +485,7 @@ def given(mar: Registry) -> list[tuple[str, str | None]]:
 def test_a_realm_gets_the_password_and_everybody_else_the_token(docker: Logs, client: Made, mar: Registry, tmp_path: Path) -> None:
     docker({"auths": {name: {"auth": SECRET} for name in (mar.host, mar.data_host)}})
     mar.token, mar.challenge = "abc", f'Bearer realm="http://{mar.host}/token",service="test"'
-    result = pull(client(), [Wanted(Reference.parse(f"{ALB}:1.7.12"))], Request(tmp_path / "out"))
+    result = pull(client(), [Wanted(Reference.parse(f"{ALB}:1.7.12"))], PullOptions(tmp_path / "out"))
     assert not result.failed
     assert given(mar) == [
         ("manifest", None),
@@ -510,7 +510,7 @@ def test_a_registry_that_wants_a_password_gets_it_once_it_has_asked(docker: Logs
 def test_a_data_host_that_asks_for_a_password_gets_none(docker: Logs, client: Made, mar: Registry, tmp_path: Path) -> None:
     docker({"auths": {name: {"auth": SECRET} for name in (mar.host, mar.data_host)}})
     mar.on("data").answers(401, WWW_Authenticate="Basic realm=x")
-    result = pull(client(), [Wanted(Reference.parse(f"{ALB}:1.7.12"))], Request(tmp_path / "out"))
+    result = pull(client(), [Wanted(Reference.parse(f"{ALB}:1.7.12"))], PullOptions(tmp_path / "out"))
     (failed,) = result.failed
     assert failed.error.exit_code == 7
     assert "data" in mar.kinds()
@@ -522,6 +522,6 @@ def test_an_anonymous_registry_is_never_shown_a_password(docker: Logs, client: M
     docker({"auths": {name: {"auth": SECRET} for name in (mar.host, mar.data_host)}})
     (tmp_path / "home" / ".netrc").write_text("machine 127.0.0.1 login user password pass\n")
     mar.on("data").answers_with(b"wrong", times=1)
-    result = pull(client(), [Wanted(Reference.parse(f"{ALB}:1.7.12"))], Request(tmp_path / "out"))
+    result = pull(client(), [Wanted(Reference.parse(f"{ALB}:1.7.12"))], PullOptions(tmp_path / "out"))
     assert all(isinstance(failed.error, IntegrityError) for failed in result.failed)
     assert {authorization for _, authorization in given(mar)} == {None}

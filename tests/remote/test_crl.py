@@ -14,13 +14,13 @@ from marfetch.budget import Budget
 from marfetch.errors import Error, PolicyError, RemoteError
 from marfetch.remote import limits, lists
 from marfetch.remote.lists import fetch_list, is_public
-from marfetch.remote.trust import Trust
+from marfetch.remote.trust import TrustedCertificates
 
 from ..world.answering import Answering, answering
 
 
 def fetch(url: str, budget: Budget | None = None) -> bytes:
-    return fetch_list(url, budget=budget or Budget(), trust=Trust())
+    return fetch_list(url, budget=budget or Budget(), trust=TrustedCertificates())
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from marfetch.artifact.payload import Choice
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.errors import Error
 from marfetch.oci import Digest
-from marfetch.pull import Pulled, Request, pull
+from marfetch.pull import Pulled, PullOptions, pull
 from marfetch.reference import Reference
 from marfetch.resolve import Wanted
 
@@ -33,14 +33,14 @@ pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture
-def get(client: Callable[..., Client], mar: Registry, tmp_path: Path) -> Callable[..., Pulled]:
+def get(client: Callable[..., Session], mar: Registry, tmp_path: Path) -> Callable[..., Pulled]:
     """Pulls `aks/foo:1`, an artifact of one file, into `out`."""
     mar.add_artifact("aks/foo", "1", ("foo.bin", BLOB))
 
     def do(*texts: str, force: bool = False, choice: Choice | None = None, **options: object) -> Pulled:
         wanted = [Wanted(Reference.parse(f"{mar.host}/{text}")) for text in texts or ("aks/foo:1",)]
         with client(**options) as one:
-            return pull(one, wanted, Request(tmp_path / "out", choice or Choice(), force=force))
+            return pull(one, wanted, PullOptions(tmp_path / "out", choice or Choice(), force=force))
 
     return do
 

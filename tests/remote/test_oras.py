@@ -11,7 +11,7 @@ import oras.version
 import pytest
 import requests
 
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.errors import PolicyError
 from marfetch.reference import Reference
 from marfetch.remote.refusing import RefusingRegistry
@@ -55,7 +55,7 @@ def test_what_is_overridden_and_refused_is_ours() -> None:
 
 
 @pytest.fixture
-def remote(client: Callable[..., Client]) -> Remote:
+def remote(client: Callable[..., Session]) -> Remote:
     one = client()
     return cast("Remote", one.connect(one.endpoint(Reference("aks/foo"))))
 

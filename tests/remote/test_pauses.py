@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from marfetch.client import Client, Options
+from marfetch.client import Session, SessionOptions
 from marfetch.endpoint import Preference
 from marfetch.errors import RateLimitedError
-from marfetch.kept import Kept
+from marfetch.kept import Records
 from marfetch.layout.store import Layout
-from marfetch.pull import Pulled, Request, pull
+from marfetch.pull import Pulled, PullOptions, pull
 from marfetch.reference import Reference
 from marfetch.remote import limits
 from marfetch.remote.backoff import Backoff
@@ -44,8 +44,8 @@ def get(registry: Throttling, directory: Path, *, files: int = FILES, heard: Hea
     """Pull so many artifacts, as one process does."""
     preference = Preference(option=f"http://{registry.host}", data_hosts=())
     wanted = [Wanted(Reference.parse(f"{registry.host}/aks/busy{number}:1")) for number in range(files)]
-    with Client(Options(preference, cache_dir=directory / "cache", **{"jobs": JOBS, **options}), heard or Heard()) as client:
-        return pull(client, wanted, Request(directory / "out"))
+    with Session(SessionOptions(preference, cache_dir=directory / "cache", **{"jobs": JOBS, **options}), heard or Heard()) as client:
+        return pull(client, wanted, PullOptions(directory / "out"))
 
 
 def start(registry: Throttling, directory: Path, cache: Path, *words: str) -> subprocess.Popen[str]:
@@ -104,11 +104,11 @@ def test_who_was_told_gives_place_and_connection_back_when_all_know(
     throttling: Throttles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Otherwise whoever waits for one of them asks in the moment between.
-    from marfetch.remote.transport import Answer
+    from marfetch.remote.transport import StreamedResponse
 
     registry = throttling(seconds=1)
     known: list[str] = []
-    told, leave, close = Backoff.throttled, Backoff.leave, Answer.close
+    told, leave, close = Backoff.throttled, Backoff.leave, StreamedResponse.close
 
     def noted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -119,7 +119,7 @@ def test_who_was_told_gives_place_and_connection_back_when_all_know(
 
     monkeypatch.setattr(Backoff, "throttled", noted("known", told))
     monkeypatch.setattr(Backoff, "leave", noted("place", leave))
-    monkeypatch.setattr(Answer, "close", noted("connection", close))
+    monkeypatch.setattr(StreamedResponse, "close", noted("connection", close))
     assert get(registry, tmp_path, files=1).failed == ()
     assert known[:3] == ["known", "connection", "place"]
 
@@ -218,7 +218,7 @@ def test_processes_that_waited_together_do_not_rush_in_together(throttling: Thro
 def test_a_client_learns_of_a_pause_between_two_requests(throttling: Throttles, tmp_path: Path) -> None:
     registry = throttling(pauses=0)
     preference = Preference(option=f"http://{registry.host}", data_hosts=())
-    with Client(Options(preference, cache_dir=tmp_path / "cache"), Heard()) as client:
+    with Session(SessionOptions(preference, cache_dir=tmp_path / "cache"), Heard()) as client:
         bound, source = client.bind(Reference.parse(f"{registry.host}/aks/busy0:1"))
         client.manifest(bound, source)
         Pauses(tmp_path / "cache").tell(str(bound.host), 1000)
@@ -241,7 +241,7 @@ def record(tmp_path: Path) -> Path:
 
 
 def write(tmp_path: Path, data: object) -> None:
-    Kept(tmp_path, SORT).put("mar.test", data)  # type: ignore[arg-type]
+    Records(tmp_path, SORT).put("mar.test", data)  # type: ignore[arg-type]
 
 
 def test_what_one_is_told_the_others_hear_once(pauses: Pauses, tmp_path: Path) -> None:

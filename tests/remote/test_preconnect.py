@@ -16,16 +16,16 @@ from pathlib import Path
 import pytest
 import trustme
 
-from marfetch.client import Client, Options
+from marfetch.client import Session, SessionOptions
 from marfetch.endpoint import Address, Preference
 from marfetch.layout.store import Layout
-from marfetch.pull import Request, pull
+from marfetch.pull import PullOptions, pull
 from marfetch.reference import Reference
 from marfetch.remote import first, limits
-from marfetch.remote.ahead import Ahead, Early
-from marfetch.remote.first import First
+from marfetch.remote.ahead import Preconnection, Preconnections
+from marfetch.remote.first import PredictedRequest
 from marfetch.remote.pauses import Pauses
-from marfetch.remote.trust import Trust
+from marfetch.remote.trust import TrustedCertificates
 from marfetch.remote.watch import Exchange
 from marfetch.resolve import Wanted
 
@@ -43,9 +43,9 @@ def throttling(recipe: Layout, ca: trustme.CA) -> Iterator[Throttles]:
         yield make
 
 
-def client_of(registry: Registry, directory: Path, ca_file: str, heard: Heard) -> Client:
+def client_of(registry: Registry, directory: Path, ca_file: str, heard: Heard) -> Session:
     preference = Preference(option=f"https://localhost:{registry.port}", data_hosts=())
-    return Client(Options(preference, cache_dir=directory / "cache", ca_file=ca_file, jobs=JOBS), heard)
+    return Session(SessionOptions(preference, cache_dir=directory / "cache", ca_file=ca_file, jobs=JOBS), heard)
 
 
 # -- a host that wants to be left alone
@@ -56,9 +56,11 @@ def test_a_connection_that_is_still_being_opened_asks_nothing_once_somebody_was_
 
     def context() -> ssl.SSLContext:
         opening.wait(10)
-        return Trust(ca_file).context()
+        return TrustedCertificates(ca_file).context()
 
-    early = Ahead(Address.parse(f"https://localhost:{secure.port}"), context, First("/v2/", {}), lambda: not told.is_set())
+    early = Preconnection(
+        Address.parse(f"https://localhost:{secure.port}"), context, PredictedRequest("/v2/", {}), lambda: not told.is_set()
+    )
     told.set()
     opening.set()
     ready = early.take("localhost", secure.port, Exchange("/v2/", 0, float))
@@ -69,12 +71,12 @@ def test_a_connection_that_is_still_being_opened_asks_nothing_once_somebody_was_
 
 
 def test_a_connection_that_is_open_asks_nothing_once_somebody_was_told_to_wait(secure: Registry, ca_file: str) -> None:
-    early = Early(Address.parse(f"https://localhost:{secure.port}"), Trust(ca_file).context, 4)
+    early = Preconnections(Address.parse(f"https://localhost:{secure.port}"), TrustedCertificates(ca_file).context, 4)
     early.open()
-    early.ask(First("/v2/", {}), lambda: False)
+    early.ask(PredictedRequest("/v2/", {}), lambda: False)
     (ahead,) = early._opened[early._registry]
     ahead._done.wait(10)
-    assert ahead.give(First("/v2/", {}), lambda: False)
+    assert ahead.give(PredictedRequest("/v2/", {}), lambda: False)
     ready = early.take("localhost", secure.port, None)
     assert ready is not None
     assert ready.sent is None
@@ -108,7 +110,7 @@ def test_soon_after_a_pause_nothing_is_asked_ahead(throttling: Throttles, tmp_pa
     Pauses(tmp_path / "cache", now=lambda: time.time() - 10).tell(f"localhost:{registry.port}", 5)
     wanted = [Wanted(Reference.parse(f"localhost:{registry.port}/aks/busy{number}:1")) for number in range(FILES)]
     with client_of(registry, tmp_path, ca_file, heard) as client:
-        assert pull(client, wanted, Request(tmp_path / "out")).failed == ()
+        assert pull(client, wanted, PullOptions(tmp_path / "out")).failed == ()
     assert registry.came[0].together == 1
     registry.ends.append(0)  # the pause was in another life
     for one in registry.came:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from marfetch import __version__
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.content import Source
 from marfetch.errors import Error, IntegrityError, NotFoundError, PolicyError, RateLimitedError, RemoteError
 from marfetch.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, Index, Manifest
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture
-def source(client: Callable[..., Client]) -> Source:
+def source(client: Callable[..., Session]) -> Source:
     return client().bind(Reference(ALB))[1]
 
 
@@ -186,7 +186,7 @@ def test_a_wait_beyond_the_budget_ends_at_once_and_says_when_to_come_back(source
     assert retry > 80_000
 
 
-def test_a_longer_budget_allows_a_longer_wait(client: Callable[..., Client], mar: Registry) -> None:
+def test_a_longer_budget_allows_a_longer_wait(client: Callable[..., Session], mar: Registry) -> None:
     source = client(timeout=10).bind(Reference(ALB))[1]
     mar.on("manifest").answers(429, retry_after="11")
     with pytest.raises(RateLimitedError, match="more than the"):

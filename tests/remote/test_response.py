@@ -24,7 +24,7 @@ from marfetch.remote.probe import Prober
 from marfetch.remote.push import Pushing
 from marfetch.remote.registry import Registry
 from marfetch.remote.response import ResponseError
-from marfetch.remote.trust import Trust
+from marfetch.remote.trust import TrustedCertificates
 from marfetch.report import Silent
 
 from ..world.listener import Listener
@@ -205,7 +205,7 @@ def upload(raw: Raw) -> None:
 
 
 def doctor(raw: Raw) -> None:
-    Prober(Endpoint.parse(f"http://{raw.host}"), Trust(), patience=20).get(Address.parse(f"http://{raw.host}/v2/"))
+    Prober(Endpoint.parse(f"http://{raw.host}"), TrustedCertificates(), patience=20).get(Address.parse(f"http://{raw.host}/v2/"))
 
 
 DOORS = [manifest, tags, catalog, referrers, blob, data_host, no_answer, redirect, token, upload, doctor]
@@ -257,7 +257,7 @@ def fetch_from(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
             monkeypatch.setattr(lists, "_PORTS", {"http": raw.port})
         else:
             monkeypatch.setenv("http_proxy", f"http://{raw.host}")
-        return fetch_list("http://crl.test/a.crl", budget=Budget(30), trust=Trust())
+        return fetch_list("http://crl.test/a.crl", budget=Budget(30), trust=TrustedCertificates())
 
     return fetch
 

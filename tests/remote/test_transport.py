@@ -17,21 +17,21 @@ import pytest
 import trustme
 
 from marfetch.budget import Budget
-from marfetch.client import Client, Options
+from marfetch.client import Session, SessionOptions
 from marfetch.content import Source
 from marfetch.endpoint import GLOBAL, Address, Endpoint, Preference
 from marfetch.errors import Error, InputError, RemoteError
-from marfetch.kept import Kept
+from marfetch.kept import Records
 from marfetch.layout.store import Layout
 from marfetch.oci import Manifest
-from marfetch.pull import Request, pull
+from marfetch.pull import PullOptions, pull
 from marfetch.reference import Host, Reference
 from marfetch.remote import addresses, ahead, connection, limits
 from marfetch.remote.datahost import DataHost
-from marfetch.remote.first import First
+from marfetch.remote.first import PredictedRequest
 from marfetch.remote.transport import GET, Transport
-from marfetch.remote.transport import Request as Sent
-from marfetch.remote.trust import Trust
+from marfetch.remote.transport import ExactRequest as Sent
+from marfetch.remote.trust import TrustedCertificates
 from marfetch.remote.watch import Exchange
 from marfetch.resolve import Wanted
 
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.usefixtures("impatient")
 def ask(registry: Registry, heard: Heard, *, name: str = "localhost", **options: object) -> object:
     """The manifest of a chart, by https and under this name."""
     preference = Preference(f"https://{name}:{registry.port}", data_hosts=(f"127.0.0.1:{registry.data_port}",))
-    with Client(Options(preference, timeout=20, **options), heard) as client:  # type: ignore[arg-type]
+    with Session(SessionOptions(preference, timeout=20, **options), heard) as client:  # type: ignore[arg-type]
         bound, source = client.bind(Reference(ALB, None, "1.7.12"))
         return source.manifest(bound)
 
@@ -87,7 +87,7 @@ def test_the_first_request_is_sent_ahead_byte_for_byte_and_once(
 
     monkeypatch.setattr(http.client.HTTPConnection, "send", seen)
     preference = Preference(f"https://localhost:{secure.port}", data_hosts=(f"localhost:{secure.data_port}",))
-    with Client(Options(preference, timeout=20, ca_file=ca_file), heard) as client:
+    with Session(SessionOptions(preference, timeout=20, ca_file=ca_file), heard) as client:
         bound, source = client.bind(Reference(ALB, None, "1.7.12"))
         known = secure.layout.known(replace(bound, host=Host("mar.test")))
         assert known is not None
@@ -108,10 +108,10 @@ def test_the_first_request_is_sent_ahead_byte_for_byte_and_once(
 
 def test_another_request_than_the_one_that_was_sent_ahead_gets_a_connection_of_its_own(secure: Registry, ca_file: str) -> None:
     address = Address.parse(f"https://localhost:{secure.port}")
-    early = ahead.Early(address, Trust(ca_file).context, 1)
-    changed = First("/v2/", {"Accept": "text/plain"})
+    early = ahead.Preconnections(address, TrustedCertificates(ca_file).context, 1)
+    changed = PredictedRequest("/v2/", {"Accept": "text/plain"})
     early.ask(changed)
-    transport = Transport(Endpoint.parse(address.origin), Budget(20), Trust(ca_file), early)
+    transport = Transport(Endpoint.parse(address.origin), Budget(20), TrustedCertificates(ca_file), early)
     request = Sent(GET, replace(address, target="/v2/"), {})
     with contextlib.closing(transport), contextlib.closing(transport.send(request)) as answer:
         assert answer.status_code == 200
@@ -120,19 +120,19 @@ def test_another_request_than_the_one_that_was_sent_ahead_gets_a_connection_of_i
 
 def test_a_request_that_was_sent_ahead_is_only_for_who_wants_it(secure: Registry, ca_file: str) -> None:
     address = Address.parse(f"https://localhost:{secure.port}")
-    early = ahead.Early(address, Trust(ca_file).context, 2)
+    early = ahead.Preconnections(address, TrustedCertificates(ca_file).context, 2)
     early.open()
-    early.ask(First("/v2/", {}))
+    early.ask(PredictedRequest("/v2/", {}))
     assert early.take("localhost", secure.port, Exchange("/v2/_catalog", 0, float)) is None
     ready = early.take("localhost", secure.port, Exchange("/v2/", 0, float))
     assert ready is not None
-    assert ready.sent == First("/v2/", {}).bytes(address)
+    assert ready.sent == PredictedRequest("/v2/", {}).bytes(address)
     ready.socket.close()
     early.close()
 
 
 def test_a_connection_that_has_waited_for_long_is_not_used(secure: Registry, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    early = ahead.Ahead(Address.parse(f"https://localhost:{secure.port}"), Trust(ca_file).context)
+    early = ahead.Preconnection(Address.parse(f"https://localhost:{secure.port}"), TrustedCertificates(ca_file).context)
     early._done.wait(5)
     opened = early._outcome
     assert isinstance(opened, ssl.SSLSocket)
@@ -152,16 +152,16 @@ def test_the_data_hosts_connection_is_opened_while_the_manifest_is_asked_for(
 
     monkeypatch.setattr(connection, "connect", counted)
     preference = Preference(f"https://localhost:{secure.port}", data_hosts=(secure.data_host,))
-    with Client(Options(preference, timeout=20, ca_file=ca_file, cache_dir=tmp_path / "cache"), heard) as client:
-        result = pull(client, [Wanted(Reference(ALB, None, "1.7.12"))], Request(tmp_path))
+    with Session(SessionOptions(preference, timeout=20, ca_file=ca_file, cache_dir=tmp_path / "cache"), heard) as client:
+        result = pull(client, [Wanted(Reference(ALB, None, "1.7.12"))], PullOptions(tmp_path))
         assert [failed.error.message for failed in result.failed] == []
         assert secure.kinds() == ["manifest", "blob", "data"]
         assert opened == []
     # What is in the cache needs no data host, so that none is connected to.
     expected: list[object] = []
-    monkeypatch.setattr(ahead.Early, "expect", lambda _, address: expected.append(address))
-    with Client(Options(preference, timeout=20, ca_file=ca_file, cache_dir=tmp_path / "cache"), heard) as client:
-        assert not pull(client, [Wanted(Reference(ALB, None, "1.7.12"))], Request(tmp_path)).failed
+    monkeypatch.setattr(ahead.Preconnections, "expect", lambda _, address: expected.append(address))
+    with Session(SessionOptions(preference, timeout=20, ca_file=ca_file, cache_dir=tmp_path / "cache"), heard) as client:
+        assert not pull(client, [Wanted(Reference(ALB, None, "1.7.12"))], PullOptions(tmp_path)).failed
     assert expected == []
 
 
@@ -178,13 +178,13 @@ def test_the_data_host_of_the_last_redirect_is_the_likely_next_one(tmp_path: Pat
     "text", ["https://evil.test", f"http://{DATA_NAME}", f"https://{DATA_NAME}/path", "https://127.0.0.1", "", 7, None]
 )
 def test_a_kept_data_host_that_no_redirect_may_lead_to_is_not_connected_to(tmp_path: Path, text: str | int | None) -> None:
-    Kept(tmp_path, "data-hosts").put(GLOBAL.name, text)
+    Records(tmp_path, "data-hosts").put(GLOBAL.name, text)
     assert DataHost(tmp_path, GLOBAL).likely() is None
 
 
 def test_a_connection_that_nobody_takes_is_closed(secure: Registry, ca_file: str) -> None:
     address = Address.parse(f"https://localhost:{secure.port}")
-    unwanted = ahead.Ahead(address, Trust(ca_file).context)
+    unwanted = ahead.Preconnection(address, TrustedCertificates(ca_file).context)
     assert unwanted.take("localhost", 1) is None
     unwanted._done.wait(5)
     opened = unwanted._outcome
@@ -203,9 +203,9 @@ def test_a_connection_that_is_wanted_before_it_is_open_is_waited_for(secure: Reg
 
     def context() -> ssl.SSLContext:
         wanted.wait(5)
-        return Trust(ca_file).context()
+        return TrustedCertificates(ca_file).context()
 
-    early = ahead.Ahead(Address.parse(f"https://localhost:{secure.port}"), context)
+    early = ahead.Preconnection(Address.parse(f"https://localhost:{secure.port}"), context)
     threading.Timer(0.1, wanted.set).start()
     taken = early.take("localhost", secure.port)
     assert taken is not None
@@ -261,11 +261,11 @@ def test_certificates_that_cannot_be_read_are_an_input_error(tmp_path: Path, con
     if content is not None:
         path.write_text(content)
     with pytest.raises(InputError, match=r"x\.pem"):
-        Trust(str(path)).context()
+        TrustedCertificates(str(path)).context()
 
 
 def test_there_is_no_way_to_turn_the_check_off() -> None:
-    context = Trust().context()
+    context = TrustedCertificates().context()
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
@@ -282,7 +282,7 @@ def test_there_is_no_way_to_turn_the_check_off() -> None:
 def pulled(heard: Heard, ca_file: str, text: str, **options: object) -> bytes:
     from marfetch.content import read
 
-    with Client(Options(ca_file=ca_file, timeout=20, **options), heard) as client:  # type: ignore[arg-type]
+    with Session(SessionOptions(ca_file=ca_file, timeout=20, **options), heard) as client:  # type: ignore[arg-type]
         bound, source = client.bind(Reference.parse(text))
         manifest = source.manifest(bound)
         assert isinstance(manifest, Manifest)
@@ -380,7 +380,9 @@ def test_a_proxy_of_another_kind_is_an_input_error(heard: Heard, ca_file: str, m
     assert "secret" not in caught.value.message
 
 
-def test_this_machine_is_never_asked_through_a_proxy(mar: Registry, client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_machine_is_never_asked_through_a_proxy(
+    mar: Registry, client: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     bound, source = client().bind(Reference(ALB, None, "1.7.12"))
@@ -412,7 +414,7 @@ def test_families_take_turns_and_what_worked_goes_first() -> None:
 
 
 def test_an_ipv6_address_that_hangs_does_not_hold_anybody_up(
-    mar: Registry, client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+    mar: Registry, client: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(addresses, "_preferred", {})
     with deaf(socket.AF_INET6, "::1") as port:
@@ -429,7 +431,7 @@ def test_an_ipv6_address_that_hangs_does_not_hold_anybody_up(
 
 
 def alone(heard: Heard, reference: Reference, *, timeout: float = 10) -> None:
-    with Client(Options(timeout=timeout), heard) as client:
+    with Session(SessionOptions(timeout=timeout), heard) as client:
         bound, source = client.bind(reference)
         source.manifest(bound)
 
@@ -469,6 +471,6 @@ def test_a_port_where_nobody_listens_is_said(heard: Heard) -> None:
     assert "refused" in caught.value.message
 
 
-def test_source_is_a_protocol_that_the_registry_follows(client: Callable[..., Client]) -> None:
+def test_source_is_a_protocol_that_the_registry_follows(client: Callable[..., Session]) -> None:
     source: Source = client().bind(Reference(ALB))[1]
     assert source.repositories()

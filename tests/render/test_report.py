@@ -15,9 +15,9 @@ from marfetch.cli.render import listed
 from marfetch.constraint import read_version
 from marfetch.errors import CODES, Error, RemoteError
 from marfetch.files import storage_error
-from marfetch.history import Details, Entry, History
+from marfetch.history import Details, History, VersionEntry
 from marfetch.reference import Reference
-from marfetch.report import Bar, Plain, Report, Silent, error_json
+from marfetch.report import Bar, PlainProgress, Report, Silent, error_json
 from marfetch.text import human_size, printable
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\n\t\x00\x7f\x9b31m\u202eok\u2066\u200b\u2028\u2029\ufeff\udc80\U000e0041"
@@ -63,7 +63,7 @@ def told(text: str) -> History:
     assert version is not None
     known = Details(digest=text, media_type=text, created=text, app_version=text)
     failed = Details(error=Error(text, code="usage", hint=text))
-    return History(Reference("aks/toy"), (Entry(version, (text,), known), Entry(version, (), failed)), (text,))
+    return History(Reference("aks/toy"), (VersionEntry(version, (text,), known), VersionEntry(version, (), failed)), (text,))
 
 
 VOICES: dict[str, Callable[[Report], None]] = {
@@ -175,7 +175,7 @@ def test_a_closed_stream_for_messages_loses_them_and_nothing_else() -> None:
 
 def test_progress_in_a_log_is_a_line_now_and_then() -> None:
     time, notes = [0.0], list[str]()
-    transfer = Plain(notes.append, notes.append, now=lambda: time[0]).begin("toy", 4 << 20)
+    transfer = PlainProgress(notes.append, notes.append, now=lambda: time[0]).begin("toy", 4 << 20)
     for moment, held in ((1.0, 1), (5.0, 1 << 20), (6.0, 2 << 20), (9.9, 3 << 20), (10.0, 4 << 20)):
         time[0] = moment
         transfer.held(held)
@@ -185,7 +185,7 @@ def test_progress_in_a_log_is_a_line_now_and_then() -> None:
 
 def test_progress_of_nothing_is_no_trouble() -> None:
     time, notes = [0.0], list[str]()
-    transfer = Plain(notes.append, notes.append, now=lambda: time[0]).begin("toy", 0)
+    transfer = PlainProgress(notes.append, notes.append, now=lambda: time[0]).begin("toy", 0)
     time[0] = 60.0
     transfer.held(0)
     assert notes == ["toy: 0 B of 0 B (0 %)"]

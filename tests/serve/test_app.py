@@ -19,7 +19,7 @@ from marfetch.demo.recipe import build, put_blob
 from marfetch.layout.store import Layout
 from marfetch.oci import Descriptor, Digest, Manifest
 from marfetch.reference import Host, Reference
-from marfetch.serve.app import Registry, counted
+from marfetch.serve.app import ServedRegistry, counted
 from marfetch.serve.server import Serving, bind
 
 from ..world.content import ALB, IMAGE
@@ -40,7 +40,7 @@ class Served:
         self.asked: Counter[str] = Counter()
         self._sockets = bind(), bind()
         self.port, self.data_port = (one.getsockname()[1] for one in self._sockets)
-        registry = Registry(layout, names, data_origin=f"http://127.0.0.1:{self.data_port}" if redirect else None)
+        registry = ServedRegistry(layout, names, data_origin=f"http://127.0.0.1:{self.data_port}" if redirect else None)
         apps = counted(registry.app(), self.asked), counted(registry.data_app(), self.asked)
         self.serving = Serving(list(zip(apps, self._sockets, strict=True)))
 

@@ -27,7 +27,7 @@ from marfetch.layout.store import Layout
 from marfetch.oci import OCI_MANIFEST, Digest, Manifest
 from marfetch.reference import Host, Reference
 from marfetch.serve import answers, blobs, connection, server
-from marfetch.serve.app import Registry
+from marfetch.serve.app import ServedRegistry
 from marfetch.serve.server import Serving, bind
 
 from ..world.command import marfetch, surroundings
@@ -46,7 +46,7 @@ class Served:
         self.told: list[str] = []
         self._socket = bind()
         self.port = self._socket.getsockname()[1]
-        registry = Registry(self.store, name=options.pop("name", "here"), warn=self.told.append, **options)
+        registry = ServedRegistry(self.store, name=options.pop("name", "here"), warn=self.told.append, **options)
         self.contents = registry.contents
         self.serving = Serving([(registry.app(), self._socket)])
 
@@ -625,7 +625,7 @@ def test_a_bug_is_not_hidden(maker: Maker, monkeypatch: pytest.MonkeyPatch, capl
     maker.manifest("x", "aks/foo:1")
     with Served(maker.root) as one:
         assert one.ask("/v2/aks/foo/manifests/1").status == 200
-        monkeypatch.setattr(one.contents.manifests, "at_hand", lambda _: 1 / 0)
+        monkeypatch.setattr(one.contents.manifests, "cached", lambda _: 1 / 0)
         assert one.ask("/v2/aks/foo/manifests/1").status == 500
         assert one.ask("/v2/aks/foo/tags/list").status == 200
     assert "ZeroDivisionError" in caplog.text

@@ -23,7 +23,7 @@ from marfetch.oci import Descriptor, Digest
 from marfetch.verify import provenance
 from marfetch.verify.policy import parse_policy
 from marfetch.verify.revocation import Lists, cache_entry
-from marfetch.verify.steps import Examined, Trust, examine
+from marfetch.verify.steps import EnvelopeResult, TrustContext, examine
 from marfetch.verify.stores import Places
 from marfetch.verify.verdict import PROGRESS, Action, Check
 
@@ -41,18 +41,20 @@ def vector_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_stores(tmp_path_factory.mktemp("stores"))
 
 
-def vector_trust(stores: Path, name: str, **options: Any) -> Trust:
+def vector_trust(stores: Path, name: str, **options: Any) -> TrustContext:
     given = VECTORS["policies"][name]
     verification = {"level": given.get("level", "strict"), **{key: given[key] for key in ("override", "verifyTimestamp") if key in given}}
     document = policy(trustStores=given["trustStores"], trustedIdentities=given["trustedIdentities"], signatureVerification=verification)
-    return Trust(parse_policy(json.dumps(document).encode(), "policy").statements[0], Places(stores=stores), Lists(**options), MOMENT)
+    return TrustContext(
+        parse_policy(json.dumps(document).encode(), "policy").statements[0], Places(stores=stores), Lists(**options), MOMENT
+    )
 
 
 def vector_artifact(case: Mapping[str, Any]) -> Descriptor:
     return Descriptor(case["artifact"]["mediaType"], Digest.parse(case["artifact"]["digest"]), case["artifact"]["size"])
 
 
-def code(found: Examined) -> str:
+def code(found: EnvelopeResult) -> str:
     return found.refusal.code if found.refusal else "OK"
 
 
@@ -107,7 +109,7 @@ def stores(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return authority.write(tmp_path_factory.mktemp("own") / "stores")
 
 
-Judge = Callable[..., Examined]
+Judge = Callable[..., EnvelopeResult]
 
 
 @pytest.fixture
@@ -122,9 +124,9 @@ def judge(stores: Path) -> Judge:
         revocation: Action | None = None,
         metadata: Any = None,
         **changes: Any,
-    ) -> Examined:
+    ) -> EnvelopeResult:
         statement = parse_policy(json.dumps(policy(**changes)).encode(), "policy").statements[0]
-        trust = Trust(statement, Places(stores=stores), lists or Lists(), now, revocation, metadata or {})
+        trust = TrustContext(statement, Places(stores=stores), lists or Lists(), now, revocation, metadata or {})
         return examine(data, COSE if data[:1] == b"\xd2" else JWS, ARTIFACT, trust)
 
     return examined

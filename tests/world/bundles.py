@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from marfetch.bundle.form import Part, whole, write_archive
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.project.wanted import Project
 
 from .content import ALB, IMAGE, MODULE
@@ -17,7 +17,7 @@ from .projects import lock, project_of
 ITEMS = (f"reference: {ALB}, version: ~1.7", f"reference: {MODULE}", f'reference: "{IMAGE}:latest", platform: linux/amd64, media-type: "*"')
 
 
-def locked(client: Client, place: Path, *items: str, upgrade: bool = False) -> Project:
+def locked(client: Session, place: Path, *items: str, upgrade: bool = False) -> Project:
     """A project of these artifacts, and its lock."""
     project = project_of(place, *(items or ITEMS))
     lock(client, project, upgrade=upgrade)

@@ -8,7 +8,7 @@ from typing import Final
 
 from marfetch.budget import Budget
 from marfetch.remote.backoff import Backoff
-from marfetch.remote.host import Host
+from marfetch.remote.host import HostState
 
 NOON: Final = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
@@ -43,7 +43,7 @@ class Condition(threading.Condition):
         return super().wait(0.001)
 
 
-def timed(backoff: Backoff, clock: Clock, name: str = "mar.test") -> Host:
+def timed(backoff: Backoff, clock: Clock, name: str = "mar.test") -> HostState:
     """The host, its pauses on the tests' clock."""
     host = backoff.host(name)
     host.condition = Condition(clock)

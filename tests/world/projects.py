@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.project.locking import read_old, settle, upgrades, write
 from marfetch.project.sync import Synced
 from marfetch.project.wanted import Project, read_project
@@ -21,7 +21,7 @@ def project_of(place: Path, *items: str) -> Project:
     return read_project(place / "marfetch.yaml")
 
 
-def lock(client: Client, project: Project, *names: str, upgrade: bool = False) -> None:
+def lock(client: Session, project: Project, *names: str, upgrade: bool = False) -> None:
     """As `marfetch lock`: written when nothing failed."""
     found = settle(client, project, read_old(project), upgrade=upgrades(project, names) if upgrade or names else ())
     for one in found:

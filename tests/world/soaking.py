@@ -14,9 +14,9 @@ import sys
 import threading
 from pathlib import Path
 
-from marfetch.client import Client, Options
+from marfetch.client import Session, SessionOptions
 from marfetch.endpoint import Preference
-from marfetch.pull import Request, pull
+from marfetch.pull import PullOptions, pull
 from marfetch.reference import Reference
 from marfetch.report import Silent
 from marfetch.resolve import Wanted
@@ -37,18 +37,18 @@ def held() -> dict[str, int]:
 
 def main(registry: str, data_host: str, directory: Path, batches: int, size: int, how: str) -> None:
     """Pull, and tell."""
-    options = Options(
+    options = SessionOptions(
         Preference(option=f"http://{registry}", data_hosts=(data_host,)), cache_dir=directory / "cache", jobs=JOBS, notice=False
     )
     print(json.dumps({"pulled": 0, **held()}), flush=True)
     with contextlib.ExitStack() as stack:
-        one = None if how == "anew" else stack.enter_context(Client(options, Silent()))
+        one = None if how == "anew" else stack.enter_context(Session(options, Silent()))
         for turn in range(2 * batches if how == "again" else batches):
             batch = turn % batches
             wanted = [Wanted(Reference.parse(f"{registry}/soak/a{number}:1")) for number in range(batch * size, (batch + 1) * size)]
             with contextlib.ExitStack() as inner:
-                client = one or inner.enter_context(Client(options, Silent()))
-                done = pull(client, wanted, Request(directory / "out"))
+                client = one or inner.enter_context(Session(options, Silent()))
+                done = pull(client, wanted, PullOptions(directory / "out"))
                 if done.failed:
                     raise done.failed[0].error
                 del done

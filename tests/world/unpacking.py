@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from marfetch.artifact.chart import ExpectedChart, Unpacking
-from marfetch.client import Client
+from marfetch.client import Session
 from marfetch.oci import Descriptor, Digest
-from marfetch.place.destination import Destination, State, Wish
-from marfetch.pull import Pulled, Request, pull
+from marfetch.place.destination import Destination, OutputFile, OutputState
+from marfetch.pull import Pulled, PullOptions, pull
 from marfetch.reference import Reference
 from marfetch.resolve import Wanted
 
 TOY: Final = ExpectedChart("toy", "1.2.3")
 
 
-def wish(data: bytes, expected: ExpectedChart | None = None, name: str = "toy") -> Wish:
+def wish(data: bytes, expected: ExpectedChart | None = None, name: str = "toy") -> OutputFile:
     descriptor = Descriptor("application/octet-stream", Digest.of(data), len(data))
-    return Wish(name, descriptor, "a", Unpacking("toy-1.2.3.tgz", expected))
+    return OutputFile(name, descriptor, "a", Unpacking("toy-1.2.3.tgz", expected))
 
 
 def unpack(out: Path, data: bytes, expected: ExpectedChart | None = None, *, force: bool = False) -> Path:
@@ -33,7 +33,7 @@ def all_known(_: Set[str]) -> Set[str]:
     return frozenset()
 
 
-def state(out: Path, data: bytes, expected: ExpectedChart | None = None) -> State:
+def state(out: Path, data: bytes, expected: ExpectedChart | None = None) -> OutputState:
     with Destination(out) as destination:
         return destination.state(wish(data, expected), lambda: io.BytesIO(data))
 
@@ -46,11 +46,11 @@ def seen(place: Path) -> dict[str, bytes | None]:
     }
 
 
-def fetch(client: Client, *references: str, destination: Path, untar: str | None = "", **more: Any) -> Pulled:
+def fetch(client: Session, *references: str, destination: Path, untar: str | None = "", **more: Any) -> Pulled:
     """Pull these references, and unpack what is an archive.
 
     Args:
         untar: None: keep archives as they are.
     """
     wanted = [Wanted(Reference.parse(reference)) for reference in references]
-    return pull(client, wanted, Request(destination, untar=None if untar is None else Path(untar), **more))
+    return pull(client, wanted, PullOptions(destination, untar=None if untar is None else Path(untar), **more))
