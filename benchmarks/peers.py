@@ -12,7 +12,7 @@ from pathlib import Path
 
 from marfetch.artifact.kinds import HELM_CHART, HELM_CONFIG
 from marfetch.demo.recipe import tar_gz
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.reference import Host, Reference
 from tests.world import tools
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from marfetch.artifact.kinds import HELM_CHART, HELM_CONFIG
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.oci import Digest
 from marfetch.reference import Host, Reference
 from tests.world import tools

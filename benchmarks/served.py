@@ -8,7 +8,7 @@ from pathlib import Path
 
 import uvicorn
 
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.reference import Host
 from marfetch.serve.app import ServedRegistry
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from tests.world import tools
 from tests.world.link import Link
 from tests.world.real import distribution, run

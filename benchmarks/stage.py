@@ -18,7 +18,7 @@ import trustme
 
 from marfetch.artifact.kinds import HELM_CHART, HELM_CONFIG
 from marfetch.demo.recipe import put_blob, tar_gz
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.oci import Descriptor, Digest, descriptor_json, parse_manifest
 from marfetch.reference import Host, Reference
 from tests.world import tools

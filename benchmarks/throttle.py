@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from tests.world.throttling import Throttling
 
 from . import page

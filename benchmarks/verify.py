@@ -14,7 +14,7 @@ from marfetch.oci import Descriptor, Digest
 from marfetch.verify.policy import parse_policy
 from marfetch.verify.revocation import Lists
 from marfetch.verify.steps import TrustContext, examine
-from marfetch.verify.stores import Places
+from marfetch.verify.truststore import Places
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "trust"
 RUNS = 200

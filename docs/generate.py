@@ -417,7 +417,7 @@ def picture() -> str:
 
 
 def commands() -> str:
-    """The commands, their options and what these take, for `marfetch/completion.py`."""
+    """The commands, their options and what these take, for `marfetch/completion/complete.py`."""
     values: dict[str, list[tuple[str, str]]] = {
         "KIND": sorted([*((kind.name, kind.title) for kind in KINDS), ("sbom", "SBOM of either sort")]),
         "NAME|URL": [(name, endpoint.registry.name) for name, endpoint in OFFICIAL.items()],

@@ -11,7 +11,7 @@ _MOMENT = 0.001  # seconds
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .errors import Error
-    from .report import Report
+    from .render.report import Report
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
             return getter(rest)
         case ["__complete", *words]:
-            from .completion import complete
+            from .completion.complete import complete
 
             return _offer(complete(words))
         case words:
@@ -220,8 +220,8 @@ class CommandRun:
         return error.exit_code
 
     def _ended(self) -> int:
+        from .destination.directory import remove_parts
         from .errors import Interrupted, Terminated
-        from .place.directory import remove_parts
 
         remove_parts()
         if self._words[:1] == ["serve"]:
@@ -233,7 +233,7 @@ class CommandRun:
     def _report(self) -> "Report":
         from .cli import COMMANDS
         from .cli.options import current
-        from .report import Report
+        from .render.report import Report
 
         if current.report is not None:
             return current.report

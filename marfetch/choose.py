@@ -7,11 +7,11 @@ from typing import Final
 
 from .artifact.kinds import IMAGE, kind_of, matches
 from .artifact.payload import Choice
-from .client import Session
+from .client.resolve import Resolved
+from .client.session import Session
 from .errors import InputError, IntegrityError, NotFoundError, PolicyError
 from .oci import Descriptor, Index, Manifest, Platform
 from .reference import Reference
-from .resolve import Resolved
 
 MAX_NESTING: Final = 2
 _LOOKED_AT: Final = 16

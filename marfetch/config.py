@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .client import Session, offline_error
+from .client.session import Session, offline_error
 from .content import Source, copy
 from .document import Json, parse_json
 from .errors import PolicyError

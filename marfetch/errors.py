@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
-from .refusals import REFUSALS
+from .codes import REFUSALS
 
 
 class Code(NamedTuple):

@@ -7,11 +7,11 @@ from typing import Literal, NamedTuple
 
 from .artifact.kinds import Kind
 from .artifact.payload import Choice, Payload
+from .client.fetch import Gate
+from .client.resolve import Resolved, Wanted
 from .errors import Error
-from .fetch import Gate
 from .oci import Descriptor, Digest, Manifest, Platform
 from .reference import Reference
-from .resolve import Resolved, Wanted
 
 
 class PullOptions(NamedTuple):

@@ -12,8 +12,8 @@ from .errors import Error
 from .reference import Pasted
 
 if TYPE_CHECKING:
-    from .remote.ahead import Preconnections
-    from .remote.trust import TrustedCertificates
+    from .remote.certificates import TrustedCertificates
+    from .remote.preconnect import Preconnections
 
 
 class ConnectionSetup(NamedTuple):
@@ -45,8 +45,8 @@ class ConnectionSetups:
         """The way to an endpoint. Here TLS is loaded."""
         with self._guard:
             if endpoint not in self._ways:
-                from .remote.ahead import Preconnections
-                from .remote.trust import TrustedCertificates
+                from .remote.certificates import TrustedCertificates
+                from .remote.preconnect import Preconnections
 
                 trust = TrustedCertificates(self._ca_file)
                 # A proxy is for the transport to find; without one, connections are opened while oras-py is being loaded.

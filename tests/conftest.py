@@ -14,10 +14,10 @@ import pytest
 import trustme
 
 from marfetch.__main__ import main
-from marfetch.client import Session, SessionOptions
+from marfetch.client.session import Session, SessionOptions
 from marfetch.demo.recipe import build
 from marfetch.endpoint import Preference
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.reference import Host
 from marfetch.remote import limits
 

@@ -19,15 +19,15 @@ from packaging.requirements import Requirement
 import marfetch
 from marfetch.artifact.chart import ExpectedChart
 from marfetch.budget import Budget
-from marfetch.client import Session
+from marfetch.client.pull import PullOptions, pull
+from marfetch.client.resolve import Wanted
+from marfetch.client.session import Session
 from marfetch.document import MAX_DEPTH
 from marfetch.endpoint import GLOBAL, Address
 from marfetch.errors import Error, InputError, IntegrityError, PolicyError
-from marfetch.pull import PullOptions, pull
 from marfetch.reference import Reference
+from marfetch.remote.certificates import TrustedCertificates
 from marfetch.remote.transport import Transport
-from marfetch.remote.trust import TrustedCertificates
-from marfetch.resolve import Wanted
 from marfetch.verify.revocation import Lists, cache_entry
 
 from .world.archives import chart, file, targz
@@ -290,8 +290,8 @@ def test_the_stream_of_an_archive_is_never_read_whole() -> None:
             return super().read(size)
 
     from marfetch.artifact.chart import Unpacking
+    from marfetch.destination.archive import Archive
     from marfetch.oci import Descriptor, Digest
-    from marfetch.place.archive import Archive
 
     data = targz(file("x", bytes(5 << 20)))
     with Archive(Counting(data), Descriptor("a/b", Digest.of(data), len(data)), Unpacking("x.tgz")) as archive:

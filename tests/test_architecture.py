@@ -385,9 +385,9 @@ SLOW = HEAVY | {
 )
 @pytest.mark.parametrize("place", ["MARFETCH_CACHE_DIR", "HOME"])
 def test_a_completion_loads_next_to_nothing(tmp_path: Path, words: list[str], place: str) -> None:
-    from marfetch import listings
+    from marfetch import records
 
-    listings.keep(tmp_path / (".cache/marfetch" if place == "HOME" else ""), "mcr.microsoft.com/aks/foo", ["1.0.0"])
+    records.keep(tmp_path / (".cache/marfetch" if place == "HOME" else ""), "mcr.microsoft.com/aks/foo", ["1.0.0"])
     assert loaded("__complete", *words, **{place: str(tmp_path)}) & SLOW == set()
 
 
@@ -406,7 +406,7 @@ def test_a_command_that_asks_nobody_loads_nothing_heavy(command: str) -> None:
 def test_public_names_need_no_network_and_nothing_heavy() -> None:
     code = (
         "import sys\nfrom marfetch.reference import Reference\nfrom marfetch.constraint import Constraint\nfrom marfetch.errors import Error\n"
-        "from marfetch.client import Client\n"
+        "from marfetch.client.session import Client\n"
         f"print(sorted(set(sys.modules) & {HEAVY | {'typer'}!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
@@ -416,7 +416,7 @@ def test_public_names_need_no_network_and_nothing_heavy() -> None:
 @pytest.mark.slow
 def test_nothing_of_cryptography_loads_unless_a_verification_runs(tmp_path: Path) -> None:
     from marfetch.demo.recipe import build
-    from marfetch.layout.store import Layout
+    from marfetch.layout.layout import Layout
     from marfetch.reference import Host
 
     made = build(Layout(tmp_path / "cache"), Host("mcr.microsoft.com"))
@@ -433,7 +433,7 @@ def test_nothing_of_cryptography_loads_unless_a_verification_runs(tmp_path: Path
 
 def test_what_the_cache_answers_loads_no_oras(tmp_path: Path) -> None:
     from marfetch.demo.recipe import build
-    from marfetch.layout.store import Layout
+    from marfetch.layout.layout import Layout
     from marfetch.reference import Host
 
     layout = Layout(tmp_path / "cache")
@@ -449,7 +449,7 @@ def test_what_the_cache_answers_loads_no_oras(tmp_path: Path) -> None:
 def test_what_the_getter_has_already_it_gives_without_typer_and_oras(tmp_path: Path, path: str) -> None:
     from marfetch.demo.recipe import build
     from marfetch.kept import Records
-    from marfetch.layout.store import Layout
+    from marfetch.layout.layout import Layout
     from marfetch.reference import Host
 
     repository = "mcr.microsoft.com/application-lb/charts/alb-controller"

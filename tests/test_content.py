@@ -9,10 +9,10 @@ import pytest
 
 from marfetch.content import CheckedSink, Memory, Source, Target, Verified, copy, read
 from marfetch.errors import IntegrityError, PolicyError, RemoteError
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.oci import Descriptor, Digest, Index, Manifest
 from marfetch.reference import Reference
-from marfetch.report import Silent
+from marfetch.render.report import Silent
 
 REFERENCE = Reference.parse("mcr.microsoft.com/aks/foo:1")
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from marfetch import listings
-from marfetch.bundle.creation import create
-from marfetch.client import Session
+from marfetch import records
+from marfetch.bundle.create import create
+from marfetch.client.pull import PullOptions, pull
+from marfetch.client.resolve import Wanted
+from marfetch.client.session import Session
 from marfetch.files import make_directories
 from marfetch.kept import Records
 from marfetch.project.locking import writing
-from marfetch.pull import PullOptions, pull
 from marfetch.reference import Reference
 from marfetch.remote.credentials import forget_credentials
-from marfetch.resolve import Wanted
 
 from .world.bundles import locked
 from .world.content import ALB
@@ -46,8 +46,8 @@ def modes(place: Path) -> dict[str, int]:
 def used(made: Session, tmp_path: Path) -> Path:
     """A cache that everything has written into."""
     reference, source = made.bind(Reference.parse(ALB))
-    listings.keep(made.cache.root, reference.full_repository, source.tags(reference))
-    listings.keep_catalog(made.cache.root, str(reference.host), source.repositories(), "x")
+    records.keep(made.cache.root, reference.full_repository, source.tags(reference))
+    records.keep_catalog(made.cache.root, str(reference.host), source.repositories(), "x")
     Records(made.cache.root, "charts").put("key", {"a": 1})
     with Records(made.cache.root, "search").alone("key", wait=1):
         pass

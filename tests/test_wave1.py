@@ -24,7 +24,7 @@ import trustme
 import yaml
 
 from marfetch.__main__ import main
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.reference import Host
 
 from .world.proxy import Proxy

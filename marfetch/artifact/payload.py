@@ -12,8 +12,8 @@ from ..constraint import read_version
 from ..errors import NotFoundError, PolicyError
 from ..oci import EMPTY_TYPE, VERSION, Descriptor, Manifest
 from .chart import Unpacking
+from .filename import safe_title
 from .kinds import CHART, HELM_CHART, HELM_CHART_LEGACY, HELM_CONFIG, HELM_PROVENANCE, IMAGE, Kind, kind_of, matches
-from .title import safe_title
 
 _EXTENSIONS: Final = (
     # media type (glob), extension; the first that fits counts

@@ -8,9 +8,9 @@ from typing import Final
 from ..constraint import read_version
 from ..oci import TITLE, Manifest
 from .chart import ExpectedChart, Unpacking
+from .filename import safe_title
 from .kinds import CHART, matches
 from .payload import Payload, Selection, chart_types
-from .title import safe_title
 
 _ENDINGS: Final = (".tar.gz", ".tgz", ".tar")
 _CHART_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ..text import human_size
-from .catalogue import BundleItem, BundleReferrer
-from .form import Base
+from .format import Base
 from .html import SEARCH, code, document, facts, listed, text
+from .inventory import BundleItem, BundleReferrer
 
 
 def approval_page(items: Sequence[BundleItem], base: Base | None) -> bytes:

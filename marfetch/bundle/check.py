@@ -13,11 +13,11 @@ from typing import Final
 
 from ..content import Verified
 from ..errors import IntegrityError
-from ..layout.archive import ReadonlyTar
 from ..layout.graph import Graph, ManifestNode, is_manifest_type
+from ..layout.readonly import ReadonlyTar
 from ..oci import Descriptor, Digest
 from .findings import CheckResult
-from .form import MAX_RECORD_SIZE, RECORD_FILE, index_bytes, ref_name
+from .format import MAX_RECORD_SIZE, RECORD_FILE, index_bytes, ref_name
 from .opened import Opened, archive_digest
 from .shape import check_files, check_form, held
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from .catalogue import BundleItem, catalogue
 from .check import check_bundle, refuse_broken
+from .inventory import BundleItem, catalogue
 from .opened import Opened
 
 

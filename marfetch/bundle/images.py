@@ -9,12 +9,12 @@ from typing import Final
 from ..artifact.chart import Unpacking
 from ..artifact.kinds import matches
 from ..artifact.payload import chart_types
-from ..compare.compare import images
-from ..compare.contents import FileContent
+from ..destination.archive import Archive
+from ..diff.artifacts import images
+from ..diff.contents import FileContent
 from ..errors import Error
-from ..layout.extent import BlobStore, Extent
+from ..layout.blobs import BlobStore, Extent
 from ..oci import Descriptor, Manifest
-from ..place.archive import Archive
 
 _MAX_TEXT: Final = 1 << 20
 _MAX_CHART: Final = 8 << 20

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..layout.contents import Contents, LayoutRepository
+from ..layout.repositories import Contents, LayoutRepository
 from ..oci import Descriptor, Digest, Index, Manifest
 
 _DEPTH: Final = 16

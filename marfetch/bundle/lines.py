@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ..artifact.kinds import CHART
 from ..artifact.payload import extension_of
-from ..chart import chart_version
 from ..constraint import read_version
-from .catalogue import BundleItem
+from ..helm.index_yaml import chart_version
+from .inventory import BundleItem
 
 SERVE_ADDRESS = "127.0.0.1:5000"
 """Where `marfetch serve` listens."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import Error, InputError, IntegrityError, PolicyError
-from ..layout.archive import ReadonlyTar, open_store
-from ..layout.contents import Contents, repository_name
 from ..layout.folder import Folder
+from ..layout.readonly import ReadonlyTar, open_store
+from ..layout.repositories import Contents, repository_name
 from ..oci import Digest
-from ..project.lock import MAX_SIZE as MAX_LOCK_SIZE
-from ..project.lock import Lock, parse_lock
-from .form import LOCK_FILE, MAX_RECORD_SIZE, PAGE_FILE, RECORD_FILE, Record, parse_record
+from ..project.lockfile import MAX_SIZE as MAX_LOCK_SIZE
+from ..project.lockfile import Lock, parse_lock
+from .format import LOCK_FILE, MAX_RECORD_SIZE, PAGE_FILE, RECORD_FILE, Record, parse_record
 
 _NO_BUNDLE = ("not-a-layout", "archive-refused")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import storage_error
-from ..layout.archive import ReadonlyTar
-from ..layout.tar import BLOCK, members
+from ..layout.readonly import ReadonlyTar
 from ..oci import Digest
+from ..tar import BLOCK, members
 from .findings import CheckResult
-from .form import FIRST, LOCK_FILE, MAX_RECORD_SIZE, RECORD_FILE, ending, header
+from .format import FIRST, LOCK_FILE, MAX_RECORD_SIZE, RECORD_FILE, ending, header
 from .opened import Opened
 
 

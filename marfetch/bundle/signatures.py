@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ..artifact.kinds import NOTATION_SIGNATURE
-from ..client import Session
+from ..client.resolve import Resolved
+from ..client.session import Session
 from ..content import CheckedSink, Source
 from ..errors import Error, InputError, NotFoundError
-from ..layout.contents import Contents
+from ..layout.repositories import Contents
 from ..oci import Descriptor, Digest, Index, Manifest
-from ..project.lock import Entry
+from ..project.lockfile import Entry
 from ..reference import Reference
-from ..resolve import Resolved
 from ..verify.artifact import VerifyOptions, verify
 from ..verify.policy import Policy
 from .opened import Opened

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..bundle.opened import Opened
-    from ..client import Session
+    from ..client.session import Session
 
 _File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The wanted file; its lock says what goes into the bundle.")]
 _Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The archive that is written; replaced when it is whole.")]
@@ -54,9 +54,9 @@ def bundle_create(
     The archive is an OCI image layout, the same bytes on every machine, with the original manifests, the lock, and a page (bundle.html)
     for the person who approves its transfer. What was fetched stays in the cache, so that a run that was stopped goes on.
     """
-    from ..bundle.creation import create
+    from ..bundle.create import create
     from ..project.wanted import read_project
-    from .bundles import created
+    from ..render.bundle import created
 
     project = read_project(file)
     with settings.client(endpoint=project.endpoint) as client:
@@ -74,7 +74,7 @@ def bundle_inspect(settings: Settings, file: _Bundle) -> int:
     """
     from ..bundle.check import check_bundle
     from ..bundle.opened import opened
-    from .bundles import inspected
+    from ..render.bundle import inspected
 
     with opened(file) as found:
         checked = check_bundle(found, budget=settings.budget().check, reads_blobs=False) if found.is_bundle else None
@@ -102,8 +102,8 @@ def bundle_verify(
 
     from ..bundle.check import check_bundle
     from ..bundle.opened import opened
-    from ..verify.wish import is_wished
-    from .bundles import verified
+    from ..render.bundle import verified
+    from ..verify.gate import is_wished
     from .verify import request_of
 
     request = request_of(trust_policy, trust_store, at, crl, revocation)
@@ -129,7 +129,7 @@ def bundle_diff(settings: Settings, a: _A, b: _B) -> int:
     """
     from ..bundle.difference import differences
     from ..bundle.opened import opened
-    from .bundles import compared
+    from ..render.bundle import compared
 
     with opened(a) as old, opened(b) as new:
         return compared(settings.report, a, b, differences(old, new, budget=settings.budget().check))
@@ -150,12 +150,12 @@ def bundle_load(
     Repositories keep their paths, behind the prefix. Prints one line for each artifact: what became of it, and where it is, pinned.
     Nothing is sent before everything was checked, and nothing ever to MAR.
     """
-    from ..bundle.loading import load
-    from ..bundle.places import To
-    from ..cluster import spread
+    from ..bundle.load import load
+    from ..bundle.targets import To
+    from ..client.workers import spread
     from ..project.sync import Shard as Part
-    from ..verify.wish import is_wished
-    from .bundles import loaded
+    from ..render.bundle import loaded
+    from ..verify.gate import is_wished
 
     if settings.endpoint is not None:
         raise InputError("`--endpoint` is where artifacts come from; where they go is `--to`", code="usage", hint="leave `--endpoint` out")
@@ -176,8 +176,8 @@ def _offline(settings: Settings, stack: ExitStack) -> Callable[[], Session]:
 def _gate(settings: Settings, stack: ExitStack) -> Callable[[Opened], None]:
     """Refuses a bundle in which something is not signed as the trust policy asks."""
     from ..bundle.signatures import check_signatures
+    from ..render.bundle import refusal_of
     from ..verify.artifact import VerifyOptions
-    from .bundles import refusal_of
 
     def gate(found: Opened) -> None:
         judged = check_signatures(_offline(settings, stack), found, VerifyOptions(), is_required=True)

@@ -12,7 +12,7 @@ from ..text import human_size
 from .options import Settings, shared
 
 if TYPE_CHECKING:
-    from ..layout.store import Layout
+    from ..layout.layout import Layout
 
 _Fix = Annotated[bool, typer.Option("--fix", help="Take the bad blobs away; they are fetched again when needed.")]
 _Days = Annotated[float | None, typer.Option("--unused-days", metavar="DAYS", help="Also what was not used for so many days.")]
@@ -30,9 +30,9 @@ def register(app: typer.Typer) -> None:
 @shared()
 def cache_info(settings: Settings) -> int:
     """Print where the cache is and what it holds."""
-    from ..layout import upkeep
+    from ..layout import maintenance
 
-    found = upkeep.info(_layout(settings))
+    found = maintenance.info(_layout(settings))
     settings.report.line("path", str(found.root))
     settings.report.line("names", str(found.names))
     settings.report.line("blobs", str(found.blobs), human_size(found.size))
@@ -53,10 +53,10 @@ def cache_info(settings: Settings) -> int:
 @shared()
 def cache_verify(settings: Settings, fix: _Fix = False) -> int:
     """Hash every blob of the cache; prints the bad ones, exit code 5 if there are any."""
-    from ..layout import upkeep
+    from ..layout import maintenance
 
     layout = _layout(settings)
-    bad = upkeep.verify(layout, fix=fix)
+    bad = maintenance.verify(layout, fix=fix)
     for one in bad:
         settings.report.line(one.name, one.reason)
     data: Any = {"path": str(layout.root), "bad": [{"name": one.name, "reason": one.reason} for one in bad], "fixed": fix}
@@ -76,12 +76,12 @@ def cache_verify(settings: Settings, fix: _Fix = False) -> int:
 @shared()
 def cache_prune(settings: Settings, unused_days: _Days = None) -> int:
     """Take away what no name leads to, and unfinished parts that are older than a day."""
-    from ..layout import upkeep
+    from ..layout import maintenance
 
     if unused_days is not None and not unused_days >= 0:  # NaN compares with nothing
         raise InputError(f"`--unused-days` takes days from 0 on, not {unused_days:g}", code="usage")
     layout = _layout(settings)
-    done = upkeep.prune(layout, days=unused_days)
+    done = maintenance.prune(layout, days=unused_days)
     settings.report.line("removed", str(done.blobs + done.partial + done.listings), human_size(done.size))
     settings.report.data(
         {"path": str(layout.root), "blobs": done.blobs, "unfinished": done.partial, "listings": done.listings, "size": done.size}
@@ -92,22 +92,22 @@ def cache_prune(settings: Settings, unused_days: _Days = None) -> int:
 @shared()
 def cache_clear(settings: Settings) -> int:
     """Take everything away."""
-    from ..layout import upkeep
+    from ..layout import maintenance
 
     root = _root(settings)
-    size = upkeep.clear(root)
+    size = maintenance.clear(root)
     settings.report.line("removed", human_size(size))
     settings.report.data({"path": str(root), "size": size})
     return 0
 
 
 def _root(settings: Settings) -> Path:
-    from ..cache import cache_root
+    from ..layout.cache import cache_root
 
     return cache_root(settings.cache_dir)
 
 
 def _layout(settings: Settings) -> Layout:
-    from ..layout.store import Layout
+    from ..layout.layout import Layout
 
     return Layout(_root(settings))

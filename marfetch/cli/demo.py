@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from ..errors import Error
-from ..report import Report
+from ..render.report import Report
 from .options import Settings, current, shared
 
 _Serve = Annotated[bool, typer.Option("--serve", help="Only serve it, until Ctrl-C, to be asked from another terminal.")]

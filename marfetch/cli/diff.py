@@ -11,7 +11,7 @@ from ..errors import Error, InputError
 from .options import Settings, shared
 
 if TYPE_CHECKING:
-    from ..compare.difference import Difference
+    from ..diff.changes import Difference
 
 _References = Annotated[list[str] | None, typer.Argument(metavar="REF...", help="Two references, old and new. [default: lock, upstream]")]
 _File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The wanted file, where no references are given.")]
@@ -36,7 +36,7 @@ def diff(
     Of charts: Chart.yaml, values, images, CRDs, templates; of Bicep modules: parameters, outputs, resources; otherwise files.
     The exit code is 1 where something differs.
     """
-    from .differences import shown
+    from ..render.diff import shown
 
     if markdown and settings.report.as_json:
         raise InputError("`--markdown` and `--json` do not go together", code="usage", hint="leave one of the two out")
@@ -55,11 +55,11 @@ def diff(
 
 
 def _two(settings: Settings, old: str, new: str, platform: str | None) -> Difference:
-    from ..compare.compare import compare
+    from ..client.resolve import resolve
+    from ..diff.artifacts import compare
     from ..oci import Platform
-    from ..resolve import resolve
+    from ..render.pull import wanted
     from ..task import PullOptions
-    from .render import wanted
 
     request = PullOptions(Path(), platform=Platform.parse(platform) if platform else None)
     asked = [wanted(settings.report, text, None, devel=False) for text in (old, new)]
@@ -70,7 +70,7 @@ def _two(settings: Settings, old: str, new: str, platform: str | None) -> Differ
 
 def _upstream(settings: Settings, file: Path) -> tuple[list[tuple[str, Difference]], list[tuple[str, Error]]]:
     from ..compare.upstream import upstream
-    from ..project.lock import read_lock
+    from ..project.lockfile import read_lock
     from ..project.wanted import read_project
 
     project = read_project(file)

@@ -11,7 +11,7 @@ import typer
 from .options import Settings, shared
 
 if TYPE_CHECKING:
-    from ..report import Report
+    from ..render.report import Report
 
 
 def register(app: typer.Typer) -> None:

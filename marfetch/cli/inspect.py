@@ -34,10 +34,10 @@ def inspect(
     skip_missing: _SkipMissing = False,
 ) -> int:
     """Show what an artifact is without fetching it: kind, layers, chart metadata, platforms, end of life, and what refers to it."""
-    from ..inspection import inspect as look
+    from ..client.inspection import inspect as look
     from ..oci import Platform
-    from .pictures import inspected
-    from .render import wanted
+    from ..render.inspect import inspected
+    from ..render.pull import wanted
 
     asked = wanted(settings.report, reference, version, devel=devel)
     wished = Platform.parse(platform) if platform else None
@@ -64,13 +64,13 @@ def referrers(
     With `--fetch`, prints a line for each file, as `pull` does. Each referrer goes into NAME.referrers/DIGEST/.
     """
     from ..artifact.kinds import kinds_named
-    from ..inspection import referrers_of
-    from ..pull import pull_tasks
-    from ..resolve import Wanted, resolve
+    from ..client.inspection import referrers_of
+    from ..client.pull import pull_tasks
+    from ..client.resolve import Wanted, resolve
+    from ..render.inspect import referred
+    from ..render.pull import pulled, wanted
     from ..task import Task, referrer_request
-    from ..verify.wish import is_wished
-    from .pictures import referred
-    from .render import pulled, wanted
+    from ..verify.gate import is_wished
 
     types = [glob for one in kind or () for named in kinds_named(one) for glob in named.types] + list(artifact_type or ())
     if kind and not types:

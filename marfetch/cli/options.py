@@ -14,13 +14,13 @@ import typer
 
 from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference
 from ..errors import InputError, Interrupted
-from ..report import Report
+from ..render.report import Report
 from ..text import printable
 from ..way import ConnectionSetups
 
 if TYPE_CHECKING:
     from ..budget import Budget
-    from ..client import Session
+    from ..client.session import Session
 
 _REFERENCE_HELP = "A reference, such as aks/foo:1.2.3, or a text that holds one."
 
@@ -79,7 +79,7 @@ class Settings(NamedTuple):
         Raises:
             InputError: `usage`.
         """
-        from ..client import Session, SessionOptions
+        from ..client.session import Session, SessionOptions
 
         preference = self._preference(endpoint)
         if preference.option:

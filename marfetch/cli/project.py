@@ -12,7 +12,7 @@ from ..errors import InputError
 from .options import Executor, Settings, Shard, shared
 
 if TYPE_CHECKING:
-    from ..client import Session
+    from ..client.session import Session
     from ..project.wanted import Project
 
 _File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The wanted file; the lock stands beside it.")]
@@ -51,7 +51,7 @@ def lock(
     """
     from ..project.locking import misfits, read_old, refuse_misfits, settle, upgrades, write, writing
     from ..project.wanted import read_project
-    from .reports import checked, locked
+    from ..render.project import checked, locked
 
     if chart is not None and from_file is not None:
         raise InputError("`--from` and `--chart` do not go together", code="usage", hint="leave one of the two out")
@@ -93,12 +93,12 @@ def sync(
     Prints one line for each artifact: what became of it, its name, and the pinned reference. With --executor the workers fetch and write;
     they share the directory of marfetch.yaml, under the same path.
     """
-    from ..cluster import spread
+    from ..client.workers import spread
     from ..project.spreading import spread as spread_items
     from ..project.sync import Shard as Part
     from ..project.sync import sync as sync_all
     from ..project.wanted import read_project
-    from .reports import synced
+    from ..render.project import synced
 
     part = Part.parse(shard) if shard is not None else None
     project = read_project(file)
@@ -119,11 +119,11 @@ def outdated(settings: Settings, file: _File = DEFAULT) -> int:
     """
     from datetime import UTC, datetime
 
-    from ..project.lock import read_lock
+    from ..project.lockfile import read_lock
     from ..project.locking import refuse_misfits
     from ..project.outdated import outdated as compare
     from ..project.wanted import read_project
-    from .reports import aged
+    from ..render.project import aged
 
     project = read_project(file)
     lock = read_lock(project.lock_path)
@@ -134,10 +134,10 @@ def outdated(settings: Settings, file: _File = DEFAULT) -> int:
 
 
 def _adopt(settings: Settings, file: Path, paths: list[Path]) -> int:
-    from ..project.adoption import collect
-    from ..project.first import wanted_bytes, write_first
+    from ..project.adopt import collect
+    from ..project.scaffold import wanted_bytes, write_first
     from ..project.wanted import read_project
-    from .reports import adopted
+    from ..render.project import adopted
 
     adoption = collect(paths)
     write_first(file, wanted_bytes(adoption.found))
@@ -145,7 +145,7 @@ def _adopt(settings: Settings, file: Path, paths: list[Path]) -> int:
 
 
 def _adopt_chart(settings: Settings, directory: Path) -> Path:
-    from ..project.first import adopt_chart
+    from ..project.scaffold import adopt_chart
 
     file, adoption = adopt_chart(directory)
     for note in adoption.notes:

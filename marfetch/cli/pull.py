@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..artifact.payload import Choice
-    from ..client import Session
-    from ..pull import Failed
-    from ..resolve import Resolved, Wanted
+    from ..client.pull import Failed
+    from ..client.resolve import Resolved, Wanted
+    from ..client.session import Session
 
 _Destination = Annotated[Path, typer.Option("--destination", "-d", metavar="DIR", help="Where the files go.")]
 _MediaType = Annotated[list[str] | None, typer.Option("--media-type", metavar="GLOB", help="Only layers of this media type.")]
@@ -61,11 +61,11 @@ def pull(
     Prints one line for each file, or directory with --untar: its path, its digest, and the pinned reference that it came from.
     """
     settings.preconnect(references[0])
+    from ..client.pull import PullOptions
+    from ..client.pull import pull as pull_all
     from ..oci import Platform
-    from ..pull import PullOptions
-    from ..pull import pull as pull_all
-    from ..verify.wish import is_wished
-    from .render import pulled
+    from ..render.pull import pulled
+    from ..verify.gate import is_wished
 
     choice = _choice(media_type, artifact_type, kind, prov=prov, all_layers=all_layers)
     if untardir is not None and not untar:
@@ -87,8 +87,8 @@ def pull(
 
 def _gate() -> Callable[[Session, Resolved], object]:
     """Says of each artifact who signed it, or keeps it out."""
+    from ..render.verify import signer
     from ..verify.artifact import VerifyOptions, require
-    from .verdicts import signer
 
     def gate(client: Session, resolved: Resolved) -> None:
         verdict = require(client, resolved, VerifyOptions())
@@ -117,10 +117,10 @@ def plan(
 
     Lines with `artifact`: reference, kind, bytes to fetch; with `host`: name, port, protocol, requests, bytes; with `total` the sums.
     """
+    from ..client.plan import plan as look
+    from ..client.pull import PullOptions
     from ..oci import Platform
-    from ..plan import plan as look
-    from ..pull import PullOptions
-    from .pictures import planned
+    from ..render.inspect import planned
 
     choice = _choice(media_type, artifact_type, kind, prov=prov, all_layers=all_layers)
     request = PullOptions(Path(), choice, Platform.parse(platform) if platform else None, skip_missing=skip_missing)
@@ -148,8 +148,8 @@ def _choice(
 
 def _asked(settings: Settings, text: str, version: str | None, *, devel: bool) -> Wanted | Failed:
     """What one REF asks for; one that cannot be read does not keep the others from being tried."""
-    from ..pull import Failed
-    from .render import wanted
+    from ..client.pull import Failed
+    from ..render.pull import wanted
 
     try:
         return wanted(settings.report, text, version, devel=devel)

@@ -11,7 +11,7 @@ from ..errors import InputError
 from .options import Settings, shared
 
 if TYPE_CHECKING:
-    from ..search import FoundRepository, Searched
+    from ..client.search import FoundRepository, Searched
 
 _Text = Annotated[str | None, typer.Argument(metavar="[TEXT]", help="Words or a glob; a host or oci:// in front chooses the registry.")]
 _Kind = Annotated[list[str] | None, typer.Option("--kind", metavar="KIND", help="Only what really holds this kind, such as chart.")]
@@ -38,8 +38,8 @@ def search(
     With `--kind` or `--artifact-type`, by what the newest version really holds: name, newest version, app version, age and kind.
     """
     from ..artifact.kinds import kinds_named
-    from ..search import SearchQuery
-    from ..search import search as find
+    from ..client.search import SearchQuery
+    from ..client.search import search as find
 
     if limit is not None and limit < 1:
         raise InputError(f"`--limit` takes a number from 1 on, not {limit}", code="usage", hint="leave it out for 200 with `--kind`")
@@ -72,7 +72,7 @@ def _place(text: str) -> tuple[Any, str]:
 
 
 def _show(settings: Settings, found: Searched, wish: Any) -> int:
-    from ..report import error_json
+    from ..render.report import error_json
 
     report = settings.report
     now = datetime.now(UTC)

@@ -14,7 +14,7 @@ import typer
 from .options import Settings, shared
 
 if TYPE_CHECKING:
-    from ..serve.running import Running
+    from ..serve.run import Running
 
 _Layout = Annotated[Path, typer.Argument(metavar="LAYOUT", help="An OCI image layout: a folder, or a plain tar of one.")]
 _Port = Annotated[int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="Where to listen; 0 takes a free port.")]
@@ -46,7 +46,7 @@ def serve(
     The address that it listens on is the first line on stdout. Whatever pulls from a registry can pull from it: helm, oras, crane, marfetch
     itself with `--endpoint`. A bundle in which something was changed is not served: exit code 5.
     """
-    from ..serve.running import running
+    from ..serve.run import running
 
     report = settings.report
     with _ended() as end, running(layout, host=host, port=port, data_port=data_port, name=name, warn=report.warn) as found:

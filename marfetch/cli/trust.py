@@ -14,7 +14,7 @@ from .verify import TrustPolicy, TrustStore
 if TYPE_CHECKING:
     from ..verify.chain import Certificate
     from ..verify.policy import Policy
-    from ..verify.stores import Places
+    from ..verify.truststore import Places
 
 _Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Microsoft's two roots, PEM or DER, in one file or in two.")]
 _Scope = Annotated[
@@ -48,7 +48,7 @@ def trust_add_microsoft(
     """
     from ..verify.policy import STORE_NAME
     from ..verify.roots import plan, write
-    from ..verify.stores import Places
+    from ..verify.truststore import Places
 
     if not STORE_NAME.fullmatch(name):
         raise InputError(f"`--name` takes letters, digits and `_.-`, not `{name[:60]}`", code="usage")
@@ -65,7 +65,7 @@ def trust_add_microsoft(
 @shared(network=False)
 def trust_show(settings: Settings, trust_policy: TrustPolicy = None, trust_store: TrustStore = None) -> int:
     """Show the trust policy and the roots in its stores."""
-    from ..verify.stores import Places
+    from ..verify.truststore import Places
 
     places = Places(trust_policy, trust_store)
     policy = places.load_policy()
@@ -86,7 +86,7 @@ def trust_show(settings: Settings, trust_policy: TrustPolicy = None, trust_store
 @shared(network=False)
 def trust_check(settings: Settings, trust_policy: TrustPolicy = None, trust_store: TrustStore = None) -> int:
     """Check that the trust policy and every store that it names can be used; exit code 2 if not."""
-    from ..verify.stores import Places
+    from ..verify.truststore import Places
 
     places = Places(trust_policy, trust_store)
     policy = places.load_policy()

@@ -58,10 +58,10 @@ def verify(
     """
     from dataclasses import replace
 
-    from ..resolve import resolve
+    from ..client.resolve import resolve
+    from ..render.pull import wanted
+    from ..render.verify import judged
     from ..verify.artifact import verify as verify_one
-    from .render import wanted
-    from .verdicts import judged
 
     request = replace(
         request_of(trust_policy, trust_store, at, crl, revocation),
@@ -85,7 +85,7 @@ def request_of(
         InputError: `usage`.
     """
     from ..verify.artifact import VerifyOptions
-    from ..verify.stores import Places
+    from ..verify.truststore import Places
     from ..verify.verdict import Action
 
     if revocation is not None and revocation not in set(Action):

@@ -25,8 +25,8 @@ def resolve(
     settings: Settings, reference: OneReference, version: Version = None, devel: Devel = False, skip_missing: _SkipMissing = False
 ) -> int:
     """Print the pinned reference of what a reference and a range mean, fetching no blob."""
-    from ..resolve import resolve as resolve_one
-    from .render import resolved, wanted
+    from ..client.resolve import resolve as resolve_one
+    from ..render.pull import resolved, wanted
 
     asked = wanted(settings.report, reference, version, devel=devel)
     with settings.client() as client:
@@ -48,9 +48,9 @@ def versions(
 
     With `--version`, only those in the range.
     """
+    from ..client.versions import history
     from ..constraint import Constraint
-    from ..history import history
-    from .render import listed, wanted
+    from ..render.pull import listed, wanted
 
     asked = wanted(settings.report, reference, version, devel=devel)
     if limit < 1:

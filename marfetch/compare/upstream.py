@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..client import Session
+from ..client.resolve import Resolved, resolve
+from ..client.session import Session
+from ..diff.artifacts import compare
+from ..diff.changes import Difference
 from ..errors import Error
 from ..files import storage_error
-from ..project.lock import Entry, Lock
+from ..project.lockfile import Entry, Lock
 from ..project.locking import refuse_misfits, request_of
 from ..project.wanted import Item, Project
-from ..resolve import Resolved, resolve
-from .compare import compare
-from .difference import Difference
 
 
 def upstream(client: Session, project: Project, lock: Lock) -> tuple[list[tuple[str, Difference]], list[tuple[str, Error]]]:

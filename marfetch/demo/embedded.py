@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..layout.store import Layout
+from ..layout.layout import Layout
 from ..reference import Host
 from ..serve.app import ServedRegistry, counted
 from ..serve.server import Serving, bind

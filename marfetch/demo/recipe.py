@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..layout.store import Layout
+from ..layout.layout import Layout
 from ..oci import VERSION, Descriptor, Digest, parse_manifest
 from ..reference import Host, Reference
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..artifact.kinds import HELM_CHART
-from ..cache import CACHE_ENVIRONMENT
+from ..destination.created import STATE_ENVIRONMENT
 from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT
+from ..layout.cache import CACHE_ENVIRONMENT
 from ..oci import Manifest
-from ..place.records import STATE_ENVIRONMENT
 from ..reference import Reference
 from .embedded import Embedded, embedded
 

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from ..cache import cache_root
 from ..content import Progress
 from ..endpoint import CHINA, GLOBAL, Address, Endpoint
 from ..errors import Error, StorageError
+from ..layout.cache import cache_root
 from ..reference import Host, Reference
+from ..remote.certificates import TrustedCertificates
 from ..remote.pauses import Pauses
 from ..remote.probe import NameLookup, Prober, Reached
-from ..remote.trust import TrustedCertificates
-from . import here, network
-from .answers import Asking
+from . import environment, network
+from .checks import Asking
 from .findings import CHECKS, Finding, fault, joined, ok, shareable, warning
 from .network import ObservedHost
 
@@ -91,7 +91,7 @@ def examine(patient: Patient, progress: Progress) -> Diagnosis:
     end = begun + min(patient.timeout, WHOLE)
     trust = TrustedCertificates(patient.ca_file)
     prober = Prober(patient.endpoint, trust, patience=max(0.2, min(PATIENCE, patient.timeout / 5)))
-    found: list[Finding] = [here.endpoint(patient.endpoint)]
+    found: list[Finding] = [environment.endpoint(patient.endpoint)]
     with ThreadPoolExecutor(4) as pool:
         at_home = pool.submit(_here, patient, progress)
         other = pool.submit(_other, patient, prober) if patient.endpoint.official else None
@@ -105,9 +105,9 @@ def examine(patient: Patient, progress: Progress) -> Diagnosis:
 
 def _here(patient: Patient, progress: Progress) -> list[Finding]:
     return [
-        *here.environment(os.environ, ca_file=patient.ca_file),
-        here.cache(patient.cache_dir, progress),
-        here.helm(os.environ),
+        *environment.environment(os.environ, ca_file=patient.ca_file),
+        environment.cache(patient.cache_dir, progress),
+        environment.helm(os.environ),
     ]
 
 

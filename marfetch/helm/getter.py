@@ -13,18 +13,18 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ..cache import cache_root
 from ..errors import Error, Interrupted, NotFoundError, StorageError
 from ..kept import Records
+from ..layout.cache import cache_root
 from ..reference import Host, Reference, redacted
-from ..report import Silent
+from ..render.report import Silent
 from ..text import printable
 from .address import ChartAddress, IndexAddress, parse
 
 if TYPE_CHECKING:
-    from ..client import Session
-    from ..fetch import Gate
-    from ..resolve import Resolved
+    from ..client.fetch import Gate
+    from ..client.resolve import Resolved
+    from ..client.session import Session
 
 _HINTS: Final = {
     "kind-refused": "Helm takes charts; fetch anything else with `marfetch pull`, and see what it is with `marfetch inspect`",
@@ -81,7 +81,7 @@ def content(url: str, ca_file: str | None = None) -> bytes:
     """
     address = parse(url)
     if isinstance(address, IndexAddress):
-        from ..charts import kept_index
+        from .charts import kept_index
 
         with suppress(StorageError):  # where there is no place for a cache, nothing is kept in it
             found = kept_index(Records(cache_root(None), "indexes"), str(Host.parse(address.host)), address.path)
@@ -89,7 +89,7 @@ def content(url: str, ca_file: str | None = None) -> bytes:
                 return found
     with _client(ca_file) as client:
         if isinstance(address, IndexAddress):
-            from ..charts import build_index
+            from .charts import build_index
 
             bound, _ = client.bind(Reference.parse(f"{address.host}/{address.path or 'x'}"))
             return build_index(client, bound, address.path)
@@ -97,10 +97,10 @@ def content(url: str, ca_file: str | None = None) -> bytes:
 
 
 def _chart(client: Session, address: ChartAddress) -> bytes:
-    from ..charts import FRESH
-    from ..fetch import payload
-    from ..resolve import Wanted
-    from ..verify.wish import is_wished
+    from ..client.fetch import payload
+    from ..client.resolve import Wanted
+    from ..verify.gate import is_wished
+    from .charts import FRESH
 
     gate = _gate() if is_wished() else None
     kept = Records(client.cache.root, "tags")
@@ -135,7 +135,7 @@ def _gate() -> Gate:
 
 
 def _client(ca_file: str | None) -> Session:
-    from ..client import Session, SessionOptions
+    from ..client.session import Session, SessionOptions
     from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference
 
     preference = Preference(None, os.environ.get(ENVIRONMENT) or None, (), os.environ.get(DATA_ENVIRONMENT))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import Error, InputError, StorageError
 from ..oci import Digest
-from .extent import Entry, Extent, Stamp, not_there
+from .blobs import Entry, Extent, Stamp, not_there
 from .index import MAX_INDEX_SIZE, MAX_MARKER_SIZE, check_marker, missing_index, parse_index, too_large
 
 # Without waiting for the other end of a pipe. Links are followed: some tools make layouts of them, and all bytes are hashed.

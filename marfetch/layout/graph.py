@@ -9,7 +9,7 @@ from typing import Final
 
 from ..errors import Error, IntegrityError, NotFoundError, StorageError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
-from .extent import BlobStore, Stamp
+from .blobs import BlobStore, Stamp
 
 KEPT: Final = 16 << 20
 """Bytes of manifests that are kept in memory at most."""

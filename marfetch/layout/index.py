@@ -10,7 +10,7 @@ from typing import Final
 from ..document import parse_json
 from ..errors import Error, IntegrityError, PolicyError
 from ..oci import MAX_LAYOUT_ENTRIES, OCI_INDEX, parse_descriptors
-from .extent import Entry
+from .blobs import Entry
 from .names import REF_NAME
 
 MAX_INDEX_SIZE: Final = 64 << 20

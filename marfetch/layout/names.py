@@ -19,7 +19,7 @@ from ..errors import Error, StorageError
 from ..files import INGEST, storage_error, write_whole
 from ..lock import lock
 from ..oci import MAX_LAYOUT_ENTRIES, OCI_INDEX, Descriptor, descriptor_json, parse_descriptors
-from .extent import Entry
+from .blobs import Entry
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 _LOCK: Final = "index.lock"

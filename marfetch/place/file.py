@@ -9,9 +9,9 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from ..destination.directory import Directory
 from ..errors import StorageError
 from ..files import Writer, make_directories, storage_error
-from .directory import Directory
 from .guard import refuse_git
 
 

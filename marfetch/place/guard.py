@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from ..artifact.title import is_git
+from ..artifact.filename import is_git
 from ..errors import PolicyError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from ..artifact.title import same_name
+from ..artifact.filename import same_name
 from . import limits
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from ..artifact.kinds import matches
-from ..client import Session
+from ..client.pull import found as find_layers
+from ..client.resolve import Resolved, resolve
+from ..client.session import Session
 from ..constraint import ANY, Constraint, read_version
 from ..endpoint import Endpoint
 from ..errors import Error, InputError, LockError, NotFoundError, StorageError
@@ -20,11 +22,9 @@ from ..files import make_directories, storage_error
 from ..lock import lock as alone
 from ..oci import CREATED, Descriptor, Index
 from ..place.file import write_file
-from ..pull import found as find_layers
 from ..reference import Host
-from ..resolve import Resolved, resolve
 from ..task import Found, PullOptions
-from .lock import Entry, Lock, LockedLayer, lock_bytes, make_lock, parse_lock, read_bytes
+from .lockfile import Entry, Lock, LockedLayer, lock_bytes, make_lock, parse_lock, read_bytes
 from .verification import verified, verify_referrers
 from .wanted import Item, Project
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from ..artifact.lifecycle import LIFECYCLE, end_of_life
-from ..client import Session
+from ..client.session import Session
 from ..constraint import ANY, Constraint, TaggedVersion, read_version, sort_versions
 from ..content import Source
 from ..errors import Error, NotFoundError
 from ..files import storage_error
 from ..oci import Digest
 from ..reference import Reference
-from .lock import Entry, Lock
+from .lockfile import Entry, Lock
 from .wanted import Item, Project
 
 

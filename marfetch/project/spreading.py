@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from ..client import Session, SessionOptions
-from ..cluster import Answer, Quiet, WorkerCache, ask, error_from_json, error_to_json, part
+from ..client.session import Session, SessionOptions
+from ..client.workers import Answer, Quiet, WorkerCache, ask, error_from_json, error_to_json, part
 from ..endpoint import Preference
 from ..errors import Error, LockError, StorageError
 from ..files import storage_error
 from ..oci import Descriptor, Digest
-from .lock import Lock, parse_lock, read_bytes
+from .lockfile import Lock, parse_lock, read_bytes
 from .locking import settle
 from .sync import Synced, SyncedFile, placed
 from .wanted import Project, read_project

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from ..client import Session
+from ..client.pull import pull_each
+from ..client.resolve import Wanted
+from ..client.session import Session
 from ..errors import Error, InputError, LockError, StorageError
 from ..oci import Descriptor
-from ..pull import pull_each
-from ..resolve import Wanted
 from ..task import Done, Task, referrer_request
-from .lock import Lock
+from .lockfile import Lock
 from .locking import LockResult, read_old, refuse_misfits, request_of, settle, write, writing
 from .wanted import Project
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..client import Session
+from ..client.resolve import Resolved
+from ..client.session import Session
 from ..content import Source
 from ..document import Json
 from ..oci import Digest
 from ..reference import Reference
-from ..resolve import Resolved
-from ..verify.wish import is_wished
-from .lock import Verification
+from ..verify.gate import is_wished
+from .lockfile import Verification
 from .wanted import Item
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
+from ..artifact.filename import safe_title
 from ..artifact.kinds import kinds_named
 from ..artifact.payload import Choice
-from ..artifact.title import safe_title
+from ..client.resolve import Wanted
 from ..constraint import Constraint
 from ..document import Json, Marks, parse_yaml
 from ..endpoint import Endpoint
@@ -21,7 +22,6 @@ from ..errors import Error, InputError, IntegrityError, PolicyError
 from ..files import storage_error
 from ..oci import Platform
 from ..reference import Reference
-from ..resolve import Wanted
 from .schema import ITEM_KEYS, MAX_ARTIFACTS, NAME, PROJECT_KEYS, SCHEMA
 
 T = TypeVar("T")

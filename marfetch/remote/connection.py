@@ -15,10 +15,10 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.response import HTTPResponse
 
 from . import limits
-from .addresses import connect
-from .ahead import Preconnections
+from .deadlines import current
+from .dial import connect
+from .preconnect import Preconnections
 from .response import Response
-from .watch import current
 
 
 class _Carried(HTTPConnection):

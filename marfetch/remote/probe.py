@@ -22,10 +22,10 @@ from ..budget import Budget
 from ..endpoint import Address, Endpoint
 from ..errors import Error, RemoteError
 from . import limits
-from .addresses import resolve
 from .backoff import RequestFailed
+from .certificates import TrustedCertificates
+from .dial import resolve
 from .transport import GET, ExactRequest, Transport
-from .trust import TrustedCertificates
 
 HASTE: Final = 1.0
 """Seconds for each step of the look at a certificate that is not trusted, at most."""

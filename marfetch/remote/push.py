@@ -17,13 +17,13 @@ from ..errors import IntegrityError, NotFoundError, PolicyError, RemoteError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX, Descriptor, Digest, Index, Manifest, descriptor_json, parse_manifest
 from ..reference import OFFICIAL_HOSTS, Reference
 from . import limits
-from .answers import Asked
 from .backoff import Attempts, RequestFailed
+from .deadlines import current
+from .http_errors import Asked
 from .pages import resolve
 from .referrers import by_api, by_tag, fallback_tag
 from .registry import Registry
 from .transport import Sent, StreamedResponse, Transport
-from .watch import current
 
 _PIECE: Final = 256 << 10
 _HEAD: Final = Sent("HEAD")

@@ -12,7 +12,7 @@ from ..errors import IntegrityError, NotFoundError, PolicyError
 from ..oci import INDEX_TYPES, OCI_INDEX, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Reference
 from . import limits
-from .answers import Asked
+from .http_errors import Asked
 from .pages import pages
 from .transport import StreamedResponse
 

@@ -26,18 +26,18 @@ from ..errors import IntegrityError, PolicyError, RemoteError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Host, Reference, is_repository, is_tag, redacted
 from . import limits
-from .ahead import Preconnections
-from .answers import Asked, Failure, about, explain, header_digest, mismatch, redirect_refused
 from .auth import Authority
 from .backoff import Attempts, Backoff, RequestFailed
+from .certificates import TrustedCertificates
+from .download import transfer
 from .hiding import sent_values
+from .http_errors import Asked, Failure, about, explain, header_digest, mismatch, redirect_refused
 from .pages import Collected, collect, resolve
 from .pauses import Pauses
+from .preconnect import Preconnections
 from .referrers import referrers
 from .refusing import RefusingRegistry, refuse
-from .transfer import transfer
 from .transport import GET, ExactRequest, Sent, StreamedResponse, Transport
-from .trust import TrustedCertificates
 
 _LOG = logging.getLogger(__name__)
 

@@ -24,13 +24,13 @@ from ..endpoint import Address, Endpoint
 from ..errors import InputError, PolicyError
 from ..reference import redacted
 from . import limits
-from .ahead import Preconnections
 from .backoff import RequestFailed
+from .certificates import TrustedCertificates
 from .connection import POOLS, TLSConnectionPool
+from .deadlines import Exchange, Watch, set_current
 from .first import ALWAYS
-from .outage import expired, too_slow, trouble
-from .trust import TrustedCertificates
-from .watch import Exchange, Watch, set_current
+from .network_errors import expired, too_slow, trouble
+from .preconnect import Preconnections
 
 _READ: Final = 64 * 1024
 _LARGEST_READ: Final = 1 << 20

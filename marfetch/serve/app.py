@@ -18,14 +18,14 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import Error, InputError, IntegrityError, NotFoundError
-from ..layout.contents import Contents, LayoutRepository, Snapshot, lexical
-from ..layout.extent import BlobStore, Extent
+from ..layout.blobs import BlobStore, Extent
+from ..layout.repositories import Contents, LayoutRepository, Snapshot, lexical
 from ..oci import OCI_INDEX, Descriptor, Digest, Index, Manifest, descriptor_json
 from ..reference import Host
-from .answers import VERSION, PlainResponse, base, matches_tag, no_blob, no_manifest, no_name, nowhere, page, part, problem
 from .asked import header, unusual
-from .blobs import BlobResponse, VerifiedBlobs
 from .page import Pages
+from .responses import VERSION, PlainResponse, base, matches_tag, no_blob, no_manifest, no_name, nowhere, page, part, problem
+from .streams import BlobResponse, VerifiedBlobs
 
 _log = logging.getLogger("marfetch.serve")
 

@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from ..artifact.kinds import BICEP_MODULE
-from ..bundle.catalogue import BundleItem, BundleReferrer, catalogue
 from ..bundle.html import POLICY, SEARCH, code, document, facts, line, listed, text
+from ..bundle.inventory import BundleItem, BundleReferrer, catalogue
 from ..bundle.lines import helm_line
-from ..layout.contents import Contents
+from ..layout.repositories import Contents
 from ..text import human_size
-from .answers import PlainResponse, RawHeaders
+from .responses import PlainResponse, RawHeaders
 
 _HEADERS: RawHeaders = [
     (b"content-type", b"text/html; charset=utf-8"),

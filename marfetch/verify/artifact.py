@@ -16,19 +16,19 @@ from ..artifact.kinds import HELM_PROVENANCE, NOTATION_SIGNATURE, SIGNATURE, mat
 from ..artifact.lifecycle import end_of_life
 from ..artifact.payload import Choice, base_name, select
 from ..choose import artifact
-from ..client import Session
+from ..client.fetch import read
+from ..client.resolve import Resolved
+from ..client.session import Session
 from ..content import Source
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RemoteError, SignatureError
-from ..fetch import read
 from ..files import unfinished, write_whole
 from ..oci import Descriptor, Digest, Manifest
 from ..reference import Reference
-from ..resolve import Resolved
 from .policy import Policy, Statement
 from .provenance import MAX_SIZE, check
 from .revocation import Lists, cache_entry
 from .steps import FORMATS, TrustContext, examine
-from .stores import Places, cache_directory
+from .truststore import Places, cache_directory
 from .verdict import OK, Action, Provenance, RefusalError, Signature, Verdict
 
 MAX_SIGNATURES: Final = 100
@@ -247,8 +247,8 @@ def _lists(client: Session, request: VerifyOptions) -> Lists:
     caches = [own, cache_directory() / CRL_DIRECTORY]
     if client.options.offline or request.revocation is Action.SKIP:
         return Lists(request.crl, caches)
-    from ..remote.lists import fetch_list
-    from ..remote.trust import TrustedCertificates as Certificates
+    from ..remote.certificates import TrustedCertificates as Certificates
+    from ..remote.crl import fetch_list
 
     trusted = Certificates(client.options.ca_file)
 

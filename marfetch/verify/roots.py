@@ -15,7 +15,7 @@ from ..errors import InputError, StorageError
 from ..place.file import write_file
 from .chain import Certificate
 from .policy import StoreName, parse_policy
-from .stores import POLICY_FILES, Places, config_directory, read_certificates
+from .truststore import POLICY_FILES, Places, config_directory, read_certificates
 from .verdict import RefusalError
 
 STORE_NAME: Final = "microsoft"

@@ -20,8 +20,8 @@ from .names import DistinguishedNameError, covers, subject_attributes
 from .policy import Statement
 from .revocation import Lists, RevocationState
 from .revocation import check as revocation_of
-from .stores import Places
 from .timestamp import Proven, proven
+from .truststore import Places
 from .verdict import Action, Check, CheckOutcome, RefusalError, Signed
 
 FORMATS: Final = {"application/cose": cose.parse, "application/jose+json": jws.parse}

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from marfetch.bundle.approval import approval_page
-from marfetch.bundle.catalogue import catalogue
-from marfetch.bundle.creation import create
+from marfetch.bundle.create import create
 from marfetch.bundle.html import POLICY
+from marfetch.bundle.inventory import catalogue
 from marfetch.bundle.opened import opened
-from marfetch.client import Session
-from marfetch.layout.store import Layout
+from marfetch.client.session import Session
+from marfetch.layout.layout import Layout
 from marfetch.serve.page import served_page
-from marfetch.serve.running import running
+from marfetch.serve.run import running
 
 from ..world import tools
 from ..world.bundles import locked, members

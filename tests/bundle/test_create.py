@@ -17,18 +17,18 @@ from pathlib import Path
 
 import pytest
 
-from marfetch.bundle.catalogue import catalogue
 from marfetch.bundle.check import check_bundle
-from marfetch.bundle.creation import Created, create
+from marfetch.bundle.create import Created, create
 from marfetch.bundle.difference import differences
 from marfetch.bundle.findings import CheckResult
-from marfetch.bundle.form import FIRST, Base, Record, header, parse_record, record_bytes
+from marfetch.bundle.format import FIRST, Base, Record, header, parse_record, record_bytes
+from marfetch.bundle.inventory import catalogue
 from marfetch.bundle.opened import opened
-from marfetch.client import Session
+from marfetch.client.session import Session
 from marfetch.errors import Error, InputError, IntegrityError, LockError, RemoteError, StorageError
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.oci import OCI_INDEX, Descriptor, Digest, descriptor_json, parse_manifest
-from marfetch.project.lock import lock_bytes, make_lock, parse_lock
+from marfetch.project.lockfile import lock_bytes, make_lock, parse_lock
 from marfetch.project.wanted import Project
 from marfetch.reference import Host, Reference
 
@@ -59,7 +59,7 @@ def bundle(client: Callable[..., Session], project: Project, tmp_path: Path) -> 
 @pytest.fixture(scope="module")
 def ready(recipe: Layout, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle for those who only read it or change copies of it."""
-    from marfetch.client import SessionOptions
+    from marfetch.client.session import SessionOptions
     from marfetch.endpoint import Preference
 
     place = tmp_path_factory.mktemp("ready")
@@ -718,7 +718,7 @@ def test_the_lines_that_inspect_gives_are_the_ones_that_work(
 
 
 def test_a_long_name_is_read_by_other_readers_too() -> None:
-    from marfetch.bundle.form import Part, whole, write_archive
+    from marfetch.bundle.format import Part, whole, write_archive
 
     name = "blobs/sha512/" + "a" * 128
     raw = io.BytesIO()

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 from marfetch.budget import Cancelled
-from marfetch.bundle import places
-from marfetch.bundle.creation import create
+from marfetch.bundle import targets
+from marfetch.bundle.create import create
 from marfetch.bundle.jobs import jobs_of
-from marfetch.bundle.loading import load, load_part
+from marfetch.bundle.load import load, load_part
 from marfetch.bundle.opened import opened
-from marfetch.bundle.places import Loaded, To
-from marfetch.client import Session, SessionOptions
+from marfetch.bundle.targets import Loaded, To
+from marfetch.client.session import Session, SessionOptions
 from marfetch.content import copy
 from marfetch.errors import Error, InputError, IntegrityError, PolicyError, StorageError
 from marfetch.layout.names import REF_NAME
@@ -465,7 +465,7 @@ def test_a_load_into_a_folder_can_be_stopped(bundle: Path, tmp_path: Path, monke
             one.budget.cancel()
             return copy(*words, **options)
 
-        monkeypatch.setattr(places, "copy", stopped)
+        monkeypatch.setattr(targets, "copy", stopped)
         with pytest.raises(Cancelled):
             load(one, bundle, To.parse(str(tmp_path / "folder")))
 

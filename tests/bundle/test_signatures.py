@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from marfetch.bundle.creation import create
-from marfetch.bundle.form import parse_record, record_bytes
-from marfetch.client import Session
+from marfetch.bundle.create import create
+from marfetch.bundle.format import parse_record, record_bytes
+from marfetch.client.session import Session
 from marfetch.oci import Digest
 
 from ..world.bundles import locked, members, rewritten

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from marfetch.client import Session
-from marfetch.inspection import referrers_of
+from marfetch.client.inspection import referrers_of
+from marfetch.client.session import Session
 from marfetch.oci import Descriptor, descriptor_json
 from marfetch.reference import Reference
 

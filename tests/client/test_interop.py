@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from marfetch.demo.recipe import build
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.oci import Digest
 from marfetch.reference import Host
 from marfetch.serve.app import ServedRegistry as Honest

@@ -11,11 +11,11 @@ import yaml
 
 from marfetch import firewall, guidance
 from marfetch.__main__ import main
-from marfetch.client import Session
-from marfetch.plan import plan
-from marfetch.pull import PullOptions, pull
+from marfetch.client.plan import plan
+from marfetch.client.pull import PullOptions, pull
+from marfetch.client.resolve import Wanted
+from marfetch.client.session import Session
 from marfetch.reference import Reference
-from marfetch.resolve import Wanted
 
 from ..world.command import Call
 from ..world.content import ALB

@@ -14,19 +14,19 @@ from typing import Any
 
 import pytest
 
-from marfetch import listings
+from marfetch import records
 from marfetch.__main__ import main
 from marfetch.artifact.kinds import kinds_named
-from marfetch.catalog import catalog, meant
-from marfetch.client import Session
+from marfetch.client.catalog import catalog, meant
+from marfetch.client.resolve import Wanted, resolve, versions
+from marfetch.client.search import Searched, SearchQuery, search
+from marfetch.client.session import Session
 from marfetch.errors import Error, IntegrityError, NotFoundError, PolicyError, RemoteError
-from marfetch.layout import upkeep
+from marfetch.layout import maintenance
 from marfetch.nearness import find, near
 from marfetch.oci import Digest
 from marfetch.reference import Reference
 from marfetch.remote import limits
-from marfetch.resolve import Wanted, resolve, versions
-from marfetch.search import Searched, SearchQuery, search
 
 from ..world.command import Call
 from ..world.content import ALB
@@ -186,7 +186,7 @@ def test_pages_are_followed_and_have_no_common_tag(mar: Registry, client: Client
     mar.listed, mar.page_size, mar.page_style, mar.catalog_etag = many(1000), 7, style, '"page"'
     one = client()
     assert catalog(one, ANY).names == tuple(mar.listed)
-    kept = listings.read_catalog(one.cache.root, mar.host)
+    kept = records.read_catalog(one.cache.root, mar.host)
     assert kept is not None
     assert kept[1] is None
 
@@ -210,7 +210,7 @@ def test_bad_pages_end_it_and_nothing_is_kept(
     with pytest.raises(kind) as caught:
         catalog(one, ANY)
     assert caught.value.code == code
-    assert listings.read_catalog(one.cache.root, mar.host) is None
+    assert records.read_catalog(one.cache.root, mar.host) is None
 
 
 def test_names_that_are_none_are_left_out_with_a_count(mar: Registry, client: Clients, heard: Heard) -> None:
@@ -248,17 +248,17 @@ def test_a_kept_file_that_is_no_catalog_is_none(mar: Registry, client: Clients, 
     one = client()
     catalog(one, ANY)
     (one.cache.root / "listings" / f"{mar.host.replace(':', '=')}+_catalog.json").write_text(text)
-    assert listings.read_catalog(one.cache.root, mar.host) is None
+    assert records.read_catalog(one.cache.root, mar.host) is None
     assert ALB in catalog(one, ANY).names
 
 
 def test_the_catalog_is_no_list_of_tags_and_goes_with_the_cache(mar: Registry, client: Clients) -> None:
     one = client()
     catalog(one, ANY)
-    assert listings.repositories(one.cache.root) == []
+    assert records.repositories(one.cache.root) == []
     age(one, mar, 40 * 86400)
-    upkeep.prune(one.cache, days=30)
-    assert listings.read_catalog(one.cache.root, mar.host) is None
+    maintenance.prune(one.cache, days=30)
+    assert records.read_catalog(one.cache.root, mar.host) is None
 
 
 # -- did you mean
@@ -513,7 +513,7 @@ def test_bad_input_is_refused(call: Call, words: tuple[str, ...], mar: Registry)
 
 @pytest.mark.slow
 def test_a_search_in_the_kept_catalog_loads_nothing_heavy(tmp_path: Path) -> None:
-    listings.keep_catalog(tmp_path, "mcr.microsoft.com", many(50_000), None)
+    records.keep_catalog(tmp_path, "mcr.microsoft.com", many(50_000), None)
     code = "import sys; from marfetch.__main__ import main; code = main(sys.argv[1:]); print(code, sorted({'oras', 'requests', 'urllib3', 'rapidfuzz'} & set(sys.modules)))"
     line = [sys.executable, "-c", code, "search", "psresource-1 dotnet", "--cache-dir", str(tmp_path)]
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True)
@@ -525,7 +525,7 @@ def test_a_search_in_the_kept_catalog_loads_nothing_heavy(tmp_path: Path) -> Non
 def test_completion_offers_the_names_of_the_catalog(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    listings.keep_catalog(tmp_path, "mcr.microsoft.com", NAMES, None)
+    records.keep_catalog(tmp_path, "mcr.microsoft.com", NAMES, None)
     monkeypatch.setenv("MARFETCH_CACHE_DIR", str(tmp_path))
     assert main(["__complete", "pull", "dotnet/"]) == 0
     assert capfd.readouterr().out.splitlines()[:2] == ["dotnet/aspnet", "dotnet/runtime"]

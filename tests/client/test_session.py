@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from marfetch.cache import cache_root
-from marfetch.client import Session, SessionOptions
+from marfetch.client.pull import PullOptions, pull
+from marfetch.client.resolve import Wanted
+from marfetch.client.session import Session, SessionOptions
 from marfetch.errors import StorageError
-from marfetch.layout.store import Layout
-from marfetch.pull import PullOptions, pull
+from marfetch.layout.cache import cache_root
+from marfetch.layout.layout import Layout
 from marfetch.reference import Reference
-from marfetch.resolve import Wanted
 
 from ..world.content import ALB
 from ..world.progress import Heard

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from marfetch.client import Session, SessionOptions
+from marfetch.client.pull import PullOptions, pull
+from marfetch.client.resolve import Wanted
+from marfetch.client.session import Session, SessionOptions
 from marfetch.endpoint import Preference
-from marfetch.layout.store import Layout
-from marfetch.pull import PullOptions, pull
+from marfetch.layout.layout import Layout
 from marfetch.reference import Host, Reference
-from marfetch.resolve import Wanted
 
 from ..world.link import Link
 from ..world.paths import ROOT

@@ -15,9 +15,9 @@ from marfetch.artifact.chart import ExpectedChart
 from marfetch.artifact.kinds import HELM_CHART, HELM_CHART_LEGACY, HELM_CONFIG, HELM_PROVENANCE, POWERSHELL
 from marfetch.artifact.payload import Choice, select
 from marfetch.artifact.unpacking import chart_name, unpacked
-from marfetch.client import Session
+from marfetch.client.pull import Pulled
+from marfetch.client.session import Session
 from marfetch.oci import Descriptor, Digest, Manifest
-from marfetch.pull import Pulled
 
 from ..world import real
 from ..world.archives import chart, directory, file, header, tar, targz

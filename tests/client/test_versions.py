@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from marfetch.client import Session
+from marfetch.client.session import Session
+from marfetch.client.versions import Details, History, history
 from marfetch.config import MAX_SIZE as MAX_CONFIG_SIZE
 from marfetch.constraint import Constraint
 from marfetch.errors import IntegrityError
-from marfetch.history import Details, History, history
 from marfetch.oci import Descriptor, descriptor_json
 from marfetch.reference import Reference
 

@@ -18,12 +18,12 @@ import pytest
 import yaml
 
 from marfetch import errors
-from marfetch.bundle.creation import create
-from marfetch.client import Session, SessionOptions
-from marfetch.cluster import WorkerCache, ask, error_from_json, error_to_json, part, spread
+from marfetch.bundle.create import create
+from marfetch.client.session import Session, SessionOptions
+from marfetch.client.workers import WorkerCache, ask, error_from_json, error_to_json, part, spread
 from marfetch.endpoint import Preference
 from marfetch.errors import CODES, InputError, RemoteError
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.oci import Digest
 from marfetch.project.spreading import spread as spread_items
 from marfetch.project.sync import Synced, sync

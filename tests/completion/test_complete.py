@@ -16,13 +16,14 @@ import pytest
 from platformdirs.macos import MacOS
 from platformdirs.unix import Unix
 
-from marfetch import completion, known, listings
-from marfetch.cache import cache_root
+from marfetch import records
 from marfetch.cli import COMMANDS
-from marfetch.completion import DEFAULT, DIRECTORIES, ERROR, KEEP_ORDER, NO_FILES, NO_SPACE, Candidates
+from marfetch.completion import complete, known
+from marfetch.completion.complete import DEFAULT, DIRECTORIES, ERROR, KEEP_ORDER, NO_FILES, NO_SPACE, Candidates
 from marfetch.endpoint import OFFICIAL, Preference
 from marfetch.errors import Error
-from marfetch.layout.store import Layout
+from marfetch.layout.cache import cache_root
+from marfetch.layout.layout import Layout
 from marfetch.oci import Descriptor, Digest
 from marfetch.reference import Reference
 
@@ -40,10 +41,10 @@ Ask = Callable[..., Candidates]
 def cache(tmp_path: Path) -> Path:
     """A cache that knows repositories of three registries: from lists of tags, from names in its index, and from both."""
     layout = Layout(tmp_path / "cache")
-    listings.keep(layout.root, "mcr.microsoft.com/aks/foo", ["1.9.0", "1.10.0", "2.0.0-rc.1", "2.0.0-rc.2", "v0.1.0", "latest", "1.10.0_b"])
-    listings.keep(layout.root, "mcr.microsoft.com/bicep/vault", ["0.1.0"])
-    listings.keep(layout.root, "mcr.azure.cn/aks/china", ["1.0.0"])
-    listings.keep(layout.root, "127.0.0.1:5000/aks/own", ["1.0.0"])
+    records.keep(layout.root, "mcr.microsoft.com/aks/foo", ["1.9.0", "1.10.0", "2.0.0-rc.1", "2.0.0-rc.2", "v0.1.0", "latest", "1.10.0_b"])
+    records.keep(layout.root, "mcr.microsoft.com/bicep/vault", ["0.1.0"])
+    records.keep(layout.root, "mcr.azure.cn/aks/china", ["1.0.0"])
+    records.keep(layout.root, "127.0.0.1:5000/aks/own", ["1.0.0"])
     for name in ("mcr.microsoft.com/aks/foo:1.8.0", "mcr.microsoft.com/aks/foo:1.9.0", "mcr.microsoft.com/aks/pulled:1"):
         layout.tag(Reference.parse(name), Descriptor("application/vnd.oci.image.manifest.v1+json", DIGEST, 10))
     layout.names.flush()
@@ -55,7 +56,7 @@ def ask(cache: Path) -> Ask:
     """`ask("pull", "aks/", MARFETCH_ENDPOINT="china")`: the answer for these words, the last one under the cursor."""
 
     def do(*words: str, **environment: str) -> Candidates:
-        return completion.answer(words, {"MARFETCH_CACHE_DIR": str(cache), **environment})
+        return complete.answer(words, {"MARFETCH_CACHE_DIR": str(cache), **environment})
 
     return do
 
@@ -202,8 +203,8 @@ def test_tags_are_those_that_were_listed_or_fetched_highest_numbers_first(ask: A
 
 def test_a_prerelease_stands_below_its_release() -> None:
     tags = ["1.0.0", "1.0.0-rc.1", "1.0.1", "1", "1.0", "x1", "9" * 40]
-    assert sorted(tags, key=completion._by_numbers)[0] == "x1"
-    ordered = sorted(tags[:5], key=completion._by_numbers)
+    assert sorted(tags, key=complete._by_numbers)[0] == "x1"
+    ordered = sorted(tags[:5], key=complete._by_numbers)
     assert ordered == ["1", "1.0", "1.0.0-rc.1", "1.0.0", "1.0.1"]
 
 
@@ -217,7 +218,7 @@ def test_a_command_of_repositories_is_offered_no_tags(ask: Ask) -> None:
     assert texts(ask("versions", "aks/f")) == ["aks/foo"]
     assert texts(ask("versions", "aks/foo:")) == []
     assert texts(ask("pull", "--version", "^1", "aks/foo:")) == []
-    for path in completion._REPOSITORY_ONLY:
+    for path in complete._REPOSITORY_ONLY:
         assert path[0] in COMMANDS
 
 
@@ -245,9 +246,9 @@ def test_without_a_repository_there_are_no_versions(ask: Ask, words: list[str]) 
 
 def test_the_cache_is_the_one_that_the_command_would_use(cache: Path, tmp_path: Path) -> None:
     empty = {"MARFETCH_CACHE_DIR": str(tmp_path / "none")}
-    assert completion.answer(["pull", "aks/f"], empty).candidates == []
+    assert complete.answer(["pull", "aks/f"], empty).candidates == []
     for words in (["--cache-dir", str(cache)], [f"--cache-dir={cache}"]):
-        assert texts(completion.answer(["pull", *words, "aks/f"], empty)) == ["aks/foo"]
+        assert texts(complete.answer(["pull", *words, "aks/f"], empty)) == ["aks/foo"]
 
 
 def test_a_cache_that_everybody_may_write_into_is_not_read(ask: Ask, cache: Path) -> None:
@@ -284,7 +285,7 @@ EVIL = [
 
 
 def test_what_means_something_to_a_shell_or_a_terminal_is_left_out(ask: Ask, cache: Path) -> None:
-    listings.keep(cache, "mcr.microsoft.com/aks/evil", [*EVIL, "1.0.0"])
+    records.keep(cache, "mcr.microsoft.com/aks/evil", [*EVIL, "1.0.0"])
     document = json.loads((cache / "index.json").read_text())
     for tag in EVIL:
         name = f"mcr.microsoft.com/aks/x{tag}/y:{tag}"
@@ -324,16 +325,16 @@ def test_an_index_that_is_too_large_or_no_file_is_not_read(ask: Ask, cache: Path
 
 def test_the_answer_is_a_line_for_each_candidate_and_the_directive(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARFETCH_CACHE_DIR", str(cache))
-    assert completion.complete(["pull", "aks/"]) == "aks/foo\naks/pulled\n:6"
-    assert completion.complete(["cac"]) == "cache\tLook after the content cache, an OCI image layout\n:4"
-    assert completion.complete(["pull", "--ca-file", ""]) == ":0"
+    assert complete.complete(["pull", "aks/"]) == "aks/foo\naks/pulled\n:6"
+    assert complete.complete(["cac"]) == "cache\tLook after the content cache, an OCI image layout\n:4"
+    assert complete.complete(["pull", "--ca-file", ""]) == ":0"
 
 
 def test_there_are_not_endless_candidates(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARFETCH_CACHE_DIR", str(cache))
-    listings.keep(cache, "mcr.microsoft.com/aks/many", [f"1.0.{number}" for number in range(5000)])
-    lines = completion.complete(["pull", "aks/many:"]).splitlines()
-    assert len(lines) == completion.MAX_CANDIDATES + 1
+    records.keep(cache, "mcr.microsoft.com/aks/many", [f"1.0.{number}" for number in range(5000)])
+    lines = complete.complete(["pull", "aks/many:"]).splitlines()
+    assert len(lines) == complete.MAX_CANDIDATES + 1
     assert lines[0] == "aks/many:1.0.4999"
     assert lines[-1] == ":36"
 
@@ -342,8 +343,8 @@ def test_whatever_goes_wrong_is_an_empty_answer(monkeypatch: pytest.MonkeyPatch)
     def broken() -> dict[str, Any]:
         raise RuntimeError
 
-    monkeypatch.setattr(completion, "_table", broken)
-    assert completion.complete(["pull", ""]) == f":{ERROR}"
+    monkeypatch.setattr(complete, "_table", broken)
+    assert complete.complete(["pull", ""]) == f":{ERROR}"
 
 
 @pytest.fixture
@@ -472,7 +473,7 @@ FREE = {
 
 def test_it_is_decided_how_each_value_is_completed() -> None:
     taken = {one["takes"] for _, command in entries() for one in itertools.chain(command["options"], command["arguments"])} - {None}
-    assert taken - FREE - completion.TAKES_FILE - completion.TAKES_DIRECTORY - set(completion.FROM_CACHE) - set(TABLE["values"]) == set()
+    assert taken - FREE - complete.TAKES_FILE - complete.TAKES_DIRECTORY - set(complete.FROM_CACHE) - set(TABLE["values"]) == set()
     assert set(TABLE["values"]) <= taken
 
 

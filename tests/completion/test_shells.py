@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from marfetch import listings
-from marfetch.layout.store import Layout
+from marfetch import records
+from marfetch.layout.layout import Layout
 
 from ..world import tools
 from ..world.paths import ROOT
@@ -40,8 +40,8 @@ def shell(name: str) -> str:
 def surroundings(tmp_path: Path) -> dict[str, str]:
     """An environment in which `marfetch` completes from a cache of its own, and otherwise only says with what it was run."""
     layout = Layout(tmp_path / "cache")
-    listings.keep(layout.root, FOO, ["1.9.0", "1.10.0", "0.1.0", "2.0.0-rc.1"])
-    listings.keep(layout.root, "mcr.microsoft.com/bicep/vault", ["0.1.0"])
+    records.keep(layout.root, FOO, ["1.9.0", "1.10.0", "0.1.0", "2.0.0-rc.1"])
+    records.keep(layout.root, "mcr.microsoft.com/bicep/vault", ["0.1.0"])
     program = tmp_path / "bin" / "marfetch"
     program.parent.mkdir()
     program.write_text(

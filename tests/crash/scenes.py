@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from marfetch.place.records import CreatedDirectories, CreatedDirectory
+from marfetch.destination.created import CreatedDirectories, CreatedDirectory
 
 from ..world.archives import chart, file
 from ..world.charts import add_chart

@@ -20,8 +20,8 @@ from marfetch.cli.demo import _as_the_shell_would
 from marfetch.demo import tour as guided
 from marfetch.demo.recipe import build, content, read_recipe, tar_gz, zipped
 from marfetch.demo.tour import CHART, MODULE, OTHER, tour
-from marfetch.layout.store import Layout
-from marfetch.layout.upkeep import verify
+from marfetch.layout.layout import Layout
+from marfetch.layout.maintenance import verify
 from marfetch.oci import Descriptor, Index, Manifest
 from marfetch.reference import Host, Reference
 
@@ -57,7 +57,7 @@ def test_building_twice_in_one_place_changes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati"])
 def test_a_build_depends_on_nothing_around_it(recipe: Layout, tmp_path: Path, zone: str) -> None:
-    line = "import sys; from pathlib import Path; from marfetch.demo.recipe import build; from marfetch.layout.store import Layout; from marfetch.reference import Host; build(Layout(Path(sys.argv[1])), Host('mar.test'))"
+    line = "import sys; from pathlib import Path; from marfetch.demo.recipe import build; from marfetch.layout.layout import Layout; from marfetch.reference import Host; build(Layout(Path(sys.argv[1])), Host('mar.test'))"
     around = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "7", "TZ": zone, "LC_ALL": "C", "PYTHONUTF8": "0"}
     subprocess.run([sys.executable, "-c", line, str(tmp_path / "layout")], env=around, umask=0o077, check=True, timeout=60)
     assert files(tmp_path / "layout" / "blobs") == files(recipe.root / "blobs")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from marfetch.artifact.kinds import HELM_CHART, HELM_CONFIG
-from marfetch.client import Session
+from marfetch.client.session import Session
+from marfetch.destination.created import CreatedDirectories, CreatedDirectory, state_root
 from marfetch.errors import StorageError
-from marfetch.place.records import CreatedDirectories, CreatedDirectory, state_root
 from marfetch.project.locking import settle, write
 from marfetch.project.sync import sync
 

@@ -12,9 +12,9 @@ from typing import BinaryIO
 
 import pytest
 
+from marfetch.destination.destination import Destination, OutputFile, OutputState
 from marfetch.errors import IntegrityError, StorageError
 from marfetch.oci import Descriptor, Digest
-from marfetch.place.destination import Destination, OutputFile, OutputState
 
 DATA = b"content" * 1000
 
@@ -198,7 +198,7 @@ def test_parts_that_nobody_claims_any_more_are_swept(tmp_path: Path) -> None:
 
 
 def test_where_claims_cannot_be_told_old_parts_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from marfetch.place import directory
+    from marfetch.destination import directory
 
     monkeypatch.setattr(directory, "claim", lambda _: None)
     out = tmp_path / "out"

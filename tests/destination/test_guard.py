@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from marfetch.artifact.chart import Unpacking
-from marfetch.artifact.title import is_git, safe_title
-from marfetch.bundle.creation import create
-from marfetch.client import Session
+from marfetch.artifact.filename import is_git, safe_title
+from marfetch.bundle.create import create
+from marfetch.client.session import Session
+from marfetch.destination.destination import Destination, OutputFile
 from marfetch.errors import Error, PolicyError
 from marfetch.oci import Descriptor, Digest, descriptor_json
-from marfetch.place.destination import Destination, OutputFile
 from marfetch.place.file import write_file
 from marfetch.place.guard import refuse_git
 from marfetch.project.sync import sync

@@ -25,12 +25,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marfetch.artifact.chart import ExpectedChart, Unpacking
+from marfetch.destination.archive import Archive
+from marfetch.destination.destination import Destination, OutputState
+from marfetch.destination.directory import Directory
+from marfetch.destination.packed import PIECE, Packed
 from marfetch.errors import Error, IntegrityError, PolicyError, StorageError
 from marfetch.place import limits
-from marfetch.place.archive import Archive
-from marfetch.place.destination import Destination, OutputState
-from marfetch.place.directory import Directory
-from marfetch.place.packed import PIECE, Packed
 
 from ..world.archives import chart, directory, file, gzipped_zeros, header, long_name, padded, pax, records, tar, targz
 from ..world.paths import ROOT
@@ -752,7 +752,7 @@ KILLED = """
 import io, os, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from marfetch.place.destination import Destination
+from marfetch.destination.destination import Destination
 from tests.world.archives import chart
 from tests.world.unpacking import TOY, all_known, wish
 count = 0
@@ -804,7 +804,7 @@ EVERYWHERE = """
 import io, os, shutil, signal, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from marfetch.place.destination import Destination, State
+from marfetch.destination.destination import Destination, State
 from tests.world.archives import chart
 from tests.world.unpacking import TOY, all_known, seen, wish
 out = Path({out!r})
@@ -1010,7 +1010,7 @@ SAFE = st.dictionaries(
 @given(SAFE, st.sampled_from(list(FORMATS.values())))
 @settings(max_examples=100, deadline=None)
 def test_any_archive_of_safe_names_comes_whole(files: dict[tuple[str, ...], bytes], style: int) -> None:
-    from marfetch.artifact.title import same_name
+    from marfetch.artifact.filename import same_name
 
     taken: dict[str, bytes] = {}
     keys: dict[str, bool] = {}

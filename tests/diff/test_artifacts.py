@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from marfetch.cli.differences import _lines, _markdown, shown
-from marfetch.client import Session
-from marfetch.compare.compare import compare
-from marfetch.compare.difference import Difference, changed_keys, flat, unified
+from marfetch.client.resolve import Wanted, resolve
+from marfetch.client.session import Session
 from marfetch.compare.upstream import upstream
+from marfetch.diff.artifacts import compare
+from marfetch.diff.changes import Difference, changed_keys, flat, unified
 from marfetch.errors import Error
 from marfetch.oci import Digest
-from marfetch.project.lock import read_lock
+from marfetch.project.lockfile import read_lock
 from marfetch.project.locking import settle, write
 from marfetch.project.wanted import read_project
 from marfetch.reference import Reference
-from marfetch.report import Report
-from marfetch.resolve import Wanted, resolve
+from marfetch.render.diff import _lines, _markdown, shown
+from marfetch.render.report import Report
 
 from ..world.charts import VALUES, add_foo
 from ..world.registry import Registry

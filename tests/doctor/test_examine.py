@@ -20,13 +20,13 @@ import pytest
 import trustme
 
 from marfetch.__main__ import main
-from marfetch.client import Session
+from marfetch.client.session import Session
 from marfetch.doctor import examine as examination
 from marfetch.doctor.examine import Diagnosis, Patient, examine
 from marfetch.doctor.findings import CHECKS, Finding, shareable
 from marfetch.endpoint import CHINA, GLOBAL, Endpoint
 from marfetch.helm.setup import set_up
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.reference import Host, Reference
 from marfetch.remote.pauses import Pauses
 from marfetch.remote.probe import tunnel

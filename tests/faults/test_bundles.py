@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from marfetch.__main__ import main
-from marfetch.bundle.form import FIRST
-from marfetch.layout.tar import MAX_MEMBERS
+from marfetch.bundle.format import FIRST
 from marfetch.oci import Digest
+from marfetch.tar import MAX_MEMBERS
 
 from ..world.archives import END, directory, file, gzipped_zeros, header, pax
 from ..world.bundles import blob_names, members, rewritten

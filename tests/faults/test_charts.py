@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from marfetch.artifact.kinds import HELM_CHART, HELM_CONFIG
+from marfetch.destination.created import CreatedDirectories, CreatedDirectory
 from marfetch.oci import descriptor_json
-from marfetch.place.records import CreatedDirectories, CreatedDirectory
 
 from ..world.archives import chart, directory, file, gzipped_zeros, header, pax, tar, targz
 from ..world.registry import Registry

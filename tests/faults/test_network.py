@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from marfetch.endpoint import DATA_ENVIRONMENT, ENVIRONMENT
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.reference import Host
 
 from ..world.content import ALB

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.reference import Host
 
 from ..world.content import ALB

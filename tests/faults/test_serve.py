@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.oci import Digest
 
 from ..world.content import ALB

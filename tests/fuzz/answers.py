@@ -11,26 +11,26 @@ from typing import Any, cast
 
 from requests.structures import CaseInsensitiveDict
 
-from marfetch import chart
+from marfetch.artifact.filename import safe_title
 from marfetch.artifact.kinds import kind_of
 from marfetch.artifact.lifecycle import END_OF_LIFE, LIFECYCLE, end_of_life
 from marfetch.artifact.payload import Choice, select
-from marfetch.artifact.title import safe_title
 from marfetch.artifact.unpacking import unpacked
 from marfetch.budget import Budget
 from marfetch.content import Memory
 from marfetch.document import parse_json
 from marfetch.endpoint import Address, Endpoint
+from marfetch.helm import index_yaml
 from marfetch.oci import CREATED, Descriptor, Digest, Manifest, descriptor_json, parse_descriptors, parse_manifest
 from marfetch.remote import pages
-from marfetch.remote.answers import Asked, Failure, explain
 from marfetch.remote.auth import Authority
 from marfetch.remote.backoff import Backoff, RequestFailed
-from marfetch.remote.outage import trouble
+from marfetch.remote.download import transfer
+from marfetch.remote.http_errors import Asked, Failure, explain
+from marfetch.remote.network_errors import trouble
 from marfetch.remote.response import Response
 from marfetch.remote.told import retry_after
-from marfetch.remote.transfer import transfer
-from marfetch.report import Silent
+from marfetch.render.report import Silent
 
 from .target import Target
 
@@ -220,11 +220,11 @@ def _lifecycle(data: bytes) -> None:
 
 def _config(data: bytes) -> None:
     document = parse_json(data, "the config of `aks/foo:1.2.3`")
-    facts = chart.chart_facts(document if isinstance(document, dict) else {})
+    facts = index_yaml.chart_facts(document if isinstance(document, dict) else {})
     text = document.get("created") if isinstance(document, dict) else None
-    made = chart.created(text if isinstance(text, str) else None)
-    release = chart.Release("foo", "1.2.3", "aks/foo", "1.2.3", created=made, facts=facts)
-    index = chart.index({"foo": [release]}, host="mcr.microsoft.com")
+    made = index_yaml.created(text if isinstance(text, str) else None)
+    release = index_yaml.Release("foo", "1.2.3", "aks/foo", "1.2.3", created=made, facts=facts)
+    index = index_yaml.index({"foo": [release]}, host="mcr.microsoft.com")
     assert index.decode("ascii").isprintable()
     parse_json(index, "the index")
 

@@ -13,20 +13,20 @@ from pathlib import Path
 
 from marfetch.artifact.chart import ExpectedChart, Unpacking
 from marfetch.bundle.check import check_bundle, check_layout
-from marfetch.bundle.form import Record, record_bytes
+from marfetch.bundle.format import Record, record_bytes
 from marfetch.bundle.opened import opened
 from marfetch.content import Memory
+from marfetch.destination.destination import Destination, OutputFile
 from marfetch.errors import Error
-from marfetch.layout.archive import ReadonlyTar
-from marfetch.layout.contents import Contents
 from marfetch.layout.folder import Folder
 from marfetch.layout.names import REF_NAME
-from marfetch.layout.tar import members
+from marfetch.layout.readonly import ReadonlyTar
+from marfetch.layout.repositories import Contents
 from marfetch.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Digest
-from marfetch.place.destination import Destination, OutputFile
 from marfetch.project.entry import Entry, LockedLayer, make_lock
-from marfetch.project.lock import lock_bytes
+from marfetch.project.lockfile import lock_bytes
 from marfetch.reference import Host, Reference
+from marfetch.tar import members
 
 from ..world.archives import BLOCK, chart, directory, file, header, long_name, padded, pax, tar
 from ..world.promise import BrokenPromiseError, fresh, sandbox

@@ -8,19 +8,19 @@ import json
 import os
 from pathlib import Path
 
-from marfetch import listings
+from marfetch import records
 from marfetch.artifact.chart import ExpectedChart
-from marfetch.bundle.form import Base, Record, parse_record, record_bytes
-from marfetch.charts import _read as read_releases
+from marfetch.bundle.format import Base, Record, parse_record, record_bytes
 from marfetch.document import Json, parse_json, parse_yaml
+from marfetch.helm.charts import _read as read_releases
 from marfetch.kept import DIRECTORY, Records
 from marfetch.layout.index import check_marker, parse_index
 from marfetch.layout.names import REF_NAME, LayoutTags, check_version
 from marfetch.oci import OCI_MANIFEST, Descriptor, Digest
-from marfetch.project.adoption import Adoption
+from marfetch.project.adopt import Adoption
 from marfetch.project.entry import Entry, LockedLayer, Verification, make_lock
-from marfetch.project.first import wanted_bytes
-from marfetch.project.lock import lock_bytes, parse_lock
+from marfetch.project.lockfile import lock_bytes, parse_lock
+from marfetch.project.scaffold import wanted_bytes
 from marfetch.project.wanted import parse_project
 from marfetch.reference import Host, Reference
 from marfetch.remote.credentials import basic_credentials, forget_credentials
@@ -96,15 +96,15 @@ def _index(data: bytes) -> None:
 def _cache(data: bytes) -> None:
     """Files of the cache itself: what cannot be read is as if it were not there."""
     root = fresh("cache")
-    for name in (listings.DIRECTORY, DIRECTORY, f"{DIRECTORY}/charts"):
+    for name in (records.DIRECTORY, DIRECTORY, f"{DIRECTORY}/charts"):
         (root / name).mkdir()
-    (root / listings.DIRECTORY / f"{HOST}+aks+foo.json").write_bytes(data)
-    (root / listings.DIRECTORY / f"{HOST}+_catalog.json").write_bytes(data)
+    (root / records.DIRECTORY / f"{HOST}+aks+foo.json").write_bytes(data)
+    (root / records.DIRECTORY / f"{HOST}+_catalog.json").write_bytes(data)
     (root / DIRECTORY / "charts" / f"{hashlib.sha256(b'aks/foo').hexdigest()}.json").write_bytes(data)
     (root / "index.json").write_bytes(data)
     (root / "oci-layout").write_bytes(data)
-    assert all(isinstance(tag, str) for tag in listings.read(root, f"{HOST}/aks/foo") or ())
-    listings.read_catalog(root, HOST)
+    assert all(isinstance(tag, str) for tag in records.read(root, f"{HOST}/aks/foo") or ())
+    records.read_catalog(root, HOST)
     found = Records(root, "charts").get("aks/foo")
     if found is not None:
         read_releases(found.data, "aks/foo")

@@ -12,9 +12,9 @@ from semver import Version
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from marfetch import completion
-from marfetch.artifact.title import safe_title
-from marfetch.bundle.places import To
+from marfetch.artifact.filename import safe_title
+from marfetch.bundle.targets import To
+from marfetch.completion import complete
 from marfetch.constraint import Constraint, distinct, exact_version, read_version, sort_versions
 from marfetch.endpoint import GLOBAL, Address, Endpoint, HostPattern
 from marfetch.helm import address as helm
@@ -115,8 +115,8 @@ def _options(data: bytes) -> None:
 
 def _complete(data: bytes) -> None:
     words = os.fsdecode(data).split("\n")
-    completion.answer(words, {"HOME": "/nonexistent"})
-    assert completion.complete(words).isascii()
+    complete.answer(words, {"HOME": "/nonexistent"})
+    assert complete.complete(words).isascii()
 
 
 def _title(data: bytes) -> None:

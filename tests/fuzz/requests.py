@@ -14,8 +14,8 @@ from uvicorn.server import ServerState
 
 from marfetch.layout.folder import Folder
 from marfetch.serve import connection, server
-from marfetch.serve.answers import part
 from marfetch.serve.app import ServedRegistry
+from marfetch.serve.responses import part
 
 from ..world.promise import fresh
 from .archives import _documents

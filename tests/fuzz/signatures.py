@@ -14,8 +14,8 @@ from marfetch.verify.chain import Certificate, check_authority_chain, check_chai
 from marfetch.verify.names import DistinguishedNameError, subject_attributes
 from marfetch.verify.policy import StoreName, parse_policy
 from marfetch.verify.steps import TrustContext, examine
-from marfetch.verify.stores import Places, read_certificates
 from marfetch.verify.timestamp import proven
+from marfetch.verify.truststore import Places, read_certificates
 from marfetch.verify.verdict import RefusalError
 
 from ..world.paths import TRUST

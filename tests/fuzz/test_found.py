@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from marfetch import tar as layout
 from marfetch.errors import Error, IntegrityError
-from marfetch.layout import tar as layout
 from marfetch.reference import Reference
 
 from ..world.archives import header, padded

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from marfetch.chart import chart_facts, created, index
-from marfetch.charts import FRESH, FRESH_IF_INCOMPLETE, NEWEST, build_index, kept_index
-from marfetch.client import Session
+from marfetch.client.session import Session
+from marfetch.helm.charts import FRESH, FRESH_IF_INCOMPLETE, NEWEST, build_index, kept_index
+from marfetch.helm.index_yaml import chart_facts, created, index
 from marfetch.kept import Records
 from marfetch.oci import Digest
 from marfetch.reference import Host, Reference
@@ -166,7 +166,7 @@ def test_a_namespace_lists_its_charts_and_nothing_else(mar: Registry, got: Got) 
 def test_a_namespace_is_listed_as_far_as_the_time_goes_and_the_next_call_goes_on(
     mar: Registry, client: Callable[..., Session], monkeypatch: pytest.MonkeyPatch, heard: Any
 ) -> None:
-    from marfetch import charts
+    from marfetch.helm import charts
 
     def known(number: int) -> list[str]:
         names = [f"aks/toy{one}" for one in range(number)]
@@ -238,7 +238,7 @@ def test_an_index_in_which_something_is_missing_says_why_and_is_kept_for_a_momen
 def test_what_stalls_does_not_keep_a_namespace_beyond_its_time(
     mar: Registry, client: Callable[..., Session], monkeypatch: pytest.MonkeyPatch, heard: Any
 ) -> None:
-    from marfetch import charts
+    from marfetch.helm import charts
 
     for name in ("one", "two"):
         add_chart(mar, f"sub/{name}", "1.0.0")

@@ -18,7 +18,7 @@ import pytest
 
 from marfetch import __version__
 from marfetch.demo.embedded import embedded
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.oci import Descriptor, Digest, Manifest
 from marfetch.reference import Reference
 

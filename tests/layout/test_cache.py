@@ -9,8 +9,8 @@ import pytest
 
 from marfetch.__main__ import main
 from marfetch.budget import Budget
-from marfetch.cache import Cache
 from marfetch.errors import CODES, PolicyError, StorageError
+from marfetch.layout.cache import Cache
 
 from ..world.content import ALB
 from ..world.progress import Heard

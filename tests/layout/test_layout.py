@@ -20,10 +20,10 @@ from marfetch.content import copy
 from marfetch.demo.recipe import build, read_recipe
 from marfetch.errors import IntegrityError, NotFoundError, PolicyError, RemoteError, StorageError
 from marfetch.files import storage_error
-from marfetch.layout import upkeep
+from marfetch.layout import maintenance
 from marfetch.layout.ingest import sweep
+from marfetch.layout.layout import Layout
 from marfetch.layout.patience import StallGuard
-from marfetch.layout.store import Layout
 from marfetch.lock import claim
 from marfetch.oci import Descriptor, Digest, Manifest, parse_manifest
 from marfetch.reference import Host, Reference
@@ -298,7 +298,7 @@ def test_of_many_processes_one_brings_a_blob_in(tmp_path: Path) -> None:
 def test_a_killed_process_leaves_no_lock_and_its_bytes_are_taken_up(tmp_path: Path) -> None:
     data = b"payload" * 10_000
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom marfetch.layout.store import Layout\nfrom marfetch.oci import Descriptor, Digest\n"
+        "import sys, time\nfrom pathlib import Path\nfrom marfetch.layout.layout import Layout\nfrom marfetch.oci import Descriptor, Digest\n"
         "data = b'payload' * 10_000\nlayout = Layout(Path(sys.argv[1]))\n"
         "with layout.ingest(Descriptor('a/b', Digest.of(data), len(data))) as ingest:\n"
         "    ingest.write(data[:50_000])\n    print('half', flush=True)\n    time.sleep(60)\n"
@@ -317,7 +317,7 @@ def test_a_killed_process_leaves_no_lock_and_its_bytes_are_taken_up(tmp_path: Pa
         ingest.write(data[50_000:])
         ingest.commit()
     assert layout.path(descriptor.digest).read_bytes() == data
-    assert upkeep.verify(layout) == []
+    assert maintenance.verify(layout) == []
     assert list((root / "ingest").iterdir()) == []
 
 
@@ -439,64 +439,64 @@ def test_a_failed_write_says_what_can_be_done(tmp_path: Path, number: int, code:
 
 
 def test_looking_after_it(layout: Layout) -> None:
-    before = upkeep.info(layout)
+    before = maintenance.info(layout)
     orphan = put(layout, b"nobody names me")
     stale = layout.root / "ingest" / ("sha256-" + "0" * 64)
     stale.write_bytes(b"part")
     os.utime(stale, (1, 1))
     fresh = layout.root / "ingest" / ("sha256-" + "1" * 64)
     fresh.write_bytes(b"part")
-    assert upkeep.info(layout).blobs == before.blobs + 1
-    assert upkeep.info(layout).partial == 2
-    done = upkeep.prune(layout)
+    assert maintenance.info(layout).blobs == before.blobs + 1
+    assert maintenance.info(layout).partial == 2
+    done = maintenance.prune(layout)
     assert (done.blobs, done.partial) == (1, 1)
     assert not layout.path(orphan.digest).exists()
     assert fresh.exists()
-    assert upkeep.verify(layout) == []
-    assert upkeep.info(layout).blobs == before.blobs
+    assert maintenance.verify(layout) == []
+    assert maintenance.info(layout).blobs == before.blobs
 
 
 def test_pruning_keeps_what_names_and_referrers_lead_to(layout: Layout) -> None:
     records = [record for record in read_recipe() if "id" in record]
-    upkeep.prune(layout)
+    maintenance.prune(layout)
     made = build(layout, HOST)
     for record in records:
         assert layout.find(made[record["id"]].digest) is not None
 
 
 def test_pruning_by_age_forgets_names_first(layout: Layout) -> None:
-    assert upkeep.prune(layout, days=1).blobs == 0
+    assert maintenance.prune(layout, days=1).blobs == 0
     for path in (layout.root / "blobs" / "sha256").iterdir():
         os.utime(path, (1, 1))
-    assert upkeep.prune(layout, days=1).blobs > 10
-    assert upkeep.info(layout).blobs == 0
-    assert upkeep.info(layout).names == 0
+    assert maintenance.prune(layout, days=1).blobs > 10
+    assert maintenance.info(layout).blobs == 0
+    assert maintenance.info(layout).names == 0
 
 
 def test_bad_blobs_are_named_and_taken_away_on_demand(layout: Layout) -> None:
-    good = upkeep.info(layout).blobs
+    good = maintenance.info(layout).blobs
     path = next((layout.root / "blobs" / "sha256").iterdir())
     path.write_bytes(b"other")
     (path.parent / "UPPER").write_bytes(b"x")
     (path.parent / ("0" * 64)).symlink_to(path)
-    bad = upkeep.verify(layout)
+    bad = maintenance.verify(layout)
     assert {one.name for one in bad} == {f"sha256:{path.name}", "sha256:UPPER", f"sha256:{'0' * 64}"}
-    assert upkeep.info(layout).blobs == good + 2
-    upkeep.verify(layout, fix=True)
-    assert upkeep.verify(layout) == []
-    assert upkeep.info(layout).blobs == good - 1
+    assert maintenance.info(layout).blobs == good + 2
+    maintenance.verify(layout, fix=True)
+    assert maintenance.verify(layout) == []
+    assert maintenance.info(layout).blobs == good - 1
 
 
 def test_only_a_cache_is_cleared(tmp_path: Path, layout: Layout) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("x")
     with pytest.raises(Exception, match="no cache"):
-        upkeep.clear(tmp_path / "precious")
+        maintenance.clear(tmp_path / "precious")
     assert (tmp_path / "precious" / "file").exists()
     (layout.root / "mine.txt").write_text("x")
-    assert upkeep.clear(layout.root) > 0
+    assert maintenance.clear(layout.root) > 0
     assert [path.name for path in layout.root.iterdir()] == ["mine.txt"]
-    assert upkeep.clear(tmp_path / "never") == 0
+    assert maintenance.clear(tmp_path / "never") == 0
 
 
 def test_a_blob_that_was_whole_when_its_process_was_killed_is_not_asked_for_again(tmp_path: Path, heard: Heard) -> None:
@@ -529,11 +529,11 @@ def test_a_manifest_that_was_half_written_when_its_process_was_killed_is_no_blob
     raw = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
     index = parse_manifest(raw, what="it")
     (layout.root / "ingest" / f"sha256-{index.descriptor.digest.encoded}").write_bytes(raw[:20])
-    assert upkeep.verify(layout) == []
+    assert maintenance.verify(layout) == []
     layout.add(index)
     assert layout.path(index.descriptor.digest).read_bytes() == raw
     assert list((layout.root / "ingest").iterdir()) == []
-    assert upkeep.verify(layout) == []
+    assert maintenance.verify(layout) == []
 
 
 def test_whoever_waits_sees_that_a_part_is_waited_for_elsewhere(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
+from marfetch import tar
 from marfetch.content import read
 from marfetch.demo.recipe import build
 from marfetch.errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, StorageError
-from marfetch.layout import tar
-from marfetch.layout.archive import ReadonlyTar, open_store
-from marfetch.layout.contents import Contents, lexical, repository_name
 from marfetch.layout.folder import Folder
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
+from marfetch.layout.readonly import ReadonlyTar, open_store
+from marfetch.layout.repositories import Contents, lexical, repository_name
 from marfetch.oci import Digest, Manifest
 from marfetch.reference import Host, Reference
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from marfetch.budget import Budget
-from marfetch.remote.lists import fetch_list
-from marfetch.remote.trust import TrustedCertificates
+from marfetch.remote.certificates import TrustedCertificates
+from marfetch.remote.crl import fetch_list
 from marfetch.verify.roots import ROOTS
 
 from ..world.paths import ROOT

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from marfetch.client import Session
+from marfetch.client.session import Session
 from marfetch.errors import Error, InputError, StorageError
-from marfetch.project.adoption import collect
-from marfetch.project.first import adopt_chart, wanted_bytes, write_first
+from marfetch.project.adopt import collect
+from marfetch.project.scaffold import adopt_chart, wanted_bytes, write_first
 from marfetch.project.sync import sync
 from marfetch.project.wanted import parse_project, read_project
 

@@ -12,7 +12,7 @@ import pytest
 
 from marfetch.errors import Error, IntegrityError, LockError
 from marfetch.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Digest
-from marfetch.project.lock import Entry, Lock, LockedLayer, Verification, lock_bytes, make_lock, parse_lock, read_lock
+from marfetch.project.lockfile import Entry, Lock, LockedLayer, Verification, lock_bytes, make_lock, parse_lock, read_lock
 from marfetch.reference import Reference
 
 PATH = Path("marfetch.lock")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from marfetch.bundle.creation import create
-from marfetch.client import Session
+from marfetch.bundle.create import create
+from marfetch.client.session import Session
 from marfetch.errors import Error, SignatureError
 from marfetch.oci import Descriptor, descriptor_json
-from marfetch.project.lock import lock_bytes, make_lock, read_lock
+from marfetch.project.lockfile import lock_bytes, make_lock, read_lock
 from marfetch.project.locking import settle, write
 from marfetch.project.sync import sync
 

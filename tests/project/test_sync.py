@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from marfetch.client import Session
+from marfetch.client.session import Session
 from marfetch.errors import Error, InputError, IntegrityError, LockError
 from marfetch.oci import Digest, descriptor_json
-from marfetch.project.lock import lock_bytes, make_lock, read_lock
+from marfetch.project.lockfile import lock_bytes, make_lock, read_lock
 from marfetch.project.locking import misfits, upgrades
 from marfetch.project.outdated import outdated
 from marfetch.project.sync import Shard, sync

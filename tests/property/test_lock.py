@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from marfetch.document import Json
 from marfetch.errors import Error
 from marfetch.oci import OCI_MANIFEST, Descriptor, Digest
-from marfetch.project.lock import Entry, LockedLayer, Verification, lock_bytes, make_lock, parse_lock
+from marfetch.project.lockfile import Entry, LockedLayer, Verification, lock_bytes, make_lock, parse_lock
 from marfetch.reference import Host, Reference
 
 PATH = Path("marfetch.lock")

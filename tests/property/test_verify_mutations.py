@@ -30,8 +30,8 @@ from marfetch.verify.chain import Certificate
 from marfetch.verify.policy import parse_policy
 from marfetch.verify.revocation import Lists
 from marfetch.verify.steps import EnvelopeResult, TrustContext, examine
-from marfetch.verify.stores import Places
 from marfetch.verify.timestamp import proven
+from marfetch.verify.truststore import Places
 from marfetch.verify.verdict import RefusalError
 
 from ..world.mutation import mutated

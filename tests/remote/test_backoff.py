@@ -13,8 +13,8 @@ from marfetch.budget import Cancelled
 from marfetch.endpoint import Address
 from marfetch.errors import Error, NotFoundError, RateLimitedError, RemoteError
 from marfetch.remote import limits
-from marfetch.remote.answers import Asked, Failure, explain
 from marfetch.remote.backoff import Attempts, Backoff, RequestFailed
+from marfetch.remote.http_errors import Asked, Failure, explain
 from marfetch.remote.told import retry_after
 
 from ..world.clock import NOON, Clock, Condition, timed

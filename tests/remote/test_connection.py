@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from marfetch.client import Session
+from marfetch.client.session import Session
 from marfetch.errors import IntegrityError, PolicyError
 from marfetch.reference import Host, Reference
 from marfetch.remote import limits

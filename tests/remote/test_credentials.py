@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from marfetch.client import Session, SessionOptions
+from marfetch.client.pull import PullOptions, pull
+from marfetch.client.resolve import Wanted
+from marfetch.client.session import Session, SessionOptions
 from marfetch.endpoint import Address, Endpoint, Preference
 from marfetch.errors import IntegrityError, PolicyError, RemoteError
-from marfetch.pull import PullOptions, pull
 from marfetch.reference import Host, Reference
 from marfetch.remote import auth, credentials
 from marfetch.remote.auth import Authority
 from marfetch.remote.challenges import challenges
 from marfetch.remote.credentials import basic_credentials, forget_credentials, identity_token
-from marfetch.resolve import Wanted
 
 from ..world.answering import Answering, answering
 from ..world.content import ALB

@@ -12,9 +12,9 @@ import pytest
 
 from marfetch.budget import Budget
 from marfetch.errors import Error, PolicyError, RemoteError
-from marfetch.remote import limits, lists
-from marfetch.remote.lists import fetch_list, is_public
-from marfetch.remote.trust import TrustedCertificates
+from marfetch.remote import crl, limits
+from marfetch.remote.certificates import TrustedCertificates
+from marfetch.remote.crl import fetch_list, is_public
 
 from ..world.answering import Answering, answering
 
@@ -98,9 +98,9 @@ def public_world(monkeypatch: pytest.MonkeyPatch) -> Any:
         def found(host: str, asked: int, timeout: float) -> list[Any]:
             return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", asked))]
 
-        monkeypatch.setattr(lists, "resolve", found)
-        monkeypatch.setattr(lists, "is_public", lambda text: text == "127.0.0.1")
-        monkeypatch.setattr(lists, "_PORTS", {"http": port, "https": 443})
+        monkeypatch.setattr(crl, "resolve", found)
+        monkeypatch.setattr(crl, "is_public", lambda text: text == "127.0.0.1")
+        monkeypatch.setattr(crl, "_PORTS", {"http": port, "https": 443})
 
     return lead
 
@@ -126,7 +126,7 @@ def test_what_is_no_list_is_no_list(public_world: Any, status: int, location: st
 
 
 def test_a_list_that_is_too_long_is_not_taken(public_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lists, "MAX_LIST", 5)
+    monkeypatch.setattr(crl, "MAX_LIST", 5)
     with serving() as (port, _):
         public_world(port)
         with pytest.raises(PolicyError) as caught:
@@ -135,7 +135,7 @@ def test_a_list_that_is_too_long_is_not_taken(public_world: Any, monkeypatch: py
 
 
 def test_a_server_that_never_answers_is_left_alone(public_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lists, "LIST_TIME", 0.3)
+    monkeypatch.setattr(crl, "LIST_TIME", 0.3)
     with serving(drip=True) as (port, _):
         public_world(port)
         with pytest.raises(RemoteError) as caught:
@@ -147,7 +147,7 @@ def test_a_name_with_one_private_address_is_refused(monkeypatch: pytest.MonkeyPa
     def found(host: str, port: int, timeout: float) -> list[Any]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port)) for address in ("93.184.215.14", "10.0.0.1")]
 
-    monkeypatch.setattr(lists, "resolve", found)
+    monkeypatch.setattr(crl, "resolve", found)
     with pytest.raises(PolicyError) as caught:
         fetch("http://crl.test/a.crl")
     assert caught.value.code == "address-refused"

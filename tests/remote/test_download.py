@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from marfetch.artifact.payload import Choice
-from marfetch.client import Session
+from marfetch.client.pull import Pulled, PullOptions, pull
+from marfetch.client.resolve import Wanted
+from marfetch.client.session import Session
 from marfetch.errors import Error
 from marfetch.oci import Digest
-from marfetch.pull import Pulled, PullOptions, pull
 from marfetch.reference import Reference
-from marfetch.resolve import Wanted
 
 from ..world.paths import ROOT
 from ..world.progress import Heard
@@ -497,10 +497,10 @@ def test_many_artifacts_go_side_by_side(get: Callable[..., Pulled], mar: Registr
 
 
 def test_connections_are_kept(get: Callable[..., Pulled], mar: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    from marfetch.remote import addresses, connection
+    from marfetch.remote import connection, dial
 
     opened = 0
-    connect = addresses.connect
+    connect = dial.connect
 
     def counted(*arguments: object, **options: object) -> object:
         nonlocal opened

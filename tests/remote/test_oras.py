@@ -11,7 +11,7 @@ import oras.version
 import pytest
 import requests
 
-from marfetch.client import Session
+from marfetch.client.session import Session
 from marfetch.errors import PolicyError
 from marfetch.reference import Reference
 from marfetch.remote.refusing import RefusingRegistry

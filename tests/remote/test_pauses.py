@@ -16,17 +16,17 @@ from typing import Any
 
 import pytest
 
-from marfetch.client import Session, SessionOptions
+from marfetch.client.pull import Pulled, PullOptions, pull
+from marfetch.client.resolve import Wanted
+from marfetch.client.session import Session, SessionOptions
 from marfetch.endpoint import Preference
 from marfetch.errors import RateLimitedError
 from marfetch.kept import Records
-from marfetch.layout.store import Layout
-from marfetch.pull import Pulled, PullOptions, pull
+from marfetch.layout.layout import Layout
 from marfetch.reference import Reference
 from marfetch.remote import limits
 from marfetch.remote.backoff import Backoff
 from marfetch.remote.pauses import MAX_RECORD, SORT, Pauses
-from marfetch.resolve import Wanted
 
 from ..world.clock import Clock, timed
 from ..world.command import ended, started, surroundings, until
@@ -74,11 +74,11 @@ def test_what_was_on_its_way_is_told_too_and_what_has_no_connection_yet_stays_ba
     throttling: Throttles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # All threads have their place, one is told, and only then do the others have a connection: they must not send on it.
-    from marfetch.remote import addresses, connection
+    from marfetch.remote import connection, dial
 
     registry = throttling(seconds=3)
     first, told = threading.Lock(), threading.Event()
-    connect, throttled = addresses.connect, Backoff.throttled
+    connect, throttled = dial.connect, Backoff.throttled
 
     def slowly(*arguments: Any, **options: Any) -> Any:
         sock = connect(*arguments, **options)

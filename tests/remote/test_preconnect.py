@@ -16,18 +16,18 @@ from pathlib import Path
 import pytest
 import trustme
 
-from marfetch.client import Session, SessionOptions
+from marfetch.client.pull import PullOptions, pull
+from marfetch.client.resolve import Wanted
+from marfetch.client.session import Session, SessionOptions
 from marfetch.endpoint import Address, Preference
-from marfetch.layout.store import Layout
-from marfetch.pull import PullOptions, pull
+from marfetch.layout.layout import Layout
 from marfetch.reference import Reference
 from marfetch.remote import first, limits
-from marfetch.remote.ahead import Preconnection, Preconnections
+from marfetch.remote.certificates import TrustedCertificates
+from marfetch.remote.deadlines import Exchange
 from marfetch.remote.first import PredictedRequest
 from marfetch.remote.pauses import Pauses
-from marfetch.remote.trust import TrustedCertificates
-from marfetch.remote.watch import Exchange
-from marfetch.resolve import Wanted
+from marfetch.remote.preconnect import Preconnection, Preconnections
 
 from ..world.command import ended, started, surroundings, until
 from ..world.progress import Heard

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from marfetch import __version__
-from marfetch.client import Session
+from marfetch.client.session import Session
 from marfetch.content import Source
 from marfetch.errors import Error, IntegrityError, NotFoundError, PolicyError, RateLimitedError, RemoteError
 from marfetch.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, Index, Manifest

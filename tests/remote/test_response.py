@@ -17,15 +17,15 @@ from marfetch.endpoint import Address, Endpoint
 from marfetch.errors import Error, RemoteError
 from marfetch.oci import Descriptor, Digest
 from marfetch.reference import Reference
-from marfetch.remote import limits, lists
+from marfetch.remote import crl, limits
+from marfetch.remote.certificates import TrustedCertificates
 from marfetch.remote.connection import ConnectionPool
-from marfetch.remote.lists import fetch_list
+from marfetch.remote.crl import fetch_list
 from marfetch.remote.probe import Prober
 from marfetch.remote.push import Pushing
 from marfetch.remote.registry import Registry
 from marfetch.remote.response import ResponseError
-from marfetch.remote.trust import TrustedCertificates
-from marfetch.report import Silent
+from marfetch.render.report import Silent
 
 from ..world.listener import Listener
 
@@ -252,9 +252,9 @@ def fetch_from(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     def fetch(raw: Raw) -> bytes:
         if request.param == "direct":
             answer: list[Any] = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", raw.port))]
-            monkeypatch.setattr(lists, "resolve", lambda *_: answer)
-            monkeypatch.setattr(lists, "is_public", lambda _: True)
-            monkeypatch.setattr(lists, "_PORTS", {"http": raw.port})
+            monkeypatch.setattr(crl, "resolve", lambda *_: answer)
+            monkeypatch.setattr(crl, "is_public", lambda _: True)
+            monkeypatch.setattr(crl, "_PORTS", {"http": raw.port})
         else:
             monkeypatch.setenv("http_proxy", f"http://{raw.host}")
         return fetch_list("http://crl.test/a.crl", budget=Budget(30), trust=TrustedCertificates())

@@ -17,23 +17,23 @@ import pytest
 import trustme
 
 from marfetch.budget import Budget
-from marfetch.client import Session, SessionOptions
+from marfetch.client.pull import PullOptions, pull
+from marfetch.client.resolve import Wanted
+from marfetch.client.session import Session, SessionOptions
 from marfetch.content import Source
 from marfetch.endpoint import GLOBAL, Address, Endpoint, Preference
 from marfetch.errors import Error, InputError, RemoteError
 from marfetch.kept import Records
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.oci import Manifest
-from marfetch.pull import PullOptions, pull
 from marfetch.reference import Host, Reference
-from marfetch.remote import addresses, ahead, connection, limits
+from marfetch.remote import connection, dial, limits, preconnect
+from marfetch.remote.certificates import TrustedCertificates
 from marfetch.remote.datahost import DataHost
+from marfetch.remote.deadlines import Exchange
 from marfetch.remote.first import PredictedRequest
 from marfetch.remote.transport import GET, Transport
 from marfetch.remote.transport import ExactRequest as Sent
-from marfetch.remote.trust import TrustedCertificates
-from marfetch.remote.watch import Exchange
-from marfetch.resolve import Wanted
 
 from ..world.content import ALB
 from ..world.listener import deaf
@@ -108,7 +108,7 @@ def test_the_first_request_is_sent_ahead_byte_for_byte_and_once(
 
 def test_another_request_than_the_one_that_was_sent_ahead_gets_a_connection_of_its_own(secure: Registry, ca_file: str) -> None:
     address = Address.parse(f"https://localhost:{secure.port}")
-    early = ahead.Preconnections(address, TrustedCertificates(ca_file).context, 1)
+    early = preconnect.Preconnections(address, TrustedCertificates(ca_file).context, 1)
     changed = PredictedRequest("/v2/", {"Accept": "text/plain"})
     early.ask(changed)
     transport = Transport(Endpoint.parse(address.origin), Budget(20), TrustedCertificates(ca_file), early)
@@ -120,7 +120,7 @@ def test_another_request_than_the_one_that_was_sent_ahead_gets_a_connection_of_i
 
 def test_a_request_that_was_sent_ahead_is_only_for_who_wants_it(secure: Registry, ca_file: str) -> None:
     address = Address.parse(f"https://localhost:{secure.port}")
-    early = ahead.Preconnections(address, TrustedCertificates(ca_file).context, 2)
+    early = preconnect.Preconnections(address, TrustedCertificates(ca_file).context, 2)
     early.open()
     early.ask(PredictedRequest("/v2/", {}))
     assert early.take("localhost", secure.port, Exchange("/v2/_catalog", 0, float)) is None
@@ -132,7 +132,7 @@ def test_a_request_that_was_sent_ahead_is_only_for_who_wants_it(secure: Registry
 
 
 def test_a_connection_that_has_waited_for_long_is_not_used(secure: Registry, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    early = ahead.Preconnection(Address.parse(f"https://localhost:{secure.port}"), TrustedCertificates(ca_file).context)
+    early = preconnect.Preconnection(Address.parse(f"https://localhost:{secure.port}"), TrustedCertificates(ca_file).context)
     early._done.wait(5)
     opened = early._outcome
     assert isinstance(opened, ssl.SSLSocket)
@@ -148,7 +148,7 @@ def test_the_data_hosts_connection_is_opened_while_the_manifest_is_asked_for(
 
     def counted(*arguments: object) -> socket.socket:
         opened.append(arguments[:2])
-        return addresses.connect(*arguments)  # type: ignore[arg-type]
+        return dial.connect(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(connection, "connect", counted)
     preference = Preference(f"https://localhost:{secure.port}", data_hosts=(secure.data_host,))
@@ -159,7 +159,7 @@ def test_the_data_hosts_connection_is_opened_while_the_manifest_is_asked_for(
         assert opened == []
     # What is in the cache needs no data host, so that none is connected to.
     expected: list[object] = []
-    monkeypatch.setattr(ahead.Preconnections, "expect", lambda _, address: expected.append(address))
+    monkeypatch.setattr(preconnect.Preconnections, "expect", lambda _, address: expected.append(address))
     with Session(SessionOptions(preference, timeout=20, ca_file=ca_file, cache_dir=tmp_path / "cache"), heard) as client:
         assert not pull(client, [Wanted(Reference(ALB, None, "1.7.12"))], PullOptions(tmp_path)).failed
     assert expected == []
@@ -184,7 +184,7 @@ def test_a_kept_data_host_that_no_redirect_may_lead_to_is_not_connected_to(tmp_p
 
 def test_a_connection_that_nobody_takes_is_closed(secure: Registry, ca_file: str) -> None:
     address = Address.parse(f"https://localhost:{secure.port}")
-    unwanted = ahead.Preconnection(address, TrustedCertificates(ca_file).context)
+    unwanted = preconnect.Preconnection(address, TrustedCertificates(ca_file).context)
     assert unwanted.take("localhost", 1) is None
     unwanted._done.wait(5)
     opened = unwanted._outcome
@@ -205,7 +205,7 @@ def test_a_connection_that_is_wanted_before_it_is_open_is_waited_for(secure: Reg
         wanted.wait(5)
         return TrustedCertificates(ca_file).context()
 
-    early = ahead.Preconnection(Address.parse(f"https://localhost:{secure.port}"), context)
+    early = preconnect.Preconnection(Address.parse(f"https://localhost:{secure.port}"), context)
     threading.Timer(0.1, wanted.set).start()
     taken = early.take("localhost", secure.port)
     assert taken is not None
@@ -392,7 +392,7 @@ def test_this_machine_is_never_asked_through_a_proxy(
 def test_no_proxy_is_heeded(heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", ".microsoft.com")
-    monkeypatch.setattr(addresses, "resolve", lambda *_: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 9))])
+    monkeypatch.setattr(dial, "resolve", lambda *_: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 9))])
     with pytest.raises(RemoteError) as caught:
         pulled(heard, ca_file, f"{ALB}:1.7.12")
     assert caught.value.code == "unreachable"
@@ -407,26 +407,26 @@ V6 = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 1, 0, 0))
 def test_families_take_turns_and_what_worked_goes_first() -> None:
     a, b = V6, (*V6[:4], ("::2", 1, 0, 0))
     c, d = V4, (*V4[:4], ("127.0.0.2", 1))
-    assert addresses.in_turn([a, b, c, d], None) == [a, c, b, d]
-    assert addresses.in_turn([a, b, c, d], socket.AF_INET) == [c, a, d, b]
-    assert addresses.in_turn([c], socket.AF_INET6) == [c]
-    assert addresses.in_turn([], None) == []
+    assert dial.in_turn([a, b, c, d], None) == [a, c, b, d]
+    assert dial.in_turn([a, b, c, d], socket.AF_INET) == [c, a, d, b]
+    assert dial.in_turn([c], socket.AF_INET6) == [c]
+    assert dial.in_turn([], None) == []
 
 
 def test_an_ipv6_address_that_hangs_does_not_hold_anybody_up(
     mar: Registry, client: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(addresses, "_preferred", {})
+    monkeypatch.setattr(dial, "_preferred", {})
     with deaf(socket.AF_INET6, "::1") as port:
         infos = [(*V6[:4], ("::1", port, 0, 0)), (*V4[:4], ("127.0.0.1", mar.port))]
-        monkeypatch.setattr(addresses, "resolve", lambda *_: infos)
+        monkeypatch.setattr(dial, "resolve", lambda *_: infos)
         bound, source = client().bind(Reference(ALB, None, "1.7.12"))
         begun = time.monotonic()
         assert source.manifest(bound)
         assert 0.25 < time.monotonic() - begun < 2
         # What worked is remembered: the next connection does not try the other one first.
         begun = time.monotonic()
-        addresses.connect("127.0.0.1", mar.port, 5, ()).close()
+        dial.connect("127.0.0.1", mar.port, 5, ()).close()
         assert time.monotonic() - begun < 0.25
 
 

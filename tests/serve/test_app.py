@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from marfetch.demo.recipe import build, put_blob
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.oci import Descriptor, Digest, Manifest
 from marfetch.reference import Host, Reference
 from marfetch.serve.app import ServedRegistry, counted

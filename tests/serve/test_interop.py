@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from marfetch.layout.archive import open_store
-from marfetch.layout.contents import Contents
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
+from marfetch.layout.readonly import open_store
+from marfetch.layout.repositories import Contents
 from marfetch.oci import Digest, Manifest
 from marfetch.reference import Reference
 

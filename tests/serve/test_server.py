@@ -20,13 +20,13 @@ from typing import Any
 import pytest
 
 from marfetch.content import Source
-from marfetch.layout.archive import open_store
-from marfetch.layout.contents import Contents
-from marfetch.layout.extent import Extent
-from marfetch.layout.store import Layout
+from marfetch.layout.blobs import Extent
+from marfetch.layout.layout import Layout
+from marfetch.layout.readonly import open_store
+from marfetch.layout.repositories import Contents
 from marfetch.oci import OCI_MANIFEST, Digest, Manifest
 from marfetch.reference import Host, Reference
-from marfetch.serve import answers, blobs, connection, server
+from marfetch.serve import connection, responses, server, streams
 from marfetch.serve.app import ServedRegistry
 from marfetch.serve.server import Serving, bind
 
@@ -201,7 +201,7 @@ RANGES: dict[str, tuple[str, tuple[int, int] | None]] = {
 
 @pytest.mark.parametrize(("wanted", "expected"), RANGES.values(), ids=RANGES)
 def test_a_range_means_what_the_standard_says(wanted: str, expected: tuple[int, int] | None) -> None:
-    assert answers.part(wanted, 10) == expected
+    assert responses.part(wanted, 10) == expected
 
 
 @pytest.mark.parametrize("wanted", ["bytes=10-", "bytes=10-20", "bytes=-0"])
@@ -244,13 +244,13 @@ def test_a_blob_whose_bytes_are_wrong_is_never_given(maker: Maker) -> None:
 def test_a_blob_is_hashed_once(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     maker.manifest("right", "aks/foo:1")
     hashed: list[Digest] = []
-    original = blobs._has_digest
+    original = streams._has_digest
 
     def counting(digest: Digest, extent: Extent) -> bool:
         hashed.append(digest)
         return original(digest, extent)
 
-    monkeypatch.setattr(blobs, "_has_digest", counting)
+    monkeypatch.setattr(streams, "_has_digest", counting)
     with Served(maker.root) as one:
         for _ in range(3):
             assert one.ask(f"/v2/aks/foo/blobs/{Digest.of(b'right')}").body == b"right"
@@ -334,9 +334,9 @@ def test_a_child_that_comes_later_is_found(maker: Maker) -> None:
 
 
 def test_pieces_are_read_where_the_system_cannot_say_what_is_in_memory(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = os.urandom(3 * blobs.PIECE + 5)
+    data = os.urandom(3 * streams.PIECE + 5)
     maker.manifest("x", "aks/foo:1", layers=[maker.blob(data)])
-    monkeypatch.setattr(blobs, "_NOWAIT", None)
+    monkeypatch.setattr(streams, "_NOWAIT", None)
     with Served(maker.root) as one:
         assert one.ask(f"/v2/aks/foo/blobs/{Digest.of(data)}").body == data
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from marfetch.__main__ import main
 from marfetch.oci import Digest, descriptor_json
-from marfetch.verify.stores import cache_directory, config_directory
+from marfetch.verify.truststore import cache_directory, config_directory
 
 from ..world.answering import Answering, answering
 from ..world.paths import TRUST

@@ -24,7 +24,7 @@ from marfetch.verify import provenance
 from marfetch.verify.policy import parse_policy
 from marfetch.verify.revocation import Lists, cache_entry
 from marfetch.verify.steps import EnvelopeResult, TrustContext, examine
-from marfetch.verify.stores import Places
+from marfetch.verify.truststore import Places
 from marfetch.verify.verdict import PROGRESS, Action, Check
 
 from ..world.paths import TRUST

@@ -7,8 +7,8 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-from marfetch.bundle.form import Part, whole, write_archive
-from marfetch.client import Session
+from marfetch.bundle.format import Part, whole, write_archive
+from marfetch.client.session import Session
 from marfetch.project.wanted import Project
 
 from .content import ALB, IMAGE, MODULE

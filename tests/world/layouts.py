@@ -7,8 +7,8 @@ import tarfile
 from pathlib import Path
 from typing import Any, Final
 
-from marfetch.layout.contents import Contents
 from marfetch.layout.folder import Folder
+from marfetch.layout.repositories import Contents
 from marfetch.oci import OCI_INDEX, OCI_MANIFEST, Digest
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from marfetch.client import Session
+from marfetch.client.session import Session
 from marfetch.project.locking import read_old, settle, upgrades, write
 from marfetch.project.sync import Synced
 from marfetch.project.wanted import Project, read_project

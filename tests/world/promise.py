@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from marfetch import errors
-from marfetch.report import Report
+from marfetch.render.report import Report
 from marfetch.text import printable
 from marfetch.verify.verdict import RefusalError
 

@@ -25,7 +25,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.oci import OCI_INDEX, Descriptor, Digest, descriptor_json, parse_manifest
 from marfetch.reference import Host, Reference
 

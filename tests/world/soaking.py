@@ -14,12 +14,12 @@ import sys
 import threading
 from pathlib import Path
 
-from marfetch.client import Session, SessionOptions
+from marfetch.client.pull import PullOptions, pull
+from marfetch.client.resolve import Wanted
+from marfetch.client.session import Session, SessionOptions
 from marfetch.endpoint import Preference
-from marfetch.pull import PullOptions, pull
 from marfetch.reference import Reference
-from marfetch.report import Silent
-from marfetch.resolve import Wanted
+from marfetch.render.report import Silent
 
 JOBS = 4
 

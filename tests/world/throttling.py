@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
 
-from marfetch.layout.store import Layout
+from marfetch.layout.layout import Layout
 from marfetch.reference import Host
 
 from .registry import Answer, Registry

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from marfetch.artifact.chart import ExpectedChart, Unpacking
-from marfetch.client import Session
+from marfetch.client.pull import Pulled, PullOptions, pull
+from marfetch.client.resolve import Wanted
+from marfetch.client.session import Session
+from marfetch.destination.destination import Destination, OutputFile, OutputState
 from marfetch.oci import Descriptor, Digest
-from marfetch.place.destination import Destination, OutputFile, OutputState
-from marfetch.pull import Pulled, PullOptions, pull
 from marfetch.reference import Reference
-from marfetch.resolve import Wanted
 
 TOY: Final = ExpectedChart("toy", "1.2.3")
 

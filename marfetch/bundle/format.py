@@ -1,0 +1,209 @@
+"""The form of a bundle: which files its archive holds, in which order, and with which headers. The same content is the same bytes.
+
+    oci-layout, index.json     what makes it a layout (image-spec, image layout)
+    bundle.json                what belongs to it: the digests of these files, and what a delta leaves out; sealed
+    marfetch.lock              the lock that it was made of, byte for byte
+    bundle.html                for the person who approves its transfer
+    blobs/sha256/…             in the order of their digests
+
+Every header is written as here and nowhere else: no times, no owners, and GNU's form, which holds names and sizes of any length and is
+read by every tar.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, Final
+
+from ..document import parse_json
+from ..errors import Error, IntegrityError
+from ..files import Writer
+from ..layout.blobs import Entry
+from ..layout.names import REF_NAME
+from ..oci import OCI_INDEX, Digest, descriptor_json
+from ..project.entry import Entry as LockEntry
+from ..tar import BLOCK
+
+SCHEMA: Final = 1
+MARKER: Final = b'{"imageLayoutVersion":"1.0.0"}'
+MARKER_FILE: Final = "oci-layout"
+INDEX_FILE: Final = "index.json"
+RECORD_FILE: Final = "bundle.json"
+LOCK_FILE: Final = "marfetch.lock"
+PAGE_FILE: Final = "bundle.html"
+FIRST: Final = (MARKER_FILE, INDEX_FILE, RECORD_FILE, LOCK_FILE, PAGE_FILE)
+"""What stands before the blobs, in this order."""
+MAX_RECORD_SIZE: Final = 128 << 20
+
+_RECORD: Final = 10 * 1024  # tar ends on a multiple of this
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The bundle that a delta goes on from.
+
+    Attributes:
+        size: of its archive, bytes.
+        digest: of its archive: another file, however similar, is another bundle.
+    """
+
+    digest: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What `bundle.json` says.
+
+    Attributes:
+        files: name → digest of the files before the blobs, but for itself.
+        base: of a delta.
+        omitted: digest → size in bytes of the blobs that a delta leaves out.
+    """
+
+    files: Mapping[str, Digest]
+    base: Base | None = None
+    omitted: Mapping[Digest, int] | None = None
+
+
+def record_bytes(record: Record) -> bytes:
+    """The record as it is written."""
+    document: dict[str, Any] = {"schema": SCHEMA, "files": {name: str(record.files[name]) for name in sorted(record.files)}}
+    if record.base is not None:
+        document["base"] = {"digest": str(record.base.digest), "size": record.base.size}
+        document["omitted"] = [
+            {"digest": str(digest), "size": size} for digest, size in sorted((record.omitted or {}).items(), key=lambda one: str(one[0]))
+        ]
+    document["seal"] = str(Digest.of(_encoded(document)))
+    return _encoded(document) + b"\n"
+
+
+def parse_record(data: bytes, where: str) -> Record:
+    """Read a record; any other way to write the same is refused too.
+
+    Raises:
+        IntegrityError: `malformed`.
+    """
+    what = f"`{RECORD_FILE}` of `{where}`"
+    document = parse_json(data, what)
+    try:
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+            raise ValueError(f"`schema` is not {SCHEMA}")
+        value: Any = document
+        files = {str(name): Digest.parse(text) for name, text in value["files"].items()}
+        base = omitted = None
+        if "base" in value:
+            base = Base(Digest.parse(value["base"]["digest"]), int(value["base"]["size"]))
+            omitted = {Digest.parse(one["digest"]): int(one["size"]) for one in value["omitted"]}
+    except (KeyError, TypeError, ValueError, AttributeError, Error) as error:
+        reason = error.message if isinstance(error, Error) else str(error) or type(error).__name__
+        raise IntegrityError(f"{what} is malformed: {reason}", code="malformed", path=where) from error
+    record = Record(files, base, omitted)
+    if record_bytes(record) != data:
+        raise IntegrityError(f"{what} was changed by something other than marfetch", code="bundle-broken", path=where)
+    return record
+
+
+def _encoded(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, indent=1, ensure_ascii=True).encode()
+
+
+def index_bytes(entries: Iterable[Entry]) -> bytes:
+    """The index: named manifests in the order of their names, then the others in that of their digests."""
+    manifests = []
+    for name, descriptor in sorted(entries, key=lambda one: (one[0] is None, one[0] or "", str(one[1].digest))):
+        document = descriptor_json(descriptor)
+        document.pop("annotations", None)  # the manifest holds them
+        if name is not None:
+            document["annotations"] = {REF_NAME: name}
+        manifests.append(document)
+    return json.dumps(
+        {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}, separators=(",", ":"), ensure_ascii=True
+    ).encode()
+
+
+def ref_name(entry: LockEntry) -> str:
+    """The name of an entry of the lock in the index: with its tag, or with its digest where it has none."""
+    return str(replace(entry.reference, digest=None if entry.tag else entry.digest))
+
+
+def blob_file(digest: Digest) -> str:
+    """Where a blob stands."""
+    return f"blobs/{digest.algorithm}/{digest.encoded}"
+
+
+# -- the archive
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of the archive.
+
+    Attributes:
+        size: bytes.
+        pieces: gives its bytes; exactly as many, or whoever reads them fails.
+    """
+
+    name: str
+    size: int
+    pieces: Callable[[], Iterable[bytes]]
+
+
+def header(name: str, size: int) -> bytes:
+    """The header of a file in the archive: one block, or three where the name is long."""
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size, 0o644
+    return member.tobuf(tarfile.GNU_FORMAT, "utf-8", "strict")
+
+
+def padding(size: int) -> bytes:
+    """What stands between the end of a file and the next header."""
+    return bytes(-size % BLOCK)
+
+
+def ending(position: int) -> bytes:
+    """What stands behind the last file."""
+    return bytes(2 * BLOCK + -(position + 2 * BLOCK) % _RECORD)
+
+
+def archive_size(parts: Sequence[Part]) -> int:
+    """Bytes of the whole archive."""
+    position = sum(len(header(part.name, part.size)) + part.size + -part.size % BLOCK for part in parts)
+    return position + len(ending(position))
+
+
+def write_archive(file: BinaryIO, parts: Iterable[Part]) -> Digest:
+    """Write the archive to an unbuffered file.
+
+    Returns:
+        Its digest.
+
+    Raises:
+        OSError: the disk does not take it.
+        Error: what the pieces raise.
+    """
+    writer, hasher, position = Writer(file), Digest("sha256", "").hasher(), 0
+
+    def put(data: bytes) -> None:
+        nonlocal position
+        writer.write(data)
+        hasher.update(data)
+        position += len(data)
+
+    for part in parts:
+        small: list[bytes] = [header(part.name, part.size)]
+        for piece in part.pieces():
+            if small:  # the header and the first piece in one go: most files are small
+                piece, small = b"".join((*small, piece)), []  # noqa: PLW2901 - the piece with what stands before it
+            put(piece)
+        put(b"".join((*small, padding(part.size))))
+    put(ending(position))
+    return Digest("sha256", hasher.hexdigest())
+
+
+def whole(data: bytes) -> Callable[[], Iterator[bytes]]:
+    """The pieces of something that is at hand."""
+    return lambda: iter((data,))

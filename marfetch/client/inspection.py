@@ -1,0 +1,177 @@
+"""What an artifact is, before it is fetched: its kind, layers, chart metadata, platforms, and what refers to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Final
+
+from ..artifact.kinds import CHART, IMAGE, LIFECYCLE_MARK, SIGNATURE, Kind, kind_of, kind_of_type, matches
+from ..artifact.lifecycle import end_of_life
+from ..artifact.payload import Choice, base_name, select
+from ..choose import artifact
+from ..config import chart_metadata
+from ..content import Source
+from ..document import Json
+from ..errors import Error
+from ..oci import Descriptor, Digest, Index, Manifest, Platform
+from ..reference import Reference
+from .resolve import Resolved, Wanted, resolve
+from .session import Session
+
+MAX_DEPTH: Final = 3
+"""How deep referrers of referrers are looked for."""
+MAX_CHILDREN: Final = 16
+"""Of how many manifests of an index the kind is looked up; each costs a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedLayer:
+    """One layer.
+
+    Attributes:
+        name: of the file that `pull` makes of it; None where it does not fetch it.
+    """
+
+    descriptor: Descriptor
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One manifest of an index; the kind is None where it was not looked up."""
+
+    descriptor: Descriptor
+    kind: Kind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    """A manifest that refers to another one, with what refers to it in turn."""
+
+    descriptor: Descriptor
+    kind: Kind | None
+    reference: Reference
+    referrers: tuple[Referrer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What is known of an artifact.
+
+    Attributes:
+        resolved: what the reference is; an index where it is one.
+        manifest: the artifact, or the one of the index that was chosen; None for an index of several.
+        kind: that of the artifact, or the one that all manifests of an index have in common.
+        chart: a chart's metadata (Chart.yaml as JSON).
+        children: of an index.
+        warnings: why `pull` would refuse it, or what is odd about it.
+    """
+
+    resolved: Resolved
+    manifest: Manifest | None
+    kind: Kind | None
+    layers: tuple[InspectedLayer, ...] = ()
+    chart: dict[str, Json] | None = None
+    children: tuple[Child, ...] = ()
+    referrers: tuple[Referrer, ...] = ()
+    ends: date | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def inspect(client: Session, wanted: Wanted, *, platform: Platform | None = None, skip_missing: bool = False) -> Inspected:
+    """Look at an artifact. Its payload is not fetched; a chart's config is.
+
+    Args:
+        platform: of an index, the artifact for this platform.
+
+    Raises:
+        Error: as `resolve` and `choose.artifact`.
+    """
+    resolved = resolve(client, wanted, skip_missing=skip_missing)
+    found = resolved.manifest
+    children = _children(client, resolved, found) if isinstance(found, Index) else ()
+    manifest = _chosen(client, resolved, children, platform)
+    kinds = {child.kind for child in children}
+    kind = kind_of(manifest) if manifest else kinds.pop() if len(kinds) == 1 else None
+    warnings: list[str] = []
+    layers = _layers(resolved, manifest, warnings) if manifest else ()
+    metadata = None
+    if manifest is not None and kind is CHART:
+        try:
+            metadata = chart_metadata(client, resolved.reference, resolved.source, manifest.config)
+        except Error as error:
+            warnings.append(error.message)
+    referrers = referrers_of(client, resolved.reference, resolved.source, found.descriptor.digest)
+    ends = end_of_life((one.descriptor.artifact_type or "", one.descriptor.annotations) for one in referrers)
+    return Inspected(resolved, manifest, kind, layers, metadata, children, referrers, ends, tuple(warnings))
+
+
+def referrers_of(
+    client: Session, reference: Reference, source: Source, digest: Digest, *, types: Sequence[str] = (), depth: int = MAX_DEPTH
+) -> tuple[Referrer, ...]:
+    """What refers to a manifest, as a tree.
+
+    Args:
+        types: globs over artifact types, for the first level; others are left out with all that refers to them.
+        depth: levels, 1 and more.
+
+    Raises:
+        Error: the source failed; a failure is never read as "no referrers".
+    """
+    # The registry's own filter compares byte for byte; media types do not depend on case.
+    found = [one for one in source.referrers(reference, digest) if not types or matches(one.artifact_type or "", types)]
+    rooted = [
+        Referrer(one, kind_of_type(one.artifact_type), replace(reference, tag=None, digest=one.digest, scheme=None))
+        for one in dict.fromkeys(found)
+        if one.digest != digest
+    ]
+    if depth <= 1:
+        return tuple(rooted)
+
+    def with_own(one: Referrer) -> Referrer:
+        # Nothing refers to a signature or a mark, and each look costs a request.
+        if one.kind in (SIGNATURE, LIFECYCLE_MARK):
+            return one
+        return replace(one, referrers=referrers_of(client, reference, source, one.descriptor.digest, depth=depth - 1))
+
+    return tuple(client.each(with_own, rooted))
+
+
+def _children(client: Session, resolved: Resolved, index: Index) -> tuple[Child, ...]:
+    looked_at = index.manifests if len(index.manifests) <= MAX_CHILDREN else ()
+
+    def kind(child: Descriptor) -> Kind | None:
+        try:
+            found = client.manifest(replace(resolved.reference, tag=None, digest=child.digest), resolved.source)
+        except Error:
+            return None  # the index says that it is there; its own error comes when it is chosen
+        return kind_of(found) if isinstance(found, Manifest) else None
+
+    kinds = client.each(kind, looked_at) or [kind_of_type(child.artifact_type) for child in index.manifests]
+    return tuple(Child(child, one) for child, one in zip(index.manifests, kinds, strict=True))
+
+
+def _chosen(client: Session, resolved: Resolved, children: tuple[Child, ...], platform: Platform | None) -> Manifest | None:
+    """The one manifest that is meant; None where there are several and none was chosen."""
+    if isinstance(resolved.manifest, Manifest):
+        return resolved.manifest
+    real = [child for child in children if child.descriptor.platform is None or child.descriptor.platform.os != "unknown"]
+    if platform is None and len(real) != 1:
+        return None
+    return artifact(client, resolved, Choice(all_layers=True), platform)
+
+
+def _layers(resolved: Resolved, manifest: Manifest, warnings: list[str]) -> tuple[InspectedLayer, ...]:
+    reference = resolved.reference
+    what = str(replace(reference, digest=None) if reference.tag else reference)
+    names: dict[Digest, str] = {}
+    try:
+        selection = select(manifest, Choice(), name=base_name(reference.repository), tag=reference.tag, what=what)
+        names = {payload.layer.digest: payload.name for payload in selection.payloads}
+        warnings.extend(selection.warnings)
+    except Error as error:
+        if kind_of(manifest) is not IMAGE:
+            warnings.append(error.message)
+    return tuple(InspectedLayer(layer, names.get(layer.digest)) for layer in manifest.layers)

@@ -1,0 +1,259 @@
+"""From what is wanted to a manifest: tags, digests and ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
+
+from ..constraint import ANY, ANY_OR_PRERELEASE, Constraint, TaggedVersion, distinct, exact_version, read_version, sort_versions, tag_of
+from ..content import Source
+from ..errors import Error, InputError, NotFoundError, RemoteError
+from ..oci import Index, Manifest
+from ..reference import Reference
+from .catalog import suggest
+from .session import Session, offline_error
+
+_DANGLING_TRIES: Final = 20
+_COMPARED: Final = 5000  # tags that a missing one is compared with: the comparison is slow
+"""Versions that are listed without a manifest, one after the other, until it is given up."""
+
+
+class Wanted(NamedTuple):
+    """One artifact that is wanted.
+
+    Attributes:
+        version: a range as Helm takes it; only where the reference has neither tag nor digest.
+        devel: prereleases too.
+    """
+
+    reference: Reference
+    version: str | None = None
+    devel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a wanted artifact is.
+
+    Attributes:
+        reference: with the host, the tag if it was found by one, and the digest.
+        manifest: a manifest or an index.
+        source: where its content is to be had.
+        version: where the tag is one.
+        newer: the newest released version, where it is newer than this one and known without another request.
+    """
+
+    reference: Reference
+    manifest: Manifest | Index
+    source: Source = field(compare=False, repr=False)
+    version: TaggedVersion | None = None
+    newer: TaggedVersion | None = None
+
+
+def resolve(client: Session, wanted: Wanted, *, skip_missing: bool = False, hints: bool = True) -> Resolved:
+    """What a wanted artifact is.
+
+    Args:
+        skip_missing: where the best version is listed but has no manifest, take the next one, with a warning.
+        hints: whether the failure of a wrong name says what may have been meant.
+
+    Raises:
+        InputError: `usage`: a tag or digest together with a version; `constraint-invalid`.
+        NotFoundError: nothing is in the range, or it does not exist.
+        PolicyError: the reference leads elsewhere.
+    """
+    try:
+        return _resolve(client, wanted, skip_missing=skip_missing)
+    except NotFoundError as error:
+        if hints:
+            suggest(client, error, wanted.reference)
+        raise
+
+
+def _resolve(client: Session, wanted: Wanted, *, skip_missing: bool) -> Resolved:
+    reference = wanted.reference
+    constraint = _constraint(wanted)
+    bound, source = client.bind(reference)
+    if constraint is None:
+        try:
+            manifest = client.manifest(bound, source)
+        except NotFoundError as error:
+            raise _with_neighbours(client, error, bound, source) from error
+        version = read_version(bound.tag) if bound.tag else None
+        return Resolved(bound.pinned(manifest.descriptor.digest), manifest, source, version)
+    missing: set[str] = set()
+    exact = exact_version(wanted.version) if wanted.version else None
+    if exact is not None:
+        # No list is needed for a version that is published under its own name.
+        tagged = replace(bound, tag=tag_of(exact))
+        try:
+            manifest = client.manifest(tagged, source)
+        except (NotFoundError, RemoteError) as error:
+            if error.code not in ("tag-not-found", "manifest-not-found", "offline"):
+                raise
+            missing.add(tag_of(exact))
+        else:
+            return Resolved(tagged.pinned(manifest.descriptor.digest), manifest, source, read_version(tag_of(exact)))
+    return _newest(client, wanted, constraint, bound, source, missing, skip_missing=skip_missing)
+
+
+def _newest(
+    client: Session, wanted: Wanted, constraint: Constraint, bound: Reference, source: Source, missing: set[str], *, skip_missing: bool
+) -> Resolved:
+    tags = client.tags(bound, source)
+    versions = sort_versions(tags)
+    candidates = constraint.select(versions, prereleases=wanted.devel)
+    if not candidates:
+        raise _nothing_in_range(wanted, bound, tags, versions, offline=client.options.offline)
+    for number, candidate in enumerate(candidates[:_DANGLING_TRIES]):
+        tagged = replace(bound, tag=candidate.tag)
+        try:
+            if candidate.tag in missing:
+                raise NotFoundError(f"`{tagged}` is missing", code="tag-not-found")
+            manifest = client.manifest(tagged, source)
+        except NotFoundError as error:
+            following = candidates[number + 1] if number + 1 < len(candidates) else None
+            if not skip_missing or following is None:
+                best = following or next_best(tags, candidate.tag)
+                raise _dangling(error, tagged, best, in_range=following is not None) from error
+            dangling = _dangling(error, tagged, following, in_range=True)
+            client.progress.warn(f"{dangling.message}; taking `{following.version}`")
+            continue
+        newest = next((version for version in versions if not version.is_prerelease), None)
+        newer = newest if newest is not None and newest.key > candidate.key else None
+        return Resolved(tagged.pinned(manifest.descriptor.digest), manifest, source, candidate, newer)
+    raise NotFoundError(
+        f"the {_DANGLING_TRIES} newest versions of `{bound.full_repository}` in the range are listed but have no manifest",
+        code="dangling-tag",
+        hint="name a version with `--version`",
+        reference=str(bound),
+    )
+
+
+def _with_neighbours(client: Session, error: NotFoundError, bound: Reference, source: Source) -> NotFoundError:
+    """A missing tag, with those that are like it; costs one more request."""
+    if error.code != "tag-not-found" or bound.tag is None or client.options.offline:
+        return error
+    import difflib
+
+    with suppress(Error):
+        try:
+            tags = client.tags(bound, source)
+        except NotFoundError as missing:
+            # MAR says the same of a wrong tag and of a wrong name; the list tells the two apart.
+            return missing if missing.code == "repository-not-found" else error
+        if bound.tag in tags:
+            return _dangling(error, bound, next_best(tags, bound.tag))
+        near = difflib.get_close_matches(bound.tag, tags[:_COMPARED], n=3, cutoff=0.5)
+        newest = ANY.newest(tags) or next(iter(tags), None)
+        error.context["nearest"] = near or ([newest] if newest else [])
+        if newest:
+            shown = " and ".join(f"`{tag}`" for tag in dict.fromkeys([*near, newest]))
+            error.hint = f"there are {shown}; all of them: marfetch versions {bound.full_repository}"
+    return error
+
+
+def next_best(tags: Iterable[str], missing: str) -> TaggedVersion | None:
+    """The version to take in place of one whose manifest is missing: the next lower one, otherwise the newest; released before not."""
+    versions = [version for version in sort_versions(tags) if version.tag != missing]
+    versions = [version for version in versions if not version.is_prerelease] or versions
+    gone = read_version(missing)
+    lower = [version for version in versions if gone is not None and version.key < gone.key]
+    return next(iter(lower or versions), None)
+
+
+def versions(client: Session, reference: Reference) -> tuple[Reference, dict[str, list[TaggedVersion]], list[str]]:
+    """The versions of a repository.
+
+    Returns:
+        The bound reference; version → its tags, newest first; the tags that are no versions.
+
+    Raises:
+        InputError: `usage`: the reference has a tag or digest.
+        NotFoundError: `repository-not-found`.
+    """
+    if reference.tag or reference.digest:
+        raise InputError(
+            f"versions belong to a repository, but `{reference}` names one artifact",
+            code="usage",
+            hint=f"marfetch versions {reference.full_repository}",
+            reference=str(reference),
+        )
+    bound, source = client.bind(reference)
+    try:
+        tags = client.tags(bound, source)
+    except NotFoundError as error:
+        suggest(client, error, reference)
+        raise
+    versions = sort_versions(tags)
+    known = {version.tag for version in versions}
+    return bound, distinct(versions), [tag for tag in dict.fromkeys(tags) if tag not in known]
+
+
+def _constraint(wanted: Wanted) -> Constraint | None:
+    """The range that is wanted; None where the reference says what is meant."""
+    reference = wanted.reference
+    if reference.tag or reference.digest:
+        if wanted.version is not None:
+            named = "tag" if reference.tag else "digest"
+            raise InputError(
+                f"`{reference}` has a {named}, so `--version {wanted.version}` does not go with it",
+                code="usage",
+                hint=f"leave one of the two out, as in `{reference.full_repository}` with `--version`",
+                reference=str(reference),
+            )
+        return None
+    if wanted.version is not None:
+        return Constraint.parse(wanted.version)
+    return ANY_OR_PRERELEASE if wanted.devel else ANY
+
+
+def _nothing_in_range(wanted: Wanted, bound: Reference, tags: Sequence[str], versions: Sequence[TaggedVersion], *, offline: bool) -> Error:
+    repository = bound.full_repository
+    if offline:
+        return offline_error(bound)
+    released = next((version for version in versions if not version.is_prerelease), None)
+    if not versions:
+        latest = "`:latest`" if "latest" in tags else ", ".join(f"`:{tag}`" for tag in tags[:3])
+        return NotFoundError(
+            f"none of the {len(tags)} tags of `{repository}` is a version",
+            code="no-versions",
+            hint=f"name a tag: there is {latest}" if latest else "the repository is empty",
+            reference=repository,
+            nearest=list(tags[:3]),
+        )
+    if wanted.version is None:
+        newest = versions[0]
+        return NotFoundError(
+            f"`{repository}` has prereleases only, the newest is `{newest.version}`",
+            code="version-not-found",
+            hint="`--devel` takes prereleases too",
+            reference=repository,
+            nearest=[newest.tag],
+        )
+    best = released or versions[0]
+    sort = "newest released version" if released else "newest version, a prerelease,"
+    return NotFoundError(
+        f"no version of `{repository}` is in the range `{wanted.version}`; the {sort} is `{best.version}`",
+        code="version-not-found",
+        hint=f"marfetch versions {repository}",
+        reference=repository,
+        range=wanted.version,
+        nearest=[best.tag],
+    )
+
+
+def _dangling(error: NotFoundError, tagged: Reference, best: TaggedVersion | None, *, in_range: bool = False) -> NotFoundError:
+    """A tag that is listed but has no manifest, with the next best version; `--skip-missing` takes only one that is in the range."""
+    hint = "it is being published or was withdrawn; try again later"
+    if best is not None:
+        hint = f"`--skip-missing` takes `{best.version}`" if in_range else f"{hint}, or take `{best.version}`"
+    return NotFoundError(
+        f"the tag `{tagged.tag}` of `{tagged.full_repository}` is listed but has no manifest"
+        + (f"; the next best version is `{best.version}`" if best else ""),
+        code="dangling-tag",
+        hint=hint,
+        **{**error.context, "reference": str(tagged), "nearest": [best.tag] if best else []},
+    )

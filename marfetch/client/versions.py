@@ -1,0 +1,106 @@
+"""The versions of a repository, and what their manifests, configs and lifecycle marks say of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from typing import NamedTuple
+
+from ..artifact.kinds import CHART, kind_of
+from ..artifact.lifecycle import LIFECYCLE, end_of_life
+from ..config import MAX_SIZE, chart_metadata
+from ..constraint import Constraint, TaggedVersion
+from ..content import Source
+from ..errors import Error
+from ..oci import CREATED, Descriptor, Manifest
+from ..reference import Reference
+from .resolve import versions as versions_of
+from .session import Session
+
+
+class VersionEntry(NamedTuple):
+    """One version.
+
+    Attributes:
+        tagged: the tag that counts.
+        aliases: further tags that mean the same version.
+        details: None where they were not asked for.
+    """
+
+    tagged: TaggedVersion
+    aliases: tuple[str, ...] = ()
+    details: Details | None = None
+
+
+class Details(NamedTuple):
+    """What is known of a version beyond its tag.
+
+    Attributes:
+        size: bytes of all layers; None for an index.
+        created: as the manifest says it.
+        app_version: of a chart.
+        end_of_life: when support ends, by the lifecycle mark made last.
+        error: why the details are missing.
+    """
+
+    digest: str | None = None
+    media_type: str | None = None
+    size: int | None = None
+    created: str | None = None
+    app_version: str | None = None
+    end_of_life: date | None = None
+    error: Error | None = None
+
+
+class History(NamedTuple):
+    """All versions of a repository, newest first, and the tags that are none."""
+
+    reference: Reference
+    entries: tuple[VersionEntry, ...]
+    other: tuple[str, ...]
+
+
+def history(
+    client: Session, reference: Reference, *, constraint: Constraint | None = None, prereleases: bool = True, details: int = 0
+) -> History:
+    """List the versions of a repository.
+
+    Args:
+        constraint: only those in this range.
+        prereleases: whether the range takes prereleases too.
+        details: for how many of the newest versions details are fetched, side by side.
+
+    Raises:
+        Error: as `Client.versions`. What fails for the details of one version stands in them.
+    """
+    bound, versions, other = versions_of(client, reference)
+    entries = [VersionEntry(tags[0], tuple(tag.tag for tag in tags[1:])) for tags in versions.values()]
+    if constraint is not None:
+        chosen = {one.tag for one in constraint.select((entry.tagged for entry in entries), prereleases=prereleases)}
+        entries = [entry for entry in entries if entry.tagged.tag in chosen]
+    known = client.each(lambda entry: _details(client, replace(bound, tag=entry.tagged.tag)), entries[:details])
+    entries[: len(known)] = [entry._replace(details=found) for entry, found in zip(entries, known, strict=False)]
+    return History(bound, tuple(entries), tuple(other))
+
+
+def _details(client: Session, reference: Reference) -> Details:
+    try:
+        bound, source = client.bind(reference)
+        manifest = client.manifest(bound, source)
+        descriptor = manifest.descriptor
+        marks = [] if client.options.offline else source.referrers(bound, descriptor.digest, artifact_type=LIFECYCLE)
+        ends = end_of_life((mark.artifact_type or "", mark.annotations) for mark in marks)
+        details = Details(str(descriptor.digest), descriptor.media_type, created=manifest.annotations.get(CREATED), end_of_life=ends)
+        if not isinstance(manifest, Manifest):
+            return details
+        app_version = _app_version(client, bound, source, manifest.config) if kind_of(manifest) is CHART else None
+        return details._replace(size=sum(layer.size for layer in manifest.layers), app_version=app_version)
+    except Error as error:
+        return Details(error=error)
+
+
+def _app_version(client: Session, reference: Reference, source: Source, config: Descriptor) -> str | None:
+    if config.size > MAX_SIZE:
+        return None
+    value = chart_metadata(client, reference, source, config).get("appVersion")
+    return value if isinstance(value, str) else None

@@ -1,0 +1,202 @@
+"""Records of the directories that marfetch created, so that it never replaces one of the user's.
+
+Each record is a small file of its own, written whole or not at all, below the user's state directory. Losing one is harmless: a directory
+without a record is replaced only when every file in it is known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+from ..document import parse_json
+from ..errors import Error, StorageError
+from ..files import home, make_directories, write_whole
+from ..records import read_file
+from .directory import Directory
+
+STATE_ENVIRONMENT: Final = "XDG_STATE_HOME"
+SCHEMA: Final = 1
+MAX_SIZE: Final = 64 << 20
+"""Bytes of one record: an archive has at most 20,000 members, each with a path of at most 1,024 bytes."""
+_DIRECTORY: Final = "directories"
+_MAX_FILES: Final = 100_000
+"""Files of a directory that are hashed to find out whether they are known."""
+_PRUNED: Final = 8
+"""Records that are looked at for each that is written, so that those of deleted directories go in time."""
+_SMALL: Final = 1 << 20
+"""Bytes: larger records are not looked at then."""
+_STALE: Final = 24 * 3600.0
+"""Seconds."""
+_PIECE: Final = 1 << 20
+
+Unknown: TypeAlias = Callable[[Set[str]], Set[str]]
+"""Of these sha256 digests, in hex, the ones that neither the lock nor the cache knows for the artifact."""
+
+
+def nothing_known(digests: Set[str]) -> Set[str]:
+    """Know of no file."""
+    return digests
+
+
+class CreatedDirectory(NamedTuple):
+    """What is known of a directory.
+
+    Attributes:
+        number: the inode of the directory that marfetch created; None: the directory only had the content of an artifact.
+        files: path → sha256 in hex.
+    """
+
+    number: int | None
+    files: Mapping[str, str]
+
+
+class CreatedDirectories:
+    """The records of this user.
+
+    Args:
+        root: the state directory; None: the one of this user.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self._root = root
+
+    def get(self, path: Path) -> CreatedDirectory | None:
+        """Return the record of a directory; None where there is none that can be read."""
+        file = self._file(path)
+        raw = read_file(str(file), limit=MAX_SIZE) if file is not None else None
+        if raw is None:
+            return None
+        with suppress(Error):
+            document = parse_json(raw, f"`{file}`")
+            if isinstance(document, dict) and document.get("schema") == SCHEMA and document.get("path") == _text(path):
+                files, number = document.get("files"), document.get("number")
+                if isinstance(files, dict):
+                    known = {name: digest for name, digest in files.items() if isinstance(digest, str)}
+                    return CreatedDirectory(int(number) if isinstance(number, str) and number.isdecimal() else None, known)
+        return None
+
+    def put(self, path: Path, record: CreatedDirectory) -> None:
+        """Keep the record of a directory. Best effort: without it the directory is replaced only when every file in it is known."""
+        file = self._file(path)
+        if file is None:
+            return
+        number = str(record.number) if record.number is not None else None  # some have more digits than JSON readers take
+        document = {"schema": SCHEMA, "path": _text(path), "number": number, "files": dict(record.files)}
+        with suppress(OSError, StorageError):
+            make_directories(file.parent, 0o700)
+            self._prune(file.parent)
+            write_whole(file, json.dumps(document, separators=(",", ":")).encode())
+
+    def _file(self, path: Path) -> Path | None:
+        root = self._root or state_root()
+        return root / _DIRECTORY / f"{hashlib.sha256(_bytes(path)).hexdigest()}.json" if root is not None else None
+
+    def _prune(self, directory: Path) -> None:
+        names = os.listdir(directory)  # noqa: PTH208 - thousands of them, of which a few are looked at
+        for name in random.sample(names, min(len(names), _PRUNED)):
+            file = directory / name
+            with suppress(Error, OSError):
+                if name.startswith(".") and time.time() - file.lstat().st_mtime > _STALE:
+                    file.unlink()  # a killed run left it
+                raw = read_file(str(file), limit=_SMALL)
+                document = parse_json(raw, f"`{file}`") if raw is not None else None
+                path = document.get("path") if isinstance(document, dict) else None
+                if isinstance(path, str) and not os.path.lexists(_bytes(path)):
+                    file.unlink()
+
+
+def state_root() -> Path | None:
+    """Return the directory for the state of this user; None where none can be found."""
+    named = os.environ.get(STATE_ENVIRONMENT)
+    if named and Path(named).is_absolute():
+        return Path(named) / "marfetch"
+    import platformdirs
+
+    with suppress(StorageError, RuntimeError):
+        if not named and (path := platformdirs.user_state_path("marfetch", appauthor=False)).is_absolute():
+            return path
+        return home() / ".local" / "state" / "marfetch"
+    return None
+
+
+def foreign_file(top: Directory, record: CreatedDirectory | None, unknown: Unknown) -> str | None:
+    """Return the path of a file that keeps a directory from being replaced; None where it may be.
+
+    A directory that marfetch created may be replaced whatever was edited in it. Any other one only when the record or the artifact accounts
+    for every file in it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if record is not None and record.number == top.identity[1] and _is_still(top, record):
+        return None
+    recorded = frozenset(record.files.values()) if record is not None else frozenset()
+    found: dict[str, str] = {}
+    for number, (path, digest) in enumerate(_files(top)):
+        if digest is None or number >= _MAX_FILES:
+            return path
+        if digest not in recorded:
+            found.setdefault(digest, path)
+    left = unknown(found.keys()) if found else frozenset()
+    return min((found[digest] for digest in left), default=None)
+
+
+def _is_still(top: Directory, record: CreatedDirectory) -> bool:
+    """Whether a directory of the same number is the one of the record: file systems use a number again once its directory is deleted."""
+    missing = False
+    for path, digest in record.files.items():
+        found = _digest(top, path.split("/"))
+        if found == digest:
+            return True
+        missing = missing or found is None
+    return bool(record.files) and not missing
+
+
+def _digest(top: Directory, parts: list[str]) -> str | None:
+    """Hash a file; None where there is none."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if len(parts) > 1:
+            if not stat.S_ISDIR(top.stat(parts[0]).st_mode):
+                return None
+            with closing(top.enter(parts[0])) as below:
+                return _digest(below, parts[1:])
+        if stat.S_ISREG(top.stat(parts[0]).st_mode):
+            return _hashed(top, parts[0])
+    return None
+
+
+def _files(directory: Directory, above: str = "") -> Iterator[tuple[str, str | None]]:
+    """Path and digest of each file at any depth; None for a link, a device or a pipe."""
+    for name in sorted(directory.names()):
+        mode = directory.stat(name).st_mode
+        if stat.S_ISDIR(mode):
+            with closing(directory.enter(name)) as below:
+                yield from _files(below, f"{above}{name}/")
+        else:
+            yield f"{above}{name}", _hashed(directory, name) if stat.S_ISREG(mode) else None
+
+
+def _hashed(directory: Directory, name: str) -> str:
+    hasher = hashlib.sha256()
+    with directory.open(name, os.O_RDONLY, "rb") as file:
+        while piece := file.read(_PIECE):
+            hasher.update(piece)
+    return hasher.hexdigest()
+
+
+def _bytes(path: Path | str) -> bytes:
+    # UTF-8 whatever the locale is: a name is the same in every one.
+    return str(path).encode("utf-8", "surrogateescape")
+
+
+def _text(path: Path) -> str:
+    return _bytes(path).decode("utf-8", "backslashreplace")

@@ -1,0 +1,305 @@
+"""An open directory: everything below it is reached by descriptor where the system can, and never through a link."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+import sys
+import time
+from collections.abc import Collection
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import BinaryIO, Final, Literal
+
+from ..artifact.filename import OWN_PREFIX
+from ..files import AT_LAST
+from ..lock import claim
+
+_SUFFIX: Final = ".part"
+_KEPT: Final = ".kept"  # what stood at a name for the moment in which it is replaced; never swept, since it is the user's
+_STALE: Final = 24 * 3600.0  # seconds after which a part that a killed run has left is swept
+_FICLONE: Final = 0x40049409  # ioctl_ficlonerange(2): share the blocks of another file, where the file system can
+_NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
+_NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
+_CLOEXEC: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_BY_DESCRIPTOR: Final = os.open in os.supports_dir_fd and os.mkdir in os.supports_dir_fd
+
+
+_parts: Final[set[tuple[Path, str]]] = set()
+"""The parts of this process that are not gone yet."""
+
+
+def remove_parts(directories: Collection[Path] | None = None, *, is_over: bool = False) -> None:
+    """Take away the parts of this process that are still there: a signal may have come just where one was to be removed, or no open
+    file may have been left for it.
+
+    Args:
+        directories: only those in these; None: all.
+        is_over: whether no thread can be giving a part its name any more; otherwise those that are claimed are left alone.
+    """
+    for path, part in [one for one in list(_parts) if directories is None or one[0] in directories]:
+        with suppress(OSError), closing(Directory.open_root(path)) as directory:
+            if is_over:
+                directory.remove(part)
+            else:
+                directory.sweep_one(part)
+
+
+def _take_away(is_last: bool) -> None:
+    """Take away what is left beside final names because no open file was left to do it with."""
+    if _parts and is_last:
+        os.closerange(3, 256)  # a few are enough
+    remove_parts(is_over=is_last)
+
+
+AT_LAST.append(_take_away)
+
+
+def cloned(blob: BinaryIO, file: BinaryIO) -> bool:
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    with suppress(OSError):
+        fcntl.ioctl(file.fileno(), _FICLONE, blob.fileno())
+        return True
+    return False
+
+
+class Directory:
+    """An open directory. Where the system can, everything goes through its descriptor, and nobody can swap it for a link."""
+
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    def open_root(cls, path: Path) -> Directory:
+        if not _BY_DESCRIPTOR:
+            return cls(path, None)
+        return cls(path, os.open(path, os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW | _CLOEXEC))
+
+    def again(self) -> Directory:
+        """The same directory, to be closed on its own."""
+        return Directory(self.path, None if self._descriptor is None else os.dup(self._descriptor))
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and number, the same for as long as it is the same directory."""
+        status = self.path.stat() if self._descriptor is None else os.fstat(self._descriptor)
+        return status.st_dev, status.st_ino
+
+    def names(self) -> list[str]:
+        """What is in it, read as UTF-8 whatever the locale is."""
+        if self._descriptor is None:
+            return os.listdir(self.path)  # noqa: PTH208 - as below
+        return [os.fsencode(name).decode("utf-8", "surrogateescape") for name in os.listdir(self._descriptor)]  # noqa: PTH208
+
+    def sync(self) -> None:
+        """Force the names in it to the disk, where the system can."""
+        if self._descriptor is not None:
+            with suppress(OSError):
+                os.fsync(self._descriptor)
+
+    def enter(self, name: str) -> Directory:
+        if self._descriptor is None:
+            path = self.path / name
+            if path.is_symlink():
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+            return Directory(path, None)
+        try:
+            below = os.open(self._at(name), os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW | _CLOEXEC, dir_fd=self._descriptor)
+        except NotADirectoryError:
+            if stat.S_ISLNK(self.stat(name).st_mode):  # which Linux says of links too
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(self.path / name)) from None
+            raise
+        return Directory(self.path / name, below)
+
+    def mkdir(self, name: str) -> None:
+        with suppress(FileExistsError):
+            os.mkdir(self._at(name), 0o755, dir_fd=self._descriptor)
+
+    def make(self, name: str) -> None:
+        """Make a directory that is not there yet.
+
+        Raises:
+            FileExistsError: it is there.
+        """
+        os.mkdir(self._at(name), 0o755, dir_fd=self._descriptor)
+
+    def stat(self, name: str) -> os.stat_result:
+        return os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False)
+
+    def open(self, name: str, flags: int, mode: str, *, rights: int = 0o644) -> BinaryIO:
+        # 0644 whatever the umask is, or less where the umask takes more away.
+        return os.fdopen(os.open(self._at(name), flags | _NO_FOLLOW | _CLOEXEC, rights, dir_fd=self._descriptor), mode, buffering=0)  # type: ignore[return-value]
+
+    def make_part(self) -> tuple[str, BinaryIO]:
+        """A new file with a name of its own, claimed for as long as it is open."""
+        while True:
+            part = self._new_part()
+            file = self.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, "w+b")
+            try:
+                if claim(file.fileno()) is not False and os.fstat(file.fileno()).st_nlink:
+                    return part, file
+            except BaseException:
+                self.unlink(part)
+                file.close()
+                raise
+            file.close()  # another run swept it in the moment before it was claimed
+
+    def _new_part(self) -> str:
+        part = f"{OWN_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
+        _parts.add((self.path, part))
+        return part
+
+    def make_part_directory(self) -> tuple[str, Directory]:
+        """A new directory with a name of its own, claimed for as long as it is open."""
+        while True:
+            part = self._new_part()
+            self.make(part)
+            try:
+                with suppress(FileNotFoundError):  # another run swept it in the moment before it was claimed
+                    below = self.enter(part)
+                    with suppress(FileNotFoundError):
+                        if below.claim() is not False and self.is_at(part, below):
+                            return part, below
+                    below.close()
+            except BaseException:
+                self.remove(part)
+                raise
+
+    def is_at(self, name: str, below: Directory) -> bool:
+        """Whether an open directory is what has a name here."""
+        status = self.stat(name)
+        return below.identity == (status.st_dev, status.st_ino)
+
+    def claim(self) -> bool | None:
+        """As `lock.claim`."""
+        return None if self._descriptor is None else claim(self._descriptor)
+
+    def remove(self, name: str) -> None:
+        """Take away a file, a link, or a directory with all that is in it, as far as that can be done; links are not followed."""
+        with suppress(OSError, RecursionError):
+            if not stat.S_ISDIR(self.stat(name).st_mode):
+                self.unlink(name)
+                return
+            with closing(self.enter(name)) as below:
+                for inner in below.names():
+                    below.remove(inner)
+            os.rmdir(self._at(name), dir_fd=self._descriptor)
+            _parts.discard((self.path, name))
+
+    def unlink(self, name: str) -> None:
+        with suppress(OSError):
+            with suppress(FileNotFoundError):
+                os.unlink(self._at(name), dir_fd=self._descriptor)
+            _parts.discard((self.path, name))
+
+    def publish(self, part: str, name: str, *, replace: bool) -> None:
+        """Rename in one step; without `replace` only if nothing has the name.
+
+        Raises:
+            FileExistsError: something has it.
+        """
+        if not replace:
+            try:
+                os.link(self._at(part), self._at(name), src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor, follow_symlinks=False)
+            except FileExistsError:
+                raise
+            except (OSError, NotImplementedError):
+                # A file system without hard links: the look and the rename are two steps there.
+                with suppress(FileNotFoundError):
+                    self.stat(name)
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from None
+            else:
+                self.unlink(part)
+                return
+        os.replace(self._at(part), self._at(name), src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        _parts.discard((self.path, part))
+
+    def publish_directory(self, part: str, name: str, *, replace: bool) -> None:
+        """Rename in one step; without `replace` only if nothing has the name.
+
+        What had the name before is under the name of the part then, wherever the system can exchange two names; otherwise it is moved
+        aside for the moment between two steps, and kept there for its owner if the process is killed in it.
+
+        Raises:
+            FileExistsError: something has it.
+        """
+        if self._renamed(part, name, "exclusively"):
+            _parts.discard((self.path, part))
+            return
+        if not self._has(name):
+            self._rename(part, name)
+            _parts.discard((self.path, part))
+            return
+        if not replace:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+        if self._renamed(part, name, "exchanged"):
+            return
+        aside = f"{OWN_PREFIX}{secrets.token_hex(8)}{_KEPT}"
+        self._rename(name, aside)
+        try:
+            self._rename(part, name)
+        except BaseException:
+            self._rename(aside, name)
+            raise
+        _parts.discard((self.path, part))
+        self.remove(aside)
+
+    def _has(self, name: str) -> bool:
+        with suppress(FileNotFoundError):
+            self.stat(name)
+            return True
+        return False
+
+    def _rename(self, old: str, new: str) -> None:
+        os.rename(self._at(old), self._at(new), src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+
+    def _renamed(self, old: str, new: str, how: Literal["exclusively", "exchanged"]) -> bool:
+        """Rename as Python cannot; False where it was not done."""
+        if self._descriptor is None:
+            return False
+        try:
+            import ctypes
+
+            library = ctypes.CDLL(None, use_errno=True)
+            # renameat2(2) of Linux, renameatx_np(2) of macOS
+            call, flags = (library.renameatx_np, (4, 2)) if sys.platform == "darwin" else (library.renameat2, (1, 2))
+        except (ImportError, OSError, AttributeError):
+            return False
+        flag = ctypes.c_uint(flags[how == "exchanged"])
+        return bool(call(self._descriptor, self._at(old), self._descriptor, self._at(new), flag) == 0)
+
+    def sweep(self) -> None:
+        """Take away parts that killed runs have left: those that nobody claims, or, where that cannot be told, old ones."""
+        with suppress(OSError):
+            for name in os.listdir(self.path if self._descriptor is None else self._descriptor):  # noqa: PTH208 - by descriptor
+                if name.startswith(OWN_PREFIX) and name.endswith(_SUFFIX):
+                    with suppress(OSError):
+                        self.sweep_one(name)
+
+    def sweep_one(self, name: str) -> None:
+        """Take away a part that nobody claims, or, where that cannot be told, an old one."""
+        # Without waiting for the other end of a pipe; directories are opened so too.
+        number = os.open(self._at(name), os.O_RDONLY | _NO_WAIT | _NO_FOLLOW | _CLOEXEC, dir_fd=self._descriptor)
+        try:
+            status = os.fstat(number)
+            ours = claim(number)
+            is_part = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
+            if is_part and (ours or (ours is None and time.time() - status.st_mtime > _STALE)):
+                self.remove(name)
+        finally:
+            os.close(number)
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _at(self, name: str) -> str | bytes:
+        # UTF-8 whatever the locale is: a name is the same on every machine.
+        return str(self.path / name) if self._descriptor is None else name.encode("utf-8", "surrogateescape")

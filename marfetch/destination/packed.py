@@ -1,0 +1,155 @@
+"""The bytes of an archive on their way out of the cache: hashed again, unpacked where they are gzipped, and never more than allowed."""
+
+from __future__ import annotations
+
+import zlib
+from typing import BinaryIO, Final, NoReturn
+
+from ..artifact.chart import Unpacking
+from ..content import Verified
+from ..errors import IntegrityError, PolicyError
+from ..oci import Descriptor
+from ..place import limits
+
+PIECE: Final = 256 * 1024
+"""Most bytes that are unpacked at a time: bounds the memory, whatever the archive says."""
+_CHUNK: Final = 64 * 1024
+_GZIP: Final = b"\x1f\x8b"
+_GZIP_FORMAT: Final = 16 + zlib.MAX_WBITS  # header and trailer are read too, and checksum and length compared (RFC 1952)
+_TELL: Final = "the archive is so as it was published: leave `--untar` out to fetch it as a file, and tell the publisher"
+
+
+class Packed:
+    """An archive, as the stream of bytes that a tar reader sees.
+
+    Args:
+        blob: its bytes, from the beginning.
+    """
+
+    def __init__(self, blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking) -> None:
+        self.name = unpacking.archive
+        self._blob = blob
+        self._verified = Verified(descriptor)
+        most = limits.MAX_UNPACKED if unpacking.chart is None else limits.MAX_CHART
+        self._limit = min(most, max(limits.RATIO_CHECK_MIN_BYTES, limits.MAX_RATIO * descriptor.size))
+        self._given = 0
+        self._streams = 1
+        self._is_chart = unpacking.chart is not None
+        self._is_begun = False
+        self._gzip: zlib._Decompress | None = None
+        self._packed = b""
+        self._ready = b""
+        self._at = 0
+
+    # -- failures
+
+    def malformed(self, reason: str) -> NoReturn:
+        """Refuse an archive that is not what the formats say."""
+        raise IntegrityError(f"the archive `{self.name}` is malformed: {reason}", code="malformed", hint=_TELL, archive=self.name)
+
+    def too_much(self, what: str, rule: str) -> NoReturn:
+        """Refuse an archive that passes a limit."""
+        raise PolicyError(
+            f"the archive `{self.name}` is not unpacked: {what}, the limit is {rule}",
+            code="limit-passed",
+            hint=_TELL,
+            archive=self.name,
+            rule=rule,
+        )
+
+    # -- bytes
+
+    def some(self, size: int) -> bytes:
+        """The next bytes, at least one and at most so many; none at the end."""
+        if self._at >= len(self._ready):
+            self._ready, self._at = self._unpack(), 0
+        piece = self._ready[self._at : self._at + size]
+        self._at += len(piece)
+        return piece
+
+    def exactly(self, size: int) -> bytes:
+        """The next bytes, so many of them; fewer only where everything ends. The caller has bounded the size."""
+        pieces = []
+        while size and (piece := self.some(size)):
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    def measure(self) -> int:
+        """Pass over what was not taken, and give the size of everything.
+
+        Raises:
+            IntegrityError, PolicyError, OSError: it does not come to its end.
+        """
+        while self.some(PIECE):
+            pass
+        return self._given
+
+    def finish(self) -> None:
+        """Hash what was not needed any more, and compare all of it with the descriptor.
+
+        Raises:
+            IntegrityError: `size-mismatch`, `digest-mismatch`.
+        """
+        while self._fetch():
+            pass
+        self._verified.check()
+
+    def _fetch(self) -> bytes:
+        chunk = self._blob.read(_CHUNK)
+        self._verified.update(chunk)
+        return chunk
+
+    def _unpack(self) -> bytes:
+        if not self._is_begun:
+            self._begin()
+        piece = self._inflated() if self._gzip is not None else self._plain()
+        self._given += len(piece)
+        if self._given > self._limit:
+            self.too_much("it becomes too large", f"{self._limit} bytes for an archive of its size")
+        return piece
+
+    def _begin(self) -> None:
+        """See whether the archive is gzipped: a chart has to be (Helm, "Charts"), of others only the bytes can tell."""
+        self._is_begun = True
+        self._packed = self._fetch()
+        if self._packed.startswith(_GZIP):
+            self._gzip = zlib.decompressobj(_GZIP_FORMAT)
+        elif self._is_chart:
+            self.malformed("it is not gzipped")
+
+    def _plain(self) -> bytes:
+        piece = self._packed or self._fetch()
+        self._packed = b""
+        return piece
+
+    def _inflated(self) -> bytes:
+        assert self._gzip is not None, "only a gzipped archive is inflated"
+        while True:
+            if self._gzip.eof:
+                following = self._following(self._gzip.unused_data)
+                if not following:
+                    return b""
+                self._packed = following
+                self._gzip = zlib.decompressobj(_GZIP_FORMAT)
+            packed = self._packed or self._fetch()
+            try:
+                piece = self._gzip.decompress(packed, PIECE)
+            except zlib.error as error:
+                self.malformed(f"its gzip stream is broken ({error})")
+            self._packed = self._gzip.unconsumed_tail
+            if piece:
+                return piece
+            if not packed and not self._gzip.eof:
+                self.malformed("its gzip stream ends early")
+
+    def _following(self, rest: bytes) -> bytes:
+        """What stands behind the end of a gzip stream: another one (RFC 1952, section 2.2), or nothing."""
+        while len(rest) < len(_GZIP) and (more := self._fetch()):
+            rest += more
+        if rest and not rest.startswith(_GZIP):
+            self.malformed("something stands behind the end of its gzip stream")
+        self._streams += bool(rest)
+        if self._streams > limits.MAX_MEMBERS:
+            self.too_much("it has too many gzip streams", f"{limits.MAX_MEMBERS}")
+        return rest

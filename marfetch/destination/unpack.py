@@ -1,0 +1,188 @@
+"""From an archive to a directory, and whether a directory is what an archive holds.
+
+Everything is made and looked at through the descriptor of the directory that it is in, one name at a time and never through a link,
+so nothing in an archive, and nobody who swaps directories meanwhile, leads outside of the one that was opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import BinaryIO
+
+from ..artifact.filename import same_name
+from ..errors import StorageError
+from ..files import Writer
+from ..place.tree import TreeNode
+from .archive import Archive, Member
+from .directory import Directory
+
+
+def unpack(archive: Archive, top: Directory, check: Callable[[], None]) -> None:
+    """Write all that an archive holds into an empty directory, and force it to the disk.
+
+    Args:
+        check: called now and then; it may raise to give up.
+
+    Raises:
+        IntegrityError, PolicyError: as iterating `Archive`.
+        StorageError: somebody else changes the directory meanwhile.
+        OSError: it cannot be written.
+    """
+    try:
+        with archive, closing(_Way(top, _make)) as way:
+            for member in archive:
+                check()
+                if member.is_directory:
+                    way.to(member.way)
+                else:
+                    _write(archive, member, way.to(member.way[:-1]), check)
+    except FileExistsError as error:
+        raise changed(top) from error
+    _seal(top, archive.tree.top)
+
+
+def holds(archive: Archive, top: Directory) -> bool:
+    """Whether a directory has the files and directories of an archive and nothing else. Rights are not compared: not every file
+    system keeps them.
+
+    Raises:
+        IntegrityError, PolicyError: as iterating `Archive`.
+        OSError: it cannot be read.
+    """
+    with archive, closing(_Way(top, lambda above, node: above.enter(node.name))) as way:
+        try:
+            for member in archive:
+                if member.is_directory:
+                    way.to(member.way)
+                else:
+                    _compare(archive, member, way.to(member.way[:-1]))
+            return _is_whole(top, archive.tree.top)
+        except (_DiffersError, FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            if error.errno != errno.ELOOP:  # a link, which is not followed
+                raise
+        archive.finish()  # a damaged archive says nothing about the directory
+    return False
+
+
+class _DiffersError(Exception):
+    """What is there is not what the archive holds."""
+
+
+class _Way:
+    """The open directories from the top to where the last member was, so that neighbours are not looked for from the top again."""
+
+    def __init__(self, top: Directory, step: Callable[[Directory, TreeNode], Directory]) -> None:
+        self._top = top
+        self._step = step
+        self._nodes: list[TreeNode] = []
+        self._open: list[Directory] = []
+
+    def to(self, way: Sequence[TreeNode]) -> Directory:
+        """The directory at the end of a way; the caller leaves it open."""
+        common = 0
+        while common < min(len(way), len(self._nodes)) and self._nodes[common] is way[common]:
+            common += 1
+        self._back(common)
+        for node in way[common:]:
+            above = self._open[-1] if self._open else self._top
+            self._open.append(self._step(above, node))
+            self._nodes.append(node)
+        return self._open[-1] if self._open else self._top
+
+    def close(self) -> None:
+        self._back(0)
+
+    def _back(self, depth: int) -> None:
+        while len(self._open) > depth:
+            self._nodes.pop()
+            self._open.pop().close()
+
+
+def _make(above: Directory, node: TreeNode) -> Directory:
+    """Make a directory, or enter it again; never one that somebody has put in its place."""
+    is_new = node.identity is None
+    if is_new:
+        above.make(node.name)
+    made = above.enter(node.name)
+    if is_new:
+        node.identity = made.identity
+    elif made.identity != node.identity:
+        made.close()
+        raise changed(made)
+    return made
+
+
+def _write(archive: Archive, member: Member, directory: Directory, check: Callable[[], None]) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    # The set-uid bit and all others stay behind; the umask takes from these what it takes.
+    rights = 0o755 if member.is_executable else 0o644
+    with directory.open(member.way[-1].name, flags, "wb", rights=rights) as file:
+        writer = Writer(file)
+        for piece in archive.pieces():
+            writer.write(piece)
+            check()
+        os.fsync(file.fileno())
+
+
+def _seal(directory: Directory, node: TreeNode) -> None:
+    """Force the names to the disk, having seen that all of them are there and nothing else is."""
+    if not _has_names(directory, node):
+        raise changed(directory)
+    for below in node.directories():
+        with closing(directory.enter(below.name)) as inner:
+            if inner.identity != below.identity:
+                raise changed(inner)
+            _seal(inner, below)
+    directory.sync()
+
+
+def changed(directory: Directory) -> StorageError:
+    """The failure that says that somebody else writes where an archive is being unpacked."""
+    return StorageError(
+        f"another process changes `{directory.path}` while it is being unpacked",
+        code="file-unusable",
+        hint="run it again when nothing else writes there",
+        path=str(directory.path),
+    )
+
+
+def _compare(archive: Archive, member: Member, directory: Directory) -> None:
+    name = member.way[-1].name
+    status = directory.stat(name)
+    if not stat.S_ISREG(status.st_mode) or status.st_size != member.size:
+        raise _DiffersError
+    with directory.open(name, os.O_RDONLY, "rb") as file:
+        for piece in archive.pieces():
+            if _read(file, len(piece)) != piece:
+                raise _DiffersError
+
+
+def _read(file: BinaryIO, size: int) -> bytes:
+    pieces = []
+    while size and (piece := file.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def _is_whole(directory: Directory, node: TreeNode) -> bool:
+    """Whether nothing else is in it, at any depth."""
+    if not _has_names(directory, node):
+        return False
+    for below in node.directories():
+        with closing(directory.enter(below.name)) as inner:
+            if not _is_whole(inner, below):
+                return False
+    return True
+
+
+def _has_names(directory: Directory, node: TreeNode) -> bool:
+    # Some file systems give names in another normal form than they got them.
+    names = directory.names()
+    return len(names) == len(node.below or ()) and {same_name(name) for name in names} == set(node.below or ())

@@ -1,0 +1,221 @@
+"""Two artifacts side by side: charts and Bicep modules in their own words, everything else file by file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from ..artifact.chart import CHART_FILE
+from ..artifact.kinds import BICEP_MODULE, CHART
+from ..client.pull import found as find_layers
+from ..client.resolve import Resolved
+from ..client.session import Session
+from ..document import Json, parse_json, parse_yaml
+from ..errors import Error
+from ..task import Found, PullOptions
+from .changes import Change, Difference, Section, changed_keys, changed_names, flat, section, unified
+from .contents import FileContent, contents
+
+_VALUES: Final = "values.yaml"
+_IMAGE: Final = re.compile(r"""^[ \t]*(?:- +)?[\w-]*image: *["']?([^\s"'#{}]+)["']?[ \t]*(?:#.*)?$""", re.MULTILINE | re.IGNORECASE)
+
+
+def compare(client: Session, old: Resolved, new: Resolved, request: PullOptions | None = None) -> Difference:
+    """What changed from one artifact to another.
+
+    Args:
+        request: which layers, and of which platform; where it goes does not matter. None: the usual ones.
+
+    Raises:
+        Error: one of them cannot be fetched, or is not what the request asks for.
+    """
+    request = (request or PullOptions(Path()))._replace(untar=Path())
+    if old.reference.digest == new.reference.digest:
+        found = find_layers(client, new, request)
+        return Difference(old.reference, new.reference, found.kind.name)
+    before, after = (find_layers(client, one, request) for one in (old, new))
+    sections = _manifest(before, after)
+    old_files, new_files = (contents(client, one) for one in (before, after))
+    if before.kind is CHART and after.kind is CHART:
+        sections += _charts(old_files, new_files)
+    elif before.kind is BICEP_MODULE and after.kind is BICEP_MODULE:
+        sections += _modules(before, after, old_files, new_files)
+    else:
+        sections += section("files", _changed_files(*_aligned(before, after, old_files, new_files)))
+    return Difference(old.reference, new.reference, after.kind.name, sections)
+
+
+def _manifest(old: Found, new: Found) -> tuple[Section, ...]:
+    """What the manifests say of themselves; what is different at each build (when it was made) is no news."""
+
+    def facts(found: Found) -> dict[str, Json]:
+        manifest = found.manifest
+        notes = {f"annotation {key}": value for key, value in manifest.annotations.items() if not key.endswith((".created", ".version"))}
+        types = sorted(layer.media_type for layer in manifest.layers)
+        return {"kind": found.kind.name, "artifactType": manifest.effective_type, "layers": ", ".join(types), **notes}
+
+    return section("manifest", changed_keys(facts(old), facts(new)))
+
+
+def _aligned(
+    old: Found, new: Found, old_files: Mapping[str, FileContent], new_files: Mapping[str, FileContent]
+) -> tuple[Mapping[str, FileContent], Mapping[str, FileContent]]:
+    """Files whose names differ by the version alone (`foo-1.0.json`, `foo-1.1.json`) are one file."""
+    if len(old_files) == 1 and len(new_files) == 1 and len(old.payloads) == 1 and len(new.payloads) == 1:
+        name = new.payloads[0].name if new.payloads[0].unpacking is None else next(iter(new_files))
+        if old.payloads[0].unpacking is None:
+            return {name: next(iter(old_files.values()))}, {name: next(iter(new_files.values()))}
+    return {_plain(path, old): file for path, file in old_files.items()}, {_plain(path, new): file for path, file in new_files.items()}
+
+
+def _plain(path: str, found: Found) -> str:
+    tag = found.resolved.reference.tag
+    return path.replace(tag.replace("_", "+"), "VERSION", 1) if tag and len(tag) > 2 else path
+
+
+def _charts(old: Mapping[str, FileContent], new: Mapping[str, FileContent]) -> tuple[Section, ...]:
+    metadata = changed_keys(_metadata(old), _metadata(new))
+    values = _changed_values(old, new)
+    templates = _changed_files(_below(old, "templates/"), _below(new, "templates/"))
+    definitions = _changed_files(_below(old, "crds/"), _below(new, "crds/"))
+    others = _changed_files(*({path: file for path, file in files.items() if not _is_told(path)} for files in (old, new)))
+    return (
+        *section("Chart.yaml", metadata),
+        *section("values", values),
+        *section("images", changed_names(images(old), images(new))),
+        *section("crds", definitions),
+        *section("templates", templates),
+        *section("files", others),
+    )
+
+
+def _is_told(path: str) -> bool:
+    """Whether a file has a section of its own."""
+    return path.startswith(("templates/", "crds/")) or path in (CHART_FILE, _VALUES)
+
+
+def _metadata(files: Mapping[str, FileContent]) -> dict[str, Json]:
+    document = _yaml(files.get(CHART_FILE))
+    if not isinstance(document, dict):
+        return {}
+    # Dependencies are told apart by their names, not by where they stand.
+    dependencies = document.pop("dependencies", None)
+    found = flat(document)
+    for one in dependencies if isinstance(dependencies, list) else ():
+        if isinstance(one, dict):
+            found |= flat(
+                {key: value for key, value in one.items() if key != "name"}, f"dependencies.{one.get('alias') or one.get('name')}"
+            )
+    return found
+
+
+def _changed_values(old: Mapping[str, FileContent], new: Mapping[str, FileContent]) -> list[Change]:
+    before, after = (_yaml(files.get(_VALUES)) for files in (old, new))
+    if isinstance(before, dict) and isinstance(after, dict):
+        changes = changed_keys(flat(before), flat(after))
+        if changes:
+            return changes
+    # Anchors, or only comments: the text tells.
+    return _changed_files(*({_VALUES: files[_VALUES]} if _VALUES in files else {} for files in (old, new)))
+
+
+def images(files: Mapping[str, FileContent]) -> list[str]:
+    """The images that a chart names, in its values and in templates as far as they are no expressions; sorted."""
+    found: set[str] = set()
+    for path, file in files.items():
+        if path == _VALUES or (path.startswith("charts/") and path.endswith(f"/{_VALUES}")):
+            found |= set(_images_of(_yaml(file)))
+        if path.endswith((".yaml", ".yml", ".tpl")) and file.text is not None:
+            found |= {match[1] for match in _IMAGE.finditer(file.text) if "/" in match[1] or ":" in match[1]}
+    return sorted(found)
+
+
+def _images_of(value: Json) -> Iterable[str]:
+    """`image: a/b:1`, and the usual mapping with `repository` beside `registry`, `tag` and `digest`."""
+    if isinstance(value, list):
+        for one in value:
+            yield from _images_of(one)
+    if not isinstance(value, dict):
+        return
+    repository = value.get("repository")
+    if isinstance(repository, str) and repository and ("tag" in value or "digest" in value):
+        registry, tag, digest = (value.get(key) for key in ("registry", "tag", "digest"))
+        name = f"{registry}/{repository}" if isinstance(registry, str) and registry else repository
+        name += f":{tag}" if tag not in (None, "") else ""
+        yield name + (f"@{digest}" if isinstance(digest, str) and digest else "")
+    for key, inner in value.items():
+        if key.lower().endswith("image") and isinstance(inner, str) and "/" in inner:
+            yield inner
+        yield from _images_of(inner)
+
+
+def _modules(old: Found, new: Found, old_files: Mapping[str, FileContent], new_files: Mapping[str, FileContent]) -> tuple[Section, ...]:
+    before, after = (_template(files) for files in (old_files, new_files))
+    if before is None or after is None:
+        return section("files", _changed_files(*_aligned(old, new, old_files, new_files)))
+    rest = [{key: value for key, value in one.items() if key not in ("parameters", "outputs", "metadata")} for one in (before, after)]
+    texts = [json.dumps(one, indent=2, sort_keys=True, ensure_ascii=False) for one in rest]
+    body = [Change("changed", "main.json", lines=unified(*texts))] if texts[0] != texts[1] else []
+    return (
+        *section("parameters", _changed_members(before, after, "parameters")),
+        *section("outputs", _changed_members(before, after, "outputs")),
+        *section("resources", changed_names(_resources(before), _resources(after))),
+        *section("files", body),
+    )
+
+
+def _template(files: Mapping[str, FileContent]) -> dict[str, Any] | None:
+    """The ARM template that a Bicep module is compiled to."""
+    for path, file in files.items():
+        if path.endswith(".json") and file.raw is not None:
+            try:
+                document = parse_json(file.raw.removeprefix(b"\xef\xbb\xbf"), f"`{path}`")
+            except Error:
+                return None
+            return document if isinstance(document, dict) else None
+    return None
+
+
+def _changed_members(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> list[Change]:
+    before, after = old.get(name), new.get(name)
+    return changed_keys(before if isinstance(before, dict) else {}, after if isinstance(after, dict) else {})
+
+
+def _resources(template: Mapping[str, Any]) -> list[str]:
+    """Type and API version of each resource."""
+    found = template.get("resources")
+    resources = list(found.values()) if isinstance(found, dict) else found if isinstance(found, list) else []
+    return [f"{one['type']}@{one.get('apiVersion', '')}" for one in resources if isinstance(one, dict) and "type" in one]
+
+
+def _below(files: Mapping[str, FileContent], prefix: str) -> dict[str, FileContent]:
+    return {path: file for path, file in files.items() if path.startswith(prefix)}
+
+
+def _changed_files(old: Mapping[str, FileContent], new: Mapping[str, FileContent]) -> list[Change]:
+    changes: list[Change] = []
+    for path in sorted({*old, *new}):
+        before, after = old.get(path), new.get(path)
+        if before is None or after is None:
+            changes.append(Change("removed" if after is None else "added", path, _fact(before), _fact(after)))
+        elif before.digest != after.digest:
+            texts = before.text, after.text
+            lines = unified(texts[0], texts[1]) if texts[0] is not None and texts[1] is not None else ()
+            changes.append(Change("changed", path, _fact(before), _fact(after), lines))
+    return changes
+
+
+def _fact(file: FileContent | None) -> Json:
+    return {"size": file.size, "digest": f"sha256:{file.digest}"} if file is not None else None
+
+
+def _yaml(file: FileContent | None) -> Json:
+    if file is None or file.raw is None:
+        return None
+    try:
+        return parse_yaml(file.raw, "it")
+    except Error:
+        return None

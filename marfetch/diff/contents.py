@@ -1,0 +1,111 @@
+"""What is in an artifact, as files: those of its archives one by one, and layers that are no archives."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ..artifact.payload import Payload
+from ..client.session import Session, offline_error
+from ..content import WELL_KNOWN, copy
+from ..destination.archive import Archive, with_top
+from ..errors import IntegrityError
+from ..oci import Descriptor
+from ..task import Found
+
+MAX_TEXT: Final = 4 << 20
+"""Bytes of a file whose text is held for comparing; of larger ones only the digest is."""
+MAX_HELD: Final = 128 << 20
+"""Bytes of all texts of one artifact."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """One file.
+
+    Attributes:
+        size: bytes.
+        digest: sha256 of its bytes, as hex digits.
+        raw: its bytes; None where they are too many to hold.
+    """
+
+    size: int
+    digest: str
+    raw: bytes | None
+
+    @property
+    def text(self) -> str | None:
+        """Where it is text: UTF-8 without NUL."""
+        if self.raw is None or b"\0" in self.raw:
+            return None
+        try:
+            return self.raw.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            return None
+
+
+class _Held:
+    """How much one artifact may still hold."""
+
+    def __init__(self) -> None:
+        self.left = MAX_HELD
+
+
+def contents(client: Session, found: Found) -> Mapping[str, FileContent]:
+    """Path → file.
+
+    Raises:
+        Error: a layer cannot be fetched, or its archive is not what it should be.
+    """
+    held = _Held()
+    files: dict[str, FileContent] = {}
+    for payload in found.payloads:
+        for last in (False, True):
+            _fetch(client, found, payload.layer)
+            try:
+                files |= _files(client, payload, held, is_only=len(found.payloads) == 1)
+                break
+            except IntegrityError as error:
+                if last or error.code == "malformed":
+                    raise
+                client.cache.drop(payload.layer.digest, error.message)
+    return files
+
+
+def _fetch(client: Session, found: Found, layer: Descriptor) -> None:
+    reference = found.resolved.reference
+    if client.options.offline and not client.cache.has(layer) and layer.digest not in WELL_KNOWN:
+        raise offline_error(reference)
+    copy(found.resolved.source, client.cache, reference, layer, name=str(reference), progress=client.progress)
+
+
+def _files(client: Session, payload: Payload, held: _Held, *, is_only: bool) -> dict[str, FileContent]:
+    if payload.unpacking is None:
+        with client.cache.open(payload.layer.digest) as blob:
+            return {payload.name: _content(iter(lambda: blob.read(1 << 20), b""), payload.layer.size, held, client)}
+    files: dict[str, FileContent] = {}
+    above = "" if is_only else f"{payload.name}/"
+    with client.cache.open(payload.layer.digest) as blob:
+        unpacking = with_top(blob, payload.layer, payload.unpacking, client.budget.check)
+        with Archive(blob, payload.layer, unpacking) as archive:
+            for member in archive:
+                if not member.is_directory:
+                    path = above + "/".join(node.name for node in member.way)
+                    files[path] = _content(archive.pieces(), member.size, held, client)
+    return files
+
+
+def _content(pieces: Iterator[bytes], size: int, held: _Held, client: Session) -> FileContent:
+    hasher = hashlib.sha256()
+    is_held = size <= MAX_TEXT and size <= held.left
+    kept: list[bytes] = []
+    for piece in pieces:
+        client.budget.check()
+        hasher.update(piece)
+        if is_held:
+            kept.append(bytes(piece))
+    if is_held:
+        held.left -= size
+    return FileContent(size, hasher.hexdigest(), b"".join(kept) if is_held else None)

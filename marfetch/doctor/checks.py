@@ -1,0 +1,389 @@
+"""What a registry and its data host answer, from `/v2/` to the first byte of a blob."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final, NoReturn
+
+from ..constraint import ANY_OR_PRERELEASE
+from ..document import parse_json
+from ..endpoint import Address, Endpoint
+from ..errors import CODES, Error, PolicyError
+from ..oci import INDEX_TYPES, MANIFEST_TYPES, Index, Manifest, parse_manifest
+from ..reference import Reference, is_repository, is_tag
+from ..remote.hiding import hidden, sent_values
+from ..remote.http_errors import BLOCK_PAGE, EDGE_REF
+from ..remote.pages import resolve
+from ..remote.pauses import Pauses
+from ..remote.probe import Prober, Seen
+from ..remote.told import retry_after
+from .clock import agreement, paused, throttled
+from .findings import Finding, fault, ok, warning
+from .network import FIREWALL, hosts
+
+_ACCEPT: Final = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
+_JSON: Final = "application/json"
+
+
+class Stop(Exception):  # noqa: N818 - no failure: there is nothing more to be seen this way
+    """What comes next cannot be looked at."""
+
+
+@dataclass
+class Asking:
+    """Asks step by step, and keeps what is found.
+
+    Args:
+        reference: what to try, with its host.
+        chosen: whether the user named it.
+        now: the clock of this machine, seconds since the epoch.
+        has_time: whether something more may be begun.
+        untunnelled: why the proxy did not lead on; None where there is none, or where it did.
+        pauses: what other processes were told, and where they are told; None: there is no cache.
+    """
+
+    prober: Prober
+    reference: Reference
+    chosen: bool
+    now: Callable[[], float]
+    has_time: Callable[[], bool] = lambda: True
+    untunnelled: str | None = None
+    pauses: Pauses | None = None
+    found: list[Finding] = field(default_factory=list)
+    references: list[str] = field(default_factory=list)
+    data: Address | None = None
+    _clock_seen: bool = False
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self.prober.endpoint
+
+    @property
+    def official(self) -> bool:
+        return self.endpoint.official
+
+    def run(self) -> None:
+        """Go as far as it goes."""
+        try:
+            self._base()
+            manifest = self._manifest()
+            self._blob(manifest)
+        except Stop:
+            pass
+        if not any(one.id == "throttle" for one in self.found) and self._clock_seen:
+            self.found.append(ok("throttle", "no answer was 429"))
+        if not any(one.id == "block-page" for one in self.found) and self._clock_seen:
+            self.found.append(ok("block-page", "no answer was a block page"))
+
+    # -- steps
+
+    def _base(self) -> None:
+        address = self._address("/v2/")
+        seen = self._ask("registry", address)
+        if seen.status in (301, 302, 303, 307, 308):
+            where = _place(seen)
+            self._stop(
+                fault(
+                    "registry",
+                    f"`{address.name}/v2/` sends to {where}",
+                    "a login page of the network (captive portal) or a proxy answers in place of the registry",
+                    "log in to the network with a browser, or " + self._allow(),
+                )
+            )
+        if seen.status == 401:
+            if self.official:
+                self._stop(
+                    fault(
+                        "registry",
+                        f"`{address.name}/v2/` asks for credentials (401)",
+                        "MAR never does: something else answers",
+                        self._allow(),
+                    )
+                )
+            self._stop(
+                warning(
+                    "registry",
+                    f"`{address.name}/v2/` asks for credentials (401)",
+                    "the registry is there, and is not open to everybody; what comes behind was not looked at",
+                    "log in with `helm registry login` or `docker login`, which marfetch reads, and try `marfetch pull`",
+                )
+            )
+        if seen.status != 200:
+            self._unexpected("registry", seen, "/v2/")
+        if seen.body.lstrip()[:1] == b"<" or "html" in (seen.header("Content-Type") or "").lower():
+            self._stop(
+                fault(
+                    "registry",
+                    f"`{address.name}/v2/` answers with a web page in place of `{{}}`",
+                    "a login page of the network (captive portal), or a proxy that answers in place of the registry",
+                    "open the page in a browser and log in to the network, or " + self._allow(),
+                )
+            )
+        edge = seen.header("X-Msedge-Ref")
+        self.found.append(ok("registry", f"`{address.name}/v2/` answers 200" + (f" (X-Msedge-Ref: {edge})" if edge else "")))
+
+    def _manifest(self) -> Manifest:
+        try:
+            reference, seen = self._tagged()
+            if reference.digest is None and reference.tag is None:
+                raise Stop
+            what = f"the manifest of `{reference}`"
+            media_type = (seen.header("Content-Type") or "").partition(";")[0].strip()
+            known = media_type if media_type in MANIFEST_TYPES | INDEX_TYPES else None
+            parsed = parse_manifest(seen.body, what=what, media_type=known, algorithm="sha256")
+            said = seen.header("Docker-Content-Digest")
+            if said and said.startswith("sha256:") and said != str(parsed.descriptor.digest):
+                raise PolicyError(f"{what} has the digest `{parsed.descriptor.digest}`, but the header says `{said}`", code="host-refused")
+            if isinstance(parsed, Index):
+                child = next((one for one in parsed.manifests if one.platform is None or one.platform.os != "unknown"), None)
+                if child is None:
+                    raise Stop
+                inner = self._ask("manifest", self._address(f"/v2/{reference.repository}/manifests/{child.digest}"), {"Accept": _ACCEPT})
+                parsed = parse_manifest(inner.body, what=what, media_type=child.media_type, algorithm="sha256")
+        except Error as error:
+            self._stop(
+                fault(
+                    "manifest",
+                    error.message,
+                    "what came back is no manifest as the specification has it: a proxy or a mirror changes answers",
+                    "have the hosts of `marfetch endpoints` exempted from inspection and caching; report it if it stays",
+                )
+            )
+        self.found.append(ok("manifest", f"`{reference}` is there: {len(parsed.raw)} bytes of `{parsed.descriptor.media_type}`"))
+        if not isinstance(parsed, Manifest):
+            raise Stop
+        return parsed
+
+    def _tagged(self) -> tuple[Reference, Seen]:
+        """A reference with a tag or digest that exists, and the answer for it."""
+        reference = self.reference
+        if reference.tag is None and reference.digest is None:
+            tag = self._newest(reference)
+            if tag is None and not self.chosen and not self.official:
+                reference, tag = self._any()
+            if tag is None:
+                self._stop(self._missing(f"`{reference.full_repository}` has no tags"))
+            reference = replace(reference, tag=tag)
+        name = reference.digest or reference.tag
+        seen = self._ask("manifest", self._address(f"/v2/{reference.repository}/manifests/{name}"), {"Accept": _ACCEPT})
+        if seen.status == 404:
+            self._stop(self._missing(f"`{reference}` is not there (404)"))
+        if seen.status != 200:
+            self._unexpected("manifest", seen, f"the manifest of `{reference}`")
+        self.reference = reference
+        return reference, seen
+
+    def _newest(self, reference: Reference) -> str | None:
+        seen = self._ask("manifest", self._address(f"/v2/{reference.repository}/tags/list"), {"Accept": _JSON})
+        if seen.status in (404, 401):
+            return None
+        if seen.status != 200:
+            self._unexpected("manifest", seen, f"the tags of `{reference.repository}`")
+        tags = [tag for tag in _texts(seen, "tags") if is_tag(tag)]
+        return ANY_OR_PRERELEASE.newest(tags) or next(iter(tags), None)
+
+    def _any(self) -> tuple[Reference, str | None]:
+        """Something of a registry that lacks what is tried by default."""
+        seen = self._ask("manifest", self._address("/v2/_catalog"), {"Accept": _JSON})
+        for name in [name for name in _texts(seen, "repositories") if is_repository(name)][:3]:
+            reference = replace(self.reference, repository=name)
+            tag = self._newest(reference)
+            if tag is not None:
+                return reference, tag
+        return self.reference, None
+
+    def _missing(self, saw: str) -> Finding:
+        do = f"name something that is there: `marfetch doctor REF --endpoint {self.endpoint.name}`; `marfetch search` finds names"
+        if self.chosen or self.official:
+            return fault("manifest", saw, "the registry answers, and does not have it: the name is wrong, or it was withdrawn", do)
+        return warning(
+            "manifest", saw, "the registry answers, and does not have what is tried by default; what comes behind was not looked at", do
+        )
+
+    def _blob(self, manifest: Manifest) -> None:
+        layers = [one for one in (*manifest.layers, manifest.config) if one.size > 0]
+        if not layers:
+            raise Stop
+        layer = min(layers, key=lambda one: one.size)
+        address = self._address(f"/v2/{self.reference.repository}/blobs/{layer.digest}")
+        seen = self._ask("redirect", address, {"Range": "bytes=0-0"})
+        if seen.status in (301, 302, 303, 307, 308):
+            data = self._redirect(seen, address)
+            self.data = data
+            self._content(data, came_from=address)
+            return
+        if seen.status not in (200, 206):
+            self._unexpected("redirect", seen, f"a blob of `{self.reference}`")
+        if self.official:
+            self.found.append(
+                warning(
+                    "redirect",
+                    f"`{address.name}` gives the content itself",
+                    "MAR sends to a data host: a proxy follows redirects in place of its clients, or a cache answers",
+                    "make sure that this proxy is meant; every byte is checked in any case",
+                )
+            )
+        else:
+            self.found.append(ok("redirect", f"`{address.name}` gives content itself"))
+        self._range(seen, address.name)
+
+    def _redirect(self, seen: Seen, address: Address) -> Address:
+        location = seen.header("Location")
+        try:
+            if not location:
+                raise PolicyError(f"`{address.name}` redirects ({seen.status}) but does not say where to", code="redirect-refused")
+            data = resolve(address, location)
+            self.endpoint.check(data, came_from=address)
+        except PolicyError as error:
+            allowed = hosts(china=self.endpoint.name == "china") if self.official else "the hosts of `--data-host`"
+            self._stop(
+                fault(
+                    "redirect",
+                    error.message,
+                    f"content is sent elsewhere than to {allowed}: a mirror or a proxy has changed the answer",
+                    error.hint,
+                )
+            )
+        self.found.append(ok("redirect", f"`{address.name}` sends to `{data.name}` for content"))
+        return data
+
+    def _content(self, data: Address, *, came_from: Address) -> None:
+        seen = self._ask("data-host", data, {"Range": "bytes=0-0"}, came_from=came_from)
+        if seen.status == 403:
+            self._stop(
+                fault(
+                    "data-host",
+                    f"the data host `{data.name}` denies what it was asked for with a fresh signature (403)",
+                    "a wrong clock makes signatures look expired; or a proxy changes addresses, for instance `//` in them",
+                    "look at the finding `clock`; have the hosts of `marfetch endpoints` exempted from inspection",
+                )
+            )
+        if seen.status not in (200, 206):
+            self._unexpected("data-host", seen, f"content from `{data.name}`")
+        self.found.append(ok("data-host", f"`{data.name}` gives content"))
+        self._range(seen, data.name)
+
+    def _range(self, seen: Seen, name: str) -> None:
+        if seen.status == 206:
+            self.found.append(ok("range", f"`{name}` gives parts (206)"))
+            return
+        self.found.append(
+            warning(
+                "range",
+                f"`{name}` was asked for one byte and sends all of them (200)",
+                "a cut transfer begins anew; MAR's data hosts give parts, so something in between takes the header away",
+                "have the hosts of `marfetch endpoints` exempted from inspection and caching",
+            )
+        )
+
+    # -- single requests
+
+    def _address(self, target: str) -> Address:
+        return Address.parse(f"{self.endpoint.registry.origin}{target}")
+
+    def _ask(self, step: str, address: Address, headers: dict[str, str] | None = None, *, came_from: Address | None = None) -> Seen:
+        """One answer; what ends the examination whatever was asked for becomes a finding here."""
+        if not self.has_time():
+            self._stop(
+                warning(
+                    step,
+                    f"not looked at: the time of the examination was used up before `{address.name}` could be asked",
+                    "everything answers, but slowly",
+                    "look at the way to the network; a proxy or a name service that takes seconds holds every client up",
+                )
+            )
+        pause = self.pauses.pause(str(address.host)) if self.pauses is not None else None
+        if pause is not None:
+            self._stop(paused(address, pause, self.now()))
+        try:
+            seen = self.prober.get(address, headers, came_from=came_from)
+        except Error as error:
+            self._stop(self._no_answer(step, address, error))
+        self._clock(seen)
+        text = seen.body[:65_536].decode("utf-8", "replace")
+        edge = seen.header("X-Msedge-Ref") or next(iter(EDGE_REF.findall(text)), None)
+        if seen.status >= 400 and edge:
+            self.references.append(edge)
+        if seen.status == 429 or "TOOMANYREQUESTS" in text[:2000]:
+            wait = retry_after(seen.header("Retry-After"), self.now(), date=seen.header("Date"))
+            if wait is not None and self.pauses is not None:
+                self.pauses.tell(str(address.host), wait)
+            self._stop(throttled(seen, self.now()))
+        if (seen.status in (403, 404) and BLOCK_PAGE.search(text)) or (
+            seen.status == 403 and step != "data-host" and not text.lstrip().startswith("{")
+        ):
+            self._stop(
+                fault(
+                    "block-page",
+                    f"`{address.name}` answers {seen.status} with a block page" + (f" (reference: {edge})" if edge else ""),
+                    "the front door of MAR, or a firewall, does not let this network's address in; it says nothing about the artifact",
+                    "try again later and from another network; give support the reference and the address from which this network leaves",
+                )
+            )
+        return seen
+
+    def _no_answer(self, step: str, address: Address, error: Error) -> Finding:
+        if error.code == "proxy" or self.untunnelled is not None:
+            saw = error.message if error.code == "proxy" else f"the proxy does not lead to `{address.name}`: {self.untunnelled}"
+            return fault(
+                "proxy",
+                saw,
+                "the proxy stands between this machine and MAR and does not let it through",
+                error.hint if error.code == "proxy" else CODES["proxy"].do,
+            )
+        if error.code == "tls":
+            name = "interception" if re.search("self.signed|local issuer|unable to get", error.message) else "tls"
+            return fault(
+                name, error.message, "what answers has a certificate that is not trusted: TLS inspection, or another service", error.hint
+            )
+        if step == "data-host":
+            return fault(
+                "data-host",
+                error.message,
+                f"the registry is open and the data host `{address.name}` is not: pulls find the artifact and then hang or fail",
+                self._allow() + "; the wildcard is needed, since the host changes with the region and the day",
+            )
+        return fault(
+            step, error.message, "the connection comes about, and no proper answer does: a proxy or firewall cuts it", self._allow()
+        )
+
+    def _unexpected(self, step: str, seen: Seen, what: str) -> NoReturn:
+        text = " ".join(re.sub(r"<[^<>]*>", " ", seen.body[:2000].decode("utf-8", "replace")).split())
+        text = hidden(text, sent_values(seen.address, {}))[:160]
+        means = (
+            "the registry has a failure of its own"
+            if seen.status >= 500
+            else "that status has no place there: something in between answers"
+        )
+        do = "try again later; if it stays, report it with the reference" if seen.status >= 500 else self._allow()
+        self._stop(fault(step, f"{what}: `{seen.address.name}` answers {seen.status}" + (f" ({text})" if text else ""), means, do))
+
+    def _clock(self, seen: Seen) -> None:
+        if not self._clock_seen:
+            self._clock_seen = True
+            self.found.append(agreement(seen, self.now()))
+
+    def _allow(self) -> str:
+        if not self.official:
+            return f"check the registry behind `{self.endpoint.name}` and what stands in front of it"
+        return FIREWALL.format(hosts=hosts(china=self.endpoint.name == "china"))
+
+    def _stop(self, finding: Finding) -> NoReturn:
+        self.found.append(finding)
+        raise Stop
+
+
+def _place(seen: Seen) -> str:
+    location = seen.header("Location") or ""
+    return f"`{location.partition('?')[0][:200]}`" if location else "nowhere"
+
+
+def _texts(seen: Seen, name: str) -> list[str]:
+    try:
+        document = parse_json(seen.body, "the list")
+    except Error:
+        return []
+    value = document.get(name) if isinstance(document, dict) else None
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []

@@ -1,0 +1,97 @@
+"""Where the cache of a command is: the user's directory, or a temporary one where that cannot be written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from ..budget import Budget
+from ..content import Progress
+from ..errors import StorageError
+from ..files import no_home
+from ..lock import claim
+from ..remote.pauses import Pauses
+from .ingest import sweep
+from .layout import Layout
+from .patience import StallGuard
+
+CACHE_ENVIRONMENT: Final = "MARFETCH_CACHE_DIR"
+_PREFIX: Final = "marfetch-cache-"
+_MARK: Final = "in-use"
+"""In a temporary cache: locked for as long as its process lives."""
+
+
+class Cache:
+    """The cache of one command: the user's directory, or a temporary one where that cannot be written."""
+
+    def __init__(self, directory: Path | None, progress: Progress, budget: Budget) -> None:
+        def layout_in(root: Path, below: Layout | None = None) -> Layout:
+            pauses = Pauses(root)
+            return Layout(root, below=below, warn=progress.warn, patience=StallGuard(budget, progress.note, pauses.is_any))
+
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._mark: BinaryIO | None = None
+        named = directory is not None or bool(os.environ.get(CACHE_ENVIRONMENT))
+        lower: Layout | None = None
+        try:
+            root = cache_root(directory)
+            layout = layout_in(root)
+            if layout.is_writable:
+                self.layout = layout
+                return
+            lower = layout
+            reason = f"the cache `{root}` cannot be written"
+        except StorageError as error:
+            if named or error.code == "cache-damaged":
+                raise
+            reason = error.message
+        progress.warn(f"{reason}; what is fetched now is kept for this run only")
+        _sweep_temporary()
+        self._temporary = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
+        self._mark = (Path(self._temporary.name) / _MARK).open("wb")
+        claim(self._mark.fileno())
+        self.layout = layout_in(Path(self._temporary.name), lower)
+
+    def __enter__(self) -> Cache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._temporary is None:
+            sweep(self.layout.root)
+            return
+        self._temporary.cleanup()
+        if self._mark is not None:
+            self._mark.close()
+
+
+def _sweep_temporary() -> None:
+    """Take away the temporary caches of runs that were killed: those whose mark nobody holds any more."""
+    for mark in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_MARK}"):
+        with suppress(OSError), os.fdopen(os.open(mark, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+            status = mark.parent.lstat()
+            is_own = stat.S_ISDIR(status.st_mode) and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid())
+            if is_own and claim(file.fileno()):
+                shutil.rmtree(mark.parent, ignore_errors=True)
+
+
+def cache_root(directory: Path | None) -> Path:
+    """Where the cache is: the named directory, `MARFETCH_CACHE_DIR`, or the place that the operating system has for such things.
+
+    Raises:
+        StorageError: that is below the home directory, and nobody knows it.
+    """
+    if directory is not None:
+        return directory
+    if os.environ.get(CACHE_ENVIRONMENT):
+        return Path(os.environ[CACHE_ENVIRONMENT])
+    import platformdirs
+
+    try:
+        return platformdirs.user_cache_path("marfetch", appauthor=False)
+    except RuntimeError as error:
+        raise no_home() from error

@@ -1,0 +1,396 @@
+"""A layout in a directory: blobs by digest, names in `index.json`. The cache is one, and so other OCI tools can read it.
+
+Nothing in it is trusted for lying there: manifests are hashed whenever they are read, payloads whenever they are placed. That is why
+blobs are not forced to the disk one by one (no `fsync`): what a power cut leaves half-written is noticed and fetched again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from ..artifact.kinds import matches
+from ..content import CheckedSink, Ingest, pour
+from ..errors import Error, IntegrityError, NotFoundError, PolicyError, StorageError
+from ..files import INGEST, make_directories, storage_error
+from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
+from ..reference import Reference
+from .blobs import Entry, Extent, Stamp
+from .ingest import CHUNK, FileIngest, claimed_part
+from .names import LayoutTags, check_version
+from .patience import StallGuard
+
+_SAFELY: Final = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+
+
+class Layout:
+    """An OCI image layout in a directory, as a source and a target.
+
+    Args:
+        root: the directory; made where it is missing.
+        mode: of the directories that are made; what others may do with them, they may do with the files too, but for writing.
+        below: a layout that is read where this one lacks something, such as a cache that cannot be written.
+        warn: is told of content that was not what its name says and was dropped.
+        patience: how long somebody waits while another process fetches what is wanted here; None: as long as it takes.
+
+    Raises:
+        StorageError: it cannot be made or read, or is of another version.
+        PolicyError: `cache-unsafe`: everybody may write into it.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        mode: int = 0o700,
+        below: Layout | None = None,
+        warn: Callable[[str], None] | None = None,
+        patience: StallGuard | None = None,
+    ) -> None:
+        self.root = root
+        self._mode = mode
+        self._below = below
+        self._warn = warn
+        self._patience = patience
+        self.names = LayoutTags(root)
+        self._referrers: dict[Digest, list[Descriptor]] | None = None
+        self._hidden: set[Digest] = set()
+        """What is damaged here and cannot be taken away, since nothing can be written."""
+        try:
+            make_directories(root, mode)
+            found = root.stat().st_mode
+        except OSError as error:
+            raise storage_error(error, root) from error
+        if hasattr(os, "geteuid") and found & stat.S_IWOTH:
+            raise PolicyError(
+                f"the cache `{root}` is not used: everybody may write into it",
+                code="cache-unsafe",
+                hint=f"chmod 700 {root}",
+                path=str(root),
+                rule="only its owner writes into the cache",
+            )
+        check_version(root)
+        self.names.create()
+        with suppress(OSError):
+            (root / INGEST).mkdir(mode=0o700, exist_ok=True)
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether blobs can be added."""
+        return os.access(self.root, os.W_OK) and os.access(self.root / INGEST, os.W_OK)
+
+    def path(self, digest: Digest) -> Path:
+        """Where the blob with this digest is or will be."""
+        return self.root.joinpath("blobs", digest.algorithm, digest.encoded)
+
+    # -- store
+
+    def state(self) -> object:
+        return self.names.changes
+
+    def entries(self) -> Sequence[Entry]:
+        return self.names.entries()
+
+    def stamp(self, digest: Digest) -> Stamp | None:
+        try:
+            status = self._status(digest)
+        except OSError:
+            return self._below.stamp(digest) if self._below is not None else None
+        return Stamp.of(status) if stat.S_ISREG(status.st_mode) else None
+
+    def _status(self, digest: Digest) -> os.stat_result:
+        if digest in self._hidden:
+            raise FileNotFoundError(errno.ENOENT, "hidden")
+        return self.path(digest).lstat()
+
+    def extent(self, digest: Digest) -> Extent:
+        with self.open(digest) as file:
+            return Extent.of(os.dup(file.fileno()), str(self.path(digest)))
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    # -- target
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Whether the blob is there with the right size. Its bytes are hashed when they are used.
+
+        Raises:
+            IntegrityError: `size-mismatch`: the blob is whole, so that it is the descriptor that has the wrong size.
+        """
+        try:
+            status = self._status(descriptor.digest)
+        except (FileNotFoundError, NotADirectoryError):
+            return self._below is not None and self._below.has(descriptor)
+        except OSError as error:
+            raise storage_error(error, self.path(descriptor.digest)) from error
+        if stat.S_ISREG(status.st_mode) and status.st_size == descriptor.size:
+            return True
+        if stat.S_ISREG(status.st_mode) and self.digest_matches(descriptor.digest):
+            raise IntegrityError(
+                f"the blob `{descriptor.digest}` has {status.st_size} bytes, not the {descriptor.size} of its descriptor",
+                code="size-mismatch",
+                digest=str(descriptor.digest),
+                expected=descriptor.size,
+                actual=status.st_size,
+            )
+        self.drop(descriptor.digest, "it is not a file of the right size")
+        return False
+
+    def digest_matches(self, digest: Digest) -> bool:
+        """Whether the bytes of a blob are what its name says; all of them are read.
+
+        Raises:
+            NotFoundError: `blob-not-found`.
+            StorageError: it cannot be read.
+        """
+        hasher = digest.hasher()
+        with self.open(digest) as file:
+            while chunk := file.read(CHUNK):
+                hasher.update(chunk)
+        return hasher.hexdigest() == digest.encoded
+
+    @contextmanager
+    def ingest(self, descriptor: Descriptor) -> Iterator[Ingest | None]:
+        """Take a blob in, while nobody else fetches the same; None where somebody just did."""
+        part = self.root.joinpath(INGEST, f"{descriptor.digest.algorithm}-{descriptor.digest.encoded}")
+        part, file = claimed_part(part, self._patience.wait(descriptor, part) if self._patience is not None else None)
+        try:
+            there = self.has(descriptor)
+            if not there:
+                self._check_room(descriptor, held=os.fstat(file.fileno()).st_size)
+        except BaseException:
+            with file, suppress(OSError):
+                if not os.fstat(file.fileno()).st_size:
+                    part.unlink()
+            raise
+        if there:
+            with file, suppress(OSError):
+                part.unlink()
+            yield None
+            return
+        ingest = FileIngest(descriptor, file, part, self.path(descriptor.digest), mode=self._mode)
+        failure: BaseException | None = None
+        try:
+            yield ingest
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            ingest.close(failure)
+
+    def _check_room(self, descriptor: Descriptor, *, held: int) -> None:
+        try:
+            status = os.statvfs(self.root) if hasattr(os, "statvfs") else None
+        except OSError as error:
+            raise storage_error(error, self.root) from error
+        free = status.f_bavail * status.f_frsize if status else None
+        if free is not None and descriptor.size - held > free:
+            raise StorageError(
+                f"the disk is full: the blob `{descriptor.digest}` needs {descriptor.size - held} more bytes, and `{self.root}` has {free}",
+                code="disk-full",
+                hint="make room (`marfetch cache prune`), or choose another place with `--cache-dir`",
+                path=str(self.root),
+                needed=descriptor.size - held,
+                free=free,
+            )
+
+    def add(self, manifest: Manifest | Index) -> None:
+        """Put a manifest or index in, in the bytes in which it came.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        if self.has(manifest.descriptor):
+            return
+        with self.ingest(manifest.descriptor) as ingest:
+            if ingest is not None:
+                ingest.restart()
+                ingest.write(manifest.raw)
+                ingest.commit()
+        self._referrers = None
+
+    def tag(self, reference: Reference, descriptor: Descriptor) -> None:
+        """Remember what the reference's tag means; a reference without a tag keeps its manifest without a name."""
+        self.names.put(_ref_name(reference) if reference.tag else None, descriptor)
+
+    def drop(self, digest: Digest, reason: str) -> None:
+        """Take a blob away, since it is not what its name says. A link goes itself; what it leads to is not touched.
+
+        Raises:
+            StorageError: it cannot be removed.
+        """
+        path = self.path(digest)
+        if self._warn is not None:
+            self._warn(f"the blob `{digest}` in `{self.root}` was damaged ({reason}); it is dropped and fetched again when needed")
+        if self._below is not None:
+            self._below.hide(digest)
+        if not self.is_writable:
+            self.hide(digest)
+            return
+        try:
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error, path) from error
+
+    def hide(self, digest: Digest) -> None:
+        """Do without a blob from now on; its file stays."""
+        self._hidden.add(digest)
+
+    # -- source
+
+    def known(self, reference: Reference) -> Descriptor | None:
+        """What the reference's tag meant when it was last asked for, if its manifest is still here and whole."""
+        if reference.tag is None:
+            return None
+        found = self.names.get(_ref_name(reference))
+        if found is None:
+            return self._below.known(reference) if self._below else None
+        return found if self.find(found.digest, found.media_type) is not None else None
+
+    def find(self, digest: Digest, media_type: str | None = None) -> Manifest | Index | None:
+        """The manifest with this digest, hashed as it is read; None where it is missing or damaged.
+
+        Args:
+            media_type: as the index or a descriptor says it; a body may lack its own.
+        """
+        try:
+            with self.open(digest) as file:
+                raw = file.read(MAX_MANIFEST_SIZE + 1)
+        except NotFoundError:
+            return None
+        except StorageError as error:
+            if error.code != "cache-damaged":
+                raise
+            self.drop(digest, "it is not a file")
+            return None
+        if len(raw) > MAX_MANIFEST_SIZE:
+            return None  # a blob of another sort
+        if Digest.of(raw, digest.algorithm) != digest:
+            with suppress(StorageError):
+                self.drop(digest, "its bytes have another digest")
+            return None
+        try:
+            return parse_manifest(raw, what=f"the manifest `{digest}`", media_type=media_type, algorithm=digest.algorithm)
+        except Error:
+            return None  # a blob of another sort, whose digest somebody asked for as a manifest
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """The file of a blob, for reading; its bytes are not checked yet.
+
+        Raises:
+            NotFoundError: `blob-not-found`.
+            StorageError: it cannot be read.
+        """
+        path = self.path(digest)
+        try:
+            if digest in self._hidden:
+                raise FileNotFoundError(errno.ENOENT, "hidden")
+            # Never through a link, and without waiting for the other end of a pipe.
+            number = os.open(path, os.O_RDONLY | _SAFELY)
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                os.close(number)
+                raise OSError(errno.ELOOP, "not a file")
+            return os.fdopen(number, "rb", buffering=0)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if self._below is not None:
+                return self._below.open(digest)
+            raise NotFoundError(
+                f"the blob `{digest}` is not in `{self.root}`", code="blob-not-found", digest=str(digest), path=str(path)
+            ) from error
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise StorageError(
+                    f"`{path}` is not a file", code="cache-damaged", hint="marfetch cache verify --fix", path=str(path)
+                ) from error
+            raise storage_error(error, path) from error
+
+    def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
+        digest, media_type = reference.digest, None
+        if reference.tag is not None:
+            named = self.names.get(_ref_name(reference))
+            if named is None and self._below is not None:
+                return self._below.manifest(reference, known=known)
+            if named is None:
+                raise NotFoundError(
+                    f"`{reference}` is not in `{self.root}`", code="tag-not-found", reference=str(reference), path=str(self.root)
+                )
+            if digest is not None and digest != named.digest:
+                raise IntegrityError(
+                    f"`{_ref_name(reference)}` is `{named.digest}` here, not `{digest}`",
+                    code="tag-moved",
+                    reference=str(reference),
+                    expected=str(digest),
+                    actual=str(named.digest),
+                )
+            digest, media_type = named.digest, named.media_type
+        assert digest is not None, "a reference to a manifest has a tag or a digest"
+        if known is not None and known.digest == digest:
+            return None
+        found = self.find(digest, media_type)
+        if found is None:
+            raise NotFoundError(
+                f"the manifest `{digest}` is not in `{self.root}`", code="manifest-not-found", reference=str(reference), path=str(self.root)
+            )
+        return found
+
+    def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:  # noqa: ARG002 - blobs are the same for all
+        pour(sink, lambda: self._give(descriptor, sink))
+
+    def _give(self, descriptor: Descriptor, sink: CheckedSink) -> None:
+        with self.open(descriptor.digest) as file:
+            try:
+                file.seek(sink.held)
+                while chunk := file.read(CHUNK):
+                    sink.write(chunk)
+            except OSError as error:
+                raise storage_error(error, self.path(descriptor.digest)) from error
+
+    def tags(self, reference: Reference) -> list[str]:
+        prefix = f"{reference.full_repository}:"
+        found = {name.removeprefix(prefix) for name in self.names.all() if name.startswith(prefix)}
+        if self._below is not None:
+            with suppress(NotFoundError):
+                found.update(self._below.tags(reference))
+        if not found:
+            raise NotFoundError(
+                f"nothing of `{reference.full_repository}` is in `{self.root}`",
+                code="repository-not-found",
+                reference=reference.full_repository,
+                path=str(self.root),
+            )
+        return sorted(found)
+
+    def referrers(self, reference: Reference, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:  # noqa: ARG002
+        if self._referrers is None:
+            self._referrers = self._find_referrers()
+        found = self._referrers.get(digest, [])
+        return [entry for entry in found if artifact_type is None or matches(entry.artifact_type or "", (artifact_type,))]
+
+    def _find_referrers(self) -> dict[Digest, list[Descriptor]]:
+        found: dict[Digest, dict[Digest, Descriptor]] = {}
+        for root in self.names.roots():
+            manifest = self.find(root.digest, root.media_type)
+            if manifest is None or manifest.subject is None:
+                continue
+            kind = manifest.effective_type if isinstance(manifest, Manifest) else manifest.artifact_type
+            own = manifest.descriptor
+            entry = Descriptor(own.media_type, own.digest, own.size, manifest.annotations, kind)
+            found.setdefault(manifest.subject.digest, {})[own.digest] = entry
+        return {subject: list(entries.values()) for subject, entries in found.items()}
+
+    def repositories(self) -> list[str]:
+        found = {Reference.parse(name).repository for name in self.names.all() if "/" in name}
+        return sorted(found)
+
+
+def _ref_name(reference: Reference) -> str:
+    return f"{reference.full_repository}:{reference.tag}"

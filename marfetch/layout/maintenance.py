@@ -1,0 +1,194 @@
+"""Looking after a layout: what is in it, whether it is whole, and what can go."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import kept, records
+from ..content import Verified
+from ..errors import Error, InputError, IntegrityError
+from ..files import INGEST, storage_error
+from ..oci import Descriptor, Digest, Manifest
+from .ingest import CHUNK, STALE
+from .layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What a layout holds; sizes in bytes."""
+
+    root: Path
+    names: int
+    blobs: int
+    size: int
+    partial: int
+    partial_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A blob that is not what its name says."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What was taken away; `size` is in bytes, of all of it."""
+
+    blobs: int
+    partial: int
+    size: int
+    listings: int = 0
+
+
+def info(layout: Layout) -> Info:
+    """Count what is there."""
+    sizes = [path.lstat().st_size for path in _blobs(layout)]
+    parts = [path.lstat().st_size for path in _parts(layout) if path.suffix != ".lock"]
+    return Info(layout.root, len(layout.names.all()), len(sizes), sum(sizes), len(parts), sum(parts))
+
+
+def verify(layout: Layout, *, fix: bool = False) -> list[Bad]:
+    """Hash every blob.
+
+    Args:
+        fix: take the bad ones away; they are fetched again when they are needed.
+
+    Returns:
+        The bad ones. Blobs that a manifest names but that were never fetched are not bad: a cache holds what was used.
+    """
+    bad: list[Bad] = []
+    for path in _blobs(layout):
+        reason = _wrong(path)
+        if reason is None:
+            continue
+        bad.append(Bad(f"{path.parent.name}:{path.name}", reason))
+        if fix:
+            _remove(path)
+    return bad
+
+
+def prune(layout: Layout, *, days: float | None = None) -> Pruned:
+    """Take away what nothing in the index leads to, and parts that nobody went on with for a day.
+
+    Args:
+        days: first forget names whose manifests, and lists of tags that, were not used for so many days.
+    """
+    limit = time.time() - days * 86400 if days is not None else None
+    useless: set[Digest] = set()
+    if limit is not None:
+        useless = {root.digest for root in layout.names.roots() if _used(layout, root) < limit}
+    keep = _reachable(layout, [root for root in layout.names.roots() if root.digest not in useless])
+    count = size = partial = 0
+    for path in _blobs(layout):
+        if f"{path.parent.name}:{path.name}" not in keep:
+            size += path.lstat().st_size
+            count += 1
+            _remove(path)
+    if useless:  # last, since on a full disk the index can only be written once there is room
+        layout.names.forget(lambda descriptor: descriptor.digest in useless)
+    for path in _parts(layout):
+        status = path.lstat()
+        if time.time() - status.st_mtime > STALE:
+            partial += path.suffix != ".lock"
+            size += status.st_size
+            _remove(path)
+    try:
+        lists, lists_size = records.prune(layout.root, before=limit, stale=time.time() - STALE)
+    except OSError as error:
+        raise storage_error(error, layout.root / records.DIRECTORY) from error
+    kept.prune(layout.root, older=STALE)
+    return Pruned(count, partial, size + lists_size, lists)
+
+
+def clear(root: Path) -> int:
+    """Take everything away that marfetch keeps there; returns the bytes.
+
+    Raises:
+        InputError: `usage`: the directory is no layout, so it is not ours to clear.
+        StorageError: it cannot be removed.
+    """
+    if not root.exists():
+        return 0
+    if not (root / "oci-layout").is_file():
+        raise InputError(
+            f"`{root}` is no cache of marfetch, so it is not cleared", code="usage", hint="check `--cache-dir`", path=str(root)
+        )
+    size = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+    for name in ("blobs", INGEST, records.DIRECTORY, kept.DIRECTORY, "index.json", "index.lock", "index.damaged", "oci-layout"):
+        _remove(root / name)
+    with suppress(OSError):
+        root.rmdir()
+    return size
+
+
+def _blobs(layout: Layout) -> Iterator[Path]:
+    for directory in sorted((layout.root / "blobs").glob("*")):
+        with suppress(NotADirectoryError):
+            yield from sorted(directory.iterdir())
+
+
+def _parts(layout: Layout) -> Iterator[Path]:
+    with suppress(FileNotFoundError):
+        yield from sorted((layout.root / INGEST).iterdir())
+
+
+def _wrong(path: Path) -> str | None:
+    if path.is_symlink() or not path.is_file():
+        return "it is not a file"
+    try:
+        digest = Digest.parse(f"{path.parent.name}:{path.name}")
+    except InputError as error:
+        return error.message
+    verified = Verified(Descriptor("application/octet-stream", digest, path.stat().st_size))
+    try:
+        with path.open("rb", buffering=0) as file:
+            while chunk := file.read(CHUNK):
+                verified.update(chunk)
+        verified.check()
+    except IntegrityError as error:
+        return error.message
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return None
+
+
+def _used(layout: Layout, descriptor: Descriptor) -> float:
+    try:
+        status = layout.path(descriptor.digest).stat()
+    except OSError:
+        return 0.0
+    return max(status.st_mtime, status.st_atime)
+
+
+def _reachable(layout: Layout, roots: Iterable[Descriptor]) -> set[str]:
+    """The digests of everything that some manifests lead to, their referrers included."""
+    keep: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        descriptor = waiting.pop()
+        if str(descriptor.digest) in keep:
+            continue
+        keep.add(str(descriptor.digest))
+        with suppress(Error):
+            found = layout.find(descriptor.digest, descriptor.media_type)
+            if found is not None:
+                waiting += [found.config, *found.layers] if isinstance(found, Manifest) else found.manifests
+    return keep
+
+
+def _remove(path: Path) -> None:
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, path) from error

@@ -1,0 +1,322 @@
+"""What a layout holds, by repository: the source that `serve` gives out, and that bundles are read by.
+
+A layout knows names, manifests and blobs, but no repositories. Which repository something belongs to follows from the names in `index.json`
+and from what their manifests lead to; a referrer belongs to the repositories of its subject.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ..content import CheckedSink, pour
+from ..errors import Error, IntegrityError, NotFoundError
+from ..oci import Descriptor, Digest, Index, Manifest
+from ..reference import MAX_REPOSITORY_LENGTH, OFFICIAL_HOSTS, Host, Reference, is_tag
+from .blobs import BlobStore, not_there
+from .graph import Graph, ManifestNode, Manifests, is_manifest_type
+
+_SHOWN: Final = 5
+"""So many digests are named in one message."""
+
+
+@dataclass(slots=True)
+class LayoutRepository:
+    """One repository of a layout; digests are the keys, as text.
+
+    Attributes:
+        tags: in the order of the distribution specification: lexical, without regard to case.
+        manifests: everything that its names lead to, and the referrers of that.
+        blobs: what these manifests name; some may be missing from the layout.
+        referrers: the subject's digest → what refers to it.
+    """
+
+    name: str
+    tags: dict[str, Descriptor] = field(default_factory=dict)
+    manifests: dict[str, Descriptor] = field(default_factory=dict)
+    blobs: dict[str, Descriptor] = field(default_factory=dict)
+    referrers: dict[str, list[Descriptor]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a layout held when it was read.
+
+    Attributes:
+        repositories: by name, in the order of the catalog.
+        missing: digests that something names but that were not there.
+    """
+
+    state: object
+    repositories: dict[str, LayoutRepository]
+    missing: frozenset[str] = frozenset()
+
+
+class Contents:
+    """The repositories of a layout, read anew when its index has changed.
+
+    Args:
+        host: only names with this host in front count; None: all names do, and the host is dropped.
+        name: the repository of bare tags, and of manifests that neither have a name nor refer to anything; None: there is none.
+        warn: is told of what is missing, wrong or left out.
+    """
+
+    def __init__(
+        self, store: BlobStore, *, host: Host | None = None, name: str | None = None, warn: Callable[[str], None] | None = None
+    ) -> None:
+        self.store = store
+        self.manifests = Manifests(store)
+        self._host = host
+        self._name = name
+        self._warn = warn or (lambda _: None)
+        self._snapshot: Snapshot | None = None
+        self._failed: object = None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether what was read is what the index says now."""
+        if self._snapshot is None:
+            return False
+        with suppress(Error):
+            return self.store.state() in (self._snapshot.state, self._failed)
+        return True  # it cannot be looked at for the moment; what was read still holds
+
+    def current(self) -> Snapshot:
+        """What the layout holds. Where its index is unreadable, what it held before."""
+        if self._snapshot is None or not self.is_current:
+            try:
+                self.load(strict=False)
+            except Error as error:
+                if self._snapshot is None:
+                    raise
+                self._warn(f"what `{self.store.root}` held before is served on: {error.message}")
+                with suppress(Error):
+                    self._failed = self.store.state()
+        assert self._snapshot is not None, "it was read above"
+        return self._snapshot
+
+    def load(self, *, strict: bool = True) -> Snapshot:
+        """Read index and manifests, and look at the sizes of all blobs.
+
+        Args:
+            strict: whatever is wrong ends it; otherwise it is left out and told.
+
+        Raises:
+            IntegrityError: `malformed`, `digest-mismatch`, `size-mismatch`, naming the digests.
+            PolicyError: `limit-passed`.
+            StorageError: something cannot be read.
+        """
+        reading = _Reading(self.store, self.manifests, self._host, self._name, self._warn)
+        self._snapshot = reading.snapshot(strict=strict)
+        return self._snapshot
+
+    def look_again(self, digest: str) -> bool:
+        """Whether something that was missing has come since; then everything is read again at the next question."""
+        if self._snapshot is None or digest not in self._snapshot.missing or self.store.stamp(Digest.parse(digest)) is None:
+            return False
+        self._snapshot = None
+        return True
+
+    # -- source
+
+    def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
+        repository = self._repository(reference)
+        found = repository.tags.get(reference.tag) if reference.tag else repository.manifests.get(str(reference.digest))
+        if found is None:
+            code = "tag-not-found" if reference.tag else "manifest-not-found"
+            raise NotFoundError(f"`{reference}` is not in `{self.store.root}`", code=code, reference=str(reference))
+        if reference.digest is not None and found.digest != reference.digest:
+            raise IntegrityError(
+                f"`{reference}` is `{found.digest}` here",
+                code="tag-moved",
+                expected=str(reference.digest),
+                actual=str(found.digest),
+                reference=str(reference),
+            )
+        return None if known is not None and known.digest == found.digest else self.manifests.read(found)
+
+    def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
+        if str(descriptor.digest) not in self._repository(reference).blobs:
+            raise not_there(descriptor.digest, self.store.root)
+
+        def give() -> None:
+            with self.store.extent(descriptor.digest) as extent:
+                for piece in extent.pieces(sink.held):
+                    sink.write(piece)
+
+        pour(sink, give)
+
+    def tags(self, reference: Reference) -> list[str]:
+        return list(self._repository(reference).tags)
+
+    def referrers(self, reference: Reference, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:
+        found = self._repository(reference).referrers.get(str(digest), [])
+        return [one for one in found if artifact_type in (None, one.artifact_type)]
+
+    def repositories(self) -> list[str]:
+        return list(self.current().repositories)
+
+    def _repository(self, reference: Reference) -> LayoutRepository:
+        found = self.current().repositories.get(reference.repository)
+        if found is None:
+            raise NotFoundError(
+                f"nothing of `{reference.repository}` is in `{self.store.root}`", code="repository-not-found", reference=str(reference)
+            )
+        return found
+
+
+class _Reading:
+    """One reading of a layout."""
+
+    def __init__(self, store: BlobStore, manifests: Manifests, host: Host | None, name: str | None, warn: Callable[[str], None]) -> None:
+        self._store = store
+        self._host = host
+        self._name = name
+        self._warn = warn
+        self._graph = Graph(store, manifests)
+        self._repositories: dict[str, LayoutRepository] = {}
+        self._unnamed: list[Descriptor] = []
+        self._about: dict[str, list[ManifestNode]] = {}
+        self._placed: set[Digest] = set()
+        self._tagged: dict[tuple[str, str], tuple[str, Descriptor]] = {}
+        self._untagged: list[tuple[str, Descriptor]] = []
+
+    def snapshot(self, *, strict: bool) -> Snapshot:
+        state = self._store.state()
+        roots = [(name, one) for name, one in self._store.entries() if is_manifest_type(one.media_type)]
+        for name, one in roots:
+            self._place(name, one)
+        gone = [str(one.digest) for _, one in roots if self._graph.node(one) is None and str(one.digest) in self._graph.missing]
+        if strict and gone:
+            raise IntegrityError(
+                f"the layout `{self._store.root}` is broken: `index.json` names manifests that it does not hold: {_listed(gone)}",
+                code="malformed",
+                hint=_HINT,
+                digests=gone,
+                path=str(self._store.root),
+            )
+        for one in self._unnamed:
+            node = self._graph.node(one)
+            if node is not None and node.subject is not None:
+                self._about.setdefault(node.subject, []).append(node)
+        for (repository, tag), (_, one) in self._tagged.items():
+            self._put(repository, tag, one)
+        for repository, one in self._untagged:
+            self._put(repository, None, one)
+        self._put_rest()
+        self._tell(strict=strict)
+        for found in self._repositories.values():
+            found.tags = dict(sorted(found.tags.items(), key=lambda item: lexical(item[0])))
+        return Snapshot(state, dict(sorted(self._repositories.items())), frozenset(self._graph.missing))
+
+    def _place(self, name: str | None, one: Descriptor) -> None:
+        """Find out which repository and tag a name means."""
+        reference = self._reference(name) if name is not None else None
+        if reference is None:
+            self._unnamed.append(one)
+        elif self._host is not None and reference.host != self._host:
+            pass
+        elif reference.tag is None:
+            self._untagged.append((reference.repository, one))
+        else:
+            self._tag((reference.repository, reference.tag), str(reference.host or ""), one)
+
+    def _tag(self, key: tuple[str, str], host: str, one: Descriptor) -> None:
+        before = self._tagged.get(key)
+        if before is not None and before[1].digest != one.digest:
+            shown = f"`{key[0]}:{key[1]}` stands for two manifests, `{before[1].digest}` and `{one.digest}`"
+            if before[0] == host:
+                self._graph.wrong[str(one.digest)] = IntegrityError(shown, code="malformed")
+            # The same name of two registries: the official one first, as with `--endpoint`; else the one that stands first.
+            first = min(before[0], host, key=lambda each: OFFICIAL_HOSTS.index(each) if each in OFFICIAL_HOSTS else len(OFFICIAL_HOSTS))
+            if before[0] != host:
+                self._warn(f"{shown}, from `{before[0]}` and `{host}`; that of `{first}` is served")
+            if first == before[0]:
+                self._untagged.append((key[0], one))
+                return
+            self._untagged.append((key[0], before[1]))
+        self._tagged[key] = host, one
+
+    def _reference(self, name: str) -> Reference | None:
+        if is_tag(name):
+            return Reference(self._name, self._host, name) if self._name else None
+        try:
+            return Reference.parse(name)
+        except Error as error:
+            self._warn(f"a name in `{self._store.root}` is passed over: {error.message}")
+            return None
+
+    def _put(self, name: str, tag: str | None, one: Descriptor) -> None:
+        node = self._graph.node(one)
+        if node is None:
+            return
+        repository = self._repositories.setdefault(name, LayoutRepository(name))
+        if tag is not None:
+            repository.tags[tag] = node.descriptor
+        waiting = [node]
+        while waiting:
+            node = waiting.pop()
+            key = str(node.descriptor.digest)
+            if key in repository.manifests:
+                continue
+            repository.manifests[key] = node.descriptor
+            self._placed.add(node.descriptor.digest)
+            repository.blobs.update((str(blob.digest), blob) for blob in node.blobs)
+            if node.subject is not None:
+                repository.referrers.setdefault(node.subject, []).append(node.referrer)
+            waiting += [child for one in node.children if (child := self._graph.node(one)) is not None]
+            waiting += self._about.get(key, [])
+
+    def _put_rest(self) -> None:
+        """What has no name and is about nothing that has one: first what others may be about."""
+        if self._name is None:
+            return
+        for about in (False, True):
+            for one in self._unnamed:
+                node = self._graph.node(one)
+                if node is not None and one.digest not in self._placed and about >= (node.subject is not None):
+                    self._put(self._name, None, one)
+
+    def _tell(self, *, strict: bool) -> None:
+        graph = self._graph
+        if graph.wrong and strict:
+            first = next(iter(graph.wrong.values()))
+            if len(graph.wrong) == 1:
+                raise IntegrityError(
+                    f"the layout `{self._store.root}` is broken: {first.message}", code=first.code, hint=_HINT, digests=list(graph.wrong)
+                ) from first
+            raise IntegrityError(
+                f"the layout `{self._store.root}` is broken, {len(graph.wrong)} times; {first.message}; wrong are {_listed(graph.wrong)}",
+                code=first.code if isinstance(first, IntegrityError) else "malformed",
+                hint=_HINT,
+                digests=list(graph.wrong),
+            ) from first
+        for error in graph.wrong.values():
+            self._warn(f"left out of what `{self._store.root}` holds: {error.message}")
+        if graph.missing:
+            self._warn(f"`{self._store.root}` lacks {len(graph.missing)} of the blobs that it names: {_listed(graph.missing)}")
+
+
+_HINT: Final = "make the layout anew from where it came; of a cache, `marfetch cache verify --fix` takes away what is wrong"
+
+
+def lexical(name: str) -> tuple[str, str]:
+    """The order of tags (distribution-spec, "Listing Tags": lexical, "i.e. case-insensitive alphanumeric order")."""
+    return name.lower(), name
+
+
+def repository_name(path: Path) -> str:
+    """A valid repository name out of the name of a folder or file."""
+    stem = path.name.removesuffix(".tar").lower()
+    parts = re.sub(r"[^a-z0-9]*[^a-z0-9._-]+[^a-z0-9]*", "-", stem)
+    return re.sub(r"[._-]{2,}", "-", parts).strip("._-")[:MAX_REPOSITORY_LENGTH].rstrip("._-") or "layout"
+
+
+def _listed(digests: Iterable[str]) -> str:
+    names = list(digests)
+    shown = ", ".join(f"`{name}`" for name in names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -1,0 +1,125 @@
+"""The first wanted file of a project, written out of what was found."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from ..document import parse_yaml
+from ..endpoint import OFFICIAL
+from ..errors import InputError, StorageError
+from ..files import storage_error
+from ..place.file import write_file
+from ..reference import OFFICIAL_HOSTS, Reference
+from .adopt import Adoption, FoundReference, collect
+from .schema import SCHEMA, SCHEMA_ADDRESS
+from .wanted import parse_project
+
+CHART_MARK: Final = "# Made of Chart.yaml by `marfetch lock --chart`; that writes it anew."
+_WORDS: Final = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n"))
+
+
+def wanted_bytes(found: Sequence[FoundReference], *, destination: str | None = None, mark: str | None = None) -> bytes:
+    """A wanted file that asks for what was found.
+
+    Args:
+        destination: of all of them.
+        mark: a comment for its head.
+    """
+    lines = [f"# yaml-language-server: $schema={SCHEMA_ADDRESS}", *([mark] if mark else []), f"schema: {SCHEMA}"]
+    hosts = {one.reference.host.name if one.reference.host else OFFICIAL_HOSTS[0] for one in found}
+    if hosts == {OFFICIAL_HOSTS[1]}:
+        name = next(name for name, endpoint in OFFICIAL.items() if endpoint.registry.host.name == OFFICIAL_HOSTS[1])
+        lines.append(f"endpoint: {name}")
+    lines.append("artifacts:" if found else "artifacts: []")
+    taken: set[str] = set()
+    for one in found:
+        comment = f"  # {' '.join(one.where.split())}" if mark is None else ""
+        lines.append(f"  - reference: {_scalar(str(one.reference))}{comment}")
+        if one.version is not None:
+            lines.append(f"    version: {_scalar(one.version)}")
+        name = _free_name(one.reference, taken)
+        taken.add(name.casefold())
+        if name != one.reference.name:
+            lines.append(f"    name: {_scalar(name)}")
+        if destination is not None:
+            lines.append(f"    destination: {_scalar(destination)}")
+        if one.is_chart:
+            lines.append("    kind: chart")
+    data = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
+    parse_project(data, Path("marfetch.yaml"))  # what is written can be read
+    return data
+
+
+def _free_name(reference: Reference, taken: set[str]) -> str:
+    parts = PurePosixPath(reference.repository).parts
+    name = parts[-1]
+    names = [name, *("-".join(parts[-count:]) for count in range(2, len(parts) + 1)), f"{name}-{reference.tag}" if reference.tag else name]
+    free = next((one for one in names if one.casefold() not in taken and len(one) <= 128), None)
+    number = 2
+    while free is None:
+        free = f"{name[:110]}-{number}" if f"{name[:110]}-{number}".casefold() not in taken else None
+        number += 1
+    return free
+
+
+def _scalar(text: str) -> str:
+    """A text in YAML: plain where nothing could read it otherwise, in quotes otherwise."""
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9._/-]*(?::[A-Za-z0-9._-]+)?(?:@sha256:[0-9a-f]{64})?", text) and text.lower() not in _WORDS:
+        return text
+    return json.dumps(text)
+
+
+def write_first(path: Path, data: bytes) -> None:
+    """Write the first wanted file of a project.
+
+    Raises:
+        StorageError: there is one already, or it cannot be written.
+    """
+    if path.exists() or path.is_symlink():
+        raise StorageError(
+            f"there is a wanted file `{path}` already",
+            code="file-differs",
+            hint="`--file` names another one, whose entries can then be taken over by hand",
+            path=str(path),
+        )
+    write_file(path, data)
+
+
+def adopt_chart(directory: Path) -> tuple[Path, Adoption]:
+    """The wanted file of a chart's dependencies, beside its `Chart.yaml`; made anew where it was made of that before.
+
+    Returns:
+        The file, and what was found.
+
+    Raises:
+        InputError: `usage`: there is no chart, or none of its dependencies is of MAR.
+        StorageError: another wanted file is there.
+    """
+    chart = directory / "Chart.yaml"
+    if not chart.is_file():
+        hint = "name the directory that holds `Chart.yaml`"
+        raise InputError(f"there is no chart in `{directory}`", code="usage", hint=hint, path=str(directory))
+    try:
+        parse_yaml(chart.read_bytes(), f"`{chart}`")
+    except OSError as error:
+        raise storage_error(error, chart) from error
+    adoption = collect([chart])
+    path = directory / "marfetch.yaml"
+    data = wanted_bytes(adoption.found, destination="charts", mark=CHART_MARK)
+    old = path.read_bytes() if path.is_file() else None
+    if old is None:
+        write_first(path, data)
+    elif CHART_MARK.encode() not in old:
+        raise StorageError(
+            f"the wanted file `{path}` was not made of `Chart.yaml`",
+            code="file-differs",
+            hint="move it away, or add the dependencies to it by hand",
+            path=str(path),
+        )
+    elif old != data:
+        write_file(path, data)
+    return path, adoption

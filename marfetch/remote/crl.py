@@ -1,0 +1,144 @@
+"""The second door: revocation lists, from addresses that stand in certificates.
+
+It is apart from the registry's transport. The addresses come from a chain whose signatures hold but which nobody may trust yet, so they
+are no more than asked for: plain http is allowed (a list is signed), no credential or cookie is ever sent, no redirect followed, and no
+address of this machine or of a private network is connected to, whatever its name says.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import queue
+import re
+import threading
+import urllib.parse
+import urllib.request
+from typing import Final
+
+import urllib3
+
+from ..budget import Budget
+from ..errors import Error, PolicyError, RemoteError
+from ..reference import redacted
+from .certificates import TrustedCertificates
+from .connection import POOLS, ConnectionPool, TLSConnectionPool
+from .dial import resolve
+from .first import USER_AGENT
+from .limits import LIST_CONNECT_TIME, LIST_TIME, MAX_CRL_BYTES
+from .network_errors import malformed
+
+_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_PORTS: Final = {"http": 80, "https": 443}
+_PIECE: Final = 64 * 1024
+
+
+def fetch_list(url: str, *, budget: Budget, trust: TrustedCertificates) -> bytes:
+    """The bytes behind an address.
+
+    Raises:
+        PolicyError: `address-refused`, `limit-passed`.
+        IntegrityError: `malformed`.
+        RemoteError: `unreachable`, `timeout`, `unexpected-answer`.
+    """
+    budget.check()
+    answer: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answer.put(_fetch(url, trust))
+        except Exception as error:
+            answer.put(error)
+
+    # A server that drips its headers cannot be ended from here, but it can be left alone.
+    threading.Thread(target=ask, name="marfetch-list", daemon=True).start()
+    limit = min(LIST_TIME, budget.remaining)
+    try:
+        found = answer.get(timeout=limit)
+    except queue.Empty:
+        budget.check()
+        raise RemoteError(f"no answer within {limit:.0f} s from `{redacted(url)}`", code="timeout", url=redacted(url)) from None
+    if isinstance(found, Error):
+        raise found
+    if isinstance(found, Exception):
+        broken = malformed(found, redacted(url), redacted(url))
+        if broken is not None:
+            raise broken from found
+        reason = str(found).rpartition(": ")[2][:200] or type(found).__name__
+        raise RemoteError(f"`{redacted(url)}` cannot be had: {reason}", code="unreachable", url=redacted(url)) from found
+    return found
+
+
+def _fetch(url: str, trust: TrustedCertificates) -> bytes:
+    parts = urllib.parse.urlsplit(url)
+    host, scheme = parts.hostname or "", parts.scheme.lower()
+    if scheme not in _PORTS or "@" in parts.netloc or not url.isascii() or not url.isprintable() or " " in url or not _NAME.fullmatch(host):
+        raise _refused(url, "it is neither `http://name/…` nor `https://name/…`")
+    port = parts.port or _PORTS[scheme]
+    if port != _PORTS[scheme]:
+        raise _refused(url, f"the port {port} is none where lists are published")
+    target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
+    headers = {"Host": host, "User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
+    timeout = urllib3.Timeout(connect=LIST_CONNECT_TIME, read=LIST_TIME)
+    proxy = urllib.request.getproxies().get(scheme)
+    if proxy and not urllib.request.proxy_bypass(host):
+        # The proxy looks the name up, where its own rules hold; what is an address or a local name is not even asked of it.
+        if "." not in host or host.rpartition(".")[2].isdigit() or host.lower().endswith((".localhost", ".local", ".internal")):
+            raise _refused(url, "it is no public name")
+        manager = urllib3.ProxyManager(proxy, ssl_context=trust.context() if scheme == "https" else None)
+        manager.pool_classes_by_scheme = POOLS
+        answer = manager.request("GET", url, headers=headers, timeout=timeout, retries=False, redirect=False, preload_content=False)
+        return _body(answer, url)
+    address = _public_address(url, host, port)
+    pool: urllib3.HTTPConnectionPool
+    if scheme == "https":
+        pool = TLSConnectionPool(address, port, ssl_context=trust.context(), server_hostname=host, assert_hostname=host)
+    else:
+        pool = ConnectionPool(address, port)
+    with pool:
+        answer = pool.urlopen(
+            "GET", target, headers=headers, timeout=timeout, retries=False, redirect=False, preload_content=False, assert_same_host=False
+        )
+        return _body(answer, url)
+
+
+def _public_address(url: str, host: str, port: int) -> str:
+    """One address of the host; connected to is what was looked at, so that a second answer of the name service changes nothing."""
+    found = [str(info[4][0]) for info in resolve(host, port, LIST_CONNECT_TIME)]
+    for text in found:
+        if not is_public(text):
+            raise _refused(url, f"it leads to `{text}`, an address of this machine or of a private network")
+    by_family = sorted(found, key=lambda text: ":" in text)
+    return by_family[0]
+
+
+def is_public(text: str) -> bool:
+    """Whether an address is one that everybody can reach."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
+    return address.is_global and not address.is_multicast and (mapped is None or mapped.is_global)
+
+
+def _body(answer: urllib3.BaseHTTPResponse, url: str) -> bytes:
+    try:
+        if answer.status != 200:
+            raise RemoteError(
+                f"`{redacted(url)}` answered with the status {answer.status}",
+                code="unexpected-answer",
+                url=redacted(url),
+                status=answer.status,
+            )
+        data = bytearray()
+        # In pieces: the reader of chunks keeps a list of them until its piece is full.
+        while len(data) <= MAX_CRL_BYTES and (piece := answer.read(min(_PIECE, MAX_CRL_BYTES + 1 - len(data)), decode_content=False)):
+            data += piece
+    finally:
+        answer.close()
+    if len(data) > MAX_CRL_BYTES:
+        raise PolicyError(f"the list of `{redacted(url)}` has more than {MAX_CRL_BYTES} bytes", code="limit-passed", url=redacted(url))
+    return bytes(data)
+
+
+def _refused(url: str, reason: str) -> PolicyError:
+    return PolicyError(
+        f"the address `{redacted(url)}` of a certificate is not asked: {reason}", code="address-refused", url=redacted(url), rule=reason
+    )

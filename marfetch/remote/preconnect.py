@@ -1,0 +1,231 @@
+"""Opens connections while the rest of marfetch is still being loaded, or while an answer is awaited, and asks the first thing.
+
+Loading oras-py and what it needs takes longer than three round trips; in that time the registry's name is looked up, TCP and TLS are
+done, and its first answer has come. The data host's connection is opened while the registry is asked for the manifest. Each is only
+handed to the request that it was opened for, or closed.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from ..endpoint import Address
+from . import limits
+from .deadlines import Exchange
+from .dial import connect
+from .first import PredictedRequest
+
+_LOOK: Final = 0.1
+"""Seconds between two looks at whether a connection is still waited for."""
+
+
+def always() -> bool:
+    """A host that may be asked whenever somebody likes."""
+    return True
+
+
+class Ready(NamedTuple):
+    """A connection that is open.
+
+    Attributes:
+        sent: the request that it carries already.
+    """
+
+    socket: ssl.SSLSocket
+    sent: bytes | None
+
+
+class Preconnection:
+    """One connection that is being opened.
+
+    Args:
+        address: whose host it leads to; https.
+        context: makes the context that decides about the certificate, as for every other connection.
+        first: is sent over it at once; see `give`.
+        may: whether the host may be asked; looked at in the moment before it is. Where it may not, nothing is sent.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        context: Callable[[], ssl.SSLContext],
+        first: PredictedRequest | None = None,
+        may: Callable[[], bool] = always,
+    ) -> None:
+        self._host, self._port = address.host.name.strip("[]"), address.host.port
+        self._address = address
+        self._target = first.target if first else None
+        self._sent = first.bytes(address) if first else None
+        self._may = may
+        self._context = context
+        self._outcome: ssl.SSLSocket | Exception | None = None
+        self._since = time.monotonic()
+        self._done = threading.Event()
+        self._guard = threading.Lock()
+        self._taken = False
+        threading.Thread(target=self._open, name="marfetch-ahead", daemon=True).start()
+
+    def _open(self) -> None:
+        try:
+            assert self._port is not None, "an address has its port"
+            sock = connect(self._host, self._port, limits.CONNECT_TIME, [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)])
+            try:
+                context = self._context()
+                sock.settimeout(limits.HANDSHAKE_TIME)
+                opened = context.wrap_socket(sock, server_hostname=self._host)
+                with self._guard:
+                    if self._sent is not None and not self._may():
+                        self._target = self._sent = None  # told to wait while it was being opened
+                    if self._sent is not None:
+                        opened.sendall(self._sent)
+                    self._since = time.monotonic()
+                    self._outcome = opened
+            except BaseException:
+                sock.close()
+                raise
+        except Exception as error:
+            self._outcome = error
+        finally:
+            self._done.set()
+        with self._guard:
+            if self._taken:  # it is no longer wanted, and was not open yet when that was said
+                self._drop()
+
+    def give(self, first: PredictedRequest, may: Callable[[], bool] = always) -> bool:
+        """Ask this over it; False where something else is asked over it already, or it is lost.
+
+        Args:
+            may: as for `Preconnection`; where it may not, the connection stays what it is.
+        """
+        with self._guard:
+            if self._target is not None or self._taken or isinstance(self._outcome, Exception):
+                return False
+            if not may():
+                return True
+            sent = first.bytes(self._address)
+            self._may = may
+            if self._outcome is not None:
+                try:
+                    self._outcome.sendall(sent)
+                except OSError as error:
+                    self._outcome = error
+                    return False
+            self._target, self._sent = first.target, sent
+            return True
+
+    def take(self, host: str, port: int | None, exchange: Exchange | None = None) -> Ready | None:
+        """The connection, if it leads there, carries nothing but this request, and nobody has taken it; waits until it is open.
+
+        Args:
+            exchange: what is going to be asked for over it; it is waited for until the watch has ended that.
+
+        Raises:
+            OSError: it could not be opened, or not in time; said to the first one who wanted it.
+        """
+        target = exchange.target if exchange is not None else None
+        if (self._host, self._port) != (host, port) or self._target not in (None, target) or self.is_taken:
+            return None
+        end = time.monotonic() + limits.CONNECT_TIME + limits.HANDSHAKE_TIME
+        while not self._done.wait(_LOOK) and time.monotonic() < end:
+            if exchange is not None and exchange.expired:
+                raise TimeoutError("no connection in time")
+        with self._guard:
+            if self._taken:
+                return None
+            self._taken = True  # for one request only
+            outcome = self._outcome
+            if isinstance(outcome, ssl.SSLSocket) and time.monotonic() - self._since > limits.AHEAD_TIME:
+                self._drop()  # its host may have given it up by now
+                return None
+            self._outcome = None
+        if isinstance(outcome, Exception):
+            raise outcome
+        return Ready(outcome, self._sent) if outcome is not None else None
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether it is no longer to be had."""
+        return self._taken
+
+    def close(self) -> None:
+        """Close it if nobody has taken it."""
+        with self._guard:
+            if not self._taken:
+                self._taken = True
+                self._drop()
+
+    def _drop(self) -> None:
+        outcome, self._outcome = self._outcome, None
+        if isinstance(outcome, ssl.SSLSocket):
+            with suppress(OSError):
+                outcome.close()
+
+
+class Preconnections:
+    """The connections to one endpoint that are opened ahead.
+
+    Args:
+        registry: where everything begins.
+        context: as for `Preconnection`.
+        most: connections to one host.
+    """
+
+    def __init__(self, registry: Address, context: Callable[[], ssl.SSLContext], most: int) -> None:
+        self._registry = registry
+        self._context = context
+        self._most = most
+        self._opened: dict[Address, list[Preconnection]] = {}
+        self._guard = threading.Lock()
+
+    def open(self) -> None:
+        """Open a connection to the registry; what is asked over it comes later."""
+        self._add(self._registry, None)
+
+    def ask(self, first: PredictedRequest | None, may: Callable[[], bool] = always) -> None:
+        """Ask this over a connection to the registry that is there or being opened, or over one more.
+
+        Args:
+            first: None: what that will be is not known.
+            may: as for `Preconnection`.
+        """
+        if first is not None and not may():
+            first = None
+        with self._guard:
+            opened = list(self._opened.get(self._registry, ()))
+        if first is not None and not any(ahead.give(first, may) for ahead in opened):
+            self._add(self._registry, first, may)
+        elif not opened:
+            self.open()
+
+    def expect(self, data: Address) -> None:
+        """Open a connection to a data host, for a blob whose manifest is about to be asked for."""
+        self._add(data, None)
+
+    def _add(self, address: Address, first: PredictedRequest | None, may: Callable[[], bool] = always) -> None:
+        with self._guard:
+            opened = self._opened.setdefault(address, [])
+            if len(opened) < self._most:
+                opened.append(Preconnection(address, self._context, first, may))
+
+    def take(self, host: str, port: int | None, exchange: Exchange | None) -> Ready | None:
+        """As `Ahead.take`, of the first one that fits."""
+        with self._guard:
+            opened = [ahead for some in self._opened.values() for ahead in some]
+        for ahead in opened:
+            ready = ahead.take(host, port, exchange)
+            if ready is not None:
+                return ready
+        return None
+
+    def close(self) -> None:
+        """Close what nobody has taken."""
+        with self._guard:
+            for some in self._opened.values():
+                for ahead in some:
+                    ahead.close()

@@ -1,0 +1,194 @@
+"""What is inside an artifact, as a tree for people and as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..artifact.kinds import Kind
+from ..client.inspection import Inspected, Referrer
+from ..client.plan import Artifact, Plan
+from ..client.resolve import Resolved
+from ..document import Json
+from ..oci import CREATED, Descriptor, descriptor_json
+from ..text import human_size
+from .report import Branch, Report, error_json
+
+_SHOWN = 300  # characters of an annotation
+_CHART_FACTS = ("name", "version", "appVersion", "type", "kubeVersion", "deprecated", "description", "home")
+
+
+def inspected(report: Report, found: Inspected) -> int:
+    """Show what an artifact is."""
+    for warning in found.warnings:
+        report.warn(warning)
+    report.data(_inspected_json(found))
+    report.tree(_inspected_tree(found))
+    return 0
+
+
+def referred(report: Report, resolved: Resolved, found: tuple[Referrer, ...]) -> int:
+    """Show what refers to an artifact."""
+    digest = str(resolved.manifest.descriptor.digest)
+    report.data({"reference": str(resolved.reference), "digest": digest, "referrers": [_referrer_json(one) for one in found]})
+    branches = [_referrer_tree(one) for one in found]
+    report.tree(Branch(str(resolved.reference), branches or [Branch("nothing refers to it")]))
+    return 0
+
+
+def _inspected_json(found: Inspected) -> dict[str, Json]:
+    resolved, manifest = found.resolved, found.manifest
+    shown = manifest or resolved.manifest
+    artifact_type = manifest.effective_type if manifest else resolved.manifest.artifact_type
+    data: dict[str, Any] = {
+        "reference": str(resolved.reference),
+        "repository": resolved.reference.full_repository,
+        "tag": resolved.reference.tag,
+        "version": str(resolved.version.version) if resolved.version else None,
+        "kind": found.kind.name if found.kind else None,
+        "artifactType": artifact_type,
+        "mediaType": resolved.manifest.descriptor.media_type,
+        "digest": str(resolved.manifest.descriptor.digest),
+        "manifest": str(shown.descriptor.digest),
+        "size": sum(layer.descriptor.size for layer in found.layers),
+        "created": shown.annotations.get(CREATED),
+        "config": descriptor_json(manifest.config) if manifest else None,
+        "layers": [{**descriptor_json(layer.descriptor), "name": layer.name} for layer in found.layers],
+        "annotations": dict(shown.annotations),
+        "chart": found.chart,
+        "platforms": [{**descriptor_json(child.descriptor), "kind": child.kind.name if child.kind else None} for child in found.children],
+        "subject": descriptor_json(shown.subject) if shown.subject else None,
+        "endOfLife": found.ends.isoformat() if found.ends else None,
+        "referrers": [_referrer_json(one) for one in found.referrers],
+        "warnings": list(found.warnings),
+    }
+    return data
+
+
+def _referrer_json(one: Referrer) -> dict[str, Any]:
+    return {
+        **descriptor_json(one.descriptor),
+        "artifactType": one.descriptor.artifact_type,
+        "annotations": dict(one.descriptor.annotations),
+        "kind": one.kind.name if one.kind else None,
+        "reference": str(one.reference),
+        "referrers": [_referrer_json(below) for below in one.referrers],
+    }
+
+
+def _inspected_tree(found: Inspected) -> Branch:
+    resolved, manifest = found.resolved, found.manifest
+    shown = manifest or resolved.manifest
+    facts: list[tuple[str, str | None]] = [
+        ("kind", _title(found.kind) if found.kind else "several" if found.children else None),
+        ("media type", resolved.manifest.descriptor.media_type),
+        ("artifact type", manifest.effective_type if manifest else resolved.manifest.artifact_type),
+        ("created", shown.annotations.get(CREATED)),
+        ("end of life", found.ends.isoformat() if found.ends else None),
+        ("refers to", str(shown.subject.digest) if shown.subject else None),
+    ]
+    parts = [Branch(f"{label}: {text}") for label, text in facts if text]
+    if found.chart is not None:
+        known = [(name, found.chart.get(name)) for name in _CHART_FACTS]
+        parts.append(Branch("chart", [Branch(f"{name}: {_cut(value)}") for name, value in known if value not in (None, "", [])]))
+        parts[-1].below.extend(_dependencies(found.chart))
+    if found.children:
+        parts.append(Branch("manifests", [Branch(_child_line(child.descriptor, child.kind)) for child in found.children]))
+    if found.layers:
+        parts.append(Branch("layers", [Branch(_layer_line(layer.descriptor, layer.name)) for layer in found.layers]))
+    if shown.annotations:
+        parts.append(Branch("annotations", [Branch(f"{name}: {_cut(value)}") for name, value in shown.annotations.items()]))
+    if found.referrers:
+        parts.append(Branch("referrers", [_referrer_tree(one) for one in found.referrers]))
+    return Branch(str(resolved.reference), parts)
+
+
+def _dependencies(chart: dict[str, Json]) -> list[Branch]:
+    value = chart.get("dependencies")
+    entries = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+    lines = [Branch(_cut(" ".join(str(entry[key]) for key in ("name", "version", "repository") if entry.get(key)))) for entry in entries]
+    return [Branch("dependencies", lines)] if lines else []
+
+
+def _referrer_tree(one: Referrer) -> Branch:
+    what = _title(one.kind) if one.kind else one.descriptor.artifact_type or "of no type"
+    facts = [
+        f"{label}: {_cut(one.descriptor.annotations[name])}"
+        for label, name in (one.kind.facts if one.kind else (("created", CREATED),))
+        if name in one.descriptor.annotations
+    ]
+    line = "  ".join([what, human_size(one.descriptor.size), str(one.descriptor.digest)])
+    return Branch(line, [*(Branch(fact) for fact in facts), *(_referrer_tree(below) for below in one.referrers)])
+
+
+def _child_line(child: Descriptor, kind: Kind | None) -> str:
+    columns = [str(child.platform) if child.platform else None, _title(kind) if kind else child.artifact_type, str(child.digest)]
+    return "  ".join(column for column in columns if column)
+
+
+def _layer_line(layer: Descriptor, name: str | None) -> str:
+    title = None if name else layer.title and f"“{_cut(layer.title)}”"
+    columns = [name or title or "not fetched by itself", human_size(layer.size), layer.media_type, str(layer.digest)]
+    return "  ".join(columns)
+
+
+def _title(kind: Kind) -> str:
+    return kind.title
+
+
+def _cut(value: Json) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def planned(report: Report, plan: Plan) -> int:
+    """Show what a fetch needs; the exit code is that of the first failure."""
+    for one in plan.artifacts:
+        report.line("artifact", str(one.selected.resolved.reference), one.selected.kind.name, _missing(one))
+    for need in plan.needs if plan.artifacts else ():
+        report.line("host", need.host, str(need.port), need.scheme, _count(need.requests, "request"), human_size(need.bytes))
+    if plan.artifacts:
+        report.line("total", _count(plan.requests, "request"), human_size(plan.size), f"{human_size(plan.cached)} in the cache")
+    data: dict[str, Any] = {
+        "artifacts": [
+            {
+                "reference": str(one.selected.resolved.reference),
+                "kind": one.selected.kind.name,
+                "bytes": sum(layer.descriptor.size for layer in one.layers if not layer.cached),
+                "layers": [{**descriptor_json(layer.descriptor), "name": layer.name, "cached": layer.cached} for layer in one.layers],
+            }
+            for one in plan.artifacts
+        ],
+        "hosts": [
+            {
+                "host": need.host,
+                "port": need.port,
+                "protocol": need.scheme,
+                "purpose": need.purpose,
+                "requests": need.requests,
+                "bytes": need.bytes,
+                "sure": need.sure,
+            }
+            for need in plan.needs
+        ],
+        "requests": plan.requests,
+        "bytes": plan.size,
+        "cached": plan.cached,
+        "failed": [{**error_json(failed.error), "reference": failed.reference} for failed in plan.failed],
+    }
+    if not plan.failed:
+        report.data(data)
+        return 0
+    for failed in plan.failed[1:]:
+        report.error(failed.error, about=failed.reference)
+    first = plan.failed[0]
+    report.failed(first.error, data, about=first.reference if len(plan.failed) + len(plan.artifacts) > 1 else None)
+    return first.error.exit_code
+
+
+def _missing(artifact: Artifact) -> str:
+    missing = [layer.descriptor.size for layer in artifact.layers if not layer.cached]
+    return human_size(sum(missing)) if missing else "in the cache"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
