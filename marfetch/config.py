@@ -11,7 +11,7 @@ from .errors import PolicyError
 from .oci import Descriptor
 from .reference import Reference
 
-MAX_SIZE: Final = 1 << 20
+MAX_CONFIG_SIZE: Final = 1 << 20
 """Bytes of a config that are read."""
 
 
@@ -23,12 +23,12 @@ def chart_metadata(client: Session, reference: Reference, source: Source, config
         IntegrityError: `malformed`, or it is not what its descriptor says.
         Error: it cannot be fetched.
     """
-    if config.size > MAX_SIZE:
+    if config.size > MAX_CONFIG_SIZE:
         raise PolicyError(
-            f"the config of `{reference}` would have {config.size} bytes, more than {MAX_SIZE}",
+            f"the config of `{reference}` would have {config.size} bytes, more than {MAX_CONFIG_SIZE}",
             code="limit-passed",
             reference=str(reference),
-            rule=f"at most {MAX_SIZE} bytes",
+            rule=f"at most {MAX_CONFIG_SIZE} bytes",
         )
     if client.options.offline and not client.cache.has(config):
         raise offline_error(reference)

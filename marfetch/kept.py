@@ -17,17 +17,17 @@ from .errors import Error, StorageError
 from .files import make_directories, unfinished, write_whole
 from .lock import lock
 
-DIRECTORY: Final = "kept"
+RECORDS_DIRECTORY: Final = "kept"
 """Below the cache."""
 SCHEMA: Final = 1
 _CLOCKS_DIFFER: Final = 2.0
 """Seconds by which the clocks of a machine and of its file server may differ."""
-MAX_SIZE: Final = 16 << 20
+MAX_RECORD_SIZE: Final = 16 << 20
 """Bytes of one document, where its sort sets no other bound."""
 _FEW: Final = 64
 """Paths that are remembered: some are asked for before every request."""
 # What lies there may be another's: a named pipe must not hold anybody up, and a link leads out of the cache.
-_SAFELY: Final = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+_READ_SAFELY: Final = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
 
 class KeptRecord(NamedTuple):
@@ -50,9 +50,9 @@ class Records:
         most: bytes of one document.
     """
 
-    def __init__(self, root: Path, sort: str, *, most: int = MAX_SIZE) -> None:
+    def __init__(self, root: Path, sort: str, *, most: int = MAX_RECORD_SIZE) -> None:
         self._root = root
-        self._directory = root / DIRECTORY / sort
+        self._directory = root / RECORDS_DIRECTORY / sort
         self._most = most
         self._paths: dict[str, Path] = {}
 
@@ -68,7 +68,7 @@ class Records:
     def _read(self, path: Path) -> tuple[dict[str, Json], float] | None:
         """What lies there, and when it was written; None where it cannot be read."""
         with suppress(OSError, Error):
-            with os.fdopen(os.open(path, _SAFELY), "rb") as file:
+            with os.fdopen(os.open(path, _READ_SAFELY), "rb") as file:
                 status = os.fstat(file.fileno())
                 if not stat.S_ISREG(status.st_mode):
                     return None
@@ -128,10 +128,10 @@ class Records:
         return path
 
 
-def prune(root: Path, *, older: float) -> None:
+def prune_records(root: Path, *, older: float) -> None:
     """Take documents away that were not written for so many seconds; their locks stay, since somebody may hold one."""
     with suppress(OSError):
-        for path in sorted((root / DIRECTORY).glob("*/*.json")):
+        for path in sorted((root / RECORDS_DIRECTORY).glob("*/*.json")):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > older:
                     path.unlink()

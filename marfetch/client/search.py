@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from .. import records
 from ..artifact.kinds import CHART, KINDS, Kind, kind_of, kind_of_type, matches
-from ..config import MAX_SIZE, chart_metadata
+from ..config import MAX_CONFIG_SIZE, chart_metadata
 from ..constraint import TaggedVersion, distinct, sort_versions
 from ..content import Source
 from ..document import Json
@@ -287,7 +287,7 @@ class _Look:
         found = client.manifest(reference, self._source)
         manifest = _first_manifest(client, reference, self._source, found) if isinstance(found, Index) else found
         one = _described(plain, reference, tagged, found, manifest)
-        if manifest is not None and kind_of(manifest) is CHART and manifest.config.size <= MAX_SIZE:
+        if manifest is not None and kind_of(manifest) is CHART and manifest.config.size <= MAX_CONFIG_SIZE:
             metadata = chart_metadata(client, reference, self._source, manifest.config)
             one = _with_metadata(one, metadata)
         return replace(one, missing=missing)
@@ -350,7 +350,7 @@ def _cached(client: Session, bound: Reference, plain: FoundRepository, number: i
     found = client.cache.find(descriptor.digest, descriptor.media_type) if descriptor is not None else None
     if isinstance(found, Manifest):
         one = _described(plain, reference, tagged, found, found)
-        if kind_of(found) is CHART and found.config.size <= MAX_SIZE and client.cache.has(found.config):
+        if kind_of(found) is CHART and found.config.size <= MAX_CONFIG_SIZE and client.cache.has(found.config):
             one = _with_metadata(one, chart_metadata(client, reference, client.cache, found.config))
         return one
     return replace(plain, ghost=False, tag=tag, newest=str(tagged.version) if tagged is not None else tag)

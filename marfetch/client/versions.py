@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..artifact.kinds import CHART, kind_of
 from ..artifact.lifecycle import LIFECYCLE, end_of_life
-from ..config import MAX_SIZE, chart_metadata
+from ..config import MAX_CONFIG_SIZE, chart_metadata
 from ..constraint import Constraint, TaggedVersion
 from ..content import Source
 from ..errors import Error
@@ -100,7 +100,7 @@ def _details(client: Session, reference: Reference) -> Details:
 
 
 def _app_version(client: Session, reference: Reference, source: Source, config: Descriptor) -> str | None:
-    if config.size > MAX_SIZE:
+    if config.size > MAX_CONFIG_SIZE:
         return None
     value = chart_metadata(client, reference, source, config).get("appVersion")
     return value if isinstance(value, str) else None

@@ -11,7 +11,7 @@ from ..artifact.kinds import CHART, kind_of
 from ..artifact.payload import Choice, base_name, select
 from ..client.catalog import catalog, suggest
 from ..client.session import Session
-from ..config import MAX_SIZE, chart_metadata
+from ..config import MAX_CONFIG_SIZE, chart_metadata
 from ..constraint import TaggedVersion, distinct, sort_versions
 from ..content import Source
 from ..document import Json
@@ -174,7 +174,7 @@ def _looked_at(client: Session, bound: Reference, source: Source, tagged: Tagged
         if not isinstance(manifest, Manifest) or kind_of(manifest) is not CHART:
             return None
         metadata: dict[str, Json] = {}
-        if manifest.config.size <= MAX_SIZE:
+        if manifest.config.size <= MAX_CONFIG_SIZE:
             metadata = chart_metadata(client, reference, source, manifest.config)
         return _described(_release(bound, tagged), manifest, metadata)
     except Error as error:
@@ -188,7 +188,7 @@ def _known(client: Session, bound: Reference, tagged: TaggedVersion) -> Release 
     if not isinstance(manifest, Manifest) or kind_of(manifest) is not CHART:
         return None
     try:
-        has_config = manifest.config.size <= MAX_SIZE and client.cache.has(manifest.config)
+        has_config = manifest.config.size <= MAX_CONFIG_SIZE and client.cache.has(manifest.config)
         metadata = chart_metadata(client, bound, client.cache, manifest.config) if has_config else {}
         return _described(_release(bound, tagged), manifest, metadata)
     except Error:

@@ -104,7 +104,7 @@ def prune(layout: Layout, *, days: float | None = None) -> Pruned:
         lists, lists_size = records.prune(layout.root, before=limit, stale=time.time() - STALE)
     except OSError as error:
         raise storage_error(error, layout.root / records.DIRECTORY) from error
-    kept.prune(layout.root, older=STALE)
+    kept.prune_records(layout.root, older=STALE)
     return Pruned(count, partial, size + lists_size, lists)
 
 
@@ -122,7 +122,7 @@ def clear(root: Path) -> int:
             f"`{root}` is no cache of marfetch, so it is not cleared", code="usage", hint="check `--cache-dir`", path=str(root)
         )
     size = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file() and not path.is_symlink())
-    for name in ("blobs", INGEST, records.DIRECTORY, kept.DIRECTORY, "index.json", "index.lock", "index.damaged", "oci-layout"):
+    for name in ("blobs", INGEST, records.DIRECTORY, kept.RECORDS_DIRECTORY, "index.json", "index.lock", "index.damaged", "oci-layout"):
         _remove(root / name)
     with suppress(OSError):
         root.rmdir()

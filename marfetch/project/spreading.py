@@ -36,7 +36,7 @@ def spread(client: Session, project: Project, executor: Executor) -> Callable[[S
             raise LockError(f"the lock `{project.lock_path}` went away", code="lock-missing", path=str(project.lock_path))
         shared = _shared(client, project, Digest.of(data))
         answers = ask(executor, sync_part, shared, list(names))
-        return {name: _synced(name, answer) for name, answer in zip(names, answers, strict=True)}
+        return {name: _from_worker(name, answer) for name, answer in zip(names, answers, strict=True)}
 
     return elsewhere
 
@@ -77,7 +77,7 @@ def _said(one: Synced) -> list[object]:
     return [one.reference, one.outcome, files, error_to_json(one.error) if one.error else None]
 
 
-def _synced(name: str, answer: Answer) -> Synced:
+def _from_worker(name: str, answer: Answer) -> Synced:
     """What a worker has said."""
     if isinstance(answer, Error):
         return Synced(name, name, "failed", error=answer)

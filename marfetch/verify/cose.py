@@ -17,7 +17,7 @@ _TAG: Final = b"\xd2"
 _SIGNED: Final = cbor.array_head(4) + cbor.string(b"Signature1", 3)
 
 
-def parse(data: bytes) -> Sealed:
+def parse_cose(data: bytes) -> Sealed:
     """Take an envelope apart.
 
     Raises:
@@ -26,32 +26,32 @@ def parse(data: bytes) -> Sealed:
     try:
         return _parse(data)
     except cbor.CborError as error:
-        raise _malformed(str(error)) from error
+        raise _malformed_cose(str(error)) from error
 
 
 def _parse(data: bytes) -> Sealed:
     message = cbor.loads(data)
     if data[:1] != _TAG or not isinstance(message, cbor.Tag) or not isinstance(message.value, list) or len(message.value) != 4:
-        raise _malformed("no tagged COSE_Sign1 of four parts")
+        raise _malformed_cose("no tagged COSE_Sign1 of four parts")
     encoded, unprotected, payload, signature = message.value
     if not isinstance(encoded, bytes) or not isinstance(payload, bytes) or not isinstance(signature, bytes):
-        raise _malformed("protected header, payload or signature is no byte string")
+        raise _malformed_cose("protected header, payload or signature is no byte string")
     protected = cbor.loads(encoded) if encoded else {}
     if not isinstance(protected, dict) or not isinstance(unprotected, dict):
-        raise _malformed("a header is no map")
+        raise _malformed_cose("a header is no map")
     if protected.keys() & unprotected.keys():
-        raise _malformed("a label stands in both headers")
+        raise _malformed_cose("a label stands in both headers")
     critical = protected.get(_CRITICAL)
     if critical is not None and not isinstance(critical, list):
-        raise _malformed("the critical labels are no array")
+        raise _malformed_cose("the critical labels are no array")
     if critical is not None and not all(isinstance(label, (int, str)) and not isinstance(label, bool) for label in critical):
-        raise _malformed("a critical label is neither a number nor a text")
+        raise _malformed_cose("a critical label is neither a number nor a text")
     token, agent = unprotected.get(TIMESTAMP), unprotected.get(AGENT)
     if token is not None and not isinstance(token, bytes):
-        raise _malformed("the timestamp is no byte string")
+        raise _malformed_cose("the timestamp is no byte string")
     return Sealed(
         header=protected,
-        times={name: _time(protected[name], name) for name in (SIGNING_TIME, AUTHENTIC_TIME, EXPIRY) if name in protected},
+        times={name: _cose_time(protected[name], name) for name in (SIGNING_TIME, AUTHENTIC_TIME, EXPIRY) if name in protected},
         algorithm=protected.get(_ALGORITHM),
         content_type=protected.get(_CONTENT_TYPE),
         critical=critical,
@@ -72,14 +72,14 @@ def _certificates(value: cbor.Value) -> tuple[bytes, ...]:
     if chain is None:
         return ()
     if not isinstance(chain, list):
-        raise _malformed("the certificates are no array")
+        raise _malformed_cose("the certificates are no array")
     certificates = tuple(one for one in chain if isinstance(one, bytes))
     if len(certificates) != len(chain):
-        raise _malformed("a certificate is no byte string")
+        raise _malformed_cose("a certificate is no byte string")
     return certificates
 
 
-def _time(value: cbor.Value, name: str) -> datetime | RefusalError:
+def _cose_time(value: cbor.Value, name: str) -> datetime | RefusalError:
     if isinstance(value, cbor.Tag) and value.number == 1 and isinstance(value.value, int) and not isinstance(value.value, bool):
         try:
             return datetime.fromtimestamp(value.value, UTC)
@@ -88,5 +88,5 @@ def _time(value: cbor.Value, name: str) -> datetime | RefusalError:
     return RefusalError("HEADER_INVALID", f"the header `{name}` is no time (tag 1 over a whole number)")
 
 
-def _malformed(reason: str) -> RefusalError:
+def _malformed_cose(reason: str) -> RefusalError:
     return RefusalError("ENVELOPE_MALFORMED", f"the COSE envelope is malformed: {reason}")

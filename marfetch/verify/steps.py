@@ -24,7 +24,7 @@ from .timestamp import Proven, proven
 from .truststore import Places
 from .verdict import Action, Check, CheckOutcome, RefusalError, Signed
 
-FORMATS: Final = {"application/cose": cose.parse, "application/jose+json": jws.parse}
+FORMATS: Final = {"application/cose": cose.parse_cose, "application/jose+json": jws.parse_jws}
 """Media type of the layer → reader."""
 
 _Notes = Sequence[str]

@@ -13,7 +13,7 @@ from marfetch.artifact.chart import ExpectedChart
 from marfetch.bundle.format import Base, Record, parse_record, record_bytes
 from marfetch.document import Json, parse_json, parse_yaml
 from marfetch.helm.charts import _read as read_releases
-from marfetch.kept import DIRECTORY, Records
+from marfetch.kept import RECORDS_DIRECTORY, Records
 from marfetch.layout.index import check_marker, parse_index
 from marfetch.layout.names import REF_NAME, LayoutTags, check_version
 from marfetch.oci import OCI_MANIFEST, Descriptor, Digest
@@ -96,11 +96,11 @@ def _index(data: bytes) -> None:
 def _cache(data: bytes) -> None:
     """Files of the cache itself: what cannot be read is as if it were not there."""
     root = fresh("cache")
-    for name in (records.DIRECTORY, DIRECTORY, f"{DIRECTORY}/charts"):
+    for name in (records.DIRECTORY, RECORDS_DIRECTORY, f"{RECORDS_DIRECTORY}/charts"):
         (root / name).mkdir()
     (root / records.DIRECTORY / f"{HOST}+aks+foo.json").write_bytes(data)
     (root / records.DIRECTORY / f"{HOST}+_catalog.json").write_bytes(data)
-    (root / DIRECTORY / "charts" / f"{hashlib.sha256(b'aks/foo').hexdigest()}.json").write_bytes(data)
+    (root / RECORDS_DIRECTORY / "charts" / f"{hashlib.sha256(b'aks/foo').hexdigest()}.json").write_bytes(data)
     (root / "index.json").write_bytes(data)
     (root / "oci-layout").write_bytes(data)
     assert all(isinstance(tag, str) for tag in records.read(root, f"{HOST}/aks/foo") or ())

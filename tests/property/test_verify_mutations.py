@@ -70,7 +70,7 @@ def envelope(form: str) -> bytes:
 
 def content(data: bytes, form: str) -> tuple[Any, ...]:
     """What counts in an envelope: header, payload and certificates."""
-    sealed = {"cose": cose.parse, "jws": jws.parse}[form](data)
+    sealed = {"cose": cose.parse_cose, "jws": jws.parse_jws}[form](data)
     return dict(sealed.header), sealed.payload, sealed.certificates, sealed.algorithm, sealed.content_type, sealed.critical
 
 
