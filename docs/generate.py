@@ -8,7 +8,7 @@
 - `reliability.md`: the matrix of faults, out of the marks of the tests that prove it
 - every block of `console` in the pages of `RUN`: the lines that begin with `$` are run, in order, and what they print is written below them
 - `demo.svg`: what `marfetch demo` prints, as a picture
-- `reference/marfetch.schema.json`: the JSON Schema of a wanted file, of the table in `marfetch/project/schema.py`
+- `reference/marfetch.schema.json`: the JSON Schema of a wanted file, of the table in `marfetch/project/wanted.py`
 - `../marfetch/commands.json`: commands and options as the parser knows them, for completion, which has no time to load the parser
 """
 
@@ -38,7 +38,7 @@ from marfetch.demo.embedded import Embedded, embedded
 from marfetch.demo.tour import CHART, MODULE
 from marfetch.endpoint import DATA_ENVIRONMENT, ENVIRONMENT, OFFICIAL
 from marfetch.errors import CODES, Error
-from marfetch.project.schema import json_schema
+from marfetch.project.wanted import json_schema
 from tests.world.rows import CLASSES, ROWS, Proof, proofs
 
 DOCS = Path(__file__).parent

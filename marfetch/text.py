@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import html
+import re
 import unicodedata
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Final
+from urllib.parse import quote, unquote
+
+from .endpoint import Address
 
 _INVISIBLE: Final = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 
@@ -25,3 +34,48 @@ def human_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+# -- what a server says, without what was sent to it: some repeat the address with its signed query, or the credentials, in an error
+
+
+HIDDEN: Final = "…"
+_LEAST: Final = 6
+"""Characters; what is shorter stands in every text by chance, and is no secret."""
+_LEAST_PASSWORD: Final = 3
+_QUERY: Final = re.compile(r"""(\?|%3[Ff])[^\s"'<>`]+""")
+
+
+def sent_values(address: Address, headers: Mapping[str, str]) -> tuple[str, ...]:
+    """What went out and is nobody's business: the values of the query, and the credentials as they are, decoded, and the password."""
+    query = address.target.partition("?")[2]
+    values = [value for part in query.split("&") for value in (part, part.partition("=")[2]) if len(value) >= _LEAST]
+    return (*values, *_credentials(headers.get("Authorization") or ""))
+
+
+def _credentials(value: str) -> Iterator[str]:
+    scheme, _, credential = value.partition(" ")
+    if len(credential) < _LEAST_PASSWORD:
+        return
+    yield credential
+    if scheme.lower() == "basic":
+        with suppress(binascii.Error, UnicodeDecodeError):
+            plain = base64.b64decode(credential).decode()
+            yield from (one for one in (plain, plain.partition(":")[2]) if len(one) >= _LEAST_PASSWORD)
+
+
+def hidden(text: str, values: tuple[str, ...]) -> str:
+    """The text without these values, however they are encoded in it, and without the query of any address."""
+    forms = {form for value in values for form in _forms(value)}
+    if forms:
+        # The longest first: a value may begin with another one.
+        pattern = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
+        text = re.sub(pattern, HIDDEN, text, flags=re.IGNORECASE)
+    return _QUERY.sub(rf"\1{HIDDEN}", text)
+
+
+def _forms(value: str) -> Iterator[str]:
+    plain = unquote(value)
+    for form in (value, plain, quote(plain, safe=""), quote(value, safe="")):
+        yield form
+        yield html.escape(form)

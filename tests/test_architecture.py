@@ -448,8 +448,8 @@ def test_what_the_cache_answers_loads_no_oras(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["@{digest}/alb-controller-1.7.12.tgz", "/index.yaml"], ids=["cached chart", "kept index"])
 def test_what_the_getter_has_already_it_gives_without_typer_and_oras(tmp_path: Path, path: str) -> None:
     from marfetch.demo.recipe import build
-    from marfetch.kept import Records
     from marfetch.layout.layout import Layout
+    from marfetch.records import Records
     from marfetch.reference import Host
 
     repository = "mcr.microsoft.com/application-lb/charts/alb-controller"

@@ -114,7 +114,7 @@ def test_every_page_can_be_reached_from_the_index() -> None:
 
 
 def test_the_limits_in_the_design_are_those_of_the_code() -> None:
-    from marfetch.place import limits as of_archives
+    from marfetch.destination import packed as of_archives
     from marfetch.remote import limits as of_registries
 
     limits = {name: value for module in (of_archives, of_registries) for name, value in vars(module).items() if name.isupper()}

@@ -16,21 +16,20 @@ from typing import Any, BinaryIO
 import pytest
 
 from marfetch import files
-from marfetch import lock as locks
+from marfetch import files as locks
 from marfetch.budget import Cancelled
 from marfetch.errors import StorageError
-from marfetch.files import Writer, storage_error, write_whole
-from marfetch.lock import claim, lock, wait_for
+from marfetch.files import Writer, claim, lock, storage_error, wait_for, write_whole
 
 from .world.paths import ROOT
 
 # -- locks between processes
 
 
-HOLDS = "import sys, time; from pathlib import Path; from marfetch.lock import lock\nwith lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+HOLDS = "import sys, time; from pathlib import Path; from marfetch.files import lock\nwith lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
 
 
-CLAIMS = "import sys, time; from marfetch.lock import claim; file = open(sys.argv[1], 'rb'); print(claim(file.fileno()), flush=True); time.sleep(600)"
+CLAIMS = "import sys, time; from marfetch.files import claim; file = open(sys.argv[1], 'rb'); print(claim(file.fileno()), flush=True); time.sleep(600)"
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from marfetch.client.pull import PullOptions, pull
 from marfetch.client.resolve import Wanted
 from marfetch.client.session import Session
 from marfetch.files import make_directories
-from marfetch.kept import Records
 from marfetch.project.locking import writing
+from marfetch.records import Records
 from marfetch.reference import Reference
 from marfetch.remote.credentials import forget_credentials
 

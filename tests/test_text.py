@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from marfetch.endpoint import Address
-from marfetch.remote.hiding import hidden, sent_values
+from marfetch.text import hidden, sent_values
 
 SENT = sent_values(
     Address.parse("https://data.test//v2/x?se=2030-01-01T00%3a00&sig=ab%2Bc%2fdefg%3d&sp=r"),

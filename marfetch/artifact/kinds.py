@@ -7,12 +7,47 @@ side by side on MAR) and never by the position of a layer (Helm sorts layers by 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
 from ..errors import InputError
-from ..oci import CREATED, EMPTY_TYPE, VERSION, Manifest
-from .lifecycle import END_OF_LIFE, LIFECYCLE
+from ..oci import CREATED, EMPTY_TYPE, VERSION, Annotations, Manifest
+
+# -- when the support of an artifact ends, as the lifecycle marks that refer to it say
+
+
+LIFECYCLE: Final = "application/vnd.microsoft.artifact.lifecycle"
+END_OF_LIFE: Final = "vnd.microsoft.artifact.lifecycle.end-of-life.date"
+
+
+def end_of_life(marks: Iterable[tuple[str, Annotations]]) -> date | None:
+    """When support ends, by the lifecycle marks that refer to an artifact.
+
+    Args:
+        marks: artifact type and annotations of each referrer; others than lifecycle marks are passed over.
+    """
+    newest: tuple[datetime, date] | None = None
+    for artifact_type, notes in marks:
+        if artifact_type.lower() != LIFECYCLE:
+            continue
+        ends = _timestamp(notes.get(END_OF_LIFE, ""))
+        if ends is None:
+            continue
+        created = _timestamp(notes.get(CREATED, "")) or datetime.min.replace(tzinfo=UTC)
+        if newest is None or created >= newest[0]:
+            newest = created, ends.date()
+    return newest[1] if newest else None
+
+
+def _timestamp(text: str) -> datetime | None:
+    """RFC 3339, or a date alone."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
 
 HELM_CONFIG: Final = "application/vnd.cncf.helm.config.v1+json"
 HELM_CHART: Final = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"

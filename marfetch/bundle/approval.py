@@ -2,13 +2,128 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
-from ..text import human_size
+from ..text import human_size, printable
 from .format import Base
-from .html import SEARCH, code, document, facts, listed, text
 from .inventory import BundleItem, BundleReferrer
+
+# -- a page that needs nothing but itself: no request leaves the machine, everything foreign is escaped, and it reads without JavaScript
+
+
+STYLE: Final = """
+:root { color-scheme: light dark; --line: #8886; --soft: #8882; --good: #1a7f37; --bad: #b42318; --link: #0b5cad; }
+@media (prefers-color-scheme: dark) { :root { --good: #6fd08c; --bad: #ff9d91; --link: #8cc4ff; } }
+* { box-sizing: border-box; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 76rem; padding: 1.5rem; background: Canvas; color: CanvasText; }
+h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; } h3 { font-size: 1rem; margin: 0; display: inline; }
+p, dl { margin: .4rem 0; max-width: 60rem; }
+code, td.digest { font: .86em/1.45 ui-monospace, monospace; overflow-wrap: anywhere; }
+.facts { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; } .facts dt { opacity: .75; } .facts dd { margin: 0; }
+table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { font-weight: 600; } td.number, th.number { text-align: right; white-space: nowrap; }
+details, article { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .9rem; margin: .6rem 0; break-inside: avoid; }
+summary { cursor: pointer; } a { color: var(--link); }
+.bad { color: var(--bad); font-weight: 600; } .good { color: var(--good); } .soft { opacity: .75; }
+input[type=search] { font: inherit; width: min(30rem, 100%); padding: .4rem .6rem; margin: .5rem 0; }
+.line { display: flex; gap: .6rem; align-items: baseline; margin: .2rem 0; } .line code { flex: 1; background: var(--soft); padding: .15rem .4rem; border-radius: .25rem; }
+button { font: inherit; font-size: .85em; padding: .05rem .6rem; cursor: pointer; }
+ul { margin: .3rem 0; padding-left: 1.2rem; }
+@media print { body { max-width: none; padding: 0; font-size: 10pt; } input, button { display: none !important; } a { color: inherit; text-decoration: none; } }
+""".strip()
+
+SCRIPT: Final = """
+"use strict";
+const field = document.getElementById("search");
+if (field) {
+  const rows = [...document.querySelectorAll("[data-item]")].map(row => [row, row.textContent.toLowerCase()]);
+  const count = document.getElementById("count");
+  field.hidden = false;
+  field.addEventListener("input", () => {
+    const words = field.value.toLowerCase().split(/\\s+/).filter(Boolean);
+    let shown = 0;
+    for (const [row, text] of rows) { row.hidden = !words.every(word => text.includes(word)); if (!row.hidden && row.matches("article")) shown += 1; }
+    count.textContent = words.length ? shown + " found" : "";
+  });
+}
+addEventListener("beforeprint", () => { for (const one of document.querySelectorAll("details")) one.open = true; });
+for (const line of document.querySelectorAll(".line")) {
+  const button = document.createElement("button");
+  const code = line.querySelector("code");
+  button.type = "button";
+  button.textContent = "copy";
+  button.setAttribute("aria-label", "copy: " + code.textContent);
+  button.addEventListener("click", async () => {
+    try { await navigator.clipboard.writeText(code.textContent); }
+    catch {
+      const chosen = getSelection(), range = document.createRange();
+      range.selectNodeContents(code); chosen.removeAllRanges(); chosen.addRange(range); document.execCommand("copy");
+    }
+    button.textContent = "copied";
+    setTimeout(() => { button.textContent = "copy"; }, 1500);
+  });
+  line.append(button);
+}
+""".strip()
+
+
+def _hash(text: str) -> str:
+    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+
+POLICY: Final = f"default-src 'none'; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)}; base-uri 'none'; form-action 'none'"
+"""The content security policy of every page."""
+
+
+def text(value: object) -> str:
+    """A text from anywhere as it may stand in a page, in an attribute too; what could reorder or hide it is written as its escape."""
+    return html.escape(printable(str(value)), quote=True)
+
+
+def line(command: str) -> str:
+    """A line to be copied."""
+    return f'<div class="line"><code>{text(command)}</code></div>'
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> str:
+    """Names and what they stand for; the second of each pair is markup."""
+    return '<dl class="facts">' + "".join(f"<dt>{text(name)}</dt><dd>{markup}</dd>" for name, markup in pairs) + "</dl>"
+
+
+def code(value: object) -> str:
+    """A text in the type of a typewriter."""
+    return f"<code>{text(value)}</code>"
+
+
+def listed(values: Iterable[str]) -> str:
+    """A list; the values are markup."""
+    return "<ul>" + "".join(f"<li>{value}</li>" for value in values) + "</ul>"
+
+
+SEARCH: Final = (
+    '<input type="search" id="search" hidden placeholder="search" aria-label="search"> <span id="count" class="soft" role="status"></span>'
+)
+"""The field that the script shows."""
+
+
+def document(title: str, body: Iterable[str]) -> bytes:
+    """A whole page.
+
+    Args:
+        body: markup.
+    """
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{text(POLICY)}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="referrer" content="no-referrer">\n'
+        f"<title>{text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        + "\n".join(body)
+        + f"\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+    ).encode()
 
 
 def approval_page(items: Sequence[BundleItem], base: Base | None) -> bytes:

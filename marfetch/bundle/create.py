@@ -14,16 +14,15 @@ from typing import Final
 from ..artifact.kinds import NOTATION_SIGNATURE
 from ..client.session import Session, offline_error
 from ..content import BESIDE_FROM, WELL_KNOWN, Source, Verified, copy
+from ..destination.destination import whole_file
 from ..errors import InputError, IntegrityError, LockError, PolicyError, RemoteError
 from ..layout.blobs import BlobStore, Extent, Stamp, not_there
 from ..layout.blobs import Entry as IndexEntry
 from ..layout.readonly import ReadonlyTar
 from ..layout.repositories import Contents
 from ..oci import Descriptor, Digest, Index, Manifest
-from ..place.file import whole_file
 from ..project.lockfile import Entry, Lock, parse_lock, read_bytes
-from ..project.locking import refuse_misfits
-from ..project.verification import verify_referrers
+from ..project.locking import refuse_misfits, verify_referrers
 from ..project.wanted import Item, Project
 from ..reference import Reference
 from .approval import approval_page
@@ -36,18 +35,20 @@ from .format import (
     PAGE_FILE,
     RECORD_FILE,
     Base,
+    Opened,
     Part,
     Record,
+    archive_digest,
     archive_size,
     blob_file,
     index_bytes,
+    opened,
     record_bytes,
     ref_name,
     whole,
     write_archive,
 )
 from .inventory import catalogue
-from .opened import Opened, archive_digest, opened
 
 MAX_REFERRERS: Final = 10_000
 """Of one artifact, all levels together."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import shlex
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal
 
-from ..artifact.kinds import CHART, NOTATION_SIGNATURE, kind_of, kind_of_type, matches
-from ..artifact.lifecycle import end_of_life
-from ..artifact.payload import base_name, chart_types
+from ..artifact.kinds import CHART, NOTATION_SIGNATURE, end_of_life, kind_of, kind_of_type, matches
+from ..artifact.payload import base_name, chart_types, extension_of
 from ..constraint import read_version
 from ..errors import Error
+from ..helm.index_yaml import chart_version
 from ..layout.repositories import Contents, LayoutRepository
 from ..oci import CREATED, Descriptor, Digest, Index, Manifest
 from ..project.lockfile import Entry, Lock
 from ..reference import Reference
+from .check import check_bundle, refuse_broken
+from .format import Opened
 from .images import images_of
 
 THUMBPRINTS: Final = "io.cncf.notary.x509chain.thumbprint#S256"
@@ -189,3 +193,129 @@ def _referrers(contents: Contents, repository: LayoutRepository, digest: str, de
             depth,
         )
         yield from _referrers(contents, repository, str(one.digest), depth + 1)
+
+
+# -- what differs between two bundles, artifact by artifact
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """One artifact that is not the same in both.
+
+    Attributes:
+        old, new: None where it is not in that one.
+        referrers: digests of what refers to it in one of the two only, behind `+` or `-`; for what has the same digest in both.
+    """
+
+    change: Literal["added", "removed", "changed", "referrers"]
+    name: str
+    old: BundleItem | None
+    new: BundleItem | None
+    referrers: tuple[str, ...] = ()
+
+
+def differences(old: Opened, new: Opened, *, budget: Callable[[], None] = lambda: None) -> list[Changed]:
+    """Everything in which two bundles, or other layouts, differ; in the order of the names.
+
+    Bundles are checked whole first: a difference is what somebody approves, and it is no answer where what it rests on was changed.
+
+    Args:
+        budget: called now and then; it may raise to give up.
+
+    Raises:
+        IntegrityError: one of them is broken.
+    """
+    for one in (old, new):
+        if one.is_bundle:
+            refuse_broken(one, check_bundle(one, budget=budget))
+    before, after = _items(old), _items(new)
+    found: list[Changed] = []
+    for name in sorted({*before, *after}):
+        item, other = before.get(name), after.get(name)
+        if item is None or other is None:
+            found.append(Changed("added" if item is None else "removed", (item or other).name, item, other))  # type: ignore[union-attr]
+        elif (item.reference, item.descriptor.digest) != (other.reference, other.descriptor.digest):
+            found.append(Changed("changed", item.name, item, other))
+        else:
+            had, has = ({str(each.digest) for each in side.referrers} for side in (item, other))
+            if had != has:
+                found.append(
+                    Changed(
+                        "referrers",
+                        item.name,
+                        item,
+                        other,
+                        (*(f"-{digest}" for digest in sorted(had - has)), *(f"+{digest}" for digest in sorted(has - had))),
+                    )
+                )
+    return found
+
+
+def _items(found: Opened) -> dict[str, BundleItem]:
+    """By the name in the lock; without a lock by repository and tag."""
+    found.contents.load()
+    items = catalogue(found.contents, found.lock)
+    if found.lock is not None:
+        return {item.name: item for item in items}
+    return {f"{item.reference.repository}:{item.reference.tag or item.descriptor.digest}": item for item in items}
+
+
+# -- the exact lines with which other tools get an artifact out of a bundle
+
+
+SERVE_ADDRESS = "127.0.0.1:5000"
+"""Where `marfetch serve` listens."""
+
+
+def lines_for(item: BundleItem, bundle: Path) -> dict[str, list[str]]:
+    """Tool → the lines, to be run one after the other in a shell; tools that cannot read a layout ask `marfetch serve`.
+
+    Where content is left out there are none: whatever gets the rest would stand there without it.
+
+    Args:
+        bundle: its path, as it is to stand in the lines.
+    """
+    if item.omitted:
+        return {}
+    file = shlex.quote(str(bundle))
+    digest, repository = str(item.descriptor.digest), item.reference.repository
+    serve = f"marfetch serve {file} &"
+    files = _files(item)
+    is_folder = bundle.is_dir()
+    layout = file if is_folder else "layout"
+    transport = "oci" if is_folder else "oci-archive"
+    found = {
+        "oras": [f"oras blob fetch --oci-layout {file}@{layer} --output {name}" for layer, name in files]
+        or [f"oras manifest fetch --oci-layout {file}@{digest}"],
+        "regctl": [
+            *([] if is_folder else [f"mkdir -p layout && tar -xf {file} -C layout"]),
+            *(f"regctl blob get ocidir://{layout} {layer} > {name}" for layer, name in files),
+        ],
+        "crane": [serve, *(f"crane blob --insecure {SERVE_ADDRESS}/{repository}@{layer} > {name}" for layer, name in files)],
+        "marfetch": [serve, f"marfetch pull {SERVE_ADDRESS}/{repository}@{digest}"],
+    }
+    if item.listed is not None:
+        to = shlex.quote(item.name.replace("/", "-"))
+        found["skopeo"] = [f"skopeo copy --all {transport}:{file}:{shlex.quote(item.listed)} dir:{to}"]
+    pull = helm_line(item, SERVE_ADDRESS)
+    if pull is not None:
+        found["helm"] = [serve, pull]
+    return found
+
+
+def helm_line(item: BundleItem, host: str) -> str | None:
+    """How helm pulls it from a registry; None for what is no chart, or has no version that helm takes."""
+    version = read_version(item.reference.tag) if item.reference.tag else None
+    if item.kind != CHART.name or version is None:
+        return None
+    return f"helm pull oci://{host}/{item.reference.repository} --version {shlex.quote(chart_version(version))} --plain-http"
+
+
+def _files(item: BundleItem) -> list[tuple[str, str]]:
+    """What is worth fetching: digest and file name."""
+    stem = f"{item.name.replace('/', '-')}-{item.version or item.descriptor.digest.encoded[:12]}"
+    several = len(item.layers) > 1
+    return [
+        (str(layer.digest), shlex.quote(f"{stem}{f'-{number}' if several else ''}{extension_of(layer.media_type)}"))
+        for number, layer in enumerate(item.layers, start=1)
+    ]

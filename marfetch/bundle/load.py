@@ -16,22 +16,21 @@ from typing import Any, cast
 
 from ..client.session import Session, SessionOptions
 from ..client.workers import Answer, Quiet, WorkerCache, ask, error_from_json, error_to_json, part
+from ..destination.directory import refuse_git
 from ..endpoint import Preference
 from ..errors import Error, InputError, PolicyError, RemoteError, StorageError
 from ..files import INGEST, storage_error
+from ..layout.index import unsupported_index_content
+from ..layout.ingest import StallGuard
 from ..layout.layout import Layout
 from ..layout.maintenance import clear
-from ..layout.names import unsupported_index_content
-from ..layout.patience import StallGuard
 from ..oci import Digest
-from ..place.guard import refuse_git
 from ..project.sync import Shard
 from ..reference import Reference
 from ..remote.registry import Registry
 from .check import check_bundle, check_layout, refuse_broken
-from .jobs import Job, jobs_of
-from .opened import Opened, opened
-from .targets import InFolder, InRegistry, Loaded, LoadTarget, To
+from .format import Opened, opened
+from .targets import InFolder, InRegistry, Job, Loaded, LoadTarget, To, jobs_of
 
 
 def load(

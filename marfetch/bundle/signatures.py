@@ -20,7 +20,7 @@ from ..project.lockfile import Entry
 from ..reference import Reference
 from ..verify.artifact import VerifyOptions, verify
 from ..verify.policy import Policy
-from .opened import Opened
+from .format import Opened
 
 Outcome: TypeAlias = Literal["verified", "skipped", "unsigned", "unchecked", "failed"]
 

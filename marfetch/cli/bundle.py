@@ -15,7 +15,7 @@ from .verify import At, Crl, Revocation, TrustPolicy, TrustStore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..bundle.opened import Opened
+    from ..bundle.format import Opened
     from ..client.session import Session
 
 _File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The wanted file; its lock says what goes into the bundle.")]
@@ -73,7 +73,7 @@ def bundle_inspect(settings: Settings, file: _Bundle) -> int:
     something in it is missing, extra or wrong, as far as that is seen without hashing blobs.
     """
     from ..bundle.check import check_bundle
-    from ..bundle.opened import opened
+    from ..bundle.format import opened
     from ..render.bundle import inspected
 
     with opened(file) as found:
@@ -101,7 +101,7 @@ def bundle_verify(
     """
 
     from ..bundle.check import check_bundle
-    from ..bundle.opened import opened
+    from ..bundle.format import opened
     from ..render.bundle import verified
     from ..verify.gate import is_wished
     from .verify import request_of
@@ -127,8 +127,8 @@ def bundle_diff(settings: Settings, a: _A, b: _B) -> int:
     Prints one line for each: what became of it, its name, and what it was and is. Both are checked first, as `bundle verify` does, and the
     exit code is 5 where one is broken.
     """
-    from ..bundle.difference import differences
-    from ..bundle.opened import opened
+    from ..bundle.format import opened
+    from ..bundle.inventory import differences
     from ..render.bundle import compared
 
     with opened(a) as old, opened(b) as new:

@@ -55,11 +55,11 @@ def diff(
 
 
 def _two(settings: Settings, old: str, new: str, platform: str | None) -> Difference:
+    from ..client.pull import PullOptions
     from ..client.resolve import resolve
     from ..diff.artifacts import compare
     from ..oci import Platform
     from ..render.pull import wanted
-    from ..task import PullOptions
 
     request = PullOptions(Path(), platform=Platform.parse(platform) if platform else None)
     asked = [wanted(settings.report, text, None, devel=False) for text in (old, new)]
@@ -69,7 +69,7 @@ def _two(settings: Settings, old: str, new: str, platform: str | None) -> Differ
 
 
 def _upstream(settings: Settings, file: Path) -> tuple[list[tuple[str, Difference]], list[tuple[str, Error]]]:
-    from ..compare.upstream import upstream
+    from ..diff.artifacts import upstream
     from ..project.lockfile import read_lock
     from ..project.wanted import read_project
 

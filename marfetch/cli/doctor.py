@@ -28,7 +28,7 @@ def doctor(settings: Settings, reference: _Tried = None) -> int:
     import os
     from datetime import UTC, datetime
 
-    from .. import __version__, guidance
+    from .. import __version__, firewall
     from ..doctor.examine import Patient, examine
     from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference
     from ..errors import InputError
@@ -57,12 +57,12 @@ def doctor(settings: Settings, reference: _Tried = None) -> int:
         "seconds": round(found.seconds, 1),
         "findings": [{"id": one.id, "status": one.status, "saw": one.saw, "means": one.means, "do": one.do} for one in found.findings],
         "references": list(found.references),
-        "support": dict(guidance.SUPPORT),
+        "support": dict(firewall.SUPPORT),
     }
     report.data(data)
     if found.has_fault:
         if endpoint.official:
-            for label, url in guidance.SUPPORT:
+            for label, url in firewall.SUPPORT:
                 report.line("support", label, url)
         for edge in found.references:
             report.line("support", "X-Msedge-Ref", edge)

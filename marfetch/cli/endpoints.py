@@ -39,7 +39,8 @@ def endpoints(settings: Settings, form: _Format = Format.TEXT) -> int:
     application rules for Azure Firewall, with `--format kubernetes` a network policy by names (CiliumNetworkPolicy), each of which can
     be applied as it is.
     """
-    from .. import firewall, guidance
+    from .. import firewall
+    from ..firewall import DATA_LOCATIONS, NOT_MAR, REGISTRY_LOCATIONS, RULES, SERVICE_TAGS, SOURCE, STATEMENTS, SUPPORT
 
     report = settings.report
     if form is not Format.TEXT:
@@ -47,24 +48,24 @@ def endpoints(settings: Settings, form: _Format = Format.TEXT) -> int:
         report.text(document)
         report.data({"format": form.value, "document": document})
         return 0
-    for rule in guidance.RULES:
+    for rule in RULES:
         report.line("host", rule.host, str(rule.port), rule.protocol, rule.endpoint, rule.purpose)
-    _lines(report, "service tag", [(tag,) for tag in guidance.SERVICE_TAGS])
-    _lines(report, "registry location", [(place,) for place in guidance.REGISTRY_LOCATIONS])
-    _lines(report, "data locations", guidance.DATA_LOCATIONS)
-    _lines(report, "not MAR", guidance.NOT_MAR)
-    _lines(report, "rule", guidance.STATEMENTS)
-    _lines(report, "support", guidance.SUPPORT)
-    report.line("source", guidance.SOURCE)
+    _lines(report, "service tag", [(tag,) for tag in SERVICE_TAGS])
+    _lines(report, "registry location", [(place,) for place in REGISTRY_LOCATIONS])
+    _lines(report, "data locations", DATA_LOCATIONS)
+    _lines(report, "not MAR", NOT_MAR)
+    _lines(report, "rule", STATEMENTS)
+    _lines(report, "support", SUPPORT)
+    report.line("source", SOURCE)
     data: dict[str, Any] = {
-        "hosts": [dataclasses.asdict(rule) for rule in guidance.RULES],
-        "serviceTags": list(guidance.SERVICE_TAGS),
-        "registryLocations": list(guidance.REGISTRY_LOCATIONS),
-        "dataLocations": dict(guidance.DATA_LOCATIONS),
-        "notMar": [{"host": host, "reason": reason} for host, reason in guidance.NOT_MAR],
-        "statements": dict(guidance.STATEMENTS),
-        "support": dict(guidance.SUPPORT),
-        "source": guidance.SOURCE,
+        "hosts": [dataclasses.asdict(rule) for rule in RULES],
+        "serviceTags": list(SERVICE_TAGS),
+        "registryLocations": list(REGISTRY_LOCATIONS),
+        "dataLocations": dict(DATA_LOCATIONS),
+        "notMar": [{"host": host, "reason": reason} for host, reason in NOT_MAR],
+        "statements": dict(STATEMENTS),
+        "support": dict(SUPPORT),
+        "source": SOURCE,
     }
     report.data(data)
     return 0

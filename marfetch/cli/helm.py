@@ -26,8 +26,8 @@ def register(app: typer.Typer) -> None:
 @shared()
 def index(settings: Settings, references: References, output: _Output = None) -> int:
     """Print Helm's index.yaml for chart repositories: every version of their tags. It is JSON, which is YAML too."""
+    from ..destination.destination import write_file
     from ..helm.charts import index_of
-    from ..place.file import write_file
     from ..render.pull import wanted
 
     asked = [wanted(settings.report, text, None, devel=False).reference for text in references]

@@ -65,11 +65,10 @@ def referrers(
     """
     from ..artifact.kinds import kinds_named
     from ..client.inspection import referrers_of
-    from ..client.pull import pull_tasks
+    from ..client.pull import Task, pull_tasks, referrer_request
     from ..client.resolve import Wanted, resolve
     from ..render.inspect import referred
     from ..render.pull import pulled, wanted
-    from ..task import Task, referrer_request
     from ..verify.gate import is_wished
 
     types = [glob for one in kind or () for named in kinds_named(one) for glob in named.types] + list(artifact_type or ())

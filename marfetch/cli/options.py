@@ -14,9 +14,9 @@ import typer
 
 from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference
 from ..errors import InputError, Interrupted
+from ..remote.preconnect import ConnectionSetups
 from ..render.report import Report
 from ..text import printable
-from ..way import ConnectionSetups
 
 if TYPE_CHECKING:
     from ..budget import Budget

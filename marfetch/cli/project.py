@@ -94,8 +94,8 @@ def sync(
     they share the directory of marfetch.yaml, under the same path.
     """
     from ..client.workers import spread
-    from ..project.spreading import spread as spread_items
     from ..project.sync import Shard as Part
+    from ..project.sync import spread as spread_items
     from ..project.sync import sync as sync_all
     from ..project.wanted import read_project
     from ..render.project import synced

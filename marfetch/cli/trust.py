@@ -47,8 +47,7 @@ def trust_add_microsoft(
     The certificates are taken only if their SHA-256 are the known ones. What is there already is kept.
     """
     from ..verify.policy import STORE_NAME
-    from ..verify.roots import plan, write
-    from ..verify.truststore import Places
+    from ..verify.truststore import Places, plan, write
 
     if not STORE_NAME.fullmatch(name):
         raise InputError(f"`--name` takes letters, digits and `_.-`, not `{name[:60]}`", code="usage")

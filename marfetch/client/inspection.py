@@ -7,17 +7,15 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
 
-from ..artifact.kinds import CHART, IMAGE, LIFECYCLE_MARK, SIGNATURE, Kind, kind_of, kind_of_type, matches
-from ..artifact.lifecycle import end_of_life
+from ..artifact.kinds import CHART, IMAGE, LIFECYCLE_MARK, SIGNATURE, Kind, end_of_life, kind_of, kind_of_type, matches
 from ..artifact.payload import Choice, base_name, select
-from ..choose import artifact
-from ..config import chart_metadata
 from ..content import Source
 from ..document import Json
 from ..errors import Error
 from ..oci import Descriptor, Digest, Index, Manifest, Platform
 from ..reference import Reference
-from .resolve import Resolved, Wanted, resolve
+from .fetch import chart_metadata
+from .resolve import Resolved, Wanted, artifact, resolve
 from .session import Session
 
 MAX_DEPTH: Final = 3

@@ -16,8 +16,7 @@ from ..endpoint import Address, Endpoint
 from ..errors import Error
 from ..oci import Descriptor, Digest
 from ..reference import Host
-from ..task import Failed, Found, PullOptions
-from .pull import find
+from .pull import Failed, Found, PullOptions, find
 from .resolve import Wanted
 from .session import Session
 

@@ -13,16 +13,15 @@ from typing import Any, Final
 
 from .. import records
 from ..artifact.kinds import CHART, KINDS, Kind, kind_of, kind_of_type, matches
-from ..config import MAX_CONFIG_SIZE, chart_metadata
 from ..constraint import TaggedVersion, distinct, sort_versions
 from ..content import Source
 from ..document import Json
 from ..errors import Error, NotFoundError, RateLimitedError
-from ..kept import Records
-from ..nearness import Suggestions, Way, find
 from ..oci import CREATED, Index, Manifest
+from ..records import Records
 from ..reference import Reference, is_repository
-from .catalog import KnownCatalog, catalog
+from .catalog import KnownCatalog, Suggestions, Way, catalog, find
+from .fetch import MAX_CONFIG_SIZE, chart_metadata
 from .session import Session
 
 CANDIDATES: Final = 200

@@ -16,14 +16,13 @@ from ..budget import Budget
 from ..content import Catalog, CheckedSink, Progress, Source
 from ..endpoint import Address, Endpoint, Preference
 from ..errors import Error, InputError, NotFoundError, RemoteError, StorageError
+from ..files import prepare
 from ..layout.cache import Cache
-from ..lock import prepare
 from ..oci import Descriptor, Digest, Index, Manifest
 from ..reference import Host, Reference
-from ..remote import first
-from ..remote.datahost import DataHost
+from ..remote import preconnect
 from ..remote.pauses import Pauses
-from ..way import ConnectionSetups
+from ..remote.preconnect import ConnectionSetups, DataHost
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -219,7 +218,7 @@ class Session:
         bound = replace(reference, host=host, scheme=None)
         return bound, self.cache if self.options.offline else LazyRegistry(self, endpoint)
 
-    def connect(self, endpoint: Endpoint, asked: first.PredictedRequest | None = None, *, new: bool = False) -> RegistryConnection:
+    def connect(self, endpoint: Endpoint, asked: preconnect.PredictedRequest | None = None, *, new: bool = False) -> RegistryConnection:
         """The registry of an endpoint. Here oras-py is loaded, and nowhere else; what the cache answers does without.
 
         Args:
@@ -320,14 +319,14 @@ class LazyRegistry:
         return self._client.connect(self._endpoint)
 
     def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
-        connection = self._client.connect(self._endpoint, first.manifest(reference, known), new=known is None)
+        connection = self._client.connect(self._endpoint, preconnect.manifest(reference, known), new=known is None)
         return connection.manifest(reference, known=known)
 
     def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
         self._connect().fetch(reference, descriptor, sink)
 
     def tags(self, reference: Reference) -> list[str]:
-        return self._client.connect(self._endpoint, first.tags(reference)).tags(reference)
+        return self._client.connect(self._endpoint, preconnect.tags(reference)).tags(reference)
 
     def referrers(self, reference: Reference, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:
         return self._connect().referrers(reference, digest, artifact_type=artifact_type)

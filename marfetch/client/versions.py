@@ -6,14 +6,13 @@ from dataclasses import replace
 from datetime import date
 from typing import NamedTuple
 
-from ..artifact.kinds import CHART, kind_of
-from ..artifact.lifecycle import LIFECYCLE, end_of_life
-from ..config import MAX_CONFIG_SIZE, chart_metadata
+from ..artifact.kinds import CHART, LIFECYCLE, end_of_life, kind_of
 from ..constraint import Constraint, TaggedVersion
 from ..content import Source
 from ..errors import Error
 from ..oci import CREATED, Descriptor, Manifest
 from ..reference import Reference
+from .fetch import MAX_CONFIG_SIZE, chart_metadata
 from .resolve import versions as versions_of
 from .session import Session
 

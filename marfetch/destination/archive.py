@@ -8,20 +8,101 @@ library's reader follows such things, and its filters have been bypassed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple, NoReturn, Self
 
 from ..artifact.chart import CHART_FILE, Unpacking
-from ..artifact.filename import safe_title
+from ..artifact.filename import safe_title, same_name
 from ..document import MAX_YAML_SIZE
 from ..errors import Error, IntegrityError, PolicyError
 from ..oci import Descriptor
-from ..place import limits
-from ..place.tree import Tree, TreeNode
+from . import packed
 from .packed import PIECE, Packed
+
+# -- what an archive holds, as a tree of names: each one can stand beside the others on every operating system
+
+
+class TreeNode:
+    """A file or a directory.
+
+    Attributes:
+        below: of a directory, what is in it, by what some file system takes for the same name.
+        is_stated: whether the archive has a member for it; a directory may only stand in the paths of others.
+        identity: of a directory that was made: device and number, so that another one in its place is noticed.
+    """
+
+    __slots__ = ("below", "identity", "is_stated", "name")
+
+    def __init__(self, name: str, *, is_directory: bool) -> None:
+        self.name = name
+        self.below: dict[str, TreeNode] | None = {} if is_directory else None
+        self.is_stated = False
+        self.identity: tuple[int, int] | None = None
+
+    def names(self) -> set[str]:
+        """The names in a directory."""
+        return {node.name for node in (self.below or {}).values()}
+
+    def directories(self) -> list[TreeNode]:
+        """The directories in a directory."""
+        return [node for node in (self.below or {}).values() if node.below is not None]
+
+
+class Tree:
+    """All names of an archive.
+
+    Args:
+        refuse: called with the rule that a name breaks; it raises.
+        too_much: called with what is too much, and the limit; it raises.
+    """
+
+    def __init__(self, refuse: Callable[[str], NoReturn], too_much: Callable[[str, str], NoReturn]) -> None:
+        self.top = TreeNode("", is_directory=True)
+        self._refuse = refuse
+        self._too_much = too_much
+        self._count = 0
+
+    def add(self, parts: Sequence[str], *, is_directory: bool) -> tuple[TreeNode, ...]:
+        """Take a member in: the way to it, from below the top to the member itself.
+
+        Args:
+            parts: of its path, each one safe by itself; none for the top, which is no news.
+
+        Raises:
+            PolicyError: `member-refused`, `limit-passed`.
+        """
+        if len(parts) > packed.MAX_DEPTH:
+            self._too_much(f"one of its members has a path of {len(parts)} parts", f"{packed.MAX_DEPTH}")
+        way: list[TreeNode] = []
+        node = self.top
+        for depth, part in enumerate(parts, start=1):
+            node = self._step(node, part, is_directory=is_directory or depth < len(parts))
+            way.append(node)
+        if way:
+            if node.is_stated:
+                self._refuse("it stands there twice")
+            if not is_directory and node.below is not None:
+                self._refuse("it is a file, where others need a directory")
+            node.is_stated = True
+        return tuple(way)
+
+    def _step(self, above: TreeNode, part: str, *, is_directory: bool) -> TreeNode:
+        if above.below is None:
+            self._refuse(f"it needs the directory `{above.name}`, which is a file")
+        key = same_name(part)
+        node = above.below.get(key)
+        if node is None:
+            self._count += 1
+            if self._count > packed.MAX_MEMBERS:
+                self._too_much("it has too many files and directories", f"{packed.MAX_MEMBERS}")
+            node = above.below[key] = TreeNode(part, is_directory=is_directory)
+        elif node.name != part:
+            self._refuse(f"some file systems take it for the same as `{node.name}`")
+        return node
+
 
 _BLOCK: Final = 512
 _NOTHING: Final = bytes(_BLOCK)
@@ -177,8 +258,8 @@ class Archive:
         count = 0
         while True:
             count += 1
-            if count > limits.MAX_MEMBERS:
-                self._bytes.too_much("it has too many extended headers", f"{limits.MAX_MEMBERS}")
+            if count > packed.MAX_MEMBERS:
+                self._bytes.too_much("it has too many extended headers", f"{packed.MAX_MEMBERS}")
             header = self._header()
             if header is None:
                 if records is not None or long_name is not None:
@@ -247,8 +328,8 @@ class Archive:
             self._bytes.malformed("it ends early")
 
     def _body(self, header: _Header) -> bytes:
-        if header.size > limits.MAX_HEADER:
-            self._bytes.too_much(f"an extended header has {header.size} bytes", f"{limits.MAX_HEADER}")
+        if header.size > packed.MAX_HEADER:
+            self._bytes.too_much(f"an extended header has {header.size} bytes", f"{packed.MAX_HEADER}")
         body = self._bytes.exactly(header.size)
         if len(body) < header.size:
             self._cut()
@@ -302,7 +383,7 @@ class Archive:
             self._refuse(f"it is of the type {header.sort.decode('latin-1')!r}")
         if is_directory and header.size:
             self._refuse("it is a directory with content")
-        most = limits.MAX_FILE if self._chart is None else limits.MAX_CHART_FILE
+        most = packed.MAX_FILE if self._chart is None else packed.MAX_CHART_FILE
         if header.size > most:
             self._bytes.too_much(f"its member `{self._shown[:300]}` has {header.size} bytes", f"{most}")
         parts = self._parts(header.name, is_directory=is_directory)
@@ -325,8 +406,8 @@ class Archive:
             name = raw.decode("utf-8")
         except UnicodeDecodeError:
             self._refuse("its name is not UTF-8")
-        if len(raw) > limits.MAX_PATH:
-            self._refuse(f"its path is longer than {limits.MAX_PATH} bytes")
+        if len(raw) > packed.MAX_PATH:
+            self._refuse(f"its path is longer than {packed.MAX_PATH} bytes")
         if self._chart is not None and "/" not in name:
             name = name.replace("\\", "/")  # `helm package` on Windows wrote such names, and Helm reads them so
         if name.startswith("/"):

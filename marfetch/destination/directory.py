@@ -13,9 +13,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
-from ..artifact.filename import OWN_PREFIX
-from ..files import AT_LAST
-from ..lock import claim
+from ..artifact.filename import OWN_PREFIX, is_git
+from ..errors import PolicyError
+from ..files import AT_LAST, claim
 
 _SUFFIX: Final = ".part"
 _KEPT: Final = ".kept"  # what stood at a name for the moment in which it is replaced; never swept, since it is the user's
@@ -303,3 +303,27 @@ class Directory:
     def _at(self, name: str) -> str | bytes:
         # UTF-8 whatever the locale is: a name is the same on every machine.
         return str(self.path / name) if self._descriptor is None else name.encode("utf-8", "surrogateescape")
+
+
+# -- the last check of a path before something is written there: nothing goes into `.git`, however the path gets there
+
+
+def refuse_git(path: Path) -> None:
+    """Refuse a path that leads into `.git`, as it is written or after links are resolved.
+
+    Raises:
+        PolicyError: `path-refused`.
+    """
+    if not any(map(is_git, path.parts)):
+        resolved = path
+        with suppress(OSError):  # the current directory is gone; opening the path says so
+            # UTF-8 whatever the locale is, as `Directory` opens it.
+            resolved = Path(os.path.realpath(str(path).encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape"))
+        if not any(map(is_git, resolved.parts)):
+            return
+        where = f"`{path}` leads to `{resolved}`, which is inside `.git`"
+    else:
+        where = f"`{path}` is inside `.git`"
+    raise PolicyError(
+        f"nothing is written there: {where}", code="path-refused", path=str(path), rule="no part of a path is `.git` for any file system"
+    )

@@ -9,7 +9,30 @@ from ..artifact.chart import Unpacking
 from ..content import Verified
 from ..errors import IntegrityError, PolicyError
 from ..oci import Descriptor
-from ..place import limits
+
+# -- how much an archive may become when it is unpacked: the figures of `docs/design.md`, in one place
+
+
+MAX_MEMBERS = 20_000
+"""Files and directories of one archive, also directories that only stand in the paths of others; and gzip streams one after another."""
+MAX_DEPTH = 64
+"""Parts of a member's path: directories one in another, and the member itself."""
+MAX_PATH = 1024
+"""Bytes of a member's path: the longest that macOS opens; other systems take more."""
+MAX_HEADER = 64 * 1024
+"""Bytes of an extended header (PAX, or a long name of GNU tar), which is held in memory."""
+
+MAX_CHART = 100 << 20
+MAX_CHART_FILE = 5 << 20
+"""Bytes of a chart's archive when unpacked, headers included, and of one file in it: what Helm takes (CVE-2025-32386)."""
+MAX_UNPACKED = 8 << 30
+MAX_FILE = 4 << 30
+"""The same for other archives."""
+MAX_RATIO = 200
+"""How many times its own size an archive may become."""
+RATIO_CHECK_MIN_BYTES = 10 << 20
+"""Bytes up to which it may become more than that: small texts pack well, and hurt nobody."""
+
 
 PIECE: Final = 256 * 1024
 """Most bytes that are unpacked at a time: bounds the memory, whatever the archive says."""
@@ -30,8 +53,8 @@ class Packed:
         self.name = unpacking.archive
         self._blob = blob
         self._verified = Verified(descriptor)
-        most = limits.MAX_UNPACKED if unpacking.chart is None else limits.MAX_CHART
-        self._limit = min(most, max(limits.RATIO_CHECK_MIN_BYTES, limits.MAX_RATIO * descriptor.size))
+        most = MAX_UNPACKED if unpacking.chart is None else MAX_CHART
+        self._limit = min(most, max(RATIO_CHECK_MIN_BYTES, MAX_RATIO * descriptor.size))
         self._given = 0
         self._streams = 1
         self._is_chart = unpacking.chart is not None
@@ -150,6 +173,6 @@ class Packed:
         if rest and not rest.startswith(_GZIP):
             self.malformed("something stands behind the end of its gzip stream")
         self._streams += bool(rest)
-        if self._streams > limits.MAX_MEMBERS:
-            self.too_much("it has too many gzip streams", f"{limits.MAX_MEMBERS}")
+        if self._streams > MAX_MEMBERS:
+            self.too_much("it has too many gzip streams", f"{MAX_MEMBERS}")
         return rest

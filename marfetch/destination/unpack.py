@@ -16,8 +16,7 @@ from typing import BinaryIO
 from ..artifact.filename import same_name
 from ..errors import StorageError
 from ..files import Writer
-from ..place.tree import TreeNode
-from .archive import Archive, Member
+from .archive import Archive, Member, TreeNode
 from .directory import Directory
 
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from ..artifact.chart import CHART_FILE
 from ..artifact.kinds import BICEP_MODULE, CHART
+from ..client.pull import Found, PullOptions
 from ..client.pull import found as find_layers
-from ..client.resolve import Resolved
+from ..client.resolve import Resolved, resolve
 from ..client.session import Session
 from ..document import Json, parse_json, parse_yaml
 from ..errors import Error
-from ..task import Found, PullOptions
+from ..files import storage_error
+from ..project.lockfile import Entry, Lock
+from ..project.locking import refuse_misfits, request_of
+from ..project.wanted import Item, Project
 from .changes import Change, Difference, Section, changed_keys, changed_names, flat, section, unified
 from .contents import FileContent, contents
 
@@ -219,3 +224,37 @@ def _yaml(file: FileContent | None) -> Json:
         return parse_yaml(file.raw, "it")
     except Error:
         return None
+
+
+# -- what is locked beside what the registry has now for the same wish
+
+
+def upstream(client: Session, project: Project, lock: Lock) -> tuple[list[tuple[str, Difference]], list[tuple[str, Error]]]:
+    """Compare each locked artifact with what `lock --upgrade` would take.
+
+    Returns:
+        Name and difference of those that differ, name and error of those that failed; in the order of the file.
+
+    Raises:
+        LockError: `lock-outdated`.
+    """
+    refuse_misfits(project, lock)
+
+    def one(item: Item) -> Difference | Error:
+        try:
+            new = resolve(client, item.wanted)
+            return compare(client, _locked(client, item, lock.by_name[item.name]), new, request_of(project, item))
+        except Error as error:
+            return error
+        except OSError as error:
+            return storage_error(error, str(error.filename or item.name))
+
+    found = list(zip(project.items, client.each(one, project.items), strict=True))
+    different = [(item.name, result) for item, result in found if isinstance(result, Difference) and result.differs]
+    return different, [(item.name, result) for item, result in found if isinstance(result, Error)]
+
+
+def _locked(client: Session, item: Item, entry: Entry) -> Resolved:
+    bound, source = client.bind(replace(item.reference, tag=entry.tag, digest=None))
+    manifest = client.manifest(replace(bound, tag=None, digest=entry.digest), source)
+    return Resolved(bound.pinned(entry.digest), manifest, source)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..artifact.payload import Payload
+from ..client.pull import Found
 from ..client.session import Session, offline_error
 from ..content import WELL_KNOWN, copy
 from ..destination.archive import Archive, with_top
 from ..errors import IntegrityError
 from ..oci import Descriptor
-from ..task import Found
 
 MAX_TEXT: Final = 4 << 20
 """Bytes of a file whose text is held for comparing; of larger ones only the digest is."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..guidance import NOT_MAR, RULES
+from ..firewall import NOT_MAR, RULES
 from ..remote.probe import NameLookup, Reached
 from .findings import Finding, fault, ok, warning
 

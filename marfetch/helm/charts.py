@@ -10,14 +10,14 @@ from typing import Final
 from ..artifact.kinds import CHART, kind_of
 from ..artifact.payload import Choice, base_name, select
 from ..client.catalog import catalog, suggest
+from ..client.fetch import MAX_CONFIG_SIZE, chart_metadata
 from ..client.session import Session
-from ..config import MAX_CONFIG_SIZE, chart_metadata
 from ..constraint import TaggedVersion, distinct, sort_versions
 from ..content import Source
 from ..document import Json
 from ..errors import Error, InputError, NotFoundError, PolicyError, RateLimitedError
-from ..kept import Records
 from ..oci import CREATED, Digest, Manifest
+from ..records import Records
 from ..reference import Reference
 from .index_yaml import Release, chart_facts, chart_version, created, index, is_chart_name
 

@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ..errors import Error, Interrupted, NotFoundError, StorageError
-from ..kept import Records
 from ..layout.cache import cache_root
+from ..records import Records
 from ..reference import Host, Reference, redacted
 from ..render.report import Silent
 from ..text import printable

@@ -13,12 +13,10 @@ from typing import BinaryIO, Final
 from ..budget import Budget
 from ..content import Progress
 from ..errors import StorageError
-from ..files import no_home
-from ..lock import claim
+from ..files import claim, no_home
 from ..remote.pauses import Pauses
-from .ingest import sweep
+from .ingest import StallGuard, sweep
 from .layout import Layout
-from .patience import StallGuard
 
 CACHE_ENVIRONMENT: Final = "MARFETCH_CACHE_DIR"
 _PREFIX: Final = "marfetch-cache-"

@@ -5,13 +5,229 @@ Unlike the names of the cache, which are kept by `names`, nothing is mended here
 
 from __future__ import annotations
 
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
-from ..document import parse_json
-from ..errors import Error, IntegrityError, PolicyError
-from ..oci import MAX_LAYOUT_ENTRIES, OCI_INDEX, parse_descriptors
+from ..document import Json, parse_json
+from ..errors import Error, IntegrityError, PolicyError, StorageError
+from ..files import INGEST, lock, storage_error, write_whole
+from ..oci import MAX_LAYOUT_ENTRIES, OCI_INDEX, Descriptor, descriptor_json, parse_descriptors
 from .blobs import Entry
-from .names import REF_NAME
+
+# -- the names of a layout: `index.json`, which says what each tag means (image-spec, image layout, "index.json file")
+
+
+REF_NAME: Final = "org.opencontainers.image.ref.name"
+_LOCK: Final = "index.lock"
+_MAX_VALUES: Final = 10 * MAX_LAYOUT_ENTRIES
+_EMPTY: Final = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}, separators=(",", ":")).encode()
+
+
+class LayoutTags:
+    """What the tags of a layout mean.
+
+    Changes are kept in memory until `flush`, which joins them with what other processes have written in the meantime. Losing them
+    costs a request later and nothing else.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / "index.json"
+        self._lock_path = root / _LOCK
+        self._part = root / INGEST / "index.json"
+        self._guard = threading.Lock()
+        self._read: dict[str, Descriptor] | None = None
+        self._unnamed: dict[str, Descriptor] = {}
+        self._pending: dict[str, Descriptor] = {}
+        self._pending_unnamed: dict[str, Descriptor] = {}
+        self._damage: str | None = None
+        self.changes = 0
+        """Another number whenever a name has got another meaning here, or what others have written was read."""
+
+    def create(self) -> None:
+        """Write an empty index unless there is one."""
+        if not self._path.exists():
+            with lock(self._lock_path):
+                if not self._path.exists():
+                    write_whole(self._path, _EMPTY, through=self._part)
+
+    def get(self, name: str) -> Descriptor | None:
+        """What a name means."""
+        with self._guard:
+            return self._pending.get(name) or self._load().get(name)
+
+    def all(self) -> Mapping[str, Descriptor]:
+        """Every name and what it means."""
+        with self._guard:
+            return {**self._load(), **self._pending}
+
+    def roots(self) -> Iterable[Descriptor]:
+        """Every manifest that the index holds, with a name or without."""
+        with self._guard:
+            named = [*self._load().values(), *self._pending.values()]
+            return [*named, *self._unnamed.values(), *self._pending_unnamed.values()]
+
+    def entries(self) -> list[Entry]:
+        """Every manifest that the index holds, with its name or without one."""
+        named: list[Entry] = list(self.all().items())
+        with self._guard:
+            return [*named, *((None, one) for one in (*self._unnamed.values(), *self._pending_unnamed.values()))]
+
+    def put(self, name: str | None, descriptor: Descriptor) -> None:
+        """Let a name mean this manifest from now on, or keep a manifest without a name; written by `flush`."""
+        with self._guard:
+            entries = self._load()
+            if name is None:
+                digest = str(descriptor.digest)
+                if digest not in self._unnamed and all(known.digest != descriptor.digest for known in entries.values()):
+                    self._pending_unnamed[digest] = descriptor
+                    self.changes += 1
+            elif (self._pending.get(name) or entries.get(name)) != descriptor:
+                self._pending[name] = descriptor
+                self.changes += 1
+
+    def flush(self) -> None:
+        """Write what is new.
+
+        Raises:
+            StorageError: the index cannot be written.
+        """
+        with self._guard:
+            if not self._pending and not self._pending_unnamed:
+                return
+            with lock(self._lock_path):
+                self._read = None
+                entries = {**self._load(), **self._pending}
+                unnamed = {**self._unnamed, **self._pending_unnamed}
+                self._write(entries, unnamed)
+            self._read, self._unnamed = entries, unnamed
+            self._pending, self._pending_unnamed = {}, {}
+
+    def forget(self, useless: Callable[[Descriptor], bool]) -> None:
+        """Drop every entry, with a name or without, whose manifest is of no use any more."""
+        with self._guard, lock(self._lock_path):
+            self._read = None
+            entries = {**self._load(), **self._pending}
+            unnamed = {**self._unnamed, **self._pending_unnamed}
+            self._read = {name: descriptor for name, descriptor in entries.items() if not useless(descriptor)}
+            self._unnamed = {digest: descriptor for digest, descriptor in unnamed.items() if not useless(descriptor)}
+            self._pending, self._pending_unnamed = {}, {}
+            self._write(self._read, self._unnamed)
+            self.changes += 1
+
+    def damage(self) -> str | None:
+        """What was wrong with the index when it was read, if anything; told once."""
+        with self._guard:
+            damage, self._damage = self._damage, None
+            return damage
+
+    def _write(self, entries: Mapping[str, Descriptor], unnamed: Mapping[str, Descriptor]) -> None:
+        manifests: list[Json] = []
+        for name, descriptor in sorted(entries.items()):
+            kept = {key: text for key, text in descriptor.annotations.items() if key != REF_NAME}
+            manifests.append(descriptor_json(replace(descriptor, annotations={**kept, REF_NAME: name})))
+        manifests += [descriptor_json(descriptor) for _, descriptor in sorted(unnamed.items())]
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
+        write_whole(self._path, json.dumps(index, separators=(",", ":"), ensure_ascii=True).encode(), through=self._part)
+
+    def _load(self) -> dict[str, Descriptor]:
+        if self._read is not None:
+            return self._read
+        self._read, self._unnamed = {}, {}
+        self.changes += 1
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return self._read
+        except OSError as error:
+            raise storage_error(error, self._path) from error
+        try:
+            document = parse_json(data, f"the index `{self._path}`", most=_MAX_VALUES)
+            for descriptor in parse_descriptors(document, what=f"the index `{self._path}`", name="manifests"):
+                name = descriptor.annotations.get(REF_NAME)
+                if name is None:
+                    self._unnamed[str(descriptor.digest)] = descriptor
+                else:
+                    self._read[name] = descriptor
+        except Error as error:
+            # Blobs are found by their digest; only the meaning of tags is lost, and the registry tells it again.
+            self._read, self._unnamed = {}, {}
+            self._damage = error.message
+            with suppress(OSError):
+                self._path.replace(self._path.with_suffix(".damaged"))
+        return self._read
+
+
+def unsupported_index_content(root: Path) -> str | None:
+    """What the `index.json` of a layout holds that `LayoutTags` would not write again; None where that is nothing.
+
+    A cache can do without: a layout that others have made is theirs.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    path = root / "index.json"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise storage_error(error, path) from error
+    try:
+        document = parse_json(data, "it", most=_MAX_VALUES)
+        descriptors = parse_descriptors(document, what="it", name="manifests")
+    except Error as error:
+        return error.message
+    assert isinstance(document, dict), "it has a list of descriptors"
+    if set(document) - {"schemaVersion", "mediaType", "manifests"}:
+        return f"it has `{min(set(document) - {'schemaVersion', 'mediaType', 'manifests'})[:80]}`"
+    names: set[str] = set()
+    listed = document["manifests"]
+    assert isinstance(listed, list), "it was read as one"
+    for value, descriptor in zip(listed, descriptors, strict=True):
+        name = descriptor.annotations.get(REF_NAME)
+        if name is not None and name in names:
+            return f"it has two entries of the name `{name[:200]}`"
+        names |= {name} if name is not None else set()
+        if value != descriptor_json(descriptor):
+            return f"its entry for `{descriptor.digest}` has something that marfetch does not know"
+    return None
+
+
+def check_version(root: Path) -> None:
+    """Make sure that the directory is a layout of the version that is known here; write the marker where it is new.
+
+    Raises:
+        StorageError: `cache-damaged`: of another version, or something else that only has the same place.
+    """
+    marker = root / "oci-layout"
+    try:
+        data = marker.read_bytes()
+    except FileNotFoundError:
+        data = b""
+    except OSError as error:
+        raise storage_error(error, marker) from error
+    if not data.strip(b"\x00"):  # new, or what a power cut has left of it; the blobs are told by their digests
+        with lock(root / _LOCK):
+            write_whole(marker, b'{"imageLayoutVersion":"1.0.0"}', through=root / INGEST / marker.name)
+        return
+    try:
+        document = parse_json(data, f"`{marker}`")
+    except Error:
+        document = None
+    version = document.get("imageLayoutVersion") if isinstance(document, dict) else None
+    if not isinstance(version, str) or not version.startswith("1."):
+        raise StorageError(
+            f"`{root}` is not an OCI image layout of version 1 (`imageLayoutVersion` is `{version}`)",
+            code="cache-damaged",
+            hint="if marfetch made it, a newer version did: use that, or `--cache-dir` with another directory",
+            path=str(root),
+        )
+
 
 MAX_INDEX_SIZE: Final = 64 << 20
 """Largest `index.json` in bytes: some 200,000 entries."""

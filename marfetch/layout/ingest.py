@@ -13,11 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from ..budget import Budget
 from ..content import BESIDE_FROM, BackgroundWriter, Buffer, Verified
-from ..errors import Error, IntegrityError, StorageError
-from ..files import INGEST, Writer, make_directories, storage_error
-from ..lock import claim, wait_for
+from ..errors import Error, IntegrityError, RemoteError, StorageError
+from ..files import INGEST, Writer, claim, make_directories, storage_error, wait_for
 from ..oci import Descriptor
+from ..remote import limits
 
 CHUNK: Final = 1 << 20
 STALE: Final = 24 * 3600.0
@@ -191,3 +192,75 @@ class FileIngest:
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.end()
+
+
+# -- how long somebody waits who wants a blob that is being fetched already, by another process or for another reference
+
+
+SAID_AFTER: Final = 5.0
+"""Seconds of waiting that need no word."""
+
+
+class StallGuard:
+    """Of all waits in one layout.
+
+    Args:
+        note: is told of a wait that takes long.
+        excused: whether there is a reason for nothing to come: a host wants to be left alone.
+    """
+
+    def __init__(self, budget: Budget, note: Callable[[str], None], excused: Callable[[], bool]) -> None:
+        self._budget = budget
+        self._note = note
+        self._excused = excused
+
+    def wait(self, descriptor: Descriptor, part: Path) -> Callable[[], None]:
+        """One wait.
+
+        Args:
+            part: where the blob is gathered.
+
+        Returns:
+            What is called now and then while it lasts. It raises `RemoteError` (`timeout`) when nothing has come for too long or the
+            budget is used up, and `Cancelled`.
+        """
+        # Nearly always nobody has to wait, so that nothing is looked at before somebody does.
+        begun: float | None = None
+        since, seen, is_said = 0.0, None, False
+
+        def look() -> None:
+            nonlocal begun, since, seen, is_said
+            self._budget.check()
+            now, state = self._budget.now(), _state(part)
+            if begun is None:
+                begun, since, seen = now, now, state
+            if state != seen or self._excused():
+                seen, since = state, now
+            if now - since >= limits.NO_PROGRESS:
+                raise _stuck(descriptor, part, now - since)
+            if not is_said and now - begun >= SAID_AFTER:
+                is_said = True
+                self._note(
+                    f"the blob `{descriptor.digest}` is being fetched already, by another marfetch or for another reference; waiting"
+                )
+
+        return look
+
+
+def _state(part: Path) -> tuple[int, int, int] | None:
+    """Something that is another one when something has come."""
+    try:
+        status = part.lstat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _stuck(descriptor: Descriptor, part: Path, seconds: float) -> RemoteError:
+    return RemoteError(
+        f"the blob `{descriptor.digest}` is being fetched by another marfetch, but nothing has come into `{part}` for {seconds:.0f} s",
+        code="timeout",
+        hint="find the other marfetch, which may be suspended, and end it or let it go on; or use `--cache-dir` with another directory",
+        digest=str(descriptor.digest),
+        path=str(part),
+    )

@@ -21,9 +21,8 @@ from ..files import INGEST, make_directories, storage_error
 from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Reference
 from .blobs import Entry, Extent, Stamp
-from .ingest import CHUNK, FileIngest, claimed_part
-from .names import LayoutTags, check_version
-from .patience import StallGuard
+from .index import LayoutTags, check_version
+from .ingest import CHUNK, FileIngest, StallGuard, claimed_part
 
 _SAFELY: Final = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 

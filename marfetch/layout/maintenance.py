@@ -9,11 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import kept, records
+from .. import records
 from ..content import Verified
 from ..errors import Error, InputError, IntegrityError
 from ..files import INGEST, storage_error
 from ..oci import Descriptor, Digest, Manifest
+from ..records import RECORDS_DIRECTORY, prune_records
 from .ingest import CHUNK, STALE
 from .layout import Layout
 
@@ -104,7 +105,7 @@ def prune(layout: Layout, *, days: float | None = None) -> Pruned:
         lists, lists_size = records.prune(layout.root, before=limit, stale=time.time() - STALE)
     except OSError as error:
         raise storage_error(error, layout.root / records.DIRECTORY) from error
-    kept.prune_records(layout.root, older=STALE)
+    prune_records(layout.root, older=STALE)
     return Pruned(count, partial, size + lists_size, lists)
 
 
@@ -122,7 +123,7 @@ def clear(root: Path) -> int:
             f"`{root}` is no cache of marfetch, so it is not cleared", code="usage", hint="check `--cache-dir`", path=str(root)
         )
     size = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file() and not path.is_symlink())
-    for name in ("blobs", INGEST, records.DIRECTORY, kept.RECORDS_DIRECTORY, "index.json", "index.lock", "index.damaged", "oci-layout"):
+    for name in ("blobs", INGEST, records.DIRECTORY, RECORDS_DIRECTORY, "index.json", "index.lock", "index.damaged", "oci-layout"):
         _remove(root / name)
     with suppress(OSError):
         root.rmdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -12,21 +12,74 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from ..artifact.kinds import matches
+from ..client.pull import Found, PullOptions
 from ..client.pull import found as find_layers
 from ..client.resolve import Resolved, resolve
 from ..client.session import Session
 from ..constraint import ANY, Constraint, read_version
+from ..content import Source
+from ..destination.destination import write_file
+from ..document import Json
 from ..endpoint import Endpoint
 from ..errors import Error, InputError, LockError, NotFoundError, StorageError
+from ..files import lock as alone
 from ..files import make_directories, storage_error
-from ..lock import lock as alone
-from ..oci import CREATED, Descriptor, Index
-from ..place.file import write_file
-from ..reference import Host
-from ..task import Found, PullOptions
-from .lockfile import Entry, Lock, LockedLayer, lock_bytes, make_lock, parse_lock, read_bytes
-from .verification import verified, verify_referrers
+from ..oci import CREATED, Descriptor, Digest, Index
+from ..reference import Host, Reference
+from ..verify.gate import is_wished
+from .lockfile import Entry, Lock, LockedLayer, Verification, lock_bytes, make_lock, parse_lock, read_bytes
 from .wanted import Item, Project
+
+# -- where a project meets the check of signatures: asked before an artifact is locked, before it is fetched, and before it is bundled
+
+
+def verified(client: Session, item: Item, resolved: Resolved) -> Verification | None:
+    """Check the signatures of an artifact, where the wanted file or `MARFETCH_VERIFY` asks for that.
+
+    Args:
+        resolved: what was found; its digest is the one that is checked and the one that is fetched.
+
+    Returns:
+        What the lock says of it; None where the wanted file asks for no check.
+
+    Raises:
+        SignatureError: no signature holds.
+        InputError: the trust policy or a store cannot be used.
+        Error: the registry failed.
+    """
+    if not item.verify and not is_wished():
+        return None
+    from ..verify.artifact import VerifyOptions, require
+
+    verdict = require(client, resolved, VerifyOptions())
+    for warning in verdict.warnings:
+        client.progress.warn(warning)
+    if not item.verify:
+        return None
+    evidence: dict[str, Json] = {}
+    if verdict.statement is not None:
+        evidence["policy"] = verdict.statement.name
+    if verdict.good is not None:
+        evidence["signature"] = str(verdict.good.digest)
+        evidence["subject"] = verdict.good.signed.subject
+    return Verification(verdict.outcome, evidence)
+
+
+def verify_referrers(client: Session, item: Item, reference: Reference, source: Source, referrers: Iterable[Digest]) -> None:
+    """Check the signatures of what refers to an artifact, where the wanted file or `MARFETCH_VERIFY` asks for that.
+
+    Args:
+        reference: bound to the registry.
+        referrers: their digests; signatures among them need none.
+
+    Raises:
+        Error: as `verified`.
+    """
+    if item.verify or is_wished():
+        from ..verify.artifact import VerifyOptions, require_referrers
+
+        require_referrers(client, reference, source, referrers, VerifyOptions())
+
 
 DIRECTORY: Final = "projects"
 """Below the cache: what keeps two processes from writing one lock at the same time."""

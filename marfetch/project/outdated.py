@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-from ..artifact.lifecycle import LIFECYCLE, end_of_life
+from ..artifact.kinds import LIFECYCLE, end_of_life
 from ..client.session import Session
 from ..constraint import ANY, Constraint, TaggedVersion, read_version, sort_versions
 from ..content import Source

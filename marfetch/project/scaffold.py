@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from ..destination.destination import write_file
 from ..document import parse_yaml
 from ..endpoint import OFFICIAL
 from ..errors import InputError, StorageError
 from ..files import storage_error
-from ..place.file import write_file
 from ..reference import OFFICIAL_HOSTS, Reference
 from .adopt import Adoption, FoundReference, collect
-from .schema import SCHEMA, SCHEMA_ADDRESS
-from .wanted import parse_project
+from .wanted import SCHEMA, SCHEMA_ADDRESS, parse_project
 
 CHART_MARK: Final = "# Made of Chart.yaml by `marfetch lock --chart`; that writes it anew."
 _WORDS: Final = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n"))

@@ -23,9 +23,9 @@ from ..reference import redacted
 from .certificates import TrustedCertificates
 from .connection import POOLS, ConnectionPool, TLSConnectionPool
 from .dial import resolve
-from .first import USER_AGENT
 from .limits import LIST_CONNECT_TIME, LIST_TIME, MAX_CRL_BYTES
 from .network_errors import malformed
+from .preconnect import USER_AGENT
 
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _PORTS: Final = {"http": 80, "https": 443}

@@ -20,10 +20,10 @@ from ..endpoint import Address
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RateLimitedError, RemoteError
 from ..oci import Digest
 from ..reference import Reference, redacted
+from ..text import hidden
 from . import limits
 from .backoff import RequestFailed
-from .hiding import hidden
-from .told import retry_after
+from .pauses import retry_after
 
 if TYPE_CHECKING:
     from .transport import StreamedResponse

@@ -19,9 +19,9 @@ from ..endpoint import Address
 from ..errors import CODES, Error, IntegrityError, PolicyError, RemoteError
 from ..files import storage_error
 from ..reference import redacted
+from ..text import hidden, sent_values
 from . import limits
 from .backoff import RequestFailed
-from .hiding import hidden, sent_values
 from .response import ResponseError
 
 _FIREWALL_HINT: Final = "`marfetch endpoints` shows what a firewall must let through"

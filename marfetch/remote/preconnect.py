@@ -7,19 +7,116 @@ handed to the request that it was opened for, or closed.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ..endpoint import Address
+from .. import __version__
+from ..endpoint import Address, Endpoint, Preference
+from ..errors import Error
+from ..oci import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor
+from ..records import Records
+from ..reference import Pasted, Reference
 from . import limits
 from .deadlines import Exchange
 from .dial import connect
-from .first import PredictedRequest
+
+if TYPE_CHECKING:
+    from .certificates import TrustedCertificates
+
+
+# -- where an endpoint's blobs lie: what its redirects said last time, so that a connection to it can be opened ahead
+
+
+class DataHost:
+    """The data host of one endpoint.
+
+    Args:
+        root: the cache.
+    """
+
+    def __init__(self, root: Path, endpoint: Endpoint) -> None:
+        self._kept = Records(root, "data-hosts")
+        self._endpoint = endpoint
+        self._known: Address | None = None
+
+    @property
+    def _only(self) -> Address | None:
+        """The one that is named, where it is one host and no pattern for many."""
+        hosts = self._endpoint.data_hosts
+        if len(hosts) != 1 or hosts[0].wildcard:
+            return None
+        return Address.parse(f"https://{hosts[0].host}")
+
+    def likely(self) -> Address | None:
+        """The host that the next redirect is going to lead to, as far as can be told; none that it must not lead to."""
+        found = self._only
+        if found is None:
+            document = self._kept.get(self._endpoint.name)
+            if document is None or not isinstance(document.data, str):
+                return None
+            with suppress(Error):
+                address = Address.parse(document.data)
+                self._endpoint.check(address)
+                if address.scheme == "https" and address.target == "/":
+                    found = self._known = address
+        return found if found is not None and not self._endpoint.is_registry(found) else None
+
+    def keep(self, address: Address) -> None:
+        """A redirect led there."""
+        if self._only is None and (self._known is None or self._known.origin != address.origin):
+            self._kept.put(self._endpoint.name, address.origin)
+
+
+# -- the first request of a command as bytes, known before oras-py and what sends its requests are there
+
+
+USER_AGENT: Final = f"marfetch/{__version__} (+https://github.com/marfetch/marfetch)"
+ALWAYS: Final = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+"""The headers of every request."""
+ACCEPT: Final = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}"
+
+
+class PredictedRequest(NamedTuple):
+    """One GET to the registry.
+
+    Attributes:
+        target: the path.
+        headers: besides those of every request, in their order.
+    """
+
+    target: str
+    headers: dict[str, str]
+
+    def bytes(self, address: Address) -> bytes:
+        """As HTTP/1.1 writes it (RFC 9112).
+
+        Args:
+            address: the registry.
+        """
+        fields = {"Host": address.name, **ALWAYS, **self.headers}
+        lines = [f"GET {self.target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+        return "".join(f"{line}\r\n" for line in [*lines, ""]).encode("ascii")
+
+
+def manifest(reference: Reference, known: Descriptor | None) -> PredictedRequest:
+    """Ask for a manifest, unless it is the known one still."""
+    headers = {"Accept": ACCEPT}
+    if known is not None:
+        headers["If-None-Match"] = f'"{known.digest}"'
+    return PredictedRequest(f"/v2/{reference.repository}/manifests/{reference.tag or reference.digest}", headers)
+
+
+def tags(reference: Reference) -> PredictedRequest:
+    """Ask for all tags."""
+    return PredictedRequest(f"/v2/{reference.repository}/tags/list", {"Accept": "application/json"})
+
 
 _LOOK: Final = 0.1
 """Seconds between two looks at whether a connection is still waited for."""
@@ -229,3 +326,59 @@ class Preconnections:
             for some in self._opened.values():
                 for ahead in some:
                     ahead.close()
+
+
+# -- how endpoints are reached, before there is a registry to ask: trust, and the connections that are opened ahead
+
+
+class ConnectionSetup(NamedTuple):
+    """The way to one endpoint.
+
+    Attributes:
+        early: connections that are opened ahead; None where something stands in between.
+    """
+
+    trust: TrustedCertificates
+    early: Preconnections | None
+
+
+class ConnectionSetups:
+    """The ways of one command.
+
+    Args:
+        ca_file: as `TrustedCertificates`.
+        jobs: connections to one host.
+    """
+
+    def __init__(self, ca_file: str | None, jobs: int) -> None:
+        self._ca_file = ca_file
+        self._jobs = jobs
+        self._ways: dict[Endpoint, ConnectionSetup] = {}
+        self._guard = threading.Lock()
+
+    def to(self, endpoint: Endpoint) -> ConnectionSetup:
+        """The way to an endpoint. Here TLS is loaded."""
+        with self._guard:
+            if endpoint not in self._ways:
+                from .certificates import TrustedCertificates
+
+                trust = TrustedCertificates(self._ca_file)
+                # A proxy is for the transport to find; without one, connections are opened while oras-py is being loaded.
+                proxied = any(name.lower().endswith("_proxy") and value for name, value in os.environ.items())
+                alone = endpoint.registry.scheme == "https" and not proxied
+                self._ways[endpoint] = ConnectionSetup(
+                    trust, Preconnections(endpoint.registry, trust.context, self._jobs) if alone else None
+                )
+            return self._ways[endpoint]
+
+    def preconnect(self, text: str, preference: Preference) -> None:
+        """Open a connection to where a reference leads; not for one with a digest, which the cache may hold. Nothing is asked yet.
+
+        Args:
+            text: the reference as it was given. What is wrong with it is said when it is its turn.
+        """
+        with suppress(Error):
+            reference = Pasted.parse(text).reference
+            early = self.to(preference.of(reference)).early if reference.digest is None else None
+            if early is not None:
+                early.open()

@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import oras.container
 import oras.defaults
+import oras.provider
 import requests
 
 from ..budget import Budget
@@ -25,19 +26,59 @@ from ..endpoint import Address, Endpoint
 from ..errors import IntegrityError, PolicyError, RemoteError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Host, Reference, is_repository, is_tag, redacted
+from ..text import sent_values
 from . import limits
 from .auth import Authority
 from .backoff import Attempts, Backoff, RequestFailed
 from .certificates import TrustedCertificates
 from .download import transfer
-from .hiding import sent_values
 from .http_errors import Asked, Failure, about, explain, header_digest, mismatch, redirect_refused
 from .pages import Collected, collect, resolve
 from .pauses import Pauses
 from .preconnect import Preconnections
 from .referrers import referrers
-from .refusing import RefusingRegistry, refuse
 from .transport import GET, ExactRequest, Sent, StreamedResponse, Transport
+
+# -- the methods of oras-py's registry that marfetch does not use, each refused: none of them is safe, or keeps original bytes
+
+
+def refuse() -> NoReturn:
+    """Say that a method of oras-py is not for use.
+
+    Raises:
+        NotImplementedError: always.
+    """
+    raise NotImplementedError("this method of oras-py is not used by marfetch (docs/design.md)")
+
+
+class RefusingRegistry(oras.provider.Registry):
+    """`oras.provider.Registry` without everything that would ask, write or send on its own way (oras-py 0.2.43)."""
+
+    def get_manifest(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: checks no digest, reads without limit. `manifest` is there for it."""
+        refuse()
+
+    def get_tags(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: follows pages to any host. `tags` is there for it."""
+        refuse()
+
+    def get_blob(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: checks nothing. `fetch` is there for it."""
+        refuse()
+
+    def download_blob(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: writes the final name, checks nothing. `content.copy` is there for it."""
+        refuse()
+
+    def refused(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: where marfetch writes (`remote.push`), it keeps the original bytes, which oras-py does not."""
+        refuse()
+
+    _download_blob = download_blob
+    blob_exists = pull = push = upload_blob = put_upload = chunked_upload = upload_manifest = refused
+    _do_paginated_request = refused
+    _put_upload = _chunked_upload = _upload_blob = _upload_manifest = delete_tag = delete_tags = login = logout = refused
+
 
 _LOG = logging.getLogger(__name__)
 

@@ -28,9 +28,8 @@ from .backoff import RequestFailed
 from .certificates import TrustedCertificates
 from .connection import POOLS, TLSConnectionPool
 from .deadlines import Exchange, Watch, set_current
-from .first import ALWAYS
 from .network_errors import expired, too_slow, trouble
-from .preconnect import Preconnections
+from .preconnect import ALWAYS, Preconnections
 
 _READ: Final = 64 * 1024
 _LARGEST_READ: Final = 1 << 20

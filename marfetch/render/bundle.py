@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..bundle.check import CheckResult
 from ..bundle.create import Created
-from ..bundle.difference import Changed
-from ..bundle.findings import CheckResult
-from ..bundle.inventory import BundleItem, catalogue
-from ..bundle.lines import lines_for
-from ..bundle.opened import Opened
+from ..bundle.format import Opened
+from ..bundle.inventory import BundleItem, Changed, catalogue, lines_for
 from ..errors import Error, IntegrityError
 from ..oci import descriptor_json
 from ..text import human_size

@@ -22,9 +22,22 @@ from ..layout.blobs import BlobStore, Extent
 from ..layout.repositories import Contents, LayoutRepository, Snapshot, lexical
 from ..oci import OCI_INDEX, Descriptor, Digest, Index, Manifest, descriptor_json
 from ..reference import Host
-from .asked import header, unusual
 from .page import Pages
-from .responses import VERSION, PlainResponse, base, matches_tag, no_blob, no_manifest, no_name, nowhere, page, part, problem
+from .responses import (
+    VERSION,
+    PlainResponse,
+    base,
+    header,
+    matches_tag,
+    no_blob,
+    no_manifest,
+    no_name,
+    nowhere,
+    page,
+    part,
+    problem,
+    unusual,
+)
 from .streams import BlobResponse, VerifiedBlobs
 
 _log = logging.getLogger("marfetch.serve")

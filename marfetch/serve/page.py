@@ -6,9 +6,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from ..artifact.kinds import BICEP_MODULE
-from ..bundle.html import POLICY, SEARCH, code, document, facts, line, listed, text
-from ..bundle.inventory import BundleItem, BundleReferrer, catalogue
-from ..bundle.lines import helm_line
+from ..bundle.approval import POLICY, SEARCH, code, document, facts, line, listed, text
+from ..bundle.inventory import BundleItem, BundleReferrer, catalogue, helm_line
 from ..layout.repositories import Contents
 from ..text import human_size
 from .responses import PlainResponse, RawHeaders

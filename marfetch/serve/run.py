@@ -14,7 +14,7 @@ from typing import Final
 from starlette.types import ASGIApp
 
 from ..bundle.check import check_bundle, refuse_broken
-from ..bundle.opened import looked_into
+from ..bundle.format import looked_into
 from ..errors import InputError
 from ..layout.readonly import open_store
 from ..layout.repositories import Snapshot, repository_name

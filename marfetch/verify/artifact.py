@@ -12,12 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from ..artifact.kinds import HELM_PROVENANCE, NOTATION_SIGNATURE, SIGNATURE, matches
-from ..artifact.lifecycle import end_of_life
+from ..artifact.kinds import HELM_PROVENANCE, NOTATION_SIGNATURE, SIGNATURE, end_of_life, matches
 from ..artifact.payload import Choice, base_name, select
-from ..choose import artifact
 from ..client.fetch import read
-from ..client.resolve import Resolved
+from ..client.resolve import Resolved, artifact
 from ..client.session import Session
 from ..content import Source
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RemoteError, SignatureError

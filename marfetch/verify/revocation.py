@@ -24,8 +24,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, CRLEntryExtensi
 
 from ..document import parse_json
 from ..errors import Error, InputError
-from .chain import Certificate, guarded
-from .keys import HASHES
+from .chain import HASHES, Certificate, guarded
 from .verdict import RefusalError
 
 MAX_CRL_BYTES: Final = 32 << 20

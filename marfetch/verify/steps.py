@@ -13,9 +13,8 @@ from typing import Final, Literal
 from ..document import Json, parse_json
 from ..errors import Error
 from ..oci import Descriptor
-from . import cose, jws
 from .chain import Certificate, check_chain, guarded
-from .envelope import AUTHORITY, Envelope, opened
+from .envelope import AUTHORITY, Envelope, opened, parse_cose, parse_jws
 from .names import DistinguishedNameError, covers, subject_attributes
 from .policy import Statement
 from .revocation import Lists, RevocationState
@@ -24,7 +23,7 @@ from .timestamp import Proven, proven
 from .truststore import Places
 from .verdict import Action, Check, CheckOutcome, RefusalError, Signed
 
-FORMATS: Final = {"application/cose": cose.parse_cose, "application/jose+json": jws.parse_jws}
+FORMATS: Final = {"application/cose": parse_cose, "application/jose+json": parse_jws}
 """Media type of the layer → reader."""
 
 _Notes = Sequence[str]

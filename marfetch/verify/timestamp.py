@@ -12,8 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from . import der
-from .chain import Certificate, check_authority_chain
-from .keys import HASHES, verify_cms
+from .chain import HASHES, Certificate, check_authority_chain, verify_cms
 from .verdict import Moment, RefusalError
 
 _SIGNED_DATA: Final = "1.2.840.113549.1.7.2"

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from marfetch.artifact.filename import safe_title, same_name
-from marfetch.artifact.kinds import KINDS, kind_of, kinds_named
-from marfetch.artifact.lifecycle import END_OF_LIFE, LIFECYCLE, end_of_life
+from marfetch.artifact.kinds import END_OF_LIFE, KINDS, LIFECYCLE, end_of_life, kind_of, kinds_named
 from marfetch.artifact.payload import Choice, Selection, base_name, extension_of, select
 from marfetch.errors import Error, InputError, NotFoundError, PolicyError
 from marfetch.oci import CREATED, TITLE, Manifest, parse_manifest

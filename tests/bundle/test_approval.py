@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from marfetch.bundle.approval import approval_page
+from marfetch.bundle.approval import POLICY, approval_page
 from marfetch.bundle.create import create
-from marfetch.bundle.html import POLICY
+from marfetch.bundle.format import opened
 from marfetch.bundle.inventory import catalogue
-from marfetch.bundle.opened import opened
 from marfetch.client.session import Session
 from marfetch.layout.layout import Layout
 from marfetch.serve.page import served_page

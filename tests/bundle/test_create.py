@@ -17,13 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from marfetch.bundle.check import check_bundle
+from marfetch.bundle.check import CheckResult, check_bundle
 from marfetch.bundle.create import Created, create
-from marfetch.bundle.difference import differences
-from marfetch.bundle.findings import CheckResult
-from marfetch.bundle.format import FIRST, Base, Record, header, parse_record, record_bytes
-from marfetch.bundle.inventory import catalogue
-from marfetch.bundle.opened import opened
+from marfetch.bundle.format import FIRST, Base, Record, header, opened, parse_record, record_bytes
+from marfetch.bundle.inventory import catalogue, differences
 from marfetch.client.session import Session
 from marfetch.errors import Error, InputError, IntegrityError, LockError, RemoteError, StorageError
 from marfetch.layout.layout import Layout

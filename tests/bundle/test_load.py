@@ -20,14 +20,13 @@ import pytest
 from marfetch.budget import Cancelled
 from marfetch.bundle import targets
 from marfetch.bundle.create import create
-from marfetch.bundle.jobs import jobs_of
+from marfetch.bundle.format import opened
 from marfetch.bundle.load import load, load_part
-from marfetch.bundle.opened import opened
-from marfetch.bundle.targets import Loaded, To
+from marfetch.bundle.targets import Loaded, To, jobs_of
 from marfetch.client.session import Session, SessionOptions
 from marfetch.content import copy
 from marfetch.errors import Error, InputError, IntegrityError, PolicyError, StorageError
-from marfetch.layout.names import REF_NAME
+from marfetch.layout.index import REF_NAME
 from marfetch.oci import Digest
 from marfetch.project.sync import Shard
 

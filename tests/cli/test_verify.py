@@ -12,8 +12,7 @@ from marfetch.__main__ import main
 from marfetch.errors import InputError
 from marfetch.oci import Descriptor, Digest, descriptor_json
 from marfetch.verify.policy import StoreName
-from marfetch.verify.roots import IDENTITIES, ROOTS, Root, plan, write
-from marfetch.verify.truststore import Places
+from marfetch.verify.truststore import IDENTITIES, ROOTS, Places, Root, plan, write
 
 from ..world.command import Answered
 from ..world.signed import AT, REPOSITORY, SIGNATURE, Signed

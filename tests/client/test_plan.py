@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from marfetch import firewall, guidance
+from marfetch import firewall
 from marfetch.__main__ import main
 from marfetch.client.plan import plan
 from marfetch.client.pull import PullOptions, pull
 from marfetch.client.resolve import Wanted
 from marfetch.client.session import Session
+from marfetch.firewall import RULES
 from marfetch.reference import Reference
 
 from ..world.command import Call
@@ -93,7 +94,7 @@ def test_the_template_for_azure_firewall_names_all_hosts(call: Call) -> None:
     (collection,) = group["properties"]["ruleCollections"]
     assert group["type"] == "Microsoft.Network/firewallPolicies/ruleCollectionGroups"
     assert collection["action"] == {"type": "Allow"}
-    assert [host for rule in collection["rules"] for host in rule["targetFqdns"]] == [rule.host for rule in guidance.RULES]
+    assert [host for rule in collection["rules"] for host in rule["targetFqdns"]] == [rule.host for rule in RULES]
     assert {protocol["port"] for rule in collection["rules"] for protocol in rule["protocols"]} == {443}
 
 
@@ -104,7 +105,7 @@ def test_the_policy_for_kubernetes_names_all_hosts_and_the_name_service() -> Non
     names, *hosts = policy["spec"]["egress"]
     assert names["toPorts"][0]["rules"]["dns"] == [{"matchPattern": "*"}]
     found = [one for rule in hosts for one in rule["toFQDNs"]]
-    assert [next(iter(one.values())) for one in found] == [rule.host for rule in guidance.RULES]
+    assert [next(iter(one.values())) for one in found] == [rule.host for rule in RULES]
     assert {next(iter(one)) for one in found if "*" in str(one)} == {"matchPattern"}
     assert {port["port"] for rule in hosts for ports in rule["toPorts"] for port in ports["ports"]} == {"443"}
 

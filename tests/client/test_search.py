@@ -17,13 +17,12 @@ import pytest
 from marfetch import records
 from marfetch.__main__ import main
 from marfetch.artifact.kinds import kinds_named
-from marfetch.client.catalog import catalog, meant
+from marfetch.client.catalog import catalog, find, meant, near
 from marfetch.client.resolve import Wanted, resolve, versions
 from marfetch.client.search import Searched, SearchQuery, search
 from marfetch.client.session import Session
 from marfetch.errors import Error, IntegrityError, NotFoundError, PolicyError, RemoteError
 from marfetch.layout import maintenance
-from marfetch.nearness import find, near
 from marfetch.oci import Digest
 from marfetch.reference import Reference
 from marfetch.remote import limits

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from marfetch.client.fetch import MAX_CONFIG_SIZE
 from marfetch.client.session import Session
 from marfetch.client.versions import Details, History, history
-from marfetch.config import MAX_CONFIG_SIZE
 from marfetch.constraint import Constraint
 from marfetch.errors import IntegrityError
 from marfetch.oci import Descriptor, descriptor_json

@@ -25,8 +25,8 @@ from marfetch.endpoint import Preference
 from marfetch.errors import CODES, InputError, RemoteError
 from marfetch.layout.layout import Layout
 from marfetch.oci import Digest
-from marfetch.project.spreading import spread as spread_items
 from marfetch.project.sync import Synced, sync
+from marfetch.project.sync import spread as spread_items
 from marfetch.project.wanted import Project
 from marfetch.reference import Host
 

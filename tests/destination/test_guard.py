@@ -12,11 +12,10 @@ from marfetch.artifact.chart import Unpacking
 from marfetch.artifact.filename import is_git, safe_title
 from marfetch.bundle.create import create
 from marfetch.client.session import Session
-from marfetch.destination.destination import Destination, OutputFile
+from marfetch.destination.destination import Destination, OutputFile, write_file
+from marfetch.destination.directory import refuse_git
 from marfetch.errors import Error, PolicyError
 from marfetch.oci import Descriptor, Digest, descriptor_json
-from marfetch.place.file import write_file
-from marfetch.place.guard import refuse_git
 from marfetch.project.sync import sync
 
 from ..world.archives import file, targz

@@ -25,12 +25,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marfetch.artifact.chart import ExpectedChart, Unpacking
+from marfetch.destination import packed as limits
 from marfetch.destination.archive import Archive
 from marfetch.destination.destination import Destination, OutputState
 from marfetch.destination.directory import Directory
 from marfetch.destination.packed import PIECE, Packed
 from marfetch.errors import Error, IntegrityError, PolicyError, StorageError
-from marfetch.place import limits
 
 from ..world.archives import chart, directory, file, gzipped_zeros, header, long_name, padded, pax, records, tar, targz
 from ..world.paths import ROOT

@@ -11,8 +11,7 @@ import pytest
 
 from marfetch.client.resolve import Wanted, resolve
 from marfetch.client.session import Session
-from marfetch.compare.upstream import upstream
-from marfetch.diff.artifacts import compare
+from marfetch.diff.artifacts import compare, upstream
 from marfetch.diff.changes import Difference, changed_keys, flat, unified
 from marfetch.errors import Error
 from marfetch.oci import Digest

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from marfetch.lock import claim
+from marfetch.files import claim
 from marfetch.oci import Digest
 
 from ..world.rows import row

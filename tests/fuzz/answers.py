@@ -12,10 +12,8 @@ from typing import Any, cast
 from requests.structures import CaseInsensitiveDict
 
 from marfetch.artifact.filename import safe_title
-from marfetch.artifact.kinds import kind_of
-from marfetch.artifact.lifecycle import END_OF_LIFE, LIFECYCLE, end_of_life
-from marfetch.artifact.payload import Choice, select
-from marfetch.artifact.unpacking import unpacked
+from marfetch.artifact.kinds import END_OF_LIFE, LIFECYCLE, end_of_life, kind_of
+from marfetch.artifact.payload import Choice, select, unpacked
 from marfetch.budget import Budget
 from marfetch.content import Memory
 from marfetch.document import parse_json
@@ -28,8 +26,8 @@ from marfetch.remote.backoff import Backoff, RequestFailed
 from marfetch.remote.download import transfer
 from marfetch.remote.http_errors import Asked, Failure, explain
 from marfetch.remote.network_errors import trouble
+from marfetch.remote.pauses import retry_after
 from marfetch.remote.response import Response
-from marfetch.remote.told import retry_after
 from marfetch.render.report import Silent
 
 from .target import Target

@@ -13,18 +13,15 @@ from pathlib import Path
 
 from marfetch.artifact.chart import ExpectedChart, Unpacking
 from marfetch.bundle.check import check_bundle, check_layout
-from marfetch.bundle.format import Record, record_bytes
-from marfetch.bundle.opened import opened
+from marfetch.bundle.format import Record, opened, record_bytes
 from marfetch.content import Memory
 from marfetch.destination.destination import Destination, OutputFile
 from marfetch.errors import Error
-from marfetch.layout.folder import Folder
-from marfetch.layout.names import REF_NAME
-from marfetch.layout.readonly import ReadonlyTar
+from marfetch.layout.index import REF_NAME
+from marfetch.layout.readonly import Folder, ReadonlyTar
 from marfetch.layout.repositories import Contents
 from marfetch.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Digest
-from marfetch.project.entry import Entry, LockedLayer, make_lock
-from marfetch.project.lockfile import lock_bytes
+from marfetch.project.lockfile import Entry, LockedLayer, lock_bytes, make_lock
 from marfetch.reference import Host, Reference
 from marfetch.tar import members
 

@@ -13,15 +13,13 @@ from marfetch.artifact.chart import ExpectedChart
 from marfetch.bundle.format import Base, Record, parse_record, record_bytes
 from marfetch.document import Json, parse_json, parse_yaml
 from marfetch.helm.charts import _read as read_releases
-from marfetch.kept import RECORDS_DIRECTORY, Records
-from marfetch.layout.index import check_marker, parse_index
-from marfetch.layout.names import REF_NAME, LayoutTags, check_version
+from marfetch.layout.index import REF_NAME, LayoutTags, check_marker, check_version, parse_index
 from marfetch.oci import OCI_MANIFEST, Descriptor, Digest
 from marfetch.project.adopt import Adoption
-from marfetch.project.entry import Entry, LockedLayer, Verification, make_lock
-from marfetch.project.lockfile import lock_bytes, parse_lock
+from marfetch.project.lockfile import Entry, LockedLayer, Verification, lock_bytes, make_lock, parse_lock
 from marfetch.project.scaffold import wanted_bytes
 from marfetch.project.wanted import parse_project
+from marfetch.records import RECORDS_DIRECTORY, Records
 from marfetch.reference import Host, Reference
 from marfetch.remote.credentials import basic_credentials, forget_credentials
 from marfetch.verify.policy import parse_policy

@@ -12,10 +12,11 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from marfetch.layout.folder import Folder
-from marfetch.serve import connection, server
+from marfetch.layout.readonly import Folder
+from marfetch.serve import server
 from marfetch.serve.app import ServedRegistry
 from marfetch.serve.responses import part
+from marfetch.serve.server import _Patience
 
 from ..world.promise import fresh
 from .archives import _documents
@@ -141,7 +142,7 @@ class _Wire(asyncio.Transport):
 @cache
 def _config() -> uvicorn.Config:
     config = server._config(_apps()[0], 2)
-    config.http = type("Connection", (connection._Patience, H11Protocol), {})
+    config.http = type("Connection", (_Patience, H11Protocol), {})
     config.load()
     return config
 

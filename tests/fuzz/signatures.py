@@ -9,7 +9,7 @@ from functools import cache
 
 from marfetch.errors import Error
 from marfetch.oci import Descriptor, Digest
-from marfetch.verify import cbor, cose, der, jws, provenance, revocation
+from marfetch.verify import cbor, der, envelope, provenance, revocation
 from marfetch.verify.chain import Certificate, check_authority_chain, check_chain
 from marfetch.verify.names import DistinguishedNameError, subject_attributes
 from marfetch.verify.policy import StoreName, parse_policy
@@ -96,7 +96,7 @@ def _der(data: bytes) -> None:
 @cache
 def _stamped() -> bytes:
     """The signature that one of the tokens is over."""
-    return cose.parse_cose((TRUST / "sig" / "ok-cli-rsa3072-ts-cose.cose").read_bytes()).signature
+    return envelope.parse_cose((TRUST / "sig" / "ok-cli-rsa3072-ts-cose.cose").read_bytes()).signature
 
 
 def _timestamp(data: bytes) -> None:
@@ -127,7 +127,7 @@ def _look(one: Certificate) -> None:
 
 @cache
 def _chain() -> tuple[Certificate, ...]:
-    sealed = cose.parse_cose((TRUST / "revocation" / "rev.cose").read_bytes())
+    sealed = envelope.parse_cose((TRUST / "revocation" / "rev.cose").read_bytes())
     return tuple(Certificate.parse(raw) for raw in sealed.certificates)
 
 
@@ -153,7 +153,7 @@ def _keyring(data: bytes) -> None:
 def _tokens() -> list[bytes]:
     found = []
     for path in sorted(TRUST.glob("sig/*ts*")):
-        reader = {".cose": cose.parse_cose, ".jws": jws.parse_jws}.get(path.suffix)
+        reader = {".cose": envelope.parse_cose, ".jws": envelope.parse_jws}.get(path.suffix)
         try:
             token = reader(path.read_bytes()).token if reader is not None else None
         except (Error, RefusalError):

@@ -17,8 +17,8 @@ import pytest
 from marfetch.client.session import Session
 from marfetch.helm.charts import FRESH, FRESH_IF_INCOMPLETE, NEWEST, build_index, kept_index
 from marfetch.helm.index_yaml import chart_facts, created, index
-from marfetch.kept import Records
 from marfetch.oci import Digest
+from marfetch.records import Records
 from marfetch.reference import Host, Reference
 
 from ..world import charts

@@ -19,12 +19,10 @@ from marfetch.budget import Budget, Cancelled
 from marfetch.content import copy
 from marfetch.demo.recipe import build, read_recipe
 from marfetch.errors import IntegrityError, NotFoundError, PolicyError, RemoteError, StorageError
-from marfetch.files import storage_error
+from marfetch.files import claim, storage_error
 from marfetch.layout import maintenance
-from marfetch.layout.ingest import sweep
+from marfetch.layout.ingest import StallGuard, sweep
 from marfetch.layout.layout import Layout
-from marfetch.layout.patience import StallGuard
-from marfetch.lock import claim
 from marfetch.oci import Descriptor, Digest, Manifest, parse_manifest
 from marfetch.reference import Host, Reference
 
@@ -214,7 +212,7 @@ def test_a_marker_that_a_power_cut_has_emptied_is_written_anew(layout: Layout, l
 
 
 def test_without_locks_each_gathers_a_blob_for_itself(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marfetch.lock.claim", lambda _: None)
+    monkeypatch.setattr("marfetch.files.claim", lambda _: None)
     descriptor = Descriptor("application/octet-stream", Digest.of(b"content"), 7)
     with layout.ingest(descriptor) as one, layout.ingest(descriptor) as other:
         assert one is not None

@@ -17,9 +17,8 @@ from marfetch import tar
 from marfetch.content import read
 from marfetch.demo.recipe import build
 from marfetch.errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, StorageError
-from marfetch.layout.folder import Folder
 from marfetch.layout.layout import Layout
-from marfetch.layout.readonly import ReadonlyTar, open_store
+from marfetch.layout.readonly import Folder, ReadonlyTar, open_store
 from marfetch.layout.repositories import Contents, lexical, repository_name
 from marfetch.oci import Digest, Manifest
 from marfetch.reference import Host, Reference

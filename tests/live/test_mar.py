@@ -12,7 +12,7 @@ import pytest
 from marfetch.budget import Budget
 from marfetch.remote.certificates import TrustedCertificates
 from marfetch.remote.crl import fetch_list
-from marfetch.verify.roots import ROOTS
+from marfetch.verify.truststore import ROOTS
 
 from ..world.paths import ROOT
 from .transcript import Transcript

@@ -9,8 +9,7 @@ import pytest
 import yaml
 
 from marfetch.errors import Error, InputError, PolicyError, StorageError
-from marfetch.project.schema import json_schema
-from marfetch.project.wanted import parse_project, read_project
+from marfetch.project.wanted import json_schema, parse_project, read_project
 
 from ..world.paths import ROOT
 

@@ -25,8 +25,9 @@ from rfc3161_client.errors import VerificationError
 
 from marfetch.errors import Error
 from marfetch.oci import Digest
-from marfetch.verify import cbor, cose, der, jws, provenance
+from marfetch.verify import cbor, der, provenance
 from marfetch.verify.chain import Certificate
+from marfetch.verify.envelope import parse_cose, parse_jws
 from marfetch.verify.policy import parse_policy
 from marfetch.verify.revocation import Lists
 from marfetch.verify.steps import EnvelopeResult, TrustContext, examine
@@ -70,7 +71,7 @@ def envelope(form: str) -> bytes:
 
 def content(data: bytes, form: str) -> tuple[Any, ...]:
     """What counts in an envelope: header, payload and certificates."""
-    sealed = {"cose": cose.parse_cose, "jws": jws.parse_jws}[form](data)
+    sealed = {"cose": parse_cose, "jws": parse_jws}[form](data)
     return dict(sealed.header), sealed.payload, sealed.certificates, sealed.algorithm, sealed.content_type, sealed.critical
 
 

@@ -15,7 +15,7 @@ from marfetch.errors import Error, NotFoundError, RateLimitedError, RemoteError
 from marfetch.remote import limits
 from marfetch.remote.backoff import Attempts, Backoff, RequestFailed
 from marfetch.remote.http_errors import Asked, Failure, explain
-from marfetch.remote.told import retry_after
+from marfetch.remote.pauses import retry_after
 
 from ..world.clock import NOON, Clock, Condition, timed
 from ..world.progress import Heard

@@ -18,8 +18,7 @@ from marfetch.endpoint import Address, Endpoint, Preference
 from marfetch.errors import IntegrityError, PolicyError, RemoteError
 from marfetch.reference import Host, Reference
 from marfetch.remote import auth, credentials
-from marfetch.remote.auth import Authority
-from marfetch.remote.challenges import challenges
+from marfetch.remote.auth import Authority, challenges
 from marfetch.remote.credentials import basic_credentials, forget_credentials, identity_token
 
 from ..world.answering import Answering, answering

@@ -329,9 +329,9 @@ def test_a_killed_process_leaves_no_file_and_the_next_goes_on(mar: Registry, tmp
 def test_a_process_that_is_suspended_holds_nobody_up_for_ever(
     get: Callable[..., Pulled], mar: Registry, tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from marfetch.layout import patience
+    from marfetch.layout import ingest
 
-    monkeypatch.setattr(patience, "SAID_AFTER", 0.5)
+    monkeypatch.setattr(ingest, "SAID_AFTER", 0.5)
     knob = mar.on("data").drips(1024, 0.05)
     line = [
         sys.executable, "-m", "marfetch", "pull", f"{mar.host}/aks/foo:1", "--data-host", mar.data_host, "-d", str(tmp_path / "first"),

@@ -14,7 +14,7 @@ import requests
 from marfetch.client.session import Session
 from marfetch.errors import PolicyError
 from marfetch.reference import Reference
-from marfetch.remote.refusing import RefusingRegistry
+from marfetch.remote.registry import RefusingRegistry
 from marfetch.remote.registry import Registry as Remote
 
 from ..world.registry import Registry

@@ -21,8 +21,8 @@ from marfetch.client.resolve import Wanted
 from marfetch.client.session import Session, SessionOptions
 from marfetch.endpoint import Preference
 from marfetch.errors import RateLimitedError
-from marfetch.kept import Records
 from marfetch.layout.layout import Layout
+from marfetch.records import Records
 from marfetch.reference import Reference
 from marfetch.remote import limits
 from marfetch.remote.backoff import Backoff

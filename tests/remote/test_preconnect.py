@@ -22,12 +22,11 @@ from marfetch.client.session import Session, SessionOptions
 from marfetch.endpoint import Address, Preference
 from marfetch.layout.layout import Layout
 from marfetch.reference import Reference
-from marfetch.remote import first, limits
+from marfetch.remote import limits, preconnect
 from marfetch.remote.certificates import TrustedCertificates
 from marfetch.remote.deadlines import Exchange
-from marfetch.remote.first import PredictedRequest
 from marfetch.remote.pauses import Pauses
-from marfetch.remote.preconnect import Preconnection, Preconnections
+from marfetch.remote.preconnect import Preconnection, Preconnections, PredictedRequest
 
 from ..world.command import ended, started, surroundings, until
 from ..world.progress import Heard
@@ -94,7 +93,7 @@ def test_what_was_answered_before_a_pause_is_not_read_after_it(
     with client_of(registry, tmp_path, ca_file, heard) as client:
         reference = Reference.parse(f"localhost:{registry.port}/aks/busy0:1")
         bound, source = client.bind(reference)
-        client.connect(client.endpoint(reference), first.manifest(bound, None))
+        client.connect(client.endpoint(reference), preconnect.manifest(bound, None))
         until(lambda: len(registry.ends) == 1)  # it was asked ahead, and is told to wait
         Pauses(tmp_path / "cache").tell(f"localhost:{registry.port}", 2)  # so is another process, which says so
         assert source.manifest(bound) is not None

@@ -23,15 +23,14 @@ from marfetch.client.session import Session, SessionOptions
 from marfetch.content import Source
 from marfetch.endpoint import GLOBAL, Address, Endpoint, Preference
 from marfetch.errors import Error, InputError, RemoteError
-from marfetch.kept import Records
 from marfetch.layout.layout import Layout
 from marfetch.oci import Manifest
+from marfetch.records import Records
 from marfetch.reference import Host, Reference
 from marfetch.remote import connection, dial, limits, preconnect
 from marfetch.remote.certificates import TrustedCertificates
-from marfetch.remote.datahost import DataHost
 from marfetch.remote.deadlines import Exchange
-from marfetch.remote.first import PredictedRequest
+from marfetch.remote.preconnect import DataHost, PredictedRequest
 from marfetch.remote.transport import GET, Transport
 from marfetch.remote.transport import ExactRequest as Sent
 

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from marfetch.budget import Budget
-from marfetch.remote.backoff import Backoff
-from marfetch.remote.host import HostState
+from marfetch.remote.backoff import Backoff, HostState
 
 NOON: Final = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 from typing import Any, Final
 
-from marfetch.layout.folder import Folder
+from marfetch.layout.readonly import Folder
 from marfetch.layout.repositories import Contents
 from marfetch.oci import OCI_INDEX, OCI_MANIFEST, Digest
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from marfetch.artifact.lifecycle import END_OF_LIFE, LIFECYCLE
+from marfetch.artifact.kinds import END_OF_LIFE, LIFECYCLE
 from marfetch.oci import Descriptor, Digest, descriptor_json
 
 from .registry import Registry
