@@ -34,10 +34,11 @@ from rich.text import Text
 
 from marfetch.artifact.kinds import KINDS
 from marfetch.cli import COMMANDS, app
+from marfetch.codes import CODES
 from marfetch.demo.embedded import Embedded, embedded
 from marfetch.demo.tour import CHART, MODULE
 from marfetch.endpoint import DATA_ENVIRONMENT, ENVIRONMENT, OFFICIAL
-from marfetch.errors import CODES, Error
+from marfetch.errors import Error
 from marfetch.project.wanted import json_schema
 from tests.world.rows import CLASSES, ROWS, Proof, proofs
 

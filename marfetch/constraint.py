@@ -349,3 +349,8 @@ ANY: Final = Constraint.parse(">=0.0.0")
 
 ANY_OR_PRERELEASE: Final = Constraint.parse(">0.0.0-0")
 """What `--devel` means, as in Helm."""
+
+
+def chart_version(tagged: TaggedVersion) -> str:
+    """The version of a tag as Helm writes it. A leading `v` and leading zeros stay: Helm's index takes them."""
+    return tagged.tag.replace("_", "+")

@@ -396,3 +396,28 @@ def read(source: Source, reference: Reference, descriptor: Descriptor) -> bytes:
     sink = Memory(descriptor)
     source.fetch(reference, descriptor, sink)
     return sink.take()
+
+
+class Silent:
+    """Says nothing but warnings."""
+
+    def __init__(self, warn: Callable[[str], None] | None = None) -> None:
+        self._warn = warn
+
+    def begin(self, name: str, total: int) -> Transfer:  # noqa: ARG002 - the protocol's
+        return _Nothing()
+
+    def note(self, text: str) -> None:
+        pass
+
+    def warn(self, text: str) -> None:
+        if self._warn is not None:
+            self._warn(text)
+
+
+class _Nothing:
+    def held(self, size: int) -> None:
+        pass
+
+    def end(self) -> None:
+        pass

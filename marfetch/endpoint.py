@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from .errors import InputError, PolicyError
-from .reference import Host, Reference, redacted
+from .reference import Host, Reference
+from .text import redacted
 
 ENVIRONMENT: Final = "MARFETCH_ENDPOINT"
 DATA_ENVIRONMENT: Final = "MARFETCH_DATA_HOSTS"

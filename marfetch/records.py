@@ -1,27 +1,25 @@
-"""The last lists of each registry, kept beside the cache's blobs: the tags of its repositories, and its catalog.
+"""Small JSON records beside the cache's blobs. They only save requests and time; losing one is harmless.
 
-Completion reads both, search and did-you-mean the catalog. A list says what a registry had, not what it has, so `--offline` does not
-choose versions from them: it would pick some whose bytes the cache lacks in place of those that it holds.
+Two kinds: the last tag list of each repository and the last catalog of each registry (`listings/`), and documents under a key, such as
+an index that was just built (`kept/`).
 
-The name of a file is the repository itself, so that one look at the directory tells which repositories have a list. Reading loads
-neither `pathlib` nor `hashlib`: a completion is over before they would be there.
+A list says what a registry had, not what it has, so `--offline` never picks a version from one: the cache may lack its bytes. The file
+name of a list is the repository, so that one look at the directory tells which repositories have one. Completion reads lists, so
+reading one loads neither `pathlib` nor `hashlib`: that would take longer than the completion itself.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .document import Json, parse_json
 from .errors import Error, StorageError
-from .files import lock, make_directories, unfinished, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +67,7 @@ def keep(root: Path, repository: str, tags: Sequence[str]) -> None:
         if len(data) > MAX_SIZE:
             path.unlink(missing_ok=True)  # a list of old would be worse than none
             return
-        from .files import unfinished, write_whole
+        from .files import unfinished, write_whole  # late: reading needs no writing
 
         write_whole(path, data, through=unfinished(root, path))
 
@@ -120,7 +118,7 @@ def keep_catalog(root: Path, host: str, names: Sequence[str], etag: str | None) 
         if len(data) > MAX_CATALOG_SIZE:
             path.unlink(missing_ok=True)
             return
-        from .files import unfinished, write_whole
+        from .files import unfinished, write_whole  # late: reading needs no writing
 
         write_whole(path, data, through=unfinished(root, path))
 
@@ -191,17 +189,24 @@ def read_file(path: str, *, limit: int) -> bytes | None:
     Args:
         limit: in bytes.
     """
+    found = _read_regular(path, limit)
+    return found[0] if found is not None else None
+
+
+def _read_regular(path: str | Path, limit: int) -> tuple[bytes, float] | None:
+    """The bytes of a regular file, and when it was written (seconds since the epoch); None as `read_file`."""
     try:
-        # Never through a link, and without waiting for the other end of a pipe.
+        # Never through a link, and without waiting for the other end of a pipe: what lies there may be another user's.
         number = os.open(path, os.O_RDONLY | _SAFELY)
-        if not stat.S_ISREG(os.fstat(number).st_mode):
+        status = os.fstat(number)
+        if not stat.S_ISREG(status.st_mode):
             os.close(number)
             return None
         with os.fdopen(number, "rb") as file:
             data = file.read(limit + 1)
     except OSError:
         return None
-    return data if len(data) <= limit else None
+    return (data, status.st_mtime) if len(data) <= limit else None
 
 
 def _file_name(repository: str) -> str | None:
@@ -210,20 +215,17 @@ def _file_name(repository: str) -> str | None:
     return name if fits and not name.startswith(".") and "\0" not in name else None
 
 
-# -- small documents that are kept below the cache for a while, such as an index that was just built: never needed, only faster
+# -- documents under a key
 
 
 RECORDS_DIRECTORY: Final = "kept"
 """Below the cache."""
-SCHEMA: Final = 1
 _CLOCKS_DIFFER: Final = 2.0
 """Seconds by which the clocks of a machine and of its file server may differ."""
 MAX_RECORD_SIZE: Final = 16 << 20
 """Bytes of one document, where its sort sets no other bound."""
 _FEW: Final = 64
 """Paths that are remembered: some are asked for before every request."""
-# What lies there may be another's: a named pipe must not hold anybody up, and a link leads out of the cache.
-_READ_SAFELY: Final = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
 
 class KeptRecord(NamedTuple):
@@ -263,15 +265,13 @@ class Records:
 
     def _read(self, path: Path) -> tuple[dict[str, Json], float] | None:
         """What lies there, and when it was written; None where it cannot be read."""
-        with suppress(OSError, Error):
-            with os.fdopen(os.open(path, _READ_SAFELY), "rb") as file:
-                status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode):
-                    return None
-                raw = file.read(self._most + 1)
-            document = parse_json(raw, f"`{path}`") if len(raw) <= self._most else None
+        found = _read_regular(path, self._most)
+        if found is None:
+            return None
+        with suppress(Error):
+            document = parse_json(found[0], f"`{path}`")
             if isinstance(document, dict) and document.get("schema") == SCHEMA:
-                return document, status.st_mtime
+                return document, found[1]
         return None
 
     def found_keys(self) -> list[str]:
@@ -289,6 +289,8 @@ class Records:
         """Keep a document; where that cannot be done, nothing is lost but time."""
         raw = json.dumps({"schema": SCHEMA, "key": key, "data": data}, separators=(",", ":")).encode()
         if len(raw) <= self._most:
+            from .files import make_directories, unfinished, write_whole  # late: reading needs no writing
+
             with suppress(OSError, StorageError):
                 make_directories(self._directory, 0o700)
                 path = self._path(key)
@@ -308,6 +310,8 @@ class Records:
         Args:
             wait: seconds at most.
         """
+        from .files import lock, make_directories  # late: reading needs no writing
+
         with suppress(OSError):
             make_directories(self._directory, 0o700)
         with ExitStack() as stack:
@@ -318,6 +322,8 @@ class Records:
     def _path(self, key: str) -> Path:
         path = self._paths.get(key)
         if path is None:
+            import hashlib  # late: a completion reads lists, whose names need no hash
+
             path = self._directory / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
             if len(self._paths) < _FEW:
                 self._paths[key] = path

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, NoReturn
 
 from .errors import InputError, PolicyError
 from .oci import Digest
+from .text import redacted
 
 OFFICIAL_HOSTS: Final = ("mcr.microsoft.com", "mcr.azure.cn")
 """The registry hosts of MAR; a portal address is known by them."""
@@ -24,7 +25,6 @@ _HOST = re.compile(rf"(?P<name>(?:{_LABEL})(?:\.{_LABEL})*|\[[0-9a-f:]{{2,39}}\]
 _PART = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _REPOSITORY = re.compile(rf"{_PART.pattern}(?:/{_PART.pattern})*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
-_SHOWN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)?(?P<authority>[^/]*)(?P<path>[^?#]*)", re.DOTALL)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LOCALE = r"[a-z]{2}(?:-[a-z]{2,4})?/"
 _PORTAL = re.compile(rf"(?:{_LOCALE})?(?:artifact/mar|product)/(?P<repository>.+?)(?:/(?:about|tags))?/?", re.IGNORECASE)
@@ -189,22 +189,6 @@ class Pasted(NamedTuple):
         if re.match(r"(?:\$\s+)?helm\s", text):
             return _helm_line(text)
         return cls(_reference(text))
-
-
-def redacted(url: str) -> str:
-    """An address as it may be shown: without user information and query, which can hold secrets, and not endless."""
-    match = _SHOWN.match(url)
-    assert match is not None, "every text fits"
-    if "@" in re.split(r"[?#\s]", match["path"], maxsplit=1)[0]:
-        # A password with a `/` in it, not encoded, looks like a path; an `@` that belongs to a path only hides it too.
-        rest = match["path"].rpartition("@")[2]
-        if not rest.startswith(("sha256:", "sha512:")):
-            return f"{match['scheme'] or ''}…{'/' if '/' in rest else ''}"[:300]
-    authority, path = match["authority"], match["path"]
-    if re.search(r"[?#]", authority):
-        # What stands behind may be a query or, with an `@`, still user information; neither is shown.
-        authority, path = "…" if "@" in authority else re.split(r"[?#]", authority, maxsplit=1)[0], ""
-    return f"{match['scheme'] or ''}{authority.rpartition('@')[2]}{path}"[:300]
 
 
 def is_tag(text: str) -> bool:

@@ -12,8 +12,6 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import quote, unquote
 
-from .endpoint import Address
-
 _INVISIBLE: Final = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 
 
@@ -46,9 +44,9 @@ _LEAST_PASSWORD: Final = 3
 _QUERY: Final = re.compile(r"""(\?|%3[Ff])[^\s"'<>`]+""")
 
 
-def sent_values(address: Address, headers: Mapping[str, str]) -> tuple[str, ...]:
+def sent_values(target: str, headers: Mapping[str, str]) -> tuple[str, ...]:
     """What went out and is nobody's business: the values of the query, and the credentials as they are, decoded, and the password."""
-    query = address.target.partition("?")[2]
+    query = target.partition("?")[2]
     values = [value for part in query.split("&") for value in (part, part.partition("=")[2]) if len(value) >= _LEAST]
     return (*values, *_credentials(headers.get("Authorization") or ""))
 
@@ -79,3 +77,22 @@ def _forms(value: str) -> Iterator[str]:
     for form in (value, plain, quote(plain, safe=""), quote(value, safe="")):
         yield form
         yield html.escape(form)
+
+
+_SHOWN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)?(?P<authority>[^/]*)(?P<path>[^?#]*)", re.DOTALL)
+
+
+def redacted(url: str) -> str:
+    """An address as it may be shown: without user information and query, which can hold secrets, and not endless."""
+    match = _SHOWN.match(url)
+    assert match is not None, "every text fits"
+    if "@" in re.split(r"[?#\s]", match["path"], maxsplit=1)[0]:
+        # A password with a `/` in it, not encoded, looks like a path; an `@` that belongs to a path only hides it too.
+        rest = match["path"].rpartition("@")[2]
+        if not rest.startswith(("sha256:", "sha512:")):
+            return f"{match['scheme'] or ''}…{'/' if '/' in rest else ''}"[:300]
+    authority, path = match["authority"], match["path"]
+    if re.search(r"[?#]", authority):
+        # What stands behind may be a query or, with an `@`, still user information; neither is shown.
+        authority, path = "…" if "@" in authority else re.split(r"[?#]", authority, maxsplit=1)[0], ""
+    return f"{match['scheme'] or ''}{authority.rpartition('@')[2]}{path}"[:300]

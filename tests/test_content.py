@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from marfetch.content import CheckedSink, Memory, Source, Target, Verified, copy, read
+from marfetch.content import CheckedSink, Memory, Silent, Source, Target, Verified, copy, read
 from marfetch.errors import IntegrityError, PolicyError, RemoteError
 from marfetch.layout.layout import Layout
 from marfetch.oci import Descriptor, Digest, Index, Manifest
 from marfetch.reference import Reference
-from marfetch.render.report import Silent
 
 REFERENCE = Reference.parse("mcr.microsoft.com/aks/foo:1")
 

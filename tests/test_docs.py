@@ -13,8 +13,8 @@ from types import ModuleType
 
 import pytest
 
-from marfetch import errors
 from marfetch.cli import COMMANDS
+from marfetch.codes import CODES
 
 from .world.paths import ROOT
 
@@ -75,7 +75,7 @@ def test_the_readme_shows_every_command() -> None:
 
 def test_every_error_has_a_page_entry_with_what_to_do() -> None:
     page = (ROOT / "docs" / "reference" / "errors.md").read_text()
-    for name, code in errors.CODES.items():
+    for name, code in CODES.items():
         assert f"| `{name}` |" in page
         assert code.means
         assert code.do

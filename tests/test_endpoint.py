@@ -6,7 +6,8 @@ import pytest
 
 from marfetch.endpoint import CHINA, GLOBAL, Address, Endpoint, HostPattern, Preference
 from marfetch.errors import Error, InputError, PolicyError
-from marfetch.reference import Reference, redacted
+from marfetch.reference import Reference
+from marfetch.text import redacted
 
 DATA = "https://eastus.data.mcr.microsoft.com"
 

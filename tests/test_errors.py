@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from marfetch import errors
+from marfetch.codes import CODES
 
 PACKAGE = Path(errors.__file__).parent
 
@@ -44,10 +45,10 @@ def raised_codes() -> dict[str, set[str]]:
             for keyword in node.keywords:
                 if keyword.arg == "code":
                     for leaf in ast.walk(keyword.value):
-                        if isinstance(leaf, ast.Constant) and isinstance(leaf.value, str) and leaf.value in errors.CODES:
+                        if isinstance(leaf, ast.Constant) and isinstance(leaf.value, str) and leaf.value in CODES:
                             found.setdefault(leaf.value, set()).add(node.func.id)
                     if isinstance(keyword.value, ast.Constant):
-                        assert keyword.value.value in errors.CODES, (path.name, node.lineno, keyword.value.value)
+                        assert keyword.value.value in CODES, (path.name, node.lineno, keyword.value.value)
     return found
 
 
@@ -55,19 +56,19 @@ def raised_codes() -> dict[str, set[str]]:
 def test_every_code_is_raised_by_the_class_that_the_table_names() -> None:
     found = raised_codes()
     for code, classes in found.items():
-        assert classes == {errors.CODES[code].kind}, code
+        assert classes == {CODES[code].kind}, code
 
 
 def test_no_code_of_the_table_is_never_raised() -> None:
     # Codes that are chosen at run time stand in the source as plain constants.
     source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.name not in ("errors.py", "refusals.py"))
-    assert [code for code in errors.CODES if f'"{code}"' not in source and code != "rate-limited"] == []
+    assert [code for code in CODES if f'"{code}"' not in source and code != "rate-limited"] == []
 
 
 def test_every_error_says_what_to_do_next() -> None:
     assert errors.InputError("no", code="usage").hint == "see `--help` of the command"
     assert errors.InputError("no", code="usage", hint="this").hint == "this"
-    assert all(code.means and code.do for code in errors.CODES.values())
+    assert all(code.means and code.do for code in CODES.values())
 
 
 def test_an_error_keeps_the_facts_that_are_known() -> None:

@@ -8,7 +8,7 @@ from marfetch.endpoint import Address
 from marfetch.text import hidden, sent_values
 
 SENT = sent_values(
-    Address.parse("https://data.test//v2/x?se=2030-01-01T00%3a00&sig=ab%2Bc%2fdefg%3d&sp=r"),
+    Address.parse("https://data.test//v2/x?se=2030-01-01T00%3a00&sig=ab%2Bc%2fdefg%3d&sp=r").target,
     {"Authorization": "Basic bWU6cGE1NXdvcmQ="},
 )
 
@@ -47,6 +47,6 @@ def test_of_an_address_nothing_behind_the_question_mark_is_shown_and_other_words
 
 def test_credentials_in_no_known_form_are_hidden_as_they_are() -> None:
     address = Address.parse("https://own.test/v2/")
-    assert hidden("x %%% y", sent_values(address, {"Authorization": "Basic %%%"})) == "x … y"
-    assert hidden("x abc y", sent_values(address, {"Authorization": "Bearer abc"})) == "x … y"
-    assert sent_values(address, {}) == ()
+    assert hidden("x %%% y", sent_values(address.target, {"Authorization": "Basic %%%"})) == "x … y"
+    assert hidden("x abc y", sent_values(address.target, {"Authorization": "Bearer abc"})) == "x … y"
+    assert sent_values(address.target, {}) == ()

@@ -11,9 +11,8 @@ from typing import Final, Literal
 
 from ..artifact.kinds import CHART, NOTATION_SIGNATURE, end_of_life, kind_of, kind_of_type, matches
 from ..artifact.payload import base_name, chart_types, extension_of
-from ..constraint import read_version
+from ..constraint import chart_version, read_version
 from ..errors import Error
-from ..helm.index_yaml import chart_version
 from ..layout.repositories import Contents, LayoutRepository
 from ..oci import CREATED, Descriptor, Digest, Index, Manifest
 from ..project.lockfile import Entry, Lock

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import Error, InputError
-from ..reference import redacted
+from ..text import redacted
 from .options import Devel, References, Settings, Verify, Version, shared
 
 if TYPE_CHECKING:

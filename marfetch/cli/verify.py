@@ -85,8 +85,8 @@ def request_of(
         InputError: `usage`.
     """
     from ..verify.artifact import VerifyOptions
+    from ..verify.policy import Action
     from ..verify.truststore import Places
-    from ..verify.verdict import Action
 
     if revocation is not None and revocation not in set(Action):
         raise InputError(f"`--revocation` takes {', '.join(Action)}, not `{revocation[:40]}`", code="usage")

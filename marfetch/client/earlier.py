@@ -11,7 +11,7 @@ from ..artifact.chart import Unpacking
 from ..destination.archive import Archive
 from ..errors import Error
 from ..oci import Descriptor, Digest, Index, Manifest
-from .pull import Found
+from .resolve import Found
 from .session import Session
 
 MAX_MANIFESTS: Final = 200

@@ -16,8 +16,8 @@ from ..endpoint import Address, Endpoint
 from ..errors import Error
 from ..oci import Descriptor, Digest
 from ..reference import Host
-from .pull import Failed, Found, PullOptions, find
-from .resolve import Wanted
+from .pull import Failed, PullOptions, find
+from .resolve import Found, Wanted
 from .session import Session
 
 

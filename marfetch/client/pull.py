@@ -19,11 +19,11 @@ from ..content import BESIDE_FROM, WELL_KNOWN, Sink, copy
 from ..destination.destination import Destination, OutputFile, OutputState, find_clashes
 from ..errors import Error, IntegrityError, PolicyError, StorageError
 from ..files import prepare, storage_error
-from ..oci import Descriptor, Digest, Manifest, Platform
+from ..oci import Descriptor, Digest, Platform
 from ..reference import Reference
 from .earlier import unknown
 from .fetch import Gate
-from .resolve import Resolved, Wanted, artifact, resolve
+from .resolve import Found, Resolved, Wanted, artifact, resolve
 from .session import Session, offline_error
 
 # -- what a pull is to do, and what became of it
@@ -56,20 +56,6 @@ class PullOptions(NamedTuple):
 def referrer_request(destination: Path, name: str, digest: Digest, *, force: bool) -> PullOptions:
     """Return where the files of a referrer go: `NAME.referrers/HEX/TITLE`, so that no title meets a file of the user's."""
     return PullOptions(destination, Choice(all_layers=True, titles=True), force=force, below=f"{name}.referrers/{digest.encoded}")
-
-
-class Found(NamedTuple):
-    """An artifact that was found, with the layers that are wanted of it; nothing of them is fetched yet.
-
-    Attributes:
-        manifest: of the artifact; of an index the one that was chosen.
-        payloads: with the names that they get.
-    """
-
-    resolved: Resolved
-    manifest: Manifest
-    kind: Kind
-    payloads: tuple[Payload, ...]
 
 
 class Task(NamedTuple):

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from ..artifact.kinds import IMAGE, kind_of, matches
-from ..artifact.payload import Choice
+from ..artifact.kinds import IMAGE, Kind, kind_of, matches
+from ..artifact.payload import Choice, Payload
 from ..constraint import ANY, ANY_OR_PRERELEASE, Constraint, TaggedVersion, distinct, exact_version, read_version, sort_versions, tag_of
 from ..content import Source
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RemoteError
@@ -359,3 +359,17 @@ def _platform_needed(reference: Reference, index: Index) -> InputError:
         reference=str(reference),
         platforms=[str(child.platform) for child in index.manifests if child.platform],
     )
+
+
+class Found(NamedTuple):
+    """An artifact that was found, with the layers that are wanted of it; nothing of them is fetched yet.
+
+    Attributes:
+        manifest: of the artifact; of an index the one that was chosen.
+        payloads: with the names that they get.
+    """
+
+    resolved: Resolved
+    manifest: Manifest
+    kind: Kind
+    payloads: tuple[Payload, ...]

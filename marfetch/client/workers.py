@@ -14,8 +14,9 @@ from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
+from ..codes import CODES
 from ..document import Json
-from ..errors import CODES, Error, InputError, RateLimitedError, RemoteError
+from ..errors import Error, InputError, RateLimitedError, RemoteError
 
 T = TypeVar("T")
 Answer: TypeAlias = "Json | Error"

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from ..artifact.chart import CHART_FILE
 from ..artifact.kinds import BICEP_MODULE, CHART
-from ..client.pull import Found, PullOptions
+from ..client.pull import PullOptions
 from ..client.pull import found as find_layers
-from ..client.resolve import Resolved, resolve
+from ..client.resolve import Found, Resolved, resolve
 from ..client.session import Session
 from ..document import Json, parse_json, parse_yaml
 from ..errors import Error

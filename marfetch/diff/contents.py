@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..artifact.payload import Payload
-from ..client.pull import Found
+from ..client.resolve import Found
 from ..client.session import Session, offline_error
 from ..content import WELL_KNOWN, copy
 from ..destination.archive import Archive, with_top

@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final, NoReturn
 
+from ..codes import CODES
 from ..constraint import ANY_OR_PRERELEASE
 from ..document import parse_json
 from ..endpoint import Address, Endpoint
-from ..errors import CODES, Error, PolicyError
+from ..errors import Error, PolicyError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, Index, Manifest, parse_manifest
 from ..reference import Reference, is_repository, is_tag
 from ..remote.http_errors import BLOCK_PAGE, EDGE_REF
@@ -423,7 +424,7 @@ class Asking:
 
     def _unexpected(self, step: str, seen: Seen, what: str) -> NoReturn:
         text = " ".join(re.sub(r"<[^<>]*>", " ", seen.body[:2000].decode("utf-8", "replace")).split())
-        text = hidden(text, sent_values(seen.address, {}))[:160]
+        text = hidden(text, sent_values(seen.address.target, {}))[:160]
         means = (
             "the registry has a failure of its own"
             if seen.status >= 500

@@ -20,7 +20,8 @@ from urllib.parse import unquote
 
 from ..constraint import read_version
 from ..errors import InputError
-from ..reference import Reference, redacted
+from ..reference import Reference
+from ..text import redacted
 
 SCHEME: Final = "mar://"
 _INDEX: Final = "index.yaml"

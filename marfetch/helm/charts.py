@@ -12,14 +12,14 @@ from ..artifact.payload import Choice, base_name, select
 from ..client.catalog import catalog, suggest
 from ..client.fetch import MAX_CONFIG_SIZE, chart_metadata
 from ..client.session import Session
-from ..constraint import TaggedVersion, distinct, sort_versions
+from ..constraint import TaggedVersion, chart_version, distinct, sort_versions
 from ..content import Source
 from ..document import Json
 from ..errors import Error, InputError, NotFoundError, PolicyError, RateLimitedError
 from ..oci import CREATED, Digest, Manifest
 from ..records import Records
 from ..reference import Reference
-from .index_yaml import Release, chart_facts, chart_version, created, index, is_chart_name
+from .index_yaml import Release, chart_facts, created, index, is_chart_name
 
 NEWEST: Final = 20
 """Of how many versions of a repository the manifest is looked at."""

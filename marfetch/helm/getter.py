@@ -13,12 +13,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from ..content import Silent
 from ..errors import Error, Interrupted, NotFoundError, StorageError
 from ..layout.cache import cache_root
 from ..records import Records
-from ..reference import Host, Reference, redacted
-from ..render.report import Silent
-from ..text import printable
+from ..reference import Host, Reference
+from ..text import printable, redacted
 from .address import ChartAddress, IndexAddress, parse
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from ..constraint import TaggedVersion
 from ..document import Json
 from ..oci import Digest
 
@@ -56,11 +55,6 @@ class Release:
         """The address that Helm asks the getter for. By its digest where that is known, so that it is what the index shows."""
         named = f"@{self.manifest}" if self.manifest else f":{self.tag}"
         return f"mar://{host}/{self.repository}{named}/{self.name}-{self.version}.tgz"
-
-
-def chart_version(tagged: TaggedVersion) -> str:
-    """The version of a tag as Helm writes it. A leading `v` and leading zeros stay: Helm's index takes them."""
-    return tagged.tag.replace("_", "+")
 
 
 def chart_facts(metadata: Mapping[str, Json]) -> dict[str, Json]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from ..artifact.kinds import matches
-from ..client.pull import Found, PullOptions
+from ..client.pull import PullOptions
 from ..client.pull import found as find_layers
-from ..client.resolve import Resolved, resolve
+from ..client.resolve import Found, Resolved, resolve
 from ..client.session import Session
 from ..constraint import ANY, Constraint, read_version
 from ..content import Source

@@ -19,7 +19,7 @@ import urllib3
 
 from ..budget import Budget
 from ..errors import Error, PolicyError, RemoteError
-from ..reference import redacted
+from ..text import redacted
 from .certificates import TrustedCertificates
 from .connection import POOLS, ConnectionPool, TLSConnectionPool
 from .dial import resolve

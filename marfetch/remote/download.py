@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from ..content import CheckedSink, Sink
 from ..errors import Error, IntegrityError, RemoteError
 from ..oci import Descriptor
-from ..reference import redacted
+from ..text import redacted
 from . import limits
 from .backoff import Attempts, RequestFailed
 from .transport import StreamedResponse

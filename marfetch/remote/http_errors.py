@@ -19,8 +19,8 @@ from ..document import parse_json
 from ..endpoint import Address
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RateLimitedError, RemoteError
 from ..oci import Digest
-from ..reference import Reference, redacted
-from ..text import hidden
+from ..reference import Reference
+from ..text import hidden, redacted
 from . import limits
 from .backoff import RequestFailed
 from .pauses import retry_after

@@ -15,11 +15,11 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from ..codes import CODES
 from ..endpoint import Address
-from ..errors import CODES, Error, IntegrityError, PolicyError, RemoteError
+from ..errors import Error, IntegrityError, PolicyError, RemoteError
 from ..files import storage_error
-from ..reference import redacted
-from ..text import hidden, sent_values
+from ..text import hidden, redacted, sent_values
 from . import limits
 from .backoff import RequestFailed
 from .response import ResponseError
@@ -59,7 +59,7 @@ def trouble(error: Exception, address: Address, *, reused: bool) -> RequestFaile
         return RequestFailed(
             RemoteError(f"no data from `{host}` for {limits.IDLE_TIME:.0f} s", code="timeout", url=url), tries=limits.TRIES
         )
-    reason = _reason(error, sent_values(address, {}))  # it may be the beginning of what came
+    reason = _reason(error, sent_values(address.target, {}))  # it may be the beginning of what came
     cut = RemoteError(f"the connection to `{host}` was cut ({reason})", code="cut", url=url)
     return RequestFailed(cut, tries=limits.TRIES, at_once=reused)
 

@@ -25,8 +25,8 @@ from ..document import parse_json
 from ..endpoint import Address, Endpoint
 from ..errors import IntegrityError, PolicyError, RemoteError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
-from ..reference import Host, Reference, is_repository, is_tag, redacted
-from ..text import sent_values
+from ..reference import Host, Reference, is_repository, is_tag
+from ..text import redacted, sent_values
 from . import limits
 from .auth import Authority
 from .backoff import Attempts, Backoff, RequestFailed
@@ -392,7 +392,7 @@ class Registry(RefusingRegistry):
             answer.address,
             body.decode("utf-8", "replace"),
             from_data_host=not self.endpoint.is_registry(answer.address),
-            sent=sent_values(answer.address, answer.request.headers),
+            sent=sent_values(answer.address.target, answer.request.headers),
         )
 
     def _refuse_error_document(self, raw: bytes, reference: Reference, answer: StreamedResponse) -> None:

@@ -22,7 +22,7 @@ from urllib3.exceptions import HTTPError
 from ..budget import Budget
 from ..endpoint import Address, Endpoint
 from ..errors import InputError, PolicyError
-from ..reference import redacted
+from ..text import redacted
 from . import limits
 from .backoff import RequestFailed
 from .certificates import TrustedCertificates

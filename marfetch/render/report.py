@@ -16,13 +16,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from ..content import Progress, Transfer
+from ..content import Progress, Silent, Transfer
 from ..document import Json
 from ..errors import Error
 from ..text import human_size, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
+
 
 SCHEMA: Final = 1
 _PLAIN_INTERVAL: Final = 5.0  # seconds between two lines of progress where stderr is no terminal
@@ -192,31 +193,6 @@ def _is_terminal(stream: TextIO | None) -> bool:
 def _can_draw() -> bool:
     """Whether the terminal understands more than lines; on Windows none says what it is."""
     return os.name == "nt" or os.environ.get("TERM", "") not in ("", "dumb", "unknown")
-
-
-class Silent:
-    """Says nothing but warnings."""
-
-    def __init__(self, warn: Callable[[str], None] | None = None) -> None:
-        self._warn = warn
-
-    def begin(self, name: str, total: int) -> Transfer:  # noqa: ARG002 - the protocol's
-        return _Nothing()
-
-    def note(self, text: str) -> None:
-        pass
-
-    def warn(self, text: str) -> None:
-        if self._warn is not None:
-            self._warn(text)
-
-
-class _Nothing:
-    def held(self, size: int) -> None:
-        pass
-
-    def end(self) -> None:
-        pass
 
 
 class PlainProgress:

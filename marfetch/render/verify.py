@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from ..client.resolve import Resolved
 from ..document import Json
-from ..verify.verdict import OK, Check, CheckOutcome, Signature, Verdict
+from ..verify.policy import Check
+from ..verify.verdict import OK, CheckOutcome, Signature, Verdict
 from .report import Report
 
 _WORDS: Final = {

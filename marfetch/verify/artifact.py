@@ -22,12 +22,12 @@ from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyErr
 from ..files import unfinished, write_whole
 from ..oci import Descriptor, Digest, Manifest
 from ..reference import Reference
-from .policy import Policy, Statement
+from .policy import Action, Policy, Statement
 from .provenance import MAX_SIZE, check
 from .revocation import Lists, cache_entry
 from .steps import FORMATS, TrustContext, examine
 from .truststore import Places, cache_directory
-from .verdict import OK, Action, Provenance, RefusalError, Signature, Verdict
+from .verdict import OK, Provenance, RefusalError, Signature, Verdict
 
 MAX_SIGNATURES: Final = 100
 """Signatures of one artifact that are looked at, as in notation."""

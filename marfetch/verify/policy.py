@@ -5,12 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Final, NoReturn
 
 from ..document import Json, parse_json
 from ..errors import Error, InputError
 from .names import DistinguishedNameError, covers, parse_name
-from .verdict import Action, Check
+
+
+class Check(StrEnum):
+    """The checks of the Notary Project (trust-store-trust-policy, "Signature Verification details"), in their order."""
+
+    INTEGRITY = "integrity"
+    AUTHENTICITY = "authenticity"
+    EXPIRY = "expiry"
+    AUTHENTIC_TIMESTAMP = "authenticTimestamp"
+    REVOCATION = "revocation"
+
+
+class Action(StrEnum):
+    """What follows when a check fails."""
+
+    ENFORCE = "enforce"
+    LOG = "log"
+    SKIP = "skip"
+
 
 STORE_TYPES: Final = ("ca", "signingAuthority", "tsa")
 STORE_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]+")

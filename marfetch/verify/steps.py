@@ -16,12 +16,12 @@ from ..oci import Descriptor
 from .chain import Certificate, check_chain, guarded
 from .envelope import AUTHORITY, Envelope, opened, parse_cose, parse_jws
 from .names import DistinguishedNameError, covers, subject_attributes
-from .policy import Statement
+from .policy import Action, Check, Statement
 from .revocation import Lists, RevocationState
 from .revocation import check as revocation_of
 from .timestamp import Proven, proven
 from .truststore import Places
-from .verdict import Action, Check, CheckOutcome, RefusalError, Signed
+from .verdict import CheckOutcome, RefusalError, Signed
 
 FORMATS: Final = {"application/cose": parse_cose, "application/jose+json": parse_jws}
 """Media type of the layer → reader."""

@@ -4,36 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal
 
 from ..errors import Error
 from ..oci import Digest
+from .policy import Action, Check
 
 if TYPE_CHECKING:
     from datetime import date
 
     from .policy import Statement
 
+
 OK: Final = "OK"
-
-
-class Check(StrEnum):
-    """The checks of the Notary Project (trust-store-trust-policy, "Signature Verification details"), in their order."""
-
-    INTEGRITY = "integrity"
-    AUTHENTICITY = "authenticity"
-    EXPIRY = "expiry"
-    AUTHENTIC_TIMESTAMP = "authenticTimestamp"
-    REVOCATION = "revocation"
-
-
-class Action(StrEnum):
-    """What follows when a check fails."""
-
-    ENFORCE = "enforce"
-    LOG = "log"
-    SKIP = "skip"
 
 
 PROGRESS: Final = (
@@ -70,14 +53,14 @@ PROGRESS: Final = (
     "REVOKED",
     "ANNOTATION_MISMATCH",
 )
-"""How far a signature came, by the code that it failed with. All of them are in `errors.CODES`."""
+"""How far a signature came, by the code that it failed with. All of them are in `codes.CODES`."""
 
 
 class RefusalError(Exception):
     """A rule refuses a signature.
 
     Args:
-        code: of `errors.CODES`.
+        code: of `codes.CODES`.
         message: one sentence in lower case.
         hint: the next thing to try; None: that of the code.
         facts: what the message is about, as JSON values.

@@ -13,7 +13,8 @@ import pytest
 
 from marfetch.endpoint import Preference
 from marfetch.errors import InputError, IntegrityError, PolicyError
-from marfetch.reference import Reference, redacted
+from marfetch.reference import Reference
+from marfetch.text import redacted
 
 from ..world.command import Run, document, surroundings
 from ..world.content import ALB

@@ -21,8 +21,9 @@ from marfetch import errors
 from marfetch.bundle.create import create
 from marfetch.client.session import Session, SessionOptions
 from marfetch.client.workers import WorkerCache, ask, error_from_json, error_to_json, part, spread
+from marfetch.codes import CODES
 from marfetch.endpoint import Preference
-from marfetch.errors import CODES, InputError, RemoteError
+from marfetch.errors import InputError, RemoteError
 from marfetch.layout.layout import Layout
 from marfetch.oci import Digest
 from marfetch.project.sync import Synced, sync

@@ -15,7 +15,7 @@ from marfetch.artifact.filename import safe_title
 from marfetch.artifact.kinds import END_OF_LIFE, LIFECYCLE, end_of_life, kind_of
 from marfetch.artifact.payload import Choice, select, unpacked
 from marfetch.budget import Budget
-from marfetch.content import Memory
+from marfetch.content import Memory, Silent
 from marfetch.document import parse_json
 from marfetch.endpoint import Address, Endpoint
 from marfetch.helm import index_yaml
@@ -28,7 +28,6 @@ from marfetch.remote.http_errors import Asked, Failure, explain
 from marfetch.remote.network_errors import trouble
 from marfetch.remote.pauses import retry_after
 from marfetch.remote.response import Response
-from marfetch.render.report import Silent
 
 from .target import Target
 
@@ -276,7 +275,7 @@ TARGETS = (
         _retry_after,
         lambda: [b"120", b"Wed, 25 Nov 2026 23:00:00 GMT", b"Fri, 31 Dec 9999 23:59:59 -2359", b"0", b"99999999999999999999", b"-1", b"Sunday, 06-Nov-94 08:49:37 GMT", b"1 Jan 1 00:00 +2400"],
         (7,),
-        ("remote.told.retry_after",),
+        ("remote.pauses.retry_after",),
     ),
     Target(
         "content-range",
@@ -288,7 +287,7 @@ TARGETS = (
             b'200\n\n\nW/"x"\n0\n--\n206\nbytes 700-1023/*\n\n\n0\n--\n206\nbytes 9999999999999999999-1/1\n\n\n5',
         ],
         (5, 7),
-        ("remote.transfer.transfer", "remote.transfer._accept"),
+        ("remote.download.transfer", "remote.download._accept"),
         runs=300,
     ),
     Target(
@@ -303,7 +302,7 @@ TARGETS = (
             b'Bearer realm="https://registry.example.com\\@evil.example/",x="a\\"b,c"\n[]',
         ],
         (4,),
-        ("remote.auth.Authority.answer", "remote.auth.Authority.take_token", "remote.challenges.challenges"),
+        ("remote.auth.Authority.answer", "remote.auth.Authority.take_token", "remote.auth.challenges"),
         programs=True,
     ),
     Target(
@@ -333,7 +332,7 @@ TARGETS = (
             b'401\n\n\n{"errors":[{"code":1e999,"message":{"a":[]}}, null]}',
         ],
         (3, 4, 7),
-        ("remote.answers.explain",),
+        ("remote.http_errors.explain",),
     ),
     Target(
         "list",
@@ -353,7 +352,7 @@ TARGETS = (
         _manifest,
         _manifests,
         (3, 4, 5),
-        ("oci.parse_manifest", "oci.parse_descriptors", "artifact.payload.select", "artifact.unpacking.unpacked", "artifact.kinds.kind_of"),
+        ("oci.parse_manifest", "oci.parse_descriptors", "artifact.payload.select", "artifact.payload.unpacked", "artifact.kinds.kind_of"),
         runs=1000,
     ),
     Target(
@@ -365,7 +364,7 @@ TARGETS = (
             b"|2026-W05-6\n20260101|",
         ],
         (),
-        ("artifact.lifecycle.end_of_life",),
+        ("artifact.kinds.end_of_life",),
     ),
     Target(
         "config",
@@ -375,6 +374,6 @@ TARGETS = (
             b'{"created":"0001-01-01T00:00:00+23:59","appVersion":1e999,"icon":"\\ud800"}',
         ],
         (5,),
-        ("chart.chart_facts", "chart.created", "chart.index"),
+        ("helm.index_yaml.chart_facts", "helm.index_yaml.created", "helm.index_yaml.index"),
     ),
 )  # fmt: skip

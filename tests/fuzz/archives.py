@@ -302,9 +302,9 @@ def _folder_seeds() -> list[bytes]:
 
 
 TARGETS = (
-    Target("tar", _tar, _tar_seeds, (4, 5), ("place.archive.Archive.__iter__", "place.unpack.unpack"), runs=250, most=1 << 14),
-    Target("chart", _chart, _chart_seeds, (4, 5), ("place.archive.Archive.__iter__", "artifact.chart.ExpectedChart.check"), runs=120, most=1 << 14),
-    Target("gzip", _gzip, _gzip_seeds, (4, 5), ("place.packed.Packed.some",), runs=300, most=1 << 14),
-    Target("layout-tar", _layout_tar, _layout_seeds, (2, 4, 5), ("layout.tar.members", "layout.contents.Contents.load", "bundle.check.check_bundle", "bundle.opened.opened"), runs=300, most=1 << 15),
-    Target("layout-folder", _layout_folder, _folder_seeds, (3, 4, 5), ("layout.contents.Contents.load", "layout.graph.Manifests.read"), runs=250),
+    Target("tar", _tar, _tar_seeds, (4, 5), ("destination.archive.Archive.__iter__", "destination.unpack.unpack"), runs=250, most=1 << 14),
+    Target("chart", _chart, _chart_seeds, (4, 5), ("destination.archive.Archive.__iter__", "artifact.chart.ExpectedChart.check"), runs=120, most=1 << 14),
+    Target("gzip", _gzip, _gzip_seeds, (4, 5), ("destination.packed.Packed.some",), runs=300, most=1 << 14),
+    Target("layout-tar", _layout_tar, _layout_seeds, (2, 4, 5), ("tar.members", "layout.repositories.Contents.load", "bundle.check.check_bundle", "bundle.format.opened"), runs=300, most=1 << 15),
+    Target("layout-folder", _layout_folder, _folder_seeds, (3, 4, 5), ("layout.repositories.Contents.load", "layout.graph.Manifests.read"), runs=250),
 )  # fmt: skip

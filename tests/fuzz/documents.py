@@ -225,10 +225,10 @@ TARGETS = (
     Target("json", _json, lambda: [b'{"a":[1,-2.5e3,true,null,"\\u00e9\\ud83d\\ude00"],"b":{}}', b"[1e999]", b'{"a":1,"a":2}', b'"\\ud800"', b"NaN", b"-0"], (5,), ("document.parse_json",)),
     Target("yaml", _yaml, lambda: CHARTS, (4, 5), ("document.parse_yaml",), runs=1000),
     Target("wanted-file", _wanted, lambda: [WANTED, b"schema: 1\nartifacts: []\n", b"<<<<<<< ours\nschema: 1\n"], (2, 4), ("project.wanted.parse_project",), runs=600),
-    Target("lock", _lock, _lock_seeds, (4, 5, 8), ("project.lock.parse_lock",), runs=1000),
-    Target("adoption", _adoption, lambda: ADOPTED, (), ("project.adoption.Adoption.search", "project.forms.Forms.read"), runs=400),
+    Target("lock", _lock, _lock_seeds, (4, 5, 8), ("project.lockfile.parse_lock",), runs=1000),
+    Target("adoption", _adoption, lambda: ADOPTED, (), ("project.adopt.Adoption.search", "project.forms.forms.Forms.read"), runs=400),
     Target("chart-file", _chart, lambda: CHARTS, (4, 5), ("artifact.chart.ExpectedChart.check",), runs=1000),
-    Target("bundle-record", _record, _record_seeds, (5,), ("bundle.form.parse_record",)),
+    Target("bundle-record", _record, _record_seeds, (5,), ("bundle.format.parse_record",)),
     Target("layout-index", _index, _index_seeds, (4, 5), ("layout.index.parse_index", "layout.index.check_marker")),
     Target(
         "cache",
@@ -241,7 +241,7 @@ TARGETS = (
             b'{"imageLayoutVersion":"1.0.0"}',
         ],
         (9,),
-        ("listings.read", "listings.read_catalog", "kept.Kept.get", "charts._read", "layout.names.Names.all", "layout.names.check_version"),
+        ("records.read", "records.read_catalog", "records.Records.get", "helm.charts._read", "layout.index.LayoutTags.all", "layout.index.check_version"),
         runs=300,
     ),
     Target(

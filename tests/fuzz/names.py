@@ -20,7 +20,8 @@ from marfetch.endpoint import GLOBAL, Address, Endpoint, HostPattern
 from marfetch.helm import address as helm
 from marfetch.oci import Digest, Platform
 from marfetch.project.sync import Shard
-from marfetch.reference import Host, Pasted, Reference, redacted
+from marfetch.reference import Host, Pasted, Reference
+from marfetch.text import redacted
 from marfetch.verify.names import DistinguishedNameError, parse_name
 
 from .target import Target
@@ -207,14 +208,14 @@ TARGETS = (
         _options,
         lambda: _texts("platform\nlinux/arm64/v8", f"digest\n{DIGEST}", "host\nmcr.microsoft.com:443", "shard\n1/4", "to\nregistry.example.com:5000/prefix", "to\n./folder", "to\nmcr.microsoft.com/x", "host\n[::1]:1"),
         (2, 4),
-        ("oci.Platform.parse", "oci.Digest.parse", "project.sync.Shard.parse", "bundle.places.To.parse"),
+        ("oci.Platform.parse", "oci.Digest.parse", "project.sync.Shard.parse", "bundle.targets.To.parse"),
     ),
     Target(
         "completion",
         _complete,
         lambda: _texts("pull\nak", "pull\n--", "verify\n--cache-dir=/nonexistent\naks/foo:", "cache\n", "pull\n--endpoint\nchina\n--\n-", "bundle\ncreate\n--f"),
         (2, 4),
-        ("completion.answer", "completion.read_line"),
+        ("completion.complete.answer", "completion.complete.read_line"),
         runs=200,
     ),
     Target(
@@ -222,7 +223,7 @@ TARGETS = (
         _title,
         lambda: [*_texts("main.bicep", "a/b/c.txt", "../x", "/etc/passwd", "C:\\x", "con.txt", "a\u202eb", "x" * 255, ".marfetch-x", "a/./b", "nul "), b"\xed\xa0\x80.txt"],
         (4,),
-        ("artifact.title.safe_title",),
+        ("artifact.filename.safe_title",),
     ),
     Target(
         "distinguished-name",

@@ -211,7 +211,7 @@ def _spoken() -> list[bytes]:
 
 
 TARGETS = (
-    Target("request", _request, _asked, (), ("serve.app.Registry._registry", "serve.app.Registry._data", "serve.answers.page", "serve.answers.part", "serve.asked.unusual"), runs=600),
-    Target("range", _range, lambda: [b"bytes=0-4\n5", b"bytes=-1\n0", b"bytes = 1 -\n10", b"bytes=0-1,3-4\n9", b"bytes=" + b"9" * 30 + b"-\n7"], (), ("serve.answers.part",)),
-    Target("wire", _wire, _spoken, (), ("serve.connection._Patience.data_received",), runs=300),
+    Target("request", _request, _asked, (), ("serve.app.ServedRegistry._registry", "serve.app.ServedRegistry._data", "serve.responses.page", "serve.responses.part", "serve.responses.unusual"), runs=600),
+    Target("range", _range, lambda: [b"bytes=0-4\n5", b"bytes=-1\n0", b"bytes = 1 -\n10", b"bytes=0-1,3-4\n9", b"bytes=" + b"9" * 30 + b"-\n7"], (), ("serve.responses.part",)),
+    Target("wire", _wire, _spoken, (), ("serve.server._Patience.data_received",), runs=300),
 )  # fmt: skip

@@ -9,7 +9,8 @@ import pytest
 
 from marfetch.__main__ import main
 from marfetch.budget import Budget
-from marfetch.errors import CODES, PolicyError, StorageError
+from marfetch.codes import CODES
+from marfetch.errors import PolicyError, StorageError
 from marfetch.layout.cache import Cache
 
 from ..world.content import ALB

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from marfetch.budget import Budget
-from marfetch.content import Memory
+from marfetch.content import Memory, Silent
 from marfetch.endpoint import Address, Endpoint
 from marfetch.errors import Error, RemoteError
 from marfetch.oci import Descriptor, Digest
@@ -25,7 +25,6 @@ from marfetch.remote.probe import Prober
 from marfetch.remote.push import Pushing
 from marfetch.remote.registry import Registry
 from marfetch.remote.response import ResponseError
-from marfetch.render.report import Silent
 
 from ..world.listener import Listener
 

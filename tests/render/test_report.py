@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from marfetch.client.versions import Details, History, VersionEntry
+from marfetch.codes import CODES
 from marfetch.constraint import read_version
-from marfetch.errors import CODES, Error, RemoteError
+from marfetch.content import Silent
+from marfetch.errors import Error, RemoteError
 from marfetch.files import storage_error
 from marfetch.reference import Reference
 from marfetch.render.pull import listed
-from marfetch.render.report import Bar, PlainProgress, Report, Silent, error_json
+from marfetch.render.report import Bar, PlainProgress, Report, error_json
 from marfetch.text import human_size, printable
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\n\t\x00\x7f\x9b31m\u202eok\u2066\u200b\u2028\u2029\ufeff\udc80\U000e0041"

@@ -21,11 +21,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from marfetch.errors import InputError, SignatureError
 from marfetch.oci import Descriptor, Digest
 from marfetch.verify import provenance
-from marfetch.verify.policy import parse_policy
+from marfetch.verify.policy import Action, Check, parse_policy
 from marfetch.verify.revocation import Lists, cache_entry
 from marfetch.verify.steps import EnvelopeResult, TrustContext, examine
 from marfetch.verify.truststore import Places
-from marfetch.verify.verdict import PROGRESS, Action, Check
+from marfetch.verify.verdict import PROGRESS
 
 from ..world.paths import TRUST
 from ..world.signing import ARTIFACT, NOW, Authority, Identity, N, Stamp, cose, issue, jws, new_key, payload, policy, revocation_list

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from marfetch import errors
+from marfetch.codes import CODES
 from marfetch.render.report import Report
 from marfetch.text import printable
 from marfetch.verify.verdict import RefusalError
@@ -34,7 +35,7 @@ def promised(*codes: int) -> Iterator[None]:
     except errors.Error as error:
         check(error, codes)
     except RefusalError as refusal:
-        kind = getattr(errors, errors.CODES[refusal.code].kind)
+        kind = getattr(errors, CODES[refusal.code].kind)
         check(kind(refusal.message, code=refusal.code, hint=refusal.hint, **refusal.facts), codes)
 
 
@@ -42,8 +43,8 @@ def check(error: errors.Error, codes: tuple[int, ...]) -> None:
     """An error has a promised exit code, and can be shown in both ways."""
     if error.exit_code not in codes:
         raise BrokenPromiseError(f"exit code {error.exit_code} ({error.code}) is none of {codes}: {error.message[:300]!r}")
-    if errors.CODES[error.code].kind != type(error).__name__ and error.code != "rate-limited":
-        raise BrokenPromiseError(f"`{error.code}` is raised as {type(error).__name__}, not as {errors.CODES[error.code].kind}")
+    if CODES[error.code].kind != type(error).__name__ and error.code != "rate-limited":
+        raise BrokenPromiseError(f"`{error.code}` is raised as {type(error).__name__}, not as {CODES[error.code].kind}")
     out, told = io.StringIO(), io.StringIO()
     Report("fuzz", as_json=True, stdout=out, stderr=told).failed(error)
     shown = json.loads(out.getvalue())

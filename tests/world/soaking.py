@@ -17,9 +17,9 @@ from pathlib import Path
 from marfetch.client.pull import PullOptions, pull
 from marfetch.client.resolve import Wanted
 from marfetch.client.session import Session, SessionOptions
+from marfetch.content import Silent
 from marfetch.endpoint import Preference
 from marfetch.reference import Reference
-from marfetch.render.report import Silent
 
 JOBS = 4
 
