@@ -9,7 +9,7 @@
 - every block of `console` in the pages of `RUN`: the lines that begin with `$` are run, in order, and what they print is written below them
 - `demo.svg`: what `marfetch demo` prints, as a picture
 - `reference/marfetch.schema.json`: the JSON Schema of a wanted file, of the table in `marfetch/project/wanted.py`
-- `../marfetch/commands.json`: commands and options as the parser knows them, for completion, which has no time to load the parser
+- `../marfetch/completion/commands.json`: commands and options as the parser knows them, for completion, which has no time to load the parser
 """
 
 from __future__ import annotations
@@ -511,7 +511,7 @@ def pages() -> dict[str, Callable[[], str]]:
     return (
         made
         | {name: partial(walked, name) for name in RUN}
-        | {"demo.svg": picture, "reference/marfetch.schema.json": schema, "../marfetch/commands.json": commands}
+        | {"demo.svg": picture, "reference/marfetch.schema.json": schema, "../marfetch/completion/commands.json": commands}
     )
 
 

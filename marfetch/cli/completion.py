@@ -10,7 +10,7 @@ import typer
 
 from .options import Settings, shared
 
-_SCRIPTS: Final = Path(__file__).parents[1] / "shells"
+_SCRIPTS: Final = Path(__file__).parents[1] / "completion" / "shells"
 
 
 class Shell(StrEnum):

@@ -1,1 +1,1 @@
-"""TODO"""
+"""The client: everything one asks of a registry, through the cache."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Shell completion: what can stand at the cursor, from the cache alone."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import urllib.parse
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ..artifact.kinds import matches
+from ..endpoint import Address
 from ..errors import IntegrityError, NotFoundError, PolicyError
 from ..oci import INDEX_TYPES, OCI_INDEX, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Reference
@@ -16,12 +17,21 @@ from .http_errors import Asked
 from .pages import pages
 from .transport import StreamedResponse
 
-if TYPE_CHECKING:
-    from ..endpoint import Address
-    from .registry import Registry
+
+class Documents(Protocol):
+    """What a registry has to offer to be asked for referrers."""
+
+    def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
+        """As `content.Source.manifest`."""
+
+    def document(self, address: Address, headers: dict[str, str], asked: Asked, reference: Reference) -> tuple[StreamedResponse, bytes]:
+        """The answer to a GET and its body."""
+
+    def repository_address(self, reference: Reference, path: str) -> Address:
+        """The address of a path below a repository."""
 
 
-def referrers(registry: Registry, reference: Reference, digest: Digest, artifact_type: str | None) -> Sequence[Descriptor]:
+def referrers(registry: Documents, reference: Reference, digest: Digest, artifact_type: str | None) -> Sequence[Descriptor]:
     """All referrers, of this artifact type where one is given.
 
     Raises:
@@ -47,7 +57,7 @@ def referrers(registry: Registry, reference: Reference, digest: Digest, artifact
     return [entry for entry in found if artifact_type is None or matches(entry.artifact_type or "", (artifact_type,))]
 
 
-def by_api(registry: Registry, reference: Reference, digest: Digest, artifact_type: str | None, what: str) -> list[Descriptor]:
+def by_api(registry: Documents, reference: Reference, digest: Digest, artifact_type: str | None, what: str) -> list[Descriptor]:
     """What the referrers API says.
 
     Raises:
@@ -77,7 +87,7 @@ def by_api(registry: Registry, reference: Reference, digest: Digest, artifact_ty
     return found
 
 
-def by_tag(registry: Registry, reference: Reference, digest: Digest) -> list[Descriptor]:
+def by_tag(registry: Documents, reference: Reference, digest: Digest) -> list[Descriptor]:
     """What the tag says that stands in for the API; nothing where it is not there."""
     try:
         index = registry.manifest(Reference(reference.repository, reference.host, fallback_tag(digest)))
@@ -94,7 +104,7 @@ def fallback_tag(digest: Digest) -> str:
     return f"{digest.algorithm}-{digest.encoded}"[:128]
 
 
-def _filled(registry: Registry, reference: Reference, digest: Digest, entry: Descriptor) -> Descriptor:
+def _filled(registry: Documents, reference: Reference, digest: Digest, entry: Descriptor) -> Descriptor:
     """The entry with the type and annotations of its manifest, where the list does not say them."""
     if entry.artifact_type is not None:
         return entry

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Results for people and programs: tables, lines, Markdown, JSON."""

@@ -33,7 +33,7 @@ from ..world.paths import ROOT
 from ..world.registry import Registry
 
 DIGEST = Digest.of(b"a manifest")
-TABLE = json.loads((ROOT / "marfetch" / "commands.json").read_text())
+TABLE = json.loads((ROOT / "marfetch" / "completion" / "commands.json").read_text())
 Ask = Callable[..., Candidates]
 
 

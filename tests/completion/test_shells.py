@@ -22,7 +22,7 @@ from marfetch.layout.layout import Layout
 from ..world import tools
 from ..world.paths import ROOT
 
-SCRIPTS = ROOT / "marfetch" / "shells"
+SCRIPTS = ROOT / "marfetch" / "completion" / "shells"
 FOO = "mcr.microsoft.com/aks/foo"
 VERSIONS = ["1.10.0", "1.9.0", "0.1.0", "2.0.0-rc.1"]
 

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Project files of other tools, read for their references to artifacts."""
