@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +27,8 @@ from .deadlines import Exchange
 from .dial import connect
 
 if TYPE_CHECKING:
+    import ssl
+
     from .certificates import TrustedCertificates
 
 
@@ -237,7 +238,7 @@ class Preconnection:
                 return None
             self._taken = True  # for one request only
             outcome = self._outcome
-            if isinstance(outcome, ssl.SSLSocket) and time.monotonic() - self._since > limits.AHEAD_TIME:
+            if isinstance(outcome, socket.socket) and time.monotonic() - self._since > limits.AHEAD_TIME:
                 self._drop()  # its host may have given it up by now
                 return None
             self._outcome = None
@@ -259,7 +260,7 @@ class Preconnection:
 
     def _drop(self) -> None:
         outcome, self._outcome = self._outcome, None
-        if isinstance(outcome, ssl.SSLSocket):
+        if isinstance(outcome, socket.socket):
             with suppress(OSError):
                 outcome.close()
 
