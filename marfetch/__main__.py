@@ -220,10 +220,9 @@ class CommandRun:
         return error.exit_code
 
     def _ended(self) -> int:
-        from .destination.directory import remove_parts
         from .errors import Interrupted, Terminated
 
-        remove_parts()
+        _tidy(is_last=False)
         if self._words[:1] == ["serve"]:
             return 0
         if self.ended_early() == 143:
@@ -231,14 +230,9 @@ class CommandRun:
         return self._failed(Interrupted("interrupted", code="interrupted"))
 
     def _report(self) -> "Report":
-        from .cli import COMMANDS
-        from .cli.options import current
-        from .render.report import Report
+        from .cli import report_of
 
-        if current.report is not None:
-            return current.report
-        command = next((word for word in self._words if word in COMMANDS), "marfetch")
-        return Report(command, as_json="--json" in self._words)
+        return report_of(self._words)
 
     @staticmethod
     def _log(error: OSError) -> None:

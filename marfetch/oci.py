@@ -18,6 +18,7 @@ from .errors import InputError, IntegrityError, PolicyError
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
@@ -355,3 +356,6 @@ class _Reader:
             self.text(document, "architecture").lower(),
             variant if isinstance(variant, str) and variant else None,
         )
+
+
+REF_NAME: Final = "org.opencontainers.image.ref.name"

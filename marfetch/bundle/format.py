@@ -24,10 +24,9 @@ from ..document import parse_json
 from ..errors import Error, InputError, IntegrityError, PolicyError
 from ..files import Writer
 from ..layout.blobs import Entry
-from ..layout.index import REF_NAME
 from ..layout.readonly import Folder, ReadonlyTar, open_store
 from ..layout.repositories import Contents, repository_name
-from ..oci import OCI_INDEX, Digest, descriptor_json
+from ..oci import OCI_INDEX, REF_NAME, Digest, descriptor_json
 from ..project.lockfile import MAX_SIZE as MAX_LOCK_SIZE
 from ..project.lockfile import Entry as LockEntry
 from ..project.lockfile import Lock, parse_lock

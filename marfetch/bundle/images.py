@@ -10,8 +10,7 @@ from ..artifact.chart import Unpacking
 from ..artifact.kinds import matches
 from ..artifact.payload import chart_types
 from ..destination.archive import Archive
-from ..diff.artifacts import images
-from ..diff.contents import FileContent
+from ..diff.artifacts import images_in
 from ..errors import Error
 from ..layout.blobs import BlobStore, Extent
 from ..oci import Descriptor, Manifest
@@ -50,12 +49,12 @@ def images_of(store: BlobStore, manifest: Manifest) -> tuple[str, ...]:
 
 
 def _images(store: BlobStore, layer: Descriptor) -> list[str]:
-    files: dict[str, FileContent] = {}
+    texts: dict[str, bytes] = {}
     with store.extent(layer.digest) as extent, _Reading(extent) as raw:
         archive = Archive(raw, layer, Unpacking(str(layer.digest)))  # type: ignore[arg-type]
         with archive:
             for member in archive:
                 path = "/".join(node.name for node in member.way[1:])
                 if not member.is_directory and path.endswith((".yaml", ".yml", ".tpl")) and member.size <= _MAX_TEXT:
-                    files[path] = FileContent(member.size, "", b"".join(bytes(piece) for piece in archive.pieces()))
-    return images(files)
+                    texts[path] = b"".join(bytes(piece) for piece in archive.pieces())
+    return images_in(texts)

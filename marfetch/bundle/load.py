@@ -20,9 +20,7 @@ from ..destination.directory import refuse_git
 from ..endpoint import Preference
 from ..errors import Error, InputError, PolicyError, RemoteError, StorageError
 from ..files import INGEST, storage_error
-from ..layout.index import unsupported_index_content
-from ..layout.ingest import StallGuard
-from ..layout.layout import Layout
+from ..layout.layout import open_for_writing
 from ..layout.maintenance import clear
 from ..oci import Digest
 from ..project.sync import Shard
@@ -31,6 +29,8 @@ from ..remote.registry import Registry
 from .check import check_bundle, check_layout, refuse_broken
 from .format import Opened, opened
 from .targets import InFolder, InRegistry, Job, Loaded, LoadTarget, To, jobs_of
+
+__all__ = ["Loaded", "To", "load"]
 
 
 def load(
@@ -144,15 +144,7 @@ def _place(client: Session, to: To) -> Iterator[LoadTarget]:
         return
     root = to.folder
     is_new = not root.exists()
-    lost = unsupported_index_content(root)
-    if lost is not None:
-        raise StorageError(
-            f"the layout `{root}` is not written to, since not all of its `index.json` would stay: {lost}",
-            code="file-unusable",
-            hint="give a folder of its own; `oras cp` or `regctl image copy` brings artifacts from one layout into the other",
-            path=str(root),
-        )
-    layout = Layout(root, mode=0o755, patience=StallGuard(client.budget, client.progress.note, lambda: False))
+    layout = open_for_writing(root, client.budget, client.progress.note)
     try:
         yield InFolder(layout, client.progress, client.budget.check)
     except Error:

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import typer
 
+from ..render.report import Report
+
 COMMANDS: Final = {
     "pull": "pull",
     "plan": "pull",
@@ -59,6 +61,16 @@ def app(only: str | None = None) -> typer.Typer:
 
 def _root() -> None:
     """Needed so that a command line with a single command still has a name for it."""
+
+
+def report_of(words: Sequence[str]) -> Report:
+    """The report of the command that runs; a new one where the command line was not understood."""
+    from .options import current
+
+    if current.report is not None:
+        return current.report
+    command = next((word for word in words if word in COMMANDS), "marfetch")
+    return Report(command, as_json="--json" in words)
 
 
 def run(arguments: Sequence[str]) -> Any:

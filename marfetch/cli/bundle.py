@@ -150,8 +150,7 @@ def bundle_load(
     Repositories keep their paths, behind the prefix. Prints one line for each artifact: what became of it, and where it is, pinned.
     Nothing is sent before everything was checked, and nothing ever to MAR.
     """
-    from ..bundle.load import load
-    from ..bundle.targets import To
+    from ..bundle.load import To, load
     from ..client.workers import spread
     from ..project.sync import Shard as Part
     from ..render.bundle import loaded

@@ -46,7 +46,7 @@ def demo(settings: Settings, serve: _Serve = False) -> int:
 
 def _serve(report: Report) -> int:
     """Serve the look-alike until the process is interrupted."""
-    from ..demo.embedded import embedded
+    from ..demo.tour import embedded
     from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT
 
     with TemporaryDirectory(prefix="marfetch-demo-", ignore_cleanup_errors=True) as directory, embedded(Path(directory)) as running:

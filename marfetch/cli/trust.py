@@ -12,9 +12,8 @@ from .options import Settings, shared
 from .verify import TrustPolicy, TrustStore
 
 if TYPE_CHECKING:
-    from ..verify.chain import Certificate
     from ..verify.policy import Policy
-    from ..verify.truststore import Places
+    from ..verify.truststore import Places, StoreContent
 
 _Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Microsoft's two roots, PEM or DER, in one file or in two.")]
 _Scope = Annotated[
@@ -104,8 +103,8 @@ def trust_check(settings: Settings, trust_policy: TrustPolicy = None, trust_stor
     return 0
 
 
-def _stores(places: Places, policy: Policy) -> dict[str, tuple[tuple[Certificate, ...], InputError | None]]:
-    found: dict[str, tuple[tuple[Certificate, ...], InputError | None]] = {}
+def _stores(places: Places, policy: Policy) -> dict[str, StoreContent]:
+    found: dict[str, StoreContent] = {}
     for store in dict.fromkeys(store for statement in policy.statements for store in statement.stores):
         try:
             certificates = places.certificates([store])
@@ -121,7 +120,7 @@ def _empty(places: Places, store: Any) -> InputError:
     return InputError(f"the trust store `{store}` at `{path}` is empty", code="TRUST_STORE_INVALID", path=str(path))
 
 
-def _shown(places: Places, policy: Policy, stores: dict[str, tuple[tuple[Certificate, ...], InputError | None]]) -> Any:
+def _shown(places: Places, policy: Policy, stores: dict[str, StoreContent]) -> Any:
     return {
         "policy": policy.path,
         "stores": str(places.store_root),

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from ..layout.layout import Layout
 from ..reference import Host
-from ..serve.app import ServedRegistry, counted
-from ..serve.server import Serving, bind
+from ..serve.run import ServedRegistry, Serving, bind, counted
 from .recipe import build
 
 

@@ -17,6 +17,8 @@ from ..oci import Manifest
 from ..reference import Reference
 from .embedded import Embedded, embedded
 
+__all__ = ["embedded", "tour"]
+
 CHART = "application-lb/charts/alb-controller"
 MODULE = "bicep/avm/res/storage/storage-account"
 OTHER = "azure-application-gateway/charts/ingress-azure"

@@ -138,6 +138,11 @@ def images(files: Mapping[str, FileContent]) -> list[str]:
     return sorted(found)
 
 
+def images_in(texts: Mapping[str, bytes]) -> list[str]:
+    """As `images`, of the texts of a chart: path below its directory → bytes."""
+    return images({path: FileContent(len(raw), "", raw) for path, raw in texts.items()})
+
+
 def _images_of(value: Json) -> Iterable[str]:
     """`image: a/b:1`, and the usual mapping with `repository` beside `registry`, `tag` and `digest`."""
     if isinstance(value, list):

@@ -16,8 +16,6 @@ from ..endpoint import Address, Endpoint
 from ..errors import Error, PolicyError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, Index, Manifest, parse_manifest
 from ..reference import Reference, is_repository, is_tag
-from ..remote.http_errors import BLOCK_PAGE, EDGE_REF
-from ..remote.pages import resolve
 from ..remote.pauses import Pause, Pauses, retry_after
 from ..remote.probe import Prober, Seen
 from ..text import hidden, sent_values
@@ -307,7 +305,7 @@ class Asking:
         try:
             if not location:
                 raise PolicyError(f"`{address.name}` redirects ({seen.status}) but does not say where to", code="redirect-refused")
-            data = resolve(address, location)
+            data = seen.target(location)
             self.endpoint.check(data, came_from=address)
         except PolicyError as error:
             allowed = hosts(china=self.endpoint.name == "china") if self.official else "the hosts of `--data-host`"
@@ -375,8 +373,7 @@ class Asking:
         except Error as error:
             self._stop(self._no_answer(step, address, error))
         self._clock(seen)
-        text = seen.body[:65_536].decode("utf-8", "replace")
-        edge = seen.header("X-Msedge-Ref") or next(iter(EDGE_REF.findall(text)), None)
+        text, edge = seen.text, seen.edge_reference
         if seen.status >= 400 and edge:
             self.references.append(edge)
         if seen.status == 429 or "TOOMANYREQUESTS" in text[:2000]:
@@ -384,7 +381,7 @@ class Asking:
             if wait is not None and self.pauses is not None:
                 self.pauses.tell(str(address.host), wait)
             self._stop(throttled(seen, self.now()))
-        if (seen.status in (403, 404) and BLOCK_PAGE.search(text)) or (
+        if (seen.status in (403, 404) and seen.is_block_page) or (
             seen.status == 403 and step != "data-host" and not text.lstrip().startswith("{")
         ):
             self._stop(

@@ -16,7 +16,6 @@ from ..endpoint import CHINA, GLOBAL, Address, Endpoint
 from ..errors import Error, StorageError
 from ..layout.cache import cache_root
 from ..reference import Host, Reference
-from ..remote.certificates import TrustedCertificates
 from ..remote.pauses import Pauses
 from ..remote.probe import NameLookup, Prober, Reached
 from . import environment, network
@@ -89,13 +88,12 @@ def examine(patient: Patient, progress: Progress) -> Diagnosis:
     """Look at everything; raises nothing for what it finds."""
     begun = time.monotonic()
     end = begun + min(patient.timeout, WHOLE)
-    trust = TrustedCertificates(patient.ca_file)
-    prober = Prober(patient.endpoint, trust, patience=max(0.2, min(PATIENCE, patient.timeout / 5)))
+    prober = Prober(patient.endpoint, patient.ca_file, patience=max(0.2, min(PATIENCE, patient.timeout / 5)))
     found: list[Finding] = [environment.endpoint(patient.endpoint)]
     with ThreadPoolExecutor(4) as pool:
         at_home = pool.submit(_here, patient, progress)
         other = pool.submit(_other, patient, prober) if patient.endpoint.official else None
-        references = _outside(patient, prober, trust, found, end)
+        references = _outside(patient, prober, found, end)
         found += at_home.result()
         if other is not None:
             found.append(_china(patient.endpoint, other, found))
@@ -111,7 +109,7 @@ def _here(patient: Patient, progress: Progress) -> list[Finding]:
     ]
 
 
-def _outside(patient: Patient, prober: Prober, trust: TrustedCertificates, found: list[Finding], end: float) -> list[str]:
+def _outside(patient: Patient, prober: Prober, found: list[Finding], end: float) -> list[str]:
     """From the name to the first byte of content."""
     registry = patient.endpoint.registry
     try:
@@ -137,8 +135,7 @@ def _outside(patient: Patient, prober: Prober, trust: TrustedCertificates, found
     _drop(found, {one.id for one in asking.found if one.status == "fault"} & {"proxy", "tls", "interception"})
     found += asking.found
     if proxy is None and time.monotonic() < end - 3 * REGION_TIME:
-        hasty = Prober(patient.endpoint, trust, patience=min(REGION_TIME, prober.patience))
-        found += _regions(patient.endpoint, hasty, asking)
+        found += _regions(patient.endpoint, prober.hurried(REGION_TIME), asking)
     return asking.references
 
 

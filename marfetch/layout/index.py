@@ -16,13 +16,12 @@ from typing import Final
 from ..document import Json, parse_json
 from ..errors import Error, IntegrityError, PolicyError, StorageError
 from ..files import INGEST, lock, storage_error, write_whole
-from ..oci import MAX_LAYOUT_ENTRIES, OCI_INDEX, Descriptor, descriptor_json, parse_descriptors
+from ..oci import MAX_LAYOUT_ENTRIES, OCI_INDEX, REF_NAME, Descriptor, descriptor_json, parse_descriptors
 from .blobs import Entry
 
 # -- the names of a layout: `index.json`, which says what each tag means (image-spec, image layout, "index.json file")
 
 
-REF_NAME: Final = "org.opencontainers.image.ref.name"
 _LOCK: Final = "index.lock"
 _MAX_VALUES: Final = 10 * MAX_LAYOUT_ENTRIES
 _EMPTY: Final = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}, separators=(",", ":")).encode()

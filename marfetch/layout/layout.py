@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ..artifact.kinds import matches
+from ..budget import Budget
 from ..content import CheckedSink, Ingest, pour
 from ..errors import Error, IntegrityError, NotFoundError, PolicyError, StorageError
 from ..files import INGEST, make_directories, storage_error
 from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Reference
 from .blobs import Entry, Extent, Stamp
-from .index import LayoutTags, check_version
+from .index import LayoutTags, check_version, unsupported_index_content
 from .ingest import CHUNK, FileIngest, StallGuard, claimed_part
 
 _SAFELY: Final = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
@@ -393,3 +394,24 @@ class Layout:
 
 def _ref_name(reference: Reference) -> str:
     return f"{reference.full_repository}:{reference.tag}"
+
+
+def open_for_writing(root: Path, budget: Budget, note: Callable[[str], None]) -> Layout:
+    """Open a folder of the user's as a layout to write to, readable for others; it is made where it is missing.
+
+    Args:
+        budget: bounds how long a blob that another process is writing is waited for.
+        note: gets one text about a long wait.
+
+    Raises:
+        StorageError: `index.json` holds something that would be lost when it is written again.
+    """
+    lost = unsupported_index_content(root)
+    if lost is not None:
+        raise StorageError(
+            f"the layout `{root}` is not written to, since not all of its `index.json` would stay: {lost}",
+            code="file-unusable",
+            hint="give a folder of its own; `oras cp` or `regctl image copy` brings artifacts from one layout into the other",
+            path=str(root),
+        )
+    return Layout(root, mode=0o755, patience=StallGuard(budget, note, lambda: False))

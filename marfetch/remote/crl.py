@@ -13,6 +13,7 @@ import re
 import threading
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from typing import Final
 
 import urllib3
@@ -30,6 +31,16 @@ from .preconnect import USER_AGENT
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _PORTS: Final = {"http": 80, "https": 443}
 _PIECE: Final = 64 * 1024
+
+
+def fetcher(ca_file: str | None, budget: Budget) -> Callable[[str], bytes]:
+    """What fetches lists, each as `fetch_list`, with one set of certificates.
+
+    Args:
+        ca_file: as `TrustedCertificates`.
+    """
+    trust = TrustedCertificates(ca_file)
+    return lambda url: fetch_list(url, budget=budget, trust=trust)
 
 
 def fetch_list(url: str, *, budget: Budget, trust: TrustedCertificates) -> bytes:

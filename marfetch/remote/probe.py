@@ -15,6 +15,7 @@ import urllib.parse
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +26,8 @@ from . import limits
 from .backoff import RequestFailed
 from .certificates import TrustedCertificates
 from .dial import resolve
+from .http_errors import BLOCK_PAGE, EDGE_REF
+from .pages import resolve as follow
 from .transport import GET, ExactRequest, Transport
 
 HASTE: Final = 1.0
@@ -83,19 +86,48 @@ class Seen:
         """The value of a header, whatever its case."""
         return next((value for key, value in self.headers.items() if key.lower() == name.lower()), None)
 
+    @property
+    def text(self) -> str:
+        """The beginning of the body, as text."""
+        return self.body[:65_536].decode("utf-8", "replace")
+
+    @property
+    def edge_reference(self) -> str | None:
+        """The id that support asks for: `X-Msedge-Ref`, or as a block page shows it."""
+        return self.header("X-Msedge-Ref") or next(iter(EDGE_REF.findall(self.text)), None)
+
+    @property
+    def is_block_page(self) -> bool:
+        """Whether the body reads as the page of a firewall."""
+        return BLOCK_PAGE.search(self.text) is not None
+
+    def target(self, location: str) -> Address:
+        """The address that a `Location` header names.
+
+        Raises:
+            PolicyError: `address-refused`.
+        """
+        return follow(self.address, location)
+
 
 class Prober:
     """Looks at hosts of one endpoint.
 
     Args:
-        trust: which certificates are trusted.
+        ca_file: as `TrustedCertificates`.
         patience: seconds for each single step.
     """
 
-    def __init__(self, endpoint: Endpoint, trust: TrustedCertificates, *, patience: float) -> None:
+    def __init__(self, endpoint: Endpoint, ca_file: str | None, *, patience: float) -> None:
         self.endpoint = endpoint
         self.patience = patience
-        self._trust = trust
+        self._trust = TrustedCertificates(ca_file)
+
+    def hurried(self, patience: float) -> Prober:
+        """The same with at most so many seconds for each single step."""
+        hurried = copy(self)
+        hurried.patience = min(patience, self.patience)
+        return hurried
 
     def names(self, host: str, port: int) -> NameLookup:
         """The addresses of a host, each family asked for by itself, as a half-open name service answers one and not the other."""

@@ -17,8 +17,8 @@ from ..text import human_size
 from .report import Report
 
 if TYPE_CHECKING:
+    from ..bundle.load import Loaded, To
     from ..bundle.signatures import SignatureResult
-    from ..bundle.targets import Loaded, To
 
 
 def created(report: Report, result: Created) -> int:

@@ -19,8 +19,10 @@ from ..errors import InputError
 from ..layout.readonly import open_store
 from ..layout.repositories import Snapshot, repository_name
 from ..reference import Reference
-from .app import ServedRegistry, logged
+from .app import ServedRegistry, counted, logged
 from .server import DRAIN, Serving, bind, raise_file_limit
+
+__all__ = ["Running", "ServedRegistry", "Serving", "bind", "counted", "running"]
 
 _log = logging.getLogger("marfetch.serve")
 _MAX_WARNINGS: Final = 1000

@@ -245,18 +245,12 @@ def _lists(client: Session, request: VerifyOptions) -> Lists:
     caches = [own, cache_directory() / CRL_DIRECTORY]
     if client.options.offline or request.revocation is Action.SKIP:
         return Lists(request.crl, caches)
-    from ..remote.certificates import TrustedCertificates as Certificates
-    from ..remote.crl import fetch_list
-
-    trusted = Certificates(client.options.ca_file)
-
-    def ask(url: str) -> bytes:
-        return fetch_list(url, budget=client.budget, trust=trusted)
+    from ..remote.crl import fetcher
 
     def keep(url: str, data: bytes) -> None:
         keep_list(own, url, data, client)
 
-    return Lists(request.crl, caches, ask, keep)
+    return Lists(request.crl, caches, fetcher(client.options.ca_file, client.budget), keep)
 
 
 def keep_list(directory: Path, url: str, data: bytes, client: Session) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -21,6 +21,9 @@ from ..files import home
 from .chain import Certificate, guarded
 from .policy import Policy, StoreName, parse_policy
 from .verdict import RefusalError
+
+StoreContent: TypeAlias = tuple[tuple[Certificate, ...], InputError | None]
+"""The certificates of a trust store, or why it cannot be used."""
 
 POLICY_FILES: Final = ("trustpolicy.oci.json", "trustpolicy.json")
 """The first that is there counts."""

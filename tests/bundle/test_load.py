@@ -26,8 +26,7 @@ from marfetch.bundle.targets import Loaded, To, jobs_of
 from marfetch.client.session import Session, SessionOptions
 from marfetch.content import copy
 from marfetch.errors import Error, InputError, IntegrityError, PolicyError, StorageError
-from marfetch.layout.index import REF_NAME
-from marfetch.oci import Digest
+from marfetch.oci import REF_NAME, Digest
 from marfetch.project.sync import Shard
 
 from ..world.answering import Answering, answering

@@ -17,10 +17,9 @@ from marfetch.bundle.format import Record, opened, record_bytes
 from marfetch.content import Memory
 from marfetch.destination.destination import Destination, OutputFile
 from marfetch.errors import Error
-from marfetch.layout.index import REF_NAME
 from marfetch.layout.readonly import Folder, ReadonlyTar
 from marfetch.layout.repositories import Contents
-from marfetch.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Digest
+from marfetch.oci import OCI_INDEX, OCI_MANIFEST, REF_NAME, Descriptor, Digest
 from marfetch.project.lockfile import Entry, LockedLayer, lock_bytes, make_lock
 from marfetch.reference import Host, Reference
 from marfetch.tar import members

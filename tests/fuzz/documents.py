@@ -13,8 +13,8 @@ from marfetch.artifact.chart import ExpectedChart
 from marfetch.bundle.format import Base, Record, parse_record, record_bytes
 from marfetch.document import Json, parse_json, parse_yaml
 from marfetch.helm.charts import _read as read_releases
-from marfetch.layout.index import REF_NAME, LayoutTags, check_marker, check_version, parse_index
-from marfetch.oci import OCI_MANIFEST, Descriptor, Digest
+from marfetch.layout.index import LayoutTags, check_marker, check_version, parse_index
+from marfetch.oci import OCI_MANIFEST, REF_NAME, Descriptor, Digest
 from marfetch.project.adopt import Adoption
 from marfetch.project.lockfile import Entry, LockedLayer, Verification, lock_bytes, make_lock, parse_lock
 from marfetch.project.scaffold import wanted_bytes
