@@ -141,7 +141,7 @@ def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int
             that stands twice or is no plain text, a number of over 19 digits or beyond a double, nested too deeply.
         PolicyError: `limit-passed`: more than `limit` bytes.
     """
-    import yaml
+    import yaml  # late: PyYAML, only where a YAML file is read
 
     if len(data) > limit:
         raise PolicyError(

@@ -198,7 +198,7 @@ def lock(path: Path, *, wait: float = LOCK_WAIT) -> Iterator[None]:
     Raises:
         StorageError: the lock cannot be had in time, or not at all.
     """
-    import filelock
+    import filelock  # late: only where something is written
 
     held = filelock.FileLock(path, mode=0o600, thread_local=False)
     try:
@@ -224,7 +224,7 @@ def lock(path: Path, *, wait: float = LOCK_WAIT) -> Iterator[None]:
 
 def prepare() -> None:
     """Load what locks need, before there are many open files: a library that is loaded halfway is of no use to anybody."""
-    import filelock  # noqa: F401
+    import filelock  # noqa: F401  # late: only where several are fetched
 
 
 def claim(descriptor: int) -> bool | None:
@@ -233,7 +233,7 @@ def claim(descriptor: int) -> bool | None:
     Returns:
         False where somebody else has it; None where the file system knows no such locks.
     """
-    import filelock
+    import filelock  # late: only where something is written
 
     try:
         return filelock.lock_descriptor(descriptor, blocking=False)

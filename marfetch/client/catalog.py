@@ -76,7 +76,7 @@ def near(names: Sequence[str], name: str, *, limit: int) -> list[str]:
     """
     if len(name) < _SHORTEST or not names:
         return []
-    from rapidfuzz import fuzz, process
+    from rapidfuzz import fuzz, process  # late: rapidfuzz, only where no name holds the text
 
     parent, _, last = name.rpartition("/")
     found: dict[str, float] = {}

@@ -138,7 +138,7 @@ def _with_neighbours(client: Session, error: NotFoundError, bound: Reference, so
     """A missing tag, with those that are like it; costs one more request."""
     if error.code != "tag-not-found" or bound.tag is None or client.options.offline:
         return error
-    import difflib
+    import difflib  # late: only for a wrong tag
 
     with suppress(Error):
         try:

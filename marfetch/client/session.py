@@ -166,7 +166,7 @@ class Session:
             return [function(item) for item in items]
         executor = self._executors.get(hosts)
         if executor is None:
-            from concurrent.futures import ThreadPoolExecutor
+            from concurrent.futures import ThreadPoolExecutor  # late: only where there are several
 
             executor = self._executors[hosts] = ThreadPoolExecutor(
                 hosts * self.options.jobs,
@@ -184,7 +184,7 @@ class Session:
 
     def _wait_a_moment(self) -> None:
         """For threads that were told to end: not for one that the operating system does not let go, as in the midst of connecting."""
-        from concurrent.futures import wait
+        from concurrent.futures import wait  # late: only where an executor was made
 
         wait(self._under_way, timeout=_MOMENT)
 
@@ -236,7 +236,7 @@ class Session:
         with self._loading:
             source = self._sources.get(endpoint)
             if source is None:
-                from ..remote.registry import Registry
+                from ..remote.registry import Registry  # late: oras-py, only where a registry is asked
 
                 budget, progress, jobs, pauses = self.budget, self.progress, self.options.jobs, self._pauses
                 source = Registry(endpoint, budget=budget, progress=progress, jobs=jobs, trust=way.trust, early=way.early, pauses=pauses)

@@ -221,7 +221,7 @@ def _versions(line: Line, known: KnownRegistries, word: str) -> Candidates:
     place = known.place(line.arguments[-1]) if line.arguments else None
     if place is None or re.search("[:@]", place[2]):
         return _NOTHING
-    from ..constraint import distinct, sort_versions
+    from ..constraint import distinct, sort_versions  # late: semver, only where versions are sorted
 
     groups = distinct(sort_versions(known.tags(place[1], place[2])))
     first = [text for text, tagged in groups.items() if "--devel" in line.options or not tagged[0].is_prerelease]

@@ -139,6 +139,6 @@ def cache_directory(option: str | None, environment: Mapping[str, str]) -> str:
     usual = _CACHES.get(sys.platform)
     if usual and not environment.get("XDG_CACHE_HOME"):
         return os.path.expanduser(usual)  # noqa: PTH111
-    from ..layout.cache import cache_root
+    from ..layout.cache import cache_root  # late: platformdirs, only where the directory is not a usual one
 
     return str(cache_root(None))

@@ -59,7 +59,7 @@ AT_LAST.append(_take_away)
 
 def cloned(blob: BinaryIO, file: BinaryIO) -> bool:
     try:
-        import fcntl
+        import fcntl  # late: not on every operating system
     except ImportError:
         return False
     with suppress(OSError):
@@ -264,7 +264,7 @@ class Directory:
         if self._descriptor is None:
             return False
         try:
-            import ctypes
+            import ctypes  # late: ctypes, only where a directory gets its name
 
             library = ctypes.CDLL(None, use_errno=True)
             # renameat2(2) of Linux, renameatx_np(2) of macOS

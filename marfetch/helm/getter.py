@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     except Error as error:
         return _failed(error, url)
     except OSError as error:
-        from ..files import storage_error
+        from ..files import storage_error  # late: only in a failure
 
         return _failed(storage_error(error, str(error.filename or "stdout")), url)
     return 0
@@ -81,7 +81,7 @@ def content(url: str, ca_file: str | None = None) -> bytes:
     """
     address = parse(url)
     if isinstance(address, IndexAddress):
-        from .charts import kept_index
+        from .charts import kept_index  # late: only for an index
 
         with suppress(StorageError):  # where there is no place for a cache, nothing is kept in it
             found = kept_index(Records(cache_root(None), "indexes"), str(Host.parse(address.host)), address.path)
@@ -89,7 +89,7 @@ def content(url: str, ca_file: str | None = None) -> bytes:
                 return found
     with _client(ca_file) as client:
         if isinstance(address, IndexAddress):
-            from .charts import build_index
+            from .charts import build_index  # late: only for an index
 
             bound, _ = client.bind(Reference.parse(f"{address.host}/{address.path or 'x'}"))
             return build_index(client, bound, address.path)
@@ -97,10 +97,10 @@ def content(url: str, ca_file: str | None = None) -> bytes:
 
 
 def _chart(client: Session, address: ChartAddress) -> bytes:
-    from ..client.fetch import payload
-    from ..client.resolve import Wanted
-    from ..verify.gate import is_wished
-    from .charts import FRESH
+    from ..client.fetch import payload  # late: only where the cache had no answer
+    from ..client.resolve import Wanted  # late: only where the cache had no answer
+    from ..verify.gate import is_wished  # late: only where the cache had no answer
+    from .charts import FRESH  # late: only where the cache had no answer
 
     gate = _gate() if is_wished() else None
     kept = Records(client.cache.root, "tags")
@@ -125,7 +125,7 @@ def _chart(client: Session, address: ChartAddress) -> bytes:
 
 def _gate() -> Gate:
     """Keeps out what is not signed as the trust policy asks."""
-    from ..verify.artifact import VerifyOptions, require
+    from ..verify.artifact import VerifyOptions, require  # late: cryptography, only where signatures are checked
 
     def gate(client: Session, resolved: Resolved) -> None:
         for warning in require(client, resolved, VerifyOptions()).warnings:
@@ -135,8 +135,8 @@ def _gate() -> Gate:
 
 
 def _client(ca_file: str | None) -> Session:
-    from ..client.session import Session, SessionOptions
-    from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference
+    from ..client.session import Session, SessionOptions  # late: only where the cache had no answer
+    from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference  # late: only where the cache had no answer
 
     preference = Preference(None, os.environ.get(ENVIRONMENT) or None, (), os.environ.get(DATA_ENVIRONMENT))
     return Session(SessionOptions(preference, ca_file=ca_file, notice=False), StderrProgress())

@@ -87,7 +87,7 @@ def cache_root(directory: Path | None) -> Path:
         return directory
     if os.environ.get(CACHE_ENVIRONMENT):
         return Path(os.environ[CACHE_ENVIRONMENT])
-    import platformdirs
+    import platformdirs  # late: platformdirs, only where no directory is named
 
     try:
         return platformdirs.user_cache_path("marfetch", appauthor=False)

@@ -49,7 +49,7 @@ def verified(client: Session, item: Item, resolved: Resolved) -> Verification | 
     """
     if not item.verify and not is_wished():
         return None
-    from ..verify.artifact import VerifyOptions, require
+    from ..verify.artifact import VerifyOptions, require  # late: cryptography, only where signatures are checked
 
     verdict = require(client, resolved, VerifyOptions())
     for warning in verdict.warnings:

@@ -36,7 +36,7 @@ class TrustedCertificates:
         named = [("--ca-file", self._ca_file)] + [(name, os.environ.get(name)) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")]
         name, path = next(((name, path) for name, path in named if path), ("", None))
         if path is None:
-            import truststore
+            import truststore  # late: truststore, only where the system's store counts
 
             context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         else:

@@ -361,7 +361,7 @@ class ConnectionSetups:
         """The way to an endpoint. Here TLS is loaded."""
         with self._guard:
             if endpoint not in self._ways:
-                from .certificates import TrustedCertificates
+                from .certificates import TrustedCertificates  # late: ssl, only where a registry is asked
 
                 trust = TrustedCertificates(self._ca_file)
                 # A proxy is for the transport to find; without one, connections are opened while oras-py is being loaded.

@@ -96,9 +96,9 @@ class Report:
         """Data as a tree; nothing with `--json`. A line is never wrapped: its reader may be a program."""
         if self.as_json:
             return
-        from rich.console import Console
-        from rich.text import Text
-        from rich.tree import Tree
+        from rich.console import Console  # late: rich, only for a tree
+        from rich.text import Text  # late: rich, only for a tree
+        from rich.tree import Tree  # late: rich, only for a tree
 
         def grown(branch: Branch) -> Tree:
             tree = Tree(Text(printable(branch.text)))
@@ -255,9 +255,14 @@ class Bar:
         """The bars, shown from now on."""
         with self._guard:
             if self._bars is None:
-                from rich.console import Console
-                from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
-                from rich.progress import Progress as Bars
+                from rich.console import Console  # late: rich, only for a bar on a terminal
+                from rich.progress import (
+                    BarColumn,
+                    DownloadColumn,
+                    TextColumn,
+                    TransferSpeedColumn,
+                )  # late: rich, only for a bar on a terminal
+                from rich.progress import Progress as Bars  # late: rich, only for a bar on a terminal
 
                 columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
                 self._bars = Bars(*columns, console=Console(stderr=True), transient=True)

@@ -62,7 +62,7 @@ def check(data: bytes, keyring: Path, *, name: str, digest: Digest, now: datetim
 
 def _sequoia() -> Any:
     try:
-        import pysequoia
+        import pysequoia  # late: an extra, only where provenance is checked
     except ImportError as error:
         raise InputError(
             "provenance is checked with pysequoia, which is not installed",
