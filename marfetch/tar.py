@@ -6,12 +6,10 @@ read in two ways is refused. Regular files and directories are taken, in the for
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn, Protocol
 
 from .errors import IntegrityError, PolicyError
-from .files import storage_error
 
 BLOCK: Final = 512
 MAX_MEMBERS: Final = 500_000
@@ -27,6 +25,17 @@ _NUMBERS: Final = ((100, 108), (108, 116), (116, 124), (136, 148), (329, 337), (
 """Where mode, owner, group, time and device stand."""
 _HARMLESS: Final = ("mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "comment")
 _HARMLESS_PREFIXES: Final = ("SCHILY.", "LIBARCHIVE.", "MSWINDOWS.", "RHT.")
+
+
+class Readable(Protocol):
+    """The bytes of an archive, at any position."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, ≥ 0."""
+
+    def read(self, position: int, length: int) -> bytes:
+        """At most so many bytes from a position; fewer at the end."""
 
 
 class TarMember(NamedTuple):
@@ -46,27 +55,27 @@ class TarMember(NamedTuple):
     is_directory: bool = False
 
 
-def members(file: int, where: str, *, directories: bool = False) -> Iterator[TarMember]:
+def members(archive: Readable, where: str, *, directories: bool = False) -> Iterator[TarMember]:
     """The regular files of an archive.
 
     Args:
-        file: an open file descriptor; its position is not moved.
+        archive: its bytes.
         where: the archive's path, for messages.
         directories: give them too.
 
     Raises:
         IntegrityError: `malformed`: it is cut short, a checksum is wrong, something can be read in two ways.
         PolicyError: `archive-refused` or `limit-passed`.
-        StorageError: it cannot be read.
+        Error: as reading it.
     """
-    return (one for one in _Reader(file, where).members() if directories or not one.is_directory)
+    return (one for one in _Reader(archive, where).members() if directories or not one.is_directory)
 
 
 class _Reader:
-    def __init__(self, file: int, where: str) -> None:
-        self._file = file
+    def __init__(self, archive: Readable, where: str) -> None:
+        self._archive = archive
         self._where = where
-        self._size = os.fstat(file).st_size
+        self._size = archive.size
         self._at = 0
 
     def members(self) -> Iterator[TarMember]:
@@ -208,10 +217,7 @@ class _Reader:
         return self._read(offset, size)
 
     def _read(self, offset: int, size: int) -> bytes:
-        try:
-            data = os.pread(self._file, size, offset)
-        except OSError as error:
-            raise storage_error(error, self._where) from error
+        data = self._archive.read(offset, size)
         if len(data) != size:
             self._malformed("it is cut short")
         return data

@@ -1,4 +1,4 @@
-"""The shape of the package, held by the standard library's parser: layers, cycles, owners, late imports, and what a start loads."""
+"""The rules of the house (`docs/design.md`): rows, doors, names, sizes, owners, late imports, and what a start loads."""
 
 from __future__ import annotations
 
@@ -7,53 +7,15 @@ import json
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-import marfetch
+from .world.architecture import DOORS, LATE, PACKAGE, ROWS, House, draw, unit
 
-PACKAGE = Path(marfetch.__file__).parent
 ROOT = PACKAGE.parent
-
-LAYERS = [
-    ("words", {"refusals", "errors", "document", "oci", "reference", "text"}),
-    ("rules", {"endpoint", "constraint", "artifact", "chart", "firewall", "guidance", "nearness"}),
-    ("bytes", {"budget", "files", "lock", "kept", "listings", "content", "layout", "remote", "place"}),
-    (
-        "deeds",
-        {
-            "cache",
-            "catalog",
-            "client",
-            "way",
-            "config",
-            "resolve",
-            "choose",
-            "task",
-            "pull",
-            "history",
-            "inspection",
-            "fetch",
-            "earlier",
-            "charts",
-            "known",
-            "plan",
-            "search",
-            "serve",
-            "verify",
-            "project",
-            "compare",
-            "bundle",
-            "cluster",
-        },
-    ),
-    ("faces", {"report", "completion", "demo", "doctor", "helm", "cli", "__main__"}),
-]
-"""Lowest first. A unit is a module, or a folder with all that is in it; it imports units of its own layer or of lower ones."""
+HOUSE = House()
 
 OWNERS = {
     "oras": {"remote"},
@@ -64,198 +26,134 @@ OWNERS = {
     "cryptography": {"verify"},
     "pysequoia": {"verify"},
     "semver": {"constraint"},
-    "rapidfuzz": {"nearness"},
+    "rapidfuzz": {"client"},
     "yaml": {"document"},
-    "filelock": {"lock"},
-    "platformdirs": {"cache", "place"},
-    "rich": {"report"},
-    "distributed": {"cluster"},
+    "filelock": {"files"},
+    "platformdirs": {"destination", "layout"},
+    "rich": {"render"},
+    "distributed": {"client"},
     "starlette": {"serve"},
     "uvicorn": {"serve"},
 }
 """Each third-party package has one owner."""
 
-LATE = {
-    "__main__": "the front door chooses what to load",
-    "cli": "the bodies of commands",
-    "helm.getter.content": "the registry, only where nothing kept answers",
-    "helm.getter._chart": "the registry, only where nothing kept answers",
-    "helm.getter._gate": "cryptography, only where a verification is wished for",
-    "helm.getter._client": "the registry, only where nothing kept answers",
-    "helm.getter.main": "only in a failure",
-    "client.connect": "oras-py, only where a registry is asked",
-    "way.to": "ssl, only where a registry is asked",
-    "client.each": "the executor, only where there are several",
-    "client._wait_a_moment": "the executor's part, only where one was made",
-    "cluster.spread": "distributed, only where work is spread over machines",
-    "remote.trust._make": "truststore, only where the system's store counts",
-    "document.parse_yaml": "PyYAML, only where a YAML file is read",
-    "resolve._with_neighbours": "difflib, only for a wrong tag",
-    "cache.cache_root": "platformdirs, only where no directory is named",
-    "project.verification.verified": "cryptography, only where signatures are to be checked",
-    "project.verification.verify_referrers": "cryptography, only where signatures are to be checked",
-    "project.wanted._nearest": "difflib, only for a wrong key",
-    "listings.keep": "the writing of files, where none is only read",
-    "listings.keep_catalog": "the writing of files, where none is only read",
-    "nearness.near": "rapidfuzz, only where no name holds the text",
-    "completion._versions": "semver, only where versions are sorted",
-    "known.cache_directory": "platformdirs, only where the directory is not a usual one",
-    "lock.lock": "filelock, only where something is written",
-    "lock.prepare": "filelock, only where several are fetched",
-    "lock.claim": "filelock, only where something is written",
-    "verify.artifact._lists": "requests and urllib3, only where a revocation list may be asked for",
-    "verify.provenance._sequoia": "an extra, only where provenance is checked",
-    "place.directory.cloned": "not on every operating system",
-    "place.directory._renamed": "ctypes, only where a directory gets its name",
-    "place.records.state_root": "platformdirs, only where an archive is unpacked",
-    "report.show": "rich, only for a bar on a terminal",
-    "report.tree": "rich, only for a tree",
+FACES_THAT_LOAD_LATE = {"__main__", "cli"}
+"""Units whose job is to choose what to load: the program, and the bodies of commands."""
+
+SHORT = {
+    "cli.completion": "a group of commands with one command",
+    "cli.helm": "a group of commands with one command",
+    "cli.version": "a group of commands with one command",
+    "demo.embedded": "a server that the tour and `demo --serve` share",
+    "helm.launch": "a script that Helm starts on Windows; its path is fixed",
+    "remote.certificates": "loaded by itself where only a probe or a list is asked for",
+    "verify.gate": "asked by commands that must not load cryptography",
 }
-"""Imports inside functions are allowed here and nowhere else."""
+"""Modules under 60 lines, each with the reason why it is not part of another one."""
 
 
-@dataclass(frozen=True)
-class Import:
-    """One import: from which module of ours, of what, and where it stands."""
-
-    module: str
-    target: str
-    function: str | None
-    typing_only: bool
-    line: int
-
-    @property
-    def unit(self) -> str:
-        return self.module.partition(".")[0]
-
-    @property
-    def is_ours(self) -> bool:
-        return self.target.startswith("marfetch.") or self.target == "marfetch"
-
-    @property
-    def target_unit(self) -> str:
-        return self.target.removeprefix("marfetch").lstrip(".").partition(".")[0]
+def test_every_unit_has_its_row() -> None:
+    placed = [name for units in ROWS.values() for name in units]
+    found = {unit(name) for name in HOUSE.modules if name}
+    assert len(placed) == len(set(placed)), "a unit has one place: take it out of one of the rows in tests/world/architecture.py"
+    assert found <= set(placed), "give each new unit its place in ROWS (tests/world/architecture.py)"
 
 
-@cache
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
-
-
-def modules() -> Iterator[tuple[str, Path]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-        yield name.removesuffix(".__init__"), path
-
-
-def imports(name: str, path: Path) -> list[Import]:
-    found: list[Import] = []
-    package = ["marfetch", *name.split(".")] if path.name == "__init__.py" and name != "__init__" else ["marfetch", *name.split(".")[:-1]]
-
-    def visit(node: ast.AST, function: str | None, typing_only: bool) -> None:
-        for child in ast.iter_child_nodes(node):
-            inner, only = function, typing_only
-            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                inner = child.name
-            if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
-                only = True
-            targets: list[str] = []
-            if isinstance(child, ast.Import):
-                targets = [alias.name for alias in child.names]
-            elif isinstance(child, ast.ImportFrom):
-                base = package[: len(package) - child.level + 1] if child.level else []
-                stem = ".".join([*base, *(child.module.split(".") if child.module else [])])
-                # `from .x import y`: y may be a module of its own.
-                targets = [f"{stem}.{alias.name}" if is_module(f"{stem}.{alias.name}") else stem for alias in child.names]
-            found.extend(Import(name, target, inner, only, getattr(child, "lineno", 0)) for target in targets)
-            visit(child, inner, only)
-
-    visit(parsed(path), None, False)
-    return found
-
-
-def is_module(dotted: str) -> bool:
-    parts = dotted.split(".")
-    if parts[0] != "marfetch":
-        return False
-    path = PACKAGE.joinpath(*parts[1:])
-    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
-
-
-ALL = [one for name, path in modules() for one in imports(name, path)]
-RANK = {unit: rank for rank, (_, units) in enumerate(LAYERS) for unit in units}
-
-
-def test_every_module_has_its_layer() -> None:
-    assert {name.partition(".")[0] for name, _ in modules()} - {"__init__"} == set(RANK)
-
-
-def test_imports_go_down_or_stay_on_their_layer() -> None:
+def test_imports_lead_to_the_right_or_down() -> None:
+    order = {name: (row, place) for row, units in enumerate(ROWS.values()) for place, name in enumerate(units)}
     wrong = [
         f"{one.module}:{one.line} imports {one.target}"
-        for one in ALL
-        if one.is_ours and one.target_unit and one.unit != "__init__" and RANK[one.target_unit] > RANK[one.unit]
+        for one in HOUSE.ours
+        if one.unit != one.target_unit and order[one.unit] > order[one.target_unit]
     ]
-    assert wrong == []
+    assert wrong == [], "move what is needed down or to the right, or hand it in as a value; imports for type checkers count too"
+
+
+def test_packages_are_entered_by_their_doors() -> None:
+    wrong = [
+        f"{one.module}:{one.line} imports {one.target}"
+        for one in HOUSE.ours
+        if "." in one.target and one.unit != one.target_unit and one.target.partition(".")[2] not in DOORS[one.target_unit]
+    ]
+    assert wrong == [], "use a door of that package, or give it one more in DOORS (tests/world/architecture.py) if it is worth it"
+    entered = {name: {module.partition(".")[2] for module in HOUSE.entered if unit(module) == name} for name in DOORS}
+    assert {name: doors - entered[name] for name, doors in DOORS.items() if doors - entered[name]} == {}, (
+        "take doors out that nothing enters"
+    )
 
 
 def test_there_are_no_cycles() -> None:
-    graph: dict[str, set[str]] = {name: set() for name, _ in modules()}
-    for one in ALL:
-        target = one.target.removeprefix("marfetch").lstrip(".")
-        if one.is_ours and target and not one.typing_only and target in graph and target != one.module:
-            graph[one.module].add(target)
-    # A command looks the commands up by name, and the demo runs them; both are told how at run time.
-    graph["cli.demo"].discard("cli")
-    done: set[str] = set()
+    # A command looks the commands up by name, and the demo runs them; both happen at run time.
+    assert [circle for circle in HOUSE.cycles() if circle != "cli -> cli.demo -> cli"] == []
 
-    def walk(name: str, path: tuple[str, ...]) -> None:
-        assert name not in path, " -> ".join([*path[path.index(name) :], name])
-        if name not in done:
-            for following in sorted(graph[name]):
-                walk(following, (*path, name))
-            done.add(name)
 
-    for name in graph:
-        walk(name, ())
+def test_no_name_is_used_twice() -> None:
+    twice = {name: modules for name, modules in HOUSE.classes.items() if len(modules) > 1}
+    assert twice == {}, "give one of the classes a name that says how it differs"
+    names: dict[str, list[str]] = {}
+    for module, path in HOUSE.modules.items():
+        if path.name != "__init__.py" and unit(module) not in ("cli", "render"):
+            names.setdefault(module.rpartition(".")[2], []).append(module)
+    assert {name: modules for name, modules in names.items() if len(modules) > 1} == {}, "rename one of the modules"
+
+
+def test_modules_have_a_readable_size() -> None:
+    modules = {name: lines for name, lines in HOUSE.lines.items() if HOUSE.modules[name].name != "__init__.py"}
+    assert {name: lines for name, lines in modules.items() if lines > 500} == {}, "split it where a newcomer would look for the second half"
+    short = {name for name, lines in modules.items() if lines < 60}
+    assert short - set(SHORT) == set(), "make it part of the module that needs it, or name the reason in SHORT"
+    assert set(SHORT) - short == set(), "it is no longer short: take it out of SHORT"
+    assert len(short) <= 25
+
+
+def test_the_house_stays_small() -> None:
+    modules = [path for path in HOUSE.modules.values() if path.name != "__init__.py"]
+    entered = sum(name in HOUSE.entered for name in HOUSE.inner)
+    assert len(modules) <= 165
+    assert len(HOUSE.entries) <= 34
+    assert len(HOUSE.arrows) <= 240
+    assert entered * 2 <= len(HOUSE.inner), "half of the inner modules at most are entered from outside"
+    assert sum(HOUSE.lines.values()) <= 31_300
+
+
+def test_late_imports_say_why() -> None:
+    wrong = [
+        f"{one.module}:{one.line} imports {one.target} inside {one.function}"
+        for one in HOUSE.imports
+        if one.function is not None and one.unit not in FACES_THAT_LOAD_LATE and not LATE.search(one.text)
+    ]
+    assert wrong == [], "import it at the top, or write `# late: reason` on its line"
+    early = [f"{one.module}:{one.line}" for one in HOUSE.imports if one.function is None and LATE.search(one.text)]
+    assert early == [], "an import at the top is not late: take the comment away"
+
+
+def test_words_do_no_input_or_output() -> None:
+    loud = {"os", "pathlib", "io", "socket", "subprocess", "tempfile", "shutil", "threading", "logging", "time", "urllib.request", "http"}
+    wrong = [
+        f"{one.module}:{one.line} imports {one.target}"
+        for one in HOUSE.imports
+        if not one.is_ours and one.unit in ROWS["words"] and (one.target in loud or one.target.partition(".")[0] in loud)
+    ]
+    assert wrong == [], "take the bytes as an argument, and read them in the storage row"
 
 
 def test_each_package_has_one_owner() -> None:
-    foreign = [one for one in ALL if not one.is_ours and one.target.partition(".")[0] not in sys.stdlib_module_names]
-    for one in foreign:
-        package = one.target.partition(".")[0]
-        assert package in OWNERS, f"{one.module}:{one.line}: {package} has no owner"
-        assert one.unit in OWNERS[package], f"{one.module}:{one.line} imports {package}"
-    assert {one.target.partition(".")[0] for one in foreign} == set(OWNERS)
-
-
-def test_words_and_rules_do_no_input_or_output() -> None:
-    silent = {unit for name, units in LAYERS[:2] for unit in units}
-    loud = {"os", "pathlib", "io", "socket", "subprocess", "tempfile", "shutil", "threading", "logging", "time", "urllib", "http"}
-    assert [f"{one.module} imports {one.target}" for one in ALL if one.unit in silent and one.target.partition(".")[0] in loud] == []
-
-
-def test_imports_stand_at_the_top_but_for_named_reasons() -> None:
-    for one in ALL:
-        if one.function is None or one.unit in LATE:
-            continue
-        assert f"{one.module}.{one.function}" in LATE, f"{one.module}:{one.line}: {one.target} is imported inside {one.function}"
-    used = {f"{one.module}.{one.function}" for one in ALL if one.function is not None} | {
-        one.unit for one in ALL if one.function is not None
-    }
-    assert set(LATE) <= used
+    foreign = [one for one in HOUSE.imports if not one.is_ours and one.target_unit not in sys.stdlib_module_names]
+    wrong = [f"{one.module}:{one.line} imports {one.target}" for one in foreign if one.unit not in OWNERS.get(one.target_unit, set())]
+    assert wrong == [], "ask the owner of that package (OWNERS) for what you need"
+    assert {one.target_unit for one in foreign} == set(OWNERS), "take owners of what is no longer used out of OWNERS"
 
 
 def test_nothing_reaches_into_the_inside_of_others() -> None:
-    for name, path in modules():
+    for name, path in HOUSE.modules.items():
         text = path.read_text()
         assert "typer._" not in text, name
         assert "sys.modules" not in text, name
 
 
-def test_only_faces_speak_and_only_the_front_door_exits() -> None:
-    for name, path in modules():
-        for node in ast.walk(parsed(path)):
+def test_only_faces_speak_and_only_the_program_exits() -> None:
+    for name, tree in HOUSE.trees.items():
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
                 assert name == "__main__"
             if (
@@ -267,9 +165,17 @@ def test_only_faces_speak_and_only_the_front_door_exits() -> None:
                 assert name in ("__main__", "helm.launch")  # two front doors: the second is a script of the plugin on Windows
 
 
-def test_modules_are_small() -> None:
-    large = {name: lines for name, path in modules() if (lines := len(path.read_text().splitlines())) > 400}
-    assert large == {}
+def test_the_map_names_every_unit() -> None:
+    lines = list(draw(HOUSE))
+    for name in {unit(name) for name in HOUSE.modules if name}:
+        assert any(line.split()[:1] == [name] and len(line.split()) > 2 for line in lines), (
+            f"`{name}` needs a docstring that says what it is"
+        )
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 # -- the tests themselves
@@ -406,7 +312,7 @@ def test_a_command_that_asks_nobody_loads_nothing_heavy(command: str) -> None:
 def test_public_names_need_no_network_and_nothing_heavy() -> None:
     code = (
         "import sys\nfrom marfetch.reference import Reference\nfrom marfetch.constraint import Constraint\nfrom marfetch.errors import Error\n"
-        "from marfetch.client.session import Client\n"
+        "from marfetch.client.session import Session\n"
         f"print(sorted(set(sys.modules) & {HEAVY | {'typer'}!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)

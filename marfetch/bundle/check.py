@@ -132,7 +132,7 @@ def check_form(store: ReadonlyTar, checked: CheckResult, budget: Callable[[], No
     for name in _out_of_order(known):
         checked.add("wrong", name, "it stands elsewhere in the archive than it belongs")
     raw, position = store.raw(), 0
-    for member in members(raw.file, str(store.root), directories=True):
+    for member in members(raw, str(store.root), directories=True):
         budget()
         position = member.offset + member.size + -member.size % BLOCK
         if member.is_directory:

@@ -168,7 +168,7 @@ class ReadonlyTar:
         if not head.strip(b"\x00") or (head[257:262] != b"ustar" and head[257:265] != bytes(8)):
             raise not_a_layout(self.root, "it is not a tar")
         found: dict[str, TarMember] = {}
-        for member in members(self._file, str(self.root)):
+        for member in members(self.raw(), str(self.root)):
             if member.name in found:
                 raise IntegrityError(
                     f"the archive `{self.root}` is malformed: `{member.name}` is in it twice", code="malformed", path=str(self.root)

@@ -17,6 +17,7 @@ from marfetch.bundle.format import Record, opened, record_bytes
 from marfetch.content import Memory
 from marfetch.destination.destination import Destination, OutputFile
 from marfetch.errors import Error
+from marfetch.layout.blobs import Extent
 from marfetch.layout.readonly import Folder, ReadonlyTar
 from marfetch.layout.repositories import Contents
 from marfetch.oci import OCI_INDEX, OCI_MANIFEST, REF_NAME, Descriptor, Digest
@@ -135,7 +136,7 @@ def _layout_tar(data: bytes) -> None:
     path = sandbox() / "layout.tar"
     path.write_bytes(data)
     with path.open("rb") as open_file:
-        listed = list(members(open_file.fileno(), "layout.tar"))
+        listed = list(members(Extent.of(open_file.fileno(), "layout.tar"), "layout.tar"))
     seen = _as_python_sees(data)
     here = {one.name: data[one.offset : one.offset + one.size] for one in listed}
     assert seen is None or len(here) < len(listed) or here == seen, (
