@@ -57,6 +57,9 @@ docs: $(VENV)/.dev ## Write the parts of the documentation that are made from th
 docs-check: $(VENV)/.dev ## Check that they are up to date.
 	@mkdir -p .tmp && $(RUN) $(PY) docs/generate.py --check
 
+architecture: $(VENV)/.dev ## Print the map of the package: rows, units, doors, imports.
+	@$(PY) -m tests.world.architecture
+
 tools: $(VENV)/.dev ## Build the real tools that tests use into .tools/ (needs Go).
 	@mkdir -p .tmp && $(RUN) $(PY) tests/world/tools.py
 
@@ -120,4 +123,4 @@ $(VENV)/.bench: requirements/bench.lock $(VENV)/.dev
 .venv-audit/.made: requirements/audit.lock
 	@echo "making .venv-audit with what requirements/audit.lock names"; $(environment) .venv-audit requirements/audit.lock "$(PYTHON)" && touch $@
 
-.PHONY: help demo test test-fast fuzz test-all test-typer lint types docs docs-check tools audit sbom release live crash bench bench-check soak lock clean
+.PHONY: help demo test test-fast fuzz test-all test-typer lint types docs docs-check architecture tools audit sbom release live crash bench bench-check soak lock clean
