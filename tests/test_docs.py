@@ -117,7 +117,8 @@ def test_the_limits_in_the_design_are_those_of_the_code() -> None:
     from marfetch.destination import packed as of_archives
     from marfetch.remote import limits as of_registries
 
-    limits = {name: value for module in (of_archives, of_registries) for name, value in vars(module).items() if name.isupper()}
+    limits = {name: value for name, value in vars(of_registries).items() if name.isupper()}
+    limits |= {name: value for name, value in vars(of_archives).items() if name.startswith(("MAX_", "RATIO_"))}
     design = (ROOT / "docs" / "design.md").read_text()
     rows = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+?) \|", design, flags=re.MULTILINE))
     assert rows

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from ..client.session import Session, SessionOptions
 from ..client.workers import Answer, Quiet, WorkerCache, ask, error_from_json, error_to_json, part
-from ..destination.directory import refuse_git
+from ..destination.destination import refuse_git
 from ..endpoint import Preference
 from ..errors import Error, InputError, PolicyError, RemoteError, StorageError
 from ..files import INGEST, storage_error

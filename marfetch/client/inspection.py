@@ -85,7 +85,7 @@ def inspect(client: Session, wanted: Wanted, *, platform: Platform | None = None
         platform: of an index, the artifact for this platform.
 
     Raises:
-        Error: as `resolve` and `choose.artifact`.
+        Error: as `resolve` and `client.resolve.artifact`.
     """
     resolved = resolve(client, wanted, skip_missing=skip_missing)
     found = resolved.manifest

@@ -43,7 +43,7 @@ class SearchQuery:
     """What is searched for.
 
     Attributes:
-        text: as `nearness.find` takes it.
+        text: as `client.catalog.find` takes it.
         kinds: by what the newest version holds; empty: any.
         artifact_types: globs, likewise.
         limit: how many candidates at most, nearest first; None: all, or `CANDIDATES` where they are looked into.

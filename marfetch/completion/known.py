@@ -130,7 +130,7 @@ def endpoint_host(text: str) -> str | None:
 
 
 def cache_directory(option: str | None, environment: Mapping[str, str]) -> str:
-    """Where the cache is: as `cache.cache_root` finds it, on common systems without loading what it needs."""
+    """Where the cache is: as `layout.cache.cache_root` finds it, on common systems without loading what it needs."""
     if option:
         return os.path.expanduser(option)  # noqa: PTH111 - the shell has not yet done it
     named = environment.get("MARFETCH_CACHE_DIR")

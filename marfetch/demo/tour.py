@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..artifact.kinds import HELM_CHART
-from ..destination.created import STATE_ENVIRONMENT
 from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT
 from ..layout.cache import CACHE_ENVIRONMENT
 from ..oci import Manifest
@@ -109,7 +108,7 @@ def _environment(root: Path, running: Embedded) -> Iterator[None]:
     before = Path.cwd()
     own = {
         CACHE_ENVIRONMENT: str(root / "cache"),
-        STATE_ENVIRONMENT: str(root / "state"),
+        "XDG_STATE_HOME": str(root / "state"),
         ENVIRONMENT: running.endpoint,
         DATA_ENVIRONMENT: running.data,
     }

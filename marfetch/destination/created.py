@@ -119,7 +119,7 @@ def state_root() -> Path | None:
     named = os.environ.get(STATE_ENVIRONMENT)
     if named and Path(named).is_absolute():
         return Path(named) / "marfetch"
-    import platformdirs
+    import platformdirs  # late: platformdirs, only where an archive is unpacked
 
     with suppress(StorageError, RuntimeError):
         if not named and (path := platformdirs.user_state_path("marfetch", appauthor=False)).is_absolute():

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from ..artifact.chart import Unpacking
-from ..artifact.filename import same_name
+from ..artifact.filename import is_git, same_name
 from ..content import Verified
-from ..errors import IntegrityError, StorageError
+from ..errors import IntegrityError, PolicyError, StorageError
 from ..files import Writer, make_directories, storage_error
 from ..oci import Descriptor
 from .archive import Archive, with_top
 from .created import CreatedDirectories, CreatedDirectory, Unknown, foreign_file, nothing_known
-from .directory import Directory, refuse_git, remove_parts
+from .directory import Directory, remove_parts
 from .placing import Placing
 from .unpack import changed, holds, unpack
 
@@ -452,3 +452,24 @@ def _check_room(path: Path, size: int) -> None:
             needed=size,
             free=free,
         )
+
+
+def refuse_git(path: Path) -> None:
+    """Refuse a path that leads into `.git`, as it is written or after links are resolved.
+
+    Raises:
+        PolicyError: `path-refused`.
+    """
+    if not any(map(is_git, path.parts)):
+        resolved = path
+        with suppress(OSError):  # the current directory is gone; opening the path says so
+            # UTF-8 whatever the locale is, as `Directory` opens it.
+            resolved = Path(os.path.realpath(str(path).encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape"))
+        if not any(map(is_git, resolved.parts)):
+            return
+        where = f"`{path}` leads to `{resolved}`, which is inside `.git`"
+    else:
+        where = f"`{path}` is inside `.git`"
+    raise PolicyError(
+        f"nothing is written there: {where}", code="path-refused", path=str(path), rule="no part of a path is `.git` for any file system"
+    )

@@ -13,8 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
-from ..artifact.filename import OWN_PREFIX, is_git
-from ..errors import PolicyError
+from ..artifact.filename import OWN_PREFIX
 from ..files import AT_LAST, claim
 
 _SUFFIX: Final = ".part"
@@ -177,7 +176,7 @@ class Directory:
         return below.identity == (status.st_dev, status.st_ino)
 
     def claim(self) -> bool | None:
-        """As `lock.claim`."""
+        """As `files.claim`."""
         return None if self._descriptor is None else claim(self._descriptor)
 
     def remove(self, name: str) -> None:
@@ -306,24 +305,3 @@ class Directory:
 
 
 # -- the last check of a path before something is written there: nothing goes into `.git`, however the path gets there
-
-
-def refuse_git(path: Path) -> None:
-    """Refuse a path that leads into `.git`, as it is written or after links are resolved.
-
-    Raises:
-        PolicyError: `path-refused`.
-    """
-    if not any(map(is_git, path.parts)):
-        resolved = path
-        with suppress(OSError):  # the current directory is gone; opening the path says so
-            # UTF-8 whatever the locale is, as `Directory` opens it.
-            resolved = Path(os.path.realpath(str(path).encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape"))
-        if not any(map(is_git, resolved.parts)):
-            return
-        where = f"`{path}` leads to `{resolved}`, which is inside `.git`"
-    else:
-        where = f"`{path}` is inside `.git`"
-    raise PolicyError(
-        f"nothing is written there: {where}", code="path-refused", path=str(path), rule="no part of a path is `.git` for any file system"
-    )

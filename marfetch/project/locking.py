@@ -76,7 +76,7 @@ def verify_referrers(client: Session, item: Item, reference: Reference, source: 
         Error: as `verified`.
     """
     if item.verify or is_wished():
-        from ..verify.artifact import VerifyOptions, require_referrers
+        from ..verify.artifact import VerifyOptions, require_referrers  # late: cryptography, only where signatures are checked
 
         require_referrers(client, reference, source, referrers, VerifyOptions())
 

@@ -188,7 +188,7 @@ def test_a_disk_that_others_fill_while_a_bundle_is_written_leaves_the_old_one(
     assert stage.run(place, "lock").code == 0
     # The look at the room comes before the part is made: somebody who takes all of it in between is not seen by it.
     code = (
-        "import sys\nfrom pathlib import Path\nfrom marfetch.destination import file\nfrom marfetch.__main__ import program\n"
+        "import sys\nfrom pathlib import Path\nfrom marfetch.destination import destination as file\nfrom marfetch.__main__ import program\n"
         "look = file._check_room\n"
         "def late(path, size):\n"
         "    look(path, size)\n"

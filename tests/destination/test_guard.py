@@ -12,8 +12,7 @@ from marfetch.artifact.chart import Unpacking
 from marfetch.artifact.filename import is_git, safe_title
 from marfetch.bundle.create import create
 from marfetch.client.session import Session
-from marfetch.destination.destination import Destination, OutputFile, write_file
-from marfetch.destination.directory import refuse_git
+from marfetch.destination.destination import Destination, OutputFile, refuse_git, write_file
 from marfetch.errors import Error, PolicyError
 from marfetch.oci import Descriptor, Digest, descriptor_json
 from marfetch.project.sync import sync

@@ -804,7 +804,7 @@ EVERYWHERE = """
 import io, os, shutil, signal, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from marfetch.destination.destination import Destination, State
+from marfetch.destination.destination import Destination, OutputState
 from tests.world.archives import chart
 from tests.world.unpacking import TOY, all_known, seen, wish
 out = Path({out!r})

@@ -126,7 +126,7 @@ def test_what_is_no_list_is_no_list(public_world: Any, status: int, location: st
 
 
 def test_a_list_that_is_too_long_is_not_taken(public_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crl, "MAX_LIST", 5)
+    monkeypatch.setattr(crl, "MAX_CRL_BYTES", 5)
     with serving() as (port, _):
         public_world(port)
         with pytest.raises(PolicyError) as caught:

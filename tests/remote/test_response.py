@@ -204,7 +204,7 @@ def upload(raw: Raw) -> None:
 
 
 def doctor(raw: Raw) -> None:
-    Prober(Endpoint.parse(f"http://{raw.host}"), TrustedCertificates(), patience=20).get(Address.parse(f"http://{raw.host}/v2/"))
+    Prober(Endpoint.parse(f"http://{raw.host}"), None, patience=20).get(Address.parse(f"http://{raw.host}/v2/"))
 
 
 DOORS = [manifest, tags, catalog, referrers, blob, data_host, no_answer, redirect, token, upload, doctor]
