@@ -153,6 +153,11 @@ class Reference:
         """The repository with the host where there is one."""
         return f"{self.host}/{self.repository}" if self.host else self.repository
 
+    @property
+    def shown(self) -> str:
+        """The reference for messages: without the digest where it has a tag."""
+        return str(replace(self, digest=None) if self.tag else self)
+
     def pinned(self, digest: Digest) -> Reference:
         """The same reference with this digest, and without the scheme: as it is recorded and shown."""
         return replace(self, digest=digest, scheme=None)

@@ -32,7 +32,7 @@ from marfetch.verify.revocation import Lists, cache_entry
 
 from .world.archives import chart, file, targz
 from .world.charts import add_chart
-from .world.content import ALB
+from .world.content import ALB, source_of
 from .world.paths import ROOT
 from .world.promise import guarded, sandbox
 from .world.registry import Registry
@@ -223,7 +223,7 @@ def test_the_body_of_a_redirect_is_not_decoded(mar: Registry, client: Callable[.
     assert len(bomb) > 60_000
     head = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: https://evil.example/\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
     mar.on("manifest").sends(head % len(bomb) + bomb)
-    reference, source = client().bind(Reference.parse(f"{ALB}:1.7.12"))
+    reference, source = source_of(client(), Reference.parse(f"{ALB}:1.7.12"))
     tracemalloc.start()
     try:
         with pytest.raises(PolicyError) as caught:
@@ -239,7 +239,7 @@ def test_trailers_without_end_are_refused_at_once(mar: Registry, client: Callabl
     """Python's reader goes on for as long as lines come."""
     begin = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nf\r\n{"tags": ["1"]}\r\n0\r\n'
     mar.on("tags").sends(begin, then=b"X: y\r\n" * 400)
-    reference, source = client().bind(Reference.parse(ALB))
+    reference, source = source_of(client(), Reference.parse(ALB))
     with pytest.raises(IntegrityError, match="trailers") as caught:
         source.tags(reference)
     assert caught.value.code == "malformed"

@@ -23,7 +23,7 @@ from marfetch.reference import Reference
 from marfetch.remote.credentials import forget_credentials
 
 from .world.bundles import locked
-from .world.content import ALB
+from .world.content import ALB, source_of
 from .world.registry import Registry
 
 Made = Callable[..., Session]
@@ -45,7 +45,7 @@ def modes(place: Path) -> dict[str, int]:
 
 def used(made: Session, tmp_path: Path) -> Path:
     """A cache that everything has written into."""
-    reference, source = made.bind(Reference.parse(ALB))
+    reference, source = source_of(made, Reference.parse(ALB))
     records.keep(made.cache.root, reference.full_repository, source.tags(reference))
     records.keep_catalog(made.cache.root, str(reference.host), source.repositories(), "x")
     Records(made.cache.root, "charts").put("key", {"a": 1})

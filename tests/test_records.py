@@ -23,8 +23,7 @@ FOO = "mcr.microsoft.com/aks/foo"
 
 
 def ask(client: Session, repository: str = ALB) -> list[str]:
-    bound, source = client.bind(Reference(repository))
-    return client.tags(bound, source)
+    return client.repository(Reference(repository)).tags()
 
 
 def files(root: Path) -> list[str]:
@@ -124,8 +123,7 @@ def test_what_a_registry_lists_is_kept_under_its_host(client: Callable[..., Sess
 
 def test_offline_neither_writes_a_list_nor_chooses_from_one(client: Callable[..., Session], mar: Registry, tmp_path: Path) -> None:
     online = client()
-    bound, source = online.bind(Reference(ALB, tag="1.7.12"))
-    online.manifest(bound, source)
+    online.repository(Reference(ALB, tag="1.7.12")).manifest()
     online.close()
     records.keep(tmp_path / "cache", f"{mar.host}/{ALB}", ["1.7.12", "1.9.9"])
     assert ask(client(offline=True)) == ["1.7.12"]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from ..artifact.kinds import NOTATION_SIGNATURE
-from ..client.session import Session, offline_error
-from ..content import BESIDE_FROM, WELL_KNOWN, Source, Verified, copy
+from ..client.session import Repository, Session
+from ..content import BESIDE_FROM, Verified
 from ..destination.destination import whole_file
 from ..errors import InputError, IntegrityError, LockError, PolicyError, RemoteError
 from ..layout.blobs import BlobStore, Extent, Stamp, not_there
@@ -24,7 +24,6 @@ from ..oci import Descriptor, Digest, Index, Manifest
 from ..project.lockfile import Entry, Lock, parse_lock, read_bytes
 from ..project.locking import refuse_misfits, verify_referrers
 from ..project.wanted import Item, Project
-from ..reference import Reference
 from .approval import approval_page
 from .check import check_bundle, refuse_broken
 from .format import (
@@ -86,8 +85,7 @@ class _Needed:
         proofs: of these, what signatures consist of; it is never left out, so that a delta can be verified by itself.
     """
 
-    reference: Reference
-    source: Source
+    repository: Repository
     manifests: dict[Digest, Descriptor] = field(default_factory=dict)
     about: dict[Digest, Descriptor] = field(default_factory=dict)
     blobs: dict[Digest, Descriptor] = field(default_factory=dict)
@@ -161,7 +159,9 @@ def create(client: Session, project: Project, output: Path, *, since: Path | Non
         blobs = {digest: (one, blob) for one in needed for digest, blob in one.blobs.items()}
         omitted = _omitted(needed, old) if old is not None else {}
         wanted = [pair for digest, pair in blobs.items() if digest not in omitted]
-        client.each(lambda pair: _fetch(client, *pair), wanted, hosts=2 if all(blob.size < BESIDE_FROM for _, blob in wanted) else 1)
+        client.each(
+            lambda pair: pair[0].repository.ensure(pair[1]), wanted, hosts=2 if all(blob.size < BESIDE_FROM for _, blob in wanted) else 1
+        )
         entries = _entries(lock, needed)
         contents = Contents(_View(client.cache, entries, omitted))
         missing = contents.load().missing - {str(digest) for digest in omitted}
@@ -209,11 +209,10 @@ def _refuse_own(project: Project, output: Path) -> None:
 
 def _needed(client: Session, item: Item, entry: Entry, *, with_referrers: bool) -> _Needed:
     """Follow an entry of the lock to everything that belongs to it; only manifests are fetched."""
-    bound, source = client.bind(replace(item.reference, tag=None, digest=entry.digest))
-    needed = _Needed(bound, source)
-    _follow(client, needed, entry.manifest)
+    needed = _Needed(client.repository(replace(item.reference, tag=None, digest=entry.digest)))
+    _follow(needed, entry.manifest)
     for one in entry.referrers:
-        reason = _refer(client, needed, one, entry.digest)
+        reason = _refer(needed, one, entry.digest)
         if reason is not None:
             raise IntegrityError(
                 f"the lock says that `{one.digest}` refers to `{entry.reference}`, but {reason}",
@@ -227,8 +226,8 @@ def _needed(client: Session, item: Item, entry: Entry, *, with_referrers: bool) 
         while waiting := [digest for digest in needed.manifests if digest not in asked]:
             asked.update(waiting)
             for digest in waiting:
-                for one in source.referrers(bound, digest):
-                    reason = _refer(client, needed, one, digest)
+                for one in needed.repository.referrers(digest):
+                    reason = _refer(needed, one, digest)
                     if reason is not None:
                         client.progress.warn(f"`{one.digest}` is left out: it is listed as a referrer of `{digest}`, but {reason}")
             if len(needed.about) > MAX_REFERRERS:
@@ -238,7 +237,7 @@ def _needed(client: Session, item: Item, entry: Entry, *, with_referrers: bool) 
                     reference=str(entry.reference),
                     rule=f"at most {MAX_REFERRERS} referrers",
                 )
-    verify_referrers(client, item, bound, source, needed.about)
+    verify_referrers(item, needed.repository, needed.about)
     locked = [blob.digest for blob in entry.blobs() if blob.digest not in needed.blobs]
     if locked:
         raise LockError(
@@ -250,27 +249,27 @@ def _needed(client: Session, item: Item, entry: Entry, *, with_referrers: bool) 
     return needed
 
 
-def _refer(client: Session, needed: _Needed, one: Descriptor, subject: Digest) -> str | None:
+def _refer(needed: _Needed, one: Descriptor, subject: Digest) -> str | None:
     """Add what refers to a manifest; where its own bytes say something else, the reason why it was not."""
     if one.digest in needed.manifests:
         return None
-    found = _manifest(client, needed, one)
+    found = _manifest(needed, one)
     if found.subject is None:
         return "it refers to nothing"
     if found.subject.digest != subject:
         return f"it refers to `{found.subject.digest}`"
     needed.about[one.digest] = replace(one, annotations={}, platform=None)
-    _follow(client, needed, one)
+    _follow(needed, one)
     return None
 
 
-def _follow(client: Session, needed: _Needed, descriptor: Descriptor) -> None:
+def _follow(needed: _Needed, descriptor: Descriptor) -> None:
     waiting = [descriptor]
     while waiting:
         one = waiting.pop()
         if one.digest in needed.manifests:
             continue
-        found = _manifest(client, needed, one)
+        found = _manifest(needed, one)
         needed.manifests[one.digest] = found.descriptor
         if isinstance(found, Index):
             waiting += found.manifests
@@ -280,22 +279,16 @@ def _follow(client: Session, needed: _Needed, descriptor: Descriptor) -> None:
                 needed.proofs.update(blob.digest for blob in (found.config, *found.layers))
 
 
-def _manifest(client: Session, needed: _Needed, one: Descriptor) -> Manifest | Index:
-    found = client.manifest(replace(needed.reference, tag=None, digest=one.digest), needed.source)
+def _manifest(needed: _Needed, one: Descriptor) -> Manifest | Index:
+    found = needed.repository.manifest(one.digest)
     if (found.descriptor.size, found.descriptor.media_type.lower()) != (one.size, one.media_type.lower()):
         raise IntegrityError(
-            f"the manifest `{one.digest}` of `{needed.reference.full_repository}` has {found.descriptor.size} bytes of the type"
+            f"the manifest `{one.digest}` of `{needed.repository.reference.full_repository}` has {found.descriptor.size} bytes of the type"
             f" `{found.descriptor.media_type}`, not {one.size} of `{one.media_type}`",
             code="size-mismatch",
             digest=str(one.digest),
         )
     return found
-
-
-def _fetch(client: Session, needed: _Needed, blob: Descriptor) -> None:
-    if client.options.offline and not client.cache.has(blob) and blob.digest not in WELL_KNOWN:
-        raise offline_error(needed.reference)
-    copy(needed.source, client.cache, needed.reference, blob, name=needed.reference.name, progress=client.progress)
 
 
 def _entries(lock: Lock, needed: Sequence[_Needed]) -> list[IndexEntry]:
@@ -340,7 +333,7 @@ def _omitted(needed: Sequence[_Needed], old: Opened) -> dict[Digest, int]:
     found = {blob.digest: blob.size for one in needed for blob in one.blobs.values()}
     for one in needed:
         for digest in one.blobs:
-            if digest in one.proofs or digest not in has.get(one.reference.repository, ()):
+            if digest in one.proofs or digest not in has.get(one.repository.reference.repository, ()):
                 found.pop(digest, None)
     return found
 

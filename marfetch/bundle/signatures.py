@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from ..artifact.kinds import NOTATION_SIGNATURE
 from ..client.resolve import Resolved
-from ..client.session import Session
+from ..client.session import Repository, Session
 from ..content import CheckedSink, Source
 from ..errors import Error, InputError, NotFoundError
 from ..layout.repositories import Contents
@@ -92,7 +92,8 @@ def check_signatures(
             if passed is not None:
                 return passed
         _refuse_omitted(found, entry, base)
-        resolved = Resolved(entry.reference, found.contents.manifests.read(entry.manifest), source)
+        repository = Repository(client, entry.reference, source)
+        resolved = Resolved(entry.reference, found.contents.manifests.read(entry.manifest), repository)
         verdict = verify(client, resolved, request)
         good = verdict.good
         return SignatureResult(

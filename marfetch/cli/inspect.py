@@ -84,13 +84,13 @@ def referrers(
     with settings.client() as client:
         resolved = resolve(client, asked)
         depth = 1 if fetch else 3
-        found = referrers_of(client, resolved.reference, resolved.source, resolved.manifest.descriptor.digest, types=types, depth=depth)
+        found = referrers_of(resolved.repository, resolved.manifest.descriptor.digest, types=types, depth=depth)
         if not fetch:
             return referred(settings.report, resolved, found)
         if verify or is_wished():
             from ..verify.artifact import VerifyOptions, require_referrers
 
-            require_referrers(client, resolved.reference, resolved.source, (one.descriptor.digest for one in found), VerifyOptions())
+            require_referrers(resolved.repository, (one.descriptor.digest for one in found), VerifyOptions())
         tasks = [
             Task(
                 Wanted(one.reference),

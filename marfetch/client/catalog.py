@@ -146,7 +146,7 @@ def catalog(client: Session, reference: Reference, *, fresh: float = FRESH, pati
     Raises:
         Error: the registry failed, and there is no kept one.
     """
-    bound, _ = client.bind(reference)
+    bound = client.repository(reference).reference
     host = bound.host
     assert host is not None, "a bound reference has its host"
     kept = records.read_catalog(client.cache.root, str(host))

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import suppress
 from typing import Final, TypeAlias
 
 from ..artifact.kinds import CHART, HELM_PROVENANCE, matches
 from ..artifact.payload import Choice, base_name, select
-from ..content import WELL_KNOWN, Source, Verified, copy
 from ..document import Json, parse_json
-from ..errors import IntegrityError, NotFoundError, PolicyError
+from ..errors import Error, NotFoundError
 from ..oci import Descriptor
 from ..reference import Reference
 from .resolve import Resolved, Wanted, artifact, resolve
-from .session import Session, offline_error
+from .session import Repository, Session
 
 Gate: TypeAlias = Callable[[Session, Resolved], object]
 """Says whether what was resolved may be fetched, as a verification does."""
@@ -46,9 +45,9 @@ def payload(
     if gate is not None:
         gate(client, resolved)
     reference = resolved.reference
-    what = str(replace(reference, digest=None) if reference.tag else reference)
+    what = reference.shown
     choice = Choice(kinds=(CHART,), provenance=provenance)
-    manifest = artifact(client, resolved, choice, None)
+    manifest = artifact(resolved, choice, None)
     chosen = select(manifest, choice, name=base_name(reference.repository), tag=reference.tag, what=what)
     layers = [one.layer for one in chosen.payloads if matches(one.layer.media_type, (HELM_PROVENANCE,)) is provenance]
     if len(layers) != 1:
@@ -58,47 +57,7 @@ def payload(
             reference=what,
             hint=f"marfetch inspect {what}",
         )
-    return read(client, resolved, layers[0], what, limit=MAX_SIZE, hint=f"marfetch pull {what}"), reference
-
-
-def read(client: Session, resolved: Resolved, layer: Descriptor, what: str, *, limit: int, hint: str | None = None) -> bytes:
-    """A small blob of an artifact, through the cache, checked after it was read.
-
-    Args:
-        what: it is, for messages.
-        limit: most bytes that are taken.
-        hint: where it is larger, the next thing to try.
-
-    Raises:
-        PolicyError: `limit-passed`.
-        IntegrityError: it is not what its descriptor says.
-        Error: it cannot be fetched.
-    """
-    if layer.size > limit:
-        raise PolicyError(
-            f"the blob of `{what}` would have {layer.size} bytes, more than {limit}",
-            code="limit-passed",
-            hint=hint,
-            reference=what,
-            rule=f"at most {limit} bytes",
-        )
-    if resolved.source is client.cache and not client.cache.has(layer) and layer.digest not in WELL_KNOWN:
-        raise offline_error(resolved.reference)
-    for last in (False, True):
-        copy(resolved.source, client.cache, resolved.reference, layer, name=what, progress=client.progress)
-        with client.cache.open(layer.digest) as file:
-            raw = file.read(layer.size + 1)
-        verified = Verified(layer)
-        try:
-            verified.update(raw)
-            verified.check()
-        except IntegrityError as error:
-            if last:
-                raise
-            client.cache.drop(layer.digest, error.message)
-        else:
-            return raw
-    raise AssertionError("the last try returns or raises")
+    return resolved.repository.blob(layers[0], limit=MAX_SIZE, hint=f"marfetch pull {what}"), reference
 
 
 # -- the config of an artifact: small, and for a chart its metadata (Chart.yaml as JSON)
@@ -108,7 +67,7 @@ MAX_CONFIG_SIZE: Final = 1 << 20
 """Bytes of a config that are read."""
 
 
-def chart_metadata(client: Session, reference: Reference, source: Source, config: Descriptor) -> dict[str, Json]:
+def chart_metadata(repository: Repository, config: Descriptor) -> dict[str, Json]:
     """What a chart's config holds, fetched into the cache.
 
     Raises:
@@ -116,16 +75,15 @@ def chart_metadata(client: Session, reference: Reference, source: Source, config
         IntegrityError: `malformed`, or it is not what its descriptor says.
         Error: it cannot be fetched.
     """
-    if config.size > MAX_CONFIG_SIZE:
-        raise PolicyError(
-            f"the config of `{reference}` would have {config.size} bytes, more than {MAX_CONFIG_SIZE}",
-            code="limit-passed",
-            reference=str(reference),
-            rule=f"at most {MAX_CONFIG_SIZE} bytes",
-        )
-    if client.options.offline and not client.cache.has(config):
-        raise offline_error(reference)
-    copy(source, client.cache, reference, config, name="config", progress=client.progress)
-    with client.cache.open(config.digest) as file:
-        document = parse_json(file.read(), f"the config of `{reference}`")
+    what = f"the config of `{repository.reference}`"
+    document = parse_json(repository.blob(config, limit=MAX_CONFIG_SIZE, what=what), what)
     return document if isinstance(document, dict) else {}
+
+
+def kept_metadata(client: Session, config: Descriptor) -> dict[str, Json]:
+    """What a chart's config holds, where the cache has it; nothing where it does not, or where it is damaged. No request is made."""
+    with suppress(Error):
+        if config.size <= MAX_CONFIG_SIZE and client.cache.has(config):
+            document = parse_json(client.cache.read(config), "the config")
+            return document if isinstance(document, dict) else {}
+    return {}

@@ -9,14 +9,13 @@ from typing import Final
 
 from ..artifact.kinds import CHART, IMAGE, LIFECYCLE_MARK, SIGNATURE, Kind, end_of_life, kind_of, kind_of_type, matches
 from ..artifact.payload import Choice, base_name, select
-from ..content import Source
 from ..document import Json
 from ..errors import Error
 from ..oci import Descriptor, Digest, Index, Manifest, Platform
 from ..reference import Reference
 from .fetch import chart_metadata
 from .resolve import Resolved, Wanted, artifact, resolve
-from .session import Session
+from .session import Repository, Session
 
 MAX_DEPTH: Final = 3
 """How deep referrers of referrers are looked for."""
@@ -90,7 +89,7 @@ def inspect(client: Session, wanted: Wanted, *, platform: Platform | None = None
     resolved = resolve(client, wanted, skip_missing=skip_missing)
     found = resolved.manifest
     children = _children(client, resolved, found) if isinstance(found, Index) else ()
-    manifest = _chosen(client, resolved, children, platform)
+    manifest = _chosen(resolved, children, platform)
     kinds = {child.kind for child in children}
     kind = kind_of(manifest) if manifest else kinds.pop() if len(kinds) == 1 else None
     warnings: list[str] = []
@@ -98,17 +97,15 @@ def inspect(client: Session, wanted: Wanted, *, platform: Platform | None = None
     metadata = None
     if manifest is not None and kind is CHART:
         try:
-            metadata = chart_metadata(client, resolved.reference, resolved.source, manifest.config)
+            metadata = chart_metadata(resolved.repository, manifest.config)
         except Error as error:
             warnings.append(error.message)
-    referrers = referrers_of(client, resolved.reference, resolved.source, found.descriptor.digest)
+    referrers = referrers_of(resolved.repository, found.descriptor.digest)
     ends = end_of_life((one.descriptor.artifact_type or "", one.descriptor.annotations) for one in referrers)
     return Inspected(resolved, manifest, kind, layers, metadata, children, referrers, ends, tuple(warnings))
 
 
-def referrers_of(
-    client: Session, reference: Reference, source: Source, digest: Digest, *, types: Sequence[str] = (), depth: int = MAX_DEPTH
-) -> tuple[Referrer, ...]:
+def referrers_of(repository: Repository, digest: Digest, *, types: Sequence[str] = (), depth: int = MAX_DEPTH) -> tuple[Referrer, ...]:
     """What refers to a manifest, as a tree.
 
     Args:
@@ -119,9 +116,9 @@ def referrers_of(
         Error: the source failed; a failure is never read as "no referrers".
     """
     # The registry's own filter compares byte for byte; media types do not depend on case.
-    found = [one for one in source.referrers(reference, digest) if not types or matches(one.artifact_type or "", types)]
+    found = [one for one in repository.referrers(digest) if not types or matches(one.artifact_type or "", types)]
     rooted = [
-        Referrer(one, kind_of_type(one.artifact_type), replace(reference, tag=None, digest=one.digest, scheme=None))
+        Referrer(one, kind_of_type(one.artifact_type), repository.at(digest=one.digest).reference)
         for one in dict.fromkeys(found)
         if one.digest != digest
     ]
@@ -132,9 +129,9 @@ def referrers_of(
         # Nothing refers to a signature or a mark, and each look costs a request.
         if one.kind in (SIGNATURE, LIFECYCLE_MARK):
             return one
-        return replace(one, referrers=referrers_of(client, reference, source, one.descriptor.digest, depth=depth - 1))
+        return replace(one, referrers=referrers_of(repository, one.descriptor.digest, depth=depth - 1))
 
-    return tuple(client.each(with_own, rooted))
+    return tuple(repository.session.each(with_own, rooted))
 
 
 def _children(client: Session, resolved: Resolved, index: Index) -> tuple[Child, ...]:
@@ -142,7 +139,7 @@ def _children(client: Session, resolved: Resolved, index: Index) -> tuple[Child,
 
     def kind(child: Descriptor) -> Kind | None:
         try:
-            found = client.manifest(replace(resolved.reference, tag=None, digest=child.digest), resolved.source)
+            found = resolved.repository.manifest(child.digest)
         except Error:
             return None  # the index says that it is there; its own error comes when it is chosen
         return kind_of(found) if isinstance(found, Manifest) else None
@@ -151,19 +148,19 @@ def _children(client: Session, resolved: Resolved, index: Index) -> tuple[Child,
     return tuple(Child(child, one) for child, one in zip(index.manifests, kinds, strict=True))
 
 
-def _chosen(client: Session, resolved: Resolved, children: tuple[Child, ...], platform: Platform | None) -> Manifest | None:
+def _chosen(resolved: Resolved, children: tuple[Child, ...], platform: Platform | None) -> Manifest | None:
     """The one manifest that is meant; None where there are several and none was chosen."""
     if isinstance(resolved.manifest, Manifest):
         return resolved.manifest
     real = [child for child in children if child.descriptor.platform is None or child.descriptor.platform.os != "unknown"]
     if platform is None and len(real) != 1:
         return None
-    return artifact(client, resolved, Choice(all_layers=True), platform)
+    return artifact(resolved, Choice(all_layers=True), platform)
 
 
 def _layers(resolved: Resolved, manifest: Manifest, warnings: list[str]) -> tuple[InspectedLayer, ...]:
     reference = resolved.reference
-    what = str(replace(reference, digest=None) if reference.tag else reference)
+    what = reference.shown
     names: dict[Digest, str] = {}
     try:
         selection = select(manifest, Choice(), name=base_name(reference.repository), tag=reference.tag, what=what)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple
 
 from ..artifact.kinds import Kind
 from ..artifact.payload import Choice, Payload, base_name, select, unpacked
-from ..content import BESIDE_FROM, WELL_KNOWN, Sink, copy
+from ..content import BESIDE_FROM
 from ..destination.destination import Destination, OutputFile, OutputState, find_clashes
 from ..errors import Error, IntegrityError, PolicyError, StorageError
 from ..files import prepare, storage_error
@@ -24,7 +24,7 @@ from ..reference import Reference
 from .earlier import unknown
 from .fetch import Gate
 from .resolve import Found, Resolved, Wanted, artifact, resolve
-from .session import Session, offline_error
+from .session import Repository, Session
 
 # -- what a pull is to do, and what became of it
 
@@ -126,37 +126,16 @@ class Pulled(NamedTuple):
 
 __all__ = ["Failed", "File", "PullOptions", "Pulled", "find", "found", "pull", "pull_each"]
 
-_Key: TypeAlias = tuple[bool, str]
-"""What tells the payloads of an artifact apart: whether it is unpacked, and its name."""
-
-
-def _key(payload: Payload) -> _Key:
-    return payload.unpacking is not None, payload.name
-
-
-class _Places(NamedTuple):
-    """Where files go, and where directories."""
-
-    files: Destination
-    directories: Destination
-
-    def of(self, payload: Payload) -> Destination:
-        return self.files if payload.unpacking is None else self.directories
-
-    def key(self, payload: Payload) -> tuple[Path, _Key]:
-        """What tells the payloads of a call apart."""
-        return self.of(payload).root, _key(payload)
-
 
 @dataclass(slots=True)
 class _Job:
     """One wanted artifact on its way."""
 
     task: Task
-    places: _Places
+    files: Destination
+    directories: Destination
     found: Found | None = None
-    states: dict[_Key, OutputState] = field(default_factory=dict)
-    files: dict[_Key, File] = field(default_factory=dict)
+    items: list[_Item] = field(default_factory=list)
     error: Error | None = None
 
     @property
@@ -164,32 +143,57 @@ class _Job:
         return str(self.found.resolved.reference) if self.found else self.task.label
 
     @property
-    def request(self) -> PullOptions:
-        return self.task.request
-
-    @property
-    def payloads(self) -> tuple[Payload, ...]:
-        return self.found.payloads if self.found else ()
+    def force(self) -> bool:
+        return self.task.request.force
 
     @property
     def artifact(self) -> Found:
         assert self.found is not None, "a job that is placed was found"
         return self.found
 
-    def place(self, payload: Payload, status: Literal["fetched", "unchanged"]) -> None:
-        """A payload is at its place now."""
-        self.files[_key(payload)] = File(
-            self.places.of(payload).path(payload.name),
-            payload.layer,
-            self.artifact.resolved.reference,
-            status,
-            self.artifact.kind,
-            is_directory=payload.unpacking is not None,
-            is_replaced=status == "fetched" and self.states.get(_key(payload)) in (OutputState.DIFFERENT, OutputState.UNKNOWN),
-        )
+    @property
+    def repository(self) -> Repository:
+        return self.artifact.resolved.repository
 
-    def wish(self, payload: Payload) -> OutputFile:
-        return OutputFile(payload.name, payload.layer, self.name, payload.unpacking)
+
+@dataclass(slots=True, eq=False)
+class _Item:
+    """One payload on its way to its place.
+
+    Attributes:
+        state: of what was there before.
+        file: what is there now.
+    """
+
+    job: _Job
+    payload: Payload
+    destination: Destination
+    state: OutputState = OutputState.ABSENT
+    file: File | None = None
+
+    @property
+    def is_directory(self) -> bool:
+        return self.payload.unpacking is not None
+
+    @property
+    def path(self) -> Path:
+        return self.destination.path(self.payload.name)
+
+    @property
+    def output(self) -> OutputFile:
+        return OutputFile(self.payload.name, self.payload.layer, self.job.name, self.payload.unpacking)
+
+    @property
+    def key(self) -> tuple[Path, bool, str]:
+        """What tells the payloads of a call apart."""
+        return self.destination.root, self.is_directory, self.payload.name
+
+    def place(self, status: Literal["fetched", "unchanged"]) -> None:
+        """It is at its place now."""
+        artifact = self.job.artifact
+        is_replaced = status == "fetched" and self.state in (OutputState.DIFFERENT, OutputState.UNKNOWN)
+        reference, layer = artifact.resolved.reference, self.payload.layer
+        self.file = File(self.path, layer, reference, status, artifact.kind, self.is_directory, is_replaced)
 
 
 def pull(client: Session, wanted: Sequence[Wanted | Failed], request: PullOptions) -> Pulled:
@@ -241,13 +245,12 @@ def pull_each(
         jobs = []
         for task in tasks:
             root = task.request.destination
-            job = _Job(task, _Places(destination(root), destination(root / (task.request.untar or ""))))
-            job.error = task.artifact.error if isinstance(task.artifact, Failed) else None
-            jobs.append(job)
+            error = task.artifact.error if isinstance(task.artifact, Failed) else None
+            jobs.append(_Job(task, destination(root), destination(root / (task.request.untar or "")), error=error))
         _pull(client, jobs, together=together, is_rehearsal=is_rehearsal, kept=kept)
     return [
         Done(
-            tuple(job.files[_key(payload)] for payload in job.payloads if _key(payload) in job.files),
+            tuple(item.file for item in job.items if item.file is not None),
             job.found.resolved if job.found else None,
             job.error,
         )
@@ -263,32 +266,31 @@ def _pull(client: Session, jobs: Sequence[_Job], *, together: bool, is_rehearsal
     client.each(lambda job: _guard(job, lambda: _look(client, job)), ready)
     _refuse_clashes(ready, together=together)
     # What two of them want under one name is the same content by now: it is placed once.
-    tasks: dict[tuple[Path, _Key], tuple[_Job, Payload]] = {}
+    first: dict[tuple[Path, bool, str], _Item] = {}
     for job in ready:
-        for payload in job.payloads if job.error is None else ():
-            tasks.setdefault(job.places.key(payload), (job, payload))
+        for item in job.items if job.error is None else ():
+            first.setdefault(item.key, item)
     if is_rehearsal:
-        for job, payload in tasks.values():
-            job.place(payload, "unchanged" if job.states.get(_key(payload)) is OutputState.SAME else "fetched")
+        for item in first.values():
+            item.place("unchanged" if item.state is OutputState.SAME else "fetched")
     else:
         # All of it: then the cache holds the artifact whole, config included, and other tools can copy it from there.
-        whole = [job for job in ready if job.error is None and job.request.choice.all_layers]
-        client.each(lambda job: _guard(job, lambda: _cache_config(client, job)), whole, hosts=2)
-        are_small = all(payload.layer.size < BESIDE_FROM for _, payload in tasks.values())
-        client.each(lambda task: _guard(task[0], lambda: _fetch(client, *task)), list(tasks.values()), hosts=2 if are_small else 1)
-    for job in ready:
-        for payload in job.payloads:
-            first, _ = tasks.get(job.places.key(payload), (job, payload))
-            if first is job or job.error is not None:
-                continue
-            if payload.unpacking is not None and not is_rehearsal:
-                # The same archive, but perhaps asked for as another version than the one that it holds.
-                job.states[_key(payload)] = OutputState.UNKNOWN
-                _guard(job, lambda job=job, payload=payload: _fetch(client, job, payload))  # type: ignore[misc]
-                continue
-            job.error = first.error
-            if first.error is None:
-                job.place(payload, "unchanged")
+        whole = [job for job in ready if job.error is None and job.task.request.choice.all_layers and not client.options.offline]
+        client.each(lambda job: _guard(job, lambda: job.repository.ensure(job.artifact.manifest.config, name="config")), whole, hosts=2)
+        are_small = all(item.payload.layer.size < BESIDE_FROM for item in first.values())
+        client.each(lambda item: _guard(item.job, lambda: _fetch(client, item)), list(first.values()), hosts=2 if are_small else 1)
+    for item in (item for job in ready for item in job.items):
+        other = first.get(item.key, item)
+        if other.job is item.job or item.job.error is not None:
+            continue
+        if item.is_directory and not is_rehearsal:
+            # The same archive, but perhaps asked for as another version than the one that it holds.
+            item.state = OutputState.UNKNOWN
+            _guard(item.job, lambda item=item: _fetch(client, item))  # type: ignore[misc]
+            continue
+        item.job.error = other.job.error
+        if other.job.error is None:
+            item.place("unchanged")
 
 
 def _guard(job: _Job, step: Callable[[], None]) -> None:
@@ -306,7 +308,8 @@ def _guard(job: _Job, step: Callable[[], None]) -> None:
 def _prepare(client: Session, job: _Job) -> None:
     artifact = job.task.artifact
     assert not isinstance(artifact, Failed), "what could not be read is not prepared"
-    job.found = artifact if isinstance(artifact, Found) else find(client, artifact, job.request)
+    job.found = artifact if isinstance(artifact, Found) else find(client, artifact, job.task.request)
+    job.items = [_Item(job, one, job.files if one.unpacking is None else job.directories) for one in job.found.payloads]
 
 
 def find(client: Session, wanted: Wanted, request: PullOptions) -> Found:
@@ -327,9 +330,9 @@ def found(client: Session, resolved: Resolved, request: PullOptions) -> Found:
     Raises:
         Error: it is not what the request asks for.
     """
-    manifest = artifact(client, resolved, request.choice, request.platform)
+    manifest = artifact(resolved, request.choice, request.platform)
     reference = resolved.reference
-    what = str(replace(reference, digest=None) if reference.tag else reference)
+    what = reference.shown
     selection = select(manifest, request.choice, name=base_name(reference.repository), tag=reference.tag, what=what)
     for warning in selection.warnings:
         client.progress.warn(warning)
@@ -343,34 +346,34 @@ def found(client: Session, resolved: Resolved, request: PullOptions) -> Found:
 
 def _look(client: Session, job: _Job) -> None:
     """Compare with what is there already; a directory as far as the cache has its archive."""
-    for payload in job.payloads:
-        destination, layer = job.places.of(payload), payload.layer
-        destination.check(payload.name)
-        open_blob = partial(client.cache.open, layer.digest) if payload.unpacking is not None and client.cache.has(layer) else None
+    for item in job.items:
+        destination, layer = item.destination, item.payload.layer
+        destination.check(item.payload.name)
+        open_blob = partial(client.cache.open, layer.digest) if item.is_directory and client.cache.has(layer) else None
         try:
-            state = destination.state(job.wish(payload), open_blob)
+            item.state = destination.state(item.output, open_blob)
         except (IntegrityError, PolicyError):  # of the archive: that is said when it is unpacked
-            state = OutputState.UNKNOWN
-        job.states[_key(payload)] = state
-        if state is OutputState.DIFFERENT and not job.request.force:
-            raise _differs(payload, destination.path(payload.name))
-        if state is OutputState.DIFFERENT and payload.unpacking is not None:
-            destination.refuse_foreign(job.wish(payload), partial(unknown, client, job.artifact))
+            item.state = OutputState.UNKNOWN
+        if item.state is OutputState.DIFFERENT and not job.force:
+            raise _differs(item)
+        if item.state is OutputState.DIFFERENT and item.is_directory:
+            destination.refuse_foreign(item.output, partial(unknown, client, job.artifact))
 
 
-def _differs(payload: Payload, path: Path) -> StorageError:
-    if payload.unpacking is None:
+def _differs(item: _Item) -> StorageError:
+    path = item.path
+    if not item.is_directory:
         return StorageError(f"a different file is at `{path}` already", code="file-differs", path=str(path))
     hint = "`--force` replaces it where marfetch created it; `--destination` takes another directory"
     return StorageError(f"`{path}` is there already and differs", code="file-differs", hint=hint, path=str(path))
 
 
 def _takes_kept(job: _Job, kept: Sequence[Path]) -> StorageError | None:
-    for payload in job.payloads:
+    for item in job.items:
         for path in kept:
-            if job.places.of(payload).takes(payload.name, path):
+            if item.destination.takes(item.payload.name, path):
                 return StorageError(
-                    f"`{payload.name}` of `{job.name}` would take the place of `{path}`",
+                    f"`{item.payload.name}` of `{job.name}` would take the place of `{path}`",
                     code="name-clash",
                     hint="give it another `destination`; where it is no archive, a publisher has no reason for such a name: tell them",
                     path=str(path),
@@ -380,8 +383,8 @@ def _takes_kept(job: _Job, kept: Sequence[Path]) -> StorageError | None:
 
 def _refuse_clashes(jobs: Sequence[_Job], *, together: bool) -> None:
     """Where names clash, nothing of those that go together is fetched at all: neither the clashing ones nor the others."""
-    candidates = [job for job in jobs if job.payloads]
-    clashes = find_clashes([(job.places.of(payload), job.wish(payload)) for job in candidates for payload in job.payloads])
+    candidates = [job for job in jobs if job.items]
+    clashes = find_clashes([(item.destination, item.output) for job in candidates for item in job.items])
     for job in candidates:
         if job.error is None and job.name in clashes:
             job.error = clashes[job.name]
@@ -395,85 +398,42 @@ def _refuse_clashes(jobs: Sequence[_Job], *, together: bool) -> None:
                 )
 
 
-def _fetch(client: Session, job: _Job, payload: Payload) -> None:
+def _fetch(client: Session, item: _Item) -> None:
     """One layer: into the cache, then to its place."""
-    destination = job.places.of(payload)
-    if job.states.get(_key(payload)) is OutputState.SAME:
-        destination.tidy(job.wish(payload))
-        job.place(payload, "unchanged")
-        return
-    for last in (False, True):
-        try:
-            if payload.unpacking is None:
-                _place(client, destination, job, job.wish(payload), force=job.request.force)
-                is_new = True
-            else:
-                is_new = _unpack(client, destination, job, payload, force=job.request.force)
-        except _DamagedError as error:
-            # What lay in the cache is not what its name says: fetch it anew, once.
-            client.cache.drop(payload.layer.digest, error.cause.message)
-            if last:
-                raise error.cause from error
-        else:
-            job.place(payload, "fetched" if is_new else "unchanged")
-            return
-
-
-class _DamagedError(Exception):
-    """The cache gave wrong bytes."""
-
-    def __init__(self, cause: IntegrityError) -> None:
-        super().__init__(cause.message)
-        self.cause = cause
-
-
-def _place(client: Session, destination: Destination, job: _Job, wish: OutputFile, *, force: bool) -> None:
-    """Bring a blob into the cache and from there to its place; a large one goes to both at once."""
-    layer = wish.descriptor
-    if layer.size >= BESIDE_FROM and not client.cache.has(layer):
-        with destination.begin(wish) as placing:
-            _cache(client, job, layer, wish.name, beside=placing)
-            if placing.held == layer.size:
-                placing.publish(force=force)
-                return
+    if item.state is OutputState.SAME:
+        is_new = False
+    elif item.is_directory:
+        is_new = item.job.repository.use(item.payload.layer, lambda: _unpack(client, item), name=item.payload.name)
     else:
-        _cache(client, job, layer, wish.name)
-    try:
-        destination.put(wish, lambda: client.cache.open(layer.digest), force=force)
-    except IntegrityError as error:
-        raise _DamagedError(error) from error
+        is_new = True
+        _place(client, item)
+    if not is_new:
+        item.destination.tidy(item.output)
+    item.place("fetched" if is_new else "unchanged")
 
 
-def _unpack(client: Session, destination: Destination, job: _Job, payload: Payload, *, force: bool) -> bool:
-    """Bring an archive into the cache and unpack it from there; False where its directory is there already."""
-    layer, wish = payload.layer, job.wish(payload)
-    _cache(client, job, layer, payload.name)
+def _place(client: Session, item: _Item) -> None:
+    """Bring a blob into the cache and from there to its place; a large one goes to both at once."""
+    layer, name, repository = item.payload.layer, item.payload.name, item.job.repository
+    if layer.size >= BESIDE_FROM and not client.cache.has(layer):
+        with item.destination.begin(item.output) as placing:
+            repository.ensure(layer, name=name, beside=placing)
+            if placing.held == layer.size:
+                placing.publish(force=item.job.force)
+                return
     open_blob = partial(client.cache.open, layer.digest)
-    try:
-        if job.states.get(_key(payload)) is OutputState.UNKNOWN:
-            state = destination.state(wish, open_blob)
-            if state is OutputState.SAME:
-                destination.tidy(wish)
-                return False
-            if state is OutputState.DIFFERENT and not force:
-                raise _differs(payload, destination.path(payload.name))
-        known = partial(unknown, client, job.artifact)
-        destination.put(wish, open_blob, force=force, check=client.budget.check, unknown=known)
-    except IntegrityError as error:
-        if error.code == "malformed":  # the archive itself, whose bytes are the right ones
-            raise
-        raise _DamagedError(error) from error
+    repository.use(layer, lambda: item.destination.put(item.output, open_blob, force=item.job.force), name=name)
+
+
+def _unpack(client: Session, item: _Item) -> bool:
+    """Unpack an archive out of the cache; False where its directory is there already."""
+    destination, open_blob = item.destination, partial(client.cache.open, item.payload.layer.digest)
+    if item.state is OutputState.UNKNOWN:
+        state = destination.state(item.output, open_blob)
+        if state is OutputState.SAME:
+            return False
+        if state is OutputState.DIFFERENT and not item.job.force:
+            raise _differs(item)
+    known = partial(unknown, client, item.job.artifact)
+    destination.put(item.output, open_blob, force=item.job.force, check=client.budget.check, unknown=known)
     return True
-
-
-def _cache(client: Session, job: _Job, layer: Descriptor, name: str, *, beside: Sink | None = None) -> None:
-    """Bring a layer into the cache unless it is there."""
-    reference = job.artifact.resolved.reference
-    if client.options.offline and not client.cache.has(layer) and layer.digest not in WELL_KNOWN:
-        raise offline_error(reference)
-    copy(job.artifact.resolved.source, client.cache, reference, layer, name=name, progress=client.progress, beside=beside)
-
-
-def _cache_config(client: Session, job: _Job) -> None:
-    if not client.options.offline:
-        _cache(client, job, job.artifact.manifest.config, "config")

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from ..artifact.kinds import IMAGE, Kind, kind_of, matches
 from ..artifact.payload import Choice, Payload
 from ..constraint import ANY, ANY_OR_PRERELEASE, Constraint, TaggedVersion, distinct, exact_version, read_version, sort_versions, tag_of
-from ..content import Source
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RemoteError
 from ..oci import Descriptor, Index, Manifest, Platform
 from ..reference import Reference
 from .catalog import suggest
-from .session import Session, offline_error
+from .session import Repository, Session, offline_error
 
 _DANGLING_TRIES: Final = 20
 _COMPARED: Final = 5000  # tags that a missing one is compared with: the comparison is slow
@@ -42,14 +41,14 @@ class Resolved:
     Attributes:
         reference: with the host, the tag if it was found by one, and the digest.
         manifest: a manifest or an index.
-        source: where its content is to be had.
+        repository: where its content is to be had.
         version: where the tag is one.
         newer: the newest released version, where it is newer than this one and known without another request.
     """
 
     reference: Reference
     manifest: Manifest | Index
-    source: Source = field(compare=False, repr=False)
+    repository: Repository = field(compare=False, repr=False)
     version: TaggedVersion | None = None
     newer: TaggedVersion | None = None
 
@@ -75,46 +74,51 @@ def resolve(client: Session, wanted: Wanted, *, skip_missing: bool = False, hint
 
 
 def _resolve(client: Session, wanted: Wanted, *, skip_missing: bool) -> Resolved:
-    reference = wanted.reference
     constraint = _constraint(wanted)
-    bound, source = client.bind(reference)
+    repository = client.repository(wanted.reference)
     if constraint is None:
         try:
-            manifest = client.manifest(bound, source)
+            manifest = repository.manifest()
         except NotFoundError as error:
-            raise _with_neighbours(client, error, bound, source) from error
-        version = read_version(bound.tag) if bound.tag else None
-        return Resolved(bound.pinned(manifest.descriptor.digest), manifest, source, version)
+            raise _with_neighbours(error, repository) from error
+        return resolved_to(repository, manifest)
     missing: set[str] = set()
     exact = exact_version(wanted.version) if wanted.version else None
     if exact is not None:
         # No list is needed for a version that is published under its own name.
-        tagged = replace(bound, tag=tag_of(exact))
+        tagged = repository.at(tag=tag_of(exact))
         try:
-            manifest = client.manifest(tagged, source)
+            manifest = tagged.manifest()
         except (NotFoundError, RemoteError) as error:
             if error.code not in ("tag-not-found", "manifest-not-found", "offline"):
                 raise
             missing.add(tag_of(exact))
         else:
-            return Resolved(tagged.pinned(manifest.descriptor.digest), manifest, source, read_version(tag_of(exact)))
-    return _newest(client, wanted, constraint, bound, source, missing, skip_missing=skip_missing)
+            return resolved_to(tagged, manifest)
+    return _newest(wanted, constraint, repository, missing, skip_missing=skip_missing)
 
 
-def _newest(
-    client: Session, wanted: Wanted, constraint: Constraint, bound: Reference, source: Source, missing: set[str], *, skip_missing: bool
-) -> Resolved:
-    tags = client.tags(bound, source)
+def resolved_to(repository: Repository, manifest: Manifest | Index, newer: TaggedVersion | None = None) -> Resolved:
+    """What the reference of a repository names."""
+    reference = repository.reference
+    version = read_version(reference.tag) if reference.tag else None
+    return Resolved(reference.pinned(manifest.descriptor.digest), manifest, repository, version, newer)
+
+
+def _newest(wanted: Wanted, constraint: Constraint, repository: Repository, missing: set[str], *, skip_missing: bool) -> Resolved:
+    client, bound = repository.session, repository.reference
+    tags = repository.tags()
     versions = sort_versions(tags)
     candidates = constraint.select(versions, prereleases=wanted.devel)
     if not candidates:
         raise _nothing_in_range(wanted, bound, tags, versions, offline=client.options.offline)
     for number, candidate in enumerate(candidates[:_DANGLING_TRIES]):
-        tagged = replace(bound, tag=candidate.tag)
+        here = repository.at(tag=candidate.tag)
+        tagged = here.reference
         try:
             if candidate.tag in missing:
                 raise NotFoundError(f"`{tagged}` is missing", code="tag-not-found")
-            manifest = client.manifest(tagged, source)
+            manifest = here.manifest()
         except NotFoundError as error:
             following = candidates[number + 1] if number + 1 < len(candidates) else None
             if not skip_missing or following is None:
@@ -125,7 +129,7 @@ def _newest(
             continue
         newest = next((version for version in versions if not version.is_prerelease), None)
         newer = newest if newest is not None and newest.key > candidate.key else None
-        return Resolved(tagged.pinned(manifest.descriptor.digest), manifest, source, candidate, newer)
+        return resolved_to(here, manifest, newer)
     raise NotFoundError(
         f"the {_DANGLING_TRIES} newest versions of `{bound.full_repository}` in the range are listed but have no manifest",
         code="dangling-tag",
@@ -134,15 +138,16 @@ def _newest(
     )
 
 
-def _with_neighbours(client: Session, error: NotFoundError, bound: Reference, source: Source) -> NotFoundError:
+def _with_neighbours(error: NotFoundError, repository: Repository) -> NotFoundError:
     """A missing tag, with those that are like it; costs one more request."""
-    if error.code != "tag-not-found" or bound.tag is None or client.options.offline:
+    bound = repository.reference
+    if error.code != "tag-not-found" or bound.tag is None or repository.session.options.offline:
         return error
     import difflib  # late: only for a wrong tag
 
     with suppress(Error):
         try:
-            tags = client.tags(bound, source)
+            tags = repository.tags()
         except NotFoundError as missing:
             # MAR says the same of a wrong tag and of a wrong name; the list tells the two apart.
             return missing if missing.code == "repository-not-found" else error
@@ -166,11 +171,11 @@ def next_best(tags: Iterable[str], missing: str) -> TaggedVersion | None:
     return next(iter(lower or versions), None)
 
 
-def versions(client: Session, reference: Reference) -> tuple[Reference, dict[str, list[TaggedVersion]], list[str]]:
+def versions(client: Session, reference: Reference) -> tuple[Repository, dict[str, list[TaggedVersion]], list[str]]:
     """The versions of a repository.
 
     Returns:
-        The bound reference; version → its tags, newest first; the tags that are no versions.
+        The repository; version → its tags, newest first; the tags that are no versions.
 
     Raises:
         InputError: `usage`: the reference has a tag or digest.
@@ -183,15 +188,15 @@ def versions(client: Session, reference: Reference) -> tuple[Reference, dict[str
             hint=f"marfetch versions {reference.full_repository}",
             reference=str(reference),
         )
-    bound, source = client.bind(reference)
+    repository = client.repository(reference)
     try:
-        tags = client.tags(bound, source)
+        tags = repository.tags()
     except NotFoundError as error:
         suggest(client, error, reference)
         raise
     versions = sort_versions(tags)
     known = {version.tag for version in versions}
-    return bound, distinct(versions), [tag for tag in dict.fromkeys(tags) if tag not in known]
+    return repository, distinct(versions), [tag for tag in dict.fromkeys(tags) if tag not in known]
 
 
 def _constraint(wanted: Wanted) -> Constraint | None:
@@ -269,7 +274,7 @@ _LOOKED_AT: Final = 16
 """Manifests of an index that are looked at to find the only artifact among images."""
 
 
-def artifact(client: Session, resolved: Resolved, choice: Choice, platform: Platform | None) -> Manifest:
+def artifact(resolved: Resolved, choice: Choice, platform: Platform | None) -> Manifest:
     """The one manifest that is meant: of an index the one for the platform, or the only artifact in it.
 
     Raises:
@@ -281,7 +286,7 @@ def artifact(client: Session, resolved: Resolved, choice: Choice, platform: Plat
     for _ in range(MAX_NESTING):
         if isinstance(manifest, Manifest):
             return manifest
-        manifest = _child(client, resolved, manifest, choice, platform)
+        manifest = _child(resolved, manifest, choice, platform)
     if isinstance(manifest, Manifest):
         return manifest
     raise PolicyError(
@@ -292,7 +297,7 @@ def artifact(client: Session, resolved: Resolved, choice: Choice, platform: Plat
     )
 
 
-def _child(client: Session, resolved: Resolved, index: Index, choice: Choice, platform: Platform | None) -> Manifest | Index:
+def _child(resolved: Resolved, index: Index, choice: Choice, platform: Platform | None) -> Manifest | Index:
     reference = resolved.reference
     if not index.manifests:
         raise NotFoundError(
@@ -318,10 +323,10 @@ def _child(client: Session, resolved: Resolved, index: Index, choice: Choice, pl
                 reference=str(reference),
             )
     if len(children) == 1:
-        return _child_manifest(client, resolved, children[0])
+        return _child_manifest(resolved, children[0])
     if not children or len(children) > _LOOKED_AT:
         raise _platform_needed(reference, index)
-    looked_at = client.each(lambda child: _child_manifest(client, resolved, child), children)
+    looked_at = resolved.repository.session.each(lambda child: _child_manifest(resolved, child), children)
     artifacts = [child for child in looked_at if not (isinstance(child, Manifest) and kind_of(child) is IMAGE)]
     if choice.kinds:
         artifacts = [child for child in artifacts if not isinstance(child, Manifest) or kind_of(child) in choice.kinds]
@@ -332,9 +337,9 @@ def _child(client: Session, resolved: Resolved, index: Index, choice: Choice, pl
     raise _platform_needed(reference, index)
 
 
-def _child_manifest(client: Session, resolved: Resolved, child: Descriptor) -> Manifest | Index:
+def _child_manifest(resolved: Resolved, child: Descriptor) -> Manifest | Index:
     reference = resolved.reference
-    found = client.manifest(replace(reference, tag=None, digest=child.digest), resolved.source)
+    found = resolved.repository.manifest(child.digest)
     if found.descriptor.size != child.size:
         raise IntegrityError(
             f"the manifest `{child.digest}` has {found.descriptor.size} bytes, but the index of `{reference}` says {child.size}",

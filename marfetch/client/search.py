@@ -14,15 +14,14 @@ from typing import Any, Final
 from .. import records
 from ..artifact.kinds import CHART, KINDS, Kind, kind_of, kind_of_type, matches
 from ..constraint import TaggedVersion, distinct, sort_versions
-from ..content import Source
 from ..document import Json
 from ..errors import Error, NotFoundError, RateLimitedError
 from ..oci import CREATED, Index, Manifest
 from ..records import Records
 from ..reference import Reference, is_repository
 from .catalog import KnownCatalog, Suggestions, Way, catalog, find
-from .fetch import MAX_CONFIG_SIZE, chart_metadata
-from .session import Session
+from .fetch import MAX_CONFIG_SIZE, chart_metadata, kept_metadata
+from .session import Repository, Session
 
 CANDIDATES: Final = 200
 """How many repositories one search by kind looks into."""
@@ -123,7 +122,7 @@ def search(client: Session, host: Reference, wish: SearchQuery) -> Searched:
         Error: the catalog cannot be had. What fails for one repository stands in it.
     """
     known = catalog(client, host) if wish.fresh is None else catalog(client, host, fresh=wish.fresh)
-    bound, source = client.bind(host)
+    registry = client.repository(host)
     names, unlisted = _names(client, known)
     found = find(names, wish.text)
     if found.way == "near" and known.age > YOUNG and known.stale is None and not client.options.offline:
@@ -131,21 +130,20 @@ def search(client: Session, host: Reference, wish: SearchQuery) -> Searched:
         known = catalog(client, host, fresh=0.0)
         names, unlisted = _names(client, known)
         found = find(names, wish.text)
-    found, unlisted = _with_exact(client, bound, source, wish.text, found, unlisted)
+    found, unlisted = _with_exact(registry, wish.text, found, unlisted)
     recalls = wish.looks_inside and client.options.offline  # then every name costs a file at most
     limit = wish.limit if wish.limit is not None or recalls else CANDIDATES if wish.looks_inside else None
     candidates = found.names[:limit]
-    memory = _Memory(client, str(bound.host))
+    memory = _Memory(client, str(registry.reference.host))
     plain = [FoundRepository(name, listed=name not in unlisted) for name in candidates]
     if wish.looks_inside and not client.options.offline:
-        look = _Look(client, bound, source, memory)
+        look = _Look(registry, memory)
         seen = client.each(look.at, plain)
         memory.write()
     else:
         numbers = [0] * len(plain) if recalls else range(len(plain))
         seen = [
-            memory.recall(one, fresh=float("inf")) or _cached(client, bound, one, number)
-            for number, one in zip(numbers, plain, strict=True)
+            memory.recall(one, fresh=float("inf")) or _cached(registry, one, number) for number, one in zip(numbers, plain, strict=True)
         ]
     ghosts = tuple(one.name for one in seen if one.ghost)
     fitting = tuple(one for one in seen if _fits(one, wish) and not (one.ghost and wish.looks_inside))
@@ -170,14 +168,12 @@ def _names(client: Session, known: KnownCatalog) -> tuple[list[str], frozenset[s
     return [*known.names, *sorted(unlisted)], unlisted
 
 
-def _with_exact(
-    client: Session, bound: Reference, source: Source, text: str, found: Suggestions, unlisted: frozenset[str]
-) -> tuple[Suggestions, frozenset[str]]:
+def _with_exact(registry: Repository, text: str, found: Suggestions, unlisted: frozenset[str]) -> tuple[Suggestions, frozenset[str]]:
     """A text that is a whole path may name a repository that the catalog lacks: one look tells."""
-    if "/" not in text or text in found.names or not is_repository(text) or client.options.offline:
+    if "/" not in text or text in found.names or not is_repository(text) or registry.session.options.offline:
         return found, unlisted
     try:
-        client.tags(replace(bound, repository=text), source)
+        _in(registry, text).tags()
     except Error:
         return found, unlisted
     others = found.names if found.way != "near" else ()
@@ -240,10 +236,9 @@ _KIND_NAMES: Final = frozenset(kind.name for kind in KINDS)
 class _Look:
     """Looks into repositories until the registry has had enough."""
 
-    def __init__(self, client: Session, bound: Reference, source: Source, memory: _Memory) -> None:
-        self._client = client
-        self._bound = bound
-        self._source = source
+    def __init__(self, registry: Repository, memory: _Memory) -> None:
+        self._client = registry.session
+        self._registry = registry
         self._memory = memory
         self._stopped: Error | None = None
 
@@ -266,30 +261,33 @@ class _Look:
         return found
 
     def _look(self, plain: FoundRepository) -> FoundRepository:
-        reference = replace(self._bound, repository=plain.name)
+        repository = _in(self._registry, plain.name)
         try:
-            tags = self._client.tags(reference, self._source)
+            tags = repository.tags()
         except NotFoundError:
             return replace(plain, ghost=True)
         missing: list[str] = []
         for tagged, tag in _newest(tags)[:_TRIES]:
             try:
-                return self._seen(plain, replace(reference, tag=tag), tagged, tuple(missing))
+                return self._seen(plain, repository.at(tag=tag), tagged, tuple(missing))
             except NotFoundError:
                 missing.append(tag)
         return replace(plain, ghost=True, missing=tuple(missing))
 
     def _seen(
-        self, plain: FoundRepository, reference: Reference, tagged: TaggedVersion | None, missing: tuple[str, ...]
+        self, plain: FoundRepository, repository: Repository, tagged: TaggedVersion | None, missing: tuple[str, ...]
     ) -> FoundRepository:
-        client = self._client
-        found = client.manifest(reference, self._source)
-        manifest = _first_manifest(client, reference, self._source, found) if isinstance(found, Index) else found
-        one = _described(plain, reference, tagged, found, manifest)
+        found = repository.manifest()
+        manifest = _first_manifest(repository, found) if isinstance(found, Index) else found
+        one = _described(plain, repository.reference, tagged, found, manifest)
         if manifest is not None and kind_of(manifest) is CHART and manifest.config.size <= MAX_CONFIG_SIZE:
-            metadata = chart_metadata(client, reference, self._source, manifest.config)
-            one = _with_metadata(one, metadata)
+            one = _with_metadata(one, chart_metadata(repository, manifest.config))
         return replace(one, missing=missing)
+
+
+def _in(registry: Repository, name: str) -> Repository:
+    """Another repository of the same registry."""
+    return replace(registry, reference=replace(registry.reference, repository=name, tag=None, digest=None))
 
 
 def _newest(tags: Sequence[str]) -> list[tuple[TaggedVersion | None, str]]:
@@ -300,12 +298,12 @@ def _newest(tags: Sequence[str]) -> list[tuple[TaggedVersion | None, str]]:
     return known or [(None, tag) for tag in (*(tag for tag in tags if tag == "latest"), *(tag for tag in tags if tag != "latest"))]
 
 
-def _first_manifest(client: Session, reference: Reference, source: Source, index: Index) -> Manifest | None:
+def _first_manifest(repository: Repository, index: Index) -> Manifest | None:
     """The first artifact of an index; `unknown` platforms are how build tools mark attestations."""
     children = [child for child in index.manifests if child.platform is None or child.platform.os != "unknown"]
     if not children:
         return None
-    found = client.manifest(replace(reference, tag=None, digest=children[0].digest), source)
+    found = repository.manifest(children[0].digest)
     return found if isinstance(found, Manifest) else None
 
 
@@ -336,20 +334,19 @@ def _with_metadata(one: FoundRepository, metadata: dict[str, Json]) -> FoundRepo
     )
 
 
-def _cached(client: Session, bound: Reference, plain: FoundRepository, number: int) -> FoundRepository:
+def _cached(registry: Repository, plain: FoundRepository, number: int) -> FoundRepository:
     """What the cache says of a repository, without a request; only of the first ones, since it takes time."""
     if number >= CANDIDATES:
         return plain
-    tags = records.read(client.cache.root, f"{bound.host}/{plain.name}")
+    client, repository = registry.session, _in(registry, plain.name)
+    tags = records.read(client.cache.root, repository.reference.full_repository)
     if not tags:
         return plain
     tagged, tag = _newest(tags)[0]
-    reference = replace(bound, repository=plain.name, tag=tag)
+    reference = repository.at(tag=tag).reference
     descriptor = client.cache.known(reference)
     found = client.cache.find(descriptor.digest, descriptor.media_type) if descriptor is not None else None
     if isinstance(found, Manifest):
         one = _described(plain, reference, tagged, found, found)
-        if kind_of(found) is CHART and found.config.size <= MAX_CONFIG_SIZE and client.cache.has(found.config):
-            one = _with_metadata(one, chart_metadata(client, reference, client.cache, found.config))
-        return one
+        return _with_metadata(one, kept_metadata(client, found.config)) if kind_of(found) is CHART else one
     return replace(plain, ghost=False, tag=tag, newest=str(tagged.version) if tagged is not None else tag)

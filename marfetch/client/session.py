@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from .. import records
 from ..budget import Budget
-from ..content import Catalog, CheckedSink, Progress, Source
+from ..content import WELL_KNOWN, Catalog, CheckedSink, Progress, Sink, Source, copy
 from ..endpoint import Address, Endpoint, Preference
-from ..errors import Error, InputError, NotFoundError, RemoteError, StorageError
+from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RemoteError, StorageError
 from ..files import prepare
 from ..layout.cache import Cache
 from ..oci import Descriptor, Digest, Index, Manifest
@@ -206,17 +206,15 @@ class Session:
             )
         return endpoint
 
-    def bind(self, reference: Reference) -> tuple[Reference, Source]:
-        """The reference with its host, and where to ask for it.
+    def repository(self, reference: Reference) -> Repository:
+        """The repository that a reference leads to; nothing is asked yet.
 
         Raises:
             PolicyError: as `endpoint`.
         """
         endpoint = self.endpoint(reference)
-        registry = endpoint.registry
-        host = Host.parse(registry.name)
-        bound = replace(reference, host=host, scheme=None)
-        return bound, self.cache if self.options.offline else LazyRegistry(self, endpoint)
+        bound = replace(reference, host=Host.parse(endpoint.registry.name), scheme=None)
+        return Repository(self, bound, self.cache if self.options.offline else LazyRegistry(self, endpoint))
 
     def connect(self, endpoint: Endpoint, asked: preconnect.PredictedRequest | None = None, *, new: bool = False) -> RegistryConnection:
         """The registry of an endpoint. Here oras-py is loaded, and nowhere else; what the cache answers does without.
@@ -254,59 +252,153 @@ class Session:
         """Host → requests that were sent to it."""
         return sum((source.asked for source in list(self._sources.values())), Counter())
 
-    # -- manifests
+    def listed(self, repository: str, ask: Callable[[], list[str]]) -> list[str]:
+        """The tags of a repository, asked for once in the life of a session; the list is kept for completion.
 
-    def manifest(self, reference: Reference, source: Source) -> Manifest | Index:
-        """The manifest that a bound reference names by tag or digest: from the cache by its digest, otherwise asked for.
-
-        Raises:
-            NotFoundError, IntegrityError, RemoteError: as `content.Source.manifest`.
+        Args:
+            repository: with its host.
         """
-        if reference.tag is None and reference.digest is not None:
-            cached = self.cache.find(reference.digest)
-            if cached is not None:
-                return cached
-        known = self.cache.known(reference)
-        if known is not None and reference.digest is not None and known.digest != reference.digest:
-            known = None
-        try:
-            found = source.manifest(reference, known=known)
-        except NotFoundError as error:
-            if source is self.cache:
-                raise offline_error(reference) from error
-            raise
-        if found is None:
-            assert known is not None, "nothing new can only be said of what is known"
-            found = self.cache.find(known.digest, known.media_type)
-            if found is None:  # damaged between two looks
-                found = source.manifest(reference)
-                assert found is not None, "a source gives a manifest where nothing was known"
-        if not self.options.offline:
-            self.cache.add(found)
-            self.cache.tag(reference, found.descriptor)
-        return found
-
-    def tags(self, reference: Reference, source: Source) -> list[str]:
-        """All tags of a bound reference's repository, listed once in the life of a client; the list is kept for completion.
-
-        Raises:
-            NotFoundError: `repository-not-found`.
-        """
-        repository = reference.full_repository
         with self._guard:
             alone = self._listing.setdefault(repository, threading.Lock())
         with alone:  # many artifacts of one repository need its list once
             if repository not in self._lists:
-                try:
-                    tags = source.tags(reference)
-                except NotFoundError as error:
-                    if self.options.offline:
-                        raise offline_error(reference) from error
-                    raise
+                tags = ask()
                 if not self.options.offline:
                     records.keep(self.cache.root, repository, tags)
                 self._lists[repository] = tuple(tags)
         return list(self._lists[repository])
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """One repository, asked through the cache of a session.
+
+    Attributes:
+        reference: with its host; its tag and digest are what `manifest` gives.
+        source: where to ask for what the cache lacks; offline the cache itself.
+    """
+
+    session: Session = field(compare=False, repr=False)
+    reference: Reference
+    source: Source = field(compare=False, repr=False)
+
+    def at(self, *, tag: str | None = None, digest: Digest | None = None) -> Repository:
+        """The same repository with another tag or digest, or with neither."""
+        return replace(self, reference=replace(self.reference, tag=tag, digest=digest))
+
+    def manifest(self, digest: Digest | None = None) -> Manifest | Index:
+        """The manifest with a digest, or the one that the reference names: from the cache by its digest, otherwise asked for.
+
+        Raises:
+            NotFoundError, IntegrityError, RemoteError: as `content.Source.manifest`.
+        """
+        cache, reference = self.session.cache, self.reference if digest is None else self.at(digest=digest).reference
+        if reference.tag is None and reference.digest is not None:
+            cached = cache.find(reference.digest)
+            if cached is not None:
+                return cached
+        known = cache.known(reference)
+        if known is not None and reference.digest is not None and known.digest != reference.digest:
+            known = None
+        with self._offline(reference):
+            found = self.source.manifest(reference, known=known)
+        if found is None:
+            assert known is not None, "nothing new can only be said of what is known"
+            found = cache.find(known.digest, known.media_type)
+            if found is None:  # damaged between two looks
+                found = self.source.manifest(reference)
+                assert found is not None, "a source gives a manifest where nothing was known"
+        if not self.session.options.offline:
+            cache.add(found)
+            cache.tag(reference, found.descriptor)
+        return found
+
+    def tags(self) -> list[str]:
+        """All tags, asked for once in the life of a session.
+
+        Raises:
+            NotFoundError: `repository-not-found`.
+        """
+
+        def ask() -> list[str]:
+            with self._offline(self.reference):
+                return self.source.tags(self.reference)
+
+        return self.session.listed(self.reference.full_repository, ask)
+
+    def referrers(self, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:
+        """What refers to the manifest with this digest; of this artifact type where one is given."""
+        return self.source.referrers(self.reference, digest, artifact_type=artifact_type)
+
+    def ensure(self, blob: Descriptor, *, name: str | None = None, beside: Sink | None = None) -> None:
+        """Bring a blob into the cache, unless it is there.
+
+        Args:
+            name: what it is called while it moves; None: as the repository.
+            beside: as `content.copy`.
+
+        Raises:
+            RemoteError: `offline`.
+            Error: as `content.copy`.
+        """
+        cache = self.session.cache
+        if self.session.options.offline and not cache.has(blob) and blob.digest not in WELL_KNOWN:
+            raise offline_error(self.reference)
+        copy(self.source, cache, self.reference, blob, name=name or self.reference.name, progress=self.session.progress, beside=beside)
+
+    def blob(self, blob: Descriptor, *, limit: int, what: str | None = None, hint: str | None = None) -> bytes:
+        """A small blob, brought into the cache and hashed on its way out; where it was damaged there, it is fetched anew once.
+
+        Args:
+            limit: most bytes that are taken.
+            what: it is, for messages.
+            hint: where it is larger, the next thing to try.
+
+        Raises:
+            PolicyError: `limit-passed`.
+            IntegrityError: it is not what its descriptor says.
+            Error: it cannot be fetched.
+        """
+        if blob.size > limit:
+            raise PolicyError(
+                f"{what or f'the blob of `{self.reference.shown}`'} would have {blob.size} bytes, more than {limit}",
+                code="limit-passed",
+                hint=hint,
+                reference=str(self.reference),
+                rule=f"at most {limit} bytes",
+            )
+        return self.use(blob, lambda: self.session.cache.read(blob))
+
+    def use(self, blob: Descriptor, take: Callable[[], T], *, name: str | None = None) -> T:
+        """Bring a blob into the cache and use it there. Where its bytes turn out to be wrong, it is fetched anew once.
+
+        Args:
+            take: hashes what it takes out of the cache.
+            name: as `ensure`.
+
+        Raises:
+            IntegrityError: as `take`: it is wrong again, or `malformed`, which is the publisher's doing.
+            Error: as `ensure`.
+        """
+        self.ensure(blob, name=name)
+        try:
+            return take()
+        except IntegrityError as error:
+            if error.code not in ("size-mismatch", "digest-mismatch"):
+                raise
+            self.session.cache.drop(blob.digest, error.message)
+        self.ensure(blob, name=name)
+        return take()
+
+    @contextmanager
+    def _offline(self, reference: Reference) -> Iterator[None]:
+        """What the cache lacks is not there offline."""
+        try:
+            yield
+        except NotFoundError as error:
+            if not self.session.options.offline:
+                raise
+            raise offline_error(reference) from error
 
 
 class LazyRegistry:

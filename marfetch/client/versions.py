@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import date
 from typing import NamedTuple
 
 from ..artifact.kinds import CHART, LIFECYCLE, end_of_life, kind_of
 from ..constraint import Constraint, TaggedVersion
-from ..content import Source
 from ..errors import Error
 from ..oci import CREATED, Descriptor, Manifest
 from ..reference import Reference
 from .fetch import MAX_CONFIG_SIZE, chart_metadata
 from .resolve import versions as versions_of
-from .session import Session
+from .session import Repository, Session
 
 
 class VersionEntry(NamedTuple):
@@ -72,34 +70,33 @@ def history(
     Raises:
         Error: as `Client.versions`. What fails for the details of one version stands in them.
     """
-    bound, versions, other = versions_of(client, reference)
+    repository, versions, other = versions_of(client, reference)
     entries = [VersionEntry(tags[0], tuple(tag.tag for tag in tags[1:])) for tags in versions.values()]
     if constraint is not None:
         chosen = {one.tag for one in constraint.select((entry.tagged for entry in entries), prereleases=prereleases)}
         entries = [entry for entry in entries if entry.tagged.tag in chosen]
-    known = client.each(lambda entry: _details(client, replace(bound, tag=entry.tagged.tag)), entries[:details])
+    known = client.each(lambda entry: _details(repository.at(tag=entry.tagged.tag)), entries[:details])
     entries[: len(known)] = [entry._replace(details=found) for entry, found in zip(entries, known, strict=False)]
-    return History(bound, tuple(entries), tuple(other))
+    return History(repository.reference, tuple(entries), tuple(other))
 
 
-def _details(client: Session, reference: Reference) -> Details:
+def _details(repository: Repository) -> Details:
     try:
-        bound, source = client.bind(reference)
-        manifest = client.manifest(bound, source)
+        manifest = repository.manifest()
         descriptor = manifest.descriptor
-        marks = [] if client.options.offline else source.referrers(bound, descriptor.digest, artifact_type=LIFECYCLE)
+        marks = [] if repository.session.options.offline else repository.referrers(descriptor.digest, artifact_type=LIFECYCLE)
         ends = end_of_life((mark.artifact_type or "", mark.annotations) for mark in marks)
         details = Details(str(descriptor.digest), descriptor.media_type, created=manifest.annotations.get(CREATED), end_of_life=ends)
         if not isinstance(manifest, Manifest):
             return details
-        app_version = _app_version(client, bound, source, manifest.config) if kind_of(manifest) is CHART else None
+        app_version = _app_version(repository, manifest.config) if kind_of(manifest) is CHART else None
         return details._replace(size=sum(layer.size for layer in manifest.layers), app_version=app_version)
     except Error as error:
         return Details(error=error)
 
 
-def _app_version(client: Session, reference: Reference, source: Source, config: Descriptor) -> str | None:
+def _app_version(repository: Repository, config: Descriptor) -> str | None:
     if config.size > MAX_CONFIG_SIZE:
         return None
-    value = chart_metadata(client, reference, source, config).get("appVersion")
+    value = chart_metadata(repository, config).get("appVersion")
     return value if isinstance(value, str) else None

@@ -13,7 +13,7 @@ from ..artifact.chart import CHART_FILE
 from ..artifact.kinds import BICEP_MODULE, CHART
 from ..client.pull import PullOptions
 from ..client.pull import found as find_layers
-from ..client.resolve import Found, Resolved, resolve
+from ..client.resolve import Found, Resolved, resolve, resolved_to
 from ..client.session import Session
 from ..document import Json, parse_json, parse_yaml
 from ..errors import Error
@@ -260,6 +260,5 @@ def upstream(client: Session, project: Project, lock: Lock) -> tuple[list[tuple[
 
 
 def _locked(client: Session, item: Item, entry: Entry) -> Resolved:
-    bound, source = client.bind(replace(item.reference, tag=entry.tag, digest=None))
-    manifest = client.manifest(replace(bound, tag=None, digest=entry.digest), source)
-    return Resolved(bound.pinned(entry.digest), manifest, source)
+    repository = client.repository(replace(item.reference, tag=entry.tag, digest=None))
+    return resolved_to(repository, repository.manifest(entry.digest))

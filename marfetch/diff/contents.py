@@ -9,11 +9,8 @@ from typing import Final
 
 from ..artifact.payload import Payload
 from ..client.resolve import Found
-from ..client.session import Session, offline_error
-from ..content import WELL_KNOWN, copy
+from ..client.session import Session
 from ..destination.archive import Archive, with_top
-from ..errors import IntegrityError
-from ..oci import Descriptor
 
 MAX_TEXT: Final = 4 << 20
 """Bytes of a file whose text is held for comparing; of larger ones only the digest is."""
@@ -62,29 +59,16 @@ def contents(client: Session, found: Found) -> Mapping[str, FileContent]:
     held = _Held()
     files: dict[str, FileContent] = {}
     for payload in found.payloads:
-        for last in (False, True):
-            _fetch(client, found, payload.layer)
-            try:
-                files |= _files(client, payload, held, is_only=len(found.payloads) == 1)
-                break
-            except IntegrityError as error:
-                if last or error.code == "malformed":
-                    raise
-                client.cache.drop(payload.layer.digest, error.message)
+        files |= found.resolved.repository.use(
+            payload.layer,
+            lambda payload=payload: _files(client, payload, held, is_only=len(found.payloads) == 1),  # type: ignore[misc]
+        )
     return files
-
-
-def _fetch(client: Session, found: Found, layer: Descriptor) -> None:
-    reference = found.resolved.reference
-    if client.options.offline and not client.cache.has(layer) and layer.digest not in WELL_KNOWN:
-        raise offline_error(reference)
-    copy(found.resolved.source, client.cache, reference, layer, name=str(reference), progress=client.progress)
 
 
 def _files(client: Session, payload: Payload, held: _Held, *, is_only: bool) -> dict[str, FileContent]:
     if payload.unpacking is None:
-        with client.cache.open(payload.layer.digest) as blob:
-            return {payload.name: _content(iter(lambda: blob.read(1 << 20), b""), payload.layer.size, held, client)}
+        return {payload.name: _content(client.cache.pieces(payload.layer), payload.layer.size, held, client)}
     files: dict[str, FileContent] = {}
     above = "" if is_only else f"{payload.name}/"
     with client.cache.open(payload.layer.digest) as blob:

@@ -10,10 +10,9 @@ from typing import Final
 from ..artifact.kinds import CHART, kind_of
 from ..artifact.payload import Choice, base_name, select
 from ..client.catalog import catalog, suggest
-from ..client.fetch import MAX_CONFIG_SIZE, chart_metadata
-from ..client.session import Session
+from ..client.fetch import MAX_CONFIG_SIZE, chart_metadata, kept_metadata
+from ..client.session import Repository, Session
 from ..constraint import TaggedVersion, chart_version, distinct, sort_versions
-from ..content import Source
 from ..document import Json
 from ..errors import Error, InputError, NotFoundError, PolicyError, RateLimitedError
 from ..oci import CREATED, Digest, Manifest
@@ -104,7 +103,7 @@ def index_of(client: Session, references: Sequence[Reference]) -> bytes:
     for reference in references:
         if reference.tag or reference.digest:
             raise InputError(f"an index is of repositories, but `{reference}` names one artifact", code="usage", reference=str(reference))
-        bounds.append(client.bind(reference)[0])
+        bounds.append(client.repository(reference).reference)
     hosts = {str(bound.host) for bound in bounds}
     if len(hosts) != 1:
         raise InputError(f"one index is of one registry, not of {', '.join(f'`{host}`' for host in sorted(hosts))}", code="usage")
@@ -142,11 +141,12 @@ def releases_of(client: Session, reference: Reference) -> list[Release] | None:
         NotFoundError: `repository-not-found`.
         Error: the registry failed.
     """
-    bound, source = client.bind(replace(reference, tag=None, digest=None))
-    versions = [tagged[0] for tagged in distinct(sort_versions(client.tags(bound, source))).values()]
+    repository = client.repository(replace(reference, tag=None, digest=None))
+    bound = repository.reference
+    versions = [tagged[0] for tagged in distinct(sort_versions(repository.tags())).values()]
     looked_at: list[Release | Error | None] = []
     for start in range(0, min(len(versions), MOST_OTHERS), NEWEST):
-        looked_at += client.each(lambda tagged: _looked_at(client, bound, source, tagged), versions[start : start + NEWEST])
+        looked_at += client.each(lambda tagged: _looked_at(repository, tagged), versions[start : start + NEWEST])
         if any(one is not None for one in looked_at):
             break
     if not any(isinstance(one, Release) for one in looked_at):
@@ -166,17 +166,15 @@ def _release(bound: Reference, tagged: TaggedVersion) -> Release:
     return Release(base_name(bound.repository), chart_version(tagged), bound.repository, tagged.tag)
 
 
-def _looked_at(client: Session, bound: Reference, source: Source, tagged: TaggedVersion) -> Release | Error | None:
+def _looked_at(repository: Repository, tagged: TaggedVersion) -> Release | Error | None:
     """A version with what its manifest and config say; None where it is no chart."""
-    reference = replace(bound, tag=tagged.tag)
+    here = repository.at(tag=tagged.tag)
     try:
-        manifest = client.manifest(reference, source)
+        manifest = here.manifest()
         if not isinstance(manifest, Manifest) or kind_of(manifest) is not CHART:
             return None
-        metadata: dict[str, Json] = {}
-        if manifest.config.size <= MAX_CONFIG_SIZE:
-            metadata = chart_metadata(client, reference, source, manifest.config)
-        return _described(_release(bound, tagged), manifest, metadata)
+        metadata = chart_metadata(here, manifest.config) if manifest.config.size <= MAX_CONFIG_SIZE else {}
+        return _described(_release(here.reference, tagged), manifest, metadata)
     except Error as error:
         return error
 
@@ -187,12 +185,7 @@ def _known(client: Session, bound: Reference, tagged: TaggedVersion) -> Release 
     manifest = client.cache.find(descriptor.digest, descriptor.media_type) if descriptor else None
     if not isinstance(manifest, Manifest) or kind_of(manifest) is not CHART:
         return None
-    try:
-        has_config = manifest.config.size <= MAX_CONFIG_SIZE and client.cache.has(manifest.config)
-        metadata = chart_metadata(client, bound, client.cache, manifest.config) if has_config else {}
-        return _described(_release(bound, tagged), manifest, metadata)
-    except Error:
-        return None
+    return _described(_release(bound, tagged), manifest, kept_metadata(client, manifest.config))
 
 
 def _described(release: Release, manifest: Manifest, metadata: dict[str, Json]) -> Release:
@@ -216,7 +209,7 @@ def _described(release: Release, manifest: Manifest, metadata: dict[str, Json]) 
 
 def _namespace(client: Session, host_reference: Reference, path: str) -> Listing:
     """The charts below a path, found through the catalog."""
-    bound, _ = client.bind(replace(host_reference, repository=path or "catalog"))
+    bound = client.repository(replace(host_reference, repository=path or "catalog")).reference
     prefix = f"{path}/" if path else ""
     listed = _listed(client, bound)
     names = [name for name in listed if name.startswith(prefix) and is_chart_name(name.rpartition("/")[2])]

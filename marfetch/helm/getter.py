@@ -91,7 +91,7 @@ def content(url: str, ca_file: str | None = None) -> bytes:
         if isinstance(address, IndexAddress):
             from .charts import build_index  # late: only for an index
 
-            bound, _ = client.bind(Reference.parse(f"{address.host}/{address.path or 'x'}"))
+            bound = client.repository(Reference.parse(f"{address.host}/{address.path or 'x'}")).reference
             return build_index(client, bound, address.path)
         return _chart(client, address)
 
@@ -105,7 +105,7 @@ def _chart(client: Session, address: ChartAddress) -> bytes:
     gate = _gate() if is_wished() else None
     kept = Records(client.cache.root, "tags")
     for number, reference in enumerate(address.references, start=1):
-        bound, _ = client.bind(reference)
+        bound = client.repository(reference).reference
         key = f"{bound} {address.version or ''}"
         found = kept.get(key)
         try:

@@ -16,7 +16,7 @@ from typing import BinaryIO, Final
 
 from ..artifact.kinds import matches
 from ..budget import Budget
-from ..content import CheckedSink, Ingest, pour
+from ..content import CheckedSink, Ingest, Verified, pour
 from ..errors import Error, IntegrityError, NotFoundError, PolicyError, StorageError
 from ..files import INGEST, make_directories, storage_error
 from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
@@ -282,6 +282,29 @@ class Layout:
             return parse_manifest(raw, what=f"the manifest `{digest}`", media_type=media_type, algorithm=digest.algorithm)
         except Error:
             return None  # a blob of another sort, whose digest somebody asked for as a manifest
+
+    def read(self, descriptor: Descriptor) -> bytes:
+        """A small blob, checked; the caller has bounded its size.
+
+        Raises:
+            NotFoundError: `blob-not-found`.
+            IntegrityError: it is not what its descriptor says.
+            StorageError: it cannot be read.
+        """
+        return b"".join(self.pieces(descriptor))
+
+    def pieces(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """The bytes of a blob, piece by piece; checked when the last one was taken.
+
+        Raises:
+            Error: as `read`.
+        """
+        verified = Verified(descriptor)
+        with self.open(descriptor.digest) as file:
+            while piece := file.read(CHUNK):
+                verified.update(piece)
+                yield piece
+        verified.check()
 
     def open(self, digest: Digest) -> BinaryIO:
         """The file of a blob, for reading; its bytes are not checked yet.

@@ -14,10 +14,9 @@ from typing import Final, Literal, TypeAlias
 from ..artifact.kinds import matches
 from ..client.pull import PullOptions
 from ..client.pull import found as find_layers
-from ..client.resolve import Found, Resolved, resolve
-from ..client.session import Session
+from ..client.resolve import Found, Resolved, resolve, resolved_to
+from ..client.session import Repository, Session
 from ..constraint import ANY, Constraint, read_version
-from ..content import Source
 from ..destination.destination import write_file
 from ..document import Json
 from ..endpoint import Endpoint
@@ -25,7 +24,7 @@ from ..errors import Error, InputError, LockError, NotFoundError, StorageError
 from ..files import lock as alone
 from ..files import make_directories, storage_error
 from ..oci import CREATED, Descriptor, Digest, Index
-from ..reference import Host, Reference
+from ..reference import Host
 from ..verify.gate import is_wished
 from .lockfile import Entry, Lock, LockedLayer, Verification, lock_bytes, make_lock, parse_lock, read_bytes
 from .wanted import Item, Project
@@ -65,11 +64,11 @@ def verified(client: Session, item: Item, resolved: Resolved) -> Verification | 
     return Verification(verdict.outcome, evidence)
 
 
-def verify_referrers(client: Session, item: Item, reference: Reference, source: Source, referrers: Iterable[Digest]) -> None:
+def verify_referrers(item: Item, repository: Repository, referrers: Iterable[Digest]) -> None:
     """Check the signatures of what refers to an artifact, where the wanted file or `MARFETCH_VERIFY` asks for that.
 
     Args:
-        reference: bound to the registry.
+        repository: that they are in.
         referrers: their digests; signatures among them need none.
 
     Raises:
@@ -78,7 +77,7 @@ def verify_referrers(client: Session, item: Item, reference: Reference, source: 
     if item.verify or is_wished():
         from ..verify.artifact import VerifyOptions, require_referrers  # late: cryptography, only where signatures are checked
 
-        require_referrers(client, reference, source, referrers, VerifyOptions())
+        require_referrers(repository, referrers, VerifyOptions())
 
 
 DIRECTORY: Final = "projects"
@@ -257,7 +256,7 @@ def _settle(client: Session, project: Project, item: Item, previous: Entry | Non
     else:
         entry = _entry(item, layers)
         _warn_of_older(client, item, entry, previous)
-    verify_referrers(client, item, resolved.reference, resolved.source, (one.digest for one in entry.referrers))
+    verify_referrers(item, resolved.repository, (one.digest for one in entry.referrers))
     return LockResult(item, replace(entry, verification=verification), previous, layers)
 
 
@@ -275,10 +274,11 @@ def _locked(client: Session, item: Item, entry: Entry, *, asks_tag: bool) -> Res
         LockError: `tag-drifted`.
     """
     asked = replace(item.reference, tag=entry.tag, digest=None)
-    bound, source = client.bind(asked)
+    repository = client.repository(asked)
+    bound = repository.reference
     if asks_tag and entry.tag is not None and not client.options.offline:
         try:
-            now = client.manifest(bound, source)
+            now = repository.manifest()
         except NotFoundError as error:
             if error.code == "repository-not-found":
                 raise
@@ -297,8 +297,7 @@ def _locked(client: Session, item: Item, entry: Entry, *, asks_tag: bool) -> Res
                     expected=str(entry.digest),
                     actual=str(now.descriptor.digest),
                 )
-    manifest = client.manifest(replace(bound, tag=None, digest=entry.digest), source)
-    return Resolved(bound.pinned(entry.digest), manifest, source, read_version(entry.tag) if entry.tag else None)
+    return resolved_to(repository, repository.manifest(entry.digest))
 
 
 def _entry(item: Item, found: Found) -> Entry:
@@ -327,8 +326,7 @@ def _plain(descriptor: Descriptor) -> Descriptor:
 def _referrers(item: Item, resolved: Resolved) -> tuple[Descriptor, ...]:
     if not item.referrers:
         return ()
-    reference = resolved.reference
-    found = resolved.source.referrers(reference, resolved.manifest.descriptor.digest)
+    found = resolved.repository.referrers(resolved.manifest.descriptor.digest)
     chosen = {one.digest: _plain(one) for one in found if matches(one.artifact_type or "", item.referrers)}
     return tuple(sorted(chosen.values(), key=lambda one: (one.artifact_type or "", str(one.digest))))
 

@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from ..artifact.kinds import LIFECYCLE, end_of_life
-from ..client.session import Session
+from ..client.session import Repository, Session
 from ..constraint import ANY, Constraint, TaggedVersion, read_version, sort_versions
-from ..content import Source
 from ..errors import Error, NotFoundError
 from ..files import storage_error
 from ..oci import Digest
-from ..reference import Reference
 from .lockfile import Entry, Lock
 from .wanted import Item, Project
 
@@ -70,13 +68,13 @@ def outdated(client: Session, project: Project, lock: Lock, *, today: date) -> l
 
 
 def _compared(client: Session, item: Item, entry: Entry, today: date) -> Outdated:
-    bound, source = client.bind(replace(item.reference, tag=entry.tag, digest=None))
+    repository = client.repository(replace(item.reference, tag=entry.tag, digest=None))
     locked = read_version(entry.tag) if entry.tag is not None else None
     in_range = newest = None
     if locked is not None:
-        in_range, newest = _newer(item, locked, client.tags(replace(bound, tag=None), source))
-    moved_to, is_gone = _moved(client, entry, bound, source)
-    marks = [] if client.options.offline else source.referrers(bound, entry.digest, artifact_type=LIFECYCLE)
+        in_range, newest = _newer(item, locked, repository.tags())
+    moved_to, is_gone = _moved(entry, repository)
+    marks = [] if client.options.offline else repository.referrers(entry.digest, artifact_type=LIFECYCLE)
     ends = end_of_life((mark.artifact_type or "", mark.annotations) for mark in marks)
     return Outdated(entry, in_range, newest, ends, ends is not None and ends <= today, moved_to, is_gone)
 
@@ -92,11 +90,11 @@ def _newer(item: Item, locked: TaggedVersion, tags: Sequence[str]) -> tuple[Tagg
     return in_range, released
 
 
-def _moved(client: Session, entry: Entry, bound: Reference, source: Source) -> tuple[Digest | None, bool]:
-    if bound.tag is None:
+def _moved(entry: Entry, repository: Repository) -> tuple[Digest | None, bool]:
+    if repository.reference.tag is None:
         return None, False
     try:
-        now = client.manifest(bound, source).descriptor.digest
+        now = repository.manifest().descriptor.digest
     except NotFoundError as error:
         if error.code == "repository-not-found":
             raise

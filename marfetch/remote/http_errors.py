@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -167,9 +166,7 @@ def about(answer: StreamedResponse, reference: Reference) -> Iterator[None]:
         facts = {"reference": str(reference), "url": answer.url, "status": answer.status_code}
         error.context = {**facts, "msedge_ref": answer.headers.get("X-Msedge-Ref"), **error.context}
         if isinstance(error, IntegrityError) and reference.full_repository not in error.message:
-            error.message += (
-                f"; so it came for `{replace(reference, digest=None) if reference.tag else reference}` from `{answer.address.name}`"
-            )
+            error.message += f"; so it came for `{reference.shown}` from `{answer.address.name}`"
         raise
 
 

@@ -14,14 +14,11 @@ from typing import Final
 
 from ..artifact.kinds import HELM_PROVENANCE, NOTATION_SIGNATURE, SIGNATURE, end_of_life, matches
 from ..artifact.payload import Choice, base_name, select
-from ..client.fetch import read
-from ..client.resolve import Resolved, artifact
-from ..client.session import Session
-from ..content import Source
+from ..client.resolve import Resolved, artifact, resolved_to
+from ..client.session import Repository, Session
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RemoteError, SignatureError
 from ..files import unfinished, write_whole
 from ..oci import Descriptor, Digest, Manifest
-from ..reference import Reference
 from .policy import Action, Policy, Statement
 from .provenance import MAX_SIZE, check
 from .revocation import Lists, cache_entry
@@ -75,11 +72,11 @@ def require(client: Session, resolved: Resolved, request: VerifyOptions) -> Verd
     return verdict
 
 
-def require_referrers(client: Session, reference: Reference, source: Source, referrers: Iterable[Digest], request: VerifyOptions) -> None:
+def require_referrers(repository: Repository, referrers: Iterable[Digest], request: VerifyOptions) -> None:
     """Verify what refers to an artifact, or fail. Signatures are left out: nobody signs those.
 
     Args:
-        reference: bound to the registry; of the artifact, or anything else in its repository.
+        repository: that they are in.
         referrers: their digests.
 
     Raises:
@@ -87,11 +84,11 @@ def require_referrers(client: Session, reference: Reference, source: Source, ref
         Error: as `verify`.
     """
     for digest in referrers:
-        own = replace(reference, tag=None, digest=digest)
-        manifest = client.manifest(own, source)
+        own = repository.at(digest=digest)
+        manifest = own.manifest()
         # Only its own bytes say what it is: a list may say anything.
         if not (isinstance(manifest, Manifest) and matches(manifest.effective_type, SIGNATURE.types)):
-            require(client, Resolved(own, manifest, source, None), request)
+            require(own.session, resolved_to(own, manifest), request)
 
 
 def verify(client: Session, resolved: Resolved, request: VerifyOptions) -> Verdict:
@@ -110,10 +107,10 @@ def verify(client: Session, resolved: Resolved, request: VerifyOptions) -> Verdi
     failure: Error | None = None
     if request.keyring is not None:
         try:
-            provenance = _provenance(client, resolved, request.keyring, now)
+            provenance = _provenance(resolved, request.keyring, now)
         except SignatureError as error:
             failure = error
-    referrers = resolved.source.referrers(resolved.reference, resolved.manifest.descriptor.digest)
+    referrers = resolved.repository.referrers(resolved.manifest.descriptor.digest)
     ends = end_of_life((one.artifact_type or "", one.annotations) for one in referrers)
     verdict = Verdict(
         "verified",
@@ -202,9 +199,9 @@ def _signature(client: Session, resolved: Resolved, listed: Descriptor, trust: T
     """One signature; whatever is wrong with it is its own affair."""
     layer: Descriptor | None = None
     try:
-        layer = _layer(client, resolved, listed)
-        what = f"{resolved.reference.full_repository}@{listed.digest}"
-        data = read(client, resolved, layer, what, limit=MAX_ENVELOPE) if layer.media_type in FORMATS else b""
+        layer = _layer(resolved, listed)
+        signature = resolved.repository.at(digest=listed.digest)
+        data = signature.blob(layer, limit=MAX_ENVELOPE) if layer.media_type in FORMATS else b""
     except RefusalError as error:
         return Signature(listed.digest, error.code, refusal=error)
     except (NotFoundError, IntegrityError, PolicyError, RemoteError) as error:
@@ -220,9 +217,9 @@ def _signature(client: Session, resolved: Resolved, listed: Descriptor, trust: T
     return Signature(listed.digest, code, examined.checks, examined.refusal, examined.signed, layer.digest, layer.media_type)
 
 
-def _layer(client: Session, resolved: Resolved, listed: Descriptor) -> Descriptor:
+def _layer(resolved: Resolved, listed: Descriptor) -> Descriptor:
     """The envelope that a signature's manifest names (signature-specification, "Storage")."""
-    manifest = client.manifest(replace(resolved.reference, tag=None, digest=listed.digest), resolved.source)
+    manifest = resolved.repository.manifest(listed.digest)
 
     def refuse(reason: str) -> RefusalError:
         return RefusalError("SIGNATURE_MANIFEST_INVALID", f"its manifest is not that of a signature: {reason}")
@@ -265,10 +262,10 @@ def keep_list(directory: Path, url: str, data: bytes, client: Session) -> None:
 # -- provenance
 
 
-def _provenance(client: Session, resolved: Resolved, keyring: Path, now: datetime) -> Provenance:
+def _provenance(resolved: Resolved, keyring: Path, now: datetime) -> Provenance:
     reference = resolved.reference
-    manifest = artifact(client, resolved, Choice(provenance=True), None)
-    what = str(replace(reference, digest=None) if reference.tag else reference)
+    manifest = artifact(resolved, Choice(provenance=True), None)
+    what = reference.shown
     layers = [layer for layer in manifest.layers if matches(layer.media_type, (HELM_PROVENANCE,))]
     if len(layers) != 1:
         raise SignatureError(
@@ -280,5 +277,5 @@ def _provenance(client: Session, resolved: Resolved, keyring: Path, now: datetim
     charts = [one for one in selection.payloads if not matches(one.layer.media_type, (HELM_PROVENANCE,))]
     if len(charts) != 1:
         raise SignatureError(f"`{what}` has {len(charts)} payloads where one chart is expected", code="PROV_FILE_NOT_LISTED")
-    raw = read(client, resolved, layers[0], what, limit=MAX_SIZE)
+    raw = resolved.repository.blob(layers[0], limit=MAX_SIZE)
     return check(raw, keyring, name=charts[0].name, digest=charts[0].layer.digest, now=now)

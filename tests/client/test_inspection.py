@@ -202,7 +202,6 @@ def test_a_circle_of_referrers_ends(client: Callable[..., Session], mar: Registr
     index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor_json(one)]}
     mar.on("referrers").answers_with(json.dumps(index).encode(), Content_Type=INDEX)  # for every subject, itself among them
     made = client()
-    bound, source = made.bind(Reference("aks/foo", None, "1"))
-    (found,) = referrers_of(made, bound, source, subject.digest)
+    (found,) = referrers_of(made.repository(Reference("aks/foo", None, "1")), subject.digest)
     assert found.referrers == ()
     assert mar.kinds().count("referrers") == 2

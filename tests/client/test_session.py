@@ -16,7 +16,7 @@ from marfetch.layout.cache import cache_root
 from marfetch.layout.layout import Layout
 from marfetch.reference import Reference
 
-from ..world.content import ALB
+from ..world.content import ALB, source_of
 from ..world.progress import Heard
 from ..world.registry import Registry
 
@@ -83,7 +83,7 @@ def test_the_place_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_notice_about_an_own_registry_comes_once(client: Callable[..., Session], heard: Heard) -> None:
     one = client()
     for _ in range(3):
-        one.bind(Reference(ALB))
+        source_of(one, Reference(ALB))
     assert len([warning for warning in heard.warnings if "no mirrors" in warning]) == 1
 
 

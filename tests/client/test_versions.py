@@ -143,8 +143,7 @@ def test_offline_tells_what_the_cache_has_and_what_it_lacks(client: Made, mar: R
     chart(mar, "2.0.0", b'{"appVersion":"v9"}')
     with client() as one:
         history(one, Reference("aks/toy"), constraint=Constraint.parse("^1"), details=1)
-        bound, source = one.bind(Reference("aks/toy", tag="2.0.0"))
-        one.manifest(bound, source)
+        one.repository(Reference("aks/toy", tag="2.0.0")).manifest()
     mar.asked.clear()
     newer, older = history(client(offline=True), Reference("aks/toy"), details=2).entries
     assert newer.details is not None

@@ -12,7 +12,7 @@ from marfetch.errors import IntegrityError, PolicyError
 from marfetch.reference import Host, Reference
 from marfetch.remote import limits
 
-from ..world.content import ALB
+from ..world.content import ALB, source_of
 from ..world.registry import Registry
 
 HINT = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\nX: y\r\n\r\n"
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("impatient")
 def test_an_answer_is_the_answer_to_its_own_request(client: Callable[..., Session], mar: Registry, before: bytes) -> None:
     mar.on("any").sends_before(before)
     with client(jobs=1) as one:
-        bound, source = one.bind(Reference(ALB, None, "1.7.12"))
+        bound, source = source_of(one, Reference(ALB, None, "1.7.12"))
         first, second = source.manifest(bound), source.tags(bound)
     assert first is not None
     known = mar.layout.known(replace(bound, host=Host("mar.test")))
@@ -46,7 +46,7 @@ def test_an_answer_is_the_answer_to_its_own_request(client: Callable[..., Sessio
 
 def test_more_than_a_few_are_refused(client: Callable[..., Session], mar: Registry) -> None:
     mar.on("manifest").sends_before(HINT * (limits.MAX_INTERIM + 1))
-    bound, source = client().bind(Reference(ALB, None, "1.7.12"))
+    bound, source = source_of(client(), Reference(ALB, None, "1.7.12"))
     with pytest.raises(PolicyError, match=f"more than {limits.MAX_INTERIM} answers") as caught:
         source.manifest(bound)
     assert caught.value.code == "limit-passed"
@@ -56,7 +56,7 @@ def test_more_than_a_few_are_refused(client: Callable[..., Session], mar: Regist
 
 def test_another_protocol_is_no_answer_and_the_connection_is_not_used_again(client: Callable[..., Session], mar: Registry) -> None:
     mar.on("manifest").sends_before(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
-    bound, source = client(jobs=1).bind(Reference(ALB, None, "1.7.12"))
+    bound, source = source_of(client(jobs=1), Reference(ALB, None, "1.7.12"))
     with pytest.raises(IntegrityError, match=r"another protocol \(101\)") as caught:
         source.manifest(bound)
     assert caught.value.code == "malformed"

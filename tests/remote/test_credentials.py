@@ -22,7 +22,7 @@ from marfetch.remote.auth import Authority, challenges
 from marfetch.remote.credentials import basic_credentials, forget_credentials, identity_token
 
 from ..world.answering import Answering, answering
-from ..world.content import ALB
+from ..world.content import ALB, source_of
 from ..world.progress import Heard
 from ..world.registry import Registry
 
@@ -248,7 +248,7 @@ def test_an_identity_token_is_given_to_the_realm_and_to_nobody_else(docker: Logs
         host = f"127.0.0.1:{port}"
         docker({"auths": {host: {"identitytoken": "t0ken"}}})
         with Session(SessionOptions(Preference(option=f"http://{host}")), Heard()) as client:
-            bound, source = client.bind(Reference.parse(f"{host}/aks/foo"))
+            bound, source = source_of(client, Reference.parse(f"{host}/aks/foo"))
             assert source.tags(bound) == ["1.2.3"]
     assert handler.bodies == [  # type: ignore[attr-defined]
         {
@@ -498,7 +498,7 @@ def test_a_realm_gets_the_password_and_everybody_else_the_token(docker: Logs, cl
 def test_a_registry_that_wants_a_password_gets_it_once_it_has_asked(docker: Logs, client: Made, mar: Registry) -> None:
     docker({"auths": {mar.host: {"auth": SECRET}}})
     mar.on("manifest").answers(401, WWW_Authenticate="Basic realm=x")
-    reference, source = client().bind(Reference.parse(f"{ALB}:1.7.12"))
+    reference, source = source_of(client(), Reference.parse(f"{ALB}:1.7.12"))
     with pytest.raises(RemoteError) as caught:
         source.manifest(reference)
     assert caught.value.code == "unauthorized"

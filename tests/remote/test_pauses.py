@@ -30,6 +30,7 @@ from marfetch.remote.pauses import MAX_RECORD, SORT, Pauses
 
 from ..world.clock import Clock, timed
 from ..world.command import ended, started, surroundings, until
+from ..world.content import source_of
 from ..world.progress import Heard
 from ..world.throttling import FILES, JOBS, Throttles, Throttling, ramps_up, refs, throttles
 
@@ -219,8 +220,8 @@ def test_a_client_learns_of_a_pause_between_two_requests(throttling: Throttles, 
     registry = throttling(pauses=0)
     preference = Preference(option=f"http://{registry.host}", data_hosts=())
     with Session(SessionOptions(preference, cache_dir=tmp_path / "cache"), Heard()) as client:
-        bound, source = client.bind(Reference.parse(f"{registry.host}/aks/busy0:1"))
-        client.manifest(bound, source)
+        bound, source = source_of(client, Reference.parse(f"{registry.host}/aks/busy0:1"))
+        client.repository(bound).manifest()
         Pauses(tmp_path / "cache").tell(str(bound.host), 1000)
         with pytest.raises(RateLimitedError, match="as it told another marfetch"):
             source.manifest(bound)

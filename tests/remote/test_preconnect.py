@@ -29,6 +29,7 @@ from marfetch.remote.pauses import Pauses
 from marfetch.remote.preconnect import Preconnection, Preconnections, PredictedRequest
 
 from ..world.command import ended, started, surroundings, until
+from ..world.content import source_of
 from ..world.progress import Heard
 from ..world.registry import Registry
 from ..world.throttling import FILES, JOBS, Throttles, ramps_up, refs, throttles
@@ -92,7 +93,7 @@ def test_what_was_answered_before_a_pause_is_not_read_after_it(
     registry = throttling(seconds=2)
     with client_of(registry, tmp_path, ca_file, heard) as client:
         reference = Reference.parse(f"localhost:{registry.port}/aks/busy0:1")
-        bound, source = client.bind(reference)
+        bound, source = source_of(client, reference)
         client.connect(client.endpoint(reference), preconnect.manifest(bound, None))
         until(lambda: len(registry.ends) == 1)  # it was asked ahead, and is told to wait
         Pauses(tmp_path / "cache").tell(f"localhost:{registry.port}", 2)  # so is another process, which says so

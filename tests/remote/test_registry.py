@@ -17,7 +17,7 @@ from marfetch.reference import Reference
 from marfetch.remote import limits
 from marfetch.remote.pages import entries
 
-from ..world.content import ALB
+from ..world.content import ALB, source_of
 from ..world.progress import Heard
 from ..world.registry import BLOCKED, MSEDGE, Answer, Registry
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("impatient")
 
 @pytest.fixture
 def source(client: Callable[..., Session]) -> Source:
-    return client().bind(Reference(ALB))[1]
+    return source_of(client(), Reference(ALB))[1]
 
 
 def bound(mar: Registry, text: str) -> Reference:
@@ -187,7 +187,7 @@ def test_a_wait_beyond_the_budget_ends_at_once_and_says_when_to_come_back(source
 
 
 def test_a_longer_budget_allows_a_longer_wait(client: Callable[..., Session], mar: Registry) -> None:
-    source = client(timeout=10).bind(Reference(ALB))[1]
+    source = source_of(client(timeout=10), Reference(ALB))[1]
     mar.on("manifest").answers(429, retry_after="11")
     with pytest.raises(RateLimitedError, match="more than the"):
         manifest(source, mar, f"{ALB}:1.7.12")

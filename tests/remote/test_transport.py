@@ -34,7 +34,7 @@ from marfetch.remote.preconnect import DataHost, PredictedRequest
 from marfetch.remote.transport import GET, Transport
 from marfetch.remote.transport import ExactRequest as Sent
 
-from ..world.content import ALB
+from ..world.content import ALB, source_of
 from ..world.listener import deaf
 from ..world.progress import Heard
 from ..world.proxy import Proxy
@@ -48,7 +48,7 @@ def ask(registry: Registry, heard: Heard, *, name: str = "localhost", **options:
     """The manifest of a chart, by https and under this name."""
     preference = Preference(f"https://{name}:{registry.port}", data_hosts=(f"127.0.0.1:{registry.data_port}",))
     with Session(SessionOptions(preference, timeout=20, **options), heard) as client:  # type: ignore[arg-type]
-        bound, source = client.bind(Reference(ALB, None, "1.7.12"))
+        bound, source = source_of(client, Reference(ALB, None, "1.7.12"))
         return source.manifest(bound)
 
 
@@ -87,7 +87,7 @@ def test_the_first_request_is_sent_ahead_byte_for_byte_and_once(
     monkeypatch.setattr(http.client.HTTPConnection, "send", seen)
     preference = Preference(f"https://localhost:{secure.port}", data_hosts=(f"localhost:{secure.data_port}",))
     with Session(SessionOptions(preference, timeout=20, ca_file=ca_file), heard) as client:
-        bound, source = client.bind(Reference(ALB, None, "1.7.12"))
+        bound, source = source_of(client, Reference(ALB, None, "1.7.12"))
         known = secure.layout.known(replace(bound, host=Host("mar.test")))
         assert known is not None
         if what == "tags":
@@ -282,7 +282,7 @@ def pulled(heard: Heard, ca_file: str, text: str, **options: object) -> bytes:
     from marfetch.content import read
 
     with Session(SessionOptions(ca_file=ca_file, timeout=20, **options), heard) as client:  # type: ignore[arg-type]
-        bound, source = client.bind(Reference.parse(text))
+        bound, source = source_of(client, Reference.parse(text))
         manifest = source.manifest(bound)
         assert isinstance(manifest, Manifest)
         return read(source, bound, manifest.layers[0])
@@ -384,7 +384,7 @@ def test_this_machine_is_never_asked_through_a_proxy(
 ) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    bound, source = client().bind(Reference(ALB, None, "1.7.12"))
+    bound, source = source_of(client(), Reference(ALB, None, "1.7.12"))
     assert source.manifest(bound)
 
 
@@ -419,7 +419,7 @@ def test_an_ipv6_address_that_hangs_does_not_hold_anybody_up(
     with deaf(socket.AF_INET6, "::1") as port:
         infos = [(*V6[:4], ("::1", port, 0, 0)), (*V4[:4], ("127.0.0.1", mar.port))]
         monkeypatch.setattr(dial, "resolve", lambda *_: infos)
-        bound, source = client().bind(Reference(ALB, None, "1.7.12"))
+        bound, source = source_of(client(), Reference(ALB, None, "1.7.12"))
         begun = time.monotonic()
         assert source.manifest(bound)
         assert 0.25 < time.monotonic() - begun < 2
@@ -431,7 +431,7 @@ def test_an_ipv6_address_that_hangs_does_not_hold_anybody_up(
 
 def alone(heard: Heard, reference: Reference, *, timeout: float = 10) -> None:
     with Session(SessionOptions(timeout=timeout), heard) as client:
-        bound, source = client.bind(reference)
+        bound, source = source_of(client, reference)
         source.manifest(bound)
 
 
@@ -471,5 +471,5 @@ def test_a_port_where_nobody_listens_is_said(heard: Heard) -> None:
 
 
 def test_source_is_a_protocol_that_the_registry_follows(client: Callable[..., Session]) -> None:
-    source: Source = client().bind(Reference(ALB))[1]
+    source: Source = source_of(client(), Reference(ALB))[1]
     assert source.repositories()
