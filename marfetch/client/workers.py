@@ -14,6 +14,7 @@ from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
+from .. import __version__
 from ..codes import CODES
 from ..document import Json
 from ..errors import Error, InputError, RateLimitedError, RemoteError
@@ -85,6 +86,12 @@ def ask(executor: Executor, work: Callable[[str], str], shared: str, jobs: Seque
 
 
 def _lost(failure: Exception) -> RemoteError:
+    if isinstance(failure, (ImportError, AttributeError)) and "marfetch" in str(failure):  # the work names a function that is not there
+        return RemoteError(
+            f"a worker has another version of marfetch: {str(failure)[:300]}",
+            code="unreachable",
+            hint=f"install marfetch {__version__} on the workers",
+        )
     return RemoteError(
         f"the worker was lost: {type(failure).__name__}: {str(failure)[:300]}",
         code="unreachable",

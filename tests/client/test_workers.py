@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+import marfetch
 from marfetch import errors
 from marfetch.bundle.create import create
 from marfetch.client.session import Session, SessionOptions
@@ -193,6 +194,22 @@ def test_a_sync_is_done_by_workers_that_share_the_directory(mar: Registry, tmp_p
         again = json.loads(run(sys.executable, "-m", "marfetch", *spread_out, "--json", cwd=ROOT))
         assert [one["outcome"] for one in again["data"]["artifacts"]].count("replaced") == 1
         assert {one["outcome"] for one in again["data"]["artifacts"]} == {"unchanged", "replaced"}
+
+
+class Elsewhere(Executor):
+    """Workers that have another version: what a part is done by is not there."""
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_exception(ModuleNotFoundError("No module named 'marfetch.bundle.load'", name="marfetch.bundle.load"))
+        return future
+
+
+def test_workers_of_another_version_are_named_as_such() -> None:
+    (answer,) = ask(Elsewhere(), lambda text: text, "", [1])
+    assert isinstance(answer, RemoteError)
+    assert "another version of marfetch" in answer.message
+    assert marfetch.__version__ in (answer.hint or "")
 
 
 class Here(Executor):
