@@ -342,7 +342,7 @@ class Repository:
             Error: as `content.copy`.
         """
         cache = self.session.cache
-        if self.session.options.offline and not cache.has(blob) and blob.digest not in WELL_KNOWN:
+        if self.source is cache and not cache.has(blob) and blob.digest not in WELL_KNOWN:
             raise offline_error(self.reference)
         copy(self.source, cache, self.reference, blob, name=name or self.reference.name, progress=self.session.progress, beside=beside)
 
@@ -396,7 +396,7 @@ class Repository:
         try:
             yield
         except NotFoundError as error:
-            if not self.session.options.offline:
+            if self.source is not self.session.cache:
                 raise
             raise offline_error(reference) from error
 
