@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import Error, InputError
-from ..text import redacted
+from ..text import typed
 from .options import Devel, References, Settings, Verify, Version, shared
 
 if TYPE_CHECKING:
@@ -154,4 +154,4 @@ def _asked(settings: Settings, text: str, version: str | None, *, devel: bool) -
     try:
         return wanted(settings.report, text, version, devel=devel)
     except Error as error:
-        return Failed(redacted(text) if "://" in text else text[:300], error)
+        return Failed(typed(text), error)
