@@ -14,11 +14,10 @@ from ..content import Source
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RemoteError
 from ..oci import Descriptor, Index, Manifest, Platform
 from ..reference import Reference
-from .catalog import suggest
+from .catalog import nearest, suggest
 from .session import Session, offline_error
 
 _DANGLING_TRIES: Final = 20
-_COMPARED: Final = 5000  # tags that a missing one is compared with: the comparison is slow
 """Versions that are listed without a manifest, one after the other, until it is given up."""
 
 
@@ -138,8 +137,6 @@ def _with_neighbours(client: Session, error: NotFoundError, bound: Reference, so
     """A missing tag, with those that are like it; costs one more request."""
     if error.code != "tag-not-found" or bound.tag is None or client.options.offline:
         return error
-    import difflib  # late: only for a wrong tag
-
     with suppress(Error):
         try:
             tags = client.tags(bound, source)
@@ -148,7 +145,7 @@ def _with_neighbours(client: Session, error: NotFoundError, bound: Reference, so
             return missing if missing.code == "repository-not-found" else error
         if bound.tag in tags:
             return _dangling(error, bound, next_best(tags, bound.tag))
-        near = difflib.get_close_matches(bound.tag, tags[:_COMPARED], n=3, cutoff=0.5)
+        near = nearest(tags, bound.tag, limit=3)
         newest = ANY.newest(tags) or next(iter(tags), None)
         error.context["nearest"] = near or ([newest] if newest else [])
         if newest:

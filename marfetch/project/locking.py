@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from ..artifact.kinds import matches
+from ..client.catalog import nearest
 from ..client.pull import PullOptions
 from ..client.pull import found as find_layers
 from ..client.resolve import Found, Resolved, resolve
@@ -211,7 +211,7 @@ def upgrades(project: Project, names: Sequence[str]) -> frozenset[str]:
     known = [item.name for item in project.items]
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known[:5000], n=1, cutoff=0.5)
+            near = nearest(known, name, limit=1)
             hint = f"did you mean `{near[0]}`?" if near else "names are those of the wanted file"
             raise InputError(f"`{name[:80]}` is no name in `{project.path}`", code="usage", hint=hint, text=name[:200])
     return frozenset(names or known)
