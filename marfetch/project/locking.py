@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -17,16 +17,15 @@ from ..client.pull import found as find_layers
 from ..client.resolve import Found, Resolved, resolve
 from ..client.session import Session
 from ..constraint import ANY, Constraint, read_version
-from ..content import Source
 from ..destination.destination import write_file
 from ..document import Json
 from ..endpoint import Endpoint
 from ..errors import Error, InputError, LockError, NotFoundError, StorageError
 from ..files import lock as alone
 from ..files import make_directories, storage_error
-from ..oci import CREATED, Descriptor, Digest, Index
-from ..reference import Host, Reference
-from ..verify.gate import is_wished
+from ..oci import CREATED, Descriptor, Index
+from ..reference import Host
+from ..verify.gate import gate
 from .lockfile import Entry, Lock, LockedLayer, Verification, lock_bytes, make_lock, parse_lock, read_bytes
 from .wanted import Item, Project
 
@@ -43,18 +42,11 @@ def verified(client: Session, item: Item, resolved: Resolved) -> Verification | 
         What the lock says of it; None where the wanted file asks for no check.
 
     Raises:
-        SignatureError: no signature holds.
-        InputError: the trust policy or a store cannot be used.
-        Error: the registry failed.
+        Error: as `SignatureGate`.
     """
-    if not item.verify and not is_wished():
-        return None
-    from ..verify.artifact import VerifyOptions, require  # late: cryptography, only where signatures are checked
-
-    verdict = require(client, resolved, VerifyOptions())
-    for warning in verdict.warnings:
-        client.progress.warn(warning)
-    if not item.verify:
+    check = gate(asked=item.verify)
+    verdict = check(client, resolved) if check is not None else None
+    if verdict is None or not item.verify:
         return None
     evidence: dict[str, Json] = {}
     if verdict.statement is not None:
@@ -63,22 +55,6 @@ def verified(client: Session, item: Item, resolved: Resolved) -> Verification | 
         evidence["signature"] = str(verdict.good.digest)
         evidence["subject"] = verdict.good.signed.subject
     return Verification(verdict.outcome, evidence)
-
-
-def verify_referrers(client: Session, item: Item, reference: Reference, source: Source, referrers: Iterable[Digest]) -> None:
-    """Check the signatures of what refers to an artifact, where the wanted file or `MARFETCH_VERIFY` asks for that.
-
-    Args:
-        reference: bound to the registry.
-        referrers: their digests; signatures among them need none.
-
-    Raises:
-        Error: as `verified`.
-    """
-    if item.verify or is_wished():
-        from ..verify.artifact import VerifyOptions, require_referrers  # late: cryptography, only where signatures are checked
-
-        require_referrers(client, reference, source, referrers, VerifyOptions())
 
 
 DIRECTORY: Final = "projects"
@@ -257,7 +233,9 @@ def _settle(client: Session, project: Project, item: Item, previous: Entry | Non
     else:
         entry = _entry(item, layers)
         _warn_of_older(client, item, entry, previous)
-    verify_referrers(client, item, resolved.reference, resolved.source, (one.digest for one in entry.referrers))
+    check = gate(asked=item.verify)
+    if check is not None:
+        check.referrers(client, resolved.reference, resolved.source, (one.digest for one in entry.referrers))
     return LockResult(item, replace(entry, verification=verification), previous, layers)
 
 
