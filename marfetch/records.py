@@ -10,6 +10,7 @@ reading one loads neither `pathlib` nor `hashlib`: that would take longer than t
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -39,7 +40,8 @@ _MAX_NAME = 200  # bytes; a file system takes 255, and `write_whole` needs some 
 _TO_FILE = str.maketrans("/:", "+=")  # neither `+` nor `=` stands in a host or a repository
 _FROM_FILE = str.maketrans("+=", "/:")
 _SUFFIX = ".json"
-_SAFELY: Final = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+_READING: Final = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+_NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 
 
 def keep(root: Path, repository: str, tags: Sequence[str]) -> None:
@@ -183,8 +185,27 @@ def prune(root: Path, *, before: float | None, stale: float) -> tuple[int, int]:
     return count, size
 
 
-def read_file(path: str, *, limit: int) -> bytes | None:
-    """A file's bytes; None where it is longer, no regular file, or cannot be read.
+def open_regular(path: str | Path, *, follow: bool = False) -> int:
+    """Open a file that may be another user's, for reading: without waiting for the other end of a pipe.
+
+    Args:
+        follow: through a link, too.
+
+    Returns:
+        Its descriptor.
+
+    Raises:
+        OSError: it cannot be opened; `ELOOP`: it is a link; `EINVAL`: it is no regular file.
+    """
+    number = os.open(path, _READING | (0 if follow else _NO_FOLLOW))
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return number
+
+
+def read_file(path: str | Path, *, limit: int) -> bytes | None:
+    """A file's bytes; None where it is longer, a link, no regular file, or cannot be read.
 
     Args:
         limit: in bytes.
@@ -196,17 +217,11 @@ def read_file(path: str, *, limit: int) -> bytes | None:
 def _read_regular(path: str | Path, limit: int) -> tuple[bytes, float] | None:
     """The bytes of a regular file, and when it was written (seconds since the epoch); None as `read_file`."""
     try:
-        # Never through a link, and without waiting for the other end of a pipe: what lies there may be another user's.
-        number = os.open(path, os.O_RDONLY | _SAFELY)
-        status = os.fstat(number)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(number)
-            return None
-        with os.fdopen(number, "rb") as file:
-            data = file.read(limit + 1)
+        with os.fdopen(open_regular(path), "rb") as file:
+            data, written = file.read(limit + 1), os.fstat(file.fileno()).st_mtime
     except OSError:
         return None
-    return (data, status.st_mtime) if len(data) <= limit else None
+    return (data, written) if len(data) <= limit else None
 
 
 def _file_name(repository: str) -> str | None:

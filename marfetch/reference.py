@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, NoReturn
 
 from .errors import InputError, PolicyError
 from .oci import Digest
-from .text import redacted
+from .text import redacted, typed
 
 OFFICIAL_HOSTS: Final = ("mcr.microsoft.com", "mcr.azure.cn")
 """The registry hosts of MAR; a portal address is known by them."""
@@ -209,10 +209,10 @@ def is_repository(text: str) -> bool:
 def _fail(text: str, reason: str, part: str | None = None, *, hint: str | None = None) -> NoReturn:
     position = text.find(part) if part else -1
     raise InputError(
-        f"`{redacted(text) if '://' in text else text[:300]}` is not a reference: {reason}",
+        f"`{typed(text)}` is not a reference: {reason}",
         code="reference-invalid",
         hint=hint or "write `repository`, `repository:tag`, `repository@sha256:…` or any of these behind `mcr.microsoft.com/`",
-        text=redacted(text) if "://" in text else text[:300],
+        text=typed(text),
         part=part,
         position=position if position >= 0 else None,
     )

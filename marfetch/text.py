@@ -34,14 +34,67 @@ def human_size(size: float) -> str:
     return f"{size:.1f} TiB"
 
 
-# -- what a server says, without what was sent to it: some repeat the address with its signed query, or the credentials, in an error
+# -- what may be shown: queries, user information and credentials are secrets, wherever they stand
 
 
 HIDDEN: Final = "…"
 _LEAST: Final = 6
 """Characters; what is shorter stands in every text by chance, and is no secret."""
 _LEAST_PASSWORD: Final = 3
-_QUERY: Final = re.compile(r"""(\?|%3[Ff])[^\s"'<>`]+""")
+_LONGEST: Final = 1500
+_LONGEST_ADDRESS: Final = 300
+_QUERY: Final = re.compile(r'(\?|%3[Ff])[^\s"<>`]+')
+_USER: Final = re.compile(r"(?<=//)[^\s`]*@(?!sha(?:256|512):)")
+_CREDENTIAL: Final = re.compile(r"(?i)\b(sig|token|password|authorization|bearer|basic)\b(=|: ?| )(?=\S*[0-9%/+=])[^\s`&,;]+")
+_ADDRESS: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)?(?P<authority>[^/]*)(?P<path>[^?#]*)", re.DOTALL)
+
+
+def redacted(url: str) -> str:
+    """An address as it may be shown: without user information and query, and not endless."""
+    match = _ADDRESS.match(url)
+    assert match is not None, "every text fits"
+    if "@" in re.split(r"[?#\s]", match["path"], maxsplit=1)[0]:
+        # A password with a `/` in it, not encoded, looks like a path; an `@` that belongs to a path only hides it too.
+        rest = match["path"].rpartition("@")[2]
+        if not rest.startswith(("sha256:", "sha512:")):
+            return f"{match['scheme'] or ''}{HIDDEN}{'/' if '/' in rest else ''}"[:_LONGEST_ADDRESS]
+    authority, path = match["authority"], match["path"]
+    if re.search(r"[?#]", authority):
+        # What stands behind may be a query or, with an `@`, still user information; neither is shown.
+        authority, path = HIDDEN if "@" in authority else re.split(r"[?#]", authority, maxsplit=1)[0], ""
+    return f"{match['scheme'] or ''}{authority.rpartition('@')[2]}{path}"[:_LONGEST_ADDRESS]
+
+
+def typed(reference: str) -> str:
+    """A reference as it was typed, fit to be shown: it may be an address."""
+    return redacted(reference) if "://" in reference else reference[:_LONGEST_ADDRESS]
+
+
+def hidden(text: str, sent: tuple[str, ...] = ()) -> str:
+    """A text of a server without secrets: some repeat the address with its signed query, or the credentials, in an error.
+
+    Args:
+        sent: `sent_values`, hidden however they are encoded in the text.
+    """
+    forms = {form for value in sent for form in _forms(value)}
+    if forms:
+        # The longest first: a value may begin with another one.
+        pattern = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
+        text = re.sub(pattern, HIDDEN, text, flags=re.IGNORECASE)
+    text = _QUERY.sub(rf"\1{HIDDEN}", _USER.sub("", text))
+    return _CREDENTIAL.sub(rf"\1\2{HIDDEN}", text)
+
+
+def shareable(text: str, home: str = "") -> str:
+    """A text that can be pasted into a ticket: without secrets, control characters and the home directory.
+
+    Args:
+        home: the home directory of the user, where it is known.
+    """
+    text = hidden(text).replace(f"?{HIDDEN}", "")
+    if len(home) > 1:
+        text = text.replace(home, "~")
+    return printable(text)[:_LONGEST]
 
 
 def sent_values(target: str, headers: Mapping[str, str]) -> tuple[str, ...]:
@@ -62,37 +115,8 @@ def _credentials(value: str) -> Iterator[str]:
             yield from (one for one in (plain, plain.partition(":")[2]) if len(one) >= _LEAST_PASSWORD)
 
 
-def hidden(text: str, values: tuple[str, ...]) -> str:
-    """The text without these values, however they are encoded in it, and without the query of any address."""
-    forms = {form for value in values for form in _forms(value)}
-    if forms:
-        # The longest first: a value may begin with another one.
-        pattern = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
-        text = re.sub(pattern, HIDDEN, text, flags=re.IGNORECASE)
-    return _QUERY.sub(rf"\1{HIDDEN}", text)
-
-
 def _forms(value: str) -> Iterator[str]:
     plain = unquote(value)
     for form in (value, plain, quote(plain, safe=""), quote(value, safe="")):
         yield form
         yield html.escape(form)
-
-
-_SHOWN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)?(?P<authority>[^/]*)(?P<path>[^?#]*)", re.DOTALL)
-
-
-def redacted(url: str) -> str:
-    """An address as it may be shown: without user information and query, which can hold secrets, and not endless."""
-    match = _SHOWN.match(url)
-    assert match is not None, "every text fits"
-    if "@" in re.split(r"[?#\s]", match["path"], maxsplit=1)[0]:
-        # A password with a `/` in it, not encoded, looks like a path; an `@` that belongs to a path only hides it too.
-        rest = match["path"].rpartition("@")[2]
-        if not rest.startswith(("sha256:", "sha512:")):
-            return f"{match['scheme'] or ''}…{'/' if '/' in rest else ''}"[:300]
-    authority, path = match["authority"], match["path"]
-    if re.search(r"[?#]", authority):
-        # What stands behind may be a query or, with an `@`, still user information; neither is shown.
-        authority, path = "…" if "@" in authority else re.split(r"[?#]", authority, maxsplit=1)[0], ""
-    return f"{match['scheme'] or ''}{authority.rpartition('@')[2]}{path}"[:300]

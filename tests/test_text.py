@@ -1,11 +1,11 @@
-"""What a server repeats of what was sent to it is not shown, however it is written."""
+"""Secrets in a text are not shown, however they are written, nor is what a server repeats of what was sent to it."""
 
 from __future__ import annotations
 
 import pytest
 
 from marfetch.endpoint import Address
-from marfetch.text import hidden, sent_values
+from marfetch.text import hidden, sent_values, shareable
 
 SENT = sent_values(
     Address.parse("https://data.test//v2/x?se=2030-01-01T00%3a00&sig=ab%2Bc%2fdefg%3d&sp=r").target,
@@ -50,3 +50,34 @@ def test_credentials_in_no_known_form_are_hidden_as_they_are() -> None:
     assert hidden("x %%% y", sent_values(address.target, {"Authorization": "Basic %%%"})) == "x … y"
     assert hidden("x abc y", sent_values(address.target, {"Authorization": "Bearer abc"})) == "x … y"
     assert sent_values(address.target, {}) == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("see https://me:pass@own.test/x", "see https://own.test/x"),
+        ("Bearer abc123%2B is expired", "Bearer … is expired"),
+    ],
+)
+def test_a_server_may_name_credentials_that_were_not_sent(said: str, shown: str) -> None:
+    assert hidden(said) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("proxy `http://me:pass@10.0.0.1:3128`", "proxy `http://10.0.0.1:3128`"),
+        ("to `https://eastus.data.mcr.microsoft.com/a//b?se=1&sig=x%2B`", "to `https://eastus.data.mcr.microsoft.com/a//b`"),
+        ("proxy `http://me:a/bSECRET@10.0.0.1:3128`", "proxy `http://10.0.0.1:3128`"),
+        ("`https://h/aks/foo@sha256:abc`", "`https://h/aks/foo@sha256:abc`"),
+        ("sig=abc%2Bdef& rest", "sig=…& rest"),
+        ("a\x1b[31mb", "a\\x1b[31mb"),
+    ],
+)
+def test_texts_can_be_shown_to_others(text: str, shown: str) -> None:
+    assert shareable(text) == shown
+
+
+def test_the_home_directory_is_not_told() -> None:
+    assert shareable("`/home/me/.cache/marfetch`", "/home/me") == "`~/.cache/marfetch`"
+    assert shareable("`/a`", "/") == "`/a`"

@@ -22,8 +22,9 @@ from ..layout.readonly import ReadonlyTar
 from ..layout.repositories import Contents
 from ..oci import Descriptor, Digest, Index, Manifest
 from ..project.lockfile import Entry, Lock, parse_lock, read_bytes
-from ..project.locking import refuse_misfits, verify_referrers
+from ..project.locking import refuse_misfits
 from ..project.wanted import Item, Project
+from ..verify.gate import gate
 from .approval import approval_page
 from .check import check_bundle, refuse_broken
 from .format import (
@@ -237,7 +238,9 @@ def _needed(client: Session, item: Item, entry: Entry, *, with_referrers: bool) 
                     reference=str(entry.reference),
                     rule=f"at most {MAX_REFERRERS} referrers",
                 )
-    verify_referrers(item, needed.repository, needed.about)
+    check = gate(asked=item.verify)
+    if check is not None:
+        check.referrers(needed.repository, needed.about)
     locked = [blob.digest for blob in entry.blobs() if blob.digest not in needed.blobs]
     if locked:
         raise LockError(

@@ -50,7 +50,7 @@ class SignatureResult:
 def check_signatures(
     make_client: Callable[[], Session],
     found: Opened,
-    request: VerifyOptions,
+    request: VerifyOptions | None = None,
     *,
     base: Opened | None = None,
     is_required: bool = False,
@@ -70,6 +70,7 @@ def check_signatures(
         InputError: `POLICY_MISSING` where one is required, `POLICY_INVALID`, `NO_APPLICABLE_POLICY`, `TRUST_STORE_INVALID`;
             `usage`: it has no lock, or is a delta whose base holds the envelopes.
     """
+    request = request or VerifyOptions()
     if found.lock is None:
         raise InputError(
             f"`{found.path}` is no bundle of marfetch: no lock says where its artifacts come from, so no trust policy can be chosen",

@@ -103,11 +103,11 @@ def bundle_verify(
     from ..bundle.check import check_bundle
     from ..bundle.format import opened
     from ..render.bundle import verified
-    from ..verify.gate import is_wished
+    from ..verify.gate import is_required
     from .verify import request_of
 
     request = request_of(trust_policy, trust_store, at, crl, revocation)
-    is_required = verify or trust_policy is not None or is_wished()
+    is_needed = is_required(asked=verify or trust_policy is not None)
     with ExitStack() as stack:
         found = stack.enter_context(opened(file))
         base = stack.enter_context(opened(since)) if since is not None else None
@@ -116,7 +116,7 @@ def bundle_verify(
         if not checked.findings:
             from ..bundle.signatures import check_signatures
 
-            judged = check_signatures(_offline(settings, stack), found, request, base=base, is_required=is_required)
+            judged = check_signatures(_offline(settings, stack), found, request, base=base, is_required=is_needed)
         return verified(settings.report, found, checked, judged)
 
 
@@ -154,7 +154,7 @@ def bundle_load(
     from ..client.workers import spread
     from ..project.sync import Shard as Part
     from ..render.bundle import loaded
-    from ..verify.gate import is_wished
+    from ..verify.gate import is_required
 
     if settings.endpoint is not None:
         raise InputError("`--endpoint` is where artifacts come from; where they go is `--to`", code="usage", hint="leave `--endpoint` out")
@@ -163,7 +163,7 @@ def bundle_load(
     with ExitStack() as stack:
         client = stack.enter_context(settings.client())
         workers = stack.enter_context(spread(executor)) if executor is not None else None
-        gate = _gate(settings, stack) if verify or is_wished() else None
+        gate = _gate(settings, stack) if is_required(asked=verify) else None
         return loaded(settings.report, file, target, load(client, file, target, shard=part, executor=workers, gate=gate))
 
 
@@ -176,10 +176,9 @@ def _gate(settings: Settings, stack: ExitStack) -> Callable[[Opened], None]:
     """Refuses a bundle in which something is not signed as the trust policy asks."""
     from ..bundle.signatures import check_signatures
     from ..render.bundle import refusal_of
-    from ..verify.artifact import VerifyOptions
 
     def gate(found: Opened) -> None:
-        judged = check_signatures(_offline(settings, stack), found, VerifyOptions(), is_required=True)
+        judged = check_signatures(_offline(settings, stack), found, is_required=True)
         failed = [one.error for one in judged or () if one.error is not None]
         if failed:
             raise refusal_of(failed)

@@ -69,7 +69,7 @@ def referrers(
     from ..client.resolve import Wanted, resolve
     from ..render.inspect import referred
     from ..render.pull import pulled, wanted
-    from ..verify.gate import is_wished
+    from ..verify.gate import gate
 
     types = [glob for one in kind or () for named in kinds_named(one) for glob in named.types] + list(artifact_type or ())
     if kind and not types:
@@ -87,10 +87,9 @@ def referrers(
         found = referrers_of(resolved.repository, resolved.manifest.descriptor.digest, types=types, depth=depth)
         if not fetch:
             return referred(settings.report, resolved, found)
-        if verify or is_wished():
-            from ..verify.artifact import VerifyOptions, require_referrers
-
-            require_referrers(resolved.repository, (one.descriptor.digest for one in found), VerifyOptions())
+        check = gate(asked=verify)
+        if check is not None:
+            check.referrers(resolved.repository, (one.descriptor.digest for one in found))
         tasks = [
             Task(
                 Wanted(one.reference),

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import Error, InputError
-from ..text import redacted
+from ..text import typed
 from .options import Devel, References, Settings, Verify, Version, shared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..artifact.payload import Choice
     from ..client.pull import Failed
-    from ..client.resolve import Resolved, Wanted
-    from ..client.session import Session
+    from ..client.resolve import Wanted
 
 _Destination = Annotated[Path, typer.Option("--destination", "-d", metavar="DIR", help="Where the files go.")]
 _MediaType = Annotated[list[str] | None, typer.Option("--media-type", metavar="GLOB", help="Only layers of this media type.")]
@@ -65,11 +62,16 @@ def pull(
     from ..client.pull import pull as pull_all
     from ..oci import Platform
     from ..render.pull import pulled
-    from ..verify.gate import is_wished
+    from ..verify.gate import gate
 
     choice = _choice(media_type, artifact_type, kind, prov=prov, all_layers=all_layers)
     if untardir is not None and not untar:
         raise InputError("`--untardir` says where to unpack, and `--untar` is not given", code="usage", hint="add `--untar`")
+    check = gate(asked=verify)
+    if check is not None:
+        from ..render.verify import signer
+
+        check.signer = signer
     request = PullOptions(
         destination,
         choice,
@@ -77,26 +79,12 @@ def pull(
         force,
         skip_missing,
         untar=(untardir or Path()) if untar else None,
-        gate=_gate() if verify or is_wished() else None,
+        gate=check,
     )
     asked = [_asked(settings, text, version, devel=devel) for text in references]
     with settings.client() as client:
         result = pull_all(client, asked, request)
     return pulled(settings.report, result)
-
-
-def _gate() -> Callable[[Session, Resolved], object]:
-    """Says of each artifact who signed it, or keeps it out."""
-    from ..render.verify import signer
-    from ..verify.artifact import VerifyOptions, require
-
-    def gate(client: Session, resolved: Resolved) -> None:
-        verdict = require(client, resolved, VerifyOptions())
-        for warning in verdict.warnings:
-            client.progress.warn(warning)
-        client.progress.note(f"`{resolved.reference}` is {signer(verdict)}")
-
-    return gate
 
 
 @shared()
@@ -154,4 +142,4 @@ def _asked(settings: Settings, text: str, version: str | None, *, devel: bool) -
     try:
         return wanted(settings.report, text, version, devel=devel)
     except Error as error:
-        return Failed(redacted(text) if "://" in text else text[:300], error)
+        return Failed(typed(text), error)

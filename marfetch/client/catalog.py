@@ -30,6 +30,8 @@ _PART_LIKE: Final = 84
 """Per cent of likeness from which a name is near: of its last part, of all of it, of some part of it."""
 _SHORTEST: Final = 3
 """Letters; a shorter text is like everything."""
+_LIKE: Final = 50
+"""The same for names of which there are few, such as tags or keys."""
 
 _GLOB = re.compile(r"[*?\[]")
 
@@ -94,6 +96,13 @@ def near(names: Sequence[str], name: str, *, limit: int) -> list[str]:
         take(process.extract(last, names, scorer=fuzz.partial_ratio, processor=None, limit=wanted, score_cutoff=_PART_LIKE), 0.9)
     # Among equals the one whose whole path is the likest.
     return sorted(found, key=lambda one: (-found[one] - fuzz.ratio(name, one) / 5, len(one), one))[:limit]
+
+
+def nearest(names: Sequence[str], name: str, *, limit: int) -> list[str]:
+    """The names that are written most like one that is not among them, nearest first; for tags, keys and others without a path."""
+    from rapidfuzz import fuzz, process  # late: rapidfuzz, only for a wrong name
+
+    return [one for one, _, _ in process.extract(name, names, scorer=fuzz.ratio, processor=None, limit=limit, score_cutoff=_LIKE)]
 
 
 def _distance(name: str, words: Sequence[str]) -> tuple[int, int, int, str]:

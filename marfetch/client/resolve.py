@@ -13,11 +13,10 @@ from ..constraint import ANY, ANY_OR_PRERELEASE, Constraint, TaggedVersion, dist
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RemoteError
 from ..oci import Descriptor, Index, Manifest, Platform
 from ..reference import Reference
-from .catalog import suggest
+from .catalog import nearest, suggest
 from .session import Repository, Session, offline_error
 
 _DANGLING_TRIES: Final = 20
-_COMPARED: Final = 5000  # tags that a missing one is compared with: the comparison is slow
 """Versions that are listed without a manifest, one after the other, until it is given up."""
 
 
@@ -143,8 +142,6 @@ def _with_neighbours(error: NotFoundError, repository: Repository) -> NotFoundEr
     bound = repository.reference
     if error.code != "tag-not-found" or bound.tag is None or repository.session.options.offline:
         return error
-    import difflib  # late: only for a wrong tag
-
     with suppress(Error):
         try:
             tags = repository.tags()
@@ -153,7 +150,7 @@ def _with_neighbours(error: NotFoundError, repository: Repository) -> NotFoundEr
             return missing if missing.code == "repository-not-found" else error
         if bound.tag in tags:
             return _dangling(error, bound, next_best(tags, bound.tag))
-        near = difflib.get_close_matches(bound.tag, tags[:_COMPARED], n=3, cutoff=0.5)
+        near = nearest(tags, bound.tag, limit=3)
         newest = ANY.newest(tags) or next(iter(tags), None)
         error.context["nearest"] = near or ([newest] if newest else [])
         if newest:

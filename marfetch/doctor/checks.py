@@ -18,7 +18,7 @@ from ..oci import INDEX_TYPES, MANIFEST_TYPES, Index, Manifest, parse_manifest
 from ..reference import Reference, is_repository, is_tag
 from ..remote.pauses import Pause, Pauses, retry_after
 from ..remote.probe import Prober, Seen
-from ..text import hidden, sent_values
+from ..text import hidden, redacted, sent_values
 from .findings import Finding, fault, ok, warning
 from .network import FIREWALL, hosts
 
@@ -447,7 +447,7 @@ class Asking:
 
 def _place(seen: Seen) -> str:
     location = seen.header("Location") or ""
-    return f"`{location.partition('?')[0][:200]}`" if location else "nowhere"
+    return f"`{redacted(location)[:200]}`" if location else "nowhere"
 
 
 def _texts(seen: Seen, name: str) -> list[str]:

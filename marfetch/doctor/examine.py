@@ -18,9 +18,10 @@ from ..layout.cache import cache_root
 from ..reference import Host, Reference
 from ..remote.pauses import Pauses
 from ..remote.probe import NameLookup, Prober, Reached
+from ..text import shareable
 from . import environment, network
 from .checks import Asking
-from .findings import CHECKS, Finding, fault, joined, ok, shareable, warning
+from .findings import CHECKS, Finding, fault, joined, ok, warning
 from .network import ObservedHost
 
 DEFAULT: Final = "application-lb/charts/alb-controller"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal
 
-from ..text import printable
+from ..text import shareable
 
 Status = Literal["ok", "warning", "fault"]
 
@@ -38,21 +36,6 @@ CHECKS: Final[Mapping[str, str]] = {
 """Every id of a finding, and what is looked at."""
 
 _WORST: Final = ("fault", "warning", "ok")
-_LONGEST: Final = 1500
-_USER = re.compile(r"(?<=//)[^\s`]*@(?!sha(?:256|512):)")
-_QUERY = re.compile(r"(https?://[^\s`?]+|/[^\s`?]*)\?[^\s`]+")
-_SECRET = re.compile(r"(?i)\b(sig|token|password|authorization|bearer|basic)\b(=|: ?| )(?=\S*[0-9%/+=])[^\s`&,;]+")
-
-
-def shareable(text: str) -> str:
-    """A text that can be pasted into a ticket: no user information, no query, no home directory, no control characters."""
-    text = _QUERY.sub(r"\1", _USER.sub("", text))
-    text = _SECRET.sub(r"\1\2…", text)
-    with suppress(RuntimeError):  # nobody knows it
-        home = str(Path.home())
-        if len(home) > 1:
-            text = text.replace(home, "~")
-    return printable(text)[:_LONGEST]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +57,9 @@ class Finding:
 
     def __post_init__(self) -> None:
         assert self.id in CHECKS, self.id
+        home = os.path.expanduser("~")  # noqa: PTH111 - `~` itself where it is not known
         for name in ("saw", "means", "do"):
-            object.__setattr__(self, name, shareable(getattr(self, name)))
+            object.__setattr__(self, name, shareable(getattr(self, name), home))
 
 
 def ok(name: str, saw: str) -> Finding:

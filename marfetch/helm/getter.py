@@ -22,8 +22,6 @@ from ..text import printable, redacted
 from .address import ChartAddress, IndexAddress, parse
 
 if TYPE_CHECKING:
-    from ..client.fetch import Gate
-    from ..client.resolve import Resolved
     from ..client.session import Session
 
 _HINTS: Final = {
@@ -99,10 +97,10 @@ def content(url: str, ca_file: str | None = None) -> bytes:
 def _chart(client: Session, address: ChartAddress) -> bytes:
     from ..client.fetch import payload  # late: only where the cache had no answer
     from ..client.resolve import Wanted  # late: only where the cache had no answer
-    from ..verify.gate import is_wished  # late: only where the cache had no answer
+    from ..verify.gate import gate  # late: only where the cache had no answer
     from .charts import FRESH  # late: only where the cache had no answer
 
-    gate = _gate() if is_wished() else None
+    check = gate()
     kept = Records(client.cache.root, "tags")
     for number, reference in enumerate(address.references, start=1):
         bound = client.repository(reference).reference
@@ -111,9 +109,9 @@ def _chart(client: Session, address: ChartAddress) -> bytes:
         try:
             if found is not None and found.age < FRESH and isinstance(found.data, str):
                 # Helm asks for a chart and its provenance one after the other, and often for one chart several times.
-                return payload(client, Wanted(Reference.parse(found.data)), provenance=address.provenance, gate=gate)[0]
+                return payload(client, Wanted(Reference.parse(found.data)), provenance=address.provenance, gate=check)[0]
             wanted, is_last = Wanted(reference, address.version), number == len(address.references)
-            raw, pinned = payload(client, wanted, provenance=address.provenance, hints=is_last, gate=gate)
+            raw, pinned = payload(client, wanted, provenance=address.provenance, hints=is_last, gate=check)
         except NotFoundError as error:
             if number == len(address.references) or error.code not in ("repository-not-found", "tag-not-found"):
                 raise
@@ -121,17 +119,6 @@ def _chart(client: Session, address: ChartAddress) -> bytes:
             kept.put(key, str(replace(pinned, tag=None)))
             return raw
     raise AssertionError("an address has a reference")
-
-
-def _gate() -> Gate:
-    """Keeps out what is not signed as the trust policy asks."""
-    from ..verify.artifact import VerifyOptions, require  # late: cryptography, only where signatures are checked
-
-    def gate(client: Session, resolved: Resolved) -> None:
-        for warning in require(client, resolved, VerifyOptions()).warnings:
-            client.progress.warn(warning)
-
-    return gate
 
 
 def _client(ca_file: str | None) -> Session:

@@ -6,6 +6,7 @@ Unlike the names of the cache, which are kept by `names`, nothing is mended here
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -17,6 +18,7 @@ from ..document import Json, parse_json
 from ..errors import Error, IntegrityError, PolicyError, StorageError
 from ..files import INGEST, lock, storage_error, write_whole
 from ..oci import MAX_LAYOUT_ENTRIES, OCI_INDEX, REF_NAME, Descriptor, descriptor_json, parse_descriptors
+from ..records import open_regular
 from .blobs import Entry
 
 # -- the names of a layout: `index.json`, which says what each tag means (image-spec, image layout, "index.json file")
@@ -138,12 +140,9 @@ class LayoutTags:
             return self._read
         self._read, self._unnamed = {}, {}
         self.changes += 1
-        try:
-            data = self._path.read_bytes()
-        except FileNotFoundError:
+        data = _bytes(self._path)
+        if data is None:
             return self._read
-        except OSError as error:
-            raise storage_error(error, self._path) from error
         try:
             document = parse_json(data, f"the index `{self._path}`", most=_MAX_VALUES)
             for descriptor in parse_descriptors(document, what=f"the index `{self._path}`", name="manifests"):
@@ -161,6 +160,21 @@ class LayoutTags:
         return self._read
 
 
+def _bytes(path: Path) -> bytes | None:
+    """What a file of the layout holds; None where it is not there.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    try:
+        with os.fdopen(open_regular(path, follow=True), "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
 def unsupported_index_content(root: Path) -> str | None:
     """What the `index.json` of a layout holds that `LayoutTags` would not write again; None where that is nothing.
 
@@ -170,12 +184,9 @@ def unsupported_index_content(root: Path) -> str | None:
         StorageError: it cannot be read.
     """
     path = root / "index.json"
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
+    data = _bytes(path)
+    if data is None:
         return None
-    except OSError as error:
-        raise storage_error(error, path) from error
     try:
         document = parse_json(data, "it", most=_MAX_VALUES)
         descriptors = parse_descriptors(document, what="it", name="manifests")
@@ -204,12 +215,7 @@ def check_version(root: Path) -> None:
         StorageError: `cache-damaged`: of another version, or something else that only has the same place.
     """
     marker = root / "oci-layout"
-    try:
-        data = marker.read_bytes()
-    except FileNotFoundError:
-        data = b""
-    except OSError as error:
-        raise storage_error(error, marker) from error
+    data = _bytes(marker) or b""
     if not data.strip(b"\x00"):  # new, or what a power cut has left of it; the blobs are told by their digests
         with lock(root / _LOCK):
             write_whole(marker, b'{"imageLayoutVersion":"1.0.0"}', through=root / INGEST / marker.name)

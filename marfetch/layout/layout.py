@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from ..artifact.kinds import matches
 from ..budget import Budget
@@ -20,12 +20,11 @@ from ..content import CheckedSink, Ingest, Verified, pour
 from ..errors import Error, IntegrityError, NotFoundError, PolicyError, StorageError
 from ..files import INGEST, make_directories, storage_error
 from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
+from ..records import open_regular
 from ..reference import Reference
 from .blobs import Entry, Extent, Stamp
 from .index import LayoutTags, check_version, unsupported_index_content
 from .ingest import CHUNK, FileIngest, StallGuard, claimed_part
-
-_SAFELY: Final = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
 
 class Layout:
@@ -317,12 +316,7 @@ class Layout:
         try:
             if digest in self._hidden:
                 raise FileNotFoundError(errno.ENOENT, "hidden")
-            # Never through a link, and without waiting for the other end of a pipe.
-            number = os.open(path, os.O_RDONLY | _SAFELY)
-            if not stat.S_ISREG(os.fstat(number).st_mode):
-                os.close(number)
-                raise OSError(errno.ELOOP, "not a file")
-            return os.fdopen(number, "rb", buffering=0)
+            return os.fdopen(open_regular(path), "rb", buffering=0)
         except (FileNotFoundError, NotADirectoryError) as error:
             if self._below is not None:
                 return self._below.open(digest)
@@ -330,7 +324,7 @@ class Layout:
                 f"the blob `{digest}` is not in `{self.root}`", code="blob-not-found", digest=str(digest), path=str(path)
             ) from error
         except OSError as error:
-            if error.errno == errno.ELOOP:
+            if error.errno in (errno.ELOOP, errno.EINVAL):
                 raise StorageError(
                     f"`{path}` is not a file", code="cache-damaged", hint="marfetch cache verify --fix", path=str(path)
                 ) from error

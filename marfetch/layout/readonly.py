@@ -5,6 +5,7 @@ The file is opened once and stays open, so that what is read is the archive that
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Final
 
 from ..errors import Error, InputError, IntegrityError, StorageError
 from ..oci import Digest
+from ..records import open_regular
 from ..tar import BLOCK, TarMember, members
 from .blobs import Entry, Extent, Stamp, not_there
 from .index import MAX_INDEX_SIZE, MAX_MARKER_SIZE, check_marker, missing_index, parse_index, too_large
@@ -20,12 +22,8 @@ from .index import MAX_INDEX_SIZE, MAX_MARKER_SIZE, check_marker, missing_index,
 # -- a layout in a folder, for reading only: whoever made it, nothing in it is changed, mended or dropped
 
 
-# Without waiting for the other end of a pipe. Links are followed: some tools make layouts of them, and all bytes are hashed.
-_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-
-
 class Folder:
-    """The folder of a layout, as a store.
+    """The folder of a layout, as a store. Links are followed: some tools make layouts of them, and all bytes are hashed.
 
     Raises:
         InputError: `not-a-layout`.
@@ -67,16 +65,12 @@ class Folder:
     def extent(self, digest: Digest) -> Extent:
         path = self._path(digest)
         try:
-            file = os.open(path, _FLAGS)
-            status = os.fstat(file)
+            file = open_regular(path, follow=True)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise not_there(digest, self.root) from error
         except OSError as error:
-            raise unreadable(error, path) from error
-        if not stat.S_ISREG(status.st_mode):
-            os.close(file)
-            raise not_there(digest, self.root)
-        return Extent(file, Stamp.of(status), path)
+            raise not_there(digest, self.root) if error.errno == errno.EINVAL else unreadable(error, path) from error
+        return Extent.of(file, path)
 
     def close(self) -> None:
         """Nothing is kept open."""
@@ -94,7 +88,7 @@ class Folder:
         """
         path = self.root / name
         try:
-            with os.fdopen(os.open(path, _FLAGS), "rb") as file:
+            with os.fdopen(open_regular(path, follow=True), "rb") as file:
                 data = file.read(most + 1)
         except FileNotFoundError:
             return None
@@ -132,8 +126,10 @@ class ReadonlyTar:
     def __init__(self, path: Path) -> None:
         self.root = path
         try:
-            self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._file = open_regular(path, follow=True)
         except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise not_a_layout(path, "it is neither a folder nor a file") from error
             raise unreadable(error, path) from error
         try:
             self._open()
@@ -142,9 +138,6 @@ class ReadonlyTar:
             raise
 
     def _open(self) -> None:
-        status = os.fstat(self._file)
-        if not stat.S_ISREG(status.st_mode):
-            raise not_a_layout(self.root, "it is neither a folder nor a file")
         self._members = self._find()
         marker = self.document("oci-layout", MAX_MARKER_SIZE)
         if marker is None:

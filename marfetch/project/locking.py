@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -12,10 +11,11 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from ..artifact.kinds import matches
+from ..client.catalog import nearest
 from ..client.pull import PullOptions
 from ..client.pull import found as find_layers
 from ..client.resolve import Found, Resolved, resolve, resolved_to
-from ..client.session import Repository, Session
+from ..client.session import Session
 from ..constraint import ANY, Constraint, read_version
 from ..destination.destination import write_file
 from ..document import Json
@@ -23,9 +23,9 @@ from ..endpoint import Endpoint
 from ..errors import Error, InputError, LockError, NotFoundError, StorageError
 from ..files import lock as alone
 from ..files import make_directories, storage_error
-from ..oci import CREATED, Descriptor, Digest, Index
+from ..oci import CREATED, Descriptor, Index
 from ..reference import Host
-from ..verify.gate import is_wished
+from ..verify.gate import gate
 from .lockfile import Entry, Lock, LockedLayer, Verification, lock_bytes, make_lock, parse_lock, read_bytes
 from .wanted import Item, Project
 
@@ -42,18 +42,11 @@ def verified(client: Session, item: Item, resolved: Resolved) -> Verification | 
         What the lock says of it; None where the wanted file asks for no check.
 
     Raises:
-        SignatureError: no signature holds.
-        InputError: the trust policy or a store cannot be used.
-        Error: the registry failed.
+        Error: as `SignatureGate`.
     """
-    if not item.verify and not is_wished():
-        return None
-    from ..verify.artifact import VerifyOptions, require  # late: cryptography, only where signatures are checked
-
-    verdict = require(client, resolved, VerifyOptions())
-    for warning in verdict.warnings:
-        client.progress.warn(warning)
-    if not item.verify:
+    check = gate(asked=item.verify)
+    verdict = check(client, resolved) if check is not None else None
+    if verdict is None or not item.verify:
         return None
     evidence: dict[str, Json] = {}
     if verdict.statement is not None:
@@ -62,22 +55,6 @@ def verified(client: Session, item: Item, resolved: Resolved) -> Verification | 
         evidence["signature"] = str(verdict.good.digest)
         evidence["subject"] = verdict.good.signed.subject
     return Verification(verdict.outcome, evidence)
-
-
-def verify_referrers(item: Item, repository: Repository, referrers: Iterable[Digest]) -> None:
-    """Check the signatures of what refers to an artifact, where the wanted file or `MARFETCH_VERIFY` asks for that.
-
-    Args:
-        repository: that they are in.
-        referrers: their digests; signatures among them need none.
-
-    Raises:
-        Error: as `verified`.
-    """
-    if item.verify or is_wished():
-        from ..verify.artifact import VerifyOptions, require_referrers  # late: cryptography, only where signatures are checked
-
-        require_referrers(repository, referrers, VerifyOptions())
 
 
 DIRECTORY: Final = "projects"
@@ -210,7 +187,7 @@ def upgrades(project: Project, names: Sequence[str]) -> frozenset[str]:
     known = [item.name for item in project.items]
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known[:5000], n=1, cutoff=0.5)
+            near = nearest(known, name, limit=1)
             hint = f"did you mean `{near[0]}`?" if near else "names are those of the wanted file"
             raise InputError(f"`{name[:80]}` is no name in `{project.path}`", code="usage", hint=hint, text=name[:200])
     return frozenset(names or known)
@@ -256,7 +233,9 @@ def _settle(client: Session, project: Project, item: Item, previous: Entry | Non
     else:
         entry = _entry(item, layers)
         _warn_of_older(client, item, entry, previous)
-    verify_referrers(item, resolved.repository, (one.digest for one in entry.referrers))
+    check = gate(asked=item.verify)
+    if check is not None:
+        check.referrers(resolved.repository, (one.digest for one in entry.referrers))
     return LockResult(item, replace(entry, verification=verification), previous, layers)
 
 

@@ -395,9 +395,9 @@ class _Reader:
 
 
 def _nearest(key: str, known: Mapping[str, object]) -> str:
-    import difflib  # late: only for a wrong key
+    from ..client.catalog import nearest  # late: the client, only for a wrong key
 
-    near = difflib.get_close_matches(key.lower().replace("_", "-"), list(known), n=1, cutoff=0.5)
+    near = nearest(list(known), key.lower().replace("_", "-"), limit=1)
     return f"did you mean `{near[0]}`?" if near else f"the keys are {', '.join(known)}"
 
 

@@ -6,7 +6,7 @@ One broken referrer never hides a good one: what is wrong with each is kept, and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +14,11 @@ from typing import Final
 
 from ..artifact.kinds import HELM_PROVENANCE, NOTATION_SIGNATURE, SIGNATURE, end_of_life, matches
 from ..artifact.payload import Choice, base_name, select
-from ..client.resolve import Resolved, artifact, resolved_to
-from ..client.session import Repository, Session
+from ..client.resolve import Resolved, artifact
+from ..client.session import Session
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RemoteError, SignatureError
 from ..files import unfinished, write_whole
-from ..oci import Descriptor, Digest, Manifest
+from ..oci import Descriptor, Manifest
 from .policy import Action, Policy, Statement
 from .provenance import MAX_SIZE, check
 from .revocation import Lists, cache_entry
@@ -57,38 +57,6 @@ class VerifyOptions:
     metadata: Mapping[str, str] = field(default_factory=dict)
     keyring: Path | None = None
     refuse_ended: bool = False
-
-
-def require(client: Session, resolved: Resolved, request: VerifyOptions) -> Verdict:
-    """Verify, or fail.
-
-    Raises:
-        SignatureError: no signature holds.
-        Error: as `verify`.
-    """
-    verdict = verify(client, resolved, request)
-    if verdict.error is not None:
-        raise verdict.error
-    return verdict
-
-
-def require_referrers(repository: Repository, referrers: Iterable[Digest], request: VerifyOptions) -> None:
-    """Verify what refers to an artifact, or fail. Signatures are left out: nobody signs those.
-
-    Args:
-        repository: that they are in.
-        referrers: their digests.
-
-    Raises:
-        SignatureError: one of them has no signature that holds.
-        Error: as `verify`.
-    """
-    for digest in referrers:
-        own = repository.at(digest=digest)
-        manifest = own.manifest()
-        # Only its own bytes say what it is: a list may say anything.
-        if not (isinstance(manifest, Manifest) and matches(manifest.effective_type, SIGNATURE.types)):
-            require(own.session, resolved_to(own, manifest), request)
 
 
 def verify(client: Session, resolved: Resolved, request: VerifyOptions) -> Verdict:

@@ -24,6 +24,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, CRLEntryExtensi
 
 from ..document import parse_json
 from ..errors import Error, InputError
+from ..records import read_file
 from .chain import HASHES, Certificate, guarded
 from .verdict import RefusalError
 
@@ -92,9 +93,9 @@ class Lists:
         name = hashlib.sha256(url.encode()).hexdigest()
         found = []
         for cache in self.caches:
-            with suppress(OSError, Error, binascii.Error, ValueError):
-                with (cache / name).open("rb") as file:
-                    document = parse_json(file.read(2 * MAX_CRL_BYTES), "a cached revocation list")
+            raw = read_file(cache / name, limit=2 * MAX_CRL_BYTES) or b""
+            with suppress(Error, binascii.Error, ValueError):
+                document = parse_json(raw, "a cached revocation list")
                 if isinstance(document, dict):
                     texts = [document[key] for key in ("baseCRL", "deltaCRL") if document.get(key)]
                     found.append([base64.b64decode(text, validate=True) for text in texts if isinstance(text, str)])

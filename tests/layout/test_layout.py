@@ -141,6 +141,14 @@ def test_a_blob_that_cannot_be_it_is_fetched_again(layout: Layout, damage: str) 
     assert layout.has(descriptor)
 
 
+@pytest.mark.parametrize("name", ["index.json", "oci-layout"])
+def test_nobody_waits_for_the_other_end_of_a_pipe(layout: Layout, name: str) -> None:
+    (layout.root / name).unlink(missing_ok=True)
+    os.mkfifo(layout.root / name)
+    with pytest.raises(StorageError, match="not a regular file"):
+        Layout(layout.root).known(ALB)
+
+
 @pytest.mark.parametrize(
     "index",
     [b"", b"{", b"\xff\xfe", b"[]", b'{"schemaVersion":2,"manifests":{}}', b'{"schemaVersion":2,"manifests":[{"digest":"../x"}]}'],

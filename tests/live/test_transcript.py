@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+from marfetch.text import hidden
+
 from ..world.content import ALB
 from ..world.registry import Registry
-from .transcript import Transcript, redacted
+from .transcript import Transcript
 
 
 def test_the_transcript_answers_the_questions_without_secrets(mar: Registry) -> None:
@@ -37,4 +39,4 @@ def test_a_throttle_is_written_down(mar: Registry) -> None:
 
 
 def test_queries_are_taken_out() -> None:
-    assert redacted("https://a.example/x?sig=abc&se=1 y") == "https://a.example/x?… y"
+    assert hidden("https://a.example/x?sig=abc&se=1 y") == "https://a.example/x?… y"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import re
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import urllib3
+
+from marfetch.text import hidden
 
 USER_AGENT = "marfetch/live-check (+https://github.com/marfetch/marfetch)"
 ACCEPT = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json"
@@ -28,11 +29,6 @@ SHOWN = (
     "x-msedge-ref",
     "age",
 )
-
-
-def redacted(text: str) -> str:
-    """A text without the query of any address in it."""
-    return re.sub(r"\?[^\s\"'<>;]*", "?…", text)
 
 
 @dataclass
@@ -51,8 +47,8 @@ class Transcript:
         )
         body = answer.read(32 << 20)
         answer.release_conn()
-        seen = {name: redacted(value) for name in SHOWN if (value := answer.headers.get(name))}
-        self.steps.append({"asked": f"{method} {redacted(path)}", "status": answer.status, "bytes": len(body), "headers": seen})
+        seen = {name: hidden(value) for name in SHOWN if (value := answer.headers.get(name))}
+        self.steps.append({"asked": f"{method} {hidden(path)}", "status": answer.status, "bytes": len(body), "headers": seen})
         if answer.status == 429:
             self.findings["retry-after on 429"] = answer.headers.get("retry-after") or "none"
         return answer, body
