@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from .. import records
 from ..budget import Budget
-from ..content import Catalog, CheckedSink, Progress, Source
+from ..content import BlobReader, Catalog, Progress, Source
 from ..endpoint import Address, Endpoint, Preference
 from ..errors import Error, InputError, NotFoundError, RemoteError, StorageError
 from ..files import prepare
@@ -322,8 +322,8 @@ class LazyRegistry:
         connection = self._client.connect(self._endpoint, preconnect.manifest(reference, known), new=known is None)
         return connection.manifest(reference, known=known)
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
-        self._connect().fetch(reference, descriptor, sink)
+    def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: Callable[[], None] | None = None) -> BlobReader:
+        return self._connect().blob(reference, descriptor, heartbeat)
 
     def tags(self, reference: Reference) -> list[str]:
         return self._client.connect(self._endpoint, preconnect.tags(reference)).tags(reference)

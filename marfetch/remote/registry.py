@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
@@ -18,7 +18,7 @@ import oras.defaults
 import oras.provider
 
 from ..budget import Budget
-from ..content import Catalog, CheckedSink, Progress
+from ..content import BlobReader, Catalog, Progress
 from ..document import parse_json
 from ..endpoint import Address, Endpoint
 from ..errors import IntegrityError, PolicyError, RemoteError
@@ -29,7 +29,7 @@ from . import limits
 from .auth import Authority
 from .backoff import Attempts, Backoff, RequestFailed
 from .certificates import TrustedCertificates
-from .download import transfer
+from .download import Download
 from .http_errors import Asked, Failure, about, explain, header_digest, mismatch, redirect_refused
 from .pages import Collected, collect, resolve
 from .pauses import Pauses
@@ -127,14 +127,16 @@ class Registry:
             self._refuse_error_document(raw, reference, answer)
         return parse_manifest(raw, what=f"the manifest of `{reference}`", media_type=announced, algorithm=algorithm)
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
+    def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: Callable[[], None] | None = None) -> BlobReader:
         address = self._address(self._container(reference).get_blob_url(str(descriptor.digest)))
         attempts = self.backoff.attempts(f"`{reference.name}`", of=f"`{reference}`")
+        if heartbeat is not None:
+            attempts.heartbeat = heartbeat
 
         def ask(headers: dict[str, str], expected: tuple[int, ...]) -> Any:
             return self.asking(address, headers, attempts, Asked.BLOB, reference, expected=expected)
 
-        transfer(descriptor, sink, ask, attempts, what=str(reference))
+        return Download(descriptor, ask, attempts, what=str(reference))
 
     def tags(self, reference: Reference) -> list[str]:
         # The first request carries no `n`: MAR gives the whole list then. oras-py follows any host, without end, and takes a text
