@@ -1,14 +1,14 @@
 """Where content comes from, where it goes, and the one function that moves it.
 
-What moves is a `Descriptor`; what gives content is a `Source`, what takes it is a `Target`; `copy` moves bytes, and `Verified` stands
-in every target's way in: nothing is committed before its size and digest agree with its descriptor.
+What moves is a `Descriptor`; what gives content is a `Source`, what takes it is a `Target`; `copy` reads from the one and writes to the
+other, and `Verified` stands in every target's way in: nothing is committed before its size and digest agree with its descriptor.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
@@ -45,10 +45,6 @@ class Transfer(Protocol):
 class Sink(Protocol):
     """Takes the bytes of one blob in their order."""
 
-    @property
-    def held(self) -> int:
-        """Bytes that are there: where a source goes on."""
-
     def write(self, data: Buffer) -> None:
         """Take the next bytes; the buffer is handed over and must not change any more.
 
@@ -58,25 +54,18 @@ class Sink(Protocol):
         """
 
     def restart(self) -> None:
-        """Forget all bytes: the source begins anew."""
+        """Forget all bytes: they come anew from the first one on."""
 
 
-class CheckedSink(Sink, Protocol):
-    """A sink that can tell whether it holds the right bytes."""
+class Ingest(Sink, Protocol):
+    """A sink that puts the blob into a target when it is whole."""
+
+    @property
+    def held(self) -> int:
+        """Bytes that are there: where a source goes on."""
 
     def heartbeat(self) -> None:
-        """Called now and then while nothing comes since others have their turn: whoever waits for the same shall wait on."""
-
-    def check(self) -> None:
-        """Compare what it holds with the descriptor.
-
-        Raises:
-            IntegrityError: `size-mismatch`, `digest-mismatch`; after `restart` it can be tried anew.
-        """
-
-
-class Ingest(CheckedSink, Protocol):
-    """A sink that puts the blob into a target when it is whole."""
+        """Heartbeat while a source is waited for, so that a process waiting for this blob does not give up."""
 
     def commit(self) -> None:
         """Check size and digest, and make the blob part of the target.
@@ -85,6 +74,23 @@ class Ingest(CheckedSink, Protocol):
             IntegrityError: `size-mismatch` or `digest-mismatch`; after `restart` it can be tried anew.
             StorageError: the disk does not take it.
         """
+
+
+class BlobRange(NamedTuple):
+    """What a source gives of a blob at one time.
+
+    Attributes:
+        start: where the pieces begin: at the byte that was asked for, or at 0 where the source cannot go on there.
+        pieces: up to the end of the blob; checked by who reads them, in size too.
+    """
+
+    start: int
+    pieces: Iterable[Buffer]
+
+
+BlobReader: TypeAlias = Callable[[int], AbstractContextManager[BlobRange]]
+"""Gives a blob from a byte on, for the length of a `with`. A failure in there that may pass ends it without an error, once it may be asked
+for again: then more than what has come is missing still."""
 
 
 class Catalog(NamedTuple):
@@ -112,12 +118,15 @@ class Source(Protocol):
             IntegrityError: `digest-mismatch`, `malformed`.
         """
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
-        """Write all bytes of a blob of the reference's repository into the sink, beginning at what it holds, and check them.
+    def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: Callable[[], None] | None = None) -> BlobReader:
+        """A blob of the reference's repository, for reading; its bytes are not checked.
+
+        Args:
+            heartbeat: called now and then while the source lets others go first.
 
         Raises:
-            NotFoundError: `blob-not-found`.
-            IntegrityError: they are not those of the descriptor; bytes of more than one transfer have had one fresh try by then.
+            NotFoundError: `blob-not-found`, when it is read at the latest.
+            IntegrityError: when it is read: the source announces another size.
         """
 
     def tags(self, reference: Reference) -> list[str]:
@@ -203,31 +212,40 @@ _WAITING: Final = 8
 
 
 class BackgroundWriter:
-    """A thread that does something with pieces while the transfer reads on.
+    """Does something with pieces: with those of a large blob in a thread, while the transfer reads on.
 
     Args:
         put: what is done with a piece, in the order in which they came; what it raises, `give` or `end` raises.
+        size: of the blob.
     """
 
-    def __init__(self, put: Callable[[Buffer], None]) -> None:
+    def __init__(self, put: Callable[[Buffer], None], size: int) -> None:
         self._put = put
-        self._queue: queue.Queue[Buffer | None] = queue.Queue(_WAITING)
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="marfetch-beside", daemon=True)
-        self._thread.start()
+        self._is_large = size >= BESIDE_FROM
+        self._thread: threading.Thread | None = None
 
     def give(self, data: Buffer) -> None:
         """Hand a piece over; waits where too many are waiting."""
+        if not self._is_large:
+            self._put(data)
+            return
+        if self._thread is None:
+            self._error: Exception | None = None
+            self._queue: queue.Queue[Buffer | None] = queue.Queue(_WAITING)
+            self._thread = threading.Thread(target=self._run, name="marfetch-beside", daemon=True)
+            self._thread.start()
         if self._error is not None:
             raise self._error
         self._queue.put(data)
 
     def end(self) -> None:
-        """Wait until everything is done."""
-        self._queue.put(None)
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
+        """Wait until everything is done; afterwards more may be given."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._queue.put(None)
+            thread.join()
+            if self._error is not None:
+                raise self._error
 
     def _run(self) -> None:
         # After a failure the queue is emptied on, so that the giver is never stuck.
@@ -237,95 +255,6 @@ class BackgroundWriter:
                     self._put(data)
                 except Exception as error:
                     self._error = error
-
-
-def pour(sink: CheckedSink, give: Callable[[], None]) -> None:
-    """Fill a sink from content that is near, and check it. What it held already may be what is wrong, so then it is filled once more.
-
-    Args:
-        give: writes what is missing, beginning at what the sink holds.
-
-    Raises:
-        IntegrityError: the bytes are not those of the descriptor.
-    """
-    pieced = sink.held > 0
-    give()
-    try:
-        sink.check()
-    except IntegrityError:
-        if not pieced:
-            raise
-        sink.restart()
-        give()
-        sink.check()
-
-
-class Memory:
-    """A sink for small content, which is checked when it is taken out."""
-
-    def __init__(self, descriptor: Descriptor) -> None:
-        self._descriptor = descriptor
-        self.restart()
-
-    @property
-    def held(self) -> int:
-        return self._verified.held
-
-    def write(self, data: Buffer) -> None:
-        self._verified.update(data)
-        self._chunks.append(bytes(data))
-
-    def restart(self) -> None:
-        self._verified = Verified(self._descriptor)
-        self._chunks: list[bytes] = []
-
-    def heartbeat(self) -> None:
-        """Nobody else waits for it."""
-
-    def check(self) -> None:
-        self._verified.check()
-
-    def take(self) -> bytes:
-        """All bytes, checked.
-
-        Raises:
-            IntegrityError: `size-mismatch`, `digest-mismatch`.
-        """
-        self.check()
-        return b"".join(self._chunks)
-
-
-class ProgressSink:
-    """A sink that tells how far it is, and lets another one have the same bytes."""
-
-    def __init__(self, sink: CheckedSink, transfer: Transfer, beside: Sink | None) -> None:
-        self._sink = sink
-        self._transfer = transfer
-        # What was there before is not given to the other one, so it gets nothing then.
-        self._beside = beside if sink.held == 0 else None
-        transfer.held(sink.held)
-
-    @property
-    def held(self) -> int:
-        return self._sink.held
-
-    def write(self, data: Buffer) -> None:
-        self._sink.write(data)
-        if self._beside is not None:
-            self._beside.write(data)
-        self._transfer.held(self._sink.held)
-
-    def restart(self) -> None:
-        self._sink.restart()
-        if self._beside is not None:
-            self._beside.restart()
-        self._transfer.held(0)
-
-    def heartbeat(self) -> None:
-        self._sink.heartbeat()
-
-    def check(self) -> None:
-        self._sink.check()
 
 
 WELL_KNOWN: Final = {Digest.of(data): data for data in (b"{}", b"")}
@@ -380,11 +309,65 @@ def copy(
             return False
         transfer = progress.begin(name, descriptor.size)
         try:
-            source.fetch(reference, descriptor, ProgressSink(ingest, transfer, beside))
-            ingest.commit()
+            _receive(source.blob(reference, descriptor, ingest.heartbeat), ingest, transfer, beside)
         finally:
             transfer.end()
     return True
+
+
+def _receive(blob: BlobReader, ingest: Ingest, transfer: Transfer, beside: Sink | None = None) -> None:
+    """Read what is missing, and commit it. Where bytes of more than one part are wrong, the seam may be, so that all are read once more."""
+    # What was there before is not given to the other one, so it gets nothing then.
+    sinks = [ingest] if beside is None or ingest.held else [ingest, beside]
+    is_whole = False
+    transfer.held(ingest.held)
+    while not is_whole:
+        with blob(ingest.held) as (start, pieces):
+            if start < ingest.held:
+                _restart(sinks, transfer)
+            for piece in pieces:
+                for sink in sinks:
+                    sink.write(piece)
+                transfer.held(ingest.held)
+            try:
+                ingest.commit()
+                is_whole = True
+            except IntegrityError:
+                if start == 0:
+                    raise
+                _restart(sinks, transfer)
+
+
+def _restart(sinks: Iterable[Sink], transfer: Transfer) -> None:
+    for sink in sinks:
+        sink.restart()
+    transfer.held(0)
+
+
+class Memory:
+    """Small content on its way."""
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self._descriptor = descriptor
+        self.restart()
+
+    @property
+    def held(self) -> int:
+        return self._verified.held
+
+    def write(self, data: Buffer) -> None:
+        self._verified.update(data)
+        self.data += data
+
+    def restart(self) -> None:
+        self._verified = Verified(self._descriptor)
+        self.data = bytearray()
+
+    def heartbeat(self) -> None:
+        """No other process waits for it."""
+
+    def commit(self) -> None:
+        self._verified.check()
 
 
 def read(source: Source, reference: Reference, descriptor: Descriptor) -> bytes:
@@ -393,9 +376,9 @@ def read(source: Source, reference: Reference, descriptor: Descriptor) -> bytes:
     Raises:
         Error: as `copy`.
     """
-    sink = Memory(descriptor)
-    source.fetch(reference, descriptor, sink)
-    return sink.take()
+    memory = Memory(descriptor)
+    _receive(source.blob(reference, descriptor), memory, _Nothing())
+    return bytes(memory.data)
 
 
 class Silent:

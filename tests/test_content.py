@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from marfetch.content import CheckedSink, Memory, Silent, Source, Target, Verified, copy, read
+from marfetch.content import BlobRange, BlobReader, Buffer, Silent, Source, Target, Verified, copy, read
 from marfetch.errors import IntegrityError, PolicyError, RemoteError
 from marfetch.layout.layout import Layout
 from marfetch.oci import Descriptor, Digest, Index, Manifest
@@ -27,12 +28,14 @@ class Given:
         self.answers = list(answers)
         self.asked = 0
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
+    def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: Callable[[], None] | None = None) -> BlobReader:
+        return self.read
+
+    @contextmanager
+    def read(self, start: int) -> Iterator[BlobRange]:
         pieces = self.answers[min(self.asked, len(self.answers) - 1)]
         self.asked += 1
-        for piece in pieces:
-            sink.write(piece)
-        sink.check()
+        yield BlobRange(0, pieces)
 
     def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
         raise NotImplementedError
@@ -45,6 +48,48 @@ class Given:
 
     def repositories(self) -> list[str]:
         raise NotImplementedError
+
+
+class Broken(Given):
+    """A source whose answers end by a cut, all but the last; one that passes is waited out.
+
+    Attributes:
+        starts: from which bytes on it was asked.
+    """
+
+    def __init__(self, *answers: Sequence[bytes], passes: bool = True) -> None:
+        super().__init__(*answers)
+        self.passes = passes
+        self.starts: list[int] = []
+
+    @contextmanager
+    def read(self, start: int) -> Iterator[BlobRange]:
+        self.starts.append(start)
+        pieces = self.answers[self.asked]
+        self.asked += 1
+        try:
+            yield BlobRange(start, self.pieces(pieces, start))
+        except RemoteError:
+            if not self.passes:
+                raise
+
+    def pieces(self, pieces: Sequence[bytes], start: int) -> Iterator[bytes]:
+        yield from pieces
+        if start + sum(map(len, pieces)) < 5:
+            raise RemoteError("it was cut", code="cut")
+
+
+class Beside:
+    """Takes the same bytes as the target."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, data: Buffer) -> None:
+        self.data += data
+
+    def restart(self) -> None:
+        self.data = b""
 
 
 def bring(source: Source, target: Target, descriptor: Descriptor) -> bool:
@@ -109,10 +154,14 @@ def test_a_source_that_never_ends_is_stopped_at_the_size() -> None:
     taken = 0
 
     class Endless(Given):
-        def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
+        @contextmanager
+        def read(self, start: int) -> Iterator[BlobRange]:
+            yield BlobRange(start, self.pieces())
+
+        def pieces(self) -> Iterator[bytes]:
             nonlocal taken
             while True:
-                sink.write(b"x" * 10)
+                yield b"x" * 10
                 taken += 10
 
     with pytest.raises(IntegrityError, match="longer than the 5 bytes"):
@@ -148,25 +197,45 @@ def test_a_wrong_size_in_a_descriptor_takes_no_good_blob_away(layout: Layout) ->
 
 
 def test_a_cut_transfer_leaves_its_bytes_for_the_next_run(layout: Layout) -> None:
-    class Cut(Given):
-        def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
-            sink.write(b"hel")
-            raise RemoteError("it was cut", code="cut")
-
     descriptor = describe(b"hello")
     with pytest.raises(RemoteError):
-        bring(Cut(), layout, descriptor)
+        bring(Broken([b"hel"], passes=False), layout, descriptor)
     assert left(layout) == [f"sha256-{descriptor.digest.encoded}"]
-    held: list[int] = []
-
-    class Rest(Given):
-        def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
-            held.append(sink.held)
-            sink.write(b"lo")
-
-    assert bring(Rest(), layout, descriptor)
-    assert held == [3]
+    rest = Broken([b"lo"])
+    assert bring(rest, layout, descriptor)
+    assert rest.starts == [3]
     assert left(layout) == []
+
+
+def test_after_a_cut_that_passes_it_goes_on_where_it_was(layout: Layout) -> None:
+    descriptor = describe(b"hello")
+    source = Broken([b"h", b"e"], [b"l"], [b"lo"])
+    assert bring(source, layout, descriptor)
+    assert source.starts == [0, 2, 3]
+    assert layout.path(descriptor.digest).read_bytes() == b"hello"
+
+
+def test_a_rest_that_does_not_fit_is_read_anew_from_the_first_byte_once(layout: Layout) -> None:
+    descriptor = describe(b"hello")
+    source = Broken([b"hel"], [b"LO"], [b"hello"])
+    assert bring(source, layout, descriptor)
+    assert source.starts == [0, 3, 0]
+    with pytest.raises(IntegrityError, match="digest"):
+        bring(Broken([b"yel"], [b"lo"], [b"yello"]), layout, describe(b"other"))
+    assert left(layout) == []
+
+
+def test_another_place_gets_the_same_bytes_unless_some_were_there_before(layout: Layout) -> None:
+    beside = Beside()
+    descriptor = describe(b"hello")
+    copy(Broken([b"hel"], [b"LO"], [b"he", b"llo"]), layout, REFERENCE, descriptor, name="it", progress=Silent(), beside=beside)
+    assert beside.data == b"hello"
+    descriptor = describe(b"world")
+    with pytest.raises(RemoteError):
+        bring(Broken([b"wo"], passes=False), layout, descriptor)
+    beside = Beside()
+    copy(Broken([b"rld"]), layout, REFERENCE, descriptor, name="it", progress=Silent(), beside=beside)
+    assert beside.data == b""
 
 
 def test_a_large_blob_is_hashed_and_written_beside_reading(layout: Layout) -> None:
@@ -186,10 +255,12 @@ def test_small_content_is_read_into_memory_and_checked() -> None:
     assert read(Given([b"he", b"llo"]), REFERENCE, describe(b"hello")) == b"hello"
     with pytest.raises(IntegrityError):
         read(Given([b"jello"]), REFERENCE, describe(b"hello"))
-    sink = Memory(describe(b"hello"))
-    sink.write(b"x")
-    sink.restart()
-    assert sink.held == 0
+
+
+def test_small_content_is_read_on_after_a_cut_and_anew_after_a_wrong_rest() -> None:
+    source = Broken([b"hel"], [b"LO"], [b"he", b"llo"])
+    assert read(source, REFERENCE, describe(b"hello")) == b"hello"
+    assert source.starts == [0, 3, 0]
 
 
 def test_the_message_of_a_mismatch_has_both_digests() -> None:

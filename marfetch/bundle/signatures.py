@@ -12,8 +12,8 @@ from typing import Literal, TypeAlias
 from ..artifact.kinds import NOTATION_SIGNATURE
 from ..client.resolve import Resolved
 from ..client.session import Repository, Session
-from ..content import CheckedSink, Source
-from ..errors import Error, InputError, NotFoundError
+from ..content import BlobReader
+from ..errors import Error, InputError
 from ..layout.repositories import Contents
 from ..oci import Descriptor, Digest, Index, Manifest
 from ..project.lockfile import Entry
@@ -142,18 +142,16 @@ def _refuse_omitted(found: Opened, entry: Entry, base: Opened | None) -> None:
 class _Both:
     """A delta, and behind it the bundle that it goes on from."""
 
-    def __init__(self, delta: Source, base: Source) -> None:
+    def __init__(self, delta: Contents, base: Contents) -> None:
         self._delta = delta
         self._base = base
 
     def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
         return self._delta.manifest(reference, known=known)  # a delta has all manifests
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
-        try:
-            self._delta.fetch(reference, descriptor, sink)
-        except NotFoundError:
-            self._base.fetch(reference, descriptor, sink)
+    def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: Callable[[], None] | None = None) -> BlobReader:
+        is_here = self._delta.store.stamp(descriptor.digest) is not None
+        return (self._delta if is_here else self._base).blob(reference, descriptor, heartbeat)
 
     def tags(self, reference: Reference) -> list[str]:
         return self._delta.tags(reference)

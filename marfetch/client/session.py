@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from .. import records
 from ..budget import Budget
-from ..content import WELL_KNOWN, Catalog, CheckedSink, Progress, Sink, Source, copy
+from ..content import WELL_KNOWN, BlobReader, Catalog, Progress, Sink, Source, copy
 from ..endpoint import Address, Endpoint, Preference
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RemoteError, StorageError
 from ..files import prepare
@@ -414,8 +414,8 @@ class LazyRegistry:
         connection = self._client.connect(self._endpoint, preconnect.manifest(reference, known), new=known is None)
         return connection.manifest(reference, known=known)
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
-        self._connect().fetch(reference, descriptor, sink)
+    def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: Callable[[], None] | None = None) -> BlobReader:
+        return self._connect().blob(reference, descriptor, heartbeat)
 
     def tags(self, reference: Reference) -> list[str]:
         return self._client.connect(self._endpoint, preconnect.tags(reference)).tags(reference)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from ..content import BESIDE_FROM, BackgroundWriter, Buffer, Verified
+from ..content import BackgroundWriter, Buffer, Verified
 from ..errors import StorageError
 from ..files import Writer
 from ..oci import Descriptor
@@ -33,22 +33,19 @@ class Placing:
         self._file = file
         self._publish = publish
         self._same = same
-        self._beside: BackgroundWriter | None = None
+        self._writer = BackgroundWriter(Writer(file).write, descriptor.size)
         self._held = 0
-        self._writer = Writer(file)
 
     @property
     def held(self) -> int:
         return self._held
 
     def write(self, data: Buffer) -> None:
-        if self._beside is None and self._descriptor.size >= BESIDE_FROM:
-            self._beside = BackgroundWriter(self._writer.write)
         self._held += len(data)
-        (self._writer.write if self._beside is None else self._beside.give)(data)
+        self._writer.give(data)
 
     def restart(self) -> None:
-        self._settle()
+        self._writer.end()
         self._file.seek(0)
         self._file.truncate()
         self._held = 0
@@ -68,7 +65,7 @@ class Placing:
                 verified.update(chunk)
                 if source is blob:
                     self.write(chunk)
-        self._settle()
+        self._writer.end()
         verified.check()
 
     def publish(self, *, force: bool = False) -> None:
@@ -79,7 +76,7 @@ class Placing:
         Raises:
             StorageError: something else has that name by now.
         """
-        self._settle()
+        self._writer.end()
         os.fsync(self._file.fileno())
         try:
             self._publish(force)
@@ -93,9 +90,4 @@ class Placing:
     def end(self) -> None:
         """Nothing more comes."""
         with suppress(Exception):
-            self._settle()
-
-    def _settle(self) -> None:
-        beside, self._beside = self._beside, None
-        if beside is not None:
-            beside.end()
+            self._writer.end()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
+from ..content import BlobRange
 from ..errors import NotFoundError
 from ..files import storage_error
 from ..oci import Descriptor, Digest
@@ -143,6 +145,17 @@ class BlobStore(Protocol):
 
     def close(self) -> None:
         """Let go of what is open."""
+
+
+@contextmanager
+def open_range(store: BlobStore, digest: Digest, start: int) -> Iterator[BlobRange]:
+    """A blob from a byte on, as a source gives it.
+
+    Raises:
+        Error: as `BlobStore.extent`.
+    """
+    with store.extent(digest) as extent:
+        yield BlobRange(start, extent.pieces(start))
 
 
 def not_there(digest: Digest, root: Path) -> NotFoundError:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ..budget import Budget
-from ..content import BESIDE_FROM, BackgroundWriter, Buffer, Verified
+from ..content import BackgroundWriter, Buffer, Verified
 from ..errors import Error, IntegrityError, RemoteError, StorageError
 from ..files import INGEST, Writer, claim, make_directories, storage_error, wait_for
 from ..oci import Descriptor
@@ -96,7 +96,7 @@ class FileIngest:
         self._partial = partial
         self._final = final
         self._mode = mode
-        self._worker: BackgroundWriter | None = None
+        self._worker = BackgroundWriter(self._put, descriptor.size)
         self._held = 0
         self._signed = time.monotonic()
         self._writer = Writer(self._file, lazy=True)
@@ -133,13 +133,8 @@ class FileIngest:
                 os.utime(self._file.fileno())
 
     def write(self, data: Buffer) -> None:
-        if self._worker is None and self._descriptor.size >= BESIDE_FROM:
-            self._worker = BackgroundWriter(self._put)
         self._held += len(data)
-        if self._worker is None:
-            self._put(data)
-        else:
-            self._worker.give(data)
+        self._worker.give(data)
 
     def _put(self, data: Buffer) -> None:
         self._verified.update(data)
@@ -149,7 +144,7 @@ class FileIngest:
             raise storage_error(error, self._partial, needed=self._descriptor.size) from error
 
     def restart(self) -> None:
-        self._settle()
+        self._worker.end()
         try:
             self._file.seek(0)
             self._file.truncate(0)
@@ -158,12 +153,9 @@ class FileIngest:
         self._verified = Verified(self._descriptor)
         self._held = 0
 
-    def check(self) -> None:
-        self._settle()
-        self._verified.check()
-
     def commit(self) -> None:
-        self.check()
+        self._worker.end()
+        self._verified.check()
         try:
             if self._mode & 0o044 and hasattr(os, "fchmod"):
                 os.fchmod(self._file.fileno(), 0o600 | self._mode & 0o044)
@@ -180,18 +172,12 @@ class FileIngest:
     def close(self, error: BaseException | None) -> None:
         """End it. The bytes stay for a later run where the transfer was cut; they go where they were wrong or do not fit on the disk."""
         with suppress(Error):
-            self._settle()
+            self._worker.end()
         keep = self._held > 0 and not ((isinstance(error, Error) and error.exit_code in (4, 5)) or isinstance(error, StorageError))
         if error is not None and not keep:
             with suppress(OSError):
                 self._partial.unlink()
         self._file.close()
-
-    def _settle(self) -> None:
-        """Wait until everything that was given is hashed and written."""
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.end()
 
 
 # -- how long somebody waits who wants a blob that is being fetched already, by another process or for another reference

@@ -11,18 +11,19 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from ..artifact.kinds import matches
 from ..budget import Budget
-from ..content import CheckedSink, Ingest, Verified, pour
+from ..content import BlobReader, Ingest, Verified
 from ..errors import Error, IntegrityError, NotFoundError, PolicyError, StorageError
 from ..files import INGEST, make_directories, storage_error
 from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..records import open_regular
 from ..reference import Reference
-from .blobs import Entry, Extent, Stamp
+from .blobs import Entry, Extent, Stamp, open_range
 from .index import LayoutTags, check_version, unsupported_index_content
 from .ingest import CHUNK, FileIngest, StallGuard, claimed_part
 
@@ -359,17 +360,8 @@ class Layout:
             )
         return found
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:  # noqa: ARG002 - blobs are the same for all
-        pour(sink, lambda: self._give(descriptor, sink))
-
-    def _give(self, descriptor: Descriptor, sink: CheckedSink) -> None:
-        with self.open(descriptor.digest) as file:
-            try:
-                file.seek(sink.held)
-                while chunk := file.read(CHUNK):
-                    sink.write(chunk)
-            except OSError as error:
-                raise storage_error(error, self.path(descriptor.digest)) from error
+    def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: object = None) -> BlobReader:  # noqa: ARG002 - the protocol's
+        return partial(open_range, self, descriptor.digest)
 
     def tags(self, reference: Reference) -> list[str]:
         prefix = f"{reference.full_repository}:"

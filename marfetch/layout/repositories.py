@@ -10,14 +10,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from ..content import CheckedSink, pour
+from ..content import BlobReader
 from ..errors import Error, IntegrityError, NotFoundError
 from ..oci import Descriptor, Digest, Index, Manifest
 from ..reference import MAX_REPOSITORY_LENGTH, OFFICIAL_HOSTS, Host, Reference, is_tag
-from .blobs import BlobStore, not_there
+from .blobs import BlobStore, not_there, open_range
 from .graph import Graph, ManifestNode, Manifests, is_manifest_type
 
 _SHOWN: Final = 5
@@ -139,16 +140,10 @@ class Contents:
             )
         return None if known is not None and known.digest == found.digest else self.manifests.read(found)
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
+    def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: object = None) -> BlobReader:  # noqa: ARG002 - the protocol's
         if str(descriptor.digest) not in self._repository(reference).blobs:
             raise not_there(descriptor.digest, self.store.root)
-
-        def give() -> None:
-            with self.store.extent(descriptor.digest) as extent:
-                for piece in extent.pieces(sink.held):
-                    sink.write(piece)
-
-        pour(sink, give)
+        return partial(open_range, self.store, descriptor.digest)
 
     def tags(self, reference: Reference) -> list[str]:
         return list(self._repository(reference).tags)

@@ -1,7 +1,8 @@
 """Credentials for registries of the user's own. MAR is anonymous: to its endpoints, and to data hosts, none are ever sent.
 
-oras-py's backends ask any realm that a server names, send it the user's password, and keep one host's credentials for the next
-(auth/token.py:118-170, auth/base.py:88-142). Here a realm must be the registry itself, and there is one authority for each endpoint.
+oras-py's backends, which are not used, ask any realm that a server names, send it the user's password, and keep one host's credentials
+for the next (auth/token.py:118-170, auth/base.py:88-142). Here a realm must be the registry itself, and there is one authority for each
+endpoint.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ import threading
 import urllib.parse
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Literal, NamedTuple
-
-import oras.auth.base
 
 from ..document import parse_json
 from ..endpoint import Address, Endpoint
@@ -72,7 +71,7 @@ _MAX_CHALLENGE: Final = 8192
 _MAX_TOKEN: Final = 32 * 1024
 
 
-class Authority(oras.auth.base.AuthBackend):
+class Authority:
     """What is known about the right to read from one endpoint.
 
     Args:
@@ -80,7 +79,6 @@ class Authority(oras.auth.base.AuthBackend):
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
         self._endpoint = endpoint
         self._tokens: dict[str, str] = {}
         self._basic: str | None = None

@@ -1,4 +1,4 @@
-"""Fetches one blob, going on after cuts: within a run and, since the sink keeps what it has, across runs.
+"""Reads one blob, going on after cuts: within a run and, since what has come is kept, across runs.
 
 A part that is asked for by `Range` is taken only if the answer says that it is exactly this part (RFC 9110, 15.3.7); everything else
 begins anew at the first byte, so that no file is ever put together of pieces that do not fit.
@@ -7,11 +7,11 @@ begins anew at the first byte, so that no file is ever put together of pieces th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
-from ..content import CheckedSink, Sink
-from ..errors import Error, IntegrityError, RemoteError
+from ..content import BlobRange
+from ..errors import IntegrityError, RemoteError
 from ..oci import Descriptor
 from ..text import redacted
 from . import limits
@@ -23,118 +23,114 @@ Ask = Callable[[dict[str, str], tuple[int, ...]], AbstractContextManager[Streame
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 
 
-def transfer(descriptor: Descriptor, sink: CheckedSink, ask: Ask, attempts: Attempts, *, what: str) -> None:
-    """Fill the sink.
+class Download:
+    """One blob of a registry, for reading; a `content.BlobReader`.
 
     Args:
         ask: sends a request for the blob with these headers; for each try the registry is asked anew, so that an expired data
             address costs nothing but a request.
+        attempts: the account of all tries.
         what: the reference, for messages.
-
-    Raises:
-        Error: as `content.Source.fetch`.
     """
-    pieced = sink.held > 0
-    attempts.held(sink.held)
-    attempts.heartbeat = sink.heartbeat
-    etag: str | None = None
-    while True:
-        begun = False  # whether bytes of the blob come
-        headers: dict[str, str] = {}
-        if sink.held:
-            headers["Range"] = f"bytes={sink.held}-"
-            if etag is not None:
-                headers["If-Range"] = etag
+
+    def __init__(self, descriptor: Descriptor, ask: Ask, attempts: Attempts, *, what: str) -> None:
+        self._descriptor = descriptor
+        self._ask = ask
+        self._attempts = attempts
+        self._what = what
+        self._held = 0
+        self._etag: str | None = None
+        self._lost: RequestFailed | None = None
+        """What cut the end of the body off, of which no byte belongs to the blob."""
+
+    @contextmanager
+    def __call__(self, start: int) -> Iterator[BlobRange]:
+        self._held = start
+        self._attempts.held(start)
+        is_there = False  # whether bytes of the blob come
+        while not is_there:
+            headers: dict[str, str] = {}
+            if self._held:
+                headers["Range"] = f"bytes={self._held}-"
+                if self._etag is not None:
+                    headers["If-Range"] = self._etag
+            try:
+                with self._ask(headers, (200, 206, 416) if self._held else (200,)) as answer:
+                    is_there = self._accept(answer)
+                    if is_there:
+                        self._etag = _strong_etag(answer)
+                        yield BlobRange(self._held, self._pieces(answer))
+            except IntegrityError:
+                if self._lost is None:
+                    raise
+                self._failed(self._lost)
+            except RequestFailed as trouble:
+                self._failed(trouble)
+
+    def _accept(self, answer: StreamedResponse) -> bool:
+        """Note where the body of this answer begins; False where the blob must be asked for from its first byte.
+
+        Raises:
+            IntegrityError: `size-mismatch`: the answer announces another size than the descriptor.
+        """
+        size = self._descriptor.size
+        if answer.status_code == 206:
+            part = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", "").strip())
+            fits = part is not None and (int(part[1]), int(part[2]), int(part[3])) == (self._held, size - 1, size)
+        else:
+            fits = answer.status_code == 200
+        if answer.status_code != 206 or not fits:
+            self._held = 0
+        length, expected = answer.headers.get("Content-Length"), size - self._held
+        if fits and length is not None and (not length.isascii() or not length.isdigit() or int(length[:19]) != expected):
+            raise IntegrityError(
+                f"the blob `{self._descriptor.digest}` of `{self._what}` is announced with {length[:20]} bytes, but its descriptor says"
+                f" {expected}",
+                code="size-mismatch",
+                expected=expected,
+                **self._facts(answer),
+            )
+        return fits
+
+    def _pieces(self, answer: StreamedResponse) -> Iterator[bytes]:
+        self._lost, size = None, self._descriptor.size
         try:
-            with ask(headers, (200, 206, 416) if sink.held else (200,)) as answer:
-                if not _accept(answer, descriptor, sink, what):
-                    pieced = False
-                    continue
-                begun = True
-                etag = _strong_etag(answer)
-                # One byte more tells a body that is too long.
-                for piece in answer.pieces(descriptor.size - sink.held + 1):
-                    sink.write(piece)
-                    attempts.held(sink.held)
-                if sink.held < descriptor.size:
-                    raise _short(answer, descriptor, sink, what)
-                try:
-                    sink.check()
-                except IntegrityError:
-                    if not pieced:
-                        raise
-                    sink.restart()  # the seam may be what is wrong: once more, in one piece
-                    pieced = False
-                    continue
-                return
+            # One byte more tells a body that is too long.
+            for piece in answer.pieces(size - self._held + 1):
+                self._held += len(piece)
+                self._attempts.held(self._held)
+                yield piece
         except RequestFailed as trouble:
-            error = trouble.error
-            if begun and _is_whole(error, descriptor, sink):
-                return  # only the end of the body was cut, of which no byte belongs to the blob
-            if not (isinstance(error, RemoteError) and error.code in ("cut", "timeout")):
-                attempts.failed(trouble)
-            elif trouble.tries > 1:
-                attempts.cut(_with_size(error, descriptor, sink, what))
-            else:
-                raise _with_size(error, descriptor, sink, what) from trouble
-        pieced = sink.held > 0
+            if self._held != size or not isinstance(trouble.error, RemoteError):
+                raise
+            self._lost = trouble
+        if self._held < size:
+            raise self._short(answer)
 
+    def _short(self, answer: StreamedResponse) -> RequestFailed:
+        """The body ended too early: in good order, or, where nothing announced its end, perhaps by a cut."""
+        held, size, facts = self._held, self._descriptor.size, self._facts(answer)
+        message = f"the blob `{self._descriptor.digest}` of `{self._what}` ended after {held} of {size} bytes"
+        if "Content-Length" not in answer.headers and "Transfer-Encoding" not in answer.headers:
+            return RequestFailed(RemoteError(message, code="cut", **facts), tries=limits.TRIES)
+        return RequestFailed(IntegrityError(message, code="size-mismatch", expected=size, actual=held, **facts))
 
-def _is_whole(error: Error, descriptor: Descriptor, sink: CheckedSink) -> bool:
-    """Whether everything is here and right, although the transfer has failed."""
-    if sink.held != descriptor.size or not isinstance(error, RemoteError):
-        return False
-    try:
-        sink.check()
-    except IntegrityError:
-        return False
-    return True
+    def _facts(self, answer: StreamedResponse) -> dict[str, str | None]:
+        return {"reference": self._what, "url": redacted(answer.address.url), "msedge_ref": answer.headers.get("X-Msedge-Ref")}
 
-
-def _accept(answer: StreamedResponse, descriptor: Descriptor, sink: Sink, what: str) -> bool:
-    """Make the sink ready for the body of this answer; False where the blob must be asked for from its first byte.
-
-    Raises:
-        IntegrityError: `size-mismatch`: the answer announces another size than the descriptor.
-    """
-    expected = descriptor.size
-    if answer.status_code == 206:
-        part = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", "").strip())
-        if part is None or (int(part[1]), int(part[2]), int(part[3])) != (sink.held, descriptor.size - 1, descriptor.size):
-            sink.restart()
-            return False
-        expected -= sink.held
-    elif answer.status_code == 416:
-        sink.restart()
-        return False
-    elif sink.held:
-        sink.restart()
-    length = answer.headers.get("Content-Length")
-    if length is not None and (not length.isascii() or not length.isdigit() or int(length[:19]) != expected):
-        raise IntegrityError(
-            f"the blob `{descriptor.digest}` of `{what}` is announced with {length[:20]} bytes, but its descriptor says {expected}",
-            code="size-mismatch",
-            reference=what,
-            url=redacted(answer.address.url),
-            expected=expected,
-            msedge_ref=answer.headers.get("X-Msedge-Ref"),
+    def _failed(self, trouble: RequestFailed) -> None:
+        """Wait until the blob may be asked for again, or raise the error."""
+        error = trouble.error
+        if not (isinstance(error, RemoteError) and error.code in ("cut", "timeout")):
+            self._attempts.failed(trouble)
+            return
+        message = (
+            f"{error.message}; {self._held} of {self._descriptor.size} bytes of `{self._descriptor.digest}` of `{self._what}` are here"
         )
-    return True
-
-
-def _short(answer: StreamedResponse, descriptor: Descriptor, sink: Sink, what: str) -> RequestFailed:
-    """The body ended too early: in good order, or, where nothing announced its end, perhaps by a cut."""
-    message = f"the blob `{descriptor.digest}` of `{what}` ended after {sink.held} of {descriptor.size} bytes"
-    facts = {"reference": what, "url": redacted(answer.address.url), "msedge_ref": answer.headers.get("X-Msedge-Ref")}
-    if "Content-Length" not in answer.headers and "Transfer-Encoding" not in answer.headers:
-        return RequestFailed(RemoteError(message, code="cut", **facts), tries=limits.TRIES)
-    return RequestFailed(IntegrityError(message, code="size-mismatch", expected=descriptor.size, actual=sink.held, **facts))
-
-
-def _with_size(error: RemoteError, descriptor: Descriptor, sink: Sink, what: str) -> RemoteError:
-    """A cut, with how far it came."""
-    message = f"{error.message}; {sink.held} of {descriptor.size} bytes of `{descriptor.digest}` of `{what}` are here"
-    return RemoteError(message, code=error.code, hint=error.hint, **{**error.context, "reference": what})
+        with_size = RemoteError(message, code=error.code, hint=error.hint, **{**error.context, "reference": self._what})
+        if trouble.tries <= 1:
+            raise with_size from trouble
+        self._attempts.cut(with_size)
 
 
 def _strong_etag(answer: StreamedResponse) -> str | None:

@@ -1,26 +1,24 @@
-"""A registry as a source: `oras.provider.Registry` with its transport, retries, redirects, lists and downloads replaced.
+"""A registry as a source: every request goes through a session of oras-py, and over our own transport.
 
-What is taken from oras-py 0.2.43: the session and its adapters, `Container` and its addresses, the names in `oras.defaults`, the
-place of authentication. What is not used stands in `refusing`; `tests/test_remote_oras.py` holds that no inherited method can reach
-the network on its own.
+Taken from oras-py 0.2.43: the session of `oras.provider.Registry`, the addresses of `Container`, the media types of `oras.defaults`.
+`tests/remote/test_oras.py` holds that nothing else is used, and that what is used stays as it is.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import oras.container
 import oras.defaults
 import oras.provider
-import requests
 
 from ..budget import Budget
-from ..content import Catalog, CheckedSink, Progress
+from ..content import BlobReader, Catalog, Progress
 from ..document import parse_json
 from ..endpoint import Address, Endpoint
 from ..errors import IntegrityError, PolicyError, RemoteError
@@ -31,54 +29,13 @@ from . import limits
 from .auth import Authority
 from .backoff import Attempts, Backoff, RequestFailed
 from .certificates import TrustedCertificates
-from .download import transfer
+from .download import Download
 from .http_errors import Asked, Failure, about, explain, header_digest, mismatch, redirect_refused
 from .pages import Collected, collect, resolve
 from .pauses import Pauses
 from .preconnect import Preconnections
 from .referrers import referrers
 from .transport import GET, ExactRequest, Sent, StreamedResponse, Transport
-
-# -- the methods of oras-py's registry that marfetch does not use, each refused: none of them is safe, or keeps original bytes
-
-
-def refuse() -> NoReturn:
-    """Say that a method of oras-py is not for use.
-
-    Raises:
-        NotImplementedError: always.
-    """
-    raise NotImplementedError("this method of oras-py is not used by marfetch (docs/design.md)")
-
-
-class RefusingRegistry(oras.provider.Registry):
-    """`oras.provider.Registry` without everything that would ask, write or send on its own way (oras-py 0.2.43)."""
-
-    def get_manifest(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused: checks no digest, reads without limit. `manifest` is there for it."""
-        refuse()
-
-    def get_tags(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused: follows pages to any host. `tags` is there for it."""
-        refuse()
-
-    def get_blob(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused: checks nothing. `fetch` is there for it."""
-        refuse()
-
-    def download_blob(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused: writes the final name, checks nothing. `content.copy` is there for it."""
-        refuse()
-
-    def refused(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused: where marfetch writes (`remote.push`), it keeps the original bytes, which oras-py does not."""
-        refuse()
-
-    _download_blob = download_blob
-    blob_exists = pull = push = upload_blob = put_upload = chunked_upload = upload_manifest = refused
-    _do_paginated_request = refused
-    _put_upload = _chunked_upload = _upload_blob = _upload_manifest = delete_tag = delete_tags = login = logout = refused
-
 
 _LOG = logging.getLogger(__name__)
 
@@ -87,7 +44,7 @@ _REDIRECTS = _SAME_METHOD | {301, 302, 303}
 _ACCEPT = ", ".join(oras.defaults.default_manifest_accepted_media_types)  # the four types: OCI and Docker, manifest and index
 
 
-class Registry(RefusingRegistry):
+class Registry:
     """All repositories of one endpoint, as a `content.Source`.
 
     Args:
@@ -114,17 +71,17 @@ class Registry(RefusingRegistry):
         self._progress = progress
         address = endpoint.registry
         # oras-py's own verify switch stays on; the transport decides about certificates, and there is no way round it.
-        super().__init__(hostname=str(address.host), insecure=address.scheme == "http", tls_verify=True)
+        self.oras = oras.provider.Registry(hostname=str(address.host), insecure=address.scheme == "http", tls_verify=True)
         self.transport = Transport(endpoint, budget, trust or TrustedCertificates(), early)
-        self.session.trust_env = False  # no netrc, no proxies from the environment behind our back: the transport reads those
-        self.session.adapters.clear()
-        self.session.mount("https://", self.transport)
-        self.session.mount("http://", self.transport)
+        session = self.oras.session
+        session.trust_env = False  # no netrc, no proxies from the environment behind our back: the transport reads those
+        session.adapters.clear()
+        session.mount("https://", self.transport)
+        session.mount("http://", self.transport)
         self.backoff = Backoff(budget, progress, jobs=jobs, pauses=pauses)
         self.asked: Counter[str] = Counter()
         """Host → requests that were sent to it."""
         self.last_redirect: Address | None = None
-        # oras-py's backends ask any realm, and read the user's Docker configuration for every registry.
         self.auth = Authority(endpoint)
 
     # -- source
@@ -170,14 +127,16 @@ class Registry(RefusingRegistry):
             self._refuse_error_document(raw, reference, answer)
         return parse_manifest(raw, what=f"the manifest of `{reference}`", media_type=announced, algorithm=algorithm)
 
-    def fetch(self, reference: Reference, descriptor: Descriptor, sink: CheckedSink) -> None:
+    def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: Callable[[], None] | None = None) -> BlobReader:
         address = self._address(self._container(reference).get_blob_url(str(descriptor.digest)))
         attempts = self.backoff.attempts(f"`{reference.name}`", of=f"`{reference}`")
+        if heartbeat is not None:
+            attempts.heartbeat = heartbeat
 
         def ask(headers: dict[str, str], expected: tuple[int, ...]) -> Any:
             return self.asking(address, headers, attempts, Asked.BLOB, reference, expected=expected)
 
-        transfer(descriptor, sink, ask, attempts, what=str(reference))
+        return Download(descriptor, ask, attempts, what=str(reference))
 
     def tags(self, reference: Reference) -> list[str]:
         # The first request carries no `n`: MAR gives the whole list then. oras-py follows any host, without end, and takes a text
@@ -307,7 +266,7 @@ class Registry(RefusingRegistry):
             request = ExactRequest(sent, address, headers, came_from=came_from, about_to_send=place.still)
             begun = self._budget.now()
             self.asked[address.name] += 1
-            answer = cast("StreamedResponse", self.session.get_adapter(address.url).send(request))
+            answer = cast("StreamedResponse", self.oras.session.get_adapter(address.url).send(request))
             _LOG.debug("%s %s: %s in %.0f ms", sent.method, redacted(address.url), answer.status_code, 1000 * (self._budget.now() - begun))
             try:
                 place.succeeded = answer.status_code < 400
@@ -367,7 +326,7 @@ class Registry(RefusingRegistry):
         return container
 
     def _address(self, path: str) -> Address:
-        return Address.parse(f"{self.prefix}://{path}")
+        return Address.parse(f"{self.oras.prefix}://{path}")
 
     # -- messages
 
@@ -408,27 +367,3 @@ class Registry(RefusingRegistry):
                 code="unexpected-answer",
                 **failure.context,
             )
-
-    # -- what oras-py asks through here
-
-    def do_request(
-        self,
-        url: str,
-        method: str = "GET",
-        data: Any = None,
-        headers: dict[str, str] | None = None,
-        json: Any = None,
-        stream: bool = False,
-    ) -> requests.Response:
-        """One GET of a small document, for whatever of oras-py still asks through here.
-
-        Replaces oras-py 0.2.43, provider.py:1005-1047: no time-outs, retries of up to 131 s on any exception, 429 never, redirects to
-        any host with any scheme, credentials for whichever host answered last.
-        """
-        if method != "GET" or data is not None or json is not None or stream:
-            refuse()
-        attempts = self.backoff.attempts(f"`{redacted(url)}`")
-        with self._exchange(Address.parse(url), headers or {}, attempts, None) as answer:
-            answer._content = answer.body(limits.MAX_PAGE_SIZE)  # noqa: SLF001 - so that `.json()` and `.text` have it
-            answer._content_consumed = True  # type: ignore[attr-defined] # noqa: SLF001
-            return answer

@@ -1,8 +1,8 @@
 """The transport adapter: the one place from which bytes leave the machine.
 
-It is mounted on the session of `oras.provider.Registry` for both schemes and asks the endpoint about every address before it
-connects, so no method of oras-py, ours or inherited, can reach another host. It sends the target byte for byte, follows no redirect,
-decodes nothing, keeps cookies of nobody, and has the watch look after each exchange.
+It is mounted on the session of oras-py's registry for both schemes and asks the endpoint about every address before it connects, so
+that nothing of oras-py can reach another host. It sends the target byte for byte, follows no redirect, decodes nothing, keeps cookies
+of nobody, and has the watch look after each exchange.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pathlib import Path
 from marfetch.artifact.chart import ExpectedChart, Unpacking
 from marfetch.bundle.check import check_bundle, check_layout
 from marfetch.bundle.format import Record, opened, record_bytes
-from marfetch.content import Memory
+from marfetch.content import read
 from marfetch.destination.destination import Destination, OutputFile
 from marfetch.errors import Error
 from marfetch.layout.blobs import Extent
@@ -159,12 +159,11 @@ def _walk(contents: Contents) -> None:
         for tag in repository.tags:
             contents.manifest(Reference(name, None, tag))
         for blob in repository.blobs.values():
-            sink = Memory(blob)
             try:
-                contents.fetch(Reference(name), blob, sink)
+                raw = read(contents, Reference(name), blob)
             except Error:
                 continue
-            assert Digest.of(sink.take(), blob.digest.algorithm) == blob.digest
+            assert Digest.of(raw, blob.digest.algorithm) == blob.digest
     contents.load(strict=True)
 
 

@@ -1,11 +1,15 @@
-"""What is taken from oras-py, what is overridden, what is refused: nothing inherited reaches the network on its own."""
+"""What is used of oras-py: nothing but what is listed here, as it is here, and nothing of it reaches another host."""
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Callable
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, cast
 
+import oras.container
+import oras.defaults
 import oras.provider
 import oras.version
 import pytest
@@ -13,45 +17,47 @@ import requests
 
 from marfetch.client.session import Session
 from marfetch.errors import PolicyError
+from marfetch.oci import INDEX_TYPES, MANIFEST_TYPES
 from marfetch.reference import Reference
-from marfetch.remote.registry import RefusingRegistry
 from marfetch.remote.registry import Registry as Remote
+from marfetch.remote.transport import StreamedResponse
 
+from ..world.paths import ROOT
 from ..world.registry import Registry
 
 USED = {
-    # pure, or only the session and our own do_request
-    "__init__": "the session, its cookie policy, the prefix",
-    "__repr__": "text",
-    "__str__": "text",
-    "get_container": "names, which are read by our own grammar first",
-    "set_header": "keeps a header that nothing of ours sends",
-    "version": "text",
-    "_check_200_response": "looks at a status",
-    "_get_location": "reads a header",
-    "_parse_manifest_ref": "reads a text",
-    "_parse_response_errors": "reads a body",
-    "_validate_path": "compares paths; pushing is not there",
+    "oras.container.Container": "names, which are read by our own grammar first",
+    "oras.defaults.default_manifest_accepted_media_types": "the media types that are asked for",
+    "oras.provider.Registry": "made, and then asked for nothing but the next two",
+    "self.oras.prefix": "the scheme",
+    "self.oras.session": "cookies of nobody, and a place for our transport",
 }
-OVERRIDDEN = {"__init__", "do_request", "get_manifest", "get_tags", "get_blob", "download_blob"}
-REFUSED = {
-    "_download_blob", "_do_paginated_request", "_put_upload", "_chunked_upload", "_upload_manifest", "_upload_blob", "blob_exists",
-    "chunked_upload", "delete_tag", "delete_tags", "login", "logout", "pull", "push", "put_upload", "upload_blob", "upload_manifest",
-}  # fmt: skip
+ADDRESSES = {
+    "api_prefix": "aks/foo",
+    "get_blob_url('sha256:0')": "h:1/v2/aks/foo/blobs/sha256:0",
+    "manifest_url('1.0')": "h:1/v2/aks/foo/manifests/1.0",
+    "registry": "h:1",
+    "tags_url()": "h:1/v2/aks/foo/tags/list",
+}
+"""What is asked of a container → what it says for `h:1/aks/foo`."""
 
 
-def test_this_is_the_version_whose_inside_is_known() -> None:
-    assert oras.version.__version__.startswith("0.2."), "look at docs/design.md, what of oras-py is unsafe, before a new one is taken"
+def dotted(node: ast.AST) -> str:
+    """`a.b.c` of an expression; empty where it is none."""
+    if isinstance(node, ast.Attribute):
+        before = dotted(node.value)
+        return f"{before}.{node.attr}" if before else ""
+    return node.id if isinstance(node, ast.Name) else ""
 
 
-def test_each_inherited_method_is_used_overridden_or_refused() -> None:
-    inherited = {name for name, value in vars(oras.provider.Registry).items() if inspect.isfunction(value)}
-    assert inherited == set(USED) | OVERRIDDEN | REFUSED
+def asked_of(tree: ast.AST, holder: Callable[[ast.expr], bool]) -> set[str]:
+    """The attributes that are taken of expressions."""
+    return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and holder(node.value)}
 
 
-def test_what_is_overridden_and_refused_is_ours() -> None:
-    for name in OVERRIDDEN | REFUSED:
-        assert name in vars(Remote) or name in vars(RefusingRegistry), name
+@pytest.fixture(scope="module")
+def trees() -> list[ast.Module]:
+    return [ast.parse(path.read_text()) for path in sorted((ROOT / "marfetch").rglob("*.py"))]
 
 
 @pytest.fixture
@@ -60,44 +66,88 @@ def remote(client: Callable[..., Session]) -> Remote:
     return cast("Remote", one.connect(one.endpoint(Reference("aks/foo"))))
 
 
-@pytest.mark.parametrize("name", sorted(REFUSED | {"get_manifest", "get_tags", "get_blob", "download_blob"}))
-def test_a_refused_method_asks_nobody(remote: Remote, mar: Registry, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    def never(*_: Any, **__: Any) -> None:
-        pytest.fail("a request went out on oras-py's own way")
+def test_this_is_the_version_whose_inside_is_known() -> None:
+    assert oras.version.__version__.startswith("0.2."), "look at docs/design.md, what of oras-py is unsafe, before a new one is taken"
 
-    monkeypatch.setattr(requests.Session, "request", never)
+
+def test_nothing_else_of_oras_py_is_used(trees: list[ast.Module]) -> None:
+    names = {dotted(node) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    used = {name for name in names if name.count(".") == 2 and name.startswith(("oras.", "self.oras."))}
+    assert used == set(USED)
+    imported = [
+        node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("oras")
+    ]
+    assert not imported, "by its full name, so that this test sees it"
+
+
+def test_nothing_else_of_a_container_is_used(trees: list[ast.Module]) -> None:
+    def holds(value: ast.expr) -> bool:
+        return dotted(value) == "container" or (isinstance(value, ast.Call) and dotted(value.func) == "self._container")
+
+    assert set().union(*(asked_of(tree, holds) for tree in trees)) == {name.partition("(")[0] for name in ADDRESSES}
+
+
+@pytest.mark.parametrize(("expression", "said"), ADDRESSES.items(), ids=ADDRESSES)
+def test_a_container_says_what_it_said(expression: str, said: str) -> None:
+    container = oras.container.Container("h:1/aks/foo")
+    assert eval(f"container.{expression}", {"container": container}) == said
+
+
+def test_the_media_types_are_those_of_manifests_and_indexes() -> None:
+    assert set(oras.defaults.default_manifest_accepted_media_types) == MANIFEST_TYPES | INDEX_TYPES
+
+
+@pytest.mark.parametrize("insecure", [True, False])
+def test_a_registry_of_oras_py_is_made_without_asking_anybody(monkeypatch: pytest.MonkeyPatch, insecure: bool) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        pytest.fail("something was asked for")
+
     monkeypatch.setattr(requests.Session, "send", never)
-    with pytest.raises(NotImplementedError):
-        getattr(remote, name)()
-    assert mar.asked == []
+    monkeypatch.setattr("builtins.open", never)  # such as Docker's configuration
+    assert list(inspect.signature(oras.provider.Registry).parameters) == ["hostname", "insecure", "tls_verify", "auth_backend"]
+    made = oras.provider.Registry(hostname="h:1", insecure=insecure, tls_verify=True)
+    assert type(made.session) is requests.Session
+    assert made.prefix == ("http" if insecure else "https")
+    policy = cast("Any", made.session.cookies)._policy
+    assert type(policy) is DefaultCookiePolicy
+    assert policy.allowed_domains() == ()
+
+
+METHODS = sorted(name for name, value in vars(oras.provider.Registry).items() if inspect.isfunction(value) and not name.startswith("__"))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_method_of_oras_py_is_ours(remote: Remote, name: str) -> None:
+    assert not hasattr(remote, name)
 
 
 def test_the_session_has_our_adapter_and_nothing_else(remote: Remote) -> None:
-    assert set(map(type, remote.session.adapters.values())) == {type(remote.transport)}
-    assert remote.session.trust_env is False
+    session = remote.oras.session
+    assert set(map(type, session.adapters.values())) == {type(remote.transport)}
+    assert session.trust_env is False
     with pytest.raises(requests.exceptions.InvalidSchema):
-        remote.session.get("ftp://127.0.0.1/")
+        session.get("ftp://127.0.0.1/")
 
 
 @pytest.mark.parametrize("url", ["https://evil.example/x", "http://127.0.0.1:1/", "http://10.0.0.1/", "https://user@mcr.microsoft.com/"])
-def test_even_the_bare_session_cannot_reach_another_host(remote: Remote, mar: Registry, url: str) -> None:
+def test_even_the_bare_session_cannot_reach_another_host(remote: Remote, mar: Registry, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)  # oras-py tries whatever fails again
     with pytest.raises(PolicyError):
-        remote.session.get(url)
+        remote.oras.session.get(url)
     with pytest.raises(PolicyError):
-        remote.do_request(url)
+        remote.oras.do_request(url)
     assert mar.asked == []
 
 
 def test_the_bare_session_follows_no_redirect_astray(remote: Remote, mar: Registry) -> None:
     mar.on("base").redirects("https://evil.example/x")
     with pytest.raises(PolicyError):
-        remote.session.get(f"http://{mar.host}/v2/")
+        remote.oras.session.get(f"http://{mar.host}/v2/")
     assert mar.kinds() == ["base"]
 
 
 def test_a_request_of_oras_py_goes_through_our_transport(remote: Remote, mar: Registry) -> None:
-    answer = remote.do_request(f"http://{mar.host}/v2/")
+    answer = remote.oras.do_request(f"http://{mar.host}/v2/")
     assert answer.json() == {}
-    assert mar.asked[0].headers["user-agent"].startswith("marfetch/")
-    with pytest.raises(NotImplementedError):
-        remote.do_request(f"http://{mar.host}/v2/", "PUT", data=b"x")
+    assert isinstance(answer, StreamedResponse)
+    assert mar.kinds() == ["base"]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from marfetch.budget import Budget
-from marfetch.content import Memory, Silent
+from marfetch.content import Silent, read
 from marfetch.endpoint import Address, Endpoint
 from marfetch.errors import Error, RemoteError
 from marfetch.oci import Descriptor, Digest
@@ -170,7 +170,7 @@ def referrers(raw: Raw) -> None:
 
 def blob(raw: Raw) -> None:
     with remote(raw) as registry:
-        registry.fetch(reference(raw), DESCRIPTOR, Memory(DESCRIPTOR))
+        read(registry, reference(raw), DESCRIPTOR)
 
 
 def data_host(raw: Raw) -> None:
@@ -294,11 +294,9 @@ def test_every_form_of_the_specification_is_read(fetch_from: Callable[[Raw], byt
 @pytest.mark.parametrize(("head", "body"), GOOD.values(), ids=GOOD)
 def test_every_form_of_the_specification_is_read_for_a_blob(head: bytes, body: bytes) -> None:
     descriptor = Descriptor("text/plain", Digest.of(b"hello"), 5)
-    sink = Memory(descriptor)
     with Raw(Said(head, body, b"")) as raw, remote(raw) as registry:
-        registry.fetch(reference(raw), descriptor, sink)
+        assert read(registry, reference(raw), descriptor) == b"hello"
         assert raw.said.asked == 1
-    assert sink.take() == b"hello"
 
 
 def test_an_answer_without_a_body_has_none_whatever_its_headers_say() -> None:
