@@ -60,7 +60,7 @@ docs-check: $(VENV)/.dev ## Check that they are up to date.
 architecture: $(VENV)/.dev ## Print the map of the package: rows, units, doors, imports.
 	@$(PY) -m tests.world.architecture
 
-tools: $(VENV)/.dev ## Build the real tools that tests use into .tools/ (needs Go).
+tools: $(VENV)/.dev ## Get the real tools that tests use into .tools/ (needs Go, and Node.js for one of them).
 	@mkdir -p .tmp && $(RUN) $(PY) tests/world/tools.py
 
 audit: .venv-audit/.made ## Ask the index for known holes of what requirements/runtime.lock names; fails too where nobody answers.

@@ -7,6 +7,7 @@
 - `reference/endpoints.md`: what `marfetch endpoints` prints
 - `reliability.md`: the matrix of faults, out of the marks of the tests that prove it
 - every block of `console` in the pages of `RUN`: the lines that begin with `$` are run, in order, and what they print is written below them
+- `reference/library.md`: every program in it is run, and what it prints is written below it
 - `demo.svg`: what `marfetch demo` prints, as a picture
 - `reference/marfetch.schema.json`: the JSON Schema of a wanted file, of the table in `marfetch/project/wanted.py`
 - `../marfetch/completion/commands.json`: commands and options as the parser knows them, for completion, which has no time to load the parser
@@ -386,6 +387,19 @@ def walked(page: str) -> str:
         return re.sub(r"```console\n(.*?)```\n", block, (DOCS / page).read_text(), flags=re.DOTALL)
 
 
+def programs(page: str) -> str:
+    """A page whose programs have been run: the block of text behind each is what it prints."""
+    with shell() as here:
+
+        def block(match: re.Match[str]) -> str:
+            (here.place / "program.py").write_text(match[1])
+            code, text = here.run(f"{sys.executable} -W error program.py")
+            assert code == 0, text
+            return f"```python\n{match[1]}```\n\n```text\n{text}```\n"
+
+        return re.sub(r"```python\n(.*?)```\n\n```text\n.*?```\n", block, (DOCS / page).read_text(), flags=re.DOTALL)
+
+
 SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="What make demo prints">
 <style>
 .{unique_id}-matrix {{ font: {char_height}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; white-space: pre; }}
@@ -511,6 +525,7 @@ def pages() -> dict[str, Callable[[], str]]:
     return (
         made
         | {name: partial(walked, name) for name in RUN}
+        | {"reference/library.md": partial(programs, "reference/library.md")}
         | {"demo.svg": picture, "reference/marfetch.schema.json": schema, "../marfetch/completion/commands.json": commands}
     )
 

@@ -43,6 +43,10 @@ class Budget:
         """Seconds that are left; infinite where no end was set."""
         return float("inf") if self.deadline is None else self.deadline - self.now()
 
+    def restart(self) -> None:
+        """Begin anew with the whole time, for the next call of a library."""
+        self.deadline = None if self.timeout is None else self.now() + self.timeout
+
     @contextmanager
     def at_most(self, seconds: float, whose: str) -> Iterator[None]:
         """A narrower budget for a part of the command, which then counts for all that is begun in it.

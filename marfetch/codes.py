@@ -195,6 +195,16 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "usage": Code(
             "InputError", "options that do not go together, or a value that an option does not take", "see `--help` of the command"
         ),
+        "payload-ambiguous": Code(
+            "InputError",
+            "several payloads where one is asked for",
+            "choose one by its media type, or write all of them into a directory with `pull`",
+        ),
+        "client-closed": Code(
+            "InputError",
+            "a call of a `marfetch.Client` that was closed",
+            "make a new `Client`, or make the call inside of its `with` block",
+        ),
         "reference-invalid": Code(
             "InputError",
             "a reference that does not follow the grammar",

@@ -45,6 +45,16 @@ class Error(Exception):
         self.hint = hint or CODES[code].do
         self.context = {name: value for name, value in context.items() if value is not None}
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle it with everything that it says: an exception is made anew from its positional arguments alone otherwise."""
+        return _restored, (type(self), self.message, self.__dict__)
+
+
+def _restored(kind: type[Error], message: str, state: dict[str, object]) -> Error:
+    error = kind.__new__(kind, message)
+    error.__dict__.update(state)
+    return error
+
 
 class InputError(Error):
     """What was typed cannot be read (context: `text`, `part`, `position`)."""

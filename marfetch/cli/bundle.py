@@ -103,10 +103,10 @@ def bundle_verify(
     from ..bundle.check import check_bundle
     from ..bundle.format import opened
     from ..render.bundle import verified
+    from ..verify.artifact import options_of
     from ..verify.gate import is_required
-    from .verify import request_of
 
-    request = request_of(trust_policy, trust_store, at, crl, revocation)
+    request = options_of(trust_policy, trust_store, at, crl, revocation)
     is_needed = is_required(asked=verify or trust_policy is not None)
     with ExitStack() as stack:
         found = stack.enter_context(opened(file))

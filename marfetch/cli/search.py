@@ -38,12 +38,12 @@ def search(
     With `--kind` or `--artifact-type`, by what the newest version really holds: name, newest version, app version, age and kind.
     """
     from ..artifact.kinds import kinds_named
-    from ..client.search import SearchQuery
+    from ..client.search import SearchQuery, registry_of
     from ..client.search import search as find
 
     if limit is not None and limit < 1:
         raise InputError(f"`--limit` takes a number from 1 on, not {limit}", code="usage", hint="leave it out for 200 with `--kind`")
-    host, words = _place(text or "")
+    host, words = registry_of(text or "")
     wish = SearchQuery(
         words,
         tuple(one for named in kind or () for one in kinds_named(named)),
@@ -54,21 +54,6 @@ def search(
     with settings.client() as client:
         found = find(client, host, wish)
     return _show(settings, found, wish)
-
-
-def _place(text: str) -> tuple[Any, str]:
-    """A reference of the registry that is meant, and the words; a scheme or a host in front of the text is not part of them."""
-    from ..reference import Reference
-
-    head, separator, rest = text.partition("://")
-    if separator and head.lower() in ("oci", "mar", "https"):
-        text = rest
-    else:
-        head = ""
-    first, slash, rest = text.partition("/")
-    if (slash or head) and (first == "localhost" or any(sign in first for sign in ".:")) and "*" not in first:
-        return Reference.parse(f"{first}/x"), rest
-    return Reference("x"), text
 
 
 def _show(settings: Settings, found: Searched, wish: Any) -> int:
@@ -95,11 +80,7 @@ def _show(settings: Settings, found: Searched, wish: Any) -> int:
         "failed": [{**error_json(one.error), "reference": f"{found.known.host}/{one.name}"} for one in failed if one.error is not None],
     }
     _remark(settings, found, wish)
-    if failed and failed[0].error is not None:
-        error = failed[0].error
-        error.message = (
-            f"{len(failed)} of {found.looked_at} repositories could not be looked into; the first, `{failed[0].name}`: {error.message}"
-        )
+    if (error := found.failure()) is not None:
         report.failed(error, data)
         return error.exit_code
     report.data(data)

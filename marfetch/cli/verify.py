@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..errors import InputError
 from .options import Devel, OneReference, Settings, Version, shared
-
-if TYPE_CHECKING:
-    from ..verify.artifact import VerifyOptions
 
 TrustPolicy = Annotated[Path | None, typer.Option("--trust-policy", metavar="FILE", help="The trust policy; default: notation's own.")]
 TrustStore = Annotated[
@@ -29,8 +24,6 @@ _Metadata = Annotated[
     list[str] | None, typer.Option("--user-metadata", "-m", metavar="KEY=VALUE", help="An annotation that the signature must carry.")
 ]
 _RefuseEol = Annotated[bool, typer.Option("--refuse-eol", help="Refuse what is past its end of life.")]
-
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def register(app: typer.Typer) -> None:
@@ -61,10 +54,11 @@ def verify(
     from ..client.resolve import resolve
     from ..render.pull import wanted
     from ..render.verify import judged
+    from ..verify.artifact import options_of
     from ..verify.artifact import verify as verify_one
 
     request = replace(
-        request_of(trust_policy, trust_store, at, crl, revocation),
+        options_of(trust_policy, trust_store, at, crl, revocation),
         metadata=dict(map(_pair, user_metadata or ())),
         keyring=keyring,
         refuse_ended=refuse_eol,
@@ -74,42 +68,6 @@ def verify(
         resolved = resolve(client, asked)
         verdict = verify_one(client, resolved, request)
     return judged(settings.report, resolved, verdict)
-
-
-def request_of(
-    trust_policy: Path | None, trust_store: Path | None, at: str | None, crl: list[Path] | None, revocation: str | None
-) -> VerifyOptions:
-    """What the options about trust ask for.
-
-    Raises:
-        InputError: `usage`.
-    """
-    from ..verify.artifact import VerifyOptions
-    from ..verify.policy import Action
-    from ..verify.truststore import Places
-
-    if revocation is not None and revocation not in set(Action):
-        raise InputError(f"`--revocation` takes {', '.join(Action)}, not `{revocation[:40]}`", code="usage")
-    for directory in crl or ():
-        if not directory.exists():
-            raise InputError(f"`{directory}` of `--crl` is not there", code="usage", path=str(directory))
-    return VerifyOptions(
-        Places(trust_policy, trust_store),
-        _moment(at) if at is not None else None,
-        tuple(crl or ()),
-        Action(revocation) if revocation is not None else None,
-    )
-
-
-def _moment(text: str) -> datetime:
-    try:
-        if _RFC_3339.fullmatch(text):
-            return datetime.fromisoformat(text.upper()).astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    raise InputError(
-        f"`--at` takes a moment such as `2026-11-23T20:00:00Z`, not `{text[:60]}`", code="usage", hint="write it as RFC 3339 does"
-    )
 
 
 def _pair(text: str) -> tuple[str, str]:

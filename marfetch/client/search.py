@@ -111,6 +111,32 @@ class Searched:
     known: KnownCatalog
     unknown: int = 0
 
+    def failure(self) -> Error | None:
+        """The first failure of a repository that could not be looked into, which then says how many there are."""
+        failed = [(one.name, one.error) for one in self.repositories if one.error is not None]
+        if not failed:
+            return None
+        name, error = failed[0]
+        error.message = f"{len(failed)} of {self.looked_at} repositories could not be looked into; the first, `{name}`: {error.message}"
+        return error
+
+
+def registry_of(text: str) -> tuple[Reference, str]:
+    """A reference of the registry that is meant, and the words; a scheme or a host in front of the text is not part of them.
+
+    Raises:
+        InputError, PolicyError: the host cannot be read, or is refused.
+    """
+    head, separator, rest = text.partition("://")
+    if separator and head.lower() in ("oci", "mar", "https"):
+        text = rest
+    else:
+        head = ""
+    first, slash, rest = text.partition("/")
+    if (slash or head) and (first == "localhost" or any(sign in first for sign in ".:")) and "*" not in first:
+        return Reference.parse(f"{first}/x"), rest
+    return Reference("x"), text
+
 
 def search(client: Session, host: Reference, wish: SearchQuery) -> Searched:
     """Find repositories.

@@ -82,6 +82,30 @@ class SessionOptions(NamedTuple):
     notice: bool = True
 
 
+class Connections:
+    """Connections to registries, and the time that may be spent over them: of one session, or lent to one after the other.
+
+    Args:
+        options: of the sessions.
+        ways: where something has been opened already.
+
+    Attributes:
+        sources: the registries that were asked.
+        noticed: the endpoints of which was said that they are not official.
+    """
+
+    def __init__(self, options: SessionOptions, ways: ConnectionSetups | None = None) -> None:
+        self.budget = Budget(options.timeout)
+        self.ways = ways or ConnectionSetups(options.ca_file, options.jobs)
+        self.sources: dict[Endpoint, RegistryConnection] = {}
+        self.noticed: set[str] = set()
+
+    def close(self) -> None:
+        """Drop all of them."""
+        for source in self.sources.values():
+            source.close()
+
+
 class Session:
     """Reaches registries and the cache. One client serves one command; close it, or use it as a context.
 
@@ -89,22 +113,25 @@ class Session:
         options: how it works.
         progress: is told of waits, retries and warnings.
         ways: where something of this command has been opened already.
+        lent: connections of an earlier session, which stay open for the next one; None: it opens and closes its own.
     """
 
-    def __init__(self, options: SessionOptions, progress: Progress, ways: ConnectionSetups | None = None) -> None:
+    def __init__(
+        self, options: SessionOptions, progress: Progress, ways: ConnectionSetups | None = None, *, lent: Connections | None = None
+    ) -> None:
         if options.ca_file is not None and not Path(options.ca_file).exists():
             raise InputError(f"the file `{options.ca_file}` of `--ca-file` is not there", code="usage", path=options.ca_file)
         self.options = options
         self.progress = progress
-        self.budget = Budget(options.timeout)
+        self._connections, self._are_lent = lent or Connections(options, ways), lent is not None
+        self.budget, self._noticed = self._connections.budget, self._connections.noticed
+        self._ways, self._sources = self._connections.ways, self._connections.sources
+        self._opened_before = frozenset(self._sources)
         self._stack = ExitStack()
         self.fetches = False
         """Whether what is asked for is going to be fetched, so that a data host is wanted soon."""
-        self._ways = ways or ConnectionSetups(options.ca_file, options.jobs)
         self._data: dict[Endpoint, DataHost] = {}
-        self._sources: dict[Endpoint, RegistryConnection] = {}
         self._loading = threading.Lock()
-        self._noticed: set[str] = set()
         self._lists: dict[str, tuple[str, ...]] = {}
         self._listing: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -136,8 +163,9 @@ class Session:
             executor.shutdown(wait=not stop, cancel_futures=True)
         if stop and self._executors:
             self._wait_a_moment()
+        if not self._are_lent:
+            self._connections.close()
         for endpoint, source in self._sources.items():
-            source.close()
             if source.last_redirect is not None and self.cache.is_writable:
                 self._data_host(endpoint).keep(source.last_redirect)
         try:
@@ -224,7 +252,7 @@ class Session:
             new: whether that is something that the cache does not hold.
         """
         way = self._ways.to(endpoint)
-        if way.early is not None:
+        if way.early is not None and endpoint not in self._opened_before:
             if endpoint not in self._sources:
                 # Where somebody was told to wait, nothing is asked before `Backoff` has let it through.
                 name = str(endpoint.registry.host)

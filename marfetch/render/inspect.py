@@ -21,7 +21,7 @@ def inspected(report: Report, found: Inspected) -> int:
     """Show what an artifact is."""
     for warning in found.warnings:
         report.warn(warning)
-    report.data(_inspected_json(found))
+    report.data(inspected_json(found))
     report.tree(_inspected_tree(found))
     return 0
 
@@ -35,7 +35,8 @@ def referred(report: Report, resolved: Resolved, found: tuple[Referrer, ...]) ->
     return 0
 
 
-def _inspected_json(found: Inspected) -> dict[str, Json]:
+def inspected_json(found: Inspected) -> dict[str, Json]:
+    """What an artifact is, as the JSON object of `docs/reference/json.md`."""
     resolved, manifest = found.resolved, found.manifest
     shown = manifest or resolved.manifest
     artifact_type = manifest.effective_type if manifest else resolved.manifest.artifact_type

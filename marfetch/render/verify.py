@@ -28,7 +28,7 @@ def judged(report: Report, resolved: Resolved, verdict: Verdict) -> int:
         report.warn(f"a signature of the form `{one}` is there too; it was not checked")
     if verdict.has_ended:
         report.warn(f"the support of `{resolved.reference}` ended on {verdict.ends}, as its lifecycle mark says")
-    data = _verdict_json(resolved, verdict)
+    data = verdict_json(resolved, verdict)
     if verdict.error is not None:
         for signature in verdict.signatures:
             if signature.refusal is not None and len(verdict.signatures) > 1:
@@ -84,7 +84,8 @@ def _show_check(report: Report, one: CheckOutcome) -> None:
     report.line(f"check {_WORDS[one.check]}", outcome, *([reason] if reason else []))
 
 
-def _verdict_json(resolved: Resolved, verdict: Verdict) -> dict[str, Json]:
+def verdict_json(resolved: Resolved, verdict: Verdict) -> dict[str, Json]:
+    """A verdict as the JSON object of `docs/reference/json.md`."""
     statement, found = verdict.statement, verdict.provenance
     data: dict[str, Any] = {
         "reference": str(resolved.reference),

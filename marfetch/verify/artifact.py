@@ -6,6 +6,7 @@ One broken referrer never hides a good one: what is wrong with each is kept, and
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -57,6 +58,41 @@ class VerifyOptions:
     metadata: Mapping[str, str] = field(default_factory=dict)
     keyring: Path | None = None
     refuse_ended: bool = False
+
+
+_RFC_3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def options_of(
+    trust_policy: Path | None, trust_store: Path | None, at: str | None, crl: Sequence[Path] | None, revocation: str | None
+) -> VerifyOptions:
+    """What the options about trust ask for.
+
+    Raises:
+        InputError: `usage`.
+    """
+    if revocation is not None and revocation not in set(Action):
+        raise InputError(f"`--revocation` takes {', '.join(Action)}, not `{revocation[:40]}`", code="usage")
+    for directory in crl or ():
+        if not directory.exists():
+            raise InputError(f"`{directory}` of `--crl` is not there", code="usage", path=str(directory))
+    return VerifyOptions(
+        Places(trust_policy, trust_store),
+        _moment(at) if at is not None else None,
+        tuple(crl or ()),
+        Action(revocation) if revocation is not None else None,
+    )
+
+
+def _moment(text: str) -> datetime:
+    try:
+        if _RFC_3339.fullmatch(text):
+            return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise InputError(
+        f"`--at` takes a moment such as `2026-11-23T20:00:00Z`, not `{text[:60]}`", code="usage", hint="write it as RFC 3339 does"
+    )
 
 
 def verify(client: Session, resolved: Resolved, request: VerifyOptions) -> Verdict:

@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..oci import Digest, Manifest
 
 if TYPE_CHECKING:
+    from .artifact import VerifyOptions
     from .verdict import Verdict
 
 ENVIRONMENT: Final = "MARFETCH_VERIFY"
@@ -53,11 +54,17 @@ def gate(*, asked: bool = False) -> SignatureGate | None:
 class SignatureGate:
     """Keeps out what is not signed as the trust policy asks.
 
+    Args:
+        options: how to check; None: as Notation's own places say.
+
     Attributes:
         signer: says of a verdict who signed, which is noted for each artifact; None: nothing is noted.
     """
 
     signer: Callable[[Verdict], str] | None = None
+
+    def __init__(self, options: VerifyOptions | None = None) -> None:
+        self._options = options
 
     def __call__(self, client: Session, resolved: Resolved) -> Verdict:
         """Check an artifact, and pass on what the policy warns of.
@@ -94,11 +101,10 @@ class SignatureGate:
             if not (isinstance(manifest, Manifest) and matches(manifest.effective_type, SIGNATURE.types)):
                 self._verdict(own.session, resolved_to(own, manifest))
 
-    @staticmethod
-    def _verdict(client: Session, resolved: Resolved) -> Verdict:
+    def _verdict(self, client: Session, resolved: Resolved) -> Verdict:
         from .artifact import VerifyOptions, verify  # late: cryptography, only where signatures are checked
 
-        verdict = verify(client, resolved, VerifyOptions())
+        verdict = verify(client, resolved, self._options or VerifyOptions())
         if verdict.error is not None:
             raise verdict.error
         return verdict

@@ -43,6 +43,7 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     "diff": frozenset({"artifacts", "changes"}),
     "doctor": frozenset({"examine"}),
     "helm": frozenset({"charts", "getter", "setup"}),
+    "library": frozenset(),
     "layout": frozenset({"blobs", "cache", "graph", "layout", "maintenance", "readonly", "repositories"}),
     "project": frozenset({"adopt", "lockfile", "locking", "outdated", "scaffold", "sync", "wanted"}),
     "remote": frozenset({"crl", "limits", "pauses", "preconnect", "probe", "push", "registry"}),

@@ -337,6 +337,7 @@ class Registry:
         self.redirect = redirect
         self.knobs: list[Knob] = []
         self.asked: list[Asked] = []
+        self.connections = 0
         self.tags: dict[str, list[str] | bytes] = {}
         self.manifests: dict[str, tuple[str, bytes]] = {}
         self.blobs: dict[str, bytes] = {}
@@ -654,6 +655,8 @@ class Registry:
             timeout = 30
 
             def setup(self) -> None:
+                with registry._guard:
+                    registry.connections += 1
                 if registry._context is not None:
                     self.request = registry._context.wrap_socket(self.request, server_side=True)
                 super().setup()

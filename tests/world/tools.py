@@ -1,4 +1,4 @@
-"""The real tools that tests and benchmarks use, built from the Go module proxy into `.tools/`, pinned by version and checksum.
+"""The real tools that tests and benchmarks use, built from the Go module proxy or taken from npm into `.tools/`, pinned by version and checksum.
 
 `python tests/world/tools.py` builds what is missing; tests ask `find` and skip, visibly, where a tool is not there. With `CI=true` a
 missing tool is a failure.
@@ -65,6 +65,9 @@ OWN = {"semver-oracle": ROOT / "tests/oracle", "delay": ROOT / "benchmarks/delay
 """Programs of this project: a question to the library that Helm uses, and a forwarder that makes a link longer."""
 
 
+NODE = {"pyright": ("1.1.414", "sha512-FPZZb51jepDX4eP7TEYDeNFtmE3WgwkkEcJpvH3/QmUSsj0EAy3LXu+xB4T/FWDejtsXlCfFr/rbWFjwuwuXww==")}
+"""Programs of npm, for Node.js: name → version and checksum."""
+
 SYSTEM = {
     "chromium": "chromium",
     "fish": "fish",
@@ -90,7 +93,7 @@ def missing(name: str) -> str:
     """Why a test is skipped, with the command that gets the tool."""
     if name in SYSTEM:
         return f"`{name}` is not here: apt-get install {SYSTEM[name]}"
-    return f"the real tool `{name}` is not in .tools/: run `make tools`"
+    return f"the real tool `{name}` is not in .tools/: run `make tools`{' (needs Node.js with npm)' if name in NODE else ''}"
 
 
 def _go(*arguments: str, directory: Path, environment: dict[str, str]) -> str:
@@ -132,6 +135,25 @@ def _build(tool: Tool, environment: dict[str, str]) -> None:
         _compile(tool.name, Path(found["Dir"]), tool.package, environment)
 
 
+def _install(name: str) -> None:
+    """A program of npm; nothing of its own is run while it is installed."""
+    version, checksum = NODE[name]
+    place = TOOLS / f".{name}"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    line = ["npm", "install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", f"{name}@{version}"]
+    done = subprocess.run(line, cwd=place, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"npm install {name}@{version} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+    packages = json.loads((place / "package-lock.json").read_text())["packages"]
+    if (found := packages[f"node_modules/{name}"]["integrity"]) != checksum:
+        sys.exit(f"{name}@{version} has the checksum {found}, not {checksum}")
+    script = TOOLS / f".{name}.new"
+    script.write_text(f'#!/bin/sh\nexec node "$(dirname "$0")/.{name}/node_modules/{name}/index.js" "$@"\n')
+    script.chmod(0o755)
+    script.replace(TOOLS / name)
+
+
 def main() -> None:
     """Build what is missing or of another version."""
     wanted = set(sys.argv[1:])
@@ -141,8 +163,12 @@ def main() -> None:
     TOOLS.mkdir(exist_ok=True)
     stamps = {tool.name: f"{tool.module}@{tool.version} {tool.sum}" for tool in ALL}
     stamps |= {name: _own_stamp(directory) for name, directory in OWN.items()}
+    if shutil.which("npm") is not None:
+        stamps |= {name: " ".join(pinned) for name, pinned in NODE.items()}
+    else:
+        print(f"no Node.js with npm here: {', '.join(NODE)} is left out, and its tests skip")
     todo = [name for name in stamps if not _is_current(name, stamps[name]) and (not wanted or name in wanted)]
-    if todo and shutil.which("go") is None:
+    if set(todo) - set(NODE) and shutil.which("go") is None:
         sys.exit("`make tools` builds from source and needs Go 1.26 or newer (https://go.dev/dl); without the tools their tests skip")
     # The sources stay below the checkout and go when everything is built; Go's build cache is the user's.
     modules = TOOLS / ".modules"
@@ -150,7 +176,9 @@ def main() -> None:
     by_name = {tool.name: tool for tool in ALL}
     for number, name in enumerate(todo, start=1):
         print(f"building {name} ({number} of {len(todo)})", flush=True)
-        if name in OWN:
+        if name in NODE:
+            _install(name)
+        elif name in OWN:
             _build_own(name, OWN[name], environment)
         else:
             _build(by_name[name], environment)

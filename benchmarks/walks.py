@@ -1,0 +1,259 @@
+"""`python -m benchmarks.walks`: how far a command walks through the package, and how often it parses and hashes the same bytes.
+
+Three commands run with an empty cache against the look-alike of MAR, each in a process of its own under a profiler:
+
+- modules entered: those of marfetch in which at least one function runs;
+- hops: calls that go from one module of marfetch into another, also by way of a library or the standard library;
+- parses: how often each manifest is parsed;
+- hashing: the bytes that are hashed of each blob or manifest, as a multiple of its size.
+
+What runs while a module is being loaded does not count. Threads make the hops vary a little: each number is the smallest of three runs.
+`--write before` or `--write after` puts the numbers into that column of the table in `docs/design.md`; `--details N` lists the N most
+frequent hops and how often each digest is hashed and parsed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+DESIGN = ROOT / "docs" / "design.md"
+RUNS = 3
+CHART = "application-lb/charts/alb-controller"
+PROJECT = f"""schema: 1
+artifacts:
+  - {{reference: {CHART}, version: 1.7.12}}
+  - {{reference: azure-application-gateway/charts/ingress-azure, version: 1.9.1}}
+  - {{reference: bicep/avm/res/storage/storage-account, version: 0.14.0}}
+"""
+_GENERATOR = 0x20  # inspect.CO_GENERATOR, without loading `inspect`
+
+
+# -- in the traced process
+
+
+class Trace:
+    """Counts what the functions of marfetch do while it is installed."""
+
+    def __init__(self) -> None:
+        self.hops: Counter[tuple[str, str]] = Counter()
+        self.modules: set[str] = set()
+        self.parses: Counter[str] = Counter()
+        self.hashed: dict[str, list[int]] = defaultdict(list)
+        self._sha256, self._new = hashlib.sha256, hashlib.new
+
+    def install(self) -> None:
+        """Count from now on, in every thread. Call it before marfetch is imported, which takes names out of `hashlib`."""
+        trace = self
+
+        class Counting:
+            """A hash object that reports how much it was given when its digest is asked for."""
+
+            def __init__(self, real: Any, data: bytes = b"") -> None:
+                self._real, self._size, self._told = real, 0, False
+                self.update(data)
+
+            def update(self, data: Any) -> None:
+                self._size += memoryview(data).nbytes
+                self._real.update(data)
+
+            def digest(self) -> bytes:
+                self._tell()
+                digest: bytes = self._real.digest()
+                return digest
+
+            def hexdigest(self) -> str:
+                self._tell()
+                return str(self._real.hexdigest())
+
+            def _tell(self) -> None:
+                if not self._told:
+                    self._told = True
+                    trace.hashed[self._real.hexdigest()].append(self._size)
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._real, name)
+
+        hashlib.sha256 = lambda data=b"", **_: Counting(trace._sha256(), data)  # type: ignore[assignment]
+        hashlib.new = lambda name, data=b"", **_: Counting(trace._new(name), data)  # type: ignore[assignment]
+        threading.setprofile(self._profile)
+        sys.setprofile(self._profile)
+
+    def remove(self) -> None:
+        """Count no longer."""
+        sys.setprofile(None)
+        threading.setprofile(None)
+
+    def _profile(self, frame: FrameType, event: str, _: Any) -> None:
+        module = _module(frame)
+        if event != "call" or module is None or frame.f_code.co_name == "<module>" or _is_resumed(frame):
+            return
+        caller = frame.f_back
+        while caller is not None and _module(caller) is None:
+            caller = caller.f_back
+        if caller is not None and caller.f_code.co_name == "<module>" and _module(caller) != "__main__":
+            return  # it is being loaded
+        self.modules.add(module)
+        came_from = _module(caller) if caller is not None else None
+        if came_from is not None and came_from != module:
+            self.hops[came_from, module] += 1
+        if (module, frame.f_code.co_name) == ("oci", "parse_manifest"):
+            self.parses[self._sha256(frame.f_locals["raw"]).hexdigest()] += 1
+
+    def document(self) -> dict[str, Any]:
+        """What was counted, as JSON."""
+        hops = [[*pair, count] for pair, count in self.hops.most_common()]
+        return {"modules": sorted(self.modules), "hops": hops, "parses": self.parses, "hashed": self.hashed}
+
+
+def _module(frame: FrameType) -> str | None:
+    """The module of marfetch that a frame runs in, dotted below the package; None for anything else."""
+    package, _, module = str(frame.f_globals.get("__name__", "")).partition(".")
+    return module if package == "marfetch" and module else None
+
+
+def _is_resumed(frame: FrameType) -> bool:
+    """Whether a generator goes on: the profiler reports that as a call."""
+    if not frame.f_code.co_flags & _GENERATOR:
+        return False
+    return frame.f_lasti >= 0 and frame.f_code.co_code[frame.f_lasti + 1] & 3 != 0  # the argument of RESUME: 0 at the start
+
+
+def traced(out: Path, words: list[str]) -> int:
+    """Run a command line in this process, and write what was counted into a file."""
+    trace = Trace()
+    trace.install()
+    from marfetch.__main__ import main  # after the hashes are counted
+
+    try:
+        return main(words)
+    finally:
+        trace.remove()
+        out.write_text(json.dumps(trace.document()))
+
+
+# -- in the process that was started
+
+
+def walks(directory: Path, environment: dict[str, str], host: str) -> dict[str, Callable[[Path], list[str]]]:
+    """Name → what makes the command line for a run in a directory of its own."""
+    project = directory / "project"
+    project.mkdir()
+    (project / "marfetch.yaml").write_text(PROJECT)
+    line = [sys.executable, "-m", "marfetch", "lock", "--quiet", "--cache-dir", str(directory / "locking")]
+    subprocess.run(line, cwd=project, env=environment, check=True, capture_output=True)
+    wanted = str(project / "marfetch.yaml")
+    return {
+        "pull": lambda place: ["pull", CHART, "--version", "1.7.12", "--quiet", "-d", str(place / "out")],
+        "bundle create": lambda place: ["bundle", "create", "--quiet", "-f", wanted, "-o", str(place / "bundle.tar")],
+        "getter": lambda _: ["getter", "", "", "", f"mar://{host}/{CHART}:1.7.12/alb-controller-1.7.12.tgz"],
+    }
+
+
+def counted(sizes: dict[str, int], document: dict[str, Any]) -> dict[str, str]:
+    """The measures of one run, as texts.
+
+    Args:
+        sizes: of all content of the registry, by digest.
+    """
+    parses = document["parses"].values()
+    multiples = [sum(fed) / sizes[digest] for digest, fed in document["hashed"].items() if digest in sizes]
+    return {
+        "modules entered": str(len(document["modules"])),
+        "hops": str(sum(count for *_, count in document["hops"])),
+        "parses of each manifest": _spread(list(parses)),
+        "hashing of each blob": _spread(multiples),
+    }
+
+
+def _spread(numbers: list[float]) -> str:
+    mean = sum(numbers) / max(1, len(numbers))
+    return f"{mean:.1f} times (at most {max(numbers, default=0):.0f}), {len(numbers)} of them"
+
+
+def measure(details: int) -> dict[tuple[str, str], str]:
+    """Walk and measure → what was counted.
+
+    Args:
+        details: how many of the most frequent hops are printed, and then what became of each digest.
+    """
+    from marfetch.demo.recipe import build
+    from marfetch.layout.layout import Layout
+    from marfetch.reference import Host
+    from tests.world.registry import Registry
+
+    found: dict[tuple[str, str], str] = {}
+    with tempfile.TemporaryDirectory(prefix="marfetch-walks-") as scratch:
+        directory = Path(scratch)
+        layout = Layout(directory / "registry")
+        build(layout, Host("mar.test"))
+        sizes = {path.name: path.stat().st_size for path in (directory / "registry" / "blobs" / "sha256").iterdir()}
+        sizes = {digest: size for digest, size in sizes.items() if size > 2}  # not `{}` and nothing, which need no registry
+        with Registry(layout, names=Host("mar.test")) as registry:
+            environment = {
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(ROOT),
+                "HOME": scratch,
+                "MARFETCH_ENDPOINT": f"{registry.scheme}://{registry.host}",
+                "MARFETCH_DATA_HOSTS": registry.data_host,
+            }
+            for name, line in walks(directory, environment, str(registry.host)).items():
+                documents = []
+                for number in range(RUNS):
+                    place = directory / f"{name} {number}"
+                    place.mkdir()
+                    own = [sys.executable, "-m", "benchmarks.walks", "--trace", str(place / "trace.json"), *line(place)]
+                    cold = {**environment, "MARFETCH_CACHE_DIR": str(place / "cache"), "XDG_STATE_HOME": str(place / "state")}
+                    done = subprocess.run(own, cwd=ROOT, env=cold, capture_output=True, check=False)
+                    if done.returncode:
+                        sys.exit(f"{name} failed: {done.stderr.decode()}")
+                    documents.append(json.loads((place / "trace.json").read_text()))
+                least = min(documents, key=lambda one: sum(count for *_, count in one["hops"]))
+                found |= {(name, what): text for what, text in counted(sizes, least).items()}
+                for source, target, count in least["hops"][:details]:
+                    print(f"{name}: {count:5} {source} → {target}")
+                for digest, fed in least["hashed"].items() if details else ():
+                    if digest in sizes:
+                        print(
+                            f"{name}: {sum(fed) / sizes[digest]:.1f} × {digest[:12]}, {sizes[digest]} bytes; parsed {least['parses'].get(digest, 0)} times"
+                        )
+    return found
+
+
+def main() -> None:
+    """Measure and print, or be the process that is measured."""
+    if sys.argv[1:2] == ["--trace"]:
+        sys.exit(traced(Path(sys.argv[2]), sys.argv[3:]))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.walks", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--write", choices=("before", "after"), help="write the numbers into this column of docs/design.md")
+    parser.add_argument("--details", type=int, default=0, metavar="N", help="list the N most frequent hops, and each digest")
+    options = parser.parse_args()
+    found = measure(options.details)
+    for (walk, what), text in found.items():
+        print(f"| {walk} | {what} | {text} |")
+    if options.write:
+        column = {"before": 3, "after": 4}[options.write]
+        lines = DESIGN.read_text().split("\n")
+        for number, line in enumerate(lines):
+            cells = re.split(r" ?\| ?", line)
+            if len(cells) == 6 and (cells[1], cells[2]) in found:
+                cells[column] = found[cells[1], cells[2]]
+                lines[number] = f"| {' | '.join(cells[1:5])} |"
+        DESIGN.write_text("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

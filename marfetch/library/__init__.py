@@ -1,0 +1,35 @@
+"""The library: `Client`, and the values that its calls give (docs/reference/library.md)."""
+
+from .facade import Client
+from .values import (
+    ArtifactInfo,
+    CheckInfo,
+    ContentInfo,
+    PolicyInfo,
+    ProvenanceInfo,
+    PulledFile,
+    ReferrerInfo,
+    RepositoryInfo,
+    ResolvedReference,
+    SignatureInfo,
+    TimestampInfo,
+    VerifiedArtifact,
+    VersionInfo,
+)
+
+__all__ = [
+    "ArtifactInfo",
+    "CheckInfo",
+    "Client",
+    "ContentInfo",
+    "PolicyInfo",
+    "ProvenanceInfo",
+    "PulledFile",
+    "ReferrerInfo",
+    "RepositoryInfo",
+    "ResolvedReference",
+    "SignatureInfo",
+    "TimestampInfo",
+    "VerifiedArtifact",
+    "VersionInfo",
+]

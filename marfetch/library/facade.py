@@ -1,0 +1,383 @@
+"""The public `Client`: a facade over the session and the use cases, one method for each thing that one asks of a registry.
+
+A session serves one call, as it serves one command; its connections are lent to the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeAlias
+
+from ..artifact.kinds import Kind, kinds_named
+from ..artifact.payload import Choice
+from ..client.fetch import MAX_SIZE
+from ..client.inspection import inspect
+from ..client.pull import PullOptions, find, pull
+from ..client.resolve import Resolved, Wanted, artifact, resolve, resolved_to
+from ..client.search import SearchQuery, registry_of, search
+from ..client.session import Connections, Session, SessionOptions
+from ..client.versions import history
+from ..content import Progress, Silent, Transfer
+from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference
+from ..errors import Error, InputError
+from ..files import storage_error
+from ..layout.cache import CACHE_ENVIRONMENT
+from ..oci import Platform
+from ..reference import Reference
+from ..render.inspect import inspected_json
+from ..render.report import PlainProgress, Report
+from ..render.verify import verdict_json
+from ..text import human_size, printable
+from ..verify.gate import SignatureGate, gate
+from .values import ArtifactInfo, PulledFile, RepositoryInfo, ResolvedReference, VerifiedArtifact, VersionInfo, value_of
+
+_StrPath: TypeAlias = str | os.PathLike[str]
+_Texts: TypeAlias = str | Iterable[str]
+"""One text, or several."""
+
+
+class Client:
+    """What one asks of the Microsoft Artifact Registry, or of a registry of one's own.
+
+    Nothing is asked before the first call. Several threads may use one client at the same time. `close` it, or use it as a context.
+
+    Args:
+        endpoint: `global`, `china`, or `https://host[:port]`; None: `MARFETCH_ENDPOINT`, otherwise `global`.
+        data_hosts: where the content of an own registry may be besides itself; empty: `MARFETCH_DATA_HOSTS`.
+        cache_dir: None: `MARFETCH_CACHE_DIR`, otherwise the user's cache directory.
+        offline: make no requests; use the cache only.
+        timeout: seconds for each call; None: no limit for what makes progress.
+        jobs: requests to one host at a time in each call, 1 to 32.
+        ca_file: certificates to trust in place of the system's.
+        progress: called with one text for each event, from any thread; True: shown on stderr, as the command line does.
+
+    Raises:
+        InputError: `usage`, `endpoint-invalid`.
+        PolicyError: `address-refused`.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str | None = None,
+        data_hosts: _Texts = (),
+        cache_dir: _StrPath | None = None,
+        offline: bool = False,
+        timeout: float | None = None,
+        jobs: int = 16,
+        ca_file: _StrPath | None = None,
+        progress: Callable[[str], object] | bool | None = None,
+    ) -> None:
+        if not 1 <= jobs <= 32:
+            raise InputError(f"`jobs` is a number from 1 to 32, not {jobs}", code="usage", hint="leave it out for 16")
+        if timeout is not None and not 0 < timeout <= 1e9:
+            raise InputError(f"`timeout` is a number of seconds above 0, not {timeout:g}", code="usage", hint="leave it out for no limit")
+        preference = Preference(
+            endpoint or None, os.environ.get(ENVIRONMENT) or None, tuple(_several(data_hosts)), os.environ.get(DATA_ENVIRONMENT)
+        )
+        if preference.option:
+            preference.default()  # a wrong endpoint is an error here and not in the first call
+        cache = cache_dir if cache_dir is not None else os.environ.get(CACHE_ENVIRONMENT) or None
+        self._options: Final = SessionOptions(
+            preference, Path(cache).absolute() if cache is not None else None, offline, timeout, jobs, str(ca_file) if ca_file else None
+        )
+        self._progress: Final = _progress(progress)
+        self._noticed: Final[set[str]] = set()
+        self._idle: Final[list[Connections]] = []
+        self._guard: Final = threading.Lock()
+        self._is_closed = False
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections. A call that another thread is making goes on to its end; every later one raises `client-closed`."""
+        with self._guard:
+            self._is_closed = True
+            idle = self._idle[:]
+            self._idle.clear()
+        for connections in idle:
+            connections.close()
+
+    def versions(self, repository: str | Reference) -> list[VersionInfo]:
+        """List the versions of a repository, newest first, prereleases too.
+
+        Raises:
+            Error: as `marfetch versions`.
+        """
+        asked = _reference(repository)
+        with self._session() as session:
+            found = history(session, asked)
+        return [VersionInfo(str(one.tagged.version), one.tagged.tag, one.tagged.is_prerelease, one.aliases) for one in found.entries]
+
+    def resolve(self, reference: str | Reference, version: str | None = None, devel: bool = False) -> ResolvedReference:
+        """Find what a reference and a range mean. No blob is fetched.
+
+        Args:
+            version: a version or range with Helm's meaning; None: the newest released one, unless the reference has a tag or digest.
+            devel: prereleases too.
+
+        Raises:
+            Error: as `marfetch resolve`.
+        """
+        wanted = Wanted(_reference(reference), version, devel)
+        with self._session() as session:
+            found = resolve(session, wanted)
+        pinned, manifest = found.reference, found.manifest.descriptor
+        tagged = str(found.version.version) if found.version else None
+        return ResolvedReference(pinned, pinned.full_repository, pinned.tag, tagged, str(manifest.digest), manifest.media_type)
+
+    def pull(
+        self,
+        reference: str | Reference,
+        version: str | None = None,
+        to: _StrPath = ".",
+        untar: bool = False,
+        kind: _Texts | None = None,
+        media_type: _Texts | None = None,
+        platform: str | None = None,
+        verify: bool = False,
+        force: bool = False,
+    ) -> list[PulledFile]:
+        """Fetch the payload of an artifact into a directory, every byte checked.
+
+        Args:
+            version: as `resolve`.
+            to: the directory; it is made where it is missing.
+            untar: unpack charts and other tar archives into directories.
+            kind: only an artifact of this kind, such as `chart`.
+            media_type: only layers of this media type, as a glob.
+            platform: of an index, the artifact for `os/architecture`.
+            verify: only what is signed as the trust policy asks; `MARFETCH_VERIFY=policy` asks for it too.
+            force: replace a file that differs.
+
+        Raises:
+            Error: as `marfetch pull`.
+        """
+        options = PullOptions(
+            Path(to),
+            _choice(kind, media_type),
+            Platform.parse(platform) if platform else None,
+            force,
+            untar=Path() if untar else None,
+            gate=gate(asked=verify),
+        )
+        wanted = Wanted(_reference(reference), version)
+        with self._session() as session:
+            found = pull(session, [wanted], options)
+        if found.failed:
+            raise found.failed[0].error
+        return [
+            PulledFile(one.path, str(one.layer.digest), one.layer.size, one.layer.media_type, one.status, str(one.reference), one.kind.name)
+            for one in found.files
+        ]
+
+    def read(
+        self, reference: str | Reference, version: str | None = None, kind: _Texts | None = None, media_type: _Texts | None = None
+    ) -> bytes:
+        """Return the bytes of the one payload of an artifact, checked; from the cache where it is there. No file is written elsewhere.
+
+        Args:
+            version: as `resolve`.
+            kind: as `pull`.
+            media_type: as `pull`.
+
+        Raises:
+            InputError: `payload-ambiguous`: there are several payloads.
+            PolicyError: `limit-passed`: it has more than 256 MiB.
+            Error: as `pull`.
+        """
+        options = PullOptions(Path(), _choice(kind, media_type), gate=gate())
+        wanted = Wanted(_reference(reference), version)
+        with self._session() as session:
+            session.fetches = True
+            found = find(session, wanted, options)
+            pinned = found.resolved.reference
+            what = pinned.shown
+            if len(found.payloads) != 1:
+                names = [one.name for one in found.payloads]
+                raise InputError(
+                    f"`{what}` has {len(names)} payloads: {', '.join(f'`{name}`' for name in names)}",
+                    code="payload-ambiguous",
+                    reference=what,
+                    names=names,
+                )
+            return found.resolved.repository.blob(found.payloads[0].layer, limit=MAX_SIZE, hint=f"marfetch pull {what}")
+
+    def inspect(self, reference: str | Reference, version: str | None = None) -> ArtifactInfo:
+        """Look at an artifact without fetching its payload: kind, layers, chart metadata, platforms, and what refers to it.
+
+        Args:
+            version: as `resolve`.
+
+        Raises:
+            Error: as `marfetch inspect`.
+        """
+        wanted = Wanted(_reference(reference), version)
+        with self._session() as session:
+            return value_of(ArtifactInfo, inspected_json(inspect(session, wanted)))
+
+    def search(self, text: str, kind: _Texts | None = None) -> list[RepositoryInfo]:
+        """Find repositories by name, nearest first.
+
+        Args:
+            text: words, or a glob; a host in front chooses the registry.
+            kind: only those whose newest version really holds this kind.
+
+        Raises:
+            Error: as `marfetch search`; also where one of the repositories could not be looked into.
+        """
+        host, words = registry_of(text)
+        query = SearchQuery(words, _kinds(kind))
+        with self._session() as session:
+            found = search(session, host, query)
+            if (failure := found.failure()) is not None:
+                raise failure
+        own = {one.name for one in fields(RepositoryInfo)} - {"reference"}
+        return [
+            RepositoryInfo(reference=f"{found.known.host}/{one.name}", **{name: getattr(one, name) for name in own})
+            for one in found.repositories
+        ]
+
+    def verify(
+        self,
+        reference: str | Reference,
+        *,
+        trust_policy: _StrPath | None = None,
+        trust_store: _StrPath | None = None,
+        at: str | datetime | None = None,
+        crl: _StrPath | Iterable[_StrPath] | None = None,
+        revocation: str | None = None,
+        keyring: _StrPath | None = None,
+        platform: str | None = None,
+    ) -> VerifiedArtifact:
+        """Check who signed an artifact: Notary Project signatures against the trust policy, Helm provenance, end of life.
+
+        Args:
+            trust_policy: None: notation's own.
+            trust_store: the directory that holds `x509`; None: notation's own.
+            at: as of this moment; as text, in the form of RFC 3339. None: now.
+            crl: directories with revocation lists.
+            revocation: `enforce`, `log` or `skip`, in place of what the policy says.
+            keyring: check Helm provenance with the OpenPGP keys in this file.
+            platform: of an index, the manifest for `os/architecture` has to be signed too.
+
+        Returns:
+            What was found for the reference itself.
+
+        Raises:
+            SignatureError: no signature holds; the code is that of the one that came furthest.
+            InputError: `POLICY_MISSING` and others: the policy, a store or the keyring cannot be used.
+            NotFoundError: `platform-not-found`.
+            Error: as `marfetch verify`.
+        """
+        from ..verify import artifact as verification  # late: cryptography, only where signatures are checked
+
+        wanted, chosen = Wanted(_reference(reference)), Platform.parse(platform) if platform else None
+        lists = [Path(crl)] if isinstance(crl, (str, os.PathLike)) else [Path(one) for one in crl or ()]
+        options = verification.options_of(_path(trust_policy), _path(trust_store), _moment(at), lists, revocation)
+        options = replace(options, keyring=_path(keyring))
+        with self._session() as session:
+            resolved = resolve(session, wanted)
+            for_platform = _for_platform(resolved, chosen) if chosen is not None else None
+            verdict = SignatureGate(options)(session, resolved)
+            if for_platform is not None:
+                SignatureGate(replace(options, keyring=None))(session, for_platform)
+            return value_of(VerifiedArtifact, verdict_json(resolved, verdict))
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise InputError("this client was closed", code="client-closed")
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        """The session of one call. Its connections are those of an earlier call where some are free, and stay open for the next one."""
+        with self._guard:
+            self._check_open()
+            connections = self._idle.pop() if self._idle else None
+        if connections is None:
+            connections = Connections(self._options)
+            connections.noticed = self._noticed
+        connections.budget.restart()
+        is_usable = False
+        try:
+            with Session(self._options, self._progress, lent=connections) as session:
+                yield session
+            is_usable = True
+        except Error:
+            is_usable = True
+            raise
+        except OSError as error:  # what the operating system refuses, such as more open files
+            raise storage_error(error, str(error.filename or "a file")) from error
+        finally:
+            with self._guard:
+                is_usable = is_usable and not self._is_closed
+                if is_usable:
+                    self._idle.append(connections)
+            if not is_usable:
+                connections.close()
+
+
+class _Events(PlainProgress):
+    """Tells a function of each event."""
+
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        def note(text: str) -> None:
+            tell(printable(text))
+
+        super().__init__(note, lambda text: note(f"warning: {text}"))
+
+    def begin(self, name: str, total: int) -> Transfer:
+        self.note(f"fetching {name} ({human_size(total)})")
+        return super().begin(name, total)
+
+
+def _progress(wanted: Callable[[str], object] | bool | None) -> Progress:
+    if callable(wanted):
+        return _Events(wanted)
+    return Report("library").progress if wanted else Silent()
+
+
+def _reference(reference: str | Reference) -> Reference:
+    return reference if isinstance(reference, Reference) else Reference.parse(reference)
+
+
+def _several(texts: _Texts | None) -> Sequence[str]:
+    return [texts] if isinstance(texts, str) else list(texts or ())
+
+
+def _kinds(texts: _Texts | None) -> tuple[Kind, ...]:
+    return tuple(one for text in _several(texts) for one in kinds_named(text))
+
+
+def _choice(kind: _Texts | None, media_type: _Texts | None) -> Choice:
+    return Choice(media_types=tuple(_several(media_type)), kinds=_kinds(kind))
+
+
+def _path(path: _StrPath | None) -> Path | None:
+    return Path(path) if path is not None else None
+
+
+def _moment(at: str | datetime | None) -> str | None:
+    if not isinstance(at, datetime):
+        return at
+    if at.tzinfo is None:
+        raise InputError(f"`at` is `{at}`, without a time zone", code="usage", hint="give it one, such as `datetime.UTC`")
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _for_platform(resolved: Resolved, platform: Platform) -> Resolved:
+    """The manifest of an index for a platform."""
+    manifest = artifact(resolved, Choice(all_layers=True), platform)
+    return resolved_to(resolved.repository.at(digest=manifest.descriptor.digest), manifest)
