@@ -1,229 +1,323 @@
-"""The members of a tar (POSIX.1-2017, pax, "ustar Interchange Format"), found without unpacking anything.
+"""The headers of a tar (POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Format"), read strictly.
 
-A reader of our own, since two readers that disagree about one archive would check one thing and use another: every field that could be
-read in two ways is refused. Regular files and directories are taken, in the forms that GNU tar, bsdtar, Go and Python write.
+The one reader of tars: layouts are read in it by position, archives are unpacked by it as a stream. It takes regular files and
+directories as GNU tar, bsdtar, Go, Python and .NET write them. What two of these would read differently is refused, so that what
+was checked is what others see. `docs/decisions/0012-unpacking.md` has the table of such cases.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum, auto
 from typing import Final, NamedTuple, NoReturn, Protocol
 
-from .errors import IntegrityError, PolicyError
-
 BLOCK: Final = 512
-MAX_MEMBERS: Final = 500_000
-MAX_NAME: Final = 1024
-"""Longest name in bytes; a blob's has 78 or 142."""
-_MAX_EXTENDED: Final = 64 << 10
-"""Longest extended header (pax, GNU long name) in bytes."""
-_MAX_PADDING: Final = 4 << 20
-"""Most zero bytes behind the end: tar fills its last record up, and a record may be large."""
 _EMPTY: Final = bytes(BLOCK)
-_FORMS: Final = (b"ustar\x0000", b"ustar  \x00")
-_NUMBERS: Final = ((100, 108), (108, 116), (116, 124), (136, 148), (329, 337), (337, 345))
-"""Where mode, owner, group, time and device stand."""
-_HARMLESS: Final = ("mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "comment")
-_HARMLESS_PREFIXES: Final = ("SCHILY.", "LIBARCHIVE.", "MSWINDOWS.", "RHT.")
+_PIECE: Final = 256 * 1024
+_POSIX: Final = b"ustar\0"
+_FORMS: Final = (b"ustar  \0", bytes(8))
+"""GNU tar's, and the one from before POSIX. What stands behind POSIX's is a version, which every reader ignores."""
+_OCTAL: Final = re.compile(rb" *([0-7]*)[ \0]*")
+"""Other readers see no number behind a zero byte."""
+_NUMBERS: Final = ((108, 116, "owner"), (116, 124, "group"), (136, 148, "time"), (329, 337, "device"), (337, 345, "device"))
+_RECORD: Final = re.compile(rb"([1-9][0-9]{0,7}) ")
+_UTF8: Final = b"ISO-IR 10646 2000 UTF-8"
+_HARMLESS: Final = re.compile(
+    rb"mtime|atime|ctime|uid|gid|uname|gname|comment|SCHILY\.(?:(?:xattr|acl)\..*|fflags|dev|ino|nlink)|(?:LIBARCHIVE|MSWINDOWS|RHT)\..*",
+    re.DOTALL,
+)
+"""Keys of extended headers that no reader takes for a name, a size or a kind."""
+_SPARSE: Final = re.compile(rb".*sparse.*|SCHILY\.realsize|SUN\.holesdata", re.DOTALL | re.IGNORECASE)
+_LONG_NAME: Final = b"L"
+_GLOBAL: Final = b"g"
+_EXTENDED: Final = (b"x", _GLOBAL, _LONG_NAME)
+_FILE: Final = b"0"
+_OLD: Final = b"\0"
+_DIRECTORY: Final = b"5"
+_REFUSED: Final[Mapping[bytes, str]] = {
+    b"1": "it is a hard link",
+    b"2": "it is a symbolic link",
+    b"3": "it is a character device",
+    b"4": "it is a block device",
+    b"6": "it is a FIFO",
+    b"K": "it is a link with a long name",
+    b"S": "it is a sparse file",
+}
 
 
-class Readable(Protocol):
-    """The bytes of an archive, at any position."""
+class Fault(Enum):
+    """Why an archive is not read on."""
 
-    @property
-    def size(self) -> int:
-        """Bytes, ≥ 0."""
+    BROKEN = auto()
+    """It is not what the formats say, or it ends early."""
+    AMBIGUOUS = auto()
+    """Two readers would read it differently."""
+    REFUSED = auto()
+    """It holds more than plain files and directories."""
+    LIMIT = auto()
+    """It passes a limit of the caller."""
 
-    def read(self, position: int, length: int) -> bytes:
-        """At most so many bytes from a position; fewer at the end."""
+
+class Fail(Protocol):
+    """How the caller reports a fault."""
+
+    def __call__(self, fault: Fault, reason: str, member: str, limit: int = 0) -> NoReturn:
+        """Raise.
+
+        Args:
+            reason: a clause; of faults that a member has, "it" is the member.
+            member: the path of the member that was read last; empty before the first.
+            limit: of `LIMIT`, the one that was passed.
+        """
+
+
+class TarLimits(NamedTuple):
+    """How much the caller reads.
+
+    Attributes:
+        path: bytes of a member's path.
+        header: bytes of one extended header (PAX, or a long name of GNU tar), which is held in memory.
+        headers: extended headers before one member.
+        padding: bytes behind the last member, all zero: writers fill their last record up, and a record may be large.
+    """
+
+    path: int
+    header: int
+    headers: int
+    padding: int
 
 
 class TarMember(NamedTuple):
     """A regular file in an archive, or a directory.
 
     Attributes:
-        name: without `./` in front.
-        offset: bytes, where its content begins in the archive.
-        size: bytes, ≥ 0.
-        begin: bytes, where the first of its headers begins: right behind the content of the member before, as it is filled up.
+        name: as it is written.
+        size: bytes, ≥ 0; 0 of a directory.
+        is_executable: whether its owner may execute it.
+        begin: bytes, where the first of its headers begins: right behind the padding of the member before.
+        offset: bytes, where its content begins.
     """
 
     name: str
-    offset: int
     size: int
-    begin: int = 0
-    is_directory: bool = False
+    is_directory: bool
+    is_executable: bool
+    begin: int
+    offset: int
+
+    @property
+    def end(self) -> int:
+        """Bytes, where its padding ends."""
+        return self.offset + self.size + -self.size % BLOCK
 
 
-def members(archive: Readable, where: str, *, directories: bool = False) -> Iterator[TarMember]:
-    """The regular files of an archive.
+class _Header(NamedTuple):
+    """One block that says what follows; `sort` is its type flag."""
+
+    name: bytes
+    mode: int
+    size: int
+    sort: bytes
+
+
+def plain_name(name: str, *, is_directory: bool) -> str:
+    """Return a member's name without `./` in front and, of a directory, without the slash behind it; `.` for the top itself.
+
+    Its parts are not checked.
+    """
+    plain = name
+    while plain.startswith("./"):
+        plain = plain[2:]
+    if not is_directory:
+        return plain
+    plain = plain.removesuffix("/")
+    return "." if plain in ("", ".") and name.startswith(".") else plain
+
+
+class TarReader:
+    """The members of an archive; iterate it once.
 
     Args:
-        archive: its bytes.
-        where: the archive's path, for messages.
-        directories: give them too.
-
-    Raises:
-        IntegrityError: `malformed`: it is cut short, a checksum is wrong, something can be read in two ways.
-        PolicyError: `archive-refused` or `limit-passed`.
-        Error: as reading it.
+        read: gives so many bytes at a position, fewer only at the end. Positions only grow, so a stream can be read: then the caller
+            has passed over a member's content and padding when it asks for the next one.
+        fail: reports a fault; it raises.
     """
-    return (one for one in _Reader(archive, where).members() if directories or not one.is_directory)
 
-
-class _Reader:
-    def __init__(self, archive: Readable, where: str) -> None:
-        self._archive = archive
-        self._where = where
-        self._size = archive.size
+    def __init__(self, read: Callable[[int, int], bytes], fail: Fail, limits: TarLimits) -> None:
+        self._read = read
+        self._fail = fail
+        self._limits = limits
         self._at = 0
+        self._shown = ""
 
-    def members(self) -> Iterator[TarMember]:
-        count = begin = 0
-        extended: dict[str, str] = {}
-        while True:
-            header = self._read(self._at, BLOCK)
-            if header == _EMPTY:
-                if extended:
-                    self._malformed("an extended header stands at its end")
-                self._check_end()
-                return
-            count += 1
-            if count > MAX_MEMBERS:
-                raise PolicyError(
-                    f"`{self._where}` has more than {MAX_MEMBERS} members", code="limit-passed", rule=f"at most {MAX_MEMBERS} members"
-                )
-            name, size, sort = self._header(header)
-            content = self._at + BLOCK
-            self._at = content + size + -size % BLOCK
-            if self._at > self._size:
-                self._malformed(f"it is cut short within `{name[:200]}`")
-            if sort in (b"x", b"L", b"g"):
-                found = self._extended(sort, self._read_all(content, size, name))
-                if sort == b"g" and found:
-                    self._malformed(f"a global header changes `{next(iter(found))}`")
-                if found.keys() & extended.keys():
-                    self._malformed("a member has two extended headers that say the same")
-                extended |= found
-                continue
-            if "size" in extended and extended["size"] != str(size):
-                self._malformed(f"`{name[:200]}` has two sizes, {size} and {extended['size'][:40]}")
-            name = self._name(extended.get("path", name), directory=sort == b"5")
-            extended = {}
-            if sort == b"5":
-                if size:
-                    self._malformed(f"the directory `{name}` has content")
-                yield TarMember(name, content, 0, begin, is_directory=True)
-                begin = self._at
-                continue
-            if sort not in (b"0", b"\x00"):
-                kinds = {
-                    b"1": "a hard link",
-                    b"2": "a symbolic link",
-                    b"3": "a device",
-                    b"4": "a device",
-                    b"6": "a pipe",
-                    b"S": "a sparse file",
-                }
-                self._refuse(f"`{name}` is {kinds.get(sort, 'neither a file nor a directory')}")
-            yield TarMember(name, content, size, begin)
-            begin = self._at
+    def __iter__(self) -> Iterator[TarMember]:
+        """The members in their order. After the last one everything behind it has been read.
 
-    def _header(self, header: bytes) -> tuple[str, int, bytes]:
-        checksum = sum(header) - sum(header[148:156]) + 8 * ord(" ")
-        if self._number(header[148:156], "the checksum") != checksum:
-            self._malformed(f"the checksum at byte {self._at} is wrong")
-        form = header[257:265]
-        if form not in _FORMS and form != bytes(8):
-            self._malformed(f"the header at byte {self._at} is of an unknown form")
-        name = self._text(header[:100])
-        if header[345] != 0:
-            if form != _FORMS[0]:  # GNU's form has times there, in archives for incremental backups; some readers see a part of the name
-                self._malformed(f"the header at byte {self._at} can be read in two ways")
-            name = self._text(header[345:500]) + "/" + name
+        Raises:
+            Error: as `fail` and `read`.
+        """
+        begin = 0
+        records: dict[bytes, bytes] | None = None
+        long_name: bytes | None = None
+        extended = 0
+        while (header := self._header()) is not None:
+            if header.sort not in _EXTENDED:
+                member = self._member(header, records or {}, long_name, begin)
+                self._at = begin = member.end
+                records, long_name, extended = None, None, 0
+                yield member
+                continue
+            extended += 1
+            if extended > self._limits.headers:
+                self._fail(Fault.LIMIT, "it has too many extended headers", self._shown, self._limits.headers)
+            body = self._body(header.size)
+            if header.sort == _LONG_NAME:
+                if long_name is not None:
+                    self._broken("two long names stand before one member")
+                long_name = body.removesuffix(b"\0")
+            elif header.sort == _GLOBAL:
+                self._check_records(self._records(body), is_global=True)
+            else:
+                if records is not None:
+                    self._broken("two extended headers stand before one member")
+                records = self._records(body)
+        if records is not None or long_name is not None:
+            self._broken("an extended header stands before its end")
+        self._check_end()
+
+    # -- headers
+
+    def _header(self) -> _Header | None:
+        """The next header; None at the end."""
+        block = self._read(self._at, BLOCK)
+        if len(block) < BLOCK:
+            self._broken("it ends early: it is cut short")
+        self._at += BLOCK
+        if block == _EMPTY:
+            return None
+        checksum = _OCTAL.fullmatch(block[148:156])
+        if checksum is None or sum(block) - sum(block[148:156]) + 8 * ord(" ") != int(checksum[1] or b"0", 8):
+            self._broken(f"the header behind `{self._shown[:300]}` is none" if self._shown else "it is no tar archive")
+        name, prefix = block[:100].partition(b"\0")[0], block[345:500].partition(b"\0")[0]
+        is_posix = block[257:263] == _POSIX
+        if prefix and is_posix:
+            name = prefix + b"/" + name
+        self._shown = _shown(name)
+        if not is_posix and block[257:265] not in _FORMS:
+            self._broken(f"the header of `{self._shown[:300]}` is of an unknown form")
+        if prefix and (not is_posix or block[508:] == b"tar\0"):
+            self._broken(f"something stands behind the header of `{self._shown[:300]}`, which some readers take for a part of its name")
         # Nothing is made of these, but to other readers the archive ends where one of them is no number.
-        for begin, end in _NUMBERS:
-            if header[begin] not in (0x80, 0xFF) and header[begin:end].strip(b" \x00"):
-                self._number(header[begin:end], "a mode, an owner, a time or a device")
-        return name, self._number(header[124:136], "the size"), header[156:157]
+        for begin, end, what in _NUMBERS:
+            if block[begin] not in (0x80, 0xFF):
+                self._number(block[begin:end], what)
+        size = block[124:136]
+        if not size.strip(b" \0"):
+            self._broken(f"the size of `{self._shown[:300]}` is empty")
+        return _Header(name, self._number(block[100:108], "mode"), self._number(size, "size"), block[156:157])
 
     def _number(self, field: bytes, what: str) -> int:
-        """An octal number, or GNU's binary one for what is larger; never negative."""
-        if field[0] == 0x80:
-            value = int.from_bytes(field[1:], "big")
-            if value < 1 << 63:
-                return value
-        digits = field.rstrip(b" \x00").lstrip(b" ")
-        if not digits.isdigit() or any(digit in b"89" for digit in digits):
-            self._malformed(f"{what} at byte {self._at} is not a number")
-        return int(digits, 8)
+        if field[0] == 0x80:  # GNU tar's form of large numbers
+            return int.from_bytes(field[1:], "big")
+        match = _OCTAL.fullmatch(field)
+        if match is None:
+            self._broken(f"the {what} of `{self._shown[:300]}` is no number, or a negative one")
+        return int(match[1] or b"0", 8)
 
-    def _text(self, field: bytes) -> str:
-        try:
-            return field.partition(b"\x00")[0].decode("utf-8")
-        except UnicodeDecodeError:
-            self._refuse(f"a name at byte {self._at} is not UTF-8")
+    def _body(self, size: int) -> bytes:
+        """What an extended header says."""
+        if size > self._limits.header:
+            self._fail(Fault.LIMIT, f"an extended header has {size} bytes", self._shown, self._limits.header)
+        padded = size + -size % BLOCK
+        body = self._read(self._at, padded)
+        if len(body) < padded:
+            self._broken(f"it ends in the middle of `{self._shown[:300]}`")
+        self._at += padded
+        return body[:size]
 
-    def _extended(self, sort: bytes, data: bytes) -> dict[str, str]:
-        """What an extended header says that matters: the path and the size."""
-        if sort == b"L":
-            return {"path": self._text(data)}
-        found: dict[str, str] = {}
+    def _records(self, body: bytes) -> dict[bytes, bytes]:
+        """The records of a PAX header: `LENGTH KEY=VALUE` and a line feed, the length counting all of it."""
+        records: dict[bytes, bytes] = {}
         at = 0
-        while at < len(data):
-            # "%d %s=%s\n", the number counts the whole record
-            digits, space, _ = data[at : at + 20].partition(b" ")
-            length = int(digits) if space and digits.isdigit() else 0
-            record = data[at : at + length]
-            at += length
-            key, equals, value = record[len(digits) + 1 : -1].partition(b"=")
-            if not equals or len(record) != length or record[-1:] != b"\n":
-                self._malformed("an extended header is not made of records")
-            name = self._text(key)
-            if name in ("path", "size"):
-                if name in found or b"\x00" in value:
-                    self._malformed(f"an extended header says `{name}` in two ways")
-                found[name] = self._text(value)
-            elif name not in _HARMLESS and not name.startswith(_HARMLESS_PREFIXES):
-                self._refuse(f"an extended header has `{name[:100]}`")
-        return found
+        while at < len(body):
+            match = _RECORD.match(body, at)
+            end = at + int(match[1]) if match else at
+            record = body[match.end() if match else at : end]
+            key, equals, value = record[:-1].partition(b"=")
+            if end > len(body) or not record.endswith(b"\n") or not equals or key in records:
+                self._broken("an extended header is no list of records")
+            records[key] = value
+            at = end
+        return records
 
-    def _name(self, text: str, *, directory: bool) -> str:
-        name = text.rstrip("/") if directory else text
-        while name.startswith("./"):
-            name = name[2:].lstrip("/") if directory else name[2:]
-        if directory and name in ("", "."):
-            return "."
-        if (
-            len(text.encode()) > MAX_NAME
-            or not name.isprintable()
-            or "\\" in name
-            or any(part in ("", ".", "..") for part in name.split("/"))
-        ):
-            self._refuse(f"the name `{text[:200]}` is not a plain relative one")
-        return name
+    def _check_records(self, records: Mapping[bytes, bytes], *, is_global: bool = False) -> None:
+        """Refuse records that change more than the path, or that any reader could take for such a change."""
+        for key, value in records.items():
+            if key in (b"path", b"size"):
+                if is_global:  # it would change members that say something else themselves
+                    self._fail(Fault.AMBIGUOUS, "it is a global header that changes the members behind it", self._shown)
+            elif _SPARSE.fullmatch(key):
+                self._refuse("it is a sparse file")
+            elif key == b"hdrcharset" and not is_global:
+                if value != _UTF8:
+                    self._refuse("its name is not UTF-8")
+            elif not _HARMLESS.fullmatch(key):
+                self._refuse(f"its extended header has `{_shown(key)[:100]}`")
+
+    # -- members
+
+    def _member(self, header: _Header, records: Mapping[bytes, bytes], long_name: bytes | None, begin: int) -> TarMember:
+        """What a header means together with the extended headers before it."""
+        raw = records.get(b"path", header.name if long_name is None else long_name)
+        self._shown = _shown(raw)
+        if b"path" in records and long_name is not None:
+            self._ambiguous("it has two long names")
+        self._check_records(records)
+        if records.get(b"size", b"%d" % header.size) != b"%d" % header.size:
+            self._ambiguous("it has two sizes: its extended header says another size than its header")
+        # The oldest tars have no type for directories, but a slash.
+        is_directory = header.sort == _DIRECTORY or (header.sort == _OLD and raw.endswith(b"/"))
+        if header.sort == _OLD and header.name.endswith(b"/") != is_directory:
+            self._ambiguous("some readers take it for a directory, others for a file")
+        if not is_directory and header.sort not in (_FILE, _OLD):
+            self._refuse(_REFUSED.get(header.sort, f"it is of the type {header.sort.decode('latin-1')!r}"))
+        if is_directory and header.size:
+            self._ambiguous("it is a directory with content")
+        if b"\0" in raw:
+            self._ambiguous("its name holds the invisible character U+0000")
+        try:
+            name = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            self._refuse("its name is not UTF-8")
+        if len(raw) > self._limits.path:
+            self._refuse(f"its path is longer than {self._limits.path} bytes")
+        if name.startswith("/"):
+            self._refuse("it is an absolute path")
+        return TarMember(name, header.size, is_directory, bool(header.mode & 0o100), begin, self._at)
 
     def _check_end(self) -> None:
-        """Two empty blocks and nothing behind them: what another reader could take for a second archive is no padding."""
-        rest = self._size - self._at
-        if rest < 2 * BLOCK:
-            self._malformed("it is cut short: the two empty blocks of its end are missing")
-        if rest > _MAX_PADDING or self._read_all(self._at, rest, "the end").strip(b"\x00"):
-            self._malformed("something stands behind its end")
+        """Two blocks of zeros end an archive, and only zeros may follow: another reader could take more for a second archive."""
+        size = BLOCK
+        while piece := self._read(self._at, _PIECE):
+            self._at += len(piece)
+            size += len(piece)
+            if size > self._limits.padding or piece.count(0) != len(piece):
+                self._broken("something stands behind its end")
+        if size < 2 * BLOCK:
+            self._broken("it ends early: it is cut short")
 
-    def _read_all(self, offset: int, size: int, name: str) -> bytes:
-        if size > max(_MAX_EXTENDED, _MAX_PADDING if name == "the end" else 0):
-            self._refuse(f"an extended header has {size} bytes")
-        return self._read(offset, size)
+    # -- faults
 
-    def _read(self, offset: int, size: int) -> bytes:
-        data = self._archive.read(offset, size)
-        if len(data) != size:
-            self._malformed("it is cut short")
-        return data
+    def _broken(self, reason: str) -> NoReturn:
+        self._fail(Fault.BROKEN, reason, self._shown)
 
-    def _malformed(self, reason: str) -> NoReturn:
-        raise IntegrityError(f"the archive `{self._where}` is malformed: {reason}", code="malformed", path=self._where)
+    def _ambiguous(self, reason: str) -> NoReturn:
+        self._fail(Fault.AMBIGUOUS, reason, self._shown)
 
     def _refuse(self, reason: str) -> NoReturn:
-        raise PolicyError(f"the archive `{self._where}` is refused: {reason}", code="archive-refused", path=self._where, rule=reason)
+        self._fail(Fault.REFUSED, reason, self._shown)
+
+
+def _shown(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")

@@ -20,7 +20,6 @@ from ..files import storage_error
 from ..layout.graph import Graph, ManifestNode, is_manifest_type
 from ..layout.readonly import ReadonlyTar
 from ..oci import Descriptor, Digest
-from ..tar import BLOCK, members
 from .format import FIRST, LOCK_FILE, MAX_RECORD_SIZE, RECORD_FILE, Opened, archive_digest, ending, header, index_bytes, ref_name
 
 # -- what a check of a bundle has found, one thing at a time
@@ -131,18 +130,17 @@ def check_form(store: ReadonlyTar, checked: CheckResult, budget: Callable[[], No
     known = [name for name in store.members if name in FIRST or blob_of(name) is not None]
     for name in _out_of_order(known):
         checked.add("wrong", name, "it stands elsewhere in the archive than it belongs")
-    raw, position = store.raw(), 0
-    for member in members(raw, str(store.root), directories=True):
+    for directory in store.directories:
+        checked.add("extra", f"{directory.name}/", "no bundle has a directory")
+    raw = store.raw()
+    for name, member in store.members.items():
         budget()
-        position = member.offset + member.size + -member.size % BLOCK
-        if member.is_directory:
-            checked.add("extra", f"{member.name}/", "no bundle has a directory")
-            continue
-        if raw.read(member.begin, member.offset - member.begin) != header(member.name, member.size):
-            checked.add("wrong", member.name, "its header in the archive is not as marfetch writes it")
+        if raw.read(member.begin, member.offset - member.begin) != header(name, member.size):
+            checked.add("wrong", name, "its header in the archive is not as marfetch writes it")
         end = member.offset + member.size
-        if raw.read(end, position - end).strip(b"\x00"):
-            checked.add("wrong", member.name, "something stands behind it in the archive")
+        if raw.read(end, member.end - end).strip(b"\x00"):
+            checked.add("wrong", name, "something stands behind it in the archive")
+    position = max((one.end for one in (*store.directories, *store.members.values())), default=0)
     if raw.size - position > 1 << 20 or raw.read(position, raw.size - position) != ending(position):
         checked.add("wrong", store.root, "the end of the archive is not as marfetch writes it")
 

@@ -1,24 +1,23 @@
-"""Archives member by member: a strict reader of tar that takes files and directories and refuses everything else.
+"""Archives member by member, read as a stream: each name is safe on every operating system, and nothing passes a limit.
 
-It reads what `helm package`, .NET and the usual tars write: ustar headers, PAX headers and long names of GNU tar (POSIX.1-2017, pax,
-"ustar Interchange Format" and "pax Interchange Format"). Wherever two readers could see two things, it refuses: the standard
-library's reader follows such things, and its filters have been bypassed.
+The headers are read by `tar`, which takes files and directories and refuses everything else.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from types import TracebackType
-from typing import BinaryIO, Final, NamedTuple, NoReturn, Self
+from typing import BinaryIO, NamedTuple, NoReturn, Self
 
 from ..artifact.chart import CHART_FILE, Unpacking
 from ..artifact.filename import safe_title, same_name
 from ..document import MAX_YAML_SIZE
 from ..errors import Error, IntegrityError, PolicyError
 from ..oci import Descriptor
+from ..tar import BLOCK, Fault, TarLimits, TarMember, TarReader, plain_name
 from . import packed
 from .packed import PIECE, Packed
 
@@ -104,26 +103,6 @@ class Tree:
         return node
 
 
-_BLOCK: Final = 512
-_NOTHING: Final = bytes(_BLOCK)
-_OCTAL = re.compile(rb" *([0-7]*)[ \0]*")  # other readers see no number behind a zero byte
-_NUMBERS: Final = ((108, 116, "owner"), (116, 124, "group"), (136, 148, "time"), (329, 337, "device"), (337, 345, "device"))
-_RECORD = re.compile(rb"([1-9][0-9]{0,7}) ")
-_LONG_NAME: Final = b"L"
-_EXTENDED: Final = (b"x", b"g", _LONG_NAME)
-_FILE: Final = (b"0", b"\0")
-_DIRECTORY: Final = b"5"
-_REFUSED: Final[Mapping[bytes, str]] = {
-    b"1": "it is a hard link",
-    b"2": "it is a symbolic link",
-    b"3": "it is a character device",
-    b"4": "it is a block device",
-    b"6": "it is a FIFO",
-    b"K": "it is a link with a long name",
-    b"S": "it is a sparse file",
-}
-
-
 class Member(NamedTuple):
     """A file or directory of an archive.
 
@@ -137,15 +116,6 @@ class Member(NamedTuple):
     size: int
     is_directory: bool
     is_executable: bool
-
-
-class _Header(NamedTuple):
-    """One block of a tar that says what follows; `sort` is its type flag."""
-
-    name: bytes
-    mode: int
-    size: int
-    sort: bytes
 
 
 class Archive:
@@ -186,7 +156,8 @@ class Archive:
             IntegrityError: `malformed`, `size-mismatch`, `digest-mismatch`.
             PolicyError: `member-refused`, `chart-refused`, `limit-passed`.
         """
-        while (header := self._next()) is not None:
+        limits = TarLimits(packed.MAX_PATH, packed.MAX_HEADER, packed.MAX_MEMBERS, sys.maxsize)
+        for header in TarReader(lambda _, size: self._bytes.exactly(size), self._fail, limits):
             member = self._member(header)
             self._rest = header.size
             self._path = "/".join(node.name for node in member.way) if member is not None and not member.is_directory else ""
@@ -194,7 +165,9 @@ class Archive:
                 yield member
             for _ in self.pieces():  # what was not taken
                 pass
-            self._pad(header.size)
+            padding = -header.size % BLOCK
+            if len(self._bytes.exactly(padding)) < padding:
+                self._cut()
         self._bytes.finish()
         if self._chart is not None:
             if self._chart_file is None:
@@ -247,145 +220,25 @@ class Archive:
         )
 
     def _cut(self) -> NoReturn:
-        self._bytes.malformed(f"it ends in the middle of `{self._shown[:300]}`" if self._shown else "it ends early")
+        self._bytes.malformed(f"it ends in the middle of `{self._shown[:300]}`")
 
-    # -- headers
-
-    def _next(self) -> _Header | None:
-        """The header of the next member, with what extended headers before it say; None at the end."""
-        records: dict[str, bytes] | None = None
-        long_name: bytes | None = None
-        count = 0
-        while True:
-            count += 1
-            if count > packed.MAX_MEMBERS:
-                self._bytes.too_much("it has too many extended headers", f"{packed.MAX_MEMBERS}")
-            header = self._header()
-            if header is None:
-                if records is not None or long_name is not None:
-                    self._bytes.malformed("an extended header stands before its end")
-                return None
-            if header.sort not in _EXTENDED:
-                return self._extended(header, records, long_name)
-            body = self._body(header)
-            if header.sort == _LONG_NAME:
-                if long_name is not None:
-                    self._bytes.malformed("two long names stand before one member")
-                long_name = body.removesuffix(b"\0")
-                continue
-            found = self._records(body)
-            if header.sort == b"g":
-                # It would change members that say something else themselves.
-                if any(_changes(key) for key in found):
-                    self._refuse("it is a global header that changes the members behind it")
-                continue
-            if records is not None:
-                self._bytes.malformed("two extended headers stand before one member")
-            records = found
-
-    def _header(self) -> _Header | None:
-        block = self._bytes.exactly(_BLOCK)
-        if len(block) < _BLOCK:
-            self._shown = ""
-            self._cut()
-        if block == _NOTHING:
-            self._end()
-            return None
-        checksum = _OCTAL.fullmatch(block[148:156])
-        if checksum is None or sum(block) - sum(block[148:156]) + 8 * ord(" ") != int(checksum[1] or b"0", 8):
-            self._bytes.malformed(f"the header behind `{self._shown[:300]}` is none" if self._shown else "it is no tar archive")
-        name = _text(block[:100])
-        prefix = _text(block[345:500])
-        if block[257:263] == b"ustar\0" and prefix:
-            name = prefix + b"/" + name
-        self._shown = name.decode("utf-8", "backslashreplace")
-        if block[257:263] != b"ustar\0" and prefix:
-            self._bytes.malformed(
-                f"something stands behind the header of `{self._shown[:300]}`, which some readers take for a part of its name"
-            )
-        # Nothing is made of these, but to other readers the archive ends where one of them is no number.
-        for begin, end, what in _NUMBERS:
-            if block[begin] not in (0x80, 0xFF):
-                self._number(block[begin:end], what)
-        return _Header(name, self._number(block[100:108], "mode"), self._number(block[124:136], "size"), block[156:157])
-
-    def _number(self, field: bytes, what: str) -> int:
-        if field[0] == 0x80:  # GNU tar's form of large numbers
-            return int.from_bytes(field[1:], "big")
-        match = _OCTAL.fullmatch(field)
-        if match is None:
-            self._bytes.malformed(f"the {what} of `{self._shown[:300]}` is no number, or a negative one")
-        return int(match[1] or b"0", 8)
-
-    def _end(self) -> None:
-        """Two blocks of zeros end an archive, and only zeros may follow."""
-        size = _BLOCK
-        while piece := self._bytes.some(PIECE):
-            if piece.count(0) != len(piece):
-                self._bytes.malformed("something stands behind its end")
-            size += len(piece)
-        if size < 2 * _BLOCK:
-            self._bytes.malformed("it ends early")
-
-    def _body(self, header: _Header) -> bytes:
-        if header.size > packed.MAX_HEADER:
-            self._bytes.too_much(f"an extended header has {header.size} bytes", f"{packed.MAX_HEADER}")
-        body = self._bytes.exactly(header.size)
-        if len(body) < header.size:
-            self._cut()
-        self._pad(header.size)
-        return body
-
-    def _pad(self, size: int) -> None:
-        padding = -size % _BLOCK
-        if len(self._bytes.exactly(padding)) < padding:
-            self._cut()
-
-    def _records(self, body: bytes) -> dict[str, bytes]:
-        """The records of a PAX header: `LENGTH KEY=VALUE` and a line feed, the length counting all of it."""
-        records: dict[str, bytes] = {}
-        at = 0
-        while at < len(body):
-            match = _RECORD.match(body, at)
-            end = at + int(match[1]) if match else at
-            record = body[match.end() if match else at : end]
-            key, equals, value = record[:-1].partition(b"=")
-            if end > len(body) or not record.endswith(b"\n") or not equals or not key.isascii() or key.decode() in records:
-                self._bytes.malformed("an extended header is no list of records")
-            records[key.decode()] = value
-            at = end
-        return records
-
-    def _extended(self, header: _Header, records: Mapping[str, bytes] | None, long_name: bytes | None) -> _Header:
-        """A header with what its extended headers say, as far as they may say it."""
-        records = records or {}
-        name = records.get("path", long_name if long_name is not None else header.name)
-        self._shown = name.decode("utf-8", "backslashreplace")
-        if "path" in records and long_name is not None:
-            self._refuse("it has two long names")
-        if any("sparse" in key.lower() or key == "SCHILY.realsize" for key in records):
-            self._refuse("it is a sparse file")
-        if records.get("hdrcharset", b"ISO-IR 10646 2000 UTF-8") != b"ISO-IR 10646 2000 UTF-8":
-            self._refuse("its name is not UTF-8")
-        if "size" in records and records["size"] != b"%d" % header.size:
-            self._refuse("its extended header says another size than its header")
-        return _Header(name, header.mode, header.size, header.sort)
+    def _fail(self, fault: Fault, reason: str, member: str, limit: int = 0) -> NoReturn:
+        self._shown = member
+        if fault is Fault.BROKEN:
+            self._bytes.malformed(reason)
+        if fault is Fault.LIMIT:
+            self._bytes.too_much(reason, str(limit))
+        self._refuse(reason)
 
     # -- members
 
-    def _member(self, header: _Header) -> Member | None:
+    def _member(self, header: TarMember) -> Member | None:
         """What a header means; None for the top of the tree itself."""
-        if header.sort in _REFUSED:
-            self._refuse(_REFUSED[header.sort])
-        # The oldest tars have no type for directories, but a slash.
-        is_directory = header.sort == _DIRECTORY or (header.sort == b"\0" and header.name.endswith(b"/"))
-        if not is_directory and header.sort not in _FILE:
-            self._refuse(f"it is of the type {header.sort.decode('latin-1')!r}")
-        if is_directory and header.size:
-            self._refuse("it is a directory with content")
+        self._shown = header.name
         most = packed.MAX_FILE if self._chart is None else packed.MAX_CHART_FILE
         if header.size > most:
             self._bytes.too_much(f"its member `{self._shown[:300]}` has {header.size} bytes", f"{most}")
+        is_directory = header.is_directory
         parts = self._parts(header.name, is_directory=is_directory)
         if self._chart is not None and not self._top and (len(parts) > 1 or (parts and is_directory)):
             self._top = parts[:1]  # the directory of a chart may have any name, as for Helm
@@ -397,28 +250,17 @@ class Archive:
             self._kept = bytearray()
         way = self.tree.add(parts, is_directory=is_directory)
         # Helm gives a chart's files no right to be executed either.
-        is_executable = bool(header.mode & 0o100) and self._chart is None
+        is_executable = header.is_executable and self._chart is None
         return Member(way, header.size, is_directory, is_executable) if way else None
 
-    def _parts(self, raw: bytes, *, is_directory: bool) -> list[str]:
+    def _parts(self, name: str, *, is_directory: bool) -> list[str]:
         """The parts of a member's path, each safe on every operating system; none for the top itself."""
-        try:
-            name = raw.decode("utf-8")
-        except UnicodeDecodeError:
-            self._refuse("its name is not UTF-8")
-        if len(raw) > packed.MAX_PATH:
-            self._refuse(f"its path is longer than {packed.MAX_PATH} bytes")
         if self._chart is not None and "/" not in name:
             name = name.replace("\\", "/")  # `helm package` on Windows wrote such names, and Helm reads them so
-        if name.startswith("/"):
-            self._refuse("it is an absolute path")
-        while name.startswith("./"):
-            name = name[2:]
-        if is_directory and raw:
-            name = name.removesuffix("/")
-            if name in ("", "."):
-                return []
-        parts = name.split("/")
+        plain = plain_name(name, is_directory=is_directory)
+        if is_directory and plain == ".":
+            return []
+        parts = plain.split("/")
         for part in parts:
             try:
                 safe_title(part)
@@ -467,12 +309,3 @@ def with_top(blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking, check
             top = name
     blob.seek(0)
     return unpacking._replace(top=top, is_stripped=False)
-
-
-def _text(field: bytes) -> bytes:
-    return field.partition(b"\0")[0]
-
-
-def _changes(key: str) -> bool:
-    """Whether a record says where a member goes, or how long it is."""
-    return key in ("path", "linkpath", "size", "hdrcharset") or "sparse" in key.lower() or key == "SCHILY.realsize"

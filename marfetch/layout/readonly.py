@@ -8,14 +8,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
-from ..errors import Error, InputError, IntegrityError, StorageError
+from ..errors import Error, InputError, IntegrityError, PolicyError, StorageError
 from ..oci import Digest
 from ..records import open_regular
-from ..tar import BLOCK, TarMember, members
+from ..tar import BLOCK, Fault, TarLimits, TarMember, TarReader, plain_name
 from .blobs import Entry, Extent, Stamp, not_there
 from .index import MAX_INDEX_SIZE, MAX_MARKER_SIZE, check_marker, missing_index, parse_index, too_large
 
@@ -110,7 +110,51 @@ def unreadable(error: OSError, path: Path | str) -> StorageError:
     return StorageError(f"{reason}: `{path}`", code="file-unusable", hint="check the path, and who may read it", path=str(path))
 
 
+# -- a layout in a tar
+
+MAX_MEMBERS: Final = 500_000
+_LIMITS: Final = TarLimits(path=1024, header=64 << 10, headers=MAX_MEMBERS, padding=4 << 20)
+"""A blob's name has 78 or 142 bytes."""
+_NO_PARTS: Final = frozenset({"", ".", ".."})
 _COMPRESSED: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
+
+
+def members(archive: Extent, where: str) -> Iterator[TarMember]:
+    """The regular files and directories of an archive, each with a plain relative name.
+
+    Args:
+        where: the archive's path, for messages.
+
+    Raises:
+        IntegrityError: `malformed`: it is cut short, a checksum is wrong, something can be read in two ways.
+        PolicyError: `archive-refused`, `limit-passed`.
+        StorageError: it cannot be read.
+    """
+
+    def fail(fault: Fault, reason: str, member: str, limit: int = 0) -> NoReturn:
+        rule = f"{reason}, the limit is {limit}" if fault is Fault.LIMIT else reason
+        about = f", for its member `{member[:200]}`" if fault is not Fault.BROKEN else ""
+        if fault in (Fault.BROKEN, Fault.AMBIGUOUS):
+            raise malformed(where, rule, about)
+        raise PolicyError(f"the archive `{where}` is refused{about}: {rule}", code="archive-refused", path=where, rule=rule)
+
+    for count, member in enumerate(TarReader(archive.read, fail, _LIMITS), start=1):
+        if count > MAX_MEMBERS:
+            raise PolicyError(
+                f"`{where}` has more than {MAX_MEMBERS} members", code="limit-passed", path=where, rule=f"at most {MAX_MEMBERS} members"
+            )
+        if member.end > archive.size:
+            fail(Fault.BROKEN, f"it is cut short within `{member.name[:200]}`", member.name)
+        name = plain_name(member.name, is_directory=member.is_directory)
+        is_top = member.is_directory and name == "."
+        if not is_top and (not name.isprintable() or "\\" in name or not _NO_PARTS.isdisjoint(name.split("/"))):
+            fail(Fault.REFUSED, "its name is not a plain relative one", member.name)
+        yield member if name == member.name else member._replace(name=name)
+
+
+def malformed(where: str, reason: str, about: str = "") -> IntegrityError:
+    """The error for an archive that is no whole, plain tar of a layout."""
+    return IntegrityError(f"the archive `{where}` is malformed{about}: {reason}", code="malformed", path=where)
 
 
 class ReadonlyTar:
@@ -138,7 +182,7 @@ class ReadonlyTar:
             raise
 
     def _open(self) -> None:
-        self._members = self._find()
+        self._find()
         marker = self.document("oci-layout", MAX_MARKER_SIZE)
         if marker is None:
             raise not_a_layout(self.root, "the archive has no `oci-layout` at its root")
@@ -148,7 +192,7 @@ class ReadonlyTar:
             raise missing_index(str(self.root))
         self._entries = parse_index(index, str(self.root))
 
-    def _find(self) -> dict[str, TarMember]:
+    def _find(self) -> None:
         try:
             head = os.pread(self._file, BLOCK, 0)
         except OSError as error:
@@ -160,14 +204,15 @@ class ReadonlyTar:
                 )
         if not head.strip(b"\x00") or (head[257:262] != b"ustar" and head[257:265] != bytes(8)):
             raise not_a_layout(self.root, "it is not a tar")
-        found: dict[str, TarMember] = {}
+        self._members: dict[str, TarMember] = {}
+        self._directories: list[TarMember] = []
         for member in members(self.raw(), str(self.root)):
-            if member.name in found:
-                raise IntegrityError(
-                    f"the archive `{self.root}` is malformed: `{member.name}` is in it twice", code="malformed", path=str(self.root)
-                )
-            found[member.name] = member
-        return found
+            if member.is_directory:
+                self._directories.append(member)
+            elif member.name in self._members:
+                raise malformed(str(self.root), f"`{member.name}` is in it twice")
+            else:
+                self._members[member.name] = member
 
     def state(self) -> object:
         """The same for ever: it is the file that was opened."""
@@ -202,6 +247,11 @@ class ReadonlyTar:
         """Every file in it, in the order of the archive."""
         return self._members
 
+    @property
+    def directories(self) -> Sequence[TarMember]:
+        """Every directory in it, in the order of the archive."""
+        return self._directories
+
     def document(self, name: str, most: int) -> bytes | None:
         """A file beside the blobs; None where it is not there.
 
@@ -217,7 +267,7 @@ class ReadonlyTar:
             raise too_large(name, str(self.root), most)
         data = Extent(self._file, self._stamp(member), str(self.root), offset=member.offset, owned=False).read(0, member.size)
         if len(data) != member.size:
-            raise IntegrityError(f"the archive `{self.root}` is malformed: it was cut while it was read", code="malformed")
+            raise malformed(str(self.root), "it was cut while it was read")
         return data
 
     def raw(self) -> Extent:

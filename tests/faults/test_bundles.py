@@ -16,8 +16,8 @@ import pytest
 
 from marfetch.__main__ import main
 from marfetch.bundle.format import FIRST
+from marfetch.layout.readonly import MAX_MEMBERS
 from marfetch.oci import Digest
-from marfetch.tar import MAX_MEMBERS
 
 from ..world.archives import END, directory, file, gzipped_zeros, header, pax
 from ..world.bundles import blob_names, members, rewritten

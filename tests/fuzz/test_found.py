@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from marfetch import tar as layout
 from marfetch.errors import Error, IntegrityError
 from marfetch.layout.blobs import Extent
+from marfetch.layout.readonly import members
 from marfetch.reference import Reference
 
 from ..world.archives import header, padded
@@ -82,6 +82,6 @@ def test_a_field_that_ends_an_archive_for_other_readers_is_refused(at: int, junk
     number = os.open(path, os.O_RDONLY)
     try:
         with pytest.raises(Error):
-            list(layout.members(Extent.of(number, str(path)), str(path)))
+            list(members(Extent.of(number, str(path)), str(path)))
     finally:
         os.close(number)

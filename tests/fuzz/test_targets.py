@@ -88,7 +88,6 @@ def readers() -> Iterator[str]:
 
 
 def test_every_reader_of_foreign_bytes_is_a_target() -> None:
-    # `tar._Reader.members` is what `tar.members` calls.
     named = {name for target in TARGETS.values() for name in target.reads}
     assert {name for name in readers() if "._" not in name} - named == set()
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from marfetch import tar
 from marfetch.content import read
 from marfetch.demo.recipe import build
 from marfetch.errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, StorageError
+from marfetch.layout import readonly
 from marfetch.layout.layout import Layout
 from marfetch.layout.readonly import Folder, ReadonlyTar, open_store
 from marfetch.layout.repositories import Contents, lexical, repository_name
@@ -279,8 +279,8 @@ def test_an_archive_that_is_cut_anywhere_is_refused(maker: Maker, tmp_path: Path
 
 
 def test_an_archive_has_a_limit_of_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tar.MAX_MEMBERS < 10**6
-    monkeypatch.setattr(tar, "MAX_MEMBERS", 10)
+    assert readonly.MAX_MEMBERS < 10**6
+    monkeypatch.setattr(readonly, "MAX_MEMBERS", 10)
     (tmp_path / "a.tar").write_bytes(GOOD + b"".join(member(f"x{n}") for n in range(20)) + END)
     with pytest.raises(PolicyError) as caught:
         ReadonlyTar(tmp_path / "a.tar")
