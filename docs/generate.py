@@ -44,7 +44,7 @@ from tests.world.rows import CLASSES, ROWS, Proof, proofs
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-RUN = ("tutorial.md", "how-to/projects.md")
+RUN = ("../README.md", "tutorial.md", "how-to/projects.md")
 COLUMNS = 100
 MADE = "<!-- Made by docs/generate.py; `make docs` writes it anew. -->\n\n"
 SIGNED = "azurelinux/3.0/image/minimal-os:latest"
