@@ -45,7 +45,11 @@ from tests.world.rows import CLASSES, ROWS, Proof, proofs
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-RUN = ("tutorial.md", "how-to/projects.md")
+RUN = (
+    "../README.md",
+    "tutorial.md",
+    *(f"how-to/{name}.md" for name in ("artifacts", "projects", "search", "verify", "air-gap", "firewall")),
+)
 COLUMNS = 100
 MADE = "<!-- Made by docs/generate.py; `make docs` writes it anew. -->\n\n"
 SIGNED = "azurelinux/3.0/image/minimal-os:latest"
