@@ -271,7 +271,7 @@ class Endless(Listener):
 @row(
     "V04",
     "the revocation list has a chunk of size -1 and never ends",
-    "Refuses the list as malformed and the signature as not checked for revocation",
+    "Refuses the list as malformed, and the signature because its revocation status is unknown",
     code=6,
 )
 def test_a_revocation_list_of_a_malformed_size_says_nothing(trusting: Trusting) -> None:
