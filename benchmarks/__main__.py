@@ -19,7 +19,7 @@ from .stage import CHARTS, ROOT, ROUND_TRIP, Stage, real_stage, stage
 
 DOCS = ROOT / "docs"
 PAGE = DOCS / "performance.md"
-MARK = "<!-- What stands below is written by `make bench`. -->\n"
+MARK = "<!-- Everything below is written by `make bench`. -->\n"
 
 DISTANCES = (0, ROUND_TRIP)  # milliseconds
 COUNTS = (1, 10, 100, 1000)  # artifacts
@@ -124,7 +124,7 @@ def _step(
             # What starting takes does not grow, so this is at most what it will be.
             expected = seconds * amount / known
             if expected * (runs + warm) > ENOUGH and not contender.name.startswith("marfetch"):
-                contenders[number] = absent(contender.name, f"left out: about {expected:.0f} s, going by {known:,} {what}")
+                contenders[number] = absent(contender.name, f"left out: about {expected:.0f} s, estimated from {known:,} {what}")
     race(contenders, scratch, runs=runs, warm=warm)
     for contender in contenders:
         if contender.has_run:
@@ -174,14 +174,17 @@ def _plain(make: Callable[[int], list[str]], runs: int) -> Callable[[], Scene]:
 
 
 SCENES: dict[str, tuple[Callable[[], Scene], str]] = {
-    "start": (start, "Starting"),
-    "one": (one, "One chart by exact version, TLS, nothing cached"),
-    "range": (newest, "One chart by a range, TLS, nothing cached"),
-    "artifacts": (artifacts, f"{', '.join(f'{count:,}' for count in COUNTS)} charts, TLS, nothing cached"),
-    "sizes": (sizes, f"One file of {', '.join(f'{size:,}' for size in SIZES)} MiB, TLS, nothing cached"),
-    "bundle": (_plain(bundled, 3), f"A bundle of {CHARTS} charts, {ROUND_TRIP} ms round trip, TLS, nothing cached"),
-    "thousand": (_plain(thousand, 1), "A bundle of 1,000 charts: make, verify and load it into distribution's registry, no delay"),
-    "spread": (_plain(spread, 2), f"Load a bundle of {SPREAD} charts, {ROUND_TRIP} ms round trip: one machine, and workers of a scheduler"),
+    "start": (start, "Start-up"),
+    "one": (one, "One chart by exact version, TLS, empty caches"),
+    "range": (newest, "One chart by a range, TLS, empty caches"),
+    "artifacts": (artifacts, f"{', '.join(f'{count:,}' for count in COUNTS)} charts, TLS, empty caches"),
+    "sizes": (sizes, f"One file of {', '.join(f'{size:,}' for size in SIZES)} MiB, TLS, empty caches"),
+    "bundle": (_plain(bundled, 3), f"A bundle of {CHARTS} charts, {ROUND_TRIP} ms round trip, TLS, empty caches"),
+    "thousand": (_plain(thousand, 1), "A bundle of 1,000 charts: create, verify, and load into distribution's registry, no delay"),
+    "spread": (
+        _plain(spread, 2),
+        f"Loading a bundle of {SPREAD} charts, {ROUND_TRIP} ms round trip: one machine, and workers of a Dask scheduler",
+    ),
 }
 
 

@@ -74,7 +74,7 @@ def _hauler(where: Stage, *options: str) -> Contender:
     """hauler, where somebody has installed it: `make tools` cannot build it."""
     name, path = " ".join(("hauler store sync", *options)), shutil.which("hauler")
     if path is None:
-        return absent(name, "not on the PATH")
+        return absent(name, "not on the `PATH`")
     charts = "".join(
         f"\n    - {{name: chart{number}, repoURL: 'oci://{where.host}/bench/charts', version: 1.2.3}}" for number in range(CHARTS)
     )
@@ -112,8 +112,8 @@ def thousand(runs: int) -> list[str]:
         with distribution(program, Path(scratch) / "registry") as host:
             rest = [
                 _marfetch(where, "verify", "bundle", "verify", str(kept)),
-                _loading(where, "load, nothing there", kept, host),
-                _marfetch(where, "load, all there", "bundle", "load", str(kept), "--to", f"{host}/run0", "--plain-http"),
+                _loading(where, "load into an empty registry", kept, host),
+                _marfetch(where, "load again", "bundle", "load", str(kept), "--to", f"{host}/run0", "--plain-http"),
             ]
             race(rest, where.directory, runs=runs)
         return table([made, *rest], "create")
@@ -142,7 +142,7 @@ def spread(runs: int) -> list[str]:
         for workers in (1, 2, 3):
             address, _ = stack.enter_context(cluster(scratch, workers))
             contenders.append(
-                _loading(where, f"{workers} worker{'s' if workers > 1 else ''}, 16 at a time each", kept, host, "--executor", address)
+                _loading(where, f"{workers} worker{'s' if workers > 1 else ''}, 16 jobs at a time each", kept, host, "--executor", address)
             )
         race(contenders, where.directory, runs=runs)
         return table(contenders, "one machine")

@@ -91,7 +91,7 @@ def a_range(where: Stage) -> list[Contender]:
     return [
         tool(where, "helm 4", "helm4", f"$T pull oci://$H/{chart} --version ^1.2 -d out", files=1),
         tool(where, "helm 3", "helm3", f"$T pull oci://$H/{chart} --version ^1.2 -d out", files=1),
-        *(absent(name, "takes no range") for name in ("oras", "regctl", "crane", "skopeo", "regsync", "oras-py")),
+        *(absent(name, "does not support ranges") for name in ("oras", "regctl", "crane", "skopeo", "regsync", "oras-py")),
         marfetch(where, "marfetch", "pull", chart, "--version", "^1.2"),
     ]
 
@@ -123,7 +123,7 @@ def one_file(where: Stage, size: int) -> list[Contender]:
     name = f"{LARGE}:{size}"
     return [
         tool(where, "oras pull", "oras", f"$T pull --plain-http=false $H/{name} -o out", files=1),
-        absent("helm", "takes charts only"),
+        absent("helm", "supports charts only"),
         tool(where, "regctl", "regctl", f"$T artifact get $H/{name} > out/file", files=1),
         tool(where, "crane", "crane", f"$T pull --format=oci $H/{name} out/layout", files=4),
         tool(where, "skopeo", "skopeo", f"$T copy -q --insecure-policy docker://$H/{name} oci:out/layout:1", files=4),

@@ -25,7 +25,7 @@ def described() -> list[str]:
     # Whether the interpreter was built with profile-guided optimization: without, it starts half as fast.
     tuned = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
     # A distribution's is, too, by ways of its own.
-    built = "of the system" if sys.base_prefix == "/usr" else f"built {'with' if tuned else 'without'} `--enable-optimizations`"
+    built = "system package" if sys.base_prefix == "/usr" else f"built {'with' if tuned else 'without'} `--enable-optimizations`"
     python = f"Python {platform.python_version()} ({built})"
     pinned = {tool.name: tool.version for tool in tools.ALL}
     versions = [f"{name} {pinned[name].removeprefix('v')}" for name in CLIENTS]
@@ -50,6 +50,6 @@ def _read(path: str) -> str:
 def _skopeo() -> str:
     path = tools.find("skopeo")
     if path is None:
-        return "is not here"
+        return "not installed"
     said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
-    return next(iter(re.findall(r"\d+(?:\.\d+)+", said)), "of an unknown version")
+    return next(iter(re.findall(r"\d+(?:\.\d+)+", said)), "of unknown version")

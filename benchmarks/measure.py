@@ -87,10 +87,10 @@ def _run(contender: Contender, scratch: Path, *, counts: bool) -> None:
             late.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
         if took >= LONGEST:
-            contender.failure = f"not done after {LONGEST:.0f} s"
+            contender.failure = f"not finished after {LONGEST:.0f} s"
         elif process.returncode != 0:
             said = log.read_text(errors="replace").strip().splitlines()
-            contender.failure = f"exit {process.returncode}: {said[-1][:160] if said else 'nothing was said'}"
+            contender.failure = f"exit {process.returncode}: {said[-1][:160] if said else 'no output'}"
         else:
             try:
                 contender.check(directory)
@@ -125,7 +125,7 @@ def ratio(one: Contender, reference: Contender) -> float:
 def table(contenders: Sequence[Contender], base: str) -> list[str]:
     """A Markdown table: median and range, and the median of the ratios to the base, run by run."""
     reference = next(one for one in contenders if one.name == base)
-    rows = ["| client | median | min – max | ratio | processor time | peak memory |", "|---|---|---|---|---|---|"]
+    rows = ["| client | median | min – max | ratio | CPU time | peak memory |", "|---|---|---|---|---|---|"]
     for one in contenders:
         if not one.has_run:
             rows.append(f"| {one.name} | {_cell(one.missing or f'fails: {one.failure}')} | | | | |")

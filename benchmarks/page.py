@@ -1,4 +1,4 @@
-"""The page that the measurements of load are written into, each into a part of its own: `docs/load.md`."""
+"""Write the results of the load tests into `docs/load.md`, each into its own section."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAGE = ROOT / "docs" / "load.md"
 
 
 def put(part: str, lines: Sequence[str]) -> None:
-    """Print a part, and write it between its marks."""
+    """Print a section, and write it between its marks in the page."""
     text = "\n".join(lines)
     print(text + "\n", flush=True)
     mark, end = f"<!-- {part}: written by the program -->", f"<!-- end of {part} -->"
@@ -26,6 +26,6 @@ def put(part: str, lines: Sequence[str]) -> None:
 
 
 def machine() -> str:
-    """What it was measured on, and how much else was going on there."""
-    busy = f"{os.getloadavg()[2]:.1f} processes were running or waiting on average in the last quarter of an hour"
-    return f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}; {busy}."
+    """Return a sentence about the machine and its load."""
+    load = f"load average over 15 minutes: {os.getloadavg()[2]:.1f}"
+    return f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}; {load}."

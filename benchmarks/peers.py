@@ -29,7 +29,7 @@ ONE = {
 }
 """Client → program and how it gets one chart; N is its name."""
 OURS = "marfetch, one process"
-SHARED = "marfetch, one process a chart, one cache"
+SHARED = "marfetch, one process per chart, shared cache"
 
 
 @dataclass(frozen=True)

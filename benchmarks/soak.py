@@ -49,24 +49,24 @@ def artifacts(scratch: Path) -> list[str]:
             registry.add_artifact(f"soak/a{number}", "1", (f"a{number}.bin", f"{number} ".encode() * 200))
         whole = _soaked(registry, scratch / "one", wanted // BATCH, BATCH, "again")
         series, again = whole[: wanted // BATCH + 1], whole[wanted // BATCH + 1 :]
-        lines += ["| pulled | memory | descriptors | threads |", "|---|---|---|---|"]
+        lines += ["| artifacts | memory | file descriptors | threads |", "|---|---|---|---|"]
         shown = [one for one in series if one["pulled"] in (0, BATCH, 500, 1000) or one["pulled"] % 1000 == 0]
         lines += [f"| {one['pulled']:,} | {one['memory'] / 1024:.1f} MiB | {one['descriptors']} | {one['threads']} |" for one in shown]
         warm = next(one for one in series if one["pulled"] >= min(WARM, wanted // 2))
         grown = series[-1]["memory"] - warm["memory"]
         count = series[-1]["pulled"] - warm["pulled"]
-        lines += ["", f"From {warm['pulled']:,} on: {grown / 1024:+.1f} MiB, {1024 * grown / count:+.0f} bytes an artifact."]
+        lines += ["", f"From {warm['pulled']:,} artifacts on: {grown / 1024:+.1f} MiB, {1024 * grown / count:+.0f} bytes per artifact."]
         grown = again[-1]["memory"] - series[-1]["memory"]
         lines += [
             "",
-            f"The same {wanted:,} once more in the same process, for which nothing new is to be remembered: {grown / 1024:+.1f} MiB.",
+            f"The same {wanted:,} artifacts again in the same process, with nothing new for the index: {grown / 1024:+.1f} MiB.",
         ]
         clients = min(500, wanted // 10)
         anew = _soaked(registry, scratch / "many", clients, 1, "anew")
         first, last = anew[len(anew) // 5], anew[-1]
         grown, descriptors, threads = (last[name] - first[name] for name in ("memory", "descriptors", "threads"))
-        text = f"{clients} clients one after the other in one process, from the {first['pulled']}th on: {grown / 1024:+.1f} MiB,"
-        lines += ["", f"{text} {descriptors:+d} descriptors, {threads:+d} threads."]
+        text = f"{clients} clients one after the other in one process, from client {first['pulled']} on: {grown / 1024:+.1f} MiB,"
+        lines += ["", f"{text} {descriptors:+d} file descriptors, {threads:+d} threads."]
     return lines
 
 
@@ -100,9 +100,9 @@ def link(scratch: Path) -> list[str]:
     lines = [
         page.machine(),
         "",
-        f"{CHARTS} charts of 64 KiB to 6 MiB, {total / MIB:.0f} MiB in all, {AT_A_TIME} at a time.",
+        f"{CHARTS} charts of 64 KiB to 6 MiB, {total / MIB:.0f} MiB in total, {AT_A_TIME} at a time.",
         "",
-        "| client | charts that arrived | resets | bytes over the link, in sizes of all charts |",
+        "| client | charts downloaded | resets | bytes over the link, relative to the size of all charts |",
         "|---|---|---|---|",
     ]
     for client in names():
@@ -110,7 +110,7 @@ def link(scratch: Path) -> list[str]:
             directory = scratch / "run"
             done = fetch(client, way.host, list(charts), directory, at_a_time=AT_A_TIME, patience=400)
             shutil.rmtree(directory)
-            arrived = f"{done.arrived} of {CHARTS}{' (had to be ended)' if done.killed else ''}"
+            arrived = f"{done.arrived} of {CHARTS}{' (killed)' if done.killed else ''}"
             lines.append(f"| {client} | {arrived} | {way.resets} | {way.sent / total:.2f} |")
             print(lines[-1], "--", done.said[:160], flush=True)
     return lines
@@ -222,9 +222,9 @@ def serve(scratch: Path) -> list[str]:
     lines = [
         page.machine(),
         "",
-        f"{plan.count(50)} rounds of {length:.0f} s with 50 clients and {plan.count(200)} with 200, one manifest.",
+        f"{plan.count(50)} rounds of {length:.0f} s with 50 clients and {plan.count(200)} with 200, all for one manifest.",
         "",
-        "| server | clients | requests a second | ratio | middle | slowest of 100 | errors |",
+        "| server | clients | requests per second | ratio | median | 99th percentile | errors |",
         "|---|---|---|---|---|---|---|",
     ]
     for clients in (50, 200):
@@ -239,7 +239,7 @@ def serve(scratch: Path) -> list[str]:
 
 def _growth(both: list[Server], until: int) -> list[str]:
     lines = [
-        "| server | requests | memory after the first round | after the last | growth | descriptors before, afterwards | threads before, afterwards |",
+        "| server | requests | memory after the first round | memory after the last round | growth | file descriptors before, after | threads before, after |",
         "|---|---|---|---|---|---|---|",
     ]
     for server in both:
@@ -273,7 +273,7 @@ def half_hour(scratch: Path) -> list[str]:
             server.look()
     slow = {server.name: statistics.median(one["p99"] for one in server.rounds[20]) for server in both}
     errors = {server.name: sum(one["errors"] for one in server.rounds[20]) for server in both}
-    said = "; ".join(f"{name}: slowest of 100 {slow[name]:.0f} ms, {errors[name]:.0f} errors" for name in slow)
+    said = "; ".join(f"{name}: 99th percentile {slow[name]:.0f} ms, {errors[name]:.0f} errors" for name in slow)
     return [page.machine(), "", f"{minutes} minutes, 20 clients each, both servers at once. {said}.", "", *_growth(both, minutes)]
 
 

@@ -29,7 +29,7 @@ SOON = 0.5  # seconds after a pause, in which a herd would come
 def scene(directory: Path, layout: Layout, charts: list[str], seconds: float) -> list[str]:
     """One pause, for each client."""
     rows = [
-        "| client | requests while told to wait | requests in all | charts that arrived | most at once in the first half second after the pause | later |",
+        "| client | requests during the pause | requests in total | charts downloaded | most at once in the first half second after the pause | most at once later |",
         "|---|---|---|---|---|---|",
     ]
     for client in names():
@@ -42,7 +42,7 @@ def scene(directory: Path, layout: Layout, charts: list[str], seconds: float) ->
             cells = [
                 len(registry.while_told),
                 len(registry.came),
-                f"{done.arrived} of {CHARTS}{' (had to be ended)' if done.killed else ''}",
+                f"{done.arrived} of {CHARTS}{' (killed)' if done.killed else ''}",
                 max(soon, default="–"),
                 max((one.together for one in after if one.at >= registry.ends[0] + SOON), default="–") if after else "–",
             ]
@@ -54,7 +54,7 @@ def scene(directory: Path, layout: Layout, charts: list[str], seconds: float) ->
 def main() -> None:
     """Measure, print, and write the page."""
     charts = [f"chart{number}" for number in range(CHARTS)]
-    lines = [page.machine(), f"{CHARTS} charts, {AT_A_TIME} at a time; the pause begins after {BEFORE} answers."]
+    lines = [page.machine(), f"{CHARTS} charts, {AT_A_TIME} at a time. The pause begins after {BEFORE} responses."]
     with tempfile.TemporaryDirectory(prefix="marfetch-bench-") as scratch:
         directory = Path(scratch)
         layout = Layout(directory / "layout")

@@ -146,4 +146,4 @@ def test_decisions_are_numbered_without_gaps_and_have_their_parts() -> None:
     for page in pages:
         text = page.read_text()
         assert text.startswith("# ")
-        assert "## Costs" in text, page.name
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Why", "Consequences"], page.name

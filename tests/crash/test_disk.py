@@ -74,8 +74,8 @@ def fails_well(stage: Stage, scene: Scene, step: Step, error: str) -> int:
 
 @row(
     "F01",
-    "ENOSPC at each call that writes, forces to the disk, renames or makes",
-    "`the disk is full`, what it needs and what is there; nothing half done",
+    "ENOSPC at each system call that writes, flushes, renames or creates",
+    "Says `the disk is full`, how much it needs and how much is free; leaves nothing incomplete",
     code=9,
 )
 @pytest.mark.parametrize("name", PLAYED)
@@ -92,7 +92,12 @@ def test_a_full_disk_at_any_call_is_said_and_leaves_what_was_there(name: str, st
     assert codes.count(9) >= len(codes) // 2, codes
 
 
-@row("F02", "EIO, EDQUOT, EROFS, EACCES, EMFILE or ENAMETOOLONG of a call", "said, with the file; or it can be done without", code=(9, 0))
+@row(
+    "F02",
+    "EIO, EDQUOT, EROFS, EACCES, EMFILE or ENAMETOOLONG from a system call",
+    "Names the file, or succeeds without that call",
+    code=(9, 0),
+)
 @pytest.mark.parametrize("name", PLAYED)
 def test_any_other_failure_of_a_call_is_said_and_leaves_what_was_there(name: str, stage: Stage, count: Count, tmp_path: Path) -> None:
     scene = SCENES[name]

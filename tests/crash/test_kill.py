@@ -31,8 +31,8 @@ MOMENTS = 40 if SWEEP else 4
 
 @row(
     "F03",
-    "SIGKILL at the entry of system calls and at any moment, 200 times and more in eight commands",
-    "no wrong byte under a final name; the next run asks only for what is missing, and leaves nothing",
+    "SIGKILL before system calls and at random moments, 200 times and more in eight commands",
+    "Leaves no wrong byte under a final name; the next run requests only what is missing and cleans up",
     code=0,
 )
 @pytest.mark.parametrize("name", SCENES)
@@ -104,8 +104,8 @@ def lacking(host: str, prefix: str, wanted: dict[str, tuple[str, list[str]]]) ->
 
 @row(
     "F03",
-    "SIGKILL on the way into a registry",
-    "what is there leads to nothing that is not; the next run sends only what is missing",
+    "SIGKILL during an upload to a registry",
+    "Leaves no manifest without its content; the next run uploads only what is missing",
     code=0,
 )
 @pytest.mark.tool
@@ -146,7 +146,7 @@ _AT = r'\d+<(?P<{0}>[^>]*)>, "(?P<{1}>[^"]*)"'
 _RENAMED = re.compile(_AT.format("above", "old") + ", " + _AT.format("there", "new"))
 
 
-@row("F03", "what a power cut could lose", "every file of the user's was forced to the disk after its last byte and before it got its name")
+@row("F03", "a power failure at any moment", "Flushes every file in your directories to the disk before it gets its final name")
 @pytest.mark.parametrize("name", ["pull", "pull-new", "untar", "sync", "lock", "bundle-create"])
 def test_what_gets_a_final_name_was_forced_to_the_disk_before(name: str, stage: Stage, tmp_path: Path) -> None:
     scene = SCENES[name]

@@ -98,7 +98,7 @@ def large(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     shutil.rmtree(layout)
 
 
-@row("F08", "a blob of 300 MiB, with 400 MiB of addresses and one processor", "streamed, in less than 200 MiB of memory", code=0)
+@row("F08", "a blob of 300 MiB, with 400 MiB of address space and one processor", "Streams it, in less than 200 MiB of memory", code=0)
 def test_what_is_larger_than_the_memory_is_streamed(large: tuple[Path, str], tmp_path: Path, count: Count) -> None:
     layout, digest = large
     work = tmp_path / "work"
@@ -135,7 +135,7 @@ def test_what_is_larger_than_the_memory_is_streamed(large: tuple[Path, str], tmp
     count(f"commands with a blob of {SIZE >> 20} MiB in {LIMIT >> 20} MiB of addresses", len(peaks))
 
 
-@row("F08", "files may not get as large (`ulimit -f`)", "said, with the next step; nothing half done", code=9)
+@row("F08", "a limit on the size of files (`ulimit -f`)", "Names the limit and the next step; leaves nothing incomplete", code=9)
 @pytest.mark.parametrize(
     "words",
     [
@@ -167,7 +167,7 @@ def test_files_that_may_not_get_as_large_are_told(words: tuple[str, ...], stage:
     count("commands with short files")
 
 
-@row("F02", "4 to 32 open files", "enough, or said: also where it is a connection that lacks one", code=(0, 9))
+@row("F02", "a limit of 4 to 32 open files", "Succeeds, or reports too many open files, also if a connection needs one", code=(0, 9))
 @pytest.mark.parametrize("words", [("pull", "aks/one:2.0.0", "aks/two:2.0.0", "aks/toy:2.0.0", "--untar"), ("sync",), ("bundle", "create", "-o", "a.tar")], ids=lambda words: words[0])  # fmt: skip
 def test_few_open_files_are_told_or_are_enough(words: tuple[str, ...], stage: Stage, count: Count) -> None:
     place = stage.root / PREPARED

@@ -42,7 +42,12 @@ def check_left(place: Path) -> None:
     assert not list(parts(place))
 
 
-@row("F06", "2, 8 and 32 processes pull the same into one cold cache", "all succeed; each blob is asked for once", code=0)
+@row(
+    "F06",
+    "2, 8 and 32 processes pull the same artifacts into one cold cache",
+    "All processes succeed; each blob is downloaded once",
+    code=0,
+)
 @pytest.mark.parametrize("number", [2, 8, MANY])
 def test_processes_that_pull_the_same_at_once_all_succeed_and_each_blob_comes_once(number: int, stage: Stage, count: Count) -> None:
     place = stage.root / PREPARED
@@ -68,7 +73,7 @@ def test_processes_that_pull_the_same_at_once_all_succeed_and_each_blob_comes_on
     count("processes at once", number)
 
 
-@row("F06", "32 processes sync one project", "all succeed; each blob is asked for once", code=0)
+@row("F06", "32 processes sync one project", "All processes succeed; each blob is downloaded once", code=0)
 def test_processes_that_sync_one_project_at_once_all_succeed(stage: Stage, count: Count) -> None:
     scene = SCENES["sync"]
     stage.prepare(scene)
@@ -88,7 +93,12 @@ def test_processes_that_sync_one_project_at_once_all_succeed(stage: Stage, count
     count("processes at once", MANY)
 
 
-@row("F06", "one of 32 is killed in the middle of a blob that the others wait for", "they go on where it stopped, by range", code=0)
+@row(
+    "F06",
+    "one of 32 processes is killed during a download that the others wait for",
+    "Another process resumes the download by range; all others succeed",
+    code=0,
+)
 def test_those_who_wait_for_a_process_that_is_killed_go_on_where_it_stopped(stage: Stage, count: Count) -> None:
     place = stage.root / PREPARED
     (place / "work").mkdir(parents=True)
@@ -119,7 +129,12 @@ def test_those_who_wait_for_a_process_that_is_killed_go_on_where_it_stopped(stag
     count("processes at once", MANY)
 
 
-@row("F06", "a process is killed while it holds the lock of the cache or of a project", "the lock goes with it", code=0)
+@row(
+    "F06",
+    "a process is killed while it holds the lock of the cache or of a project",
+    "The operating system releases the lock, and the other processes succeed",
+    code=0,
+)
 @pytest.mark.parametrize("held", ["cache/index.json", "marfetch.lock"])
 def test_a_lock_goes_with_the_process_that_is_killed_while_it_holds_it(held: str, stage: Stage, tmp_path: Path, count: Count) -> None:
     scene = SCENES["lock"]

@@ -38,8 +38,8 @@ def told_to_end(child: Child, number: int, moment: float, again: float | None) -
 
 @row(
     "F04",
-    "SIGINT, SIGTERM, SIGHUP at 20 moments each, spread over five commands",
-    "ends soon, and leaves nothing beside final names; the next run goes on",
+    "SIGINT, SIGTERM and SIGHUP at 20 moments each, spread over five commands",
+    "Ends soon and leaves no temporary files; the next run continues",
     code=(130, 143),
 )
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_command_that_is_told_to_end_does_so_and_leaves_nothing(
     assert stopped >= MOMENTS // 3, f"only {stopped} of {MOMENTS} came in time"
 
 
-@row("F04", "a second signal", "the end that is under way is not disturbed, unless it takes too long", code=143)
+@row("F04", "a second signal", "Continues the orderly exit, unless it takes too long", code=143)
 def test_whoever_waits_too_long_for_an_orderly_end_gets_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
@@ -100,7 +100,7 @@ def test_whoever_waits_too_long_for_an_orderly_end_gets_another_one(monkeypatch:
     assert ended == [143]
 
 
-@row("F04", "a signal in a finalizer, where Python ignores what is raised", "it is not lost", code=143)
+@row("F04", "a signal inside a finalizer, where Python ignores exceptions", "Ends all the same", code=143)
 def test_a_signal_that_comes_in_a_finalizer_is_not_lost(stage: Stage, tmp_path: Path) -> None:
     import subprocess
     import sys
@@ -123,7 +123,7 @@ def test_a_signal_that_comes_in_a_finalizer_is_not_lost(stage: Stage, tmp_path: 
     assert list((place / "work").iterdir()) == []
 
 
-@row("F04", "SIGHUP under `nohup`", "ignored, as it was told", code=0)
+@row("F04", "SIGHUP under `nohup`", "Ignores the signal", code=0)
 def test_a_command_that_shall_outlive_its_terminal_does(stage: Stage, tmp_path: Path) -> None:
     import subprocess
     import sys

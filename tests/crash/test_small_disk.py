@@ -76,7 +76,7 @@ def place(stage: Stage) -> Path:
     return made
 
 
-@row("F01", "a destination without room", "what was there stays; with room, the next run ends it", code=9)
+@row("F01", "a destination without free space", "Keeps the old files; the next run succeeds once there is space", code=9)
 @pytest.mark.parametrize("words", [("pull", "aks/one:2.0.0"), ("pull", "aks/toy:2.0.0", "--untar")], ids=["file", "archive"])
 def test_a_destination_that_is_full_keeps_what_it_had_until_there_is_room(
     words: tuple[str, ...], stage: Stage, place: Path, disk: Disk, count: Count
@@ -97,7 +97,10 @@ def test_a_destination_that_is_full_keeps_what_it_had_until_there_is_room(
 
 
 @row(
-    "F01", "a cache without room, before and in the middle of a blob", "told before the first byte where it can be; no part is left", code=9
+    "F01",
+    "a cache without free space, before and during a download",
+    "Fails before the download if possible, and leaves no partial blob",
+    code=9,
 )
 def test_a_blob_that_does_not_fit_into_the_cache_is_told_before_it_is_fetched(stage: Stage, place: Path, disk: Disk, count: Count) -> None:
     cache = disk("size=1m")
@@ -128,7 +131,7 @@ def test_a_blob_that_does_not_fit_into_the_cache_is_told_before_it_is_fetched(st
     count("disks that were full", 2)
 
 
-@row("F01", "a project on a full disk", "the old lock stays, whole", code=9)
+@row("F01", "a project on a full disk", "Keeps the old lock intact", code=9)
 def test_a_lock_on_a_full_disk_stays_as_it_was(stage: Stage, place: Path, disk: Disk, count: Count) -> None:
     there = disk("size=1m")
     project(there, "1.0.0")
@@ -148,7 +151,12 @@ def test_a_lock_on_a_full_disk_stays_as_it_was(stage: Stage, place: Path, disk: 
     count("disks that were full", 2)
 
 
-@row("F01", "a bundle that does not fit, on tmpfs and ext4", "told before the first byte, with its exact size; the old one stays", code=9)
+@row(
+    "F01",
+    "a bundle that does not fit, on tmpfs and ext4",
+    "Fails before the first byte, names the exact size, and keeps the old bundle",
+    code=9,
+)
 @pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
 def test_a_bundle_that_does_not_fit_leaves_the_old_one(
     kind: str, stage: Stage, place: Path, disk: Disk, request: pytest.FixtureRequest, count: Count
@@ -177,7 +185,7 @@ def test_a_bundle_that_does_not_fit_leaves_the_old_one(
     count("disks that were full")
 
 
-@row("F01", "others fill the disk while a bundle is written", "the old one stays, nothing is left", code=9)
+@row("F01", "another program fills the disk while a bundle is written", "Keeps the old bundle and leaves nothing else", code=9)
 @pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
 def test_a_disk_that_others_fill_while_a_bundle_is_written_leaves_the_old_one(
     kind: str, stage: Stage, place: Path, disk: Disk, request: pytest.FixtureRequest, count: Count
@@ -208,7 +216,12 @@ def test_a_disk_that_others_fill_while_a_bundle_is_written_leaves_the_old_one(
     count("disks that were full")
 
 
-@row("F01", "a folder too small for what a bundle holds", "what fits is there, whole; with room, the next run brings the rest", code=9)
+@row(
+    "F01",
+    "a folder that is too small for the content of a bundle",
+    "Loads what fits; once there is space, the next run loads the rest",
+    code=9,
+)
 def test_a_folder_that_is_too_small_for_a_bundle_gets_the_rest_when_there_is_room(
     stage: Stage, place: Path, disk: Disk, count: Count
 ) -> None:
@@ -231,7 +244,7 @@ def test_a_folder_that_is_too_small_for_a_bundle_gets_the_rest_when_there_is_roo
     count("disks that were full")
 
 
-@row("F02", "a destination without inodes", "told as such, and not as a lack of bytes", code=9)
+@row("F02", "a destination without free inodes", "Reports the lack of inodes, not of bytes", code=9)
 @pytest.mark.parametrize(
     "words",
     [("pull", "aks/one:2.0.0"), ("pull", "aks/toy:2.0.0", "--untar")],
@@ -253,7 +266,7 @@ def test_a_destination_without_inodes_is_told_as_such(words: tuple[str, ...], st
     count("disks without inodes", 2)
 
 
-@row("F02", "a cache without inodes", "told as such; it can be looked after", code=9)
+@row("F02", "a cache without free inodes", "Reports the lack of inodes; the `cache` commands still work", code=9)
 def test_a_cache_without_inodes_is_told_as_such(stage: Stage, place: Path, disk: Disk, count: Count) -> None:
     cache = disk("size=1m,nr_inodes=20")
     cache.chmod(0o700)
@@ -270,7 +283,7 @@ def test_a_cache_without_inodes_is_told_as_such(stage: Stage, place: Path, disk:
     count("disks without inodes")
 
 
-@row("F01", "`cache` on a full disk", "it works; what is told to make room does", code=0)
+@row("F01", "`cache` commands on a full disk", "Runs them; `clear` and `prune --unused-days` free space", code=0)
 @pytest.mark.parametrize(
     "command", [("info",), ("verify",), ("verify", "--fix"), ("prune",), ("prune", "--unused-days", "0"), ("clear",)], ids=" ".join
 )
@@ -287,7 +300,7 @@ def test_a_cache_on_a_full_disk_can_be_looked_after(command: tuple[str, ...], st
     count("disks that were full")
 
 
-@row("F02", "a read-only file system", "said, with the next step; as a cache it is read, and does no harm", code=(9, 0))
+@row("F02", "a read-only file system", "Reports a read-only destination with the next step; reads a read-only cache", code=(9, 0))
 def test_a_destination_that_is_read_only_is_told_and_a_cache_that_is_does_no_harm(
     stage: Stage, place: Path, disk: Disk, count: Count
 ) -> None:
@@ -308,7 +321,7 @@ def test_a_destination_that_is_read_only_is_told_and_a_cache_that_is_does_no_har
     count("disks that are read-only")
 
 
-@row("F02", "a name or a path that is too long", "said, with the next step", code=9)
+@row("F02", "a name or a path that is too long", "Reports it with the next step", code=9)
 def test_a_path_that_is_too_long_is_told(stage: Stage, place: Path) -> None:
     for directory in ("x" * 300, "/".join(["y" * 200] * 25)):
         for words in (("pull", "aks/one:2.0.0", "-d"), ("pull", "aks/toy:2.0.0", "--untar", "-d")):

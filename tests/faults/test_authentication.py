@@ -26,7 +26,12 @@ def logged_in(world: World, host: str) -> str:
     return packed
 
 
-@row("A01", "the registry's own realm gives an anonymous token", "asked once for it, then with it; it is neither shown nor kept", code=0)
+@row(
+    "A01",
+    "the registry's own realm issues an anonymous token",
+    "Requests the token once and uses it, without showing or storing it",
+    code=0,
+)
 def test_an_anonymous_token_is_fetched_and_used(world: World) -> None:
     world.artifact("aks/foo", DATA)
     registry = world.registry
@@ -43,8 +48,8 @@ def test_an_anonymous_token_is_fetched_and_used(world: World) -> None:
 
 @row(
     "A01",
-    "the registry offers `Basic` first, and a token in the same header or in one of its own",
-    "an anonymous token is asked for",
+    "the registry offers `Basic` before `Bearer`, in one header or in two",
+    "Requests an anonymous token",
     code=0,
 )
 @pytest.mark.parametrize("between", [", ", "\n"], ids=["one header", "two headers"])
@@ -58,8 +63,8 @@ def test_a_token_is_found_beside_another_way(world: World, between: str) -> None
 
 @row(
     "A01",
-    "both are offered, the user is logged in, and the realm gives no token, or one that is not taken",
-    "the password goes along",
+    "both are offered and you are logged in, but the realm issues no token or a rejected one",
+    "Sends your password to the registry",
     code=0,
 )
 @pytest.mark.parametrize("is_given", [False, True], ids=["no token", "a token that is not taken"])
@@ -78,7 +83,7 @@ def test_the_password_is_given_where_the_token_is_of_no_use(world: World, is_giv
     assert given == [None, *(["Bearer t0ken"] if is_given else []), f"Basic {packed}"]
 
 
-@row("A01", "the user is logged in to the registry", "the realm gets the credentials, nobody else does", code=0)
+@row("A01", "you are logged in to the registry", "Sends your credentials to its realm and to no other host", code=0)
 def test_a_token_is_fetched_with_the_credentials_of_the_user(world: World) -> None:
     world.artifact("aks/foo", DATA)
     registry = world.registry
@@ -111,7 +116,10 @@ REALMS = [
 
 
 @row(
-    "A02", "a realm at another host or port, at a metadata address, by another scheme", "refused; nobody is asked, no name resolved", code=4
+    "A02",
+    "a realm on another host, port or scheme, or at a cloud metadata address",
+    "Refuses it without a request or a name lookup",
+    code=4,
 )
 def test_a_realm_elsewhere_is_not_asked(world: World) -> None:
     logged_in(world, world.registry.host)
@@ -139,7 +147,9 @@ CHALLENGES = {
 }
 
 
-@row("A03", "challenges that cannot be met: Basic, junk, 30 KB, no realm, empty", "one try; how to log in is said", code=7)
+@row(
+    "A03", "challenges that cannot be met: Basic without a login, junk, 30 KB, no realm, empty", "Tries once and says how to log in", code=7
+)
 def test_a_challenge_that_cannot_be_met_says_how_to_log_in(world: World) -> None:
     for number, challenge in enumerate(CHALLENGES.values()):
         world.artifact(f"aks/foo{number}", DATA)
@@ -149,7 +159,7 @@ def test_a_challenge_that_cannot_be_met_says_how_to_log_in(world: World) -> None
     assert [one["code"] for one in ended.failures] == ["unauthorized"] * len(CHALLENGES)
 
 
-@row("A03", "401 for ever, although there is a token, or a password", "one new try with it, then said", code=7)
+@row("A03", "401 at every try, despite a token or a password", "Tries once more with it, then reports the failure", code=7)
 @pytest.mark.parametrize("scheme", ["Bearer", "Basic"])
 def test_credentials_that_are_never_taken_are_given_once(world: World, scheme: str) -> None:
     world.artifact("aks/foo", DATA)
@@ -159,7 +169,7 @@ def test_credentials_that_are_never_taken_are_given_once(world: World, scheme: s
     world.run(*PULL).failed(7, "unauthorized", "aks/foo", "log in", requests=4)
 
 
-@row("A03", "the realm fails, gives junk, or a token that is none", "said, without a loop", code=7)
+@row("A03", "the realm fails, or returns junk or an invalid token", "Reports the failure without looping", code=7)
 def test_a_realm_that_gives_no_token_is_said(world: World) -> None:
     answers = [
         (200, b"junk"),
@@ -181,7 +191,7 @@ def test_a_realm_that_gives_no_token_is_said(world: World) -> None:
     assert len(ended.failures) == len(answers)
 
 
-@row("A04", "credentials and cookies on the way to a data host", "it sees neither", code=0)
+@row("A04", "a redirect to a data host, with credentials and cookies for the registry", "Sends neither to the data host", code=0)
 def test_a_data_host_sees_no_credentials_and_no_cookies(world: World) -> None:
     world.artifact("aks/foo", DATA)
     registry = world.registry
@@ -196,7 +206,7 @@ def test_a_data_host_sees_no_credentials_and_no_cookies(world: World) -> None:
     assert not any("cookie" in asked.headers for asked in ended.asked)
 
 
-@row("A04", "401 from the data host, with a challenge", "a failure of the data host; nothing is answered to the challenge", code=7)
+@row("A04", "401 with a challenge from the data host", "Reports a failure of the data host and sends no credentials", code=7)
 def test_a_challenge_of_a_data_host_is_not_met(world: World) -> None:
     world.artifact("aks/foo", DATA)
     logged_in(world, world.registry.data_host)
@@ -214,7 +224,7 @@ REPEATED = {
 }
 
 
-@row("A04", "an error of the data host repeats the signed address", "what it says is shown without the query, in every message", code=7)
+@row("A04", "an error of the data host repeats the signed address", "Shows the text without the query, in every message", code=7)
 def test_a_signed_address_that_is_repeated_is_not_shown(world: World) -> None:
     for number, (status, form) in enumerate(REPEATED.values()):
         data = bytes([number]) + DATA
@@ -229,7 +239,7 @@ def test_a_signed_address_that_is_repeated_is_not_shown(world: World) -> None:
     assert [one["code"] for one in ended.failures] == ["server-error", "denied", "blob-not-found", "unexpected-answer", "server-error"]
 
 
-@row("A03", "an error of the registry repeats the credentials that came with the request", "they are not shown", code=7)
+@row("A03", "an error of the registry repeats the credentials of the request", "Hides them in the message", code=7)
 @pytest.mark.parametrize("scheme", ["Bearer", "Basic"])
 def test_credentials_that_are_repeated_are_not_shown(world: World, scheme: str) -> None:
     world.artifact("aks/foo", DATA)
@@ -241,7 +251,7 @@ def test_credentials_that_are_repeated_are_not_shown(world: World, scheme: str) 
     assert ended.asked[-1].headers["authorization"] == f"{scheme} {packed if scheme == 'Basic' else 't0ken'}"
 
 
-@row("A03", "a realm gives a token in a form that is not taken, or says it in an error", "nothing that comes from a realm is shown", code=7)
+@row("A03", "a realm returns a token in an invalid form, or inside an error", "Shows nothing that the realm returned", code=7)
 @pytest.mark.parametrize(
     ("status", "form"),
     [
@@ -264,8 +274,8 @@ def test_what_a_realm_says_is_not_shown(world: World, status: int, form: str) ->
 
 @row(
     "A04",
-    "MAR itself asks for credentials, and the user has some for it",
-    "MAR is anonymous: none are given, the realm is not asked",
+    "MAR itself asks for credentials, and you have some for it",
+    "Sends none and does not contact the realm, because MAR is anonymous",
     code=7,
 )
 def test_mar_gets_no_credentials_whatever_it_says(official: tuple[World, Proxy]) -> None:

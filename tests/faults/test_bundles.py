@@ -119,8 +119,8 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
 
 @row(
     "U01",
-    "a blob is missing, extra or altered; names are swapped or stand twice; another version, lock or page",
-    "names each, loads nothing",
+    "a missing, extra or altered blob; swapped or duplicate names; another version, lock or page",
+    "Reports each problem and loads nothing",
     code=5,
 )
 @pytest.mark.parametrize("name", CHANGES)
@@ -137,7 +137,7 @@ def test_a_bundle_that_was_changed_is_broken_and_nothing_of_it_is_loaded(world: 
         assert [one["name"] for one in missing] == [blob_names(members(bundle))[0].removeprefix("blobs/").replace("/", ":")]
 
 
-@row("U01", "a layout of another tool with a blob that nobody names", "passes over it, as the specification says", code=0)
+@row("U01", "a layout of another tool with an unreferenced blob", "Ignores the blob, as the specification says", code=0)
 def test_a_blob_too_many_in_a_layout_of_another_tool_is_passed_over(world: World, bundle: Path) -> None:
     def plain(files: Files) -> Files:
         changed = with_another_blob(files)
@@ -191,8 +191,8 @@ TARS: dict[str, tuple[Callable[[bytes], bytes], int, str, str]] = {
 
 @row(
     "U02",
-    "members that lead elsewhere, links, sparse files, two sizes, two `index.json`, bombs",
-    "refuses the archive, loads nothing",
+    "members that lead elsewhere, links, sparse files, two sizes, two `index.json`, compression bombs",
+    "Refuses the archive and loads nothing",
     code=(4, 5),
 )
 @pytest.mark.parametrize("name", TARS)
@@ -202,7 +202,7 @@ def test_an_archive_that_leads_elsewhere_or_can_be_read_in_two_ways_is_refused(w
     refused(world, exit_code, code, said)
 
 
-@row("U02", "500,001 members", "stops at 500,000, in bounded memory", code=4)
+@row("U02", "more than 500,000 members", "Stops at 500,000, in bounded memory", code=4)
 def test_an_archive_of_too_many_members_is_refused(world: World) -> None:
     one = directory("d")
     with (world.here / "x.tar").open("wb") as archive:
@@ -212,7 +212,7 @@ def test_an_archive_of_too_many_members_is_refused(world: World) -> None:
     (world.here / "x.tar").unlink()
 
 
-@row("U02", "a bundle that is cut at every 512 bytes", "says so each time", code=5)
+@row("U02", "a bundle that is truncated at every multiple of 512 bytes", "Reports it each time", code=5)
 def test_a_bundle_that_is_cut_at_any_block_is_broken(
     world: World, bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,7 +237,12 @@ def test_a_bundle_that_is_cut_at_any_block_is_broken(
 # -- U03
 
 
-@row("U03", "a bundle made twice: another cache, order, directory, mask, time zone and language", "is the same bytes", code=0)
+@row(
+    "U03",
+    "the same bundle, made with another cache, order, directory, umask, time zone and language",
+    "Writes exactly the same bytes",
+    code=0,
+)
 def test_two_bundles_of_one_lock_are_the_same_bytes(world: World, mar: Registry, tmp_path: Path) -> None:
     bundle = make(world)
     other = World(mar, tmp_path / "elsewhere")
@@ -268,7 +273,7 @@ def with_large(world: World) -> tuple[Path, str]:
     return world.here / "a.tar", f"/v2/aks/large/blobs/{Digest.of(BIG)}"
 
 
-@row("U04", "another bundle gets its name while it is served", "serves on what it opened", code=0)
+@row("U04", "another bundle replaces the file while it is served", "Continues to serve the bundle that it opened", code=0)
 def test_a_bundle_that_is_replaced_is_served_on(world: World) -> None:
     path, target = with_large(world)
     kept = world.here / "kept.tar"
@@ -290,7 +295,7 @@ def test_a_bundle_that_is_replaced_is_served_on(world: World) -> None:
         kept.hardlink_to(path)
 
 
-@row("U04", "somebody writes into the bundle, or cuts it, while it is served", "never gives other bytes as whole", code=0)
+@row("U04", "another program overwrites or truncates the bundle while it is served", "Never serves wrong bytes as a complete blob", code=0)
 @pytest.mark.parametrize("how", ["overwritten", "cut"])
 def test_a_bundle_that_is_written_into_gives_nothing_wrong(world: World, how: str) -> None:
     path, target = with_large(world)

@@ -56,8 +56,8 @@ WRONG: dict[str, tuple[Twist, str]] = {
 
 @row(
     "B01",
-    "altered in one byte or wholly, swapped, a web page, none",
-    "refused with both digests or sizes; one new try at most; nothing kept",
+    "one changed byte, all bytes changed, another blob's bytes, a web page, or nothing",
+    "Refuses the blob with both digests or sizes, after one retry at most, and keeps nothing",
     code=5,
 )
 def test_wrong_bytes_are_refused(world: World) -> None:
@@ -73,12 +73,17 @@ LENGTHS: dict[str, tuple[Twist, str]] = {
 }
 
 
-@row("B02", "shorter or longer than the descriptor says, with a length or in chunks", "refused; it stops reading behind the size", code=5)
+@row(
+    "B02",
+    "a body shorter or longer than its descriptor says, with a length or in chunks",
+    "Refuses it and stops reading at the expected size",
+    code=5,
+)
 def test_a_body_of_another_size_is_refused(world: World) -> None:
     pulled(world, LENGTHS)
 
 
-@row("B02", "a descriptor whose size is off by one", "refused as soon as the length is announced", code=5)
+@row("B02", "a descriptor whose size is off by one", "Refuses the blob as soon as its length is announced", code=5)
 @pytest.mark.parametrize("off", [-1, 1])
 def test_a_descriptor_of_another_size_is_refused(world: World, off: int) -> None:
     layer = {"mediaType": "application/octet-stream", "digest": f"sha256:{sha256(DATA)}", "size": SIZE + off}
@@ -88,7 +93,7 @@ def test_a_descriptor_of_another_size_is_refused(world: World, off: int) -> None
     assert ended.received < 64 * 1024
 
 
-@row("B03", "a body without end", "no more than its size is read, and what a buffer takes ahead", code=5)
+@row("B03", "an endless body", "Reads the expected size and one buffer at most", code=5)
 def test_a_body_without_end_is_read_to_its_size(world: World) -> None:
     world.artifact("aks/foo", DATA).sends_endlessly(b"x" * 4096)
     large = DATA * 100  # so that much is read at a time
@@ -99,14 +104,14 @@ def test_a_body_without_end_is_read_to_its_size(world: World) -> None:
     assert ended.received <= len(large) + 64 * 1024, ended
 
 
-@row("B03", "1 PiB announced", "refused before the body is read", code=5)
+@row("B03", "an announced length of 1 PiB", "Refuses the blob before reading its body", code=5)
 def test_an_announced_pebibyte_is_refused(world: World) -> None:
     world.artifact("aks/foo", DATA).says(Content_Length=str(1 << 50))
     ended = world.run(*PULL).failed(5, "size-mismatch", str(1 << 50), str(SIZE), requests=3)
     assert ended.received < 64 * 1024
 
 
-@row("B03", "1 PiB, or more than the disk has, in the descriptor", "refused before the blob is asked for", code=(4, 9))
+@row("B03", "a descriptor of 1 PiB, or of more than the disk can hold", "Refuses it before requesting the blob", code=(4, 9))
 @pytest.mark.parametrize(
     ("size", "exit_code", "code"), [(1 << 50, 4, "limit-passed"), ((1 << 63) - 1, 4, "limit-passed"), (1 << 40, 9, "disk-full")]
 )
@@ -119,7 +124,7 @@ def test_a_descriptor_beyond_the_disk_is_refused(world: World, size: int, exit_c
     assert ended.partial == {}
 
 
-@row("B04", "`Content-Encoding: gzip` on a blob that is packed", "its bytes are taken as they are", code=0)
+@row("B04", "`Content-Encoding: gzip` on a blob that is a gzip file", "Stores the bytes as they arrive", code=0)
 def test_a_blob_that_is_called_compressed_is_not_decoded(world: World) -> None:
     packed = gzip.compress(DATA, mtime=0)
     world.artifact("aks/foo", packed).says(Content_Encoding="gzip")
@@ -128,8 +133,8 @@ def test_a_blob_that_is_called_compressed_is_not_decoded(world: World) -> None:
 
 @row(
     "B04",
-    "a bomb: 16 KiB that unpack to 16 MiB, of the announced size, under several encodings",
-    "never unpacked; its bytes are wrong",
+    "a compression bomb of the expected size (16 KiB that become 16 MiB), under several encodings",
+    "Never decompresses it; refuses it because its digest is wrong",
     code=5,
 )
 def test_a_bomb_is_not_unpacked(world: World) -> None:
@@ -141,7 +146,7 @@ def test_a_bomb_is_not_unpacked(world: World) -> None:
     assert [one["code"] for one in ended.failures] == ["digest-mismatch"] * 5
 
 
-@row("B04", "a manifest and a tag list under `Content-Encoding: gzip`", "not decoded, so malformed; a bomb takes no memory", code=5)
+@row("B04", "`Content-Encoding: gzip` on a manifest or a tag list", "Refuses it as malformed, without decompressing it", code=5)
 def test_a_document_that_is_called_compressed_is_not_decoded(world: World) -> None:
     bomb = gzip.compress(b"[" * (64 << 20))
     world.registry.on("any").answers_with(bomb, Content_Encoding="gzip", Docker_Content_Digest=None)  # type: ignore[arg-type]
@@ -149,7 +154,7 @@ def test_a_document_that_is_called_compressed_is_not_decoded(world: World) -> No
         world.run(*words, "--json", memory=100 << 20).failed(5, "malformed", ALB, requests=1)
 
 
-@row("B05", "the header `Docker-Content-Digest` lies", "refused with both digests", code=5)
+@row("B05", "a wrong `Docker-Content-Digest` header", "Refuses the manifest with both digests", code=5)
 def test_a_digest_header_that_lies_is_noticed(world: World) -> None:
     world.artifact("aks/foo", DATA)
     lie = str(Digest.of(b"something else"))
@@ -159,7 +164,12 @@ def test_a_digest_header_that_lies_is_noticed(world: World) -> None:
     assert ended.error["actual"].startswith("sha256:")
 
 
-@row("B05", "a pinned manifest with other bytes, with or without its tag", "refused with both digests, or the tag has moved", code=5)
+@row(
+    "B05",
+    "other bytes for a manifest that is pinned by digest, with or without a tag",
+    "Refuses it with both digests, or says that the tag has moved",
+    code=5,
+)
 @pytest.mark.parametrize("tag", ["", ":1"])
 def test_a_pinned_manifest_with_other_bytes_is_refused(world: World, tag: str) -> None:
     pinned = world.registry.add_artifact("aks/foo", "1", ("foo.bin", DATA))
@@ -170,9 +180,7 @@ def test_a_pinned_manifest_with_other_bytes_is_refused(world: World, tag: str) -
     assert ended.error["expected"] == str(pinned.digest)
 
 
-@row(
-    "B06", "a tag moves while its payload is fetched", "the manifest that came first decides: all of the one, nothing of the other", code=0
-)
+@row("B06", "a tag moves while its payload is downloaded", "Takes all files from the manifest that it read first", code=0)
 def test_a_tag_that_moves_gives_one_of_the_two(world: World) -> None:
     def publish(data: bytes) -> str:
         return str(world.registry.add_artifact("aks/foo", "1", ("one.bin", data), ("two.bin", data[::-1])).digest)
@@ -187,7 +195,7 @@ def test_a_tag_that_moves_gives_one_of_the_two(world: World) -> None:
         world.registry.honestly()
 
 
-@row("B06", "a tag moves although its file is already there", "the file stays as it is", code=9)
+@row("B06", "a tag has moved, and its file exists already", "Keeps the existing file and points to `--force`", code=9)
 def test_a_moved_tag_does_not_replace_a_file(world: World) -> None:
     world.artifact("aks/foo", DATA)
     world.run(*PULL).succeeded(made=MADE)
@@ -196,7 +204,7 @@ def test_a_moved_tag_does_not_replace_a_file(world: World) -> None:
     world.run(*PULL, "--force", replaces=["foo.bin"]).succeeded(made={"foo.bin": OTHER})
 
 
-@row("B06", "the manifest that an index names is another one when it is asked for", "refused", code=5)
+@row("B06", "the registry returns another manifest than the index names", "Refuses it", code=5)
 def test_an_index_fixes_its_manifest(world: World) -> None:
     child = world.registry.add_artifact("aks/foo", "child", ("foo.bin", DATA))
     entry = {"mediaType": child.media_type, "digest": str(child.digest), "size": child.size}

@@ -73,7 +73,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@row("L01", "a blob in the cache is cut, altered, a directory, a link, a pipe", "notices it, says so, fetches it anew", code=0)
+@row("L01", "a cached blob is truncated, altered, a directory, a link or a pipe", "Reports it and downloads the blob again", code=0)
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_blob_in_the_cache_that_is_not_what_its_name_says_is_fetched_anew(world: World, name: str) -> None:
     add(world)
@@ -90,7 +90,7 @@ def test_a_blob_in_the_cache_that_is_not_what_its_name_says_is_fetched_anew(worl
     world.run("cache", "verify", "--json").succeeded(requests=0)
 
 
-@row("L01", "the same, with `--offline`", "places nothing, says that the cache does not have it", code=7)
+@row("L01", "the same with `--offline`", "Writes nothing and says that the blob is not in the cache", code=7)
 def test_a_damaged_blob_is_not_placed_where_nobody_can_be_asked(world: World) -> None:
     add(world)
     world.run(*PULL).succeeded()
@@ -98,7 +98,7 @@ def test_a_damaged_blob_is_not_placed_where_nobody_can_be_asked(world: World) ->
     world.run(*PULL, "-d", "again", "--offline").failed(7, "offline", requests=0)
 
 
-@row("L01", "a manifest in the cache is altered, a directory or a link", "asks for it anew", code=0)
+@row("L01", "a cached manifest is altered, a directory or a link", "Requests it again", code=0)
 @pytest.mark.parametrize("name", ["a flipped bit", "a directory", "a symbolic link"])
 def test_a_manifest_in_the_cache_that_is_not_what_its_name_says_is_asked_for_anew(world: World, name: str) -> None:
     add(world)
@@ -110,7 +110,7 @@ def test_a_manifest_in_the_cache_that_is_not_what_its_name_says_is_asked_for_ane
     assert ended.kinds == ["manifest"]
 
 
-@row("L01", "names in the cache that are no digests", "passes them over; `cache verify` names them", code=5)
+@row("L01", "file names in the cache that are not digests", "Ignores them; `cache verify` lists them", code=5)
 def test_a_wrong_name_in_the_cache_is_passed_over_and_named(world: World) -> None:
     add(world)
     world.run(*PULL).succeeded()
@@ -124,7 +124,7 @@ def test_a_wrong_name_in_the_cache_is_passed_over_and_named(world: World) -> Non
 # -- L02
 
 
-@row("L02", "the cache is read-only", "takes what it has, keeps the rest for this run only, says so", code=0)
+@row("L02", "the cache is read-only", "Uses what it holds, keeps new content for this run only, and says so", code=0)
 def test_a_cache_that_cannot_be_written_is_read(world: World, plain: dict[str, Any]) -> None:
     add(world)
     world.run(*PULL, **plain).succeeded(made={"thing.bin": DATA}, requests=3)
@@ -141,7 +141,7 @@ def test_a_cache_that_cannot_be_written_is_read(world: World, plain: dict[str, A
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-@row("L02", "a blob or a directory of the cache cannot be read", "names the file, and what to do", code=9)
+@row("L02", "a blob or a directory of the cache is unreadable", "Names the file and says what to do", code=9)
 @pytest.mark.parametrize("name", ["blob", "blobs"])
 def test_what_cannot_be_read_in_the_cache_is_named(world: World, plain: dict[str, Any], name: str) -> None:
     add(world)
@@ -154,7 +154,7 @@ def test_what_cannot_be_read_in_the_cache_is_named(world: World, plain: dict[str
     path.chmod(stat.S_IMODE(mode))
 
 
-@row("L02", "the cache belongs to somebody else, who lets nobody in", "names it, and what to do", code=9)
+@row("L02", "the cache belongs to another user and is closed to you", "Names it and says what to do", code=9)
 def test_a_cache_of_somebody_else_is_named(world: World, plain: dict[str, Any]) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give files to others")
@@ -165,7 +165,7 @@ def test_a_cache_of_somebody_else_is_named(world: World, plain: dict[str, Any]) 
     assert "--cache-dir" in ended.error["hint"]
 
 
-@row("L02", "everybody may write into the cache", "does not use it", code=4)
+@row("L02", "every user may write into the cache", "Refuses to use it", code=4)
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o702])
 def test_a_cache_that_is_open_to_all_is_refused(world: World, mode: int) -> None:
     add(world)
@@ -175,7 +175,7 @@ def test_a_cache_that_is_open_to_all_is_refused(world: World, mode: int) -> None
     assert list(world.cache.iterdir()) == []
 
 
-@row("L02", "the cache is missing, with the directories above it", "makes it for its owner only", code=0)
+@row("L02", "the cache and its parent directories are missing", "Creates it, accessible to its owner only", code=0)
 def test_a_cache_that_is_missing_is_made_for_its_owner_only(world: World) -> None:
     add(world)
     world.run(*PULL, umask=0).succeeded(made={"thing.bin": DATA}, requests=3)
@@ -184,7 +184,7 @@ def test_a_cache_that_is_missing_is_made_for_its_owner_only(world: World) -> Non
     world.run(*PULL, "-d", "again").succeeded(made={"again/thing.bin": DATA}, requests=3)
 
 
-@row("L02", "a file is in the place of the cache", "names it", code=9)
+@row("L02", "a file has the name of the cache directory", "Names the file", code=9)
 def test_a_file_in_the_place_of_the_cache_is_named(world: World) -> None:
     add(world)
     world.cache.write_text("mine")
@@ -210,7 +210,12 @@ def small_cache(world: World) -> Iterator[World]:
         subprocess.run(["umount", str(world.cache)], check=True)
 
 
-@row("L02", "the disk of the cache is full", "says what it needs and has, leaves nothing", code=9)
+@row(
+    "L02",
+    "the disk of the cache has too little space for a blob",
+    "Says how much it needs and how much is free, and leaves nothing",
+    code=9,
+)
 def test_a_cache_on_a_full_disk_is_told_before_the_first_byte(small_cache: World) -> None:
     world = small_cache
     data = bytes(range(256)) * 8192
@@ -221,7 +226,7 @@ def test_a_cache_on_a_full_disk_is_told_before_the_first_byte(small_cache: World
     assert 0 < ended.error["free"] < len(data)
 
 
-@row("L02", "the disk of the cache is full to the last byte", "says so, and nothing is half there", code=9)
+@row("L02", "the disk of the cache has no free space at all", "Says so and leaves nothing incomplete", code=9)
 def test_a_cache_on_a_disk_without_any_room_is_told(small_cache: World) -> None:
     world = small_cache
     add(world)
@@ -236,7 +241,7 @@ def test_a_cache_on_a_disk_without_any_room_is_told(small_cache: World) -> None:
     world.recovers(*PULL, made={"thing.bin": DATA})
 
 
-@row("L02", "the file system of the cache is mounted read-only", "takes what it has", code=0)
+@row("L02", "the file system of the cache is mounted read-only", "Uses what the cache holds", code=0)
 def test_a_cache_that_is_mounted_read_only_is_read(small_cache: World) -> None:
     world = small_cache
     add(world)
@@ -261,7 +266,9 @@ INDEXES: dict[str, bytes] = {
 }
 
 
-@row("L03", "the cache's index is half written, empty, not UTF-8, another document, nested without end", "begins it anew, says so", code=0)
+@row(
+    "L03", "the cache's index is truncated, empty, not UTF-8, of another form, or nested too deep", "Starts a new index and says so", code=0
+)
 @pytest.mark.parametrize("name", INDEXES)
 def test_an_index_of_the_cache_that_cannot_be_read_is_begun_anew(world: World, name: str) -> None:
     add(world)
@@ -277,7 +284,7 @@ def test_an_index_of_the_cache_that_cannot_be_read_is_begun_anew(world: World, n
 MARKERS = {"newer": b'{"imageLayoutVersion":"2.0.0"}', "no JSON": b"{", "none": b"{}", "another": b'{"imageLayoutVersion":1}'}
 
 
-@row("L03", "the cache was made by a newer version, or is no cache", "leaves it alone, says so", code=9)
+@row("L03", "the cache was created by a newer version, or is not a cache", "Leaves it unchanged and says so", code=9)
 @pytest.mark.parametrize("name", MARKERS)
 def test_a_cache_of_another_version_is_left_alone(world: World, name: str) -> None:
     add(world)
@@ -361,8 +368,8 @@ EDITS: dict[str, tuple[Edit, int, str, str]] = {
 
 @row(
     "L04",
-    "the lock was edited: digest, repository, host, keys, merge markers, entries twice, 10⁶ entries",
-    "refuses it, with the line; asks nobody",
+    "the lock was edited: digest, repository, host, keys, merge markers, duplicate entries, 10⁶ entries",
+    "Refuses it, names the line, and makes no request",
     code=(4, 5, 8),
 )
 @pytest.mark.parametrize("name", EDITS)
@@ -378,7 +385,7 @@ def test_a_lock_that_was_edited_is_refused_and_never_rewritten(locked: World, na
     assert path.read_bytes() == edited
 
 
-@row("L04", "the lines of the lock end as on Windows", "reads it, leaves it as it is", code=0)
+@row("L04", "the lock has Windows line endings", "Reads it and leaves it unchanged", code=0)
 def test_a_lock_with_other_line_ends_is_the_same_lock(locked: World) -> None:
     path = locked.here / "marfetch.lock"
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
@@ -392,7 +399,7 @@ def test_a_lock_with_other_line_ends_is_the_same_lock(locked: World) -> None:
 # -- L05
 
 
-@row("L05", "the tag was moved since it was locked", "refuses it with both digests; only `--upgrade` takes it", code=8)
+@row("L05", "the tag has moved since it was locked", "Refuses it with both digests; only `--upgrade` accepts it", code=8)
 def test_a_tag_that_was_moved_is_refused_until_it_is_upgraded(locked: World) -> None:
     entry = json.loads((locked.here / "marfetch.lock").read_text())["artifacts"][0]
     moved = locked.registry.add_artifact("aks/first", "1.0.0", ("first.bin", b"something else"))
@@ -409,7 +416,7 @@ def test_a_tag_that_was_moved_is_refused_until_it_is_upgraded(locked: World) -> 
     locked.run("sync", "--locked", "--json", replaces=["first.bin"]).succeeded(made={"first.bin": b"something else"}, requests=2)
 
 
-@row("L05", "the newest version is taken out of the list", "keeps it; `--upgrade` goes back and says so", code=0)
+@row("L05", "the locked version disappears from the tag list", "Keeps it; `--upgrade` goes back to an older version and says so", code=0)
 def test_an_older_version_is_only_taken_by_an_upgrade_and_told(locked: World) -> None:
     registry = locked.registry
     registry.add_artifact("aks/first", "1.1.0", ("first.bin", b"newer"))
@@ -457,8 +464,8 @@ def hidden(directory: Path) -> list[str]:
 
 @row(
     "L07",
-    "SIGKILL at each request of one `lock`, one `bundle create`, one `sync`",
-    "the old file is whole, or the new one; the next run is right",
+    "SIGKILL at each request of a `lock`, a `bundle create` and a `sync`",
+    "Leaves the old file or the new one, complete; the next run succeeds",
     code=0,
 )
 @pytest.mark.parametrize(
@@ -504,8 +511,8 @@ ODD = ["9999999999.0.0", "01.2.3", "1.2.3_a", "1.2.3_b", "1.2.3", "v1.2.3", "1.2
 
 @row(
     "L08",
-    "versions with huge numbers, leading zeros, a `v`, build metadata, in any order",
-    "sorts them by precedence, always the same",
+    "versions with huge numbers, leading zeros, a `v` or build metadata, in any order",
+    "Sorts them by precedence, always the same way",
     code=0,
 )
 def test_the_order_of_odd_versions_is_total_and_does_not_depend_on_the_list(world: World) -> None:
@@ -532,7 +539,12 @@ def test_the_order_of_odd_versions_is_total_and_does_not_depend_on_the_list(worl
     assert world.run("resolve", "aks/odd", "--version", "~0.0", "--json").succeeded(requests=2).document["data"]["tag"] == "0.0.0"
 
 
-@row("F06", "another process that is suspended holds a blob", "the wait is told, ends where nothing comes, and names blob and file", code=7)
+@row(
+    "F06",
+    "another process downloads the same blob and is suspended",
+    "Says that it waits, gives up when no data arrives, and names the blob and its file",
+    code=7,
+)
 def test_a_blob_that_a_suspended_process_holds_is_not_waited_for_without_end(world: World) -> None:
     world.artifact("aks/held", DATA)
     digest = Digest.of(DATA).encoded

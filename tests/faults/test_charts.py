@@ -63,7 +63,7 @@ ELSEWHERE = {
 }
 
 
-@row("C01", "members with `../`, absolute, with a drive or a backslash", "refuses the archive, names member and rule", code=4)
+@row("C01", "members with `../`, a drive or a backslash; absolute names", "Refuses the archive and names the member and the rule", code=4)
 @pytest.mark.parametrize(("member", "rule"), ELSEWHERE.values(), ids=ELSEWHERE)
 def test_a_member_that_leads_elsewhere_is_not_unpacked(world: World, member: bytes, rule: str) -> None:
     untarred(world, targz(GOOD, member)).failed(4, "member-refused", "evil", rule)
@@ -88,7 +88,7 @@ LINKS = {
 }  # fmt: skip
 
 
-@row("C02", "links, devices, a FIFO, a sparse file, paths beyond PATH_MAX", "refuses the archive, leaves no half of it", code=4)
+@row("C02", "links, devices, a FIFO, a sparse file, paths beyond PATH_MAX", "Refuses the archive and removes what it had unpacked", code=4)
 @pytest.mark.parametrize(("members", "rule"), LINKS.values(), ids=LINKS)
 def test_what_is_no_plain_file_is_not_unpacked(world: World, members: bytes, rule: str) -> None:
     untarred(world, targz(GOOD, file("toy/first.txt", b"comes first"), members)).failed(4, "member-refused", rule)
@@ -101,7 +101,12 @@ MODES = (
 )
 
 
-@row("C02", "modes with set-uid, set-gid, sticky and rights for everybody", "takes nothing of them but the right to execute", code=0)
+@row(
+    "C02",
+    "modes with set-uid, set-gid and sticky bits and write access for everyone",
+    "Keeps only the right to execute, and not even that in charts",
+    code=0,
+)
 @pytest.mark.parametrize("is_chart", [True, False], ids=["chart", "archive"])
 def test_of_modes_only_the_right_to_execute_is_taken_and_not_in_charts(world: World, is_chart: bool) -> None:
     data = targz(GOOD, *MODES)
@@ -129,7 +134,7 @@ def in_memory(mar: Registry) -> Iterator[World]:
         yield World(mar, Path(place) / "world")
 
 
-@row("C03", "60,000 members", "stops at 20,000, takes away what there was of it", code=4)
+@row("C03", "60,000 members", "Stops at 20,000 and removes what it had unpacked", code=4)
 def test_an_archive_of_too_many_members_is_refused_and_nothing_of_it_stays(in_memory: World) -> None:
     world = in_memory
     add(world, targz(GOOD, *(file(f"toy/{number}", b"") for number in range(60_000))))
@@ -150,7 +155,7 @@ LIMITS: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
-@row("C03", "members of 1 GiB, 200 levels, a header of 1 MiB", "stops at its limit, in bounded memory", code=4)
+@row("C03", "members of 1 GiB, 200 directory levels, a header of 1 MiB", "Stops at the limit, in bounded memory", code=4)
 @pytest.mark.parametrize("name", LIMITS)
 def test_an_archive_that_passes_a_limit_is_not_unpacked(world: World, name: str) -> None:
     make, said = LIMITS[name]
@@ -166,7 +171,12 @@ BROKEN = {
 }
 
 
-@row("C03", "junk behind the gzip stream or the archive; cut short; a wrong checksum", "says what is malformed", code=5)
+@row(
+    "C03",
+    "junk after the gzip stream or the archive; a truncated archive; a wrong checksum",
+    "Refuses the archive and says what is malformed",
+    code=5,
+)
 @pytest.mark.parametrize(("data", "said"), BROKEN.values(), ids=BROKEN)
 def test_an_archive_that_is_not_whole_is_malformed(world: World, data: bytes, said: str) -> None:
     untarred(world, data).failed(5, "malformed", said)
@@ -180,7 +190,7 @@ TWINS = {
 }
 
 
-@row("C03", "a name that stands there twice, in another case or form", "refuses the archive on every system", code=4)
+@row("C03", "a duplicate name, also in another case or Unicode form", "Refuses the archive on every system", code=4)
 @pytest.mark.parametrize(("names", "said"), TWINS.values(), ids=TWINS)
 def test_members_that_are_one_name_somewhere_are_not_unpacked(world: World, names: tuple[str, str], said: str) -> None:
     untarred(world, targz(GOOD, *(file(name, b"%d" % number) for number, name in enumerate(names)))).failed(4, "member-refused", said)
@@ -198,7 +208,7 @@ OTHERS = {
 }
 
 
-@row("C04", "a chart of another name or version, without Chart.yaml, not gzipped", "refuses it, says what it is", code=(4, 5))
+@row("C04", "a chart of another name or version, without Chart.yaml, or not gzipped", "Refuses it and says what it found", code=(4, 5))
 @pytest.mark.parametrize(("data", "exit_code", "code", "said"), OTHERS.values(), ids=OTHERS)
 def test_what_is_not_the_chart_that_was_asked_for_is_not_unpacked(world: World, data: bytes, exit_code: int, code: str, said: str) -> None:
     untarred(world, data).failed(exit_code, code, said)
@@ -215,7 +225,12 @@ YAML = {
 }  # fmt: skip
 
 
-@row("C05", "YAML bombs, tags that run something, 2 MiB, 5,000 levels, a key twice", "reads none of it, in bounded memory", code=(4, 5))
+@row(
+    "C05",
+    "Chart.yaml with alias bombs, tags that run code, 2 MiB, 5,000 levels, a duplicate key",
+    "Refuses the chart, in bounded memory",
+    code=(4, 5),
+)
 @pytest.mark.parametrize("name", YAML)
 def test_a_chart_file_that_no_reader_should_take_is_refused(world: World, name: str) -> None:
     text, exit_code, code, said = YAML[name]
@@ -225,7 +240,7 @@ def test_a_chart_file_that_no_reader_should_take_is_refused(world: World, name: 
 NASTY = "\x1b[31mred\x1b[0m \u202egpj.exe\x07\rok: everything is fine"
 
 
-@row("C05", "escapes in what a chart says of itself", "shows them replaced, in each command", code=0)
+@row("C05", "escape sequences in the description of a chart", "Never prints them raw, in any command", code=0)
 @pytest.mark.parametrize(
     "words", [["inspect", "aks/toy:1.2.3"], ["index", "aks/toy"], ["versions", "aks/toy", "--details"]], ids=lambda words: words[0]
 )
@@ -237,7 +252,7 @@ def test_what_a_chart_says_of_itself_does_not_steer_a_terminal(world: World, wor
         world.run(*words, *more).succeeded(made={})
 
 
-@row("C05", "the same, unpacked", "writes the bytes as they are, says nothing of them", code=0)
+@row("C05", "the same chart, unpacked", "Writes its bytes unchanged and prints none of them", code=0)
 def test_a_chart_with_escapes_is_unpacked_byte_by_byte(world: World) -> None:
     text = CHART + f"description: {json.dumps(NASTY)}\n".encode()
     ended = untarred(world, targz(file("toy/Chart.yaml", text))).succeeded()

@@ -63,7 +63,7 @@ def refused(world: World, cases: dict[str, Any], said: dict[str, str], *, codes:
     assert ended.files == {}
 
 
-@row("M01", "64 MiB, announced", "refused without being read", code=4)
+@row("M01", "a manifest of 64 MiB, announced", "Refuses it without reading it", code=4)
 def test_a_manifest_of_64_mib_is_not_read(world: World) -> None:
     world.artifact("aks/foo", DATA)
     world.registry.on("manifest").answers_with(b" " * (64 << 20))
@@ -71,7 +71,7 @@ def test_a_manifest_of_64_mib_is_not_read(world: World) -> None:
     assert ended.received <= 128 * 1024, ended
 
 
-@row("M01", "without a length and without end, or in one large chunk", "4 MiB and 64 KiB are read at most", code=4)
+@row("M01", "an endless manifest, or a large one without an announced length", "Reads 4 MiB and one buffer of 64 KiB at most", code=4)
 @pytest.mark.parametrize("how", ["endless", "in chunks"])
 def test_a_manifest_without_end_is_read_to_the_limit(world: World, how: str) -> None:
     world.artifact("aks/foo", DATA)
@@ -106,8 +106,8 @@ JUNK: dict[str, Any] = {
 
 @row(
     "M02",
-    "200,000 brackets, 100,000 digits, NaN, a byte order mark, UTF-16, Latin-1, junk after the end, a name twice",
-    "refused as malformed, after one request, without much memory",
+    "200,000 brackets, 100,000 digits, NaN, a byte order mark, UTF-16, Latin-1, trailing junk, a duplicate key",
+    "Refuses it as malformed after one request, in bounded memory",
     code=5,
 )
 def test_json_that_no_reader_should_take_is_refused(world: World) -> None:
@@ -133,7 +133,7 @@ SHAPES: dict[str, Any] = {
 }
 
 
-@row("M03", "schema version 1 or 99; media types that disagree; layers and manifests in one", "refused, naming the field", code=5)
+@row("M03", "`schemaVersion` 1 or 99; media types that disagree; both layers and manifests", "Refuses it and names the field", code=5)
 def test_a_manifest_that_contradicts_itself_is_refused(world: World) -> None:
     refused(world, SHAPES, {name: "chemaVersion" if "chema" in name else "ediaType" if "type" in name else "" for name in SHAPES})
 
@@ -161,7 +161,7 @@ FORMS: dict[str, Any] = {
 }
 
 
-@row("M04", "null, a list, nothing, a web page; layers missing, null, an object, of other things; 20,000 layers", "refused", code=5)
+@row("M04", "null, a list, nothing, a web page; layers missing, null, of a wrong type, or 20,000 of them", "Refuses it", code=5)
 def test_a_document_of_another_form_is_refused(world: World) -> None:
     said = {"no layers": "`layers` is missing", "layers an object": "`layers`", "20,000 layers": "20000 entries", "a web page": "web page"}
     # What the registry would not give out under these types.
@@ -186,7 +186,7 @@ SIZES: dict[str, Any] = {
 }
 
 
-@row("M05", "negative, a text, a fraction, true, null, missing, 2^63, 10^400", "refused, naming the field", code=5)
+@row("M05", "a size that is negative, a text, a fraction, true, null, missing, 2^63 or 10^400", "Refuses it and names the field", code=5)
 def test_sizes_that_are_none_are_refused(world: World) -> None:
     refused(world, SIZES, {name: "size" for name in SIZES if name != "400 digits"} | {"400 digits": "401 digits"})
 
@@ -205,8 +205,8 @@ DIGESTS: dict[str, Any] = {
 
 @row(
     "M06",
-    "leading elsewhere, absolute, upper case, md5, too short, NUL, `?#`, percent escapes, other digits, control characters, no text",
-    "refused before any path or address is made of it",
+    "a digest that is a path, in upper case, md5, too short, not a text, or with NUL, `?#`, percent escapes or other digits",
+    "Refuses it before it becomes part of a path or an address",
     code=5,
 )
 def test_digests_that_are_none_are_refused(world: World) -> None:
@@ -215,7 +215,7 @@ def test_digests_that_are_none_are_refused(world: World) -> None:
     assert not any(path.name == "passwd" for path in world.root.rglob("*"))
 
 
-@row("M07", "an index in an index in an index", "refused at the third", code=4)
+@row("M07", "an index in an index in an index", "Refuses the third level", code=4)
 def test_nested_indexes_are_refused(world: World) -> None:
     inner = world.registry.add_artifact("aks/foo", "leaf", ("foo.bin", DATA))
     for depth in range(3):
@@ -224,7 +224,7 @@ def test_nested_indexes_are_refused(world: World) -> None:
     world.run("pull", "aks/foo:depth1", "--json").succeeded(made={"foo.bin": DATA}, requests=5)
 
 
-@row("M07", "an index that names itself", "refused: its digest cannot be right", code=5)
+@row("M07", "an index that names itself", "Refuses it, because its digest cannot match", code=5)
 def test_an_index_that_names_itself_is_refused(world: World) -> None:
     own = str(Digest.of(b"a guess"))
     raw = json.dumps(index({"mediaType": INDEX, "digest": own, "size": 300})).encode()
@@ -233,22 +233,22 @@ def test_an_index_that_names_itself_is_refused(world: World) -> None:
     world.run(*PULL).failed(5, "digest-mismatch", own, requests=2)
 
 
-@row("M07", "an index of 1,001 manifests", "refused by the limit, after one request", code=4)
+@row("M07", "an index of 1,001 manifests", "Refuses it at the limit, after one request", code=4)
 def test_a_wide_index_is_refused(world: World) -> None:
     entry = {"mediaType": OCI, "digest": f"sha256:{HEX}", "size": 7}
     world.registry.add_manifest("aks/foo", "1", json.dumps(index(*[entry] * 1001)).encode())
     world.run(*PULL).failed(4, "limit-passed", "1001 entries", "aks/foo", requests=1)
 
 
-@row("M07", "an index of one manifest", "taken for that manifest, which no platform is needed for", code=0)
+@row("M07", "an index of one manifest", "Uses that manifest without asking for a platform", code=0)
 def test_an_index_of_one_is_that_one(world: World) -> None:
     only = world.registry.add_artifact("aks/foo", "leaf", ("foo.bin", DATA))
     world.registry.add_manifest("aks/foo", "1", json.dumps(index(descriptor_json(only))).encode())
     world.run(*PULL).succeeded(made={"foo.bin": DATA}, requests=4)
 
 
-@row("M08", "`urls` that name other hosts", "never followed", code=0)
-@row("M08", "`data` that lies", "not believed: the blob is asked for", code=0)
+@row("M08", "`urls` that name other hosts", "Never follows them", code=0)
+@row("M08", "wrong `data` in a descriptor", "Ignores it and downloads the blob", code=0)
 def test_addresses_and_data_in_a_descriptor_are_not_used(world: World) -> None:
     annotations = {"org.opencontainers.image.title": "foo.bin"}
     urls = ["https://evil.example/x", f"http://{world.registry.host}/elsewhere", "file:///etc/passwd"]

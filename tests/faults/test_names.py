@@ -35,7 +35,12 @@ def refused(world: World, titles: dict[str, Any], code: dict[str, str]) -> dict[
     return said
 
 
-@row("P01", "titles with `../`, absolute, with a drive, UNC, with backslashes", "refuses each with its rule, before any blob", code=4)
+@row(
+    "P01",
+    "titles with `../`, a drive or backslashes; absolute titles; UNC paths",
+    "Refuses each before any download and names the rule",
+    code=4,
+)
 def test_a_title_that_leads_elsewhere_is_refused_by_the_same_rule_on_every_system(world: World) -> None:
     titles = {
         "up": "../evil",
@@ -53,7 +58,12 @@ def test_a_title_that_leads_elsewhere_is_refused_by_the_same_rule_on_every_syste
         assert rule in said[name]["message"], said[name]
 
 
-@row("P02", "titles with NUL, escapes, a line feed, a surrogate; a number; `.`; 256 bytes", "refuses each, shows it quoted", code=4)
+@row(
+    "P02",
+    "titles with NUL, escape sequences, a line feed or a surrogate; a number; `.`; 256 bytes",
+    "Refuses each and shows it quoted",
+    code=4,
+)
 def test_a_title_that_is_no_plain_text_is_refused_and_shown_quoted(world: World) -> None:
     titles: dict[str, Any] = {
         "nul": "a\0b",
@@ -80,7 +90,7 @@ def test_a_title_that_is_no_plain_text_is_refused_and_shown_quoted(world: World)
     assert "255 bytes" in said["long-in-bytes"]["message"]
 
 
-@row("P03", "`CON`, `aux.txt`, a dot or space at the end, `a:stream`, an override of direction", "refuses each on every system", code=4)
+@row("P03", "`CON`, `aux.txt`, `a:stream`, a trailing dot or space, a direction override", "Refuses each on every system", code=4)
 def test_a_title_that_means_something_else_on_another_system_is_refused_here_too(world: World) -> None:
     titles = {
         "con": "CON",
@@ -111,7 +121,12 @@ CLASHES = {
 }
 
 
-@row("P04", "two payloads with one name, in another case or form, or one as a directory", "says so before the first blob", code=9)
+@row(
+    "P04",
+    "two payloads with the same name, also in another case or Unicode form, or one as the other's directory",
+    "Refuses them before the first download",
+    code=9,
+)
 @pytest.mark.parametrize("names", CLASHES.values(), ids=CLASHES)
 def test_two_payloads_that_are_one_name_somewhere_are_refused_before_the_first_blob(world: World, names: tuple[str, str]) -> None:
     world.registry.add_artifact("bad/two", "1", *((name, b"%d" % number) for number, name in enumerate(names)))
@@ -120,7 +135,7 @@ def test_two_payloads_that_are_one_name_somewhere_are_refused_before_the_first_b
     assert not (world.here / "out").exists()
 
 
-@row("P04", "two references whose files have one name", "fetches neither", code=9)
+@row("P04", "two references whose files get the same name", "Downloads neither", code=9)
 def test_two_references_whose_files_have_one_name_are_both_refused(world: World) -> None:
     world.registry.add_artifact("one/thing", "1", ("thing.txt", b"one"))
     world.registry.add_artifact("other/thing", "1", ("Thing.txt", b"other"))
@@ -139,20 +154,25 @@ def marked(world: World, data: bytes) -> None:
     world.registry.add_artifact("bad/marked", "1", layers=[layer])
 
 
-@row("P05", "an archive that asks to be unpacked and holds links out of the directory", "keeps it as a file", code=0)
+@row("P05", "an archive with an unpack annotation and with links out of its directory", "Saves it as a file", code=0)
 def test_an_archive_that_asks_to_be_unpacked_stays_a_file(world: World) -> None:
     data = targz(header("data/x", sort=b"2", link=b"../../outside"), file("data/x/kept.txt", b"changed"))
     marked(world, data)
     world.run("pull", "bad/marked:1", "--json").succeeded(made={"data": data}, requests=3)
 
 
-@row("P05", "the same with `--untar`", "refuses the link and writes nothing", code=4)
+@row("P05", "the same with `--untar`", "Refuses the link and writes nothing", code=4)
 def test_an_archive_with_links_is_not_unpacked_where_the_user_asks_for_it_either(world: World) -> None:
     marked(world, targz(header("data/x", sort=b"2", link=b"../../outside"), file("data/x/kept.txt", b"changed")))
     world.run("pull", "bad/marked:1", "--untar", "--json").failed(4, "member-refused", "`data/x`", "symbolic link", requests=3)
 
 
-@row("P06", "the destination is a link; a directory below it is one", "refuses both before any blob, the place outside stays", code=9)
+@row(
+    "P06",
+    "the destination, or a directory below it, is a symbolic link",
+    "Refuses it before any download and leaves the target of the link unchanged",
+    code=9,
+)
 @pytest.mark.parametrize("title", ["thing.txt", "sub/thing.txt"])
 def test_a_destination_that_is_a_link_is_not_followed(world: World, title: str) -> None:
     world.registry.add_artifact("good/thing", "1", (title, DATA))
@@ -173,8 +193,8 @@ def only_outside(world: World, ended: Ended, place: str) -> dict[str, str]:
 
 @row(
     "P06",
-    "the directory is swapped for a link while the blob is on its way",
-    "writes into the directory that it opened, or nothing; never where the link leads",
+    "the directory is replaced by a link while the blob is downloaded",
+    "Writes into the directory that it opened, or nowhere, and never into the target of the link",
     code=(0, 9),
 )
 @pytest.mark.parametrize("is_there", [True, False], ids=["made before", "made by the command"])
@@ -202,7 +222,12 @@ def test_a_directory_that_becomes_a_link_in_mid_run_leads_nowhere(world: World, 
     assert len(ended.asked) == 3
 
 
-@row("P06", "a directory that is unpacked into is swapped for a link meanwhile", "never writes where the link leads", code=(0, 9))
+@row(
+    "P06",
+    "the directory is replaced by a link while an archive is downloaded for `--untar`",
+    "Never writes into the target of the link",
+    code=(0, 9),
+)
 def test_a_directory_that_becomes_a_link_while_an_archive_is_on_its_way_leads_nowhere(world: World) -> None:
     marked(world, targz(file("data/thing.txt", DATA * 1000)))
     out = world.here / "out"
@@ -220,7 +245,7 @@ def test_a_directory_that_becomes_a_link_while_an_archive_is_on_its_way_leads_no
     assert len(ended.asked) == 3
 
 
-@row("P06", "something that is no file is in the place of the file", "leaves it, also with `--force` where it is a directory", code=9)
+@row("P06", "a link or a directory already has the name of the file", "Keeps it; `--force` replaces a link, but never a directory", code=9)
 def test_what_is_in_the_place_of_a_file_is_not_followed_and_a_directory_is_never_replaced(world: World) -> None:
     world.registry.add_artifact("good/thing", "1", ("thing.txt", DATA))
     (world.here / "thing.txt").symlink_to(world.root / "outside" / "kept.txt")

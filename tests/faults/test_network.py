@@ -39,7 +39,12 @@ def ranges(world: World) -> list[str | None]:
 # -- cuts
 
 
-@row("N01", "the body stops after 60,000 bytes, then before the first one", "three more tries, how far it came is said and kept", code=7)
+@row(
+    "N01",
+    "the connection closes after 60,000 bytes, then before the first byte of every retry",
+    "Retries three times, reports how many bytes arrived, and keeps them for the next run",
+    code=7,
+)
 def test_a_body_that_always_stops_early_is_said_with_how_far_it_came(world: World) -> None:
     world.artifact("aks/long", DATA).cuts_after(PART, times=1)
     world.on_data(DATA).cuts_after(0)
@@ -48,14 +53,14 @@ def test_a_body_that_always_stops_early_is_said_with_how_far_it_came(world: Worl
     world.recovers(*PULL, made=MADE)
 
 
-@row("N02", "the body stops after 60,000 bytes, once", "the rest is asked for", code=0)
+@row("N02", "the connection closes after 60,000 bytes, once", "Requests only the missing bytes", code=0)
 def test_a_body_that_stops_early_once_is_resumed(world: World) -> None:
     world.artifact("aks/long", DATA).cuts_after(PART, times=1)
     world.run(*PULL).succeeded(made=MADE, requests=5)
     assert ranges(world) == [None, f"bytes={PART}-"]
 
 
-@row("N02", "the same without a `Content-Length`, so that the end looks like one", "the rest is asked for", code=0)
+@row("N02", "the same without `Content-Length`, so that the early end looks regular", "Notices the missing bytes and requests them", code=0)
 def test_a_body_without_a_length_that_stops_early_once_is_resumed(world: World) -> None:
     world.artifact("aks/long", DATA).says(Content_Length=None).cuts_after(PART, times=1)
     world.run(*PULL).succeeded(made=MADE, requests=5)
@@ -64,8 +69,8 @@ def test_a_body_without_a_length_that_stops_early_once_is_resumed(world: World) 
 
 @row(
     "N02",
-    "all bytes came, but the end of the body is lost: no last chunk, at every try",
-    "what is there is right: nothing more is asked",
+    "all bytes arrive, but the last chunk of the chunked body is lost, at every try",
+    "Accepts the content without a retry, because its size and digest are right",
     code=0,
 )
 @pytest.mark.parametrize("how", ["closes", "resets"])
@@ -75,7 +80,7 @@ def test_a_body_of_which_only_the_end_is_lost_is_whole(world: World, how: str) -
     assert ranges(world) == [None]
 
 
-@row("N03", "a TCP reset after 60,000 of 102,400 bytes", "only the rest is sent again", code=0)
+@row("N03", "a TCP reset after 60,000 of 102,400 bytes", "Requests only the missing bytes", code=0)
 def test_after_a_reset_only_the_rest_comes_again(world: World) -> None:
     world.artifact("aks/long", DATA).resets_after(PART, times=1)
     ended = world.run(*PULL).succeeded(made=MADE, requests=5)
@@ -83,7 +88,12 @@ def test_after_a_reset_only_the_rest_comes_again(world: World) -> None:
     assert ended.received < SIZE * 1.5
 
 
-@row("N04", "after a cut, the range is ignored: 200 with the whole body", "it begins again at the first byte, and never appends", code=0)
+@row(
+    "N04",
+    "after a cut, the server ignores `Range` and returns 200 with the whole body",
+    "Starts again at the first byte and never appends",
+    code=0,
+)
 def test_a_range_that_is_ignored_begins_again(world: World) -> None:
     world.artifact("aks/long", DATA).cuts_after(PART, times=1)
     world.on_data(DATA).ignores_ranges()
@@ -102,7 +112,12 @@ SPLICES: dict[str, Callable[[Knob], object]] = {
 }
 
 
-@row("N05", "206 from another byte, of another size, without `Content-Range`, in parts, with other bytes", "once more, whole", code=0)
+@row(
+    "N05",
+    "206 with a wrong start or total, without `Content-Range`, in several parts, or with other bytes",
+    "Discards the response and downloads the whole blob again",
+    code=0,
+)
 def test_a_rest_that_does_not_fit_is_never_spliced(world: World) -> None:
     made = {}
     for number, (name, twist) in enumerate(SPLICES.items()):
@@ -115,7 +130,7 @@ def test_a_rest_that_does_not_fit_is_never_spliced(world: World) -> None:
     assert ranges(world).count(f"bytes={PART}-") == len(SPLICES)
 
 
-@row("N05", "each rest has other bytes, at every try", "the digest tells; nothing is kept of it", code=5)
+@row("N05", "after a cut, every retry returns other bytes", "Detects the wrong digest and keeps nothing", code=5)
 def test_a_rest_that_always_lies_is_refused(world: World) -> None:
     world.artifact("aks/long", DATA).cuts_after(PART, times=1)
     world.on_data(DATA).answers_with(b"x" * (SIZE - PART), times=1)
@@ -125,7 +140,7 @@ def test_a_rest_that_always_lies_is_refused(world: World) -> None:
     world.recovers(*PULL, made=MADE)
 
 
-@row("N06", "the content has another `ETag` after the cut", "`If-Range` brings the whole of it", code=0)
+@row("N06", "the content has another `ETag` after the cut", "Sends `If-Range`, so that the server returns the whole new content", code=0)
 def test_another_entity_tag_begins_again(world: World) -> None:
     world.artifact("aks/long", DATA).says(ETag='"0xOLD"').cuts_after(PART, times=1)
     world.run(*PULL).succeeded(made=MADE, requests=5)
@@ -133,7 +148,7 @@ def test_another_entity_tag_begins_again(world: World) -> None:
     assert (again.headers["range"], again.headers["if-range"]) == (f"bytes={PART}-", '"0xOLD"')
 
 
-@row("N07", "416 for the rest", "it begins again at the first byte", code=0)
+@row("N07", "416 for the missing bytes", "Starts again at the first byte", code=0)
 def test_a_rest_that_cannot_be_had_begins_again(world: World) -> None:
     world.artifact("aks/long", DATA).cuts_after(PART, times=1)
     world.on_data(DATA).answers(416, times=1)
@@ -141,7 +156,7 @@ def test_a_rest_that_cannot_be_had_begins_again(world: World) -> None:
     assert ranges(world) == [None, f"bytes={PART}-", None]
 
 
-@row("N08", "a reset after every fifth of the body", "five requests, each for the rest", code=0)
+@row("N08", "a reset after every fifth of the body", "Sends five requests, each for the bytes that are still missing", code=0)
 def test_a_reset_at_every_fifth_is_outlasted(world: World) -> None:
     world.artifact("aks/long", DATA).resets_after(SIZE // 5)
     ended = world.run(*PULL).succeeded(made=MADE, requests=11)
@@ -149,7 +164,7 @@ def test_a_reset_at_every_fifth_is_outlasted(world: World) -> None:
     assert ended.received < SIZE * 1.2
 
 
-@row("N08", "a reset at the same byte, whatever is asked for", "given up after three tries that bring nothing new", code=7)
+@row("N08", "a reset at the same byte at every try", "Gives up after three retries without progress", code=7)
 def test_a_reset_at_the_same_byte_ends(world: World) -> None:
     world.artifact("aks/long", DATA).resets_after(PART, times=1)
     world.on_data(DATA).resets_after(0)
@@ -157,7 +172,7 @@ def test_a_reset_at_the_same_byte_ends(world: World) -> None:
     world.recovers(*PULL, made=MADE)
 
 
-@row("N09", "a reset, or a close in good order, before the first byte, once", "asked again", code=0)
+@row("N09", "a reset, or a regular close, before the first byte, once", "Sends the request again", code=0)
 def test_an_end_before_the_first_byte_once_is_outlasted(world: World) -> None:
     world.artifact("aks/reset", DATA).resets_at_once(times=1)
     world.artifact("aks/closed", DATA + b"x").closes_at_once(times=1)
@@ -166,7 +181,7 @@ def test_an_end_before_the_first_byte_once_is_outlasted(world: World) -> None:
     world.run("pull", "aks/reset:1", "aks/closed:1", "--json").succeeded(made={"reset.bin": DATA, "closed.bin": DATA + b"x"}, requests=12)
 
 
-@row("N09", "a close before the first byte, at each try", "five tries, then said", code=7)
+@row("N09", "the connection closes before the first byte, at every try", "Tries five times, then reports the failure", code=7)
 def test_an_end_before_the_first_byte_at_each_try_is_said(world: World) -> None:
     world.artifact("aks/long", DATA)
     world.registry.on("manifest").closes_at_once()
@@ -180,14 +195,14 @@ def test_an_end_before_the_first_byte_at_each_try_is_said(world: World) -> None:
 IDLE = {**BRIEF, "IDLE_TIME": 1.0}
 
 
-@row("N10", "the body stalls after 60,000 bytes, once", "after the idle time the rest is asked for", code=0)
+@row("N10", "the body stalls after 60,000 bytes, once", "Requests the missing bytes after the idle timeout", code=0)
 def test_a_stall_once_is_outlasted(world: World) -> None:
     world.artifact("aks/long", DATA).stalls_after(PART, times=1)
     world.run(*PULL, limits=IDLE).succeeded(made=MADE, requests=5)
     assert ranges(world) == [None, f"bytes={PART}-"]
 
 
-@row("N10", "the body stalls at each try", "`no data for …` after four tries; what came is kept", code=7)
+@row("N10", "the body stalls at every try", "Gives up after four tries, reports `no data from …`, and keeps the bytes that arrived", code=7)
 def test_a_stall_at_each_try_is_said(world: World) -> None:
     world.artifact("aks/long", DATA).stalls_after(PART, times=1)
     world.on_data(DATA).stalls_after(0)
@@ -207,7 +222,12 @@ TRICKLES: dict[str, Callable[[Knob], object]] = {
 }
 
 
-@row("N11", "one byte at a time, in the body and in the headers", "ended by the least rate or the header time, and not tried again", code=7)
+@row(
+    "N11",
+    "one byte at a time, in the body or in the headers",
+    "Stops below the minimum rate or at the header timeout, without a retry",
+    code=7,
+)
 def test_a_trickle_is_given_up(world: World) -> None:
     for number, twist in enumerate(TRICKLES.values()):
         twist(world.artifact(f"aks/trickle{number}", bytes([number]) + DATA[1:]))
@@ -226,7 +246,7 @@ ENDLESS: dict[str, tuple[Callable[[Knob], object], str]] = {
 }
 
 
-@row("N12", "headers without end", "ended within the time for it, or by a limit", code=7)
+@row("N12", "endless headers", "Stops each try at the header timeout or at a limit", code=7)
 @pytest.mark.parametrize("kind", ["manifest", "data"])
 def test_what_never_comes_to_a_body_is_ended(world: World, kind: str) -> None:
     for number, (twist, _) in enumerate(ENDLESS.values()):
@@ -247,20 +267,20 @@ ENDLESS_FRAMING: dict[str, tuple[Callable[[Knob], object], str]] = {
 }
 
 
-@row("N12", "trailers, a chunk's size, its extension without end", "malformed at once", code=5)
+@row("N12", "endless trailers, chunk sizes or chunk extensions", "Refuses the response as malformed at once", code=5)
 @pytest.mark.parametrize("kind", ["manifest", "data"])
 def test_framing_without_end_is_malformed(world: World, kind: str) -> None:
     strange(world, kind, ENDLESS_FRAMING, 5, tries=1)
 
 
-@row("N12", "`100 Continue` without end", "16 are passed over, then it is ended by a limit", code=4)
+@row("N12", "endless `100 Continue` responses", "Skips 16 of them, then stops", code=4)
 def test_answers_before_the_answer_are_no_more_than_a_few(world: World) -> None:
     world.artifact("aks/long", DATA).sends(b"HTTP/1.1 100 Continue\r\n\r\n" * 50, endlessly=True)
     world.run(*PULL).failed(4, "limit-passed", "more than 16", requests=3)
     world.recovers(*PULL, made=MADE)
 
 
-@row("N12", "`103 Early Hints`, and a moment later the answer, to each request", "the answer to a request is that answer", code=0)
+@row("N12", "`103 Early Hints` shortly before every response", "Skips it and uses the final response", code=0)
 def test_answers_before_the_answer_are_passed_over(world: World) -> None:
     other = DATA[::-1]
     world.artifact("aks/long", DATA)
@@ -299,19 +319,29 @@ NO_SIZES: dict[str, tuple[Callable[[Knob], object], str]] = {
 }
 
 
-@row("N13", "another protocol; junk; a header of 1 MiB", "taken for a cut connection: some tries, then said", code=7)
+@row("N13", "another protocol, junk, or a header of 1 MiB", "Treats it as a broken connection: tries five times, then reports it", code=7)
 @pytest.mark.parametrize("kind", ["manifest", "data"])
 def test_what_is_no_answer_is_not_taken_for_one(world: World, kind: str) -> None:
     strange(world, kind, STRANGE, 7, tries=5)
 
 
-@row("N13", "two lengths; a length and chunks", "refused as malformed; what follows is never taken for the next answer", code=5)
+@row(
+    "N13",
+    "two different lengths; a length together with chunks",
+    "Refuses the response as malformed and never reads the following bytes as another response",
+    code=5,
+)
 @pytest.mark.parametrize("kind", ["manifest", "data"])
 def test_an_answer_with_two_ends_is_refused_with_what_follows(world: World, kind: str) -> None:
     strange(world, kind, TWO_ENDS, 5, tries=1)
 
 
-@row("N13", "a chunk of the size -1, +5, 0x5; a length of -1, +5", "malformed at once; no memory is taken for it", code=5)
+@row(
+    "N13",
+    "chunk sizes of -1, +5 and 0x5; lengths of -1 and +5",
+    "Refuses the response as malformed, without allocating memory for it",
+    code=5,
+)
 @pytest.mark.parametrize("kind", ["manifest", "data"])
 def test_a_size_that_is_none_is_malformed(world: World, kind: str) -> None:
     strange(world, kind, NO_SIZES, 5, tries=1)
@@ -343,14 +373,14 @@ def elsewhere(world: World, origin: str, *names: str) -> tuple[str, ...]:
     return PULL
 
 
-@row("N14", "a port that refuses", "five tries, then the host is named", code=7)
+@row("N14", "the port refuses connections", "Tries five times, then names the host", code=7)
 def test_a_refused_port_is_said(world: World) -> None:
     origin = f"http://127.0.0.1:{free_port()}"
     ended = world.run(*elsewhere(world, origin)).failed(7, "unreachable", origin.partition("://")[2], "refused", "after 5 tries")
     assert len([event for event, _ in ended.contacts if event == "socket.connect"]) == 5
 
 
-@row("N14", "the data host refuses", "five tries, then it is the data host that is named", code=7)
+@row("N14", "the data host refuses connections", "Tries five times, then names the data host", code=7)
 def test_a_data_host_that_is_down_is_named(world: World) -> None:
     world.artifact("aks/long", DATA)
     down = f"127.0.0.1:{free_port()}"
@@ -362,7 +392,7 @@ def test_a_data_host_that_is_down_is_named(world: World) -> None:
     world.recovers(*PULL, made=MADE)
 
 
-@row("N14", "a name that does not exist", "two tries, then the name is said, and what to check", code=7)
+@row("N14", "the host name does not exist", "Tries twice, then names the host and says what to check", code=7)
 def test_a_name_that_cannot_be_resolved_is_said(world: World) -> None:
     ended = world.run(*elsewhere(world, "https://nowhere.invalid", "nowhere.invalid"))
     ended.failed(7, "unreachable", "`nowhere.invalid` cannot be reached", "cannot be resolved", "check the spelling", within=60)
@@ -370,7 +400,7 @@ def test_a_name_that_cannot_be_resolved_is_said(world: World) -> None:
     assert all(world.registry.data_host.rpartition(":")[2] in who for who in connected), "nothing but what is opened ahead"
 
 
-@row("N14", "a host that never takes the connection", "given up after the time for it", code=7)
+@row("N14", "the host never accepts the connection", "Gives up after the connect timeout", code=7)
 def test_a_host_that_does_not_answer_is_given_up(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, contextlib.ExitStack() as callers:
         for _ in range(20):  # until its queue is full, and the system drops what comes
@@ -388,12 +418,12 @@ def test_a_host_that_does_not_answer_is_given_up(world: World) -> None:
         ended.failed(7, "unreachable", origin.partition("://")[2], "no connection within", within=40)
 
 
-@row("N14", "no TLS where https was named", "the host is named", code=7)
+@row("N14", "no TLS behind an https address", "Reports a TLS failure and names the host", code=7)
 def test_a_registry_without_tls_is_said(world: World) -> None:
     world.run(*elsewhere(world, f"https://{world.registry.host}")).failed(7, "tls", world.registry.host, within=40)
 
 
-@row("N14", "a certificate of an unknown authority", "said with the way out; not tried again", code=7)
+@row("N14", "a certificate from an unknown authority", "Refuses it without a retry and points to `--ca-file`", code=7)
 def test_an_unknown_authority_is_said_and_not_asked_again(secure: World) -> None:
     del secure.environment["SSL_CERT_FILE"]
     ended = secure.run("resolve", f"{ALB}:1.7.12", "--json").failed(7, "tls", secure.registry.host, "--ca-file", requests=0)
@@ -402,8 +432,8 @@ def test_an_unknown_authority_is_said_and_not_asked_again(secure: World) -> None
 
 @row(
     "N14",
-    "a certificate that is expired, or not valid yet as this clock goes",
-    "`check the clock of this machine`; not tried again",
+    "a certificate that has expired or is not valid yet",
+    "Refuses it without a retry and says `check the clock of this machine`",
     code=7,
 )
 @pytest.mark.parametrize(("days", "said"), [(-2, "expired"), (2, "not yet valid")])
@@ -418,7 +448,7 @@ def test_a_certificate_of_another_time_asks_for_a_look_at_the_clock(
         assert len([event for event, _ in ended.contacts if event == "socket.connect"]) == 1
 
 
-@row("N14", "a clock that is two hours behind, or a day ahead", "`doctor` says by how much, and what it breaks", code=1)
+@row("N14", "a clock that is two hours behind or a day ahead", "`doctor` reports by how much, and what it breaks", code=1)
 @pytest.mark.parametrize(("seconds", "said"), [(-7200, "behind"), (86_400, "ahead of")])
 def test_a_wrong_clock_is_found_by_the_doctor(world: World, seconds: int, said: str) -> None:
     now = dt.datetime.now(dt.UTC)
@@ -434,7 +464,7 @@ def test_a_wrong_clock_is_found_by_the_doctor(world: World, seconds: int, said: 
 # -- proxies
 
 
-@row("N15", "`HTTPS_PROXY` with credentials", "used for both hosts; the credentials are never shown", code=0)
+@row("N15", "`HTTPS_PROXY` with credentials", "Uses the proxy for both hosts and never shows the credentials", code=0)
 def test_a_proxy_leads_to_both_hosts(official: tuple[World, Proxy]) -> None:
     world, proxy = official
     proxy.credentials = f"me:{world.secret('pr0xyword')}"
@@ -443,7 +473,7 @@ def test_a_proxy_leads_to_both_hosts(official: tuple[World, Proxy]) -> None:
     assert [line.split()[1] for line in proxy.asked] == ["mcr.microsoft.com:443", f"{DATA_NAME}:443"]
 
 
-@row("N15", "the proxy asks for credentials (407)", "said, with where to put them; those that were wrong are never shown", code=7)
+@row("N15", "the proxy asks for credentials (407)", "Says where to set them, and never shows the rejected ones", code=7)
 @pytest.mark.parametrize("given", [True, False])
 def test_a_proxy_that_asks_for_credentials_is_said(official: tuple[World, Proxy], given: bool) -> None:
     world, proxy = official
@@ -455,7 +485,7 @@ def test_a_proxy_that_asks_for_credentials_is_said(official: tuple[World, Proxy]
     assert len(proxy.asked) <= 2
 
 
-@row("N15", "the proxy dies in `CONNECT`, refuses it, or is not there", "it is the proxy that is named", code=7)
+@row("N15", "the proxy cuts or refuses `CONNECT`, or is down", "Names the proxy as the cause", code=7)
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", b"junk\r\n\r\n", None])
 def test_a_proxy_that_fails_is_named_as_the_proxy(official: tuple[World, Proxy], answer: bytes | None) -> None:
     world, proxy = official
@@ -468,7 +498,7 @@ def test_a_proxy_that_fails_is_named_as_the_proxy(official: tuple[World, Proxy],
     assert len(proxy.asked) <= 2
 
 
-@row("N15", "the proxy never answers `CONNECT`", "ended within the time for it", code=7)
+@row("N15", "the proxy never answers `CONNECT`", "Gives up after the timeout", code=7)
 def test_a_proxy_that_is_silent_is_given_up(official: tuple[World, Proxy]) -> None:
     world, proxy = official
     proxy.is_silent = True
@@ -476,7 +506,7 @@ def test_a_proxy_that_is_silent_is_given_up(official: tuple[World, Proxy]) -> No
     ended.failed(7, "proxy", "mcr.microsoft.com", requests=0, within=40)
 
 
-@row("N15", "the proxy dies in mid-body", "the rest is asked for through it", code=0)
+@row("N15", "the proxy dies in the middle of a body", "Requests the missing bytes through the proxy", code=0)
 def test_a_proxy_that_dies_in_mid_body_is_outlasted(official: tuple[World, Proxy]) -> None:
     world, proxy = official
     world.artifact("aks/long", DATA)
@@ -486,7 +516,7 @@ def test_a_proxy_that_dies_in_mid_body_is_outlasted(official: tuple[World, Proxy
     assert int(second.headers["range"].removeprefix("bytes=").removesuffix("-")) > 0
 
 
-@row("N15", "`NO_PROXY` names the host", "asked without the proxy", code=7)
+@row("N15", "`NO_PROXY` names the host", "Connects without the proxy", code=7)
 def test_a_host_that_is_passed_by_is_not_asked_through_the_proxy(official: tuple[World, Proxy]) -> None:
     world, proxy = official
     world.environment |= {"NO_PROXY": "nowhere.invalid", ENVIRONMENT: "https://nowhere.invalid"}
@@ -499,7 +529,7 @@ def test_a_host_that_is_passed_by_is_not_asked_through_the_proxy(official: tuple
     assert {line.split()[1] for line in proxy.asked} == {"nowhere.invalid:443"}
 
 
-@row("N15", "proxies are named, and the registry is on this machine", "this machine is never asked through a proxy", code=0)
+@row("N15", "proxies are set, and the registry is on this machine", "Never uses a proxy for loopback addresses", code=0)
 def test_this_machine_is_not_asked_through_a_proxy(world: World) -> None:
     world.environment |= {name: f"http://127.0.0.1:{free_port()}" for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy")}
     world.artifact("aks/long", DATA)

@@ -42,8 +42,8 @@ def addresses(world: World, data: bytes = DATA) -> str:
 
 @row(
     "R01",
-    "a blob by 301, 302, 303, 307, 308 to the data host",
-    "followed; the signed query goes out byte for byte, and is never shown",
+    "301, 302, 303, 307 or 308 to the data host for a blob",
+    "Follows it, sends the signed query byte for byte, and never shows it",
     code=0,
 )
 def test_a_redirect_to_the_data_host_is_followed(world: World) -> None:
@@ -56,7 +56,7 @@ def test_a_redirect_to_the_data_host_is_followed(world: World) -> None:
     assert {asked.target.partition("?")[2] for asked in ended.asked if asked.kind == "data"} == {world.registry.signature}
 
 
-@row("R01", "a relative redirect, and a chain of five", "followed to its end", code=0)
+@row("R01", "a relative redirect; a chain of five", "Follows it to the end", code=0)
 def test_relative_redirects_and_a_chain_are_followed(world: World) -> None:
     world.artifact("aks/foo", DATA)
     digest = f"sha256:{sha256(DATA)}"
@@ -68,7 +68,7 @@ def test_relative_redirects_and_a_chain_are_followed(world: World) -> None:
     assert ended.kinds == ["manifest", *["blob"] * 5, "data"]
 
 
-@row("R02", "a loop, six hops, no `Location`, junk, `file:`, `ftp:`", "refused; nothing else is asked", code=4)
+@row("R02", "a loop, six hops, no `Location`, junk, `file:`, `ftp:`", "Refuses the redirect and makes no further request", code=4)
 @pytest.mark.parametrize("kind", ["blob", "manifest"])
 def test_a_redirect_that_leads_nowhere_is_refused(world: World, kind: str) -> None:
     locations = [
@@ -90,7 +90,7 @@ def test_a_redirect_that_leads_nowhere_is_refused(world: World, kind: str) -> No
     assert "data" not in ended.kinds
 
 
-@row("R02", "300, 304, 305, 306 with a `Location`", "not followed", code=7)
+@row("R02", "300, 304, 305 or 306 with a `Location`", "Does not follow it", code=7)
 def test_a_status_that_is_no_redirect_is_not_followed(world: World) -> None:
     for status in (300, 304, 305, 306):
         world.artifact(f"aks/foo{status}", DATA)
@@ -102,8 +102,8 @@ def test_a_status_that_is_no_redirect_is_not_followed(world: World) -> None:
 
 @row(
     "R03",
-    "a host that is not allowed, for a blob, a manifest, a tag list, at the second hop",
-    "refused before any contact, naming both hosts",
+    "a host that is not allowed: for a blob, a manifest, a tag list, or at the second hop",
+    "Refuses it before any contact and names both hosts",
     code=4,
 )
 @pytest.mark.parametrize("kind", ["blob", "manifest", "data", "tags"])
@@ -118,7 +118,12 @@ def test_a_foreign_host_is_refused_by_name(world: World, kind: str) -> None:
     assert ended.error["rule"]
 
 
-@row("R03", "another port of this machine; the data host, where none was named", "refused, with how to name it", code=4)
+@row(
+    "R03",
+    "another port of this machine; a data host that was not named",
+    "Refuses it and shows the `--data-host` option that allows it",
+    code=4,
+)
 def test_another_port_is_another_host(world: World) -> None:
     ended = led_astray(world, [f"http://127.0.0.1:{free_port()}/x", "https://127.0.0.1/x"])
     assert [one["code"] for one in ended.failed(4, "host-refused", "--data-host 127.0.0.1:").failures] == ["host-refused"] * 2
@@ -160,7 +165,7 @@ LOOK_ALIKES = [
 @row(
     "R04",
     "suffix, prefix, user information, backslash, fragment, escapes, Cyrillic, full-width dots, `//host`, another port",
-    "refused, or a path on the registry itself; no name is resolved, nobody else contacted",
+    "Refuses it, or reads it as a path on the registry; looks up and contacts no other host",
     code=4,
 )
 def test_addresses_that_look_like_an_allowed_one_are_refused(official: tuple[World, Proxy]) -> None:
@@ -197,7 +202,7 @@ FORMS = [
 @row(
     "R05",
     "IP addresses (dotted, decimal, hexadecimal, octal, short, IPv6), a trailing dot, the bare domain of the data hosts",
-    "refused without contact",
+    "Refuses them without contact",
     code=4,
 )
 def test_addresses_without_the_name_of_an_allowed_host_are_refused(official: tuple[World, Proxy]) -> None:
@@ -210,7 +215,7 @@ def test_addresses_without_the_name_of_an_allowed_host_are_refused(official: tup
     assert {line.split()[1] for line in proxy.asked} == {"mcr.microsoft.com:443"}
 
 
-@row("R06", "https of MAR leads to http", "refused", code=4)
+@row("R06", "MAR redirects from https to http", "Refuses the redirect", code=4)
 def test_https_never_becomes_http(official: tuple[World, Proxy]) -> None:
     world, proxy = official
     world.registry.data_origin = f"http://{DATA_NAME}"
@@ -218,13 +223,18 @@ def test_https_never_becomes_http(official: tuple[World, Proxy]) -> None:
     assert len(proxy.asked) == 1
 
 
-@row("R06", "a registry of the user's own leads from https to http", "refused", code=4)
+@row("R06", "your own registry redirects from https to http", "Refuses the redirect", code=4)
 def test_https_of_an_own_registry_never_becomes_http(secure: World) -> None:
     secure.registry.data_origin = f"http://{secure.registry.data_host}"
     secure.run("pull", f"{ALB}:1.7.12", "--json").failed(4, "address-refused", "plain http", requests=2)
 
 
-@row("R06", "the data host has a certificate of another name, or of an unknown authority", "not trusted, by name; nothing is sent", code=7)
+@row(
+    "R06",
+    "the data host has a certificate for another name, or from an unknown authority",
+    "Refuses it, names the host, and sends nothing",
+    code=7,
+)
 @pytest.mark.parametrize("names", [("other.example",), (DATA_NAME,)])
 def test_a_data_host_with_a_bad_certificate_is_not_trusted(
     official: tuple[World, Proxy], recipe: Layout, ca: trustme.CA, tmp_path: Path, names: tuple[str, ...]

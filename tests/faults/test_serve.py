@@ -90,8 +90,8 @@ PATHS = [
 
 @row(
     "W01",
-    "paths with `../`, encoded, doubled, with NUL and line feeds, to files of the layout",
-    "400 or 404, nothing beside the repositories",
+    "paths with `../`, encoded, doubled, with NUL or line feeds, or to files of the layout",
+    "Answers with a 4xx status and serves nothing outside the repositories",
     code=0,
 )
 def test_no_path_leads_beside_the_repositories(serving: Serving) -> None:
@@ -104,7 +104,7 @@ def test_no_path_leads_beside_the_repositories(serving: Serving) -> None:
     is_healthy(serving)
 
 
-@row("W01", "an address of 1 MiB, a header of 1 MiB, headers without end", "stops reading, ends the connection", code=0)
+@row("W01", "an address of 1 MiB, a header of 1 MiB, endless headers", "Stops reading and closes the connection", code=0)
 def test_requests_without_end_are_not_read(serving: Serving) -> None:
     long = b"a" * (1 << 20)
     for start in (b"GET /v2/" + long, b"GET /v2/ HTTP/1.1\r\nHost: x\r\nA: " + long, b"GET /v2/ HTTP/1.1\r\n" + b"A: b\r\n" * 200_000):
@@ -134,8 +134,8 @@ RANGES: dict[str, tuple[str, tuple[int, int] | None]] = {
 
 @row(
     "W01",
-    "ranges that are none, the wrong way round, ten and ten thousand at once",
-    "the whole blob, its part, or 416; never other bytes",
+    "invalid and reversed ranges; ten and ten thousand ranges at once",
+    "Serves the whole blob, the right part, or an error, and never other bytes",
     code=0,
 )
 def test_ranges_give_the_right_bytes_or_none(serving: Serving) -> None:
@@ -153,7 +153,7 @@ def test_ranges_give_the_right_bytes_or_none(serving: Serving) -> None:
     is_healthy(serving)
 
 
-@row("W01", "HEAD, and every method that writes", "HEAD without a body; 405 that names what is allowed", code=0)
+@row("W01", "HEAD, and every method that writes", "Answers HEAD without a body, and writes with 405 and the allowed methods", code=0)
 def test_nothing_can_be_written_to_it(serving: Serving, layout: Path) -> None:
     blob, manifest = f"/v2/aks/large/blobs/{Digest.of(LARGE)}", "/v2/aks/large/manifests/1"
     for target in (blob, manifest, "/v2/aks/large/tags/list", "/v2/"):
@@ -188,8 +188,8 @@ TWO_WAYS = {
 
 @row(
     "W01",
-    "HTTP/0.9, a length and chunks, two lengths, two hosts, TLS",
-    "400 and the end of the connection; nothing behind is answered",
+    "HTTP/0.9, a length with chunks, two lengths, two hosts, TLS",
+    "Answers 400, closes the connection, and ignores the bytes that follow",
     code=0,
 )
 def test_what_could_be_read_in_two_ways_is_refused(serving: Serving) -> None:
@@ -199,7 +199,7 @@ def test_what_could_be_read_in_two_ways_is_refused(serving: Serving) -> None:
     is_healthy(serving)
 
 
-@row("W01", "a foreign `Host`", "the same answer, in which it does not stand", code=0)
+@row("W01", "a foreign `Host` header", "Gives the usual answer and does not repeat that host", code=0)
 def test_a_foreign_host_stands_in_no_answer(serving: Serving) -> None:
     for host in ("evil.example", "[::1]:5000", "x" * 2000):
         got = serving.ask("/v2/aks/large/tags/list", Host=host)
@@ -222,7 +222,7 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@row("W01", "1,000 idle connections and 200 that send a byte at a time", "a healthy client is answered all the while", code=0)
+@row("W01", "1,000 idle connections, and 200 that send one byte at a time", "Keeps answering a normal client", code=0)
 def test_idle_and_slow_connections_do_not_keep_a_healthy_client_out(serving: Serving, many_files: None) -> None:
     ended = threading.Event()
     with contextlib.ExitStack() as stack:
@@ -250,7 +250,7 @@ def test_idle_and_slow_connections_do_not_keep_a_healthy_client_out(serving: Ser
     is_healthy(serving)
 
 
-@row("W01", "no address is named", "listens on this machine only", code=0)
+@row("W01", "no address is named", "Listens on loopback only", code=0)
 def test_it_listens_on_this_machine_only_unless_it_is_told_otherwise(serving: Serving) -> None:
     assert serving.first == f"http://127.0.0.1:{serving.port}"
     listening = {line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"}
@@ -258,7 +258,7 @@ def test_it_listens_on_this_machine_only_unless_it_is_told_otherwise(serving: Se
     assert [one for one in listening if one.endswith(f":{port}")] == [f"0100007F:{port}"]
 
 
-@row("W01", "a layout with nothing, with broken blobs, with hostile names", "serves the rest, 404 for what is wrong", code=0)
+@row("W01", "a layout with a damaged blob", "Answers 404 for that blob, names it on stderr, and serves the rest", code=0)
 def test_what_is_damaged_in_a_layout_is_not_served(world: World, recipe: Layout, layout: Path) -> None:
     path = layout / "blobs" / "sha256" / Digest.of(LARGE).encoded
     path.write_bytes(bytes(len(LARGE)))
@@ -274,7 +274,9 @@ def test_what_is_damaged_in_a_layout_is_not_served(world: World, recipe: Layout,
 # -- W02
 
 
-@row("W02", "SIGTERM, SIGINT while blobs are on their way to eight clients", "they come whole, nobody new is answered, it ends", code=0)
+@row(
+    "W02", "SIGTERM or SIGINT while eight clients download blobs", "Finishes their downloads, accepts no new connection, and exits", code=0
+)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_blobs_that_are_on_their_way_come_whole_when_it_is_ended(world: World, layout: Path, number: signal.Signals) -> None:
     with Serving(world, layout) as serving, contextlib.ExitStack() as stack:
@@ -313,7 +315,7 @@ def rest(connection: socket.socket) -> bytes:
     return bytes(got)
 
 
-@row("W02", "SIGTERM while somebody does not read on", "cuts that one off after a while, and ends", code=0)
+@row("W02", "SIGTERM while a client has stopped reading", "Closes that connection after a timeout, and exits", code=0)
 def test_a_client_that_does_not_read_does_not_keep_it_from_ending(world: World, layout: Path) -> None:
     with Serving(world, layout) as serving, serving.connect() as asking:
         asking.sendall(f"GET /v2/aks/large/blobs/{Digest.of(LARGE)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())

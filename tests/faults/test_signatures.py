@@ -68,7 +68,7 @@ def trusting(world: World, authority: Authority, tmp_path: Path) -> Trusting:
 # -- V01
 
 
-@row("V01", "no signature at all", "says that nobody has signed it, places nothing", code=6)
+@row("V01", "no signature", "Says that the artifact is unsigned and writes nothing", code=6)
 def test_what_nobody_has_signed_is_not_placed(trusting: Trusting) -> None:
     trusting.places_nothing(6, "NO_SIGNATURE", "nobody has signed", requests=3)
 
@@ -91,8 +91,8 @@ BROKEN: dict[str, tuple[Callable[[Trusting], object], int, str]] = {
 
 @row(
     "V01",
-    "the referrers are an outage, a web page, cut, another document, without end",
-    "never takes it for «no signatures»",
+    "the referrers request fails, or returns a web page, a truncated or another document, or endless data",
+    "Never treats it as “no signatures”",
     code=(4, 5, 7),
 )
 @pytest.mark.parametrize("how", BROKEN)
@@ -104,7 +104,7 @@ def test_referrers_that_cannot_be_had_are_no_verdict_and_nothing_is_placed(trust
     assert not (trusting.world.here / "out").exists()
 
 
-@row("V01", "signatures are listed, and their manifests or envelopes are gone or other bytes", "fails closed", code=6)
+@row("V01", "the manifest or the envelope of a listed signature is missing or altered", "Fails closed", code=6)
 @pytest.mark.parametrize(
     ("kind", "code"), [("manifest", "REGISTRY_ERROR"), ("blob", "REGISTRY_ERROR"), ("data", "SIGNATURE_MANIFEST_INVALID")]
 )
@@ -130,7 +130,7 @@ def listed(trusting: Trusting, count: int, *, typed: bool) -> None:
     trusting.world.registry.on("referrers").answers_with(body)
 
 
-@row("V02", "10,000 signatures", "looks at 100 of them, and asks for none where the list says so much", code=4)
+@row("V02", "10,000 signatures", "Checks 100 of them at most, and none if the list alone shows too many", code=4)
 @pytest.mark.parametrize("typed", [True, False], ids=["typed", "untyped"])
 def test_of_very_many_signatures_a_hundred_are_looked_at(trusting: Trusting, typed: bool) -> None:
     listed(trusting, 1000, typed=typed)
@@ -140,7 +140,7 @@ def test_of_very_many_signatures_a_hundred_are_looked_at(trusting: Trusting, typ
     trusting.pulls().failed(4, "limit-passed", "10000", requests=2)
 
 
-@row("V02", "100 signatures that are bad in full, and one more", "is bounded in requests and time", code=4)
+@row("V02", "101 invalid signatures", "Checks 100 of them, in bounded time and with a bounded number of requests", code=4)
 def test_signatures_that_are_bad_to_the_end_are_bounded(trusting: Trusting) -> None:
     for number in range(101):
         trusting.signed.sign(b"junk %d" % number)
@@ -148,7 +148,7 @@ def test_signatures_that_are_bad_to_the_end_are_bounded(trusting: Trusting) -> N
     assert len(ended.document["data"]["signatures"]) == 100
 
 
-@row("V02", "more than 10,000 referrers; pages in a loop, pages without end", "stops at a limit, or at the first repetition", code=(4, 5))
+@row("V02", "more than 10,000 referrers; pages in a loop; endless pages", "Stops at a limit or at the first repetition", code=(4, 5))
 @pytest.mark.parametrize("how", ["many", "loop", "endless"])
 def test_referrers_without_end_are_not_followed(trusting: Trusting, how: str) -> None:
     trusting.signs()
@@ -172,14 +172,14 @@ def test_referrers_without_end_are_not_followed(trusting: Trusting, how: str) ->
 # -- V03
 
 
-@row("V03", "a signature of another artifact, attached to this one", "refuses it", code=6)
+@row("V03", "a signature of another artifact, attached to this one", "Refuses it", code=6)
 def test_a_signature_of_another_artifact_does_not_count(trusting: Trusting) -> None:
     other = trusting.world.registry.add_artifact(REPOSITORY, "2.0.0", ("thing.txt", b"another"))
     trusting.signed.sign(cose(trusting.signed.authority.signer(), payload(other)))
     trusting.places_nothing(6, "SUBJECT_MISMATCH", "what is signed is", requests=6)
 
 
-@row("V03", "a signature that refers to something else", "refuses it", code=6)
+@row("V03", "a listed signature whose subject is another artifact", "Refuses it", code=6)
 def test_a_signature_that_refers_to_another_artifact_does_not_count(trusting: Trusting) -> None:
     other = trusting.world.registry.add_artifact(REPOSITORY, "2.0.0", ("thing.txt", b"another"))
     found = trusting.signed.sign(subject=descriptor_json(other))
@@ -188,7 +188,12 @@ def test_a_signature_that_refers_to_another_artifact_does_not_count(trusting: Tr
     trusting.places_nothing(6, "SIGNATURE_MANIFEST_INVALID", "refers to something else", requests=6)
 
 
-@row("V03", "the artifact and its signature are copied to another repository", "finds no statement for that repository", code=2)
+@row(
+    "V03",
+    "the artifact and its signature are copied to another repository",
+    "Refuses it, because no statement of the policy covers that repository",
+    code=2,
+)
 def test_a_signature_counts_in_the_repositories_of_the_statement_only(trusting: Trusting) -> None:
     trusting.says(registryScopes=[f"{trusting.world.registry.host}/{REPOSITORY}"])
     trusting.signs()
@@ -200,7 +205,7 @@ def test_a_signature_counts_in_the_repositories_of_the_statement_only(trusting: 
     trusting.world.run("pull", *words, "--verify", "-d", "out").failed(2, "NO_APPLICABLE_POLICY", requests=1)
 
 
-@row("V03", "the tag gets another meaning after the verification", "fetches the digest that was verified", code=0)
+@row("V03", "the tag moves after the verification", "Downloads the digest that was verified", code=0)
 def test_what_was_verified_is_what_is_fetched(trusting: Trusting) -> None:
     trusting.signs()
     registry = trusting.world.registry
@@ -217,13 +222,13 @@ def test_what_was_verified_is_what_is_fetched(trusting: Trusting) -> None:
 # -- V04
 
 
-@row("V04", "the certificate of the signer has expired, and no timestamp vouches for the time", "refuses it", code=6)
+@row("V04", "the signing certificate has expired, and there is no timestamp", "Refuses the signature", code=6)
 def test_a_signature_whose_certificate_has_expired_does_not_hold(trusting: Trusting) -> None:
     trusting.signs(begin=NOW - timedelta(days=400), end=NOW - timedelta(days=35))
     trusting.places_nothing(6, "CERT_EXPIRED", "clock", requests=6)
 
 
-@row("V04", "the same with a timestamp from when it was valid", "holds", code=0)
+@row("V04", "the same with a timestamp from when the certificate was valid", "Accepts the signature", code=0)
 def test_a_timestamp_vouches_for_a_certificate_that_has_expired(trusting: Trusting) -> None:
     trusting.says(trustStores=["ca:test", "tsa:test"])
     signer = trusting.signed.authority.signer(begin=NOW - timedelta(days=400), end=NOW - timedelta(days=35))
@@ -233,14 +238,14 @@ def test_a_timestamp_vouches_for_a_certificate_that_has_expired(trusting: Trusti
     trusting.pulls().succeeded(made={"out/thing.txt": b"a thing"})
 
 
-@row("V04", "the policy wants a timestamp, and there is none", "refuses it", code=6)
+@row("V04", "the policy requires a timestamp, and there is none", "Refuses the signature", code=6)
 def test_a_signature_without_the_timestamp_that_the_policy_wants_does_not_hold(trusting: Trusting) -> None:
     trusting.says(trustStores=["ca:test", "tsa:test"])
     trusting.signs()
     trusting.places_nothing(6, "TIMESTAMP_MISSING", "timestamp", requests=6)
 
 
-@row("V04", "the certificate of the signer was revoked", "refuses it; where no list can be had, that too", code=6)
+@row("V04", "the signing certificate was revoked", "Refuses the signature, also if no revocation list is available", code=6)
 @pytest.mark.parametrize("is_known", [True, False])
 def test_a_revoked_certificate_does_not_hold(trusting: Trusting, is_known: bool, tmp_path: Path) -> None:
     signer = trusting.signed.authority.signer(subject="Test Revocable", crl=[f"http://{trusting.world.registry.host}/a.crl"])
@@ -263,7 +268,12 @@ class Endless(Listener):
             client.sendall(bytes(65536))
 
 
-@row("V04", "the revocation list comes with a chunk of the size -1, and without end", "the list is malformed, so not known", code=6)
+@row(
+    "V04",
+    "the revocation list has a chunk of size -1 and never ends",
+    "Refuses the list as malformed, and the signature because its revocation status is unknown",
+    code=6,
+)
 def test_a_revocation_list_of_a_malformed_size_says_nothing(trusting: Trusting) -> None:
     signer = trusting.signed.authority.signer(subject="Test Revocable", crl=["http://crl.example.com/a.crl"])
     trusting.signed.sign(cose(signer, payload(trusting.signed.artifact)))
@@ -275,7 +285,12 @@ def test_a_revocation_list_of_a_malformed_size_says_nothing(trusting: Trusting) 
             assert ended.received < 16 << 20
 
 
-@row("V04", "the clock of this machine is wrong by ten years, either way", "refuses it, names the clock", code=6)
+@row(
+    "V04",
+    "the clock of this machine is ten years off, either way",
+    "Refuses the signature and says `check the clock of this machine`",
+    code=6,
+)
 @pytest.mark.parametrize(("years", "code"), [(-1, "CERT_NOT_YET_VALID"), (1, "CERT_EXPIRED")], ids=["behind", "ahead"])
 def test_where_the_clock_is_wrong_the_clock_is_named(trusting: Trusting, years: int, code: str) -> None:
     trusting.signs(begin=NOW - timedelta(days=30), end=NOW + timedelta(days=335))
@@ -302,7 +317,7 @@ POLICIES: dict[str, tuple[str | None, str]] = {
 }  # fmt: skip
 
 
-@row("V05", "a trust policy that is missing, malformed, newer, or too wide", "refuses it before anything is fetched", code=2)
+@row("V05", "a trust policy that is missing, malformed, newer, or too broad", "Refuses it before any payload is downloaded", code=2)
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_policy_that_cannot_be_kept_is_an_error_of_the_user(trusting: Trusting, name: str) -> None:
     document, code = POLICIES[name]
@@ -315,7 +330,7 @@ def test_a_policy_that_cannot_be_kept_is_an_error_of_the_user(trusting: Trusting
     assert not (trusting.world.here / "out").exists()
 
 
-@row("V05", "a policy with unknown keys", "takes it, says that they mean nothing", code=0)
+@row("V05", "a policy with unknown keys", "Accepts it and warns that they have no effect", code=0)
 def test_unknown_keys_of_a_policy_are_said_to_mean_nothing(trusting: Trusting) -> None:
     trusting.says(extra="x")
     trusting.signs()
@@ -324,7 +339,7 @@ def test_unknown_keys_of_a_policy_are_said_to_mean_nothing(trusting: Trusting) -
     assert "means nothing" in ended.err
 
 
-@row("V05", "the level `permissive` or `audit`, and a certificate that has expired", "warns of what it let through", code=0)
+@row("V05", "level `permissive` or `audit`, and an expired certificate", "Accepts the signature and warns about the failed check", code=0)
 @pytest.mark.parametrize("level", ["permissive", "audit"])
 def test_what_a_lenient_level_lets_through_is_warned_of(trusting: Trusting, level: str) -> None:
     trusting.says(signatureVerification={"level": level})
@@ -334,7 +349,7 @@ def test_what_a_lenient_level_lets_through_is_warned_of(trusting: Trusting, leve
         assert any("CERT_EXPIRED" in line and "only tells it" in line for line in warnings), ended
 
 
-@row("V05", "the level `permissive`, and bytes that were changed", "refuses them all the same", code=6)
+@row("V05", "level `permissive`, and content that differs from what was signed", "Refuses it all the same", code=6)
 def test_a_lenient_level_lets_no_altered_bytes_through(trusting: Trusting) -> None:
     trusting.says(signatureVerification={"level": "permissive"})
     other = trusting.world.registry.add_artifact(REPOSITORY, "2.0.0", ("thing.txt", b"another"))
@@ -401,7 +416,10 @@ ENVELOPES: dict[str, tuple[Callable[[Trusting], None], str]] = {
 
 
 @row(
-    "V06", "envelopes of 100 MiB, 100,000 levels deep, with bytes behind, with another algorithm", "refuses each, in bounded memory", code=6
+    "V06",
+    "envelopes of 100 MiB, 100,000 levels deep, with trailing bytes, or with another algorithm",
+    "Refuses each, in bounded memory",
+    code=6,
 )
 @pytest.mark.parametrize("name", ENVELOPES)
 def test_an_envelope_that_is_wrong_is_refused(trusting: Trusting, name: str) -> None:

@@ -31,7 +31,7 @@ def later(seconds: float) -> str:
 # -- throttles
 
 
-@row("S01", "429 with 2 seconds, or with a date", "waits as long as it was told, and says so", code=0)
+@row("S01", "429 with a `Retry-After` of 2 seconds, or with a date", "Waits that long and says so", code=0)
 @pytest.mark.parametrize("wait", ["2", "a date"])
 def test_a_pause_that_was_asked_for_is_kept(world: World, wait: str) -> None:
     world.artifact("aks/foo", DATA)
@@ -42,7 +42,7 @@ def test_a_pause_that_was_asked_for_is_kept(world: World, wait: str) -> None:
     assert "asks for a pause of" in ended.err
 
 
-@row("S01", "429 with a past date, nothing, junk", "a short wait of its own", code=0)
+@row("S01", "429 with a past date, an invalid `Retry-After`, or none", "Waits for a short back-off of its own", code=0)
 def test_a_throttle_that_names_no_time_is_waited_out(world: World) -> None:
     waits: list[str | None] = [later(-3600), None, "soon", "-1", "1e3", ""]
     for number, wait in enumerate(waits):
@@ -52,7 +52,7 @@ def test_a_throttle_that_names_no_time_is_waited_out(world: World) -> None:
     ended.succeeded(made={f"foo{number}.bin": DATA + bytes([number]) for number in range(len(waits))}, requests=4 * len(waits), within=30)
 
 
-@row("S02", "429 for a day, in seconds or as a date", "ended at once, with the time at which to come back", code=7)
+@row("S02", "429 with a `Retry-After` of a day or longer", "Fails at once and says when to try again", code=7)
 @pytest.mark.parametrize("wait", ["a date", "9" * 30])
 def test_a_pause_of_a_day_is_said_and_not_waited_for(world: World, wait: str) -> None:
     world.artifact("aks/foo", DATA)
@@ -62,7 +62,7 @@ def test_a_pause_of_a_day_is_said_and_not_waited_for(world: World, wait: str) ->
     assert ended.error["msedge_ref"] == MSEDGE
 
 
-@row("S02", "429 for ever, with a wait that is short each time", "ended by the number of tries", code=7)
+@row("S02", "429 at every try, with no wait or a wait of 0", "Gives up after five tries", code=7)
 @pytest.mark.parametrize("wait", [None, "0"])
 def test_a_throttle_for_ever_ends(world: World, wait: str | None) -> None:
     world.artifact("aks/foo", DATA)
@@ -70,7 +70,12 @@ def test_a_throttle_for_ever_ends(world: World, wait: str | None) -> None:
     world.run(*PULL).failed(7, "rate-limited", world.registry.host, "429", "aks/foo", "come back later", requests=5, within=30)
 
 
-@row("S02", "429 with a minute at each try", "waits for two minutes in all at most (here: two seconds), then says when", code=7)
+@row(
+    "S02",
+    "429 with another pause at every try",
+    "Waits two minutes in all at most (shortened in the test), then says when to try again",
+    code=7,
+)
 def test_pauses_in_a_row_are_not_waited_for_beyond_the_limit(world: World) -> None:
     world.artifact("aks/foo", DATA)
     world.registry.on("manifest").answers(429, retry_after="1")
@@ -84,7 +89,7 @@ def test_pauses_in_a_row_are_not_waited_for_beyond_the_limit(world: World) -> No
 # -- failures of the server
 
 
-@row("S03", "503 three times, 502 with a web page, 500, 408", "tried again until it is there", code=0)
+@row("S03", "503 three times; 502 with a web page, 500, 504 or 408 once", "Retries until the request succeeds", code=0)
 @pytest.mark.parametrize("kind", ["manifest", "blob", "data"])
 def test_a_failure_that_passes_is_outlasted(world: World, kind: str) -> None:
     failures = [(503, b"", 3), (502, WEB_PAGE, 1), (500, b"", 1), (408, b"", 1), (504, b"", 1)]
@@ -97,7 +102,7 @@ def test_a_failure_that_passes_is_outlasted(world: World, kind: str) -> None:
     world.run("pull", *(f"aks/foo{number}:1" for number in range(len(failures))), "--json").succeeded(made=made, requests=3 * 5 + 2 * 7)
 
 
-@row("S04", "503 for ever", "five tries, then said", code=7)
+@row("S04", "503 at every try", "Tries five times, then says that the server is not available", code=7)
 @pytest.mark.parametrize("kind", ["manifest", "data"])
 def test_a_server_that_is_not_available_is_said(world: World, kind: str) -> None:
     world.artifact("aks/foo", DATA)
@@ -110,7 +115,7 @@ def test_a_server_that_is_not_available_is_said(world: World, kind: str) -> None
 # -- what is not there
 
 
-@row("S05", "404 for a repository", "one try; repositories with names like it are shown", code=3)
+@row("S05", "404 for a repository", "Tries once and suggests repositories with similar names", code=3)
 def test_a_repository_that_is_not_there_is_said_with_what_is(world: World) -> None:
     ended = world.run("pull", "application-lb/charts/alb-controler:1.7.12", "--json")
     ended.failed(3, ended.error["code"], "alb-controler", requests=4)
@@ -118,14 +123,14 @@ def test_a_repository_that_is_not_there_is_said_with_what_is(world: World) -> No
     assert ended.kinds.count("manifest") == 1
 
 
-@row("S05", "404 for a tag", "one try; versions near it are shown", code=3)
+@row("S05", "404 for a tag", "Tries once and suggests similar versions", code=3)
 def test_a_tag_that_is_not_there_is_said_with_what_is(world: World) -> None:
     ended = world.run("pull", f"{ALB}:1.7.13", "--json").failed(3, "tag-not-found", f"{ALB}:1.7.13", requests=4)
     assert ended.kinds.count("manifest") == 1
     assert "1.7.12" in json.dumps(ended.error), ended
 
 
-@row("S05", "404 for a blob, of the registry or of the data host", "one try; the artifact is incomplete there", code=3)
+@row("S05", "404 for a blob, from the registry or from the data host", "Tries once and says that the artifact is incomplete there", code=3)
 @pytest.mark.parametrize("kind", ["blob", "data"])
 def test_a_blob_that_is_not_there_is_said(world: World, kind: str) -> None:
     world.artifact("aks/foo", DATA)
@@ -137,7 +142,12 @@ def test_a_blob_that_is_not_there_is_said(world: World, kind: str) -> None:
 # -- front doors and odd words
 
 
-@row("S06", "403 with the page of a front door, at each try", "two tries; says nothing about whether the repository exists", code=7)
+@row(
+    "S06",
+    "403 or 404 with the block page of a CDN or firewall, at every try",
+    "Tries twice and says that this does not tell whether the repository exists",
+    code=7,
+)
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_block_page_is_told_from_a_missing_repository(world: World, status: int) -> None:
     world.artifact("aks/foo", DATA)
@@ -147,7 +157,12 @@ def test_a_block_page_is_told_from_a_missing_repository(world: World, status: in
     assert "<" not in ended.out + ended.err
 
 
-@row("S06", "403 from the data host", "three tries, each with a new address; the signature may have expired", code=7)
+@row(
+    "S06",
+    "403 from the data host",
+    "Tries three times, each with a new signed address, then says that the signature may have expired",
+    code=7,
+)
 def test_a_data_host_that_refuses_is_asked_with_new_addresses(world: World) -> None:
     world.artifact("aks/foo", DATA)
     world.registry.on("data").answers(403, "<?xml version='1.0'?><Error><Code>AuthenticationFailed</Code></Error>")
@@ -160,8 +175,8 @@ NASTY = "\x1b[2J\x1b]0;owned\x07\x9b31mred\r\nok: aks/foo:1 was verified\n\u202e
 
 @row(
     "S07",
-    "error documents, pages and plain texts with escape sequences and a false line",
-    "on one line, with every control character written out",
+    "error documents, pages and texts with escape sequences and a forged `ok:` line",
+    "Shows the text on one line, with every control character escaped",
     code=3,
 )
 @pytest.mark.parametrize("as_json", [True, False])
@@ -178,7 +193,7 @@ def test_what_a_server_says_cannot_steer_a_terminal(world: World, as_json: bool)
     assert max(map(len, ended.err.splitlines())) < 900
 
 
-@row("S08", "200 with an error document; 204, 206, 304, 400, 418, 666", "one try; a status that has no place there", code=7)
+@row("S08", "200 with an error document; 204, 206, 304, 400, 418, 666", "Tries once and reports the unexpected status", code=7)
 @pytest.mark.parametrize("kind", ["manifest", "data"])
 def test_a_status_that_has_no_place_is_said_at_once(world: World, kind: str) -> None:
     failures: list[tuple[int, bytes]] = [(204, b""), (304, b""), (400, b"no"), (418, b"teapot"), (666, b"beast"), (206, b"part")]
@@ -195,13 +210,13 @@ def test_a_status_that_has_no_place_is_said_at_once(world: World, kind: str) -> 
         assert str(status) in one["message"], one
 
 
-@row("S08", "an error document under 200 where a tag list belongs", "malformed, named by what is missing", code=5)
+@row("S08", "200 with an error document instead of a tag list", "Refuses it as malformed and names the missing field", code=5)
 def test_an_error_document_is_no_tag_list(world: World) -> None:
     world.registry.on("tags").answers(200, b'{"errors":[{"code":"UNKNOWN","message":"oops"}]}', Content_Type="application/json")
     world.run("versions", ALB, "--json").failed(5, "malformed", "no list under `tags`", ALB, requests=1)
 
 
-@row("S09", "an error body without end", "64 KiB of it are read", code=3)
+@row("S09", "an endless error body", "Reads 64 KiB of it", code=3)
 def test_an_error_body_without_end_is_left(world: World) -> None:
     cases = [(404, "manifest"), (418, "blob"), (307, "blob"), (401, "manifest"), (500, "manifest")]
     for number, (status, kind) in enumerate(cases):

@@ -76,7 +76,7 @@ def closing(*numbers: int) -> Callable[[], None]:
     return close
 
 
-@row("F05", "stdout, stderr, both, or stdin too are closed", "does its work all the same, quietly", code=0)
+@row("F05", "stdout, stderr, both, or also stdin are closed", "Does its work all the same", code=0)
 @pytest.mark.parametrize("numbers", [(1,), (2,), (1, 2), (0, 1, 2)], ids=["stdout", "stderr", "both", "all"])
 def test_streams_that_are_closed_do_not_matter(thing: World, numbers: tuple[int, ...]) -> None:
     thing.run(*PULL, preexec_fn=closing(*numbers)).succeeded(made=MADE, requests=3)
@@ -84,7 +84,7 @@ def test_streams_that_are_closed_do_not_matter(thing: World, numbers: tuple[int,
     assert ended.err == "" or 2 not in numbers
 
 
-@row("F05", "whoever reads stdout is gone", "ends quietly; what was to be made is made", code=(0, 3))
+@row("F05", "the reader of stdout has exited", "Finishes its work and exits without an error about the pipe", code=(0, 3))
 def test_a_reader_that_is_gone_is_no_failure(thing: World) -> None:
     for words, code in ((PULL, 0), (("versions", "aks/many"), 0), (("--version",), 0), (("resolve", "aks/thing:2"), 3)):
         reading, writing = os.pipe()
@@ -98,7 +98,7 @@ def test_a_reader_that_is_gone_is_no_failure(thing: World) -> None:
     assert (thing.here / "thing.txt").read_bytes() == DATA
 
 
-@row("F05", "stdout is a disk without room", "says so once; a failure before it counts more", code=(3, 9))
+@row("F05", "stdout is a file on a full disk", "Reports it once; an earlier failure decides the exit code", code=(3, 9))
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_behind_stdout_is_said(thing: World) -> None:
     for words, code in ((("versions", "aks/many"), 9), (("--version",), 9), (("resolve", "aks/thing:2"), 3)):
@@ -111,7 +111,7 @@ def test_a_full_disk_behind_stdout_is_said(thing: World) -> None:
     assert ended.out.startswith("thing.txt\t")
 
 
-@row("F05", "nobody reads a full pipe for a while", "waits, and gives everything, whole JSON too", code=0)
+@row("F05", "the reader of stdout pauses until the pipe is full", "Waits, then writes everything, including complete JSON", code=0)
 def test_a_full_pipe_is_waited_for(thing: World) -> None:
     line, environment = thing.command("versions", "aks/many", "--json", record=thing.root.parent / "record-piped")
     before = tree(thing.root)
@@ -131,7 +131,7 @@ def test_a_full_pipe_is_waited_for(thing: World) -> None:
 
 
 @pytest.mark.parametrize("term", ["dumb", "", "xterm", "nonsense"])
-@row("F05", "stderr is a terminal that knows nothing, or one of an unknown sort", "shows no escapes where none are understood", code=0)
+@row("F05", "stderr is a dumb terminal, or one of an unknown type", "Prints no escape sequences on a dumb terminal", code=0)
 def test_a_dumb_terminal_gets_no_escapes(world: World, term: str) -> None:
     data = bytes(1 << 20)
     world.registry.add_artifact("aks/slow", "1", ("slow.bin", data))
@@ -165,7 +165,12 @@ def test_a_dumb_terminal_gets_no_escapes(world: World, term: str) -> None:
         assert b"\x1b" not in bytes(shown) or term == "nonsense", bytes(shown)[:500]
 
 
-@row("F05", "a locale that is not UTF-8", "writes the right names, escapes what cannot be shown; JSON stays JSON", code=0)
+@row(
+    "F05",
+    "a locale that is not UTF-8",
+    "Writes the right file names, escapes text that the locale cannot show, and keeps JSON valid",
+    code=0,
+)
 @pytest.mark.parametrize("locale", ["C", "POSIX", "en_US.ISO-8859-1", "nonsense"])
 def test_a_locale_without_unicode_is_no_trouble(world: World, locale: str) -> None:
     world.registry.add_artifact("aks/uml", "1", ("grüße-日本.txt", DATA))
@@ -203,7 +208,7 @@ def unknown() -> dict[str, Any]:
     return {"preexec_fn": become_unknown}
 
 
-@row("F07", "no `HOME`, and a user whom the system does not know", "works with a cache for this run only, says so", code=0)
+@row("F07", "no `HOME`, and a user id without an entry in the system", "Uses a cache for this run only and says so", code=0)
 def test_somebody_without_a_home_can_fetch(thing: World, unknown: dict[str, Any]) -> None:
     thing.environment |= {"HOME": None, "MARFETCH_CACHE_DIR": None}
     ended = thing.run(*PULL, "--json", **unknown).succeeded(made=MADE, requests=3)
@@ -213,7 +218,7 @@ def test_somebody_without_a_home_can_fetch(thing: World, unknown: dict[str, Any]
     thing.run(*PULL, "-d", "again", "--json", **unknown).succeeded(made={"again/thing.txt": DATA}, requests=3)
 
 
-@row("F07", "the same, for commands that need a home", "names `HOME`, without a traceback", code=(0, 1, 9))
+@row("F07", "the same, for commands that need a home directory", "Names `HOME`, without a traceback", code=(0, 1, 9))
 @pytest.mark.parametrize(
     "words",
     [["cache", "info"], ["trust", "show"], ["setup"], ["doctor", "aks/thing:1"], ["verify", "aks/thing:1"]],
@@ -229,7 +234,7 @@ def test_what_needs_a_home_says_so(thing: World, unknown: dict[str, Any], words:
         ended.failed(9, "file-unusable", "home directory", "`HOME`", requests=1)
 
 
-@row("F07", "the home cannot be written", "works with a cache for this run only, says so", code=0)
+@row("F07", "the home directory is read-only", "Uses a cache for this run only and says so", code=0)
 def test_a_home_that_cannot_be_written_is_no_trouble(thing: World, plain: dict[str, Any]) -> None:
     thing.environment["MARFETCH_CACHE_DIR"] = None
     thing.home.chmod(0o555)
@@ -241,7 +246,7 @@ def test_a_home_that_cannot_be_written_is_no_trouble(thing: World, plain: dict[s
         thing.home.chmod(0o755)
 
 
-@row("F07", "the directory in which it was started is gone", "works where it is not needed, names it where it is", code=(0, 9))
+@row("F07", "the current directory was deleted", "Works if the command does not need it, and names it otherwise", code=(0, 9))
 def test_a_directory_that_is_gone_is_only_missed_where_it_is_needed(thing: World) -> None:
     gone = thing.root.parent / "gone"
 
@@ -256,7 +261,10 @@ def test_a_directory_that_is_gone_is_only_missed_where_it_is_needed(thing: World
 
 
 @row(
-    "F07", "`XDG_CACHE_HOME` with spaces and quotes; relative; a file", "takes it; passes over one that is not whole; names a file", code=0
+    "F07",
+    "`XDG_CACHE_HOME` with spaces and quotes; a relative path; a file",
+    "Uses the first, ignores the second, and replaces the third by a cache for this run only",
+    code=0,
 )
 def test_odd_places_for_caches_are_taken_or_passed_over(thing: World) -> None:
     odd = thing.here / "a place; $(touch evil) 'here'"
@@ -274,7 +282,7 @@ def test_odd_places_for_caches_are_taken_or_passed_over(thing: World) -> None:
     assert not (thing.here / "evil").exists()
 
 
-@row("F07", "umask 077, 022 and 000", "files 0644 at most, directories 0755, the cache 0700", code=0)
+@row("F07", "umask 077, 022 and 000", "Creates files with mode 0644 at most, directories with 0755, and the cache with 0700", code=0)
 @pytest.mark.parametrize("mask", [0o077, 0o022, 0o000], ids=oct)
 def test_the_mask_takes_rights_away_and_never_adds_any(world: World, mask: int) -> None:
     world.registry.add_artifact("aks/thing", "1", ("sub/thing.txt", DATA))
@@ -330,7 +338,12 @@ WRONG: dict[str, tuple[str, int]] = {
 }
 
 
-@row("X01", "references that are none, and such of foreign registries", "refuses each, says how one is written; asks nobody", code=(2, 4))
+@row(
+    "X01",
+    "invalid references, and references to other registries",
+    "Refuses each, says how to write one, and makes no request",
+    code=(2, 4),
+)
 def test_what_is_no_reference_is_refused_and_nobody_is_asked(thing: World) -> None:
     texts = [text for text, _ in WRONG.values()]
     ended = thing.run("pull", *texts, "--json")
@@ -345,7 +358,7 @@ def test_what_is_no_reference_is_refused_and_nobody_is_asked(thing: World) -> No
         thing.run("resolve", text, "--json").failed(dict(WRONG.values())[text], word, requests=0)
 
 
-@row("X01", "what looks like an option", "takes it for an unknown option; behind `--` for a reference that is none", code=2)
+@row("X01", "an argument that looks like an option", "Reports an unknown option, or after `--` an invalid reference", code=2)
 @pytest.mark.parametrize("text", ["-x", "--nonsense", "-rf", "--destination"])
 def test_what_looks_like_an_option_is_no_reference(thing: World, text: str) -> None:
     thing.run("pull", "--json", text).failed(2, "usage", text[:2], requests=0)
@@ -386,7 +399,7 @@ def launched(world: World, plugin: Path, *words: str, **environment: str | None)
     return ended
 
 
-@row("X02", "odd `HELM_*` values and a path with spaces, quotes and a command in it", "works; runs nothing of them", code=0)
+@row("X02", "`HELM_*` values and a path with spaces, quotes and shell commands", "Works, and runs none of the commands", code=0)
 def test_the_plugin_runs_nothing_that_stands_in_its_environment(thing: World, plugin: Path) -> None:
     assert launched(thing, plugin, "version").returncode == 0
     ended = launched(thing, plugin, *PULL, "-d", "a place; touch evil")
@@ -404,8 +417,8 @@ def test_the_plugin_runs_nothing_that_stands_in_its_environment(thing: World, pl
 
 @row(
     "X02",
-    "no Python where the plugin looks for one; one that cannot be run; a `PATH` with nothing",
-    "one line that says what to do",
+    "no Python for the Helm plugin, or one that cannot be run",
+    "Prints one line that says what to do",
     code=127,
 )
 @pytest.mark.parametrize("named", [None, "/nonexistent/python", "$(touch evil)"])
@@ -418,7 +431,7 @@ def test_a_plugin_without_a_python_says_what_to_do(thing: World, plugin: Path, n
     assert ("hook' install" in line) if named is None else (named in line)
 
 
-@row("X02", "Helm 3 and Helm 4, with plugins under a path with spaces and odd values in the environment", "works under both", code=0)
+@row("X02", "Helm 3 and Helm 4, with a plugin path with spaces and unusual environment values", "Works under both", code=0)
 @pytest.mark.tool
 @pytest.mark.parametrize("helm", ["helm3", "helm4"])
 def test_both_helms_run_the_plugin_in_odd_surroundings(

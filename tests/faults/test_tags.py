@@ -20,7 +20,7 @@ def listed(world: World, tags: list[object] | bytes) -> World:
     return world
 
 
-@row("T01", "2,500 tags in 25 pages, relative and absolute links", "all of them, newest first", code=0)
+@row("T01", "2,500 tags in 25 pages, with relative or absolute links", "Reads all pages and lists the newest version first", code=0)
 @pytest.mark.parametrize("style", ["relative", "absolute"])
 def test_all_pages_are_read(world: World, style: str) -> None:
     tags = [f"1.{number // 50}.{number % 50}" for number in range(2500)]
@@ -31,14 +31,14 @@ def test_all_pages_are_read(world: World, style: str) -> None:
     assert "?" not in ended.asked[0].target
 
 
-@row("T01", "`null`, or an empty list", "no versions, and that is no failure", code=0)
+@row("T01", "`null`, or an empty list", "Reports no versions, which is not a failure", code=0)
 @pytest.mark.parametrize("tags", [b'{"name":"aks/foo","tags":null}', b'{"name":"aks/foo","tags":[]}'])
 def test_no_tags_are_no_versions(world: World, tags: bytes) -> None:
     ended = listed(world, tags).run(*VERSIONS).succeeded(made={}, requests=1)
     assert (ended.document["data"]["versions"], ended.document["data"]["other"]) == ([], [])
 
 
-@row("T01", "versions of odd forms, and tags that are none", "those that are none stand last, and are never the newest", code=0)
+@row("T01", "unusual versions, and tags that are not versions", "Lists tags that are not versions last and never resolves to one", code=0)
 def test_odd_versions_never_win(world: World) -> None:
     odd = [
         "latest",
@@ -64,26 +64,26 @@ def test_odd_versions_never_win(world: World) -> None:
     assert ended.document["data"]["tag"] == "1.9.0"
 
 
-@row("T02", "pages that lead back to one that was there", "seen at the first repeat", code=4)
+@row("T02", "pages that link back to an earlier page", "Stops at the first repetition", code=4)
 def test_pages_in_a_loop_are_left_at_the_first_repeat(world: World) -> None:
     world.registry.page_size, world.registry.page_style = 2, "loop"
     world.run("versions", ALB, "--json").failed(4, "redirect-refused", "circles", ALB, requests=3)
 
 
-@row("T02", "pages without end, each another one", "200 are read", code=4)
+@row("T02", "endless pages, each one new", "Stops after 200", code=4)
 def test_pages_without_end_are_left_at_the_limit(world: World) -> None:
     world.registry.page_size, world.registry.page_style = 2, "endless"
     ended = world.run("versions", ALB, "--json").failed(4, "limit-passed", "more than 200 pages", ALB, requests=200)
     assert ended.kinds == ["tags"] * 200
 
 
-@row("T03", "a `Link` to another host", "refused, not followed", code=4)
+@row("T03", "a `Link` to another host", "Refuses to follow it", code=4)
 def test_a_page_on_another_host_is_refused(world: World) -> None:
     world.registry.page_size, world.registry.page_style = 2, "foreign"
     world.run("versions", ALB, "--json").failed(4, "host-refused", world.registry.data_host, "pages stay on the registry", ALB, requests=1)
 
 
-@row("T03", "a `Link` to another repository, or one that cannot be read", "malformed, not followed", code=5)
+@row("T03", "a `Link` to another repository, or a malformed one", "Refuses it as malformed", code=5)
 @pytest.mark.parametrize("style", ["other list", "garbage"])
 def test_a_page_of_another_list_is_refused(world: World, style: str) -> None:
     world.registry.page_size, world.registry.page_style = 2, style
@@ -100,7 +100,7 @@ LINKS = (
 )
 
 
-@row("T03", "links by http, with user information, to IP addresses, by other schemes", "refused, not followed", code=4)
+@row("T03", "links with user information or other schemes, or to IP addresses", "Refuses to follow them", code=4)
 def test_a_page_elsewhere_is_refused(world: World) -> None:
     for number, link in enumerate(LINKS):
         world.registry.tags[f"aks/foo{number}"] = ["1.0.0"]
@@ -111,7 +111,12 @@ def test_a_page_elsewhere_is_refused(world: World) -> None:
     assert [one["exitCode"] for one in ended.failures] == [4] * len(LINKS)
 
 
-@row("T04", "tags that are none, with control characters, too long, twice, numbers", "dropped, and counted; none is printed raw", code=0)
+@row(
+    "T04",
+    "invalid tags (control characters, too long, not a text), and duplicates",
+    "Drops them, reports how many are invalid, and prints none of these",
+    code=0,
+)
 @pytest.mark.parametrize("as_json", [True, False])
 def test_tags_that_are_none_are_dropped_and_counted(world: World, as_json: bool) -> None:
     odd = [
@@ -140,7 +145,7 @@ def test_tags_that_are_none_are_dropped_and_counted(world: World, as_json: bool)
         assert ended.out.splitlines() == ["1.0.3\t1.0.3", "1.0.0\t1.0.0"]
 
 
-@row("T04", "200,000 tags in a page; one more", "taken, and searched; refused by the limit", code=(3, 4))
+@row("T04", "200,000 tags in a page; one more", "Accepts and searches 200,000; refuses one more at the limit", code=(3, 4))
 @pytest.mark.parametrize(("count", "code"), [(200_000, 3), (200_001, 4)])
 def test_so_many_tags_are_taken_and_no_more(world: World, count: int, code: int) -> None:
     listed(world, [f"1.{number // 1000}.{number % 1000}" for number in range(count)])
@@ -151,7 +156,7 @@ def test_so_many_tags_are_taken_and_no_more(world: World, count: int, code: int)
         ended.failed(4, "limit-passed", "200000 entries", "aks/foo", requests=1)
 
 
-@row("T04", "a page of 256 MiB, announced or not", "16 MiB are read at most", code=4)
+@row("T04", "a page of 256 MiB, announced or not", "Reads 16 MiB at most", code=4)
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_page_of_256_mib_is_not_read(world: World, announced: bool) -> None:
     knob = world.registry.on("tags")
@@ -163,7 +168,12 @@ def test_a_page_of_256_mib_is_not_read(world: World, announced: bool) -> None:
     assert ended.received <= (64 << 10 if announced else PAGE + (64 << 10)), ended
 
 
-@row("T04", "a web page, a text, an object, a cut list, a byte order mark in its place", "malformed, not shown", code=5)
+@row(
+    "T04",
+    "a web page, a text, an object, a truncated list or a byte order mark instead of a list",
+    "Refuses it as malformed, without showing it",
+    code=5,
+)
 def test_a_list_that_is_none_is_refused(world: World) -> None:
     bodies = [b"<html>1.0.0</html>", b'{"tags":"1.0.0"}', b'{"tags":{}}', b"[]", b"{}", b"", b'{"tags":["1"]', b"\xef\xbb\xbf{}"]
     for number, body in enumerate(bodies):
