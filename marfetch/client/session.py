@@ -83,7 +83,7 @@ class SessionOptions(NamedTuple):
 
 
 class Connections:
-    """Connections to registries, and the time that may be spent over them: of one session, or lent to one after the other.
+    """Connections to registries and their time budget. One session owns them, or a library lends them to one session after another.
 
     Args:
         options: of the sessions.
@@ -91,7 +91,7 @@ class Connections:
 
     Attributes:
         sources: the registries that were asked.
-        noticed: the endpoints of which was said that they are not official.
+        noticed: unofficial endpoints that the user was warned of.
     """
 
     def __init__(self, options: SessionOptions, ways: ConnectionSetups | None = None) -> None:

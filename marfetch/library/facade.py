@@ -1,4 +1,4 @@
-"""The public `Client`: a facade over the session and the use cases, one method for each thing that one asks of a registry.
+"""The public `Client`: a facade over the session and the use cases, one method for each.
 
 A session serves one call, as it serves one command; its connections are lent to the next one.
 """
@@ -44,9 +44,9 @@ _Texts: TypeAlias = str | Iterable[str]
 
 
 class Client:
-    """What one asks of the Microsoft Artifact Registry, or of a registry of one's own.
+    """A client of the Microsoft Artifact Registry, or of a registry of your own.
 
-    Nothing is asked before the first call. Several threads may use one client at the same time. `close` it, or use it as a context.
+    No request is made before the first call. Several threads may share one client. `close` it, or use it as a context manager.
 
     Args:
         endpoint: `global`, `china`, or `https://host[:port]`; None: `MARFETCH_ENDPOINT`, otherwise `global`.
@@ -55,7 +55,7 @@ class Client:
         offline: make no requests; use the cache only.
         timeout: seconds for each call; None: no limit for what makes progress.
         jobs: requests to one host at a time in each call, 1 to 32.
-        ca_file: certificates to trust in place of the system's.
+        ca_file: certificates to trust instead of the system's.
         progress: called with one text for each event, from any thread; True: shown on stderr, as the command line does.
 
     Raises:
@@ -269,7 +269,7 @@ class Client:
             trust_store: the directory that holds `x509`; None: notation's own.
             at: as of this moment; as text, in the form of RFC 3339. None: now.
             crl: directories with revocation lists.
-            revocation: `enforce`, `log` or `skip`, in place of what the policy says.
+            revocation: `enforce`, `log` or `skip`; overrides the policy.
             keyring: check Helm provenance with the OpenPGP keys in this file.
             platform: of an index, the manifest for `os/architecture` has to be signed too.
 
@@ -302,7 +302,7 @@ class Client:
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
-        """The session of one call. Its connections are those of an earlier call where some are free, and stay open for the next one."""
+        """Open the session of one call. It borrows the connections of an earlier call, and leaves them open for the next one."""
         with self._guard:
             self._check_open()
             connections = self._idle.pop() if self._idle else None
@@ -330,7 +330,7 @@ class Client:
 
 
 class _Events(PlainProgress):
-    """Tells a function of each event."""
+    """Calls a function with one text for each event."""
 
     def __init__(self, tell: Callable[[str], object]) -> None:
         def note(text: str) -> None:
@@ -378,6 +378,6 @@ def _moment(at: str | datetime | None) -> str | None:
 
 
 def _for_platform(resolved: Resolved, platform: Platform) -> Resolved:
-    """The manifest of an index for a platform."""
+    """Return the manifest of an index for a platform."""
     manifest = artifact(resolved, Choice(all_layers=True), platform)
     return resolved_to(resolved.repository.at(digest=manifest.descriptor.digest), manifest)

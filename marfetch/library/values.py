@@ -247,7 +247,7 @@ class ProvenanceInfo:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedArtifact:
-    """What a verification found; where a signature does not hold, there is an error in place of it.
+    """What a verification found. If no signature holds, an error is raised instead.
 
     Attributes:
         verdict: `verified`, or `skipped` where the trust policy skips the repository.
@@ -281,7 +281,7 @@ def _json_name(name: str) -> str:
 
 
 def _typed(hint: Any, value: Any) -> Any:
-    """What a JSON value is in a field of this type."""
+    """Convert a JSON value to the type of its field."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is UnionType:  # with None
         return None if value is None else _typed(arguments[0], value)

@@ -82,7 +82,7 @@ def test_mypy_takes_the_right_program_and_refuses_the_wrong_one(program: Callabl
 def test_pyright_takes_the_right_program_and_refuses_the_wrong_one(program: Callable[[str], Path], tool: Callable[[str], Path]) -> None:
     def pyright(path: Path) -> subprocess.CompletedProcess[str]:
         (path.parent / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict", "pythonVersion": "3.11"}')
-        line: list[str | Path] = [tool("pyright"), "--pythonpath", sys.executable, path.name]
+        line = [str(tool("pyright")), "--pythonpath", sys.executable, path.name]
         return subprocess.run(line, cwd=path.parent, capture_output=True, text=True, check=False)
 
     done = pyright(program(RIGHT))
