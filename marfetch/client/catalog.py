@@ -30,8 +30,6 @@ _PART_LIKE: Final = 84
 """Per cent of likeness from which a name is near: of its last part, of all of it, of some part of it."""
 _SHORTEST: Final = 3
 """Letters; a shorter text is like everything."""
-_LIKE: Final = 50
-"""The same for names of which there are few, such as tags or keys."""
 
 _GLOB = re.compile(r"[*?\[]")
 
@@ -98,11 +96,15 @@ def near(names: Sequence[str], name: str, *, limit: int) -> list[str]:
     return sorted(found, key=lambda one: (-found[one] - fuzz.ratio(name, one) / 5, len(one), one))[:limit]
 
 
-def nearest(names: Sequence[str], name: str, *, limit: int) -> list[str]:
-    """The names that are written most like one that is not among them, nearest first; for tags, keys and others without a path."""
+def nearest(names: Sequence[str], name: str, *, limit: int, like: float = _LAST_LIKE) -> list[str]:
+    """The names that are written most like one that is not among them, nearest first; for tags, keys and others without a path.
+
+    Args:
+        like: per cent of likeness from which a name is near.
+    """
     from rapidfuzz import fuzz, process  # late: rapidfuzz, only for a wrong name
 
-    return [one for one, _, _ in process.extract(name, names, scorer=fuzz.ratio, processor=None, limit=limit, score_cutoff=_LIKE)]
+    return [one for one, _, _ in process.extract(name, names, scorer=fuzz.ratio, processor=None, limit=limit, score_cutoff=like)]
 
 
 def _distance(name: str, words: Sequence[str]) -> tuple[int, int, int, str]:

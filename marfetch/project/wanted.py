@@ -397,7 +397,7 @@ class _Reader:
 def _nearest(key: str, known: Mapping[str, object]) -> str:
     from ..client.catalog import nearest  # late: the client, only for a wrong key
 
-    near = nearest(list(known), key.lower().replace("_", "-"), limit=1)
+    near = nearest(list(known), key.lower().replace("_", "-"), limit=1, like=50)
     return f"did you mean `{near[0]}`?" if near else f"the keys are {', '.join(known)}"
 
 

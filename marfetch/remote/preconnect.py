@@ -75,12 +75,14 @@ class DataHost:
             self._kept.put(self._endpoint.name, address.origin)
 
 
-# -- the first request of a command as bytes, known before oras-py and what sends its requests are there
+# -- the requests that a command may begin with: as bytes they are known before oras-py is there, and `remote.registry` asks the same
 
 
 USER_AGENT: Final = f"marfetch/{__version__} (+https://github.com/marfetch/marfetch)"
 ALWAYS: Final = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
 """The headers of every request."""
+LISTS: Final = {"Accept": "application/json"}
+"""Those of a request for a list."""
 ACCEPT: Final = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}"
 
 
@@ -116,7 +118,7 @@ def manifest(reference: Reference, known: Descriptor | None) -> PredictedRequest
 
 def tags(reference: Reference) -> PredictedRequest:
     """Ask for all tags."""
-    return PredictedRequest(f"/v2/{reference.repository}/tags/list", {"Accept": "application/json"})
+    return PredictedRequest(f"/v2/{reference.repository}/tags/list", dict(LISTS))
 
 
 _LOOK: Final = 0.1

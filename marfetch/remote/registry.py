@@ -1,6 +1,6 @@
 """A registry as a source: every request goes through a session of oras-py, and over our own transport.
 
-Taken from oras-py 0.2.43: the session of `oras.provider.Registry`, the addresses of `Container`, the media types of `oras.defaults`.
+Taken from oras-py 0.2.43: the session of `oras.provider.Registry`, the addresses of `Container`.
 `tests/remote/test_oras.py` holds that nothing else is used, and that what is used stays as it is.
 """
 
@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, cast
 
 import oras.container
-import oras.defaults
 import oras.provider
 
 from ..budget import Budget
@@ -25,7 +24,7 @@ from ..errors import IntegrityError, PolicyError, RemoteError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Host, Reference, is_repository, is_tag
 from ..text import redacted, sent_values
-from . import limits
+from . import limits, preconnect
 from .auth import Authority
 from .backoff import Attempts, Backoff, RequestFailed
 from .certificates import TrustedCertificates
@@ -41,7 +40,6 @@ _LOG = logging.getLogger(__name__)
 
 _SAME_METHOD = frozenset((307, 308))
 _REDIRECTS = _SAME_METHOD | {301, 302, 303}
-_ACCEPT = ", ".join(oras.defaults.default_manifest_accepted_media_types)  # the four types: OCI and Docker, manifest and index
 
 
 class Registry:
@@ -87,13 +85,9 @@ class Registry:
     # -- source
 
     def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
-        wanted = str(reference.digest) if reference.tag is None else reference.tag
         asked = Asked.MANIFEST if reference.tag is None else Asked.TAG
-        headers = {"Accept": _ACCEPT}
-        if known is not None:
-            headers["If-None-Match"] = f'"{known.digest}"'
-        address = self._address(self._container(reference).manifest_url(wanted))
-        answer, raw = self.document(address, headers, asked, reference, limit=MAX_MANIFEST_SIZE)
+        request = preconnect.manifest(reference, known)  # it may have been sent already
+        answer, raw = self.document(self._at(request.target), request.headers, asked, reference)
         said = header_digest(answer)
         if answer.status_code == 304:
             if known is None or (said is not None and said != known.digest):
@@ -141,8 +135,8 @@ class Registry:
     def tags(self, reference: Reference) -> list[str]:
         # The first request carries no `n`: MAR gives the whole list then. oras-py follows any host, without end, and takes a text
         # for a list of letters.
-        address = self._address(self._container(reference).tags_url())
-        found = self._list(address, "tags", Asked.TAGS, reference, f"the tag list of `{reference.full_repository}`")
+        request = preconnect.tags(reference)
+        found = self._list(self._at(request.target), "tags", Asked.TAGS, reference, f"the tag list of `{reference.full_repository}`")
         listed = cast("Collected", found).entries
         tags = [tag for tag in listed if is_tag(tag)]
         if len(tags) < len(listed):
@@ -154,10 +148,9 @@ class Registry:
 
     def catalog(self, *, known: str | None = None, patient: bool = True) -> Catalog | None:
         host = self.endpoint.registry.name
-        address = Address.parse(f"{self.endpoint.registry.origin}/v2/_catalog")
         what = f"the catalog of `{host}`"
         subject = Reference("_catalog", Host.parse(host))
-        found = self._list(address, "repositories", Asked.CATALOG, subject, what, known=known, patient=patient)
+        found = self._list(self._at("/v2/_catalog"), "repositories", Asked.CATALOG, subject, what, known=known, patient=patient)
         if found is None:
             return None
         names = tuple(name for name in found.entries if is_repository(name))
@@ -205,8 +198,7 @@ class Registry:
         self, start: Address, name: str, asked: Asked, of: Reference, what: str, *, known: str | None = None, patient: bool = True
     ) -> Collected | None:
         def ask(page: Address, headers: dict[str, str]) -> tuple[StreamedResponse, bytes]:
-            headers = {"Accept": "application/json", **headers}
-            return self.document(page, headers, asked, of, limit=limits.MAX_PAGE_SIZE, patient=patient)
+            return self.document(page, {**preconnect.LISTS, **headers}, asked, of, limit=limits.MAX_PAGE_SIZE, patient=patient)
 
         most = limits.MAX_CATALOG_PAGES if asked is Asked.CATALOG else limits.MAX_PAGES
         return collect(start, ask, name, what, lambda answer: about(answer, of), known=known, most=most)
@@ -324,6 +316,9 @@ class Registry:
         container = oras.container.Container(f"{host.name}:{host.port}/{reference.repository}")
         container.registry = self.endpoint.registry.origin.partition("://")[2]
         return container
+
+    def _at(self, target: str) -> Address:
+        return Address.parse(f"{self.endpoint.registry.origin}{target}")
 
     def _address(self, path: str) -> Address:
         return Address.parse(f"{self.oras.prefix}://{path}")
