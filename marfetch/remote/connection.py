@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 from contextlib import suppress
+from copy import copy
 from http.client import HTTPException
 from typing import Any, Final
 
@@ -15,16 +16,21 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.response import HTTPResponse
 
 from . import limits
-from .deadlines import current
+from .deadlines import Exchange
 from .dial import connect
 from .preconnect import Preconnections
 from .response import Response
 
 
 class _Carried(HTTPConnection):
-    """What both kinds of connection have in common."""
+    """What both kinds of connection have in common.
+
+    Attributes:
+        exchange: what it carries, or is being opened for; None where nobody watches.
+    """
 
     response_class = Response
+    exchange: Exchange | None = None
     _handle: socket.socket | None = None
     _served = False
 
@@ -58,12 +64,11 @@ class _Carried(HTTPConnection):
         self._drop_handle()
         # A second handle on the same connection: TLS takes the first one over, and the watch must be able to shut it at any time.
         self._handle = socket.socket(fileno=os.dup(sock.fileno()))
-        exchange = current()
-        if exchange is not None:
-            exchange.handle = self._handle
+        if self.exchange is not None:
+            self.exchange.handle = self._handle
 
     def request(self, method: str, url: str, *args: Any, **options: Any) -> None:
-        exchange = current()
+        exchange = self.exchange
         if exchange is not None:
             if self.sock is None:
                 self.connect()  # http.client would do it when the request is on its way already
@@ -113,9 +118,8 @@ class TLSConnection(_Carried, HTTPSConnection):
     """What went out over this connection before it was taken: the request that it was taken for, if nothing about it has changed."""
 
     def connect(self) -> None:
-        exchange = current()
         try:
-            ready = self.early.take(self.host, self.port, exchange) if self.early is not None and self.proxy is None else None
+            ready = self.early.take(self.host, self.port, self.exchange) if self.early is not None and self.proxy is None else None
         except OSError as error:
             raise self._failure(error, limits.CONNECT_TIME) from error
         if ready is None:
@@ -139,10 +143,9 @@ class TLSConnection(_Carried, HTTPSConnection):
             if taken is not None:
                 taken.close()
             super().connect()
-            exchange = current()
-            if exchange is not None:
-                exchange.connected()  # a pause may have begun meanwhile
-                exchange.sent()
+            if self.exchange is not None:
+                self.exchange.connected()  # a pause may have begun meanwhile
+                self.exchange.sent()
         super().send(data)
 
     def close(self) -> None:
@@ -150,23 +153,38 @@ class TLSConnection(_Carried, HTTPSConnection):
         self._sent = None
 
 
-class ConnectionPool(HTTPConnectionPool):
+class _Pool(HTTPConnectionPool):
+    """What both kinds of pool have in common."""
+
+    _exchange: Exchange | None = None
+    _early: Preconnections | None = None
+
+    def carrying(self, exchange: Exchange, early: Preconnections | None) -> _Pool:
+        """The same connections, for one exchange: urllib3 takes one out somewhere in `urlopen`, and hands nothing to it.
+
+        Args:
+            early: connections that may be open already.
+        """
+        pool = copy(self)
+        pool._exchange, pool._early = exchange, early  # noqa: SLF001 - its own
+        return pool
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection: Any = super()._get_conn(timeout)
+        connection.exchange, connection.early = self._exchange, self._early
+        return connection
+
+
+class ConnectionPool(_Pool):
     """Connections to one loopback host."""
 
     ConnectionCls = Connection
 
 
-class TLSConnectionPool(HTTPSConnectionPool):
+class TLSConnectionPool(_Pool, HTTPSConnectionPool):
     """Connections to one host."""
 
     ConnectionCls = TLSConnection
-    early: Preconnections | None = None
-
-    def _new_conn(self) -> Any:
-        connection = super()._new_conn()
-        if isinstance(connection, TLSConnection):
-            connection.early = self.early
-        return connection
 
 
 POOLS: Final = {"http": ConnectionPool, "https": TLSConnectionPool}

@@ -57,20 +57,6 @@ class Exchange:
                 self.handle.shutdown(socket.SHUT_RDWR)
 
 
-_current = threading.local()
-
-
-def current() -> Exchange | None:
-    """The exchange that this thread is sending, for the connection that carries it."""
-    exchange: Exchange | None = getattr(_current, "exchange", None)
-    return exchange
-
-
-def set_current(exchange: Exchange | None) -> None:
-    """Tell the connection which exchange it carries; one thread sends one at a time."""
-    _current.exchange = exchange
-
-
 class Watch:
     """Ends exchanges at their deadline.
 

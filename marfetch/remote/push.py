@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 from ..content import Transfer
@@ -18,12 +18,12 @@ from ..oci import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX, Descriptor, Digest, In
 from ..reference import OFFICIAL_HOSTS, Reference
 from . import limits
 from .backoff import Attempts, RequestFailed
-from .deadlines import current
+from .deadlines import Exchange
 from .http_errors import Asked
 from .pages import resolve
 from .referrers import by_api, by_tag, fallback_tag
 from .registry import Registry
-from .transport import Sent, StreamedResponse, Transport
+from .transport import Sent, StreamedResponse
 
 _PIECE: Final = 256 << 10
 _HEAD: Final = Sent("HEAD")
@@ -66,8 +66,7 @@ class Pushing:
 
     def has_blob(self, reference: Reference, digest: Digest) -> bool:
         """Whether the repository has a blob."""
-        with self._asked(reference, f"blobs/{digest}", Asked.BLOB, (200, 404), _HEAD) as answer:
-            return answer.status_code == 200
+        return self._asked(reference, f"blobs/{digest}", Asked.BLOB, {}).status_code == 200
 
     def digest(self, reference: Reference) -> Digest | None:
         """The digest of what a tag or digest names; None where the repository has nothing of that name.
@@ -76,11 +75,10 @@ class Pushing:
             Error: the registry failed.
         """
         name = reference.tag or str(reference.digest)
-        headers = {"Accept": _ACCEPT}
-        with self._asked(reference, f"manifests/{name}", Asked.MANIFEST, (200, 404), _HEAD, headers) as answer:
-            if answer.status_code == 404:
-                return None
-            said = answer.headers.get("Docker-Content-Digest")
+        answer = self._asked(reference, f"manifests/{name}", Asked.MANIFEST, {"Accept": _ACCEPT})
+        if answer.status_code == 404:
+            return None
+        said = answer.headers.get("Docker-Content-Digest")
         if said is not None:
             return Digest.parse(said.strip())
         try:
@@ -104,18 +102,17 @@ class Pushing:
         """
         attempts = self._registry.backoff.attempts(f"`{reference.full_repository}`")
         start = self._registry.repository_address(reference, "blobs/uploads/")
-        body = _Body(pieces, self._registry.transport, transfer)
+        body = partial(self._body, pieces, transfer)
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(descriptor.size)}
         while True:
             try:
-                with self._sent(start, reference, {"Content-Length": "0"}, attempts, (201, 202), Sent("POST")) as answer:
-                    if answer.status_code == 201:
-                        return
-                    place = self._location(answer, start, reference)
+                answer = self._sent(start, reference, {"Content-Length": "0"}, attempts, (201, 202), Sent("POST"))
+                if answer.status_code == 201:
+                    return
+                place = self._location(answer, start, reference)
                 place = Address(place.scheme, place.host, f"{place.target}{'&' if '?' in place.target else '?'}digest={descriptor.digest}")
                 self._registry.endpoint.check(place, came_from=start)
-                with self._sent(place, reference, headers, attempts, (201,), Sent("PUT", body)) as answer:
-                    self._compare(answer, descriptor, reference)
+                self._compare(self._sent(place, reference, headers, attempts, (201,), Sent("PUT", body)), descriptor, reference)
                 return
             except RequestFailed as trouble:
                 attempts.failed(trouble)
@@ -133,8 +130,8 @@ class Pushing:
         attempts = self._registry.backoff.attempts(f"`{reference}`")
         while True:
             try:
-                with self._sent(address, reference, headers, attempts, (201,), Sent("PUT", (manifest.raw,))) as answer:
-                    self._compare(answer, manifest.descriptor, reference)
+                answer = self._sent(address, reference, headers, attempts, (201,), Sent("PUT", (manifest.raw,)))
+                self._compare(answer, manifest.descriptor, reference)
                 return
             except RequestFailed as trouble:
                 attempts.failed(trouble)
@@ -168,29 +165,18 @@ class Pushing:
 
     # -- how
 
-    @contextmanager
-    def _asked(
-        self,
-        reference: Reference,
-        path: str,
-        asked: Asked,
-        expected: tuple[int, ...],
-        sent: Sent,
-        headers: dict[str, str] | None = None,
-    ) -> Iterator[StreamedResponse]:
-        """The answer to a question that may be asked again."""
+    def _asked(self, reference: Reference, path: str, asked: Asked, headers: dict[str, str]) -> StreamedResponse:
+        """The answer to whether something is there, read and closed; asked for again where that makes sense."""
         address = self._registry.repository_address(reference, path)
         attempts = self._registry.backoff.attempts(f"`{reference}`")
         while True:
             try:
-                with self._registry.asking(address, headers or {}, attempts, asked, reference, expected=expected, sent=sent) as answer:
+                with self._registry.asking(address, headers, attempts, asked, reference, expected=(200, 404), sent=_HEAD) as answer:
                     answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
-                break
+                    return answer
             except RequestFailed as trouble:
                 attempts.failed(trouble)
-        yield answer
 
-    @contextmanager
     def _sent(
         self,
         address: Address,
@@ -199,10 +185,12 @@ class Pushing:
         attempts: Attempts,
         expected: tuple[int, ...],
         sent: Sent,
-    ) -> Iterator[StreamedResponse]:
+    ) -> StreamedResponse:
+        """The answer to what was sent, read and closed."""
         try:
             with self._registry.asking(address, headers, attempts, Asked.MANIFEST, reference, expected=expected, sent=sent) as answer:
                 answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
+                return answer
         except RequestFailed as trouble:
             error = trouble.error
             if isinstance(error, NotFoundError) or error.code == "unexpected-answer":
@@ -214,7 +202,22 @@ class Pushing:
                 failure.context |= error.context
                 raise failure from trouble
             raise
-        yield answer
+
+    def _body(self, pieces: Callable[[], Iterable[bytes]], transfer: Transfer, exchange: Exchange) -> Iterator[bytes]:
+        """The bytes of an upload; tells how far it is, and keeps the watch from ending what gets on."""
+        transport = self._registry.transport
+        sent = 0
+        transfer.held(0)
+        for whole in pieces():
+            for start in range(0, len(whole), _PIECE):
+                transport.budget.check()
+                exchange.deadline = transport.until(limits.RATE_TIME)
+                piece = whole[start : start + _PIECE]
+                yield piece
+                sent += len(piece)
+                transfer.held(sent)
+        # The registry may have to hash all of it, or hand it on, before it answers.
+        exchange.deadline = transport.until(limits.COMMIT_TIME)
 
     def _location(self, answer: StreamedResponse, start: Address, reference: Reference) -> Address:
         location = answer.headers.get("Location")
@@ -244,29 +247,3 @@ class Pushing:
                 expected=str(descriptor.digest),
                 actual=said.strip()[:200],
             )
-
-
-class _Body:
-    """The body of an upload, which can be sent anew: tells how far it is, and keeps the watch from ending what gets on."""
-
-    def __init__(self, pieces: Callable[[], Iterable[bytes]], transport: Transport, transfer: Transfer) -> None:
-        self._pieces = pieces
-        self._transport = transport
-        self._transfer = transfer
-
-    def __iter__(self) -> Iterator[bytes]:
-        exchange = current()
-        sent = 0
-        self._transfer.held(0)
-        for whole in self._pieces():
-            for start in range(0, len(whole), _PIECE):
-                self._transport.budget.check()
-                if exchange is not None:
-                    exchange.deadline = self._transport.until(limits.RATE_TIME)
-                piece = whole[start : start + _PIECE]
-                yield piece
-                sent += len(piece)
-                self._transfer.held(sent)
-        if exchange is not None:
-            # The registry may have to hash all of it, or hand it on, before it answers.
-            exchange.deadline = self._transport.until(limits.COMMIT_TIME)

@@ -26,8 +26,8 @@ from ..text import redacted
 from . import limits
 from .backoff import RequestFailed
 from .certificates import TrustedCertificates
-from .connection import POOLS, TLSConnectionPool
-from .deadlines import Exchange, Watch, set_current
+from .connection import POOLS
+from .deadlines import Exchange, Watch
 from .network_errors import expired, too_slow, trouble
 from .preconnect import ALWAYS, Preconnections
 
@@ -41,11 +41,12 @@ class Sent(NamedTuple):
     """What a request does, and what it carries.
 
     Attributes:
-        body: gives its bytes, anew each time it is iterated; goes with a `Content-Length`.
+        body: gives its bytes, anew each time it is iterated; goes with a `Content-Length`. One that takes long is called with the exchange
+            that carries it, so that it can put the deadline off.
     """
 
     method: str = "GET"
-    body: Iterable[bytes] | None = None
+    body: Iterable[bytes] | Callable[[Exchange], Iterable[bytes]] | None = None
 
 
 GET: Final = Sent()
@@ -205,13 +206,14 @@ class Transport(HTTPAdapter):
         connect = min(limits.CONNECT_TIME, self.budget.remaining)
         idle = limits.IDLE_TIME if request.body is None else limits.COMMIT_TIME
         self.watch.begin(exchange)
-        set_current(exchange)
+        body: Any = request.body
         try:
-            raw = self._pool(address).urlopen(
+            pool = self._pool(address).carrying(exchange, self._early)
+            raw = pool.urlopen(
                 request.method or "GET",
                 "/",
                 headers=request.headers,
-                body=request.body,
+                body=body(exchange) if callable(body) else body,
                 redirect=False,
                 retries=False,
                 assert_same_host=False,
@@ -225,8 +227,6 @@ class Transport(HTTPAdapter):
         except BaseException:
             self.watch.end(exchange)
             raise
-        finally:
-            set_current(None)
         answer = StreamedResponse()
         answer.status_code = raw.status
         answer.headers = CaseInsensitiveDict(raw.headers)
@@ -252,10 +252,7 @@ class Transport(HTTPAdapter):
         options: dict[str, Any] = {}
         if address.scheme == "https":
             options = {"ssl_context": self._trust.context(), "cert_reqs": "CERT_REQUIRED"}
-        pool = manager.connection_from_host(address.host.name.strip("[]"), address.host.port, address.scheme, pool_kwargs=options)
-        if isinstance(pool, TLSConnectionPool):
-            pool.early = self._early
-        return pool
+        return manager.connection_from_host(address.host.name.strip("[]"), address.host.port, address.scheme, pool_kwargs=options)
 
     def close(self) -> None:
         """Drop all connections, and end the watch."""
