@@ -189,14 +189,14 @@ class Index:
     subject: Descriptor | None = None
 
 
-def parse_manifest(raw: bytes, *, what: str, media_type: str | None = None, algorithm: str = "sha256") -> Manifest | Index:
+def parse_manifest(raw: bytes, *, what: str, media_type: str | None = None, digest: Digest | None = None) -> Manifest | Index:
     """Read a manifest or an index.
 
     Args:
         raw: the bytes of the body.
         what: what they are, for messages.
         media_type: what the `Content-Type` or the descriptor said, if it said one of the four types.
-        algorithm: of the digest that the value shall carry.
+        digest: of the bytes, where they have been hashed.
 
     Raises:
         IntegrityError: `malformed`, naming the field. distribution-spec, "Pulling manifests": a client should refuse a body whose
@@ -217,7 +217,7 @@ def parse_manifest(raw: bytes, *, what: str, media_type: str | None = None, algo
     resolved = declared or media_type or (OCI_INDEX if "manifests" in document else OCI_MANIFEST)
     if resolved.lower() not in MANIFEST_TYPES | INDEX_TYPES:
         reader.fail(f"`mediaType` is `{resolved}`, which is neither a manifest nor an index")
-    descriptor = Descriptor(resolved, Digest.of(raw, algorithm), len(raw))
+    descriptor = Descriptor(resolved, digest or Digest.of(raw), len(raw))
     artifact_type = reader.media_type(document, "artifactType", None)
     annotations = reader.annotations(document, "annotations")
     subject = reader.descriptor(document["subject"], "subject") if document.get("subject") is not None else None

@@ -17,7 +17,7 @@ from typing import Final, Literal
 from ..content import Verified
 from ..errors import InputError, IntegrityError
 from ..files import storage_error
-from ..layout.graph import Graph, ManifestNode, is_manifest_type
+from ..layout.graph import closure, is_manifest_type
 from ..layout.readonly import ReadonlyTar
 from ..oci import Descriptor, Digest
 from .format import FIRST, LOCK_FILE, MAX_RECORD_SIZE, RECORD_FILE, Opened, archive_digest, ending, header, index_bytes, ref_name
@@ -254,29 +254,23 @@ def _check_index(found: Opened, checked: CheckResult) -> None:
 
 def _check_graph(found: Opened, checked: CheckResult) -> dict[Digest, Descriptor]:
     """Follow the index; gives everything that has to be there, manifests and blobs."""
-    graph = Graph(found.store, found.contents.manifests)
+    graph = found.contents.graph
     needed: dict[Digest, Descriptor] = {}
     abouts: list[tuple[Digest, str | None]] = []
-    waiting: list[Descriptor] = []
+    roots: list[Descriptor] = []
     for name, descriptor in found.store.entries():
         if not (found.is_bundle or is_manifest_type(descriptor.media_type)):
             continue  # the specification lets others name whatever they like; nothing here looks at it
         checked.artifacts += name is not None
-        waiting.append(descriptor)
+        roots.append(descriptor)
         if name is None:
             node = graph.node(descriptor)
             abouts.append((descriptor.digest, node.subject if node is not None else None))
     manifests: set[Digest] = set()
-    while waiting:
-        one = waiting.pop()
+    for one, node in closure(roots, graph.node):
         manifests.add(one.digest)
-        if one.digest in needed:
-            continue
         needed[one.digest] = one
-        node = graph.node(one)
-        if node is not None:
-            needed.update((blob.digest, blob) for blob in node.blobs)
-            waiting += node.children
+        needed.update((blob.digest, blob) for blob in (node.blobs if node is not None else ()))
     omitted = {str(digest) for digest in found.omitted}
     for text in sorted(graph.missing.keys() - omitted):
         checked.add("missing", text, "a manifest or the index names it")
@@ -311,10 +305,9 @@ def _check_rest(
 
 def _check_lock(found: Opened, checked: CheckResult) -> None:
     """Whether artifacts consist of what the lock says."""
-    graph = Graph(found.store, found.contents.manifests)
     for entry in found.lock.entries if found.lock is not None else ():
         artifact = entry.artifact or entry.manifest
-        reached = _reached(graph, entry.manifest)
+        reached = {one.digest: node for one, node in closure([entry.manifest], found.contents.graph.node)}
         node = reached.get(artifact.digest)
         if reached[entry.digest] is None or (node is None and artifact.digest in reached):
             continue  # missing or wrong, and told
@@ -322,17 +315,6 @@ def _check_lock(found: Opened, checked: CheckResult) -> None:
             checked.add("wrong", entry.reference, f"it does not lead to `{artifact.digest}` as the lock says it")
         elif list(map(_facts, node.blobs)) != list(map(_facts, entry.blobs())):
             checked.add("wrong", entry.reference, "it does not consist of what the lock says")
-
-
-def _reached(graph: Graph, root: Descriptor) -> dict[Digest, ManifestNode | None]:
-    """A manifest and all that it leads to as an index; None where it is missing or wrong."""
-    waiting, reached = [root], dict[Digest, "ManifestNode | None"]()
-    while waiting:
-        one = waiting.pop()
-        if one.digest not in reached:
-            node = reached[one.digest] = graph.node(one)
-            waiting += node.children if node is not None else ()
-    return reached
 
 
 def _facts(descriptor: Descriptor) -> tuple[Digest, int, str]:
@@ -349,6 +331,8 @@ def _check_blobs(
     reads: bool = True,
 ) -> None:
     there = [one for one in needed.values() if found.store.stamp(one.digest) is not None]
+    manifests = found.contents.manifests  # hashed already, where they are as long as their descriptors say
+    unread = [one for one in there if (kept := manifests.cached(one.digest)) is None or kept.descriptor.size != one.size]
     told = {one.name for one in checked.findings}
 
     def look(one: Descriptor) -> str | None:
@@ -356,7 +340,7 @@ def _check_blobs(
         return _wrong(found, one)
 
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="marfetch-check") as pool:
-        for one, reason in zip(there, pool.map(look, there), strict=True) if reads else ():
+        for one, reason in zip(unread, pool.map(look, unread), strict=True) if reads else ():
             if reason is not None and str(one.digest) not in told:
                 checked.add("wrong", one.digest, reason)
     checked.blobs, checked.size = len(there), sum(one.size for one in there)

@@ -18,9 +18,10 @@ from ..destination.destination import whole_file
 from ..errors import InputError, IntegrityError, LockError, PolicyError, RemoteError
 from ..layout.blobs import BlobStore, Extent, Stamp, not_there
 from ..layout.blobs import Entry as IndexEntry
+from ..layout.graph import ManifestNode, Manifests, closure
 from ..layout.readonly import ReadonlyTar
 from ..layout.repositories import Contents
-from ..oci import Descriptor, Digest, Index, Manifest
+from ..oci import Descriptor, Digest
 from ..project.lockfile import Entry, Lock, parse_lock, read_bytes
 from ..project.locking import refuse_misfits
 from ..project.wanted import Item, Project
@@ -80,14 +81,16 @@ class _Needed:
     """What one entry of the lock leads to.
 
     Attributes:
-        manifests: with the referrers.
+        read: the manifests that were read, for any entry.
+        nodes: its manifests, with the referrers.
         about: of these, the referrers that no manifest leads to.
-        blobs: config and layers of all of them.
+        blobs: what these name that is no manifest.
         proofs: of these, what signatures consist of; it is never left out, so that a delta can be verified by itself.
     """
 
+    read: Manifests
     repository: Repository
-    manifests: dict[Digest, Descriptor] = field(default_factory=dict)
+    nodes: dict[Digest, ManifestNode] = field(default_factory=dict)
     about: dict[Digest, Descriptor] = field(default_factory=dict)
     blobs: dict[Digest, Descriptor] = field(default_factory=dict)
     proofs: set[Digest] = field(default_factory=set)
@@ -96,10 +99,14 @@ class _Needed:
 class _View:
     """The cache as a layout that holds what the bundle will: a `BlobStore`."""
 
-    def __init__(self, below: BlobStore, entries: Sequence[IndexEntry], hidden: Iterable[Digest]) -> None:
+    def __init__(self, below: BlobStore) -> None:
         self._below = below
-        self._entries = entries
-        self._hidden = frozenset(hidden)
+        self._entries: Sequence[IndexEntry] = ()
+        self._hidden: frozenset[Digest] = frozenset()
+
+    def show(self, entries: Sequence[IndexEntry], hidden: Iterable[Digest]) -> None:
+        """Say what the bundle holds, and which blobs it leaves out."""
+        self._entries, self._hidden = entries, frozenset(hidden)
 
     @property
     def root(self) -> Path:
@@ -156,7 +163,11 @@ def create(client: Session, project: Project, output: Path, *, since: Path | Non
     with ExitStack() as stack:
         old = stack.enter_context(opened(since)) if since is not None else None
         base = _base(client, old, output) if old is not None else None
-        needed = client.each(lambda entry: _needed(client, items[entry.name], entry, with_referrers=with_referrers), lock.entries)
+        view = _View(client.cache)
+        contents = Contents(view)
+        needed = client.each(
+            lambda entry: _needed(client, contents.manifests, items[entry.name], entry, with_referrers=with_referrers), lock.entries
+        )
         blobs = {digest: (one, blob) for one in needed for digest, blob in one.blobs.items()}
         omitted = _omitted(needed, old) if old is not None else {}
         wanted = [pair for digest, pair in blobs.items() if digest not in omitted]
@@ -164,7 +175,7 @@ def create(client: Session, project: Project, output: Path, *, since: Path | Non
             lambda pair: pair[0].repository.ensure(pair[1]), wanted, hosts=2 if all(blob.size < BESIDE_FROM for _, blob in wanted) else 1
         )
         entries = _entries(lock, needed)
-        contents = Contents(_View(client.cache, entries, omitted))
+        view.show(entries, omitted)
         missing = contents.load().missing - {str(digest) for digest in omitted}
         if missing:
             raise IntegrityError(
@@ -173,11 +184,11 @@ def create(client: Session, project: Project, output: Path, *, since: Path | Non
                 hint="run it again, and keep others from clearing the cache meanwhile",
                 digests=sorted(missing),
             )
-        page = approval_page(catalogue(contents, lock, with_images=True), base)
+        page = approval_page(catalogue(contents, lock, with_images=True, is_checked=False), base)
         own = {MARKER_FILE: MARKER, INDEX_FILE: index_bytes(entries), LOCK_FILE: data, PAGE_FILE: page}
         record = record_bytes(Record({name: Digest.of(text) for name, text in own.items()}, base, omitted if base else None))
         first = {MARKER_FILE: MARKER, INDEX_FILE: own[INDEX_FILE], RECORD_FILE: record, LOCK_FILE: data, PAGE_FILE: page}
-        sizes = {digest: one.size for each in needed for digest, one in each.manifests.items()}
+        sizes = {digest: node.descriptor.size for one in needed for digest, node in one.nodes.items()}
         sizes |= {digest: blob.size for digest, (_, blob) in blobs.items() if digest not in omitted}
         parts = [Part(name, len(text), whole(text)) for name, text in first.items()]
         parts += [_part(client, digest, size) for digest, size in sorted(sizes.items(), key=lambda one: blob_file(one[0]))]
@@ -208,9 +219,9 @@ def _refuse_own(project: Project, output: Path) -> None:
 # -- what is needed
 
 
-def _needed(client: Session, item: Item, entry: Entry, *, with_referrers: bool) -> _Needed:
+def _needed(client: Session, read: Manifests, item: Item, entry: Entry, *, with_referrers: bool) -> _Needed:
     """Follow an entry of the lock to everything that belongs to it; only manifests are fetched."""
-    needed = _Needed(client.repository(replace(item.reference, tag=None, digest=entry.digest)))
+    needed = _Needed(read, client.repository(replace(item.reference, tag=None, digest=entry.digest)))
     _follow(needed, entry.manifest)
     for one in entry.referrers:
         reason = _refer(needed, one, entry.digest)
@@ -224,7 +235,7 @@ def _needed(client: Session, item: Item, entry: Entry, *, with_referrers: bool) 
             )
     if with_referrers:
         asked: set[Digest] = set()
-        while waiting := [digest for digest in needed.manifests if digest not in asked]:
+        while waiting := [digest for digest in needed.nodes if digest not in asked]:
             asked.update(waiting)
             for digest in waiting:
                 for one in needed.repository.referrers(digest):
@@ -254,36 +265,33 @@ def _needed(client: Session, item: Item, entry: Entry, *, with_referrers: bool) 
 
 def _refer(needed: _Needed, one: Descriptor, subject: Digest) -> str | None:
     """Add what refers to a manifest; where its own bytes say something else, the reason why it was not."""
-    if one.digest in needed.manifests:
+    if one.digest in needed.nodes:
         return None
-    found = _manifest(needed, one)
-    if found.subject is None:
+    found = _node(needed, one).subject
+    if found is None:
         return "it refers to nothing"
-    if found.subject.digest != subject:
-        return f"it refers to `{found.subject.digest}`"
+    if found != str(subject):
+        return f"it refers to `{found}`"
     needed.about[one.digest] = replace(one, annotations={}, platform=None)
     _follow(needed, one)
     return None
 
 
-def _follow(needed: _Needed, descriptor: Descriptor) -> None:
-    waiting = [descriptor]
-    while waiting:
-        one = waiting.pop()
-        if one.digest in needed.manifests:
-            continue
-        found = _manifest(needed, one)
-        needed.manifests[one.digest] = found.descriptor
-        if isinstance(found, Index):
-            waiting += found.manifests
-        else:
-            needed.blobs.update((blob.digest, blob) for blob in (found.config, *found.layers))
-            if found.effective_type.lower() == NOTATION_SIGNATURE:
-                needed.proofs.update(blob.digest for blob in (found.config, *found.layers))
+def _follow(needed: _Needed, root: Descriptor) -> None:
+    """Take in a manifest and all that it leads to."""
+    for one, node in closure([root], lambda each: _node(needed, each)):
+        assert node is not None, "what cannot be read is an error"
+        needed.nodes[one.digest] = node
+        needed.blobs.update((blob.digest, blob) for blob in node.blobs)
+        if (node.referrer.artifact_type or "").lower() == NOTATION_SIGNATURE:
+            needed.proofs.update(blob.digest for blob in node.blobs)
 
 
-def _manifest(needed: _Needed, one: Descriptor) -> Manifest | Index:
-    found = needed.repository.manifest(one.digest)
+def _node(needed: _Needed, one: Descriptor) -> ManifestNode:
+    found = needed.read.cached(one.digest)
+    if found is None:
+        found = needed.repository.manifest(one.digest)
+        needed.read.add(found)
     if (found.descriptor.size, found.descriptor.media_type.lower()) != (one.size, one.media_type.lower()):
         raise IntegrityError(
             f"the manifest `{one.digest}` of `{needed.repository.reference.full_repository}` has {found.descriptor.size} bytes of the type"
@@ -291,7 +299,7 @@ def _manifest(needed: _Needed, one: Descriptor) -> Manifest | Index:
             code="size-mismatch",
             digest=str(one.digest),
         )
-    return found
+    return ManifestNode.of(found)
 
 
 def _entries(lock: Lock, needed: Sequence[_Needed]) -> list[IndexEntry]:
@@ -299,7 +307,7 @@ def _entries(lock: Lock, needed: Sequence[_Needed]) -> list[IndexEntry]:
     named: dict[str, IndexEntry] = {}
     for entry, one in zip(lock.entries, needed, strict=True):
         name = ref_name(entry)
-        named[name] = name, replace(one.manifests[entry.digest], annotations={})
+        named[name] = name, replace(one.nodes[entry.digest].descriptor, annotations={})
     roots = {descriptor.digest for _, descriptor in named.values()}
     about = {digest: one for each in needed for digest, one in each.about.items() if digest not in roots}
     return [*named.values(), *((None, one) for one in about.values())]

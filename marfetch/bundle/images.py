@@ -38,20 +38,24 @@ class _Reading(io.RawIOBase):
         return len(data)
 
 
-def images_of(store: BlobStore, manifest: Manifest) -> tuple[str, ...]:
-    """What the values and templates of a chart name as images, sorted; nothing where it cannot be read."""
+def images_of(store: BlobStore, manifest: Manifest, *, is_checked: bool = True) -> tuple[str, ...]:
+    """What the values and templates of a chart name as images, sorted; nothing where it cannot be read.
+
+    Args:
+        is_checked: hash the chart.
+    """
     found: set[str] = set()
     for layer in manifest.layers:
         if matches(layer.media_type, chart_types(manifest)) and layer.size <= _MAX_CHART:
             with suppress(Error, OSError):
-                found |= set(_images(store, layer))
+                found |= set(_images(store, layer, is_checked=is_checked))
     return tuple(sorted(found))[:_MAX_IMAGES]
 
 
-def _images(store: BlobStore, layer: Descriptor) -> list[str]:
+def _images(store: BlobStore, layer: Descriptor, *, is_checked: bool) -> list[str]:
     texts: dict[str, bytes] = {}
     with store.extent(layer.digest) as extent, _Reading(extent) as raw:
-        archive = Archive(raw, layer, Unpacking(str(layer.digest)))  # type: ignore[arg-type]
+        archive = Archive(raw, layer, Unpacking(str(layer.digest)), is_checked=is_checked)  # type: ignore[arg-type]
         with archive:
             for member in archive:
                 path = "/".join(node.name for node in member.way[1:])

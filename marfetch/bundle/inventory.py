@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from ..artifact.kinds import CHART, NOTATION_SIGNATURE, end_of_life, kind_of, kind_of_type, matches
 from ..artifact.payload import base_name, chart_types, extension_of
 from ..constraint import chart_version, read_version
 from ..errors import Error
+from ..layout.graph import closure
 from ..layout.repositories import Contents, LayoutRepository
-from ..oci import CREATED, Descriptor, Digest, Index, Manifest
+from ..oci import CREATED, Descriptor, Digest, Manifest
 from ..project.lockfile import Entry, Lock
 from ..reference import Reference
 from .check import check_bundle, refuse_broken
@@ -23,6 +26,7 @@ from .images import images_of
 
 THUMBPRINTS: Final = "io.cncf.notary.x509chain.thumbprint#S256"
 _DEPTH: Final = 8
+_Images: TypeAlias = Callable[[Manifest], tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +86,19 @@ class BundleItem:
         return tuple(one for one in self.referrers if one.depth == 0 and one.artifact_type.lower() == NOTATION_SIGNATURE)
 
 
-def catalogue(contents: Contents, lock: Lock | None, *, with_images: bool = False) -> list[BundleItem]:
+def catalogue(contents: Contents, lock: Lock | None, *, with_images: bool = False, is_checked: bool = True) -> list[BundleItem]:
     """Everything that a layout holds.
 
     Args:
         lock: where there is one, it says what the artifacts are and how they are called.
         with_images: look into charts for the images that they name.
+        is_checked: hash these charts; otherwise they are hashed later, and what was found in them is void where that fails.
     """
+    images = partial(images_of, contents.store, is_checked=is_checked) if with_images else None
     return [
         found
         for name, reference, descriptor, entry in _roots(contents, lock)
-        if (found := _item(contents, name, reference, descriptor, entry, with_images=with_images)) is not None
+        if (found := _item(contents, name, reference, descriptor, entry, images)) is not None
     ]
 
 
@@ -113,17 +119,17 @@ def _roots(contents: Contents, lock: Lock | None) -> Iterator[tuple[str, Referen
 
 
 def _item(
-    contents: Contents, name: str, reference: Reference, descriptor: Descriptor, entry: Entry | None, *, with_images: bool
+    contents: Contents, name: str, reference: Reference, descriptor: Descriptor, entry: Entry | None, images: _Images | None
 ) -> BundleItem | None:
-    repository = contents.current().repositories.get(reference.repository)
-    if repository is None:
+    snapshot = contents.current()
+    repository = snapshot.repositories.get(reference.repository)
+    root = snapshot.graph.node(descriptor)
+    if repository is None or root is None:
         return None
-    parts = list(_parts(contents, descriptor))
-    if not parts:
-        return None
-    blobs = {blob.digest: blob for part in parts if isinstance(part, Manifest) for blob in (part.config, *part.layers)}
-    chosen = entry.artifact.digest if entry is not None and entry.artifact is not None else descriptor.digest
-    artifact = next((part for part in parts if isinstance(part, Manifest) and part.descriptor.digest == chosen), None)
+    nodes = {one.digest: node for one, node in closure([descriptor], snapshot.graph.node) if node is not None}
+    blobs = {blob.digest: blob for node in nodes.values() for blob in node.blobs}
+    chosen = nodes.get(entry.artifact.digest if entry is not None and entry.artifact is not None else descriptor.digest)
+    artifact = _manifest(contents, chosen.descriptor) if chosen is not None else None
     kind = kind_of(artifact) if artifact is not None else None
     version = read_version(reference.tag) if reference.tag else None
     referrers = tuple(_referrers(contents, repository, str(descriptor.digest)))
@@ -135,13 +141,13 @@ def _item(
         kind.name if kind else "index",
         kind.title if kind else "index of several artifacts",
         str(version.version) if version else None,
-        sum(part.descriptor.size for part in parts) + sum(blob.size for blob in blobs.values()),
+        sum(node.descriptor.size for node in nodes.values()) + sum(blob.size for blob in blobs.values()),
         sum(blob.size for digest, blob in blobs.items() if contents.store.stamp(digest) is None),
         _worth(artifact),
-        parts[0].annotations.get(CREATED) or (artifact.annotations.get(CREATED) if artifact else None),
+        root.referrer.annotations.get(CREATED) or (artifact.annotations.get(CREATED) if artifact else None),
         end_of_life(marks),
         referrers,
-        images_of(contents.store, artifact) if with_images and kind is CHART and artifact is not None else (),
+        images(artifact) if images is not None and kind is CHART and artifact is not None else (),
         entry.verification.verdict if entry is not None and entry.verification is not None else None,
         _listed(contents, reference, descriptor),
     )
@@ -153,21 +159,12 @@ def _listed(contents: Contents, reference: Reference, descriptor: Descriptor) ->
     return next((name for name in names if name == end or name.endswith((f":{end}", f"@{end}"))), None)
 
 
-def _parts(contents: Contents, descriptor: Descriptor) -> Iterator[Manifest | Index]:
-    """A manifest, and what it leads to as an index, each once; what cannot be read is told by whoever checks."""
-    waiting, seen = [descriptor], set[Digest]()
-    while waiting:
-        one = waiting.pop()
-        if one.digest in seen:
-            continue
-        seen.add(one.digest)
-        try:
-            found = contents.manifests.read(one)
-        except Error:
-            continue
-        yield found
-        if isinstance(found, Index):
-            waiting += found.manifests
+def _manifest(contents: Contents, descriptor: Descriptor) -> Manifest | None:
+    """A manifest that is no index; one that cannot be read is reported by the check of the bundle."""
+    with suppress(Error):
+        found = contents.manifests.read(descriptor)
+        return found if isinstance(found, Manifest) else None
+    return None
 
 
 def _worth(artifact: Manifest | None) -> tuple[Descriptor, ...]:

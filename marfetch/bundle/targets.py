@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from ..content import Progress, Transfer, copy
 from ..endpoint import Endpoint
 from ..errors import Error, InputError
+from ..layout.graph import ManifestNode, closure
 from ..layout.layout import Layout
-from ..layout.repositories import Contents, LayoutRepository
-from ..oci import Descriptor, Digest, Index, Manifest
+from ..layout.repositories import Contents, LayoutRepository, Snapshot
+from ..oci import Descriptor, Digest
 from ..reference import Host, Reference
 from ..remote.push import Pushing, refuse_name
 from ..remote.registry import Registry
 
 # -- the work of loading a bundle, cut into jobs: one for each manifest that has a name, with all that belongs to it
-
-
-_DEPTH: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,55 +37,38 @@ class Job:
 def jobs_of(contents: Contents) -> list[Job]:
     """Everything that a layout holds, in the order of repositories and digests."""
     found: list[Job] = []
-    for repository in contents.current().repositories.values():
+    snapshot = contents.current()
+    for repository in snapshot.repositories.values():
         roots: dict[str, list[str]] = {}
         for tag, descriptor in repository.tags.items():
             roots.setdefault(str(descriptor.digest), []).append(tag)
-        reached = {str(one.digest) for root in roots for one in closure(contents, repository, repository.manifests[root])}
+        reached = {str(one.descriptor.digest) for root in roots for one in _all(snapshot, repository, root)}
         # What has no tag: what others refer to first, then what is left.
         abouts = {str(one.digest) for several in repository.referrers.values() for one in several}
         children = {
             str(child.digest)
             for one in repository.manifests.values()
-            for child in _children(contents, one)
+            if (node := snapshot.graph.node(one)) is not None
+            for child in node.children
             if str(child.digest) not in roots
         }
         for digest in sorted(repository.manifests, key=lambda one: (one in abouts or one in children, one)):
             if digest not in reached:
                 roots[digest] = []
-                reached |= {str(one.digest) for one in closure(contents, repository, repository.manifests[digest])}
+                reached |= {str(one.descriptor.digest) for one in _all(snapshot, repository, digest)}
         found += [Job(repository.name, Digest.parse(digest), tuple(roots[digest])) for digest in sorted(roots)]
     return found
 
 
-def _children(contents: Contents, descriptor: Descriptor) -> Sequence[Descriptor]:
-    found = contents.manifests.read(descriptor)
-    return found.manifests if isinstance(found, Index) else ()
-
-
-def closure(contents: Contents, repository: LayoutRepository, root: Descriptor) -> Iterator[Descriptor]:
+def _all(snapshot: Snapshot, repository: LayoutRepository, root: str) -> Iterator[ManifestNode]:
     """A manifest with its children before it and its referrers behind it, each once."""
-    seen: set[Digest] = set()
-
-    def walk(one: Descriptor, depth: int) -> Iterator[Descriptor]:
-        if one.digest in seen or depth > _DEPTH:
-            return
-        seen.add(one.digest)
-        for child in _children(contents, one):
-            if str(child.digest) in repository.manifests:
-                yield from walk(repository.manifests[str(child.digest)], depth + 1)
-        yield one
-        for about in repository.referrers.get(str(one.digest), []):
-            yield from walk(repository.manifests[str(about.digest)], depth + 1)
-
-    yield from walk(root, 0)
+    found = closure([repository.manifests[root]], snapshot.graph.node, lambda digest: repository.referrers.get(str(digest), ()))
+    return (node for _, node in found if node is not None)
 
 
-def blobs_of(manifest: Manifest | Index) -> tuple[Descriptor, ...]:
-    """Config and layers, each once."""
-    if isinstance(manifest, Index):
-        return ()
-    return tuple({blob.digest: blob for blob in (manifest.config, *manifest.layers)}.values())
+def _blobs(node: ManifestNode) -> Iterable[Descriptor]:
+    """What it names that is no manifest, each once."""
+    return {blob.digest: blob for blob in node.blobs}.values()
 
 
 Outcome: TypeAlias = Literal["pushed", "unchanged", "replaced", "failed"]
@@ -224,29 +205,30 @@ class InRegistry:
 
     def take(self, contents: Contents, job: Job) -> Loaded:
         there = Reference(self._to.repository(job.repository), self._host)
-        repository = contents.current().repositories[job.repository]
-        root = repository.manifests[str(job.digest)]
+        snapshot = contents.current()
+        repository = snapshot.repositories[job.repository]
+        nodes = list(_all(snapshot, repository, str(job.digest)))
         blobs = size = 0
         is_new = is_replaced = False
-        for one in closure(contents, repository, root):
+        for node in nodes:
+            one = node.descriptor
             if self._pushing.digest(replace(there, digest=one.digest)) == one.digest:
                 continue
-            manifest = contents.manifests.read(one)
-            for blob in blobs_of(manifest):
+            for blob in _blobs(node):
                 if not self._pushing.has_blob(there, blob.digest):
                     self._send(contents, there, blob)
                     blobs, size = blobs + 1, size + blob.size
-            self._pushing.manifest(replace(there, digest=one.digest), manifest)
+            self._pushing.manifest(replace(there, digest=one.digest), contents.manifests.read(one))
             is_new, size = True, size + one.size
         for tag in job.tags:
             before = self._pushing.digest(replace(there, tag=tag))
             if before != job.digest:
-                self._pushing.manifest(replace(there, tag=tag), contents.manifests.read(root))
+                self._pushing.manifest(replace(there, tag=tag), contents.manifests.read(repository.manifests[str(job.digest)]))
                 is_new, is_replaced = True, is_replaced or before is not None
-        for one in closure(contents, repository, root):
-            about = repository.referrers.get(str(one.digest))
+        for node in nodes:
+            about = repository.referrers.get(str(node.descriptor.digest))
             if about:
-                is_new |= self._pushing.referrers(there, one.digest, about)
+                is_new |= self._pushing.referrers(there, node.descriptor.digest, about)
         reference = str(Reference(there.repository, self._host, job.tags[0] if job.tags else None, job.digest))
         return Loaded(reference, "replaced" if is_replaced else "pushed" if is_new else "unchanged", blobs, size)
 
@@ -284,23 +266,24 @@ class InFolder:
             self._layout.drop(digest, "its bytes have another digest")
 
     def take(self, contents: Contents, job: Job) -> Loaded:
-        repository = contents.current().repositories[job.repository]
-        root = repository.manifests[str(job.digest)]
+        snapshot = contents.current()
+        repository = snapshot.repositories[job.repository]
+        nodes = list(_all(snapshot, repository, str(job.digest)))
         here = Reference(job.repository, Host("bundle"))
         blobs = size = 0
         is_new = is_replaced = False
-        for one in closure(contents, repository, root):
-            manifest = contents.manifests.read(one)
+        for node in nodes:
+            one = node.descriptor
             self._mend(one.digest)
-            for blob in blobs_of(manifest):
+            for blob in _blobs(node):
                 self._mend(blob.digest)
                 if copy(contents, self._layout, here, blob, name=job.repository, progress=self._progress):
                     blobs, size = blobs + 1, size + blob.size
             if self._layout.stamp(one.digest) is None:
                 is_new, size = True, size + one.size
-            self._layout.add(manifest)
+            self._layout.add(contents.manifests.read(one))
         names = [(name, one) for name, one in contents.store.entries() if one.digest == job.digest]
-        abouts = {one.digest for one in closure(contents, repository, root)}
+        abouts = {node.descriptor.digest for node in nodes}
         for name, one in [*names, *((name, one) for name, one in contents.store.entries() if name is None and one.digest in abouts)]:
             before = self._layout.names.get(name) if name is not None else one
             is_replaced |= before is not None and before.digest != one.digest

@@ -124,13 +124,14 @@ class Archive:
     Args:
         blob: its bytes. They are hashed on the way: where they are not those of the descriptor, that is the failure, whatever
             else they led to.
+        is_checked: hash them; otherwise the caller does.
 
     Attributes:
         files: the sha256 of each file that was read so far, in hex, by its path.
     """
 
-    def __init__(self, blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking) -> None:
-        self._bytes = Packed(blob, descriptor, unpacking)
+    def __init__(self, blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking, *, is_checked: bool = True) -> None:
+        self._bytes = Packed(blob, descriptor, unpacking, is_checked=is_checked)
         self._name = unpacking.archive
         self._chart = unpacking.chart
         self._top = unpacking.top.split("/") if unpacking.top is not None else []

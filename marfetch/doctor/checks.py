@@ -203,7 +203,7 @@ class Asking:
             what = f"the manifest of `{reference}`"
             media_type = (seen.header("Content-Type") or "").partition(";")[0].strip()
             known = media_type if media_type in MANIFEST_TYPES | INDEX_TYPES else None
-            parsed = parse_manifest(seen.body, what=what, media_type=known, algorithm="sha256")
+            parsed = parse_manifest(seen.body, what=what, media_type=known)
             said = seen.header("Docker-Content-Digest")
             if said and said.startswith("sha256:") and said != str(parsed.descriptor.digest):
                 raise PolicyError(f"{what} has the digest `{parsed.descriptor.digest}`, but the header says `{said}`", code="host-refused")
@@ -212,7 +212,7 @@ class Asking:
                 if child is None:
                     raise Stop
                 inner = self._ask("manifest", self._address(f"/v2/{reference.repository}/manifests/{child.digest}"), {"Accept": _ACCEPT})
-                parsed = parse_manifest(inner.body, what=what, media_type=child.media_type, algorithm="sha256")
+                parsed = parse_manifest(inner.body, what=what, media_type=child.media_type)
         except Error as error:
             self._stop(
                 fault(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,6 +55,36 @@ def is_manifest_type(media_type: str) -> bool:
     return media_type.lower() in MANIFEST_TYPES | INDEX_TYPES
 
 
+def closure(
+    roots: Iterable[Descriptor],
+    node: Callable[[Descriptor], ManifestNode | None],
+    referrers: Callable[[Digest], Iterable[Descriptor]] = lambda _: (),
+) -> Iterator[tuple[Descriptor, ManifestNode | None]]:
+    """Everything that some manifests lead to, each once: the manifests of an index before it, what refers to a manifest behind it.
+
+    Args:
+        node: the place of a manifest; None: it is not followed. Asked once for each.
+        referrers: what refers to a manifest; it is followed too.
+    """
+    seen: set[Digest] = set()
+    waiting: list[tuple[Descriptor, ManifestNode | None, bool]] = []
+
+    def put(several: Iterable[Descriptor]) -> None:
+        waiting.extend(reversed([(one, None, False) for one in several]))
+
+    put(roots)
+    while waiting:
+        one, found, is_followed = waiting.pop()
+        if is_followed:
+            yield one, found
+        elif one.digest not in seen:
+            seen.add(one.digest)
+            found = node(one)
+            put(referrers(one.digest) if found is not None else ())
+            waiting.append((one, found, True))
+            put(found.children if found is not None else ())
+
+
 class Manifests:
     """The manifests of a store, hashed when they are read; some stay in memory, for as long as their files stay as they are."""
 
@@ -101,9 +132,15 @@ class Manifests:
                 expected=descriptor.size,
                 actual=len(raw),
             )
-        found = parse_manifest(raw, what=f"the manifest `{digest}`", media_type=descriptor.media_type, algorithm=digest.algorithm)
+        found = parse_manifest(raw, what=f"the manifest `{digest}`", media_type=descriptor.media_type, digest=digest)
         self._keep(stamp, found)
         return found
+
+    def add(self, manifest: Manifest | Index) -> None:
+        """Keep a manifest that was read from the store already."""
+        stamp = self._store.stamp(manifest.descriptor.digest)
+        if stamp is not None:
+            self._keep(stamp, manifest)
 
     def _keep(self, stamp: Stamp, manifest: Manifest | Index) -> None:
         digest = manifest.descriptor.digest

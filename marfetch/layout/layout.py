@@ -279,7 +279,7 @@ class Layout:
                 self.drop(digest, "its bytes have another digest")
             return None
         try:
-            return parse_manifest(raw, what=f"the manifest `{digest}`", media_type=media_type, algorithm=digest.algorithm)
+            return parse_manifest(raw, what=f"the manifest `{digest}`", media_type=media_type, digest=digest)
         except Error:
             return None  # a blob of another sort, whose digest somebody asked for as a manifest
 

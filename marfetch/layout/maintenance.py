@@ -13,8 +13,9 @@ from .. import records
 from ..content import Verified
 from ..errors import Error, InputError, IntegrityError
 from ..files import INGEST, storage_error
-from ..oci import Descriptor, Digest, Manifest
+from ..oci import Descriptor, Digest
 from ..records import RECORDS_DIRECTORY, prune_records
+from .graph import ManifestNode, closure
 from .ingest import CHUNK, STALE
 from .layout import Layout
 
@@ -171,17 +172,17 @@ def _used(layout: Layout, descriptor: Descriptor) -> float:
 
 def _reachable(layout: Layout, roots: Iterable[Descriptor]) -> set[str]:
     """The digests of everything that some manifests lead to, their referrers included."""
-    keep: set[str] = set()
-    waiting = list(roots)
-    while waiting:
-        descriptor = waiting.pop()
-        if str(descriptor.digest) in keep:
-            continue
-        keep.add(str(descriptor.digest))
+
+    def read(one: Descriptor) -> ManifestNode | None:
         with suppress(Error):
-            found = layout.find(descriptor.digest, descriptor.media_type)
-            if found is not None:
-                waiting += [found.config, *found.layers] if isinstance(found, Manifest) else found.manifests
+            found = layout.find(one.digest, one.media_type)
+            return ManifestNode.of(found) if found is not None else None
+        return None
+
+    keep: set[str] = set()
+    for one, node in closure(roots, read):
+        keep.add(str(one.digest))
+        keep.update(str(blob.digest) for blob in (node.blobs if node is not None else ()))
     return keep
 
 

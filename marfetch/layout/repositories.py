@@ -19,7 +19,7 @@ from ..errors import Error, IntegrityError, NotFoundError
 from ..oci import Descriptor, Digest, Index, Manifest
 from ..reference import MAX_REPOSITORY_LENGTH, OFFICIAL_HOSTS, Host, Reference, is_tag
 from .blobs import BlobStore, not_there, open_range
-from .graph import Graph, ManifestNode, Manifests, is_manifest_type
+from .graph import Graph, ManifestNode, Manifests, closure, is_manifest_type
 
 _SHOWN: Final = 5
 """So many digests are named in one message."""
@@ -50,11 +50,13 @@ class Snapshot:
     Attributes:
         repositories: by name, in the order of the catalog.
         missing: digests that something names but that were not there.
+        graph: what its manifests lead to.
     """
 
     state: object
     repositories: dict[str, LayoutRepository]
-    missing: frozenset[str] = frozenset()
+    missing: frozenset[str]
+    graph: Graph
 
 
 class Contents:
@@ -64,6 +66,9 @@ class Contents:
         host: only names with this host in front count; None: all names do, and the host is dropped.
         name: the repository of bare tags, and of manifests that neither have a name nor refer to anything; None: there is none.
         warn: is told of what is missing, wrong or left out.
+
+    Attributes:
+        graph: what was learned of the manifests since the last reading; the next one begins with it.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class Contents:
     ) -> None:
         self.store = store
         self.manifests = Manifests(store)
+        self.graph = Graph(store, self.manifests)
         self._host = host
         self._name = name
         self._warn = warn or (lambda _: None)
@@ -111,7 +117,8 @@ class Contents:
             PolicyError: `limit-passed`.
             StorageError: something cannot be read.
         """
-        reading = _Reading(self.store, self.manifests, self._host, self._name, self._warn)
+        graph, self.graph = self.graph, Graph(self.store, self.manifests)
+        reading = _Reading(self.store, graph, self._host, self._name, self._warn)
         self._snapshot = reading.snapshot(strict=strict)
         return self._snapshot
 
@@ -167,12 +174,12 @@ class Contents:
 class _Reading:
     """One reading of a layout."""
 
-    def __init__(self, store: BlobStore, manifests: Manifests, host: Host | None, name: str | None, warn: Callable[[str], None]) -> None:
+    def __init__(self, store: BlobStore, graph: Graph, host: Host | None, name: str | None, warn: Callable[[str], None]) -> None:
         self._store = store
         self._host = host
         self._name = name
         self._warn = warn
-        self._graph = Graph(store, manifests)
+        self._graph = graph
         self._repositories: dict[str, LayoutRepository] = {}
         self._unnamed: list[Descriptor] = []
         self._about: dict[str, list[ManifestNode]] = {}
@@ -206,7 +213,7 @@ class _Reading:
         self._tell(strict=strict)
         for found in self._repositories.values():
             found.tags = dict(sorted(found.tags.items(), key=lambda item: lexical(item[0])))
-        return Snapshot(state, dict(sorted(self._repositories.items())), frozenset(self._graph.missing))
+        return Snapshot(state, dict(sorted(self._repositories.items())), frozenset(self._graph.missing), self._graph)
 
     def _place(self, name: str | None, one: Descriptor) -> None:
         """Find out which repository and tag a name means."""
@@ -252,19 +259,18 @@ class _Reading:
         repository = self._repositories.setdefault(name, LayoutRepository(name))
         if tag is not None:
             repository.tags[tag] = node.descriptor
-        waiting = [node]
-        while waiting:
-            node = waiting.pop()
-            key = str(node.descriptor.digest)
-            if key in repository.manifests:
+
+        def unplaced(each: Descriptor) -> ManifestNode | None:
+            return None if str(each.digest) in repository.manifests else self._graph.node(each)
+
+        for _, found in closure([one], unplaced, lambda digest: [each.descriptor for each in self._about.get(str(digest), [])]):
+            if found is None:
                 continue
-            repository.manifests[key] = node.descriptor
-            self._placed.add(node.descriptor.digest)
-            repository.blobs.update((str(blob.digest), blob) for blob in node.blobs)
-            if node.subject is not None:
-                repository.referrers.setdefault(node.subject, []).append(node.referrer)
-            waiting += [child for one in node.children if (child := self._graph.node(one)) is not None]
-            waiting += self._about.get(key, [])
+            repository.manifests[str(found.descriptor.digest)] = found.descriptor
+            self._placed.add(found.descriptor.digest)
+            repository.blobs.update((str(blob.digest), blob) for blob in found.blobs)
+            if found.subject is not None:
+                repository.referrers.setdefault(found.subject, []).append(found.referrer)
 
     def _put_rest(self) -> None:
         """What has no name and is about nothing that has one: first what others may be about."""

@@ -101,7 +101,7 @@ class Registry:
         if said is not None and said != actual:
             raise mismatch(reference, answer, said, actual, "its header `Docker-Content-Digest`")
         with about(answer, reference):
-            parsed = self._parse(reference, answer, raw, algorithm)
+            parsed = self._parse(reference, answer, raw, actual)
             if reference.tag is not None and reference.digest is not None and reference.digest != parsed.descriptor.digest:
                 raise IntegrityError(
                     f"the tag `{reference.tag}` of `{reference.full_repository}` is `{parsed.descriptor.digest}` now,"
@@ -112,14 +112,14 @@ class Registry:
                 )
             return parsed
 
-    def _parse(self, reference: Reference, answer: StreamedResponse, raw: bytes, algorithm: str) -> Manifest | Index:
+    def _parse(self, reference: Reference, answer: StreamedResponse, raw: bytes, digest: Digest) -> Manifest | Index:
         media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         if media_type.lower() in ("text/html", "application/xhtml+xml"):
             raise self._malformed(reference, answer, "it is a web page")
         announced = media_type if media_type.lower() in MANIFEST_TYPES | INDEX_TYPES else None
         if media_type.lower() == "application/json":
             self._refuse_error_document(raw, reference, answer)
-        return parse_manifest(raw, what=f"the manifest of `{reference}`", media_type=announced, algorithm=algorithm)
+        return parse_manifest(raw, what=f"the manifest of `{reference}`", media_type=announced, digest=digest)
 
     def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: Callable[[], None] | None = None) -> BlobReader:
         address = self._address(self._container(reference).get_blob_url(str(descriptor.digest)))

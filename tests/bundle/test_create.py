@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -10,24 +11,31 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from marfetch import oci
 from marfetch.bundle.check import CheckResult, check_bundle
 from marfetch.bundle.create import Created, create
 from marfetch.bundle.format import FIRST, Base, Record, header, opened, parse_record, record_bytes
 from marfetch.bundle.inventory import catalogue, differences
 from marfetch.client.session import Session
 from marfetch.errors import Error, InputError, IntegrityError, LockError, RemoteError, StorageError
+from marfetch.layout import graph
+from marfetch.layout import layout as layout_module
 from marfetch.layout.layout import Layout
 from marfetch.oci import OCI_INDEX, Descriptor, Digest, descriptor_json, parse_manifest
 from marfetch.project.lockfile import lock_bytes, make_lock, parse_lock
 from marfetch.project.wanted import Project
 from marfetch.reference import Host, Reference
+from marfetch.remote import registry as registry_module
 
 from ..world.bundles import ITEMS, blob_names, locked, members, rewritten
 from ..world.charts import add_foo
@@ -724,3 +732,63 @@ def test_a_long_name_is_read_by_other_readers_too() -> None:
     raw.seek(0)
     with tarfile.open(fileobj=raw) as archive:
         assert archive.getnames() == ["oci-layout", name]
+
+
+# -- how much work it is
+
+
+class _Counting:
+    """A hash that says once what it was of."""
+
+    def __init__(self, inner: Any, hashed: Counter[str]) -> None:
+        self._inner = inner
+        self._hashed = hashed
+        self._is_counted = is_registry()
+
+    def update(self, data: bytes) -> None:
+        self._inner.update(data)
+
+    def hexdigest(self) -> str:
+        found: str = self._inner.hexdigest()
+        self._hashed[found] += not self._is_counted
+        self._is_counted = True
+        return found
+
+
+def is_registry() -> bool:
+    """Whether this is a thread of the registry of the test."""
+    return "process_request_thread" in threading.current_thread().name
+
+
+@pytest.mark.parametrize(("is_cached", "blob", "manifest"), [(False, 2, 3), (True, 1, 2)], ids=["from the registry", "from the cache"])
+def test_each_manifest_is_parsed_once_and_each_blob_is_hashed_once_in_and_once_out(
+    client: Callable[..., Session],
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_cached: bool,
+    blob: int,
+    manifest: int,
+) -> None:
+    """A manifest is hashed when it is read, when the cache takes it, and on its way out; a blob in the cache only on its way out."""
+    cache = tmp_path / "counted"
+    if is_cached:
+        create(client(cache_dir=cache), project, tmp_path / "first.tar", with_referrers=True)
+    parsed: Counter[str] = Counter()
+    hashed: Counter[str] = Counter()
+    new, parse = hashlib.new, oci.parse_manifest
+
+    def counted(raw: bytes, **more: Any) -> Any:
+        parsed[hashlib.sha256(raw).hexdigest()] += not is_registry()
+        return parse(raw, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "new", lambda *words: _Counting(new(*words), hashed))
+        for module in (layout_module, graph, registry_module):
+            patch.setattr(module, "parse_manifest", counted)
+        create(client(cache_dir=cache), project, tmp_path / "a.tar", with_referrers=True)
+    blobs = {name.rpartition("/")[2]: data for name, data in members(tmp_path / "a.tar").items() if name.startswith("blobs/")}
+    manifests = {name for name, data in blobs.items() if b'"schemaVersion"' in data}
+    assert len(manifests) > 4
+    assert {name: parsed[name] for name in blobs} == {name: name in manifests for name in blobs}
+    assert {name: hashed[name] for name in blobs} == {name: manifest if name in manifests else blob for name in blobs}

@@ -19,6 +19,7 @@ import pytest
 
 from marfetch.budget import Cancelled
 from marfetch.bundle import targets
+from marfetch.bundle.check import check_layout
 from marfetch.bundle.create import create
 from marfetch.bundle.format import opened
 from marfetch.bundle.load import load, load_part
@@ -32,6 +33,7 @@ from marfetch.project.sync import Shard
 from ..world.answering import Answering, answering
 from ..world.bundles import ITEMS, locked, members, rewritten
 from ..world.content import ALB, IMAGE, MODULE
+from ..world.layouts import Maker
 from ..world.paths import ROOT
 from ..world.progress import Heard
 from ..world.real import distribution, run
@@ -466,6 +468,16 @@ def test_a_load_into_a_folder_can_be_stopped(bundle: Path, tmp_path: Path, monke
         monkeypatch.setattr(targets, "copy", stopped)
         with pytest.raises(Cancelled):
             load(one, bundle, To.parse(str(tmp_path / "folder")))
+
+
+def test_what_an_index_names_beside_its_manifests_comes_along(tmp_path: Path) -> None:
+    maker = Maker(tmp_path / "made")
+    note = maker.blob(b"note")
+    index = maker.index([maker.manifest("child", listed=False), note], "aks/foo:1")
+    assert outcomes(loaded(maker.root, str(tmp_path / "out"))) == ["pushed"]
+    assert {one["digest"] for one in (note, index)} <= {f"sha256:{path.name}" for path in (tmp_path / "out/blobs/sha256").iterdir()}
+    with opened(tmp_path / "out") as found:
+        assert check_layout(found).findings == []
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(bundle: Path, tmp_path: Path) -> None:

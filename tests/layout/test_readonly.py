@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -16,11 +18,11 @@ import pytest
 from marfetch.content import read
 from marfetch.demo.recipe import build
 from marfetch.errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, StorageError
-from marfetch.layout import readonly
+from marfetch.layout import graph, readonly
 from marfetch.layout.layout import Layout
 from marfetch.layout.readonly import Folder, ReadonlyTar, open_store
 from marfetch.layout.repositories import Contents, lexical, repository_name
-from marfetch.oci import Digest, Manifest
+from marfetch.oci import OCI_MANIFEST, Descriptor, Digest, Manifest
 from marfetch.reference import Host, Reference
 
 from ..world.content import ALB
@@ -510,6 +512,40 @@ def test_children_and_referrers_belong_to_the_repositories_of_their_parents(make
     assert set(found["aks/bar"].manifests).isdisjoint(foo.manifests)
 
 
+def test_a_closure_gives_each_manifest_once_children_before_and_referrers_behind(maker: Maker) -> None:
+    child, gone = maker.manifest("child", listed=False), maker.manifest("gone", listed=False)
+    maker.path(gone["digest"]).unlink()
+    index = maker.index([child, gone, child], "aks/foo:1")
+    abouts = [index]
+    for number in range(1500):  # deeper than Python's stack
+        abouts.append(maker.blob(about_bytes(maker, abouts[-1], number), OCI_MANIFEST))
+    behind = {one["digest"]: other for one, other in itertools.pairwise(abouts)}
+    asked: list[str] = []
+    contents = maker.contents()
+
+    def node(one: Descriptor) -> graph.ManifestNode | None:
+        asked.append(str(one.digest))
+        return contents.graph.node(one)
+
+    def referrers(digest: Digest) -> list[Descriptor]:
+        return [described(behind[str(digest)])] if str(digest) in behind else []
+
+    found = list(graph.closure([described(index), described(child)], node, referrers))
+    assert [str(one.digest) for one, _ in found] == [one["digest"] for one in (child, gone, *abouts)]
+    assert [str(one.digest) for one, place in found if place is None] == [gone["digest"]]
+    assert len(asked) == len(set(asked)) == len(found)
+
+
+def described(one: dict[str, Any]) -> Descriptor:
+    return Descriptor(one["mediaType"], Digest.parse(one["digest"]), one["size"])
+
+
+def about_bytes(maker: Maker, subject: dict[str, Any], number: int) -> bytes:
+    """A manifest that refers to another one."""
+    empty = maker.blob(b"{}")
+    return json.dumps({"schemaVersion": 2, "artifactType": f"text/{number}", "config": empty, "layers": [], "subject": subject}).encode()
+
+
 def test_a_missing_child_leaves_the_index_alone(maker: Maker) -> None:
     child = maker.manifest("child", listed=False)
     maker.index([child], "aks/foo:1")
@@ -546,8 +582,6 @@ def test_a_changed_index_is_read_again_and_a_broken_one_is_not(maker: Maker) -> 
 
 
 def test_manifests_in_memory_are_bounded_and_noticed_when_their_files_change(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
-    from marfetch.layout import graph
-
     monkeypatch.setattr(graph, "KEPT", 1000)
     digests = [Digest.parse(maker.manifest(f"x{number}", f"aks/foo:{number}")["digest"]) for number in range(9)]
     contents = maker.contents()
