@@ -109,7 +109,7 @@ def test_a_signal_that_comes_in_a_finalizer_is_not_lost(stage: Stage, tmp_path: 
     (place / "work").mkdir(parents=True)
     # The finalizer runs until the signal has come into it; then the command is in the middle of its work.
     code = (
-        "import os, signal, sys, time\nfrom marfetch import pull, __main__\n"
+        "import os, signal, sys, time\nfrom marfetch import __main__\nfrom marfetch.client import pull\n"
         "class Late:\n    def __del__(self):\n        os.kill(os.getpid(), signal.SIGTERM)\n        time.sleep(30)\n"
         "find = pull.find\n"
         "def late(*arguments):\n    Late()\n    return find(*arguments)\n"
