@@ -31,6 +31,14 @@ LIMIT = 400 << 20
 """Bytes of addresses that it may ask for: what `ulimit -v` limits."""
 
 
+MEASURE = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+"""Runs a command and measures it: by a small process, since the memory of the one that starts it counts in."""
+
+
 @dataclass
 class Measured:
     code: int
@@ -42,13 +50,13 @@ def marfetch(*words: str, cwd: Path, environment: dict[str, str], limits: str = 
     """A command in an interpreter of its own, on one processor, with these limits of the shell, and how much memory it took."""
     line = f'{limits} exec taskset -c 0 {sys.executable} -P -m marfetch "$@"'
     with (cwd / ".err").open("w+") as err:
-        process = subprocess.Popen(["sh", "-c", line, "sh", *words], cwd=cwd, env={**environment, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=err)  # fmt: skip
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        whole = [sys.executable, "-c", MEASURE, "sh", "-c", line, "sh", *words]
+        done = subprocess.run(whole, cwd=cwd, env={**environment, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=err, check=True)
         err.seek(0)
         said = err.read()
     (cwd / ".err").unlink()
-    return Measured(process.returncode, usage.ru_maxrss * 1024, said)
+    code, peak = map(int, done.stdout.split())
+    return Measured(code, peak * 1024, said)
 
 
 @contextmanager
