@@ -1,7 +1,7 @@
 """What the cache knows of registries without asking them: repositories, tags and digests, for completion.
 
 It stands in for `reference`, `endpoint`, `cache` and `layout`, which take longer to load than a completion may last, and only
-where being wrong means a candidate too few or too many. `tests/test_completion.py` holds it to their answers.
+where being wrong means a candidate too few or too many. `tests/completion/test_complete.py` holds it to their answers.
 """
 
 from __future__ import annotations
