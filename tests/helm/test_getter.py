@@ -221,7 +221,7 @@ def test_an_index_in_which_something_is_missing_says_why_and_is_kept_for_a_momen
         return sorted(json.loads(build_index(client(), Reference("x", Host.parse(mar.host)), "sub"))["entries"])
 
     assert build() == ["one"]
-    (warning,) = (one for one in heard.warnings if "could not be looked at" in one)
+    (warning,) = (one for one in heard.warnings if "cannot read" in one)
     assert warning.startswith(f"1 of 2 repositories below `{mar.host}/sub`")
     assert "401" in warning
     mar.honestly()
@@ -459,7 +459,7 @@ def test_client_certificates_are_said_to_be_unused(got: Got) -> None:
 @pytest.mark.parametrize(
     ("path", "environment", "told"),
     [
-        ("dotnet/aspnet:6.0", {}, b"Helm takes charts"),
+        ("dotnet/aspnet:6.0", {}, b"Helm accepts only charts"),
         (ALB, {"MARFETCH_DATA_HOSTS": "elsewhere.example"}, b"`MARFETCH_DATA_HOSTS=127.0.0.1"),
     ],
 )

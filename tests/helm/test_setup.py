@@ -58,7 +58,7 @@ def test_a_foreign_plugin_of_the_same_name_is_not_touched(tmp_path: Path) -> Non
     mine = tmp_path / GETTER
     mine.mkdir()
     (mine / "notes.txt").write_text("mine")
-    with pytest.raises(StorageError, match="is not a plugin of marfetch"):
+    with pytest.raises(StorageError, match="is not the marfetch plugin"):
         set_up_getter(other)
     (other / "marfetch" / "helm").mkdir(parents=True)
     (other / "marfetch" / "helm" / "launch").touch()

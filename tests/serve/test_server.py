@@ -28,7 +28,7 @@ from marfetch.oci import OCI_MANIFEST, Digest, Manifest
 from marfetch.reference import Host, Reference
 from marfetch.serve import responses, server, streams
 from marfetch.serve.app import ServedRegistry
-from marfetch.serve.server import IDLE_TIME, Serving, _Patience, bind, protocol
+from marfetch.serve.server import IDLE_TIME, Serving, _TimeoutMixin, bind, protocol
 
 from ..world.command import marfetch, surroundings
 from ..world.content import ALB
@@ -357,7 +357,7 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 @pytest.fixture
 def tough(maker: Maker, parser: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """With time limits that are short."""
-    monkeypatch.setattr(_Patience, "header_time", 0.5)
+    monkeypatch.setattr(_TimeoutMixin, "header_time", 0.5)
     maker.manifest("0123456789", "aks/foo:1", layers=[maker.blob(bytes(16 << 20))])
     with Served(maker.root) as one:
         yield one
@@ -463,7 +463,7 @@ def test_slow_ones_and_idle_ones_do_not_keep_others_out(maker: Maker, parser: st
 
 
 def test_where_there_are_too_many_the_one_that_waits_longest_goes(maker: Maker, parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Patience, "most", 8)
+    monkeypatch.setattr(_TimeoutMixin, "most", 8)
     maker.manifest("x", "aks/foo:1")
     with Served(maker.root) as one, contextlib.ExitStack() as stack:
         idle = [stack.enter_context(socket.create_connection(("127.0.0.1", one.port), timeout=30)) for _ in range(8)]
@@ -475,7 +475,7 @@ def test_where_there_are_too_many_the_one_that_waits_longest_goes(maker: Maker, 
 
 @pytest.mark.slow
 def test_a_reader_that_does_not_read_is_let_go(maker: Maker, parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Patience, "stall_time", 0.3)
+    monkeypatch.setattr(_TimeoutMixin, "stall_time", 0.3)
     data = os.urandom(32 << 20)
     maker.manifest("x", "aks/foo:1", layers=[maker.blob(data)])
     with Served(maker.root) as one, socket.socket() as asking:
