@@ -263,9 +263,7 @@ class Session:
                 from ..remote.registry import Registry  # late: oras-py, only if a request is needed
 
                 budget, progress, jobs, pauses = self.budget, self.progress, self.options.jobs, self._pauses
-                source = Registry(
-                    endpoint, budget=budget, progress=progress, jobs=jobs, trust=way.trust, early=way.early, pauses=pauses
-                )
+                source = Registry(endpoint, budget=budget, progress=progress, jobs=jobs, trust=way.trust, early=way.early, pauses=pauses)
                 self._sources[endpoint] = source
                 # Import the modules for file locks while the first response is on its way.
                 threading.Thread(target=prepare, name="marfetch-prepare", daemon=True).start()
