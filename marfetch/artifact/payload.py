@@ -79,8 +79,8 @@ class Choice(NamedTuple):
 
     Attributes:
         media_types: globs over the media types of layers; if given, only they select layers.
-        artifact_types: globs, one of which the artifact type must match.
-        kinds: kinds, one of which the artifact must have.
+        artifact_types: globs for the artifact type; at least one must match.
+        kinds: accepted kinds; empty: any.
         provenance: include a chart's provenance.
         all_layers: select every layer, also of a container image.
         titles: name files by their titles, also for kinds with their own file names.

@@ -246,7 +246,7 @@ class _Memory:
         self._new[one.name] = {**record, "ghost": bool(one.ghost), "missing": list(one.missing), "at": round(time.time())}
 
     def write(self) -> None:
-        """Merge new results with those that other processes have written in the meantime."""
+        """Merge new results with results that other processes have written meanwhile."""
         if not self._new:
             return
         limit = time.time() - FORGOTTEN

@@ -237,7 +237,7 @@ def upstream(client: Session, project: Project, lock: Lock) -> tuple[list[tuple[
     """Compare each locked artifact with the one that `lock --upgrade` would lock.
 
     Returns:
-        (name, difference) of the artifacts that differ and (name, error) of those that failed, in the order of the project file.
+        (name, difference) of each differing artifact and (name, error) of each failed one, in the order of the project file.
 
     Raises:
         LockError: `lock-outdated`.

@@ -292,7 +292,7 @@ def test_what_is_kept_is_enough(mar: Registry, client: Clients) -> None:
     assert mar.kinds() == ["tags"]
 
 
-def test_a_wrong_name_with_a_digest_is_told_too(mar: Registry, client: Clients) -> None:
+def test_a_wrong_name_with_a_digest_gets_a_hint(mar: Registry, client: Clients) -> None:
     wrong = Reference("application-lb/charts/alb-controler", digest=Digest("sha256", "0" * 64))
     assert ALB in failure(lambda: resolve(client(), Wanted(wrong))).hint
     assert mar.kinds() == ["manifest", "catalog"]
@@ -316,7 +316,7 @@ def test_a_catalog_that_fails_hides_nothing(mar: Registry, client: Clients) -> N
     assert error.code == "repository-not-found"
 
 
-def test_nobody_waits_for_a_hint(mar: Registry, client: Clients) -> None:
+def test_a_hint_is_not_waited_for(mar: Registry, client: Clients) -> None:
     mar.on("catalog").answers(429, "Ref A: x", retry_after="90")
     error = failure(lambda: resolve(client(timeout=20), Wanted(Reference("aks/none"))))
     assert error.code == "repository-not-found"
@@ -534,14 +534,14 @@ def test_completion_offers_the_names_of_the_catalog(
     ("wrong", "first"),
     [("windows/servercor", "windows/servercore"), ("azure-cli/hlem", "azure-cli/helm"), ("windows/nothing-like-it", "windows")],
 )
-def test_what_stands_beside_a_wrong_name_comes_before_what_stands_above_it(wrong: str, first: str) -> None:
+def test_siblings_of_a_wrong_name_come_before_its_parents(wrong: str, first: str) -> None:
     found = did_you_mean(["windows", "windows/servercore", "windows/nanoserver", "azure-cli", "azure-cli/helm"], wrong)
     assert found is not None
     assert found.names[0] == first
     assert wrong.partition("/")[0] in found.names
 
 
-def test_offline_what_nobody_looked_into_is_counted_and_not_claimed(mar: Registry, client: Clients) -> None:
+def test_an_offline_search_counts_repositories_of_unknown_kind(mar: Registry, client: Clients) -> None:
     catalog(client(), ANY)
     list(searched(client(), "ingress-azure", kind="chart").repositories)
     found = searched(client(offline=True), kind="chart")

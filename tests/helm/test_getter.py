@@ -471,6 +471,6 @@ def test_hints_name_nothing_that_helm_does_not_have(got: Got, path: str, environ
         assert option not in done.stderr
 
 
-def test_a_host_that_nobody_named_is_not_asked(got: Got) -> None:
+def test_an_unnamed_host_gets_no_request(got: Got) -> None:
     done = got("mar://evil.example/aks/index.yaml")
     assert (done.returncode, done.stdout) == (4, b"")

@@ -379,7 +379,7 @@ def test_without_a_package_index_helm_still_works_and_one_line_says_what_to_do(h
         [str(home.helm), *line], env=home.environment(PATH=path, **nothing), capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "the environment could not be made" in done.stderr
+    assert "cannot create the Python environment" in done.stderr
     home.run("plugin", "list")
     again = home.run("marfetch", "version", code=127, MARFETCH_PYTHON="")
     assert "the plugin has no Python environment" in again.stderr

@@ -164,7 +164,7 @@ def test_what_cannot_be_put_in_place_comes_back(tmp_path: Path, monkeypatch: pyt
     assert files(tmp_path) == before
 
 
-def test_what_a_killed_process_left_is_taken_away_after_a_while(tmp_path: Path) -> None:
+def test_folders_of_a_killed_process_are_deleted_after_a_while(tmp_path: Path) -> None:
     old, new = tmp_path / ".marfetch-old", tmp_path / ".marfetch-new"
     for one in (old, new):
         one.mkdir()
