@@ -307,7 +307,7 @@ def test_a_wrong_digest_of_a_right_name_is_no_wrong_name(client: Clients) -> Non
 def test_a_ghost_is_called_one(mar: Registry, client: Clients) -> None:
     mar.listed = [ALB, "aks/ghost-repo"]
     error = failure(lambda: resolve(client(), Wanted(Reference("aks/ghost-repo"))))
-    assert "is in the catalog, but has no tags" in error.hint
+    assert "is in the catalog but has no tags" in error.hint
 
 
 def test_a_catalog_that_fails_hides_nothing(mar: Registry, client: Clients) -> None:

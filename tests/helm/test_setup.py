@@ -62,7 +62,7 @@ def test_a_foreign_plugin_of_the_same_name_is_not_touched(tmp_path: Path) -> Non
         set_up_getter(other)
     (other / "marfetch" / "helm").mkdir(parents=True)
     (other / "marfetch" / "helm" / "launch").touch()
-    with pytest.raises(StorageError, match="it is not replaced"):
+    with pytest.raises(StorageError, match="exists and is not a plugin of marfetch"):
         set_up_getter(other)
     assert (mine / "notes.txt").read_text() == "mine"
 
@@ -105,7 +105,7 @@ def test_what_is_not_ours_is_never_replaced(make: Callable[[Path], None], name: 
 
 def test_a_plugin_with_data_of_its_own_is_not_replaced(tmp_path: Path) -> None:
     _plugin(tmp_path / PLUGIN, PLUGIN, notes="mine")
-    with pytest.raises(StorageError, match="it is not replaced"):
+    with pytest.raises(StorageError, match="exists and is not a plugin of marfetch"):
         set_up(tmp_path)
     assert (tmp_path / PLUGIN / "notes").read_text() == "mine"
 
