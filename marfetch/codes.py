@@ -1,4 +1,4 @@
-"""Every error code: the class that is raised with it, what it means, and what to do.
+"""Every error code: the exception class that carries it, its meaning, and what to do.
 
 `docs/reference/errors.md` is generated from `CODES`. The codes of signature verification are in capitals because users compare them
 with those of `notation`.
@@ -14,12 +14,12 @@ REFUSALS: Final[Mapping[str, tuple[str, str, str]]] = {
     "POLICY_MISSING": (
         "InputError",
         "there is no trust policy",
-        "`marfetch trust add-microsoft` makes one; `--trust-policy FILE` names another",
+        "create one with `marfetch trust add-microsoft`, or name a file with `--trust-policy FILE`",
     ),
     "POLICY_INVALID": (
         "InputError",
         "the trust policy breaks a rule of the Notary Project",
-        "mend it as the message says; `marfetch trust check` reads it again",
+        "correct it as the message says, then run `marfetch trust check`",
     ),
     "NO_APPLICABLE_POLICY": (
         "InputError",
@@ -28,115 +28,143 @@ REFUSALS: Final[Mapping[str, tuple[str, str, str]]] = {
     ),
     "TRUST_STORE_INVALID": (
         "InputError",
-        "a trust store that the policy names is missing, or holds what has no place in one",
-        "put the roots there as files, PEM or DER; `marfetch trust show` tells where",
+        "a trust store that the policy names is missing or contains invalid files",
+        "put the root certificates there as PEM or DER files; `marfetch trust show` shows the directory",
     ),
     "KEYRING_INVALID": (
         "InputError",
-        "the keyring cannot be read, or holds no OpenPGP keys",
-        "give a file that `gpg --export` has written; `pubring.kbx` itself cannot be read",
+        "the keyring cannot be read or contains no OpenPGP keys",
+        "use a file that `gpg --export` has written; marfetch cannot read `pubring.kbx`",
     ),
     "NO_SIGNATURE": (
         "SignatureError",
-        "no signature refers to the artifact",
-        "not everything on MAR is signed: take another version, or a policy whose level is `skip` for this repository",
+        "the artifact has no signature",
+        "not every artifact on MAR is signed: use another version, or set the policy level `skip` for this repository",
     ),
-    "REGISTRY_ERROR": ("SignatureError", "a signature could not be fetched", "try again; if it stays, the registry has lost it"),
-    "SIGNATURE_MANIFEST_INVALID": ("SignatureError", "the manifest of a signature is not that of one", "the publisher has to sign anew"),
-    "ENVELOPE_TYPE_UNSUPPORTED": ("SignatureError", "the envelope is neither COSE nor JWS", "the publisher has to sign anew"),
-    "ENVELOPE_MALFORMED": ("SignatureError", "the envelope breaks the rules of its form", "do not use the artifact; tell the publisher"),
-    "CERT_CHAIN_MISSING": ("SignatureError", "the envelope holds no certificate", "the publisher has to sign anew"),
-    "CERT_CHAIN_INVALID": (
+    "REGISTRY_ERROR": ("SignatureError", "a signature could not be fetched", "try again; if it fails again, the registry has lost it"),
+    "SIGNATURE_MANIFEST_INVALID": (
         "SignatureError",
-        "the certificates of the envelope are no chain from a signer to a root",
+        "the manifest of a signature is invalid",
+        "the publisher has to sign the artifact again",
+    ),
+    "ENVELOPE_TYPE_UNSUPPORTED": (
+        "SignatureError",
+        "the signature envelope is neither COSE nor JWS",
+        "the publisher has to sign the artifact again",
+    ),
+    "ENVELOPE_MALFORMED": (
+        "SignatureError",
+        "the signature envelope breaks the rules of its format",
         "do not use the artifact; tell the publisher",
     ),
-    "CERT_INVALID": ("SignatureError", "a certificate breaks the rules for signing", "do not use the artifact; tell the publisher"),
+    "CERT_CHAIN_MISSING": (
+        "SignatureError",
+        "the signature envelope contains no certificate",
+        "the publisher has to sign the artifact again",
+    ),
+    "CERT_CHAIN_INVALID": (
+        "SignatureError",
+        "the certificates of the signature do not form a chain from the signer to a root",
+        "do not use the artifact; tell the publisher",
+    ),
+    "CERT_INVALID": (
+        "SignatureError",
+        "a certificate breaks the rules for signing certificates",
+        "do not use the artifact; tell the publisher",
+    ),
     "KEY_UNSUPPORTED": (
         "SignatureError",
-        "a key of a sort or size that the Notary Project does not allow",
+        "a key of a type or size that the Notary Project does not allow",
         "the publisher has to sign with another key",
     ),
     "ALG_MISMATCH": (
         "SignatureError",
-        "the envelope names another algorithm than the one of its key",
+        "the signature algorithm does not match the key of the certificate",
         "do not use the artifact; tell the publisher",
     ),
     "SIGNATURE_INVALID": (
         "SignatureError",
-        "the signature does not belong to what is signed",
-        "do not use the artifact: it or its signature was changed",
+        "the signature does not match the signed content",
+        "do not use the artifact: it or its signature was tampered with",
     ),
-    "HEADER_INVALID": ("SignatureError", "a header of the envelope is missing, misplaced or wrong", "the publisher has to sign anew"),
-    "CRIT_INVALID": ("SignatureError", "the critical headers are not marked as they must be", "the publisher has to sign anew"),
-    "CRIT_UNKNOWN": ("SignatureError", "a critical header is not understood", "a newer marfetch may understand it"),
-    "SIGNING_SCHEME_UNSUPPORTED": ("SignatureError", "a signing scheme that is not known", "a newer marfetch may know it"),
+    "HEADER_INVALID": (
+        "SignatureError",
+        "a header of the signature is missing, misplaced or wrong",
+        "the publisher has to sign the artifact again",
+    ),
+    "CRIT_INVALID": ("SignatureError", "the list of critical headers is wrong", "the publisher has to sign the artifact again"),
+    "CRIT_UNKNOWN": ("SignatureError", "marfetch does not support a critical header", "a newer marfetch may support it"),
+    "SIGNING_SCHEME_UNSUPPORTED": ("SignatureError", "marfetch does not support the signing scheme", "a newer marfetch may support it"),
     "CONTENT_TYPE_UNSUPPORTED": (
         "SignatureError",
-        "what is signed is of another type than the Notary Project's payload",
-        "the publisher has to sign anew",
+        "the content type of the signed payload is not that of the Notary Project",
+        "the publisher has to sign the artifact again",
     ),
-    "PAYLOAD_INVALID": ("SignatureError", "what is signed does not say which artifact it means", "the publisher has to sign anew"),
-    "SUBJECT_MISMATCH": ("SignatureError", "the signature is of another artifact", "do not use the artifact: a signature was moved to it"),
+    "PAYLOAD_INVALID": ("SignatureError", "the signed payload does not name an artifact", "the publisher has to sign the artifact again"),
+    "SUBJECT_MISMATCH": (
+        "SignatureError",
+        "the signature belongs to another artifact",
+        "do not use the artifact: the signature was copied from another one",
+    ),
     "PLUGIN_REQUIRED": (
         "SignatureError",
-        "the signature can only be verified by a plugin",
+        "the signature can only be verified with a plugin",
         "verify it with `notation`, which runs plugins",
     ),
     "TRUST_STORE_EMPTY": (
         "SignatureError",
-        "no store of the sort that the signature needs has a certificate",
-        "add a store of that sort to the policy, and its root to the store",
+        "no trust store of the type that the signature needs contains a certificate",
+        "add a store of that type to the policy, and a root certificate to the store",
     ),
     "UNTRUSTED_ROOT": (
         "SignatureError",
-        "the chain leads to a root that is not in the trust stores",
-        "compare the root's SHA-256 with what its owner publishes, then add it to the store",
+        "the certificate chain ends at a root that is not in the trust stores",
+        "compare the root's SHA-256 with the value that its owner publishes, then add it to the store",
     ),
     "IDENTITY_MISMATCH": (
         "SignatureError",
-        "somebody else has signed than the policy trusts",
-        "add the subject to `trustedIdentities` if that is who should sign",
+        "the policy does not trust the signer",
+        "if the signer is the right one, add its subject to `trustedIdentities`",
     ),
-    "SIGNATURE_EXPIRED": ("SignatureError", "the signature has expired", "take a newer version, or override `expiry` with `log`"),
+    "SIGNATURE_EXPIRED": ("SignatureError", "the signature has expired", "use a newer version, or override `expiry` with `log`"),
     "CERT_EXPIRED": (
         "SignatureError",
-        "a certificate was not valid any more when it counted",
-        "check the clock of this machine; take a newer version, or ask the publisher for a signature with a timestamp",
+        "a certificate had expired at the time that counts",
+        "check the clock of this machine; use a newer version, or ask the publisher for a signature with a timestamp",
     ),
-    "CERT_NOT_YET_VALID": ("SignatureError", "a certificate was not valid yet when it counted", "check the clock of this machine"),
+    "CERT_NOT_YET_VALID": ("SignatureError", "a certificate was not yet valid at the time that counts", "check the clock of this machine"),
     "TIMESTAMP_MISSING": (
         "SignatureError",
-        "the policy asks for a timestamp, and there is none",
+        "the policy requires a timestamp, but the signature has none",
         "ask the publisher for a signature with a timestamp",
     ),
-    "TIMESTAMP_MALFORMED": ("SignatureError", "the timestamp cannot be read", "the publisher has to sign anew"),
+    "TIMESTAMP_MALFORMED": ("SignatureError", "the timestamp cannot be read", "the publisher has to sign the artifact again"),
     "TIMESTAMP_INVALID": (
         "SignatureError",
         "the timestamp breaks a rule of RFC 3161 or of the Notary Project",
-        "the publisher has to sign anew",
+        "the publisher has to sign the artifact again",
     ),
-    "TIMESTAMP_MISMATCH": ("SignatureError", "the timestamp is of another signature", "do not use the artifact; tell the publisher"),
+    "TIMESTAMP_MISMATCH": ("SignatureError", "the timestamp belongs to another signature", "do not use the artifact; tell the publisher"),
     "UNTRUSTED_TSA": (
         "SignatureError",
-        "no root of the `tsa` stores vouches for the timestamp",
+        "the timestamp's certificate chain ends at a root that is not in the `tsa` stores",
         "add the root of the timestamping authority to a `tsa` store",
     ),
-    "REVOKED": ("SignatureError", "a certificate was revoked", "do not use the artifact; its publisher has to sign anew"),
+    "REVOKED": ("SignatureError", "a certificate was revoked", "do not use the artifact; the publisher has to sign it again"),
     "REVOCATION_UNKNOWN": (
         "SignatureError",
-        "whether a certificate was revoked could not be found out",
-        "give the revocation lists with `--crl DIR`, let marfetch ask for them, or say `--revocation log`",
+        "the revocation status of a certificate is unknown",
+        "provide the revocation lists with `--crl DIR`, let marfetch download them, or use `--revocation log`",
     ),
     "ANNOTATION_MISMATCH": (
         "SignatureError",
-        "the signature does not carry the annotation that was asked for",
-        "compare `--user-metadata` with what the publisher says",
+        "the signature lacks an annotation that `--user-metadata` requires",
+        "compare `--user-metadata` with the values that the publisher documents",
     ),
     "PROV_MISSING": (
         "SignatureError",
         "the chart has no provenance",
-        "leave `--keyring` out, or ask the publisher to sign (`helm package --sign`)",
+        "remove `--keyring`, or ask the publisher to sign the chart (`helm package --sign`)",
     ),
     "PROV_MALFORMED": (
         "SignatureError",
@@ -145,42 +173,46 @@ REFUSALS: Final[Mapping[str, tuple[str, str, str]]] = {
     ),
     "PROV_SIGNATURE_INVALID": (
         "SignatureError",
-        "no key of the keyring has signed the provenance as it is",
-        "check that the keyring holds the publisher's key, and that nobody changed the file",
+        "the provenance has no valid signature by a key of the keyring",
+        "check that the keyring contains the publisher's key and that the file was not changed",
     ),
-    "PROV_FILE_NOT_LISTED": ("SignatureError", "the provenance is of another file", "do not use the chart; tell the publisher"),
-    "PROV_DIGEST_MISMATCH": ("SignatureError", "the chart is not the one that was signed", "do not use the chart: it was changed"),
+    "PROV_FILE_NOT_LISTED": ("SignatureError", "the provenance belongs to another file", "do not use the chart; tell the publisher"),
+    "PROV_DIGEST_MISMATCH": (
+        "SignatureError",
+        "the chart is not the one that was signed",
+        "do not use the chart: it was changed after signing",
+    ),
     "push-refused": (
         "PolicyError",
-        "a registry that marfetch does not write to: MAR is not ours to write to",
+        "marfetch does not write to this registry, such as MAR",
         "name a registry of your own, or a folder (`./folder`)",
     ),
     "base-missing": (
         "PolicyError",
-        "a delta is to be loaded where the bundle that it goes on from is not",
-        "load the bundle that it goes on from first, or make a whole one without `--since`",
+        "the bundle is a delta, and the target lacks the content of its base bundle",
+        "load the base bundle first, or create a full bundle without `--since`",
     ),
     "bundle-broken": (
         "IntegrityError",
-        "a bundle that is not what `marfetch bundle create` writes: something is missing, extra or wrong",
-        "do not use it: have it carried over again, and compare the digest of the file with that of the sender",
+        "the bundle is corrupted: content is missing, extra or wrong",
+        "do not use it: transfer it again, and compare the digest of the file with the sender's",
     ),
     "push-failed": (
         "RemoteError",
-        "the registry did not take what was sent to it",
-        "look into its log; check that you may write to this repository, and that it takes OCI artifacts",
+        "the registry rejected an upload",
+        "check the registry's log, your write access to the repository, and its support for OCI artifacts",
     ),
 }
-"""Code → class, what it says, the next thing to try."""
+"""Code → class, meaning, what to do."""
 
 
 class Code(NamedTuple):
-    """One stable word for one sort of failure.
+    """One stable error code.
 
     Attributes:
-        kind: the class that it is raised with.
-        means: what it says.
-        do: the next thing to try, where the single case knows nothing better.
+        kind: the exception class that carries it.
+        means: its meaning.
+        do: the default hint.
     """
 
     kind: str
@@ -192,32 +224,30 @@ class Code(NamedTuple):
 CODES: Mapping[str, Code] = MappingProxyType(
     {
         # 2: what was typed
-        "usage": Code(
-            "InputError", "options that do not go together, or a value that an option does not take", "see `--help` of the command"
-        ),
+        "usage": Code("InputError", "options that cannot be combined, or an invalid value of an option", "see the command's `--help`"),
         "payload-ambiguous": Code(
             "InputError",
-            "several payloads where one is asked for",
-            "choose one by its media type, or write all of them into a directory with `pull`",
+            "the artifact has several payloads, but only one can be returned",
+            "choose one by its media type, or download all of them into a directory with `pull`",
         ),
         "client-closed": Code(
             "InputError",
-            "a call of a `marfetch.Client` that was closed",
-            "make a new `Client`, or make the call inside of its `with` block",
+            "a method of a closed `marfetch.Client` was called",
+            "create a new `Client`, or make the call inside its `with` block",
         ),
         "reference-invalid": Code(
             "InputError",
             "a reference that does not follow the grammar",
-            "write `repository`, `repository:tag` or `repository@sha256:…`, each also behind `mcr.microsoft.com/`",
+            "write `repository`, `repository:tag` or `repository@sha256:…`, with or without `mcr.microsoft.com/`",
         ),
         "digest-invalid": Code(
             "InputError",
             "a digest that is not `sha256:` or `sha512:` with its lower-case hex digits",
-            "copy the digest whole, as `marfetch resolve` prints it",
+            "copy the complete digest, as `marfetch resolve` prints it",
         ),
         "constraint-invalid": Code(
             "InputError",
-            "a version range that Helm would not take either",
+            "a version range that Helm does not accept either",
             "write a version or a range such as `1.7.12`, `^1.7`, `~1.7.9`, `>=1.7 <2` or `1.7.x`",
         ),
         "endpoint-invalid": Code(
@@ -231,163 +261,163 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "not-a-layout": Code(
             "InputError",
             "a folder or file that is not an OCI image layout, nor a plain tar of one",
-            "name a folder that holds `oci-layout` and `index.json`, or a tar of its content (`tar -cf FILE -C FOLDER .`)",
+            "name a folder that contains `oci-layout` and `index.json`, or a tar of its content (`tar -cf FILE -C FOLDER .`)",
         ),
         "wanted-invalid": Code(
             "InputError",
-            "a wanted file (`marfetch.yaml`) that cannot be read, or that says what none can say",
-            "`docs/reference/wanted.md` shows every key; editors complete them by its JSON Schema",
+            "the project file (`marfetch.yaml`) cannot be read, or an entry is invalid",
+            "see `docs/reference/wanted.md` for every key; editors complete them with the JSON Schema",
         ),
-        "platform-needed": Code("InputError", "the index holds several artifacts and none was chosen", "choose one with `--platform`"),
+        "platform-needed": Code("InputError", "the index contains several artifacts and none was chosen", "choose one with `--platform`"),
         "root-mismatch": Code(
             "InputError",
-            "a certificate is not the one whose SHA-256 is known",
-            "get it anew from Microsoft's own site; nothing was written",
+            "the SHA-256 of a certificate is not the expected one",
+            "nothing was written; download the certificate again from Microsoft's site",
         ),
-        # 3: what is not there
+        # 3: not found
         "repository-not-found": Code(
             "NotFoundError",
-            "the registry does not know the repository",
-            "check the path; MAR's repositories are shown at https://mcr.microsoft.com",
+            "the registry has no such repository",
+            "check the path; MAR's repositories are listed at https://mcr.microsoft.com",
         ),
         "tag-not-found": Code(
-            "NotFoundError", "the repository has no manifest under this tag", "list what there is with `marfetch versions REPOSITORY --all`"
+            "NotFoundError", "the repository has no manifest with this tag", "list the tags with `marfetch versions REPOSITORY --all`"
         ),
         "manifest-not-found": Code(
             "NotFoundError",
             "the repository has no manifest with this digest",
-            "resolve the tag anew; the registry may have removed what it meant",
+            "resolve the tag again; the registry may have removed the old manifest",
         ),
         "blob-not-found": Code(
             "NotFoundError",
-            "a manifest names a blob that the registry does not have",
-            "the artifact is incomplete there: try another version, and report it",
+            "the registry lacks a blob that a manifest names",
+            "the artifact is incomplete: try another version, and report it",
         ),
         "version-not-found": Code(
-            "NotFoundError", "no version of the repository is in the range", "list what there is with `marfetch versions REPOSITORY`"
+            "NotFoundError", "no version of the repository is in the range", "list the versions with `marfetch versions REPOSITORY`"
         ),
         "no-versions": Code("NotFoundError", "none of the tags of the repository is a version", "name a tag"),
         "dangling-tag": Code(
-            "NotFoundError", "a tag is listed but its manifest is missing", "`--skip-missing` takes the next best version"
+            "NotFoundError", "a tag is listed but its manifest is missing", "to use the next best version, add `--skip-missing`"
         ),
-        "platform-not-found": Code("NotFoundError", "the index holds nothing for this platform", "choose a platform that it has"),
+        "platform-not-found": Code("NotFoundError", "the index has no manifest for this platform", "choose one of its platforms"),
         "layer-not-found": Code(
-            "NotFoundError", "no layer has the media type that was asked for", "choose with `--media-type GLOB`, or take `--all-layers`"
+            "NotFoundError", "no layer has the requested media type", "choose with `--media-type GLOB`, or use `--all-layers`"
         ),
-        # 4: what is refused
+        # 4: refused
         "host-refused": Code(
             "PolicyError",
             "a host that is neither the registry nor one of its data hosts",
-            "`marfetch endpoints` shows the official hosts; a registry of your own is named with `--endpoint` and `--data-host`",
+            "`marfetch endpoints` lists the official hosts; for a registry of your own, use `--endpoint` and `--data-host`",
         ),
         "address-refused": Code(
-            "PolicyError", "an address whose form can hide its host, or that is not https", "official names and https only"
+            "PolicyError", "a URL that can disguise its host, or that is not https", "use an official host name and https"
         ),
         "redirect-refused": Code(
-            "PolicyError", "a redirect that leads nowhere, in circles or too far", "the registry or a proxy is broken; report it"
+            "PolicyError", "a redirect without a valid target, in a loop, or one too many", "the registry or a proxy is broken; report it"
         ),
-        "endpoint-disagrees": Code("PolicyError", "`--endpoint` and the reference name different registries", "leave one of the two out"),
+        "endpoint-disagrees": Code("PolicyError", "`--endpoint` and the reference name different registries", "remove one of the two"),
         "kind-refused": Code(
             "PolicyError",
-            "the artifact is not of the kind or artifact type that was asked for",
-            "leave `--kind` and `--artifact-type` out to fetch it",
+            "the artifact does not have the requested kind or artifact type",
+            "to download it, remove `--kind` and `--artifact-type`",
         ),
         "image-refused": Code(
             "PolicyError",
-            "a container image, for which other tools are made",
-            "use `docker pull` or `skopeo copy`; `--all-layers` fetches the layers as files",
+            "the artifact is a container image, which marfetch does not pull",
+            "use `docker pull` or `skopeo copy`; to download the layers as files, add `--all-layers`",
         ),
         "name-refused": Code(
-            "PolicyError", "a title that is not safe as a file name", "choose the layers with `--media-type GLOB`, and tell the publisher"
+            "PolicyError", "a title that is not a safe file name", "choose layers with `--media-type GLOB`, and report it to the publisher"
         ),
         "path-refused": Code(
             "PolicyError",
-            "a destination inside `.git`, as it is written or through a symbolic link",
-            "choose a destination outside `.git`: git runs what it finds there",
+            "a destination inside `.git`, directly or through a symbolic link",
+            "choose a destination outside `.git`, because git runs files there",
         ),
         "member-refused": Code(
             "PolicyError",
-            "an archive holds what is not unpacked: a link, a device, a name that leads elsewhere or that is another one elsewhere",
-            "leave `--untar` out to fetch the archive as a file, and tell the publisher",
+            "an archive member that marfetch does not unpack: a link, a device, or a name that is unsafe or not portable",
+            "to download the archive as a file, remove `--untar`; report it to the publisher",
         ),
         "chart-refused": Code(
             "PolicyError",
-            "the chart in the archive is not the one that was asked for",
-            "leave `--untar` out to fetch the archive as a file, and tell the publisher",
+            "the chart in the archive is not the requested one",
+            "to download the archive as a file, remove `--untar`; report it to the publisher",
         ),
         "limit-passed": Code(
-            "PolicyError", "an answer or an archive is larger or longer than marfetch takes", "nobody has a reason to send that; report it"
+            "PolicyError", "a response or an archive exceeds a size limit of marfetch", "no valid content is that large; report it"
         ),
         "archive-refused": Code(
             "PolicyError",
-            "an archive holds what no layout needs: links, devices, sparse files, or names that lead elsewhere",
-            "make it anew from the layout's folder (`tar -cf FILE -C FOLDER .`), and do not trust where it came from",
+            "the archive of a layout contains links, devices, sparse files or unsafe names",
+            "do not trust its source; create it again from the layout's folder (`tar -cf FILE -C FOLDER .`)",
         ),
         "cache-unsafe": Code(
             "PolicyError",
-            "the cache directory can be written by everybody",
-            "take the right to write away from others (`chmod 700`), or use `--cache-dir` with another directory",
+            "all users can write to the cache directory",
+            "remove the write permission of other users (`chmod 700`), or choose another directory with `--cache-dir`",
         ),
         "end-of-life": Code(
             "PolicyError",
             "the artifact is past the end of its support, and `--refuse-eol` was given",
-            "take a newer version (`marfetch versions REPOSITORY --details`); leave `--refuse-eol` out if the mark is wrong",
+            "use a newer version (`marfetch versions REPOSITORY --details`); if the end-of-life date is wrong, remove `--refuse-eol`",
         ),
-        # 5: what is not what it should be
+        # 5: corrupted, tampered or malformed
         "digest-mismatch": Code(
             "IntegrityError",
-            "bytes do not have the digest of their descriptor",
-            "the registry, a proxy or a mirror gave altered content; try again, and report it if it stays",
+            "the content does not have the digest of its descriptor",
+            "the registry, a proxy or a mirror sent altered content; try again, and report it if it fails again",
         ),
         "size-mismatch": Code(
             "IntegrityError",
-            "bytes do not have the size of their descriptor",
-            "the registry, a proxy or a mirror gave altered content; try again, and report it if it stays",
+            "the content does not have the size of its descriptor",
+            "the registry, a proxy or a mirror sent altered content; try again, and report it if it fails again",
         ),
         "tag-moved": Code(
             "IntegrityError",
-            "tag and digest of a reference do not belong together",
-            "name the digest alone to get what was pinned, or the tag alone to get what is new",
+            "the tag of a reference no longer has the digest of the reference",
+            "use only the digest to get the pinned content, or only the tag to get the new content",
         ),
         "malformed": Code(
             "IntegrityError",
-            "an answer is not what the specification says it is",
-            "a proxy or a login page may stand in between; try again, and report it if it stays",
+            "a response does not follow the specification",
+            "a proxy or a login page may have answered; try again, and report it if it fails again",
         ),
         "lock-malformed": Code(
             "IntegrityError",
-            "a lock that is not what `marfetch lock` writes: merge markers, unknown keys, names that stand twice",
-            "take the lock of one side (`git checkout --ours marfetch.lock`), then run `marfetch lock`",
+            "the lock file is invalid: merge markers, unknown keys or duplicate names",
+            "keep one side of the merge (`git checkout --ours marfetch.lock`), then run `marfetch lock`",
         ),
         "lock-edited": Code(
             "IntegrityError",
-            "an entry of the lock was changed by something other than marfetch",
-            "take the change back, or make the entry anew with `marfetch lock --upgrade NAME`",
+            "an entry of the lock file was edited by hand or by another program",
+            "undo the edit, or lock the artifact again with `marfetch lock --upgrade NAME`",
         ),
         # 6: signatures
-        # 7: what failed on the way
+        # 7: network and registry failures
         "unreachable": Code(
             "RemoteError",
             "no connection to the host",
-            "check name service and network; `marfetch endpoints` shows what a firewall must let through",
+            "check DNS and the network, or run `marfetch doctor`; `marfetch endpoints` lists the hosts that a firewall must allow",
         ),
         "tls": Code(
             "RemoteError",
-            "the certificate of the host cannot be trusted",
-            "if a proxy of your company stands in between, give its certificate with `--ca-file`; the check is never turned off",
+            "the host's certificate is not trusted",
+            "if your company's proxy inspects TLS, pass its CA certificate with `--ca-file`; the check cannot be turned off",
         ),
-        "proxy": Code("RemoteError", "the proxy does not let the request through", "check `HTTPS_PROXY` and `NO_PROXY`"),
-        "timeout": Code("RemoteError", "no answer, or no data, within the time", "run it again: what was fetched is kept"),
-        "cut": Code("RemoteError", "a transfer ended early and could not be brought to its end", "run it again: what was fetched is kept"),
+        "proxy": Code("RemoteError", "the proxy refuses the request", "check `HTTPS_PROXY` and `NO_PROXY`"),
+        "timeout": Code("RemoteError", "no response or no data within the timeout", "run the command again; downloaded data is kept"),
+        "cut": Code("RemoteError", "a download was cut off and could not be resumed", "run the command again; downloaded data is kept"),
         "blocked": Code(
             "RemoteError",
-            "the front door answered with a block page; this says nothing about the repository",
-            "try again later or from another network; give support the X-Msedge-Ref",
+            "MAR's CDN answered with a block page, which says nothing about the repository",
+            "try again later or from another network; give the X-Msedge-Ref to Microsoft support",
         ),
         "unauthorized": Code(
             "RemoteError",
-            "the registry asks for credentials that are not there or not right",
-            "MAR itself is anonymous; for a registry of your own, log in with `helm registry login` or `docker login`",
+            "the registry requires credentials, and they are missing or wrong",
+            "MAR needs no login; for a registry of your own, log in with `helm registry login` or `docker login`",
         ),
         "denied": Code(
             "RemoteError",
@@ -396,71 +426,73 @@ CODES: Mapping[str, Code] = MappingProxyType(
         ),
         "server-error": Code(
             "RemoteError",
-            "the registry answered with a failure of its own (5xx)",
-            "try again later; `marfetch endpoints` tells where MAR's problems are reported",
+            "the registry answered with a server error (5xx)",
+            "try again later; `marfetch endpoints` shows where to report problems of MAR",
         ),
         "unexpected-answer": Code(
-            "RemoteError", "the registry answered with a status that has no place here", "a proxy may stand in between; try again later"
+            "RemoteError", "the registry answered with an unexpected status", "a proxy may have answered; try again later"
         ),
-        "offline": Code("RemoteError", "`--offline` was given and the cache does not have it", "run it once without `--offline`"),
+        "offline": Code(
+            "RemoteError", "the content is not in the cache, and `--offline` allows no requests", "run the command once without `--offline`"
+        ),
         "rate-limited": Code(
             "RateLimitedError",
-            "the registry said to come back later",
-            "come back later; fewer at a time (`--jobs`) and a kept cache directory help, above all in CI",
+            "the registry throttles requests (429)",
+            "try again later; in CI, reduce `--jobs` and keep the cache directory between runs",
         ),
-        # 8: the lock does not match
+        # 8: the lock file does not match
         "lock-missing": Code(
-            "LockError", "there is no lock beside the wanted file", "`marfetch lock` makes it; commit it beside the wanted file"
+            "LockError", "`marfetch.yaml` has no lock file", "run `marfetch lock`, and commit the lock file with `marfetch.yaml`"
         ),
         "lock-newer": Code(
-            "LockError", "the lock was written by a newer marfetch, in a form that this one does not know", "update marfetch"
+            "LockError", "a newer marfetch has written the lock file in a format that this one does not know", "update marfetch"
         ),
-        "lock-outdated": Code(
-            "LockError", "the lock no longer says what the wanted file asks for", "run `marfetch lock`, and commit the lock"
-        ),
+        "lock-outdated": Code("LockError", "the lock file does not match `marfetch.yaml`", "run `marfetch lock`, and commit the lock file"),
         "tag-drifted": Code(
             "LockError",
-            "a tag means other content than when it was locked",
-            "find out why its publisher moved it; `marfetch lock --upgrade NAME` takes the new content",
+            "a tag no longer has the digest that was locked",
+            "find out why its publisher moved it; to accept the new content, run `marfetch lock --upgrade NAME`",
         ),
         # 9: the local disk
         "disk-full": Code(
             "StorageError",
-            "not enough room on the disk",
-            "make room (`marfetch cache prune`), or choose another place with `--destination` or `--cache-dir`",
+            "not enough disk space",
+            "free space (`marfetch cache prune`), or choose another directory with `--destination` or `--cache-dir`",
         ),
         "file-differs": Code(
             "StorageError",
-            "a different file of that name is already there",
-            "`--force` replaces it; `--destination` takes another directory",
+            "a file or directory with the same name but different content exists",
+            "to replace it, add `--force`; to keep it, choose another directory with `--destination`",
         ),
         "directory-foreign": Code(
             "StorageError",
-            "a directory that marfetch did not create has the name of one that is unpacked, with files of its own",
-            "move it away, or choose another place with `--destination`; `--force` does not replace it",
+            "the directory to unpack to exists and contains files that marfetch did not create",
+            "move it, or choose another directory with `--destination`; `--force` does not replace it",
         ),
-        "name-clash": Code("StorageError", "two payloads have one name", "fetch them into different directories (`--destination`)"),
+        "name-clash": Code(
+            "StorageError", "two payloads have the same file name", "download them into different directories (`--destination`)"
+        ),
         "not-fetched": Code(
-            "StorageError", "left out, since names of the same call clash", "mend the clash, or fetch it in a call of its own"
+            "StorageError", "skipped because other file names in the same call clash", "resolve the clash, or download it separately"
         ),
         "file-unusable": Code(
             "StorageError",
             "a local file or directory cannot be read or written",
-            "choose a place that can be read and written with `--destination` or `--cache-dir`",
+            "check its permissions, or choose another directory with `--destination` or `--cache-dir`",
         ),
         "port-unusable": Code(
             "StorageError",
-            "the port cannot be listened on: another program has it, or it is one that only root may have",
-            "choose another one with `--port`; `--port 0` takes a free one",
+            "cannot listen on the port: another program uses it, or only root may use it",
+            "choose another port with `--port`; `--port 0` picks a free one",
         ),
         "cache-damaged": Code(
             "StorageError",
-            "the cache holds something that is not what its name says",
-            "`marfetch cache verify --fix`, or use `--cache-dir` with another directory",
+            "the cache is corrupted",
+            "run `marfetch cache verify --fix`, or choose another directory with `--cache-dir`",
         ),
-        # ended from outside
-        "interrupted": Code("Interrupted", "Ctrl-C ended the command", "run it again: what was fetched is kept"),
-        "terminated": Code("Terminated", "SIGTERM or SIGHUP ended the command", "run it again: what was fetched is kept"),
+        # interrupted
+        "interrupted": Code("Interrupted", "Ctrl-C ended the command", "run the command again; downloaded data is kept"),
+        "terminated": Code("Terminated", "SIGTERM or SIGHUP ended the command", "run the command again; downloaded data is kept"),
     }
     | {name: Code(*row) for name, row in REFUSALS.items()}
 )

@@ -1,8 +1,8 @@
-"""Version ranges with Helm's meaning, and the newest tag that satisfies one.
+"""Version ranges as in Helm, and the newest tag in a range.
 
-The grammar and the answers are those of Masterminds/semver v3.5 (`NewConstraint` and `Check`), which Helm 3 and 4 use;
-`fixtures/constraints.jsonl` holds its answers, and `tests/oracle` asks it anew. Versions are `semver.Version` values; beyond
-Helm, a tag may have a leading `v` and leading zeros in its numbers (`v2.9.0`, `0.4.023901`: both are on MAR).
+Grammar and results are those of Masterminds/semver v3.5 (`NewConstraint` and `Check`), which Helm 3 and 4 use.
+`fixtures/constraints.jsonl` contains its results, and `tests/oracle` computes them again. Versions are `semver.Version` values. Unlike in
+Helm, the numbers of a tag may have a leading `v` and leading zeros (`v2.9.0`, `0.4.023901`), since MAR has such tags.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .errors import InputError
 MAX_CONSTRAINT_LENGTH: Final = 512  # bytes; Masterminds/semver: MaxConstraintLen
 MAX_CONSTRAINT_GROUPS: Final = 32  # alternatives between `||`; MaxConstraintGroups
 MAX_VERSION_LENGTH: Final = 256  # MaxVersionLen
-_MAX_NUMBER: Final = (1 << 64) - 1  # the numbers of a version are unsigned 64-bit numbers there
+_MAX_NUMBER: Final = (1 << 64) - 1  # Masterminds/semver uses unsigned 64-bit numbers
 
 _SPACE = r"[\t\n\f\r ]"  # what Go's `\s` means
 _IDENTIFIERS = r"[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*"
@@ -29,7 +29,7 @@ _STRICT = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*)){2}(?:[-+].*)?")
 _EXACT = re.compile(rf"{_SPACE}*=?{_SPACE}*(v?[0-9]+\.[0-9]+\.[0-9]+(?:-{_IDENTIFIERS})?(?:\+{_IDENTIFIERS})?){_SPACE}*")
 _HYPHEN_RANGE = re.compile(rf"{_SPACE}*({_PARTIAL}){_SPACE}+-{_SPACE}+({_PARTIAL}){_SPACE}*")
 _OPERATORS = frozenset(("", "=", "!=", ">", "<", ">=", "=>", "<=", "=<", "~", "~>", "^"))
-# One comparison. After it only a space, a comma or the end may follow, so nothing is ever tried twice and no input takes long.
+# One comparison, followed by a space, a comma or the end. The lookahead prevents backtracking, so no input takes long.
 _COMPARISON = re.compile(rf"{_SPACE}*([=!<>~^]*){_SPACE}*({_PARTIAL})(?=[\t\n\f\r ,]|\Z)")
 _SEPARATOR = re.compile(rf"{_SPACE}*,|{_SPACE}+")
 _BLANK = re.compile(rf"{_SPACE}*")
@@ -46,9 +46,9 @@ class TaggedVersion:
 
     Attributes:
         tag: as the registry lists it.
-        version: what it means: without a leading `v` and leading zeros, `+` for `_`.
-        key: precedence; equal for versions that differ in build metadata only.
-        strict: whether the tag is strict SemVer 2.0.0, so that Helm sees it too.
+        version: its version, without a leading `v` and leading zeros, and with `+` for `_`.
+        key: precedence; equal for versions that differ only in build metadata.
+        strict: whether the tag is strict SemVer 2.0.0, which Helm requires.
     """
 
     tag: str
@@ -58,12 +58,12 @@ class TaggedVersion:
 
     @property
     def is_prerelease(self) -> bool:
-        """Whether the version comes before a release."""
+        """Whether the version is a prerelease."""
         return self.version.prerelease is not None
 
 
 def read_version(tag: str) -> TaggedVersion | None:
-    """The version that a tag means, or None where it means none (`latest`, `2024-01-02`, `3`, `1.2`, `helm-v3.12.2`)."""
+    """Parse a tag as a version; None if it is not one (`latest`, `2024-01-02`, `3`, `1.2`, `helm-v3.12.2`)."""
     if len(tag) > MAX_VERSION_LENGTH:
         return None
     text = tag.replace("_", "+")
@@ -77,10 +77,10 @@ def read_version(tag: str) -> TaggedVersion | None:
 
 
 def sort_versions(tags: Iterable[str]) -> list[TaggedVersion]:
-    """The versions among the tags, newest first.
+    """Return the versions among the tags, newest first.
 
-    The order is total: by precedence; where that is equal, strict tags first, then as the registry lists them. Of two tags that
-    mean one version (`1.2.3` and `v1.2.3`) both stay; `distinct` leaves one.
+    Tags of equal precedence are sorted by strictness, then in the order of the registry. Two tags for one version (`1.2.3` and `v1.2.3`)
+    are both kept; see `distinct`.
     """
     versions = [version for version in map(read_version, tags) if version is not None]
     versions.sort(key=lambda version: not version.strict)
@@ -89,7 +89,7 @@ def sort_versions(tags: Iterable[str]) -> list[TaggedVersion]:
 
 
 def distinct(versions: Iterable[TaggedVersion]) -> dict[str, list[TaggedVersion]]:
-    """Groups tags that mean one version, keeping the order; the first of a group is the one that counts."""
+    """Group the tags of each version, in order; the first tag of a group is the preferred one."""
     groups: dict[str, list[TaggedVersion]] = {}
     for version in versions:
         groups.setdefault(str(version.version), []).append(version)
@@ -97,18 +97,18 @@ def distinct(versions: Iterable[TaggedVersion]) -> dict[str, list[TaggedVersion]
 
 
 def exact_version(text: str) -> str | None:
-    """The version where a range is one full version (`1.2.3`, `=1.2.3`, `v1.2.3`), as it was written; None for true ranges."""
+    """Return the version, as written, if a range is one full version (`1.2.3`, `=1.2.3`, `v1.2.3`); None for other ranges."""
     match = _EXACT.fullmatch(text)
     return match[1] if match and read_version(match[1]) else None
 
 
 def tag_of(version: str) -> str:
-    """The tag under which a version is published: `_` for `+`, which no tag may hold (Helm's rule)."""
+    """Return the tag of a version. As in Helm, `_` replaces `+`, which tags cannot contain."""
     return version.replace("+", "_")
 
 
 def _version(major: str, minor: str, patch: str, prerelease: str | None, build: str | None) -> Version | None:
-    """A version from its parts, leading zeros dropped; None for numbers beyond 64 bits and prereleases that SemVer refuses."""
+    """Build a version from its parts, without leading zeros; None for numbers beyond 64 bits and invalid prereleases."""
     if max(len(major), len(minor), len(patch)) > 20 and max(len(n.lstrip("0")) for n in (major, minor, patch)) > 20:
         return None
     numbers = int(major), int(minor), int(patch)
@@ -136,7 +136,7 @@ class _Comparison(NamedTuple):
     """One comparison, such as `>=1.2`.
 
     Attributes:
-        wild: how many of the numbers are given: 3 all, 2 `1.2` or `1.2.x`, 1 `1`, 0 `*`.
+        wild: how many numbers are given: 3 for `1.2.3`, 2 for `1.2` or `1.2.x`, 1 for `1`, 0 for `*`.
     """
 
     operator: str
@@ -145,7 +145,7 @@ class _Comparison(NamedTuple):
     wild: int
 
     def allows(self, version: Version, key: Key) -> bool:
-        """Masterminds/semver v3.5.0, constraints.go, the function of each operator; prereleases were sorted out before."""
+        """Return whether a version satisfies the comparison (Masterminds/semver v3.5.0, constraints.go), without prerelease rules."""
         match self.operator:
             case "" | "=":
                 return key == self.key if self.wild == 3 else self._tilde(version, key)
@@ -222,7 +222,7 @@ class Constraint:
     """A version range as Helm's `--version` takes it.
 
     Attributes:
-        text: as it was written.
+        text: the range as written.
     """
 
     text: str
@@ -230,10 +230,10 @@ class Constraint:
 
     @classmethod
     def parse(cls, text: str) -> Constraint:
-        """Read a range.
+        """Parse a range.
 
         Raises:
-            InputError: `constraint-invalid`, naming the part that does not fit.
+            InputError: `constraint-invalid`, naming the invalid part.
         """
         if len(text.encode("utf-8", "replace")) > MAX_CONSTRAINT_LENGTH:
             raise InputError(
@@ -251,18 +251,18 @@ class Constraint:
         return cls(text, tuple(_group(text, group) for group in groups))
 
     def allows(self, version: str, *, prereleases: bool = False) -> bool:
-        """Whether the version, or the tag that means one, is in the range.
+        """Return whether a version or tag is in the range.
 
         Args:
-            prereleases: take prereleases too where the range itself does not ask for them.
+            prereleases: include prereleases even if the range names none.
         """
         read = read_version(version)
         return read is not None and self._check(read, prereleases)
 
     def newest(self, tags: Iterable[str], *, prereleases: bool = False) -> str | None:
-        """The tag of the newest version in the range, or None.
+        """Return the tag of the newest version in the range, or None.
 
-        Of two tags that mean one version the strict one wins; of versions that differ in build metadata only, the first listed.
+        Of two tags for one version, return the strict one; of versions that differ only in build metadata, the first listed.
         """
         found: TaggedVersion | None = None
         for tag in tags:
@@ -276,12 +276,12 @@ class Constraint:
         return found.tag if found else None
 
     def select(self, versions: Iterable[TaggedVersion], *, prereleases: bool = False) -> list[TaggedVersion]:
-        """The versions in the range, in the order in which they came."""
+        """Return the versions in the range, in the given order."""
         return [version for version in versions if self._check(version, prereleases)]
 
     def _check(self, tagged: TaggedVersion, prereleases: bool) -> bool:
         for group in self._groups:
-            # A prerelease counts only in a group in which some comparison names a prerelease, as in `>=1.2.0-0`.
+            # A group matches prereleases only if one of its comparisons names a prerelease, as in `>=1.2.0-0`.
             if tagged.is_prerelease and not prereleases and not any(comparison.version.prerelease for comparison in group):
                 continue
             if all(comparison.allows(tagged.version, tagged.key) for comparison in group):
@@ -293,7 +293,7 @@ class Constraint:
 
 
 def _rewrite_hyphens(text: str) -> str:
-    """`1.2 - 2.3` means `>= 1.2, <= 2.3`."""
+    """Rewrite `1.2 - 2.3` to `>= 1.2, <= 2.3`."""
     result = text
     for match in _HYPHEN_RANGE.finditer(text):
         result = result.replace(match[0], f">= {match[1]}, <= {match[7]} ", 1)
@@ -323,7 +323,7 @@ def _comparison(text: str, match: re.Match[str]) -> _Comparison:
     numbers = [major, (minor or "")[1:], (patch or "")[1:]]
     wild = next((position for position, number in enumerate(numbers) if number in ("", "x", "X", "*")), 3)
     numbers = numbers[:wild] + ["0"] * (3 - wild)
-    # Behind an open number the build metadata is dropped; the rest of the numbers is not even looked at.
+    # As in Masterminds/semver, a wildcard drops the build metadata, and numbers after it are ignored.
     length = len(match[2]) if wild == 3 else sum(map(len, numbers)) + 2 + len(prerelease or "")
     version = None
     if length <= MAX_VERSION_LENGTH and all(number.isascii() and number.isdigit() for number in numbers):
@@ -337,7 +337,7 @@ def _comparison(text: str, match: re.Match[str]) -> _Comparison:
 def _refuse(text: str, part: str) -> NoReturn:
     shown = part.strip()[:80]
     raise InputError(
-        f"`{text[:200]}` is not a version range" + (f": Helm does not read `{shown}`" if shown and shown != text.strip() else ""),
+        f"`{text[:200]}` is not a version range" + (f": Helm cannot parse `{shown}`" if shown and shown != text.strip() else ""),
         code="constraint-invalid",
         text=text[:200],
         part=shown or None,
@@ -345,12 +345,12 @@ def _refuse(text: str, part: str) -> NoReturn:
 
 
 ANY: Final = Constraint.parse(">=0.0.0")
-"""What no `--version` means: every released version."""
+"""The range without `--version`: every released version."""
 
 ANY_OR_PRERELEASE: Final = Constraint.parse(">0.0.0-0")
-"""What `--devel` means, as in Helm."""
+"""The range of `--devel`, as in Helm."""
 
 
 def chart_version(tagged: TaggedVersion) -> str:
-    """The version of a tag as Helm writes it. A leading `v` and leading zeros stay: Helm's index takes them."""
+    """Return the version of a tag as Helm writes it, with a leading `v` and leading zeros, which Helm's index allows."""
     return tagged.tag.replace("_", "+")

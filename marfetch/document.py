@@ -1,8 +1,8 @@
-"""Strict JSON and safe YAML: text from outside becomes plain values, or one clear error.
+"""Parse strict JSON and safe YAML from untrusted sources into plain values.
 
-JSON from a registry is I-JSON (RFC 7493): UTF-8, no duplicate names, no NaN. The image layout asks for it, and two readers that
-disagree about a duplicate name would verify one thing and use another. YAML is taken as far as it says what JSON can say too: one
-document, no aliases and so no bombs, no tags and so no objects. This is the only module that knows a YAML library.
+JSON from a registry must be I-JSON (RFC 7493): UTF-8, no duplicate names, no NaN. The image layout requires it, and parsers that disagree
+about a duplicate name would verify one value and use another. YAML is limited to what JSON can express: one document, no aliases (which
+allow bombs) and no tags (which create objects). Only this module imports a YAML library.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 Path: TypeAlias = tuple[str | int, ...]
-"""Where a value is in a document: keys and positions, from the outside in."""
+"""Path of a value in a document: keys and list positions, outermost first."""
 
 
 class Mark(NamedTuple):
-    """Where something stands in a text.
+    """The position of a value in a text.
 
     Attributes:
-        line, column: from 1, of the key; of an item of a list: of the item itself.
-        text: of a single value: as it was written, so that `1.10` is not only a number.
+        line, column: of the key or the list item, counted from 1.
+        text: a scalar as written, so that `1.10` is not only a number.
     """
 
     line: int
@@ -40,25 +40,25 @@ class Mark(NamedTuple):
 Marks: TypeAlias = dict[Path, Mark]
 
 MAX_DEPTH = 64
-"""Deepest nesting of arrays and objects that is taken."""
+"""Maximum nesting of arrays and objects."""
 
 MAX_INTEGER_DIGITS = 19
-"""Longest whole number that is taken: sizes are 64-bit numbers (image-spec, descriptor, `size`)."""
+"""Maximum digits of an integer: sizes are 64-bit numbers (image-spec, descriptor, `size`)."""
 
 MAX_VALUES = 500_000
-"""Most values of one JSON document, by its commas: a value of three bytes (`[],`, `{},`) takes twenty times as much memory and more."""
+"""Maximum number of values in a JSON document, by its commas. A value of three bytes (`[],`) needs over twenty times as much memory."""
 
 MAX_YAML_SIZE = 1 << 20
-"""Largest YAML text that is taken, in bytes (1 MiB)."""
+"""Maximum size of a YAML text in bytes (1 MiB)."""
 
 
 def parse_json(data: bytes, what: str, *, most: int = MAX_VALUES) -> Json:
-    """Read strict JSON.
+    """Parse strict JSON.
 
     Args:
-        data: UTF-8 text; the caller has bounded its length.
-        what: what the text is, for the message, such as "the manifest of `aks/foo:1.2.3`".
-        most: commas in it; they are counted before anything is built.
+        data: UTF-8 text; the caller limits its length.
+        what: name of the text for messages, such as "the manifest of `aks/foo:1.2.3`".
+        most: maximum number of commas, which are counted before parsing.
 
     Raises:
         IntegrityError: `malformed`: not UTF-8, not JSON, duplicate names, NaN, a number of over 19 digits or beyond a double, nested too
@@ -76,7 +76,7 @@ def parse_json(data: bytes, what: str, *, most: int = MAX_VALUES) -> Json:
         if len(result) != len(pairs):
             seen: set[str] = set()
             twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-            fail(f"the name `{twice[:100]}` stands twice in one object")
+            fail(f"the name `{twice[:100]}` appears twice in one object")
         return result
 
     def integer(digits: str) -> int:
@@ -86,7 +86,7 @@ def parse_json(data: bytes, what: str, *, most: int = MAX_VALUES) -> Json:
 
     def real(digits: str) -> float:
         value = float(digits)
-        if math.isinf(value):  # RFC 7493, 2.2; `Infinity` could not even be written as JSON again
+        if math.isinf(value):  # RFC 7493, 2.2; JSON cannot express `Infinity`
             fail(f"the number `{digits[:40]}`, which is too large")
         return value
 
@@ -95,7 +95,7 @@ def parse_json(data: bytes, what: str, *, most: int = MAX_VALUES) -> Json:
     except UnicodeDecodeError as error:
         fail(f"not UTF-8 at byte {error.start}")
     if text.startswith("\ufeff"):
-        fail("a byte order mark stands before the JSON")
+        fail("it starts with a byte order mark")
     try:
         value: Json = json.loads(
             text, object_pairs_hook=unique, parse_int=integer, parse_float=real, parse_constant=lambda name: fail(f"the value `{name}`")
@@ -125,23 +125,23 @@ def _depth_exceeds(value: Json, limit: int) -> bool:
 
 
 def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int = MAX_YAML_SIZE) -> Json:
-    """Read one YAML document that says what JSON can say too (YAML 1.2, chapter 10.3, the core schema: `yes` and dates are texts).
+    """Parse one YAML document that JSON can express (YAML 1.2, chapter 10.3, the core schema: `yes` and dates are strings).
 
     Args:
         data: UTF-8 text.
-        what: what the text is, for the message, such as "`Chart.yaml` of `foo-1.2.3.tgz`".
-        marks: takes where each key stands, so that who reads on can say so too.
-        limit: bytes.
+        what: name of the text for messages, such as "`Chart.yaml` of `foo-1.2.3.tgz`".
+        marks: receives the position of each value, for messages of the caller.
+        limit: maximum size in bytes.
 
     Returns:
-        None for a text without a document.
+        The value; None for a text without a document.
 
     Raises:
         IntegrityError: `malformed`, with line and column: not UTF-8, not YAML, an alias, an anchor, a tag, a second document, a key
-            that stands twice or is no plain text, a number of over 19 digits or beyond a double, nested too deeply.
+            that appears twice or is not a string, a number of over 19 digits or beyond a double, nested too deeply.
         PolicyError: `limit-passed`: more than `limit` bytes.
     """
-    import yaml  # late: PyYAML, only where a YAML file is read
+    import yaml  # late: PyYAML, only for a YAML file
 
     if len(data) > limit:
         raise PolicyError(
@@ -156,7 +156,7 @@ def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int
     except UnicodeDecodeError as error:
         reader.fail(f"not UTF-8 at byte {error.start}")
     text = text.removeprefix("\ufeff")
-    # The same grammar twice; the one in C reads 1 MiB in a moment.
+    # Prefer the C parser, which is much faster.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         return reader.document(yaml.parse(text, Loader=loader))
@@ -182,7 +182,7 @@ _NO_NUMBERS = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 
 class _YamlReader:
-    """Makes values of the parser's events, so that each one can be refused where it stands before anything is built of it."""
+    """Builds values from the parser's events, so that forbidden constructs are refused with their position."""
 
     def __init__(self, what: str, marks: Marks | None = None) -> None:
         self._what = what
@@ -210,18 +210,18 @@ class _YamlReader:
                     inner = next(events)
                     self._mark(inner, ())
                     value = self._value(inner, events, ())
-                case _:  # the stream's and the document's own borders
+                case _:  # start and end of the stream, end of the document
                     continue
         return value
 
     def _value(self, event: Event, events: Iterator[Event], path: Path) -> Json:
         kind = type(event).__name__
         if kind == "AliasEvent":
-            self.fail("an alias, which is not taken", event)
+            self.fail("an alias, which is not allowed", event)
         if getattr(event, "anchor", None) is not None:
-            self.fail("an anchor, which is not taken", event)
+            self.fail("an anchor, which is not allowed", event)
         if getattr(event, "tag", None) is not None:
-            self.fail("a tag, which is not taken", event)
+            self.fail("a tag, which is not allowed", event)
         if kind == "ScalarEvent":
             if self._marks is not None and path in self._marks:
                 self._marks[path] = self._marks[path]._replace(text=event.value)  # type: ignore[attr-defined]
@@ -238,11 +238,11 @@ class _YamlReader:
         mapping: dict[str, Json] = {}
         while type(inner := next(events)).__name__ != "MappingEndEvent":
             if type(inner).__name__ != "ScalarEvent":
-                self.fail("a key that is no plain text", inner)
-            self._value(inner, events, path)  # for its anchor and tag; the key itself is text, whatever it looks like
+                self.fail("a key that is not a string", inner)
+            self._value(inner, events, path)  # refuses anchors and tags; the key itself is always a string
             key: str = inner.value  # type: ignore[attr-defined]
             if key in mapping:
-                self.fail(f"the key `{key[:100]}` stands twice", inner)
+                self.fail(f"the key `{key[:100]}` appears twice", inner)
             self._mark(inner, (*path, key))
             mapping[key] = self._value(next(events), events, (*path, key))
         return mapping

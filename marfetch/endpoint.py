@@ -1,7 +1,7 @@
-"""Endpoints: which hosts are the Microsoft Artifact Registry, which address may be asked, which redirect may be followed.
+"""Endpoints: the hosts of the Microsoft Artifact Registry, and the checks of URLs and redirects.
 
 Microsoft's guidance ("Guidance for using the official Microsoft Artifact Registry (MAR) endpoints", 04/01/2025) names two pairs of a
-registry endpoint and a data endpoint, https only, and no mirrors. A registry of the user's own is taken by name only.
+registry endpoint and a data endpoint, https only, and no mirrors. Other registries are used only if the user names them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _PRINTABLE = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # ASCII without space, contro
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The scheme, host and port of an address: what decides whether it may be asked.
+    """A parsed URL. Scheme, host and port decide whether a request is allowed.
 
     Attributes:
-        host: name in lower case, port always set.
-        target: path and query exactly as they were written; the query may be a secret and is never shown.
+        host: the name in lower case, with the port always set.
+        target: path and query exactly as written; the query may be a secret and is never shown.
     """
 
     scheme: Literal["http", "https"]
@@ -38,10 +38,10 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Address:
-        """Read an absolute http or https address.
+        """Parse an absolute http or https URL.
 
-        Only forms on which every parser agrees are taken: printable ASCII, no backslash, no user information, no IP literal but the
-        loopback addresses. So the host that is compared here is the host that is connected to.
+        Accepts only forms that all URL parsers read alike: printable ASCII without backslash and user information, and no IP literals
+        except loopback addresses. This guarantees that the checked host is the one that is connected to.
 
         Raises:
             PolicyError: `address-refused`.
@@ -50,11 +50,11 @@ class Address:
         match = _AUTHORITY.fullmatch(url)
         if match is None:
             raise PolicyError(
-                f"the address `{shown}` is refused: it is neither https nor http", code="address-refused", url=shown, rule="https only"
+                f"the URL `{shown}` is refused: it is neither https nor http", code="address-refused", url=shown, rule="https only"
             )
         if not _PRINTABLE.fullmatch(url):
             raise PolicyError(
-                f"the address `{shown}` is refused: it holds a backslash, a space, a control character or one outside ASCII",
+                f"the URL `{shown}` is refused: it contains a backslash, a space, a control character or a non-ASCII character",
                 code="address-refused",
                 url=shown,
                 rule="printable ASCII without a backslash",
@@ -64,14 +64,14 @@ class Address:
             host = Host.parse(match["authority"])
         except InputError as error:
             raise PolicyError(
-                f"the address `{shown}` is refused: it has no host name", code="address-refused", url=shown, rule="a host name"
+                f"the URL `{shown}` is refused: it has no valid host name", code="address-refused", url=shown, rule="a host name"
             ) from error
         target = match["target"].partition("#")[0] or "/"
         return cls(scheme, Host(host.name, host.port or _DEFAULT_PORTS[scheme]), target if target.startswith("/") else f"/{target}")
 
     @property
     def name(self) -> str:
-        """The host, with the port only where it is not the usual one."""
+        """The host, with its port unless it is the default."""
         port = None if self.host.port == _DEFAULT_PORTS[self.scheme] else self.host.port
         return str(Host(self.host.name, port))
 
@@ -82,15 +82,15 @@ class Address:
 
     @property
     def url(self) -> str:
-        """The address to ask, with the target byte for byte as it was written."""
+        """The URL, with the target exactly as written."""
         return f"{self.origin}{self.target}"
 
 
 class HostPattern(NamedTuple):
-    """A data host: a name, or `*.` and a name, which stands for every name below it but not for the name itself.
+    """A data host: a name, or `*.` and a name, which matches all its subdomains but not the name itself.
 
     Attributes:
-        port: None means the usual port of the scheme.
+        host: the name; without a port, the default port of the scheme.
     """
 
     host: Host
@@ -98,7 +98,7 @@ class HostPattern(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> HostPattern:
-        """Read `HOST[:PORT]` or `*.HOST[:PORT]`.
+        """Parse `HOST[:PORT]` or `*.HOST[:PORT]`.
 
         Raises:
             InputError: `endpoint-invalid`.
@@ -117,7 +117,7 @@ class HostPattern(NamedTuple):
         return cls(host, wildcard)
 
     def matches(self, address: Address) -> bool:
-        """Whether the address lies on this host."""
+        """Return whether the URL is on this host."""
         if address.host.port != (self.host.port or _DEFAULT_PORTS[address.scheme]):
             return False
         name = address.host.name
@@ -129,13 +129,13 @@ class HostPattern(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A registry endpoint with its data hosts: all hosts that a fetch may touch.
+    """A registry endpoint with its data hosts: all hosts that a download may use.
 
     Attributes:
-        name: `global`, `china`, or the origin of an own registry.
+        name: `global`, `china`, or the origin of another registry.
         registry: the registry endpoint; its target is `/`.
-        data_hosts: where content may come from by redirect, besides the registry itself.
-        official: whether it is one of Microsoft's; only an own registry may get credentials.
+        data_hosts: hosts that the registry may redirect to, besides itself.
+        official: whether it belongs to Microsoft; credentials are sent only to other registries.
     """
 
     name: str
@@ -145,7 +145,7 @@ class Endpoint:
 
     @classmethod
     def parse(cls, text: str, data_hosts: Sequence[str] = ()) -> Endpoint:
-        """Read `global`, `china`, `https://host[:port]`, or `http://` with a loopback address.
+        """Parse `global`, `china`, `https://host[:port]`, or `http://` with a loopback address.
 
         Raises:
             InputError: `endpoint-invalid`; `usage` for data hosts of an official endpoint.
@@ -154,9 +154,9 @@ class Endpoint:
         if text in OFFICIAL:
             if data_hosts:
                 raise InputError(
-                    f"the data hosts of `{text}` are fixed, so `--data-host` does not go with it",
+                    f"the data hosts of `{text}` are fixed, so `--data-host` cannot be combined with it",
                     code="usage",
-                    hint="leave `--data-host` out, or name a registry of your own with `--endpoint https://host`",
+                    hint="remove `--data-host`, or name a registry of your own with `--endpoint https://host`",
                 )
             return OFFICIAL[text]
         if "://" not in text:
@@ -185,7 +185,7 @@ class Endpoint:
             )
         if address.scheme == "http" and not address.host.is_loopback:
             raise PolicyError(
-                f"the endpoint `{address.origin}` is refused: plain http is for loopback addresses only",
+                f"the endpoint `{address.origin}` is refused: plain http is allowed only for loopback addresses",
                 code="address-refused",
                 hint=f"use `https://{address.host.name}`",
                 url=address.origin,
@@ -194,14 +194,14 @@ class Endpoint:
         return cls(address.origin, address, tuple(HostPattern.parse(host) for host in data_hosts))
 
     def is_registry(self, address: Address) -> bool:
-        """Whether the address lies on the registry itself: same scheme, host and port."""
+        """Return whether the URL is on the registry itself: same scheme, host and port."""
         return (address.scheme, address.host) == (self.registry.scheme, self.registry.host)
 
     def check(self, address: Address, *, came_from: Address | None = None) -> None:
-        """Refuse an address that this endpoint does not cover.
+        """Refuse a URL on any other host than the registry and its data hosts.
 
         Args:
-            came_from: the address whose answer was a redirect to this one.
+            came_from: the URL that redirected to this one.
 
         Raises:
             PolicyError: `host-refused` or `address-refused`, with the rule and the two hosts.
@@ -211,9 +211,9 @@ class Endpoint:
         source = (came_from or self.registry).host
         if address.scheme == "http" and not (self.registry.scheme == "http" and address.host.is_loopback):
             raise PolicyError(
-                f"`{source}` leads to `{address.origin}`, which is refused: plain http",
+                f"`{source}` redirects to `{address.origin}`, which is refused: plain http",
                 code="address-refused",
-                hint="content comes over https only; report it to whoever runs the registry",
+                hint="marfetch downloads only over https; report it to the operator of the registry",
                 url=f"{address.origin}{redacted(address.target)}",
                 rule="https only",
             )
@@ -221,11 +221,11 @@ class Endpoint:
             return
         allowed = ", ".join(f"`{host}`" for host in (self.registry.origin.partition("://")[2], *self.data_hosts))
         raise PolicyError(
-            f"`{source}` leads to `{address.host}`, which is refused: the endpoint `{self.name}` is served by {allowed} only",
+            f"`{source}` redirects to `{address.host}`, which is refused: the endpoint `{self.name}` uses only {allowed}",
             code="host-refused",
-            hint="a proxy or mirror may have changed the answer; `marfetch endpoints` shows the official hosts"
+            hint="a proxy or mirror may have changed the response; `marfetch endpoints` lists the official hosts"
             if self.official
-            else f"if this host is yours, name it with `--data-host {address.host}`",
+            else f"if this host is yours, add `--data-host {address.host}`",
             url=f"{address.origin}{redacted(address.target)}",
             rule="registry and data hosts only",
             source=str(source),
@@ -242,10 +242,10 @@ OFFICIAL: Final[Mapping[str, Endpoint]] = {"global": GLOBAL, "china": CHINA}
 
 
 class Preference(NamedTuple):
-    """What the user said about endpoints, from which each reference gets its own.
+    """The user's endpoint settings, which decide the endpoint of each reference.
 
     Attributes:
-        option: the value of `--endpoint`, which wins and must agree with the reference.
+        option: the value of `--endpoint`, which has priority and must agree with the reference.
         environment: the value of `MARFETCH_ENDPOINT`, which a reference with an official or loopback host overrides.
         data_hosts: the values of `--data-host`.
         data_environment: the value of `MARFETCH_DATA_HOSTS`, separated by commas; ignored for official endpoints.
@@ -257,7 +257,7 @@ class Preference(NamedTuple):
     data_environment: str | None = None
 
     def default(self) -> Endpoint:
-        """The endpoint of references without a host.
+        """Return the endpoint of references without a host.
 
         Raises:
             InputError: `endpoint-invalid`, `usage`.
@@ -266,11 +266,11 @@ class Preference(NamedTuple):
         return self._read(self.environment or "global" if self.option is None else self.option)
 
     def of(self, reference: Reference) -> Endpoint:
-        """The endpoint of this reference.
+        """Return the endpoint of a reference.
 
         Raises:
             PolicyError: `host-refused`, `endpoint-disagrees`.
-            InputError: as `default`.
+            InputError: see `default`.
         """
         if reference.host is None:
             return self.default()
@@ -281,7 +281,7 @@ class Preference(NamedTuple):
                     f"`--endpoint {endpoint.name}` and the host `{reference.host}` of the reference disagree",
                     code="endpoint-disagrees",
                     reference=str(reference),
-                    rule="the endpoint and the reference name one registry",
+                    rule="the endpoint and the reference name the same registry",
                 )
             return endpoint
         for endpoint in OFFICIAL.values():
@@ -294,10 +294,10 @@ class Preference(NamedTuple):
         if reference.host.is_loopback:
             return self._read(f"{reference.scheme or 'http'}://{reference.host}")
         raise PolicyError(
-            f"the host `{reference.host}` is not asked: it is not {' or '.join(f'`{e.registry.host.name}`' for e in OFFICIAL.values())},"
+            f"the host `{reference.host}` is refused: it is not {' or '.join(f'`{e.registry.host.name}`' for e in OFFICIAL.values())},"
             " and no `--endpoint` names it",
             code="host-refused",
-            hint=f"for a registry of your own: `--endpoint https://{reference.host}`; Microsoft has no official mirrors",
+            hint=f"for a registry of your own, add `--endpoint https://{reference.host}`; Microsoft has no official mirrors",
             reference=str(reference),
             rule="official hosts, loopback addresses and the host of `--endpoint` only",
         )
@@ -310,7 +310,7 @@ class Preference(NamedTuple):
 
 
 def _names(endpoint: Endpoint, reference: Reference) -> bool:
-    """Whether the reference's host is the registry of this endpoint; a scheme that was written must agree too."""
+    """Return whether the reference is on the registry of this endpoint, with the same scheme if it has one."""
     if reference.host is None or reference.host.name != endpoint.registry.host.name:
         return False
     if reference.scheme is not None and reference.scheme != endpoint.registry.scheme:

@@ -1,4 +1,4 @@
-"""The error tree: what can go wrong, with the exit code that each class owns.
+"""The error classes and their exit codes.
 
 ```text
 Error                    1   code, hint, context, exit_code; str() is one sentence
@@ -8,15 +8,14 @@ Error                    1   code, hint, context, exit_code; str() is one senten
 ├─ IntegrityError        5   bytes are not what their descriptor says, or an answer is malformed
 ├─ SignatureError        6   missing, untrusted or wrong signature
 ├─ RemoteError           7   the registry failed or cannot be reached
-│  └─ RateLimitedError   7   told to come back later, and the time for waiting is used up
-├─ LockError             8   the lock does not match what was asked or found
+│  └─ RateLimitedError   7   the registry throttles, and the time budget does not allow to wait
+├─ LockError             8   the lock file does not match the project file or the registry
 ├─ StorageError          9   a local file cannot be written or read
 └─ Interrupted         130   Ctrl-C
    └─ Terminated       143   SIGTERM, SIGHUP
 ```
 
-`code` is one of the stable words of `CODES`; `context` holds the facts of the single case (JSON values only), under the names
-that `docs/reference/errors.md` gives.
+`code` is one of `CODES`; `context` holds the facts of the error as JSON values, under the names listed in `docs/reference/errors.md`.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from .codes import CODES
 
 
 class Error(Exception):
-    """What marfetch raises for everything but its own bugs.
+    """Superclass of all errors that marfetch raises, except for its own bugs.
 
     Args:
-        message: one sentence in lower case, the value last or in backticks.
+        message: one sentence in lower case, with values last or in backticks.
         code: one of `CODES`.
-        hint: the next thing to try, as a sentence or a command line; None: that of the code.
-        context: the facts of this case; values are JSON values.
+        hint: what to do, as a sentence or a command line; None: the hint of the code.
+        context: the facts of the error, as JSON values.
     """
 
     exit_code: ClassVar[int] = 1
@@ -46,7 +45,7 @@ class Error(Exception):
         self.context = {name: value for name, value in context.items() if value is not None}
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle it with everything that it says: an exception is made anew from its positional arguments alone otherwise."""
+        """Pickle all attributes; by default, unpickling an exception restores only its positional arguments."""
         return _restored, (type(self), self.message, self.__dict__)
 
 
@@ -57,25 +56,25 @@ def _restored(kind: type[Error], message: str, state: dict[str, object]) -> Erro
 
 
 class InputError(Error):
-    """What was typed cannot be read (context: `text`, `part`, `position`)."""
+    """The input is invalid (context: `text`, `part`, `position`)."""
 
     exit_code = 2
 
 
 class NotFoundError(Error):
-    """What was asked for does not exist (context: `reference`, `nearest`)."""
+    """The requested artifact does not exist (context: `reference`, `nearest`)."""
 
     exit_code = 3
 
 
 class PolicyError(Error):
-    """A rule of marfetch or of the user refuses it (context: `url` or `reference`, `rule`)."""
+    """A rule of marfetch or of the user refuses the operation (context: `url` or `reference`, `rule`)."""
 
     exit_code = 4
 
 
 class IntegrityError(Error):
-    """Bytes are not what their descriptor or specification says (context: `expected`, `actual`, `url`)."""
+    """Content does not match its descriptor or specification (context: `expected`, `actual`, `url`)."""
 
     exit_code = 5
 
@@ -93,14 +92,14 @@ class RemoteError(Error):
 
 
 class RateLimitedError(RemoteError):
-    """The registry said to come back later than we may wait (context also: `retry_after`, seconds; `host`)."""
+    """The registry throttles for longer than the time budget allows to wait (context also: `retry_after`, seconds; `host`)."""
 
     def __init__(self, message: str, *, hint: str | None = None, **context: object) -> None:
         super().__init__(message, code="rate-limited", hint=hint, **context)
 
 
 class LockError(Error):
-    """The lock does not match what was asked or found (context: `entry`)."""
+    """The lock file does not match the project file or the registry (context: `entry`)."""
 
     exit_code = 8
 
@@ -111,7 +110,7 @@ class StorageError(Error):
     exit_code = 9
 
 
-class Interrupted(Error):  # noqa: N818 - it is no mistake of anybody
+class Interrupted(Error):  # noqa: N818 - an interrupt is not a failure
     """Ctrl-C ended the command."""
 
     exit_code = 130

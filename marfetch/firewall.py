@@ -1,6 +1,6 @@
-"""Microsoft's hosts as rules that a firewall takes: Azure Firewall, and network policies by name in Kubernetes.
+"""The hosts of MAR, and firewall rules for them: Azure Firewall, and Kubernetes network policies with host names.
 
-The data endpoint stays a wildcard in both: rules for single regions break when MAR moves (guidance, "strongly recommended to avoid").
+The data endpoint is a wildcard in both, because rules for single regions break when MAR moves (guidance, "strongly recommended to avoid").
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-# -- what Microsoft says about reaching MAR, as data: hosts for firewalls, locations, statements
+# -- Microsoft's guidance as data: hosts, locations and statements
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One host that must be reached.
+    """One host that a firewall must allow.
 
     Attributes:
         host: a name, or `*.` and a name.
         endpoint: `global` or `china`.
-        purpose: what it serves.
+        purpose: what it serves, for people.
     """
 
     host: str
@@ -31,8 +31,8 @@ class Rule:
 
 
 RULES: Final = (
-    Rule("mcr.microsoft.com", "global", "registry endpoint: what there is, and the discovery pages"),
-    Rule("*.data.mcr.microsoft.com", "global", "data endpoint: the content, by redirect"),
+    Rule("mcr.microsoft.com", "global", "registry endpoint: manifests, tags and discovery pages"),
+    Rule("*.data.mcr.microsoft.com", "global", "data endpoint: blobs, by redirect"),
     Rule("mcr.azure.cn", "china", "registry endpoint in China: counterpart of mcr.microsoft.com"),
     Rule("*.data.mcr.azure.cn", "china", "data endpoint in China: counterpart of *.data.mcr.microsoft.com"),
 )
@@ -67,15 +67,15 @@ NOT_MAR: Final = (
     ("mcr.microsoft.cn", "does not exist; China uses mcr.azure.cn"),
     ("*.cdn.mscr.io", "the data endpoint until June 2020"),
 )
-"""Names that are taken for MAR."""
+"""Hosts that are mistaken for MAR."""
 
 STATEMENTS: Final = (
-    ("protocol", "https only; MAR implements the OCI distribution specification and is read anonymously"),
+    ("protocol", "https only; MAR implements the OCI distribution specification and needs no login"),
     ("regions", "allow the names above and the wildcard; rules for single regions are strongly discouraged and break when MAR moves"),
-    ("addresses", "IP addresses change; where names cannot be used, use the service tags"),
-    ("routing", "the registry endpoint is balanced over its locations (Azure Traffic Manager); content comes by Azure Front Door"),
+    ("addresses", "IP addresses change; if you cannot use names, use the service tags"),
+    ("routing", "Azure Traffic Manager balances the registry endpoint over its locations; Azure Front Door serves content"),
     ("mirrors", "there are no official mirrors; Microsoft endorses none: they may serve altered content and open supply chains to attack"),
-    ("throttling", "clients that take very much get HTTP 429 and are expected to back off"),
+    ("throttling", "clients that download very much get HTTP 429 and are expected to back off"),
     ("availability", "there is no service level agreement and no public status page"),
     ("names", "MAR was called MCR (Microsoft Container Registry); only Microsoft teams publish there"),
     ("china", "mcr.azure.cn is a cache of mcr.microsoft.com with the same paths and tags"),
@@ -85,7 +85,7 @@ SUPPORT: Final = (
     ("ticket", "https://azure.microsoft.com/support/create-ticket/"),
     ("issue", "https://github.com/microsoft/containerregistry/issues/new"),
 )
-"""Where problems of MAR are reported; have the `X-Msedge-Ref` of a failed answer ready."""
+"""Where to report problems of MAR; have the `X-Msedge-Ref` of a failed response ready."""
 
 SOURCE: Final = "https://github.com/microsoft/containerregistry/blob/main/docs/mcr-endpoints-guidance.md"
 
@@ -95,7 +95,7 @@ _PRIORITY: Final = 300
 
 
 def azure_firewall() -> str:
-    """An ARM template: a rule collection group for a policy of Azure Firewall (`az deployment group create --template-file`)."""
+    """Return an ARM template with a rule collection group for an Azure Firewall policy (`az deployment group create --template-file`)."""
     rules = [
         {
             "ruleType": "ApplicationRule",
@@ -119,7 +119,7 @@ def azure_firewall() -> str:
         "$schema": _SCHEMA,
         "contentVersion": "1.0.0.0",
         "metadata": {
-            "description": "Hosts of the Microsoft Artifact Registry. Where names cannot be used, both service tags: "
+            "description": "Hosts of the Microsoft Artifact Registry. If you cannot use names, use both service tags: "
             + ", ".join(SERVICE_TAGS),
             "source": SOURCE,
         },
@@ -140,14 +140,14 @@ def azure_firewall() -> str:
 
 
 def kubernetes() -> str:
-    """A network policy by names, for Kubernetes with Cilium (in AKS: Azure CNI powered by Cilium, with FQDN filtering).
+    """Return a network policy with host names for Cilium (in AKS: Azure CNI powered by Cilium, with FQDN filtering).
 
-    Kubernetes' own NetworkPolicy knows addresses only, and those of MAR change.
+    Kubernetes' NetworkPolicy supports only IP addresses, and those of MAR change.
     """
     lines = [
-        "# Hosts of the Microsoft Artifact Registry for pods of one namespace. Kubernetes' own NetworkPolicy takes addresses only;",
-        "# this one is of Cilium. Pods with the label below reach MAR and the name service, and nothing else unless another policy",
-        "# lets them. Images are pulled by nodes, outside of such policies.",
+        "# Allow pods of one namespace to reach the Microsoft Artifact Registry. This policy needs Cilium, because Kubernetes'",
+        "# NetworkPolicy supports only IP addresses. Pods with the label below can reach only MAR and DNS, unless another policy",
+        "# allows more. Nodes pull images, so this policy does not affect them.",
         f"# {SOURCE}",
         "apiVersion: cilium.io/v2",
         "kind: CiliumNetworkPolicy",
@@ -158,7 +158,7 @@ def kubernetes() -> str:
         "    matchLabels:",
         '      egress-microsoft-artifact-registry: "true"',
         "  egress:",
-        "    # Names are learnt from the answers of the cluster's name service, so these must go through Cilium's proxy.",
+        "    # Cilium learns addresses from DNS responses, so DNS must go through its proxy.",
         "    - toEndpoints:",
         "        - matchLabels:",
         "            k8s:io.kubernetes.pod.namespace: kube-system",

@@ -1,6 +1,6 @@
-"""The words of the OCI image specification: digests, descriptors, manifests and indexes, from bytes to frozen values.
+"""The types of the OCI image specification: digests, descriptors, manifests and indexes, parsed from bytes to frozen values.
 
-The bytes of a manifest are kept as they came, since its digest is the digest of exactly these bytes; nothing is encoded anew.
+A manifest keeps its original bytes and is never re-encoded, since its digest covers exactly these bytes.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ MANIFEST_TYPES: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEX_TYPES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
 
 EMPTY_TYPE: Final = "application/vnd.oci.empty.v1+json"
-"""Media type of the two bytes `{}` that stand where a manifest needs a descriptor but has nothing to say."""
+"""Media type of the content `{}`, the placeholder for an unused config or layer."""
 
 TITLE: Final = "org.opencontainers.image.title"
 VERSION: Final = "org.opencontainers.image.version"
 CREATED: Final = "org.opencontainers.image.created"
 
 MAX_MANIFEST_SIZE: Final = 4 * 1024 * 1024
-"""Largest manifest or index in bytes (distribution-spec: registries should take at least 4 MiB, clients may refuse more)."""
+"""Maximum size of a manifest or index in bytes (distribution-spec: registries should accept 4 MiB, clients may refuse more)."""
 
 MAX_LAYERS: Final = 1000
 MAX_CHILDREN: Final = 1000
 MAX_VALUES: Final = 100_000
-"""Of everything in one manifest, annotations too."""
+"""Maximum number of JSON values in one manifest, including annotations."""
 MAX_LAYOUT_ENTRIES: Final = 1_000_000
 MAX_BLOB_SIZE: Final = 1 << 40
-"""Largest blob that is fetched, in bytes (1 TiB)."""
+"""Maximum size of a blob in bytes (1 TiB)."""
 
 _HEX_LENGTHS: Final = {"sha256": 64, "sha512": 128}
 _MEDIA_TYPE = re.compile(r"[\x21-\x2e\x30-\x7e]{1,127}/[\x21-\x7e]{1,127}")
@@ -57,7 +57,7 @@ class Digest:
 
     Attributes:
         algorithm: `sha256` or `sha512`.
-        encoded: lower-case hex digits, 64 or 128 of them.
+        encoded: 64 or 128 lower-case hex digits.
     """
 
     algorithm: str
@@ -65,7 +65,7 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> Digest:
-        """Read `algorithm:hex`.
+        """Parse `algorithm:hex`.
 
         Raises:
             InputError: `digest-invalid`.
@@ -73,20 +73,22 @@ class Digest:
         algorithm, colon, encoded = text.partition(":")
         length = _HEX_LENGTHS.get(algorithm)
         if not colon or length is None:
-            raise InputError(f"a digest begins with `sha256:` or `sha512:`, not like `{text[:80]}`", code="digest-invalid", text=text[:200])
+            raise InputError(
+                f"`{text[:80]}` is not a digest: it must start with `sha256:` or `sha512:`", code="digest-invalid", text=text[:200]
+            )
         if len(encoded) != length or encoded.strip("0123456789abcdef"):
             raise InputError(
-                f"a {algorithm} digest has {length} lower-case hex digits, unlike `{text[:160]}`", code="digest-invalid", text=text[:200]
+                f"`{text[:160]}` is not a digest: {algorithm} has {length} lower-case hex digits", code="digest-invalid", text=text[:200]
             )
         return cls(algorithm, encoded)
 
     @classmethod
     def of(cls, data: bytes, algorithm: str = "sha256") -> Digest:
-        """The digest of these bytes."""
+        """Compute the digest of bytes."""
         return cls(algorithm, hashlib.new(algorithm, data).hexdigest())
 
     def hasher(self) -> _Hash:
-        """A fresh hash object of this digest's algorithm."""
+        """Return a new hash object of this digest's algorithm."""
         return hashlib.new(self.algorithm)
 
     def __str__(self) -> str:
@@ -94,7 +96,7 @@ class Digest:
 
 
 class Platform(NamedTuple):
-    """What a manifest in an index is made for (image-spec, image index, `platform`)."""
+    """The platform of a manifest in an index (image-spec, image index, `platform`)."""
 
     os: str
     architecture: str
@@ -102,7 +104,7 @@ class Platform(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Platform:
-        """Read `os/architecture[/variant]`.
+        """Parse `os/architecture[/variant]`.
 
         Raises:
             InputError: `platform-invalid`.
@@ -110,14 +112,14 @@ class Platform(NamedTuple):
         parts = text.lower().split("/")
         if len(parts) not in (2, 3) or not all(re.fullmatch(r"[a-z0-9_.-]+", part) for part in parts):
             raise InputError(
-                f"a platform is written as `os/architecture`, such as `linux/amd64`, not like `{text[:80]}`",
+                f"`{text[:80]}` is not a platform: write `os/architecture`, such as `linux/amd64`",
                 code="platform-invalid",
                 text=text[:200],
             )
         return cls(parts[0], parts[1], parts[2] if len(parts) == 3 else None)
 
     def matches(self, wanted: Platform) -> bool:
-        """Whether this platform is what was asked for; a variant counts only where one was asked for."""
+        """Return whether this is the wanted platform; the variant counts only if one is wanted."""
         return (self.os, self.architecture) == (wanted.os, wanted.architecture) and wanted.variant in (None, self.variant)
 
     def __str__(self) -> str:
@@ -126,12 +128,12 @@ class Platform(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What names a piece of content: the one currency of marfetch (image-spec, descriptor).
+    """Identifies content by media type, digest and size (image-spec, descriptor).
 
     Attributes:
-        media_type: as written; compare it without regard to case.
-        size: bytes, ≥ 0.
-        artifact_type: of the manifest that this descriptor points to, where the index says it.
+        media_type: as written; compare it case-insensitively.
+        size: in bytes, ≥ 0.
+        artifact_type: the artifact type of the described manifest, if the index has it.
     """
 
     media_type: str
@@ -143,7 +145,7 @@ class Descriptor:
 
     @property
     def title(self) -> str | None:
-        """The name that the publisher gave to the content; not to be trusted as a file name."""
+        """The publisher's name for the content; not trusted as a file name."""
         return self.annotations.get(TITLE)
 
 
@@ -152,10 +154,10 @@ class Manifest:
     """An image manifest: a config and layers (image-spec, image manifest).
 
     Attributes:
-        raw: the bytes as they came.
-        descriptor: of the manifest itself.
-        artifact_type: as declared; None where the config's media type is what tells.
-        subject: the manifest that this one refers to, as a referrer.
+        raw: the original bytes.
+        descriptor: the manifest's own descriptor.
+        artifact_type: as declared; None if the config's media type counts.
+        subject: the manifest that this referrer refers to.
     """
 
     raw: bytes = field(repr=False)
@@ -168,7 +170,7 @@ class Manifest:
 
     @property
     def effective_type(self) -> str:
-        """The artifact type, which is the config's media type where none is declared (image-spec, "Guidelines for Artifact Usage")."""
+        """The artifact type, or the config's media type if none is declared (image-spec, "Guidelines for Artifact Usage")."""
         return self.artifact_type or self.config.media_type
 
 
@@ -177,8 +179,8 @@ class Index:
     """An image index: a list of manifests (image-spec, image index).
 
     Attributes:
-        raw: the bytes as they came.
-        descriptor: of the index itself.
+        raw: the original bytes.
+        descriptor: the index's own descriptor.
     """
 
     raw: bytes = field(repr=False)
@@ -190,13 +192,13 @@ class Index:
 
 
 def parse_manifest(raw: bytes, *, what: str, media_type: str | None = None, digest: Digest | None = None) -> Manifest | Index:
-    """Read a manifest or an index.
+    """Parse a manifest or an index.
 
     Args:
-        raw: the bytes of the body.
-        what: what they are, for messages.
-        media_type: what the `Content-Type` or the descriptor said, if it said one of the four types.
-        digest: of the bytes, where they have been hashed.
+        raw: the bytes.
+        what: name of the document for messages.
+        media_type: from the `Content-Type` or the descriptor, if it is one of the four types.
+        digest: the digest of the bytes, if already computed.
 
     Raises:
         IntegrityError: `malformed`, naming the field. distribution-spec, "Pulling manifests": a client should refuse a body whose
@@ -211,7 +213,7 @@ def parse_manifest(raw: bytes, *, what: str, media_type: str | None = None, dige
         reader.fail(f"`schemaVersion` is {_shown(version)}, not 2")
     declared = reader.media_type(document, "mediaType", None)
     if media_type is not None and declared is not None and declared.lower() != media_type.lower():
-        reader.fail(f"`mediaType` is `{declared}`, but it was announced as `{media_type}`")
+        reader.fail(f"`mediaType` is `{declared}`, but its `Content-Type` or descriptor has `{media_type}`")
     if "manifests" in document and "layers" in document:
         reader.fail("it has both `layers` and `manifests`")
     resolved = declared or media_type or (OCI_INDEX if "manifests" in document else OCI_MANIFEST)
@@ -232,7 +234,7 @@ def parse_manifest(raw: bytes, *, what: str, media_type: str | None = None, dige
 
 
 def parse_descriptors(value: Json, *, what: str, name: str) -> tuple[Descriptor, ...]:
-    """Read the array of descriptors that stands under `name` in an object, as in the `index.json` of a layout.
+    """Parse the array of descriptors in the field `name` of an object, as in the `index.json` of a layout.
 
     Raises:
         IntegrityError: `malformed`, naming the field.
@@ -243,7 +245,7 @@ def parse_descriptors(value: Json, *, what: str, name: str) -> tuple[Descriptor,
 
 
 def descriptor_json(descriptor: Descriptor) -> dict[str, Json]:
-    """The descriptor as the JSON object of the specification."""
+    """Convert a descriptor to the JSON object of the specification."""
     document: dict[str, Json] = {
         "mediaType": descriptor.media_type,
         "digest": str(descriptor.digest),
@@ -262,13 +264,13 @@ def descriptor_json(descriptor: Descriptor) -> dict[str, Json]:
 
 
 def _shown(value: Json) -> str:
-    """A foreign value in a message, short."""
+    """Format an untrusted value for a message."""
     text = "missing" if value is None else repr(value)
     return text if len(text) <= 80 else text[:77] + "…"
 
 
 class _Reader:
-    """Reads fields of one document; every failure names the document and the field."""
+    """Reads fields of one document. Every error names the document and the field."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -290,7 +292,7 @@ class _Reader:
     def text(self, document: dict[str, Json], name: str) -> str:
         value = document.get(name)
         if not isinstance(value, str):
-            self.fail(f"`{name}` is {_shown(value)}, not a text")
+            self.fail(f"`{name}` is {_shown(value)}, not a string")
         return value
 
     def media_type(self, document: dict[str, Json], name: str, default: str | None) -> str | None:
@@ -310,7 +312,7 @@ class _Reader:
         result: dict[str, str] = {}
         for key, text in value.items():
             if not isinstance(text, str):
-                self.fail(f"the annotation `{key[:100]}` is {_shown(text)}, not a text")
+                self.fail(f"the annotation `{key[:100]}` is {_shown(text)}, not a string")
             result[key] = text
         return MappingProxyType(result)
 

@@ -1,7 +1,7 @@
-"""References: the names of artifacts, from what people type or paste to one frozen value and back.
+"""Parse references to artifacts, as people type or paste them.
 
-The grammar is that of the distribution specification ("Pulling manifests"); a host stands in front only where the first part holds
-`.` or `:` or is `localhost`. Nothing is cleaned silently: what does not fit is refused with the part that does not fit.
+The grammar is that of the distribution specification ("Pulling manifests"). The first component is a host only if it contains `.` or `:`
+or is `localhost`. Invalid input is never corrected silently: the error names the invalid part.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .oci import Digest
 from .text import redacted, typed
 
 OFFICIAL_HOSTS: Final = ("mcr.microsoft.com", "mcr.azure.cn")
-"""The registry hosts of MAR; a portal address is known by them."""
+"""The registry hosts of MAR, also used to recognize URLs of its portal."""
 
 MAX_REPOSITORY_LENGTH: Final = 255
 
@@ -33,11 +33,11 @@ _API = re.compile(r"v2/(?P<repository>.+?)/(?:tags/list|(?:manifests|blobs)/(?P<
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host name or loopback address with an optional port, as it stands in a reference or an address.
+    """A host name or loopback address with an optional port, from a reference or a URL.
 
     Attributes:
-        name: lower case; an IPv6 address keeps its brackets.
-        port: 1 to 65535; None where it was not written.
+        name: in lower case; an IPv6 address with its brackets.
+        port: 1 to 65535; None if not given.
     """
 
     name: str
@@ -45,14 +45,14 @@ class Host:
 
     @classmethod
     def parse(cls, text: str) -> Host:
-        """Read `name[:port]`.
+        """Parse `name[:port]`.
 
-        Only forms on which every address parser agrees are taken; an IP literal other than a loopback address is refused, since MAR
-        is reached by its official names and a literal can hide what it points to.
+        Accepts only forms that all URL parsers read alike. IP literals except loopback addresses are refused: MAR is reached by its
+        official names, and a literal can disguise its target.
 
         Raises:
-            PolicyError: `address-refused`: the form can hide where it leads.
-            InputError: `reference-invalid`: it is no host at all.
+            PolicyError: `address-refused`: the form can disguise its target.
+            InputError: `reference-invalid`: it is not a host.
         """
         match = _HOST.fullmatch(text)
         if match is None:
@@ -63,18 +63,18 @@ class Host:
             _fail(text, f"port {port} is not between 1 and 65535", str(port))
         host = cls(name, port)
         if host._is_address and not host.is_loopback:
-            _refuse_host(text, "an IP address stands in place of a name")
+            _refuse_host(text, "it is an IP address instead of a name")
         return host
 
     @property
     def _is_address(self) -> bool:
-        # A name whose last label is a number is read as an IPv4 address by web parsers and by `inet_aton` (`127.1`, `0x7f.1`).
+        # URL parsers and `inet_aton` read a name whose last label is a number as an IPv4 address (`127.1`, `0x7f.1`).
         last = self.name.rpartition(".")[2]
         return self.name.startswith("[") or last.isdigit() or re.fullmatch(r"0x[0-9a-f]*", last) is not None
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it is this machine: `localhost`, `127.0.0.0/8` in full form, or `[::1]`."""
+        """Whether it is `localhost`, `127.0.0.0/8` in full form, or `[::1]`."""
         if self.name in ("localhost", "[::1]"):
             return True
         octets = self.name.split(".")
@@ -87,19 +87,19 @@ class Host:
 def _refuse_host(text: str, reason: str | None = None) -> NoReturn:
     if reason is None:
         if "@" in text:
-            reason = "user information stands before the host"
+            reason = "it has user information before the host"
         elif "\\" in text:
-            reason = "a backslash stands in the host"
+            reason = "it contains a backslash"
         elif not text.isascii():
-            reason = "the host holds a character outside ASCII"
+            reason = "it contains a non-ASCII character"
         elif text.partition(":")[0].endswith("."):
-            reason = "the host ends in a dot"
+            reason = "it ends with a dot"
         else:
-            _fail(text, f"`{text[:100]}` stands where a host is expected, but is none")
+            _fail(text, f"`{text[:100]}` is not a host")
     raise PolicyError(
         f"the host `{redacted(text)[:100]}` is refused: {reason}",
         code="address-refused",
-        hint="official names only: `mcr.microsoft.com` or `mcr.azure.cn`",
+        hint="use an official host: `mcr.microsoft.com` or `mcr.azure.cn`",
         text=redacted(text)[:200],
         rule=reason,
     )
@@ -107,16 +107,16 @@ def _refuse_host(text: str, reason: str | None = None) -> NoReturn:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The name of an artifact, or of a repository where neither tag nor digest is given.
+    """The name of an artifact, or of a repository if it has neither tag nor digest.
 
-    `str()` is the canonical form, and `parse` reads it back to an equal value.
+    `str()` returns the canonical form, which `parse` converts back to an equal value.
 
     Attributes:
         repository: the path without the host, such as `application-lb/charts/alb-controller`.
-        host: the registry; None where the endpoint's registry is meant.
-        tag: None where it was not written: there is no default tag.
-        digest: of the manifest or index.
-        scheme: `http` or `https` where it was written for a loopback address; None otherwise.
+        host: the registry; None for the default endpoint.
+        tag: None if not given; there is no default tag.
+        digest: the digest of the manifest or index.
+        scheme: `http` or `https` if given for a loopback address; None otherwise.
     """
 
     repository: str
@@ -127,16 +127,16 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Read one of the forms that `docs/reference/references.md` shows.
+        """Parse one of the forms in `docs/reference/references.md`.
 
         Raises:
-            InputError: `reference-invalid` or `digest-invalid`, naming the part that does not fit.
-            PolicyError: `address-refused`, for a host in a form that can hide where it leads, or for plain http.
+            InputError: `reference-invalid` or `digest-invalid`, naming the invalid part.
+            PolicyError: `address-refused`: the host can disguise its target, or plain http.
         """
         pasted = Pasted.parse(text)
         if pasted.version is not None:
             raise InputError(
-                f"the line also asks for the version `{pasted.version}`, which is no part of a reference",
+                f"the command has `--version {pasted.version}`, which is not part of a reference",
                 code="reference-invalid",
                 hint=f"use `{pasted.reference}` with `--version '{pasted.version}'`",
                 text=text[:300],
@@ -145,21 +145,21 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """The last part of the repository."""
+        """The last component of the repository."""
         return self.repository.rpartition("/")[2]
 
     @property
     def full_repository(self) -> str:
-        """The repository with the host where there is one."""
+        """The repository with the host, if any."""
         return f"{self.host}/{self.repository}" if self.host else self.repository
 
     @property
     def shown(self) -> str:
-        """The reference for messages: without the digest where it has a tag."""
+        """The reference for messages: without the digest if it has a tag."""
         return str(replace(self, digest=None) if self.tag else self)
 
     def pinned(self, digest: Digest) -> Reference:
-        """The same reference with this digest, and without the scheme: as it is recorded and shown."""
+        """Return the reference with this digest and without the scheme, for records and output."""
         return replace(self, digest=digest, scheme=None)
 
     def __str__(self) -> str:
@@ -170,12 +170,12 @@ class Reference:
 
 
 class Pasted(NamedTuple):
-    """What a pasted text asks for: a reference, and a version range where it was a line for helm.
+    """A pasted reference, or the reference and version range of a pasted helm command.
 
     Attributes:
-        version: what stood behind `--version`, not yet read; None where nothing stood there.
-        devel: whether the line said `--devel`.
-        taken_from: the line, where the reference was only a part of it, so that the user can be told what was taken.
+        version: the value of `--version`, not yet parsed; None if not given.
+        devel: whether the command has `--devel`.
+        taken_from: the whole command, to show the user what was extracted; None for a plain reference.
     """
 
     reference: Reference
@@ -185,7 +185,7 @@ class Pasted(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Pasted:
-        """Read a reference, a portal address, or a line such as `helm pull oci://… --version 1.7`.
+        """Parse a reference, a portal URL, or a command such as `helm pull oci://… --version 1.7`.
 
         Raises:
             InputError: `reference-invalid` or `digest-invalid`.
@@ -197,12 +197,12 @@ class Pasted(NamedTuple):
 
 
 def is_tag(text: str) -> bool:
-    """Whether the text follows the grammar of tags."""
+    """Return whether the text is a valid tag."""
     return _TAG.fullmatch(text) is not None
 
 
 def is_repository(text: str) -> bool:
-    """Whether the text follows the grammar of repositories."""
+    """Return whether the text is a valid repository."""
     return len(text) <= MAX_REPOSITORY_LENGTH and _REPOSITORY.fullmatch(text) is not None
 
 
@@ -211,7 +211,7 @@ def _fail(text: str, reason: str, part: str | None = None, *, hint: str | None =
     raise InputError(
         f"`{typed(text)}` is not a reference: {reason}",
         code="reference-invalid",
-        hint=hint or "write `repository`, `repository:tag`, `repository@sha256:…` or any of these behind `mcr.microsoft.com/`",
+        hint=hint or "write `repository`, `repository:tag` or `repository@sha256:…`, with or without `mcr.microsoft.com/`",
         text=typed(text),
         part=part,
         position=position if position >= 0 else None,
@@ -222,7 +222,7 @@ def _helm_line(text: str) -> Pasted:
     try:
         words = shlex.split(text)
     except ValueError as error:
-        _fail(text, f"the quotes of the line do not match ({error})")
+        _fail(text, f"the command cannot be parsed ({str(error).lower()})")
     if words[0] == "$":
         words = words[1:]
     version: str | None = None
@@ -233,7 +233,7 @@ def _helm_line(text: str) -> Pasted:
         if word == "--version":
             version = next(rest, None)
             if version is None:
-                _fail(text, "nothing stands behind `--version`", "--version")
+                _fail(text, "`--version` has no value", "--version")
         elif word.startswith("--version="):
             version = word.removeprefix("--version=")
         elif word == "--devel":
@@ -241,7 +241,7 @@ def _helm_line(text: str) -> Pasted:
         elif word.startswith("oci://"):
             found.append(word)
     if len(found) != 1:
-        _fail(text, f"the line for helm names {len(found) or 'no'} `oci://` charts", hint="give the one `oci://…` reference that is meant")
+        _fail(text, f"the helm command has {len(found) or 'no'} `oci://` references", hint="give only the `oci://…` reference")
     return Pasted(_reference(found[0]), version, devel, text.strip())
 
 
@@ -251,21 +251,21 @@ def _reference(text: str) -> Reference:
     for position, character in enumerate(text):
         if character.isspace() or not character.isprintable():
             raise InputError(
-                f"a reference holds no spaces and no control characters, but one stands at position {position}",
+                f"a reference cannot contain spaces or control characters, but has one at position {position}",
                 code="reference-invalid",
                 text=text[:300],
                 position=position,
             )
     scheme, rest = _scheme(text)
     if "\\" in rest:
-        _refuse_host(text, "it holds a backslash")
+        _refuse_host(text, "it contains a backslash")
     host, path = _host(text, rest, scheme)
     if scheme in ("http", "https"):
         if host is None:
             _refuse_host(rest.partition("/")[0])
         if scheme == "http" and not host.is_loopback:
             raise PolicyError(
-                f"`{redacted(text)}` is refused: plain http is for loopback addresses only",
+                f"`{redacted(text)}` is refused: plain http is allowed only for loopback addresses",
                 code="address-refused",
                 hint=f"write `https://{redacted(rest)[:200]}`",
                 text=redacted(text),
@@ -288,21 +288,21 @@ def _scheme(text: str) -> tuple[str | None, str]:
         return None, text
     scheme = match[1].lower()
     if scheme not in ("oci", "mar", "https", "http"):
-        _fail(text, f"`{match[0]}` is none of `oci://`, `mar://` and `https://`", match[0])
+        _fail(text, f"the scheme `{match[0]}` is not `oci://`, `mar://` or `https://`", match[0])
     return scheme, text[match.end() :]
 
 
 def _host(text: str, rest: str, scheme: str | None) -> tuple[Host | None, str]:
-    """Split off the host. With a scheme other than http(s) a first part without a dot is a path too, as in `oci://aks/foo`."""
+    """Split off the host. Unless the scheme is http(s), a first component without a dot is part of the path, as in `oci://aks/foo`."""
     first, slash, path = rest.partition("/")
     is_host = first.lower() == "localhost" or "." in first or ":" in first or first.startswith("[")
     if not slash:
-        # A single part is a repository (`foo:1.2.3`, `foo@sha256:…`), unless it is plainly the name of a registry.
+        # A single component is a repository (`foo:1.2.3`, `foo@sha256:…`), unless it is clearly a host.
         name = re.split("[:@]", first, maxsplit=1)[0].lower()
         if scheme in ("http", "https") or name == "localhost" or "." in name or first.startswith("["):
             _fail(
                 text,
-                f"`{redacted(first)}` names a registry but no repository",
+                f"`{redacted(first)}` is a registry, and no repository is given",
                 redacted(first),
                 hint="add the repository, such as `…/aks/foo`",
             )
@@ -310,14 +310,14 @@ def _host(text: str, rest: str, scheme: str | None) -> tuple[Host | None, str]:
     if not is_host and scheme not in ("http", "https"):
         return None, rest
     host = Host.parse(first)
-    # A name without a dot is known for a host by its port alone, once the scheme is gone.
+    # Without the scheme, only a port identifies a name without a dot as a host.
     return host if is_host else replace(host, port=443), path
 
 
 def _path(text: str, path: str, host: Host | None, scheme: str | None) -> Reference:
     name, at, digest_text = path.partition("@")
     digest = Digest.parse(digest_text) if at else None
-    # A tag cannot hold a slash, so a colon before the last slash belongs to the repository, where it is an error.
+    # Tags cannot contain a slash, so a colon before the last slash belongs to the repository, where it is invalid.
     head, slash, last = name.rpartition("/")
     last, colon, tag = last.partition(":")
     repository = head + slash + last
@@ -325,13 +325,13 @@ def _path(text: str, path: str, host: Host | None, scheme: str | None) -> Refere
         _fail(text, f"`{tag[:140]}` is not a tag (at most 128 letters, digits, `_`, `.` and `-`)" if tag else "the tag is empty", tag)
     if any(mark in repository for mark in "?#"):
         mark = "?" if "?" in repository else "#"
-        _fail(text, f"a reference has no `{mark}…` part", mark)
+        _fail(text, f"a reference cannot have a `{mark}…` part", mark)
     for part in repository.split("/"):
         if not part:
-            _fail(text, "a part of the repository is empty (two slashes in a row, or one at an end)", "//" if "//" in text else None)
+            _fail(text, "a component of the repository is empty (`//`, or `/` at the start or end)", "//" if "//" in text else None)
         if not _PART.fullmatch(part):
             lower = " (lower case only)" if part != part.lower() else ""
-            _fail(text, f"`{part[:140]}` is not a part of a repository name{lower}", part)
+            _fail(text, f"`{part[:140]}` is not a valid component of a repository{lower}", part)
     if len(repository) > MAX_REPOSITORY_LENGTH:
         _fail(text, f"the repository has {len(repository)} characters, more than {MAX_REPOSITORY_LENGTH}")
     return Reference(repository, host, tag if colon else None, digest, scheme)

@@ -1,4 +1,4 @@
-"""Texts from anywhere, made fit to be shown to people."""
+"""Format text for people, and remove secrets and control characters from untrusted text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INVISIBLE: Final = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 
 
 def printable(text: str) -> str:
-    """The text with every character that could steer a terminal, or reorder what is shown, written as its escape."""
+    """Escape every character that could control a terminal or reorder the displayed text."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -26,7 +26,7 @@ def printable(text: str) -> str:
 
 
 def human_size(size: float) -> str:
-    """A size for people: `384 KiB`."""
+    """Format a size in bytes, such as `384 KiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
@@ -34,12 +34,17 @@ def human_size(size: float) -> str:
     return f"{size:.1f} TiB"
 
 
-# -- what may be shown: queries, user information and credentials are secrets, wherever they stand
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun, such as `1 artifact` or `2 artifacts`."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+# -- redaction: queries, user information and credentials are secrets wherever they appear
 
 
 HIDDEN: Final = "…"
 _LEAST: Final = 6
-"""Characters; what is shorter stands in every text by chance, and is no secret."""
+"""Minimum length of a secret; shorter values occur in many texts by chance."""
 _LEAST_PASSWORD: Final = 3
 _LONGEST: Final = 1500
 _LONGEST_ADDRESS: Final = 300
@@ -50,35 +55,35 @@ _ADDRESS: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)?(?P<author
 
 
 def redacted(url: str) -> str:
-    """An address as it may be shown: without user information and query, and not endless."""
+    """Return a URL without user information and query, limited in length."""
     match = _ADDRESS.match(url)
-    assert match is not None, "every text fits"
+    assert match is not None, "the pattern matches every text"
     if "@" in re.split(r"[?#\s]", match["path"], maxsplit=1)[0]:
-        # A password with a `/` in it, not encoded, looks like a path; an `@` that belongs to a path only hides it too.
+        # An unencoded `/` in a password makes it look like a path, so hide everything before an `@`, even in a real path.
         rest = match["path"].rpartition("@")[2]
         if not rest.startswith(("sha256:", "sha512:")):
             return f"{match['scheme'] or ''}{HIDDEN}{'/' if '/' in rest else ''}"[:_LONGEST_ADDRESS]
     authority, path = match["authority"], match["path"]
     if re.search(r"[?#]", authority):
-        # What stands behind may be a query or, with an `@`, still user information; neither is shown.
+        # The rest may be a query or, with an `@`, still user information; show neither.
         authority, path = HIDDEN if "@" in authority else re.split(r"[?#]", authority, maxsplit=1)[0], ""
     return f"{match['scheme'] or ''}{authority.rpartition('@')[2]}{path}"[:_LONGEST_ADDRESS]
 
 
 def typed(reference: str) -> str:
-    """A reference as it was typed, fit to be shown: it may be an address."""
+    """Return a reference as the user typed it, redacted if it is a URL."""
     return redacted(reference) if "://" in reference else reference[:_LONGEST_ADDRESS]
 
 
 def hidden(text: str, sent: tuple[str, ...] = ()) -> str:
-    """A text of a server without secrets: some repeat the address with its signed query, or the credentials, in an error.
+    """Remove secrets from a server's text. Some servers repeat the signed URL or the credentials in an error.
 
     Args:
-        sent: `sent_values`, hidden however they are encoded in the text.
+        sent: values from `sent_values` to hide, in any encoding.
     """
     forms = {form for value in sent for form in _forms(value)}
     if forms:
-        # The longest first: a value may begin with another one.
+        # Longest first, because one value may be the prefix of another.
         pattern = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
         text = re.sub(pattern, HIDDEN, text, flags=re.IGNORECASE)
     text = _QUERY.sub(rf"\1{HIDDEN}", _USER.sub("", text))
@@ -86,11 +91,7 @@ def hidden(text: str, sent: tuple[str, ...] = ()) -> str:
 
 
 def shareable(text: str, home: str = "") -> str:
-    """A text that can be pasted into a ticket: without secrets, control characters and the home directory.
-
-    Args:
-        home: the home directory of the user, where it is known.
-    """
+    """Remove secrets, control characters and the home directory, so that the text can be pasted into a ticket."""
     text = hidden(text).replace(f"?{HIDDEN}", "")
     if len(home) > 1:
         text = text.replace(home, "~")
@@ -98,7 +99,7 @@ def shareable(text: str, home: str = "") -> str:
 
 
 def sent_values(target: str, headers: Mapping[str, str]) -> tuple[str, ...]:
-    """What went out and is nobody's business: the values of the query, and the credentials as they are, decoded, and the password."""
+    """Return the secrets of a request: the query values, and the credentials (encoded, decoded, and the password alone)."""
     query = target.partition("?")[2]
     values = [value for part in query.split("&") for value in (part, part.partition("=")[2]) if len(value) >= _LEAST]
     return (*values, *_credentials(headers.get("Authorization") or ""))

@@ -66,7 +66,7 @@ def test_no_code_of_the_table_is_never_raised() -> None:
 
 
 def test_every_error_says_what_to_do_next() -> None:
-    assert errors.InputError("no", code="usage").hint == "see `--help` of the command"
+    assert errors.InputError("no", code="usage").hint == "see the command's `--help`"
     assert errors.InputError("no", code="usage", hint="this").hint == "this"
     assert all(code.means and code.do for code in CODES.values())
 

@@ -176,7 +176,7 @@ def test_a_malformed_manifest_is_refused_naming_the_field(document: Any, field: 
 
 
 def test_a_body_that_contradicts_its_announcement_is_refused() -> None:
-    with pytest.raises(IntegrityError, match="announced as"):
+    with pytest.raises(IntegrityError, match="but its `Content-Type` or descriptor has"):
         read(body(mediaType=OCI_MANIFEST), media_type=DOCKER_MANIFEST)
 
 

@@ -80,10 +80,10 @@ REFUSED_AS_INPUT = {
     "-x": "`-x`",
     "aks/-foo": "`-foo`",
     "aks/foo_": "`foo_`",
-    "host_name.com/a": "none",
+    "host_name.com/a": "is not a host",
     "evil.com:99999/a": "65535",
     "evil.com:0/a": "65535",
-    "evil.com:/a": "none",
+    "evil.com:/a": "is not a host",
     "https://mcr.microsoft.com/aks/foo?x=1": "`?…`",
 }
 
@@ -103,8 +103,8 @@ REFUSED_BY_POLICY = {
     "127.0.0.01/aks/foo": "IP address",
     "[fe80::1]/aks/foo": "IP address",
     "mcr.microsoft.com./aks/foo": "dot",
-    "mсr.microsoft.com/aks/foo": "outside ASCII",
-    "mcr.microsoft.com。evil.com/aks/foo": "outside ASCII",
+    "mсr.microsoft.com/aks/foo": "non-ASCII",
+    "mcr.microsoft.com。evil.com/aks/foo": "non-ASCII",
 }
 
 

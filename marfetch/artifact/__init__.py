@@ -1,1 +1,1 @@
-"""What a manifest is: kinds, payloads, file names, lifecycle. Pure decisions over values of `marfetch.oci`."""
+"""Kinds of artifacts, their payloads, file names and lifecycle. Pure functions over the types of `marfetch.oci`."""

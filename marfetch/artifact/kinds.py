@@ -1,7 +1,7 @@
-"""The kinds of artifacts on MAR: one table, and how a manifest tells which one it is.
+"""The kinds of artifacts on MAR, and how to determine the kind of a manifest.
 
-A kind is told by what the manifest holds, never by the path of the repository (`charts/`, `helm/` and nothing at all are in use
-side by side on MAR) and never by the position of a layer (Helm sorts layers by digest).
+The content of the manifest decides, never the path of the repository (MAR uses `charts/`, `helm/` and no prefix at all) and never the
+position of a layer (Helm sorts layers by digest).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from ..errors import InputError
 from ..oci import CREATED, EMPTY_TYPE, VERSION, Annotations, Manifest
 
-# -- when the support of an artifact ends, as the lifecycle marks that refer to it say
+# -- end of support, from the lifecycle artifacts that refer to an artifact
 
 
 LIFECYCLE: Final = "application/vnd.microsoft.artifact.lifecycle"
@@ -22,10 +22,10 @@ END_OF_LIFE: Final = "vnd.microsoft.artifact.lifecycle.end-of-life.date"
 
 
 def end_of_life(marks: Iterable[tuple[str, Annotations]]) -> date | None:
-    """When support ends, by the lifecycle marks that refer to an artifact.
+    """Return the end of support, from the newest lifecycle artifact among the referrers.
 
     Args:
-        marks: artifact type and annotations of each referrer; others than lifecycle marks are passed over.
+        marks: artifact type and annotations of each referrer.
     """
     newest: tuple[datetime, date] | None = None
     for artifact_type, notes in marks:
@@ -41,7 +41,7 @@ def end_of_life(marks: Iterable[tuple[str, Annotations]]) -> date | None:
 
 
 def _timestamp(text: str) -> datetime | None:
-    """RFC 3339, or a date alone."""
+    """Parse RFC 3339 or a date."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -64,16 +64,16 @@ class Kind(NamedTuple):
     """One kind of artifact.
 
     Attributes:
-        name: the word of `--kind` and of the JSON output.
-        title: for people.
-        types: globs over the artifact type (or the config's media type) that tell the kind.
-        layers: globs over the media types of layers that tell the kind where no type does, all in lower case.
-        payload: globs over the media types of the layers that are fetched.
-        more: globs over further layers that belong to it, fetched on demand.
-        extension: of the file name of the payload; None: by the media type of the layer.
-        separator: stands between name and version in the file name.
-        titled: whether the titles of the layers are their file names.
-        facts: what `inspect` shows of it: label and annotation.
+        name: its name in `--kind` and in JSON.
+        title: its name for people.
+        types: globs over the artifact type (or the config's media type) that identify the kind.
+        layers: globs over the media types of layers that identify the kind if its type does not, in lower case.
+        payload: globs over the media types of the layers to download.
+        more: globs over the media types of further layers, which are downloaded on demand.
+        extension: file name extension of the payload; None: from the media type of the layer.
+        separator: separator of name and version in the file name.
+        titled: whether layers are named by their titles.
+        facts: annotations that `inspect` shows, as (label, annotation).
     """
 
     name: str
@@ -130,7 +130,7 @@ BICEP_EXTENSION: Final = Kind(
 POWERSHELL: Final = Kind(
     "powershell",
     "PowerShell module",
-    # It looks like a container image: the annotation `resourceType` of its layer is what tells (`kind_of`).
+    # It looks like a container image; only the annotation `resourceType` of its layer identifies it (`kind_of`).
     extension=".nupkg",
     separator=".",
     facts=(("package", "org.opencontainers.image.title"), ("type", "resourceType"), ("metadata", "metadata")),
@@ -185,29 +185,29 @@ KINDS: Final = (
 
 
 def matches(media_type: str, globs: Iterable[str]) -> bool:
-    """Whether a media type fits one of the globs, without regard to case (as Bicep compares them)."""
+    """Return whether a media type matches one of the globs, ignoring case (as Bicep does)."""
     lower = media_type.lower()
     return any(fnmatchcase(lower, glob.lower()) for glob in globs)
 
 
 def kinds_named(text: str) -> tuple[Kind, ...]:
-    """The kinds that a comma-separated list names; `sbom` means both of them.
+    """Parse a comma-separated list of kinds; `sbom` means both SBOM kinds.
 
     Raises:
-        InputError: `usage`, naming all kinds.
+        InputError: `usage`, with all kinds in the hint.
     """
     kinds: list[Kind] = []
     for name in (part.strip() for part in text.lower().split(",")):
         found = [SBOM_SPDX, SBOM_CYCLONEDX] if name == "sbom" else [kind for kind in KINDS if kind.name == name]
         if not found:
             known = ", ".join(kind.name for kind in KINDS)
-            raise InputError(f"`{name[:60]}` is not a kind", code="usage", hint=f"kinds are {known}", text=text[:100])
+            raise InputError(f"`{name[:60]}` is not a kind", code="usage", hint=f"use one of: {known}", text=text[:100])
         kinds += found
     return tuple(kinds)
 
 
 def kind_of(manifest: Manifest) -> Kind:
-    """The kind of artifact that a manifest is: by its declared type, then by what only its layers tell."""
+    """Return the kind of a manifest: by its declared type, or else by its layers."""
     for kind in KINDS:
         if kind is not IMAGE and kind.types and matches(manifest.effective_type, kind.types):
             return kind
@@ -227,19 +227,19 @@ def kind_of(manifest: Manifest) -> Kind:
 
 
 def kind_of_type(artifact_type: str | None) -> Kind | None:
-    """The kind that an artifact type alone tells, as in a list of referrers; None where it tells none."""
+    """Return the kind that an artifact type alone identifies, as in a list of referrers; None if it identifies none."""
     return next((kind for kind in KINDS if artifact_type and kind.types and matches(artifact_type, kind.types)), None)
 
 
 def _is_chart_by_layers(manifest: Manifest) -> bool:
-    # `application/tar+gzip` says little: it counts only where nothing else is declared.
+    # `application/tar+gzip` is ambiguous, so it counts only if no type is declared.
     undeclared = manifest.artifact_type is None or manifest.artifact_type.startswith("application/vnd.unknown.")
     telling = (HELM_CHART, HELM_CHART_LEGACY) if undeclared else (HELM_CHART,)
     return any(matches(layer.media_type, telling) for layer in manifest.layers)
 
 
 def _is_image(manifest: Manifest) -> bool:
-    # Files that were pushed with an image config carry titles, or are no file system layers; those of an image are untitled ones.
+    # Layers of an image are file system layers without titles. Files pushed with an image config have titles or other types.
     return matches(manifest.effective_type, _IMAGE_CONFIGS) and all(
         layer.title is None and matches(layer.media_type, _IMAGE_LAYERS) for layer in manifest.layers
     )

@@ -1,4 +1,4 @@
-"""Which layers of a manifest are fetched, and the file names that they get."""
+"""Select the layers of a manifest to download, and name their files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .filename import safe_title
 from .kinds import CHART, HELM_CHART, HELM_CHART_LEGACY, HELM_CONFIG, HELM_PROVENANCE, IMAGE, Kind, kind_of, matches
 
 _EXTENSIONS: Final = (
-    # media type (glob), extension; the first that fits counts
+    # media type (glob), extension; the first match counts
     (HELM_CHART, ".tgz"),
     (HELM_PROVENANCE, ".tgz.prov"),
     ("application/vnd.ms.bicep.module.source.v1.tar+gzip", ".source.tgz"),
@@ -46,15 +46,15 @@ _EXTENSIONS: Final = (
 
 
 _CHART_TYPES: Final[tuple[tuple[str, ...], ...]] = ((HELM_CHART,), (HELM_CHART_LEGACY,), ("*tar[+.]gzip",))
-"""What a chart's layer may be typed as, best first; the last is for publishers who typed it wrongly."""
+"""Media types of a chart's layer, best first; the last one covers publishers that used a wrong type."""
 
 
 class Payload(NamedTuple):
-    """One layer and the file or directory that it becomes.
+    """One layer and its output file or directory.
 
     Attributes:
         name: a relative path with `/`, safe on every operating system.
-        unpacking: how it becomes a directory; None: it stays a file.
+        unpacking: how to unpack it to a directory; None: keep it as a file.
     """
 
     layer: Descriptor
@@ -63,10 +63,10 @@ class Payload(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """Which layers of a manifest are fetched, and what is to be said about it.
+    """The selected layers of a manifest.
 
     Attributes:
-        warnings: full sentences for stderr.
+        warnings: warnings for stderr.
     """
 
     kind: Kind
@@ -75,15 +75,15 @@ class Selection(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What of an artifact the user wants.
+    """The user's selection of layers.
 
     Attributes:
-        media_types: globs over the media types of layers; where given, they alone choose.
-        artifact_types: globs, one of which the artifact must have.
-        kinds: names of kinds, one of which the artifact must have.
-        provenance: a chart's provenance too.
-        all_layers: every layer, also of a container image.
-        titles: name files by their titles, also of kinds that have names of their own.
+        media_types: globs over the media types of layers; if given, only they select layers.
+        artifact_types: globs for the artifact type; at least one must match.
+        kinds: accepted kinds; empty: any.
+        provenance: include a chart's provenance.
+        all_layers: select every layer, also of a container image.
+        titles: name files by their titles, also for kinds with their own file names.
     """
 
     media_types: tuple[str, ...] = ()
@@ -95,11 +95,11 @@ class Choice(NamedTuple):
 
 
 def select(manifest: Manifest, choice: Choice, *, name: str, tag: str | None, what: str) -> Selection:
-    """Choose the payload of a manifest and name the files.
+    """Select the payloads of a manifest and name their files.
 
     Args:
-        name: the base of file names: the last part of the repository, or two where the last is only a version.
-        tag: the tag it was asked by, if any; it is the version in file names.
+        name: the base of file names, see `base_name`.
+        tag: the requested tag, if any, which is the version in file names.
         what: the reference, for messages.
 
     Raises:
@@ -113,16 +113,16 @@ def select(manifest: Manifest, choice: Choice, *, name: str, tag: str | None, wh
         raise PolicyError(
             f"`{what}` is a container image",
             code="image-refused",
-            hint=f"images are for `docker pull {what}` or `skopeo copy docker://{what} …`; `--all-layers` fetches its layers as files",
+            hint=f"use `docker pull {what}` or `skopeo copy docker://{what} …`; to download the layers as files, add `--all-layers`",
             reference=what,
             kind=kind.name,
             rule="no container images",
         )
     layers = [layer for layer in manifest.layers if wanted(layer)]
     if not layers:
-        has = ", ".join(dict.fromkeys(f"`{layer.media_type}`" for layer in manifest.layers)) or "none at all"
+        has = ", ".join(dict.fromkeys(f"`{layer.media_type}`" for layer in manifest.layers)) or "no layers"
         raise NotFoundError(
-            f"no layer of `{what}` has the media type that is asked for; it has {has}",
+            f"no layer of `{what}` has the requested media type; it has {has}",
             code="layer-not-found",
             reference=what,
         )
@@ -138,16 +138,16 @@ def _check_choice(manifest: Manifest, kind: Kind, choice: Choice, what: str) -> 
         raise PolicyError(
             f"`{what}` is of the kind `{kind.name}`, not {' or '.join(f'`{k.name}`' for k in choice.kinds)}",
             code="kind-refused",
-            hint="leave `--kind` out to fetch it",
+            hint="to download it, remove `--kind`",
             reference=what,
             kind=kind.name,
             rule="--kind",
         )
     if choice.artifact_types and not matches(manifest.effective_type, choice.artifact_types):
         raise PolicyError(
-            f"`{what}` has the artifact type `{manifest.effective_type}`, which `--artifact-type` does not name",
+            f"`{what}` has the artifact type `{manifest.effective_type}`, which `--artifact-type` does not match",
             code="kind-refused",
-            hint="leave `--artifact-type` out to fetch it",
+            hint="to download it, remove `--artifact-type`",
             reference=what,
             kind=kind.name,
             rule="--artifact-type",
@@ -166,14 +166,14 @@ def _wanted(manifest: Manifest, kind: Kind, choice: Choice, what: str) -> Callab
                 raise NotFoundError(
                     f"`{what}` has no provenance",
                     code="layer-not-found",
-                    hint="leave `--prov` out to fetch the chart alone",
+                    hint="to download only the chart, remove `--prov`",
                     reference=what,
                 )
             types += kind.more
         return lambda layer: matches(layer.media_type, types)
     if choice.provenance:
         raise NotFoundError(
-            f"`{what}` is a {kind.title} and has no provenance", code="layer-not-found", hint="leave `--prov` out", reference=what
+            f"`{what}` is a {kind.title} and has no provenance", code="layer-not-found", hint="remove `--prov`", reference=what
         )
     if kind.payload != ("*",):
         return lambda layer: matches(layer.media_type, kind.payload)
@@ -185,7 +185,7 @@ def _wanted(manifest: Manifest, kind: Kind, choice: Choice, what: str) -> Callab
 
 
 def chart_types(manifest: Manifest) -> tuple[str, ...]:
-    """The best type that is there; an artifact may carry other gzipped archives beside the chart."""
+    """Return the best media type of the chart's layer in this manifest, which may also have other gzipped archives."""
     has = [layer.media_type for layer in manifest.layers]
     return next((types for types in _CHART_TYPES if any(matches(media_type, types) for media_type in has)), _CHART_TYPES[0])
 
@@ -194,10 +194,10 @@ def _warnings(manifest: Manifest, kind: Kind, what: str) -> Iterable[str]:
     if kind is not CHART:
         return
     if manifest.config.media_type.lower() != HELM_CONFIG:
-        yield f"`{what}` has the config type `{manifest.config.media_type}`, which Helm does not take for a chart; its layer is one"
+        yield f"`{what}` has the config type `{manifest.config.media_type}`, which Helm does not accept, but it has a chart layer"
     if not any(matches(layer.media_type, (HELM_CHART,)) for layer in manifest.layers):
         has = ", ".join(dict.fromkeys(layer.media_type for layer in manifest.layers))
-        yield f"`{what}` has its chart in a layer of the type `{has}`, not `{HELM_CHART}`"
+        yield f"`{what}` has a chart layer of the type `{has}` instead of `{HELM_CHART}`"
 
 
 def _named(layers: Sequence[Descriptor], kind: Kind, manifest: Manifest, name: str, tag: str | None, *, with_titles: bool) -> list[Payload]:
@@ -222,20 +222,20 @@ def _named(layers: Sequence[Descriptor], kind: Kind, manifest: Manifest, name: s
 
 
 def _title(layer: Descriptor, kind: Kind, *, with_titles: bool) -> str | None:
-    """Return the title that a file gets as its name; `.` is what `oras push DIR` gives a packed directory."""
+    """Return the title to use as the file name, or None; `oras push DIR` sets `.` for a packed directory."""
     if not layer.title or not (kind.titled or with_titles):
         return None
     if layer.title == ".":
         return layer.title
     if kind.titled:
         return safe_title(layer.title)
-    with suppress(PolicyError):  # such a kind has a name of its own
+    with suppress(PolicyError):  # an unsafe title: use the kind's own file name
         return safe_title(layer.title)
     return None
 
 
 def _version_part(manifest: Manifest, kind: Kind, tag: str | None) -> str:
-    """What stands behind the name: the version, or the digest where there is no version (as Helm writes it)."""
+    """Return the part of the file name after the name: the version, or the digest if there is none (as in Helm)."""
     if tag:
         return kind.separator + (tag.replace("_", "+") if read_version(tag) else tag)
     version = manifest.annotations.get(VERSION, "")
@@ -246,7 +246,7 @@ def _version_part(manifest: Manifest, kind: Kind, tag: str | None) -> str:
 
 
 def base_name(repository: str) -> str:
-    """The base of file names: the last part of the repository, with the one before it where the last is only a version (`…/v1.0`)."""
+    """Return the base of file names: the last component of the repository, or the last two if the last is a version (`…/v1.0`)."""
     parts = repository.split("/")
     if len(parts) > 1 and re.fullmatch(r"v?[0-9]+(\.[0-9]+)*", parts[-1]):
         return "-".join(parts[-2:])
@@ -254,30 +254,30 @@ def base_name(repository: str) -> str:
 
 
 def extension_of(media_type: str) -> str:
-    """The file extension for a media type, with its dot."""
+    """Return the file extension of a media type, with its dot."""
     lower = media_type.lower()
     return next((extension for glob, extension in _EXTENSIONS if fnmatchcase(lower, glob)), ".bin")
 
 
-# -- which payloads are archives that can be unpacked, and what their directories are called
+# -- unpacking: which payloads are archives, and the names of their directories
 
 
 _ENDINGS: Final = (".tar.gz", ".tgz", ".tar")
 _CHART_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
 _MARK: Final = "io.deis.oras.content.unpack"
-"""Annotation of oras: the layer is a directory that was packed, and its title the name of that directory."""
+"""Annotation of oras for a layer that is a packed directory, whose name is the layer's title."""
 
 
 def unpacked(selection: Selection, manifest: Manifest, *, repository: str, tag: str | None) -> tuple[Payload, ...]:
-    """Return the payloads, with archives under the names of the directories that they become.
+    """Return the payloads, with archives under the names of the directories that they are unpacked to.
 
-    A payload is an archive by the ending of its file name (without a title, that of its media type), or by the mark of oras, so that its
-    place is known before it is fetched. The media type of a layer with a title says little: PowerShell modules on MAR are zip archives that
-    are typed as gzipped tars.
+    The extension of the file name (from its title or media type) or oras's annotation identifies an archive, so that its destination is
+    known before the download. The media type of a titled layer is unreliable: PowerShell modules on MAR are zip archives that are typed as
+    gzipped tars.
 
-    The directory has the name of the repository's last part: a publisher must not choose which directory is replaced. Where several
-    payloads are archives, each gets a directory of its own in it. A chart still has to be the one that the manifest's title, which Helm
-    writes, or otherwise the repository names.
+    The directory is named after the last component of the repository, since a publisher must not choose which directory is replaced. If
+    several payloads are archives, each gets its own subdirectory. A chart must have the name in the manifest's title, which Helm writes,
+    or else the repository's name.
 
     Raises:
         PolicyError: `name-refused`.
@@ -296,13 +296,13 @@ def unpacked(selection: Selection, manifest: Manifest, *, repository: str, tag: 
 
 
 def _unpacked(payload: Payload, selection: Selection, manifest: Manifest, repository: str, tag: str | None) -> Payload:
-    """An archive as what it becomes, under a name of its own; anything else as it is."""
+    """Return an archive with its unpacking and its own name, and any other payload unchanged."""
     if selection.kind is CHART and matches(payload.layer.media_type, chart_types(manifest)):
         version = tag if tag is not None and read_version(tag) else None
         chart = ExpectedChart(safe_title(chart_name(repository, manifest.annotations.get(TITLE))), version)
         return payload._replace(name=chart.name, unpacking=Unpacking(payload.name, chart))
     if payload.layer.annotations.get(_MARK) == "true" and payload.name == payload.layer.title:
-        # oras writes the title before each path, and takes it away again.
+        # oras prefixes each path with the title, and strips it when it unpacks.
         return payload._replace(unpacking=Unpacking(payload.name, top=payload.name))
     if (stem := _stem(payload.name)) != payload.name:
         return payload._replace(name=safe_title(stem), unpacking=Unpacking(payload.name, is_stripped=True))
@@ -310,7 +310,7 @@ def _unpacked(payload: Payload, selection: Selection, manifest: Manifest, reposi
 
 
 def chart_name(repository: str, title: str | None = None) -> str:
-    """The name of the chart in a repository: the title of its manifest where that can be a name, or the last part that is no version."""
+    """Return the name of the chart: the manifest's title if it is a valid name, or the last component that is not a version."""
     if title is not None and _CHART_NAME.fullmatch(title):
         return title
     parts = repository.split("/")

@@ -1,1 +1,1 @@
-"""The client: everything one asks of a registry, through the cache."""
+"""The client: list, resolve, inspect and download artifacts through the cache."""

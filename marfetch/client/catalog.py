@@ -1,8 +1,7 @@
-"""The catalog of a registry, kept beside the cache, and what a wrong name may have meant.
+"""The cached catalog of a registry, and "did you mean" suggestions for repository names that do not exist.
 
-MAR gives its whole catalog in one answer. It is asked for again when the kept one is older than `FRESH`, with its entity tag, so that
-nothing but an answer without a body comes where nothing is new. The catalog also names repositories that have no tags, and lacks some
-that can be pulled: a name that is not in it may be right.
+MAR returns its whole catalog in one response. A copy older than `FRESH` is revalidated with its ETag. The catalog also lists
+repositories without tags, and lacks some that can be pulled, so a name that is missing from it may still be right.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from ..errors import Error, NotFoundError, RemoteError
 from ..reference import Host, Reference
 from .session import Session
 
-# -- names that a text may mean: by its words, by a glob, and by likeness where somebody mistyped
+# -- matching names: by words, by glob, and by similarity
 
 
 NEAR: Final = 20
-"""Names that are offered where none holds the text."""
+"""Maximum number of similar names when no name contains the text."""
 _LAST_LIKE: Final = 62
 _WHOLE_LIKE: Final = 72
 _PART_LIKE: Final = 84
-"""Per cent of likeness from which a name is near: of its last part, of all of it, of some part of it."""
+"""Minimum similarity in percent: of the last path component, of the whole path, of any substring."""
 _SHORTEST: Final = 3
-"""Letters; a shorter text is like everything."""
+"""Minimum length of a text for a similarity search."""
 
 _GLOB = re.compile(r"[*?\[]")
 
@@ -37,11 +36,11 @@ Way = Literal["all", "glob", "text", "near"]
 
 
 class Suggestions(NamedTuple):
-    """What a text means.
+    """Names that match a text.
 
     Attributes:
-        names: nearest first.
-        way: how they were found; `near` where none holds the text.
+        names: best match first.
+        way: how they were found; `near` means that no name contains the text and these are similar.
     """
 
     names: tuple[str, ...]
@@ -49,10 +48,11 @@ class Suggestions(NamedTuple):
 
 
 def find(names: Sequence[str], text: str) -> Suggestions:
-    """The names that a text means, nearest first.
+    """Return the names that match a text, best match first.
 
     Args:
-        text: a glob, which fits the whole name or its last part; otherwise words, each of which the name holds. Case does not count.
+        text: a glob, matched against the whole name or its last component; otherwise words that must all occur in the name. Case is
+            ignored.
     """
     lower = text.lower().strip()
     if not lower:
@@ -68,15 +68,15 @@ def find(names: Sequence[str], text: str) -> Suggestions:
 
 
 def near(names: Sequence[str], name: str, *, limit: int) -> list[str]:
-    """The names that are most like one that is not among them, nearest first.
+    """Return the names most similar to a name that is not among them, best match first.
 
     Args:
-        name: a repository, or only its last part.
-        limit: how many.
+        name: a repository, or only its last component.
+        limit: maximum number of names.
     """
     if len(name) < _SHORTEST or not names:
         return []
-    from rapidfuzz import fuzz, process  # late: rapidfuzz, only where no name holds the text
+    from rapidfuzz import fuzz, process  # late: rapidfuzz, only if no name contains the text
 
     parent, _, last = name.rpartition("/")
     found: dict[str, float] = {}
@@ -92,15 +92,15 @@ def near(names: Sequence[str], name: str, *, limit: int) -> list[str]:
         take(process.extract(name, names, scorer=fuzz.ratio, processor=None, limit=wanted, score_cutoff=_WHOLE_LIKE), 1.05)
     else:
         take(process.extract(last, names, scorer=fuzz.partial_ratio, processor=None, limit=wanted, score_cutoff=_PART_LIKE), 0.9)
-    # Among equals the one whose whole path is the likest.
+    # Break ties by the similarity of the whole path.
     return sorted(found, key=lambda one: (-found[one] - fuzz.ratio(name, one) / 5, len(one), one))[:limit]
 
 
 def nearest(names: Sequence[str], name: str, *, limit: int, like: float = _LAST_LIKE) -> list[str]:
-    """The names that are written most like one that is not among them, nearest first; for tags, keys and others without a path.
+    """Return the names with the most similar spelling, best match first. For tags, keys and other names without a path.
 
     Args:
-        like: per cent of likeness from which a name is near.
+        like: minimum similarity in percent.
     """
     from rapidfuzz import fuzz, process  # late: rapidfuzz, only for a wrong name
 
@@ -108,7 +108,7 @@ def nearest(names: Sequence[str], name: str, *, limit: int, like: float = _LAST_
 
 
 def _distance(name: str, words: Sequence[str]) -> tuple[int, int, int, str]:
-    """How far a name that holds all words is from them: it is one, its last part is, begins or holds one, or only its path does."""
+    """Sort key for a name that contains all words: exact names first, then matches of its last component, then of its path."""
     last = name.rpartition("/")[2]
     first = words[0]
     if name == first:
@@ -125,19 +125,19 @@ def _distance(name: str, words: Sequence[str]) -> tuple[int, int, int, str]:
 
 
 FRESH: Final = 600.0
-"""Seconds for which the catalog is taken without a look at the registry."""
+"""Seconds before the cached catalog is revalidated."""
 SUGGESTED: Final = 3
-"""Names that are offered in place of a wrong one."""
+"""Maximum number of suggestions for a wrong name."""
 
 
 class KnownCatalog(NamedTuple):
-    """A catalog.
+    """The repositories of a registry.
 
     Attributes:
-        host: of the registry.
+        host: the registry.
         names: repositories without the host.
-        age: seconds since the registry said so.
-        stale: why an old one was taken, where the registry could not be asked.
+        age: seconds since the registry last confirmed the catalog.
+        stale: the error that made an old copy necessary, or None.
     """
 
     host: Host
@@ -147,15 +147,15 @@ class KnownCatalog(NamedTuple):
 
 
 def catalog(client: Session, reference: Reference, *, fresh: float = FRESH, patient: bool = True) -> KnownCatalog:
-    """The catalog of the registry that a reference means; kept where it is young enough.
+    """Return the catalog of a reference's registry, from the cache if the copy is fresh.
 
     Args:
-        reference: any of the registry; only its host counts.
-        fresh: seconds; 0 asks in any case.
-        patient: whether a failure is worth another try.
+        reference: any reference of the registry; only its host counts.
+        fresh: seconds for which a cached copy counts; 0 always sends a request.
+        patient: whether to retry after a failure.
 
     Raises:
-        Error: the registry failed, and there is no kept one.
+        Error: the registry failed and there is no cached copy.
     """
     bound = client.repository(reference).reference
     host = bound.host
@@ -165,7 +165,7 @@ def catalog(client: Session, reference: Reference, *, fresh: float = FRESH, pati
         return KnownCatalog(host, tuple(kept[0]), kept[2])
     if client.options.offline:
         raise RemoteError(
-            f"the catalog of `{host}` was never fetched, and `--offline` asks nobody",
+            f"the catalog of `{host}` is not in the cache, and `--offline` allows no requests",
             code="offline",
             reference=str(host),
         )
@@ -176,7 +176,7 @@ def catalog(client: Session, reference: Reference, *, fresh: float = FRESH, pati
             raise
         return KnownCatalog(host, tuple(kept[0]), kept[2], stale=error)
     if found is None:
-        assert kept is not None, "nothing new can only be said of what is known"
+        assert kept is not None, "only a known catalog can be unchanged"
         records.confirm_catalog(client.cache.root, str(host))
         return KnownCatalog(host, tuple(kept[0]), 0.0)
     records.keep_catalog(client.cache.root, str(host), found.names, found.etag)
@@ -186,13 +186,13 @@ def catalog(client: Session, reference: Reference, *, fresh: float = FRESH, pati
 # -- did you mean
 
 
-class Meant(NamedTuple):
-    """What a wrong name may have meant.
+class DidYouMean(NamedTuple):
+    """Suggestions for a repository name that does not exist.
 
     Attributes:
-        reason: what is wrong with it, where that can be told.
-        names: repositories in its place, likeliest first.
-        more: how many more there are.
+        reason: what is wrong with the name, if known.
+        names: suggested repositories, likeliest first.
+        more: number of suggestions left out.
     """
 
     reason: str | None
@@ -200,53 +200,53 @@ class Meant(NamedTuple):
     more: int = 0
 
 
-def meant(names: Sequence[str], wrong: str) -> Meant | None:
-    """What may have been meant by a name of a repository that the registry does not know; None where nothing is like it."""
+def did_you_mean(names: Sequence[str], wrong: str) -> DidYouMean | None:
+    """Suggest repositories for a name that does not exist; None if nothing is similar."""
     known = frozenset(names)
     parent, _, last = wrong.rpartition("/")
     if parent in known and parent.rpartition("/")[2] == last:
-        return Meant("the chart's name stands twice", (parent,))
+        return DidYouMean("the chart name appears twice", (parent,))
     below = [name for name in names if name.startswith(f"{wrong}/")]
     if below:
         below.sort(key=lambda name: (name.count("/"), len(name), name))
-        return Meant("it is a path with repositories below it, no repository", tuple(below[:SUGGESTED]), len(below) - SUGGESTED)
+        return DidYouMean("it is a path with repositories below it, not a repository", tuple(below[:SUGGESTED]), len(below) - SUGGESTED)
     above = parent
     while above and above not in known:
         above = above.rpartition("/")[0]
     beside = {name.rpartition("/")[2]: name for name in names if parent and name.rpartition("/")[0] == parent}
     siblings = tuple(beside[one] for one in near(list(beside), last, limit=SUGGESTED))
     if above:
-        return Meant(None if siblings else "there is a repository higher up", (*siblings, above)[:SUGGESTED])
+        return DidYouMean(None if siblings else "a parent path is a repository", (*siblings, above)[:SUGGESTED])
     if siblings:
-        return Meant(None, siblings)
+        return DidYouMean(None, siblings)
     same = [name for name in names if name.rpartition("/")[2] == last]
     found = tuple(dict.fromkeys([*near(same, wrong, limit=SUGGESTED), *near(names, wrong, limit=SUGGESTED)]))[:SUGGESTED]
-    return Meant(None, found) if found else None
+    return DidYouMean(None, found) if found else None
 
 
 def suggest(client: Session, error: NotFoundError, wanted: Reference) -> None:
-    """Let the failure of a wrong name say what may have been meant; it costs a request where the kept catalog is not young.
+    """Add a "did you mean" hint to an error about a missing repository; may fetch the catalog.
 
     Args:
-        wanted: what was asked for, with or without its host.
+        wanted: the requested reference, with or without its host.
     """
     if error.code not in ("repository-not-found", "manifest-not-found"):
         return
     with suppress(Error):
-        # Nobody waits for a hint; and a digest that is not there may be a name that is not.
+        # A hint is not worth retries. A missing digest may also mean that the repository does not exist.
         known = catalog(client, wanted, patient=False)
         wrong = wanted.repository
         if wrong in known.names:
             if error.code == "repository-not-found":
                 error.hint = (
-                    f"`{wrong}` is in the catalog, but has no tags: it is being published or was withdrawn; name a tag that you know,"
-                    f" or look at what is near: marfetch search {wrong.rpartition('/')[2]}"
+                    f"`{wrong}` is in the catalog but has no tags: it is being published or was withdrawn; name a tag that you know,"
+                    f" or try: marfetch search {wrong.rpartition('/')[2]}"
                 )
                 error.context["listed"] = True
             return
-        found = meant(known.names, wrong)
+        found = did_you_mean(known.names, wrong)
         if found is None:
-            error.hint = f"nothing in the catalog is like it; look with: marfetch search {wrong.rpartition('/')[2]}"
+            error.hint = f"no similar name in the catalog; try: marfetch search {wrong.rpartition('/')[2]}"
             return
         bound = replace(wanted, host=known.host, scheme=None, digest=None)
         first, *others = (str(replace(bound, repository=name)) for name in found.names)

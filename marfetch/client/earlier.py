@@ -1,4 +1,4 @@
-"""What the versions of an artifact in the cache unpack to, so that a directory of an earlier one is known for what it is."""
+"""Recognize files unpacked from an earlier, cached version of an artifact, so that an upgrade may replace them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .resolve import Found
 from .session import Session
 
 MAX_MANIFESTS: Final = 200
-"""Manifests of one artifact that are looked into."""
+"""Maximum number of cached manifests to check for one artifact."""
 
 
 def unknown(client: Session, found: Found, digests: Set[str]) -> Set[str]:
-    """Return the digests that are of no file in any version of an artifact that the cache holds.
+    """Return the digests that belong to no file of any cached version of an artifact.
 
     Args:
-        digests: sha256 of files, in hex.
+        digests: SHA-256 digests of files, in hex.
     """
     left = set(digests)
     seen: set[Digest] = set()
@@ -37,7 +37,7 @@ def unknown(client: Session, found: Found, digests: Set[str]) -> Set[str]:
 
 
 def _manifests(client: Session, found: Found) -> Iterator[Manifest]:
-    """The artifact itself, then every manifest that a tag of its repository leads to in the cache."""
+    """Yield the artifact's manifest, then every cached manifest that a tag of its repository leads to."""
     yield found.manifest
     reference = replace(found.resolved.reference, digest=None)
     roots: list[Descriptor] = []
@@ -58,7 +58,7 @@ def _manifests(client: Session, found: Found) -> Iterator[Manifest]:
 
 
 def _files(client: Session, layer: Descriptor) -> Set[str]:
-    """The digests of the files in an archive, as far as it can be read."""
+    """Return the digests of the files in an archive, up to the first error."""
     with suppress(Error, OSError):
         if client.cache.has(layer):
             with client.cache.open(layer.digest) as blob:

@@ -1,4 +1,4 @@
-"""One payload of one artifact as bytes, for those who hand it on in place of writing it to disk."""
+"""Fetch one chart, its provenance or its config as bytes, without writing files to a destination."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from .resolve import Resolved, Wanted, artifact, resolve
 from .session import Repository, Session
 
 Gate: TypeAlias = Callable[[Session, Resolved], object]
-"""Says whether what was resolved may be fetched, as a verification does."""
+"""Check of a resolved artifact before its download, such as signature verification; raises to refuse it."""
 
 MAX_SIZE = 256 << 20
-"""Bytes: a package is held in memory until all of it is checked."""
+"""Maximum size in bytes; the whole package is held in memory until it is checked."""
 
 
 def payload(
     client: Session, wanted: Wanted, *, provenance: bool = False, hints: bool = True, gate: Gate | None = None
 ) -> tuple[bytes, Reference]:
-    """The package of a chart, or its provenance; checked after it was read, so that nothing wrong is ever handed on.
+    """Fetch a chart package or its provenance into memory, and verify it completely before returning it.
 
     Args:
-        provenance: the provenance in place of the package.
-        hints: as `resolve`.
-        gate: is asked before anything is fetched, and raises to keep it out.
+        provenance: fetch the provenance instead of the package.
+        hints: see `resolve`.
+        gate: called before anything is fetched; raises to refuse the artifact.
 
     Returns:
         The bytes, and the pinned reference that they came from.
 
     Raises:
-        PolicyError: `kind-refused`: it is no chart; `limit-passed`.
+        PolicyError: `kind-refused`: not a chart; `limit-passed`.
         NotFoundError: `layer-not-found`: there is no provenance.
-        Error: as `resolve`.
+        Error: see `resolve`.
     """
     client.fetches = True
     resolved = resolve(client, wanted, hints=hints)
@@ -60,19 +60,19 @@ def payload(
     return resolved.repository.blob(layers[0], limit=MAX_SIZE, hint=f"marfetch pull {what}"), reference
 
 
-# -- the config of an artifact: small, and for a chart its metadata (Chart.yaml as JSON)
+# -- the config of a chart: its metadata (Chart.yaml as JSON)
 
 
 MAX_CONFIG_SIZE: Final = 1 << 20
-"""Bytes of a config that are read."""
+"""Maximum size of a config in bytes."""
 
 
 def chart_metadata(repository: Repository, config: Descriptor) -> dict[str, Json]:
-    """What a chart's config holds, fetched into the cache.
+    """Return a chart's metadata from its config, fetched into the cache.
 
     Raises:
         PolicyError: `limit-passed`.
-        IntegrityError: `malformed`, or it is not what its descriptor says.
+        IntegrityError: `malformed`, or the config does not match its descriptor.
         Error: it cannot be fetched.
     """
     what = f"the config of `{repository.reference}`"
@@ -81,7 +81,7 @@ def chart_metadata(repository: Repository, config: Descriptor) -> dict[str, Json
 
 
 def kept_metadata(client: Session, config: Descriptor) -> dict[str, Json]:
-    """What a chart's config holds, where the cache has it; nothing where it does not, or where it is damaged. No request is made."""
+    """Return a chart's metadata from the cache, without a request; empty if the config is not cached or is corrupted."""
     with suppress(Error):
         if config.size <= MAX_CONFIG_SIZE and client.cache.has(config):
             document = parse_json(client.cache.read(config), "the config")

@@ -1,4 +1,4 @@
-"""What an artifact is, before it is fetched: its kind, layers, chart metadata, platforms, and what refers to it."""
+"""Inspect an artifact without downloading it: kind, layers, chart metadata, platforms and referrers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .resolve import Resolved, Wanted, artifact, resolve
 from .session import Repository, Session
 
 MAX_DEPTH: Final = 3
-"""How deep referrers of referrers are looked for."""
+"""Maximum depth of the tree of referrers."""
 MAX_CHILDREN: Final = 16
-"""Of how many manifests of an index the kind is looked up; each costs a request."""
+"""Largest index whose manifests are fetched to find their kinds; each costs a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class InspectedLayer:
     """One layer.
 
     Attributes:
-        name: of the file that `pull` makes of it; None where it does not fetch it.
+        name: the file that `pull` writes; None if `pull` skips the layer.
     """
 
     descriptor: Descriptor
@@ -37,7 +37,7 @@ class InspectedLayer:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One manifest of an index; the kind is None where it was not looked up."""
+    """One manifest of an index; the kind is None if it was not looked up."""
 
     descriptor: Descriptor
     kind: Kind | None = None
@@ -45,7 +45,7 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Referrer:
-    """A manifest that refers to another one, with what refers to it in turn."""
+    """A referrer of a manifest, with its own referrers."""
 
     descriptor: Descriptor
     kind: Kind | None
@@ -55,15 +55,16 @@ class Referrer:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What is known of an artifact.
+    """The result of inspecting an artifact.
 
     Attributes:
-        resolved: what the reference is; an index where it is one.
-        manifest: the artifact, or the one of the index that was chosen; None for an index of several.
-        kind: that of the artifact, or the one that all manifests of an index have in common.
+        resolved: the resolved reference, with its manifest or index.
+        manifest: the manifest, or the one chosen from an index; None if several are possible.
+        kind: the artifact's kind, or the common kind of all manifests of an index.
         chart: a chart's metadata (Chart.yaml as JSON).
-        children: of an index.
-        warnings: why `pull` would refuse it, or what is odd about it.
+        children: the manifests of an index.
+        ends: the end of support, from the attached lifecycle artifacts.
+        warnings: why `pull` would refuse the artifact, or what is unusual about it.
     """
 
     resolved: Resolved
@@ -78,13 +79,13 @@ class Inspected:
 
 
 def inspect(client: Session, wanted: Wanted, *, platform: Platform | None = None, skip_missing: bool = False) -> Inspected:
-    """Look at an artifact. Its payload is not fetched; a chart's config is.
+    """Inspect an artifact. Fetches manifests and a chart's config, but no payload.
 
     Args:
-        platform: of an index, the artifact for this platform.
+        platform: platform to pick from a multi-platform index.
 
     Raises:
-        Error: as `resolve` and `client.resolve.artifact`.
+        Error: see `resolve` and `client.resolve.artifact`.
     """
     resolved = resolve(client, wanted, skip_missing=skip_missing)
     found = resolved.manifest
@@ -106,16 +107,16 @@ def inspect(client: Session, wanted: Wanted, *, platform: Platform | None = None
 
 
 def referrers_of(repository: Repository, digest: Digest, *, types: Sequence[str] = (), depth: int = MAX_DEPTH) -> tuple[Referrer, ...]:
-    """What refers to a manifest, as a tree.
+    """Return the referrers of a manifest as a tree.
 
     Args:
-        types: globs over artifact types, for the first level; others are left out with all that refers to them.
-        depth: levels, 1 and more.
+        types: globs that the artifact types of the first level must match; empty: all types.
+        depth: number of levels, at least 1.
 
     Raises:
-        Error: the source failed; a failure is never read as "no referrers".
+        Error: the source failed; a failure never counts as "no referrers".
     """
-    # The registry's own filter compares byte for byte; media types do not depend on case.
+    # Filter here because the registry's filter is case-sensitive and media types are not.
     found = [one for one in repository.referrers(digest) if not types or matches(one.artifact_type or "", types)]
     rooted = [
         Referrer(one, kind_of_type(one.artifact_type), repository.at(digest=one.digest).reference)
@@ -126,7 +127,7 @@ def referrers_of(repository: Repository, digest: Digest, *, types: Sequence[str]
         return tuple(rooted)
 
     def with_own(one: Referrer) -> Referrer:
-        # Nothing refers to a signature or a mark, and each look costs a request.
+        # Signatures and lifecycle artifacts have no referrers, and each query costs a request.
         if one.kind in (SIGNATURE, LIFECYCLE_MARK):
             return one
         return replace(one, referrers=referrers_of(repository, one.descriptor.digest, depth=depth - 1))
@@ -141,7 +142,7 @@ def _children(client: Session, resolved: Resolved, index: Index) -> tuple[Child,
         try:
             found = resolved.repository.manifest(child.digest)
         except Error:
-            return None  # the index says that it is there; its own error comes when it is chosen
+            return None  # listed in the index, but unavailable: choosing it raises the error
         return kind_of(found) if isinstance(found, Manifest) else None
 
     kinds = client.each(kind, looked_at) or [kind_of_type(child.artifact_type) for child in index.manifests]
@@ -149,7 +150,7 @@ def _children(client: Session, resolved: Resolved, index: Index) -> tuple[Child,
 
 
 def _chosen(resolved: Resolved, children: tuple[Child, ...], platform: Platform | None) -> Manifest | None:
-    """The one manifest that is meant; None where there are several and none was chosen."""
+    """Return the selected manifest; None if there are several and no platform was given."""
     if isinstance(resolved.manifest, Manifest):
         return resolved.manifest
     real = [child for child in children if child.descriptor.platform is None or child.descriptor.platform.os != "unknown"]

@@ -1,7 +1,7 @@
-"""What a fetch will need: hosts, requests and bytes, told before any blob is asked for.
+"""Plan a download: the hosts, requests and bytes that it needs, before any blob is requested.
 
-Resolving has to be done to know it, and is done: its requests are counted as they were sent. What then comes is computed: of each blob
-that the cache lacks, one request to the registry and, where content comes by redirect, one to a data host.
+Planning resolves the references and counts the requests that this sends. The rest is computed: each blob that is not cached needs one
+request to the registry and, if the registry redirects, one to a data host.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .session import Session
 
 @dataclass(frozen=True, slots=True)
 class PlannedBlob:
-    """One blob that a fetch would bring; `cached` where it needs no request."""
+    """One blob that a download needs; a `cached` one needs no request."""
 
     descriptor: Descriptor
     name: str | None
@@ -40,12 +40,12 @@ class Artifact:
 
 @dataclass(slots=True)
 class Need:
-    """What is asked of one host.
+    """The requests and bytes that one host has to serve.
 
     Attributes:
-        host: a name with its port where that is not the usual one, or `*.` and a name.
-        purpose: what it serves.
-        sure: whether it is known before the first blob that it will be asked.
+        host: a name, with its port unless it is the default, or `*.` and a name.
+        purpose: `registry` or `data`.
+        sure: whether the host is certain to be used; False if a redirect chooses one of several data hosts.
     """
 
     host: str
@@ -59,15 +59,15 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a fetch needs.
+    """What a download needs.
 
     Attributes:
-        artifacts: those that could be resolved.
-        failed: those that could not.
-        needs: by host, registries first.
-        requests: in all, those of resolving included.
-        size: bytes that are not in the cache.
-        cached: bytes that are.
+        artifacts: the resolved artifacts.
+        failed: the artifacts that could not be resolved.
+        needs: one per host, registries first.
+        requests: total number, including those of resolving.
+        size: bytes to download.
+        cached: bytes that are already in the cache.
     """
 
     artifacts: tuple[Artifact, ...]
@@ -86,11 +86,7 @@ class _Job:
 
 
 def plan(client: Session, wanted: Sequence[Wanted | Failed], request: PullOptions) -> Plan:
-    """Look at what a `pull` with the same arguments would do.
-
-    Returns:
-        What could be found out and what failed; nothing is raised for a single artifact.
-    """
+    """Compute what a `pull` with the same arguments would need. The error of one artifact goes into `failed` and is not raised."""
     jobs = [_Job(one, failed=one if isinstance(one, Failed) else None) for one in wanted]
 
     def look(job: _Job) -> None:
@@ -148,7 +144,7 @@ def _registry(needs: dict[tuple[str, str], Need], endpoint: Endpoint) -> Need:
 
 
 def _data(needs: dict[tuple[str, str], Need], endpoint: Endpoint, size: int) -> None:
-    """Where the bytes of a blob come from: a data host by redirect, or the registry itself."""
+    """Count the bytes of a blob for a data host, or for the registry if it does not redirect."""
     if not endpoint.data_hosts:
         needs[endpoint.name, "registry"].bytes += size
         return
@@ -156,13 +152,13 @@ def _data(needs: dict[tuple[str, str], Need], endpoint: Endpoint, size: int) -> 
     for number, pattern in enumerate(endpoint.data_hosts):
         port = pattern.host.port or (443 if endpoint.registry.scheme == "https" else 80)
         need = needs.setdefault((endpoint.name, str(pattern)), Need(str(pattern), "data", endpoint.registry.scheme, port, sure=not several))
-        if number == 0:  # which one it is, only the redirect tells
+        if number == 0:  # only the redirect chooses the data host, so count the first
             need.requests += 1
             need.bytes += size
 
 
 def _add_asked(needs: dict[tuple[str, str], Need], asked: Counter[str], registries: Mapping[str, Address]) -> None:
-    """The requests that resolving has sent, which a fetch sends too."""
+    """Add the requests that resolving has sent, since a download sends them too."""
     by_host = {need.host: need for need in needs.values()}
     for host, count in asked.items():
         need = by_host.get(host)

@@ -1,7 +1,7 @@
-"""Pulling: several artifacts at once, from what is wanted to files and directories with their final names.
+"""Download several artifacts to files and directories with their final names.
 
-Everything is resolved first, and names are compared before the first blob is asked for; then blobs go side by side into the cache and
-from there to their places. A failure of one artifact does not stop the others.
+All artifacts are resolved, and file names checked for clashes, before the first blob is requested. Blobs are then downloaded in parallel
+into the cache and copied to their destinations. A failure of one artifact does not stop the others.
 """
 
 from __future__ import annotations
@@ -26,21 +26,19 @@ from .fetch import Gate
 from .resolve import Found, Resolved, Wanted, artifact, resolve
 from .session import Repository, Session
 
-# -- what a pull is to do, and what became of it
-
 
 class PullOptions(NamedTuple):
-    """What a pull is to do.
+    """The options of a pull.
 
     Attributes:
-        destination: the directory; made when the first file is placed.
-        choice: which layers.
-        platform: of an index.
+        destination: the output directory; created with the first file.
+        choice: which layers to download.
+        platform: platform to pick from a multi-platform index.
         force: replace files that differ.
-        skip_missing: pass over versions that are listed but have no manifest.
-        untar: where archives are unpacked, below the destination where it is relative (as Helm joins the two); None: they stay files.
-        below: where the files go below the destination, as a relative path with `/`; empty: in the destination itself.
-        gate: is asked about each artifact before anything of it is fetched, and raises to keep it out, as a verification does.
+        skip_missing: skip versions whose manifest is missing.
+        untar: directory for unpacked archives, relative to the destination as in Helm; None: do not unpack.
+        below: subdirectory of the destination for the files, with `/` as separator; empty: the destination itself.
+        gate: called with each artifact before its payload is fetched; raises to refuse it.
     """
 
     destination: Path
@@ -54,17 +52,17 @@ class PullOptions(NamedTuple):
 
 
 def referrer_request(destination: Path, name: str, digest: Digest, *, force: bool) -> PullOptions:
-    """Return where the files of a referrer go: `NAME.referrers/HEX/TITLE`, so that no title meets a file of the user's."""
+    """Return options that write a referrer to `NAME.referrers/HEX/TITLE`, where its titles cannot clash with other files."""
     return PullOptions(destination, Choice(all_layers=True, titles=True), force=force, below=f"{name}.referrers/{digest.encoded}")
 
 
 class Task(NamedTuple):
-    """One artifact of several that each go their own way.
+    """One artifact of a pull, with its own options.
 
     Attributes:
-        artifact: what is wanted, or what was found already.
-        request: where it goes, and how.
-        label: what it is called where it fails.
+        artifact: the artifact to download, already found, or already failed.
+        request: its options.
+        label: its name in errors.
     """
 
     artifact: Wanted | Found | Failed
@@ -73,13 +71,13 @@ class Task(NamedTuple):
 
 
 class File(NamedTuple):
-    """One file, or one directory that an archive became, that is there now.
+    """One written or unchanged file, or the directory of an unpacked archive.
 
     Attributes:
-        reference: pinned: with the digest of what the tag names.
-        status: whether it was put there, or was there already with the same bytes.
+        reference: pinned to the digest.
+        status: `unchanged` if the same bytes were already there.
         is_directory: whether it was unpacked.
-        is_replaced: whether something else had its place.
+        is_replaced: whether it replaced something else.
     """
 
     path: Path
@@ -92,10 +90,10 @@ class File(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What became of one task.
+    """The result of one task.
 
     Attributes:
-        error: None where all its files are there.
+        error: None if all files were written.
     """
 
     files: tuple[File, ...]
@@ -104,19 +102,19 @@ class Done(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """One artifact that is not there, and why."""
+    """One artifact that could not be downloaded, and why."""
 
     reference: str
     error: Error
 
 
 class Pulled(NamedTuple):
-    """What became of a pull.
+    """The result of a pull, in the order of the request.
 
     Attributes:
-        files: in the order of what was wanted.
-        failed: in the order of what was wanted.
-        resolved: what was wanted turned out to be, for what could be found.
+        files: all written or unchanged files.
+        failed: the artifacts that failed.
+        resolved: the artifacts that could be resolved.
     """
 
     files: tuple[File, ...]
@@ -129,7 +127,7 @@ __all__ = ["Failed", "File", "PullOptions", "Pulled", "find", "found", "pull", "
 
 @dataclass(slots=True)
 class _Job:
-    """One wanted artifact on its way."""
+    """The state of one task."""
 
     task: Task
     files: Destination
@@ -148,7 +146,7 @@ class _Job:
 
     @property
     def artifact(self) -> Found:
-        assert self.found is not None, "a job that is placed was found"
+        assert self.found is not None, "only a found artifact has payloads"
         return self.found
 
     @property
@@ -158,11 +156,11 @@ class _Job:
 
 @dataclass(slots=True, eq=False)
 class _Item:
-    """One payload on its way to its place.
+    """The state of one payload.
 
     Attributes:
-        state: of what was there before.
-        file: what is there now.
+        state: the state of the output before the pull.
+        file: the result, once it is written.
     """
 
     job: _Job
@@ -185,11 +183,11 @@ class _Item:
 
     @property
     def key(self) -> tuple[Path, bool, str]:
-        """What tells the payloads of a call apart."""
+        """Identify the payload's output among those of the call."""
         return self.destination.root, self.is_directory, self.payload.name
 
     def place(self, status: Literal["fetched", "unchanged"]) -> None:
-        """It is at its place now."""
+        """Record the result of this payload."""
         artifact = self.job.artifact
         is_replaced = status == "fetched" and self.state in (OutputState.DIFFERENT, OutputState.UNKNOWN)
         reference, layer = artifact.resolved.reference, self.payload.layer
@@ -197,19 +195,19 @@ class _Item:
 
 
 def pull(client: Session, wanted: Sequence[Wanted | Failed], request: PullOptions) -> Pulled:
-    """Fetch all of them into one directory.
+    """Download artifacts into one directory.
 
     Args:
-        wanted: with those that could not even be read, so that each has its place in the result.
+        wanted: the artifacts, including references that could not be parsed, so that the result has the same order.
 
     Returns:
-        What succeeded and what failed; nothing is raised for a single artifact.
+        Files and failures; the error of one artifact is not raised.
     """
     return pull_tasks(client, [Task(one, request, one.reference if isinstance(one, Failed) else str(one.reference)) for one in wanted])
 
 
 def pull_tasks(client: Session, tasks: Sequence[Task]) -> Pulled:
-    """Fetch all of them, each to its own place; where two clash, nothing is fetched at all."""
+    """Download artifacts, each to its own destination. If two file names clash, download none."""
     done = pull_each(client, tasks, together=True)
     return Pulled(
         tuple(file for one in done for file in one.files),
@@ -221,15 +219,15 @@ def pull_tasks(client: Session, tasks: Sequence[Task]) -> Pulled:
 def pull_each(
     client: Session, tasks: Sequence[Task], *, together: bool, is_rehearsal: bool = False, kept: Sequence[Path] = ()
 ) -> list[Done]:
-    """Fetch all of them, each to its own place.
+    """Download artifacts, each to its own destination.
 
     Args:
-        together: where two clash, nothing is fetched at all; otherwise only those two fail.
-        is_rehearsal: everything but the fetching: the files are those that there would be.
-        kept: files that nothing may take the place of, whatever a publisher calls its own.
+        together: if two file names clash, download nothing; otherwise only these two fail.
+        is_rehearsal: a dry run that returns the files without downloading them.
+        kept: files that no payload may overwrite, whatever its title.
 
     Returns:
-        What became of each, in their order; nothing is raised for a single artifact.
+        One result per task, in order; the error of one artifact is not raised.
     """
     client.fetches = not is_rehearsal
     if len(tasks) > 1:
@@ -265,7 +263,7 @@ def _pull(client: Session, jobs: Sequence[_Job], *, together: bool, is_rehearsal
     ready = [job for job in jobs if job.error is None]
     client.each(lambda job: _guard(job, lambda: _look(client, job)), ready)
     _refuse_clashes(ready, together=together)
-    # What two of them want under one name is the same content by now: it is placed once.
+    # Items with the same key have the same content (checked above), so write it once.
     first: dict[tuple[Path, bool, str], _Item] = {}
     for job in ready:
         for item in job.items if job.error is None else ():
@@ -274,7 +272,7 @@ def _pull(client: Session, jobs: Sequence[_Job], *, together: bool, is_rehearsal
         for item in first.values():
             item.place("unchanged" if item.state is OutputState.SAME else "fetched")
     else:
-        # All of it: then the cache holds the artifact whole, config included, and other tools can copy it from there.
+        # With all layers, also cache the config, so that other tools can copy the complete artifact from the cache.
         whole = [job for job in ready if job.error is None and job.task.request.choice.all_layers and not client.options.offline]
         client.each(lambda job: _guard(job, lambda: job.repository.ensure(job.artifact.manifest.config, name="config")), whole, hosts=2)
         are_small = all(item.payload.layer.size < BESIDE_FROM for item in first.values())
@@ -284,7 +282,7 @@ def _pull(client: Session, jobs: Sequence[_Job], *, together: bool, is_rehearsal
         if other.job is item.job or item.job.error is not None:
             continue
         if item.is_directory and not is_rehearsal:
-            # The same archive, but perhaps asked for as another version than the one that it holds.
+            # The same archive, but possibly requested as a version other than the one that it contains: check it again.
             item.state = OutputState.UNKNOWN
             _guard(item.job, lambda item=item: _fetch(client, item))  # type: ignore[misc]
             continue
@@ -294,29 +292,29 @@ def _pull(client: Session, jobs: Sequence[_Job], *, together: bool, is_rehearsal
 
 
 def _guard(job: _Job, step: Callable[[], None]) -> None:
-    """A step of one artifact: its failure is kept, so that the others go on."""
+    """Run a step of one job and record its error, so that the other jobs continue."""
     try:
         step()
     except Error as error:
         if job.error is None:
             job.error = error
-    except OSError as error:  # no more open files, for instance
+    except OSError as error:  # for example, too many open files
         if job.error is None:
             job.error = storage_error(error, str(error.filename or job.name))
 
 
 def _prepare(client: Session, job: _Job) -> None:
     artifact = job.task.artifact
-    assert not isinstance(artifact, Failed), "what could not be read is not prepared"
+    assert not isinstance(artifact, Failed), "failed tasks are filtered out"
     job.found = artifact if isinstance(artifact, Found) else find(client, artifact, job.task.request)
     job.items = [_Item(job, one, job.files if one.unpacking is None else job.directories) for one in job.found.payloads]
 
 
 def find(client: Session, wanted: Wanted, request: PullOptions) -> Found:
-    """From what is wanted to the layers and their names.
+    """Resolve an artifact, check it with the gate, and select its payloads.
 
     Raises:
-        Error: it does not exist, or is not what the request asks for.
+        Error: it does not exist or does not match the options.
     """
     resolved = resolve(client, wanted, skip_missing=request.skip_missing)
     if request.gate is not None:
@@ -325,10 +323,10 @@ def find(client: Session, wanted: Wanted, request: PullOptions) -> Found:
 
 
 def found(client: Session, resolved: Resolved, request: PullOptions) -> Found:
-    """From a manifest to the layers that are wanted, and their names.
+    """Select the payloads of a resolved artifact, and name their files.
 
     Raises:
-        Error: it is not what the request asks for.
+        Error: the artifact does not match the options.
     """
     manifest = artifact(resolved, request.choice, request.platform)
     reference = resolved.reference
@@ -345,14 +343,14 @@ def found(client: Session, resolved: Resolved, request: PullOptions) -> Found:
 
 
 def _look(client: Session, job: _Job) -> None:
-    """Compare with what is there already; a directory as far as the cache has its archive."""
+    """Compare the payloads with existing files; a directory only if its archive is cached."""
     for item in job.items:
         destination, layer = item.destination, item.payload.layer
         destination.check(item.payload.name)
         open_blob = partial(client.cache.open, layer.digest) if item.is_directory and client.cache.has(layer) else None
         try:
             item.state = destination.state(item.output, open_blob)
-        except (IntegrityError, PolicyError):  # of the archive: that is said when it is unpacked
+        except (IntegrityError, PolicyError):  # a bad archive: unpacking it reports the error
             item.state = OutputState.UNKNOWN
         if item.state is OutputState.DIFFERENT and not job.force:
             raise _differs(item)
@@ -363,9 +361,9 @@ def _look(client: Session, job: _Job) -> None:
 def _differs(item: _Item) -> StorageError:
     path = item.path
     if not item.is_directory:
-        return StorageError(f"a different file is at `{path}` already", code="file-differs", path=str(path))
-    hint = "`--force` replaces it where marfetch created it; `--destination` takes another directory"
-    return StorageError(f"`{path}` is there already and differs", code="file-differs", hint=hint, path=str(path))
+        return StorageError(f"`{path}` already exists with different content", code="file-differs", path=str(path))
+    hint = "`--force` replaces a directory that marfetch created; `--destination` chooses another directory"
+    return StorageError(f"the directory `{path}` already exists with different content", code="file-differs", hint=hint, path=str(path))
 
 
 def _takes_kept(job: _Job, kept: Sequence[Path]) -> StorageError | None:
@@ -373,16 +371,16 @@ def _takes_kept(job: _Job, kept: Sequence[Path]) -> StorageError | None:
         for path in kept:
             if item.destination.takes(item.payload.name, path):
                 return StorageError(
-                    f"`{item.payload.name}` of `{job.name}` would take the place of `{path}`",
+                    f"`{item.payload.name}` of `{job.name}` would overwrite `{path}`",
                     code="name-clash",
-                    hint="give it another `destination`; where it is no archive, a publisher has no reason for such a name: tell them",
+                    hint="set another `destination`; unless it is an archive, report the file name to the publisher",
                     path=str(path),
                 )
     return None
 
 
 def _refuse_clashes(jobs: Sequence[_Job], *, together: bool) -> None:
-    """Where names clash, nothing of those that go together is fetched at all: neither the clashing ones nor the others."""
+    """Fail the jobs whose file names clash; with `together`, fail all jobs if any two clash."""
     candidates = [job for job in jobs if job.items]
     clashes = find_clashes([(item.destination, item.output) for job in candidates for item in job.items])
     for job in candidates:
@@ -392,14 +390,14 @@ def _refuse_clashes(jobs: Sequence[_Job], *, together: bool) -> None:
         for job in candidates:
             if job.error is None:
                 job.error = StorageError(
-                    f"`{job.name}` was left out, since names of the same call clash",
+                    f"`{job.name}` was skipped because other file names in this call clash",
                     code="not-fetched",
                     reference=job.name,
                 )
 
 
 def _fetch(client: Session, item: _Item) -> None:
-    """One layer: into the cache, then to its place."""
+    """Download one layer into the cache and write it to its destination."""
     if item.state is OutputState.SAME:
         is_new = False
     elif item.is_directory:
@@ -413,7 +411,7 @@ def _fetch(client: Session, item: _Item) -> None:
 
 
 def _place(client: Session, item: _Item) -> None:
-    """Bring a blob into the cache and from there to its place; a large one goes to both at once."""
+    """Download a blob into the cache and copy it to its destination; write a large one to both at once."""
     layer, name, repository = item.payload.layer, item.payload.name, item.job.repository
     if layer.size >= BESIDE_FROM and not client.cache.has(layer):
         with item.destination.begin(item.output) as placing:
@@ -426,7 +424,7 @@ def _place(client: Session, item: _Item) -> None:
 
 
 def _unpack(client: Session, item: _Item) -> bool:
-    """Unpack an archive out of the cache; False where its directory is there already."""
+    """Unpack a cached archive; return False if its directory is already up to date."""
     destination, open_blob = item.destination, partial(client.cache.open, item.payload.layer.digest)
     if item.state is OutputState.UNKNOWN:
         state = destination.state(item.output, open_blob)

@@ -1,4 +1,4 @@
-"""From what is wanted to a manifest: tags, digests and ranges."""
+"""Resolve tags, digests and version ranges to manifests."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from ..constraint import ANY, ANY_OR_PRERELEASE, Constraint, TaggedVersion, dist
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RemoteError
 from ..oci import Descriptor, Index, Manifest, Platform
 from ..reference import Reference
+from ..text import counted
 from .catalog import nearest, suggest
 from .session import Repository, Session, offline_error
 
 _DANGLING_TRIES: Final = 20
-"""Versions that are listed without a manifest, one after the other, until it is given up."""
+"""Maximum number of versions to try when their manifests are missing."""
 
 
 class Wanted(NamedTuple):
-    """One artifact that is wanted.
+    """One artifact to resolve.
 
     Attributes:
-        version: a range as Helm takes it; only where the reference has neither tag nor digest.
-        devel: prereleases too.
+        version: a range in Helm's syntax; only if the reference has neither tag nor digest.
+        devel: include prereleases.
     """
 
     reference: Reference
@@ -35,14 +36,14 @@ class Wanted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What a wanted artifact is.
+    """A resolved artifact.
 
     Attributes:
-        reference: with the host, the tag if it was found by one, and the digest.
+        reference: with the host, the digest, and the tag if it was found by one.
         manifest: a manifest or an index.
-        repository: where its content is to be had.
-        version: where the tag is one.
-        newer: the newest released version, where it is newer than this one and known without another request.
+        repository: the repository to fetch its content from.
+        version: the version of the tag, or None.
+        newer: the newest released version, if it is newer than this one and known without another request.
     """
 
     reference: Reference
@@ -53,16 +54,16 @@ class Resolved:
 
 
 def resolve(client: Session, wanted: Wanted, *, skip_missing: bool = False, hints: bool = True) -> Resolved:
-    """What a wanted artifact is.
+    """Resolve a reference or a version range to a manifest.
 
     Args:
-        skip_missing: where the best version is listed but has no manifest, take the next one, with a warning.
-        hints: whether the failure of a wrong name says what may have been meant.
+        skip_missing: skip versions whose manifest is missing, with a warning.
+        hints: whether to add a "did you mean" hint if the repository does not exist.
 
     Raises:
         InputError: `usage`: a tag or digest together with a version; `constraint-invalid`.
-        NotFoundError: nothing is in the range, or it does not exist.
-        PolicyError: the reference leads elsewhere.
+        NotFoundError: no version is in the range, or the artifact does not exist.
+        PolicyError: the reference names a host that is refused.
     """
     try:
         return _resolve(client, wanted, skip_missing=skip_missing)
@@ -84,7 +85,7 @@ def _resolve(client: Session, wanted: Wanted, *, skip_missing: bool) -> Resolved
     missing: set[str] = set()
     exact = exact_version(wanted.version) if wanted.version else None
     if exact is not None:
-        # No list is needed for a version that is published under its own name.
+        # An exact version is usually a tag, which needs no tag list.
         tagged = repository.at(tag=tag_of(exact))
         try:
             manifest = tagged.manifest()
@@ -98,7 +99,7 @@ def _resolve(client: Session, wanted: Wanted, *, skip_missing: bool) -> Resolved
 
 
 def resolved_to(repository: Repository, manifest: Manifest | Index, newer: TaggedVersion | None = None) -> Resolved:
-    """What the reference of a repository names."""
+    """Build the result for the manifest that a repository's reference names."""
     reference = repository.reference
     version = read_version(reference.tag) if reference.tag else None
     return Resolved(reference.pinned(manifest.descriptor.digest), manifest, repository, version, newer)
@@ -124,13 +125,13 @@ def _newest(wanted: Wanted, constraint: Constraint, repository: Repository, miss
                 best = following or next_best(tags, candidate.tag)
                 raise _dangling(error, tagged, best, in_range=following is not None) from error
             dangling = _dangling(error, tagged, following, in_range=True)
-            client.progress.warn(f"{dangling.message}; taking `{following.version}`")
+            client.progress.warn(f"{dangling.message}; using `{following.version}`")
             continue
         newest = next((version for version in versions if not version.is_prerelease), None)
         newer = newest if newest is not None and newest.key > candidate.key else None
         return resolved_to(here, manifest, newer)
     raise NotFoundError(
-        f"the {_DANGLING_TRIES} newest versions of `{bound.full_repository}` in the range are listed but have no manifest",
+        f"the {_DANGLING_TRIES} newest versions of `{bound.full_repository}` in the range have no manifest",
         code="dangling-tag",
         hint="name a version with `--version`",
         reference=str(bound),
@@ -138,7 +139,7 @@ def _newest(wanted: Wanted, constraint: Constraint, repository: Repository, miss
 
 
 def _with_neighbours(error: NotFoundError, repository: Repository) -> NotFoundError:
-    """A missing tag, with those that are like it; costs one more request."""
+    """Add similar tags to the error about a missing tag; costs one more request."""
     bound = repository.reference
     if error.code != "tag-not-found" or bound.tag is None or repository.session.options.offline:
         return error
@@ -146,7 +147,7 @@ def _with_neighbours(error: NotFoundError, repository: Repository) -> NotFoundEr
         try:
             tags = repository.tags()
         except NotFoundError as missing:
-            # MAR says the same of a wrong tag and of a wrong name; the list tells the two apart.
+            # MAR returns the same error for a wrong tag and a wrong repository; the tag list distinguishes them.
             return missing if missing.code == "repository-not-found" else error
         if bound.tag in tags:
             return _dangling(error, bound, next_best(tags, bound.tag))
@@ -155,12 +156,12 @@ def _with_neighbours(error: NotFoundError, repository: Repository) -> NotFoundEr
         error.context["nearest"] = near or ([newest] if newest else [])
         if newest:
             shown = " and ".join(f"`{tag}`" for tag in dict.fromkeys([*near, newest]))
-            error.hint = f"there are {shown}; all of them: marfetch versions {bound.full_repository}"
+            error.hint = f"there are {shown}; to list all, run: marfetch versions {bound.full_repository}"
     return error
 
 
 def next_best(tags: Iterable[str], missing: str) -> TaggedVersion | None:
-    """The version to take in place of one whose manifest is missing: the next lower one, otherwise the newest; released before not."""
+    """Return a replacement for a version whose manifest is missing: the next lower one, or else the newest. Prefers released versions."""
     versions = [version for version in sort_versions(tags) if version.tag != missing]
     versions = [version for version in versions if not version.is_prerelease] or versions
     gone = read_version(missing)
@@ -169,10 +170,10 @@ def next_best(tags: Iterable[str], missing: str) -> TaggedVersion | None:
 
 
 def versions(client: Session, reference: Reference) -> tuple[Repository, dict[str, list[TaggedVersion]], list[str]]:
-    """The versions of a repository.
+    """List the versions of a repository.
 
     Returns:
-        The repository; version → its tags, newest first; the tags that are no versions.
+        The repository; version → its tags, newest first; the tags that are not versions.
 
     Raises:
         InputError: `usage`: the reference has a tag or digest.
@@ -197,15 +198,15 @@ def versions(client: Session, reference: Reference) -> tuple[Repository, dict[st
 
 
 def _constraint(wanted: Wanted) -> Constraint | None:
-    """The range that is wanted; None where the reference says what is meant."""
+    """Return the requested range; None if the reference has a tag or digest."""
     reference = wanted.reference
     if reference.tag or reference.digest:
         if wanted.version is not None:
             named = "tag" if reference.tag else "digest"
             raise InputError(
-                f"`{reference}` has a {named}, so `--version {wanted.version}` does not go with it",
+                f"`{reference}` has a {named}, which cannot be combined with `--version {wanted.version}`",
                 code="usage",
-                hint=f"leave one of the two out, as in `{reference.full_repository}` with `--version`",
+                hint=f"remove one of the two, as in `{reference.full_repository}` with `--version`",
                 reference=str(reference),
             )
         return None
@@ -222,25 +223,25 @@ def _nothing_in_range(wanted: Wanted, bound: Reference, tags: Sequence[str], ver
     if not versions:
         latest = "`:latest`" if "latest" in tags else ", ".join(f"`:{tag}`" for tag in tags[:3])
         return NotFoundError(
-            f"none of the {len(tags)} tags of `{repository}` is a version",
+            f"`{repository}` has {counted(len(tags), 'tag')}, but none that is a version",
             code="no-versions",
-            hint=f"name a tag: there is {latest}" if latest else "the repository is empty",
+            hint=f"name a tag, such as {latest}" if latest else "the repository is empty",
             reference=repository,
             nearest=list(tags[:3]),
         )
     if wanted.version is None:
         newest = versions[0]
         return NotFoundError(
-            f"`{repository}` has prereleases only, the newest is `{newest.version}`",
+            f"`{repository}` has only prereleases; the newest is `{newest.version}`",
             code="version-not-found",
-            hint="`--devel` takes prereleases too",
+            hint="to include prereleases, add `--devel`",
             reference=repository,
             nearest=[newest.tag],
         )
     best = released or versions[0]
-    sort = "newest released version" if released else "newest version, a prerelease,"
+    newest_kind = "newest released version" if released else "newest version, a prerelease,"
     return NotFoundError(
-        f"no version of `{repository}` is in the range `{wanted.version}`; the {sort} is `{best.version}`",
+        f"no version of `{repository}` is in the range `{wanted.version}`; the {newest_kind} is `{best.version}`",
         code="version-not-found",
         hint=f"marfetch versions {repository}",
         reference=repository,
@@ -250,10 +251,10 @@ def _nothing_in_range(wanted: Wanted, bound: Reference, tags: Sequence[str], ver
 
 
 def _dangling(error: NotFoundError, tagged: Reference, best: TaggedVersion | None, *, in_range: bool = False) -> NotFoundError:
-    """A tag that is listed but has no manifest, with the next best version; `--skip-missing` takes only one that is in the range."""
+    """Return the error for a listed tag without a manifest. Its hint names the next best version, and `--skip-missing` if in range."""
     hint = "it is being published or was withdrawn; try again later"
     if best is not None:
-        hint = f"`--skip-missing` takes `{best.version}`" if in_range else f"{hint}, or take `{best.version}`"
+        hint = f"to use `{best.version}` instead, add `--skip-missing`" if in_range else f"{hint}, or use `{best.version}`"
     return NotFoundError(
         f"the tag `{tagged.tag}` of `{tagged.full_repository}` is listed but has no manifest"
         + (f"; the next best version is `{best.version}`" if best else ""),
@@ -263,16 +264,16 @@ def _dangling(error: NotFoundError, tagged: Reference, best: TaggedVersion | Non
     )
 
 
-# -- from an index to the one manifest in it that is meant
+# -- choosing a manifest from an index
 
 
 MAX_NESTING: Final = 2
 _LOOKED_AT: Final = 16
-"""Manifests of an index that are looked at to find the only artifact among images."""
+"""Largest index whose manifests are fetched to find the only artifact among images."""
 
 
 def artifact(resolved: Resolved, choice: Choice, platform: Platform | None) -> Manifest:
-    """The one manifest that is meant: of an index the one for the platform, or the only artifact in it.
+    """Return the manifest; from an index, the one for the platform or the only artifact.
 
     Raises:
         InputError: `platform-needed`.
@@ -287,7 +288,7 @@ def artifact(resolved: Resolved, choice: Choice, platform: Platform | None) -> M
     if isinstance(manifest, Manifest):
         return manifest
     raise PolicyError(
-        f"`{resolved.reference}` is an index in an index, more than {MAX_NESTING} deep",
+        f"`{resolved.reference}` nests indexes more than {MAX_NESTING} deep",
         code="limit-passed",
         reference=str(resolved.reference),
         rule=f"at most {MAX_NESTING} indexes deep",
@@ -298,12 +299,12 @@ def _child(resolved: Resolved, index: Index, choice: Choice, platform: Platform 
     reference = resolved.reference
     if not index.manifests:
         raise NotFoundError(
-            f"`{reference}` is an index that holds nothing",
+            f"`{reference}` is an empty index",
             code="platform-not-found",
-            hint="another version may be whole; tell the publisher",
+            hint="try another version, and report it to the publisher",
             reference=str(reference),
         )
-    # `unknown/unknown` is how build tools mark attestations, which are no artifacts of their own.
+    # Build tools mark attestations with the platform `unknown/unknown`; they are not artifacts.
     children = [child for child in index.manifests if child.platform is None or child.platform.os != "unknown"]
     if choice.artifact_types:
         typed = [child for child in children if child.artifact_type and matches(child.artifact_type, choice.artifact_types)]
@@ -330,7 +331,7 @@ def _child(resolved: Resolved, index: Index, choice: Choice, platform: Platform 
     if len(artifacts) == 1:
         return artifacts[0]
     if not artifacts and (not choice.all_layers or platform is not None):
-        return looked_at[0]  # images only: refused as such
+        return looked_at[0]  # only images: the caller refuses them with a specific error
     raise _platform_needed(reference, index)
 
 
@@ -355,7 +356,7 @@ def _platforms_hint(index: Index) -> str:
 
 def _platform_needed(reference: Reference, index: Index) -> InputError:
     return InputError(
-        f"`{reference}` is an index of {len(index.manifests)} artifacts",
+        f"`{reference}` is an index of {counted(len(index.manifests), 'artifact')}",
         code="platform-needed",
         hint=f"choose one with `--platform`: {_platforms_hint(index)}",
         reference=str(reference),
@@ -364,11 +365,11 @@ def _platform_needed(reference: Reference, index: Index) -> InputError:
 
 
 class Found(NamedTuple):
-    """An artifact that was found, with the layers that are wanted of it; nothing of them is fetched yet.
+    """A resolved artifact with its selected payloads, before they are downloaded.
 
     Attributes:
-        manifest: of the artifact; of an index the one that was chosen.
-        payloads: with the names that they get.
+        manifest: the manifest, or the one chosen from an index.
+        payloads: the selected layers with their file names.
     """
 
     resolved: Resolved

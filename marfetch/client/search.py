@@ -1,7 +1,7 @@
-"""Search: repositories by name, and by what their newest version really holds.
+"""Search repositories by name, and by the kind of their newest version.
 
-What a repository holds is told by its newest manifest, never by its path. So a search by kind asks for the tags and one manifest of each
-candidate, side by side, and for the config of a chart; what was found is kept, in one document for each registry.
+The newest manifest decides the kind of a repository, never its path. A search by kind therefore fetches the tags and one manifest of each
+candidate in parallel, and the config of a chart. The results are cached in one record per registry.
 """
 
 from __future__ import annotations
@@ -19,34 +19,35 @@ from ..errors import Error, NotFoundError, RateLimitedError
 from ..oci import CREATED, Index, Manifest
 from ..records import Records
 from ..reference import Reference, is_repository
+from ..text import counted
 from .catalog import KnownCatalog, Suggestions, Way, catalog, find
 from .fetch import MAX_CONFIG_SIZE, chart_metadata, kept_metadata
 from .session import Repository, Session
 
 CANDIDATES: Final = 200
-"""How many repositories one search by kind looks into."""
+"""Maximum number of repositories to fetch for one search by kind."""
 FRESH: Final = 3600.0
-"""Seconds for which counts what was found in a repository."""
+"""Seconds before a repository is fetched again."""
 FRESH_IF_EMPTY: Final = 86_400.0
-"""The same where it had no tags."""
+"""Seconds before a repository without tags is fetched again."""
 YOUNG: Final = 60.0
-"""Seconds for which the kept catalog is believed that a name is not in it."""
+"""Seconds for which the cached catalog is trusted when it lacks a name."""
 FORGOTTEN: Final = 30 * 86_400.0
-"""Seconds after which it is kept no longer."""
+"""Seconds after which a cached result is deleted."""
 _TRIES: Final = 3
-"""Versions without a manifest that are passed over."""
+"""Maximum number of versions to try when their manifests are missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
-    """What is searched for.
+    """The criteria of a search.
 
     Attributes:
-        text: as `client.catalog.find` takes it.
-        kinds: by what the newest version holds; empty: any.
-        artifact_types: globs, likewise.
-        limit: how many candidates at most, nearest first; None: all, or `CANDIDATES` where they are looked into.
-        fresh: seconds for which the kept catalog is not asked for anew; None: as usual.
+        text: words or a glob, see `client.catalog.find`.
+        kinds: kinds of the newest version; empty: any.
+        artifact_types: globs over the artifact type of the newest version; empty: any.
+        limit: maximum number of candidates, best match first; None: all, or `CANDIDATES` in a search by kind.
+        fresh: seconds for which the cached catalog counts; None: the default.
     """
 
     text: str = ""
@@ -57,21 +58,21 @@ class SearchQuery:
 
     @property
     def looks_inside(self) -> bool:
-        """Whether candidates are looked into."""
+        """Whether the search fetches the newest version of each candidate."""
         return bool(self.kinds or self.artifact_types)
 
 
 @dataclass(frozen=True, slots=True)
 class FoundRepository:
-    """What is known of a repository.
+    """A repository that matches a search.
 
     Attributes:
         name: without the host.
-        listed: whether the catalog has it.
-        ghost: whether it has no tags though the catalog has it; None where nobody looked.
-        newest: the newest version that has a manifest; where no tag is a version, a tag.
-        missing: newer versions that are listed but have no manifest.
-        error: why it could not be looked into.
+        listed: whether the catalog lists it.
+        ghost: whether the catalog lists it though it has no tags; None if unknown.
+        newest: the newest version that has a manifest; a tag if no tag is a version.
+        missing: newer tags whose manifests are missing.
+        error: why its newest version could not be fetched.
     """
 
     name: str
@@ -91,16 +92,16 @@ class FoundRepository:
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """What was found.
+    """The result of a search.
 
     Attributes:
-        repositories: nearest first.
-        ghosts: names that fit but have no tags.
+        repositories: best match first.
+        ghosts: matching names that have no tags.
         way: how names were compared.
-        candidates: how many names fit.
-        looked_at: how many of them were considered.
+        candidates: number of matching names.
+        looked_at: number of candidates that were checked.
         known: the catalog.
-        unknown: names of which the cache does not know what they hold, where nobody could be asked.
+        unknown: number of names whose kind is not cached, in an offline search.
     """
 
     repositories: tuple[FoundRepository, ...]
@@ -112,17 +113,18 @@ class Searched:
     unknown: int = 0
 
     def failure(self) -> Error | None:
-        """The first failure of a repository that could not be looked into, which then says how many there are."""
+        """Return the first error of a repository, with the number of failed repositories in its message; None if none failed."""
         failed = [(one.name, one.error) for one in self.repositories if one.error is not None]
         if not failed:
             return None
         name, error = failed[0]
-        error.message = f"{len(failed)} of {self.looked_at} repositories could not be looked into; the first, `{name}`: {error.message}"
+        count = f"{len(failed)} of {counted(self.looked_at, 'repository', 'repositories')}"
+        error.message = f"cannot inspect {count}; the first error, for `{name}`: {error.message}"
         return error
 
 
 def registry_of(text: str) -> tuple[Reference, str]:
-    """A reference of the registry that is meant, and the words; a scheme or a host in front of the text is not part of them.
+    """Split a search text into a reference of the registry and the words, without their scheme and host.
 
     Raises:
         InputError, PolicyError: the host cannot be read, or is refused.
@@ -138,31 +140,31 @@ def registry_of(text: str) -> tuple[Reference, str]:
     return Reference("x"), text
 
 
-def search(client: Session, host: Reference, wish: SearchQuery) -> Searched:
-    """Find repositories.
+def search(client: Session, host: Reference, query: SearchQuery) -> Searched:
+    """Search the repositories of a registry.
 
     Args:
         host: any reference of the registry; only its host counts.
 
     Raises:
-        Error: the catalog cannot be had. What fails for one repository stands in it.
+        Error: the catalog is not available. The error of one repository is stored in its result.
     """
-    known = catalog(client, host) if wish.fresh is None else catalog(client, host, fresh=wish.fresh)
+    known = catalog(client, host) if query.fresh is None else catalog(client, host, fresh=query.fresh)
     registry = client.repository(host)
     names, unlisted = _names(client, known)
-    found = find(names, wish.text)
+    found = find(names, query.text)
     if found.way == "near" and known.age > YOUNG and known.stale is None and not client.options.offline:
-        # What is not in a kept catalog may be in the one of now.
+        # The current catalog may have a name that the cached one lacks.
         known = catalog(client, host, fresh=0.0)
         names, unlisted = _names(client, known)
-        found = find(names, wish.text)
-    found, unlisted = _with_exact(registry, wish.text, found, unlisted)
-    recalls = wish.looks_inside and client.options.offline  # then every name costs a file at most
-    limit = wish.limit if wish.limit is not None or recalls else CANDIDATES if wish.looks_inside else None
+        found = find(names, query.text)
+    found, unlisted = _with_exact(registry, query.text, found, unlisted)
+    recalls = query.looks_inside and client.options.offline  # no limit: each name costs at most one file read
+    limit = query.limit if query.limit is not None or recalls else CANDIDATES if query.looks_inside else None
     candidates = found.names[:limit]
     memory = _Memory(client, str(registry.reference.host))
     plain = [FoundRepository(name, listed=name not in unlisted) for name in candidates]
-    if wish.looks_inside and not client.options.offline:
+    if query.looks_inside and not client.options.offline:
         look = _Look(registry, memory)
         seen = client.each(look.at, plain)
         memory.write()
@@ -172,21 +174,21 @@ def search(client: Session, host: Reference, wish: SearchQuery) -> Searched:
             memory.recall(one, fresh=float("inf")) or _cached(registry, one, number) for number, one in zip(numbers, plain, strict=True)
         ]
     ghosts = tuple(one.name for one in seen if one.ghost)
-    fitting = tuple(one for one in seen if _fits(one, wish) and not (one.ghost and wish.looks_inside))
+    fitting = tuple(one for one in seen if _fits(one, query) and not (one.ghost and query.looks_inside))
     unknown = sum(one.kind is None and one.ghost is None and one.error is None for one in seen) if recalls else 0
     return Searched(fitting, ghosts, found.way, len(found.names), len(candidates) - unknown, known, unknown)
 
 
-def _fits(one: FoundRepository, wish: SearchQuery) -> bool:
+def _fits(one: FoundRepository, query: SearchQuery) -> bool:
     if one.error is not None:
-        return True  # nobody knows; it is said so
-    if wish.kinds and one.kind not in {kind.name for kind in wish.kinds}:
+        return True  # unknown: report the error instead of dropping the repository
+    if query.kinds and one.kind not in {kind.name for kind in query.kinds}:
         return False
-    return not wish.artifact_types or matches(one.artifact_type or "", wish.artifact_types)
+    return not query.artifact_types or matches(one.artifact_type or "", query.artifact_types)
 
 
 def _names(client: Session, known: KnownCatalog) -> tuple[list[str], frozenset[str]]:
-    """The names of the catalog and those that only the cache knows, and which these are."""
+    """Return all names of the catalog and the cache, and the subset that only the cache knows."""
     prefix = f"{known.host}/"
     cached = {name.rpartition(":")[0] if ":" in name.rpartition("/")[2] else name for name in client.cache.names.all()}
     used = {name[len(prefix) :] for name in cached.union(records.repositories(client.cache.root)) if name.startswith(prefix)}
@@ -195,7 +197,7 @@ def _names(client: Session, known: KnownCatalog) -> tuple[list[str], frozenset[s
 
 
 def _with_exact(registry: Repository, text: str, found: Suggestions, unlisted: frozenset[str]) -> tuple[Suggestions, frozenset[str]]:
-    """A text that is a whole path may name a repository that the catalog lacks: one look tells."""
+    """Check with one request whether a path names a repository that the catalog lacks, and add it."""
     if "/" not in text or text in found.names or not is_repository(text) or registry.session.options.offline:
         return found, unlisted
     try:
@@ -207,7 +209,7 @@ def _with_exact(registry: Repository, text: str, found: Suggestions, unlisted: f
 
 
 class _Memory:
-    """What was found in the repositories of one registry, kept in one document."""
+    """Cached results for the repositories of one registry, stored in one record."""
 
     def __init__(self, client: Session, host: str) -> None:
         self._kept = Records(client.cache.root, "search")
@@ -220,10 +222,10 @@ class _Memory:
         return found.data if found is not None and isinstance(found.data, dict) else {}
 
     def recall(self, plain: FoundRepository, *, fresh: float | None = None) -> FoundRepository | None:
-        """What is kept of a repository, where it is young enough.
+        """Return the cached result for a repository, unless it is too old.
 
         Args:
-            fresh: seconds; None: as long as it counts.
+            fresh: maximum age in seconds; None: the default.
         """
         record = self._records.get(plain.name)
         if not isinstance(record, dict) or not isinstance(record.get("at"), int):
@@ -244,7 +246,7 @@ class _Memory:
         self._new[one.name] = {**record, "ghost": bool(one.ghost), "missing": list(one.missing), "at": round(time.time())}
 
     def write(self) -> None:
-        """Add what is new to what other processes may have written in the meantime."""
+        """Merge new results with results that other processes have written meanwhile."""
         if not self._new:
             return
         limit = time.time() - FORGOTTEN
@@ -260,7 +262,7 @@ _KIND_NAMES: Final = frozenset(kind.name for kind in KINDS)
 
 
 class _Look:
-    """Looks into repositories until the registry has had enough."""
+    """Fetches the newest version of repositories until the registry throttles or the time is up."""
 
     def __init__(self, registry: Repository, memory: _Memory) -> None:
         self._client = registry.session
@@ -312,12 +314,12 @@ class _Look:
 
 
 def _in(registry: Repository, name: str) -> Repository:
-    """Another repository of the same registry."""
+    """Return another repository of the same registry."""
     return replace(registry, reference=replace(registry.reference, repository=name, tag=None, digest=None))
 
 
 def _newest(tags: Sequence[str]) -> list[tuple[TaggedVersion | None, str]]:
-    """Tags from the newest on: released versions, prereleases, `latest`, and others in the order of the registry."""
+    """Sort tags: released versions, then prereleases. If no tag is a version: `latest`, then the others in registry order."""
     versions = [tagged[0] for tagged in distinct(sort_versions(tags)).values()]
     ordered = [one for one in versions if not one.is_prerelease] + [one for one in versions if one.is_prerelease]
     known: list[tuple[TaggedVersion | None, str]] = [(one, one.tag) for one in ordered]
@@ -325,7 +327,7 @@ def _newest(tags: Sequence[str]) -> list[tuple[TaggedVersion | None, str]]:
 
 
 def _first_manifest(repository: Repository, index: Index) -> Manifest | None:
-    """The first artifact of an index; `unknown` platforms are how build tools mark attestations."""
+    """Return the first artifact of an index. Build tools mark attestations, which are skipped, with an `unknown` platform."""
     children = [child for child in index.manifests if child.platform is None or child.platform.os != "unknown"]
     if not children:
         return None
@@ -361,7 +363,7 @@ def _with_metadata(one: FoundRepository, metadata: dict[str, Json]) -> FoundRepo
 
 
 def _cached(registry: Repository, plain: FoundRepository, number: int) -> FoundRepository:
-    """What the cache says of a repository, without a request; only of the first ones, since it takes time."""
+    """Fill in cached facts of a repository, without a request. Skips repositories after the first `CANDIDATES` to save time."""
     if number >= CANDIDATES:
         return plain
     client, repository = registry.session, _in(registry, plain.name)

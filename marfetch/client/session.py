@@ -1,4 +1,4 @@
-"""The client: the cache and the registries of one command, and one time budget for all of it."""
+"""A session: the cache, the registry connections and the time budget of one command."""
 
 from __future__ import annotations
 
@@ -28,49 +28,49 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
 
-_MOMENT: Final = 1.0
-"""Seconds."""
+_STOP_WAIT: Final = 1.0
+"""Seconds to wait for threads after a stop."""
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 
 class RegistryConnection(Source, Protocol):
-    """A source that can be ended from outside.
+    """A registry that can be stopped from another thread.
 
     Attributes:
-        asked: host → requests that were sent to it.
-        last_redirect: where its last redirect led.
+        asked: host → number of requests sent.
+        last_redirect: target of the last redirect.
     """
 
     asked: Counter[str]
     last_redirect: Address | None
 
     def catalog(self, *, known: str | None = None, patient: bool = True) -> Catalog | None:
-        """The repositories that are listed; None where that is still the state that is `known` by its entity tag.
+        """List the repositories; None if the catalog still has the ETag `known`.
 
         Args:
-            patient: whether a failure is worth another try.
+            patient: whether to retry after a failure.
         """
 
     def stop(self) -> None:
-        """End everything that is under way, from another thread."""
+        """Abort all open requests, from another thread."""
 
     def close(self) -> None:
-        """Drop all connections."""
+        """Close all connections."""
 
 
 class SessionOptions(NamedTuple):
-    """How a client works.
+    """The options of a session.
 
     Attributes:
-        preference: what the user said about endpoints.
-        cache_dir: where the cache is; None: `MARFETCH_CACHE_DIR`, then the user's cache directory.
-        offline: nothing is asked of any registry.
-        timeout: seconds for the whole command; None: no end for what makes progress.
-        jobs: requests to one host at a time; 1 to 32.
-        ca_file: certificates that are trusted in place of the system's.
-        notice: whether to say of an endpoint that is not an official one what Microsoft says of those.
+        preference: the user's endpoint settings.
+        cache_dir: the cache directory; None: `MARFETCH_CACHE_DIR`, then the user's cache directory.
+        offline: send no requests.
+        timeout: seconds for the whole command; None: no limit while data arrives.
+        jobs: maximum number of parallel requests per host, 1 to 32.
+        ca_file: CA certificates to trust instead of the system's.
+        notice: whether to warn about unofficial endpoints.
     """
 
     preference: Preference = Preference()
@@ -86,12 +86,12 @@ class Connections:
     """Connections to registries and their time budget. One session owns them, or a library lends them to one session after another.
 
     Args:
-        options: of the sessions.
-        ways: where something has been opened already.
+        options: the options of the sessions.
+        ways: connections that were opened early.
 
     Attributes:
-        sources: the registries that were asked.
-        noticed: unofficial endpoints that the user was warned of.
+        sources: the connected registries.
+        noticed: unofficial endpoints that the user was warned about.
     """
 
     def __init__(self, options: SessionOptions, ways: ConnectionSetups | None = None) -> None:
@@ -101,26 +101,26 @@ class Connections:
         self.noticed: set[str] = set()
 
     def close(self) -> None:
-        """Drop all of them."""
+        """Close all connections."""
         for source in self.sources.values():
             source.close()
 
 
 class Session:
-    """Reaches registries and the cache. One client serves one command; close it, or use it as a context.
+    """Gives one command access to registries and the cache. Close it, or use it as a context manager.
 
     Args:
-        options: how it works.
-        progress: is told of waits, retries and warnings.
-        ways: where something of this command has been opened already.
-        lent: connections of an earlier session, which stay open for the next one; None: it opens and closes its own.
+        options: its options.
+        progress: receives progress, waits, retries and warnings.
+        ways: connections that this command opened early.
+        lent: shared connections that stay open after the session; None: the session opens and closes its own.
     """
 
     def __init__(
         self, options: SessionOptions, progress: Progress, ways: ConnectionSetups | None = None, *, lent: Connections | None = None
     ) -> None:
         if options.ca_file is not None and not Path(options.ca_file).exists():
-            raise InputError(f"the file `{options.ca_file}` of `--ca-file` is not there", code="usage", path=options.ca_file)
+            raise InputError(f"the file `{options.ca_file}` of `--ca-file` does not exist", code="usage", path=options.ca_file)
         self.options = options
         self.progress = progress
         self._connections, self._are_lent = lent or Connections(options, ways), lent is not None
@@ -129,7 +129,7 @@ class Session:
         self._opened_before = frozenset(self._sources)
         self._stack = ExitStack()
         self.fetches = False
-        """Whether what is asked for is going to be fetched, so that a data host is wanted soon."""
+        """Whether blobs will be downloaded, so that a connection to the data host can be opened early."""
         self._data: dict[Endpoint, DataHost] = {}
         self._loading = threading.Lock()
         self._lists: dict[str, tuple[str, ...]] = {}
@@ -141,8 +141,6 @@ class Session:
         self._under_way: list[Future[Any]] = []
         self._worker = threading.local()
 
-    # -- life
-
     def __enter__(self) -> Session:
         return self
 
@@ -150,10 +148,10 @@ class Session:
         self.close(stop=kind is not None and not issubclass(kind, Error))
 
     def close(self, *, stop: bool = False) -> None:
-        """Write what is new in the cache's index, and end.
+        """Write the cache's index and close all connections.
 
         Args:
-            stop: end what is still under way, as after Ctrl-C.
+            stop: abort open requests, as after Ctrl-C.
         """
         if stop:
             self.budget.cancel()
@@ -171,21 +169,21 @@ class Session:
         try:
             self.cache.names.flush()
         except StorageError as error:
-            self.progress.warn(f"the cache's index was not written: {error.message}")
+            self.progress.warn(f"cannot write the cache's index: {error.message}")
         damage = self.cache.names.damage()
         if damage:
-            self.progress.warn(f"{damage}; it is begun anew, what tags mean is asked for again")
+            self.progress.warn(f"{damage}; marfetch starts a new index and resolves tags again")
         self._stack.close()
 
     def each(self, function: Callable[[T], U], items: Sequence[T], *, hosts: int = 1) -> list[U]:
-        """Call a function for each item, side by side, the results in the order of the items.
+        """Call a function for each item in parallel, and return the results in the order of the items.
 
-        Within such a call items follow one another: a thread that waited for others of its own pool could wait for ever.
+        Nested calls run sequentially, because a thread that waits for its own pool can deadlock.
 
         Args:
-            hosts: that an item asks one after the other, as a small blob does the registry and then a data host: so many times more items
-                are under way, and still no host is asked for more than `jobs` things at a time. For what takes long it stays 1: whoever
-                waits for his turn has others of the cache wait for him.
+            hosts: number of hosts that an item uses in turn; a small blob uses the registry, then a data host. `hosts` × `jobs` items run
+                in parallel, and each host still serves at most `jobs`. Use 1 for large blobs: an item that waits for a slot holds its
+                lock in the cache.
 
         Raises:
             BaseException: the first one in the order of the items.
@@ -194,7 +192,7 @@ class Session:
             return [function(item) for item in items]
         executor = self._executors.get(hosts)
         if executor is None:
-            from concurrent.futures import ThreadPoolExecutor  # late: only where there are several
+            from concurrent.futures import ThreadPoolExecutor  # late: only for several items
 
             executor = self._executors[hosts] = ThreadPoolExecutor(
                 hosts * self.options.jobs,
@@ -211,18 +209,18 @@ class Session:
             self._under_way = [future for future in self._under_way if not future.done()]
 
     def _wait_a_moment(self) -> None:
-        """For threads that were told to end: not for one that the operating system does not let go, as in the midst of connecting."""
+        """Wait briefly for stopped threads; one that is blocked in the operating system, as in a connect, may never end in time."""
         from concurrent.futures import wait  # late: only where an executor was made
 
-        wait(self._under_way, timeout=_MOMENT)
+        wait(self._under_way, timeout=_STOP_WAIT)
 
-    # -- where things come from
+    # -- registries and repositories
 
     def endpoint(self, reference: Reference) -> Endpoint:
-        """The endpoint of a reference; says once of one that is not an official one what Microsoft says of those.
+        """Return the endpoint of a reference; warn once about each unofficial endpoint.
 
         Raises:
-            PolicyError: the reference leads elsewhere.
+            PolicyError: the reference names a host that is refused.
         """
         endpoint = self.options.preference.of(reference)
         with self._guard:
@@ -235,26 +233,26 @@ class Session:
         return endpoint
 
     def repository(self, reference: Reference) -> Repository:
-        """The repository that a reference leads to; nothing is asked yet.
+        """Return the repository of a reference, without a request.
 
         Raises:
-            PolicyError: as `endpoint`.
+            PolicyError: see `endpoint`.
         """
         endpoint = self.endpoint(reference)
         bound = replace(reference, host=Host.parse(endpoint.registry.name), scheme=None)
         return Repository(self, bound, self.cache if self.options.offline else LazyRegistry(self, endpoint))
 
     def connect(self, endpoint: Endpoint, asked: preconnect.PredictedRequest | None = None, *, new: bool = False) -> RegistryConnection:
-        """The registry of an endpoint. Here oras-py is loaded, and nowhere else; what the cache answers does without.
+        """Connect to the registry of an endpoint. This alone imports oras-py, so cached results need no import.
 
         Args:
-            asked: what is going to be asked for, so that it can be while oras-py is being loaded.
-            new: whether that is something that the cache does not hold.
+            asked: the next request, sent while oras-py is importing.
+            new: whether the cache lacks the requested content.
         """
         way = self._ways.to(endpoint)
         if way.early is not None and endpoint not in self._opened_before:
             if endpoint not in self._sources:
-                # Where somebody was told to wait, nothing is asked before `Backoff` has let it through.
+                # While the host is throttled, send nothing early: `Backoff` decides when a request may go out.
                 name = str(endpoint.registry.host)
                 way.early.ask(asked, lambda: self._pauses.may_ask_ahead(name))
             if new and self.fetches and (likely := self._data_host(endpoint).likely()) is not None:
@@ -262,12 +260,12 @@ class Session:
         with self._loading:
             source = self._sources.get(endpoint)
             if source is None:
-                from ..remote.registry import Registry  # late: oras-py, only where a registry is asked
+                from ..remote.registry import Registry  # late: oras-py, only if a request is needed
 
                 budget, progress, jobs, pauses = self.budget, self.progress, self.options.jobs, self._pauses
                 source = Registry(endpoint, budget=budget, progress=progress, jobs=jobs, trust=way.trust, early=way.early, pauses=pauses)
                 self._sources[endpoint] = source
-                # What comes will be written: what locks need is loaded while the first answer is on its way.
+                # Import the modules for file locks while the first response is on its way.
                 threading.Thread(target=prepare, name="marfetch-prepare", daemon=True).start()
             return source
 
@@ -277,18 +275,18 @@ class Session:
 
     @property
     def asked(self) -> Counter[str]:
-        """Host → requests that were sent to it."""
+        """Host → number of requests sent."""
         return sum((source.asked for source in list(self._sources.values())), Counter())
 
     def listed(self, repository: str, ask: Callable[[], list[str]]) -> list[str]:
-        """The tags of a repository, asked for once in the life of a session; the list is kept for completion.
+        """Return the tags of a repository, requested once per session and cached for shell completion.
 
         Args:
             repository: with its host.
         """
         with self._guard:
             alone = self._listing.setdefault(repository, threading.Lock())
-        with alone:  # many artifacts of one repository need its list once
+        with alone:  # several artifacts of one repository share one request
             if repository not in self._lists:
                 tags = ask()
                 if not self.options.offline:
@@ -299,11 +297,11 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """One repository, asked through the cache of a session.
+    """One repository, accessed through the cache of a session.
 
     Attributes:
-        reference: with its host; its tag and digest are what `manifest` gives.
-        source: where to ask for what the cache lacks; offline the cache itself.
+        reference: with its host; its tag and digest select the manifest.
+        source: the source of content that is not cached; offline, the cache itself.
     """
 
     session: Session = field(compare=False, repr=False)
@@ -311,14 +309,14 @@ class Repository:
     source: Source = field(compare=False, repr=False)
 
     def at(self, *, tag: str | None = None, digest: Digest | None = None) -> Repository:
-        """The same repository with another tag or digest, or with neither."""
+        """Return the same repository with another tag or digest, or with neither."""
         return replace(self, reference=replace(self.reference, tag=tag, digest=digest))
 
     def manifest(self, digest: Digest | None = None) -> Manifest | Index:
-        """The manifest with a digest, or the one that the reference names: from the cache by its digest, otherwise asked for.
+        """Return the manifest with a digest, or the one that the reference names. By digest it may come from the cache without a request.
 
         Raises:
-            NotFoundError, IntegrityError, RemoteError: as `content.Source.manifest`.
+            NotFoundError, IntegrityError, RemoteError: see `content.Source.manifest`.
         """
         cache, reference = self.session.cache, self.reference if digest is None else self.at(digest=digest).reference
         if reference.tag is None and reference.digest is not None:
@@ -331,18 +329,18 @@ class Repository:
         with self._offline(reference):
             found = self.source.manifest(reference, known=known)
         if found is None:
-            assert known is not None, "nothing new can only be said of what is known"
+            assert known is not None, "only a known manifest can be unchanged"
             found = cache.find(known.digest, known.media_type)
-            if found is None:  # damaged between two looks
+            if found is None:  # corrupted since `cache.known`
                 found = self.source.manifest(reference)
-                assert found is not None, "a source gives a manifest where nothing was known"
+                assert found is not None, "a source returns a manifest unless one is known"
         if not self.session.options.offline:
             cache.add(found)
             cache.tag(reference, found.descriptor)
         return found
 
     def tags(self) -> list[str]:
-        """All tags, asked for once in the life of a session.
+        """Return all tags, requested once per session.
 
         Raises:
             NotFoundError: `repository-not-found`.
@@ -355,19 +353,19 @@ class Repository:
         return self.session.listed(self.reference.full_repository, ask)
 
     def referrers(self, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:
-        """What refers to the manifest with this digest; of this artifact type where one is given."""
+        """Return the referrers of the manifest with this digest, optionally only those of one artifact type."""
         return self.source.referrers(self.reference, digest, artifact_type=artifact_type)
 
     def ensure(self, blob: Descriptor, *, name: str | None = None, beside: Sink | None = None) -> None:
-        """Bring a blob into the cache, unless it is there.
+        """Download a blob into the cache, unless it is cached.
 
         Args:
-            name: what it is called while it moves; None: as the repository.
-            beside: as `content.copy`.
+            name: its name in the progress display; None: the repository's name.
+            beside: see `content.copy`.
 
         Raises:
             RemoteError: `offline`.
-            Error: as `content.copy`.
+            Error: see `content.copy`.
         """
         cache = self.session.cache
         if self.source is cache and not cache.has(blob) and blob.digest not in WELL_KNOWN:
@@ -375,21 +373,21 @@ class Repository:
         copy(self.source, cache, self.reference, blob, name=name or self.reference.name, progress=self.session.progress, beside=beside)
 
     def blob(self, blob: Descriptor, *, limit: int, what: str | None = None, hint: str | None = None) -> bytes:
-        """A small blob, brought into the cache and hashed on its way out; where it was damaged there, it is fetched anew once.
+        """Return the bytes of a small blob through the cache, verified; a corrupted cached copy is downloaded again once.
 
         Args:
-            limit: most bytes that are taken.
-            what: it is, for messages.
-            hint: where it is larger, the next thing to try.
+            limit: maximum size in bytes.
+            what: its name in messages.
+            hint: the hint if it is larger.
 
         Raises:
             PolicyError: `limit-passed`.
-            IntegrityError: it is not what its descriptor says.
+            IntegrityError: it does not match its descriptor.
             Error: it cannot be fetched.
         """
         if blob.size > limit:
             raise PolicyError(
-                f"{what or f'the blob of `{self.reference.shown}`'} would have {blob.size} bytes, more than {limit}",
+                f"{what or f'the blob of `{self.reference.shown}`'} has {blob.size} bytes, more than {limit}",
                 code="limit-passed",
                 hint=hint,
                 reference=str(self.reference),
@@ -398,15 +396,15 @@ class Repository:
         return self.use(blob, lambda: self.session.cache.read(blob))
 
     def use(self, blob: Descriptor, take: Callable[[], T], *, name: str | None = None) -> T:
-        """Bring a blob into the cache and use it there. Where its bytes turn out to be wrong, it is fetched anew once.
+        """Download a blob into the cache and use it there. If the cached bytes turn out to be corrupted, download it again once.
 
         Args:
-            take: hashes what it takes out of the cache.
-            name: as `ensure`.
+            take: reads the blob from the cache and verifies its digest.
+            name: see `ensure`.
 
         Raises:
-            IntegrityError: as `take`: it is wrong again, or `malformed`, which is the publisher's doing.
-            Error: as `ensure`.
+            IntegrityError: from `take`: corrupted again, or `malformed` by its publisher.
+            Error: see `ensure`.
         """
         self.ensure(blob, name=name)
         try:
@@ -420,7 +418,7 @@ class Repository:
 
     @contextmanager
     def _offline(self, reference: Reference) -> Iterator[None]:
-        """What the cache lacks is not there offline."""
+        """Turn a cache miss into an `offline` error."""
         try:
             yield
         except NotFoundError as error:
@@ -430,7 +428,7 @@ class Repository:
 
 
 class LazyRegistry:
-    """A source that is connected to when something is asked of it for the first time."""
+    """A registry that is connected at the first request."""
 
     def __init__(self, client: Session, endpoint: Endpoint) -> None:
         self._client, self._endpoint = client, endpoint
@@ -456,9 +454,9 @@ class LazyRegistry:
 
 
 def offline_error(reference: Reference) -> RemoteError:
-    """The failure of what `--offline` cannot have."""
+    """Return the error for content that is not cached in an offline session."""
     return RemoteError(
-        f"`{reference}` is not in the cache, and `--offline` asks nobody else",
+        f"`{reference}` is not in the cache, and `--offline` allows no requests",
         code="offline",
         reference=str(reference),
     )

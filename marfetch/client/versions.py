@@ -1,4 +1,4 @@
-"""The versions of a repository, and what their manifests, configs and lifecycle marks say of them."""
+"""List the versions of a repository, with details from their manifests, configs and lifecycle artifacts."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class VersionEntry(NamedTuple):
     """One version.
 
     Attributes:
-        tagged: the tag that counts.
-        aliases: further tags that mean the same version.
-        details: None where they were not asked for.
+        tagged: the preferred tag.
+        aliases: further tags of the same version.
+        details: None if they were not requested.
     """
 
     tagged: TaggedVersion
@@ -30,13 +30,13 @@ class VersionEntry(NamedTuple):
 
 
 class Details(NamedTuple):
-    """What is known of a version beyond its tag.
+    """Details of a version beyond its tag.
 
     Attributes:
-        size: bytes of all layers; None for an index.
-        created: as the manifest says it.
-        app_version: of a chart.
-        end_of_life: when support ends, by the lifecycle mark made last.
+        size: total size of all layers in bytes; None for an index.
+        created: the creation time from the manifest's annotation.
+        app_version: a chart's application version.
+        end_of_life: the end of support, from the newest lifecycle artifact.
         error: why the details are missing.
     """
 
@@ -50,7 +50,7 @@ class Details(NamedTuple):
 
 
 class History(NamedTuple):
-    """All versions of a repository, newest first, and the tags that are none."""
+    """All versions of a repository, newest first, and the tags that are not versions."""
 
     reference: Reference
     entries: tuple[VersionEntry, ...]
@@ -63,12 +63,12 @@ def history(
     """List the versions of a repository.
 
     Args:
-        constraint: only those in this range.
-        prereleases: whether the range takes prereleases too.
-        details: for how many of the newest versions details are fetched, side by side.
+        constraint: list only versions in this range.
+        prereleases: whether the range includes prereleases.
+        details: number of newest versions whose details are fetched, in parallel.
 
     Raises:
-        Error: as `Client.versions`. What fails for the details of one version stands in them.
+        Error: see `Client.versions`. An error in the details of one version is stored in them.
     """
     repository, versions, other = versions_of(client, reference)
     entries = [VersionEntry(tags[0], tuple(tag.tag for tag in tags[1:])) for tags in versions.values()]

@@ -1,7 +1,7 @@
-"""Work that is spread over machines: parts of it go out as texts, answers come as texts, and a part may be done twice.
+"""Distribute work to Dask workers on other machines, in batches of jobs that are sent and returned as JSON. A batch may run twice.
 
-A part holds several jobs, which its worker does side by side: they wait for the network, not for a processor. What a worker needs it
-opens itself, and keeps open for its next part.
+A worker runs the jobs of a batch in parallel, since they wait for the network and not for a processor. It opens the resources that it
+needs, and keeps them open for the next batch.
 """
 
 from __future__ import annotations
@@ -23,70 +23,69 @@ T = TypeVar("T")
 Answer: TypeAlias = "Json | Error"
 
 _TOGETHER: Final = 16
-"""Jobs of one part, at most."""
+"""Maximum number of jobs per batch."""
 _LEAST: Final = 8
-"""Parts that there are at least, where there are as many jobs, so that several workers have something to do."""
+"""Minimum number of batches (if there are enough jobs), so that several workers have work."""
 _KEPT: Final = 4
-"""Commands whose things a worker keeps open; a scheduler may have work of several at once."""
+"""Maximum number of commands whose resources a worker keeps open; one scheduler may serve several commands at once."""
 
 
 @contextmanager
 def spread(address: str) -> Iterator[Executor]:
-    """The workers of a Dask scheduler, for as long as the context lasts.
+    """Connect to the workers of a Dask scheduler for the duration of the context.
 
     Args:
         address: `dask://HOST:PORT`.
 
     Raises:
-        InputError: `usage`: the address is none, or the extra `dask` is not installed.
+        InputError: `usage`: the address is invalid, or the extra `dask` is not installed.
         RemoteError: `unreachable`.
     """
     match = re.fullmatch(r"dask://([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})", address)
     if match is None:
         raise InputError(f"`--executor` takes `dask://HOST:PORT`, not `{address[:100]}`", code="usage", text=address[:200])
     try:
-        from distributed import Client  # late: an extra, only where work is spread over machines
+        from distributed import Client  # late: an optional dependency, only for `--executor`
     except ImportError as error:
         raise InputError(
             "`--executor dask://…` needs the extra `dask`, which is not installed",
             code="usage",
-            hint="pip install 'marfetch[dask]', on the workers too",
+            hint="run: pip install 'marfetch[dask]', also on the workers",
         ) from error
     try:
         client = Client(f"tcp://{match[1]}:{match[2]}", timeout=10, set_as_default=False)
     except (OSError, TimeoutError) as error:
-        raise RemoteError(f"the scheduler `{address}` cannot be reached", code="unreachable", host=match[1]) from error
+        raise RemoteError(f"cannot reach the scheduler `{address}`", code="unreachable", host=match[1]) from error
     with client:
-        # A worker that dies takes its tasks with it: they are given out again, so they are not pure, and may run twice.
+        # The scheduler runs the tasks of a dead worker again, so a task may run twice and is not pure.
         yield client.get_executor(pure=False, retries=3)
 
 
 def ask(executor: Executor, work: Callable[[str], str], shared: str, jobs: Sequence[Json]) -> list[Answer]:
-    """Give out jobs in parts, and wait for what is said to them.
+    """Run jobs on the workers in batches, and wait for all results.
 
     Args:
-        work: does a part; see `part`. Its answer is the JSON array of what it says to each job.
-        shared: what all jobs need.
+        work: runs one batch (see `part`) and returns a JSON array with one result per job.
+        shared: data that all jobs need.
 
     Returns:
-        One for each job, in their order: what was said, or a RemoteError, `unreachable`, where a worker was lost with its work once too
-        often.
+        One result per job, in order: its JSON value, or a RemoteError `unreachable` if its worker was lost too often.
     """
     size = max(1, min(_TOGETHER, len(jobs) // _LEAST))
     parts = [jobs[start : start + size] for start in range(0, len(jobs), size)]
-    # One by one: not every executor takes its work from an iterator.
+    # Call `submit` instead of `map`, which not every executor supports.
     futures = [executor.submit(work, json.dumps({"shared": shared, "jobs": part})) for part in parts]
     answers: list[Answer] = []
     for future, part in zip(futures, parts, strict=True):
         try:
             answers += json.loads(future.result())
-        except Exception as failure:  # whatever the executor makes of the end of a worker
+        except Exception as failure:  # executors raise different exceptions for a lost worker
             answers += [_lost(failure)] * len(part)
     return answers
 
 
 def _lost(failure: Exception) -> RemoteError:
-    if isinstance(failure, (ImportError, AttributeError)) and "marfetch" in str(failure):  # the work names a function that is not there
+    if isinstance(failure, (ImportError, AttributeError)) and "marfetch" in str(failure):  # the worker's marfetch lacks the function
         return RemoteError(
             f"a worker has another version of marfetch: {str(failure)[:300]}",
             code="unreachable",
@@ -95,21 +94,21 @@ def _lost(failure: Exception) -> RemoteError:
     return RemoteError(
         f"the worker was lost: {type(failure).__name__}: {str(failure)[:300]}",
         code="unreachable",
-        hint="run it again: what is there already is not done again",
+        hint="run the command again; completed work is not repeated",
     )
 
 
 def part(text: str) -> tuple[str, list[Any]]:
-    """What all jobs of a part need, and the jobs."""
-    asked = json.loads(text)
-    return asked["shared"], asked["jobs"]
+    """Decode a batch into its shared data and its jobs."""
+    batch = json.loads(text)
+    return batch["shared"], batch["jobs"]
 
 
 class WorkerCache(Generic[T]):
-    """What a worker opened for a command and keeps for its next parts; all of its threads share it.
+    """A worker's cache of open resources, one per command, shared by its threads.
 
     Args:
-        open_it: makes it, with what is to be closed in the end on the stack.
+        open_it: opens the resource for a key, and registers its cleanup on the stack.
     """
 
     def __init__(self, open_it: Callable[[str, ExitStack], T]) -> None:
@@ -118,7 +117,7 @@ class WorkerCache(Generic[T]):
         self._things: dict[str, tuple[T, ExitStack]] = {}
 
     def get(self, key: str) -> T:
-        """The thing of this key: whatever `open_it` needs, as a text.
+        """Return the resource for a key, which is the argument of `open_it`.
 
         Raises:
             Error: it cannot be opened.
@@ -134,7 +133,7 @@ class WorkerCache(Generic[T]):
 
 
 class Quiet:
-    """A worker tells nobody how far it is."""
+    """Progress that a worker discards."""
 
     def begin(self, name: str, total: int) -> Quiet:  # noqa: ARG002 - the protocol's
         return self
@@ -153,16 +152,16 @@ class Quiet:
 
 
 def error_to_json(error: Error) -> dict[str, object]:
-    """An error as JSON values, for another machine; `error_from_json` makes it anew there."""
+    """Convert an error to JSON values; `error_from_json` restores it on another machine."""
     return {"code": error.code, "message": error.message, "hint": error.hint, "context": error.context}
 
 
-def error_from_json(said: Mapping[str, Any]) -> Error:
-    """The error that another machine has told of."""
+def error_from_json(data: Mapping[str, Any]) -> Error:
+    """Restore an error from another machine."""
     kinds = {kind.__name__: kind for kind in _descendants(Error)}
-    kind = kinds[CODES[said["code"]].kind]
-    options = {} if kind is RateLimitedError else {"code": said["code"]}
-    return kind(said["message"], hint=said["hint"], **options, **said["context"])
+    kind = kinds[CODES[data["code"]].kind]
+    options = {} if kind is RateLimitedError else {"code": data["code"]}
+    return kind(data["message"], hint=data["hint"], **options, **data["context"])
 
 
 def _descendants(kind: type[Error]) -> Iterator[type[Error]]:

@@ -1,1 +1,1 @@
-"""What changed between two artifacts."""
+"""Compare two artifacts."""

@@ -1,4 +1,4 @@
-"""Two artifacts side by side: charts and Bicep modules in their own words, everything else file by file."""
+"""Compare two artifacts: charts and Bicep modules by their structure, everything else file by file."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _IMAGE: Final = re.compile(r"""^[ \t]*(?:- +)?[\w-]*image: *["']?([^\s"'#{}]+)["
 
 
 def compare(client: Session, old: Resolved, new: Resolved, request: PullOptions | None = None) -> Difference:
-    """What changed from one artifact to another.
+    """Compare two artifacts.
 
     Args:
-        request: which layers, and of which platform; where it goes does not matter. None: the usual ones.
+        request: the layers and platform to compare, its destination is ignored; None: the default.
 
     Raises:
-        Error: one of them cannot be fetched, or is not what the request asks for.
+        Error: an artifact cannot be fetched or does not match the request.
     """
     request = (request or PullOptions(Path()))._replace(untar=Path())
     if old.reference.digest == new.reference.digest:
@@ -54,7 +54,7 @@ def compare(client: Session, old: Resolved, new: Resolved, request: PullOptions 
 
 
 def _manifest(old: Found, new: Found) -> tuple[Section, ...]:
-    """What the manifests say of themselves; what is different at each build (when it was made) is no news."""
+    """Compare the manifests, without the annotations that change with each build (creation time and version)."""
 
     def facts(found: Found) -> dict[str, Json]:
         manifest = found.manifest
@@ -68,7 +68,7 @@ def _manifest(old: Found, new: Found) -> tuple[Section, ...]:
 def _aligned(
     old: Found, new: Found, old_files: Mapping[str, FileContent], new_files: Mapping[str, FileContent]
 ) -> tuple[Mapping[str, FileContent], Mapping[str, FileContent]]:
-    """Files whose names differ by the version alone (`foo-1.0.json`, `foo-1.1.json`) are one file."""
+    """Give files whose names differ only by the version (`foo-1.0.json`, `foo-1.1.json`) the same name."""
     if len(old_files) == 1 and len(new_files) == 1 and len(old.payloads) == 1 and len(new.payloads) == 1:
         name = new.payloads[0].name if new.payloads[0].unpacking is None else next(iter(new_files))
         if old.payloads[0].unpacking is None:
@@ -86,7 +86,7 @@ def _charts(old: Mapping[str, FileContent], new: Mapping[str, FileContent]) -> t
     values = _changed_values(old, new)
     templates = _changed_files(_below(old, "templates/"), _below(new, "templates/"))
     definitions = _changed_files(_below(old, "crds/"), _below(new, "crds/"))
-    others = _changed_files(*({path: file for path, file in files.items() if not _is_told(path)} for files in (old, new)))
+    others = _changed_files(*({path: file for path, file in files.items() if not _has_section(path)} for files in (old, new)))
     return (
         *section("Chart.yaml", metadata),
         *section("values", values),
@@ -97,8 +97,7 @@ def _charts(old: Mapping[str, FileContent], new: Mapping[str, FileContent]) -> t
     )
 
 
-def _is_told(path: str) -> bool:
-    """Whether a file has a section of its own."""
+def _has_section(path: str) -> bool:
     return path.startswith(("templates/", "crds/")) or path in (CHART_FILE, _VALUES)
 
 
@@ -106,7 +105,7 @@ def _metadata(files: Mapping[str, FileContent]) -> dict[str, Json]:
     document = _yaml(files.get(CHART_FILE))
     if not isinstance(document, dict):
         return {}
-    # Dependencies are told apart by their names, not by where they stand.
+    # Match dependencies by name, not by position.
     dependencies = document.pop("dependencies", None)
     found = flat(document)
     for one in dependencies if isinstance(dependencies, list) else ():
@@ -123,12 +122,12 @@ def _changed_values(old: Mapping[str, FileContent], new: Mapping[str, FileConten
         changes = changed_keys(flat(before), flat(after))
         if changes:
             return changes
-    # Anchors, or only comments: the text tells.
+    # Not parseable, or only comments changed: compare the text.
     return _changed_files(*({_VALUES: files[_VALUES]} if _VALUES in files else {} for files in (old, new)))
 
 
 def images(files: Mapping[str, FileContent]) -> list[str]:
-    """The images that a chart names, in its values and in templates as far as they are no expressions; sorted."""
+    """Return the sorted images that a chart names in its values, and in its templates without template expressions."""
     found: set[str] = set()
     for path, file in files.items():
         if path == _VALUES or (path.startswith("charts/") and path.endswith(f"/{_VALUES}")):
@@ -139,12 +138,12 @@ def images(files: Mapping[str, FileContent]) -> list[str]:
 
 
 def images_in(texts: Mapping[str, bytes]) -> list[str]:
-    """As `images`, of the texts of a chart: path below its directory → bytes."""
+    """Return the images in the files of a chart (path below its directory → bytes), see `images`."""
     return images({path: FileContent(len(raw), "", raw) for path, raw in texts.items()})
 
 
 def _images_of(value: Json) -> Iterable[str]:
-    """`image: a/b:1`, and the usual mapping with `repository` beside `registry`, `tag` and `digest`."""
+    """Yield images written as `image: a/b:1`, or as a mapping with `repository`, `registry`, `tag` and `digest`."""
     if isinstance(value, list):
         for one in value:
             yield from _images_of(one)
@@ -178,7 +177,7 @@ def _modules(old: Found, new: Found, old_files: Mapping[str, FileContent], new_f
 
 
 def _template(files: Mapping[str, FileContent]) -> dict[str, Any] | None:
-    """The ARM template that a Bicep module is compiled to."""
+    """Return the compiled ARM template of a Bicep module."""
     for path, file in files.items():
         if path.endswith(".json") and file.raw is not None:
             try:
@@ -195,7 +194,7 @@ def _changed_members(old: Mapping[str, Any], new: Mapping[str, Any], name: str) 
 
 
 def _resources(template: Mapping[str, Any]) -> list[str]:
-    """Type and API version of each resource."""
+    """Return the type and API version of each resource."""
     found = template.get("resources")
     resources = list(found.values()) if isinstance(found, dict) else found if isinstance(found, list) else []
     return [f"{one['type']}@{one.get('apiVersion', '')}" for one in resources if isinstance(one, dict) and "type" in one]
@@ -231,14 +230,14 @@ def _yaml(file: FileContent | None) -> Json:
         return None
 
 
-# -- what is locked beside what the registry has now for the same wish
+# -- comparing a lock file with the registry
 
 
 def upstream(client: Session, project: Project, lock: Lock) -> tuple[list[tuple[str, Difference]], list[tuple[str, Error]]]:
-    """Compare each locked artifact with what `lock --upgrade` would take.
+    """Compare each locked artifact with the one that `lock --upgrade` would lock.
 
     Returns:
-        Name and difference of those that differ, name and error of those that failed; in the order of the file.
+        (name, difference) of each differing artifact and (name, error) of each failed one, in the order of the project file.
 
     Raises:
         LockError: `lock-outdated`.

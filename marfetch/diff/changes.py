@@ -1,4 +1,4 @@
-"""Differences as values: of mappings by their keys, of texts by their lines."""
+"""Compute differences: of mappings by key, of texts by line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..document import Json
 from ..reference import Reference
 
 MAX_LINES: Final = 20_000
-"""Lines of a text that are compared one by one."""
+"""Maximum number of lines of a text for a line-by-line comparison."""
 MAX_SHOWN: Final = 2_000
-"""Lines of one difference that are kept."""
+"""Maximum number of lines of one difference."""
 _CONTEXT: Final = 3
 
 Sort: TypeAlias = Literal["added", "removed", "changed"]
@@ -22,12 +22,12 @@ Sort: TypeAlias = Literal["added", "removed", "changed"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that is not as it was.
+    """One added, removed or changed item.
 
     Attributes:
-        path: what it is: a file's path, a key's (`image.tag`), a parameter's name.
-        old, new: the values, where it is one; None on the side that has none.
-        lines: of a text, its unified difference.
+        path: a file, a key (`image.tag`) or a parameter.
+        old, new: the values; None if there is none.
+        lines: the unified diff of a text.
     """
 
     sort: Sort
@@ -39,7 +39,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Changes of one sort of thing, such as `values` or `templates`."""
+    """Changes in one section, such as `values` or `templates`."""
 
     name: str
     changes: tuple[Change, ...]
@@ -47,12 +47,12 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What changed between two artifacts.
+    """The differences between two artifacts.
 
     Attributes:
-        old, new: pinned.
-        kind: of the new one.
-        sections: those that have changes.
+        old, new: pinned references.
+        kind: the kind of the new artifact.
+        sections: the sections with changes.
     """
 
     old: Reference
@@ -66,12 +66,12 @@ class Difference:
 
 
 def section(name: str, changes: Sequence[Change]) -> tuple[Section, ...]:
-    """A section, or nothing where nothing changed."""
+    """Return a section, or nothing if there are no changes."""
     return (Section(name, tuple(changes)),) if changes else ()
 
 
 def changed_keys(old: Mapping[str, Json], new: Mapping[str, Json]) -> list[Change]:
-    """The keys that two flat mappings do not have in common, or not with one value; sorted."""
+    """Compare two flat mappings, and return the changes sorted by key."""
     changes: list[Change] = []
     for key in sorted({*old, *new}):
         if key not in new:
@@ -84,19 +84,19 @@ def changed_keys(old: Mapping[str, Json], new: Mapping[str, Json]) -> list[Chang
 
 
 def _is_same(old: Json, new: Json) -> bool:
-    # For Python `1 == True == 1.0`; for who reads values they are three things.
+    # In Python `1 == True == 1.0`, but in values they differ.
     return type(old) is type(new) and old == new
 
 
 def changed_names(old: Sequence[str], new: Sequence[str]) -> list[Change]:
-    """What two sets of names do not have in common; sorted."""
-    gone = [Change("removed", name) for name in set(old) - set(new)]
-    come = [Change("added", name) for name in set(new) - set(old)]
-    return sorted(gone + come, key=lambda change: (change.path, change.sort))
+    """Compare two sets of names, and return the changes sorted by name."""
+    removed = [Change("removed", name) for name in set(old) - set(new)]
+    added = [Change("added", name) for name in set(new) - set(old)]
+    return sorted(removed + added, key=lambda change: (change.path, change.sort))
 
 
 def flat(value: Json, path: str = "") -> dict[str, Json]:
-    """A document as one level: `image.tag`, `hosts[0]` → value. What is empty stays, so that it can come and go."""
+    """Flatten a document to one level: `image.tag`, `hosts[0]` → value. Keep empty mappings and lists as values."""
     return dict(_flat(value, path))
 
 
@@ -113,11 +113,11 @@ def _flat(value: Json, path: str) -> Iterator[tuple[str, Json]]:
 
 
 def unified(old: str, new: str) -> tuple[str, ...]:
-    """The lines of a unified difference, without its two headers; one line of excuse where the texts are too long."""
+    """Return the lines of a unified diff without its two headers; a note instead if the texts are too long."""
     before, after = old.splitlines(), new.splitlines()
     if max(len(before), len(after)) > MAX_LINES:
-        return (f"(texts of {len(before)} and {len(after)} lines are not compared line by line)",)
+        return (f"(too long to compare line by line: {len(before)} and {len(after)} lines)",)
     lines = [line.rstrip("\n") for line in difflib.unified_diff(before, after, n=_CONTEXT, lineterm="")][2:]
     if len(lines) > MAX_SHOWN:
         return (*lines[:MAX_SHOWN], f"({len(lines) - MAX_SHOWN} more lines)")
-    return tuple(lines) or ("(only the ends of lines differ)",)
+    return tuple(lines) or ("(only line endings differ)",)

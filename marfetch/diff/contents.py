@@ -1,4 +1,4 @@
-"""What is in an artifact, as files: those of its archives one by one, and layers that are no archives."""
+"""List the files of an artifact: the members of its archives, and layers that are not archives."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..client.session import Session
 from ..destination.archive import Archive, with_top
 
 MAX_TEXT: Final = 4 << 20
-"""Bytes of a file whose text is held for comparing; of larger ones only the digest is."""
+"""Maximum size in bytes of a file whose content is held in memory; for larger files only the digest is."""
 MAX_HELD: Final = 128 << 20
-"""Bytes of all texts of one artifact."""
+"""Maximum total size in bytes of the files held for one artifact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,9 @@ class FileContent:
     """One file.
 
     Attributes:
-        size: bytes.
-        digest: sha256 of its bytes, as hex digits.
-        raw: its bytes; None where they are too many to hold.
+        size: in bytes.
+        digest: SHA-256 in hex.
+        raw: its content; None if it is too large to hold.
     """
 
     size: int
@@ -34,7 +34,7 @@ class FileContent:
 
     @property
     def text(self) -> str | None:
-        """Where it is text: UTF-8 without NUL."""
+        """The content as text; None if it is not UTF-8 or contains NUL."""
         if self.raw is None or b"\0" in self.raw:
             return None
         try:
@@ -44,17 +44,17 @@ class FileContent:
 
 
 class _Held:
-    """How much one artifact may still hold."""
+    """Remaining bytes that may be held for one artifact."""
 
     def __init__(self) -> None:
         self.left = MAX_HELD
 
 
 def contents(client: Session, found: Found) -> Mapping[str, FileContent]:
-    """Path → file.
+    """Return the files of an artifact by path.
 
     Raises:
-        Error: a layer cannot be fetched, or its archive is not what it should be.
+        Error: a layer cannot be fetched, or its archive is invalid.
     """
     held = _Held()
     files: dict[str, FileContent] = {}

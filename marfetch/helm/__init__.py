@@ -1,1 +1,1 @@
-"""What Helm calls: the getter behind `mar://`, and the plugins that `setup` puts into its folder."""
+"""Helm integration: the getter for `mar://` addresses, and the plugins that `setup` installs."""

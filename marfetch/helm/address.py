@@ -1,4 +1,4 @@
-"""Addresses of `mar://` repositories and charts, as Helm hands them to the getter.
+"""Parse the `mar://` addresses of indexes and charts that Helm passes to the getter.
 
 | address | means |
 |---|---|
@@ -30,10 +30,10 @@ _PROVENANCE: Final = ".prov"
 
 @dataclass(frozen=True, slots=True)
 class IndexAddress:
-    """An index.
+    """The address of an index.
 
     Attributes:
-        host: as it was written.
+        host: as written in the address.
         path: a repository or a namespace; empty for the whole registry.
     """
 
@@ -43,12 +43,12 @@ class IndexAddress:
 
 @dataclass(frozen=True, slots=True)
 class ChartAddress:
-    """A chart.
+    """The address of a chart.
 
     Attributes:
-        references: where it may be, the likelier first.
-        version: a version or a range; None where the reference says it, or the newest is meant.
-        provenance: whether its provenance is asked for in place of the chart.
+        references: possible locations, likeliest first.
+        version: a version or a range; None if the reference has a tag or digest, or for the newest version.
+        provenance: whether the address names the provenance instead of the chart.
     """
 
     references: tuple[Reference, ...]
@@ -57,16 +57,16 @@ class ChartAddress:
 
 
 def parse(url: str) -> IndexAddress | ChartAddress:
-    """Read an address.
+    """Parse an address.
 
     Raises:
         InputError: `reference-invalid`.
         PolicyError: `address-refused`.
     """
     if url[: len(SCHEME)].lower() != SCHEME:
-        _fail(url, f"it does not begin with `{SCHEME}`")
+        _fail(url, f"it does not start with `{SCHEME}`")
     text = url[len(SCHEME) :]
-    # Helm appends `.prov` behind the query.
+    # Helm appends `.prov` after the query.
     provenance = text.endswith(_PROVENANCE)
     text, _, query = text.removesuffix(_PROVENANCE).partition("?")
     host, slash, path = text.partition("/")
@@ -75,13 +75,13 @@ def parse(url: str) -> IndexAddress | ChartAddress:
         _fail(url, "it has no path; write `mar://HOST/index.yaml` or `mar://HOST/REPOSITORY`")
     parent, _, last = path.rpartition("/")
     if last == _INDEX and not provenance:
-        Reference.parse(f"{host}/{parent or 'x'}")  # its host and its path are read as strictly as any
+        Reference.parse(f"{host}/{parent or 'x'}")  # validate host and path as strictly as those of any reference
         return IndexAddress(host, parent)
     version = _version(url, query)
     if not last.endswith(".tgz"):
         return ChartAddress((Reference.parse(f"{host}/{path}"),), version, provenance)
     if version is not None:
-        _fail(url, "a file name and `?version=` do not go together")
+        _fail(url, "a file name cannot be combined with `?version=`")
     if ":" in parent.rpartition("/")[2] or "@" in parent:
         return ChartAddress((Reference.parse(f"{host}/{parent}"),), None, provenance)
     references, version = _by_file_name(url, host, parent, last.removesuffix(".tgz"))
@@ -93,12 +93,12 @@ def _version(url: str, query: str) -> str | None:
         return None
     name, _, version = query.partition("=")
     if name != "version" or "&" in version:
-        _fail(url, "behind `?` only one `version=` may stand")
-    return unquote(version)  # a `+` is one, as everywhere in these addresses: versions have it
+        _fail(url, "the query may only contain one `version=`")
+    return unquote(version)  # keep `+`, which versions contain
 
 
 def _by_file_name(url: str, host: str, parent: str, stem: str) -> tuple[tuple[Reference, ...], str]:
-    """`NAME-VERSION` below a repository or below its parent; the first split that has a version is the one."""
+    """Split `NAME-VERSION` at the first `-` that is followed by a version. The parent is the repository or its parent path."""
     splits = [(stem[: match.start()], stem[match.end() :]) for match in re.finditer("-", stem)]
     found = next(((name, version) for name, version in splits if name and read_version(version.replace("+", "_"))), None)
     if found is None:
@@ -111,8 +111,8 @@ def _by_file_name(url: str, host: str, parent: str, stem: str) -> tuple[tuple[Re
 
 def _fail(url: str, reason: str) -> NoReturn:
     raise InputError(
-        f"`{redacted(url)}` is not an address of a chart: {reason}",
+        f"`{redacted(url)}` is not a chart address: {reason}",
         code="reference-invalid",
-        hint="write `mar://HOST/REPOSITORY:TAG/NAME-VERSION.tgz`, or `mar://HOST/NAMESPACE` as a repository for `helm repo add`",
+        hint="write `mar://HOST/REPOSITORY:TAG/NAME-VERSION.tgz`, or `mar://HOST/NAMESPACE` for `helm repo add`",
         text=redacted(url),
     )

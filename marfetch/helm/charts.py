@@ -1,4 +1,4 @@
-"""The charts of a repository or of a namespace, as Helm's index shows them; what was found is kept, so that the next look is short."""
+"""Find the charts of a repository or a namespace for Helm's index. Results are cached to keep later calls fast."""
 
 from __future__ import annotations
 
@@ -18,33 +18,34 @@ from ..errors import Error, InputError, NotFoundError, PolicyError, RateLimitedE
 from ..oci import CREATED, Digest, Manifest
 from ..records import Records
 from ..reference import Reference
+from ..text import counted
 from .index_yaml import Release, chart_facts, created, index, is_chart_name
 
 NEWEST: Final = 20
-"""Of how many versions of a repository the manifest is looked at."""
+"""Number of newest versions whose manifests are fetched."""
 FRESH: Final = 60.0
-"""Seconds for which an index is given again without a look at the registry."""
+"""Seconds for which a cached index is returned without a request."""
 FRESH_IN_NAMESPACE: Final = 600.0
-"""Seconds for which what is known of one repository counts while a namespace is listed."""
+"""Seconds for which the cached charts of a repository count in the index of a namespace."""
 FRESH_IF_OTHER: Final = 86_400.0
-"""The same for a repository that holds no charts."""
+"""Seconds for which a repository is remembered to contain no charts."""
 FRESH_IF_INCOMPLETE: Final = 10.0
-"""The same for an index in which something is missing: Helm asks several times within one command."""
+"""Seconds for which an incomplete index is returned again, since Helm requests it several times within one command."""
 NAMESPACE_TIME: Final = 25.0
-"""Seconds that one call spends on a namespace; the next one goes on. Helm itself waits 30 s for the list of its repositories."""
+"""Seconds that one call spends on a namespace; the next call continues. Helm waits 30 s for its repositories."""
 MOST_OTHERS: Final = 100
-"""Newest versions that are looked at before a repository counts as one without charts."""
+"""Number of newest versions to check before a repository counts as one without charts."""
 BUILD_WAIT: Final = 60.0
 """Seconds to wait for another process that builds the same index."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What was found.
+    """The charts of an index.
 
     Attributes:
         charts: key of the index → versions, newest first.
-        failures: for each repository that could not be looked at, why.
+        failures: the errors of repositories that could not be read.
     """
 
     charts: Mapping[str, Sequence[Release]]
@@ -52,10 +53,10 @@ class Listing:
 
 
 def kept_index(kept: Records, host: str, path: str) -> bytes | None:
-    """An index that was built a short while ago; it needs neither a network nor a client.
+    """Return a cached index that is still fresh, without a network or a session.
 
     Args:
-        kept: of the sort `indexes`.
+        kept: the cached indexes.
         path: a repository or a namespace; empty for the whole registry.
     """
     found = kept.get(f"{host}/{path}")
@@ -70,13 +71,13 @@ def kept_index(kept: Records, host: str, path: str) -> bytes | None:
 
 
 def build_index(client: Session, host_reference: Reference, path: str) -> bytes:
-    """Helm's index of a repository, or of the charts below a namespace. Of several processes that want the same one, one builds it.
+    """Build Helm's index of a repository or a namespace. Processes that need the same index wait for the first one.
 
     Args:
         host_reference: any reference of the registry; only its host counts.
 
     Raises:
-        NotFoundError: there is neither a repository nor a namespace of this name, or it holds no charts.
+        NotFoundError: there is no repository or namespace with this name, or it contains no charts.
         Error: the registry failed.
     """
     host = str(host_reference.host) if host_reference.host else ""
@@ -92,28 +93,29 @@ def build_index(client: Session, host_reference: Reference, path: str) -> bytes:
 
 
 def index_of(client: Session, references: Sequence[Reference]) -> bytes:
-    """Helm's index of some chart repositories or namespaces, of one registry.
+    """Build Helm's index of several chart repositories or namespaces of one registry.
 
     Raises:
         InputError: `usage`: a tag or digest, or several registries.
-        PolicyError: `kind-refused`: one of them holds no charts.
-        Error: as `releases_of`.
+        PolicyError: `kind-refused`: one of them contains no charts.
+        Error: see `releases_of`.
     """
     bounds = []
     for reference in references:
         if reference.tag or reference.digest:
-            raise InputError(f"an index is of repositories, but `{reference}` names one artifact", code="usage", reference=str(reference))
+            raise InputError(f"an index lists repositories, but `{reference}` names one artifact", code="usage", reference=str(reference))
         bounds.append(client.repository(reference).reference)
     hosts = {str(bound.host) for bound in bounds}
     if len(hosts) != 1:
-        raise InputError(f"one index is of one registry, not of {', '.join(f'`{host}`' for host in sorted(hosts))}", code="usage")
-    found: dict[str, Sequence[Release]] = {}  # by repository: one that is named twice, or in a namespace too, is in there once
+        listed = ", ".join(f"`{host}`" for host in sorted(hosts))
+        raise InputError(f"an index cannot combine several registries: {listed}", code="usage")
+    found: dict[str, Sequence[Release]] = {}  # by repository, which may be named twice or also be part of a namespace
     names: dict[str, str] = {}
     for bound in dict.fromkeys(bounds):
         for name, releases in _listing(client, bound, bound.repository).charts.items():
             found[releases[0].repository] = releases
             names[releases[0].repository] = name
-    # Charts of one name go side by side under their paths.
+    # If several charts have the same name, use their paths as keys.
     often = Counter(names.values())
     return index({names[one] if often[names[one]] == 1 else one: releases for one, releases in found.items()}, host=hosts.pop())
 
@@ -133,9 +135,9 @@ def _listing(client: Session, host_reference: Reference, path: str) -> Listing:
 
 
 def releases_of(client: Session, reference: Reference) -> list[Release] | None:
-    """The versions of the chart in a repository, newest first; None where it holds no charts.
+    """Return the versions of the chart in a repository, newest first; None if it contains no charts.
 
-    The tag list is asked for, and the manifests and configs of the newest versions, those that the cache has aside.
+    Requests the tag list, and the manifests and configs of the newest versions that are not cached.
 
     Raises:
         NotFoundError: `repository-not-found`.
@@ -156,7 +158,7 @@ def releases_of(client: Session, reference: Reference) -> list[Release] | None:
                 raise failure
         if not failures:
             return None
-    # What is no chart is left out; what failed stays, since the tag is there.
+    # Drop versions that are not charts, but keep failed ones, since their tags exist.
     near = [_release(bound, tagged) if isinstance(one, Error) else one for tagged, one in zip(versions, looked_at, strict=False)]
     far = [_known(client, bound, tagged) or _release(bound, tagged) for tagged in versions[len(near) :]]
     return [one for one in near if one is not None] + far
@@ -167,7 +169,7 @@ def _release(bound: Reference, tagged: TaggedVersion) -> Release:
 
 
 def _looked_at(repository: Repository, tagged: TaggedVersion) -> Release | Error | None:
-    """A version with what its manifest and config say; None where it is no chart."""
+    """Return a version with the facts of its manifest and config; None if it is not a chart."""
     here = repository.at(tag=tagged.tag)
     try:
         manifest = here.manifest()
@@ -180,7 +182,7 @@ def _looked_at(repository: Repository, tagged: TaggedVersion) -> Release | Error
 
 
 def _known(client: Session, bound: Reference, tagged: TaggedVersion) -> Release | None:
-    """A version with what the cache says of it, without a request."""
+    """Return a version with its cached facts, without a request; None if they are not cached or it is not a chart."""
     descriptor = client.cache.known(replace(bound, tag=tagged.tag))
     manifest = client.cache.find(descriptor.digest, descriptor.media_type) if descriptor else None
     if not isinstance(manifest, Manifest) or kind_of(manifest) is not CHART:
@@ -194,7 +196,7 @@ def _described(release: Release, manifest: Manifest, metadata: dict[str, Json]) 
         (payload,) = select(manifest, Choice(), name=release.name, tag=release.tag, what=release.repository).payloads
         package = payload.layer.digest
     except (Error, ValueError):
-        pass  # what cannot be chosen is told when somebody asks for it
+        pass  # pulling this version reports the error
     return replace(
         release,
         manifest=manifest.descriptor.digest,
@@ -208,14 +210,14 @@ def _described(release: Release, manifest: Manifest, metadata: dict[str, Json]) 
 
 
 def _namespace(client: Session, host_reference: Reference, path: str) -> Listing:
-    """The charts below a path, found through the catalog."""
+    """Find the charts below a path through the catalog."""
     bound = client.repository(replace(host_reference, repository=path or "catalog")).reference
     prefix = f"{path}/" if path else ""
     listed = _listed(client, bound)
     names = [name for name in listed if name.startswith(prefix) and is_chart_name(name.rpartition("/")[2])]
     if path and not names:
         error = NotFoundError(
-            f"`{bound.host}` has neither a repository `{path}` nor one below it",
+            f"`{bound.host}` has no repository `{path}`, and none below that path",
             code="repository-not-found",
             reference=f"{bound.host}/{path}",
         )
@@ -230,14 +232,14 @@ def _namespace(client: Session, host_reference: Reference, path: str) -> Listing
         if not charts:
             raise first
         client.progress.warn(
-            f"{len(look.failures)} of {len(names)} repositories below `{bound.host}/{path}` could not be looked at ({first.message});"
-            " the next call goes on with them"
+            f"cannot read {len(look.failures)} of {counted(len(names), 'repository', 'repositories')} below `{bound.host}/{path}`"
+            f" ({first.message}); the next call continues with them"
         )
     return Listing(charts, look.failures)
 
 
 def _listed(client: Session, bound: Reference) -> tuple[str, ...]:
-    """The catalog as it is now: an index is not built of an old one."""
+    """Return the names of the current catalog; an index is never built from an outdated one."""
     known = catalog(client, bound, fresh=0.0)
     if known.stale is not None:
         raise known.stale
@@ -245,7 +247,7 @@ def _listed(client: Session, bound: Reference) -> tuple[str, ...]:
 
 
 class _Look:
-    """Looks at the repositories of a namespace for as long as there is time, and keeps what it finds."""
+    """Reads the repositories of a namespace until the time is up, and caches the results."""
 
     def __init__(self, client: Session, bound: Reference) -> None:
         self._client = client
@@ -266,7 +268,7 @@ class _Look:
             self._client.budget.check()
             releases = releases_of(self._client, replace(self._bound, repository=repository)) or []
         except NotFoundError:
-            releases = []  # the catalog lists repositories that are not there
+            releases = []  # the catalog lists repositories that do not exist
         except Error as error:
             if isinstance(error, RateLimitedError):
                 self._throttled = error
@@ -288,7 +290,7 @@ def _record(release: Release) -> Json:
 
 
 def _read(data: Json, repository: str) -> list[Release] | None:
-    """What was kept of a repository; None where it is not what was written."""
+    """Decode the cached charts of a repository; None if the record is corrupted."""
     try:
         return [_release_of(one, repository) for one in data] if isinstance(data, list) else None
     except (Error, KeyError, TypeError):
@@ -313,9 +315,9 @@ def _release_of(record: Json, repository: str) -> Release:
 
 def _no_charts(host_reference: Reference, path: str) -> PolicyError:
     return PolicyError(
-        f"`{host_reference.host}/{path}` holds no charts",
+        f"`{host_reference.host}/{path}` contains no charts",
         code="kind-refused",
         hint=f"marfetch inspect {host_reference.host}/{path}",
         reference=f"{host_reference.host}/{path}",
-        rule="an index is of charts",
+        rule="an index contains only charts",
     )

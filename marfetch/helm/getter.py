@@ -1,7 +1,7 @@
-"""The getter: what Helm starts for each `mar://` address. Its answer goes to stdout once, whole and checked, or not at all.
+"""The getter that Helm runs for each `mar://` address. It writes the complete, verified content to stdout, or nothing.
 
-Helm calls it with the certificate, key and CA files of the repository and the address, takes what it prints for the content, and an
-exit code of 0 for success, whatever was printed. There is no time-out around it.
+Helm passes the repository's certificate, key and CA files and the address. It uses the output as the content if the exit code is 0. Helm
+sets no timeout.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from ..client.session import Session
 
 _HINTS: Final = {
-    "kind-refused": "Helm takes charts; fetch anything else with `marfetch pull`, and see what it is with `marfetch inspect`",
-    "dangling-tag": "ask for another version; `helm search repo --versions` lists them",
-    "usage": "name a file that is there with Helm's `--ca-file`",
+    "kind-refused": "Helm accepts only charts; download other artifacts with `marfetch pull`, or look at them with `marfetch inspect`",
+    "dangling-tag": "choose another version; `helm search repo --versions` lists them",
+    "usage": "pass an existing file to Helm's `--ca-file`",
 }
 _OPTIONS: Final = {
     "`--endpoint https://": "`MARFETCH_ENDPOINT=https://",
@@ -38,22 +38,22 @@ _OPTIONS: Final = {
     "`--destination` or ": "",
     " A longer `--timeout` lets marfetch wait": "",
 }
-"""What a hint calls an option of ours is an environment variable here: Helm hands no options on."""
+"""Options in hints → environment variables, since Helm passes no options to the getter."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Answer one call of Helm.
+    """Serve one call from Helm.
 
     Args:
-        arguments: CERT, KEY and CA file (each may be empty) and the address, as the last four.
+        arguments: the last four are the CERT, KEY and CA files (each may be empty) and the address.
 
     Returns:
-        0 when the whole content was written to stdout; otherwise the exit code of the error, which is said in one line on stderr.
+        0 if the complete content was written to stdout; otherwise the exit code of the error, which is one line on stderr.
     """
     url = arguments[-1] if arguments else ""
     ca_file = arguments[-2] if len(arguments) >= 4 and arguments[-2] else None
     if any(arguments[-4:-2]):
-        _say("warning: client certificates are not used: MAR asks for none")
+        _say("warning: client certificates are ignored: MAR does not use them")
     try:
         data = content(url, ca_file)
         sys.stdout.buffer.write(data)
@@ -61,27 +61,27 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return Interrupted.exit_code
     except BrokenPipeError:
-        return StorageError.exit_code  # Helm is gone
+        return StorageError.exit_code  # Helm has closed the pipe
     except Error as error:
         return _failed(error, url)
     except OSError as error:
-        from ..files import storage_error  # late: only in a failure
+        from ..files import storage_error  # late: only for an error
 
         return _failed(storage_error(error, str(error.filename or "stdout")), url)
     return 0
 
 
 def content(url: str, ca_file: str | None = None) -> bytes:
-    """The content behind an address.
+    """Return the content of an address.
 
     Raises:
-        Error: it cannot be had, or is not what it should be.
+        Error: it cannot be fetched or is invalid.
     """
     address = parse(url)
     if isinstance(address, IndexAddress):
         from .charts import kept_index  # late: only for an index
 
-        with suppress(StorageError):  # where there is no place for a cache, nothing is kept in it
+        with suppress(StorageError):  # without a cache directory there is no cached index
             found = kept_index(Records(cache_root(None), "indexes"), str(Host.parse(address.host)), address.path)
             if found is not None:
                 return found
@@ -95,10 +95,10 @@ def content(url: str, ca_file: str | None = None) -> bytes:
 
 
 def _chart(client: Session, address: ChartAddress) -> bytes:
-    from ..client.fetch import payload  # late: only where the cache had no answer
-    from ..client.resolve import Wanted  # late: only where the cache had no answer
-    from ..verify.gate import gate  # late: only where the cache had no answer
-    from .charts import FRESH  # late: only where the cache had no answer
+    from ..client.fetch import payload  # late: only if it is not cached
+    from ..client.resolve import Wanted  # late: only if it is not cached
+    from ..verify.gate import gate  # late: only if it is not cached
+    from .charts import FRESH  # late: only if it is not cached
 
     check = gate()
     kept = Records(client.cache.root, "tags")
@@ -108,7 +108,7 @@ def _chart(client: Session, address: ChartAddress) -> bytes:
         found = kept.get(key)
         try:
             if found is not None and found.age < FRESH and isinstance(found.data, str):
-                # Helm asks for a chart and its provenance one after the other, and often for one chart several times.
+                # Helm requests a chart and its provenance in turn, and often the same chart several times.
                 return payload(client, Wanted(Reference.parse(found.data)), provenance=address.provenance, gate=check)[0]
             wanted, is_last = Wanted(reference, address.version), number == len(address.references)
             raw, pinned = payload(client, wanted, provenance=address.provenance, hints=is_last, gate=check)
@@ -122,15 +122,15 @@ def _chart(client: Session, address: ChartAddress) -> bytes:
 
 
 def _client(ca_file: str | None) -> Session:
-    from ..client.session import Session, SessionOptions  # late: only where the cache had no answer
-    from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference  # late: only where the cache had no answer
+    from ..client.session import Session, SessionOptions  # late: only if it is not cached
+    from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference  # late: only if it is not cached
 
     preference = Preference(None, os.environ.get(ENVIRONMENT) or None, (), os.environ.get(DATA_ENVIRONMENT))
     return Session(SessionOptions(preference, ca_file=ca_file, notice=False), StderrProgress())
 
 
 class StderrProgress(Silent):
-    """Says warnings and waits in one line each, and shows no progress: Helm passes stderr on to its user."""
+    """Prints warnings and waits as one line each, without a progress display; Helm shows stderr to its user."""
 
     def note(self, text: str) -> None:
         _say(text)

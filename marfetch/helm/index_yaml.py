@@ -1,7 +1,7 @@
-"""Charts in the words of Helm: which tags its index may hold, what it may say of them, and the index itself.
+"""Write Helm's `index.yaml`, with only those facts of a chart that Helm can read.
 
-Source: Helm's `index.yaml` (helm/helm, pkg/repo), as its versions 3 and 4 read it. It is written as JSON, which is YAML too and is read
-two to three times faster; a field that Helm does not know, or a date that cannot be read, would break the whole repository.
+Format: `index.yaml` as Helm 3 and 4 read it (helm/helm, pkg/repo). The index is written as JSON, which is valid YAML and which Helm reads
+two to three times faster. An unknown field or an unreadable date would break the whole repository for Helm.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from ..oci import Digest
 
 API_VERSION: Final = "v1"
 MAX_TEXT: Final = 500
-"""Characters of a text of a publisher that goes into an index."""
+"""Maximum number of characters of a publisher's text in an index."""
 
 _TEXTS: Final = ("appVersion", "description", "kubeVersion", "type", "home", "icon")
 _TYPES: Final = ("application", "library")
-"""Of another type Helm leaves the version out, and warns in each command (helm/helm, pkg/chart, `Metadata.Validate`)."""
+"""Valid types. Helm skips a version of any other type, and warns in each command (helm/helm, pkg/chart, `Metadata.Validate`)."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One version of a chart, as an index shows it.
+    """One version of a chart in an index.
 
     Attributes:
-        name: the chart's.
-        version: as Helm writes it: the tag with `+` for `_`.
+        name: the chart's name.
+        version: the tag with `+` for `_`, as Helm writes versions.
         repository: without the host.
-        tag: under which it is in the registry.
-        manifest: its digest, where it is known.
-        package: the digest of the `.tgz`, where it is known.
-        created: when it was made, where the manifest says it in a form that can be read.
-        facts: `appVersion`, `description` and the like.
+        tag: its tag in the registry.
+        manifest: the digest of the manifest, if known.
+        package: the digest of the `.tgz`, if known.
+        created: the creation time in RFC 3339, if the manifest has a readable one.
+        facts: fields of the entry such as `appVersion` and `description`.
     """
 
     name: str
@@ -52,16 +52,16 @@ class Release:
     facts: Mapping[str, Json] = field(default_factory=dict, compare=False)
 
     def url(self, host: str) -> str:
-        """The address that Helm asks the getter for. By its digest where that is known, so that it is what the index shows."""
+        """Return the address that Helm passes to the getter, with the digest if known, so that it matches the index."""
         named = f"@{self.manifest}" if self.manifest else f":{self.tag}"
         return f"mar://{host}/{self.repository}{named}/{self.name}-{self.version}.tgz"
 
 
 def chart_facts(metadata: Mapping[str, Json]) -> dict[str, Json]:
-    """Of a chart's metadata what an index shows: texts that are short, on one line, and steer no terminal.
+    """Select the facts of a chart for an index, with texts shortened to one line without control characters.
 
     Args:
-        metadata: Chart.yaml as the config of an artifact holds it, from anybody.
+        metadata: the untrusted Chart.yaml from the config of an artifact.
     """
     facts: dict[str, Json] = {name: shown for name in _TEXTS if (shown := _text(metadata.get(name)))}
     if facts.get("type") not in _TYPES:
@@ -78,7 +78,7 @@ def chart_facts(metadata: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def created(text: str | None) -> str | None:
-    """A moment in the one form that Helm reads (RFC 3339); None where the text is none."""
+    """Convert a time to RFC 3339, the only format that Helm reads; None if it cannot be parsed."""
     try:
         moment = datetime.fromisoformat(text or "")
     except ValueError:
@@ -89,16 +89,16 @@ def created(text: str | None) -> str | None:
 
 
 def is_chart_name(text: str) -> bool:
-    """Whether a text can be the name of a chart in an index: no part of a path."""
+    """Return whether a text can be the name of a chart in an index, which has no `/`."""
     return _NAME.fullmatch(text) is not None
 
 
 def index(charts: Mapping[str, Sequence[Release]], *, host: str) -> bytes:
-    """Helm's `index.yaml`.
+    """Return Helm's `index.yaml`.
 
     Args:
         charts: key of the entry → its versions, newest first.
-        host: of the addresses.
+        host: the registry in the addresses.
     """
     entries = {key: [_entry(release, host) for release in releases] for key, releases in charts.items() if releases}
     return json.dumps({"apiVersion": API_VERSION, "entries": entries}, ensure_ascii=True, separators=(",", ":")).encode()

@@ -1,4 +1,4 @@
-"""Starts marfetch out of the plugin's folder on Windows, where Helm calls `py -3` with this file."""
+"""Start marfetch from the plugin's folder on Windows, where Helm runs this file with `py -3`."""
 
 import os
 import subprocess
@@ -7,17 +7,17 @@ from pathlib import Path
 
 
 def launch() -> int:
-    """Run marfetch with the Python that the plugin has; a batch file in between would eat the `^` of `--version ^1`."""
+    """Run marfetch with the plugin's Python. A batch file would lose the `^` of `--version ^1`."""
     root = Path(__file__).resolve().parents[2]
     own = root / ".venv" / "Scripts" / "python.exe"
     named = os.environ.get("MARFETCH_PYTHON")
     whole = any((root / ".venv" / mark).exists() for mark in (".locked", ".runtime"))
     python = named or (str(own) if whole and own.exists() else None)
     if python is None:
-        sys.stderr.write("marfetch: it has no Python of its own yet; run: pip install marfetch, then marfetch setup\n")
+        sys.stderr.write("marfetch: the plugin has no Python environment; run: pip install marfetch, then: marfetch setup\n")
         return 127
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))}
-    return subprocess.call([python, "-P", "-m", "marfetch", *sys.argv[1:]], env=environment)  # noqa: S603 - the Python that the user or the plugin has
+    return subprocess.call([python, "-P", "-m", "marfetch", *sys.argv[1:]], env=environment)  # noqa: S603 - the user's or the plugin's Python
 
 
 if __name__ == "__main__":

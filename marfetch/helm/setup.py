@@ -1,7 +1,8 @@
-"""Puts marfetch into Helm's plugin folder: `helm marfetch` and the getter for `mar://`, two plugins since Helm 4 gives a plugin one type.
+"""Install two Helm plugins: the command `helm marfetch` and the getter for `mar://`. Helm 4 allows one type per plugin.
 
-Only legacy plugin files are written: one of the newer form breaks every plugin of those who use Helm 3. Each folder is made aside,
-deeper than Helm looks, and renamed: Helm never sees half of one, nor two of one name, also where the process is killed in between.
+The plugin files use the legacy format, because one file in the newer format breaks all plugins in Helm 3. Each folder is written to a
+temporary folder, one level deeper than Helm looks, and then renamed. Helm therefore never sees a partial folder or two with one name,
+even if the process is killed.
 """
 
 from __future__ import annotations
@@ -30,18 +31,18 @@ PLUGIN: Final = "marfetch"
 GETTER: Final = "marfetch-getter"
 _HERE: Final = Path(__file__).parent
 _LAUNCHER: Final = Path("marfetch", "helm", "launch")
-"""In a plugin that Helm has installed from the repository."""
+"""The launcher in a plugin that Helm has installed from the repository."""
 _WRITTEN: Final = {"plugin.yaml", "plugin.complete", "marfetch", "marfetch.py"}
-"""All that the folder of `helm marfetch` may hold where it is ours."""
+"""The files of a `helm marfetch` folder that marfetch has created."""
 _ASIDE: Final = ".marfetch-"
 _LEFT_OVER: Final = 600.0
-"""Seconds after which a folder made aside belongs to nobody any more."""
+"""Seconds after which a temporary folder counts as left by a killed process."""
 _STARTED = re.compile(r"^exec '([^']+)' -P -m marfetch", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledPlugin:
-    """A plugin that is in its place now; `changed` tells whether it was written."""
+    """An installed plugin; `changed` is False if it was already up to date."""
 
     name: str
     path: Path
@@ -49,12 +50,12 @@ class InstalledPlugin:
 
 
 def plugins_directory(environment: Mapping[str, str] = os.environ, *, patience: float = 20) -> Path:
-    """Where Helm looks for plugins: as `helm env HELM_PLUGINS` says it, and by Helm's own rules where there is no Helm.
+    """Return Helm's plugin directory: from `helm env HELM_PLUGINS`, or by Helm's rules if Helm is not installed.
 
-    Of several directories, the first.
+    Returns the first of several directories.
 
     Args:
-        patience: seconds that Helm gets to say it.
+        patience: timeout for Helm in seconds.
     """
     named = environment.get("HELM_PLUGINS")
     if not named:
@@ -75,7 +76,7 @@ def plugins_directory(environment: Mapping[str, str] = os.environ, *, patience: 
 
 
 def starts(plugins: Path) -> dict[str, str | None]:
-    """Which of our plugins are in a folder, and which program each starts; None where it is one of its own folder."""
+    """Return marfetch's plugins in a folder, with the program that each starts; None if that is in the plugin's own folder."""
     found: dict[str, str | None] = {}
     for file in sorted(plugins.glob("*/plugin.yaml")):
         name = _name(file)
@@ -90,10 +91,10 @@ def starts(plugins: Path) -> dict[str, str | None]:
 
 
 def set_up(plugins: Path) -> list[InstalledPlugin]:
-    """Put both plugins into a folder, started by the Python that runs now; a plugin that Helm has installed itself is left as it is.
+    """Install both plugins with the current Python. Keep a plugin that Helm itself has installed.
 
     Raises:
-        StorageError: it cannot be written, or something that is not ours has one of the names.
+        StorageError: the folder cannot be written, or another plugin or file has the name.
     """
     main, getter = plugins / PLUGIN, plugins / GETTER
     if (main / _LAUNCHER).exists():
@@ -105,17 +106,17 @@ def set_up(plugins: Path) -> list[InstalledPlugin]:
 
 
 def set_up_getter(plugin: Path) -> list[InstalledPlugin]:
-    """Put the getter beside a plugin that Helm has installed itself.
+    """Install the getter next to a plugin that Helm has installed.
 
     Args:
-        plugin: its folder as Helm names it; what it is called there depends on where it came from.
+        plugin: the plugin's folder, whose name depends on where Helm installed it from.
 
     Raises:
-        StorageError: as `set_up`, or there is no such plugin.
+        StorageError: see `set_up`, or there is no such plugin.
     """
     if not (plugin / _LAUNCHER).exists():
         raise StorageError(
-            f"`{plugin}` is not a plugin of marfetch: it has no `{_LAUNCHER.as_posix()}`",
+            f"`{plugin}` is not the marfetch plugin: it has no `{_LAUNCHER.as_posix()}`",
             code="file-unusable",
             hint="delete it and install the plugin again with `helm plugin install`",
             path=str(plugin),
@@ -127,28 +128,28 @@ def set_up_getter(plugin: Path) -> list[InstalledPlugin]:
 
 
 def _refuse_others(plugins: Path, own: Mapping[str, Path]) -> None:
-    """Two folders with one name make all plugins of a user fail."""
+    """Refuse to install a second plugin with the same name, because Helm then fails for all plugins."""
     for file in sorted(plugins.glob("*/plugin.yaml")):
         found = _name(file)
         if found is not None and found in own and file.parent != own[found]:
             raise StorageError(
-                f"another plugin is called `{found}` already: `{file.parent}`",
+                f"another plugin is already called `{found}`: `{file.parent}`",
                 code="file-differs",
-                hint=f"delete the one that you do not want: `{file.parent}` or `{own[found]}`; Helm cannot while both are there",
+                hint=f"delete the one that you do not want: `{file.parent}` or `{own[found]}`; Helm cannot do it while both exist",
                 path=str(file.parent),
             )
 
 
 def _refuse_foreign(own: Mapping[str, Path]) -> None:
-    """Nothing is replaced but what an earlier call has written, or a link that leads nowhere."""
+    """Refuse to replace anything except a plugin of marfetch or a dangling symbolic link."""
     for name, path in own.items():
         if not os.path.lexists(path) or (path.is_symlink() and not path.exists()):
             continue
         if not _is_ours(path, name):
             raise StorageError(
-                f"something else is at `{path}`, and it is not replaced",
+                f"`{path}` exists and is not a plugin of marfetch",
                 code="file-differs",
-                hint="move it away, and run it again",
+                hint="move it, and run the command again",
                 path=str(path),
             )
 
@@ -157,12 +158,12 @@ def _is_ours(path: Path, name: str) -> bool:
     if not path.is_dir():
         return False
     held = {one.name for one in path.iterdir()}
-    # Nobody but us makes a getter of this name; what is called marfetch may hold more than we wrote.
+    # Only marfetch creates a getter with this name, but a `marfetch` folder may contain files of the user.
     return not held or (_name(path / "plugin.yaml") == name and (name == GETTER or held <= _WRITTEN))
 
 
 def _name(file: Path) -> str | None:
-    """What a plugin file calls its plugin; None where there is none that can be read."""
+    """Return the plugin's name from its file; None if it cannot be read."""
     with suppress(OSError, Error):
         document = parse_yaml(file.read_bytes(), f"`{file}`")
         if isinstance(document, dict) and isinstance(document.get("name"), str):
@@ -171,13 +172,13 @@ def _name(file: Path) -> str | None:
 
 
 def _place(path: Path, files: Mapping[str, bytes]) -> InstalledPlugin:
-    """Make a folder hold exactly these files."""
+    """Replace a folder with one that contains exactly these files."""
     try:
         if _holds(path, files):
             return InstalledPlugin(path.name, path, changed=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear(path.parent)
-        # Helm looks for `*/plugin.yaml`, in hidden folders too: what is not in its place yet lies one level deeper.
+        # Helm searches `*/plugin.yaml`, even in hidden folders, so the temporary folder is one level deeper.
         aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=path.parent))
         try:
             new, old = aside / "new", aside / "old"
@@ -190,7 +191,7 @@ def _place(path: Path, files: Mapping[str, bytes]) -> InstalledPlugin:
             try:
                 new.rename(path)
             except OSError:
-                if _holds(path, files):  # another process was faster
+                if _holds(path, files):  # another process has installed it
                     return InstalledPlugin(path.name, path, changed=False)
                 if os.path.lexists(old) and not os.path.lexists(path):
                     old.rename(path)
@@ -203,7 +204,7 @@ def _place(path: Path, files: Mapping[str, bytes]) -> InstalledPlugin:
 
 
 def _clear(plugins: Path) -> None:
-    """Take away what a killed process has left."""
+    """Delete temporary folders of killed processes."""
     for left in plugins.glob(f"{_ASIDE}*"):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _LEFT_OVER:
@@ -220,7 +221,7 @@ def _holds(path: Path, files: Mapping[str, bytes]) -> bool:
 
 
 def _getter_files(*, beside: str | None = None) -> dict[str, bytes]:
-    """The getter's folder; `beside` names that of the plugin whose launcher it starts."""
+    """Return the files of the getter; `beside` is the folder of the plugin whose launcher it starts."""
     plugin = (_HERE / "getter.plugin").read_bytes()
     if os.name == "nt":
         return {"plugin.yaml": plugin, "mar-get.exe": _getter_program()}
@@ -230,7 +231,7 @@ def _getter_files(*, beside: str | None = None) -> dict[str, bytes]:
         start = (
             f'launch="$here"/../{_quoted(beside)}/{_LAUNCHER.as_posix()}\n'
             'if [ ! -x "$launch" ]; then\n'
-            '\techo "marfetch: the plugin that this getter belongs to is gone; install it again, or delete $here" >&2\n\texit 127\nfi\n'
+            '\techo "marfetch: the plugin of this getter is missing; install it again, or delete $here" >&2\n\texit 127\nfi\n'
             'exec "$launch" getter "$@"\n'
         )
     script = f'#!/bin/sh\n# Helm calls this for mar:// addresses.\nhere=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)\n{start}'
@@ -238,7 +239,7 @@ def _getter_files(*, beside: str | None = None) -> dict[str, bytes]:
 
 
 def _getter_program() -> bytes:
-    """On Windows the program that pip makes of the entry point: a batch file would hand what an address holds to cmd.exe as commands."""
+    """Return pip's entry point program for Windows. In a batch file, an address could inject commands for cmd.exe."""
     program = Path(sysconfig.get_path("scripts")) / "mar-get.exe"
     try:
         return program.read_bytes()
@@ -246,13 +247,13 @@ def _getter_program() -> bytes:
         raise StorageError(
             f"`{program}` cannot be read, and Helm needs it for mar://",
             code="file-unusable",
-            hint="install marfetch with pip, which makes it: python -m pip install --force-reinstall marfetch",
+            hint="install marfetch with pip, which creates it: python -m pip install --force-reinstall marfetch",
             path=str(program),
         ) from error
 
 
 def _command_files() -> dict[str, bytes]:
-    """The folder of `helm marfetch` for a marfetch that pip has installed: as the repository's own plugin file, with other launchers."""
+    """Return the files of `helm marfetch` for an installation with pip: the repository's plugin file with other launchers."""
     systems = "\n".join(f"  - os: {system}\n    command: '$HELM_PLUGIN_DIR/marfetch'" for system in ("linux", "darwin"))
     plugin = (
         f'name: {PLUGIN}\nversion: {__version__}\nusage: "fetch Helm charts and other artifacts from the Microsoft Artifact Registry"\n'
@@ -272,7 +273,7 @@ def _command_files() -> dict[str, bytes]:
 
 
 def _started() -> str:
-    """How a shell starts marfetch. `-P`: what lies in the directory that Helm was called in is never taken for a module of ours."""
+    """Return the shell command that starts marfetch. With `-P`, Python imports no modules from the current directory."""
     return f"{_quoted(sys.executable)} -P -m marfetch"
 
 

@@ -1,1 +1,1 @@
-"""A layout as a read-only registry: the honest one, for the demo, the tests and, by `marfetch serve`, for users."""
+"""Serve a layout as a read-only registry, for `marfetch serve`, the demo and the tests."""

@@ -1,6 +1,6 @@
-"""The registry's answers: the pull and discovery parts of the distribution specification over any layout, blobs directly or by redirect.
+"""The registry application: pull and content discovery of the distribution specification for a layout.
 
-With a data origin, blobs are answered as MAR does it: 307 to another host, with a signed address and a double slash in its path.
+With a data origin, a blob request is redirected as MAR does it: 307 to another host, with a signed URL and a double slash in its path.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ _log = logging.getLogger("marfetch.serve")
 
 
 class ServedRegistry:
-    """What a registry answers.
+    """A read-only registry over a layout.
 
     Args:
-        store: the layout that it serves.
-        host: only names with this host in front count; None: all do.
-        name: the repository of what has no repository in its name.
-        data_origin: where blobs are redirected to, a `{host}` in it being the host that was asked; None: they are answered directly.
-        check: hash blobs before they are first served. Only for showing what others do with wrong bytes it is turned off.
-        warn: is told of what is wrong with the layout.
+        store: the layout.
+        host: serve only names with this host; None: all names.
+        name: the repository for entries whose name has no repository.
+        data_origin: target of blob redirects, with `{host}` for the requested host; None: serve blobs directly.
+        check: verify blobs before they are first served; turn it off only to test how clients handle corrupted blobs.
+        warn: called with each problem of the layout.
     """
 
     def __init__(
@@ -74,15 +74,15 @@ class ServedRegistry:
         self._loading = asyncio.Lock()
 
     def app(self) -> ASGIApp:
-        """The application of the registry endpoint."""
+        """Return the application of the registry endpoint."""
         return self._guarded(self._registry)
 
     def data_app(self) -> ASGIApp:
-        """The application of the data endpoint."""
+        """Return the application of the data endpoint."""
         return self._guarded(self._data)
 
     def _guarded(self, answer: Callable[[Scope], Awaitable[ASGIApp]]) -> ASGIApp:
-        """Refuse what is not a plain request to read, whatever the address."""
+        """Refuse ambiguous and writing requests for any path, and report errors as warnings."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":
@@ -91,10 +91,10 @@ class ServedRegistry:
                 given: ASGIApp = unusual(scope) or await self._answer(answer, scope)
                 await given(scope, receive, send)
             except Error as error:
-                # The answer was begun; without its rest the client sees that it is not whole.
+                # The response has already started; the client sees that it is incomplete.
                 self._warn(error.message)
             except Exception:
-                _log.exception("a bug: `%s` could not be answered", scope["path"])
+                _log.exception("bug: no response for `%s`", scope["path"])
                 raise
 
         return guarded
@@ -122,8 +122,8 @@ class ServedRegistry:
         if rest.endswith("/tags/list"):
             return self._tags(scope, rest.removesuffix("/tags/list"), await self._current())
         name, _, last = rest.rpartition("/")
-        name, _, sort = name.rpartition("/")
-        match sort:
+        name, _, kind = name.rpartition("/")
+        match kind:
             case "manifests":
                 return await self._manifest(scope, name, last)
             case "blobs":
@@ -135,7 +135,7 @@ class ServedRegistry:
     async def _page(self, scope: Scope) -> ASGIApp:
         await self._current()
         host = header(scope, b"host") or ""
-        # It stands in lines that people copy into a shell.
+        # People copy the host into a shell, so allow only safe characters.
         shown = host if re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9a-fA-F:]+\](:[0-9]{1,5})?", host) else "localhost"
         return await asyncio.to_thread(self._pages.answer, shown)
 
@@ -230,12 +230,12 @@ class ServedRegistry:
     # -- the data endpoint
 
     async def _data(self, scope: Scope) -> ASGIApp:
-        """A blob by its digest alone: whoever has its address was sent here."""
+        """Serve a blob by its digest, without a repository: the signed URL from the redirect is the permission."""
         parts = scope["path"].split("/")
         try:
             digest = Digest.parse(f"{parts[-4]}:{parts[-2]}")
         except (IndexError, InputError):
-            return problem(404, "BLOB_UNKNOWN", "there is no such address")
+            return problem(404, "BLOB_UNKNOWN", "no such path")
         if header(scope, b"authorization") is not None:
             return Response(status_code=400)
         if "sig" not in QueryParams(scope["query_string"]):
@@ -275,7 +275,7 @@ class ServedRegistry:
         condition, wanted = header(scope, b"if-none-match"), header(scope, b"range")
         if condition and matches_tag(condition, tag):
             return PlainResponse(headers[2:], b"", 304)
-        # A range is of a GET (RFC 9110, 14.2).
+        # `Range` only applies to GET (RFC 9110, 14.2).
         if wanted and scope["method"] == "GET" and (header(scope, b"if-range") or tag).strip() == tag:
             given = part(wanted, size)
             if given is not None:
@@ -288,8 +288,8 @@ class ServedRegistry:
         return BlobResponse(status, headers, extent, start, end)
 
     def _damaged(self, digest: Digest) -> ASGIApp:
-        self._warn(f"the blob `{digest}` is not served: its bytes in `{self.contents.store.root}` are not what its digest says")
-        return problem(404, "BLOB_UNKNOWN", f"blob `{digest}` is damaged in the layout and is not served")
+        self._warn(f"the blob `{digest}` is not served: it is corrupted in `{self.contents.store.root}`")
+        return problem(404, "BLOB_UNKNOWN", f"blob `{digest}` is corrupted in the layout and is not served")
 
 
 def _find(repository: LayoutRepository, text: str) -> Descriptor | None:
@@ -297,21 +297,21 @@ def _find(repository: LayoutRepository, text: str) -> Descriptor | None:
 
 
 def logged(app: ASGIApp, log: Callable[[str], None]) -> ASGIApp:
-    """The application, telling of every answer. Queries are left out: those of data addresses are secrets."""
+    """Wrap an application to log every response. Queries are not logged, because those of signed URLs are secrets."""
 
-    async def logging_too(scope: Scope, receive: Receive, send: Send) -> None:
-        async def telling(message: Message) -> None:
+    async def logging_app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def logging_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 log(f"{scope['method']} {scope['path']} {message['status']}")
             await send(message)
 
-        await app(scope, receive, telling)
+        await app(scope, receive, logging_send)
 
-    return logging_too
+    return logging_app
 
 
 def counted(app: ASGIApp, asked: Counter[str]) -> ASGIApp:
-    """The application, with a count of what is asked of it."""
+    """Wrap an application to count its requests by kind."""
     kinds = {"/manifests/": "a manifest", "/tags/": "tags", "/docker/": "content", "/blobs/": "a blob"}
 
     async def counting(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""The page of `serve`: what is in the layout, and how to pull each of it with helm, oras, Bicep and marfetch."""
+"""The HTML page of `serve`: the artifacts of the layout, and how to pull each with helm, oras, Bicep and marfetch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..artifact.kinds import BICEP_MODULE
 from ..bundle.approval import POLICY, SEARCH, code, document, facts, line, listed, text
 from ..bundle.inventory import BundleItem, BundleReferrer, catalogue, helm_line
 from ..layout.repositories import Contents
-from ..text import human_size
+from ..text import counted, human_size
 from .responses import PlainResponse, RawHeaders
 
 _HEADERS: RawHeaders = [
@@ -22,10 +22,10 @@ _HEADERS: RawHeaders = [
 
 
 class Pages:
-    """Makes the page, anew when the layout has changed.
+    """Renders the page, and renders it again when the layout has changed.
 
     Args:
-        contents: what is served.
+        contents: the served layout.
     """
 
     def __init__(self, contents: Contents) -> None:
@@ -33,10 +33,10 @@ class Pages:
         self._made: tuple[object, str, bytes] | None = None
 
     def answer(self, host: str) -> PlainResponse:
-        """The page for whoever has asked this host.
+        """Return the page.
 
         Args:
-            host: as the request says it; it stands in the lines that are to be copied.
+            host: the host from the request, for the commands to copy.
 
         Raises:
             Error: the layout cannot be read.
@@ -49,15 +49,15 @@ class Pages:
 
 
 def served_page(items: Sequence[BundleItem], host: str) -> bytes:
-    """The page."""
-    return document(f"{len(items)} artifacts at {host}", _body(items, host))
+    return document(f"{counted(len(items), 'artifact')} at {host}", _body(items, host))
 
 
 def _body(items: Sequence[BundleItem], host: str) -> Iterator[str]:
     total = human_size(sum(item.size for item in items))
-    yield f"<header><h1>{text(host)}</h1><p>A read-only registry with {len(items)} artifacts, {total}.</p></header>{SEARCH}"
+    count = counted(len(items), "artifact")
+    yield f"<header><h1>{text(host)}</h1><p>A read-only registry with {count}, {total}.</p></header>{SEARCH}"
     if not items:
-        yield "<p>Nothing in this layout has a name.</p>"
+        yield "<p>This layout has no named artifacts.</p>"
     for item in items:
         rows = [
             ("digest", code(item.descriptor.digest)),
@@ -71,7 +71,7 @@ def _body(items: Sequence[BundleItem], host: str) -> Iterator[str]:
         if item.layers:
             rows.append(("content", listed(f"{code(one.digest)} {human_size(one.size)}, {code(one.media_type)}" for one in item.layers)))
         if item.referrers:
-            rows.append(("refers to it", listed(_referrer(one) for one in item.referrers)))
+            rows.append(("referrers", listed(_referrer(one) for one in item.referrers)))
         name = f"{item.reference.repository}:{item.reference.tag}" if item.reference.tag else str(item.reference.repository)
         yield (
             f"<article data-item><h3>{text(name)}</h3> <span class='soft'>{text(item.version or '')}</span>{facts(rows)}"
@@ -81,7 +81,7 @@ def _body(items: Sequence[BundleItem], host: str) -> Iterator[str]:
 
 
 def _lines(item: BundleItem, host: str) -> Iterator[str]:
-    """What to run; by tag where there is one, since it is what people read."""
+    """Yield the commands that pull an artifact, by tag if it has one."""
     end = f":{item.reference.tag}" if item.reference.tag else f"@{item.descriptor.digest}"
     where = f"{host}/{item.reference.repository}"
     helm = helm_line(item, host)

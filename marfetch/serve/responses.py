@@ -1,4 +1,4 @@
-"""The small parts of answers: errors in the form of the specification, pages of lists, conditions and ranges."""
+"""Building blocks of responses: errors of the specification, pagination, conditional requests and ranges."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 
 class PlainResponse:
-    """An answer whose bytes are at hand; its headers are ready to be sent."""
+    """A response with a complete body and encoded headers."""
 
     __slots__ = ("_body", "_headers", "_status")
 
@@ -39,7 +39,7 @@ class PlainResponse:
 def problem(
     status: int, code: str, message: str, *, detail: dict[str, str] | None = None, headers: dict[str, str] | None = None
 ) -> Response:
-    """A failure (distribution-spec, "Error Codes")."""
+    """Return an error response (distribution-spec, "Error Codes")."""
     error: dict[str, object] = {"code": code, "message": message}
     if detail:
         error["detail"] = detail
@@ -47,26 +47,26 @@ def problem(
 
 
 def refused(message: str) -> Response:
-    """A request that no honest client sends: it is answered, and its connection closed."""
+    """Return the response to an ambiguous request, and close its connection."""
     return problem(400, "UNSUPPORTED", message, headers={"Connection": "close"})
 
 
 class Page(NamedTuple):
-    """A part of a sorted list, and the `Link` to the next one."""
+    """One page of a sorted list, with the `Link` header to the next page."""
 
     entries: Sequence[str]
     headers: dict[str, str]
 
 
 def page(entries: Sequence[str], query: bytes, path: str, *, key: Callable[[str], Any]) -> Page:
-    """What `n` and `last` ask for (distribution-spec, "Listing Tags").
+    """Return the page that `n` and `last` select (distribution-spec, "Listing Tags").
 
     Args:
         entries: sorted by `key`.
-        path: the address of the list, for the link.
+        path: the path of the list, for the link.
 
     Raises:
-        InputError: `usage`: `n` is no number.
+        InputError: `usage`: `n` is not a number.
     """
     if not query:
         return Page(entries, {})
@@ -76,7 +76,7 @@ def page(entries: Sequence[str], query: bytes, path: str, *, key: Callable[[str]
         return Page(entries[start:], {})
     number = asked["n"]
     if not (number.isascii() and number.isdigit()) or len(number) > 18:
-        raise InputError(f"`n` takes a number from 0 on, not `{number[:40]}`", code="usage")
+        raise InputError(f"`n` must be a number, not `{number[:40]}`", code="usage")
     count = int(number)
     found = entries[start : start + count]
     if not found or start + count >= len(entries):
@@ -85,7 +85,7 @@ def page(entries: Sequence[str], query: bytes, path: str, *, key: Callable[[str]
 
 
 def matches_tag(condition: str, tag: str) -> bool:
-    """Whether `If-None-Match` names this entity tag (RFC 9110, 13.1.2: by weak comparison)."""
+    """Return whether `If-None-Match` contains this ETag (RFC 9110, 13.1.2: by weak comparison)."""
     return any(one.strip().removeprefix("W/") in (tag, "*") for one in condition.split(","))
 
 
@@ -93,15 +93,14 @@ _RANGE: Final = re.compile(r"bytes\s*=\s*(?:([0-9]+)\s*-\s*([0-9]*)|-\s*([0-9]+)
 
 
 def part(wanted: str, size: int) -> tuple[int, int] | None:
-    """The bytes that one range asks for: from, and up to but without (RFC 9110, 14.1.2).
+    """Parse a `Range` header into start and (exclusive) end (RFC 9110, 14.1.2).
 
     Returns:
-        None where everything is given: what is not understood, and several ranges, are ignored. An empty part cannot be given at all.
+        None to send everything, for an invalid header or several ranges. An empty range is not satisfiable.
     """
     match = _RANGE.fullmatch(wanted.strip())
     if match is None:
         return None
-    # No blob is as long as a number of twenty digits says; longer ones are not even read.
     first, last, suffix = (_number(text) for text in match.groups())
     if suffix is not None:
         return max(0, size - suffix), size
@@ -111,29 +110,29 @@ def part(wanted: str, size: int) -> tuple[int, int] | None:
 
 
 def _number(text: str | None) -> int | None:
-    """A position; one of twenty digits and more is behind the end of every blob, and not read further."""
+    """Parse a position. One with twenty or more digits is past the end of every blob and is not parsed further."""
     if not text:
         return None
     return int(text) if len(text) < 20 else 10**19
 
 
 def code_of(error: Error) -> str:
-    """The code of the specification for text in an address that is not what it should be."""
+    """Return the specification's error code for an invalid path component."""
     return {"digest-invalid": "DIGEST_INVALID", "reference-invalid": "NAME_INVALID"}.get(error.code, "UNSUPPORTED")
 
 
 def base() -> ASGIApp:
-    """That this is a registry (distribution-spec, "Determining Support")."""
+    """Return the response to `/v2/` (distribution-spec, "Determining Support")."""
     return PlainResponse([(b"content-type", b"application/json"), (b"content-length", b"2"), VERSION], b"{}")
 
 
 def nowhere() -> ASGIApp:
-    """An address that the specification does not have."""
-    return problem(404, "UNSUPPORTED", "there is no such address")
+    """Return the response to a path that the specification does not define."""
+    return problem(404, "UNSUPPORTED", "no such path")
 
 
 def no_name(name: str) -> ASGIApp:
-    """A repository that is not there, or cannot be."""
+    """Return the response to an unknown or invalid repository."""
     try:
         Reference.parse(f"localhost/{name}")
     except Error as error:
@@ -142,7 +141,7 @@ def no_name(name: str) -> ASGIApp:
 
 
 def no_manifest(name: str, text: str) -> ASGIApp:
-    """A tag or digest that is not there, or cannot be."""
+    """Return the response to an unknown or invalid tag or digest of a manifest."""
     try:
         Reference.parse(f"localhost/{name}{'@' if ':' in text else ':'}{text}")
     except Error as error:
@@ -152,7 +151,7 @@ def no_manifest(name: str, text: str) -> ASGIApp:
 
 
 def no_blob(name: str, text: str) -> ASGIApp:
-    """A digest that is not there, or cannot be."""
+    """Return the response to an unknown or invalid digest of a blob."""
     try:
         Digest.parse(text)
     except InputError as error:
@@ -162,11 +161,11 @@ def no_blob(name: str, text: str) -> ASGIApp:
 
 
 def _plain(message: str) -> str:
-    """Without what could steer a terminal that shows it."""
+    """Remove characters that could control a terminal."""
     return "".join(one if one.isprintable() else "?" for one in message)[:500]
 
 
-# -- what is asked: headers, and requests that two servers could understand in two ways
+# -- requests: headers, and requests that two servers could parse differently
 
 
 _METHODS: Final = ("GET", "HEAD")
@@ -174,7 +173,7 @@ _HOST: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    """The value of a header, the first one where it stands several times."""
+    """Return the first value of a header."""
     for key, value in scope["headers"]:
         if key == name:
             return str(value, "latin-1")
@@ -182,17 +181,17 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 
 def unusual(scope: Scope) -> Response | None:
-    """The answer to a request that two servers could understand in two ways, or that wants to change something."""
+    """Return the response to a request that two servers could parse differently (request smuggling), or that is not a read."""
     names = [name for name, _ in scope["headers"]]
     if scope["http_version"] not in ("1.1", "1.0"):
-        return refused("only version 1.1 of HTTP is spoken here")
+        return refused("only HTTP/1.0 and HTTP/1.1 are supported")
     if names.count(b"host") > 1 or (names.count(b"host") == 0 and scope["http_version"] == "1.1"):
-        return refused("a request has one `Host`")
+        return refused("a request must have exactly one `Host`")
     if b"transfer-encoding" in names and b"content-length" in names:
-        return refused("a request has one length")
+        return refused("a request cannot have both `Transfer-Encoding` and `Content-Length`")
     if not _HOST.fullmatch(header(scope, b"host") or "localhost"):
-        return refused("the `Host` is none")
+        return refused("the `Host` is invalid")
     if scope["method"] not in _METHODS:
         allowed = {"Allow": "GET, HEAD"} | ({"Connection": "close"} if {b"content-length", b"transfer-encoding"} & {*names} else {})
-        return problem(405, "UNSUPPORTED", "the registry can be read only", headers=allowed)
+        return problem(405, "UNSUPPORTED", "the registry is read-only", headers=allowed)
     return None

@@ -1,4 +1,4 @@
-"""A layout, served: from a path and some ports to a registry that answers."""
+"""Serve a layout as a registry: open it, bind the ports and start the server."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _MAX_WARNINGS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A registry that answers.
+    """A running registry.
 
     Attributes:
-        address: of the registry, as `--endpoint` takes it.
-        data_address: of the data endpoint, where blobs are redirected to; None where they are answered directly.
+        address: URL of the registry, for `--endpoint`.
+        data_address: URL of the data endpoint for blob redirects; None if blobs are served directly.
         is_local: whether only this machine can reach it.
-        held: what the layout held at the start.
+        held: the content of the layout at the start.
         serving: the server.
     """
 
@@ -57,18 +57,18 @@ def running(
     name: str | None = None,
     warn: Callable[[str], None],
 ) -> Iterator[Running]:
-    """Serve a layout for as long as the context lasts; what is under way when it ends has `DRAIN` seconds to end too.
+    """Serve a layout for the duration of the context; then open requests have `DRAIN` seconds to finish.
 
     Args:
         path: a folder or a tar.
-        port: 0 takes a free one; `data_port` too.
-        data_port: None: blobs are answered directly.
-        name: the repository of bare tags; None: after the path.
-        warn: is told of what is missing or wrong, from any thread.
+        port: 0 picks a free port; also for `data_port`.
+        data_port: None: serve blobs directly.
+        name: the repository for names that are only a tag; None: derived from the path.
+        warn: called with each problem of the layout, from any thread.
 
     Raises:
-        InputError: `not-a-layout`; `usage`: name or host cannot be used.
-        IntegrityError: the layout is broken, or is a bundle and not as it was written.
+        InputError: `not-a-layout`; `usage`: invalid name or host.
+        IntegrityError: the layout is invalid, or it is a corrupted bundle.
         PolicyError: `archive-refused`, `limit-passed`.
         StorageError: the layout cannot be read, or `port-unusable`.
     """
@@ -78,7 +78,7 @@ def running(
     listening: list[socket.socket] = []
     try:
         found = looked_into(path, store)
-        if found.is_bundle:  # blobs are hashed when they are asked for
+        if found.is_bundle:  # blobs are verified when they are requested
             refuse_broken(found, check_bundle(found, reads_blobs=False))
         listening += [bind(host, port)] + ([bind(host, data_port)] if data_port is not None else [])
         addresses = [_address(one) for one in listening]
@@ -88,7 +88,7 @@ def running(
         registry = ServedRegistry(store, name=name or repository_name(path.resolve()), data_origin=origin, warn=_once(warn))
         held = registry.contents.load()
         raise_file_limit()
-        apps = [_told(registry.app()), _told(registry.data_app())][: len(listening)]
+        apps = [_logged(registry.app()), _logged(registry.data_app())][: len(listening)]
         with Serving(list(zip(apps, listening, strict=True)), drain=DRAIN) as serving:
             is_local = ipaddress.ip_address(listening[0].getsockname()[0]).is_loopback
             yield Running(addresses[0], data_address, is_local, held, serving)
@@ -98,20 +98,20 @@ def running(
         store.close()
 
 
-def _told(app: ASGIApp) -> ASGIApp:
+def _logged(app: ASGIApp) -> ASGIApp:
     return logged(app, _log.debug) if _log.isEnabledFor(logging.DEBUG) else app
 
 
 def _once(warn: Callable[[str], None]) -> Callable[[str], None]:
-    """Each thing is told once, however often it is asked for, and not without end."""
-    told: set[str] = set()
+    """Wrap `warn` to skip repeated warnings, and to stop after `_MAX_WARNINGS`."""
+    seen: set[str] = set()
 
-    def tell(text: str) -> None:
-        if text not in told and len(told) < _MAX_WARNINGS:
-            told.add(text)
+    def warn_once(text: str) -> None:
+        if text not in seen and len(seen) < _MAX_WARNINGS:
+            seen.add(text)
             warn(text)
 
-    return tell
+    return warn_once
 
 
 def _check(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Runs applications on sockets that are bound beforehand, so that their ports are known, in a thread of its own."""
+"""Run ASGI applications in a background thread, on sockets that are already bound so that their ports are known."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import InputError, StorageError
 
-# -- what uvicorn lacks: time and room for the headers of a request, patience with slow readers, and a limit of connections
+# -- limits that uvicorn lacks: time and size of request headers, slow readers, and number of connections
 
 
 HEADER_TIME: Final = 10.0
-"""Seconds from the first moment of a connection, or from the first byte of a further request, until its headers are there."""
+"""Timeout in seconds for the headers of a request, from the connection or from the first byte of a further request."""
 IDLE_TIME: Final = 30
-"""Seconds that a connection may wait for its next request."""
+"""Seconds after which an idle connection is closed."""
 STALL_TIME: Final = 30.0
-"""Seconds after which a reader must have taken something."""
+"""Seconds over which the rate of a reader is measured."""
 LEAST_RATE: Final = 256
-"""Bytes a second that a reader must take, over that time."""
+"""Minimum rate of a reader in bytes per second."""
 MAX_HEADERS: Final = 64 << 10
-"""Bytes of the first line and all headers of a request."""
+"""Maximum size of the request line and all headers in bytes."""
 MAX_CONNECTIONS: Final = 4096
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ else:
     _Base = object
 
 
-class _Patience(_Base):
-    """The part of a connection that watches the clock; comes before one of uvicorn's classes."""
+class _TimeoutMixin(_Base):
+    """Adds timeouts and limits to uvicorn's connection class, which must come after it."""
 
     most = MAX_CONNECTIONS
     header_time = HEADER_TIME
@@ -55,7 +55,7 @@ class _Patience(_Base):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it has nothing to do but to wait for a request."""
+        """Whether the connection waits for a request."""
         cycle: Any = self.cycle
         return cycle is None or cycle.response_complete
 
@@ -84,7 +84,7 @@ class _Patience(_Base):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        # What came behind the request that was answered may be the beginning of another one, of which nothing more comes.
+        # Part of a pipelined request may have arrived already: its headers have a deadline too.
         if self.is_waiting and self._deadline is None and self._begun() and not self.transport.is_closing():
             self._deadline = self.loop.call_later(self.header_time, self._too_late)
 
@@ -106,7 +106,7 @@ class _Patience(_Base):
             self._stall = None
 
     def _begun(self) -> bool:
-        """Whether a part of the headers of a further request is there."""
+        """Whether part of the headers of a further request has arrived."""
         return bool(self.conn.trailing_data[0])
 
     def _too_late(self) -> None:
@@ -120,22 +120,22 @@ class _Patience(_Base):
 
     def _look_at_reader(self, before: int) -> None:
         if before - self.transport.get_write_buffer_size() < LEAST_RATE * self.stall_time:
-            # With a reset: what the system holds for this reader would otherwise be kept for as long again and longer.
+            # Reset the connection, or the operating system would keep its send buffer for a long time.
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.transport.abort()
         else:
             self._watch_reader()
 
     def _make_room(self) -> None:
-        """End the connections that have waited longest; where all are at work, this one."""
-        everybody: set[Any] = {*self.connections}
-        waiting = sorted((one for one in everybody if one.is_waiting), key=lambda one: one._since)  # noqa: SLF001 - its own
+        """Close the connections that have been idle longest; this one is idle too."""
+        connections: set[Any] = {*self.connections}
+        waiting = sorted((one for one in connections if one.is_waiting), key=lambda one: one._since)  # noqa: SLF001 - same class
         for one in waiting[: max(1, self.most // 16)]:
             one.transport.abort()
 
 
 class _Begun:
-    """The same question where httptools reads: it keeps no bytes, but says when a request begins and when its headers are there."""
+    """Implements `_begun` for httptools, which keeps no bytes but reports the start and the end of the headers."""
 
     _within = False
 
@@ -152,52 +152,48 @@ class _Begun:
 
 
 def protocol() -> type[asyncio.Protocol]:
-    """The class of connections: on httptools where it is installed, which takes half the time, else on h11."""
+    """Return the connection class: with httptools if it is installed, which takes half the time, else with h11."""
     if importlib.util.find_spec("httptools") is None:
-        return type("Connection", (_Patience, H11Protocol), {})
+        return type("Connection", (_TimeoutMixin, H11Protocol), {})
     base: Any = importlib.import_module("uvicorn.protocols.http.httptools_impl").HttpToolsProtocol
-    return type("Connection", (_Begun, _Patience, base), {})
+    return type("Connection", (_Begun, _TimeoutMixin, base), {})
 
 
 DRAIN: Final = 5
-"""Seconds that answers which are under way have to end."""
+"""Seconds for open responses to finish at shutdown."""
 _BACKLOG: Final = 1024
 _SPARE_FILES: Final = 128
 
 
 def bind(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
-    """A socket that listens; port 0 takes a free one.
+    """Return a listening socket; port 0 picks a free port.
 
     Raises:
-        InputError: `usage`: the host is none of this machine.
+        InputError: `usage`: the host is not an address of this machine.
         StorageError: `port-unusable`.
     """
     try:
         family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except OSError as error:
-        raise InputError(
-            f"`{host}` is not a host that can be listened on: {(error.strerror or str(error)).lower()}", code="usage"
-        ) from error
+        raise InputError(f"cannot listen on the host `{host}`: {(error.strerror or str(error)).lower()}", code="usage") from error
     listening = socket.socket(family, kind, number)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-        # At once, since only that finds out whether somebody else listens there.
+        # Listen now, because only this detects that another program uses the port.
         listening.listen(_BACKLOG)
     except OSError as error:
         listening.close()
         reason = (error.strerror or str(error)).lower()
-        raise StorageError(
-            f"port {port} of `{host}` cannot be listened on: {reason}", code="port-unusable", host=host, port=port
-        ) from error
+        raise StorageError(f"cannot listen on port {port} of `{host}`: {reason}", code="port-unusable", host=host, port=port) from error
     return listening
 
 
 class Serving:
-    """Some applications, each on its socket, for as long as the context lasts.
+    """Serves applications, each on its socket, for the duration of the context.
 
     Args:
-        drain: seconds that answers which are under way have to end, when the context ends.
+        drain: seconds for open responses to finish when the context ends.
     """
 
     def __init__(self, apps: Sequence[tuple[ASGIApp, socket.socket]], *, drain: int = 2) -> None:
@@ -220,7 +216,7 @@ class Serving:
 
     @property
     def is_running(self) -> bool:
-        """Whether requests are answered."""
+        """Whether the server is running."""
         return self._started.is_set() and self._thread.is_alive()
 
     def _run(self) -> None:
@@ -252,14 +248,14 @@ def _config(app: ASGIApp, drain: int) -> uvicorn.Config:
 
 
 def _be_silent() -> None:
-    """Every stranger's broken request would be a line on stderr, unless whoever embeds this has set up logging."""
+    """Keep uvicorn from printing every malformed request to stderr when the program has not set up logging."""
     logger = logging.getLogger("uvicorn.error")
     if not any(isinstance(one, logging.NullHandler) for one in logger.handlers):
         logger.addHandler(logging.NullHandler())
 
 
 def raise_file_limit() -> None:
-    """Let the process have as many open files as its connections and their blobs can need, where that is allowed."""
+    """Raise the limit of open files to what the connections and their blobs can need, if that is allowed."""
     wanted = 2 * MAX_CONNECTIONS + _SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:

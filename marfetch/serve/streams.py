@@ -1,4 +1,4 @@
-"""How the bytes of blobs are given out: hashed before they are first served, then in pieces, whole or a part of them."""
+"""Stream blobs: verify each before it is first served, then send it, or a range of it, in chunks."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from ..oci import Descriptor, Digest
 from .responses import RawHeaders
 
 PIECE: Final = 256 << 10
-"""Bytes that are read and handed to the connection at a time: what one slow reader costs in memory."""
+"""Chunk size in bytes: the memory that one slow reader needs."""
 
 
 class VerifiedBlobs:
-    """Remembers which blobs have the bytes that their digests promise, for as long as their files stay as they are."""
+    """Verifies blobs, and remembers the verified ones until their files change."""
 
     def __init__(self) -> None:
         self._whole: dict[Digest, Stamp] = {}
         self._hashing: dict[tuple[Digest, Stamp], asyncio.Task[bool]] = {}
-        # One less than all, so that those who ask for something else are not kept waiting by hashing alone.
+        # Leave one processor free, so that hashing does not block other requests.
         self._places = asyncio.Semaphore(max(1, (os.cpu_count() or 2) - 1))
 
     async def digest_matches(self, digest: Digest, extent: Extent) -> bool:
-        """Whether the bytes have this digest. Several who ask at once wait for one hash."""
+        """Return whether the bytes have this digest. Concurrent requests share one hash."""
         if self._whole.get(digest) == extent.stamp:
             return True
         key = digest, extent.stamp
@@ -36,7 +36,7 @@ class VerifiedBlobs:
         if task is None:
             task = self._hashing[key] = asyncio.create_task(self._hash(digest, extent.stamp, extent))
             task.add_done_callback(lambda _: self._hashing.pop(key, None))
-        # Whoever goes away does not take the hash from the others.
+        # A cancelled request must not cancel the hash for the others.
         return await asyncio.shield(task)
 
     async def _hash(self, digest: Digest, stamp: Stamp, extent: Extent) -> bool:
@@ -59,11 +59,11 @@ def _has_digest(digest: Digest, extent: Extent) -> bool:
 
 
 class BlobResponse:
-    """The answer that holds a part of a blob; closes it.
+    """A response with a blob or a range of it; closes the blob.
 
     Args:
-        start: bytes, the first that is given.
-        end: bytes, the first that is not given any more.
+        start: offset of the first byte.
+        end: offset after the last byte.
     """
 
     def __init__(self, status: int, headers: RawHeaders, extent: Extent, start: int, end: int) -> None:
@@ -82,7 +82,7 @@ class BlobResponse:
                 return
             while position < end:
                 piece = await _read(extent, position, min(PIECE, end - position))
-                # Bytes of two versions are never mixed: without the rest, the client sees that the answer is not whole.
+                # Never mix two versions of a file: stop, so that the client sees an incomplete response.
                 if not piece or not extent.is_unchanged():
                     return
                 position += len(piece)
@@ -93,12 +93,12 @@ _NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 
 
 async def _read(extent: Extent, position: int, length: int) -> bytes:
-    """A piece; by a thread where the disk would have to be waited for, since a wait would be everybody's."""
+    """Read a chunk; in a thread if it is not in the page cache, since a disk read would block all connections."""
     if _NOWAIT is not None:
         buffer = bytearray(length)
         try:
             count = os.preadv(extent.file, [buffer], extent.offset + position, _NOWAIT)
-        except OSError:  # not in memory, or a file system that cannot tell
+        except OSError:  # not in the page cache, or not supported by the file system
             count = 0
         if count:
             return bytes(memoryview(buffer)[:count])

@@ -275,8 +275,8 @@ UNSAFE = {
     "a ": "dot",
     " a": "space",
     "a/b./c": "dot",
-    "ab:stream": "holds one of",
-    "a?b": "holds one of",
+    "ab:stream": "contains one of",
+    "a?b": "contains one of",
     "a" * 256: "255",
     "é" * 128: "255",
 }

@@ -38,7 +38,7 @@ def test_a_name_that_stands_twice_among_very_many_is_found_at_once() -> None:
     from marfetch.document import parse_json
 
     names = ",".join(f'"{number:x}":0' for number in range(400_000))
-    with pytest.raises(IntegrityError, match="stands twice"):
+    with pytest.raises(IntegrityError, match="appears twice"):
         parse_json(f'{{{names},"61a7f":0}}'.encode(), "it")
 
 

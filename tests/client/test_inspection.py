@@ -44,7 +44,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize(("reference", "kind", "name"), [(reference, *found) for reference, found in KINDS.items()], ids=KINDS)
-def test_each_kind_is_told_with_the_file_that_it_would_become(mar: Registry, run: Run, reference: str, kind: str, name: str | None) -> None:
+def test_each_kind_is_shown_with_its_file_name(mar: Registry, run: Run, reference: str, kind: str, name: str | None) -> None:
     found = data(run, "inspect", reference)
     assert found["kind"] == kind
     assert name in [layer["name"] for layer in found["layers"]]

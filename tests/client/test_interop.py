@@ -97,7 +97,7 @@ def test_the_cache_is_read_by_other_tools(tool: Tool, registry: str, tmp_path: P
     assert marfetch("resolve", f"{registry}/copied/files:1.0.0", cwd=tmp_path).rstrip().endswith(digest)
 
 
-def test_what_oras_attached_is_found_through_the_tag_that_stands_in(tool: Tool, registry: str, tmp_path: Path) -> None:
+def test_referrers_attached_by_oras_are_found_through_the_fallback_tag(tool: Tool, registry: str, tmp_path: Path) -> None:
     oras = tool("oras")
     (tmp_path / "a.txt").write_text("a")
     run(oras, "push", "--plain-http", f"{registry}/aks/files:1.0.0", "a.txt:text/plain", cwd=tmp_path)

@@ -110,7 +110,7 @@ def test_the_policy_for_kubernetes_names_all_hosts_and_the_name_service() -> Non
     assert {port["port"] for rule in hosts for ports in rule["toPorts"] for port in ports["ports"]} == {"443"}
 
 
-@pytest.mark.parametrize(("form", "first"), [("azure-firewall", "{"), ("kubernetes", "# Hosts")])
+@pytest.mark.parametrize(("form", "first"), [("azure-firewall", "{"), ("kubernetes", "# Allow pods")])
 def test_a_format_prints_the_document_alone(capfd: pytest.CaptureFixture[str], form: str, first: str) -> None:
     assert main(["endpoints", "--format", form]) == 0
     out = capfd.readouterr().out

@@ -17,7 +17,7 @@ import pytest
 from marfetch import records
 from marfetch.__main__ import main
 from marfetch.artifact.kinds import kinds_named
-from marfetch.client.catalog import catalog, find, meant, near
+from marfetch.client.catalog import catalog, did_you_mean, find, near
 from marfetch.client.resolve import Wanted, resolve, versions
 from marfetch.client.search import Searched, SearchQuery, search
 from marfetch.client.session import Session
@@ -122,19 +122,19 @@ def test_the_nearest_names_come_first() -> None:
     ids=["doubled", "parent", "child", "mistyped", "other parent", "last part", "swapped"],
 )
 def test_a_wrong_name_means_a_right_one(wrong: str, right: str) -> None:
-    found = meant(NAMES, wrong)
+    found = did_you_mean(NAMES, wrong)
     assert found is not None
     assert found.names[0] == right
 
 
 def test_nothing_is_offered_for_what_is_like_nothing() -> None:
-    assert meant(NAMES, "qqqq/wwww") is None
+    assert did_you_mean(NAMES, "qqqq/wwww") is None
 
 
 def test_a_doubled_name_and_a_parent_path_are_called_so() -> None:
-    doubled, parent = meant(NAMES, f"{AGIC}/ingress-azure"), meant(NAMES, "dotnet")
+    doubled, parent = did_you_mean(NAMES, f"{AGIC}/ingress-azure"), did_you_mean(NAMES, "dotnet")
     assert doubled is not None
-    assert doubled.reason == "the chart's name stands twice"
+    assert doubled.reason == "the chart name appears twice"
     assert parent is not None
     assert parent.reason is not None
     assert "path" in parent.reason
@@ -292,7 +292,7 @@ def test_what_is_kept_is_enough(mar: Registry, client: Clients) -> None:
     assert mar.kinds() == ["tags"]
 
 
-def test_a_wrong_name_with_a_digest_is_told_too(mar: Registry, client: Clients) -> None:
+def test_a_wrong_name_with_a_digest_gets_a_hint(mar: Registry, client: Clients) -> None:
     wrong = Reference("application-lb/charts/alb-controler", digest=Digest("sha256", "0" * 64))
     assert ALB in failure(lambda: resolve(client(), Wanted(wrong))).hint
     assert mar.kinds() == ["manifest", "catalog"]
@@ -307,7 +307,7 @@ def test_a_wrong_digest_of_a_right_name_is_no_wrong_name(client: Clients) -> Non
 def test_a_ghost_is_called_one(mar: Registry, client: Clients) -> None:
     mar.listed = [ALB, "aks/ghost-repo"]
     error = failure(lambda: resolve(client(), Wanted(Reference("aks/ghost-repo"))))
-    assert "is in the catalog, but has no tags" in error.hint
+    assert "is in the catalog but has no tags" in error.hint
 
 
 def test_a_catalog_that_fails_hides_nothing(mar: Registry, client: Clients) -> None:
@@ -316,7 +316,7 @@ def test_a_catalog_that_fails_hides_nothing(mar: Registry, client: Clients) -> N
     assert error.code == "repository-not-found"
 
 
-def test_nobody_waits_for_a_hint(mar: Registry, client: Clients) -> None:
+def test_a_hint_is_not_waited_for(mar: Registry, client: Clients) -> None:
     mar.on("catalog").answers(429, "Ref A: x", retry_after="90")
     error = failure(lambda: resolve(client(timeout=20), Wanted(Reference("aks/none"))))
     assert error.code == "repository-not-found"
@@ -501,7 +501,7 @@ def test_a_throttle_is_the_exit_code_and_the_rest_is_shown(call: Call, mar: Regi
     document = json.loads(out)
     assert (code, document["ok"], document["error"]["code"]) == (7, False, "rate-limited")
     assert document["data"]["failed"][0]["reference"] == f"{mar.host}/{AGIC}" or document["data"]["failed"]
-    assert "could not be looked into" in err
+    assert "cannot inspect" in err
 
 
 @pytest.mark.parametrize("words", [("--limit", "0"), ("--kind", "nonsense"), ("a b", "c")])
@@ -534,14 +534,14 @@ def test_completion_offers_the_names_of_the_catalog(
     ("wrong", "first"),
     [("windows/servercor", "windows/servercore"), ("azure-cli/hlem", "azure-cli/helm"), ("windows/nothing-like-it", "windows")],
 )
-def test_what_stands_beside_a_wrong_name_comes_before_what_stands_above_it(wrong: str, first: str) -> None:
-    found = meant(["windows", "windows/servercore", "windows/nanoserver", "azure-cli", "azure-cli/helm"], wrong)
+def test_siblings_of_a_wrong_name_come_before_its_parents(wrong: str, first: str) -> None:
+    found = did_you_mean(["windows", "windows/servercore", "windows/nanoserver", "azure-cli", "azure-cli/helm"], wrong)
     assert found is not None
     assert found.names[0] == first
     assert wrong.partition("/")[0] in found.names
 
 
-def test_offline_what_nobody_looked_into_is_counted_and_not_claimed(mar: Registry, client: Clients) -> None:
+def test_an_offline_search_counts_repositories_of_unknown_kind(mar: Registry, client: Clients) -> None:
     catalog(client(), ANY)
     list(searched(client(), "ingress-azure", kind="chart").repositories)
     found = searched(client(offline=True), kind="chart")

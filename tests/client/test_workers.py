@@ -44,7 +44,7 @@ CHARTS = 60
 @pytest.mark.parametrize(
     "address", ["", "dask://", "dask://host", "tcp://127.0.0.1:8786", "dask://a b:1", "dask://h:123456", "dask://u@h:1"]
 )
-def test_an_address_that_is_none_is_told(address: str) -> None:
+def test_an_invalid_scheduler_address_is_refused(address: str) -> None:
     with pytest.raises(InputError) as caught, spread(address):
         pass
     assert caught.value.exit_code == 2
@@ -59,7 +59,7 @@ def test_without_the_extra_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_a_scheduler_that_is_not_there_is_told() -> None:
+def test_a_missing_scheduler_is_unreachable() -> None:
     with pytest.raises(RemoteError) as caught, spread(f"dask://127.0.0.1:{free_port()}"):
         pass
     assert caught.value.exit_code == 7
@@ -257,7 +257,7 @@ def test_a_worker_that_sees_another_lock_does_nothing(mar: Registry, tmp_path: P
     assert not list((tmp_path / "project").glob("*.tgz"))
 
 
-def test_what_an_executor_gives_up_is_told_for_each_item(mar: Registry, tmp_path: Path) -> None:
+def test_a_lost_batch_is_reported_for_each_item(mar: Registry, tmp_path: Path) -> None:
     project, client = project_of(mar, tmp_path / "project")
 
     class Dying(Here):

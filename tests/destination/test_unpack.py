@@ -427,15 +427,15 @@ OTHER_CHARTS: dict[str, tuple[bytes, str, str]] = {
     "a Chart.yaml further down": (targz(file("toy/a/Chart.yaml", b"name: toy\n")), "malformed", "no `toy/Chart.yaml`"),
     "two Chart.yaml": (chart("toy", "1.2.3", file("toy/Chart.yaml", b"name: bar\n")), "member-refused", "twice"),
     "a Chart.yaml that is a link": (targz(header("toy/Chart.yaml", sort=b"2", link=b"/etc/passwd")), "member-refused", "link"),
-    "a Chart.yaml that is a directory": (targz(directory("toy/Chart.yaml")), "malformed", "no mapping"),
+    "a Chart.yaml that is a directory": (targz(directory("toy/Chart.yaml")), "malformed", "not a mapping"),
     "nothing": (targz(), "malformed", "no `toy/Chart.yaml`"),
     "not gzipped": (tar(file("toy/Chart.yaml", b"name: toy\nversion: 1.2.3\n")), "malformed", "not gzipped"),
-    "an empty Chart.yaml": (with_chart(b""), "malformed", "no mapping"),
-    "a list": (with_chart(b"[a]"), "malformed", "no mapping"),
+    "an empty Chart.yaml": (with_chart(b""), "malformed", "not a mapping"),
+    "a list": (with_chart(b"[a]"), "malformed", "not a mapping"),
     "no YAML": (with_chart(b"name: [\n"), "malformed", "line"),
-    "a YAML bomb": (with_chart(b"a: &a [x, x]\nb: [*a, *a]\nname: toy\nversion: 1.2.3\n"), "malformed", "an anchor, which is not taken"),
+    "a YAML bomb": (with_chart(b"a: &a [x, x]\nb: [*a, *a]\nname: toy\nversion: 1.2.3\n"), "malformed", "an anchor, which is not allowed"),
     "a python tag": (with_chart(b"name: !!python/name:os.system toy\nversion: 1.2.3\n"), "malformed", "a tag"),
-    "the name twice": (with_chart(b"name: bar\nversion: 1.2.3\nname: toy\n"), "malformed", "`name` stands twice at line 3"),
+    "the name twice": (with_chart(b"name: bar\nversion: 1.2.3\nname: toy\n"), "malformed", "`name` appears twice at line 3"),
 }
 
 

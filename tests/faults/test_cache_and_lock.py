@@ -275,10 +275,10 @@ def test_an_index_of_the_cache_that_cannot_be_read_is_begun_anew(world: World, n
     world.run(*PULL).succeeded()
     (world.cache / "index.json").write_bytes(INDEXES[name])
     ended = again(world, requests=1)
-    assert "begun anew" in ended.err, ended
+    assert "starts a new index" in ended.err, ended
     index = json.loads((world.cache / "index.json").read_bytes())
     assert [one["annotations"]["org.opencontainers.image.ref.name"] for one in index["manifests"]] == [f"{world.registry.host}/aks/thing:1"]
-    assert "begun anew" not in world.run("cache", "info", "--json").succeeded().err
+    assert "starts a new index" not in world.run("cache", "info", "--json").succeeded().err
 
 
 MARKERS = {"newer": b'{"imageLayoutVersion":"2.0.0"}', "no JSON": b"{", "none": b"{}", "another": b'{"imageLayoutVersion":1}'}

@@ -113,7 +113,7 @@ JUNK: dict[str, Any] = {
 def test_json_that_no_reader_should_take_is_refused(world: World) -> None:
     said = {
         "200,000 brackets": "nested", "200,000 braces": "nested", "100 levels": "nested", "100,000 digits": "100000 digits", "NaN": "NaN",
-        "a byte order mark": "byte order mark", "Latin-1": "not UTF-8", "a name twice": "stands twice", "a name twice, once escaped": "stands twice",
+        "a byte order mark": "byte order mark", "Latin-1": "not UTF-8", "a name twice": "appears twice", "a name twice, once escaped": "appears twice",
     }  # fmt: skip
     refused(world, JUNK, said)
 

@@ -67,7 +67,7 @@ def test_a_pause_of_a_day_is_said_and_not_waited_for(world: World, wait: str) ->
 def test_a_throttle_for_ever_ends(world: World, wait: str | None) -> None:
     world.artifact("aks/foo", DATA)
     world.registry.on("manifest").answers(429, retry_after=wait)
-    world.run(*PULL).failed(7, "rate-limited", world.registry.host, "429", "aks/foo", "come back later", requests=5, within=30)
+    world.run(*PULL).failed(7, "rate-limited", world.registry.host, "429", "aks/foo", "try again later", requests=5, within=30)
 
 
 @row(

@@ -16,7 +16,7 @@ from marfetch.layout.readonly import Folder
 from marfetch.serve import server
 from marfetch.serve.app import ServedRegistry
 from marfetch.serve.responses import part
-from marfetch.serve.server import _Patience
+from marfetch.serve.server import _TimeoutMixin
 
 from ..world.promise import fresh
 from .archives import _documents
@@ -142,7 +142,7 @@ class _Wire(asyncio.Transport):
 @cache
 def _config() -> uvicorn.Config:
     config = server._config(_apps()[0], 2)
-    config.http = type("Connection", (_Patience, H11Protocol), {})
+    config.http = type("Connection", (_TimeoutMixin, H11Protocol), {})
     config.load()
     return config
 
@@ -213,5 +213,5 @@ def _spoken() -> list[bytes]:
 TARGETS = (
     Target("request", _request, _asked, (), ("serve.app.ServedRegistry._registry", "serve.app.ServedRegistry._data", "serve.responses.page", "serve.responses.part", "serve.responses.unusual"), runs=600),
     Target("range", _range, lambda: [b"bytes=0-4\n5", b"bytes=-1\n0", b"bytes = 1 -\n10", b"bytes=0-1,3-4\n9", b"bytes=" + b"9" * 30 + b"-\n7"], (), ("serve.responses.part",)),
-    Target("wire", _wire, _spoken, (), ("serve.server._Patience.data_received",), runs=300),
+    Target("wire", _wire, _spoken, (), ("serve.server._TimeoutMixin.data_received",), runs=300),
 )  # fmt: skip

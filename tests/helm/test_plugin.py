@@ -269,7 +269,7 @@ def test_a_plugin_that_was_deleted_by_hand_breaks_nothing(ready: Home) -> None:
     shutil.rmtree(ready.plugins / "marfetch")
     ready.run("plugin", "list")
     done = ready.run("pull", f"mar://{ready.host}/{ALB}:1.7.12/alb-controller-1.7.12.tgz", code=1)
-    assert "the plugin that this getter belongs to is gone; install it again" in done.stderr
+    assert "the plugin of this getter is missing; install it again" in done.stderr
 
 
 def test_without_a_python_one_line_says_what_to_do(home: Home, repository: Path) -> None:
@@ -284,7 +284,7 @@ def test_without_a_python_one_line_says_what_to_do(home: Home, repository: Path)
     assert "marfetch needs Python 3.11" in done.stderr
     again = home.run("marfetch", "version", code=127, PATH=str(empty), MARFETCH_PYTHON="")
     assert again.returncode == 127
-    assert "it has no Python of its own yet" in again.stderr
+    assert "the plugin has no Python environment" in again.stderr
     home.run("plugin", "list")
 
 
@@ -379,8 +379,8 @@ def test_without_a_package_index_helm_still_works_and_one_line_says_what_to_do(h
         [str(home.helm), *line], env=home.environment(PATH=path, **nothing), capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "the environment could not be made" in done.stderr
+    assert "cannot create the Python environment" in done.stderr
     home.run("plugin", "list")
     again = home.run("marfetch", "version", code=127, MARFETCH_PYTHON="")
-    assert "it has no Python of its own yet" in again.stderr
+    assert "the plugin has no Python environment" in again.stderr
     assert "Traceback" not in again.stderr

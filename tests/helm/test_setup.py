@@ -58,11 +58,11 @@ def test_a_foreign_plugin_of_the_same_name_is_not_touched(tmp_path: Path) -> Non
     mine = tmp_path / GETTER
     mine.mkdir()
     (mine / "notes.txt").write_text("mine")
-    with pytest.raises(StorageError, match="is not a plugin of marfetch"):
+    with pytest.raises(StorageError, match="is not the marfetch plugin"):
         set_up_getter(other)
     (other / "marfetch" / "helm").mkdir(parents=True)
     (other / "marfetch" / "helm" / "launch").touch()
-    with pytest.raises(StorageError, match="it is not replaced"):
+    with pytest.raises(StorageError, match="exists and is not a plugin of marfetch"):
         set_up_getter(other)
     assert (mine / "notes.txt").read_text() == "mine"
 
@@ -105,7 +105,7 @@ def test_what_is_not_ours_is_never_replaced(make: Callable[[Path], None], name: 
 
 def test_a_plugin_with_data_of_its_own_is_not_replaced(tmp_path: Path) -> None:
     _plugin(tmp_path / PLUGIN, PLUGIN, notes="mine")
-    with pytest.raises(StorageError, match="it is not replaced"):
+    with pytest.raises(StorageError, match="exists and is not a plugin of marfetch"):
         set_up(tmp_path)
     assert (tmp_path / PLUGIN / "notes").read_text() == "mine"
 
@@ -164,7 +164,7 @@ def test_what_cannot_be_put_in_place_comes_back(tmp_path: Path, monkeypatch: pyt
     assert files(tmp_path) == before
 
 
-def test_what_a_killed_process_left_is_taken_away_after_a_while(tmp_path: Path) -> None:
+def test_folders_of_a_killed_process_are_deleted_after_a_while(tmp_path: Path) -> None:
     old, new = tmp_path / ".marfetch-old", tmp_path / ".marfetch-new"
     for one in (old, new):
         one.mkdir()

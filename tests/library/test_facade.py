@@ -520,7 +520,7 @@ def test_what_a_search_could_not_look_into_is_a_failure(make: Make, mar: Registr
     mar.on("manifest", path="ingress-azure").has_status(403)
     with pytest.raises(Error) as failure:
         make().search("charts", kind="chart")
-    assert "1 of 2 repositories could not be looked into" in failure.value.message
+    assert "cannot inspect 1 of 2 repositories" in failure.value.message
 
 
 def test_errors_go_from_one_process_to_another() -> None:

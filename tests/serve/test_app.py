@@ -447,7 +447,7 @@ def test_what_is_not_http_is_400_and_the_next_one_is_served(served: Served, raw:
     assert served.ask("/v2/").status == 200
 
 
-def test_whoever_goes_away_in_the_middle_leaves_the_others_alone(own: Served) -> None:
+def test_a_client_that_disconnects_does_not_disturb_others(own: Served) -> None:
     data = bytes(8 << 20)
     descriptor = Descriptor("application/octet-stream", Digest.of(data), len(data))
     put_blob(own.layout, descriptor, data)

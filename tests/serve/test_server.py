@@ -28,7 +28,7 @@ from marfetch.oci import OCI_MANIFEST, Digest, Manifest
 from marfetch.reference import Host, Reference
 from marfetch.serve import responses, server, streams
 from marfetch.serve.app import ServedRegistry
-from marfetch.serve.server import IDLE_TIME, Serving, _Patience, bind, protocol
+from marfetch.serve.server import IDLE_TIME, Serving, _TimeoutMixin, bind, protocol
 
 from ..world.command import marfetch, surroundings
 from ..world.content import ALB
@@ -357,7 +357,7 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 @pytest.fixture
 def tough(maker: Maker, parser: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """With time limits that are short."""
-    monkeypatch.setattr(_Patience, "header_time", 0.5)
+    monkeypatch.setattr(_TimeoutMixin, "header_time", 0.5)
     maker.manifest("0123456789", "aks/foo:1", layers=[maker.blob(bytes(16 << 20))])
     with Served(maker.root) as one:
         yield one
@@ -445,7 +445,7 @@ def test_headers_that_come_byte_by_byte_end_at_the_same_time(tough: Served) -> N
     assert ended
 
 
-def test_a_body_that_nobody_wants_ends_the_connection(tough: Served) -> None:
+def test_an_unread_request_body_closes_the_connection(tough: Served) -> None:
     answer = raw(tough.port, b"PUT /v2/aks/foo/manifests/2 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{")
     assert answer.startswith(b"HTTP/1.1 405 ")
     assert b"connection: close" in answer.lower()
@@ -463,7 +463,7 @@ def test_slow_ones_and_idle_ones_do_not_keep_others_out(maker: Maker, parser: st
 
 
 def test_where_there_are_too_many_the_one_that_waits_longest_goes(maker: Maker, parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Patience, "most", 8)
+    monkeypatch.setattr(_TimeoutMixin, "most", 8)
     maker.manifest("x", "aks/foo:1")
     with Served(maker.root) as one, contextlib.ExitStack() as stack:
         idle = [stack.enter_context(socket.create_connection(("127.0.0.1", one.port), timeout=30)) for _ in range(8)]
@@ -475,7 +475,7 @@ def test_where_there_are_too_many_the_one_that_waits_longest_goes(maker: Maker, 
 
 @pytest.mark.slow
 def test_a_reader_that_does_not_read_is_let_go(maker: Maker, parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Patience, "stall_time", 0.3)
+    monkeypatch.setattr(_TimeoutMixin, "stall_time", 0.3)
     data = os.urandom(32 << 20)
     maker.manifest("x", "aks/foo:1", layers=[maker.blob(data)])
     with Served(maker.root) as one, socket.socket() as asking:
@@ -491,7 +491,7 @@ def test_a_reader_that_does_not_read_is_let_go(maker: Maker, parser: str, monkey
 
 
 @pytest.mark.slow
-def test_whoever_breaks_off_leaves_no_descriptor_open(maker: Maker, parser: str) -> None:
+def test_a_client_that_disconnects_leaves_no_descriptor_open(maker: Maker, parser: str) -> None:
     data = os.urandom(8 << 20)
     maker.manifest("x", "aks/foo:1", layers=[maker.blob(data)])
     with Served(maker.root) as one:
@@ -561,7 +561,7 @@ def test_content_is_on_the_data_port_where_one_is_wanted(maker: Maker, tmp_path:
 
 
 @pytest.mark.slow
-def test_whoever_can_reach_it_is_told(maker: Maker, tmp_path: Path) -> None:
+def test_it_prints_who_can_reach_it(maker: Maker, tmp_path: Path) -> None:
     maker.manifest("x", "aks/foo:1")
     with Command(maker.root, "--port", 0, "--data-port", 0, "--host", "0.0.0.0", "--quiet", cwd=tmp_path) as one:
         answer = ask(one.port, f"/v2/aks/foo/blobs/{Digest.of(b'x')}", Host="reg.example:1234")
@@ -608,7 +608,7 @@ def test_what_does_not_end_is_cut_off(maker: Maker, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_damaged_blob_is_told_once(maker: Maker, tmp_path: Path) -> None:
+def test_a_corrupted_blob_is_reported_once(maker: Maker, tmp_path: Path) -> None:
     maker.manifest("right", "aks/foo:1")
     with Command(maker.root, "--port", 0, "--quiet", cwd=tmp_path) as one:
         maker.path(Digest.of(b"right")).write_bytes(b"wrong")
@@ -631,7 +631,7 @@ def test_a_bug_is_not_hidden(maker: Maker, monkeypatch: pytest.MonkeyPatch, capl
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_every_answer_is_told_with_verbose(maker: Maker, tmp_path: Path) -> None:
+def test_every_response_is_logged_with_verbose(maker: Maker, tmp_path: Path) -> None:
     maker.manifest("x", "aks/foo:1")
     with Command(maker.root, "--port", 0, "--verbose", cwd=tmp_path) as one:
         ask(one.port, "/v2/aks/foo/tags/list?n=1&secret=1")
@@ -659,7 +659,7 @@ FAILURES: dict[str, tuple[Callable[[Maker], list[object]], int, str]] = {
 
 
 @pytest.mark.parametrize(("arguments", "code", "word"), FAILURES.values(), ids=FAILURES)
-def test_what_cannot_be_served_is_told(
+def test_a_layout_that_cannot_be_served_is_refused(
     maker: Maker, tmp_path: Path, arguments: Callable[[Maker], list[object]], code: int, word: str
 ) -> None:
     maker.manifest("x", "aks/foo:1")
@@ -677,7 +677,7 @@ def test_a_broken_layout_is_not_served(maker: Maker, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_port_that_another_has_is_told(maker: Maker, tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported(maker: Maker, tmp_path: Path) -> None:
     maker.manifest("x", "aks/foo:1")
     with bind() as taken:
         port = taken.getsockname()[1]
