@@ -167,7 +167,7 @@ BROKEN = {
     "junk behind the end": (gzip.compress(tar(GOOD) + b"junk" * 128), "behind its end"),
     "cut in a member": (gzip.compress(tar(GOOD)[:700]), "in the middle"),
     "cut in gzip": (targz(GOOD)[:-12], "malformed"),
-    "a wrong checksum": (targz(GOOD, header("toy/a", checksum=1)), "is none"),
+    "a wrong checksum": (targz(GOOD, header("toy/a", checksum=1)), "wrong checksum"),
 }
 
 
