@@ -34,6 +34,11 @@ def human_size(size: float) -> str:
     return f"{size:.1f} TiB"
 
 
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun, such as `1 artifact` or `2 artifacts`."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
 # -- what may be shown: queries, user information and credentials are secrets, wherever they stand
 
 

@@ -15,7 +15,7 @@ import pytest
 from marfetch.bundle.approval import POLICY, approval_page
 from marfetch.bundle.create import create
 from marfetch.bundle.format import opened
-from marfetch.bundle.inventory import catalogue
+from marfetch.bundle.inventory import bundle_items
 from marfetch.client.session import Session
 from marfetch.layout.layout import Layout
 from marfetch.serve.page import served_page
@@ -53,7 +53,7 @@ def page(client: Callable[..., Session], tmp_path: Path) -> str:
 def test_the_page_says_what_is_in_the_bundle_and_asks_for_nothing(page: str, tmp_path: Path) -> None:
     with opened(tmp_path / "a.tar") as found:
         found.contents.load()
-        items = catalogue(found.contents, found.lock)
+        items = bundle_items(found.contents, found.lock)
     for item in items:
         assert str(item.descriptor.digest) in page
         assert item.reference.full_repository in page
@@ -70,7 +70,7 @@ def test_what_comes_from_outside_stays_text(client: Callable[..., Session], tmp_
 
     with opened(tmp_path / "a.tar") as found:
         found.contents.load()
-        items = catalogue(found.contents, found.lock)
+        items = bundle_items(found.contents, found.lock)
     evil = '"><script>alert(1)</script><img src=x onerror=alert(1)>\u202e\x1b[31m'
     item = replace(
         items[0],

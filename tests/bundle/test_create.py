@@ -25,7 +25,7 @@ from marfetch import oci
 from marfetch.bundle.check import CheckResult, check_bundle
 from marfetch.bundle.create import Created, create
 from marfetch.bundle.format import FIRST, Base, Record, header, opened, parse_record, record_bytes
-from marfetch.bundle.inventory import catalogue, differences
+from marfetch.bundle.inventory import bundle_items, differences
 from marfetch.client.session import Session
 from marfetch.errors import Error, InputError, IntegrityError, LockError, RemoteError, StorageError
 from marfetch.layout import graph
@@ -86,7 +86,7 @@ def check(path: Path, *, base: Path | None = None) -> CheckResult:
 def told(path: Path) -> list[tuple[str, str]]:
     """What a check finds; a bundle that cannot even be read is one finding."""
     try:
-        return [(one.sort, one.name) for one in check(path).findings]
+        return [(one.kind, one.name) for one in check(path).findings]
     except IntegrityError as error:
         return [("unreadable", error.code)]
 
@@ -234,7 +234,7 @@ def test_a_referrer_whose_manifest_refers_to_something_else_is_left_out_and_told
     assert made.referrers == 0
     assert told(made.path) == []
     (warning,) = [one for one in heard.warnings if str(mark.digest) in one]
-    assert (str(other.digest) if subject == "another" else "refers to nothing") in warning
+    assert (str(other.digest) if subject == "another" else "has no `subject`") in warning
 
 
 def test_a_referrer_in_the_lock_that_refers_to_something_else_ends_it(
@@ -347,7 +347,7 @@ def test_a_delta_of_another_bundle_is_told(
     client: Callable[..., Session], delta: tuple[Path, Created], project: Project, tmp_path: Path
 ) -> None:
     create(client(), locked(client(), tmp_path / "other", ITEMS[0]), tmp_path / "other.tar")
-    assert [(one.sort, one.name) for one in check(delta[0], base=tmp_path / "other.tar").findings] == [
+    assert [(one.kind, one.name) for one in check(delta[0], base=tmp_path / "other.tar").findings] == [
         ("wrong", str(tmp_path / "other.tar"))
     ]
 
@@ -588,7 +588,7 @@ def test_what_an_index_names_twice_is_counted_once_and_looked_at_once(
     layout.names.flush()
     with opened(layout.root) as found:
         found.contents.load()
-        (item,) = [one for one in catalogue(found.contents, None) if one.reference.tag]
+        (item,) = [one for one in bundle_items(found.contents, None) if one.reference.tag]
         assert (item.size, item.omitted) == (sum(sizes), 0)
 
 

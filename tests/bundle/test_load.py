@@ -234,7 +234,7 @@ def test_the_way_to_a_registry_without_tls_is_told(bundle: Path, registry: str) 
     with Session(SessionOptions(), Heard()) as one:
         found = load(one, bundle, To.parse(registry))
     assert {one.error.hint if one.error else None for one in found} == {
-        "a registry on this machine that speaks without TLS: add `--plain-http`"
+        "if the registry on this machine does not use TLS, add `--plain-http`"
     }
 
 
