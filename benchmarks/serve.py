@@ -166,7 +166,7 @@ def _owner(port: int) -> int:
         with contextlib.suppress(OSError):
             if str(link.readlink()).removeprefix("socket:[").removesuffix("]") in inodes:
                 return int(link.parts[2])
-    sys.exit(f"nobody listens on port {port}")
+    sys.exit(f"no process listens on port {port}")
 
 
 if __name__ == "__main__":

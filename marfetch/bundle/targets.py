@@ -43,7 +43,7 @@ def jobs_of(contents: Contents) -> list[Job]:
         for tag, descriptor in repository.tags.items():
             roots.setdefault(str(descriptor.digest), []).append(tag)
         reached = {str(one.descriptor.digest) for root in roots for one in _nodes(snapshot, repository, root)}
-        # Untagged manifests: start with those that are neither referrers nor children, since they include the others.
+        # Untagged manifests: first the ones that are neither referrer nor child of another, since their jobs include the others.
         referrers = {str(one.digest) for listed in repository.referrers.values() for one in listed}
         children = {
             str(child.digest)
