@@ -205,9 +205,9 @@ def truncated(data: bytes, less: int) -> bytes:
 GOOD = tar(file("first", b"1"), file("x", b"one"))
 BROKEN: dict[str, tuple[bytes, str]] = {
     "no bytes": (b"", "ends early"),
-    "HTML": (b"<html>" * 100, "no tar"),
-    "HTML, gzipped": (gzip.compress(b"<html>" * 100), "no tar"),
-    "a zip": (b"PK\x03\x04" + bytes(600), "no tar"),
+    "HTML": (b"<html>" * 100, "not a tar archive"),
+    "HTML, gzipped": (gzip.compress(b"<html>" * 100), "not a tar archive"),
+    "a zip": (b"PK\x03\x04" + bytes(600), "not a tar archive"),
     "no end": (gzip.compress(GOOD[:-1024]), "ends"),
     "half an end": (gzip.compress(GOOD[:-512]), "ends early"),
     "cut in a file": (gzip.compress(GOOD[: 3 * 512 + 2]), "in the middle of `x`"),
