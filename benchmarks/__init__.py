@@ -1,1 +1,1 @@
-"""Measurements beside other clients, in one run, as ratios. `make bench`; `docs/performance.md` has the last one that was kept."""
+"""Benchmarks against other clients in the same run, as ratios. Run `make bench`; `docs/performance.md` has the latest results."""

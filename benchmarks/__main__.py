@@ -1,6 +1,6 @@
-"""`python -m benchmarks [start|one|range|artifacts|sizes|bundle|thousand|spread]…`: the figures of docs/performance.md, measured here and now.
+"""`python -m benchmarks [start|one|range|artifacts|sizes|bundle|thousand|spread]…`: measure the figures of docs/performance.md.
 
-Without a name all of them are measured, and the page and its pictures are written; with `--write` also for those that are named.
+Without a name, measure everything and write the page with its charts. With names, measure these; `--write` also updates the page.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ DISTANCES = (0, ROUND_TRIP)  # milliseconds
 COUNTS = (1, 10, 100, 1000)  # artifacts
 SIZES = (1, 32, 256, 1024)  # MiB
 ENOUGH = 60.0
-"""Seconds: a client that would need more for all runs of one step of a growth, going by the step before, is left out there, visibly."""
+"""Seconds for all runs of a client at one size. A client that would need more, estimated from the previous size, is skipped; the table says so."""
 
 Figures: TypeAlias = dict[str, list[tuple[int, float]]]
 """Client → amounts and medians in seconds."""
 Picture: TypeAlias = Callable[[Path], str]
-"""Draws into a directory, and gives the line that shows it."""
+"""Draw into a directory and return the Markdown line that shows the picture."""
 
 
 class Scene:
-    """One part of the page: tables, and perhaps pictures."""
+    """A section of the page, with tables and optional pictures."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.pictures: list[Picture] = []
 
     def add(self, *lines: str) -> None:
-        """Lines of the page; each group is followed by an empty one."""
+        """Add lines to the page, followed by an empty line."""
         self.lines += [*lines, ""]
 
     def bars(self, name: str, title: str, groups: dict[str, dict[str, float]]) -> None:
-        """A picture of clients beside one another."""
+        """Add a bar chart that compares clients."""
 
         def draw(directory: Path) -> str:
             from .plot import bars
@@ -56,7 +56,7 @@ class Scene:
         self.pictures.append(draw)
 
     def growth(self, name: str, title: str, axis: str, figures: Figures) -> None:
-        """A picture of how the time grows."""
+        """Add a chart of time by amount."""
 
         def draw(directory: Path) -> str:
             from .plot import growth
@@ -68,7 +68,7 @@ class Scene:
 
 
 def start() -> Scene:
-    """What it takes to start."""
+    """Measure start-up time."""
     scene = Scene()
     with stage(round_trip=0, charts=1) as where:
         environment = {**where.environment(), "PYTHONPATH": str(ROOT)}
@@ -104,27 +104,27 @@ def _near_and_far(make: Callable[[Stage], list[Contender]], picture: str, title:
 
 
 def one() -> Scene:
-    """One chart by its exact version."""
+    """Measure one chart by its exact version."""
     return _near_and_far(clients.one_chart, "performance-one.svg", "One chart by exact version")
 
 
 def newest() -> Scene:
-    """One chart by a range."""
+    """Measure one chart by a range."""
     return _near_and_far(clients.a_range, "performance-range.svg", "One chart by a range")
 
 
 def _step(
     contenders: list[Contender], figures: Figures, amount: int, scratch: Path, *, runs: int, warm: bool, base: str, what: str
 ) -> list[str]:
-    """One step of a growth: everybody who is not going to take too long, and what is to be said about it."""
+    """Measure one amount with all clients that are expected to be fast enough; return lines for the page."""
     for number, contender in enumerate(contenders):
         before = figures.setdefault(contender.name, [])
         if before and contender.missing is None:
             known, seconds = before[-1]
-            # What starting takes does not grow, so this is at most what it will be.
+            # Start-up time is constant, so a proportional estimate is an upper bound.
             expected = seconds * amount / known
             if expected * (runs + warm) > ENOUGH and not contender.name.startswith("marfetch"):
-                contenders[number] = absent(contender.name, f"left out: about {expected:.0f} s, estimated from {known:,} {what}")
+                contenders[number] = absent(contender.name, f"skipped: about {expected:.0f} s, estimated from {known:,} {what}")
     race(contenders, scratch, runs=runs, warm=warm)
     for contender in contenders:
         if contender.has_run:
@@ -133,7 +133,7 @@ def _step(
 
 
 def artifacts() -> Scene:
-    """How the time grows with the number of artifacts."""
+    """Measure time by number of artifacts."""
     scene = Scene()
     for distance in reversed(DISTANCES):
         figures: Figures = {}
@@ -149,7 +149,7 @@ def artifacts() -> Scene:
 
 
 def sizes() -> Scene:
-    """How the time grows with the size of a file."""
+    """Measure time by file size."""
     scene = Scene()
     for distance in DISTANCES:
         figures: Figures = {}
@@ -189,7 +189,7 @@ SCENES: dict[str, tuple[Callable[[], Scene], str]] = {
 
 
 def measured(names: Sequence[str]) -> list[tuple[str, Scene]]:
-    """Measure, and print as it goes."""
+    """Run the benchmarks and print each result."""
     found = []
     for name in names:
         make, title = SCENES[name]
@@ -201,7 +201,7 @@ def measured(names: Sequence[str]) -> list[tuple[str, Scene]]:
 
 
 def main() -> None:
-    """Measure what was named, or all of it; what goes into the page replaces what it says of the same."""
+    """Run the named benchmarks, or all; replace their sections of the page."""
     named = [name for name in sys.argv[1:] if name != "--write"]
     if unknown := [name for name in named if name not in SCENES]:
         sys.exit(f"there is no {' or '.join(unknown)}; there are {', '.join(SCENES)}")

@@ -1,4 +1,4 @@
-"""Bundles: how fast one is made of what is far away, and how much memory a large one takes."""
+"""Benchmarks of bundles: time to create one over a slow link, and memory for a large one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPREAD = 300
 
 
 def locked(where: Stage, charts: int) -> Path:
-    """A project that wants so many charts, and its lock."""
+    """Create a project with this many charts, and its lock file."""
     place = where.directory / "project"
     place.mkdir()
     items = "".join(f"\n  - {{reference: bench/charts/chart{number}, version: 1.2.3}}" for number in range(charts))
@@ -43,7 +43,7 @@ def _marfetch(where: Stage, name: str, *arguments: str, fresh: bool = False) -> 
 
 
 def _loading(where: Stage, name: str, bundle: Path, host: str, *options: str) -> Contender:
-    """Each run goes to where nothing is yet."""
+    """Load into an empty target in each run."""
     one = _marfetch(where, name, "bundle", "load", str(bundle), "--plain-http", "--to", "{there}", *options)
     prepare, prefixes = one.prepare, itertools.count()
 
@@ -56,7 +56,7 @@ def _loading(where: Stage, name: str, bundle: Path, host: str, *options: str) ->
 
 
 def bundled(runs: int) -> list[str]:
-    """A hundred charts into one archive; beside it what others make of them: a layout each (oras, regsync), one store (hauler)."""
+    """Measure a hundred charts into one archive, against a layout per chart (oras, regsync) and one store (hauler)."""
     with stage(round_trip=ROUND_TRIP) as where:
         wanted = str(locked(where, CHARTS) / "marfetch.yaml")
         contenders = [
@@ -71,7 +71,7 @@ def bundled(runs: int) -> list[str]:
 
 
 def _hauler(where: Stage, *options: str) -> Contender:
-    """hauler, where somebody has installed it: `make tools` cannot build it."""
+    """Return hauler if it is installed; `make tools` cannot build it."""
     name, path = " ".join(("hauler store sync", *options)), shutil.which("hauler")
     if path is None:
         return absent(name, "not on the `PATH`")
@@ -95,7 +95,7 @@ def _hauler(where: Stage, *options: str) -> Contender:
 
 
 def thousand(runs: int) -> list[str]:
-    """A thousand charts, all the way; the first load sends everything, the others find it there."""
+    """Measure creating, verifying and loading a bundle of a thousand charts, into an empty registry and again."""
     program = tools.find("registry")
     if program is None:
         sys.exit(tools.missing("registry"))
@@ -120,9 +120,9 @@ def thousand(runs: int) -> list[str]:
 
 
 def spread(runs: int) -> list[str]:
-    """Charts into a registry that is far away: one machine with more at a time, and one, two, three workers of a scheduler.
+    """Measure charts into a distant registry: one machine with more parallel jobs, and one to three workers of a scheduler.
 
-    All of them share the processors here. What a cluster adds where each machine has processors and a link of its own is more than this.
+    All workers share the processors of this machine. Real clusters, with processors and links per machine, gain more.
     """
     program = tools.find("registry")
     if program is None:

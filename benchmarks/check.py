@@ -1,8 +1,8 @@
-"""`python -m benchmarks.check`: whether marfetch became slower, by ratios that a loaded machine does not move much.
+"""`python -m benchmarks.check`: check that marfetch has not become slower, by ratios that hardly depend on the load of the machine.
 
-Not seconds are compared: processor time (user and system) of whole commands, each beside a bare Python in the same run, in turn; and
-round trips, counted by what a longer way to the registry adds. A ratio that is worse than the stored one by a third is measured anew, and
-fails when it stays so. `python -m benchmarks.check --store` stores what it measures, in `benchmarks/ratios.json`.
+The ratios compare processor time (user and system) of whole commands with a bare Python that runs in turn with them. Round trips are
+computed from the time that a longer link to the registry adds. A ratio that is a third worse than the stored one is measured again, and
+the check fails if it is still worse. `python -m benchmarks.check --store` writes the ratios to `benchmarks/ratios.json`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _python(where: Stage, name: str, *arguments: str) -> Contender:
 
 
 def _compared(where: Stage, ours: Contender, bare: Contender) -> float:
-    """The median of the ratios of processor time, pair by pair."""
+    """Return the median ratio of processor time over all pairs of runs."""
     race([ours, bare], where.directory, runs=PAIRS)
     for one in (ours, bare):
         if not one.has_run:
@@ -59,20 +59,20 @@ def _compared(where: Stage, ours: Contender, bare: Contender) -> float:
 
 
 def loading() -> float:
-    """`marfetch version` beside a Python that does nothing."""
+    """Compare `marfetch version` with a Python that does nothing."""
     with stage(round_trip=0, charts=1) as where:
         return _compared(where, _python(where, "version", "-m", "marfetch", "version"), _python(where, "bare", "-c", "pass"))
 
 
 def one() -> float:
-    """One chart by its exact version beside a Python that only loads oras-py."""
+    """Compare one chart by exact version with a Python that only imports oras-py."""
     with stage(round_trip=0, charts=1) as where:
         ours = clients.marfetch(where, "one chart", "pull", clients.CHART.format(0), "--version", "1.2.3")
         return _compared(where, ours, _python(where, "oras-py", "-c", "import oras.provider"))
 
 
 def many() -> float:
-    """Forty charts beside a Python that only loads oras-py."""
+    """Compare forty charts with a Python that only imports oras-py."""
     with stage(round_trip=0, charts=CHARTS) as where:
         names = [f"{clients.CHART.format(number)}:1.2.3" for number in range(CHARTS)]
         ours = clients.marfetch(where, f"{CHARTS} charts", "pull", *names, files=CHARTS)
@@ -80,7 +80,7 @@ def many() -> float:
 
 
 def large() -> float:
-    """A file beside a few lines of Python that read, hash and write the same one; what starting takes is in both."""
+    """Compare a large file with a short Python script that reads, hashes and writes it; both include start-up time."""
     with real_stage([FILE]) as where:
         ours = clients.marfetch(where, "a file", "pull", f"{clients.LARGE}:{FILE}")
         path = next(path for path in (where.directory / "registry").rglob("data") if path.stat().st_size == FILE << 20)
@@ -89,7 +89,7 @@ def large() -> float:
 
 
 def round_trips() -> float:
-    """What one chart by its exact version waits for, in round trips: the quickest runs near and far differ by nothing else."""
+    """Return the round trips that one chart by exact version waits for: the time difference between the fastest near and far runs."""
     quickest = []
     for distance in (FAR, FARTHER):
         with stage(round_trip=distance, charts=1) as where:
@@ -111,7 +111,7 @@ RATIOS: dict[str, Callable[[], float]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure and compare, or store."""
+    """Measure, then compare with the stored ratios or store them."""
     if list(arguments) == ["--store"]:
         STORED.write_text(json.dumps({name: round(measure(), 2) for name, measure in RATIOS.items()}, indent=2) + "\n")
         return 0

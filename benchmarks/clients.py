@@ -1,6 +1,6 @@
-"""The clients that are compared, each as a line for the shell, and marfetch among them.
+"""The clients to compare, marfetch included, each as a shell command.
 
-In a line `$T` is the client, `$H` the registry. One that is not here is shown as missing, one that cannot do the work as unable.
+In a command, `$T` is the client and `$H` the registry. The results mark a client that is not installed, or that cannot do the work.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ for name in sys.argv[3:]:
 
 
 def marfetch(where: Stage, name: str, *arguments: str, files: int = 1) -> Contender:
-    """marfetch with an empty cache."""
+    """Return marfetch with an empty cache."""
     environment = {**where.environment(), "PYTHONPATH": str(ROOT)}
 
     def prepare(directory: Path) -> list[str]:
@@ -39,7 +39,7 @@ def marfetch(where: Stage, name: str, *arguments: str, files: int = 1) -> Conten
 
 
 def tool(where: Stage, name: str, program: str, script: str, *, files: int) -> Contender:
-    """A real client."""
+    """Return another client, which runs a shell script."""
     path = tools.find(program)
     if path is None:
         return absent(name, tools.missing(program))
@@ -56,21 +56,21 @@ def _shell(script: str) -> Callable[[Path], list[str]]:
 
 
 def oras_py(where: Stage, names: Sequence[str]) -> Contender:
-    """oras-py as it is, by its own client: one artifact after the other, nothing checked."""
+    """Return the client of oras-py, unchanged: one artifact after the other, without digest checks."""
     environment = {**where.environment(), "REQUESTS_CA_BUNDLE": str(where.ca_file), "T": sys.executable, "H": where.host}
     script = f'exec "$T" -P -c {shlex.quote(_ORAS_PY)} "$H" out {" ".join(names)}'
     return Contender("oras-py", _shell(script), lambda directory: holds(directory / "out", len(names)), environment)
 
 
 def holds(directory: Path, files: int) -> None:
-    """The work was done when so many files are there."""
+    """Raise unless the directory has this many files."""
     found = [path for path in directory.rglob("*") if path.is_file()]
     if len(found) < files:
         raise NotDoneError(f"{len(found)} files where there should be {files}")
 
 
 def one_chart(where: Stage) -> list[Contender]:
-    """One chart by its exact version, by everybody."""
+    """Return all clients for one chart by exact version."""
     chart = CHART.format(0)
     return [
         tool(where, "helm 4", "helm4", f"$T pull oci://$H/{chart} --version 1.2.3 -d out", files=1),
@@ -86,7 +86,7 @@ def one_chart(where: Stage) -> list[Contender]:
 
 
 def a_range(where: Stage) -> list[Contender]:
-    """One chart by a range; only Helm knows those."""
+    """Return the clients for one chart by a range. Among other clients, only Helm supports ranges."""
     chart = CHART.format(0)
     return [
         tool(where, "helm 4", "helm4", f"$T pull oci://$H/{chart} --version ^1.2 -d out", files=1),
@@ -97,7 +97,7 @@ def a_range(where: Stage) -> list[Contender]:
 
 
 def many(where: Stage, count: int) -> list[Contender]:
-    """So many charts by their exact versions. A client that takes one artifact a call runs sixteen times at once."""
+    """Return the clients for many charts by exact version. A client that takes one artifact per call runs sixteen times in parallel."""
     numbers = f"seq 0 {count - 1} | xargs -P {SIDE_BY_SIDE} -I N"
     chart = CHART.format("N")
     names = [f"{CHART.format(number)}:1.2.3" for number in range(count)]
@@ -119,7 +119,7 @@ def many(where: Stage, count: int) -> list[Contender]:
 
 
 def one_file(where: Stage, size: int) -> list[Contender]:
-    """One file of so many MiB. A client that has no command for a file makes a layout of it."""
+    """Return the clients for one file of this size in MiB. A client without a command for files writes a layout."""
     name = f"{LARGE}:{size}"
     return [
         tool(where, "oras pull", "oras", f"$T pull --plain-http=false $H/{name} -o out", files=1),
@@ -133,7 +133,7 @@ def one_file(where: Stage, size: int) -> list[Contender]:
 
 
 def _regsync(where: Stage, count: int) -> Contender:
-    """regsync with one file that names everything, sixteen at a time."""
+    """Return regsync with one config file for all charts, sixteen in parallel."""
     lines = "".join(
         f'  - {{source: "{where.host}/{CHART.format(number)}:1.2.3", target: "ocidir://out/{number}:1.2.3", type: image}}\n'
         for number in range(count)

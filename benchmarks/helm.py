@@ -1,4 +1,4 @@
-"""`python -m benchmarks.helm`: what `mar://` costs beside `oci://`, the first time and again."""
+"""`python -m benchmarks.helm`: compare `mar://` with `oci://`, with an empty and a filled cache."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHART = "bench/charts/chart0"
 
 
 def main() -> None:
-    """Measure, and print two tables."""
+    """Measure and print two tables."""
     runs = int(os.environ.get("RUNS", "5"))
     helm = tools.find("helm4")
     if helm is None:

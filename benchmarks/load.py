@@ -1,7 +1,7 @@
-"""A load generator as a process of its own: `python -m benchmarks.load PORT PATH CLIENTS REQUESTS` prints one JSON object.
+"""Load generator in a separate process: `python -m benchmarks.load PORT PATH CLIENTS REQUESTS` prints one JSON object.
 
-Each client has one connection and asks again as soon as its answer is whole. Answers are counted byte by byte, not looked at: what is
-measured is the server, and the generator shares the processors with it.
+Each client has one connection and sends the next request as soon as a response is complete. It counts the bytes of responses without
+parsing them, because the generator shares the processors with the server that it measures.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Client:
         self.socket.sendall(self._request)
 
     def take(self, data: memoryview) -> bool:
-        """Take bytes; whether the answer is whole now."""
+        """Count received bytes; return whether the response is complete."""
         if not data:
             sys.exit("the server closed a connection")
         if self._left < 0:
@@ -47,10 +47,10 @@ class _Client:
 
 
 def load(port: int, path: str, clients: int, requests: int) -> dict[str, float]:
-    """Ask so many times in all.
+    """Send this many requests in all.
 
     Returns:
-        Requests and bytes a second, and the time of the middle answer and of the slowest one in a hundred, in seconds.
+        Requests and bytes per second; median and 99th percentile of the response time in seconds.
     """
     selector, taken = selectors.DefaultSelector(), 0
     times: list[float] = []

@@ -1,4 +1,4 @@
-"""What was measured on, and with which versions."""
+"""Describe the machine and the versions of a measurement."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CLIENTS = ("helm4", "helm3", "oras", "regctl", "regsync", "crane", "registry")
 
 
 def described() -> list[str]:
-    """The machine, and the clients, as two paragraphs."""
+    """Return one paragraph about the machine and one about the clients."""
     model = next(iter(re.findall(r"model name\s*:\s*(.+)", _read("/proc/cpuinfo"))), platform.machine())
     memory = int(next(iter(re.findall(r"MemTotal:\s*(\d+)", _read("/proc/meminfo"))), "0")) >> 20
-    # Whether the interpreter was built with profile-guided optimization: without, it starts half as fast.
+    # Without profile-guided optimization, the interpreter starts half as fast.
     tuned = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
-    # A distribution's is, too, by ways of its own.
+    # Linux distributions optimize their interpreters too, but record it elsewhere.
     built = "system package" if sys.base_prefix == "/usr" else f"built {'with' if tuned else 'without'} `--enable-optimizations`"
     python = f"Python {platform.python_version()} ({built})"
     pinned = {tool.name: tool.version for tool in tools.ALL}

@@ -1,4 +1,4 @@
-"""Runs whole command lines in turn and compares them run by run, so that a machine whose speed drifts does not decide."""
+"""Run commands in turn and compare them run by run, so that a machine whose speed drifts affects all of them alike."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 LONGEST = 150.0
-"""Seconds for one run of one client; it is ended then, and the table says so."""
+"""Timeout of one run in seconds; the table shows it."""
 
 
 class NotDoneError(Exception):
-    """The work was not done, whatever the exit code says."""
+    """A client did not do the work, whatever its exit code."""
 
 
 @dataclass
 class Contender:
-    """One way to do the work.
+    """A client in a comparison.
 
     Attributes:
-        prepare: called before every run with an empty directory; gives the command line.
-        check: called after every run with that directory; raises `NotDoneError` where the work was not done.
-        missing: why there is nothing to run; shown in place of figures.
-        failure: what went wrong in a run; it is shown, and there are no more runs.
+        prepare: called before every run with an empty directory; returns the command line.
+        check: called after every run with that directory; raises `NotDoneError` if the work is incomplete.
+        missing: why the client cannot run; shown instead of figures.
+        failure: error of a failed run; shown instead of figures, and no more runs follow.
     """
 
     name: str
@@ -49,20 +49,20 @@ class Contender:
 
     @property
     def has_run(self) -> bool:
-        """Whether there are figures."""
+        """Whether the client has results."""
         return self.missing is None and self.failure is None and bool(self.seconds)
 
 
 def absent(name: str, reason: str) -> Contender:
-    """A line of a table without figures."""
+    """Return a client without results for a table."""
     return Contender(name, lambda _: [], lambda _: None, {}, missing=reason)
 
 
 def race(contenders: Sequence[Contender], scratch: Path, *, runs: int, warm: bool = True) -> None:
-    """All of them in turn, `runs` times.
+    """Run all clients in turn, `runs` times.
 
     Args:
-        warm: one run before, which does not count.
+        warm: start with one run that does not count.
     """
     for number in range(runs + warm):
         for contender in contenders:
@@ -105,7 +105,7 @@ def _run(contender: Contender, scratch: Path, *, counts: bool) -> None:
 
 
 def _deadline(process: subprocess.Popen[bytes]) -> threading.Timer:
-    """Ends a process with all its children when it takes too long."""
+    """Kill a process and its children after a timeout."""
 
     def end() -> None:
         if process.returncode is None:
@@ -118,12 +118,12 @@ def _deadline(process: subprocess.Popen[bytes]) -> threading.Timer:
 
 
 def ratio(one: Contender, reference: Contender) -> float:
-    """The median of the ratios run by run."""
+    """Return the median of the ratios of each run."""
     return statistics.median(mine / theirs for mine, theirs in zip(one.seconds, reference.seconds, strict=True))
 
 
 def table(contenders: Sequence[Contender], base: str) -> list[str]:
-    """A Markdown table: median and range, and the median of the ratios to the base, run by run."""
+    """Return a Markdown table: median and range, and the median ratio to the base client over all runs."""
     reference = next(one for one in contenders if one.name == base)
     rows = ["| client | median | min – max | ratio | CPU time | peak memory |", "|---|---|---|---|---|---|"]
     for one in contenders:
@@ -142,5 +142,5 @@ def _cell(text: str) -> str:
 
 
 def own_peak() -> int:
-    """KiB that this process has used at most; a child's figure starts there."""
+    """Return the peak memory of this process in KiB; the peak of a child process starts there."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

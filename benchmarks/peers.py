@@ -1,4 +1,4 @@
-"""Real clients at the same work: all of some charts, so many at a time, over plain http on loopback."""
+"""Run other clients on the same work: download a set of charts in parallel over plain HTTP on loopback."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ SHARED = "marfetch, one process per chart, shared cache"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it.
+    """Result of a run.
 
     Attributes:
-        arrived: charts.
-        seconds: until everything had ended.
-        killed: whether it had to be ended.
-        said: the last line of what was said on stderr.
+        arrived: number of downloaded charts.
+        seconds: until all processes had exited.
+        killed: whether the run was killed after the timeout.
+        said: last line on stderr.
     """
 
     arrived: int
@@ -50,7 +50,7 @@ class Outcome:
 
 
 def fill(layout: Layout, sizes: dict[str, int]) -> int:
-    """Charts of these sizes; how many bytes they are."""
+    """Create charts of these sizes; return their total bytes."""
     total = 0
     for name, size in sizes.items():
         chart = tar_gz({f"{name}/Chart.yaml": f"apiVersion: v2\nname: {name}\nversion: 1.2.3\n".encode(), f"{name}/data": os.urandom(size)})
@@ -62,7 +62,7 @@ def fill(layout: Layout, sizes: dict[str, int]) -> int:
 
 
 def names() -> Iterator[str]:
-    """Whoever is there to be compared."""
+    """Return the names of the installed clients."""
     for name, (program, _) in ONE.items():
         if tools.find(program) is None:
             sys.exit(tools.missing(program))
@@ -72,10 +72,10 @@ def names() -> Iterator[str]:
 
 
 def fetch(client: str, host: str, charts: list[str], directory: Path, *, at_a_time: int, patience: float) -> Outcome:
-    """Get the charts.
+    """Download the charts with a client.
 
     Args:
-        patience: seconds after which it is ended.
+        patience: timeout in seconds.
     """
     for name in ("out", "done", "home"):
         (directory / name).mkdir(parents=True, exist_ok=True)

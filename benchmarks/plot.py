@@ -1,4 +1,4 @@
-"""The pictures of docs/performance.md, drawn by matplotlib from the figures of the same run."""
+"""Draw the charts of docs/performance.md with matplotlib."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-mpl.rcParams["svg.hashsalt"] = "marfetch"  # otherwise every run gives other names to the same shapes
+mpl.rcParams["svg.hashsalt"] = "marfetch"  # stable element names, so that equal charts give equal files
 mpl.rcParams["svg.fonttype"] = "none"
 
 OURS = "#0b6bcb"
@@ -16,11 +16,11 @@ OTHERS = ("#d97706", "#059669", "#7c3aed", "#db2777", "#64748b", "#a16207", "#08
 
 
 def growth(path: Path, title: str, axis: str, series: Mapping[str, Sequence[tuple[int, float]]]) -> None:
-    """How the time grows: one line for each client, both axes by powers of ten. What did not run has no point.
+    """Draw time by amount: one line per client, logarithmic axes, no point for a client that did not run.
 
     Args:
-        axis: what grows.
-        series: client → pairs of an amount and seconds.
+        axis: label of the amount.
+        series: client → pairs of amount and seconds.
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -46,7 +46,7 @@ def growth(path: Path, title: str, axis: str, series: Mapping[str, Sequence[tupl
 
 
 def bars(path: Path, title: str, groups: Mapping[str, Mapping[str, float]]) -> None:
-    """Clients beside one another, a bar for each group.
+    """Draw a bar chart with one bar per client in each group.
 
     Args:
         groups: name of the group → client → seconds.

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.serve`: `marfetch serve` beside distribution's registry, in turn, as ratios; for docs/how-to/serve.md.
+"""`python -m benchmarks.serve`: compare `marfetch serve` with the registry of distribution, for docs/how-to/serve.md.
 
-With `httptools` on the path a third one is measured: marfetch with that parser. The environment variable `RUNS` says how often (5).
+If `httptools` is installed, marfetch with that parser is measured too. The environment variable `RUNS` sets the number of runs (5).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SCENES = {
 
 @dataclass
 class Server:
-    """One server and what was measured of it, by scene."""
+    """A server and its results by scenario."""
 
     name: str
     port: int
@@ -55,13 +55,13 @@ class Server:
 
     @property
     def peak(self) -> int:
-        """MiB that the process has used at most."""
+        """Peak memory of the process in MiB."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) >> 10
 
 
 def fill(layout: Layout) -> dict[str, str]:
-    """A thousand charts, the first with a blob of a middling size, and a large file."""
+    """Create a thousand charts, the first with a medium-sized blob, and a large file."""
     digests = {}
     for number in range(ARTIFACTS):
         data = secrets.token_bytes(MIDDLE if number == 0 else 2000)
@@ -81,7 +81,7 @@ WITHOUT_HTTPTOOLS = "import sys; sys.modules['httptools'] = None; from marfetch.
 
 @contextlib.contextmanager
 def served(name: str, path: Path) -> Iterator[tuple[Server, float]]:
-    """`marfetch serve` on a free port, and the seconds until it said where it listens."""
+    """Start `marfetch serve` on a free port; also return the seconds until it printed its address."""
     program = ["-c", WITHOUT_HTTPTOOLS] if name == H11 else ["-m", "marfetch"]
     begun = time.perf_counter()
     line = [sys.executable, *program, "serve", str(path), "--port", "0", "--quiet"]
@@ -96,7 +96,7 @@ def served(name: str, path: Path) -> Iterator[tuple[Server, float]]:
 
 
 def measure(server: Server, scene: str, digests: dict[str, str]) -> None:
-    """One run of one scene."""
+    """Run one scenario once."""
     path, clients, requests = SCENES[scene]
     line = [sys.executable, "-m", "benchmarks.load", str(server.port), path.format(**digests), str(clients), str(requests)]
     text = subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
@@ -104,7 +104,7 @@ def measure(server: Server, scene: str, digests: dict[str, str]) -> None:
 
 
 def row(scene: str, server: Server, base: Server) -> str:
-    """One line of the table: medians, and the median of the ratios run by run."""
+    """Return a table row: medians, and the median ratio over all runs."""
     mine, theirs = server.found[scene], base.found[scene]
     rate = statistics.median(one["rate"] for one in mine)
     amount = statistics.median(one["bytes"] for one in mine) / 1e6
@@ -123,7 +123,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="marfetch-bench-") as scratch, contextlib.ExitStack() as stack:
         directory = Path(scratch)
         layout = directory / "layout"
-        # In a process of its own, so that the memory that this takes is nobody's.
+        # In a separate process, so that its memory does not count for any server.
         filled = subprocess.run(
             [sys.executable, "-m", "benchmarks.serve", "fill", str(layout)], cwd=ROOT, stdout=subprocess.PIPE, check=True
         )
@@ -149,7 +149,7 @@ def main() -> None:
                     measure(server, scene, digests)
             if number == 0:
                 for server in servers:
-                    server.found.clear()  # the warm-up; also the hashing of blobs that are served for the first time
+                    server.found.clear()  # discard the warm-up, in which blobs are hashed when first served
         print("| scene | server | rate | slowest of 100 | ratio |\n|---|---|---|---|---|")
         for scene in SCENES:
             for server in servers:
@@ -159,14 +159,14 @@ def main() -> None:
 
 
 def _owner(port: int) -> int:
-    """The process that listens on a port of this machine; it was started here."""
+    """Return the id of the process that listens on a port of this machine; this benchmark started it."""
     wanted = f"0100007F:{port:04X}"
     inodes = {line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[1] == wanted}
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
             if str(link.readlink()).removeprefix("socket:[").removesuffix("]") in inodes:
                 return int(link.parts[2])
-    sys.exit(f"nobody listens on port {port}")
+    sys.exit(f"no process listens on port {port}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The look-alike as a process of its own: `python -m benchmarks.served DIRECTORY PORT DATA_PORT DATA_ORIGIN`."""
+"""Run the test registry in a separate process: `python -m benchmarks.served DIRECTORY PORT DATA_PORT DATA_ORIGIN`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marfetch.serve.app import ServedRegistry
 
 
 async def main(directory: Path, port: int, data_port: int, data_origin: str) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is killed."""
     registry = ServedRegistry(Layout(directory / "layout"), Host("bench.test"), data_origin=data_origin)
     servers = [
         uvicorn.Server(

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.soak [artifacts|link|serve|half-hour]…`: what grows, and what breaks, when it goes on for long (`make soak`).
+"""`python -m benchmarks.soak [artifacts|link|serve|half-hour]…`: find leaks and failures in long runs (`make soak`).
 
-The environment variables `ARTIFACTS` (10000) and `MINUTES` (5) make it longer or shorter.
+The environment variables `ARTIFACTS` (10000) and `MINUTES` (5) set the length.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .serve import _owner
 from .stage import ROOT
 
 BATCH = 100
-WARM = 2000  # artifacts after which nothing should grow any more
+WARM = 2000  # artifacts, after which memory and open files should no longer grow
 MIB = 1 << 20
 
 
@@ -41,7 +41,7 @@ MIB = 1 << 20
 
 
 def artifacts(scratch: Path) -> list[str]:
-    """Thousands of small artifacts through one process, and hundreds of clients one after the other."""
+    """Pull thousands of small artifacts in one process, and with hundreds of clients one after the other."""
     wanted = int(os.environ.get("ARTIFACTS", "10000"))
     lines = [page.machine(), ""]
     with Registry(Layout(scratch / "layout"), names=HOST) as registry:
@@ -92,7 +92,7 @@ AT_A_TIME = 16
 
 
 def link(scratch: Path) -> list[str]:
-    """Charts of all sizes over a link that resets."""
+    """Pull charts of all sizes over a link that resets connections."""
     chance = random.Random(20261125)
     charts = {f"chart{number}": chance.randrange(64 << 10, 6 * MIB) for number in range(CHARTS)}
     layout = Layout(scratch / "layout")
@@ -117,7 +117,7 @@ def link(scratch: Path) -> list[str]:
 
 
 def cuts() -> Callable[[], int]:
-    """After how many bytes the connections end, in the same order for everybody."""
+    """Yield after how many bytes each connection is cut; the same sequence for every client."""
     chance = random.Random(7)
     return lambda: chance.randrange(MIB, 4 * MIB)
 
@@ -127,7 +127,7 @@ def cuts() -> Callable[[], int]:
 
 @dataclass
 class Server:
-    """A server, and what was seen of it."""
+    """A server and its measurements."""
 
     name: str
     port: int
@@ -136,7 +136,7 @@ class Server:
     held: list[dict[str, float]] = field(default_factory=list)
 
     def look(self) -> dict[str, float]:
-        """What the process holds now."""
+        """Return the current resources of the process."""
         directory = Path(f"/proc/{self.pid}")
         status = (directory / "status").read_text()
         self.held.append(
@@ -151,7 +151,7 @@ class Server:
 
 @contextlib.contextmanager
 def servers(scratch: Path) -> Iterator[list[Server]]:
-    """Distribution's registry and `marfetch serve` with the same charts."""
+    """Start the registry of distribution and `marfetch serve` with the same charts."""
     program, oras = tools.find("registry"), tools.find("oras")
     if program is None or oras is None:
         sys.exit(tools.missing("registry"))
@@ -176,7 +176,7 @@ def servers(scratch: Path) -> Iterator[list[Server]]:
 
 
 def load(server: Server, clients: int, seconds: float, *, pause: int = 0) -> dict[str, float]:
-    """So many clients for a while.
+    """Put a server under load from this many clients.
 
     Args:
         pause: milliseconds between the requests of a client.
@@ -185,7 +185,7 @@ def load(server: Server, clients: int, seconds: float, *, pause: int = 0) -> dic
     if wrk is None:
         sys.exit(tools.missing("wrk"))
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        # What is no 2xx is an error, and so is what wrk counts as one of the socket.
+        # Responses other than 2xx are errors, and so are the socket errors that wrk reports.
         script.write(
             'wrk.headers["Accept"] = "application/vnd.oci.image.manifest.v1+json"\n'
             + (f"function delay() return {pause} end\n" if pause else "")
@@ -205,7 +205,7 @@ def load(server: Server, clients: int, seconds: float, *, pause: int = 0) -> dic
 
 
 def serve(scratch: Path) -> list[str]:
-    """Fifty clients for minutes, and two hundred, beside distribution's registry, in turn."""
+    """Compare both servers in turn, with fifty and two hundred clients for several minutes each."""
     minutes = float(os.environ.get("MINUTES", "5"))
     length = 15.0
     plan = [50] * max(2, round(minutes * 60 / 2 / length)) + [200] * 2
@@ -254,7 +254,7 @@ def _growth(both: list[Server], until: int) -> list[str]:
 
 
 def half_hour(scratch: Path) -> list[str]:
-    """Twenty clients that ask five times a second each, for half an hour, of both at once."""
+    """Send requests to both servers at once for half an hour: twenty clients, five requests per second each."""
     minutes = int(os.environ.get("MINUTES", "30"))
     with servers(scratch) as both:
 
@@ -281,7 +281,7 @@ SCENES = {"artifacts": artifacts, "link": link, "serve": serve, "half-hour": hal
 
 
 def main() -> None:
-    """Measure what was named, print it, and write it into the page."""
+    """Run the named measurements, print the results and write them into the page."""
     for name in sys.argv[1:] or SCENES:
         with tempfile.TemporaryDirectory(prefix="marfetch-soak-") as scratch:
             page.put(name, SCENES[name](Path(scratch)))

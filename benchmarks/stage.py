@@ -1,4 +1,4 @@
-"""Where the measuring happens: a look-alike of MAR over TLS, behind a forwarder that adds a round trip."""
+"""Test environment of the benchmarks: a copy of MAR over TLS, behind a proxy that adds latency."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ ROOT = Path(__file__).parents[1]
 CHARTS = 100
 MANY = 2000
 ROUND_TRIP = 40  # milliseconds
-CHART_SIZE = 24 * 1024  # bytes; a middling chart
+CHART_SIZE = 24 * 1024  # bytes of a medium-sized chart
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A look-alike and the ways to it.
+    """A running test registry.
 
     Attributes:
-        host: the registry, as it stands in references.
-        data_host: where its blobs are.
-        ca_file: the authority that made its certificates.
-        directory: for what runs leave behind.
+        host: host of the registry in references.
+        data_host: host of its blobs.
+        ca_file: certificate authority of its certificates.
+        directory: scratch directory for the runs.
     """
 
     host: str
@@ -48,7 +48,7 @@ class Stage:
     directory: Path
 
     def environment(self) -> dict[str, str]:
-        """What every client gets: the authority, and nothing of the user's."""
+        """Return the environment for clients: the certificate authority, and no user settings."""
         home = self.directory / "home"
         home.mkdir(exist_ok=True)
         return {
@@ -61,7 +61,7 @@ class Stage:
 
 
 def fill(layout: Layout, charts: int = CHARTS) -> None:
-    """Charts of a middling size, and several versions of the first."""
+    """Create medium-sized charts, and several versions of the first."""
     host = Host("bench.test")
     for number in range(charts):
         name = f"chart{number}"
@@ -74,7 +74,7 @@ def fill(layout: Layout, charts: int = CHARTS) -> None:
             )
             config = json.dumps({"name": name, "version": version, "apiVersion": "v2"}).encode()
             put_artifact(layout, Reference(f"bench/charts/{name}", host, version), [(HELM_CHART, chart, None)], (HELM_CONFIG, config))
-    # One chart with very many tags, so that its list and index are long.
+    # One chart with very many tags, for long tag lists and indexes.
     first = layout.known(Reference("bench/charts/chart0", host, "1.2.3"))
     assert first is not None, "it was just put there"
     for number in range(MANY):
@@ -102,11 +102,11 @@ def put_artifact(layout: Layout, reference: Reference, layers: list[tuple[str, b
 
 @contextlib.contextmanager
 def stage(*, round_trip: int, charts: int = CHARTS) -> Iterator[Stage]:
-    """Build it up, and take it down.
+    """Start the test registry for the duration of the context.
 
     Args:
-        round_trip: milliseconds that the link adds; 0: clients reach the servers directly.
-        charts: how many there are.
+        round_trip: added latency in milliseconds; with 0, clients connect directly.
+        charts: number of charts.
     """
     with tempfile.TemporaryDirectory(prefix="marfetch-bench-") as scratch, contextlib.ExitStack() as stack:
         directory = Path(scratch)
@@ -124,10 +124,10 @@ def stage(*, round_trip: int, charts: int = CHARTS) -> Iterator[Stage]:
 
 @contextlib.contextmanager
 def real_stage(sizes: Sequence[int], *, round_trip: int = 0) -> Iterator[Stage]:
-    """Distribution's registry over TLS, with large files.
+    """Start the registry of distribution over TLS, with large files.
 
     Args:
-        sizes: in MiB; each is the tag of one.
+        sizes: file sizes in MiB, used as tags.
         round_trip: as for `stage`.
     """
     with tempfile.TemporaryDirectory(prefix="marfetch-bench-") as scratch, contextlib.ExitStack() as stack:
@@ -140,7 +140,7 @@ def real_stage(sizes: Sequence[int], *, round_trip: int = 0) -> Iterator[Stage]:
         with distribution(program, directory / "registry", tls=tls) as host:
             where = Stage(host, host, directory / "ca.pem", directory)
             for size in sizes:
-                # In a process of its own: what this one has once used would count as the peak of everything that it starts.
+                # In a separate process: the peak memory of this one would count as the peak of each child process.
                 make = f"head -c {size << 20} /dev/urandom > file; $T push --plain-http=false $H/bench/large:{size} file; rm file"
                 run("sh", "-ec", make, cwd=directory, **where.environment(), T=str(oras), H=host)
             if round_trip:
@@ -151,10 +151,10 @@ def real_stage(sizes: Sequence[int], *, round_trip: int = 0) -> Iterator[Stage]:
 
 
 def delayed(stack: contextlib.ExitStack, round_trip: int, ports: dict[int, int]) -> None:
-    """Make the way to some ports longer.
+    """Add latency to some ports.
 
     Args:
-        ports: where clients connect → where that leads.
+        ports: port for clients → port of the server.
     """
     program = tools.find("delay")
     if program is None:
@@ -171,7 +171,7 @@ def _certify(directory: Path) -> None:
 
 
 def started(stack: contextlib.ExitStack, line: list[str]) -> None:
-    """A server that says `up` when it listens; it ends with the stack."""
+    """Start a server, wait until it prints `up`, and stop it with the stack."""
     process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
     def end() -> None:

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.throttle`: real clients at a registry that says "not now"; what it wrote down of each.
+"""`python -m benchmarks.throttle`: how clients behave at a registry that throttles them.
 
-Every client wants the same charts, so many at a time; helm, oras, crane and regctl fetch one a call. After some answers the registry
-waits until that many requests are under way, and tells them all at once to stay away for some seconds: whatever comes before that time
-is over was sent by somebody who had been told, or by a process that could have known.
+Every client downloads the same charts in parallel; helm, oras, crane and regctl fetch one per call. After some responses, the registry
+waits until all parallel requests are open, and answers all of them with 429 and a `Retry-After`. A request before that time has passed
+comes from a client that ignored the throttle, or from a process that could have known about it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ BEFORE = 12  # answers
 PATIENCE = 150.0  # seconds
 SIZE = 4 << 10
 PAUSES = {"a pause of 5 s (`Retry-After: 5`)": 5.0, "a pause of an hour (`Retry-After: 3600`)": 3600.0}
-SOON = 0.5  # seconds after a pause, in which a herd would come
+SOON = 0.5  # seconds after a pause, in which a thundering herd would appear
 
 
 def scene(directory: Path, layout: Layout, charts: list[str], seconds: float) -> list[str]:
-    """One pause, for each client."""
+    """Measure all clients with one length of the pause."""
     rows = [
         "| client | requests during the pause | requests in total | charts downloaded | most at once in the first half second after the pause | most at once later |",
         "|---|---|---|---|---|---|",
@@ -52,7 +52,7 @@ def scene(directory: Path, layout: Layout, charts: list[str], seconds: float) ->
 
 
 def main() -> None:
-    """Measure, print, and write the page."""
+    """Measure, print the results and write the page."""
     charts = [f"chart{number}" for number in range(CHARTS)]
     lines = [page.machine(), f"{CHARTS} charts, {AT_A_TIME} at a time. The pause begins after {BEFORE} responses."]
     with tempfile.TemporaryDirectory(prefix="marfetch-bench-") as scratch:

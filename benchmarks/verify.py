@@ -1,4 +1,4 @@
-"""How long one verification takes in a running process: `python -m benchmarks.verify` (vectors of `fixtures/trust`, no network)."""
+"""Measure the time of one verification in a running process: `python -m benchmarks.verify` (vectors of `fixtures/trust`, no network)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WANTED = 0.010
 
 
 def main() -> None:
-    """Print a table, and fail where the wanted time is not kept."""
+    """Print a table; fail if a verification exceeds the time limit."""
     vectors = json.loads((FIXTURES / "cases.json").read_text())
     print(f"| vector | first | median of {RUNS} | slowest |\n|---|---|---|---|")
     medians = {}

@@ -1,14 +1,14 @@
-"""`python -m benchmarks.walks`: how far a command walks through the package, and how often it parses and hashes the same bytes.
+"""`python -m benchmarks.walks`: count the modules and calls of a command, and how often it parses and hashes the same bytes.
 
-Three commands run with an empty cache against the look-alike of MAR, each in a process of its own under a profiler:
+Three commands run with an empty cache against the test registry, each in a separate process under a profiler:
 
-- modules entered: those of marfetch in which at least one function runs;
-- hops: calls that go from one module of marfetch into another, also by way of a library or the standard library;
+- modules entered: modules of marfetch in which at least one function runs;
+- hops: calls from one module of marfetch into another, directly or through a library;
 - parses: how often each manifest is parsed;
-- hashing: the bytes that are hashed of each blob or manifest, as a multiple of its size.
+- hashing: hashed bytes of each blob or manifest, as a multiple of its size.
 
-What runs while a module is being loaded does not count. Threads make the hops vary a little: each number is the smallest of three runs.
-`--write before` or `--write after` puts the numbers into that column of the table in `docs/design.md`; `--details N` lists the N most
+Code that runs while a module is imported does not count. Threads make the hops vary a little, so each number is the minimum of three runs.
+`--write before` or `--write after` writes the numbers into that column of the table in `docs/design.md`. `--details N` lists the N most
 frequent hops and how often each digest is hashed and parsed.
 """
 
@@ -46,7 +46,7 @@ _GENERATOR = 0x20  # inspect.CO_GENERATOR, without loading `inspect`
 
 
 class Trace:
-    """Counts what the functions of marfetch do while it is installed."""
+    """Profiler that counts calls, parses and hashed bytes of marfetch while it is installed."""
 
     def __init__(self) -> None:
         self.hops: Counter[tuple[str, str]] = Counter()
@@ -56,11 +56,11 @@ class Trace:
         self._sha256, self._new = hashlib.sha256, hashlib.new
 
     def install(self) -> None:
-        """Count from now on, in every thread. Call it before marfetch is imported, which takes names out of `hashlib`."""
+        """Start counting in all threads. Call it before marfetch is imported, because marfetch imports names from `hashlib`."""
         trace = self
 
         class Counting:
-            """A hash object that reports how much it was given when its digest is asked for."""
+            """Hash object that reports the number of hashed bytes when its digest is computed."""
 
             def __init__(self, real: Any, data: bytes = b"") -> None:
                 self._real, self._size, self._told = real, 0, False
@@ -93,7 +93,7 @@ class Trace:
         sys.setprofile(self._profile)
 
     def remove(self) -> None:
-        """Count no longer."""
+        """Stop counting."""
         sys.setprofile(None)
         threading.setprofile(None)
 
@@ -105,7 +105,7 @@ class Trace:
         while caller is not None and _module(caller) is None:
             caller = caller.f_back
         if caller is not None and caller.f_code.co_name == "<module>" and _module(caller) != "__main__":
-            return  # it is being loaded
+            return  # a module is being imported
         self.modules.add(module)
         came_from = _module(caller) if caller is not None else None
         if came_from is not None and came_from != module:
@@ -114,26 +114,26 @@ class Trace:
             self.parses[self._sha256(frame.f_locals["raw"]).hexdigest()] += 1
 
     def document(self) -> dict[str, Any]:
-        """What was counted, as JSON."""
+        """Return the counts as a JSON document."""
         hops = [[*pair, count] for pair, count in self.hops.most_common()]
         return {"modules": sorted(self.modules), "hops": hops, "parses": self.parses, "hashed": self.hashed}
 
 
 def _module(frame: FrameType) -> str | None:
-    """The module of marfetch that a frame runs in, dotted below the package; None for anything else."""
+    """Return the module of a frame, dotted below the package; None outside marfetch."""
     package, _, module = str(frame.f_globals.get("__name__", "")).partition(".")
     return module if package == "marfetch" and module else None
 
 
 def _is_resumed(frame: FrameType) -> bool:
-    """Whether a generator goes on: the profiler reports that as a call."""
+    """Return whether the frame is a generator that resumes, which the profiler reports as a call."""
     if not frame.f_code.co_flags & _GENERATOR:
         return False
     return frame.f_lasti >= 0 and frame.f_code.co_code[frame.f_lasti + 1] & 3 != 0  # the argument of RESUME: 0 at the start
 
 
 def traced(out: Path, words: list[str]) -> int:
-    """Run a command line in this process, and write what was counted into a file."""
+    """Run a command in this process and write the counts into a file."""
     trace = Trace()
     trace.install()
     from marfetch.__main__ import main  # after the hashes are counted
@@ -145,11 +145,11 @@ def traced(out: Path, words: list[str]) -> int:
         out.write_text(json.dumps(trace.document()))
 
 
-# -- in the process that was started
+# -- in the starting process
 
 
 def walks(directory: Path, environment: dict[str, str], host: str) -> dict[str, Callable[[Path], list[str]]]:
-    """Name → what makes the command line for a run in a directory of its own."""
+    """Return name → function that builds the command line for a run in a directory."""
     project = directory / "project"
     project.mkdir()
     (project / "marfetch.yaml").write_text(PROJECT)
@@ -164,10 +164,10 @@ def walks(directory: Path, environment: dict[str, str], host: str) -> dict[str, 
 
 
 def counted(sizes: dict[str, int], document: dict[str, Any]) -> dict[str, str]:
-    """The measures of one run, as texts.
+    """Return the measures of one run as strings.
 
     Args:
-        sizes: of all content of the registry, by digest.
+        sizes: sizes of all content in the registry, by digest.
     """
     parses = document["parses"].values()
     multiples = [sum(fed) / sizes[digest] for digest, fed in document["hashed"].items() if digest in sizes]
@@ -185,10 +185,10 @@ def _spread(numbers: list[float]) -> str:
 
 
 def measure(details: int) -> dict[tuple[str, str], str]:
-    """Walk and measure → what was counted.
+    """Return the result of each walk and measure.
 
     Args:
-        details: how many of the most frequent hops are printed, and then what became of each digest.
+        details: number of most frequent hops to print, followed by each digest.
     """
     from marfetch.demo.recipe import build
     from marfetch.layout.layout import Layout
@@ -201,7 +201,7 @@ def measure(details: int) -> dict[tuple[str, str], str]:
         layout = Layout(directory / "registry")
         build(layout, Host("mar.test"))
         sizes = {path.name: path.stat().st_size for path in (directory / "registry" / "blobs" / "sha256").iterdir()}
-        sizes = {digest: size for digest, size in sizes.items() if size > 2}  # not `{}` and nothing, which need no registry
+        sizes = {digest: size for digest, size in sizes.items() if size > 2}  # skip `{}` and the empty blob, which need no registry
         with Registry(layout, names=Host("mar.test")) as registry:
             environment = {
                 "PATH": os.environ["PATH"],
@@ -234,7 +234,7 @@ def measure(details: int) -> dict[tuple[str, str], str]:
 
 
 def main() -> None:
-    """Measure and print, or be the process that is measured."""
+    """Measure and print, or run as the measured process (`--trace`)."""
     if sys.argv[1:2] == ["--trace"]:
         sys.exit(traced(Path(sys.argv[2]), sys.argv[3:]))
     parser = argparse.ArgumentParser(prog="python -m benchmarks.walks", description=(__doc__ or "").partition("\n")[0])

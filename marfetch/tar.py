@@ -1,8 +1,8 @@
-"""The headers of a tar (POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Format"), read strictly.
+"""Strict tar reader (POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Format").
 
-The one reader of tars: layouts are read in it by position, archives are unpacked by it as a stream. It takes regular files and
-directories as GNU tar, bsdtar, Go, Python and .NET write them. What two of these would read differently is refused, so that what
-was checked is what others see. `docs/decisions/0012-unpacking.md` has the table of such cases.
+It reads layouts by position and unpacks archives as a stream. It accepts regular files and directories as GNU tar, bsdtar, Go, Python
+and .NET write them. It refuses anything that two of these would read differently, so that other programs see exactly what was checked.
+`docs/decisions/0012-unpacking.md` has the table of such cases.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ BLOCK: Final = 512
 _EMPTY: Final = bytes(BLOCK)
 _PIECE: Final = 256 * 1024
 _POSIX: Final = b"ustar\0"
-_FORMS: Final = (b"ustar  \0", bytes(8))
-"""GNU tar's, and the one from before POSIX. What stands behind POSIX's is a version, which every reader ignores."""
+_OTHER_MAGICS: Final = (b"ustar  \0", bytes(8))
+"""GNU tar and pre-POSIX. POSIX's magic is followed by a version, which every reader ignores."""
 _OCTAL: Final = re.compile(rb" *([0-7]*)[ \0]*")
-"""Other readers see no number behind a zero byte."""
+"""Other readers stop at a zero byte, so nothing but padding may follow it."""
 _NUMBERS: Final = ((108, 116, "owner"), (116, 124, "group"), (136, 148, "time"), (329, 337, "device"), (337, 345, "device"))
 _RECORD: Final = re.compile(rb"([1-9][0-9]{0,7}) ")
 _UTF8: Final = b"ISO-IR 10646 2000 UTF-8"
@@ -27,7 +27,7 @@ _HARMLESS: Final = re.compile(
     rb"mtime|atime|ctime|uid|gid|uname|gname|comment|SCHILY\.(?:(?:xattr|acl)\..*|fflags|dev|ino|nlink)|(?:LIBARCHIVE|MSWINDOWS|RHT)\..*",
     re.DOTALL,
 )
-"""Keys of extended headers that no reader takes for a name, a size or a kind."""
+"""Keys of extended headers that no reader uses as a name, size or type."""
 _SPARSE: Final = re.compile(rb".*sparse.*|SCHILY\.realsize|SUN\.holesdata", re.DOTALL | re.IGNORECASE)
 _LONG_NAME: Final = b"L"
 _GLOBAL: Final = b"g"
@@ -47,39 +47,39 @@ _REFUSED: Final[Mapping[bytes, str]] = {
 
 
 class Fault(Enum):
-    """Why an archive is not read on."""
+    """Why an archive is refused."""
 
     BROKEN = auto()
-    """It is not what the formats say, or it ends early."""
+    """It violates the format, or is truncated."""
     AMBIGUOUS = auto()
-    """Two readers would read it differently."""
+    """Two tar programs would read it differently."""
     REFUSED = auto()
-    """It holds more than plain files and directories."""
+    """It contains something other than plain files and directories, such as a link."""
     LIMIT = auto()
-    """It passes a limit of the caller."""
+    """It exceeds a limit of the caller."""
 
 
 class Fail(Protocol):
-    """How the caller reports a fault."""
+    """Callback that reports a fault."""
 
     def __call__(self, fault: Fault, reason: str, member: str, limit: int = 0) -> NoReturn:
-        """Raise.
+        """Raise the error for a fault.
 
         Args:
-            reason: a clause; of faults that a member has, "it" is the member.
-            member: the path of the member that was read last; empty before the first.
-            limit: of `LIMIT`, the one that was passed.
+            reason: a clause whose "it" is the member, or the archive for `BROKEN`.
+            member: path of the member read last; empty before the first.
+            limit: for `LIMIT`, the exceeded limit.
         """
 
 
 class TarLimits(NamedTuple):
-    """How much the caller reads.
+    """Limits set by the caller.
 
     Attributes:
         path: bytes of a member's path.
-        header: bytes of one extended header (PAX, or a long name of GNU tar), which is held in memory.
-        headers: extended headers before one member.
-        padding: bytes behind the last member, all zero: writers fill their last record up, and a record may be large.
+        header: bytes of one extended header (PAX, or a GNU long name), which is kept in memory.
+        headers: number of extended headers before one member.
+        padding: bytes of zeros after the last member. Writers pad to a full record, which may be large.
     """
 
     path: int
@@ -89,14 +89,14 @@ class TarLimits(NamedTuple):
 
 
 class TarMember(NamedTuple):
-    """A regular file in an archive, or a directory.
+    """A regular file or directory in an archive.
 
     Attributes:
-        name: as it is written.
-        size: bytes, ≥ 0; 0 of a directory.
-        is_executable: whether its owner may execute it.
-        begin: bytes, where the first of its headers begins: right behind the padding of the member before.
-        offset: bytes, where its content begins.
+        name: name as written in the archive.
+        size: bytes, ≥ 0; 0 for a directory.
+        is_executable: whether the owner may execute it.
+        begin: offset in bytes of its first header, which directly follows the padding of the previous member.
+        offset: offset in bytes of its content.
     """
 
     name: str
@@ -108,23 +108,23 @@ class TarMember(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Bytes, where its padding ends."""
+        """Offset in bytes of the end of its padding."""
         return self.offset + self.size + -self.size % BLOCK
 
 
 class _Header(NamedTuple):
-    """One block that says what follows; `sort` is its type flag."""
+    """A header block."""
 
     name: bytes
     mode: int
     size: int
-    sort: bytes
+    type_flag: bytes
 
 
 def plain_name(name: str, *, is_directory: bool) -> str:
-    """Return a member's name without `./` in front and, of a directory, without the slash behind it; `.` for the top itself.
+    """Return a member's name without leading `./` and, for a directory, without the trailing slash; `.` for the top directory.
 
-    Its parts are not checked.
+    Does not validate the path components.
     """
     plain = name
     while plain.startswith("./"):
@@ -136,12 +136,12 @@ def plain_name(name: str, *, is_directory: bool) -> str:
 
 
 class TarReader:
-    """The members of an archive; iterate it once.
+    """Iterate over the members of an archive, once.
 
     Args:
-        read: gives so many bytes at a position, fewer only at the end. Positions only grow, so a stream can be read: then the caller
-            has passed over a member's content and padding when it asks for the next one.
-        fail: reports a fault; it raises.
+        read: returns that many bytes at a position, fewer only at the end. Positions only increase, so `read` can use a stream if the
+            caller skips a member's content and padding before it asks for the next member.
+        fail: raises the error for a fault.
     """
 
     def __init__(self, read: Callable[[int, int], bytes], fail: Fail, limits: TarLimits) -> None:
@@ -152,17 +152,17 @@ class TarReader:
         self._shown = ""
 
     def __iter__(self) -> Iterator[TarMember]:
-        """The members in their order. After the last one everything behind it has been read.
+        """Yield the members in order, then read and check everything after the last one.
 
         Raises:
-            Error: as `fail` and `read`.
+            Error: raised by `fail` or `read`.
         """
         begin = 0
         records: dict[bytes, bytes] | None = None
         long_name: bytes | None = None
         extended = 0
         while (header := self._header()) is not None:
-            if header.sort not in _EXTENDED:
+            if header.type_flag not in _EXTENDED:
                 member = self._member(header, records or {}, long_name, begin)
                 self._at = begin = member.end
                 records, long_name, extended = None, None, 0
@@ -172,24 +172,24 @@ class TarReader:
             if extended > self._limits.headers:
                 self._fail(Fault.LIMIT, "it has too many extended headers", self._shown, self._limits.headers)
             body = self._body(header.size)
-            if header.sort == _LONG_NAME:
+            if header.type_flag == _LONG_NAME:
                 if long_name is not None:
-                    self._broken("two long names stand before one member")
+                    self._broken("two long names precede one member")
                 long_name = body.removesuffix(b"\0")
-            elif header.sort == _GLOBAL:
+            elif header.type_flag == _GLOBAL:
                 self._check_records(self._records(body), is_global=True)
             else:
                 if records is not None:
-                    self._broken("two extended headers stand before one member")
+                    self._broken("two extended headers precede one member")
                 records = self._records(body)
         if records is not None or long_name is not None:
-            self._broken("an extended header stands before its end")
+            self._broken("no member follows its last extended header")
         self._check_end()
 
     # -- headers
 
     def _header(self) -> _Header | None:
-        """The next header; None at the end."""
+        """Return the next header, or None at the end of the archive."""
         block = self._read(self._at, BLOCK)
         if len(block) < BLOCK:
             self._broken("it ends early: it is cut short")
@@ -198,17 +198,17 @@ class TarReader:
             return None
         checksum = _OCTAL.fullmatch(block[148:156])
         if checksum is None or sum(block) - sum(block[148:156]) + 8 * ord(" ") != int(checksum[1] or b"0", 8):
-            self._broken(f"the header behind `{self._shown[:300]}` is none" if self._shown else "it is no tar archive")
+            self._broken(f"the header after `{self._shown[:300]}` has a wrong checksum" if self._shown else "it is not a tar archive")
         name, prefix = block[:100].partition(b"\0")[0], block[345:500].partition(b"\0")[0]
         is_posix = block[257:263] == _POSIX
         if prefix and is_posix:
             name = prefix + b"/" + name
         self._shown = _shown(name)
-        if not is_posix and block[257:265] not in _FORMS:
-            self._broken(f"the header of `{self._shown[:300]}` is of an unknown form")
+        if not is_posix and block[257:265] not in _OTHER_MAGICS:
+            self._broken(f"the header of `{self._shown[:300]}` has an unknown format")
         if prefix and (not is_posix or block[508:] == b"tar\0"):
-            self._broken(f"something stands behind the header of `{self._shown[:300]}`, which some readers take for a part of its name")
-        # Nothing is made of these, but to other readers the archive ends where one of them is no number.
+            self._broken(f"the header of `{self._shown[:300]}` has extra data, which some tar programs read as part of its name")
+        # These fields are unused here, but other readers treat an invalid number in them as the end of the archive.
         for begin, end, what in _NUMBERS:
             if block[begin] not in (0x80, 0xFF):
                 self._number(block[begin:end], what)
@@ -218,15 +218,15 @@ class TarReader:
         return _Header(name, self._number(block[100:108], "mode"), self._number(size, "size"), block[156:157])
 
     def _number(self, field: bytes, what: str) -> int:
-        if field[0] == 0x80:  # GNU tar's form of large numbers
+        if field[0] == 0x80:  # GNU tar's encoding of large numbers
             return int.from_bytes(field[1:], "big")
         match = _OCTAL.fullmatch(field)
         if match is None:
-            self._broken(f"the {what} of `{self._shown[:300]}` is no number, or a negative one")
+            self._broken(f"the {what} of `{self._shown[:300]}` is not a number, or is negative")
         return int(match[1] or b"0", 8)
 
     def _body(self, size: int) -> bytes:
-        """What an extended header says."""
+        """Read the content of an extended header."""
         if size > self._limits.header:
             self._fail(Fault.LIMIT, f"an extended header has {size} bytes", self._shown, self._limits.header)
         padded = size + -size % BLOCK
@@ -237,7 +237,7 @@ class TarReader:
         return body[:size]
 
     def _records(self, body: bytes) -> dict[bytes, bytes]:
-        """The records of a PAX header: `LENGTH KEY=VALUE` and a line feed, the length counting all of it."""
+        """Parse the records of a PAX header: `LENGTH KEY=VALUE` and a line feed; the length counts the whole record."""
         records: dict[bytes, bytes] = {}
         at = 0
         while at < len(body):
@@ -246,17 +246,17 @@ class TarReader:
             record = body[match.end() if match else at : end]
             key, equals, value = record[:-1].partition(b"=")
             if end > len(body) or not record.endswith(b"\n") or not equals or key in records:
-                self._broken("an extended header is no list of records")
+                self._broken("an extended header is not a list of records")
             records[key] = value
             at = end
         return records
 
     def _check_records(self, records: Mapping[bytes, bytes], *, is_global: bool = False) -> None:
-        """Refuse records that change more than the path, or that any reader could take for such a change."""
+        """Refuse records that change more than path and size, or that some reader could interpret so."""
         for key, value in records.items():
             if key in (b"path", b"size"):
-                if is_global:  # it would change members that say something else themselves
-                    self._fail(Fault.AMBIGUOUS, "it is a global header that changes the members behind it", self._shown)
+                if is_global:  # it would override the names and sizes of all following members
+                    self._fail(Fault.AMBIGUOUS, "it is a global header that changes the members after it", self._shown)
             elif _SPARSE.fullmatch(key):
                 self._refuse("it is a sparse file")
             elif key == b"hdrcharset" and not is_global:
@@ -268,24 +268,24 @@ class TarReader:
     # -- members
 
     def _member(self, header: _Header, records: Mapping[bytes, bytes], long_name: bytes | None, begin: int) -> TarMember:
-        """What a header means together with the extended headers before it."""
+        """Combine a header with the extended headers before it."""
         raw = records.get(b"path", header.name if long_name is None else long_name)
         self._shown = _shown(raw)
         if b"path" in records and long_name is not None:
             self._ambiguous("it has two long names")
         self._check_records(records)
         if records.get(b"size", b"%d" % header.size) != b"%d" % header.size:
-            self._ambiguous("it has two sizes: its extended header says another size than its header")
-        # The oldest tars have no type for directories, but a slash.
-        is_directory = header.sort == _DIRECTORY or (header.sort == _OLD and raw.endswith(b"/"))
-        if header.sort == _OLD and header.name.endswith(b"/") != is_directory:
-            self._ambiguous("some readers take it for a directory, others for a file")
-        if not is_directory and header.sort not in (_FILE, _OLD):
-            self._refuse(_REFUSED.get(header.sort, f"it is of the type {header.sort.decode('latin-1')!r}"))
+            self._ambiguous("it has two sizes: its extended header and its header differ")
+        # Pre-POSIX tars have no type flag for directories, but a trailing slash.
+        is_directory = header.type_flag == _DIRECTORY or (header.type_flag == _OLD and raw.endswith(b"/"))
+        if header.type_flag == _OLD and header.name.endswith(b"/") != is_directory:
+            self._ambiguous("some tar programs read it as a directory, others as a file")
+        if not is_directory and header.type_flag not in (_FILE, _OLD):
+            self._refuse(_REFUSED.get(header.type_flag, f"it has the unknown type {header.type_flag.decode('latin-1')!r}"))
         if is_directory and header.size:
             self._ambiguous("it is a directory with content")
         if b"\0" in raw:
-            self._ambiguous("its name holds the invisible character U+0000")
+            self._ambiguous("its name contains the invisible character U+0000")
         try:
             name = raw.decode("utf-8")
         except UnicodeDecodeError:
@@ -297,13 +297,13 @@ class TarReader:
         return TarMember(name, header.size, is_directory, bool(header.mode & 0o100), begin, self._at)
 
     def _check_end(self) -> None:
-        """Two blocks of zeros end an archive, and only zeros may follow: another reader could take more for a second archive."""
+        """Require two zero blocks, then only zeros: some readers would read anything else as a second archive."""
         size = BLOCK
         while piece := self._read(self._at, _PIECE):
             self._at += len(piece)
             size += len(piece)
             if size > self._limits.padding or piece.count(0) != len(piece):
-                self._broken("something stands behind its end")
+                self._broken("it has data after its end")
         if size < 2 * BLOCK:
             self._broken("it ends early: it is cut short")
 

@@ -1,4 +1,4 @@
-"""One reader of tars: every edge case is read the same by position, as a layout is, and as a stream, as an archive is unpacked."""
+"""The tar reader: layouts (by position) and unpacking (as a stream) read every edge case alike."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CODES = {
     REFUSED: ("archive-refused", "member-refused"),
     LIMIT: ("archive-refused", "limit-passed"),
 }
-"""Fault → its error codes in a layout, and in an archive that is unpacked."""
+"""Fault → error codes in a layout and in unpacking."""
 
 ONE = file("x", b"1")
 LONG = "d" * 60 + "/" + "n" * 60
@@ -33,7 +33,7 @@ STAR = header("n", prefix=b"p" * 131)[:476] + b"0" * 24 + bytes(8) + b"tar\0"
 
 
 def patched(block: bytes, at: int, field: bytes) -> bytes:
-    """A header with another field, and a checksum that is right."""
+    """Return a header with one field changed and a correct checksum."""
     changed = block[:at] + field + block[at + len(field) : 148] + b" " * 8 + block[156:] if at < 148 else b""
     changed = changed or block[:148] + b" " * 8 + block[156:at] + field + block[at + len(field) :]
     return changed[:148] + b"%06o\0 " % sum(changed) + changed[156:]
@@ -98,7 +98,7 @@ CASES: dict[str, tuple[bytes, dict[str, bytes | None] | Fault]] = {
 
 
 def by_position(path: Path) -> dict[str, bytes | None] | str:
-    """What a layout's archive holds, or the code of the refusal."""
+    """Return the content of a layout's archive, or the error code."""
     try:
         with path.open("rb") as open_file:
             archive = Extent.of(open_file.fileno(), str(path))
@@ -112,7 +112,7 @@ def by_position(path: Path) -> dict[str, bytes | None] | str:
 
 
 def as_stream(data: bytes) -> dict[str, bytes | None] | str:
-    """What an archive unpacks to, or the code of the refusal."""
+    """Return the unpacked files, or the error code."""
     found: dict[str, bytes | None] = {}
     try:
         with Archive(io.BytesIO(data), Descriptor("a/b", Digest.of(data), len(data)), Unpacking("x.tar")) as archive:
@@ -125,7 +125,7 @@ def as_stream(data: bytes) -> dict[str, bytes | None] | str:
 
 
 @pytest.mark.parametrize(("data", "verdict"), CASES.values(), ids=CASES)
-def test_both_uses_of_the_reader_give_the_same_verdict(data: bytes, verdict: dict[str, bytes | None] | Fault, tmp_path: Path) -> None:
+def test_layouts_and_unpacking_read_an_archive_alike(data: bytes, verdict: dict[str, bytes | None] | Fault, tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(data)
     found = by_position(tmp_path / "x.tar"), as_stream(data)
     assert found == (CODES[verdict] if isinstance(verdict, Fault) else (verdict, verdict))
@@ -135,7 +135,7 @@ TAKEN = {name: (data, verdict) for name, (data, verdict) in CASES.items() if not
 
 
 @pytest.mark.parametrize(("data", "verdict"), TAKEN.values(), ids=TAKEN)
-def test_the_standard_library_reads_the_same_where_it_is_taken(data: bytes, verdict: dict[str, bytes | None]) -> None:
+def test_the_standard_library_reads_accepted_archives_alike(data: bytes, verdict: dict[str, bytes | None]) -> None:
     found: dict[str, bytes | None] = {}
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         for member in archive:

@@ -1,1 +1,1 @@
-"""Bundles: everything that a lock names in one archive, an OCI image layout in a tar, and its way to another place."""
+"""Bundles: one tar archive (an OCI image layout) with everything in a lock file, to carry into another network."""

@@ -1,4 +1,4 @@
-"""The page for the person who approves a transfer: what is in the bundle, from where, how much, who signed it, and until when it lives."""
+"""The HTML page for the person who approves a transfer: contents, origins, sizes, signers and end-of-life dates of a bundle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..text import human_size, printable
 from .format import Base
 from .inventory import BundleItem, BundleReferrer
 
-# -- a page that needs nothing but itself: no request leaves the machine, everything foreign is escaped, and it reads without JavaScript
+# -- a self-contained page: it makes no requests, escapes all foreign text, and is readable without JavaScript
 
 
 STYLE: Final = """
@@ -51,7 +51,7 @@ if (field) {
     count.textContent = words.length ? shown + " found" : "";
   });
 }
-addEventListener("beforeprint", () => { for (const one of document.querySelectorAll("details")) one.open = true; });
+addEventListener("beforeprint", () => { for (const details of document.querySelectorAll("details")) details.open = true; });
 for (const line of document.querySelectorAll(".line")) {
   const button = document.createElement("button");
   const code = line.querySelector("code");
@@ -77,42 +77,42 @@ def _hash(text: str) -> str:
 
 
 POLICY: Final = f"default-src 'none'; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)}; base-uri 'none'; form-action 'none'"
-"""The content security policy of every page."""
+"""Content security policy of every page."""
 
 
 def text(value: object) -> str:
-    """A text from anywhere as it may stand in a page, in an attribute too; what could reorder or hide it is written as its escape."""
+    """Escape untrusted text for HTML content or an attribute. Control and bidirectional characters become visible escapes."""
     return html.escape(printable(str(value)), quote=True)
 
 
 def line(command: str) -> str:
-    """A line to be copied."""
+    """Return a command as markup with a copy button."""
     return f'<div class="line"><code>{text(command)}</code></div>'
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
-    """Names and what they stand for; the second of each pair is markup."""
+    """Return a definition list. The first of each pair is text, the second is markup."""
     return '<dl class="facts">' + "".join(f"<dt>{text(name)}</dt><dd>{markup}</dd>" for name, markup in pairs) + "</dl>"
 
 
 def code(value: object) -> str:
-    """A text in the type of a typewriter."""
+    """Return escaped text in a `code` element."""
     return f"<code>{text(value)}</code>"
 
 
 def listed(values: Iterable[str]) -> str:
-    """A list; the values are markup."""
+    """Return a bulleted list; the values are markup."""
     return "<ul>" + "".join(f"<li>{value}</li>" for value in values) + "</ul>"
 
 
 SEARCH: Final = (
     '<input type="search" id="search" hidden placeholder="search" aria-label="search"> <span id="count" class="soft" role="status"></span>'
 )
-"""The field that the script shows."""
+"""Search field; hidden until the script runs."""
 
 
 def document(title: str, body: Iterable[str]) -> bytes:
-    """A whole page.
+    """Return a complete HTML document.
 
     Args:
         body: markup.
@@ -127,7 +127,7 @@ def document(title: str, body: Iterable[str]) -> bytes:
 
 
 def approval_page(items: Sequence[BundleItem], base: Base | None) -> bytes:
-    """The page; the same for the same content, so it names no time and no machine."""
+    """Return the page. Equal contents give equal bytes, so it names no time and no machine."""
     return document("What is in this bundle", _body(items, base))
 
 
@@ -138,35 +138,36 @@ def _body(items: Sequence[BundleItem], base: Base | None) -> Iterator[str]:
     ending = [item for item in items if item.ends is not None]
     yield "<header><h1>What is in this bundle</h1>"
     yield (
-        "<p>For the person who approves its transfer. This page was written when the bundle was made; <code>marfetch bundle verify</code>"
-        " compares every byte with it, offline.</p>"
+        "<p>For the person who approves its transfer. This page was written with the bundle. <code>marfetch bundle verify</code>"
+        " checks every byte of the bundle offline, this page included.</p>"
     )
     summary = [
         ("artifacts", f"{len(items)} ({', '.join(f'{count} {text(title)}' for title, count in sorted(kinds.items()))})" if items else "0"),
         ("from", ", ".join(map(code, hosts)) or "-"),
         ("content", human_size(sum(item.size for item in items))),
-        ("with a signature", f"{signed} of {len(items)} <span class='soft'>(present, not checked by this page)</span>"),
-        ("with an end of life", str(len(ending))),
+        ("signed", f"{signed} of {len(items)} <span class='soft'>(signatures are present; this page does not check them)</span>"),
+        ("with an end-of-life date", str(len(ending))),
     ]
     if base is not None:
         left_out = human_size(sum(item.omitted for item in items))
         summary.append(
             (
-                "goes on from",
-                f"the bundle {code(base.digest)}, which has to be on the other side already: {left_out} of it are left out here",
+                "base bundle",
+                f"{code(base.digest)}; load it first: this delta leaves out {left_out} of its content",
             )
         )
     yield facts(summary) + "</header>"
     yield from _table(items)
-    yield "<h2>Each artifact</h2>"
+    yield "<h2>Artifacts in detail</h2>"
     for number, item in enumerate(items):
         yield f'<article data-item id="a{number}">{_article(item)}</article>'
     images = sorted({image for item in items for image in item.images})
-    yield "<h2>Images that the charts name</h2>"
+    yield "<h2>Container images in the charts</h2>"
     yield (
-        "<p>As far as values and templates say them in plain text. They are not in this bundle: whoever runs the charts needs them too.</p>"
+        "<p>Found in plain text in values and templates, so the list may be incomplete. The charts need these images, but this bundle"
+        " does not contain them.</p>"
     )
-    yield listed(map(code, images)) if images else "<p>None were found.</p>"
+    yield listed(map(code, images)) if images else "<p>None found.</p>"
 
 
 def _table(items: Sequence[BundleItem]) -> Iterator[str]:
@@ -189,20 +190,20 @@ def _article(item: BundleItem) -> str:
         ("from", code(item.reference)),
         ("digest", code(item.descriptor.digest)),
         ("kind", f"{text(item.title)}, {code(item.descriptor.media_type)}"),
-        ("size", f"{item.size} bytes" + (f", of which {item.omitted} are left out here" if item.omitted else "")),
-        ("created", text(item.created or "not said")),
-        ("end of life", text(item.ends or "not said")),
+        ("size", f"{item.size} bytes" + (f", {item.omitted} of them not in this delta" if item.omitted else "")),
+        ("created", text(item.created or "unknown")),
+        ("end of life", text(item.ends or "unknown")),
         ("signed by", _signers(item)),
-        ("checked when locked", text(item.verdict or "no")),
+        ("verified when locked", text(item.verdict or "no")),
     ]
     if item.layers:
         rows.append(("content", listed(f"{code(layer.digest)} {layer.size} bytes, {code(layer.media_type)}" for layer in item.layers)))
     if item.referrers:
-        rows.append(("refers to it", listed(_referrer(one) for one in item.referrers)))
+        rows.append(("referrers", listed(_referrer(one) for one in item.referrers)))
     if item.images:
         rows.append(("images", listed(map(code, item.images))))
     elif item.kind == "chart" and item.omitted:
-        rows.append(("images", "left out with its content: see the page of the bundle that this one goes on from"))
+        rows.append(("images", "not in this delta: see the page of the base bundle"))
     return f"<h3>{text(item.name)} {text(item.version or '')}</h3>" + facts(rows)
 
 
@@ -216,4 +217,4 @@ def _signers(item: BundleItem) -> str:
 
 
 def _referrer(one: BundleReferrer) -> str:
-    return f"{'of that: ' * one.depth}{text(one.title)} {code(one.digest)} {one.size} bytes, {code(one.artifact_type)}"
+    return f"{'↳ ' * one.depth}{text(one.title)} {code(one.digest)} {one.size} bytes, {code(one.artifact_type)}"

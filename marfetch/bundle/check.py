@@ -1,7 +1,7 @@
-"""Everything that can be said of a bundle without a network: what is missing, what is extra, what is wrong.
+"""Check a bundle offline: report everything that is missing, extra or wrong.
 
-A bundle is written in one way only, so whatever differs from that way was changed by something else: a byte of a blob, of the page or
-of the padding between two files, an entry that was added, taken away, doubled or put elsewhere.
+marfetch writes the same content always as the same bytes, so any difference is a later change: a byte of a blob, of the page or of the
+padding between two files, or an entry that was added, removed, repeated or moved.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ from ..layout.readonly import ReadonlyTar
 from ..oci import Descriptor, Digest
 from .format import FIRST, LOCK_FILE, MAX_RECORD_SIZE, RECORD_FILE, Opened, archive_digest, ending, header, index_bytes, ref_name
 
-# -- what a check of a bundle has found, one thing at a time
+# -- results
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is not as it should be.
+    """One difference between a bundle and what it should be.
 
     Attributes:
-        name: a digest, a file of the archive, or a reference.
+        name: a digest, a file in the archive, or a reference.
     """
 
-    sort: Literal["missing", "extra", "wrong"]
+    kind: Literal["missing", "extra", "wrong"]
     name: str
     reason: str
 
 
 @dataclass(slots=True)
 class CheckResult:
-    """What a check found.
+    """Result of a check.
 
     Attributes:
-        findings: nothing where everything is right.
-        artifacts, blobs, size: what was looked at; bytes.
+        findings: empty for an intact bundle.
+        artifacts, blobs: how many were checked.
+        size: bytes of these blobs.
     """
 
     findings: list[Problem] = field(default_factory=list)
@@ -52,40 +53,40 @@ class CheckResult:
     blobs: int = 0
     size: int = 0
 
-    def add(self, sort: Literal["missing", "extra", "wrong"], name: object, reason: str) -> None:
-        self.findings.append(Problem(sort, str(name), reason))
+    def add(self, kind: Literal["missing", "extra", "wrong"], name: object, reason: str) -> None:
+        self.findings.append(Problem(kind, str(name), reason))
 
 
-# -- which files a bundle has, and how its archive is written: what has no place in it, stands elsewhere or is written otherwise
+# -- files and archive format
 
 
 def check_files(found: Opened, checked: CheckResult) -> None:
-    """Whether the files beside the blobs are those that the record names, and no others."""
+    """Compare the files other than blobs with the digests in `bundle.json`."""
     record = found.record
     if record is None:
-        checked.add("missing", RECORD_FILE, "every bundle has it" if found.is_bundle else "this is no bundle of marfetch")
+        checked.add("missing", RECORD_FILE, "every bundle has this file" if found.is_bundle else "this is not a marfetch bundle")
     wanted = set(FIRST) - {RECORD_FILE}
     for name in sorted(set(record.files if record is not None else ()) - wanted):
-        checked.add("extra", name, f"`{RECORD_FILE}` names it, and no bundle has it")
+        checked.add("extra", name, f"`{RECORD_FILE}` lists it, but it is not part of the bundle format")
     for name in sorted(wanted):
         data = found.store.document(name, MAX_RECORD_SIZE)
         if data is None:
-            checked.add("missing", name, "every bundle has it")
+            checked.add("missing", name, "every bundle has this file")
         elif record is None:
             if name == LOCK_FILE and found.unread is not None:
                 checked.add("wrong", name, found.unread.message)
         elif name not in record.files:
-            checked.add("wrong", RECORD_FILE, f"it does not say what `{name}` is")
+            checked.add("wrong", RECORD_FILE, f"it does not list `{name}`")
         elif Digest.of(data) != record.files[name]:
-            checked.add("wrong", name, f"its digest is `{Digest.of(data)}`, not the `{record.files[name]}` of `{RECORD_FILE}`")
+            checked.add("wrong", name, f"its digest is `{Digest.of(data)}`, but `{RECORD_FILE}` says `{record.files[name]}`")
     if found.is_bundle:
         for name in _names(found):
             if name not in FIRST and blob_of(name) is None:
-                checked.add("extra", name, "no bundle has such a file")
+                checked.add("extra", name, "it is not part of the bundle format")
 
 
-def held(found: Opened) -> Iterator[Digest]:
-    """The blobs that are there, whether anything names them or not."""
+def stored_blobs(found: Opened) -> Iterator[Digest]:
+    """Yield the digest of every stored blob, including unreferenced ones."""
     for name in _names(found):
         digest = blob_of(name)
         if digest is not None:
@@ -93,22 +94,22 @@ def held(found: Opened) -> Iterator[Digest]:
 
 
 def _names(found: Opened) -> Iterator[str]:
-    """Everything in an archive or a folder that is no directory in which blobs may lie."""
+    """Yield the name of every entry except `blobs/` and its algorithm directories."""
     if isinstance(found.store, ReadonlyTar):
         yield from found.store.members
         return
-    for path in _below(found.path):
+    for path in _children(found.path):
         if path.name == "blobs" and path.is_dir():
-            for algorithm in _below(path):
+            for algorithm in _children(path):
                 if algorithm.is_dir():
-                    yield from (f"blobs/{algorithm.name}/{blob.name}" for blob in _below(algorithm))
+                    yield from (f"blobs/{algorithm.name}/{blob.name}" for blob in _children(algorithm))
                 else:
                     yield f"blobs/{algorithm.name}"
         else:
             yield f"{path.name}/" if path.is_dir() else path.name
 
 
-def _below(path: Path) -> list[Path]:
+def _children(path: Path) -> list[Path]:
     try:
         return sorted(path.iterdir())
     except OSError as error:
@@ -126,40 +127,40 @@ def blob_of(name: str) -> Digest | None:
 
 
 def check_form(store: ReadonlyTar, checked: CheckResult, budget: Callable[[], None]) -> None:
-    """Whether the archive is, byte for byte, what `form.write_archive` makes of its files; each member is judged by itself."""
+    """Compare the archive byte for byte with what `format.write_archive` writes for its files; report each member separately."""
     known = [name for name in store.members if name in FIRST or blob_of(name) is not None]
     for name in _out_of_order(known):
-        checked.add("wrong", name, "it stands elsewhere in the archive than it belongs")
+        checked.add("wrong", name, "it is in the wrong position in the archive")
     for directory in store.directories:
-        checked.add("extra", f"{directory.name}/", "no bundle has a directory")
+        checked.add("extra", f"{directory.name}/", "a bundle has no directory entries")
     raw = store.raw()
     for name, member in store.members.items():
         budget()
         if raw.read(member.begin, member.offset - member.begin) != header(name, member.size):
-            checked.add("wrong", name, "its header in the archive is not as marfetch writes it")
+            checked.add("wrong", name, "its tar header differs from what marfetch writes")
         end = member.offset + member.size
         if raw.read(end, member.end - end).strip(b"\x00"):
-            checked.add("wrong", name, "something stands behind it in the archive")
+            checked.add("wrong", name, "the padding after it is not zero")
     position = max((one.end for one in (*store.directories, *store.members.values())), default=0)
     if raw.size - position > 1 << 20 or raw.read(position, raw.size - position) != ending(position):
-        checked.add("wrong", store.root, "the end of the archive is not as marfetch writes it")
+        checked.add("wrong", store.root, "the end of the archive differs from what marfetch writes")
 
 
 def _out_of_order(names: Sequence[str]) -> list[str]:
-    """The fewest names without which the others stand in their order."""
+    """Return the smallest set of names whose removal leaves the others in order."""
     places = [(FIRST.index(name) if name in FIRST else len(FIRST), name) for name in names]
-    ends: list[int] = []  # of the shortest end of an ordered run of each length, where it stands
+    ends: list[int] = []  # for each length: index of the smallest last name of an ordered run of that length
     before: list[int | None] = []
     for number, place in enumerate(places):
         length = bisect_left(ends, place, key=lambda one: places[one])
         before.append(ends[length - 1] if length else None)
         ends[length : length + 1] = [number]
-    kept: set[int] = set()
+    ordered: set[int] = set()
     last = ends[-1] if ends else None
     while last is not None:
-        kept.add(last)
+        ordered.add(last)
         last = before[last]
-    return [name for number, name in enumerate(names) if number not in kept]
+    return [name for number, name in enumerate(names) if number not in ordered]
 
 
 _WORKERS: Final = min(8, os.cpu_count() or 1)
@@ -168,12 +169,12 @@ _WORKERS: Final = min(8, os.cpu_count() or 1)
 def check_bundle(
     found: Opened, *, base: Opened | None = None, budget: Callable[[], None] = lambda: None, reads_blobs: bool = True
 ) -> CheckResult:
-    """Check a bundle: its form, every digest, its lock, and what a delta leaves out.
+    """Check a bundle: its format, every digest, its lock file, and the blobs that a delta omits.
 
     Args:
-        base: the bundle that a delta goes on from, to be compared with what the delta says of it.
-        reads_blobs: hash them; otherwise blobs only have to be there, with their sizes, for those who hash what they use.
-        budget: called now and then; it may raise to give up.
+        base: the base bundle of a delta, to check that it is the right one and has every omitted blob.
+        reads_blobs: hash the blobs. If false, they only have to be present with the right sizes: the caller hashes the ones that it uses.
+        budget: called regularly; it may raise to cancel the check.
 
     Raises:
         StorageError: it cannot be read.
@@ -189,30 +190,30 @@ def check_bundle(
         check_form(found.store, checked, budget)
     if base is not None:
         _check_base(found, base, checked)
-    checked.findings.sort(key=lambda one: (one.sort, one.name))
+    checked.findings.sort(key=lambda one: (one.kind, one.name))
     return checked
 
 
 def check_layout(found: Opened, *, budget: Callable[[], None] = lambda: None) -> CheckResult:
-    """Check a layout that is no bundle: everything that its index leads to is there, and is what its digest says."""
+    """Check a layout that is not a bundle: everything reachable from its index is present and matches its digest."""
     checked = CheckResult()
     needed = _check_graph(found, checked)
-    _check_blobs(found, needed, checked, budget, refuses_more=False)
+    _check_blobs(found, needed, checked, budget, refuses_extra=False)
     return checked
 
 
 def refuse_broken(found: Opened, checked: CheckResult) -> None:
-    """The end of whoever needs it whole.
+    """Raise unless the bundle is intact.
 
     Raises:
-        IntegrityError: `bundle-broken`, naming what is missing, extra or wrong.
+        IntegrityError: `bundle-broken`, with the first problem and the number of others.
     """
     if not checked.findings:
         return
     first = checked.findings[0]
     more = f" (and {len(checked.findings) - 1} more)" if len(checked.findings) > 1 else ""
     raise IntegrityError(
-        f"the bundle `{found.path}` is broken: {first.sort}: `{first.name}`: {first.reason}{more}",
+        f"the bundle `{found.path}` is broken: {first.kind}: `{first.name}`: {first.reason}{more}",
         code="bundle-broken",
         path=str(found.path),
     )
@@ -222,45 +223,45 @@ def refuse_broken(found: Opened, checked: CheckResult) -> None:
 
 
 def _check_index(found: Opened, checked: CheckResult) -> None:
-    assert found.lock is not None, "asked for bundles with a lock only"
+    assert found.lock is not None, "the caller checked that there is a lock"
     wanted = {ref_name(entry): (entry, entry.manifest) for entry in found.lock.entries}
     names: dict[str, Descriptor] = {}
     for name, descriptor in found.store.entries():
         if name is None:
             continue
         if name in names:
-            checked.add("extra", name, "`index.json` has this name twice")
+            checked.add("extra", name, "this name appears twice in `index.json`")
         names[name] = descriptor
     for name in sorted(wanted.keys() - names.keys()):
-        checked.add("missing", name, "the lock names it, `index.json` does not")
+        checked.add("missing", name, "it is in the lock file, but not in `index.json`")
     for name in sorted(names.keys() - wanted.keys()):
-        checked.add("extra", name, "`index.json` names it, the lock does not")
+        checked.add("extra", name, "it is in `index.json`, but not in the lock file")
     for name in sorted(names.keys() & wanted.keys()):
         entry, manifest = wanted[name]
         if _facts(names[name]) != _facts(manifest):
-            checked.add("wrong", name, f"`index.json` says `{names[name].digest}`, the lock `{entry.digest}`")
+            checked.add("wrong", name, f"`index.json` says `{names[name].digest}`, the lock file says `{entry.digest}`")
     unnamed = {one.digest for name, one in found.store.entries() if name is None}
     for entry in found.lock.entries:
         for one in entry.referrers:
             if one.digest not in unnamed and all(one.digest != descriptor.digest for descriptor in names.values()):
-                checked.add("missing", one.digest, f"the lock says that it refers to `{entry.reference}`")
+                checked.add("missing", one.digest, f"the lock file lists it as a referrer of `{entry.reference}`")
     index = found.store.document("index.json", MAX_RECORD_SIZE)
     if index != index_bytes(found.store.entries()):
-        checked.add("wrong", "index.json", "it is not written as marfetch writes it")
+        checked.add("wrong", "index.json", "its bytes differ from what marfetch writes")
 
 
-# -- what the index leads to
+# -- what is reachable from the index
 
 
 def _check_graph(found: Opened, checked: CheckResult) -> dict[Digest, Descriptor]:
-    """Follow the index; gives everything that has to be there, manifests and blobs."""
+    """Follow the index; return every manifest and blob that must be present."""
     graph = found.contents.graph
     needed: dict[Digest, Descriptor] = {}
     abouts: list[tuple[Digest, str | None]] = []
     roots: list[Descriptor] = []
     for name, descriptor in found.store.entries():
         if not (found.is_bundle or is_manifest_type(descriptor.media_type)):
-            continue  # the specification lets others name whatever they like; nothing here looks at it
+            continue  # image-spec allows index entries of any media type; only manifests are checked
         checked.artifacts += name is not None
         roots.append(descriptor)
         if name is None:
@@ -273,7 +274,7 @@ def _check_graph(found: Opened, checked: CheckResult) -> dict[Digest, Descriptor
         needed.update((blob.digest, blob) for blob in (node.blobs if node is not None else ()))
     omitted = {str(digest) for digest in found.omitted}
     for text in sorted(graph.missing.keys() - omitted):
-        checked.add("missing", text, "a manifest or the index names it")
+        checked.add("missing", text, "a manifest or the index refers to it")
     for text, error in graph.wrong.items():
         checked.add("wrong", text, error.message)
     if found.record is not None:
@@ -288,33 +289,33 @@ def _check_rest(
     abouts: list[tuple[Digest, str | None]],
     checked: CheckResult,
 ) -> None:
-    """What a bundle has without a name, and what a delta leaves out."""
+    """Check the unnamed manifests of a bundle (referrers), and the blobs that a delta omits."""
     for digest, subject in abouts:
         if subject is None or Digest.parse(subject) not in needed:
-            checked.add("extra", digest, "it has no name, and refers to nothing in the bundle")
+            checked.add("extra", digest, "it has no name, and its subject is not in the bundle")
     for digest, size in found.omitted.items():
         if digest not in needed:
-            checked.add("extra", digest, f"`{RECORD_FILE}` says that it is left out, and nothing names it")
+            checked.add("extra", digest, f"`{RECORD_FILE}` lists it as omitted, but no manifest refers to it")
         elif digest in manifests:
-            checked.add("wrong", digest, f"`{RECORD_FILE}` says that it is left out, and manifests never are")
+            checked.add("wrong", digest, f"`{RECORD_FILE}` lists it as omitted, but a delta never omits manifests")
         elif needed[digest].size != size:
-            checked.add("wrong", digest, f"`{RECORD_FILE}` says {size} bytes, its descriptor {needed[digest].size}")
+            checked.add("wrong", digest, f"`{RECORD_FILE}` says {size} bytes, its descriptor says {needed[digest].size}")
         if found.store.stamp(digest) is not None:
-            checked.add("extra", digest, f"it is there, and `{RECORD_FILE}` says that it is left out")
+            checked.add("extra", digest, f"it is present, but `{RECORD_FILE}` lists it as omitted")
 
 
 def _check_lock(found: Opened, checked: CheckResult) -> None:
-    """Whether artifacts consist of what the lock says."""
+    """Compare the manifests and blobs of each artifact with the lock file."""
     for entry in found.lock.entries if found.lock is not None else ():
         artifact = entry.artifact or entry.manifest
         reached = {one.digest: node for one, node in closure([entry.manifest], found.contents.graph.node)}
         node = reached.get(artifact.digest)
         if reached[entry.digest] is None or (node is None and artifact.digest in reached):
-            continue  # missing or wrong, and told
+            continue  # missing or wrong: reported already
         if node is None or _facts(node.descriptor) != _facts(artifact):
-            checked.add("wrong", entry.reference, f"it does not lead to `{artifact.digest}` as the lock says it")
+            checked.add("wrong", entry.reference, f"its index does not contain `{artifact.digest}`, which the lock file names")
         elif list(map(_facts, node.blobs)) != list(map(_facts, entry.blobs())):
-            checked.add("wrong", entry.reference, "it does not consist of what the lock says")
+            checked.add("wrong", entry.reference, "its blobs differ from those in the lock file")
 
 
 def _facts(descriptor: Descriptor) -> tuple[Digest, int, str]:
@@ -327,30 +328,30 @@ def _check_blobs(
     checked: CheckResult,
     budget: Callable[[], None],
     *,
-    refuses_more: bool = True,
+    refuses_extra: bool = True,
     reads: bool = True,
 ) -> None:
-    there = [one for one in needed.values() if found.store.stamp(one.digest) is not None]
-    manifests = found.contents.manifests  # hashed already, where they are as long as their descriptors say
-    unread = [one for one in there if (kept := manifests.cached(one.digest)) is None or kept.descriptor.size != one.size]
-    told = {one.name for one in checked.findings}
+    present = [one for one in needed.values() if found.store.stamp(one.digest) is not None]
+    manifests = found.contents.manifests  # a cached manifest was hashed already; only its size has to agree
+    unread = [one for one in present if (cached := manifests.cached(one.digest)) is None or cached.descriptor.size != one.size]
+    reported = {one.name for one in checked.findings}
 
-    def look(one: Descriptor) -> str | None:
+    def check(one: Descriptor) -> str | None:
         budget()
-        return _wrong(found, one)
+        return _mismatch(found, one)
 
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="marfetch-check") as pool:
-        for one, reason in zip(unread, pool.map(look, unread), strict=True) if reads else ():
-            if reason is not None and str(one.digest) not in told:
+        for one, reason in zip(unread, pool.map(check, unread), strict=True) if reads else ():
+            if reason is not None and str(one.digest) not in reported:
                 checked.add("wrong", one.digest, reason)
-    checked.blobs, checked.size = len(there), sum(one.size for one in there)
-    if refuses_more:
-        for digest in held(found):
+    checked.blobs, checked.size = len(present), sum(one.size for one in present)
+    if refuses_extra:
+        for digest in stored_blobs(found):
             if digest not in needed:
-                checked.add("extra", digest, "nothing leads to it")
+                checked.add("extra", digest, "no manifest refers to it")
 
 
-def _wrong(found: Opened, one: Descriptor) -> str | None:
+def _mismatch(found: Opened, one: Descriptor) -> str | None:
     verified = Verified(one)
     try:
         with found.store.extent(one.digest) as extent:
@@ -363,15 +364,15 @@ def _wrong(found: Opened, one: Descriptor) -> str | None:
 
 
 def _check_base(found: Opened, base: Opened, checked: CheckResult) -> None:
-    """Whether a delta goes on from this very bundle."""
+    """Check that `base` is exactly the base bundle of a delta and has every omitted blob."""
     record = found.record
     if record is None or record.base is None:
-        checked.add("wrong", found.path, "it goes on from no other bundle")
+        checked.add("wrong", found.path, "it is not a delta, so it has no base bundle")
         return
     if not isinstance(base.store, ReadonlyTar) or archive_digest(base.store) != record.base.digest:
-        checked.add("wrong", base.path, f"it is not the bundle `{record.base.digest}` that `{found.path}` goes on from")
+        checked.add("wrong", base.path, f"it is not the base bundle of `{found.path}`, which is `{record.base.digest}`")
         return
-    has = set(base.omitted)
+    base_omitted = set(base.omitted)
     for digest in found.omitted:
-        if digest not in has and base.store.stamp(digest) is None:
-            checked.add("missing", digest, f"it is left out, and `{base.path}` does not have it either")
+        if digest not in base_omitted and base.store.stamp(digest) is None:
+            checked.add("missing", digest, f"the delta omits it, and the base bundle `{base.path}` does not have it either")

@@ -1,6 +1,6 @@
-"""From a lock to a bundle: everything that it names is brought into the cache by its digest, and written from there.
+"""Create a bundle from a lock file: download everything that it names into the cache, by digest, and write the archive from there.
 
-No tag is asked for. What was fetched stays in the cache, so that a run that was stopped goes on where it was.
+No tag is resolved. Downloads stay in the cache, so an interrupted run resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ..oci import Descriptor, Digest
 from ..project.lockfile import Entry, Lock, parse_lock, read_bytes
 from ..project.locking import refuse_misfits
 from ..project.wanted import Item, Project
+from ..text import counted
 from ..verify.gate import gate
 from .approval import approval_page
 from .check import check_bundle, refuse_broken
@@ -49,20 +50,22 @@ from .format import (
     whole,
     write_archive,
 )
-from .inventory import catalogue
+from .inventory import bundle_items
 
 MAX_REFERRERS: Final = 10_000
-"""Of one artifact, all levels together."""
+"""Limit for one artifact, over all levels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """What was written.
+    """A new bundle.
 
     Attributes:
-        size: of the archive, bytes.
-        referrers: how many manifests refer to others.
-        omitted: blobs that a delta leaves out, and their bytes.
+        size: bytes of the archive.
+        artifacts, referrers, blobs: how many the bundle contains; `blobs` counts manifests too.
+        base: digest of the base bundle of a delta.
+        omitted: number of blobs that a delta omits.
+        omitted_size: bytes of these blobs.
     """
 
     path: Path
@@ -78,26 +81,26 @@ class Created:
 
 @dataclass(slots=True)
 class _Needed:
-    """What one entry of the lock leads to.
+    """Everything that belongs to one lock entry.
 
     Attributes:
-        read: the manifests that were read, for any entry.
-        nodes: its manifests, with the referrers.
-        about: of these, the referrers that no manifest leads to.
-        blobs: what these name that is no manifest.
-        proofs: of these, what signatures consist of; it is never left out, so that a delta can be verified by itself.
+        manifests: manifests read so far, shared by all entries.
+        nodes: manifests of this entry, with its referrers.
+        referrers: the referrers among them.
+        blobs: config and layer blobs of these manifests.
+        signature_blobs: the blobs of signatures. A delta never omits them, so that it can be verified on its own.
     """
 
-    read: Manifests
+    manifests: Manifests
     repository: Repository
     nodes: dict[Digest, ManifestNode] = field(default_factory=dict)
-    about: dict[Digest, Descriptor] = field(default_factory=dict)
+    referrers: dict[Digest, Descriptor] = field(default_factory=dict)
     blobs: dict[Digest, Descriptor] = field(default_factory=dict)
-    proofs: set[Digest] = field(default_factory=set)
+    signature_blobs: set[Digest] = field(default_factory=set)
 
 
 class _View:
-    """The cache as a layout that holds what the bundle will: a `BlobStore`."""
+    """The cache, seen as the layout that the bundle will contain: a `BlobStore`."""
 
     def __init__(self, below: BlobStore) -> None:
         self._below = below
@@ -105,7 +108,7 @@ class _View:
         self._hidden: frozenset[Digest] = frozenset()
 
     def show(self, entries: Sequence[IndexEntry], hidden: Iterable[Digest]) -> None:
-        """Say what the bundle holds, and which blobs it leaves out."""
+        """Set the entries of the bundle and the blobs that it omits."""
         self._entries, self._hidden = entries, frozenset(hidden)
 
     @property
@@ -127,37 +130,37 @@ class _View:
         return self._below.extent(digest)
 
     def close(self) -> None:
-        """It is somebody else's."""
+        """Do nothing: the session owns the cache."""
 
 
 def create(client: Session, project: Project, output: Path, *, since: Path | None = None, with_referrers: bool = False) -> Created:
-    """Write the bundle of a project's lock.
+    """Write a bundle with everything in a project's lock file.
 
     Args:
-        since: the bundle that the other side has: what it holds is left out.
-        with_referrers: also everything that refers to the artifacts, and to that in turn.
+        since: base bundle. Write a delta that omits the blobs of this bundle.
+        with_referrers: include all referrers of the artifacts, and the referrers of these.
 
     Raises:
         LockError: `lock-missing`, `lock-outdated`.
-        InputError: `usage`: `output` is the bundle that it goes on from, or a file of the project.
-        RemoteError: `offline`: the cache lacks something, or referrers are wanted: it does not know whether it has all of them.
-        SignatureError: a referrer is not signed, where the wanted file or `MARFETCH_VERIFY` asks for that.
-        IntegrityError: something is not what the lock says; the bundle that it goes on from is broken.
-        StorageError: it cannot be written.
+        InputError: `usage`: `output` is the base bundle or a project file.
+        RemoteError: `offline`: content is missing in the cache, or `with_referrers` is set, which needs the registry.
+        SignatureError: a referrer is unsigned, but the project file or `MARFETCH_VERIFY` requires signatures.
+        IntegrityError: content differs from the lock file, or the base bundle is broken.
+        StorageError: the archive cannot be written.
         Error: the registry failed.
     """
     if with_referrers and client.options.offline:
         raise RemoteError(
-            "what refers to the artifacts is known to their registry only, and `--offline` asks nobody",
+            "`--referrers` has to list referrers at the registry, but `--offline` is set",
             code="offline",
-            hint="leave `--offline` out; or lock with `referrers: true`, so that the lock names them, and leave `--referrers` out",
+            hint="remove `--offline`; or set `referrers: true` in marfetch.yaml, run `marfetch lock`, and drop `--referrers`",
         )
-    _refuse_own(project, output)
+    _refuse_project_files(project, output)
     data = read_bytes(project.lock_path)
     lock = parse_lock(data, project.lock_path) if data is not None else None
     refuse_misfits(project, lock)
-    assert lock is not None, "a lock that is missing was refused"
-    assert data is not None, "so were its bytes"
+    assert lock is not None, "`refuse_misfits` refuses a missing lock file"
+    assert data is not None, "the lock was parsed from it"
     items = {item.name: item for item in project.items}
     client.fetches = True
     with ExitStack() as stack:
@@ -179,12 +182,12 @@ def create(client: Session, project: Project, output: Path, *, since: Path | Non
         missing = contents.load().missing - {str(digest) for digest in omitted}
         if missing:
             raise IntegrityError(
-                f"the cache lost {len(missing)} blobs while the bundle was made: `{min(missing)}`",
+                f"{counted(len(missing), 'blob')} disappeared from the cache while the bundle was created, such as `{min(missing)}`",
                 code="bundle-broken",
-                hint="run it again, and keep others from clearing the cache meanwhile",
+                hint="run it again, and do not clear the cache meanwhile",
                 digests=sorted(missing),
             )
-        page = approval_page(catalogue(contents, lock, with_images=True, is_checked=False), base)
+        page = approval_page(bundle_items(contents, lock, with_images=True, is_checked=False), base)
         own = {MARKER_FILE: MARKER, INDEX_FILE: index_bytes(entries), LOCK_FILE: data, PAGE_FILE: page}
         record = record_bytes(Record({name: Digest.of(text) for name, text in own.items()}, base, omitted if base else None))
         first = {MARKER_FILE: MARKER, INDEX_FILE: own[INDEX_FILE], RECORD_FILE: record, LOCK_FILE: data, PAGE_FILE: page}
@@ -195,7 +198,7 @@ def create(client: Session, project: Project, output: Path, *, since: Path | Non
         size = archive_size(parts)
         with whole_file(output, size=size) as file:
             digest = write_archive(file, parts)
-    referrers = {digest for one in needed for digest in one.about}
+    referrers = {digest for one in needed for digest in one.referrers}
     return Created(
         output,
         digest,
@@ -209,53 +212,58 @@ def create(client: Session, project: Project, output: Path, *, since: Path | Non
     )
 
 
-def _refuse_own(project: Project, output: Path) -> None:
-    """The end of whoever would write over what the bundle is made of."""
+def _refuse_project_files(project: Project, output: Path) -> None:
+    """Refuse to overwrite `marfetch.yaml` or `marfetch.lock`."""
     for path in (project.path, project.lock_path):
         if output.exists() and path.exists() and output.samefile(path):
-            raise InputError(f"`{output}` is a file of the project", code="usage", hint="give the bundle another name", path=str(output))
+            raise InputError(
+                f"the bundle would overwrite the project file `{output}`",
+                code="usage",
+                hint="choose another name for the bundle",
+                path=str(output),
+            )
 
 
-# -- what is needed
+# -- collecting the content
 
 
-def _needed(client: Session, read: Manifests, item: Item, entry: Entry, *, with_referrers: bool) -> _Needed:
-    """Follow an entry of the lock to everything that belongs to it; only manifests are fetched."""
-    needed = _Needed(read, client.repository(replace(item.reference, tag=None, digest=entry.digest)))
+def _needed(client: Session, manifests: Manifests, item: Item, entry: Entry, *, with_referrers: bool) -> _Needed:
+    """Collect everything that belongs to a lock entry; download manifests only."""
+    needed = _Needed(manifests, client.repository(replace(item.reference, tag=None, digest=entry.digest)))
     _follow(needed, entry.manifest)
     for one in entry.referrers:
         reason = _refer(needed, one, entry.digest)
         if reason is not None:
             raise IntegrityError(
-                f"the lock says that `{one.digest}` refers to `{entry.reference}`, but {reason}",
+                f"the lock file lists `{one.digest}` as a referrer of `{entry.reference}`, but {reason}",
                 code="malformed",
                 hint=f"marfetch lock --upgrade {entry.name}",
                 reference=str(entry.reference),
                 digest=str(one.digest),
             )
     if with_referrers:
-        asked: set[Digest] = set()
-        while waiting := [digest for digest in needed.nodes if digest not in asked]:
-            asked.update(waiting)
-            for digest in waiting:
+        done: set[Digest] = set()
+        while pending := [digest for digest in needed.nodes if digest not in done]:
+            done.update(pending)
+            for digest in pending:
                 for one in needed.repository.referrers(digest):
                     reason = _refer(needed, one, digest)
                     if reason is not None:
-                        client.progress.warn(f"`{one.digest}` is left out: it is listed as a referrer of `{digest}`, but {reason}")
-            if len(needed.about) > MAX_REFERRERS:
+                        client.progress.warn(f"skipped `{one.digest}`: the registry lists it as a referrer of `{digest}`, but {reason}")
+            if len(needed.referrers) > MAX_REFERRERS:
                 raise PolicyError(
-                    f"more than {MAX_REFERRERS} manifests refer to `{entry.reference}`",
+                    f"`{entry.reference}` has more than {MAX_REFERRERS} referrers",
                     code="limit-passed",
                     reference=str(entry.reference),
                     rule=f"at most {MAX_REFERRERS} referrers",
                 )
     check = gate(asked=item.verify)
     if check is not None:
-        check.referrers(needed.repository, needed.about)
+        check.referrers(needed.repository, needed.referrers)
     locked = [blob.digest for blob in entry.blobs() if blob.digest not in needed.blobs]
     if locked:
         raise LockError(
-            f"the lock says that `{locked[0]}` belongs to `{entry.reference}`, but its manifest does not",
+            f"the lock file lists `{locked[0]}` as a blob of `{entry.reference}`, but its manifest does not",
             code="lock-outdated",
             hint=f"marfetch lock --upgrade {entry.name}",
             entry=entry.name,
@@ -264,38 +272,38 @@ def _needed(client: Session, read: Manifests, item: Item, entry: Entry, *, with_
 
 
 def _refer(needed: _Needed, one: Descriptor, subject: Digest) -> str | None:
-    """Add what refers to a manifest; where its own bytes say something else, the reason why it was not."""
+    """Add a referrer of a manifest. Return why not, if its `subject` is another manifest."""
     if one.digest in needed.nodes:
         return None
     found = _node(needed, one).subject
     if found is None:
-        return "it refers to nothing"
+        return "it has no `subject`"
     if found != str(subject):
-        return f"it refers to `{found}`"
-    needed.about[one.digest] = replace(one, annotations={}, platform=None)
+        return f"its `subject` is `{found}`"
+    needed.referrers[one.digest] = replace(one, annotations={}, platform=None)
     _follow(needed, one)
     return None
 
 
 def _follow(needed: _Needed, root: Descriptor) -> None:
-    """Take in a manifest and all that it leads to."""
+    """Add a manifest and everything reachable from it."""
     for one, node in closure([root], lambda each: _node(needed, each)):
-        assert node is not None, "what cannot be read is an error"
+        assert node is not None, "`_node` raises if a manifest cannot be read"
         needed.nodes[one.digest] = node
         needed.blobs.update((blob.digest, blob) for blob in node.blobs)
         if (node.referrer.artifact_type or "").lower() == NOTATION_SIGNATURE:
-            needed.proofs.update(blob.digest for blob in node.blobs)
+            needed.signature_blobs.update(blob.digest for blob in node.blobs)
 
 
 def _node(needed: _Needed, one: Descriptor) -> ManifestNode:
-    found = needed.read.cached(one.digest)
+    found = needed.manifests.cached(one.digest)
     if found is None:
         found = needed.repository.manifest(one.digest)
-        needed.read.add(found)
+        needed.manifests.add(found)
     if (found.descriptor.size, found.descriptor.media_type.lower()) != (one.size, one.media_type.lower()):
         raise IntegrityError(
-            f"the manifest `{one.digest}` of `{needed.repository.reference.full_repository}` has {found.descriptor.size} bytes of the type"
-            f" `{found.descriptor.media_type}`, not {one.size} of `{one.media_type}`",
+            f"the manifest `{one.digest}` of `{needed.repository.reference.full_repository}` has {found.descriptor.size} bytes and the type"
+            f" `{found.descriptor.media_type}`, not {one.size} bytes and `{one.media_type}` as its descriptor says",
             code="size-mismatch",
             digest=str(one.digest),
         )
@@ -303,13 +311,13 @@ def _node(needed: _Needed, one: Descriptor) -> ManifestNode:
 
 
 def _entries(lock: Lock, needed: Sequence[_Needed]) -> list[IndexEntry]:
-    """The index: every artifact under its full name, and what refers to them without one."""
+    """Return the index entries: every artifact under its full name, and every referrer without a name."""
     named: dict[str, IndexEntry] = {}
     for entry, one in zip(lock.entries, needed, strict=True):
         name = ref_name(entry)
         named[name] = name, replace(one.nodes[entry.digest].descriptor, annotations={})
     roots = {descriptor.digest for _, descriptor in named.values()}
-    about = {digest: one for each in needed for digest, one in each.about.items() if digest not in roots}
+    about = {digest: one for each in needed for digest, one in each.referrers.items() if digest not in roots}
     return [*named.values(), *((None, one) for one in about.values())]
 
 
@@ -317,34 +325,35 @@ def _entries(lock: Lock, needed: Sequence[_Needed]) -> list[IndexEntry]:
 
 
 def _base(client: Session, old: Opened, output: Path) -> Base:
-    """The bundle that a delta goes on from, once all of it is known to be as it was written: what it says to have is left out."""
+    """Check the base bundle completely, since a delta omits everything that the base contains."""
     from_file = old.path
     if output.exists() and output.samefile(from_file):
-        raise InputError(f"`{output}` is the bundle that this one goes on from", code="usage", hint="give the new one another name")
+        raise InputError(f"the delta would overwrite its base bundle `{output}`", code="usage", hint="choose another name for the delta")
     if old.record is None or not isinstance(old.store, ReadonlyTar):
         raise IntegrityError(
-            f"`{from_file}` is no bundle to go on from",
+            f"`{from_file}` is not a bundle archive, so it cannot be the base of a delta",
             code="bundle-broken",
-            hint="give the archive that `marfetch bundle create` has written",
+            hint="pass `--since` an archive from `marfetch bundle create`",
         )
     refuse_broken(old, check_bundle(old, budget=client.budget.check))
     return Base(archive_digest(old.store), old.store.raw().size)
 
 
 def _omitted(needed: Sequence[_Needed], old: Opened) -> dict[Digest, int]:
-    """The blobs that the other side has in every repository in which they are needed. Manifests always come along, and signatures:
-    they are small, and without them nobody could say what a delta is, and from whom.
+    """Return digest → size of the blobs that the base bundle has in every repository that needs them.
+
+    A delta always includes manifests and signatures: they are small, and they show what the delta contains and who signed it.
     """
     snapshot = old.contents.load()
     lost = {Digest.parse(text) for text in snapshot.missing} - set(old.omitted)
-    has = {
+    in_base = {
         name: {blob.digest for blob in repository.blobs.values() if blob.digest not in lost}
         for name, repository in snapshot.repositories.items()
     }
     found = {blob.digest: blob.size for one in needed for blob in one.blobs.values()}
     for one in needed:
         for digest in one.blobs:
-            if digest in one.proofs or digest not in has.get(one.repository.reference.repository, ()):
+            if digest in one.signature_blobs or digest not in in_base.get(one.repository.reference.repository, ()):
                 found.pop(digest, None)
     return found
 
@@ -365,9 +374,9 @@ def _part(client: Session, digest: Digest, size: int) -> Part:
         except IntegrityError as error:
             client.cache.drop(digest, error.message)
             raise IntegrityError(
-                f"{error.message}, in the cache",
+                f"corrupted blob in the cache: {error.message}",
                 code=error.code,
-                hint="it was dropped: run it again, and it is fetched anew",
+                hint="the blob was deleted: run it again to download a new copy",
                 **error.context,
             ) from error
 

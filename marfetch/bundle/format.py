@@ -1,13 +1,12 @@
-"""The form of a bundle: which files its archive holds, in which order, and with which headers. The same content is the same bytes.
+"""The bundle format: which files the archive holds, in which order, with which tar headers. Equal contents give equal bytes.
 
-    oci-layout, index.json     what makes it a layout (image-spec, image layout)
-    bundle.json                what belongs to it: the digests of these files, and what a delta leaves out; sealed
-    marfetch.lock              the lock that it was made of, byte for byte
-    bundle.html                for the person who approves its transfer
+    oci-layout, index.json     the OCI image layout (image-spec, image layout)
+    bundle.json                the record: digests of these files, blobs that a delta omits, and a checksum of the record itself
+    marfetch.lock              the lock file, byte for byte
+    bundle.html                a page for the person who approves the transfer
     blobs/sha256/…             in the order of their digests
 
-Every header is written as here and nowhere else: no times, no owners, and GNU's form, which holds names and sizes of any length and is
-read by every tar.
+Headers have no times and no owners. They use the GNU format, which holds names and sizes of any length and which every tar program reads.
 """
 
 from __future__ import annotations
@@ -40,19 +39,19 @@ RECORD_FILE: Final = "bundle.json"
 LOCK_FILE: Final = "marfetch.lock"
 PAGE_FILE: Final = "bundle.html"
 FIRST: Final = (MARKER_FILE, INDEX_FILE, RECORD_FILE, LOCK_FILE, PAGE_FILE)
-"""What stands before the blobs, in this order."""
+"""The files before the blobs, in this order."""
 MAX_RECORD_SIZE: Final = 128 << 20
 
-_RECORD: Final = 10 * 1024  # tar ends on a multiple of this
+_TAR_RECORD: Final = 10 * 1024  # the size of a tar is a multiple of this
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The bundle that a delta goes on from.
+    """The base bundle of a delta.
 
     Attributes:
-        size: of its archive, bytes.
-        digest: of its archive: another file, however similar, is another bundle.
+        digest: digest of the archive file.
+        size: bytes of the archive file.
     """
 
     digest: Digest
@@ -61,12 +60,12 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What `bundle.json` says.
+    """Content of `bundle.json`.
 
     Attributes:
-        files: name → digest of the files before the blobs, but for itself.
-        base: of a delta.
-        omitted: digest → size in bytes of the blobs that a delta leaves out.
+        files: name → digest of the other files before the blobs.
+        base: base bundle, if this is a delta.
+        omitted: digest → size in bytes of the blobs that a delta omits.
     """
 
     files: Mapping[str, Digest]
@@ -75,7 +74,7 @@ class Record:
 
 
 def record_bytes(record: Record) -> bytes:
-    """The record as it is written."""
+    """Encode a record."""
     document: dict[str, Any] = {"schema": SCHEMA, "files": {name: str(record.files[name]) for name in sorted(record.files)}}
     if record.base is not None:
         document["base"] = {"digest": str(record.base.digest), "size": record.base.size}
@@ -87,10 +86,10 @@ def record_bytes(record: Record) -> bytes:
 
 
 def parse_record(data: bytes, where: str) -> Record:
-    """Read a record; any other way to write the same is refused too.
+    """Parse a record. Refuse any encoding that differs from `record_bytes`.
 
     Raises:
-        IntegrityError: `malformed`.
+        IntegrityError: `malformed`; `bundle-broken`: the record was edited.
     """
     what = f"`{RECORD_FILE}` of `{where}`"
     document = parse_json(data, what)
@@ -117,7 +116,7 @@ def _encoded(document: Mapping[str, Any]) -> bytes:
 
 
 def index_bytes(entries: Iterable[Entry]) -> bytes:
-    """The index: named manifests in the order of their names, then the others in that of their digests."""
+    """Encode the index: named manifests sorted by name, then unnamed ones sorted by digest."""
     manifests = []
     for name, descriptor in sorted(entries, key=lambda one: (one[0] is None, one[0] or "", str(one[1].digest))):
         document = descriptor_json(descriptor)
@@ -131,12 +130,12 @@ def index_bytes(entries: Iterable[Entry]) -> bytes:
 
 
 def ref_name(entry: LockEntry) -> str:
-    """The name of an entry of the lock in the index: with its tag, or with its digest where it has none."""
+    """Return the name of a lock entry in the index: the reference with its tag, or with its digest if it has no tag."""
     return str(replace(entry.reference, digest=None if entry.tag else entry.digest))
 
 
 def blob_file(digest: Digest) -> str:
-    """Where a blob stands."""
+    """Return the path of a blob in the archive."""
     return f"blobs/{digest.algorithm}/{digest.encoded}"
 
 
@@ -145,11 +144,11 @@ def blob_file(digest: Digest) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file of the archive.
+    """One file in the archive.
 
     Attributes:
         size: bytes.
-        pieces: gives its bytes; exactly as many, or whoever reads them fails.
+        pieces: yields exactly `size` bytes, or raises.
     """
 
     name: str
@@ -158,24 +157,24 @@ class Part:
 
 
 def header(name: str, size: int) -> bytes:
-    """The header of a file in the archive: one block, or three where the name is long."""
+    """Return the tar header of a file: one block, or three for a long name."""
     member = tarfile.TarInfo(name)
     member.size, member.mode = size, 0o644
     return member.tobuf(tarfile.GNU_FORMAT, "utf-8", "strict")
 
 
 def padding(size: int) -> bytes:
-    """What stands between the end of a file and the next header."""
+    """Return the padding after a file of this size."""
     return bytes(-size % BLOCK)
 
 
 def ending(position: int) -> bytes:
-    """What stands behind the last file."""
-    return bytes(2 * BLOCK + -(position + 2 * BLOCK) % _RECORD)
+    """Return the end of an archive whose last file ends at `position`."""
+    return bytes(2 * BLOCK + -(position + 2 * BLOCK) % _TAR_RECORD)
 
 
 def archive_size(parts: Sequence[Part]) -> int:
-    """Bytes of the whole archive."""
+    """Return the size of the archive in bytes."""
     position = sum(len(header(part.name, part.size)) + part.size + -part.size % BLOCK for part in parts)
     return position + len(ending(position))
 
@@ -184,11 +183,11 @@ def write_archive(file: BinaryIO, parts: Iterable[Part]) -> Digest:
     """Write the archive to an unbuffered file.
 
     Returns:
-        Its digest.
+        The digest of the archive.
 
     Raises:
-        OSError: the disk does not take it.
-        Error: what the pieces raise.
+        OSError: the file cannot be written.
+        Error: raised by the pieces.
     """
     writer, hasher, position = Writer(file), Digest("sha256", "").hasher(), 0
 
@@ -199,38 +198,36 @@ def write_archive(file: BinaryIO, parts: Iterable[Part]) -> Digest:
         position += len(data)
 
     for part in parts:
-        small: list[bytes] = [header(part.name, part.size)]
+        unwritten = header(part.name, part.size)
         for piece in part.pieces():
-            if small:  # the header and the first piece in one go: most files are small
-                piece, small = b"".join((*small, piece)), []  # noqa: PLW2901 - the piece with what stands before it
-            put(piece)
-        put(b"".join((*small, padding(part.size))))
+            put(unwritten + piece if unwritten else piece)  # header and first piece in one write: most files are small
+            unwritten = b""
+        put(unwritten + padding(part.size))
     put(ending(position))
     return Digest("sha256", hasher.hexdigest())
 
 
 def whole(data: bytes) -> Callable[[], Iterator[bytes]]:
-    """The pieces of something that is at hand."""
+    """Return `pieces` for data in memory."""
     return lambda: iter((data,))
 
 
-# -- a bundle that is open for reading: the archive, what it says of itself, and its lock
+# -- reading a bundle
 
 
-_NO_BUNDLE = ("not-a-layout", "archive-refused")
+_NOT_A_BUNDLE = ("not-a-layout", "archive-refused")
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A bundle, or another layout.
+    """An open bundle or other layout.
 
     Attributes:
-        record: None: it has none.
-        lock: that of the bundle; None: it has none, or one that the record does not vouch for and that cannot be read.
-        is_bundle: whether it has any of the files that only bundles have, and is to be checked as one: what lost its record is a broken
-            bundle, and no other layout.
-        unread: why the lock cannot be read, where it is there.
-        warnings: what the reading of names had to say.
+        record: content of `bundle.json`; None if that file is missing.
+        lock: None if there is no lock file, or if it is unreadable and its digest is not the one in the record.
+        is_bundle: whether it has any file that only bundles have. A bundle without its record is a broken bundle, not a plain layout.
+        unread: why the lock file is unreadable.
+        warnings: warnings about names in the index.
     """
 
     path: Path
@@ -244,33 +241,33 @@ class Opened:
 
     @property
     def omitted(self) -> dict[Digest, int]:
-        """What it leaves out as a delta: digest → bytes."""
+        """Digest → size in bytes of the blobs that a delta omits."""
         return dict((self.record.omitted if self.record else None) or {})
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Opened]:
-    """Open a bundle or another layout, a tar or a folder, for as long as the context lasts.
+    """Open a bundle or another layout (tar or folder) for the duration of the context.
 
     Raises:
-        IntegrityError: `bundle-broken`: it is none, or nothing to be trusted; `malformed`, `lock-malformed`, `lock-edited`.
+        IntegrityError: `bundle-broken`: not a layout, or tampered; `malformed`, `lock-malformed`, `lock-edited`.
         PolicyError: `limit-passed`.
-        StorageError: it cannot be read.
+        StorageError: the archive cannot be read.
     """
     try:
         store = open_store(path)
     except (InputError, PolicyError) as error:
-        if error.code not in _NO_BUNDLE:
+        if error.code not in _NOT_A_BUNDLE:
             raise
         raise IntegrityError(error.message, code="bundle-broken", hint=error.hint, **error.context) from error
     try:
-        yield looked_into(path, store)
+        yield opened_store(path, store)
     finally:
         store.close()
 
 
-def looked_into(path: Path, store: ReadonlyTar | Folder) -> Opened:
-    """What an open layout says of itself.
+def opened_store(path: Path, store: ReadonlyTar | Folder) -> Opened:
+    """Read the record, lock file and names of an open layout.
 
     Raises:
         Error: as `opened`.
@@ -285,9 +282,9 @@ def looked_into(path: Path, store: ReadonlyTar | Folder) -> Opened:
 
 
 def _lock(path: Path, store: ReadonlyTar | Folder, record: Record | None) -> tuple[Lock | None, Error | None]:
-    """The lock; where it cannot be read since it is not the one that the record names, the reason in its place.
+    """Return the lock, or the error if the file is unreadable and its digest is not the one in the record.
 
-    Why it cannot be read is of no interest then: a byte that was changed on the way may make a lock of a newer form out of it.
+    Such a file was changed, so its own error may mislead: one changed byte can make it look like a lock file of a newer version.
     """
     data = store.document(LOCK_FILE, MAX_LOCK_SIZE)
     if data is None:
@@ -301,10 +298,10 @@ def _lock(path: Path, store: ReadonlyTar | Folder, record: Record | None) -> tup
 
 
 def archive_digest(store: ReadonlyTar) -> Digest:
-    """The digest of the archive's own bytes.
+    """Return the digest of the archive file.
 
     Raises:
-        Error: it cannot be read.
+        Error: the archive cannot be read.
     """
     hasher = Digest("sha256", "").hasher()
     for piece in store.raw().pieces():

@@ -1,4 +1,4 @@
-"""The images that a chart in a bundle names: whoever carries the chart over needs them too."""
+"""Find the container images that a chart in a bundle uses. They are not in the bundle, but the chart needs them to run."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..oci import Descriptor, Manifest
 
 _MAX_TEXT: Final = 1 << 20
 _MAX_CHART: Final = 8 << 20
-"""Bytes of a packed chart that is looked into; a chart is a few hundred KiB at most (Helm takes 5 MiB of files)."""
+"""Largest packed chart to search, in bytes. A chart has a few hundred KiB at most (Helm takes 5 MiB of files)."""
 _MAX_IMAGES: Final = 1000
 
 
-class _Reading(io.RawIOBase):
-    """The bytes of a blob as a file."""
+class _ExtentFile(io.RawIOBase):
+    """A blob as a readable file object."""
 
     def __init__(self, extent: Extent) -> None:
         self._extent = extent
@@ -39,10 +39,10 @@ class _Reading(io.RawIOBase):
 
 
 def images_of(store: BlobStore, manifest: Manifest, *, is_checked: bool = True) -> tuple[str, ...]:
-    """What the values and templates of a chart name as images, sorted; nothing where it cannot be read.
+    """Return the images in the values and templates of a chart, sorted; empty if the chart cannot be read.
 
     Args:
-        is_checked: hash the chart.
+        is_checked: verify the digest of the chart.
     """
     found: set[str] = set()
     for layer in manifest.layers:
@@ -54,7 +54,7 @@ def images_of(store: BlobStore, manifest: Manifest, *, is_checked: bool = True) 
 
 def _images(store: BlobStore, layer: Descriptor, *, is_checked: bool) -> list[str]:
     texts: dict[str, bytes] = {}
-    with store.extent(layer.digest) as extent, _Reading(extent) as raw:
+    with store.extent(layer.digest) as extent, _ExtentFile(extent) as raw:
         archive = Archive(raw, layer, Unpacking(str(layer.digest)), is_checked=is_checked)  # type: ignore[arg-type]
         with archive:
             for member in archive:

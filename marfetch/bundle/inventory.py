@@ -1,4 +1,4 @@
-"""What a bundle holds, artifact by artifact, as people want to know it: the page, `bundle inspect` and `serve` show this."""
+"""List the artifacts in a bundle for people: the approval page, `bundle inspect` and `serve` show this."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ _Images: TypeAlias = Callable[[Manifest], tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class BundleReferrer:
-    """What refers to an artifact: a signature, an SBOM, the end of its life.
+    """A referrer of an artifact: a signature, an SBOM, an end-of-life mark.
 
     Attributes:
-        title: its kind, for people.
-        signer: of a signature: the thumbprints of its certificates, as it claims them; nothing is checked here.
-        depth: 0 for what refers to the artifact itself, 1 for what refers to that, …
+        title: kind, for people.
+        size: bytes of the manifest.
+        signer: certificate thumbprints that a signature claims; not verified here.
+        depth: 0 for a referrer of the artifact itself, 1 for a referrer of that referrer, and so on.
     """
 
     title: str
@@ -52,16 +53,16 @@ class BundleItem:
     """One artifact.
 
     Attributes:
-        name: in the lock; in a layout without a lock the last part of its repository.
-        reference: pinned, as it was locked.
-        version: what the tag means; None where it is no version.
-        size: bytes of all that belongs to it, referrers aside.
-        omitted: bytes of that which a delta leaves out.
-        layers: what is worth fetching of it.
-        ends: when its support ends, as its lifecycle marks say.
-        images: what a chart names.
-        verdict: what `verify` found when it was locked; None where that was not asked for.
-        listed: its name in the index; None where it has none.
+        name: name in the lock file; without a lock file, the last path component of the repository.
+        reference: pinned reference from the lock file.
+        version: version of the tag; None if the tag is not a version.
+        size: bytes of its manifests and blobs, without referrers.
+        omitted: bytes of its blobs that a delta omits.
+        layers: payload layers.
+        ends: end-of-life date from its lifecycle marks.
+        images: container images that a chart uses.
+        verdict: result of the verification when it was locked; None if it was not verified.
+        index_name: name in the index, or None.
     """
 
     name: str
@@ -78,21 +79,21 @@ class BundleItem:
     referrers: tuple[BundleReferrer, ...]
     images: tuple[str, ...]
     verdict: str | None
-    listed: str | None = None
+    index_name: str | None = None
 
     @property
     def signatures(self) -> tuple[BundleReferrer, ...]:
-        """Those of the artifact itself."""
+        """Signatures of the artifact itself."""
         return tuple(one for one in self.referrers if one.depth == 0 and one.artifact_type.lower() == NOTATION_SIGNATURE)
 
 
-def catalogue(contents: Contents, lock: Lock | None, *, with_images: bool = False, is_checked: bool = True) -> list[BundleItem]:
-    """Everything that a layout holds.
+def bundle_items(contents: Contents, lock: Lock | None, *, with_images: bool = False, is_checked: bool = True) -> list[BundleItem]:
+    """Return the artifacts in a layout.
 
     Args:
-        lock: where there is one, it says what the artifacts are and how they are called.
-        with_images: look into charts for the images that they name.
-        is_checked: hash these charts; otherwise they are hashed later, and what was found in them is void where that fails.
+        lock: lists the artifacts and their names, if given.
+        with_images: search charts for container images.
+        is_checked: verify the digests of these charts. If false, the caller verifies them later and discards the result on failure.
     """
     images = partial(images_of, contents.store, is_checked=is_checked) if with_images else None
     return [
@@ -143,31 +144,31 @@ def _item(
         str(version.version) if version else None,
         sum(node.descriptor.size for node in nodes.values()) + sum(blob.size for blob in blobs.values()),
         sum(blob.size for digest, blob in blobs.items() if contents.store.stamp(digest) is None),
-        _worth(artifact),
+        _payload(artifact),
         root.referrer.annotations.get(CREATED) or (artifact.annotations.get(CREATED) if artifact else None),
         end_of_life(marks),
         referrers,
         images(artifact) if images is not None and kind is CHART and artifact is not None else (),
         entry.verification.verdict if entry is not None and entry.verification is not None else None,
-        _listed(contents, reference, descriptor),
+        _index_name(contents, reference, descriptor),
     )
 
 
-def _listed(contents: Contents, reference: Reference, descriptor: Descriptor) -> str | None:
+def _index_name(contents: Contents, reference: Reference, descriptor: Descriptor) -> str | None:
     end = reference.tag or str(descriptor.digest)
     names = [name for name, one in contents.store.entries() if name is not None and one.digest == descriptor.digest]
     return next((name for name in names if name == end or name.endswith((f":{end}", f"@{end}"))), None)
 
 
 def _manifest(contents: Contents, descriptor: Descriptor) -> Manifest | None:
-    """A manifest that is no index; one that cannot be read is reported by the check of the bundle."""
+    """Return a manifest; None for an index or an unreadable manifest, which the bundle check reports."""
     with suppress(Error):
         found = contents.manifests.read(descriptor)
         return found if isinstance(found, Manifest) else None
     return None
 
 
-def _worth(artifact: Manifest | None) -> tuple[Descriptor, ...]:
+def _payload(artifact: Manifest | None) -> tuple[Descriptor, ...]:
     if artifact is None:
         return ()
     kind = kind_of(artifact)
@@ -191,16 +192,16 @@ def _referrers(contents: Contents, repository: LayoutRepository, digest: str, de
         yield from _referrers(contents, repository, str(one.digest), depth + 1)
 
 
-# -- what differs between two bundles, artifact by artifact
+# -- differences between two bundles
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """One artifact that is not the same in both.
+    """One artifact that differs between two bundles.
 
     Attributes:
-        old, new: None where it is not in that one.
-        referrers: digests of what refers to it in one of the two only, behind `+` or `-`; for what has the same digest in both.
+        old, new: None if the artifact is not in that bundle.
+        referrers: for an artifact with equal digests, its added (`+DIGEST`) and removed (`-DIGEST`) referrers.
     """
 
     change: Literal["added", "removed", "changed", "referrers"]
@@ -211,19 +212,19 @@ class Changed:
 
 
 def differences(old: Opened, new: Opened, *, budget: Callable[[], None] = lambda: None) -> list[Changed]:
-    """Everything in which two bundles, or other layouts, differ; in the order of the names.
+    """Return the differences between two bundles or other layouts, sorted by name.
 
-    Bundles are checked whole first: a difference is what somebody approves, and it is no answer where what it rests on was changed.
+    Both bundles are checked first, because people approve a transfer by these differences.
 
     Args:
-        budget: called now and then; it may raise to give up.
+        budget: called regularly; it may raise to cancel.
 
     Raises:
-        IntegrityError: one of them is broken.
+        IntegrityError: a bundle is broken.
     """
-    for one in (old, new):
-        if one.is_bundle:
-            refuse_broken(one, check_bundle(one, budget=budget))
+    for bundle in (old, new):
+        if bundle.is_bundle:
+            refuse_broken(bundle, check_bundle(bundle, budget=budget))
     before, after = _items(old), _items(new)
     found: list[Changed] = []
     for name in sorted({*before, *after}):
@@ -248,28 +249,28 @@ def differences(old: Opened, new: Opened, *, budget: Callable[[], None] = lambda
 
 
 def _items(found: Opened) -> dict[str, BundleItem]:
-    """By the name in the lock; without a lock by repository and tag."""
+    """Return artifacts by name in the lock file; without a lock file, by repository and tag."""
     found.contents.load()
-    items = catalogue(found.contents, found.lock)
+    items = bundle_items(found.contents, found.lock)
     if found.lock is not None:
         return {item.name: item for item in items}
     return {f"{item.reference.repository}:{item.reference.tag or item.descriptor.digest}": item for item in items}
 
 
-# -- the exact lines with which other tools get an artifact out of a bundle
+# -- commands of other tools that get an artifact out of a bundle
 
 
 SERVE_ADDRESS = "127.0.0.1:5000"
-"""Where `marfetch serve` listens."""
+"""Default address of `marfetch serve`."""
 
 
-def lines_for(item: BundleItem, bundle: Path) -> dict[str, list[str]]:
-    """Tool → the lines, to be run one after the other in a shell; tools that cannot read a layout ask `marfetch serve`.
+def pull_commands(item: BundleItem, bundle: Path) -> dict[str, list[str]]:
+    """Return tool → shell commands to run in order. Tools that cannot read a layout pull from `marfetch serve`.
 
-    Where content is left out there are none: whatever gets the rest would stand there without it.
+    Empty if a delta omits content of the artifact, since the result would be incomplete.
 
     Args:
-        bundle: its path, as it is to stand in the lines.
+        bundle: path of the bundle as written in the commands.
     """
     if item.omitted:
         return {}
@@ -280,7 +281,7 @@ def lines_for(item: BundleItem, bundle: Path) -> dict[str, list[str]]:
     is_folder = bundle.is_dir()
     layout = file if is_folder else "layout"
     transport = "oci" if is_folder else "oci-archive"
-    found = {
+    commands = {
         "oras": [f"oras blob fetch --oci-layout {file}@{layer} --output {name}" for layer, name in files]
         or [f"oras manifest fetch --oci-layout {file}@{digest}"],
         "regctl": [
@@ -290,17 +291,17 @@ def lines_for(item: BundleItem, bundle: Path) -> dict[str, list[str]]:
         "crane": [serve, *(f"crane blob --insecure {SERVE_ADDRESS}/{repository}@{layer} > {name}" for layer, name in files)],
         "marfetch": [serve, f"marfetch pull {SERVE_ADDRESS}/{repository}@{digest}"],
     }
-    if item.listed is not None:
+    if item.index_name is not None:
         to = shlex.quote(item.name.replace("/", "-"))
-        found["skopeo"] = [f"skopeo copy --all {transport}:{file}:{shlex.quote(item.listed)} dir:{to}"]
-    pull = helm_line(item, SERVE_ADDRESS)
+        commands["skopeo"] = [f"skopeo copy --all {transport}:{file}:{shlex.quote(item.index_name)} dir:{to}"]
+    pull = helm_pull(item, SERVE_ADDRESS)
     if pull is not None:
-        found["helm"] = [serve, pull]
-    return found
+        commands["helm"] = [serve, pull]
+    return commands
 
 
-def helm_line(item: BundleItem, host: str) -> str | None:
-    """How helm pulls it from a registry; None for what is no chart, or has no version that helm takes."""
+def helm_pull(item: BundleItem, host: str) -> str | None:
+    """Return the `helm pull` command; None if the artifact is not a chart or has no version that helm accepts."""
     version = read_version(item.reference.tag) if item.reference.tag else None
     if item.kind != CHART.name or version is None:
         return None
@@ -308,7 +309,7 @@ def helm_line(item: BundleItem, host: str) -> str | None:
 
 
 def _files(item: BundleItem) -> list[tuple[str, str]]:
-    """What is worth fetching: digest and file name."""
+    """Return the digest and file name of each payload layer."""
     stem = f"{item.name.replace('/', '-')}-{item.version or item.descriptor.digest.encoded[:12]}"
     several = len(item.layers) > 1
     return [

@@ -1,7 +1,7 @@
-"""From a bundle into a registry of the user's, or into a folder: only what is missing there, in the bytes in which it came.
+"""Load a bundle into a registry or a folder: upload what is missing there, byte for byte.
 
-The work is cut into jobs, one for each manifest that has a name, with all that belongs to it. A job may be done twice, on any machine that
-has the bundle: what is there already is not sent again, and a manifest goes after everything that it names.
+The work is split into jobs, one per named manifest with its blobs and referrers. A job is idempotent and runs on any machine that has the
+bundle: it skips existing content, and uploads a manifest after everything that the manifest refers to.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from ..oci import Digest
 from ..project.sync import Shard
 from ..reference import Reference
 from ..remote.registry import Registry
+from ..text import counted
 from .check import check_bundle, check_layout, refuse_broken
 from .format import Opened, opened
-from .targets import InFolder, InRegistry, Job, Loaded, LoadTarget, To, jobs_of
+from .targets import FolderTarget, Job, Loaded, LoadTarget, RegistryTarget, To, jobs_of
 
 __all__ = ["Loaded", "To", "load"]
 
@@ -42,23 +43,23 @@ def load(
     executor: Executor | None = None,
     gate: Callable[[Opened], None] | None = None,
 ) -> list[Loaded]:
-    """Check a bundle, or another layout, and bring what is in it to another place.
+    """Check a bundle or another layout, then load its content into a registry or folder.
 
     Args:
-        shard: the jobs that this process takes care of.
-        executor: does the jobs elsewhere; it gets nothing but texts. Each machine needs the bundle under the same path.
-        gate: is asked once the bundle is known to be whole, and raises to keep all of it out, as a verification does.
+        shard: run only this share of the jobs.
+        executor: runs the jobs on other machines, which need the bundle at the same path. It receives strings only.
+        gate: called with the checked bundle before anything is written; it raises to refuse the whole load.
 
     Returns:
-        One for each job; nothing is raised for a single one.
+        One result per job. A failed job is a result, not an exception.
 
     Raises:
-        IntegrityError: `bundle-broken`: nothing was sent.
-        PolicyError: `base-missing`: nothing was sent; `push-refused`; `path-refused`.
+        IntegrityError: `bundle-broken`: nothing was written.
+        PolicyError: `base-missing`: nothing was written; `push-refused`; `path-refused`.
         Error: the registry failed.
     """
     if to.endpoint is not None and client.options.offline:
-        raise RemoteError(f"`{to.text}` is a registry, and `--offline` asks nobody", code="offline")
+        raise RemoteError(f"cannot load into the registry `{to.text}`: `--offline` is set", code="offline", hint="remove `--offline`")
     with ExitStack() as stack:
         found = stack.enter_context(opened(path))
         _refuse_unfit(to)
@@ -67,27 +68,27 @@ def load(
         if gate is not None:
             gate(found)
         found.contents.load()
-        place = stack.enter_context(_place(client, to))
+        target = stack.enter_context(_open_target(client, to))
         jobs = jobs_of(found.contents)
         if shard is not None:
             jobs = jobs[shard.index :: shard.count]
-        _check_base(client, found, place, jobs)
+        _check_base(client, found, target, jobs)
         if executor is None:
-            return client.each(lambda job: done(found, place, to, job), jobs)
+            return client.each(lambda job: run_job(found, target, to, job), jobs)
         if to.endpoint is None:
-            raise InputError("`--executor` is for registries; a folder is filled by one machine", code="usage")
-        shared = _shared(client, path, to)
-        answers = ask(executor, load_part, shared, [[job.repository, str(job.digest), list(job.tags)] for job in jobs])
+            raise InputError("`--executor` works only with a registry, not with a folder", code="usage", hint="remove `--executor`")
+        config = _worker_config(client, path, to)
+        answers = ask(executor, load_part, config, [[job.repository, str(job.digest), list(job.tags)] for job in jobs])
         return [_loaded(answer, job, to) for answer, job in zip(answers, jobs, strict=True)]
 
 
-def done(found: Opened, place: LoadTarget, to: To, job: Job) -> Loaded:
-    """Do a job; what fails is told in the result."""
+def run_job(found: Opened, target: LoadTarget, to: To, job: Job) -> Loaded:
+    """Run a job; return a failure as a result."""
     try:
-        return place.take(found.contents, job)
+        return target.load(found.contents, job)
     except Error as error:
         if error.code == "tls" and to.endpoint is not None and to.endpoint.registry.host.is_loopback:
-            error.hint = "a registry on this machine that speaks without TLS: add `--plain-http`"
+            error.hint = "if the registry on this machine does not use TLS, add `--plain-http`"
         return _failed(job, to, error)
 
 
@@ -95,34 +96,34 @@ def _failed(job: Job, to: To, error: Error) -> Loaded:
     return Loaded(str(Reference(to.repository(job.repository), None, job.tags[0] if job.tags else None, job.digest)), "failed", error=error)
 
 
-def _check_base(client: Session, found: Opened, place: LoadTarget, jobs: Sequence[Job]) -> None:
-    """A delta goes where the bundle is that it goes on from, and nowhere else; before anything is sent."""
+def _check_base(client: Session, found: Opened, target: LoadTarget, jobs: Sequence[Job]) -> None:
+    """Refuse a delta unless the target has every blob that it omits."""
     base = found.record.base if found.record is not None else None
     if base is None:
         return
     names = sorted({job.repository for job in jobs})
     repositories = found.contents.current().repositories
 
-    def lacking(name: str) -> list[tuple[str, Digest]]:
-        wanted = [blob.digest for blob in repositories[name].blobs.values() if blob.digest in found.omitted]
-        return [(name, digest) for digest in place.lacks(name, wanted)]
+    def missing_in(name: str) -> list[tuple[str, Digest]]:
+        omitted = [blob.digest for blob in repositories[name].blobs.values() if blob.digest in found.omitted]
+        return [(name, digest) for digest in target.missing_blobs(name, omitted)]
 
-    missing = [one for several in client.each(lacking, names) for one in several]
+    missing = [pair for pairs in client.each(missing_in, names) for pair in pairs]
     if missing:
         name, digest = missing[0]
         raise PolicyError(
-            f"`{found.path}` goes on from the bundle `{base.digest}`, which is not there: {len(missing)} of its blobs are missing,"
+            f"`{found.path}` is a delta, and the target lacks {counted(len(missing), 'blob')} of its base bundle `{base.digest}`,"
             f" such as `{digest}` of `{name}`",
             code="base-missing",
             path=str(found.path),
             base=str(base.digest),
             missing=[str(digest) for _, digest in missing[:100]],
-            rule="a delta goes where its base is",
+            rule="load a delta where its base bundle was loaded",
         )
 
 
 def _refuse_unfit(to: To) -> None:
-    """The end of whoever names a folder that holds something else; nothing is made yet."""
+    """Refuse a folder with content that is not an OCI image layout; create nothing."""
     root = to.folder
     if to.endpoint is None:
         refuse_git(root)
@@ -130,39 +131,39 @@ def _refuse_unfit(to: To) -> None:
         raise StorageError(
             f"`{root}` is neither empty nor an OCI image layout",
             code="file-unusable",
-            hint="give a folder of its own, or write a registry as `HOST[:PORT]`",
+            hint="choose an empty folder, or write a registry as `HOST[:PORT]`",
             path=str(root),
         )
 
 
 @contextmanager
-def _place(client: Session, to: To) -> Iterator[LoadTarget]:
+def _open_target(client: Session, to: To) -> Iterator[LoadTarget]:
     if to.endpoint is not None:
         registry = client.connect(to.endpoint)
-        assert isinstance(registry, Registry), "an endpoint is a registry's"
-        yield InRegistry(to, registry, client.progress)
+        assert isinstance(registry, Registry), "an endpoint belongs to a registry"
+        yield RegistryTarget(to, registry, client.progress)
         return
     root = to.folder
     is_new = not root.exists()
     layout = open_for_writing(root, client.budget, client.progress.note)
     try:
-        yield InFolder(layout, client.progress, client.budget.check)
+        yield FolderTarget(layout, client.progress, client.budget.check)
     except Error:
-        if is_new:  # what was refused left nothing in it: a job that fails does not end here
+        if is_new:  # the whole load was refused before any data was written: failed jobs do not raise
             with suppress(Error):
                 clear(root)
         raise
     layout.names.flush()
     with suppress(OSError):
-        (root / INGEST).rmdir()  # where a transfer was cut, something is left in it for the next run
+        (root / INGEST).rmdir()  # fails if an interrupted transfer left a partial file to resume from
 
 
-# -- on other machines
+# -- workers on other machines
 
 
-def _shared(client: Session, path: Path, to: To) -> str:
-    """What a worker has to know for all of its jobs; credentials are its own. No two commands have the same."""
-    assert to.endpoint is not None, "a folder is not filled by workers"
+def _worker_config(client: Session, path: Path, to: To) -> str:
+    """Encode the options of all jobs for a worker, unique per command. Credentials are not included: a worker has its own."""
+    assert to.endpoint is not None, "workers load into registries only"
     return json.dumps(
         {
             "path": str(path.resolve()),
@@ -177,46 +178,46 @@ def _shared(client: Session, path: Path, to: To) -> str:
 
 
 def load_part(text: str) -> str:
-    """Do some of the jobs, as a worker: a text in, a text out, so it can run anywhere, and twice.
+    """Run a batch of jobs in a worker. Input and result are strings, so it runs on any machine, and may run twice.
 
-    The bundle was checked by whoever gives out the jobs; a registry takes no blob that is not what its digest says.
+    The coordinator has checked the bundle, and a registry refuses a blob whose digest does not match.
     """
-    shared, wanted = part(text)
-    jobs = [Job(repository, Digest.parse(digest), tuple(tags)) for repository, digest, tags in wanted]
-    asked, to = _asked(shared)
+    config, batch = part(text)
+    jobs = [Job(repository, Digest.parse(digest), tuple(tags)) for repository, digest, tags in batch]
+    options, to = _parse_config(config)
     try:
-        client, found, place = _opened.get(shared)
-        loaded = client.each(lambda job: done(found, place, to, job), jobs)
+        client, found, target = _opened.get(config)
+        loaded = client.each(lambda job: run_job(found, target, to, job), jobs)
     except (Error, OSError) as error:
-        failure = error if isinstance(error, Error) else storage_error(error, asked["path"])
+        failure = error if isinstance(error, Error) else storage_error(error, options["path"])
         loaded = [_failed(job, to, failure) for job in jobs]
     return json.dumps(
         [[one.reference, one.outcome, one.blobs, one.size, error_to_json(one.error) if one.error else None] for one in loaded]
     )
 
 
-def _asked(shared: str) -> tuple[dict[str, Any], To]:
-    """What `_shared` has written, and where things go."""
-    asked = json.loads(shared)
-    return asked, To.parse(asked["to"], plain_http=asked["plain"], data_hosts=asked["hosts"])
+def _parse_config(config: str) -> tuple[dict[str, Any], To]:
+    """Return the options from `_worker_config`, and the target."""
+    options = json.loads(config)
+    return options, To.parse(options["to"], plain_http=options["plain"], data_hosts=options["hosts"])
 
 
-def _open(shared: str, stack: ExitStack) -> tuple[Session, Opened, LoadTarget]:
-    asked, to = _asked(shared)
+def _open(config: str, stack: ExitStack) -> tuple[Session, Opened, LoadTarget]:
+    options, to = _parse_config(config)
     client = stack.enter_context(
-        Session(SessionOptions(Preference(), timeout=asked["timeout"], ca_file=asked["ca"], notice=False), Quiet())
+        Session(SessionOptions(Preference(), timeout=options["timeout"], ca_file=options["ca"], notice=False), Quiet())
     )
-    found = stack.enter_context(opened(Path(asked["path"])))
+    found = stack.enter_context(opened(Path(options["path"])))
     found.contents.load()
-    return client, found, stack.enter_context(_place(client, to))
+    return client, found, stack.enter_context(_open_target(client, to))
 
 
 _opened: WorkerCache[tuple[Session, Opened, LoadTarget]] = WorkerCache(_open)
-"""The bundle and the registry, and who does several jobs at a time."""
+"""Per-worker cache of the session, the open bundle and the target."""
 
 
 def _loaded(answer: Answer, job: Job, to: To) -> Loaded:
-    """What a worker has said."""
+    """Decode the result of a worker."""
     if isinstance(answer, Error):
         return _failed(job, to, answer)
     reference, outcome, blobs, size, error = cast("list[Any]", answer)

@@ -1,6 +1,6 @@
-"""The signatures that a bundle carries, held against a trust policy without asking anybody (Notary Project, trust policy specification).
+"""Verify the signatures in a bundle offline against a trust policy (Notary Project, trust policy specification).
 
-It loads cryptography, so only commands that check signatures import it.
+This module loads cryptography, so only commands that verify signatures import it.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ Outcome: TypeAlias = Literal["verified", "skipped", "unsigned", "unchecked", "fa
 
 @dataclass(frozen=True, slots=True)
 class SignatureResult:
-    """What became of the signatures of one artifact.
+    """Result of verifying one artifact.
 
     Attributes:
-        reference: pinned, as it was locked.
-        outcome: `unsigned`: the bundle has no signature of it, and nobody asks for one; `unchecked`: it has one, and no statement of the
-            policy is about it.
-        subject: who signed, where a signature holds.
-        reason: of what is unchecked.
-        error: of what failed.
-        warnings: of the policy, and of checks that it only tells.
+        reference: pinned reference from the lock file.
+        outcome: `unsigned`: the bundle has no signature of it, and none is required; `unchecked`: it has a signature, but no statement of
+            the trust policy applies to it.
+        subject: certificate subject of the signer, if the signature is valid.
+        reason: why it was not checked.
+        error: why the verification failed.
+        warnings: warnings about the policy, and failed checks that the policy only logs.
     """
 
     reference: Reference
@@ -55,27 +55,26 @@ def check_signatures(
     base: Opened | None = None,
     is_required: bool = False,
 ) -> list[SignatureResult] | None:
-    """Check the signatures of everything that the lock of a whole bundle names; nothing is asked of anybody.
+    """Verify the signatures of every artifact in an intact bundle, without requests.
 
     Args:
-        make_client: makes an offline one, where there is something to check.
-        base: the bundle that a delta goes on from, which may hold the envelopes.
-        is_required: every artifact has to be signed as the trust policy asks; otherwise those that carry a signature, or that were
-            locked with `verify: true`.
+        make_client: creates an offline session; called only if there is something to verify.
+        base: base bundle of a delta, which may hold the signature envelopes.
+        is_required: verify every artifact. If false, verify only artifacts that have a signature or were locked with `verify: true`.
 
     Returns:
-        One for each entry of the lock; None: there is no trust policy, and none is required.
+        One result per lock entry; None if there is no trust policy and none is required.
 
     Raises:
-        InputError: `POLICY_MISSING` where one is required, `POLICY_INVALID`, `NO_APPLICABLE_POLICY`, `TRUST_STORE_INVALID`;
-            `usage`: it has no lock, or is a delta whose base holds the envelopes.
+        InputError: `POLICY_MISSING` if `is_required`, `POLICY_INVALID`, `NO_APPLICABLE_POLICY`, `TRUST_STORE_INVALID`;
+            `usage`: the bundle has no lock file, or it is a delta and the envelopes are in its base bundle.
     """
     request = request or VerifyOptions()
     if found.lock is None:
         raise InputError(
-            f"`{found.path}` is no bundle of marfetch: no lock says where its artifacts come from, so no trust policy can be chosen",
+            f"cannot verify signatures in `{found.path}`: it has no lock file, so the origin of its artifacts is unknown",
             code="usage",
-            hint="leave the check of signatures out, or verify each artifact where it was loaded",
+            hint="skip the verification here, and verify each artifact after loading it",
             path=str(found.path),
         )
     try:
@@ -85,13 +84,13 @@ def check_signatures(
             raise
         return None
     client = make_client()
-    source = _Both(found.contents, base.contents) if base is not None else found.contents
+    source = _DeltaOverBase(found.contents, base.contents) if base is not None else found.contents
 
-    def judged(entry: Entry) -> SignatureResult:
+    def result_of(entry: Entry) -> SignatureResult:
         if not is_required:
-            passed = _passed_over(found, entry, policy)
-            if passed is not None:
-                return passed
+            skipped = _skipped(found, entry, policy)
+            if skipped is not None:
+                return skipped
         _refuse_omitted(found, entry, base)
         repository = Repository(client, entry.reference, source)
         resolved = Resolved(entry.reference, found.contents.manifests.read(entry.manifest), repository)
@@ -105,11 +104,11 @@ def check_signatures(
             warnings=verdict.warnings,
         )
 
-    return [judged(entry) for entry in found.lock.entries]
+    return [result_of(entry) for entry in found.lock.entries]
 
 
-def _passed_over(found: Opened, entry: Entry, policy: Policy) -> SignatureResult | None:
-    """What is not checked, where nobody requires it; None: it is to be checked."""
+def _skipped(found: Opened, entry: Entry, policy: Policy) -> SignatureResult | None:
+    """Return the result for an artifact that needs no verification; None if it has to be verified."""
     is_promised = entry.verification is not None and entry.verification.verdict == "verified"
     if not (is_promised or _signatures(found.contents, entry)):
         return SignatureResult(entry.reference, "unsigned")
@@ -132,22 +131,22 @@ def _refuse_omitted(found: Opened, entry: Entry, base: Opened | None) -> None:
         manifest = found.contents.manifests.read(one)
         if isinstance(manifest, Manifest) and any(layer.digest in found.omitted for layer in manifest.layers):
             raise InputError(
-                f"the signatures of `{entry.reference}` are in the bundle that `{found.path}` goes on from",
+                f"the signatures of `{entry.reference}` are in the base bundle of `{found.path}`",
                 code="usage",
-                hint="add `--since` with that bundle",
+                hint="pass that bundle with `--since`",
                 path=str(found.path),
             )
 
 
-class _Both:
-    """A delta, and behind it the bundle that it goes on from."""
+class _DeltaOverBase:
+    """A delta that reads omitted blobs from its base bundle."""
 
     def __init__(self, delta: Contents, base: Contents) -> None:
         self._delta = delta
         self._base = base
 
     def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
-        return self._delta.manifest(reference, known=known)  # a delta has all manifests
+        return self._delta.manifest(reference, known=known)  # a delta never omits manifests
 
     def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: Callable[[], None] | None = None) -> BlobReader:
         is_here = self._delta.store.stamp(descriptor.digest) is not None

@@ -1,4 +1,4 @@
-"""Where a bundle goes: a registry of the user's, or a folder. Only what is missing is sent, a manifest after all that it names."""
+"""Targets of `bundle load`: a registry or a folder. They skip existing content and write a manifest after everything that it refers to."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ..reference import Host, Reference
 from ..remote.push import Pushing, refuse_name
 from ..remote.registry import Registry
 
-# -- the work of loading a bundle, cut into jobs: one for each manifest that has a name, with all that belongs to it
+# -- jobs
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One manifest with all that belongs to it.
+    """Load one manifest with its children, blobs and referrers.
 
     Attributes:
-        tags: that it has in its repository; none: it is there by its digest.
+        tags: its tags in the repository; empty if it is known by digest only.
     """
 
     repository: str
@@ -35,16 +35,16 @@ class Job:
 
 
 def jobs_of(contents: Contents) -> list[Job]:
-    """Everything that a layout holds, in the order of repositories and digests."""
+    """Return the jobs for everything in a layout, sorted by repository and digest."""
     found: list[Job] = []
     snapshot = contents.current()
     for repository in snapshot.repositories.values():
         roots: dict[str, list[str]] = {}
         for tag, descriptor in repository.tags.items():
             roots.setdefault(str(descriptor.digest), []).append(tag)
-        reached = {str(one.descriptor.digest) for root in roots for one in _all(snapshot, repository, root)}
-        # What has no tag: what others refer to first, then what is left.
-        abouts = {str(one.digest) for several in repository.referrers.values() for one in several}
+        reached = {str(one.descriptor.digest) for root in roots for one in _nodes(snapshot, repository, root)}
+        # Untagged manifests: first the ones that are neither referrer nor child of another, since their jobs include the others.
+        referrers = {str(one.digest) for listed in repository.referrers.values() for one in listed}
         children = {
             str(child.digest)
             for one in repository.manifests.values()
@@ -52,22 +52,22 @@ def jobs_of(contents: Contents) -> list[Job]:
             for child in node.children
             if str(child.digest) not in roots
         }
-        for digest in sorted(repository.manifests, key=lambda one: (one in abouts or one in children, one)):
+        for digest in sorted(repository.manifests, key=lambda one: (one in referrers or one in children, one)):
             if digest not in reached:
                 roots[digest] = []
-                reached |= {str(one.descriptor.digest) for one in _all(snapshot, repository, digest)}
+                reached |= {str(one.descriptor.digest) for one in _nodes(snapshot, repository, digest)}
         found += [Job(repository.name, Digest.parse(digest), tuple(roots[digest])) for digest in sorted(roots)]
     return found
 
 
-def _all(snapshot: Snapshot, repository: LayoutRepository, root: str) -> Iterator[ManifestNode]:
-    """A manifest with its children before it and its referrers behind it, each once."""
+def _nodes(snapshot: Snapshot, repository: LayoutRepository, root: str) -> Iterator[ManifestNode]:
+    """Yield a manifest after its children and before its referrers, each once."""
     found = closure([repository.manifests[root]], snapshot.graph.node, lambda digest: repository.referrers.get(str(digest), ()))
     return (node for _, node in found if node is not None)
 
 
 def _blobs(node: ManifestNode) -> Iterable[Descriptor]:
-    """What it names that is no manifest, each once."""
+    """Return the config and layer blobs of a manifest, each once."""
     return {blob.digest: blob for blob in node.blobs}.values()
 
 
@@ -76,13 +76,14 @@ Outcome: TypeAlias = Literal["pushed", "unchanged", "replaced", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What became of a job.
+    """Result of a job.
 
     Attributes:
-        reference: where it is now, pinned.
-        outcome: `replaced` where a tag meant something else there before.
-        blobs, size: what was sent; bytes.
-        error: of what failed.
+        reference: pinned reference at the target.
+        outcome: `replaced` if a tag pointed to another manifest before.
+        blobs: number of blobs written.
+        size: bytes written.
+        error: why the job failed.
     """
 
     reference: str
@@ -94,11 +95,12 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class To:
-    """Where a bundle goes: a registry with a prefix, or a folder.
+    """Value of `--to`: a registry with an optional prefix, or a folder.
 
     Attributes:
+        text: the value as typed.
         endpoint: None for a folder.
-        prefix: of the repositories there; may be empty.
+        prefix: prefix of the repositories; may be empty.
     """
 
     text: str
@@ -107,7 +109,7 @@ class To:
 
     @classmethod
     def parse(cls, text: str, *, plain_http: bool = False, data_hosts: Sequence[str] = ()) -> To:
-        """Read `HOST[:PORT][/PREFIX]` or a folder; as in references, a host holds `.` or `:`, or is `localhost`.
+        """Parse `HOST[:PORT][/PREFIX]` or a folder. As in references, a host contains `.` or `:`, or is `localhost`.
 
         Raises:
             InputError: `reference-invalid`, `usage`.
@@ -123,7 +125,7 @@ class To:
         is_path = text.startswith((".", "/", "~")) or "\\" in text or not text
         if is_path or not (":" in first or "." in first or first.lower() == "localhost"):
             if not text:
-                raise InputError("`--to` is empty", code="usage", hint="write `HOST[:PORT][/PREFIX]`, or a folder")
+                raise InputError("`--to` is empty", code="usage", hint="write `HOST[:PORT][/PREFIX]` or a folder")
             return cls(text, None)
         host = Host.parse(first)
         for one in (str(host), *data_hosts):
@@ -135,40 +137,38 @@ class To:
 
     @property
     def folder(self) -> Path:
-        """The folder, where it is one.
+        """Path of the folder, with `~` expanded.
 
         Raises:
-            InputError: `usage`: it is below the home of a user whom nobody knows.
+            InputError: `usage`: the path names the home directory of an unknown user.
         """
         try:
             return Path(self.text).expanduser()
         except RuntimeError as error:
-            raise InputError(
-                f"`--to` is `{self.text[:200]}`, and there is no such user", code="usage", hint="write the whole path"
-            ) from error
+            raise InputError(f"`--to {self.text[:200]}` names an unknown user", code="usage", hint="write the full path") from error
 
     def repository(self, name: str) -> str:
-        """What a repository is called there."""
+        """Return the name of a repository at the target."""
         return f"{self.prefix}/{name}" if self.prefix else name
 
 
 def _refuse_official(text: str) -> None:
-    """MAR is read, never written to; an upload may be sent on to a data host, so that none of those is MAR either."""
+    """Refuse MAR as a target. Uploads may be redirected to data hosts, so these are checked too."""
     refuse_name(text.strip().removeprefix("*.").partition(":")[0].rstrip(".").lower())
 
 
 class LoadTarget(Protocol):
-    """Takes what a bundle holds; every method may be called from any thread."""
+    """Where a bundle is loaded. Methods may be called from any thread."""
 
-    def lacks(self, repository: str, blobs: Iterable[Digest]) -> list[Digest]:
-        """Which of the blobs are not there."""
+    def missing_blobs(self, repository: str, blobs: Iterable[Digest]) -> list[Digest]:
+        """Return the blobs that the repository does not have."""
 
-    def take(self, contents: Contents, job: Job) -> Loaded:
-        """Do a job."""
+    def load(self, contents: Contents, job: Job) -> Loaded:
+        """Run a job."""
 
 
 class _Watched:
-    """Progress that gives up where that is due."""
+    """Progress that calls `check` regularly, which may raise to cancel."""
 
     def __init__(self, progress: Progress, check: Callable[[], None]) -> None:
         self._progress = progress
@@ -190,8 +190,8 @@ class _WatchedTransfer:
         self._transfer.held(size)
 
 
-class InRegistry:
-    """A registry, below a prefix."""
+class RegistryTarget:
+    """A registry with a prefix."""
 
     def __init__(self, to: To, registry: Registry, progress: Progress) -> None:
         self._to = to
@@ -199,53 +199,52 @@ class InRegistry:
         self._host = registry.endpoint.registry.host
         self._progress = progress
 
-    def lacks(self, repository: str, blobs: Iterable[Digest]) -> list[Digest]:
+    def missing_blobs(self, repository: str, blobs: Iterable[Digest]) -> list[Digest]:
         reference = Reference(self._to.repository(repository), self._host)
         return [digest for digest in blobs if not self._pushing.has_blob(reference, digest)]
 
-    def take(self, contents: Contents, job: Job) -> Loaded:
-        there = Reference(self._to.repository(job.repository), self._host)
+    def load(self, contents: Contents, job: Job) -> Loaded:
+        target = Reference(self._to.repository(job.repository), self._host)
         snapshot = contents.current()
         repository = snapshot.repositories[job.repository]
-        nodes = list(_all(snapshot, repository, str(job.digest)))
+        nodes = list(_nodes(snapshot, repository, str(job.digest)))
         blobs = size = 0
         is_new = is_replaced = False
         for node in nodes:
             one = node.descriptor
-            if self._pushing.digest(replace(there, digest=one.digest)) == one.digest:
+            if self._pushing.digest(replace(target, digest=one.digest)) == one.digest:
                 continue
             for blob in _blobs(node):
-                if not self._pushing.has_blob(there, blob.digest):
-                    self._send(contents, there, blob)
+                if not self._pushing.has_blob(target, blob.digest):
+                    self._send(contents, target, blob)
                     blobs, size = blobs + 1, size + blob.size
-            self._pushing.manifest(replace(there, digest=one.digest), contents.manifests.read(one))
+            self._pushing.manifest(replace(target, digest=one.digest), contents.manifests.read(one))
             is_new, size = True, size + one.size
         for tag in job.tags:
-            before = self._pushing.digest(replace(there, tag=tag))
+            before = self._pushing.digest(replace(target, tag=tag))
             if before != job.digest:
-                self._pushing.manifest(replace(there, tag=tag), contents.manifests.read(repository.manifests[str(job.digest)]))
+                self._pushing.manifest(replace(target, tag=tag), contents.manifests.read(repository.manifests[str(job.digest)]))
                 is_new, is_replaced = True, is_replaced or before is not None
         for node in nodes:
-            about = repository.referrers.get(str(node.descriptor.digest))
-            if about:
-                is_new |= self._pushing.referrers(there, node.descriptor.digest, about)
-        reference = str(Reference(there.repository, self._host, job.tags[0] if job.tags else None, job.digest))
+            if referrers := repository.referrers.get(str(node.descriptor.digest)):
+                is_new |= self._pushing.referrers(target, node.descriptor.digest, referrers)
+        reference = str(Reference(target.repository, self._host, job.tags[0] if job.tags else None, job.digest))
         return Loaded(reference, "replaced" if is_replaced else "pushed" if is_new else "unchanged", blobs, size)
 
-    def _send(self, contents: Contents, there: Reference, blob: Descriptor) -> None:
-        transfer = self._progress.begin(there.name, blob.size)
+    def _send(self, contents: Contents, target: Reference, blob: Descriptor) -> None:
+        transfer = self._progress.begin(target.name, blob.size)
         try:
             with contents.store.extent(blob.digest) as extent:
-                self._pushing.blob(there, blob, extent.pieces, transfer)
+                self._pushing.blob(target, blob, extent.pieces, transfer)
         finally:
             transfer.end()
 
 
-class InFolder:
-    """An OCI image layout in a folder, under the names that the bundle has.
+class FolderTarget:
+    """An OCI image layout in a folder, with the names from the bundle.
 
     Args:
-        check: called now and then; it may raise to give up.
+        check: called regularly; it may raise to cancel.
     """
 
     def __init__(self, layout: Layout, progress: Progress, check: Callable[[], None] = lambda: None) -> None:
@@ -253,38 +252,38 @@ class InFolder:
         self._progress = _Watched(progress, check)
         self._check = check
 
-    def lacks(self, repository: str, blobs: Iterable[Digest]) -> list[Digest]:  # noqa: ARG002 - the blobs of a layout are for all
-        return [digest for digest in blobs if self._layout.stamp(digest) is None or not self._is_whole(digest)]
+    def missing_blobs(self, repository: str, blobs: Iterable[Digest]) -> list[Digest]:  # noqa: ARG002 - the repositories of a layout share its blobs
+        return [digest for digest in blobs if self._layout.stamp(digest) is None or not self._digest_matches(digest)]
 
-    def _is_whole(self, digest: Digest) -> bool:
+    def _digest_matches(self, digest: Digest) -> bool:
         self._check()
         return self._layout.digest_matches(digest)
 
-    def _mend(self, digest: Digest) -> None:
-        """What is there with other bytes is written anew: nobody else is going to hash it before it is used."""
-        if self._layout.stamp(digest) is not None and not self._is_whole(digest):
-            self._layout.drop(digest, "its bytes have another digest")
+    def _drop_if_corrupted(self, digest: Digest) -> None:
+        """Drop a corrupted blob, so that it is written again: an existing blob would be reused without hashing it."""
+        if self._layout.stamp(digest) is not None and not self._digest_matches(digest):
+            self._layout.drop(digest, "its content does not match its digest")
 
-    def take(self, contents: Contents, job: Job) -> Loaded:
+    def load(self, contents: Contents, job: Job) -> Loaded:
         snapshot = contents.current()
         repository = snapshot.repositories[job.repository]
-        nodes = list(_all(snapshot, repository, str(job.digest)))
+        nodes = list(_nodes(snapshot, repository, str(job.digest)))
         here = Reference(job.repository, Host("bundle"))
         blobs = size = 0
         is_new = is_replaced = False
         for node in nodes:
             one = node.descriptor
-            self._mend(one.digest)
+            self._drop_if_corrupted(one.digest)
             for blob in _blobs(node):
-                self._mend(blob.digest)
+                self._drop_if_corrupted(blob.digest)
                 if copy(contents, self._layout, here, blob, name=job.repository, progress=self._progress):
                     blobs, size = blobs + 1, size + blob.size
             if self._layout.stamp(one.digest) is None:
                 is_new, size = True, size + one.size
             self._layout.add(contents.manifests.read(one))
         names = [(name, one) for name, one in contents.store.entries() if one.digest == job.digest]
-        abouts = {node.descriptor.digest for node in nodes}
-        for name, one in [*names, *((name, one) for name, one in contents.store.entries() if name is None and one.digest in abouts)]:
+        digests = {node.descriptor.digest for node in nodes}
+        for name, one in [*names, *((name, one) for name, one in contents.store.entries() if name is None and one.digest in digests)]:
             before = self._layout.names.get(name) if name is not None else one
             is_replaced |= before is not None and before.digest != one.digest
             self._layout.names.put(name, replace(one, annotations={}))

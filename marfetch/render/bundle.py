@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..bundle.check import CheckResult
 from ..bundle.create import Created
 from ..bundle.format import Opened
-from ..bundle.inventory import BundleItem, Changed, catalogue, lines_for
+from ..bundle.inventory import BundleItem, Changed, bundle_items, pull_commands
 from ..errors import Error, IntegrityError
 from ..oci import descriptor_json
 from ..text import human_size
@@ -49,7 +49,7 @@ def inspected(report: Report, found: Opened, checked: CheckResult | None) -> int
         checked: what a check of it found; None: it is no bundle.
     """
     found.contents.load(strict=False)
-    items = catalogue(found.contents, found.lock, with_images=report.as_json)
+    items = bundle_items(found.contents, found.lock, with_images=report.as_json)
     for warning in found.warnings:
         report.warn(warning)
     base = found.record.base if found.record is not None else None
@@ -57,7 +57,7 @@ def inspected(report: Report, found: Opened, checked: CheckResult | None) -> int
         report.line(item.name, item.version or "-", item.kind, str(item.size), str(item.reference))
         for one in item.referrers:
             report.line("", f"{'of that: ' * one.depth}{one.title}", str(one.digest))
-        for tool, lines in lines_for(item, found.path).items():
+        for tool, lines in pull_commands(item, found.path).items():
             for line in lines:
                 report.line("", tool, line)
         if item.omitted:
@@ -71,7 +71,7 @@ def inspected(report: Report, found: Opened, checked: CheckResult | None) -> int
     }
     if checked is not None and checked.findings:
         for finding in checked.findings:
-            report.warn(f"{finding.sort}: `{finding.name}`: {finding.reason}")
+            report.warn(f"{finding.kind}: `{finding.name}`: {finding.reason}")
         error = _broken(found, checked)
         report.failed(error, data | _findings_json(checked))
         return error.exit_code
@@ -105,7 +105,7 @@ def _item(item: BundleItem, path: Path) -> Any:
             for one in item.referrers
         ],
         "images": list(item.images),
-        "lines": lines_for(item, path),
+        "lines": pull_commands(item, path),
     }
 
 
@@ -116,7 +116,7 @@ def verified(report: Report, found: Opened, checked: CheckResult, judged: Sequen
         judged: what became of the signatures; None: they were not looked at.
     """
     for one in checked.findings:
-        report.line(one.sort, one.name, one.reason)
+        report.line(one.kind, one.name, one.reason)
     base = found.record.base if found.record is not None else None
     data: Any = {
         "path": str(found.path),
@@ -154,7 +154,7 @@ def verified(report: Report, found: Opened, checked: CheckResult, judged: Sequen
 
 
 def _broken(found: Opened, checked: CheckResult) -> Error:
-    count = Counter(one.sort for one in checked.findings)
+    count = Counter(one.kind for one in checked.findings)
     first = checked.findings[0]
     return IntegrityError(
         f"the bundle `{found.path}` is broken: {', '.join(f'{number} {sort}' for sort, number in sorted(count.items()))};"
@@ -166,7 +166,7 @@ def _broken(found: Opened, checked: CheckResult) -> Error:
 
 def _findings_json(checked: CheckResult) -> dict[str, Any]:
     return {
-        sort: [{"name": one.name, "reason": one.reason} for one in checked.findings if one.sort == sort]
+        sort: [{"name": one.name, "reason": one.reason} for one in checked.findings if one.kind == sort]
         for sort in ("missing", "extra", "wrong")
     }
 

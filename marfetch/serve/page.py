@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from ..artifact.kinds import BICEP_MODULE
 from ..bundle.approval import POLICY, SEARCH, code, document, facts, line, listed, text
-from ..bundle.inventory import BundleItem, BundleReferrer, catalogue, helm_line
+from ..bundle.inventory import BundleItem, BundleReferrer, bundle_items, helm_pull
 from ..layout.repositories import Contents
 from ..text import counted, human_size
 from .responses import PlainResponse, RawHeaders
@@ -43,7 +43,7 @@ class Pages:
         """
         snapshot = self._contents.current()
         if self._made is None or self._made[:2] != (snapshot.state, host):
-            self._made = snapshot.state, host, served_page(catalogue(self._contents, None), host)
+            self._made = snapshot.state, host, served_page(bundle_items(self._contents, None), host)
         body = self._made[2]
         return PlainResponse([*_HEADERS, (b"content-length", b"%d" % len(body))], body)
 
@@ -84,7 +84,7 @@ def _lines(item: BundleItem, host: str) -> Iterator[str]:
     """Yield the commands that pull an artifact, by tag if it has one."""
     end = f":{item.reference.tag}" if item.reference.tag else f"@{item.descriptor.digest}"
     where = f"{host}/{item.reference.repository}"
-    helm = helm_line(item, host)
+    helm = helm_pull(item, host)
     if helm is not None:
         yield helm
     if item.kind == BICEP_MODULE.name:

@@ -14,7 +14,7 @@ from typing import Final
 from starlette.types import ASGIApp
 
 from ..bundle.check import check_bundle, refuse_broken
-from ..bundle.format import looked_into
+from ..bundle.format import opened_store
 from ..errors import InputError
 from ..layout.readonly import open_store
 from ..layout.repositories import Snapshot, repository_name
@@ -77,7 +77,7 @@ def running(
     store = open_store(path)
     listening: list[socket.socket] = []
     try:
-        found = looked_into(path, store)
+        found = opened_store(path, store)
         if found.is_bundle:  # blobs are verified when they are requested
             refuse_broken(found, check_bundle(found, reads_blobs=False))
         listening += [bind(host, port)] + ([bind(host, data_port)] if data_port is not None else [])

@@ -1,4 +1,4 @@
-"""The pages of a bundle and of `serve`: what they say, that nothing foreign becomes markup, and how a real browser shows them."""
+"""The pages of bundles and of `serve`: content, escaping, and display in a real browser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from marfetch.bundle.approval import POLICY, approval_page
 from marfetch.bundle.create import create
 from marfetch.bundle.format import opened
-from marfetch.bundle.inventory import catalogue
+from marfetch.bundle.inventory import bundle_items
 from marfetch.client.session import Session
 from marfetch.layout.layout import Layout
 from marfetch.serve.page import served_page
@@ -29,7 +29,7 @@ browser = pytest.mark.skipif(BROWSER is None and os.environ.get("CI") != "true",
 
 
 class Tags(html.parser.HTMLParser):
-    """What a page asks for, and what is in it."""
+    """Tag names of a page, and the addresses and scripts in its attributes."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -50,10 +50,10 @@ def page(client: Callable[..., Session], tmp_path: Path) -> str:
     return members(tmp_path / "a.tar")["bundle.html"].decode()
 
 
-def test_the_page_says_what_is_in_the_bundle_and_asks_for_nothing(page: str, tmp_path: Path) -> None:
+def test_the_page_lists_the_bundle_and_makes_no_requests(page: str, tmp_path: Path) -> None:
     with opened(tmp_path / "a.tar") as found:
         found.contents.load()
-        items = catalogue(found.contents, found.lock)
+        items = bundle_items(found.contents, found.lock)
     for item in items:
         assert str(item.descriptor.digest) in page
         assert item.reference.full_repository in page
@@ -65,12 +65,12 @@ def test_the_page_says_what_is_in_the_bundle_and_asks_for_nothing(page: str, tmp
     assert not {"link", "img", "iframe", "object", "form"} & set(tags.names)
 
 
-def test_what_comes_from_outside_stays_text(client: Callable[..., Session], tmp_path: Path, page: str) -> None:
+def test_foreign_text_is_escaped(client: Callable[..., Session], tmp_path: Path, page: str) -> None:
     from dataclasses import replace
 
     with opened(tmp_path / "a.tar") as found:
         found.contents.load()
-        items = catalogue(found.contents, found.lock)
+        items = bundle_items(found.contents, found.lock)
     evil = '"><script>alert(1)</script><img src=x onerror=alert(1)>\u202e\x1b[31m'
     item = replace(
         items[0],
@@ -89,7 +89,7 @@ def test_what_comes_from_outside_stays_text(client: Callable[..., Session], tmp_
 
 
 def shown(url: str, profile: Path, *options: str) -> str:
-    """The document as the browser has it when all scripts have run."""
+    """Return the document of the browser after all scripts have run."""
     assert BROWSER is not None
     line = [
         BROWSER,
@@ -117,13 +117,13 @@ def shown(url: str, profile: Path, *options: str) -> str:
 
 
 def asked(log: Path, url: str) -> list[str]:
-    """Every address that the page made the browser ask for."""
+    """Return every address that the browser requested for the page."""
     found = re.findall(r'"url":"([^"]+)"', log.read_text())
     return sorted({one for one in found if one.startswith(("http://", "https://", "file://", "ws"))} - {url})
 
 
 @browser
-def test_a_browser_shows_the_page_and_no_request_leaves_it(page: str, tmp_path: Path) -> None:
+def test_a_browser_shows_the_page_without_requests(page: str, tmp_path: Path) -> None:
     path = tmp_path / "bundle.html"
     path.write_text(page)
     log = tmp_path / "net.json"
@@ -136,7 +136,7 @@ def test_a_browser_shows_the_page_and_no_request_leaves_it(page: str, tmp_path: 
 
 
 @browser
-def test_a_browser_shows_what_is_served_with_buttons_to_copy(recipe: Layout, tmp_path: Path) -> None:
+def test_a_browser_shows_the_served_page_with_copy_buttons(recipe: Layout, tmp_path: Path) -> None:
     with running(recipe.root, port=0, warn=lambda _: None) as found:
         document = shown(found.address + "/", tmp_path / "profile")
     assert document.count("<button") > 10
@@ -144,7 +144,7 @@ def test_a_browser_shows_what_is_served_with_buttons_to_copy(recipe: Layout, tmp
     assert f"helm pull oci://{host}/application-lb/charts/alb-controller --version 1.7.12 --plain-http" in document
 
 
-def test_what_is_served_reads_without_a_script_and_says_its_policy(recipe: Layout) -> None:
+def test_the_served_page_works_without_scripts_and_has_a_policy(recipe: Layout) -> None:
     import http.client
 
     with running(recipe.root, port=0, warn=lambda _: None) as found:

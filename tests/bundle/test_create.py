@@ -1,4 +1,4 @@
-"""Bundles: the same bytes everywhere, everything in them, and whatever is changed in them is noticed."""
+"""Bundles: reproducible, complete, and any change is noticed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from marfetch import oci
 from marfetch.bundle.check import CheckResult, check_bundle
 from marfetch.bundle.create import Created, create
 from marfetch.bundle.format import FIRST, Base, Record, header, opened, parse_record, record_bytes
-from marfetch.bundle.inventory import catalogue, differences
+from marfetch.bundle.inventory import bundle_items, differences
 from marfetch.client.session import Session
 from marfetch.errors import Error, InputError, IntegrityError, LockError, RemoteError, StorageError
 from marfetch.layout import graph
@@ -63,7 +63,7 @@ def bundle(client: Callable[..., Session], project: Project, tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def ready(recipe: Layout, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle for those who only read it or change copies of it."""
+    """A bundle for tests that only read or copy it."""
     from marfetch.client.session import SessionOptions
     from marfetch.endpoint import Preference
 
@@ -84,9 +84,9 @@ def check(path: Path, *, base: Path | None = None) -> CheckResult:
 
 
 def told(path: Path) -> list[tuple[str, str]]:
-    """What a check finds; a bundle that cannot even be read is one finding."""
+    """Return the findings of a check; an unreadable bundle is one finding."""
     try:
-        return [(one.sort, one.name) for one in check(path).findings]
+        return [(one.kind, one.name) for one in check(path).findings]
     except IntegrityError as error:
         return [("unreadable", error.code)]
 
@@ -94,7 +94,7 @@ def told(path: Path) -> list[tuple[str, str]]:
 # -- create
 
 
-def test_a_bundle_holds_everything_that_the_lock_names_in_its_original_bytes(bundle: Path, project: Project, recipe: Layout) -> None:
+def test_a_bundle_contains_everything_in_the_lock_byte_for_byte(bundle: Path, project: Project, recipe: Layout) -> None:
     files = members(bundle)
     assert tuple(files)[: len(FIRST)] == FIRST
     assert files["marfetch.lock"] == project.lock_path.read_bytes()
@@ -110,7 +110,7 @@ def test_a_bundle_holds_everything_that_the_lock_names_in_its_original_bytes(bun
     assert check(bundle).findings == []
 
 
-def test_a_bundle_is_the_same_bytes_from_another_cache_in_another_order_at_another_time(
+def test_a_bundle_is_reproducible_with_another_cache_order_and_time(
     client: Callable[..., Session], project: Project, bundle: Path, tmp_path: Path, mar: Registry
 ) -> None:
     again = create(client(cache_dir=tmp_path / "other", jobs=1), project, tmp_path / "deep" / "b.tar", with_referrers=True)
@@ -122,7 +122,7 @@ def test_a_bundle_is_the_same_bytes_from_another_cache_in_another_order_at_anoth
     assert (tmp_path / "c.tar").read_bytes() == bundle.read_bytes()
 
 
-def test_no_tag_is_asked_for(client: Callable[..., Session], project: Project, mar: Registry, tmp_path: Path) -> None:
+def test_no_tag_is_requested(client: Callable[..., Session], project: Project, mar: Registry, tmp_path: Path) -> None:
     mar.asked.clear()
     create(client(cache_dir=tmp_path / "empty"), project, tmp_path / "a.tar", with_referrers=True)
     manifests = [one.target for one in mar.asked if one.kind == "manifest"]
@@ -131,7 +131,7 @@ def test_no_tag_is_asked_for(client: Callable[..., Session], project: Project, m
     assert not [one for one in mar.asked if one.kind == "tags"]
 
 
-def test_a_second_run_asks_for_no_blob(
+def test_a_second_run_requests_no_blob(
     client: Callable[..., Session], project: Project, bundle: Path, mar: Registry, tmp_path: Path
 ) -> None:
     mar.asked.clear()
@@ -141,7 +141,7 @@ def test_a_second_run_asks_for_no_blob(
     assert check(tmp_path / "offline.tar").findings == []
 
 
-def test_only_a_lock_that_fits_becomes_a_bundle(client: Callable[..., Session], project: Project, tmp_path: Path) -> None:
+def test_an_outdated_or_missing_lock_is_refused(client: Callable[..., Session], project: Project, tmp_path: Path) -> None:
     project.path.write_text("schema: 1\nartifacts:\n  - {reference: aks/other}\n")
     from marfetch.project.wanted import read_project
 
@@ -151,7 +151,7 @@ def test_only_a_lock_that_fits_becomes_a_bundle(client: Callable[..., Session], 
     assert not (tmp_path / "a.tar").exists()
 
 
-def test_wrong_bytes_leave_what_was_there_before(client: Callable[..., Session], project: Project, mar: Registry, tmp_path: Path) -> None:
+def test_wrong_bytes_leave_the_old_file(client: Callable[..., Session], project: Project, mar: Registry, tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_text("before")
     mar.on("data").answers_with(b"other bytes")
     with pytest.raises(Error):
@@ -160,7 +160,7 @@ def test_wrong_bytes_leave_what_was_there_before(client: Callable[..., Session],
     assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == set()
 
 
-def test_a_blob_that_was_damaged_in_the_cache_never_gets_into_a_bundle(
+def test_a_corrupted_blob_in_the_cache_never_gets_into_a_bundle(
     client: Callable[..., Session], project: Project, bundle: Path, tmp_path: Path
 ) -> None:
     one = client()
@@ -175,7 +175,7 @@ def test_a_blob_that_was_damaged_in_the_cache_never_gets_into_a_bundle(
     assert (tmp_path / "b.tar").read_bytes() == bundle.read_bytes()
 
 
-def test_a_killed_run_leaves_nothing_under_the_name_and_the_next_goes_on(
+def test_a_killed_run_leaves_no_file_and_the_next_one_resumes(
     client: Callable[..., Session], project: Project, bundle: Path, mar: Registry, tmp_path: Path
 ) -> None:
     mar.on("data").stalls_after(2000)
@@ -195,7 +195,7 @@ def test_a_killed_run_leaves_nothing_under_the_name_and_the_next_goes_on(
     assert output.read_bytes() == bundle.read_bytes()
 
 
-def test_a_full_disk_is_told_with_what_it_needs(
+def test_a_full_disk_is_reported_with_the_space_needed(
     client: Callable[..., Session], project: Project, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = os.statvfs
@@ -214,13 +214,13 @@ def test_a_full_disk_is_told_with_what_it_needs(
 
 
 def listed(mar: Registry, *found: Descriptor) -> None:
-    """Whatever is asked, this is what refers to it; the honest list is what these manifests say of themselves."""
+    """Make the registry list these manifests as the referrers of everything, whatever their `subject`."""
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor_json(one) for one in found]}
     mar.on("referrers").answers(200, json.dumps(index), Content_Type=OCI_INDEX)
 
 
 @pytest.mark.parametrize("subject", ["none", "another"])
-def test_a_referrer_whose_manifest_refers_to_something_else_is_left_out_and_told(
+def test_a_referrer_with_another_subject_is_skipped_with_a_warning(
     client: Callable[..., Session], mar: Registry, tmp_path: Path, heard: Heard, subject: str
 ) -> None:
     mar.add_blob(b"{}")
@@ -234,12 +234,10 @@ def test_a_referrer_whose_manifest_refers_to_something_else_is_left_out_and_told
     assert made.referrers == 0
     assert told(made.path) == []
     (warning,) = [one for one in heard.warnings if str(mark.digest) in one]
-    assert (str(other.digest) if subject == "another" else "refers to nothing") in warning
+    assert (str(other.digest) if subject == "another" else "has no `subject`") in warning
 
 
-def test_a_referrer_in_the_lock_that_refers_to_something_else_ends_it(
-    client: Callable[..., Session], mar: Registry, tmp_path: Path
-) -> None:
+def test_a_locked_referrer_with_another_subject_is_an_error(client: Callable[..., Session], mar: Registry, tmp_path: Path) -> None:
     mar.add_blob(b"{}")
     mar.add_artifact("aks/thing", "1.0.0", ("thing.txt", b"a thing"))
     mark = mar.add_artifact("aks/thing", "mark", ("mark.txt", b"mark"), artifactType="application/x")
@@ -250,10 +248,10 @@ def test_a_referrer_in_the_lock_that_refers_to_something_else_ends_it(
     assert (caught.value.exit_code, caught.value.context["digest"]) == (5, str(mark.digest))
 
 
-def test_offline_nobody_knows_what_refers_to_the_artifacts(
+def test_referrers_cannot_be_listed_offline(
     client: Callable[..., Session], project: Project, bundle: Path, mar: Registry, tmp_path: Path
 ) -> None:
-    """The cache does not say whether it has all of them: it may have been asked for one, or never."""
+    """The cache cannot tell whether it has all referrers."""
     mar.asked.clear()
     with pytest.raises(RemoteError) as caught:
         create(client(offline=True), project, tmp_path / "b.tar", with_referrers=True)
@@ -265,7 +263,7 @@ def test_offline_nobody_knows_what_refers_to_the_artifacts(
     assert (tmp_path / "b.tar").read_bytes() == (tmp_path / "first.tar").read_bytes()
 
 
-def test_a_bundle_never_replaces_what_it_is_made_of(client: Callable[..., Session], project: Project, tmp_path: Path) -> None:
+def test_a_bundle_never_overwrites_project_files(client: Callable[..., Session], project: Project, tmp_path: Path) -> None:
     before = project.path.read_bytes(), project.lock_path.read_bytes()
     (tmp_path / "linked").symlink_to(project.directory)
     for output in (project.path, project.lock_path, tmp_path / "linked" / "marfetch.lock"):
@@ -275,7 +273,7 @@ def test_a_bundle_never_replaces_what_it_is_made_of(client: Callable[..., Sessio
     assert (project.path.read_bytes(), project.lock_path.read_bytes()) == before
 
 
-def test_what_is_no_file_is_not_replaced_by_one(client: Callable[..., Session], project: Project, tmp_path: Path) -> None:
+def test_only_a_regular_file_is_overwritten(client: Callable[..., Session], project: Project, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
     for name in ("pipe", "link"):
@@ -290,13 +288,13 @@ def test_what_is_no_file_is_not_replaced_by_one(client: Callable[..., Session], 
 
 @pytest.fixture
 def delta(client: Callable[..., Session], bundle: Path, tmp_path: Path) -> tuple[Path, Created]:
-    """The same with a newer chart, without what the first one holds."""
+    """A delta on `bundle` with a newer chart."""
     newer = locked(client(), tmp_path / "project", f"reference: {ALB}, version: ~1.8", *ITEMS[1:])
     made = create(client(), newer, tmp_path / "b.tar", since=bundle, with_referrers=True)
     return tmp_path / "b.tar", made
 
 
-def test_a_delta_leaves_out_the_blobs_that_the_other_side_has(bundle: Path, delta: tuple[Path, Created]) -> None:
+def test_a_delta_omits_the_blobs_of_its_base(bundle: Path, delta: tuple[Path, Created]) -> None:
     path, made = delta
     assert made.base == Digest.of(bundle.read_bytes())
     record = parse_record(members(path)["bundle.json"], "b")
@@ -309,7 +307,7 @@ def test_a_delta_leaves_out_the_blobs_that_the_other_side_has(bundle: Path, delt
     assert check(path, base=bundle).findings == []
 
 
-def test_a_delta_of_a_delta_knows_what_the_first_one_holds(
+def test_a_delta_of_a_delta_omits_the_blobs_of_both_bases(
     client: Callable[..., Session], bundle: Path, delta: tuple[Path, Created], tmp_path: Path
 ) -> None:
     project = locked(client(), tmp_path / "project", f"reference: {ALB}, version: ~1.8", ITEMS[1])
@@ -319,10 +317,8 @@ def test_a_delta_of_a_delta_knows_what_the_first_one_holds(
     assert made.omitted > 0
 
 
-def test_a_delta_is_the_same_bytes_whether_the_cache_holds_what_it_leaves_out(
-    client: Callable[..., Session], mar: Registry, tmp_path: Path
-) -> None:
-    """The page names the images of charts, and may not look into one that is left out."""
+def test_a_delta_is_reproducible_without_omitted_blobs_in_the_cache(client: Callable[..., Session], mar: Registry, tmp_path: Path) -> None:
+    """The page lists the images of charts, but must not search a chart that the delta omits."""
     add_foo(mar, "1.0.0")
     project = locked(client(), tmp_path / "project", "reference: charts/foo, version: 1.0.0")
     create(client(), project, tmp_path / "old.tar")
@@ -332,9 +328,7 @@ def test_a_delta_is_the_same_bytes_whether_the_cache_holds_what_it_leaves_out(
     assert (tmp_path / "full.tar").read_bytes() == (tmp_path / "thin.tar").read_bytes()
 
 
-def test_no_delta_goes_on_from_a_bundle_that_was_changed(
-    client: Callable[..., Session], project: Project, bundle: Path, tmp_path: Path
-) -> None:
+def test_a_delta_of_a_tampered_base_is_refused(client: Callable[..., Session], project: Project, bundle: Path, tmp_path: Path) -> None:
     for name in ("marfetch.lock", "bundle.html", blob_names(members(bundle))[-1]):
         rewritten(bundle, tmp_path / "old.tar", flipped(name))
         with pytest.raises(IntegrityError) as caught:
@@ -343,16 +337,16 @@ def test_no_delta_goes_on_from_a_bundle_that_was_changed(
         assert not (tmp_path / "new.tar").exists()
 
 
-def test_a_delta_of_another_bundle_is_told(
+def test_a_delta_of_another_base_is_reported(
     client: Callable[..., Session], delta: tuple[Path, Created], project: Project, tmp_path: Path
 ) -> None:
     create(client(), locked(client(), tmp_path / "other", ITEMS[0]), tmp_path / "other.tar")
-    assert [(one.sort, one.name) for one in check(delta[0], base=tmp_path / "other.tar").findings] == [
+    assert [(one.kind, one.name) for one in check(delta[0], base=tmp_path / "other.tar").findings] == [
         ("wrong", str(tmp_path / "other.tar"))
     ]
 
 
-def test_a_delta_never_replaces_what_it_goes_on_from(client: Callable[..., Session], project: Project, bundle: Path) -> None:
+def test_a_delta_never_overwrites_its_base(client: Callable[..., Session], project: Project, bundle: Path) -> None:
     with pytest.raises(InputError):
         create(client(), project, bundle, since=bundle)
 
@@ -377,18 +371,18 @@ def flipped(name: str) -> Callable[[dict[str, bytes]], None]:
 
 
 @pytest.mark.parametrize("name", FIRST)
-def test_each_file_that_is_missing_is_named(ready: Path, tmp_path: Path, name: str) -> None:
+def test_each_missing_file_is_named(ready: Path, tmp_path: Path, name: str) -> None:
     found = told(rewritten(ready, tmp_path / "x.tar", without(name)))
     assert ("missing", name) in found or found == [("unreadable", "bundle-broken")] or found == [("unreadable", "malformed")]
 
 
 @pytest.mark.parametrize("name", FIRST)
-def test_each_file_that_was_changed_is_noticed(ready: Path, tmp_path: Path, name: str) -> None:
+def test_each_changed_file_is_noticed(ready: Path, tmp_path: Path, name: str) -> None:
     assert told(rewritten(ready, tmp_path / "x.tar", flipped(name)))
 
 
-def test_a_lock_that_was_changed_is_wrong_whatever_became_of_it(ready: Path, tmp_path: Path) -> None:
-    """One byte makes a lock of a newer form of it, which outside of a bundle has another exit code."""
+def test_a_changed_lock_is_wrong_even_if_unreadable(ready: Path, tmp_path: Path) -> None:
+    """One changed byte can turn it into a lock file of a newer schema, which has another exit code outside a bundle."""
 
     def newer(files: dict[str, bytes]) -> None:
         files["marfetch.lock"] = files["marfetch.lock"].replace(b'"schema": 1', b'"schema": 3')
@@ -399,15 +393,15 @@ def test_a_lock_that_was_changed_is_wrong_whatever_became_of_it(ready: Path, tmp
     assert told(path) == [("missing", "bundle.json"), ("wrong", "marfetch.lock")]
 
 
-def test_each_blob_that_is_missing_or_changed_is_named(ready: Path, tmp_path: Path) -> None:
+def test_each_missing_or_changed_blob_is_named(ready: Path, tmp_path: Path) -> None:
     for name in blob_names(members(ready)):
         digest = ":".join(name.split("/")[1:])
         assert ("missing", digest) in told(rewritten(ready, tmp_path / "x.tar", without(name)))
         assert ("wrong", digest) in told(rewritten(ready, tmp_path / "x.tar", flipped(name)))
 
 
-def test_what_was_added_is_named(ready: Path, tmp_path: Path) -> None:
-    data = b"nobody asked for this"
+def test_each_added_file_is_named(ready: Path, tmp_path: Path) -> None:
+    data = b"an unreferenced blob"
     name = f"blobs/sha256/{Digest.of(data).encoded}"
 
     def added(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -418,7 +412,7 @@ def test_what_was_added_is_named(ready: Path, tmp_path: Path) -> None:
     assert ("extra", "note.txt") in told(rewritten(ready, tmp_path / "x.tar", lambda files: {**files, "note.txt": b"hello"}))
 
 
-def test_what_stands_elsewhere_or_twice_is_noticed(ready: Path, tmp_path: Path) -> None:
+def test_moved_and_repeated_members_are_noticed(ready: Path, tmp_path: Path) -> None:
     assert {sort for sort, _ in told(rewritten(ready, tmp_path / "x.tar", lambda files: dict(reversed(files.items()))))} == {"wrong"}
     for moved in ("oci-layout", "bundle.html", blob_names(members(ready))[3]):
         path = rewritten(ready, tmp_path / "x.tar", lambda files, moved=moved: files | {moved: files.pop(moved)})  # type: ignore[misc]
@@ -432,7 +426,7 @@ def test_what_stands_elsewhere_or_twice_is_noticed(ready: Path, tmp_path: Path) 
     assert told(tmp_path / "y.tar") == [("unreadable", "malformed")]
 
 
-def test_every_member_whose_header_is_another_one_is_named_and_every_directory(ready: Path, tmp_path: Path) -> None:
+def test_every_member_with_another_header_and_every_directory_is_named(ready: Path, tmp_path: Path) -> None:
     files = members(ready)
     first, second = blob_names(files)[0], blob_names(files)[-1]
     with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.GNU_FORMAT) as archive:
@@ -456,7 +450,7 @@ def test_every_member_whose_header_is_another_one_is_named_and_every_directory(r
     ]
 
 
-def test_a_link_or_a_name_that_leads_elsewhere_is_refused_with_5(ready: Path, tmp_path: Path) -> None:
+def test_links_and_unsafe_names_are_refused_with_5(ready: Path, tmp_path: Path) -> None:
     for name, sort in (("../evil", tarfile.REGTYPE), ("blobs/x", tarfile.SYMTYPE), ("/etc/x", tarfile.REGTYPE)):
         path = tmp_path / "x.tar"
         path.write_bytes(ready.read_bytes())
@@ -467,7 +461,7 @@ def test_a_link_or_a_name_that_leads_elsewhere_is_refused_with_5(ready: Path, tm
         assert told(path) == [("unreadable", "bundle-broken")]
 
 
-def test_a_byte_that_is_flipped_anywhere_is_noticed(ready: Path, tmp_path: Path) -> None:
+def test_a_flipped_byte_anywhere_is_noticed(ready: Path, tmp_path: Path) -> None:
     data = ready.read_bytes()
     chance = random.Random(20)
     positions = {chance.randrange(len(data)) for _ in range(150)} | set(range(0, 512, 37)) | {len(data) - 1, len(data) - 1024}
@@ -478,7 +472,7 @@ def test_a_byte_that_is_flipped_anywhere_is_noticed(ready: Path, tmp_path: Path)
         assert told(tmp_path / "x.tar"), position
 
 
-def test_a_bundle_that_is_cut_anywhere_is_noticed(ready: Path, tmp_path: Path) -> None:
+def test_a_bundle_truncated_anywhere_is_noticed(ready: Path, tmp_path: Path) -> None:
     data = ready.read_bytes()
     for size in range(0, len(data), 512):
         (tmp_path / "x.tar").write_bytes(data[:size])
@@ -487,7 +481,7 @@ def test_a_bundle_that_is_cut_anywhere_is_noticed(ready: Path, tmp_path: Path) -
     assert told(tmp_path / "x.tar")
 
 
-def test_a_bundle_that_was_packed_anew_is_not_the_one_that_was_sent(ready: Path, tmp_path: Path) -> None:
+def test_a_repacked_bundle_is_noticed(ready: Path, tmp_path: Path) -> None:
     with tarfile.open(ready) as archive:
         archive.extractall(tmp_path / "folder", filter="data")
     assert told(tmp_path / "folder") == []
@@ -496,7 +490,7 @@ def test_a_bundle_that_was_packed_anew_is_not_the_one_that_was_sent(ready: Path,
     assert ("wrong",) in {one[:1] for one in told(tmp_path / "x.tar")}
 
 
-def test_what_no_bundle_has_is_named_in_a_folder_too(ready: Path, tmp_path: Path) -> None:
+def test_extra_files_in_a_folder_are_named(ready: Path, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     with tarfile.open(ready) as archive:
         archive.extractall(folder, filter="data")
@@ -508,7 +502,7 @@ def test_what_no_bundle_has_is_named_in_a_folder_too(ready: Path, tmp_path: Path
 
 
 def sealed(files: dict[str, bytes], *, lock: bytes | None = None, omitted: dict[Digest, int] | None = None) -> None:
-    """Change what a bundle says of itself, and seal it anew as a forger would."""
+    """Change the record of a bundle and seal it again, as a forger would."""
     if lock is not None:
         files["marfetch.lock"] = lock
     record = parse_record(files["bundle.json"], "x")
@@ -517,7 +511,7 @@ def sealed(files: dict[str, bytes], *, lock: bytes | None = None, omitted: dict[
     files["bundle.json"] = record_bytes(Record(named, base, {**(record.omitted or {}), **(omitted or {})} if base else None))
 
 
-def test_a_delta_that_leaves_out_a_manifest_is_wrong(ready: Path, tmp_path: Path) -> None:
+def test_a_delta_that_omits_a_manifest_is_wrong(ready: Path, tmp_path: Path) -> None:
     for one in json.loads(members(ready)["index.json"])["manifests"]:
         digest = Digest.parse(one["digest"])
 
@@ -529,7 +523,7 @@ def test_a_delta_that_leaves_out_a_manifest_is_wrong(ready: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("part", ["size of a layer", "media type of a layer", "size of the artifact", "another artifact"])
-def test_a_lock_that_says_something_else_of_what_is_there_is_wrong(ready: Path, tmp_path: Path, part: str) -> None:
+def test_a_lock_that_contradicts_the_content_is_wrong(ready: Path, tmp_path: Path, part: str) -> None:
     def changed(files: dict[str, bytes]) -> None:
         lock = parse_lock(files["marfetch.lock"], Path("marfetch.lock"))
         entries = {entry.name: entry for entry in lock.entries}
@@ -551,7 +545,7 @@ def test_a_lock_that_says_something_else_of_what_is_there_is_wrong(ready: Path, 
     assert ("alb-controller" if "layer" in part else "minimal-os") in only[1]
 
 
-def test_another_artifact_under_a_name_of_the_lock_is_wrong(ready: Path, tmp_path: Path) -> None:
+def test_another_artifact_under_a_locked_name_is_wrong(ready: Path, tmp_path: Path) -> None:
     def swapped(files: dict[str, bytes]) -> None:
         index = json.loads(files["index.json"])
         named = [one for one in index["manifests"] if "annotations" in one]
@@ -564,13 +558,11 @@ def test_another_artifact_under_a_name_of_the_lock_is_wrong(ready: Path, tmp_pat
     assert {sort for sort, _ in told(rewritten(ready, tmp_path / "x.tar", swapped))} == {"wrong"}
 
 
-def test_a_layout_that_is_no_bundle_is_told_so(recipe: Layout) -> None:
+def test_a_plain_layout_is_not_a_bundle(recipe: Layout) -> None:
     assert {("missing", "bundle.json"), ("missing", "marfetch.lock")} <= set(told(recipe.root))
 
 
-def test_what_an_index_names_twice_is_counted_once_and_looked_at_once(
-    client: Callable[..., Session], mar: Registry, tmp_path: Path
-) -> None:
+def test_a_repeated_index_entry_is_counted_and_read_once(client: Callable[..., Session], mar: Registry, tmp_path: Path) -> None:
     mar.add_blob(b"{}")
     below = mar.add_artifact("aks/deep", "leaf", ("thing.txt", b"a thing"))
     sizes = [below.size, len(b"a thing"), len(b"{}")]
@@ -588,14 +580,14 @@ def test_what_an_index_names_twice_is_counted_once_and_looked_at_once(
     layout.names.flush()
     with opened(layout.root) as found:
         found.contents.load()
-        (item,) = [one for one in catalogue(found.contents, None) if one.reference.tag]
+        (item,) = [one for one in bundle_items(found.contents, None) if one.reference.tag]
         assert (item.size, item.omitted) == (sum(sizes), 0)
 
 
 # -- diff
 
 
-def test_a_bundle_does_not_differ_from_itself_and_says_what_differs_from_another(bundle: Path, delta: tuple[Path, Created]) -> None:
+def test_diff_of_equal_and_different_bundles(bundle: Path, delta: tuple[Path, Created]) -> None:
     with opened(bundle) as old, opened(delta[0]) as new:
         assert differences(old, old) == []
         (one,) = differences(old, new)
@@ -605,7 +597,7 @@ def test_a_bundle_does_not_differ_from_itself_and_says_what_differs_from_another
     assert (one.old.version, one.new.version) == ("1.7.12", "1.8.12")
 
 
-def test_referrers_that_came_are_a_difference(client: Callable[..., Session], project: Project, bundle: Path, tmp_path: Path) -> None:
+def test_added_referrers_are_a_difference(client: Callable[..., Session], project: Project, bundle: Path, tmp_path: Path) -> None:
     create(client(), project, tmp_path / "plain.tar")
     with opened(tmp_path / "plain.tar") as old, opened(bundle) as new:
         (one,) = differences(old, new)
@@ -625,7 +617,7 @@ def marfetch(mar: Registry, project: Project, tmp_path: Path) -> Callable[..., t
 
 
 @pytest.mark.slow
-def test_the_commands_go_together(marfetch: Callable[..., tuple[int, str, str]], project: Project) -> None:
+def test_the_bundle_commands_work_together(marfetch: Callable[..., tuple[int, str, str]], project: Project) -> None:
     code, out, _ = marfetch("bundle", "create", "-o", "a.tar", "--referrers", "--json")
     made = json.loads(out)
     assert (code, made["command"], made["data"]["artifacts"], made["data"]["referrers"]) == (0, "bundle create", 3, 1)
@@ -646,7 +638,7 @@ def test_the_commands_go_together(marfetch: Callable[..., tuple[int, str, str]],
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["bundle.json", "marfetch.lock", "bundle.html"])
-def test_a_bundle_that_was_changed_is_served_and_compared_by_nobody_and_inspected_with_a_refusal(
+def test_serve_diff_and_inspect_refuse_a_tampered_bundle(
     marfetch: Callable[..., tuple[int, str, str]], ready: Path, tmp_path: Path, name: str
 ) -> None:
     change = without(name) if name == "bundle.json" else flipped(name)
@@ -663,17 +655,17 @@ def test_a_bundle_that_was_changed_is_served_and_compared_by_nobody_and_inspecte
     assert f"`{name}`" in err
 
 
-def test_a_blob_that_was_changed_is_noticed_where_somebody_approves(
+def test_a_tampered_blob_is_noticed_by_diff_but_not_by_inspect(
     marfetch: Callable[..., tuple[int, str, str]], ready: Path, tmp_path: Path
 ) -> None:
-    """Whoever serves hashes what is asked for; whoever inspects reads no blobs."""
+    """`inspect` reads no blobs, and `serve` hashes each blob when it is requested."""
     files = members(ready)
     path = rewritten(ready, tmp_path / "x.tar", flipped(max(blob_names(files), key=lambda name: len(files[name]))))
     assert marfetch("bundle", "diff", ready, path)[0] == 5
     assert marfetch("bundle", "inspect", path)[0] == 0
 
 
-def test_for_what_a_delta_leaves_out_inspect_names_the_bundle_that_has_it(
+def test_inspect_names_the_base_of_omitted_content(
     marfetch: Callable[..., tuple[int, str, str]], bundle: Path, delta: tuple[Path, Created]
 ) -> None:
     items = json.loads(marfetch("bundle", "inspect", delta[0], "--json")[1])["data"]["artifacts"]
@@ -687,7 +679,7 @@ def test_for_what_a_delta_leaves_out_inspect_names_the_bundle_that_has_it(
 
 
 @pytest.mark.tool
-def test_the_lines_that_inspect_gives_are_the_ones_that_work(
+def test_the_commands_printed_by_inspect_work(
     marfetch: Callable[..., tuple[int, str, str]], project: Project, tool: Tool, tmp_path: Path
 ) -> None:
     marfetch("bundle", "create", "-o", "a.tar", "--referrers")
@@ -722,7 +714,7 @@ def test_the_lines_that_inspect_gives_are_the_ones_that_work(
         server.terminate()
 
 
-def test_a_long_name_is_read_by_other_readers_too() -> None:
+def test_other_tar_readers_read_long_names() -> None:
     from marfetch.bundle.format import Part, whole, write_archive
 
     name = "blobs/sha512/" + "a" * 128

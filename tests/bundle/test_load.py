@@ -1,4 +1,4 @@
-"""Bundles on their way into registries and folders: real ones, ones that lead astray, and those that are refused."""
+"""Load bundles into registries and folders: real ones, misleading ones, and refused ones."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def outcomes(found: list[Loaded]) -> list[str]:
         ("mirror/of.mar", True, ""),
     ],
 )
-def test_a_place_is_a_registry_or_a_folder_as_in_references(text: str, is_folder: bool, prefix: str) -> None:
+def test_a_target_is_a_registry_or_a_folder(text: str, is_folder: bool, prefix: str) -> None:
     to = To.parse(text)
     assert ((to.endpoint is None), to.prefix) == (is_folder, prefix)
     assert to.repository("aks/foo") == (f"{prefix}/aks/foo" if prefix else "aks/foo")
@@ -107,7 +107,7 @@ def test_a_place_is_a_registry_or_a_folder_as_in_references(text: str, is_folder
         ("user@registry.example.com", InputError, None),
     ],
 )
-def test_a_place_that_is_refused(text: str, kind: type[Error], code: str | None) -> None:
+def test_a_refused_target(text: str, kind: type[Error], code: str | None) -> None:
     with pytest.raises(Error) as caught:
         To.parse(text)
     assert isinstance(caught.value, kind) or code is None
@@ -115,13 +115,13 @@ def test_a_place_that_is_refused(text: str, kind: type[Error], code: str | None)
 
 
 @pytest.mark.parametrize("host", ["mcr.microsoft.com", "*.data.mcr.microsoft.com", "MCR.AZURE.CN:443"])
-def test_no_data_host_is_mar_either(host: str) -> None:
+def test_mar_is_refused_as_a_data_host(host: str) -> None:
     with pytest.raises(PolicyError) as caught:
         To.parse("registry.example.com", data_hosts=(host,))
     assert caught.value.code == "push-refused"
 
 
-def test_plain_http_is_for_this_machine_only() -> None:
+def test_plain_http_is_allowed_on_loopback_only() -> None:
     with pytest.raises(PolicyError) as caught:
         To.parse("registry.example.com", plain_http=True)
     assert caught.value.exit_code == 4
@@ -131,7 +131,7 @@ def test_plain_http_is_for_this_machine_only() -> None:
 
 
 @pytest.mark.tool
-def test_a_registry_gets_everything_with_its_digests_and_tools_find_it(bundle: Path, registry: str, tool: Tool, tmp_path: Path) -> None:
+def test_a_registry_gets_everything_and_other_tools_find_it(bundle: Path, registry: str, tool: Tool, tmp_path: Path) -> None:
     found = loaded(bundle, f"{registry}/mirror/mar")
     assert outcomes(found) == ["pushed"] * 3
     with opened(bundle) as held:
@@ -151,7 +151,7 @@ def test_a_registry_gets_everything_with_its_digests_and_tools_find_it(bundle: P
 
 
 @pytest.mark.tool
-def test_a_second_load_sends_nothing(bundle: Path, registry: str) -> None:
+def test_a_second_load_uploads_nothing(bundle: Path, registry: str) -> None:
     loaded(bundle, registry)
     again = loaded(bundle, registry)
     assert outcomes(again) == ["unchanged"] * 3
@@ -159,7 +159,7 @@ def test_a_second_load_sends_nothing(bundle: Path, registry: str) -> None:
 
 
 @pytest.mark.tool
-def test_a_delta_is_loaded_where_its_base_is_and_nowhere_else(bundle: Path, delta: Path, registry: str, tool: Tool) -> None:
+def test_a_delta_is_loaded_only_where_its_base_is(bundle: Path, delta: Path, registry: str, tool: Tool) -> None:
     with pytest.raises(PolicyError) as caught:
         loaded(delta, registry)
     assert (caught.value.code, caught.value.context["base"]) == ("base-missing", str(Digest.of(bundle.read_bytes())))
@@ -180,7 +180,7 @@ def test_a_delta_is_loaded_where_its_base_is_and_nowhere_else(bundle: Path, delt
 
 
 @pytest.mark.tool
-def test_a_tag_that_meant_something_else_is_replaced_and_told(bundle: Path, registry: str, tool: Tool) -> None:
+def test_a_moved_tag_is_reported_as_replaced(bundle: Path, registry: str, tool: Tool) -> None:
     loaded(bundle, registry)
     run(tool("crane"), "tag", "--insecure", f"{registry}/{ALB}:1.7.12", "other")
     run(tool("crane"), "copy", "--insecure", f"{registry}/{MODULE}:0.14.0", f"{registry}/{ALB}:1.7.12")
@@ -213,7 +213,7 @@ def test_shards_cover_everything_once(bundle: Path, registry: str) -> None:
 
 
 @pytest.mark.tool
-def test_the_indexed_job_that_is_shown_loads_everything(bundle: Path, registry: str, tmp_path: Path) -> None:
+def test_the_documented_indexed_job_loads_everything(bundle: Path, registry: str, tmp_path: Path) -> None:
     import yaml
 
     job = yaml.safe_load((ROOT / "docs" / "how-to" / "indexed-job.yaml").read_text())["spec"]
@@ -230,16 +230,16 @@ def test_the_indexed_job_that_is_shown_loads_everything(bundle: Path, registry: 
 
 
 @pytest.mark.tool
-def test_the_way_to_a_registry_without_tls_is_told(bundle: Path, registry: str) -> None:
+def test_the_hint_for_a_registry_without_tls(bundle: Path, registry: str) -> None:
     with Session(SessionOptions(), Heard()) as one:
         found = load(one, bundle, To.parse(registry))
     assert {one.error.hint if one.error else None for one in found} == {
-        "a registry on this machine that speaks without TLS: add `--plain-http`"
+        "if the registry on this machine does not use TLS, add `--plain-http`"
     }
 
 
 @pytest.mark.tool
-def test_a_part_is_done_anywhere_by_texts_alone_and_twice(bundle: Path, registry: str) -> None:
+def test_a_batch_needs_only_strings_and_may_run_twice(bundle: Path, registry: str) -> None:
     with opened(bundle) as found:
         found.contents.load()
         jobs = jobs_of(found.contents)
@@ -250,7 +250,7 @@ def test_a_part_is_done_anywhere_by_texts_alone_and_twice(bundle: Path, registry
 
 
 @pytest.mark.tool
-def test_a_load_that_was_killed_goes_on(client: Callable[..., Session], bundle: Path, registry: str, tool: Tool) -> None:
+def test_a_killed_load_resumes(client: Callable[..., Session], bundle: Path, registry: str, tool: Tool) -> None:
     line = [sys.executable, "-m", "marfetch", "bundle", "load", str(bundle), "--to", registry, "--plain-http", "--jobs", "1"]
     for delay in (0.5, 0.7, 0.9):
         process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -263,7 +263,7 @@ def test_a_load_that_was_killed_goes_on(client: Callable[..., Session], bundle: 
 
 
 @pytest.mark.tool
-def test_a_layout_that_oras_has_written_is_loaded_too(bundle: Path, registry: str, tool: Tool, tmp_path: Path) -> None:
+def test_a_layout_written_by_oras_is_loaded(bundle: Path, registry: str, tool: Tool, tmp_path: Path) -> None:
     loaded(bundle, registry)
     run(tool("oras"), "copy", "-r", "--from-plain-http", f"{registry}/{IMAGE}:latest", "--to-oci-layout", f"{tmp_path / 'written'}:latest")
     found = loaded(tmp_path / "written", f"{registry}/again")
@@ -280,12 +280,12 @@ FOREIGN = {
     "skopeo, a folder": (False, "skopeo", "$T copy --all --src-tls-verify=false docker://$R:latest oci:written:latest"),
     "skopeo, a tar": (True, "skopeo", "$T copy --all --src-tls-verify=false docker://$R:latest oci-archive:written.tar:latest"),
 }
-"""How other tools write `$R`, an index of an image with a signature, out of the registry `$H`."""
+"""Commands of other tools that write a layout of `$R`, a signed image index in the registry `$H`."""
 
 
 @pytest.mark.tool
 @pytest.mark.parametrize("maker", FOREIGN)
-def test_what_other_tools_have_written_is_loaded_and_served(bundle: Path, registry: str, tool: Tool, tmp_path: Path, maker: str) -> None:
+def test_layouts_written_by_other_tools_are_loaded_and_served(bundle: Path, registry: str, tool: Tool, tmp_path: Path, maker: str) -> None:
     is_tar, program, script = FOREIGN[maker]
     loaded(bundle, registry)
     crane = tool("crane")
@@ -315,7 +315,7 @@ def test_what_other_tools_have_written_is_loaded_and_served(bundle: Path, regist
 # -- what is refused before anything is sent
 
 
-def test_nothing_of_a_broken_bundle_is_sent(bundle: Path, tmp_path: Path) -> None:
+def test_nothing_of_a_broken_bundle_is_uploaded(bundle: Path, tmp_path: Path) -> None:
     def longest_blob(files: dict[str, bytes]) -> None:
         name = max((name for name in files if name.startswith("blobs/")), key=lambda name: len(files[name]))
         files[name] = b"?" + files[name][1:]
@@ -328,7 +328,7 @@ def test_nothing_of_a_broken_bundle_is_sent(bundle: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("kept", ["marfetch.lock", "bundle.html"])
-def test_a_bundle_that_lost_its_record_is_no_layout_of_somebody_else(bundle: Path, tmp_path: Path, kept: str) -> None:
+def test_a_bundle_without_its_record_is_not_loaded_as_a_plain_layout(bundle: Path, tmp_path: Path, kept: str) -> None:
     def stripped(files: dict[str, bytes]) -> dict[str, bytes]:
         return {name: data for name, data in files.items() if name == kept or name not in ("bundle.json", "marfetch.lock", "bundle.html")}
 
@@ -339,7 +339,7 @@ def test_a_bundle_that_lost_its_record_is_no_layout_of_somebody_else(bundle: Pat
     assert not (tmp_path / "folder").exists()
 
 
-def test_what_no_manifest_is_in_the_index_of_another_layout_is_passed_over(bundle: Path, tmp_path: Path) -> None:
+def test_index_entries_that_are_not_manifests_are_skipped(bundle: Path, tmp_path: Path) -> None:
     def foreign(files: dict[str, bytes]) -> dict[str, bytes]:
         index = json.loads(files["index.json"])
         unknown = {"mediaType": "application/vnd.example+xml", "digest": str(Digest.of(b"<x/>")), "size": 4}
@@ -352,7 +352,7 @@ def test_what_no_manifest_is_in_the_index_of_another_layout_is_passed_over(bundl
 
 
 class _Astray(Answering):
-    """A registry that has nothing, and sends every upload on to another host."""
+    """An empty registry that redirects every upload to another host."""
 
     location = "https://evil.example.com/upload"
     seen: list[str] = []  # noqa: RUF012 - set anew for each test
@@ -378,7 +378,7 @@ class _Astray(Answering):
         ("https://mcr.microsoft.com/v2/x/blobs/uploads/1", "push-refused"),
     ],
 )
-def test_an_upload_follows_no_location_that_the_endpoint_does_not_cover_nor_one_of_mar(bundle: Path, location: str, code: str) -> None:
+def test_an_upload_follows_no_location_outside_the_endpoint_or_at_mar(bundle: Path, location: str, code: str) -> None:
     handler = type("Handler", (_Astray,), {"location": location, "seen": []})
     with answering(handler) as port:
         found = loaded(bundle, f"127.0.0.1:{port}", jobs=1)
@@ -404,7 +404,7 @@ def test_a_folder_becomes_a_layout_with_the_same_manifests(bundle: Path, delta: 
     assert snapshot.repositories[IMAGE].referrers
 
 
-def test_what_is_wrong_in_the_folder_is_written_anew(bundle: Path, tmp_path: Path) -> None:
+def test_corrupted_blobs_in_the_folder_are_replaced(bundle: Path, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     loaded(bundle, str(folder))
     for number, path in enumerate(sorted(folder.glob("blobs/*/*"))):
@@ -414,7 +414,7 @@ def test_what_is_wrong_in_the_folder_is_written_anew(bundle: Path, tmp_path: Pat
     assert {path.name for path in folder.glob("blobs/*/*") if Digest.of(path.read_bytes()).encoded != path.name} == set()
 
 
-def test_a_delta_does_not_take_broken_blobs_for_its_base(bundle: Path, delta: Path, tmp_path: Path) -> None:
+def test_a_delta_does_not_accept_corrupted_blobs_as_its_base(bundle: Path, delta: Path, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     loaded(bundle, str(folder))
     with opened(delta) as found:
@@ -427,7 +427,7 @@ def test_a_delta_does_not_take_broken_blobs_for_its_base(bundle: Path, delta: Pa
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes are those of POSIX")
-def test_others_may_read_what_was_loaded_into_a_folder(bundle: Path, tmp_path: Path) -> None:
+def test_other_users_may_read_a_loaded_folder(bundle: Path, tmp_path: Path) -> None:
     loaded(bundle, str(tmp_path / "folder"))
     assert {
         stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "folder").rglob("*") if path.is_file() and path.suffix != ".lock"
@@ -446,7 +446,7 @@ INDEXES = {
 
 
 @pytest.mark.parametrize("change", INDEXES.values(), ids=INDEXES)
-def test_an_index_that_would_not_stay_as_it_is_is_left_alone(bundle: Path, tmp_path: Path, change: Callable[[Any], Any]) -> None:
+def test_an_index_that_would_lose_content_is_not_rewritten(bundle: Path, tmp_path: Path, change: Callable[[Any], Any]) -> None:
     folder = tmp_path / "folder"
     loaded(bundle, str(folder))
     index = json.loads((folder / "index.json").read_bytes())
@@ -458,7 +458,7 @@ def test_an_index_that_would_not_stay_as_it_is_is_left_alone(bundle: Path, tmp_p
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_a_load_into_a_folder_can_be_stopped(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_load_into_a_folder_can_be_canceled(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Session(SessionOptions(), Heard()) as one:
 
         def stopped(*words: Any, **options: Any) -> bool:
@@ -470,7 +470,7 @@ def test_a_load_into_a_folder_can_be_stopped(bundle: Path, tmp_path: Path, monke
             load(one, bundle, To.parse(str(tmp_path / "folder")))
 
 
-def test_what_an_index_names_beside_its_manifests_comes_along(tmp_path: Path) -> None:
+def test_other_blobs_in_an_index_are_loaded_too(tmp_path: Path) -> None:
     maker = Maker(tmp_path / "made")
     note = maker.blob(b"note")
     index = maker.index([maker.manifest("child", listed=False), note], "aks/foo:1")
@@ -480,7 +480,7 @@ def test_what_an_index_names_beside_its_manifests_comes_along(tmp_path: Path) ->
         assert check_layout(found).findings == []
 
 
-def test_a_folder_with_other_things_in_it_is_left_alone(bundle: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_content_is_refused(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(StorageError):

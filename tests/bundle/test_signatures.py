@@ -1,4 +1,4 @@
-"""`bundle verify` and `bundle load --verify`: the signatures that a bundle carries, held against a trust policy without asking anybody."""
+"""`bundle verify` and `bundle load --verify`: verify the signatures in a bundle offline against a trust policy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ITEMS = (f"reference: {REPOSITORY}, version: 1.0.0", f"reference: {ALB}, version
 
 @pytest.fixture
 def made(client: Callable[..., Session], mar: Registry, tmp_path: Path) -> Callable[..., Path]:
-    """Makes a bundle of a thing that may be signed and of a chart that is not; from then on nobody may be asked."""
+    """Create bundles of an artifact that may be signed, and an unsigned chart."""
 
     def make(name: str = "a.tar", *, since: Path | None = None) -> Path:
         with client() as one:
@@ -45,7 +45,7 @@ def verdicts(answer: dict[str, Any]) -> dict[str, str]:
     return {one["reference"].split("/", 1)[1].split(":")[0]: one["verdict"] for one in answer["data"]["signatures"]}
 
 
-def test_a_signature_in_a_bundle_is_checked_and_nobody_is_asked(
+def test_a_signature_in_a_bundle_is_verified_offline(
     signed: Signed, config: Path, made: Callable[..., Path], mar: Registry, answered: Answered
 ) -> None:
     signed.sign()
@@ -58,7 +58,7 @@ def test_a_signature_in_a_bundle_is_checked_and_nobody_is_asked(
     assert len(mar.asked) == asked
 
 
-def test_without_a_policy_it_is_said_that_nothing_was_checked(
+def test_without_a_policy_signatures_are_reported_as_unchecked(
     signed: Signed, made: Callable[..., Path], answered: Answered, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("NOTATION_CONFIG", str(tmp_path / "nowhere"))
@@ -70,7 +70,7 @@ def test_without_a_policy_it_is_said_that_nothing_was_checked(
     assert (code, answer["error"]["code"]) == (2, "POLICY_MISSING")
 
 
-def test_a_signature_of_somebody_else_fails_the_bundle_that_is_whole(
+def test_a_signature_by_another_signer_fails_an_intact_bundle(
     signed: Signed, config: Path, made: Callable[..., Path], answered: Answered
 ) -> None:
     signed.sign(cose(Authority().signer(), payload(signed.artifact)))
@@ -80,7 +80,7 @@ def test_a_signature_of_somebody_else_fails_the_bundle_that_is_whole(
     assert verdicts(answer) == {REPOSITORY: "failed", ALB: "unsigned"}
 
 
-def test_a_signature_that_is_about_something_else_fails_it(
+def test_a_signature_of_another_artifact_fails(
     signed: Signed, config: Path, made: Callable[..., Path], mar: Registry, answered: Answered
 ) -> None:
     other = mar.add_artifact("signed/other", "1.0.0", ("other.txt", b"another thing"))
@@ -90,7 +90,7 @@ def test_a_signature_that_is_about_something_else_fails_it(
 
 
 @pytest.mark.parametrize("word", ["--verify", "--trust-policy", "environment"])
-def test_where_everything_has_to_be_signed_what_is_not_is_refused(
+def test_unsigned_artifacts_are_refused_if_signatures_are_required(
     signed: Signed, config: Path, made: Callable[..., Path], answered: Answered, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
     signed.sign()
@@ -105,7 +105,7 @@ def test_where_everything_has_to_be_signed_what_is_not_is_refused(
     assert verdicts(answer) == {REPOSITORY: "verified", ALB: "failed"}
 
 
-def test_what_no_statement_is_about_stays_unchecked_and_is_told(
+def test_an_artifact_outside_the_policy_is_reported_as_unchecked(
     signed: Signed, config: Path, made: Callable[..., Path], answered: Answered
 ) -> None:
     signed.sign()
@@ -120,7 +120,7 @@ def test_what_no_statement_is_about_stays_unchecked_and_is_told(
 WORDS = ("--at", AT, "--revocation", "skip")
 
 
-def test_a_delta_brings_the_signatures_and_is_verified_by_itself(
+def test_a_delta_contains_its_signatures_and_is_verified_alone(
     signed: Signed, config: Path, made: Callable[..., Path], answered: Answered, tmp_path: Path
 ) -> None:
     signed.sign()
@@ -132,7 +132,7 @@ def test_a_delta_brings_the_signatures_and_is_verified_by_itself(
         assert (code, verdicts(answer)) == (0, {REPOSITORY: "verified", ALB: "unsigned"})
 
 
-def test_a_delta_is_loaded_where_its_signatures_have_to_hold(
+def test_a_delta_is_loaded_with_verified_signatures(
     signed: Signed, config: Path, client: Callable[..., Session], answered: Answered, tmp_path: Path
 ) -> None:
     signed.sign()
@@ -166,7 +166,7 @@ def test_the_signatures_of_an_older_delta_are_in_its_base(
     assert (code, verdicts(answer)) == (0, {REPOSITORY: "verified", ALB: "unsigned"})
 
 
-def test_nothing_is_loaded_of_a_bundle_in_which_something_is_not_signed(
+def test_nothing_of_a_bundle_with_an_unsigned_artifact_is_loaded(
     signed: Signed, config: Path, made: Callable[..., Path], answered: Answered, tmp_path: Path
 ) -> None:
     (config / "trustpolicy.json").write_text(json.dumps(policy(signatureVerification={"level": "permissive"})))
@@ -176,7 +176,7 @@ def test_nothing_is_loaded_of_a_bundle_in_which_something_is_not_signed(
     assert not list((tmp_path / "folder").glob("blobs/*/*"))
 
 
-def test_a_broken_bundle_is_told_as_such_whatever_its_signatures_say(
+def test_a_broken_bundle_is_reported_before_its_signatures(
     signed: Signed, config: Path, made: Callable[..., Path], answered: Answered
 ) -> None:
     signed.sign()
@@ -191,7 +191,7 @@ def test_a_broken_bundle_is_told_as_such_whatever_its_signatures_say(
 
 
 @pytest.mark.slow
-def test_a_bundle_is_checked_where_there_is_no_cache_and_the_options_of_every_command_are_taken(
+def test_a_bundle_is_checked_without_a_cache_and_with_the_common_options(
     client: Callable[..., Session], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(client(), locked(client(), tmp_path / "project"), tmp_path / "a.tar")

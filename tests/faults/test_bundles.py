@@ -180,7 +180,7 @@ TARS: dict[str, tuple[Callable[[bytes], bytes], int, str, str]] = {
     "two index.json": (appended(file("index.json", b"{}")), 5, "malformed", "`index.json` is in it twice"),
     "two index.json, one with ./": (appended(file("./index.json", b"{}")), 5, "malformed", "`index.json` is in it twice"),
     "a size beyond the end": (appended(header("x", 1 << 32)), 5, "malformed", "cut short"),
-    "a second archive behind the end": (lambda data: data + file("index.json", b"{}") + END, 5, "malformed", "behind its end"),
+    "a second archive behind the end": (lambda data: data + file("index.json", b"{}") + END, 5, "malformed", "after its end"),
     "an index of 1 GiB": (lambda data: header("oci-layout", 30) + b'{"imageLayoutVersion":"1.0.0"}'.ljust(512, b"\0") + header("index.json", 1 << 30) + data, 5, "malformed", "cut short"),
     "gzip": (gzip.compress, 5, "bundle-broken", "compressed (gzip)"),
     "a gzip bomb": (lambda _: gzipped_zeros(1 << 30), 5, "bundle-broken", "compressed (gzip)"),
