@@ -251,12 +251,12 @@ class Session:
             asked: what is going to be asked for, so that it can be while oras-py is being loaded.
             new: whether that is something that the cache does not hold.
         """
-        way = self._ways.to(endpoint)
+        way = self._ways.for_endpoint(endpoint)
         if way.early is not None and endpoint not in self._opened_before:
             if endpoint not in self._sources:
                 # Where somebody was told to wait, nothing is asked before `Backoff` has let it through.
                 name = str(endpoint.registry.host)
-                way.early.ask(asked, lambda: self._pauses.may_ask_ahead(name))
+                way.early.send_early(asked, lambda: self._pauses.may_send_early(name))
             if new and self.fetches and (likely := self._data_host(endpoint).likely()) is not None:
                 way.early.expect(likely)
         with self._loading:

@@ -1,7 +1,7 @@
-"""Writes to a registry of the user's own: the only module that does (distribution-spec, "Push").
+"""Uploads to the user's own registries; the only module that writes to a registry (distribution-spec, "Push").
 
-Stored bytes go out as they are, a manifest with its own content type, a blob streamed from its file; nothing is encoded anew, so that every
-digest stays. Every address that an upload is sent on to passes the policy of the endpoint like any other.
+Stored bytes are sent unchanged: a manifest with its own content type, a blob streamed from its file. So digests stay the same. The
+`Location` of an upload is checked against the endpoint like any other address.
 """
 
 from __future__ import annotations
@@ -31,45 +31,45 @@ _ACCEPT: Final = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 
 
 def refuse_official(endpoint: Endpoint) -> None:
-    """MAR is read, never written to, whatever name it is given.
+    """Refuse to write to MAR.
 
     Raises:
-        PolicyError: `push-refused`.
+        PolicyError: `push-refused`: the endpoint's registry is MAR.
     """
     refuse_name(endpoint.registry.host.name)
 
 
 def refuse_name(name: str) -> None:
-    """The same for the name of one host, such as that to which an upload is sent on; in lower case.
+    """Refuse to write to a host of MAR; the name is in lower case.
 
     Raises:
         PolicyError: `push-refused`.
     """
     if any(name == host or name.endswith(f".{host}") for host in OFFICIAL_HOSTS):
         raise PolicyError(
-            f"`{name}` is MAR, and marfetch never writes to it", code="push-refused", url=f"https://{name}", rule="never to MAR"
+            f"cannot push to `{name}`: marfetch never writes to MAR", code="push-refused", url=f"https://{name}", rule="never to MAR"
         )
 
 
 class Pushing:
-    """Writes to the repositories of one registry; every method may be called from any thread, and again after a failure.
+    """Uploads to the repositories of one registry; thread-safe, and each method may be called again after a failure.
 
     Raises:
-        PolicyError: `push-refused`: it is MAR.
+        PolicyError: `push-refused`: the registry is MAR.
     """
 
     def __init__(self, registry: Registry) -> None:
         refuse_official(registry.endpoint)
         self._registry = registry
 
-    # -- what is there
+    # -- checks
 
     def has_blob(self, reference: Reference, digest: Digest) -> bool:
-        """Whether the repository has a blob."""
+        """Return whether the repository has a blob."""
         return self._asked(reference, f"blobs/{digest}", Asked.BLOB, {}).status_code == 200
 
     def digest(self, reference: Reference) -> Digest | None:
-        """The digest of what a tag or digest names; None where the repository has nothing of that name.
+        """Return the digest of the manifest with a tag or digest; None if the repository has no such manifest.
 
         Raises:
             Error: the registry failed.
@@ -87,18 +87,18 @@ class Pushing:
             return None
         return found.descriptor.digest if found is not None else None
 
-    # -- what goes there
+    # -- uploads
 
     def blob(self, reference: Reference, descriptor: Descriptor, pieces: Callable[[], Iterable[bytes]], transfer: Transfer) -> None:
-        """Upload a blob in one request; a try that failed is begun anew.
+        """Upload a blob in one request; a retry restarts at the first byte.
 
         Args:
-            pieces: gives its bytes, anew each time.
+            pieces: returns the chunks of the blob; called for each try.
 
         Raises:
-            RemoteError: `push-failed`: the registry did not take it.
-            PolicyError: it sends the upload on to where the endpoint does not lead.
-            Error: what the pieces raise; the registry failed.
+            RemoteError: `push-failed`: the registry rejected the blob.
+            PolicyError: the endpoint does not allow the `Location` of the upload.
+            Error: reading the pieces failed, or the registry failed.
         """
         attempts = self._registry.backoff.attempts(f"`{reference.full_repository}`")
         start = self._registry.repository_address(reference, "blobs/uploads/")
@@ -118,11 +118,11 @@ class Pushing:
                 attempts.failed(trouble)
 
     def manifest(self, reference: Reference, manifest: Manifest | Index) -> None:
-        """Put a manifest under its digest, or under the reference's tag, in the bytes in which it came.
+        """Upload a manifest unchanged, under the reference's tag or else its digest.
 
         Raises:
-            RemoteError: `push-failed`: the registry did not take it.
-            IntegrityError: `digest-mismatch`: it took something else.
+            RemoteError: `push-failed`: the registry rejected the manifest.
+            IntegrityError: `digest-mismatch`: the registry stored something else.
         """
         name = reference.tag or str(manifest.descriptor.digest)
         address = self._registry.repository_address(reference, f"manifests/{name}")
@@ -137,10 +137,10 @@ class Pushing:
                 attempts.failed(trouble)
 
     def referrers(self, reference: Reference, subject: Digest, entries: Sequence[Descriptor]) -> bool:
-        """See to it that the registry lists these referrers, which it has: where it lacks the API, by the tag that stands in for it.
+        """Make the registry list uploaded referrers: without the referrers API, add them to the fallback tag.
 
         Returns:
-            Whether that tag was written.
+            Whether the fallback tag was written.
 
         Raises:
             Error: the registry failed.
@@ -163,10 +163,10 @@ class Pushing:
         )
         return True
 
-    # -- how
+    # -- requests
 
     def _asked(self, reference: Reference, path: str, asked: Asked, headers: dict[str, str]) -> StreamedResponse:
-        """The answer to whether something is there, read and closed; asked for again where that makes sense."""
+        """Send a HEAD request with retries, and return its response, 200 or 404."""
         address = self._registry.repository_address(reference, path)
         attempts = self._registry.backoff.attempts(f"`{reference}`")
         while True:
@@ -186,7 +186,7 @@ class Pushing:
         expected: tuple[int, ...],
         sent: Sent,
     ) -> StreamedResponse:
-        """The answer to what was sent, read and closed."""
+        """Send a request without retries, and return its response."""
         try:
             with self._registry.asking(address, headers, attempts, Asked.MANIFEST, reference, expected=expected, sent=sent) as answer:
                 answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
@@ -196,7 +196,7 @@ class Pushing:
             if isinstance(error, NotFoundError) or error.code == "unexpected-answer":
                 said = error.context.get("wire") or error.context.get("status")
                 failure = RemoteError(
-                    f"`{self._registry.endpoint.registry.name}` does not take what is sent to `{reference.full_repository}` ({said})",
+                    f"`{self._registry.endpoint.registry.name}` rejected the upload to `{reference.full_repository}` ({said})",
                     code="push-failed",
                 )
                 failure.context |= error.context
@@ -204,7 +204,7 @@ class Pushing:
             raise
 
     def _body(self, pieces: Callable[[], Iterable[bytes]], transfer: Transfer, exchange: Exchange) -> Iterator[bytes]:
-        """The bytes of an upload; tells how far it is, and keeps the watch from ending what gets on."""
+        """Yield the body of an upload; report progress, and extend the deadline with each piece."""
         transport = self._registry.transport
         sent = 0
         transfer.held(0)
@@ -216,24 +216,24 @@ class Pushing:
                 yield piece
                 sent += len(piece)
                 transfer.held(sent)
-        # The registry may have to hash all of it, or hand it on, before it answers.
+        # Before it responds, the registry may have to hash the blob or forward it to its storage.
         exchange.deadline = transport.until(limits.COMMIT_TIME)
 
     def _location(self, answer: StreamedResponse, start: Address, reference: Reference) -> Address:
         location = answer.headers.get("Location")
         if not location:
             raise RemoteError(
-                f"`{start.name}` takes an upload for `{reference.full_repository}`, but does not say where to",
+                f"`{start.name}` accepted an upload for `{reference.full_repository}` without a `Location` header",
                 code="push-failed",
                 url=start.origin,
                 status=answer.status_code,
             )
         try:
             address = resolve(start, location)
-            refuse_name(address.host.name)  # also where a data host with a wildcard would cover it
+            refuse_name(address.host.name)  # even if it matches a data host with a wildcard
             self._registry.endpoint.check(address, came_from=start)
         except PolicyError as error:
-            error.message = f"`{start.name}` sends the upload on to an address that is not followed: {error.message}"
+            error.message = f"`{start.name}` forwards the upload to an address that marfetch does not follow: {error.message}"
             raise
         return address
 
@@ -241,7 +241,7 @@ class Pushing:
         said = answer.headers.get("Docker-Content-Digest")
         if said and said.strip().startswith(f"{descriptor.digest.algorithm}:") and said.strip() != str(descriptor.digest):
             raise IntegrityError(
-                f"`{reference.full_repository}` says that it took `{said.strip()[:100]}`, but `{descriptor.digest}` was sent",
+                f"`{reference.full_repository}` stored `{said.strip()[:100]}`, but marfetch sent `{descriptor.digest}`",
                 code="digest-mismatch",
                 reference=str(reference),
                 expected=str(descriptor.digest),

@@ -110,7 +110,7 @@ def test_a_pause_is_waited_out_in_full_and_told_with_the_time_of_day(backoff: Ba
     backoff.throttled("mar.test", 90)
     backoff.enter(host, backoff.attempts("it"))
     assert clock.time >= 1090
-    assert heard.notes == ["`mar.test` asks for a pause of 90 s; going on at 12:01:30"]
+    assert heard.notes == ["`mar.test` asks for a pause of 90 s; continuing at 12:01:30"]
 
 
 def test_all_threads_of_a_host_share_one_pause(clock: Clock, heard: Heard) -> None:
@@ -262,10 +262,10 @@ def test_answers_in_a_row_bring_them_back_one_by_one_and_no_further(backoff: Bac
 def test_a_pause_that_begins_while_a_connection_is_opened_holds_the_request_back(backoff: Backoff, clock: Clock) -> None:
     host = timed(backoff, clock)
     with backoff.place(host, backoff.attempts("it")) as place:
-        assert place.still() is False
+        assert place.wait_if_throttled() is False
         assert clock.time == 1000
         backoff.throttled("mar.test", 30)
-        assert place.still() is True  # what was asked before is out of date
+        assert place.wait_if_throttled() is True  # what was asked before is out of date
         assert clock.time >= 1030
         assert host.active == 1
     assert host.active == 0
@@ -275,9 +275,9 @@ def test_a_pause_before_a_connection_was_opened_is_remembered_too(backoff: Backo
     timed(backoff, clock)
     backoff.throttled("mar.test", 30)
     with backoff.place(backoff.host("mar.test"), backoff.attempts("it")) as place:
-        assert place.still() is True
+        assert place.wait_if_throttled() is True
     with backoff.place(backoff.host("mar.test"), backoff.attempts("it")) as place:
-        assert place.still() is False
+        assert place.wait_if_throttled() is False
 
 
 def test_one_answer_counts_once_whoever_says_it(backoff: Backoff, clock: Clock) -> None:
@@ -294,7 +294,7 @@ def test_a_place_is_given_back_once_also_where_the_new_pause_is_too_long(backoff
     with backoff.place(host, backoff.attempts("it")) as place:
         backoff.throttled("mar.test", 3600)
         with pytest.raises(RateLimitedError):
-            place.still()
+            place.wait_if_throttled()
         assert host.active == 0
     assert host.active == 0
 
@@ -348,7 +348,7 @@ def test_a_thing_is_tried_so_often_with_a_wait_before_each(backoff: Backoff, clo
     with pytest.raises(RemoteError, match="it failed"):
         attempts.failed(failure())
     assert clock.slept == [1, 2, 4, 8]
-    assert heard.notes == ["`alb`: it failed; trying again"] * 4
+    assert heard.notes == ["`alb`: it failed; retrying"] * 4
 
 
 def test_what_is_not_worth_a_try_ends_at_once(backoff: Backoff, clock: Clock, heard: Heard) -> None:

@@ -47,7 +47,7 @@ def test_an_answer_is_the_answer_to_its_own_request(client: Callable[..., Sessio
 def test_more_than_a_few_are_refused(client: Callable[..., Session], mar: Registry) -> None:
     mar.on("manifest").sends_before(HINT * (limits.MAX_INTERIM + 1))
     bound, source = source_of(client(), Reference(ALB, None, "1.7.12"))
-    with pytest.raises(PolicyError, match=f"more than {limits.MAX_INTERIM} answers") as caught:
+    with pytest.raises(PolicyError, match=f"more than {limits.MAX_INTERIM} responses") as caught:
         source.manifest(bound)
     assert caught.value.code == "limit-passed"
     assert len(mar.asked) == 1

@@ -160,7 +160,7 @@ def test_another_process_does_not_ask_before_the_time_and_says_why(throttling: T
     document = json.loads(out)
     failed = document["data"]["failed"] if "data" in document else [document["error"]]
     assert {one["code"] for one in failed} == {"rate-limited"}
-    assert "as it told another marfetch" in failed[0]["message"]
+    assert "throttled another marfetch" in failed[0]["message"]
     assert "run it again after" in failed[0]["hint"]
     assert "MARFETCH_CACHE_DIR" in failed[0]["hint"]
     assert len(registry.came) == before
@@ -179,7 +179,7 @@ def test_the_other_one_waits_where_there_is_time_and_then_asks(throttling: Throt
     assert get(registry, tmp_path, files=3, heard=heard).failed == ()
     assert min(one.at for one in registry.came) >= told + 3
     (note,) = heard.notes
-    assert note.startswith(f"`{registry.host}` asked another marfetch for a pause of 3 s; going on at ")
+    assert note.startswith(f"`{registry.host}` asked another marfetch for a pause of 3 s; continuing at ")
     assert registry.came[0].together == 1
 
 
@@ -223,7 +223,7 @@ def test_a_client_learns_of_a_pause_between_two_requests(throttling: Throttles, 
         bound, source = source_of(client, Reference.parse(f"{registry.host}/aks/busy0:1"))
         client.repository(bound).manifest()
         Pauses(tmp_path / "cache").tell(str(bound.host), 1000)
-        with pytest.raises(RateLimitedError, match="as it told another marfetch"):
+        with pytest.raises(RateLimitedError, match="throttled another marfetch"):
             source.manifest(bound)
     assert len(registry.came) == 1
 

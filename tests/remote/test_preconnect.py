@@ -73,10 +73,10 @@ def test_a_connection_that_is_still_being_opened_asks_nothing_once_somebody_was_
 def test_a_connection_that_is_open_asks_nothing_once_somebody_was_told_to_wait(secure: Registry, ca_file: str) -> None:
     early = Preconnections(Address.parse(f"https://localhost:{secure.port}"), TrustedCertificates(ca_file).context, 4)
     early.open()
-    early.ask(PredictedRequest("/v2/", {}), lambda: False)
+    early.send_early(PredictedRequest("/v2/", {}), lambda: False)
     (ahead,) = early._opened[early._registry]
     ahead._done.wait(10)
-    assert ahead.give(PredictedRequest("/v2/", {}), lambda: False)
+    assert ahead.send_early(PredictedRequest("/v2/", {}), lambda: False)
     ready = early.take("localhost", secure.port, None)
     assert ready is not None
     assert ready.sent is None
@@ -121,9 +121,9 @@ def test_soon_after_a_pause_nothing_is_asked_ahead(throttling: Throttles, tmp_pa
 @pytest.mark.parametrize(("ago", "may"), [(-1.0, False), (5.0, False), (limits.RECENT_PAUSE + 5, True)])
 def test_a_host_is_asked_ahead_again_a_while_after_a_pause(tmp_path: Path, ago: float, may: bool) -> None:
     now = time.time()
-    assert Pauses(tmp_path).may_ask_ahead("mar.test")
+    assert Pauses(tmp_path).may_send_early("mar.test")
     Pauses(tmp_path, now=lambda: now).tell("mar.test", 10)
-    assert Pauses(tmp_path, now=lambda: now + 10 + ago).may_ask_ahead("mar.test") is may
+    assert Pauses(tmp_path, now=lambda: now + 10 + ago).may_send_early("mar.test") is may
 
 
 def test_a_pause_counts_also_where_it_cannot_be_written_down(tmp_path: Path) -> None:
@@ -131,8 +131,8 @@ def test_a_pause_counts_also_where_it_cannot_be_written_down(tmp_path: Path) -> 
     pauses = Pauses(tmp_path)
     pauses.tell("mar.test", 10)
     assert pauses.pause("mar.test") is None
-    assert not pauses.may_ask_ahead("mar.test")
-    assert pauses.may_ask_ahead("other.test")
+    assert not pauses.may_send_early("mar.test")
+    assert pauses.may_send_early("other.test")
 
 
 # -- a host that never gets ready

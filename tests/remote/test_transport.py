@@ -109,7 +109,7 @@ def test_another_request_than_the_one_that_was_sent_ahead_gets_a_connection_of_i
     address = Address.parse(f"https://localhost:{secure.port}")
     early = preconnect.Preconnections(address, TrustedCertificates(ca_file).context, 1)
     changed = PredictedRequest("/v2/", {"Accept": "text/plain"})
-    early.ask(changed)
+    early.send_early(changed)
     transport = Transport(Endpoint.parse(address.origin), Budget(20), TrustedCertificates(ca_file), early)
     request = Sent(GET, replace(address, target="/v2/"), {})
     with contextlib.closing(transport), contextlib.closing(transport.send(request)) as answer:
@@ -121,7 +121,7 @@ def test_a_request_that_was_sent_ahead_is_only_for_who_wants_it(secure: Registry
     address = Address.parse(f"https://localhost:{secure.port}")
     early = preconnect.Preconnections(address, TrustedCertificates(ca_file).context, 2)
     early.open()
-    early.ask(PredictedRequest("/v2/", {}))
+    early.send_early(PredictedRequest("/v2/", {}))
     assert early.take("localhost", secure.port, Exchange("/v2/_catalog", 0, float)) is None
     ready = early.take("localhost", secure.port, Exchange("/v2/", 0, float))
     assert ready is not None
