@@ -36,7 +36,7 @@ _XML_CODE = re.compile(r"<Code>\s*([A-Za-z]{1,60})\s*</Code>")
 _TAGS = re.compile(r"<[^<>]*>")
 
 
-class Asked(Enum):
+class RequestKind(Enum):
     """The resource of a request; it decides what a 404 means."""
 
     TAG = "tag"
@@ -52,7 +52,7 @@ class Failure(NamedTuple):
     """An HTTP error response, with the beginning of its body.
 
     Attributes:
-        asked: the resource of the request.
+        kind: the resource of the request.
         what: the requested reference, or the registry.
         repository: the repository with its host, for hints.
         address: the address that responded; its query is never shown.
@@ -61,7 +61,7 @@ class Failure(NamedTuple):
         sent: secrets of the request, hidden where the response repeats them.
     """
 
-    asked: Asked
+    kind: RequestKind
     what: str
     repository: str
     status: int
@@ -94,16 +94,16 @@ class Failure(NamedTuple):
         return {
             "url": redacted(self.address.url),
             "status": self.status,
-            "wire": ([code for code, _ in self.wire] or None) if self.asked is not Asked.TOKEN else None,
+            "wire": ([code for code, _ in self.wire] or None) if self.kind is not RequestKind.TOKEN else None,
             "msedge_ref": self._shown(edge, _MAX_SHOWN) if edge else None,
             "correlation_id": self._shown(self.headers.get("X-Ms-Correlation-Request-Id") or "", 100) or None,
             "reference": self.what,
         }
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         """A summary of the response: status, code and message, or the beginning of its text without markup."""
-        if self.asked is Asked.TOKEN:  # the response may contain secrets
+        if self.kind is RequestKind.TOKEN:  # the response may contain secrets
             return str(self.status)
         if self.wire:
             code, message = self.wire[0]
@@ -121,7 +121,7 @@ def explain(failure: Failure) -> RequestFailed:
         return _throttled(failure, host, wait)
     if failure.status == 503:
         error = RemoteError(
-            f"`{host}` is not available for `{failure.what}` ({failure.said})",
+            f"`{host}` is not available for `{failure.what}` ({failure.summary})",
             code="server-error",
             **failure.context,
         )
@@ -134,22 +134,22 @@ def explain(failure: Failure) -> RequestFailed:
         return _forbidden(failure, host, codes)
     if failure.status == 401:
         error = RemoteError(
-            f"`{host}` requires credentials for `{failure.what}` ({failure.said})",
+            f"`{host}` requires credentials for `{failure.what}` ({failure.summary})",
             code="unauthorized",
             **failure.context,
         )
         return RequestFailed(error)
     if failure.status == 408 or failure.status in (500, 502, 504):
         error = RemoteError(
-            f"`{host}` failed for `{failure.what}` ({failure.said})",
+            f"`{host}` failed for `{failure.what}` ({failure.summary})",
             code="server-error",
             **failure.context,
         )
         return RequestFailed(error, tries=limits.TRIES)
-    if failure.asked is Asked.TOKEN and failure.status == 200:
+    if failure.kind is RequestKind.TOKEN and failure.status == 200:
         return RequestFailed(RemoteError(f"`{host}` sent no valid token for `{failure.what}`", code="unexpected-answer", **failure.context))
     error = RemoteError(
-        f"`{host}` sent an unexpected status for `{failure.what}` ({failure.said})",
+        f"`{host}` sent an unexpected status for `{failure.what}` ({failure.summary})",
         code="server-error" if 500 <= failure.status < 600 else "unexpected-answer",
         **failure.context,
     )
@@ -175,7 +175,7 @@ def _key(failure: Failure) -> str:
 
 def _throttled(failure: Failure, host: str, wait: float | None) -> RequestFailed:
     error = RateLimitedError(
-        f"`{host}` throttles requests ({failure.said})",
+        f"`{host}` throttles requests ({failure.summary})",
         retry_after=wait,
         **failure.context,
     )
@@ -195,7 +195,7 @@ def _forbidden(failure: Failure, host: str, codes: set[str]) -> RequestFailed:
     if failure.from_data_host:
         # A signed address expires soon; the retry gets a new one from the registry.
         error = RemoteError(
-            f"the data host `{host}` denies access to `{failure.what}` ({failure.said})",
+            f"the data host `{host}` denies access to `{failure.what}` ({failure.summary})",
             code="denied",
             hint="the signed address may have expired; check the clock of this machine and try again",
             **failure.context,
@@ -203,7 +203,7 @@ def _forbidden(failure: Failure, host: str, codes: set[str]) -> RequestFailed:
         return RequestFailed(error, tries=3, at_once=True)
     if codes and not BLOCK_PAGE.search(failure.text):
         error = RemoteError(
-            f"`{host}` denies access to `{failure.what}` ({failure.said})",
+            f"`{host}` denies access to `{failure.what}` ({failure.summary})",
             code="denied",
             **failure.context,
         )
@@ -213,30 +213,30 @@ def _forbidden(failure: Failure, host: str, codes: set[str]) -> RequestFailed:
 
 def _not_found(failure: Failure, host: str) -> NotFoundError:
     codes = {code.upper() for code, _ in failure.wire}
-    if failure.asked is Asked.BLOB and "NAME_UNKNOWN" not in codes:
+    if failure.kind is RequestKind.BLOB and "NAME_UNKNOWN" not in codes:
         return NotFoundError(
-            f"`{host}` has the manifest of `{failure.what}` but not its blob ({failure.said})",
+            f"`{host}` has the manifest of `{failure.what}` but not its blob ({failure.summary})",
             code="blob-not-found",
             hint="the artifact is incomplete in the registry; try another version, and report it to the publisher",
             **failure.context,
         )
-    if failure.asked in (Asked.TAG, Asked.MANIFEST) and "NAME_UNKNOWN" not in codes:
-        noun, code = ("tag", "tag-not-found") if failure.asked is Asked.TAG else ("manifest", "manifest-not-found")
+    if failure.kind in (RequestKind.TAG, RequestKind.MANIFEST) and "NAME_UNKNOWN" not in codes:
+        noun, code = ("tag", "tag-not-found") if failure.kind is RequestKind.TAG else ("manifest", "manifest-not-found")
         return NotFoundError(
-            f"`{host}` has no such {noun}: `{failure.what}` ({failure.said})",
+            f"`{host}` has no such {noun}: `{failure.what}` ({failure.summary})",
             code=code,
             hint=f"marfetch versions {failure.repository}",
             **failure.context,
         )
-    if failure.asked is Asked.CATALOG:
+    if failure.kind is RequestKind.CATALOG:
         return NotFoundError(
-            f"`{host}` has no catalog of its repositories ({failure.said})",
+            f"`{host}` has no catalog of its repositories ({failure.summary})",
             code="repository-not-found",
             hint="not every registry has a catalog; give the full name of the repository",
             **failure.context,
         )
     return NotFoundError(
-        f"`{host}` does not know `{failure.what}` ({failure.said})",
+        f"`{host}` does not know `{failure.what}` ({failure.summary})",
         code="repository-not-found",
         hint="check the path; MAR's catalog is at https://mcr.microsoft.com",
         **failure.context,

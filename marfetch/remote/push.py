@@ -19,7 +19,7 @@ from ..reference import OFFICIAL_HOSTS, Reference
 from . import limits
 from .backoff import Attempts, RequestFailed
 from .deadlines import Exchange
-from .http_errors import Asked
+from .http_errors import RequestKind
 from .pages import resolve
 from .referrers import by_api, by_tag, fallback_tag
 from .registry import Registry
@@ -66,7 +66,7 @@ class Pushing:
 
     def has_blob(self, reference: Reference, digest: Digest) -> bool:
         """Return whether the repository has a blob."""
-        return self._asked(reference, f"blobs/{digest}", Asked.BLOB, {}).status_code == 200
+        return self._head(reference, f"blobs/{digest}", RequestKind.BLOB, {}).status_code == 200
 
     def digest(self, reference: Reference) -> Digest | None:
         """Return the digest of the manifest with a tag or digest; None if the repository has no such manifest.
@@ -75,7 +75,7 @@ class Pushing:
             Error: the registry failed.
         """
         name = reference.tag or str(reference.digest)
-        answer = self._asked(reference, f"manifests/{name}", Asked.MANIFEST, {"Accept": _ACCEPT})
+        answer = self._head(reference, f"manifests/{name}", RequestKind.MANIFEST, {"Accept": _ACCEPT})
         if answer.status_code == 404:
             return None
         said = answer.headers.get("Docker-Content-Digest")
@@ -106,13 +106,13 @@ class Pushing:
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(descriptor.size)}
         while True:
             try:
-                answer = self._sent(start, reference, {"Content-Length": "0"}, attempts, (201, 202), Sent("POST"))
+                answer = self._send(start, reference, {"Content-Length": "0"}, attempts, (201, 202), Sent("POST"))
                 if answer.status_code == 201:
                     return
                 place = self._location(answer, start, reference)
                 place = Address(place.scheme, place.host, f"{place.target}{'&' if '?' in place.target else '?'}digest={descriptor.digest}")
                 self._registry.endpoint.check(place, came_from=start)
-                self._compare(self._sent(place, reference, headers, attempts, (201,), Sent("PUT", body)), descriptor, reference)
+                self._compare(self._send(place, reference, headers, attempts, (201,), Sent("PUT", body)), descriptor, reference)
                 return
             except RequestFailed as trouble:
                 attempts.failed(trouble)
@@ -130,7 +130,7 @@ class Pushing:
         attempts = self._registry.backoff.attempts(f"`{reference}`")
         while True:
             try:
-                answer = self._sent(address, reference, headers, attempts, (201,), Sent("PUT", (manifest.raw,)))
+                answer = self._send(address, reference, headers, attempts, (201,), Sent("PUT", (manifest.raw,)))
                 self._compare(answer, manifest.descriptor, reference)
                 return
             except RequestFailed as trouble:
@@ -165,19 +165,19 @@ class Pushing:
 
     # -- requests
 
-    def _asked(self, reference: Reference, path: str, asked: Asked, headers: dict[str, str]) -> StreamedResponse:
+    def _head(self, reference: Reference, path: str, kind: RequestKind, headers: dict[str, str]) -> StreamedResponse:
         """Send a HEAD request with retries, and return its response, 200 or 404."""
         address = self._registry.repository_address(reference, path)
         attempts = self._registry.backoff.attempts(f"`{reference}`")
         while True:
             try:
-                with self._registry.asking(address, headers, attempts, asked, reference, expected=(200, 404), sent=_HEAD) as answer:
+                with self._registry.asking(address, headers, attempts, kind, reference, expected=(200, 404), sent=_HEAD) as answer:
                     answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
                     return answer
             except RequestFailed as trouble:
                 attempts.failed(trouble)
 
-    def _sent(
+    def _send(
         self,
         address: Address,
         reference: Reference,
@@ -188,7 +188,7 @@ class Pushing:
     ) -> StreamedResponse:
         """Send a request without retries, and return its response."""
         try:
-            with self._registry.asking(address, headers, attempts, Asked.MANIFEST, reference, expected=expected, sent=sent) as answer:
+            with self._registry.asking(address, headers, attempts, RequestKind.MANIFEST, reference, expected=expected, sent=sent) as answer:
                 answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
                 return answer
         except RequestFailed as trouble:

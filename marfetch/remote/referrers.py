@@ -13,7 +13,7 @@ from ..errors import IntegrityError, NotFoundError, PolicyError
 from ..oci import INDEX_TYPES, OCI_INDEX, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Reference
 from . import limits
-from .http_errors import Asked
+from .http_errors import RequestKind
 from .pages import pages
 from .transport import StreamedResponse
 
@@ -24,7 +24,9 @@ class Documents(Protocol):
     def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
         """As `content.Source.manifest`."""
 
-    def document(self, address: Address, headers: dict[str, str], asked: Asked, reference: Reference) -> tuple[StreamedResponse, bytes]:
+    def document(
+        self, address: Address, headers: dict[str, str], kind: RequestKind, reference: Reference
+    ) -> tuple[StreamedResponse, bytes]:
         """Return the response to a GET request, and its body."""
 
     def repository_address(self, reference: Reference, path: str) -> Address:
@@ -69,7 +71,7 @@ def by_api(registry: Documents, reference: Reference, digest: Digest, artifact_t
     start = registry.repository_address(reference, f"referrers/{digest}{query}")
 
     def ask(address: Address) -> tuple[StreamedResponse, bytes]:
-        return registry.document(address, {"Accept": OCI_INDEX}, Asked.REFERRERS, reference)
+        return registry.document(address, {"Accept": OCI_INDEX}, RequestKind.REFERRERS, reference)
 
     found: list[Descriptor] = []
     for _, raw in pages(start, ask, what):

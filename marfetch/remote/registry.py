@@ -29,7 +29,7 @@ from .auth import Authority
 from .backoff import Attempts, Backoff, RequestFailed
 from .certificates import TrustedCertificates
 from .download import Download
-from .http_errors import Asked, Failure, about, explain, header_digest, mismatch, redirect_refused
+from .http_errors import Failure, RequestKind, about, explain, header_digest, mismatch, redirect_refused
 from .pages import Collected, collect, resolve
 from .pauses import Pauses
 from .preconnect import Preconnections
@@ -85,9 +85,9 @@ class Registry:
     # -- source
 
     def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
-        asked = Asked.MANIFEST if reference.tag is None else Asked.TAG
+        kind = RequestKind.MANIFEST if reference.tag is None else RequestKind.TAG
         request = preconnect.manifest(reference, known)  # may have been sent early
-        answer, raw = self.document(self._at(request.target), request.headers, asked, reference)
+        answer, raw = self.document(self._at(request.target), request.headers, kind, reference)
         said = header_digest(answer)
         if answer.status_code == 304:
             if known is None or (said is not None and said != known.digest):
@@ -128,7 +128,7 @@ class Registry:
             attempts.heartbeat = heartbeat
 
         def ask(headers: dict[str, str], expected: tuple[int, ...]) -> Any:
-            return self.asking(address, headers, attempts, Asked.BLOB, reference, expected=expected)
+            return self.asking(address, headers, attempts, RequestKind.BLOB, reference, expected=expected)
 
         return Download(descriptor, ask, attempts, what=str(reference))
 
@@ -136,7 +136,7 @@ class Registry:
         # Without `n`, MAR returns the whole list in one page. oras-py is not used here: it follows `Link` to any host, without a
         # limit, and reads a string as a list of letters.
         request = preconnect.tags(reference)
-        found = self._list(self._at(request.target), "tags", Asked.TAGS, reference, f"the tag list of `{reference.full_repository}`")
+        found = self._list(self._at(request.target), "tags", RequestKind.TAGS, reference, f"the tag list of `{reference.full_repository}`")
         listed = cast("Collected", found).entries
         tags = [tag for tag in listed if is_tag(tag)]
         if len(tags) < len(listed):
@@ -150,7 +150,7 @@ class Registry:
         host = self.endpoint.registry.name
         what = f"the catalog of `{host}`"
         subject = Reference("_catalog", Host.parse(host))
-        found = self._list(self._at("/v2/_catalog"), "repositories", Asked.CATALOG, subject, what, known=known, patient=patient)
+        found = self._list(self._at("/v2/_catalog"), "repositories", RequestKind.CATALOG, subject, what, known=known, patient=patient)
         if found is None:
             return None
         names = tuple(name for name in found.entries if is_repository(name))
@@ -172,7 +172,7 @@ class Registry:
         self,
         address: Address,
         headers: dict[str, str],
-        asked: Asked,
+        kind: RequestKind,
         reference: Reference,
         *,
         limit: int = MAX_MANIFEST_SIZE,
@@ -190,7 +190,7 @@ class Registry:
         expected = (200, 304) if "If-None-Match" in headers else (200,)
         while True:
             try:
-                with self.asking(address, headers, attempts, asked, reference, expected=expected) as answer:
+                with self.asking(address, headers, attempts, kind, reference, expected=expected) as answer:
                     return answer, answer.body(limit)
             except RequestFailed as trouble:
                 if not patient:
@@ -198,12 +198,12 @@ class Registry:
                 attempts.failed(trouble)
 
     def _list(
-        self, start: Address, name: str, asked: Asked, of: Reference, what: str, *, known: str | None = None, patient: bool = True
+        self, start: Address, name: str, kind: RequestKind, of: Reference, what: str, *, known: str | None = None, patient: bool = True
     ) -> Collected | None:
         def ask(page: Address, headers: dict[str, str]) -> tuple[StreamedResponse, bytes]:
-            return self.document(page, {**preconnect.LISTS, **headers}, asked, of, limit=limits.MAX_PAGE_SIZE, patient=patient)
+            return self.document(page, {**preconnect.LISTS, **headers}, kind, of, limit=limits.MAX_PAGE_SIZE, patient=patient)
 
-        most = limits.MAX_CATALOG_PAGES if asked is Asked.CATALOG else limits.MAX_PAGES
+        most = limits.MAX_CATALOG_PAGES if kind is RequestKind.CATALOG else limits.MAX_PAGES
         return collect(start, ask, name, what, lambda answer: about(answer, of), known=known, most=most)
 
     @contextmanager
@@ -212,7 +212,7 @@ class Registry:
         address: Address,
         headers: dict[str, str],
         attempts: Attempts,
-        asked: Asked,
+        kind: RequestKind,
         reference: Reference,
         *,
         expected: tuple[int, ...],
@@ -251,7 +251,7 @@ class Registry:
                     challenge, tried = answer.headers.get("WWW-Authenticate", ""), carried.startswith("Basic")
                     if self.auth.authenticate(challenge, given, partial(self._token, attempts, reference), tried=tried):
                         continue
-                raise explain(self._failure(asked, reference, answer, text))
+                raise explain(self._failure(kind, reference, answer, text))
 
     @contextmanager
     def _exchange(
@@ -305,7 +305,7 @@ class Registry:
             text = answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
             if answer.status_code == 200 and self.auth.take_token(text, reference.repository):
                 return
-            raise explain(self._failure(Asked.TOKEN, reference, answer, text))
+            raise explain(self._failure(RequestKind.TOKEN, reference, answer, text))
 
     def close(self) -> None:
         """Close all connections."""
@@ -346,9 +346,9 @@ class Registry:
             msedge_ref=answer.headers.get("X-Msedge-Ref"),
         )
 
-    def _failure(self, asked: Asked, reference: Reference, answer: StreamedResponse, body: bytes) -> Failure:
+    def _failure(self, kind: RequestKind, reference: Reference, answer: StreamedResponse, body: bytes) -> Failure:
         return Failure(
-            asked,
+            kind,
             str(reference),
             reference.full_repository,
             answer.status_code,
@@ -366,9 +366,9 @@ class Registry:
         except IntegrityError:
             return  # the manifest parser gives the better error
         if isinstance(document, dict) and isinstance(document.get("errors"), list):
-            failure = self._failure(Asked.TAG, reference, answer, raw)
+            failure = self._failure(RequestKind.TAG, reference, answer, raw)
             raise RemoteError(
-                f"`{answer.address.name}` sent an error document with status 200 for `{reference}` ({failure.said})",
+                f"`{answer.address.name}` sent an error document with status 200 for `{reference}` ({failure.summary})",
                 code="unexpected-answer",
                 **failure.context,
             )
