@@ -154,7 +154,7 @@ class Backoff:
         with self._guard:
             return self._hosts.setdefault(name, HostState(name, self._jobs))
 
-    def place(self, host: HostState, attempts: Attempts) -> Slot:
+    def slot(self, host: HostState, attempts: Attempts) -> Slot:
         """Return a slot for one request to a host; entering it waits."""
         return Slot(self, host, attempts)
 
@@ -208,7 +208,7 @@ class Backoff:
 
     def _hear(self, host: HostState) -> None:
         """Apply throttles that other processes recorded."""
-        found = self._pauses.news(host.name) if self._pauses is not None else None
+        found = self._pauses.update(host.name) if self._pauses is not None else None
         if found is None or found.left < -limits.RECENT_PAUSE:
             return
         with host.condition:
@@ -275,7 +275,7 @@ class Backoff:
             if is_longer:
                 host.resume_at, host.pause, host.elsewhere = now + seconds, seconds, False
         if is_longer and self._pauses is not None:
-            self._pauses.tell(name, seconds)
+            self._pauses.record(name, seconds)
         return seconds
 
     def jitter(self, tries: int) -> float:

@@ -140,11 +140,7 @@ def explain(failure: Failure) -> RequestFailed:
         )
         return RequestFailed(error)
     if failure.status == 408 or failure.status in (500, 502, 504):
-        error = RemoteError(
-            f"`{host}` failed for `{failure.what}` ({failure.summary})",
-            code="server-error",
-            **failure.context,
-        )
+        error = RemoteError(f"`{host}` failed for `{failure.what}` ({failure.summary})", code="server-error", **failure.context)
         return RequestFailed(error, tries=limits.TRIES)
     if failure.kind is RequestKind.TOKEN and failure.status == 200:
         return RequestFailed(RemoteError(f"`{host}` sent no valid token for `{failure.what}`", code="unexpected-answer", **failure.context))
@@ -202,11 +198,7 @@ def _forbidden(failure: Failure, host: str, codes: set[str]) -> RequestFailed:
         )
         return RequestFailed(error, tries=3, at_once=True)
     if codes and not BLOCK_PAGE.search(failure.text):
-        error = RemoteError(
-            f"`{host}` denies access to `{failure.what}` ({failure.summary})",
-            code="denied",
-            **failure.context,
-        )
+        error = RemoteError(f"`{host}` denies access to `{failure.what}` ({failure.summary})", code="denied", **failure.context)
         return RequestFailed(error)
     return _blocked(failure, host)
 

@@ -49,25 +49,25 @@ class Pauses:
     """
 
     def __init__(self, root: Path, *, now: Callable[[], float] = time.time) -> None:
-        self._kept = Records(root, SORT, most=MAX_RECORD)
+        self._records = Records(root, SORT, most=MAX_RECORD)
         self._now = now
         self._guard = threading.Lock()
         self._seen: dict[str, tuple[int, int, int] | None] = {}
-        self._told: dict[str, float] = {}
+        self._recorded: dict[str, float] = {}
 
-    def tell(self, host: str, seconds: float) -> None:
+    def record(self, host: str, seconds: float) -> None:
         """Record a pause that begins now, unless a longer one is recorded."""
         seconds = min(seconds, limits.LONGEST_SHARED_PAUSE)
         until = self._now() + seconds
         with self._guard:
             known = self._read(host)
             if seconds > 0 and (known is None or known.left < seconds):
-                self._told[host] = until
-                self._kept.put(host, {"seconds": seconds, "until": until})
+                self._recorded[host] = until
+                self._records.put(host, {"seconds": seconds, "until": until})
 
-    def news(self, host: str) -> Pause | None:
+    def update(self, host: str) -> Pause | None:
         """Return the pause that another process recorded since the last call; None if there is none."""
-        stamp = self._kept.stamp(host)
+        stamp = self._records.stamp(host)
         with self._guard:
             if stamp is None or self._seen.get(host) == stamp:
                 return None
@@ -82,23 +82,23 @@ class Pauses:
 
     def is_any(self) -> bool:
         """Return whether any host is throttled now."""
-        return any(self.pause(host) is not None for host in self._kept.found_keys())
+        return any(self.pause(host) is not None for host in self._records.found_keys())
 
     def may_send_early(self, host: str) -> bool:
         """Return whether a speculative request is allowed now: not during a pause, nor soon after it."""
         with self._guard:
-            found, told = self._read(host), self._told.get(host)
+            found, recorded = self._read(host), self._recorded.get(host)
         ends = [found.left] if found is not None else []
-        if told is not None:  # writing the record may have failed
-            ends.append(told - self._now())
+        if recorded is not None:  # writing the record may have failed
+            ends.append(recorded - self._now())
         return all(left < -limits.RECENT_PAUSE for left in ends)
 
     def _read(self, host: str, *, others: bool = False) -> Pause | None:
-        found = self._kept.get(host)
+        found = self._records.get(host)
         if found is None or not isinstance(found.data, dict):
             return None
         seconds, until = found.data.get("seconds"), found.data.get("until")
-        if not _is_number(seconds) or not _is_number(until) or (others and until == self._told.get(host)):
+        if not _is_number(seconds) or not _is_number(until) or (others and until == self._recorded.get(host)):
             return None
         assert isinstance(seconds, (int, float)), "it is a number"
         assert isinstance(until, (int, float)), "it is a number"

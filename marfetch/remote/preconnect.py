@@ -43,7 +43,7 @@ class DataHost:
     """
 
     def __init__(self, root: Path, endpoint: Endpoint) -> None:
-        self._kept = Records(root, "data-hosts")
+        self._records = Records(root, "data-hosts")
         self._endpoint = endpoint
         self._known: Address | None = None
 
@@ -59,7 +59,7 @@ class DataHost:
         """Return the probable target of the next redirect, if the endpoint allows it; else None."""
         found = self._only
         if found is None:
-            document = self._kept.get(self._endpoint.name)
+            document = self._records.get(self._endpoint.name)
             if document is None or not isinstance(document.data, str):
                 return None
             with suppress(Error):
@@ -72,7 +72,7 @@ class DataHost:
     def keep(self, address: Address) -> None:
         """Remember the target of a redirect."""
         if self._only is None and (self._known is None or self._known.origin != address.origin):
-            self._kept.put(self._endpoint.name, address.origin)
+            self._records.put(self._endpoint.name, address.origin)
 
 
 # -- the first request of a command; `remote.registry` builds its requests from the same functions
@@ -359,7 +359,7 @@ class ConnectionSetups:
         """Return the setup of an endpoint, made at the first call."""
         with self._guard:
             if endpoint not in self._setups:
-                from .certificates import TrustedCertificates  # late: ssl, only where a registry is asked
+                from .certificates import TrustedCertificates  # late: ssl, only if a request is needed
 
                 trust = TrustedCertificates(self._ca_file)
                 # Only the transport handles proxies.

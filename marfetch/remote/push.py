@@ -109,10 +109,11 @@ class Pushing:
                 answer = self._send(start, reference, {"Content-Length": "0"}, attempts, (201, 202), Sent("POST"))
                 if answer.status_code == 201:
                     return
-                place = self._location(answer, start, reference)
-                place = Address(place.scheme, place.host, f"{place.target}{'&' if '?' in place.target else '?'}digest={descriptor.digest}")
-                self._registry.endpoint.check(place, came_from=start)
-                self._compare(self._send(place, reference, headers, attempts, (201,), Sent("PUT", body)), descriptor, reference)
+                upload = self._location(answer, start, reference)
+                separator = "&" if "?" in upload.target else "?"
+                upload = Address(upload.scheme, upload.host, f"{upload.target}{separator}digest={descriptor.digest}")
+                self._registry.endpoint.check(upload, came_from=start)
+                self._compare(self._send(upload, reference, headers, attempts, (201,), Sent("PUT", body)), descriptor, reference)
                 return
             except RequestFailed as trouble:
                 attempts.failed(trouble)

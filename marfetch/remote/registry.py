@@ -259,15 +259,15 @@ class Registry:
     ) -> Iterator[StreamedResponse]:
         """Send one request, in one of the slots of its host."""
         self.endpoint.check(address, came_from=came_from)
-        with self.backoff.place(self.backoff.host(str(address.host)), attempts) as place:
+        with self.backoff.slot(self.backoff.host(str(address.host)), attempts) as slot:
             # Not `session.send`: it reads the whole body of a redirect, and parses its target.
-            request = ExactRequest(sent, address, headers, came_from=came_from, about_to_send=place.wait_if_throttled)
+            request = ExactRequest(sent, address, headers, came_from=came_from, about_to_send=slot.wait_if_throttled)
             begun = self._budget.now()
             self.asked[address.name] += 1
             answer = cast("StreamedResponse", self.oras.session.get_adapter(address.url).send(request))
             _LOG.debug("%s %s: %s in %.0f ms", sent.method, redacted(address.url), answer.status_code, 1000 * (self._budget.now() - begun))
             try:
-                place.succeeded = answer.status_code < 400
+                slot.succeeded = answer.status_code < 400
                 yield answer
             except RequestFailed as trouble:
                 # Record the throttle before releasing the slot and connection, so that the next request sees it.

@@ -261,11 +261,11 @@ def test_answers_in_a_row_bring_them_back_one_by_one_and_no_further(backoff: Bac
 
 def test_a_pause_that_begins_while_a_connection_is_opened_holds_the_request_back(backoff: Backoff, clock: Clock) -> None:
     host = timed(backoff, clock)
-    with backoff.place(host, backoff.attempts("it")) as place:
-        assert place.wait_if_throttled() is False
+    with backoff.slot(host, backoff.attempts("it")) as slot:
+        assert slot.wait_if_throttled() is False
         assert clock.time == 1000
         backoff.throttled("mar.test", 30)
-        assert place.wait_if_throttled() is True  # what was asked before is out of date
+        assert slot.wait_if_throttled() is True  # what was asked before is out of date
         assert clock.time >= 1030
         assert host.active == 1
     assert host.active == 0
@@ -274,10 +274,10 @@ def test_a_pause_that_begins_while_a_connection_is_opened_holds_the_request_back
 def test_a_pause_before_a_connection_was_opened_is_remembered_too(backoff: Backoff, clock: Clock) -> None:
     timed(backoff, clock)
     backoff.throttled("mar.test", 30)
-    with backoff.place(backoff.host("mar.test"), backoff.attempts("it")) as place:
-        assert place.wait_if_throttled() is True
-    with backoff.place(backoff.host("mar.test"), backoff.attempts("it")) as place:
-        assert place.wait_if_throttled() is False
+    with backoff.slot(backoff.host("mar.test"), backoff.attempts("it")) as slot:
+        assert slot.wait_if_throttled() is True
+    with backoff.slot(backoff.host("mar.test"), backoff.attempts("it")) as slot:
+        assert slot.wait_if_throttled() is False
 
 
 def test_a_throttled_response_counts_once(backoff: Backoff, clock: Clock) -> None:
@@ -291,10 +291,10 @@ def test_a_throttled_response_counts_once(backoff: Backoff, clock: Clock) -> Non
 
 def test_a_place_is_given_back_once_also_where_the_new_pause_is_too_long(backoff: Backoff, clock: Clock) -> None:
     host = timed(backoff, clock)
-    with backoff.place(host, backoff.attempts("it")) as place:
+    with backoff.slot(host, backoff.attempts("it")) as slot:
         backoff.throttled("mar.test", 3600)
         with pytest.raises(RateLimitedError):
-            place.wait_if_throttled()
+            slot.wait_if_throttled()
         assert host.active == 0
     assert host.active == 0
 

@@ -175,7 +175,7 @@ def test_another_process_waits_if_the_pause_is_short_enough(throttling: Throttle
 
     registry = throttling(pauses=0)
     told = time.monotonic()
-    Pauses(tmp_path / "cache").tell(registry.host, 3)
+    Pauses(tmp_path / "cache").record(registry.host, 3)
     assert get(registry, tmp_path, files=3, heard=heard).failed == ()
     assert min(one.at for one in registry.came) >= told + 3
     (note,) = heard.notes
@@ -222,7 +222,7 @@ def test_a_client_learns_of_a_pause_between_two_requests(throttling: Throttles, 
     with Session(SessionOptions(preference, cache_dir=tmp_path / "cache"), Heard()) as client:
         bound, source = source_of(client, Reference.parse(f"{registry.host}/aks/busy0:1"))
         client.repository(bound).manifest()
-        Pauses(tmp_path / "cache").tell(str(bound.host), 1000)
+        Pauses(tmp_path / "cache").record(str(bound.host), 1000)
         with pytest.raises(RateLimitedError, match="throttled another marfetch"):
             source.manifest(bound)
     assert len(registry.came) == 1
@@ -246,31 +246,31 @@ def write(tmp_path: Path, data: object) -> None:
 
 
 def test_each_process_reads_a_recorded_pause_once(pauses: Pauses, tmp_path: Path) -> None:
-    pauses.tell("mar.test", 30)
-    assert pauses.news("mar.test") is None  # its own
+    pauses.record("mar.test", 30)
+    assert pauses.update("mar.test") is None  # its own
     other = Pauses(tmp_path)
-    heard = other.news("mar.test")
+    heard = other.update("mar.test")
     assert heard is not None
     assert (heard.seconds, 29 < heard.left <= 30) == (30, True)
-    assert other.news("mar.test") is None
-    assert other.news("data.test") is None
-    pauses.tell("mar.test", 60)
-    assert (heard := other.news("mar.test")) is not None
+    assert other.update("mar.test") is None
+    assert other.update("data.test") is None
+    pauses.record("mar.test", 60)
+    assert (heard := other.update("mar.test")) is not None
     assert heard.seconds == 60
     assert (found := other.pause("mar.test")) is not None
     assert 59 < found.left <= 60
 
 
 def test_a_shorter_pause_does_not_end_a_longer_one(pauses: Pauses, tmp_path: Path) -> None:
-    pauses.tell("mar.test", 60)
-    Pauses(tmp_path).tell("mar.test", 5)
+    pauses.record("mar.test", 60)
+    Pauses(tmp_path).record("mar.test", 5)
     assert (found := pauses.pause("mar.test")) is not None
     assert found.left > 50
 
 
 def test_whether_any_host_is_throttled_is_known(pauses: Pauses, tmp_path: Path) -> None:
     assert not pauses.is_any()
-    pauses.tell("mar.test", 30)
+    pauses.record("mar.test", 30)
     now = time.time()
     assert Pauses(tmp_path).is_any()
     assert not Pauses(tmp_path, now=lambda: now + 31).is_any()
@@ -279,17 +279,17 @@ def test_whether_any_host_is_throttled_is_known(pauses: Pauses, tmp_path: Path) 
 
 
 def test_one_response_cannot_block_a_machine_forever(pauses: Pauses, tmp_path: Path) -> None:
-    pauses.tell("mar.test", 1e15)
+    pauses.record("mar.test", 1e15)
     assert (found := Pauses(tmp_path).pause("mar.test")) is not None
     assert found.left <= limits.LONGEST_SHARED_PAUSE
 
 
 def test_a_pause_that_is_over_blocks_no_request(tmp_path: Path) -> None:
     now = time.time()
-    Pauses(tmp_path, now=lambda: now).tell("mar.test", 30)
+    Pauses(tmp_path, now=lambda: now).record("mar.test", 30)
     later = Pauses(tmp_path, now=lambda: now + 31)
     assert later.pause("mar.test") is None
-    assert (heard := later.news("mar.test")) is not None
+    assert (heard := later.update("mar.test")) is not None
     assert heard.left <= 0
 
 
@@ -298,7 +298,7 @@ JUMPS = {"an hour ahead": 3600.0, "a year ahead": 3.2e7, "an hour back": -3600.0
 
 @pytest.mark.parametrize("jump", JUMPS.values(), ids=JUMPS)
 def test_a_clock_that_was_set_makes_no_wait_longer(pauses: Pauses, tmp_path: Path, jump: float) -> None:
-    pauses.tell("mar.test", 30)
+    pauses.record("mar.test", 30)
     there = time.time() + jump
     found = Pauses(tmp_path, now=lambda: there).pause("mar.test")
     assert found is None if jump > 0 else found is not None and found.left <= 32
@@ -306,7 +306,7 @@ def test_a_clock_that_was_set_makes_no_wait_longer(pauses: Pauses, tmp_path: Pat
 
 @pytest.mark.parametrize("moment", [-3600.0, 3600.0, 1e9], ids=["written long ago", "written in an hour", "written in ages"])
 def test_the_time_of_the_file_makes_no_wait_longer(pauses: Pauses, tmp_path: Path, moment: float) -> None:
-    pauses.tell("mar.test", 30)
+    pauses.record("mar.test", 30)
     os.utime(record(tmp_path), (time.time() + moment,) * 2)
     assert Pauses(tmp_path).pause("mar.test") is None
 
@@ -330,7 +330,7 @@ NONSENSE: dict[str, object] = {
 def test_an_invalid_record_is_ignored(pauses: Pauses, tmp_path: Path, data: object) -> None:
     write(tmp_path, data)
     assert pauses.pause("mar.test") is None
-    pauses.tell("mar.test", 30)
+    pauses.record("mar.test", 30)
     assert Pauses(tmp_path).pause("mar.test") is not None
 
 
@@ -368,7 +368,7 @@ REPLACED: dict[str, Callable[[Path], None]] = {
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("how", [*overwritten(b""), *REPLACED])
 def test_a_broken_or_foreign_record_blocks_no_request(pauses: Pauses, tmp_path: Path, how: str) -> None:
-    pauses.tell("mar.test", 30)
+    pauses.record("mar.test", 30)
     path = record(tmp_path)
     if how in REPLACED:
         path.rename(path.with_name("elsewhere"))
@@ -376,14 +376,14 @@ def test_a_broken_or_foreign_record_blocks_no_request(pauses: Pauses, tmp_path: 
     else:
         path.write_bytes(overwritten(path.read_bytes())[how])
     other = Pauses(tmp_path)
-    assert (other.news("mar.test"), other.pause("mar.test")) == (None, None)
-    other.tell("mar.test", 40)
+    assert (other.update("mar.test"), other.pause("mar.test")) == (None, None)
+    other.record("mar.test", 40)
     found = Pauses(tmp_path).pause("mar.test")
     assert (found is None) == (how == "a directory")
 
 
 def test_a_record_of_a_terabyte_is_not_read(pauses: Pauses, tmp_path: Path) -> None:
-    pauses.tell("mar.test", 30)
+    pauses.record("mar.test", 30)
     os.truncate(record(tmp_path), 1 << 40)
     assert Pauses(tmp_path).pause("mar.test") is None
 
@@ -394,14 +394,14 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_the_record(tmp_path: P
     backoff = Backoff(clock, heard, pauses=Pauses(tmp_path))
     host = timed(backoff, clock)
     backoff.throttled("mar.test", 30)
-    with backoff.place(host, backoff.attempts("it")):
+    with backoff.slot(host, backoff.attempts("it")):
         assert clock.time >= 1030
-    assert Pauses(tmp_path).news("mar.test") is None
+    assert Pauses(tmp_path).update("mar.test") is None
 
 
 def test_soon_after_a_pause_requests_start_one_at_a_time(tmp_path: Path, heard: Heard) -> None:
     now = time.time()
-    Pauses(tmp_path, now=lambda: now).tell("mar.test", 5)
+    Pauses(tmp_path, now=lambda: now).record("mar.test", 5)
     for later, allowed in ((6, 1), (5 + limits.RECENT_PAUSE + 1, 16)):
         clock = Clock()
         backoff = Backoff(clock, heard, pauses=Pauses(tmp_path, now=lambda later=later: now + later))  # type: ignore[misc]
@@ -415,7 +415,7 @@ def test_clearing_the_cache_ends_a_recorded_pause(throttling: Throttles, tmp_pat
     registry = throttling(pauses=0)
     cache = tmp_path / "cache"
     assert not get(registry, tmp_path, files=1).failed
-    Pauses(cache).tell(registry.host, 1000)
+    Pauses(cache).record(registry.host, 1000)
     assert ended(start(registry, tmp_path / "one", cache, "pull", *refs(1)))[0] == 7
     assert ended(start(registry, tmp_path / "two", cache, "cache", "clear"))[0] == 0
     assert ended(start(registry, tmp_path / "three", cache, "pull", *refs(1)))[0] == 0

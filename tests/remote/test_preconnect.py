@@ -96,7 +96,7 @@ def test_an_early_response_from_before_a_pause_is_discarded(
         bound, source = source_of(client, reference)
         client.connect(client.endpoint(reference), preconnect.manifest(bound, None))
         until(lambda: len(registry.ends) == 1)  # the early request was throttled
-        Pauses(tmp_path / "cache").tell(f"localhost:{registry.port}", 2)  # so is another process, which says so
+        Pauses(tmp_path / "cache").record(f"localhost:{registry.port}", 2)  # so is another process, which says so
         assert source.manifest(bound) is not None
     assert len(registry.came) == 2
     assert registry.while_told == []
@@ -107,7 +107,7 @@ def test_an_early_response_from_before_a_pause_is_discarded(
 @pytest.mark.slow
 def test_soon_after_a_pause_no_request_is_sent_early(throttling: Throttles, tmp_path: Path, ca_file: str, heard: Heard) -> None:
     registry = throttling(pauses=0, takes=0.1)
-    Pauses(tmp_path / "cache", now=lambda: time.time() - 10).tell(f"localhost:{registry.port}", 5)
+    Pauses(tmp_path / "cache", now=lambda: time.time() - 10).record(f"localhost:{registry.port}", 5)
     wanted = [Wanted(Reference.parse(f"localhost:{registry.port}/aks/busy{number}:1")) for number in range(FILES)]
     with client_of(registry, tmp_path, ca_file, heard) as client:
         assert pull(client, wanted, PullOptions(tmp_path / "out")).failed == ()
@@ -122,14 +122,14 @@ def test_soon_after_a_pause_no_request_is_sent_early(throttling: Throttles, tmp_
 def test_early_requests_resume_a_while_after_a_pause(tmp_path: Path, ago: float, may: bool) -> None:
     now = time.time()
     assert Pauses(tmp_path).may_send_early("mar.test")
-    Pauses(tmp_path, now=lambda: now).tell("mar.test", 10)
+    Pauses(tmp_path, now=lambda: now).record("mar.test", 10)
     assert Pauses(tmp_path, now=lambda: now + 10 + ago).may_send_early("mar.test") is may
 
 
 def test_a_pause_counts_even_if_it_cannot_be_recorded(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("no directory")
     pauses = Pauses(tmp_path)
-    pauses.tell("mar.test", 10)
+    pauses.record("mar.test", 10)
     assert pauses.pause("mar.test") is None
     assert not pauses.may_send_early("mar.test")
     assert pauses.may_send_early("other.test")
