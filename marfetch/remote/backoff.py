@@ -53,7 +53,7 @@ class RequestFailed(Exception):  # noqa: N818 - internal to `remote`: an error, 
     Attributes:
         error: the error to raise if there is no retry.
         tries: maximum number of tries for a failure of this kind.
-        host: the host that asks for a pause; None for other failures.
+        host: the host to pause if `throttled`.
         retry_after: seconds from the `Retry-After` header; None without one.
         throttled: whether the host throttled the request.
         at_once: whether to retry without a wait.
