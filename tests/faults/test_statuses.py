@@ -202,7 +202,7 @@ def test_a_status_that_has_no_place_is_said_at_once(world: World, kind: str) -> 
         knob = world.registry.on("manifest", f"foo{number}") if kind == "manifest" else knob
         knob.answers(status, body, Content_Type="application/json")
     ended = world.run("pull", *(f"aks/foo{number}:1" for number in range(len(failures))), "--json")
-    ended.failed(7, "unexpected-answer", "no place there", "aks/foo", requests=len(failures) * (1 if kind == "manifest" else 3))
+    ended.failed(7, "unexpected-answer", "unexpected status", "aks/foo", requests=len(failures) * (1 if kind == "manifest" else 3))
     assert [one["code"] for one in ended.failures] == ["unexpected-answer"] * len(failures)
     for one, (status, _) in zip(ended.failures, failures, strict=True):
         assert str(status) in one["message"], one
