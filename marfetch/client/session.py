@@ -249,12 +249,12 @@ class Session:
             asked: the next request, sent while oras-py is importing.
             new: whether the cache lacks the requested content.
         """
-        way = self._ways.to(endpoint)
+        way = self._ways.for_endpoint(endpoint)
         if way.early is not None and endpoint not in self._opened_before:
             if endpoint not in self._sources:
                 # While the host is throttled, send nothing early: `Backoff` decides when a request may go out.
                 name = str(endpoint.registry.host)
-                way.early.ask(asked, lambda: self._pauses.may_ask_ahead(name))
+                way.early.send_early(asked, lambda: self._pauses.may_send_early(name))
             if new and self.fetches and (likely := self._data_host(endpoint).likely()) is not None:
                 way.early.expect(likely)
         with self._loading:

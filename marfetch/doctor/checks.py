@@ -379,7 +379,7 @@ class Asking:
         if seen.status == 429 or "TOOMANYREQUESTS" in text[:2000]:
             wait = retry_after(seen.header("Retry-After"), self.now(), date=seen.header("Date"))
             if wait is not None and self.pauses is not None:
-                self.pauses.tell(str(address.host), wait)
+                self.pauses.record(str(address.host), wait)
             self._stop(throttled(seen, self.now()))
         if (seen.status in (403, 404) and seen.is_block_page) or (
             seen.status == 403 and step != "data-host" and not text.lstrip().startswith("{")

@@ -1,4 +1,4 @@
-"""A registry over oras-py as a source of content, with the parts of oras-py that are not safe replaced (`docs/design.md`).
+"""Remote registries: oras-py as a source of content, with its unsafe parts replaced (`docs/design.md`).
 
-Nothing here is imported before a request is needed: `client.connect` does it.
+To keep the start fast, most of it is imported only before the first request, by `client.connect`.
 """

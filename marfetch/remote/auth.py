@@ -1,8 +1,8 @@
-"""Credentials for registries of the user's own. MAR is anonymous: to its endpoints, and to data hosts, none are ever sent.
+"""Authentication for the user's own registries. MAR is anonymous: its endpoints and data hosts never get credentials.
 
-oras-py's backends, which are not used, ask any realm that a server names, send it the user's password, and keep one host's credentials
-for the next (auth/token.py:118-170, auth/base.py:88-142). Here a realm must be the registry itself, and there is one authority for each
-endpoint.
+oras-py's auth backends are not used: they send the user's password to any realm that a server names, and reuse the credentials of one
+host for the next (auth/token.py:118-170, auth/base.py:88-142). Here the realm must be the registry itself, and each endpoint has its own
+`Authority`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from .backoff import RequestFailed
 from .credentials import basic_credentials, identity_token
 from .transport import GET, Sent
 
-# -- the challenges of an answer: which ways of authentication a registry offers
+# -- parsing `WWW-Authenticate`
 
 
 _SCHEME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# Many a registry writes an address without quotes, which is no token.
+# Many registries write an address without quotes, which RFC 9110 does not allow.
 _PARAMETER: Final = re.compile(r"""([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,="][^\s,"]*))""")
 _TOKEN68: Final = re.compile(r"[ \t]+[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)")
 
 
 class Challenge(NamedTuple):
-    """One way that is offered.
+    """An authentication challenge.
 
     Attributes:
         scheme: in lower case.
-        parameters: names in lower case; of two with one name the first.
+        parameters: by name in lower case; the first one of a repeated name.
     """
 
     scheme: str
@@ -43,7 +43,7 @@ class Challenge(NamedTuple):
 
 
 def challenges(text: str) -> list[Challenge]:
-    """All of them, in their order; what is none is passed over."""
+    """Parse the challenges of a `WWW-Authenticate` header, in order; skip invalid text."""
     found: list[Challenge] = []
     at = 0
     while at < len(text):
@@ -72,11 +72,7 @@ _MAX_TOKEN: Final = 32 * 1024
 
 
 class Authority:
-    """What is known about the right to read from one endpoint.
-
-    Args:
-        endpoint: whose registry it is.
-    """
+    """The tokens and credentials for one endpoint."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -85,7 +81,7 @@ class Authority:
         self._guard = threading.Lock()
 
     def headers(self, address: Address, repository: str) -> dict[str, str]:
-        """The headers that carry the credentials for a request; none for official endpoints and data hosts."""
+        """Return the `Authorization` header of a request; empty for official endpoints and data hosts."""
         if self._endpoint.official or not self._endpoint.is_registry(address):
             return {}
         with self._guard:
@@ -94,26 +90,26 @@ class Authority:
             return {"Authorization": f"Bearer {token}"}
         return {"Authorization": f"Basic {self._basic}"} if self._basic else {}
 
-    def let_in(self, challenge: str, given: set[str], ask: Callable[[Address], None], *, tried: bool) -> bool:
-        """Get what one of these challenges asks for, each scheme once; False where there is nothing to give.
+    def authenticate(self, challenge: str, given: set[str], ask: Callable[[Address], None], *, tried: bool) -> bool:
+        """Get the credentials for one of these challenges, each scheme once; return False if there are none.
 
         Args:
-            given: the schemes that were answered already; grows.
-            ask: asks a realm for a token, which is kept.
+            given: the schemes that were tried already; this adds to it.
+            ask: requests a token from a realm and stores it.
             tried: as for `answer`.
 
         Raises:
             PolicyError: as `answer`.
-            Trouble: the realm has given none, and there is no other way.
+            RequestFailed: the realm gave no token, and no other scheme is left.
         """
         failure: RequestFailed | None = None
-        while (way := self.answer(challenge, tried=tried, without=given)) is not None:
-            if way == "basic":
+        while (answer := self.answer(challenge, tried=tried, without=given)) is not None:
+            if answer == "basic":
                 given.add("basic")
                 return True
             given.add("bearer")
             try:
-                ask(way)
+                ask(answer)
             except RequestFailed as trouble:
                 if trouble.throttled or trouble.tries >= limits.TRIES:
                     raise
@@ -125,17 +121,16 @@ class Authority:
         return False
 
     def answer(self, challenge: str, *, tried: bool = True, without: Collection[str] = ()) -> Address | Literal["basic"] | None:
-        """Take note of challenges: several schemes may be offered, in one header or in several (RFC 9110, 11.6.1).
+        """Choose how to answer challenges; a registry may offer several schemes (RFC 9110, 11.6.1).
 
-        A token comes first: it is to be had with credentials and without, and then the password goes to the realm alone.
+        A token is preferred: it may be anonymous, and otherwise the password is sent to the realm alone.
 
         Args:
-            tried: whether the request carried the credentials that there are; another thread may have been first to find them.
-            without: schemes that are no choice any more.
+            tried: whether the request already carried the user's credentials; if not, another thread may have found them since.
+            without: schemes to skip.
 
         Returns:
-            Where a token is to be had; `basic` where the user's credentials go with every request from now on; None where there is
-            nothing that could be given.
+            The realm to request a token from; `basic` if all further requests carry the user's credentials; None if there are none.
 
         Raises:
             PolicyError: `host-refused`: the realm is on another host.
@@ -159,9 +154,9 @@ class Authority:
         realm = Address.parse(values["realm"])
         if not self._endpoint.is_registry(realm):
             raise PolicyError(
-                f"`{self._endpoint.registry.host}` sends to `{realm.host}` for a token, which is refused",
+                f"`{self._endpoint.registry.host}` names another host, `{realm.host}`, as its token server, which is refused",
                 code="host-refused",
-                hint="credentials are not given to other hosts",
+                hint="marfetch sends credentials only to the registry itself, so use a registry that issues its own tokens",
                 url=realm.origin,
                 rule="the realm is the registry",
             )
@@ -171,11 +166,10 @@ class Authority:
         return Address(realm.scheme, realm.host, f"{path}?{joined}" if joined else path)
 
     def request(self, realm: Address) -> tuple[Address, dict[str, str], Sent]:
-        """How a realm is asked for a token: with the user's password where there is one, by an identity token (distribution, "OAuth2 token
-        authentication"), or for an anonymous one.
+        """Build the token request: with an identity token (distribution, "OAuth2 token authentication"), a password, or anonymous.
 
         Returns:
-            Where, with which headers, and what is sent.
+            The address, the headers, and the method and body.
         """
         identity = identity_token(self._endpoint.registry.host)
         if identity is None:
@@ -188,7 +182,7 @@ class Authority:
         return Address(realm.scheme, realm.host, path), headers, Sent("POST", (body,))
 
     def take_token(self, document: bytes, repository: str) -> bool:
-        """Keep the token that a realm has given; False where it has given none."""
+        """Store the token of a realm's response; return False if it has no valid one."""
         try:
             values = parse_json(document, "the token")
         except Error:
@@ -201,6 +195,6 @@ class Authority:
         return True
 
     def forget(self, repository: str) -> None:
-        """A token that was kept is no longer taken."""
+        """Forget a token that the registry no longer accepts."""
         with self._guard:
             self._tokens.pop(repository, None)

@@ -1,7 +1,7 @@
-"""How hosts are spared: connections at a time, pauses that a host asked for, and how often one thing is tried.
+"""Throttling and retries: concurrent requests per host, pauses after a 429, and the number of tries.
 
-A pause is the host's, not the request's: every thread that wants something of a host waits until the host wants to be asked again
-(egress-limits.md of MAR: clients that get 429 are expected to back off), and afterwards they do not all come at once.
+A throttle applies to the host, not to the request: every thread that needs the host waits for the end of the pause (MAR's
+egress-limits.md expects clients to back off after a 429). Afterwards requests restart slowly instead of all at once.
 """
 
 from __future__ import annotations
@@ -17,49 +17,47 @@ from ..errors import Error, RateLimitedError, RemoteError
 from . import limits
 from .pauses import Pauses
 
-# -- what is known of one host, shared by all threads that ask it
-
 
 class HostState:
-    """What is known of one host: the pause it asked for, and how many requests may be under way.
+    """The throttle and concurrency of one host, shared by all threads.
 
-    After a pause there is one request at a time, and each answer lets one more in, up to half of what was allowed before; from there on
-    a row of answers does.
+    After a throttle, requests run one at a time. Each success allows one more, up to half of the former limit; from there on each
+    further one needs `SUCCESSES_TO_RESTORE` successes in a row.
     """
 
     def __init__(self, name: str, jobs: int) -> None:
         self.name = name
         self.jobs = jobs
         self.allowed = jobs
-        self.bound = jobs  # up to which each answer lets one more in
+        self.bound = jobs  # up to here, each success allows one more request
         self.active = 0
         self.resume_at = 0.0  # on the budget's clock
-        self.pause = 0.0  # its length in seconds, as the host said it
-        self.elsewhere = False  # whether another process was told
-        self.announced = 0.0  # the pause that the user was told of
-        self.ended = 0.0  # the pause after which somebody has asked first
+        self.pause = 0.0  # the length of the pause in seconds
+        self.elsewhere = False  # whether another process was throttled
+        self.announced = 0.0  # the `resume_at` of the last pause shown to the user
+        self.ended = 0.0  # the `resume_at` of the last pause after which a request was sent
         self.throttles = 0  # in a row
         self.successes = 0  # in a row
         self.condition = threading.Condition()
 
     def slow_down(self) -> None:
-        """Half as many requests at a time, and they begin with one."""
+        """Halve the concurrency, and restart with one request."""
         self.bound = max(1, self.bound // 2)
         self.allowed = 1
         self.successes = 0
 
 
-class RequestFailed(Exception):  # noqa: N818 - carries an error and what may be done about it, between the parts of `remote`
-    """A request failed.
+class RequestFailed(Exception):  # noqa: N818 - internal to `remote`: an error, and whether to retry
+    """A failed request, and whether to retry it.
 
     Attributes:
-        error: what to raise if it is not tried again.
-        tries: how often the thing may be tried in all, because of this failure.
-        host: the host that failed, where it is to be spared.
-        retry_after: seconds that the host asked for; None where it did not say.
-        throttled: whether the host said that it is asked too much.
-        at_once: whether a new try needs no wait.
-        pause: seconds for which the host is left alone because of it, once it is known to everybody.
+        error: the error to raise if there is no retry.
+        tries: maximum number of tries for a failure of this kind.
+        host: the host to pause if `throttled`.
+        retry_after: seconds from the `Retry-After` header; None without one.
+        throttled: whether the host throttled the request.
+        at_once: whether to retry without a wait.
+        pause: seconds that the host is paused because of this failure, once `Backoff.hold` has recorded it.
     """
 
     def __init__(
@@ -83,7 +81,7 @@ class RequestFailed(Exception):  # noqa: N818 - carries an error and what may be
 
 
 class Slot:
-    """One request's place among those to its host, taken for the length of a `with`."""
+    """A context manager that holds one of the concurrent request slots of a host."""
 
     def __init__(self, backoff: Backoff, host: HostState, attempts: Attempts) -> None:
         self._backoff = backoff
@@ -92,7 +90,7 @@ class Slot:
         self._held = False
         self._waited = False
         self.succeeded = False
-        """Whether the host answered what was asked; said before the end."""
+        """Whether the request succeeded; set it before the slot is released."""
 
     def __enter__(self) -> Slot:
         self._take()
@@ -101,11 +99,11 @@ class Slot:
     def __exit__(self, *_: object) -> None:
         self._give()
 
-    def still(self) -> bool:
-        """Called when the request is about to be sent: a pause that began while its connection was opened counts for it too.
+    def wait_if_throttled(self) -> bool:
+        """Wait if the host was throttled while the connection was opening. Call it just before the request is sent.
 
         Returns:
-            Whether a pause was waited out, so that what may have been asked before it has to be asked again.
+            Whether this request waited for a pause; if it was sent early, it must then be sent again.
 
         Raises:
             Error, Cancelled: as `Backoff.enter`.
@@ -126,12 +124,12 @@ class Slot:
 
 
 class Backoff:
-    """The hosts of one endpoint, shared by all threads.
+    """The throttles of all hosts of one endpoint, shared by all threads.
 
     Args:
-        jobs: requests to one host at a time, 1 to 32.
-        chance: a random number from 0 up to 1.
-        pauses: tells other processes of pauses, and of theirs; None: there are none.
+        jobs: concurrent requests per host, 1 to 32.
+        chance: returns a random number in [0, 1).
+        pauses: throttles shared with other processes; None to share none.
     """
 
     def __init__(
@@ -152,26 +150,26 @@ class Backoff:
         self._guard = threading.Lock()
 
     def host(self, name: str) -> HostState:
-        """The host of this name and port."""
+        """Return the state of a host, named `host:port`."""
         with self._guard:
             return self._hosts.setdefault(name, HostState(name, self._jobs))
 
-    def place(self, host: HostState, attempts: Attempts) -> Slot:
-        """A place among the requests to a host, for one request."""
+    def slot(self, host: HostState, attempts: Attempts) -> Slot:
+        """Return a slot for one request to a host; entering it waits."""
         return Slot(self, host, attempts)
 
     def enter(self, host: HostState, attempts: Attempts) -> bool:
-        """Wait for the end of the host's pause and for a free place, and take it; `leave` gives it back.
+        """Wait for the end of the host's pause and for a free slot, and take it; `leave` releases it.
 
         Returns:
             Whether there was a pause.
 
         Raises:
-            RateLimitedError: the pause is longer than the request may wait; at once, without waiting.
+            RateLimitedError: the pause is longer than the request may wait; raised at once.
             RemoteError: `timeout`: the budget is used up.
             Cancelled: the command is being stopped.
         """
-        waited_for = 0.0  # the end of the pause that this thread waits for
+        waited_for = 0.0  # the `resume_at` of the pause that this thread waits for
         while True:
             self._budget.check()
             attempts.heartbeat()
@@ -181,7 +179,7 @@ class Backoff:
                 pause = host.resume_at - now
                 if pause > 0:
                     if waited_for != host.resume_at:
-                        attempts.paused(min(0.0, now - waited_for) if waited_for else 0.0)  # what was counted and did not pass
+                        attempts.paused(min(0.0, now - waited_for) if waited_for else 0.0)  # uncount the rest of the replaced pause
                         attempts.check_pause(host.name, pause, elsewhere=host.elsewhere)
                         attempts.paused(pause)
                         waited_for = host.resume_at
@@ -194,7 +192,7 @@ class Backoff:
                 else:
                     host.condition.wait(min(self._budget.remaining, 0.5))
         if waited_for and is_first:
-            # So that processes that waited together do not ask together; within one, the others follow when there was an answer.
+            # Spread out the processes that waited together. Within this one, `allowed` already holds the other threads back.
             try:
                 self._budget.sleep(self._chance() * min(1.0, 0.1 * host.jobs))
             except BaseException:
@@ -203,14 +201,14 @@ class Backoff:
         return waited_for > 0
 
     def is_paused(self, host: HostState) -> bool:
-        """Whether the host has not to be asked now."""
+        """Whether the host is throttled now."""
         self._hear(host)
         with host.condition:
             return host.resume_at > self._budget.now()
 
     def _hear(self, host: HostState) -> None:
-        """What other processes were told counts here as well."""
-        found = self._pauses.news(host.name) if self._pauses is not None else None
+        """Apply throttles that other processes recorded."""
+        found = self._pauses.update(host.name) if self._pauses is not None else None
         if found is None or found.left < -limits.RECENT_PAUSE:
             return
         with host.condition:
@@ -221,16 +219,16 @@ class Backoff:
                 host.resume_at, host.pause, host.elsewhere = now + found.left, found.seconds, True
 
     def _announce(self, host: HostState, pause: float) -> None:
-        """Tell once of each pause that a person would notice."""
+        """Show each pause of a second or more once."""
         if host.announced != host.resume_at:
             host.announced = host.resume_at
             if host.pause >= 1:
                 moment = self._budget.clock_time(pause)
                 asks = "asked another marfetch" if host.elsewhere else "asks"
-                self._progress.note(f"`{host.name}` {asks} for a pause of {host.pause:.0f} s; going on at {moment}")
+                self._progress.note(f"`{host.name}` {asks} for a pause of {host.pause:.0f} s; continuing at {moment}")
 
     def leave(self, host: HostState, *, succeeded: bool) -> None:
-        """Give the place back."""
+        """Release the slot that `enter` took."""
         with host.condition:
             host.active -= 1
             if succeeded:
@@ -245,20 +243,20 @@ class Backoff:
             host.condition.notify_all()
 
     def hold(self, trouble: RequestFailed) -> float | None:
-        """Let everybody wait, where that is what the host asks for; counts once, whoever says it.
+        """Pause the host if it throttled the request; each failure counts once, however often this is called.
 
         Returns:
-            The length of the pause in seconds; None where there is none.
+            The length of the pause in seconds; None if the request was not throttled.
         """
         if trouble.pause is None and trouble.throttled and trouble.host is not None:
             trouble.pause = self.throttled(trouble.host, trouble.retry_after)
         return trouble.pause
 
     def throttled(self, name: str, seconds: float | None) -> float:
-        """The host asks for a pause: for everybody, and with half as many requests at a time afterwards.
+        """Pause a host for all requests, with half the concurrency afterwards.
 
         Args:
-            seconds: as the host said; None, or next to nothing: a growing random time is taken.
+            seconds: from `Retry-After`; if None or below `LEAST_PAUSE`, a growing random time is used.
 
         Returns:
             The length of the pause in seconds.
@@ -266,42 +264,42 @@ class Backoff:
         host = self.host(name)
         with host.condition:
             now = self._budget.now()
-            if now >= host.resume_at:  # of many answers that crossed on their way, the first one counts
+            if now >= host.resume_at:  # of several concurrent 429 responses only the first one counts
                 host.throttles += 1
                 host.slow_down()
             host.successes = 0
             if seconds is None or seconds < limits.LEAST_PAUSE:
-                # None at all, or one that is over before it begins: without a wait of our own all tries would be gone in no time.
+                # Without a wait of our own, all tries would be used up at once.
                 seconds = max(seconds or 0.0, self.jitter(host.throttles))
             is_longer = now + seconds > host.resume_at
             if is_longer:
                 host.resume_at, host.pause, host.elsewhere = now + seconds, seconds, False
         if is_longer and self._pauses is not None:
-            self._pauses.tell(name, seconds)
+            self._pauses.record(name, seconds)
         return seconds
 
     def jitter(self, tries: int) -> float:
-        """Seconds to wait after so many tries: full jitter with a growing bound."""
+        """Return the seconds to wait after so many tries: full jitter with a growing bound."""
         return self._chance() * min(limits.LONGEST_WAIT, limits.FIRST_WAIT * 2.0**tries)
 
     def attempts(self, what: str, *, of: str | None = None) -> Attempts:
-        """The account of one thing that is about to be asked for.
+        """Return a new retry counter for one request or download.
 
         Args:
-            what: the thing, in short.
-            of: the same at full length, for the last word about it.
+            what: short name, for progress notes.
+            of: full name, for the final error; `what` if None.
         """
         return Attempts(what, self, self._budget, self._progress, of=of)
 
 
 class Attempts:
-    """How often and how long one thing has been tried; decides whether it is tried again.
+    """Counts the tries of one request or download, and decides whether to retry.
 
-    Failed requests and cut transfers of one blob share one account. Progress is more bytes than were ever held before.
+    The failed requests and cut transfers of one blob share a counter. Only bytes beyond all earlier tries count as progress.
 
     Args:
-        what: the thing, for messages.
-        of: the same at full length.
+        what: short name, for progress notes.
+        of: full name, for the final error; `what` if None.
     """
 
     def __init__(self, what: str, backoff: Backoff, budget: Budget, progress: Progress, *, of: str | None = None) -> None:
@@ -313,15 +311,15 @@ class Attempts:
         self._tries = 0
         self._failures = 0  # since the last progress
         self._resumes = 0
-        self._paused = 0.0  # seconds, in pauses that hosts asked for
+        self._paused = 0.0  # seconds spent waiting for throttled hosts
         self._progress_at = budget.now()
         self._held = 0
         self._held_at_failure = 0
         self.heartbeat: Callable[[], None] = lambda: None
-        """Called now and then while it waits for its turn."""
+        """Called regularly while a request waits for its slot."""
 
     def held(self, size: int) -> None:
-        """A blob has so many bytes now."""
+        """Record that the first `size` bytes of the blob are stored."""
         if size > self._held:
             self._held = size
             self._progress_at = self._budget.now()
@@ -329,53 +327,54 @@ class Attempts:
     def check_pause(
         self, host: str, seconds: float, *, elsewhere: bool = False, context: Mapping[str, object] = MappingProxyType({})
     ) -> None:
-        """Whether a pause that a host asks for may be waited out.
+        """Raise if a pause is longer than this request may wait.
 
         Args:
-            elsewhere: another process was told.
-            context: facts about the answer that asked for it.
+            elsewhere: whether another process was throttled.
+            context: facts about the throttled response, for the error.
 
         Raises:
-            RateLimitedError: it may not; says when to come back.
+            RateLimitedError: the pause is too long; its hint says when to retry.
         """
         allowed = self._budget.remaining if self._budget.timeout is not None else limits.WAITING_ALLOWED - self._paused
         if seconds <= allowed:
             return
         moment = self._budget.clock_time(seconds)
-        who = ", as it told another marfetch with this cache" if elsewhere else ""
-        way = ". Where you know better, use another cache (`MARFETCH_CACHE_DIR`)" if elsewhere else ""
+        throttled = "throttled another marfetch with this cache" if elsewhere else "throttles requests"
+        bypass = "; if you know that the throttle is over, set another cache (`MARFETCH_CACHE_DIR`)" if elsewhere else ""
         raise RateLimitedError(
-            f"`{host}` wants to be asked again in {seconds:.0f} s (at {moment}){who}, which is more than the {max(0.0, allowed):.0f} s"
-            " that are left for waiting",
-            hint=f"run it again after {moment}; what was fetched is kept. A longer `--timeout` lets marfetch wait{way}",
+            f"`{host}` {throttled}: retry in {seconds:.0f} s (at {moment}), which is more than the {max(0.0, allowed):.0f} s"
+            " left for waiting",
+            hint=f"run it again after {moment} (finished downloads are kept), or set a longer `--timeout`{bypass}",
             **{**context, "host": host, "retry_after": seconds},
         )
 
     def paused(self, seconds: float) -> None:
-        """A pause that a host asked for is being waited out; that is no lack of progress."""
+        """Count a pause as waiting time, not as lack of progress."""
         self._paused += seconds
         self._progress_at += seconds
 
     def cut(self, error: RemoteError) -> None:
-        """A transfer was cut: go on, or raise the error.
+        """Wait until a cut transfer may resume, or raise.
 
         Raises:
-            RemoteError: the error, when it was cut too often.
+            RemoteError: `error`, after too many cuts.
         """
-        # A front door that cuts every few MiB is no loop: only cuts that brought little count.
+        # Some CDNs cut every few MiB. Count a cut against the limit only if little data arrived since the last one.
         self._resumes += self._held - self._held_at_failure < limits.WORTH_A_RESUME
         self._count()
         if self._resumes > limits.RESUMES or self._failures > limits.RESUMES_WITHOUT_PROGRESS or self._is_silent:
             raise self._given_up(error)
-        self._progress.note(f"{self._what}: {error.message}; going on")
+        self._progress.note(f"{self._what}: {error.message}; resuming")
         if self._failures > 1:
             self._budget.sleep(self._backoff.jitter(self._failures))
 
     def failed(self, trouble: RequestFailed) -> None:
-        """A request failed: wait until it may be tried again, or raise its error.
+        """Wait until a failed request may be retried, or raise.
 
         Raises:
-            Error: that of the trouble, or `RateLimitedError`.
+            Error: the error of the failure, after too many tries.
+            RateLimitedError: the host asks for a longer pause than the request may wait.
         """
         self._count()
         pause = self._backoff.hold(trouble)
@@ -383,15 +382,15 @@ class Attempts:
             if self._failures >= trouble.tries:
                 raise self._given_up(trouble.error)
             self.check_pause(trouble.host, pause, context=trouble.error.context)
-            return  # `Backoff.enter` waits for the end of the pause, with all the others
+            return  # `Backoff.enter` waits for the end of the pause
         if self._failures >= trouble.tries or self._is_silent:
             raise self._given_up(trouble.error)
-        self._progress.note(f"{self._what}: {trouble.error.message}; trying again")
+        self._progress.note(f"{self._what}: {trouble.error.message}; retrying")
         if not trouble.at_once:
             self._budget.sleep(self._backoff.jitter(self._failures))
 
     def _given_up(self, error: Error) -> Error:
-        """The error, with what it was about and how often that was tried."""
+        """Add the subject and the number of tries to an error."""
         if self._of.strip("`") not in error.message:
             error.message += f", for {self._of}"
         if self._tries > 1:

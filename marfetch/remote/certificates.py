@@ -1,4 +1,4 @@
-"""Which certificates are trusted. There is no way to turn the check off."""
+"""The trusted TLS certificates. There is no option to turn verification off."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..errors import InputError
 
 
 class TrustedCertificates:
-    """The certificates that count.
+    """The trusted certificates and the TLS context that uses them.
 
     Args:
-        ca_file: a PEM file that replaces the system's store; None: `REQUESTS_CA_BUNDLE`, `SSL_CERT_FILE`, then the system's store.
+        ca_file: a PEM file to use in preference to the system's store. If None: `REQUESTS_CA_BUNDLE`, `SSL_CERT_FILE`, or that store.
     """
 
     def __init__(self, ca_file: str | None = None) -> None:
@@ -22,7 +22,7 @@ class TrustedCertificates:
         self._guard = threading.Lock()
 
     def context(self) -> ssl.SSLContext:
-        """The one context for clients, made when it is first needed.
+        """Return the TLS client context, made at the first call.
 
         Raises:
             InputError: `usage`: the file cannot be read or holds no certificate.
@@ -36,7 +36,7 @@ class TrustedCertificates:
         named = [("--ca-file", self._ca_file)] + [(name, os.environ.get(name)) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")]
         name, path = next(((name, path) for name, path in named if path), ("", None))
         if path is None:
-            import truststore  # late: truststore, only where the system's store counts
+            import truststore  # late: truststore, only with the system's store
 
             context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         else:
@@ -45,9 +45,9 @@ class TrustedCertificates:
                 context = ssl.create_default_context(capath=path) if is_directory else ssl.create_default_context(cafile=path)
             except (OSError, ValueError) as error:
                 raise InputError(
-                    f"the certificates of `{path}` ({name}) cannot be read: {str(error).lower()}",
+                    f"cannot read the certificates of `{path}` ({name}): {str(error).lower()}",
                     code="usage",
-                    hint="give a file with certificates in PEM form",
+                    hint="use a file with certificates in PEM format",
                     path=path,
                 ) from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2

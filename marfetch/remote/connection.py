@@ -1,4 +1,4 @@
-"""Connections of urllib3 that are opened our way, that send a target byte for byte, and that the watch can shut at any time."""
+"""Connections for urllib3: opened by `dial` or taken from the preconnections, sending targets byte for byte, watched for deadlines."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from .response import Response
 
 
 class _Carried(HTTPConnection):
-    """What both kinds of connection have in common.
+    """Common code of both connection classes.
 
     Attributes:
-        exchange: what it carries, or is being opened for; None where nobody watches.
+        exchange: the current exchange; None if no watchdog is used.
     """
 
     response_class = Response
@@ -44,7 +44,7 @@ class _Carried(HTTPConnection):
         return sock
 
     def _failure(self, error: OSError, timeout: float) -> Exception:
-        """What urllib3 calls a failure to connect; failures of TLS keep their class."""
+        """Translate a failure to connect into urllib3's exception; TLS errors stay as they are."""
         if isinstance(error, ssl.SSLError):
             return error
         if isinstance(error, socket.gaierror):
@@ -57,12 +57,12 @@ class _Carried(HTTPConnection):
         try:
             super()._tunnel()
         except (OSError, HTTPException) as error:
-            # urllib3 takes some of it for a failure of the host behind the proxy.
+            # urllib3 reports some proxy failures as failures of the host behind the proxy.
             raise ProxyError("no tunnel", error) from error
 
     def _hold(self, sock: socket.socket) -> None:
         self._drop_handle()
-        # A second handle on the same connection: TLS takes the first one over, and the watch must be able to shut it at any time.
+        # Duplicate the descriptor: TLS takes over the first one, and the watchdog must be able to shut the connection at any time.
         self._handle = socket.socket(fileno=os.dup(sock.fileno()))
         if self.exchange is not None:
             self.exchange.handle = self._handle
@@ -71,12 +71,12 @@ class _Carried(HTTPConnection):
         exchange = self.exchange
         if exchange is not None:
             if self.sock is None:
-                self.connect()  # http.client would do it when the request is on its way already
+                self.connect()  # http.client would connect later, after the throttle check below
             exchange.handle = self._handle
             exchange.reused = self._served
-            if exchange.connected():
-                self._paused()
-            # urllib3 writes percent-encodings its own way; a signed query must go out as it came in.
+            if exchange.wait_if_throttled():
+                self._discard_early()
+            # urllib3 normalizes percent-encodings, but a signed query must be sent as it was received.
             url = exchange.target
             exchange.sent()
         self._served = True
@@ -84,11 +84,11 @@ class _Carried(HTTPConnection):
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]
         answer = super().getresponse()
-        answer.chunked = False  # urllib3 would read chunks with a lenient parser of its own; ours has done it already
+        answer.chunked = False  # `Response` parses chunks strictly; urllib3 would parse them again with its lenient parser
         return answer
 
-    def _paused(self) -> None:
-        """The host wanted to be left alone before this request."""
+    def _discard_early(self) -> None:
+        """Discard the response to a request that was sent before a throttle."""
 
     def close(self) -> None:
         super().close()
@@ -103,19 +103,19 @@ class _Carried(HTTPConnection):
 
 
 class Connection(_Carried):
-    """Plain http, for loopback addresses."""
+    """A plain http connection, for loopback addresses."""
 
 
 class TLSConnection(_Carried, HTTPSConnection):
-    """https.
+    """An https connection.
 
     Attributes:
-        early: connections that may be open already.
+        early: preconnections, open or opening.
     """
 
     early: Preconnections | None = None
     _sent: bytes | None = None
-    """What went out over this connection before it was taken: the request that it was taken for, if nothing about it has changed."""
+    """The speculative request that was sent on this connection; its response is used if the real request has the same bytes."""
 
     def connect(self) -> None:
         try:
@@ -129,22 +129,23 @@ class TLSConnection(_Carried, HTTPSConnection):
         self.sock, self._sent = ready.socket, ready.sent
         self.is_verified = True
 
-    def _paused(self) -> None:
+    def _discard_early(self) -> None:
         if self._sent is not None:
-            self._sent = b""  # its answer is of a moment before the pause, and may be the very one that asked for it
+            # The speculative request was sent before the throttle, and its response may be that 429. Discard it and send again.
+            self._sent = b""
 
     def send(self, data: Any) -> None:
         sent, self._sent = self._sent, None
         if sent is not None:
             if data == sent:
                 return
-            # Something else is to be asked after all: over a connection that nothing was asked over.
+            # Use a fresh connection; this one already carries the speculative request.
             taken, self.sock = self.sock, None
             if taken is not None:
                 taken.close()
             super().connect()
             if self.exchange is not None:
-                self.exchange.connected()  # a pause may have begun meanwhile
+                self.exchange.wait_if_throttled()  # a throttle may have begun meanwhile
                 self.exchange.sent()
         super().send(data)
 
@@ -154,16 +155,16 @@ class TLSConnection(_Carried, HTTPSConnection):
 
 
 class _Pool(HTTPConnectionPool):
-    """What both kinds of pool have in common."""
+    """Common code of both connection pools."""
 
     _exchange: Exchange | None = None
     _early: Preconnections | None = None
 
     def carrying(self, exchange: Exchange, early: Preconnections | None) -> _Pool:
-        """The same connections, for one exchange: urllib3 takes one out somewhere in `urlopen`, and hands nothing to it.
+        """Return a copy of the pool, with the same connections, for one exchange: `urlopen` cannot pass it to the connection.
 
         Args:
-            early: connections that may be open already.
+            early: preconnections, open or opening.
         """
         pool = copy(self)
         pool._exchange, pool._early = exchange, early  # noqa: SLF001 - its own
@@ -176,13 +177,13 @@ class _Pool(HTTPConnectionPool):
 
 
 class ConnectionPool(_Pool):
-    """Connections to one loopback host."""
+    """The http connections to one loopback host."""
 
     ConnectionCls = Connection
 
 
 class TLSConnectionPool(_Pool, HTTPSConnectionPool):
-    """Connections to one host."""
+    """The https connections to one host."""
 
     ConnectionCls = TLSConnection
 

@@ -1,6 +1,6 @@
-"""Where the user's other tools keep the credentials of a registry: Helm's and Docker's configuration, and credential helpers.
+"""Finds the credentials of a registry in the configuration of Helm and Docker, and in credential helpers.
 
-Read only when a registry of the user's own has asked for credentials; never for MAR.
+They are read only when the user's own registry requires credentials, never for MAR.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _MAX_TOKEN: Final = 32 << 10
 
 
 def basic_credentials(host: Host) -> str | None:
-    """`user:password` in base64 for this registry, from the first place that has it; None where there is none.
+    """Return `user:password` for a registry, in base64; None if there is no password.
 
-    First comes what Helm hands to a getter for the repository that it asks for (`helm repo add --username … --password …`).
+    The environment comes first: Helm passes the credentials of `helm repo add --username … --password …` to a getter there.
     """
     user, password = os.environ.get("HELM_PLUGIN_USERNAME"), os.environ.get("HELM_PLUGIN_PASSWORD")
     if user and password:
@@ -39,15 +39,16 @@ def basic_credentials(host: Host) -> str | None:
 
 
 def identity_token(host: Host) -> str | None:
-    """The identity token for this registry, which its realm takes for a token (distribution, "OAuth2 token authentication"), as
-    `az acr login` leaves one; None where there is none, or a password comes first.
+    """Return the identity token for a registry, as `az acr login` stores it; None if there is none, or a password comes first.
+
+    The realm exchanges it for an access token (distribution, "OAuth2 token authentication").
     """
     found = _found(host)
     return found.identity if found is not None else None
 
 
 class _Secret(NamedTuple):
-    """What a place has for a registry: one of the two.
+    """A password or an identity token; the other is None.
 
     Attributes:
         basic: `user:password` in base64.
@@ -71,14 +72,14 @@ def _found(host: Host) -> _Secret | None:
 
 
 def forget_credentials() -> None:
-    """Look everything up anew."""
+    """Clear the cache of credentials."""
     _found.cache_clear()
 
 
 def _names(key: str, host: Host) -> bool:
-    """Whether a key of a configuration means this registry: `[https://]host[:port][/path]`; without a port, that of https."""
+    """Return whether a configuration key `[https://]host[:port][/path]` means this registry; the default port is 443."""
     name, _, port = key.partition("://")[2 if "://" in key else 0].partition("/")[0].lower().rpartition(":")
-    if not name or not port.isascii() or not port.isdigit():  # without a port; a bracket may close an IPv6 address
+    if not name or not port.isascii() or not port.isdigit():  # no port; the last colon may be in an IPv6 address
         name, port = f"{name}:{port}" if name else port, "443"
     return (name, int(port[:6])) == (host.name, host.port or 443)
 
@@ -96,7 +97,7 @@ def _by_entry(entry: Any, name: str, document: dict[str, Any]) -> _Secret | None
 def _configurations() -> Iterator[Path]:
     try:
         home = Path.home()
-    except RuntimeError:  # nobody knows it, so nothing lies there
+    except RuntimeError:  # the user has no home directory
         home = Path(os.devnull)
     named, helm = os.environ.get("HELM_REGISTRY_CONFIG"), os.environ.get("HELM_CONFIG_HOME")
     if named:
@@ -123,11 +124,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _entry(entry: dict[str, Any]) -> _Secret | None:
     identity = entry.get("identitytoken")
-    if isinstance(identity, str) and _is_token(identity):  # the password beside it is an empty one
+    if isinstance(identity, str) and _is_token(identity):  # such an entry has an empty password
         return _Secret(identity=identity)
     auth, user, password = entry.get("auth"), entry.get("username"), entry.get("password")
     if isinstance(user, str) and isinstance(password, str) and user and not auth:
-        with suppress(UnicodeEncodeError):  # JSON can hold half a character, which no credential can be
+        with suppress(UnicodeEncodeError):  # JSON can hold a lone surrogate
             return _Secret(base64.b64encode(f"{user}:{password}".encode()).decode())
         return None
     if not isinstance(auth, str) or not auth:
@@ -143,7 +144,7 @@ def _is_token(text: str) -> bool:
 
 
 def _ask_helper(helper: Any, name: str) -> _Secret | None:
-    """What `docker-credential-HELPER get` says (docker-credential-helpers, protocol); None where it fails or takes too long."""
+    """Run `docker-credential-HELPER get` (docker-credential-helpers, protocol); return None if it fails or times out."""
     if not isinstance(helper, str) or not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", helper):
         return None
     with suppress(OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError):
@@ -155,7 +156,7 @@ def _ask_helper(helper: Any, name: str) -> _Secret | None:
             timeout=_HELPER_TIME,
         )
         document = json.loads(answer.stdout)
-        if document["Username"] == "<token>":  # an identity token, which is no password
+        if document["Username"] == "<token>":  # the secret is an identity token
             return _Secret(identity=document["Secret"]) if _is_token(document["Secret"]) else None
         return _Secret(base64.b64encode(f"{document['Username']}:{document['Secret']}".encode()).decode())
     return None

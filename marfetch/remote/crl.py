@@ -1,8 +1,7 @@
-"""The second door: revocation lists, from addresses that stand in certificates.
+"""Downloads certificate revocation lists (CRLs) from the addresses in certificates.
 
-It is apart from the registry's transport. The addresses come from a chain whose signatures hold but which nobody may trust yet, so they
-are no more than asked for: plain http is allowed (a list is signed), no credential or cookie is ever sent, no redirect followed, and no
-address of this machine or of a private network is connected to, whatever its name says.
+It does not use the registry's transport. The addresses come from a certificate chain that is not trusted yet. So it sends no credentials
+or cookies, follows no redirects, and never connects to a loopback or private address. Plain http is allowed, since a CRL is signed.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _PIECE: Final = 64 * 1024
 
 
 def fetcher(ca_file: str | None, budget: Budget) -> Callable[[str], bytes]:
-    """What fetches lists, each as `fetch_list`, with one set of certificates.
+    """Return a function that downloads a CRL as `fetch_list` does.
 
     Args:
         ca_file: as `TrustedCertificates`.
@@ -44,7 +43,7 @@ def fetcher(ca_file: str | None, budget: Budget) -> Callable[[str], bytes]:
 
 
 def fetch_list(url: str, *, budget: Budget, trust: TrustedCertificates) -> bytes:
-    """The bytes behind an address.
+    """Download the CRL at an address.
 
     Raises:
         PolicyError: `address-refused`, `limit-passed`.
@@ -60,14 +59,14 @@ def fetch_list(url: str, *, budget: Budget, trust: TrustedCertificates) -> bytes
         except Exception as error:
             answer.put(error)
 
-    # A server that drips its headers cannot be ended from here, but it can be left alone.
+    # A server that sends its headers byte by byte cannot be interrupted, but its thread can be abandoned.
     threading.Thread(target=ask, name="marfetch-list", daemon=True).start()
     limit = min(LIST_TIME, budget.remaining)
     try:
         found = answer.get(timeout=limit)
     except queue.Empty:
         budget.check()
-        raise RemoteError(f"no answer within {limit:.0f} s from `{redacted(url)}`", code="timeout", url=redacted(url)) from None
+        raise RemoteError(f"no response from `{redacted(url)}` within {limit:.0f} s", code="timeout", url=redacted(url)) from None
     if isinstance(found, Error):
         raise found
     if isinstance(found, Exception):
@@ -75,7 +74,7 @@ def fetch_list(url: str, *, budget: Budget, trust: TrustedCertificates) -> bytes
         if broken is not None:
             raise broken from found
         reason = str(found).rpartition(": ")[2][:200] or type(found).__name__
-        raise RemoteError(f"`{redacted(url)}` cannot be had: {reason}", code="unreachable", url=redacted(url)) from found
+        raise RemoteError(f"cannot download `{redacted(url)}`: {reason}", code="unreachable", url=redacted(url)) from found
     return found
 
 
@@ -83,18 +82,18 @@ def _fetch(url: str, trust: TrustedCertificates) -> bytes:
     parts = urllib.parse.urlsplit(url)
     host, scheme = parts.hostname or "", parts.scheme.lower()
     if scheme not in _PORTS or "@" in parts.netloc or not url.isascii() or not url.isprintable() or " " in url or not _NAME.fullmatch(host):
-        raise _refused(url, "it is neither `http://name/…` nor `https://name/…`")
+        raise _refused(url, "it does not have the form `http://name/…` or `https://name/…`")
     port = parts.port or _PORTS[scheme]
     if port != _PORTS[scheme]:
-        raise _refused(url, f"the port {port} is none where lists are published")
+        raise _refused(url, f"its port {port} is not the default port of {scheme}")
     target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
     headers = {"Host": host, "User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
     timeout = urllib3.Timeout(connect=LIST_CONNECT_TIME, read=LIST_TIME)
     proxy = urllib.request.getproxies().get(scheme)
     if proxy and not urllib.request.proxy_bypass(host):
-        # The proxy looks the name up, where its own rules hold; what is an address or a local name is not even asked of it.
+        # The proxy resolves the name and applies its own rules; never send it an IP address or a local name.
         if "." not in host or host.rpartition(".")[2].isdigit() or host.lower().endswith((".localhost", ".local", ".internal")):
-            raise _refused(url, "it is no public name")
+            raise _refused(url, "its host is not a public name")
         manager = urllib3.ProxyManager(proxy, ssl_context=trust.context() if scheme == "https" else None)
         manager.pool_classes_by_scheme = POOLS
         answer = manager.request("GET", url, headers=headers, timeout=timeout, retries=False, redirect=False, preload_content=False)
@@ -113,17 +112,17 @@ def _fetch(url: str, trust: TrustedCertificates) -> bytes:
 
 
 def _public_address(url: str, host: str, port: int) -> str:
-    """One address of the host; connected to is what was looked at, so that a second answer of the name service changes nothing."""
+    """Resolve a host to a public address; the connection uses this very address, so a second DNS answer cannot change it."""
     found = [str(info[4][0]) for info in resolve(host, port, LIST_CONNECT_TIME)]
     for text in found:
         if not is_public(text):
-            raise _refused(url, f"it leads to `{text}`, an address of this machine or of a private network")
+            raise _refused(url, f"its host resolves to `{text}`, which is not a public address")
     by_family = sorted(found, key=lambda text: ":" in text)
     return by_family[0]
 
 
 def is_public(text: str) -> bool:
-    """Whether an address is one that everybody can reach."""
+    """Return whether an IP address is public."""
     address = ipaddress.ip_address(text.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
     return address.is_global and not address.is_multicast and (mapped is None or mapped.is_global)
@@ -139,17 +138,17 @@ def _body(answer: urllib3.BaseHTTPResponse, url: str) -> bytes:
                 status=answer.status,
             )
         data = bytearray()
-        # In pieces: the reader of chunks keeps a list of them until its piece is full.
+        # Read in small pieces: for chunked bodies, http.client collects a list of chunks until the piece is full.
         while len(data) <= MAX_CRL_BYTES and (piece := answer.read(min(_PIECE, MAX_CRL_BYTES + 1 - len(data)), decode_content=False)):
             data += piece
     finally:
         answer.close()
     if len(data) > MAX_CRL_BYTES:
-        raise PolicyError(f"the list of `{redacted(url)}` has more than {MAX_CRL_BYTES} bytes", code="limit-passed", url=redacted(url))
+        raise PolicyError(f"the CRL of `{redacted(url)}` is longer than {MAX_CRL_BYTES} bytes", code="limit-passed", url=redacted(url))
     return bytes(data)
 
 
 def _refused(url: str, reason: str) -> PolicyError:
     return PolicyError(
-        f"the address `{redacted(url)}` of a certificate is not asked: {reason}", code="address-refused", url=redacted(url), rule=reason
+        f"the CRL address `{redacted(url)}` of a certificate is refused: {reason}", code="address-refused", url=redacted(url), rule=reason
     )

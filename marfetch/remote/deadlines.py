@@ -1,7 +1,7 @@
-"""Keeps an eye on what is under way: an exchange that is past its time, or no longer wanted, has its socket shut down.
+"""A watchdog that enforces deadlines: it shuts down the socket of an exchange that is too slow or cancelled.
 
-The time-outs of sockets begin anew with every byte, so a server that sends one byte a second, endless `1xx` answers or endless
-trailers would hold a client for ever. One thread with a clock of its own ends that, whatever the socket is busy with.
+Socket timeouts restart with every byte, so a server that sends one byte a second, endless `1xx` responses or endless trailers would
+block a client forever. One background thread per client ends such exchanges.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _TICK = 0.25  # seconds
 
 
 class Exchange:
-    """One request and its answer.
+    """One request and its response.
 
     Attributes:
-        target: path and query exactly as they are to be sent.
-        deadline: until when the present step must be done, on the budget's clock.
-        expired: whether the watch has ended it.
-        reused: whether it went over a connection that had served before.
+        target: path and query, sent byte for byte.
+        deadline: the end of the current step, on the budget's clock.
+        expired: whether the watchdog ended the exchange.
+        reused: whether the connection had served an earlier request.
     """
 
     def __init__(
@@ -35,11 +35,11 @@ class Exchange:
         self.reused = False
         self.handle: socket.socket | None = None
 
-    def connected(self) -> bool:
-        """The request can be sent; whoever has to agree may take its time.
+    def wait_if_throttled(self) -> bool:
+        """Wait while the host is throttled, with the deadline suspended. Call it when the connection is ready.
 
         Returns:
-            Whether that was a pause, before which nothing may have been asked.
+            Whether it had to wait; a request sent early must then be sent again.
         """
         if self._about_to_send is None:
             return False
@@ -47,21 +47,21 @@ class Exchange:
         return self._about_to_send()
 
     def sent(self) -> None:
-        """The request is on its way: from now on it is the headers of the answer that are waited for."""
+        """Start the deadline for the response headers."""
         self.deadline = self._headers_until()
 
     def shut(self) -> None:
-        """Make every read and write on the socket end now."""
+        """Shut down the socket, so that pending reads and writes end at once."""
         if self.handle is not None:
             with suppress(OSError):
                 self.handle.shutdown(socket.SHUT_RDWR)
 
 
 class Watch:
-    """Ends exchanges at their deadline.
+    """Ends exchanges at their deadline, from a background thread.
 
     Args:
-        now: the clock that the deadlines are on.
+        now: the clock of the deadlines, in seconds.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -73,12 +73,12 @@ class Watch:
         self._closed = False
 
     def begin(self, exchange: Exchange) -> None:
-        """Look after an exchange until `end`."""
+        """Watch an exchange until `end`."""
         with self._condition:
             if self._stopped:
                 exchange.expired = True
             if not self._exchanges:
-                self._condition.notify()  # otherwise it looks at its next tick anyway
+                self._condition.notify()  # the thread sleeps without a timeout while it has no exchange
             self._exchanges.add(exchange)
             if self._thread is None:
                 self._closed = False
@@ -86,12 +86,12 @@ class Watch:
                 self._thread.start()
 
     def end(self, exchange: Exchange) -> None:
-        """The exchange is over."""
+        """Stop watching an exchange."""
         with self._condition:
             self._exchanges.discard(exchange)
 
     def stop(self) -> None:
-        """End everything that is under way, and whatever should still begin."""
+        """End all current and future exchanges."""
         with self._condition:
             self._stopped = True
             for exchange in self._exchanges:
@@ -99,7 +99,7 @@ class Watch:
                 exchange.shut()
 
     def close(self) -> None:
-        """Nothing more is looked after, once what is under way is over: a process that makes many clients keeps no thread of each."""
+        """End the thread after the last exchange, so that a process with many clients does not collect threads."""
         with self._condition:
             self._closed = True
             self._condition.notify()
@@ -110,7 +110,7 @@ class Watch:
                 now = self._now()
                 for exchange in self._exchanges:
                     if exchange.expired or now >= exchange.deadline:
-                        # Again at every tick: the socket may not have been there yet when it expired.
+                        # Repeat at every tick: the socket may not have existed when the exchange expired.
                         exchange.expired = True
                         exchange.shut()
                 self._condition.wait(_TICK if self._exchanges else None)

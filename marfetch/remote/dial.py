@@ -1,7 +1,7 @@
-"""From a host name to a connected socket, with the standard library alone.
+"""Connects a socket to a host name, with the standard library alone.
 
-MAR has addresses of both families, and there are networks where one family leads nowhere (microsoft/containerregistry 165, 166, 175):
-the first address of each gets two seconds, then it is the other's turn. The usual clients try one after the other with the full time.
+MAR has IPv4 and IPv6 addresses, and some networks drop packets of one family (microsoft/containerregistry 165, 166, 175). So the first
+address of each family gets only two seconds before the other family is tried. Most clients wait for the full timeout.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ _preferred: dict[str, int] = {}
 
 
 def resolve(host: str, port: int, timeout: float, *, family: int = 0) -> list[_AddressInfo]:
-    """The addresses of a host. The system's resolver knows no time-out, so it runs in a thread of its own.
+    """Return the addresses of a host. The system's resolver has no timeout, so it runs in a background thread.
 
     Args:
-        family: 0 for every one.
+        timeout: in seconds.
+        family: the address family; 0 for all.
 
     Raises:
-        OSError: no address, or no answer in time.
+        OSError: no address, or no DNS response in time.
     """
     answer: queue.SimpleQueue[list[_AddressInfo] | OSError] = queue.SimpleQueue()
 
@@ -44,14 +45,14 @@ def resolve(host: str, port: int, timeout: float, *, family: int = 0) -> list[_A
     try:
         found = answer.get(timeout=timeout)
     except queue.Empty:
-        raise socket.gaierror(f"no answer from the name service within {timeout:.0f} s") from None
+        raise socket.gaierror(f"no DNS response within {timeout:.0f} s") from None
     if isinstance(found, OSError):
         raise found
     return found
 
 
 def in_turn(addresses: Sequence[_AddressInfo], preferred: int | None) -> list[_AddressInfo]:
-    """Families one after the other, the preferred one first, each in the order of the resolver (RFC 8305, clause 4)."""
+    """Interleave the address families, the preferred one first, each in the resolver's order (RFC 8305, clause 4)."""
     families = list(dict.fromkeys(info[0] for info in addresses))
     if preferred in families:
         families.sort(key=lambda family: family != preferred)
@@ -61,14 +62,14 @@ def in_turn(addresses: Sequence[_AddressInfo], preferred: int | None) -> list[_A
 
 
 def connect(host: str, port: int, timeout: float, options: Sequence[Any] = ()) -> socket.socket:
-    """A connected socket.
+    """Return a socket connected to a host.
 
     Args:
         timeout: seconds for all addresses together.
-        options: of the socket, as for `setsockopt`.
+        options: argument tuples for `setsockopt`.
 
     Raises:
-        OSError: none of the addresses answered; of the last one.
+        OSError: no address could be connected; the error of the last one.
     """
     end = time.monotonic() + timeout
     order = in_turn(resolve(host, port, timeout), _preferred.get(host))

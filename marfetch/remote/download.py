@@ -1,7 +1,7 @@
-"""Reads one blob, going on after cuts: within a run and, since what has come is kept, across runs.
+"""Downloads a blob and resumes it after cuts, within a run and across runs.
 
-A part that is asked for by `Range` is taken only if the answer says that it is exactly this part (RFC 9110, 15.3.7); everything else
-begins anew at the first byte, so that no file is ever put together of pieces that do not fit.
+A response to a `Range` request is used only if its `Content-Range` is exactly the requested range (RFC 9110, 15.3.7). Otherwise the
+download restarts at the first byte, so that ranges of different files are never mixed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 
 
 class Download:
-    """One blob of a registry, for reading; a `content.BlobReader`.
+    """A blob of a registry, as a `content.BlobReader`.
 
     Args:
-        ask: sends a request for the blob with these headers; for each try the registry is asked anew, so that an expired data
-            address costs nothing but a request.
-        attempts: the account of all tries.
+        ask: requests the blob from the registry with these headers and expected statuses. Each try requests it anew, which also
+            renews an expired data address.
+        attempts: the retry counter of this download.
         what: the reference, for messages.
     """
 
@@ -41,14 +41,14 @@ class Download:
         self._held = 0
         self._etag: str | None = None
         self._lost: RequestFailed | None = None
-        """What cut the end of the body off, of which no byte belongs to the blob."""
+        """A failure after the last byte of the blob; a digest mismatch then counts as a cut."""
 
     @contextmanager
     def __call__(self, start: int) -> Iterator[BlobRange]:
         self._held = start
         self._attempts.held(start)
-        is_there = False  # whether bytes of the blob come
-        while not is_there:
+        accepted = False
+        while not accepted:
             headers: dict[str, str] = {}
             if self._held:
                 headers["Range"] = f"bytes={self._held}-"
@@ -56,8 +56,8 @@ class Download:
                     headers["If-Range"] = self._etag
             try:
                 with self._ask(headers, (200, 206, 416) if self._held else (200,)) as answer:
-                    is_there = self._accept(answer)
-                    if is_there:
+                    accepted = self._accept(answer)
+                    if accepted:
                         self._etag = _strong_etag(answer)
                         yield BlobRange(self._held, self._pieces(answer))
             except IntegrityError:
@@ -68,10 +68,10 @@ class Download:
                 self._failed(trouble)
 
     def _accept(self, answer: StreamedResponse) -> bool:
-        """Note where the body of this answer begins; False where the blob must be asked for from its first byte.
+        """Record where the body of a response starts; return False if the blob must be requested from its first byte.
 
         Raises:
-            IntegrityError: `size-mismatch`: the answer announces another size than the descriptor.
+            IntegrityError: `size-mismatch`: `Content-Length` does not match the descriptor.
         """
         size = self._descriptor.size
         if answer.status_code == 206:
@@ -84,8 +84,8 @@ class Download:
         length, expected = answer.headers.get("Content-Length"), size - self._held
         if fits and length is not None and (not length.isascii() or not length.isdigit() or int(length[:19]) != expected):
             raise IntegrityError(
-                f"the blob `{self._descriptor.digest}` of `{self._what}` is announced with {length[:20]} bytes, but its descriptor says"
-                f" {expected}",
+                f"the blob `{self._descriptor.digest}` of `{self._what}` has a `Content-Length` of {length[:20]}, but according to its"
+                f" descriptor it is {expected}",
                 code="size-mismatch",
                 expected=expected,
                 **self._facts(answer),
@@ -95,7 +95,7 @@ class Download:
     def _pieces(self, answer: StreamedResponse) -> Iterator[bytes]:
         self._lost, size = None, self._descriptor.size
         try:
-            # One byte more tells a body that is too long.
+            # Read one byte more than expected, to detect a body that is too long.
             for piece in answer.pieces(size - self._held + 1):
                 self._held += len(piece)
                 self._attempts.held(self._held)
@@ -108,7 +108,7 @@ class Download:
             raise self._short(answer)
 
     def _short(self, answer: StreamedResponse) -> RequestFailed:
-        """The body ended too early: in good order, or, where nothing announced its end, perhaps by a cut."""
+        """Return the error for a body that is too short: a cut if the response announced no length, else a wrong size."""
         held, size, facts = self._held, self._descriptor.size, self._facts(answer)
         message = f"the blob `{self._descriptor.digest}` of `{self._what}` ended after {held} of {size} bytes"
         if "Content-Length" not in answer.headers and "Transfer-Encoding" not in answer.headers:
@@ -119,13 +119,13 @@ class Download:
         return {"reference": self._what, "url": redacted(answer.address.url), "msedge_ref": answer.headers.get("X-Msedge-Ref")}
 
     def _failed(self, trouble: RequestFailed) -> None:
-        """Wait until the blob may be asked for again, or raise the error."""
+        """Wait until the download may be retried, or raise the error."""
         error = trouble.error
         if not (isinstance(error, RemoteError) and error.code in ("cut", "timeout")):
             self._attempts.failed(trouble)
             return
         message = (
-            f"{error.message}; {self._held} of {self._descriptor.size} bytes of `{self._descriptor.digest}` of `{self._what}` are here"
+            f"{error.message}; {self._held} of {self._descriptor.size} bytes of `{self._descriptor.digest}` of `{self._what}` were received"
         )
         with_size = RemoteError(message, code=error.code, hint=error.hint, **{**error.context, "reference": self._what})
         if trouble.tries <= 1:
@@ -134,6 +134,6 @@ class Download:
 
 
 def _strong_etag(answer: StreamedResponse) -> str | None:
-    """The entity tag, if it may stand in `If-Range` (RFC 9110, 13.1.5)."""
+    """Return the entity tag if `If-Range` allows it (RFC 9110, 13.1.5)."""
     etag = answer.headers.get("ETag", "")
     return etag if re.fullmatch(r'"[\x21\x23-\x7e]{1,200}"', etag) else None

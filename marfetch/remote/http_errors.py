@@ -1,8 +1,8 @@
-"""What an answer that is not the content means: one error, and whether it is worth another try.
+"""Maps an HTTP error response to an error, and says whether to retry.
 
-MAR is several things in a row (a front door, a registry engine, a storage service), and each fails in words of its own: JSON of the
-distribution specification, XML with a byte order mark, plain text with reference ids, HTML pages. A throttle must never read as
-"not found", and a block page says nothing about the repository.
+MAR is a CDN, a registry and a storage service, and each has its own error format: JSON of the distribution specification, XML with a
+byte order mark, plain text with reference ids, or HTML pages. A throttle must never be reported as "not found", and a block page of the
+CDN says nothing about the repository.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _XML_CODE = re.compile(r"<Code>\s*([A-Za-z]{1,60})\s*</Code>")
 _TAGS = re.compile(r"<[^<>]*>")
 
 
-class Asked(Enum):
-    """What was asked for: decides what "not found" means."""
+class RequestKind(Enum):
+    """The resource of a request; it decides what a 404 means."""
 
     TAG = "tag"
     MANIFEST = "manifest"
@@ -49,18 +49,19 @@ class Asked(Enum):
 
 
 class Failure(NamedTuple):
-    """An answer that was not the content, with its body read as far as needed.
+    """An HTTP error response, with the beginning of its body.
 
     Attributes:
-        address: who answered; its query is never shown.
-        text: the body, decoded as well as it goes.
-        what: the reference that it was about, or the registry.
+        kind: the resource of the request.
+        what: the requested reference, or the registry.
         repository: the repository with its host, for hints.
-        from_data_host: whether another host than the registry answered.
-        sent: what must not be shown where the answer repeats it.
+        address: the address that responded; its query is never shown.
+        text: the body, decoded with replacement characters.
+        from_data_host: whether a data host responded, not the registry.
+        sent: secrets of the request, hidden where the response repeats them.
     """
 
-    asked: Asked
+    kind: RequestKind
     what: str
     repository: str
     status: int
@@ -72,7 +73,7 @@ class Failure(NamedTuple):
 
     @property
     def wire(self) -> list[tuple[str, str]]:
-        """Codes and messages of the specification's error document (distribution-spec, "Error Codes"); empty for other bodies."""
+        """Codes and messages of an error document (distribution-spec, "Error Codes"), or the code of an XML error; else empty."""
         with suppress(Error):
             document = parse_json(self.text.lstrip("\ufeff").encode("utf-8", "replace"), "the error document")
             errors = document.get("errors") if isinstance(document, dict) else None
@@ -83,26 +84,26 @@ class Failure(NamedTuple):
         return [(code[1], "")] if code else []
 
     def _shown(self, text: str, most: int) -> str:
-        """Words of the server, fit to be shown: hidden first, since half a secret is one too."""
+        """Hide secrets in a text of the server, then truncate it; the other order could leave half a secret."""
         return hidden(text, self.sent)[:most]
 
     @property
     def context(self) -> dict[str, Any]:
-        """The facts that every error about an answer carries."""
+        """The context of every error about a response."""
         edge = self.headers.get("X-Msedge-Ref") or next(iter(EDGE_REF.findall(self.text)), None)
         return {
             "url": redacted(self.address.url),
             "status": self.status,
-            "wire": ([code for code, _ in self.wire] or None) if self.asked is not Asked.TOKEN else None,
+            "wire": ([code for code, _ in self.wire] or None) if self.kind is not RequestKind.TOKEN else None,
             "msedge_ref": self._shown(edge, _MAX_SHOWN) if edge else None,
             "correlation_id": self._shown(self.headers.get("X-Ms-Correlation-Request-Id") or "", 100) or None,
             "reference": self.what,
         }
 
     @property
-    def said(self) -> str:
-        """What came back, in a few words: status, code and message, or the beginning of a text without its markup."""
-        if self.asked is Asked.TOKEN:  # nothing of where tokens come from is fit to be shown
+    def summary(self) -> str:
+        """A summary of the response: status, code and message, or the beginning of its text without markup."""
+        if self.kind is RequestKind.TOKEN:  # the response may contain secrets
             return str(self.status)
         if self.wire:
             code, message = self.wire[0]
@@ -112,7 +113,7 @@ class Failure(NamedTuple):
 
 
 def explain(failure: Failure) -> RequestFailed:
-    """The error that an answer means, and whether to try again."""
+    """Map an error response to an error, and say whether to retry."""
     host = failure.address.name
     codes = {code.upper() for code, _ in failure.wire}
     wait = retry_after(failure.headers.get("Retry-After"), time.time(), date=failure.headers.get("Date"))
@@ -120,7 +121,7 @@ def explain(failure: Failure) -> RequestFailed:
         return _throttled(failure, host, wait)
     if failure.status == 503:
         error = RemoteError(
-            f"`{host}` is not available for `{failure.what}` ({failure.said})",
+            f"`{host}` is not available for `{failure.what}` ({failure.summary})",
             code="server-error",
             **failure.context,
         )
@@ -133,24 +134,18 @@ def explain(failure: Failure) -> RequestFailed:
         return _forbidden(failure, host, codes)
     if failure.status == 401:
         error = RemoteError(
-            f"`{host}` asks for credentials for `{failure.what}` ({failure.said})",
+            f"`{host}` requires credentials for `{failure.what}` ({failure.summary})",
             code="unauthorized",
             **failure.context,
         )
         return RequestFailed(error)
     if failure.status == 408 or failure.status in (500, 502, 504):
-        error = RemoteError(
-            f"`{host}` failed on `{failure.what}` ({failure.said})",
-            code="server-error",
-            **failure.context,
-        )
+        error = RemoteError(f"`{host}` failed for `{failure.what}` ({failure.summary})", code="server-error", **failure.context)
         return RequestFailed(error, tries=limits.TRIES)
-    if failure.asked is Asked.TOKEN and failure.status == 200:
-        return RequestFailed(
-            RemoteError(f"`{host}` gives no token for `{failure.what}` that could be used", code="unexpected-answer", **failure.context)
-        )
+    if failure.kind is RequestKind.TOKEN and failure.status == 200:
+        return RequestFailed(RemoteError(f"`{host}` sent no valid token for `{failure.what}`", code="unexpected-answer", **failure.context))
     error = RemoteError(
-        f"`{host}` answered for `{failure.what}` with a status that has no place there ({failure.said})",
+        f"`{host}` sent an unexpected status for `{failure.what}` ({failure.summary})",
         code="server-error" if 500 <= failure.status < 600 else "unexpected-answer",
         **failure.context,
     )
@@ -159,14 +154,14 @@ def explain(failure: Failure) -> RequestFailed:
 
 @contextmanager
 def about(answer: StreamedResponse, reference: Reference) -> Iterator[None]:
-    """An error about what an answer holds says whose it is."""
+    """Add the response and the reference to errors about the content of a response."""
     try:
         yield
     except (IntegrityError, PolicyError, RemoteError) as error:
         facts = {"reference": str(reference), "url": answer.url, "status": answer.status_code}
         error.context = {**facts, "msedge_ref": answer.headers.get("X-Msedge-Ref"), **error.context}
         if isinstance(error, IntegrityError) and reference.full_repository not in error.message:
-            error.message += f"; so it came for `{reference.shown}` from `{answer.address.name}`"
+            error.message += f", in the response of `{answer.address.name}` for `{reference.shown}`"
         raise
 
 
@@ -176,7 +171,7 @@ def _key(failure: Failure) -> str:
 
 def _throttled(failure: Failure, host: str, wait: float | None) -> RequestFailed:
     error = RateLimitedError(
-        f"`{host}` is asked too much at the moment ({failure.said})",
+        f"`{host}` throttles requests ({failure.summary})",
         retry_after=wait,
         **failure.context,
     )
@@ -185,7 +180,7 @@ def _throttled(failure: Failure, host: str, wait: float | None) -> RequestFailed
 
 def _blocked(failure: Failure, host: str) -> RequestFailed:
     error = RemoteError(
-        f"the front door of `{host}` blocked the request ({failure.status}); this says nothing about whether `{failure.what}` exists",
+        f"the CDN or firewall of `{host}` blocked the request ({failure.status}); this says nothing about whether `{failure.what}` exists",
         code="blocked",
         **failure.context,
     )
@@ -194,58 +189,54 @@ def _blocked(failure: Failure, host: str) -> RequestFailed:
 
 def _forbidden(failure: Failure, host: str, codes: set[str]) -> RequestFailed:
     if failure.from_data_host:
-        # A signed data address has a short life; a new one is to be had from the registry.
+        # A signed address expires soon; the retry gets a new one from the registry.
         error = RemoteError(
-            f"the data host `{host}` does not give `{failure.what}` ({failure.said})",
+            f"the data host `{host}` denies access to `{failure.what}` ({failure.summary})",
             code="denied",
-            hint="the signature of the data address may have expired; check the clock of this machine and try again",
+            hint="the signed address may have expired; check the clock of this machine and try again",
             **failure.context,
         )
         return RequestFailed(error, tries=3, at_once=True)
     if codes and not BLOCK_PAGE.search(failure.text):
-        error = RemoteError(
-            f"`{host}` denies `{failure.what}` ({failure.said})",
-            code="denied",
-            **failure.context,
-        )
+        error = RemoteError(f"`{host}` denies access to `{failure.what}` ({failure.summary})", code="denied", **failure.context)
         return RequestFailed(error)
     return _blocked(failure, host)
 
 
 def _not_found(failure: Failure, host: str) -> NotFoundError:
     codes = {code.upper() for code, _ in failure.wire}
-    if failure.asked is Asked.BLOB and "NAME_UNKNOWN" not in codes:
+    if failure.kind is RequestKind.BLOB and "NAME_UNKNOWN" not in codes:
         return NotFoundError(
-            f"`{host}` does not have the blob of `{failure.what}` that its manifest names ({failure.said})",
+            f"`{host}` has the manifest of `{failure.what}` but not its blob ({failure.summary})",
             code="blob-not-found",
-            hint="the artifact is incomplete there; try another version and report it",
+            hint="the artifact is incomplete in the registry; try another version, and report it to the publisher",
             **failure.context,
         )
-    if failure.asked in (Asked.TAG, Asked.MANIFEST) and "NAME_UNKNOWN" not in codes:
-        noun, code = ("tag", "tag-not-found") if failure.asked is Asked.TAG else ("manifest", "manifest-not-found")
+    if failure.kind in (RequestKind.TAG, RequestKind.MANIFEST) and "NAME_UNKNOWN" not in codes:
+        noun, code = ("tag", "tag-not-found") if failure.kind is RequestKind.TAG else ("manifest", "manifest-not-found")
         return NotFoundError(
-            f"`{host}` has no such {noun}: `{failure.what}` ({failure.said})",
+            f"`{host}` has no such {noun}: `{failure.what}` ({failure.summary})",
             code=code,
             hint=f"marfetch versions {failure.repository}",
             **failure.context,
         )
-    if failure.asked is Asked.CATALOG:
+    if failure.kind is RequestKind.CATALOG:
         return NotFoundError(
-            f"`{host}` gives no catalog of its repositories ({failure.said})",
+            f"`{host}` has no catalog of its repositories ({failure.summary})",
             code="repository-not-found",
-            hint="not every registry has one; name the repository itself",
+            hint="not every registry has a catalog; give the full name of the repository",
             **failure.context,
         )
     return NotFoundError(
-        f"`{host}` does not know `{failure.what}` ({failure.said})",
+        f"`{host}` does not know `{failure.what}` ({failure.summary})",
         code="repository-not-found",
-        hint="check the path: MAR's catalog is shown at https://mcr.microsoft.com",
+        hint="check the path; MAR's catalog is at https://mcr.microsoft.com",
         **failure.context,
     )
 
 
 def mismatch(reference: Reference, answer: StreamedResponse, expected: Digest, actual: Digest, by: str) -> IntegrityError:
-    """A manifest is not what its digest says."""
+    """Return the error for a manifest with a wrong digest; `by` says where the expected one is from."""
     return IntegrityError(
         f"the manifest of `{reference}` has the digest `{actual}`, but {by} is `{expected}`",
         code="digest-mismatch",
@@ -258,17 +249,17 @@ def mismatch(reference: Reference, answer: StreamedResponse, expected: Digest, a
 
 
 def redirect_refused(message: str, address: Address) -> PolicyError:
-    """A redirect that leads nowhere or too far."""
+    """Return the error for an invalid or repeated redirect."""
     return PolicyError(
         message,
         code="redirect-refused",
         url=redacted(address.url),
-        rule=f"a redirect says where to, and there are at most {limits.MAX_REDIRECTS}",
+        rule=f"a redirect has a `Location`, and there are at most {limits.MAX_REDIRECTS}",
     )
 
 
 def header_digest(answer: StreamedResponse) -> Digest | None:
-    """The digest that the registry says the body has; one in a form that is not known here says nothing."""
+    """Return the digest in `Docker-Content-Digest`; None if it is missing or in an unsupported form."""
     value = answer.headers.get("Docker-Content-Digest")
     if not value:
         return None

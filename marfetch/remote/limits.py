@@ -1,63 +1,65 @@
-"""How long things may take and how large they may be: the figures of `docs/design.md`, in one place."""
+"""Limits of time and size for requests and responses; `docs/design.md` lists them too."""
 
 from __future__ import annotations
 
 CONNECT_TIME = 10.0
-"""Seconds until a connection is there, over all addresses of the host."""
+"""Seconds to connect, over all addresses of the host."""
 FIRST_TRY = 2.0
-"""Seconds for the first address of a family while the other family is untried."""
+"""Seconds for the first address of a family while the other family is still untried."""
 HANDSHAKE_TIME = 10.0
-"""Seconds for TLS, and for a proxy to lead on."""
+"""Seconds for the TLS handshake, and for a proxy to open a tunnel."""
 HEADER_TIME = 30.0
-"""Seconds until all headers of an answer are there."""
+"""Seconds until all headers of a response have arrived."""
 GRACE = 2.0
-"""Seconds more, so that plain silence is seen by the socket, after which a new try makes sense, and only a trickle by the watch."""
+"""Extra seconds for the watchdog beyond the socket timeout: a silent connection fails with a retryable socket timeout, and the
+watchdog only catches slow trickles."""
 IDLE_TIME = 30.0
 """Seconds without a single byte."""
 AHEAD_TIME = 5.0
-"""Seconds after which a connection that was opened ahead is not used any more."""
+"""Seconds after which an unused preconnection is discarded."""
 LEAST_RATE = 1024
-"""Bytes per second over `RATE_TIME`; a slower body is given up."""
+"""Minimum bytes per second over `RATE_TIME`; a slower download is aborted."""
 RATE_TIME = 60.0
 
 COMMIT_TIME = 120.0
-"""Seconds until a registry has answered an upload: it may have to hash all of it, or hand it on."""
+"""Seconds until the response to an upload: the registry may have to hash the blob or forward it to its storage."""
 
 TRIES = 5
-"""How often one thing is asked for, in all."""
+"""Maximum number of tries of one request."""
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
-"""Seconds before a new try: a random part of `FIRST_WAIT` · 2ⁿ, at most this (full jitter)."""
+"""Maximum seconds before a retry, which waits a random part of `FIRST_WAIT` · 2ⁿ (full jitter)."""
 LEAST_PAUSE = 1.0
-"""Seconds; a host that asks for less has not said how long it wants to be left alone."""
+"""Seconds; a shorter `Retry-After` is treated as if it were missing."""
 WAITING_ALLOWED = 120.0
-"""Seconds that one request may spend in pauses that a host asked for, where `--timeout` says nothing."""
+"""Seconds that one request may wait for throttled hosts, without `--timeout`."""
 LONGEST_SHARED_PAUSE = 86400.0
-"""Seconds for which other processes are told of a pause at most: no host can keep a machine out for ever with one answer."""
+"""Maximum seconds of a pause shared with other processes, so that one response cannot block a machine forever."""
 RECENT_PAUSE = 60.0
-"""Seconds after the end of a pause in which a process that comes anew begins with one request at a time, too."""
+"""Seconds after the end of a pause in which new processes also start with one request at a time."""
 NO_PROGRESS = 60.0
-"""Seconds without any progress, pauses that a host asked for aside, after which a transfer ends."""
+"""Seconds without progress after which a transfer is aborted; waiting for a throttled host does not count."""
 RESUMES = 10
-"""How often one blob goes on after a cut that brought something, but less than `WORTH_A_RESUME`."""
+"""Maximum number of resumes of one blob after cuts with some progress, but less than `WORTH_A_RESUME`."""
 WORTH_A_RESUME = 1 << 20
-"""Bytes; after a cut that brought as many, it goes on without counting."""
+"""Bytes; a cut after at least this much progress does not count."""
 RESUMES_WITHOUT_PROGRESS = 3
+"""Maximum number of resumes in a row after cuts without progress."""
 
 DEFAULT_JOBS = 16
 MAX_JOBS = 32
-"""Requests to one host at a time."""
+"""Concurrent requests per host."""
 SUCCESSES_TO_RESTORE = 8
-"""Answers in a row after which a host that was throttled gets one more request at a time again."""
+"""Successes in a row after which a throttled host gets one more concurrent request, beyond half of the former number."""
 
 MAX_INTERIM = 16
-"""Answers of the kind 1xx before the answer."""
+"""Maximum number of 1xx responses before the final one."""
 MAX_FRAMING_LINE = 4096
-"""Bytes of the line of a chunk size, or of a trailer."""
+"""Bytes of a chunk size line or a trailer line."""
 CHUNK_FRAMING = 16
-"""Bytes of framing that each chunk may have, besides two for each byte of content."""
+"""Bytes of framing allowed per chunk, besides two per byte of content."""
 MAX_FRAMING = 16 * 1024
-"""Bytes of framing beyond that in one answer, and bytes of its trailers."""
+"""Bytes of framing beyond that in one response, and bytes of its trailers."""
 MAX_REDIRECTS = 5
 MAX_ERROR_BODY = 64 * 1024
 MAX_PAGES = 200
@@ -66,11 +68,11 @@ MAX_PAGE_SIZE = 16 << 20
 MAX_ENTRIES = 200_000
 MAX_REFERRERS = 10_000
 MAX_UNTYPED = 100
-"""Referrers whose type the list does not say, so that each is asked for."""
+"""Referrers without an artifact type in the list; each needs a request for its manifest."""
 
 LIST_CONNECT_TIME = 3.0
-"""Seconds until a connection for a revocation list is there."""
+"""Seconds to connect for a CRL."""
 LIST_TIME = 10.0
-"""Seconds for one revocation list in all."""
+"""Seconds for the whole download of a CRL."""
 MAX_CRL_BYTES = 32 << 20
-"""Bytes of a revocation list."""
+"""Bytes of a CRL."""

@@ -1,4 +1,4 @@
-"""Failures of urllib3 and the socket in the words of marfetch, and whether to try again: the one border to them."""
+"""Translates failures of urllib3 and the socket to errors of marfetch, and says whether to retry."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from . import limits
 from .backoff import RequestFailed
 from .response import ResponseError
 
-_FIREWALL_HINT: Final = "`marfetch endpoints` shows what a firewall must let through"
+_FIREWALL_HINT: Final = "to see the hosts that a firewall must allow, run: marfetch endpoints"
 
 
 def trouble(error: Exception, address: Address, *, reused: bool) -> RequestFailed:
-    """What a failure means.
+    """Translate a failure.
 
     Args:
-        reused: whether it happened on a connection that had served before, which the other side may just have given up.
+        reused: whether the connection had served an earlier request; the server may have closed it since.
     """
     host, url = address.name, redacted(address.url)
     inner = _innermost(error)
@@ -46,7 +46,7 @@ def trouble(error: Exception, address: Address, *, reused: bool) -> RequestFaile
     if broken is not None:
         return RequestFailed(broken)
     if isinstance(error, NameResolutionError):
-        reason, hint = "its name cannot be resolved", "check the spelling, the name service and the network"
+        reason, hint = "its name cannot be resolved", "check the spelling, DNS, proxy and network, or run: marfetch doctor"
         return RequestFailed(
             RemoteError(f"`{host}` cannot be reached: {reason}", code="unreachable", hint=hint, url=url, host=host), tries=2
         )
@@ -59,31 +59,32 @@ def trouble(error: Exception, address: Address, *, reused: bool) -> RequestFaile
         return RequestFailed(
             RemoteError(f"no data from `{host}` for {limits.IDLE_TIME:.0f} s", code="timeout", url=url), tries=limits.TRIES
         )
-    reason = _reason(error, sent_values(address.target, {}))  # it may be the beginning of what came
+    reason = _reason(error, sent_values(address.target, {}))  # it may quote the response
     cut = RemoteError(f"the connection to `{host}` was cut ({reason})", code="cut", url=url)
     return RequestFailed(cut, tries=limits.TRIES, at_once=reused)
 
 
 def expired(address: Address) -> RequestFailed:
-    """The watch has ended an exchange; that is not tried again."""
-    message = f"`{address.name}` did not get on in time: {limits.HEADER_TIME:.0f} s for headers, {limits.LEAST_RATE} bytes a second"
+    """Return the error for an exchange that the watchdog ended; it is not retried."""
+    allowed = f"{limits.HEADER_TIME:.0f} s for the headers, at least {limits.LEAST_RATE} bytes per second"
+    message = f"`{address.name}` is too slow (limits: {allowed})"
     return RequestFailed(RemoteError(message, code="timeout", url=redacted(address.url)))
 
 
 def too_slow(address: Address, size: int, seconds: float) -> RequestFailed:
-    """The body came in below the least rate; that is not tried again."""
-    message = f"`{address.name}` sent {size} bytes in {seconds:.0f} s, less than {limits.LEAST_RATE} a second"
+    """Return the error for a body below the minimum rate; it is not retried."""
+    message = f"`{address.name}` sent {size} bytes in {seconds:.0f} s, less than {limits.LEAST_RATE} per second"
     return RequestFailed(RemoteError(message, code="timeout", url=redacted(address.url)))
 
 
 def malformed(error: BaseException, host: str, url: str) -> Error | None:
-    """The error for an answer that breaks the rules of HTTP; that is not tried again. None for every other failure."""
+    """Return the error for a response that violates HTTP, which is not retried; None for another failure."""
     inner = _innermost(error)
     if not isinstance(inner, ResponseError):
         return None
-    message = f"the answer of `{host}` is malformed: {inner}"
+    message = f"the response of `{host}` is malformed: {inner}"
     if inner.is_flood:
-        hint = "no registry has a reason to send that many; report it"
+        hint = "no valid response has that many; report it to the registry"
         return PolicyError(message, code="limit-passed", hint=hint, url=url, rule=inner.rule)
     return IntegrityError(message, code="malformed", url=url, rule=inner.rule)
 
@@ -95,7 +96,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _own(error: BaseException) -> OSError | None:
-    """A failure of this machine, not of the network: it has no open files left."""
+    """Return the cause if this process or machine ran out of file descriptors, which is not a network failure."""
     for _ in range(10):
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             return error
@@ -107,10 +108,10 @@ def _own(error: BaseException) -> OSError | None:
 
 
 def _reason(error: BaseException, sent: tuple[str, ...] = ()) -> str:
-    """The innermost cause, in words.
+    """Return the text of the innermost cause.
 
     Args:
-        sent: what must not be shown.
+        sent: secrets of the request, to hide.
     """
     inner = _innermost(error)
     text = " ".join(str(inner).split()) or type(inner).__name__
@@ -120,8 +121,8 @@ def _reason(error: BaseException, sent: tuple[str, ...] = ()) -> str:
 def _proxy_error(host: str, url: str, error: Exception) -> RemoteError:
     reason, hint = _reason(error), None
     if "407" in reason:
-        reason, hint = "it asks for credentials (407)", "put user and password into `HTTPS_PROXY`, as `http://USER:PASSWORD@HOST:PORT`"
-    return RemoteError(f"the proxy does not lead to `{host}`: {reason}", code="proxy", hint=hint, url=url, host=host)
+        reason, hint = "it requires credentials (407)", "set user and password in `HTTPS_PROXY`: `http://USER:PASSWORD@HOST:PORT`"
+    return RemoteError(f"`{host}` cannot be reached through the proxy: {reason}", code="proxy", hint=hint, url=url, host=host)
 
 
 def _tls_error(host: str, url: str, error: BaseException) -> RemoteError:

@@ -1,4 +1,4 @@
-"""Lists that come in pages: tags, the catalog, referrers (distribution-spec, "Listing Tags", `Link`)."""
+"""Paginated lists: tags, the catalog, referrers (distribution-spec, "Listing Tags", `Link`)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from . import limits
 from .transport import StreamedResponse
 
 _BRACKETS: Final = 10_000
-"""Brackets of one page, at most: a page of texts has three."""
+"""Maximum number of opening brackets in one page; a valid list of strings has two."""
 
 
 class Collected(NamedTuple):
-    """A whole list.
+    """A complete list.
 
     Attributes:
-        entries: each once, in the order of the registry.
-        etag: the entity tag of its only page; None where there were several, since a tag is one of a page.
+        entries: without duplicates, in the registry's order.
+        etag: the entity tag of a list with one page; None for several pages, since an entity tag covers only one.
     """
 
     entries: list[str]
@@ -41,14 +41,15 @@ def collect(
     known: str | None = None,
     most: int = limits.MAX_PAGES,
 ) -> Collected | None:
-    """All entries of a list; None where it is still what is known.
+    """Download all entries of a list; return None if it has not changed.
 
     Args:
-        ask: fetches one page, with further headers.
-        name: under which a page has its entries.
-        about: stands around the reading of an answer.
-        known: the entity tag of the list that is known.
-        most: how many pages.
+        ask: downloads one page, with these extra headers.
+        name: the JSON key of the entries.
+        what: the list, for messages.
+        about: returns the context manager in which a response is parsed.
+        known: the entity tag of the cached list.
+        most: maximum number of pages.
 
     Raises:
         PolicyError, IntegrityError: as `pages` and `entries`.
@@ -73,7 +74,7 @@ def collect(
 
 
 def _entity_tag(answer: StreamedResponse) -> str | None:
-    """The entity tag of an answer, if it can be sent back as it is (RFC 9110, 8.8.3)."""
+    """Return the entity tag of a response if it is valid (RFC 9110, 8.8.3)."""
     etag = answer.headers.get("ETag", "").strip()
     return etag if re.fullmatch(r'(?:W/)?"[\x21\x23-\x7e]{1,200}"', etag) else None
 
@@ -81,15 +82,15 @@ def _entity_tag(answer: StreamedResponse) -> str | None:
 def pages(
     start: Address, ask: Callable[[Address], tuple[StreamedResponse, bytes]], what: str, *, most: int = limits.MAX_PAGES
 ) -> Iterator[tuple[StreamedResponse, bytes]]:
-    """All pages of a list, each with its body.
+    """Yield the pages of a list, each with its body.
 
     Args:
-        ask: fetches one page.
+        ask: downloads one page.
         what: the list, for messages.
-        most: how many pages.
+        most: maximum number of pages.
 
     Raises:
-        PolicyError: `limit-passed`, `redirect-refused`: too many pages, a page that was there before, a page on another host.
+        PolicyError: `limit-passed`: too many pages; `redirect-refused`: a page appears twice; `host-refused`: a page on another host.
         IntegrityError: `malformed`.
     """
     seen: set[str] = set()
@@ -97,7 +98,7 @@ def pages(
     while address is not None:
         if address.target in seen:
             raise PolicyError(
-                f"{what} goes in circles: a page leads back to one that was there before",
+                f"{what} repeats: the next page is one that was already read",
                 code="redirect-refused",
                 rule="no page twice",
             )
@@ -110,14 +111,14 @@ def pages(
 
 
 def _next(answer: StreamedResponse, start: Address, what: str) -> Address | None:
-    """The address of the next page: relative, or absolute on the registry itself and below the same path."""
+    """Return the address of the next page; it must be on the same registry and have the same path."""
     header = answer.headers.get("Link")
     if not header:
         return None
     links = [link["url"] for link in parse_header_links(header[:8192]) if link.get("rel") == "next" and link.get("url")]
     if not links:
         if "next" in header.lower():
-            raise IntegrityError(f"{what} is malformed: its `Link` header cannot be read", code="malformed", what=what)
+            raise IntegrityError(f"{what} is malformed: invalid `Link` header", code="malformed", what=what)
         return None
     address = resolve(answer.address, links[0])
     path = address.target.partition("?")[0]
@@ -128,12 +129,12 @@ def _next(answer: StreamedResponse, start: Address, what: str) -> Address | None
             rule="pages stay on the registry",
         )
     if path != start.target.partition("?")[0]:
-        raise IntegrityError(f"the next page of {what} is that of another list (`{path[:200]}`)", code="malformed", what=what)
+        raise IntegrityError(f"the next page of {what} belongs to another list (`{path[:200]}`)", code="malformed", what=what)
     return address
 
 
 def resolve(base: Address, location: str) -> Address:
-    """Where a `Location` or `Link` leads, its text kept byte for byte (RFC 3986, 5.2, without removing dot segments or slashes).
+    """Resolve a `Location` or `Link` byte for byte (RFC 3986, 5.2, but dot segments and slashes are kept).
 
     Raises:
         PolicyError: `address-refused`.
@@ -144,7 +145,7 @@ def resolve(base: Address, location: str) -> Address:
         return Address.parse(f"{base.scheme}:{location}")
     scheme = location.partition(":")[0] if ":" in location.partition("/")[0] else ""
     if scheme:
-        return Address.parse(location)  # `file:`, `ftp:` and the like: refused there
+        return Address.parse(location)  # refuses `file:`, `ftp:` and the like
     if location.startswith("/"):
         return Address.parse(base.origin + location)
     path = base.target.partition("?")[0]
@@ -154,19 +155,23 @@ def resolve(base: Address, location: str) -> Address:
 
 
 def entries(data: bytes, name: str, what: str) -> list[str]:
-    """The texts under a name of one page; what is no text becomes one that begins with a space, and so is no name.
+    """Return the strings of one page; another value becomes a string that starts with a space, which is never a valid name.
 
-    `null` stands for none, as Go writes an empty list.
+    `null` means an empty list, as Go encodes it.
+
+    Args:
+        name: the JSON key of the list.
+        what: the list, for messages.
 
     Raises:
         IntegrityError: `malformed`.
     """
-    if data.count(b"[") + data.count(b"{") > _BRACKETS:  # each would be a value of its own, of many times its bytes
-        raise IntegrityError(f"{what} is malformed: it is no list of texts", code="malformed", what=what)
+    if data.count(b"[") + data.count(b"{") > _BRACKETS:  # parsed, each bracket takes many times its bytes of memory
+        raise IntegrityError(f"{what} is malformed: it is not a list of strings", code="malformed", what=what)
     document = parse_json(data, what)
     value: Json = document.get(name) if isinstance(document, dict) else None
     if value is None and isinstance(document, dict) and name in document:
         return []
     if not isinstance(value, list):
-        raise IntegrityError(f"{what} is malformed: it has no list under `{name}`", code="malformed", what=what)
+        raise IntegrityError(f"{what} is malformed: there is no list under `{name}`", code="malformed", what=what)
     return [entry if isinstance(entry, str) else f" {entry!r}"[:100] for entry in value]

@@ -1,8 +1,8 @@
-"""Opens connections while the rest of marfetch is still being loaded, or while an answer is awaited, and asks the first thing.
+"""Opens connections early, and predicts a command's first HTTP request so that it can be sent while oras-py is still importing.
 
-Loading oras-py and what it needs takes longer than three round trips; in that time the registry's name is looked up, TCP and TLS are
-done, and its first answer has come. The data host's connection is opened while the registry is asked for the manifest. Each is only
-handed to the request that it was opened for, or closed.
+Importing oras-py takes longer than three round trips: enough to resolve the registry's name, connect, and get the first response. The
+connection to the data host is opened while the manifest is requested. A connection serves only the request that it was opened for, and
+the early response counts only if the client later builds exactly the same bytes.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ if TYPE_CHECKING:
     from .certificates import TrustedCertificates
 
 
-# -- where an endpoint's blobs lie: what its redirects said last time, so that a connection to it can be opened ahead
+# -- the data host that the registry redirected to last time, to connect to it early
 
 
 class DataHost:
-    """The data host of one endpoint.
+    """The remembered data host of one endpoint.
 
     Args:
-        root: the cache.
+        root: the cache directory.
     """
 
     def __init__(self, root: Path, endpoint: Endpoint) -> None:
-        self._kept = Records(root, "data-hosts")
+        self._records = Records(root, "data-hosts")
         self._endpoint = endpoint
         self._known: Address | None = None
 
     @property
     def _only(self) -> Address | None:
-        """The one that is named, where it is one host and no pattern for many."""
+        """The configured data host, if it is a single host without a wildcard."""
         hosts = self._endpoint.data_hosts
         if len(hosts) != 1 or hosts[0].wildcard:
             return None
         return Address.parse(f"https://{hosts[0].host}")
 
     def likely(self) -> Address | None:
-        """The host that the next redirect is going to lead to, as far as can be told; none that it must not lead to."""
+        """Return the probable target of the next redirect, if the endpoint allows it; else None."""
         found = self._only
         if found is None:
-            document = self._kept.get(self._endpoint.name)
+            document = self._records.get(self._endpoint.name)
             if document is None or not isinstance(document.data, str):
                 return None
             with suppress(Error):
@@ -70,46 +70,42 @@ class DataHost:
         return found if found is not None and not self._endpoint.is_registry(found) else None
 
     def keep(self, address: Address) -> None:
-        """A redirect led there."""
+        """Remember the target of a redirect."""
         if self._only is None and (self._known is None or self._known.origin != address.origin):
-            self._kept.put(self._endpoint.name, address.origin)
+            self._records.put(self._endpoint.name, address.origin)
 
 
-# -- the requests that a command may begin with: as bytes they are known before oras-py is there, and `remote.registry` asks the same
+# -- the first request of a command; `remote.registry` builds its requests from the same functions
 
 
 USER_AGENT: Final = f"marfetch/{__version__} (+https://github.com/marfetch/marfetch)"
 ALWAYS: Final = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
 """The headers of every request."""
 LISTS: Final = {"Accept": "application/json"}
-"""Those of a request for a list."""
+"""The headers of a list request."""
 ACCEPT: Final = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}"
 
 
 class PredictedRequest(NamedTuple):
-    """One GET to the registry.
+    """A GET request to the registry.
 
     Attributes:
         target: the path.
-        headers: besides those of every request, in their order.
+        headers: the headers after those of every request, in order.
     """
 
     target: str
     headers: dict[str, str]
 
     def bytes(self, address: Address) -> bytes:
-        """As HTTP/1.1 writes it (RFC 9112).
-
-        Args:
-            address: the registry.
-        """
+        """Return the HTTP/1.1 message (RFC 9112) for the registry at this address."""
         fields = {"Host": address.name, **ALWAYS, **self.headers}
         lines = [f"GET {self.target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
         return "".join(f"{line}\r\n" for line in [*lines, ""]).encode("ascii")
 
 
 def manifest(reference: Reference, known: Descriptor | None) -> PredictedRequest:
-    """Ask for a manifest, unless it is the known one still."""
+    """Return the request for a manifest; conditional if one is known."""
     headers = {"Accept": ACCEPT}
     if known is not None:
         headers["If-None-Match"] = f'"{known.digest}"'
@@ -117,24 +113,24 @@ def manifest(reference: Reference, known: Descriptor | None) -> PredictedRequest
 
 
 def tags(reference: Reference) -> PredictedRequest:
-    """Ask for all tags."""
+    """Return the request for all tags."""
     return PredictedRequest(f"/v2/{reference.repository}/tags/list", dict(LISTS))
 
 
 _LOOK: Final = 0.1
-"""Seconds between two looks at whether a connection is still waited for."""
+"""Seconds between two checks whether the waiting exchange has expired."""
 
 
 def always() -> bool:
-    """A host that may be asked whenever somebody likes."""
+    """Allow every early request."""
     return True
 
 
 class Ready(NamedTuple):
-    """A connection that is open.
+    """An open connection.
 
     Attributes:
-        sent: the request that it carries already.
+        sent: the request that was sent early on it, if any.
     """
 
     socket: ssl.SSLSocket
@@ -142,13 +138,13 @@ class Ready(NamedTuple):
 
 
 class Preconnection:
-    """One connection that is being opened.
+    """One connection that a background thread opens.
 
     Args:
-        address: whose host it leads to; https.
-        context: makes the context that decides about the certificate, as for every other connection.
-        first: is sent over it at once; see `give`.
-        may: whether the host may be asked; looked at in the moment before it is. Where it may not, nothing is sent.
+        address: an https address of the host.
+        context: returns the TLS context that verifies the certificate.
+        first: a request to send as soon as the connection is open; see `send_early`.
+        may: whether a speculative request is allowed; called just before it is sent. If not, nothing is sent.
     """
 
     def __init__(
@@ -181,7 +177,7 @@ class Preconnection:
                 opened = context.wrap_socket(sock, server_hostname=self._host)
                 with self._guard:
                     if self._sent is not None and not self._may():
-                        self._target = self._sent = None  # told to wait while it was being opened
+                        self._target = self._sent = None  # the host was throttled while the connection was opening
                     if self._sent is not None:
                         opened.sendall(self._sent)
                     self._since = time.monotonic()
@@ -194,14 +190,14 @@ class Preconnection:
         finally:
             self._done.set()
         with self._guard:
-            if self._taken:  # it is no longer wanted, and was not open yet when that was said
+            if self._taken:  # it was closed while it was opening
                 self._drop()
 
-    def give(self, first: PredictedRequest, may: Callable[[], bool] = always) -> bool:
-        """Ask this over it; False where something else is asked over it already, or it is lost.
+    def send_early(self, first: PredictedRequest, may: Callable[[], bool] = always) -> bool:
+        """Send a speculative request; return False if the connection failed, was taken, or already carries a request.
 
         Args:
-            may: as for `Preconnection`; where it may not, the connection stays what it is.
+            may: as for `Preconnection`; if it returns False, nothing is sent and the connection stays usable.
         """
         with self._guard:
             if self._target is not None or self._taken or isinstance(self._outcome, Exception):
@@ -220,13 +216,13 @@ class Preconnection:
             return True
 
     def take(self, host: str, port: int | None, exchange: Exchange | None = None) -> Ready | None:
-        """The connection, if it leads there, carries nothing but this request, and nobody has taken it; waits until it is open.
+        """Wait until the connection is open and return it; None for another host, another early request, or if it was taken.
 
         Args:
-            exchange: what is going to be asked for over it; it is waited for until the watch has ended that.
+            exchange: the exchange that needs the connection; the wait ends when it expires.
 
         Raises:
-            OSError: it could not be opened, or not in time; said to the first one who wanted it.
+            OSError: the connection failed or timed out; only the first caller gets the error.
         """
         target = exchange.target if exchange is not None else None
         if (self._host, self._port) != (host, port) or self._target not in (None, target) or self.is_taken:
@@ -238,10 +234,10 @@ class Preconnection:
         with self._guard:
             if self._taken:
                 return None
-            self._taken = True  # for one request only
+            self._taken = True
             outcome = self._outcome
             if isinstance(outcome, socket.socket) and time.monotonic() - self._since > limits.AHEAD_TIME:
-                self._drop()  # its host may have given it up by now
+                self._drop()  # the host may have closed an idle connection by now
                 return None
             self._outcome = None
         if isinstance(outcome, Exception):
@@ -250,11 +246,11 @@ class Preconnection:
 
     @property
     def is_taken(self) -> bool:
-        """Whether it is no longer to be had."""
+        """Whether the connection was taken or closed."""
         return self._taken
 
     def close(self) -> None:
-        """Close it if nobody has taken it."""
+        """Close the connection unless it was taken."""
         with self._guard:
             if not self._taken:
                 self._taken = True
@@ -268,12 +264,12 @@ class Preconnection:
 
 
 class Preconnections:
-    """The connections to one endpoint that are opened ahead.
+    """The preconnections to the hosts of one endpoint.
 
     Args:
-        registry: where everything begins.
+        registry: the address of the registry.
         context: as for `Preconnection`.
-        most: connections to one host.
+        most: maximum number of connections per host.
     """
 
     def __init__(self, registry: Address, context: Callable[[], ssl.SSLContext], most: int) -> None:
@@ -284,27 +280,27 @@ class Preconnections:
         self._guard = threading.Lock()
 
     def open(self) -> None:
-        """Open a connection to the registry; what is asked over it comes later."""
+        """Open a connection to the registry, without a request yet."""
         self._add(self._registry, None)
 
-    def ask(self, first: PredictedRequest | None, may: Callable[[], bool] = always) -> None:
-        """Ask this over a connection to the registry that is there or being opened, or over one more.
+    def send_early(self, first: PredictedRequest | None, may: Callable[[], bool] = always) -> None:
+        """Send the predicted first request on a connection that is open or opening; open another if none is free.
 
         Args:
-            first: None: what that will be is not known.
+            first: None if the first request is not known; then only a connection is opened.
             may: as for `Preconnection`.
         """
         if first is not None and not may():
             first = None
         with self._guard:
             opened = list(self._opened.get(self._registry, ()))
-        if first is not None and not any(ahead.give(first, may) for ahead in opened):
+        if first is not None and not any(ahead.send_early(first, may) for ahead in opened):
             self._add(self._registry, first, may)
         elif not opened:
             self.open()
 
     def expect(self, data: Address) -> None:
-        """Open a connection to a data host, for a blob whose manifest is about to be asked for."""
+        """Open a connection to a data host that the next blob download will probably need."""
         self._add(data, None)
 
     def _add(self, address: Address, first: PredictedRequest | None, may: Callable[[], bool] = always) -> None:
@@ -314,7 +310,7 @@ class Preconnections:
                 opened.append(Preconnection(address, self._context, first, may))
 
     def take(self, host: str, port: int | None, exchange: Exchange | None) -> Ready | None:
-        """As `Ahead.take`, of the first one that fits."""
+        """Return the first matching connection; as `Preconnection.take`."""
         with self._guard:
             opened = [ahead for some in self._opened.values() for ahead in some]
         for ahead in opened:
@@ -324,21 +320,21 @@ class Preconnections:
         return None
 
     def close(self) -> None:
-        """Close what nobody has taken."""
+        """Close the connections that were not taken."""
         with self._guard:
             for some in self._opened.values():
                 for ahead in some:
                     ahead.close()
 
 
-# -- how endpoints are reached, before there is a registry to ask: trust, and the connections that are opened ahead
+# -- trust and preconnections per endpoint
 
 
 class ConnectionSetup(NamedTuple):
-    """The way to one endpoint.
+    """The trusted certificates and preconnections of one endpoint.
 
     Attributes:
-        early: connections that are opened ahead; None where something stands in between.
+        early: None with a proxy or plain http.
     """
 
     trust: TrustedCertificates
@@ -346,42 +342,41 @@ class ConnectionSetup(NamedTuple):
 
 
 class ConnectionSetups:
-    """The ways of one command.
+    """The connection setups of one command.
 
     Args:
         ca_file: as `TrustedCertificates`.
-        jobs: connections to one host.
+        jobs: maximum number of connections per host.
     """
 
     def __init__(self, ca_file: str | None, jobs: int) -> None:
         self._ca_file = ca_file
         self._jobs = jobs
-        self._ways: dict[Endpoint, ConnectionSetup] = {}
+        self._setups: dict[Endpoint, ConnectionSetup] = {}
         self._guard = threading.Lock()
 
-    def to(self, endpoint: Endpoint) -> ConnectionSetup:
-        """The way to an endpoint. Here TLS is loaded."""
+    def for_endpoint(self, endpoint: Endpoint) -> ConnectionSetup:
+        """Return the setup of an endpoint, made at the first call."""
         with self._guard:
-            if endpoint not in self._ways:
-                from .certificates import TrustedCertificates  # late: ssl, only where a registry is asked
+            if endpoint not in self._setups:
+                from .certificates import TrustedCertificates  # late: ssl, only if a request is needed
 
                 trust = TrustedCertificates(self._ca_file)
-                # A proxy is for the transport to find; without one, connections are opened while oras-py is being loaded.
+                # Only the transport handles proxies.
                 proxied = any(name.lower().endswith("_proxy") and value for name, value in os.environ.items())
-                alone = endpoint.registry.scheme == "https" and not proxied
-                self._ways[endpoint] = ConnectionSetup(
-                    trust, Preconnections(endpoint.registry, trust.context, self._jobs) if alone else None
-                )
-            return self._ways[endpoint]
+                direct = endpoint.registry.scheme == "https" and not proxied
+                early = Preconnections(endpoint.registry, trust.context, self._jobs) if direct else None
+                self._setups[endpoint] = ConnectionSetup(trust, early)
+            return self._setups[endpoint]
 
     def preconnect(self, text: str, preference: Preference) -> None:
-        """Open a connection to where a reference leads; not for one with a digest, which the cache may hold. Nothing is asked yet.
+        """Open a connection to the registry of a reference; not for one with a digest, since it may be cached.
 
         Args:
-            text: the reference as it was given. What is wrong with it is said when it is its turn.
+            text: the reference as typed. An invalid one is ignored here and reported when it is used.
         """
         with suppress(Error):
             reference = Pasted.parse(text).reference
-            early = self.to(preference.of(reference)).early if reference.digest is None else None
+            early = self.for_endpoint(preference.of(reference)).early if reference.digest is None else None
             if early is not None:
                 early.open()

@@ -1,7 +1,7 @@
-"""Single looks at a host, for the doctor: its addresses, a connection to each of them, and one request without another try.
+"""Single checks of a host, for the doctor: its addresses, a connection to each of them, and one request without retries.
 
-Requests go through the transport that everything else uses. A connection to a single address sends nothing but a TLS greeting; where
-the certificate is not trusted, a second greeting reads who issued it, and nothing ever comes over that one.
+Requests use the ordinary transport. A connection to a single address only does a TLS handshake. If the certificate is not trusted, a
+second handshake reads its issuer; no data is sent on that connection.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from .pages import resolve as follow
 from .transport import GET, ExactRequest, Transport
 
 HASTE: Final = 1.0
-"""Seconds for each step of the look at a certificate that is not trusted, at most."""
+"""Maximum seconds for each step of reading an untrusted certificate."""
 FAMILIES: Final = ((4, socket.AF_INET), (6, socket.AF_INET6))
 
 
 @dataclass(frozen=True, slots=True)
 class NameLookup:
-    """What the name service says of a host.
+    """The DNS result for a host.
 
     Attributes:
-        addresses: family (4, 6) and address, in the order of the resolver.
-        failure: what it said where there is no address at all.
+        addresses: pairs of family (4 or 6) and address, in the resolver's order.
+        failure: the error if there is no address at all.
     """
 
     addresses: tuple[tuple[int, str], ...]
@@ -50,14 +50,16 @@ class NameLookup:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """What came of a connection to one address.
+    """The result of a connection to one address.
 
     Attributes:
-        stage: how far it came: `tcp` or `tls` where it failed there, `done`.
-        failure: of the stage, in words.
-        verify: OpenSSL's number of what is wrong with the certificate; None where it was not the certificate.
-        issuer: who issued the certificate: organisation and name.
-        seconds: that it took.
+        family: 4 or 6; 0 through a proxy.
+        address: the IP address, or `proxy`.
+        stage: `tcp` or `tls` if that step failed, else `done`.
+        failure: why the step failed.
+        verify: OpenSSL's verification error code; None if the certificate was not the problem.
+        issuer: organization and name of the certificate's issuer.
+        seconds: the time it took.
     """
 
     family: int
@@ -71,10 +73,10 @@ class Reached:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One answer.
+    """One HTTP response.
 
     Attributes:
-        body: its beginning.
+        body: the beginning of the body.
     """
 
     address: Address
@@ -83,7 +85,7 @@ class Seen:
     body: bytes
 
     def header(self, name: str) -> str | None:
-        """The value of a header, whatever its case."""
+        """Return the value of a header; case-insensitive."""
         return next((value for key, value in self.headers.items() if key.lower() == name.lower()), None)
 
     @property
@@ -93,16 +95,16 @@ class Seen:
 
     @property
     def edge_reference(self) -> str | None:
-        """The id that support asks for: `X-Msedge-Ref`, or as a block page shows it."""
+        """The reference id for support requests, from `X-Msedge-Ref` or a block page."""
         return self.header("X-Msedge-Ref") or next(iter(EDGE_REF.findall(self.text)), None)
 
     @property
     def is_block_page(self) -> bool:
-        """Whether the body reads as the page of a firewall."""
+        """Whether the body looks like the block page of a firewall."""
         return BLOCK_PAGE.search(self.text) is not None
 
     def target(self, location: str) -> Address:
-        """The address that a `Location` header names.
+        """Resolve a `Location` header.
 
         Raises:
             PolicyError: `address-refused`.
@@ -111,11 +113,11 @@ class Seen:
 
 
 class Prober:
-    """Looks at hosts of one endpoint.
+    """Checks the hosts of one endpoint.
 
     Args:
         ca_file: as `TrustedCertificates`.
-        patience: seconds for each single step.
+        patience: timeout of each step, in seconds.
     """
 
     def __init__(self, endpoint: Endpoint, ca_file: str | None, *, patience: float) -> None:
@@ -124,13 +126,13 @@ class Prober:
         self._trust = TrustedCertificates(ca_file)
 
     def hurried(self, patience: float) -> Prober:
-        """The same with at most so many seconds for each single step."""
+        """Return a prober with a shorter timeout for each step."""
         hurried = copy(self)
         hurried.patience = min(patience, self.patience)
         return hurried
 
     def names(self, host: str, port: int) -> NameLookup:
-        """The addresses of a host, each family asked for by itself, as a half-open name service answers one and not the other."""
+        """Resolve a host, one query per address family, since some DNS servers answer only one of them."""
         found: list[tuple[int, str]] = []
         failures: list[str] = []
 
@@ -150,14 +152,14 @@ class Prober:
         return NameLookup(tuple(dict.fromkeys(found)), failures[0] if failures and not found else None)
 
     def reach(self, host: str, port: int, names: NameLookup, *, tls: bool) -> list[Reached]:
-        """A connection to every address, side by side."""
+        """Connect to every address in parallel."""
         if not names.addresses:
             return []
         with ThreadPoolExecutor(min(16, len(names.addresses))) as pool:
             return list(pool.map(lambda one: self._reach(host, port, *one, tls=tls), names.addresses))
 
     def through(self, proxy: str, host: str, port: int) -> Reached:
-        """A connection through a proxy, to see whose certificate comes back."""
+        """Connect through a proxy, to see whose certificate it presents."""
         begun = time.monotonic()
         try:
             with tunnel(proxy, host, port, self.patience) as sock:
@@ -170,10 +172,10 @@ class Prober:
         return Reached(0, "proxy", stage, failure, verify, issuer, time.monotonic() - begun)
 
     def get(self, address: Address, headers: dict[str, str] | None = None, *, came_from: Address | None = None) -> Seen:
-        """One request, one answer.
+        """Send one GET request, without retries or redirects.
 
         Raises:
-            Error: no answer, or the endpoint does not cover the address.
+            Error: no response, or the endpoint does not cover the address.
         """
         transport = Transport(self.endpoint, Budget(self.patience), self._trust)
         try:
@@ -188,15 +190,15 @@ class Prober:
         except RemoteError as error:
             if error.code != "timeout":
                 raise
-            raise RemoteError(f"`{address.name}` gave no answer within {self.patience:.0f} s", code="timeout") from error
+            raise RemoteError(f"no response from `{address.name}` within {self.patience:.0f} s", code="timeout") from error
         finally:
             transport.close()
 
     def proxy(self, address: Address) -> str | None:
-        """The proxy that is used for an address.
+        """Return the proxy for an address.
 
         Raises:
-            InputError: `usage`: it cannot be used.
+            InputError: `usage`: the proxy setting is invalid.
         """
         transport = Transport(self.endpoint, Budget(self.patience), self._trust)
         try:
@@ -239,11 +241,11 @@ class Prober:
             return "tls", str(error.verify_message or error).lower(), error.verify_code, None
         except OSError as error:
             return "tls", _words(error, self.patience), None, None
-        except Error as error:  # the certificates that are to be trusted cannot be read
+        except Error as error:  # the CA file cannot be read
             return "tls", error.message, None, None
 
     def _untrusted_issuer(self, host: str, connect: Callable[[], socket.socket]) -> str | None:
-        """Who issued a certificate that is not trusted: taken once without trust, then once as the only one that is trusted."""
+        """Return the issuer of an untrusted certificate: read it without verification, then connect again with only it trusted."""
         plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         plain.check_hostname, plain.verify_mode = False, ssl.CERT_NONE
         with connect() as sock:
@@ -263,10 +265,10 @@ class Prober:
 
 
 def tunnel(proxy: str, host: str, port: int, timeout: float) -> socket.socket:
-    """A socket that a proxy has led on (RFC 9110, 9.3.6).
+    """Open a tunnel through a proxy (RFC 9110, 9.3.6).
 
     Raises:
-        OSError: it did not.
+        OSError: the proxy cannot be reached, or refused.
     """
     split = urllib.parse.urlsplit(proxy)
     end = time.monotonic() + timeout
@@ -280,14 +282,14 @@ def tunnel(proxy: str, host: str, port: int, timeout: float) -> socket.socket:
         sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
         head = b""
         while b"\r\n\r\n" not in head and len(head) < 65_536:
-            sock.settimeout(max(0.001, end - time.monotonic()))  # for all of it: some proxies drip
+            sock.settimeout(max(0.001, end - time.monotonic()))  # one deadline for the whole response: some proxies send it slowly
             piece = sock.recv(1)
             if not piece:
                 break
             head += piece
         status = re.match(rb"HTTP/1\.[01] ([0-9]{3})", head)
         if status is None or status[1] != b"200":
-            raise OSError(f"the proxy answered {status[1].decode() if status else 'with something that is no HTTP'}")
+            raise OSError(f"the proxy answered {status[1].decode() if status else 'with an invalid HTTP response'}")
     except BaseException:
         sock.close()
         raise
@@ -296,7 +298,7 @@ def tunnel(proxy: str, host: str, port: int, timeout: float) -> socket.socket:
 
 
 def _issuer(certificate: object) -> str | None:
-    """Organisation and name of who issued a certificate."""
+    """Return organization and name of a certificate's issuer."""
     if not isinstance(certificate, dict):
         return None
     facts = {key: value for part in certificate.get("issuer", ()) for key, value in part}
@@ -305,7 +307,7 @@ def _issuer(certificate: object) -> str | None:
 
 
 def _words(error: OSError, patience: float) -> str:
-    """What a failure of a socket is, in words."""
+    """Describe a socket failure."""
     if isinstance(error, TimeoutError):
         return f"no answer within {patience:.0f} s"
     if isinstance(error, ConnectionRefusedError):

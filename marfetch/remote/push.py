@@ -1,7 +1,7 @@
-"""Writes to a registry of the user's own: the only module that does (distribution-spec, "Push").
+"""Uploads to the user's own registries; the only module that writes to a registry (distribution-spec, "Push").
 
-Stored bytes go out as they are, a manifest with its own content type, a blob streamed from its file; nothing is encoded anew, so that every
-digest stays. Every address that an upload is sent on to passes the policy of the endpoint like any other.
+Stored bytes are sent unchanged: a manifest with its own content type, a blob streamed from its file. So digests stay the same. The
+`Location` of an upload is checked against the endpoint like any other address.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..reference import OFFICIAL_HOSTS, Reference
 from . import limits
 from .backoff import Attempts, RequestFailed
 from .deadlines import Exchange
-from .http_errors import Asked
+from .http_errors import RequestKind
 from .pages import resolve
 from .referrers import by_api, by_tag, fallback_tag
 from .registry import Registry
@@ -31,51 +31,51 @@ _ACCEPT: Final = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 
 
 def refuse_official(endpoint: Endpoint) -> None:
-    """MAR is read, never written to, whatever name it is given.
+    """Refuse to write to MAR.
 
     Raises:
-        PolicyError: `push-refused`.
+        PolicyError: `push-refused`: the endpoint's registry is MAR.
     """
     refuse_name(endpoint.registry.host.name)
 
 
 def refuse_name(name: str) -> None:
-    """The same for the name of one host, such as that to which an upload is sent on; in lower case.
+    """Refuse to write to a host of MAR; the name is in lower case.
 
     Raises:
         PolicyError: `push-refused`.
     """
     if any(name == host or name.endswith(f".{host}") for host in OFFICIAL_HOSTS):
         raise PolicyError(
-            f"`{name}` is MAR, and marfetch never writes to it", code="push-refused", url=f"https://{name}", rule="never to MAR"
+            f"cannot push to `{name}`: marfetch never writes to MAR", code="push-refused", url=f"https://{name}", rule="never to MAR"
         )
 
 
 class Pushing:
-    """Writes to the repositories of one registry; every method may be called from any thread, and again after a failure.
+    """Uploads to the repositories of one registry; thread-safe, and each method may be called again after a failure.
 
     Raises:
-        PolicyError: `push-refused`: it is MAR.
+        PolicyError: `push-refused`: the registry is MAR.
     """
 
     def __init__(self, registry: Registry) -> None:
         refuse_official(registry.endpoint)
         self._registry = registry
 
-    # -- what is there
+    # -- checks
 
     def has_blob(self, reference: Reference, digest: Digest) -> bool:
-        """Whether the repository has a blob."""
-        return self._asked(reference, f"blobs/{digest}", Asked.BLOB, {}).status_code == 200
+        """Return whether the repository has a blob."""
+        return self._head(reference, f"blobs/{digest}", RequestKind.BLOB, {}).status_code == 200
 
     def digest(self, reference: Reference) -> Digest | None:
-        """The digest of what a tag or digest names; None where the repository has nothing of that name.
+        """Return the digest of the manifest with a tag or digest; None if the repository has no such manifest.
 
         Raises:
             Error: the registry failed.
         """
         name = reference.tag or str(reference.digest)
-        answer = self._asked(reference, f"manifests/{name}", Asked.MANIFEST, {"Accept": _ACCEPT})
+        answer = self._head(reference, f"manifests/{name}", RequestKind.MANIFEST, {"Accept": _ACCEPT})
         if answer.status_code == 404:
             return None
         said = answer.headers.get("Docker-Content-Digest")
@@ -87,18 +87,18 @@ class Pushing:
             return None
         return found.descriptor.digest if found is not None else None
 
-    # -- what goes there
+    # -- uploads
 
     def blob(self, reference: Reference, descriptor: Descriptor, pieces: Callable[[], Iterable[bytes]], transfer: Transfer) -> None:
-        """Upload a blob in one request; a try that failed is begun anew.
+        """Upload a blob in one request; a retry restarts at the first byte.
 
         Args:
-            pieces: gives its bytes, anew each time.
+            pieces: returns the chunks of the blob; called for each try.
 
         Raises:
-            RemoteError: `push-failed`: the registry did not take it.
-            PolicyError: it sends the upload on to where the endpoint does not lead.
-            Error: what the pieces raise; the registry failed.
+            RemoteError: `push-failed`: the registry rejected the blob.
+            PolicyError: the endpoint does not allow the `Location` of the upload.
+            Error: reading the pieces failed, or the registry failed.
         """
         attempts = self._registry.backoff.attempts(f"`{reference.full_repository}`")
         start = self._registry.repository_address(reference, "blobs/uploads/")
@@ -106,23 +106,24 @@ class Pushing:
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(descriptor.size)}
         while True:
             try:
-                answer = self._sent(start, reference, {"Content-Length": "0"}, attempts, (201, 202), Sent("POST"))
+                answer = self._send(start, reference, {"Content-Length": "0"}, attempts, (201, 202), Sent("POST"))
                 if answer.status_code == 201:
                     return
-                place = self._location(answer, start, reference)
-                place = Address(place.scheme, place.host, f"{place.target}{'&' if '?' in place.target else '?'}digest={descriptor.digest}")
-                self._registry.endpoint.check(place, came_from=start)
-                self._compare(self._sent(place, reference, headers, attempts, (201,), Sent("PUT", body)), descriptor, reference)
+                upload = self._location(answer, start, reference)
+                separator = "&" if "?" in upload.target else "?"
+                upload = Address(upload.scheme, upload.host, f"{upload.target}{separator}digest={descriptor.digest}")
+                self._registry.endpoint.check(upload, came_from=start)
+                self._compare(self._send(upload, reference, headers, attempts, (201,), Sent("PUT", body)), descriptor, reference)
                 return
             except RequestFailed as trouble:
                 attempts.failed(trouble)
 
     def manifest(self, reference: Reference, manifest: Manifest | Index) -> None:
-        """Put a manifest under its digest, or under the reference's tag, in the bytes in which it came.
+        """Upload a manifest unchanged, under the reference's tag or else its digest.
 
         Raises:
-            RemoteError: `push-failed`: the registry did not take it.
-            IntegrityError: `digest-mismatch`: it took something else.
+            RemoteError: `push-failed`: the registry rejected the manifest.
+            IntegrityError: `digest-mismatch`: the registry stored something else.
         """
         name = reference.tag or str(manifest.descriptor.digest)
         address = self._registry.repository_address(reference, f"manifests/{name}")
@@ -130,17 +131,17 @@ class Pushing:
         attempts = self._registry.backoff.attempts(f"`{reference}`")
         while True:
             try:
-                answer = self._sent(address, reference, headers, attempts, (201,), Sent("PUT", (manifest.raw,)))
+                answer = self._send(address, reference, headers, attempts, (201,), Sent("PUT", (manifest.raw,)))
                 self._compare(answer, manifest.descriptor, reference)
                 return
             except RequestFailed as trouble:
                 attempts.failed(trouble)
 
     def referrers(self, reference: Reference, subject: Digest, entries: Sequence[Descriptor]) -> bool:
-        """See to it that the registry lists these referrers, which it has: where it lacks the API, by the tag that stands in for it.
+        """Make the registry list uploaded referrers: without the referrers API, add them to the fallback tag.
 
         Returns:
-            Whether that tag was written.
+            Whether the fallback tag was written.
 
         Raises:
             Error: the registry failed.
@@ -163,21 +164,21 @@ class Pushing:
         )
         return True
 
-    # -- how
+    # -- requests
 
-    def _asked(self, reference: Reference, path: str, asked: Asked, headers: dict[str, str]) -> StreamedResponse:
-        """The answer to whether something is there, read and closed; asked for again where that makes sense."""
+    def _head(self, reference: Reference, path: str, kind: RequestKind, headers: dict[str, str]) -> StreamedResponse:
+        """Send a HEAD request with retries, and return its response, 200 or 404."""
         address = self._registry.repository_address(reference, path)
         attempts = self._registry.backoff.attempts(f"`{reference}`")
         while True:
             try:
-                with self._registry.asking(address, headers, attempts, asked, reference, expected=(200, 404), sent=_HEAD) as answer:
+                with self._registry.asking(address, headers, attempts, kind, reference, expected=(200, 404), sent=_HEAD) as answer:
                     answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
                     return answer
             except RequestFailed as trouble:
                 attempts.failed(trouble)
 
-    def _sent(
+    def _send(
         self,
         address: Address,
         reference: Reference,
@@ -186,9 +187,9 @@ class Pushing:
         expected: tuple[int, ...],
         sent: Sent,
     ) -> StreamedResponse:
-        """The answer to what was sent, read and closed."""
+        """Send a request without retries, and return its response."""
         try:
-            with self._registry.asking(address, headers, attempts, Asked.MANIFEST, reference, expected=expected, sent=sent) as answer:
+            with self._registry.asking(address, headers, attempts, RequestKind.MANIFEST, reference, expected=expected, sent=sent) as answer:
                 answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
                 return answer
         except RequestFailed as trouble:
@@ -196,7 +197,7 @@ class Pushing:
             if isinstance(error, NotFoundError) or error.code == "unexpected-answer":
                 said = error.context.get("wire") or error.context.get("status")
                 failure = RemoteError(
-                    f"`{self._registry.endpoint.registry.name}` does not take what is sent to `{reference.full_repository}` ({said})",
+                    f"`{self._registry.endpoint.registry.name}` rejected the upload to `{reference.full_repository}` ({said})",
                     code="push-failed",
                 )
                 failure.context |= error.context
@@ -204,7 +205,7 @@ class Pushing:
             raise
 
     def _body(self, pieces: Callable[[], Iterable[bytes]], transfer: Transfer, exchange: Exchange) -> Iterator[bytes]:
-        """The bytes of an upload; tells how far it is, and keeps the watch from ending what gets on."""
+        """Yield the body of an upload; report progress, and extend the deadline with each piece."""
         transport = self._registry.transport
         sent = 0
         transfer.held(0)
@@ -216,24 +217,24 @@ class Pushing:
                 yield piece
                 sent += len(piece)
                 transfer.held(sent)
-        # The registry may have to hash all of it, or hand it on, before it answers.
+        # Before it responds, the registry may have to hash the blob or forward it to its storage.
         exchange.deadline = transport.until(limits.COMMIT_TIME)
 
     def _location(self, answer: StreamedResponse, start: Address, reference: Reference) -> Address:
         location = answer.headers.get("Location")
         if not location:
             raise RemoteError(
-                f"`{start.name}` takes an upload for `{reference.full_repository}`, but does not say where to",
+                f"`{start.name}` accepted an upload for `{reference.full_repository}` without a `Location` header",
                 code="push-failed",
                 url=start.origin,
                 status=answer.status_code,
             )
         try:
             address = resolve(start, location)
-            refuse_name(address.host.name)  # also where a data host with a wildcard would cover it
+            refuse_name(address.host.name)  # even if it matches a data host with a wildcard
             self._registry.endpoint.check(address, came_from=start)
         except PolicyError as error:
-            error.message = f"`{start.name}` sends the upload on to an address that is not followed: {error.message}"
+            error.message = f"`{start.name}` forwards the upload to an address that marfetch does not follow: {error.message}"
             raise
         return address
 
@@ -241,7 +242,7 @@ class Pushing:
         said = answer.headers.get("Docker-Content-Digest")
         if said and said.strip().startswith(f"{descriptor.digest.algorithm}:") and said.strip() != str(descriptor.digest):
             raise IntegrityError(
-                f"`{reference.full_repository}` says that it took `{said.strip()[:100]}`, but `{descriptor.digest}` was sent",
+                f"`{reference.full_repository}` stored `{said.strip()[:100]}`, but marfetch sent `{descriptor.digest}`",
                 code="digest-mismatch",
                 reference=str(reference),
                 expected=str(descriptor.digest),

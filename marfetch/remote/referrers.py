@@ -1,4 +1,4 @@
-"""What refers to a manifest: by the referrers API, or by the tag that stands in for it (distribution-spec, "Listing Referrers")."""
+"""The referrers of a manifest, from the referrers API or the fallback tag (distribution-spec, "Listing Referrers")."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ from ..errors import IntegrityError, NotFoundError, PolicyError
 from ..oci import INDEX_TYPES, OCI_INDEX, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Reference
 from . import limits
-from .http_errors import Asked
+from .http_errors import RequestKind
 from .pages import pages
 from .transport import StreamedResponse
 
 
 class Documents(Protocol):
-    """What a registry has to offer to be asked for referrers."""
+    """The methods of `Registry` that listing referrers needs."""
 
     def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
         """As `content.Source.manifest`."""
 
-    def document(self, address: Address, headers: dict[str, str], asked: Asked, reference: Reference) -> tuple[StreamedResponse, bytes]:
-        """The answer to a GET and its body."""
+    def document(
+        self, address: Address, headers: dict[str, str], kind: RequestKind, reference: Reference
+    ) -> tuple[StreamedResponse, bytes]:
+        """Return the response to a GET request, and its body."""
 
     def repository_address(self, reference: Reference, path: str) -> Address:
-        """The address of a path below a repository."""
+        """Return the address of a path below a repository."""
 
 
 def referrers(registry: Documents, reference: Reference, digest: Digest, artifact_type: str | None) -> Sequence[Descriptor]:
-    """All referrers, of this artifact type where one is given.
+    """List the referrers of a manifest, of one artifact type if it is given.
 
     Raises:
         IntegrityError: `malformed`.
         PolicyError: `limit-passed`.
-        Error: the registry failed. A failure is never read as "no referrers".
+        Error: the registry failed; a failure never means "no referrers".
     """
     what = f"the referrers of `{reference.full_repository}@{digest}`"
     try:
@@ -47,35 +49,35 @@ def referrers(registry: Documents, reference: Reference, digest: Digest, artifac
     untyped = sum(entry.artifact_type is None for entry in found)
     if untyped > limits.MAX_UNTYPED:
         raise PolicyError(
-            f"{what} are {untyped} of which the list does not say what they are, more than {limits.MAX_UNTYPED}",
+            f"{what} include {untyped} without an artifact type, more than {limits.MAX_UNTYPED}",
             code="limit-passed",
             what=what,
             rule=f"at most {limits.MAX_UNTYPED} referrers without a type",
         )
     found = [_filled(registry, reference, digest, entry) for entry in found]
-    # A registry may ignore the filter.
+    # Filter here too: a registry may ignore the filter in the query.
     return [entry for entry in found if artifact_type is None or matches(entry.artifact_type or "", (artifact_type,))]
 
 
 def by_api(registry: Documents, reference: Reference, digest: Digest, artifact_type: str | None, what: str) -> list[Descriptor]:
-    """What the referrers API says.
+    """Return the referrers listed by the referrers API.
 
     Raises:
-        NotFoundError: the registry has no such API.
-        PolicyError: `limit-passed`: there are too many.
+        NotFoundError: the registry has no referrers API.
+        PolicyError: `limit-passed`: too many referrers.
         Error: as `referrers`.
     """
     query = f"?artifactType={urllib.parse.quote(artifact_type, safe='')}" if artifact_type else ""
     start = registry.repository_address(reference, f"referrers/{digest}{query}")
 
     def ask(address: Address) -> tuple[StreamedResponse, bytes]:
-        return registry.document(address, {"Accept": OCI_INDEX}, Asked.REFERRERS, reference)
+        return registry.document(address, {"Accept": OCI_INDEX}, RequestKind.REFERRERS, reference)
 
     found: list[Descriptor] = []
     for _, raw in pages(start, ask, what):
         index = parse_manifest(raw, what=what)
         if not isinstance(index, Index):
-            raise IntegrityError(f"{what} are malformed: the answer is no index", code="malformed", what=what)
+            raise IntegrityError(f"{what} are malformed: the response is not an image index", code="malformed", what=what)
         found += index.manifests
         if len(found) > limits.MAX_REFERRERS:
             raise PolicyError(
@@ -88,30 +90,30 @@ def by_api(registry: Documents, reference: Reference, digest: Digest, artifact_t
 
 
 def by_tag(registry: Documents, reference: Reference, digest: Digest) -> list[Descriptor]:
-    """What the tag says that stands in for the API; nothing where it is not there."""
+    """Return the referrers listed under the fallback tag (Referrers Tag Schema); empty if there is no such tag."""
     try:
         index = registry.manifest(Reference(reference.repository, reference.host, fallback_tag(digest)))
     except NotFoundError:
         return []
-    # On some registries the tag leads to the subject itself (oras-go 1396), and an image index can be a subject.
+    # On some registries the fallback tag points to the subject itself (oras-go 1396), which may be an index.
     if not isinstance(index, Index) or index.descriptor.media_type.lower() not in INDEX_TYPES or index.descriptor.digest == digest:
         return []
     return list(index.manifests)
 
 
 def fallback_tag(digest: Digest) -> str:
-    """The tag that stands in for the API (distribution-spec, "Referrers Tag Schema")."""
+    """Return the fallback tag for the referrers of a digest (distribution-spec, "Referrers Tag Schema")."""
     return f"{digest.algorithm}-{digest.encoded}"[:128]
 
 
 def _filled(registry: Documents, reference: Reference, digest: Digest, entry: Descriptor) -> Descriptor:
-    """The entry with the type and annotations of its manifest, where the list does not say them."""
+    """Complete an entry without an artifact type with the type and annotations of its manifest."""
     if entry.artifact_type is not None:
         return entry
     try:
         manifest = registry.manifest(Reference(reference.repository, reference.host, digest=entry.digest))
     except (NotFoundError, IntegrityError, PolicyError):
-        return entry  # a broken one does not hide the others
+        return entry  # a broken referrer must not hide the others
     if not isinstance(manifest, Manifest) or manifest.subject is None or manifest.subject.digest != digest:
         return entry
     return replace(entry, artifact_type=manifest.effective_type, annotations=manifest.annotations)

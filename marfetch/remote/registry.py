@@ -1,7 +1,7 @@
-"""A registry as a source: every request goes through a session of oras-py, and over our own transport.
+"""A registry as a source of content: requests go through an oras-py session and marfetch's own transport.
 
-Taken from oras-py 0.2.43: the session of `oras.provider.Registry`, the addresses of `Container`.
-`tests/remote/test_oras.py` holds that nothing else is used, and that what is used stays as it is.
+From oras-py 0.2.43 it uses the session of `oras.provider.Registry` and the addresses of `Container`.
+`tests/remote/test_oras.py` checks that it uses nothing else, and that both still behave the same.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .auth import Authority
 from .backoff import Attempts, Backoff, RequestFailed
 from .certificates import TrustedCertificates
 from .download import Download
-from .http_errors import Asked, Failure, about, explain, header_digest, mismatch, redirect_refused
+from .http_errors import Failure, RequestKind, about, explain, header_digest, mismatch, redirect_refused
 from .pages import Collected, collect, resolve
 from .pauses import Pauses
 from .preconnect import Preconnections
@@ -46,11 +46,11 @@ class Registry:
     """All repositories of one endpoint, as a `content.Source`.
 
     Args:
-        endpoint: whose registry it is; every address is checked against it.
-        jobs: requests to one host at a time, 1 to 32.
-        trust: which certificates are trusted.
-        early: connections that are being opened already.
-        pauses: what other processes were told, and where they are told.
+        endpoint: the endpoint of the registry; every address is checked against it.
+        jobs: concurrent requests per host, 1 to 32.
+        trust: the trusted certificates.
+        early: preconnections, open or opening.
+        pauses: throttles shared with other processes.
     """
 
     def __init__(
@@ -68,43 +68,43 @@ class Registry:
         self._budget = budget
         self._progress = progress
         address = endpoint.registry
-        # oras-py's own verify switch stays on; the transport decides about certificates, and there is no way round it.
+        # The transport verifies certificates; leave oras-py's switch on too.
         self.oras = oras.provider.Registry(hostname=str(address.host), insecure=address.scheme == "http", tls_verify=True)
         self.transport = Transport(endpoint, budget, trust or TrustedCertificates(), early)
         session = self.oras.session
-        session.trust_env = False  # no netrc, no proxies from the environment behind our back: the transport reads those
+        session.trust_env = False  # no netrc; the transport reads the proxies of the environment itself
         session.adapters.clear()
         session.mount("https://", self.transport)
         session.mount("http://", self.transport)
         self.backoff = Backoff(budget, progress, jobs=jobs, pauses=pauses)
         self.asked: Counter[str] = Counter()
-        """Host → requests that were sent to it."""
+        """Host → number of requests sent to it."""
         self.last_redirect: Address | None = None
         self.auth = Authority(endpoint)
 
     # -- source
 
     def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
-        asked = Asked.MANIFEST if reference.tag is None else Asked.TAG
-        request = preconnect.manifest(reference, known)  # it may have been sent already
-        answer, raw = self.document(self._at(request.target), request.headers, asked, reference)
+        kind = RequestKind.MANIFEST if reference.tag is None else RequestKind.TAG
+        request = preconnect.manifest(reference, known)  # may have been sent early
+        answer, raw = self.document(self._at(request.target), request.headers, kind, reference)
         said = header_digest(answer)
         if answer.status_code == 304:
             if known is None or (said is not None and said != known.digest):
-                raise self._malformed(reference, answer, f"it says 304 (not modified), but for `{said}`")
+                raise self._malformed(reference, answer, f"status 304 (not modified), but for the digest `{said}`")
             return None
         expected = reference.digest if reference.tag is None else None
         algorithm = (expected or said or (known.digest if known else None) or Digest("sha256", "")).algorithm
         actual = Digest.of(raw, algorithm)
         if expected is not None and actual != expected:
-            raise mismatch(reference, answer, expected, actual, "the digest that was asked for")
+            raise mismatch(reference, answer, expected, actual, "the requested digest")
         if said is not None and said != actual:
             raise mismatch(reference, answer, said, actual, "its header `Docker-Content-Digest`")
         with about(answer, reference):
             parsed = self._parse(reference, answer, raw, actual)
             if reference.tag is not None and reference.digest is not None and reference.digest != parsed.descriptor.digest:
                 raise IntegrityError(
-                    f"the tag `{reference.tag}` of `{reference.full_repository}` is `{parsed.descriptor.digest}` now,"
+                    f"the tag `{reference.tag}` of `{reference.full_repository}` now points to `{parsed.descriptor.digest}`,"
                     f" not `{reference.digest}`",
                     code="tag-moved",
                     expected=str(reference.digest),
@@ -128,43 +128,43 @@ class Registry:
             attempts.heartbeat = heartbeat
 
         def ask(headers: dict[str, str], expected: tuple[int, ...]) -> Any:
-            return self.asking(address, headers, attempts, Asked.BLOB, reference, expected=expected)
+            return self.asking(address, headers, attempts, RequestKind.BLOB, reference, expected=expected)
 
         return Download(descriptor, ask, attempts, what=str(reference))
 
     def tags(self, reference: Reference) -> list[str]:
-        # The first request carries no `n`: MAR gives the whole list then. oras-py follows any host, without end, and takes a text
-        # for a list of letters.
+        # Without `n`, MAR returns the whole list in one page. oras-py is not used here: it follows `Link` to any host, without a
+        # limit, and reads a string as a list of letters.
         request = preconnect.tags(reference)
-        found = self._list(self._at(request.target), "tags", Asked.TAGS, reference, f"the tag list of `{reference.full_repository}`")
+        found = self._list(self._at(request.target), "tags", RequestKind.TAGS, reference, f"the tag list of `{reference.full_repository}`")
         listed = cast("Collected", found).entries
         tags = [tag for tag in listed if is_tag(tag)]
         if len(tags) < len(listed):
-            self._progress.warn(f"{len(listed) - len(tags)} entries of the tag list of `{reference.full_repository}` are no tags; left out")
+            self._warn_of_skipped(len(listed) - len(tags), f"the tag list of `{reference.full_repository}`")
         return tags
 
     def repositories(self) -> list[str]:
-        return list(cast("Catalog", self.catalog()).names)  # not None, since nothing is known before
+        return list(cast("Catalog", self.catalog()).names)  # never None without `known`
 
     def catalog(self, *, known: str | None = None, patient: bool = True) -> Catalog | None:
         host = self.endpoint.registry.name
         what = f"the catalog of `{host}`"
         subject = Reference("_catalog", Host.parse(host))
-        found = self._list(self._at("/v2/_catalog"), "repositories", Asked.CATALOG, subject, what, known=known, patient=patient)
+        found = self._list(self._at("/v2/_catalog"), "repositories", RequestKind.CATALOG, subject, what, known=known, patient=patient)
         if found is None:
             return None
         names = tuple(name for name in found.entries if is_repository(name))
         if lost := len(found.entries) - len(names):
-            self._progress.warn(f"{lost} entries of {what} are no repositories; left out")
+            self._warn_of_skipped(lost, what)
         return Catalog(names, found.etag)
 
     def referrers(self, reference: Reference, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:
         return referrers(self, reference, digest, artifact_type)
 
-    # -- how things are asked for
+    # -- requests
 
     def repository_address(self, reference: Reference, path: str) -> Address:
-        """The address of something below `/v2/<repository>/`."""
+        """Return the address of `/v2/<repository>/<path>`."""
         container = self._container(reference)
         return self._address(f"{container.registry}/v2/{container.api_prefix}/{path}")
 
@@ -172,22 +172,25 @@ class Registry:
         self,
         address: Address,
         headers: dict[str, str],
-        asked: Asked,
+        kind: RequestKind,
         reference: Reference,
         *,
         limit: int = MAX_MANIFEST_SIZE,
         patient: bool = True,
     ) -> tuple[StreamedResponse, bytes]:
-        """A small document, tried again where that makes sense and there is patience.
+        """Download a small document.
+
+        Args:
+            patient: whether to retry after a temporary failure.
 
         Raises:
-            Error: what `explain` makes of the answer.
+            Error: as `explain` maps the response.
         """
         attempts = self.backoff.attempts(f"`{reference}`")
         expected = (200, 304) if "If-None-Match" in headers else (200,)
         while True:
             try:
-                with self.asking(address, headers, attempts, asked, reference, expected=expected) as answer:
+                with self.asking(address, headers, attempts, kind, reference, expected=expected) as answer:
                     return answer, answer.body(limit)
             except RequestFailed as trouble:
                 if not patient:
@@ -195,12 +198,12 @@ class Registry:
                 attempts.failed(trouble)
 
     def _list(
-        self, start: Address, name: str, asked: Asked, of: Reference, what: str, *, known: str | None = None, patient: bool = True
+        self, start: Address, name: str, kind: RequestKind, of: Reference, what: str, *, known: str | None = None, patient: bool = True
     ) -> Collected | None:
         def ask(page: Address, headers: dict[str, str]) -> tuple[StreamedResponse, bytes]:
-            return self.document(page, {**preconnect.LISTS, **headers}, asked, of, limit=limits.MAX_PAGE_SIZE, patient=patient)
+            return self.document(page, {**preconnect.LISTS, **headers}, kind, of, limit=limits.MAX_PAGE_SIZE, patient=patient)
 
-        most = limits.MAX_CATALOG_PAGES if asked is Asked.CATALOG else limits.MAX_PAGES
+        most = limits.MAX_CATALOG_PAGES if kind is RequestKind.CATALOG else limits.MAX_PAGES
         return collect(start, ask, name, what, lambda answer: about(answer, of), known=known, most=most)
 
     @contextmanager
@@ -209,17 +212,20 @@ class Registry:
         address: Address,
         headers: dict[str, str],
         attempts: Attempts,
-        asked: Asked,
+        kind: RequestKind,
         reference: Reference,
         *,
         expected: tuple[int, ...],
         sent: Sent = GET,
     ) -> Iterator[StreamedResponse]:
-        """One answer with a status that was expected, its body not read yet; redirects are followed, credentials given once.
+        """Send a request and yield the response with its body unread; follow redirects, and answer each kind of challenge once.
+
+        Args:
+            expected: the statuses that count as success.
 
         Raises:
-            Trouble: anything else.
-            Error: a redirect or realm that the endpoint refuses.
+            RequestFailed: no response, or one with another status.
+            Error: the endpoint refuses a redirect or realm.
         """
         current: Address = address
         came_from: Address | None = None
@@ -240,47 +246,48 @@ class Registry:
                 if answer.status_code == 401 and self.endpoint.is_registry(current):
                     carried = signed.get("Authorization", "")
                     if not carried and not given and self.auth.headers(current, reference.repository):
-                        continue  # another thread has been let in since this request was sent
+                        continue  # another thread has authenticated since this request was sent
                     self.auth.forget(reference.repository)
                     challenge, tried = answer.headers.get("WWW-Authenticate", ""), carried.startswith("Basic")
-                    if self.auth.let_in(challenge, given, partial(self._token, attempts, reference), tried=tried):
+                    if self.auth.authenticate(challenge, given, partial(self._token, attempts, reference), tried=tried):
                         continue
-                raise explain(self._failure(asked, reference, answer, text))
+                raise explain(self._failure(kind, reference, answer, text))
 
     @contextmanager
     def _exchange(
         self, address: Address, headers: dict[str, str], attempts: Attempts, came_from: Address | None, sent: Sent = GET
     ) -> Iterator[StreamedResponse]:
-        """One request, in its place among those to its host."""
+        """Send one request, in one of the slots of its host."""
         self.endpoint.check(address, came_from=came_from)
-        with self.backoff.place(self.backoff.host(str(address.host)), attempts) as place:
-            # Not `session.send`: that reads the bodies of redirects whole, and looks at where they lead.
-            request = ExactRequest(sent, address, headers, came_from=came_from, about_to_send=place.still)
+        with self.backoff.slot(self.backoff.host(str(address.host)), attempts) as slot:
+            # Not `session.send`: it reads the whole body of a redirect, and parses its target.
+            request = ExactRequest(sent, address, headers, came_from=came_from, about_to_send=slot.wait_if_throttled)
             begun = self._budget.now()
             self.asked[address.name] += 1
             answer = cast("StreamedResponse", self.oras.session.get_adapter(address.url).send(request))
             _LOG.debug("%s %s: %s in %.0f ms", sent.method, redacted(address.url), answer.status_code, 1000 * (self._budget.now() - begun))
             try:
-                place.succeeded = answer.status_code < 400
+                slot.succeeded = answer.status_code < 400
                 yield answer
             except RequestFailed as trouble:
-                self.backoff.hold(trouble)  # before its place, or its connection, is somebody else's
+                # Record the throttle before releasing the slot and connection, so that the next request sees it.
+                self.backoff.hold(trouble)
                 raise
             finally:
                 answer.close()
 
     def _redirect(self, answer: StreamedResponse, base: Address, number: int, reference: Reference) -> Address:
-        """Where this redirect leads, the so-and-so-many-th in a row."""
+        """Return the checked target of a redirect; `number` counts consecutive redirects."""
         try:
             location = answer.headers.get("Location")
             if number > limits.MAX_REDIRECTS:
                 raise redirect_refused(f"`{base.name}` redirects more than {limits.MAX_REDIRECTS} times", base)
             if not location:
-                raise redirect_refused(f"`{base.name}` redirects ({answer.status_code}) but does not say where to", base)
+                raise redirect_refused(f"`{base.name}` redirects ({answer.status_code}) without a `Location` header", base)
             try:
                 address = resolve(base, location)
             except PolicyError as error:
-                error.message = f"`{base.name}` redirects to an address that is not followed: {error.message}"
+                error.message = f"`{base.name}` redirects to an address that marfetch does not follow: {error.message}"
                 error.context["source"] = base.name
                 raise
             self.endpoint.check(address, came_from=base)
@@ -292,26 +299,26 @@ class Registry:
         return address
 
     def _token(self, attempts: Attempts, reference: Reference, realm: Address) -> None:
-        """Ask the registry's own realm for a token, once."""
+        """Request a token from the registry's own realm, without retries."""
         address, headers, sent = self.auth.request(realm)
         with self._exchange(address, headers, attempts, None, sent) as answer:
             text = answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
             if answer.status_code == 200 and self.auth.take_token(text, reference.repository):
                 return
-            raise explain(self._failure(Asked.TOKEN, reference, answer, text))
+            raise explain(self._failure(RequestKind.TOKEN, reference, answer, text))
 
     def close(self) -> None:
-        """Drop all connections."""
+        """Close all connections."""
         self.transport.close()
 
     def stop(self) -> None:
-        """End everything that is under way, from another thread."""
+        """Abort all requests; may be called from another thread."""
         self.transport.watch.stop()
 
     # -- addresses
 
     def _container(self, reference: Reference) -> Any:
-        """oras-py's name of a repository, after our own strict reading: its own would take `https://…` for a Docker Hub name."""
+        """Build oras-py's container from our parsed reference; its own parser would read `https://…` as a Docker Hub name."""
         host = self.endpoint.registry.host
         container = oras.container.Container(f"{host.name}:{host.port}/{reference.repository}")
         container.registry = self.endpoint.registry.origin.partition("://")[2]
@@ -325,20 +332,23 @@ class Registry:
 
     # -- messages
 
+    def _warn_of_skipped(self, lost: int, what: str) -> None:
+        self._progress.warn(f"skipped {lost} invalid {'entry' if lost == 1 else 'entries'} of {what}")
+
     def _malformed(self, reference: Reference, answer: StreamedResponse, reason: str) -> IntegrityError:
         return IntegrityError(
-            f"the answer for `{reference}` is malformed: {reason}",
+            f"the response for `{reference}` is malformed: {reason}",
             code="malformed",
-            hint="a proxy or a login page may stand in between",
+            hint="a proxy or login page may have answered in the registry's name; run: marfetch doctor",
             reference=str(reference),
             url=answer.url,
             status=answer.status_code,
             msedge_ref=answer.headers.get("X-Msedge-Ref"),
         )
 
-    def _failure(self, asked: Asked, reference: Reference, answer: StreamedResponse, body: bytes) -> Failure:
+    def _failure(self, kind: RequestKind, reference: Reference, answer: StreamedResponse, body: bytes) -> Failure:
         return Failure(
-            asked,
+            kind,
             str(reference),
             reference.full_repository,
             answer.status_code,
@@ -350,15 +360,15 @@ class Registry:
         )
 
     def _refuse_error_document(self, raw: bytes, reference: Reference, answer: StreamedResponse) -> None:
-        """A 200 whose body is an error document is a failure, whatever its status says."""
+        """Raise if the body of a 200 is an error document."""
         try:
             document = parse_json(raw, "the answer")
         except IntegrityError:
-            return  # the manifest's own reader says what is wrong with it
+            return  # the manifest parser gives the better error
         if isinstance(document, dict) and isinstance(document.get("errors"), list):
-            failure = self._failure(Asked.TAG, reference, answer, raw)
+            failure = self._failure(RequestKind.TAG, reference, answer, raw)
             raise RemoteError(
-                f"`{answer.address.name}` answered for `{reference}` with an error under the status 200 ({failure.said})",
+                f"`{answer.address.name}` sent an error document with status 200 for `{reference}` ({failure.summary})",
                 code="unexpected-answer",
                 **failure.context,
             )

@@ -1,8 +1,8 @@
-"""Reads HTTP answers strictly: answers of the kind 1xx, the length of a body, and its chunks.
+"""A strict parser for HTTP responses: 1xx responses, body lengths and chunks.
 
-http.client of the standard library is lenient where two readers must agree. It skips 100 only, and takes any other 1xx for the answer
-itself. It reads a chunk size with `int`, which takes `-1`, `+5`, `0x5` and `1_0`: a chunk of the size -1 is then read into memory until
-the connection ends. Here an answer that breaks RFC 9112 ends the exchange, so that its rest never becomes the next answer.
+http.client of the standard library is lenient where two parsers must agree. It skips only 100, and takes any other 1xx for the final
+response. It parses a chunk size with `int`, which accepts `-1`, `+5`, `0x5` and `1_0`; a chunk of size -1 is read into memory until the
+connection ends. Here a response that violates RFC 9112 ends the exchange, so that its rest never becomes the next response.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _CRLF: Final = b"\r\n"
 
 
 class ResponseError(HTTPException):
-    """An answer that breaks the rules of HTTP.
+    """A response that violates HTTP or a limit.
 
     Attributes:
-        rule: the section that it breaks.
-        is_flood: whether it is too much of what is allowed in small numbers.
+        rule: the violated section or limit.
+        is_flood: whether a limit was exceeded, not HTTP violated.
     """
 
     def __init__(self, reason: str, rule: str, *, is_flood: bool = False) -> None:
@@ -35,10 +35,10 @@ class ResponseError(HTTPException):
 
 
 class Response(HTTPResponse):
-    """An answer of http.client whose framing is checked; the watch limits how long reading it may take."""
+    """A response of http.client with strict framing; the watchdog limits the time to read it."""
 
     _framing = 0
-    """Bytes of chunk framing beyond what the content justifies."""
+    """Bytes of chunk framing beyond the allowance per chunk and byte of content."""
 
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(limits.MAX_INTERIM + 1):
@@ -46,16 +46,16 @@ class Response(HTTPResponse):
             if status >= 200:
                 return version, status, reason
             if status == _SWITCHING:
-                raise ResponseError("it changes to another protocol (101), for which it was not asked", "RFC 9110, 7.8")
+                raise ResponseError("it switches to another protocol (101) without a request for it", "RFC 9110, 7.8")
             parse_headers(self.fp)
-        reason = f"more than {limits.MAX_INTERIM} answers of the kind 1xx came before the answer"
-        raise ResponseError(reason, f"at most {limits.MAX_INTERIM} of the kind 1xx", is_flood=True)
+        reason = f"more than {limits.MAX_INTERIM} responses with a 1xx status came before the final one"
+        raise ResponseError(reason, f"at most {limits.MAX_INTERIM} responses with a 1xx status", is_flood=True)
 
     def begin(self) -> None:
-        """Read the headers, and check what they say about the length of the body.
+        """Read the headers, and check that they define the length of the body unambiguously.
 
         Raises:
-            ResponseError: they do not say it in one way.
+            ResponseError: they do not.
         """
         super().begin()
         codings = self._listed("Transfer-Encoding")
@@ -67,27 +67,24 @@ class Response(HTTPResponse):
         if len(set(lengths or ())) > 1 or (lengths is not None and codings is not None):
             raise ResponseError("it has two lengths", "RFC 9112, 6.3")
         if codings is not None:
-            # http.client has set the length 0 where there is no body, whatever the headers say: 204, 304, and answers to HEAD.
+            # http.client has set the length to 0 where a response has no body whatever its headers say: 204, 304, and HEAD.
             self.chunked, self.chunk_left = self.length != 0, None
         elif lengths is not None:
             del self.headers["Content-Length"]
-            self.headers["Content-Length"] = lengths[0]  # it may be repeated
+            self.headers["Content-Length"] = lengths[0]  # drop repetitions
             self.length = int(lengths[0]) if self.length is None else self.length
 
     def _listed(self, name: str) -> list[str] | None:
-        """The elements of a header that is a list, over all its lines; None without one."""
+        """Return the elements of a list header over all its lines; None if it is missing."""
         lines = self.headers.get_all(name)
         return None if lines is None else [one.strip(" \t") for line in lines for one in line.split(",")]
 
     def _get_chunk_left(self) -> int | None:
-        """How much of the chunk is left; all readers of chunks in http.client ask this (an override).
-
-        Returns:
-            None at the end of the body.
+        """Return the bytes left in the chunk, None at the end of the body (overrides the method that all readers in http.client use).
 
         Raises:
             ResponseError: the framing is malformed.
-            IncompleteRead: the connection ended in the middle of it.
+            IncompleteRead: the connection ended within the framing.
         """
         if self.chunk_left:
             return self.chunk_left
@@ -102,7 +99,7 @@ class Response(HTTPResponse):
         size = int(found[1], 16)
         self._framing = max(0, self._framing + len(line) - limits.CHUNK_FRAMING - 2 * size)
         if self._framing > limits.MAX_FRAMING:
-            raise ResponseError("its chunks are mostly extensions", "RFC 9112, 7.1.1")
+            raise ResponseError("its chunks consist mostly of extensions", "RFC 9112, 7.1.1")
         self.chunk_left = size or None
         if not size:
             self._skip_trailers()
@@ -116,18 +113,18 @@ class Response(HTTPResponse):
             if not _FIELD.fullmatch(line):
                 raise ResponseError("a trailer is not a header field", "RFC 9112, 7.1.2")
             if read > limits.MAX_FRAMING:
-                raise ResponseError(f"its trailers have more than {limits.MAX_FRAMING} bytes", "RFC 9112, 7.1.2")
+                raise ResponseError(f"its trailers are longer than {limits.MAX_FRAMING} bytes", "RFC 9112, 7.1.2")
 
     def _line(self, what: str, *, may_end: bool = False) -> bytes:
-        """One line of the framing.
+        """Read one line of the framing.
 
         Args:
-            may_end: whether the connection may end here; some servers leave the last line out.
+            may_end: whether the connection may end here; some servers omit the last line.
         """
         line = self.fp.readline(limits.MAX_FRAMING_LINE)
         if not line.endswith(b"\n"):
             if len(line) == limits.MAX_FRAMING_LINE:
-                raise ResponseError(f"the line of {what} has more than {limits.MAX_FRAMING_LINE} bytes", "RFC 9112, 7.1")
+                raise ResponseError(f"the line of {what} is longer than {limits.MAX_FRAMING_LINE} bytes", "RFC 9112, 7.1")
             if not may_end:
                 raise IncompleteRead(b"")
             return b""

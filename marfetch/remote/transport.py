@@ -1,8 +1,8 @@
-"""The transport adapter: the one place from which bytes leave the machine.
+"""The transport adapter of requests: every request to a registry or data host leaves the machine here.
 
-It is mounted on the session of oras-py's registry for both schemes and asks the endpoint about every address before it connects, so
-that nothing of oras-py can reach another host. It sends the target byte for byte, follows no redirect, decodes nothing, keeps cookies
-of nobody, and has the watch look after each exchange.
+It is mounted on oras-py's session for both schemes and checks every address against the endpoint before it connects, so that oras-py
+cannot reach another host. It sends the target byte for byte, follows no redirects, decodes nothing and keeps no cookies. A watchdog
+enforces the deadlines.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from .preconnect import ALWAYS, Preconnections
 _READ: Final = 64 * 1024
 _LARGEST_READ: Final = 1 << 20
 _SMALL_READS: Final = 4 << 20
-"""Up to here every arriving piece is taken at once, so that a cut loses little; then larger reads save time."""
+"""Up to this many bytes, data is read as it arrives, so that a cut loses little; after that, larger reads save time."""
 
 
 class Sent(NamedTuple):
-    """What a request does, and what it carries.
+    """The method and body of a request.
 
     Attributes:
-        body: gives its bytes, anew each time it is iterated; goes with a `Content-Length`. One that takes long is called with the exchange
-            that carries it, so that it can put the deadline off.
+        body: chunks that can be iterated again for a retry; needs a `Content-Length` header. The body of a long upload is a function: it
+            gets the exchange, so that it can extend the deadline.
     """
 
     method: str = "GET"
@@ -53,12 +53,13 @@ GET: Final = Sent()
 
 
 class ExactRequest(PreparedRequest):
-    """A request whose address goes out as it is, and the exchange that carries it.
+    """A request whose address is sent byte for byte.
 
     Attributes:
-        address: what is asked; `url` is made of it.
-        came_from: the address whose redirect led here.
-        about_to_send: called when the connection is there; it may wait, or raise, and says whether what was asked ahead is out of date.
+        address: the requested address; `url` is its text.
+        came_from: the address that redirected here.
+        about_to_send: called when the connection is ready. It waits while the host is throttled, or raises; it returns True if it had to
+            wait, since a request sent early must then be sent again.
     """
 
     def __init__(
@@ -81,20 +82,20 @@ class ExactRequest(PreparedRequest):
 
 
 class StreamedResponse(Response):
-    """An answer whose body has not been read; `close` gives everything back."""
+    """A response with its body unread; `close` releases the connection."""
 
     exchange: Exchange
     address: Address
     transport: Transport
 
     def pieces(self, most: int | None = None) -> Any:
-        """The bytes of the body as they come, undecoded.
+        """Yield the undecoded body as it arrives.
 
         Args:
-            most: how many are read.
+            most: maximum number of bytes to read.
 
         Raises:
-            Trouble: the transfer failed; one that the watch or the least rate has ended is not to be tried again.
+            RequestFailed: the transfer failed. It must not be retried after an expired deadline or below the minimum rate.
             Cancelled: the command is being stopped.
         """
         budget, exchange = self.transport.budget, self.exchange
@@ -104,7 +105,7 @@ class StreamedResponse(Response):
             large = received >= _SMALL_READS
             size = min(_LARGEST_READ, received // 8) if large else _READ
             size = size if most is None else min(size, most - received)
-            # A read of 64 KiB that takes longer than this is below the least rate.
+            # A read that takes longer than this is below the minimum rate.
             exchange.deadline = self.transport.until(max(limits.RATE_TIME, size / limits.LEAST_RATE))
             try:
                 piece = self.raw.read(size, decode_content=False) if large else self.raw.read1(size, decode_content=False)
@@ -124,37 +125,37 @@ class StreamedResponse(Response):
             yield piece
 
     def body(self, limit: int, *, all_of_it: bool = True) -> bytes:
-        """The body.
+        """Read the body.
 
         Args:
-            limit: most bytes that are taken.
-            all_of_it: whether a longer body is a failure; otherwise its beginning is given.
+            limit: maximum size in bytes.
+            all_of_it: whether a longer body is an error; if not, it is truncated.
 
         Raises:
-            Trouble: as `pieces`, and `limit-passed`.
+            RequestFailed: as `pieces`; `limit-passed`: the body is longer than the limit.
         """
         announced = self.headers.get("Content-Length", "")
         if all_of_it and announced.isascii() and announced.isdigit() and int(announced[:18]) > limit:
             raise RequestFailed(_too_long(self.address, limit))
         body = bytearray()
-        # One byte more tells a body that is too long.
+        # Read one byte more than allowed, to detect a body that is too long.
         for piece in self.pieces(limit + 1 if all_of_it else limit):
-            body += piece  # a list of pieces would take many times the memory where they are tiny
+            body += piece  # a list of tiny pieces would take many times the memory
         if len(body) > limit:
             raise RequestFailed(_too_long(self.address, limit))
         return bytes(body)
 
     def close(self) -> None:
-        """Give the connection back, for use again where the body was read to its end."""
+        """Release the connection; it is reused if the body was read to its end."""
         self.transport.watch.end(self.exchange)
         super().close()
 
 
 def _too_long(address: Address, limit: int) -> PolicyError:
     return PolicyError(
-        f"the answer of `{address.host}` is longer than {limit} bytes",
+        f"the response of `{address.host}` is longer than {limit} bytes",
         code="limit-passed",
-        hint="no registry has a reason to send that much here; report it",
+        hint="no valid response is that long; report it to the registry",
         url=redacted(address.url),
         rule=f"at most {limit} bytes",
     )
@@ -164,9 +165,9 @@ class Transport(HTTPAdapter):
     """Sends single requests to the hosts of one endpoint.
 
     Args:
-        endpoint: decides about every address.
-        trust: decides about certificates.
-        early: connections that are being opened already.
+        endpoint: checks every address.
+        trust: the trusted certificates.
+        early: preconnections, open or opening.
     """
 
     def __init__(self, endpoint: Endpoint, budget: Budget, trust: TrustedCertificates, early: Preconnections | None = None) -> None:
@@ -179,7 +180,7 @@ class Transport(HTTPAdapter):
         super().__init__(pool_connections=8, pool_maxsize=limits.MAX_JOBS, max_retries=0, pool_block=False)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
-        """Pools with our own connections (an override of requests; called by its constructor)."""
+        """Use pools of our own connections (overrides requests; called by its constructor)."""
         self.poolmanager = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **options)
         self.poolmanager.pool_classes_by_scheme = POOLS
 
@@ -188,11 +189,11 @@ class Transport(HTTPAdapter):
 
         Raises:
             PolicyError: the endpoint does not cover the address; nothing was sent, and no name was resolved.
-            Trouble: no answer.
+            RequestFailed: no response.
             Cancelled: the command is being stopped.
         """
         if not isinstance(request, ExactRequest):
-            # Whatever oras-py might send on its own way: its address is read and checked like any other.
+            # A request that oras-py built itself: parse and check its address like any other.
             request = ExactRequest(Sent(request.method or "GET"), Address.parse(request.url or ""), dict(request.headers))
         address = request.address
         self.endpoint.check(address, came_from=request.came_from)
@@ -238,7 +239,7 @@ class Transport(HTTPAdapter):
         return answer
 
     def until(self, seconds: float) -> float:
-        """The moment in so many seconds, or the end of the budget if that comes first."""
+        """Return the deadline in so many seconds, or the end of the budget if that is earlier."""
         return min(self.budget.now() + seconds, self.budget.deadline or float("inf"))
 
     def _pool(self, address: Address) -> Any:
@@ -255,49 +256,49 @@ class Transport(HTTPAdapter):
         return manager.connection_from_host(address.host.name.strip("[]"), address.host.port, address.scheme, pool_kwargs=options)
 
     def close(self) -> None:
-        """Drop all connections, and end the watch."""
+        """Close all connections and stop the watchdog."""
         self.watch.close()
         if self._early is not None:
             self._early.close()
         super().close()
 
     def proxy(self, address: Address) -> str | None:
-        """The proxy that the environment names for this address; this machine itself is never asked through one (as in Go)."""
+        """Return the proxy of the environment for this address; None for loopback hosts (as in Go)."""
         if address.host.is_loopback:
             return None
         proxy = self._proxies.get(address.scheme) or self._proxies.get("all")
         if not proxy or urllib.request.proxy_bypass(f"{address.host.name}:{address.host.port}"):
             return None
         if not proxy.isascii() or not proxy.isprintable():
-            raise self._bad_proxy(proxy, "it holds a control character or one outside ASCII")
+            raise self._bad_proxy(proxy, "it contains a control character or a character outside ASCII")
         if "://" not in proxy:
             proxy = f"http://{proxy}"
         if not proxy.lower().startswith(("http://", "https://")):
             raise self._bad_proxy(proxy, "only http and https proxies are spoken to")
         with suppress(ValueError):
             parsed = urllib.parse.urlsplit(proxy)
-            if parsed.hostname and parsed.port != 0:  # reading the port raises where it is no number
+            if parsed.hostname and parsed.port != 0:  # `port` raises if it is not a number
                 return proxy
-        raise self._bad_proxy(proxy, "it is no address of the form `http://host:port`")
+        raise self._bad_proxy(proxy, "it does not have the form `http://host:port`")
 
     def _bad_proxy(self, proxy: str, reason: str) -> InputError:
-        # What cannot be read may hold a password anywhere, so that only its scheme is shown.
+        # An address that does not parse may have a password anywhere, so show only its scheme.
         scheme, found, _ = proxy.partition("://")
         shown = f"{redacted(scheme)[:20]}://…" if found else "…"
-        return InputError(f"the proxy `{shown}` of the environment cannot be used: {reason}", code="usage", proxy=shown)
+        return InputError(f"cannot use the proxy `{shown}` of the environment: {reason}", code="usage", proxy=shown)
 
     def ended(self, address: Address) -> RequestFailed:
-        """The watch has ended an exchange.
+        """Return the error for an exchange that the watchdog ended.
 
         Raises:
-            Cancelled: because the command is being stopped.
-            RemoteError: `timeout`: because the budget is used up.
+            Cancelled: the command is being stopped.
+            RemoteError: `timeout`: the budget is used up.
         """
         self.budget.check()
         return expired(address)
 
     def trouble(self, error: Exception, address: Address, exchange: Exchange) -> RequestFailed:
-        """What a failure below means.
+        """Translate a failure of urllib3 or the socket.
 
         Raises:
             Cancelled, RemoteError: as `ended`.

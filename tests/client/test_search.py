@@ -325,7 +325,7 @@ def test_a_hint_is_not_waited_for(mar: Registry, client: Clients) -> None:
 
 def test_a_registry_without_a_catalog_says_so(mar: Registry, client: Clients) -> None:
     mar.on("catalog").answers(404, "{}")
-    assert "gives no catalog" in failure(lambda: catalog(client(), ANY)).message
+    assert "has no catalog" in failure(lambda: catalog(client(), ANY)).message
 
 
 def test_the_getter_names_the_right_one_too(mar: Registry, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -301,7 +301,7 @@ def test_a_proxy_that_cannot_be_used_is_the_fault(look: Look, monkeypatch: pytes
         ("base", lambda knob: knob.answers(302, "", Location="https://login.example/?user=secret"), "registry", "login.example"),
         ("base", lambda knob: knob.answers(200, "<html>log in"), "registry", "web page"),
         ("base", lambda knob: knob.closes_at_once(), "registry", "cut"),
-        ("base", lambda knob: knob.stalls_before_headers(), "registry", "no answer within"),
+        ("base", lambda knob: knob.stalls_before_headers(), "registry", "no response from"),
         ("manifest", lambda knob: knob.answers_with(b"<html>"), "manifest", "malformed"),
         ("manifest", lambda knob: knob.says(Docker_Content_Digest="sha256:" + "0" * 64), "manifest", "header says"),
         ("blob", lambda knob: knob.redirects("https://evil.example/x?sig=secret"), "redirect", "evil.example"),

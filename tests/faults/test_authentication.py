@@ -233,7 +233,7 @@ def test_a_signed_address_that_is_repeated_is_not_shown(world: World) -> None:
     world.secrets += ["sig=", "se=2030"]
     names = [f"aks/foo{number}:1" for number in range(len(REPEATED))]
     ended = world.run("pull", *names, "--verbose")
-    assert "trying again" in ended.err
+    assert "retrying" in ended.err
     assert ended.err.count("?…") > 3
     ended = world.run("pull", *names, "--json").failed(7, "server-error", "cannot read", "?…")
     assert [one["code"] for one in ended.failures] == ["server-error", "denied", "blob-not-found", "unexpected-answer", "server-error"]

@@ -79,9 +79,7 @@ def test_a_throttle_for_ever_ends(world: World, wait: str | None) -> None:
 def test_pauses_in_a_row_are_not_waited_for_beyond_the_limit(world: World) -> None:
     world.artifact("aks/foo", DATA)
     world.registry.on("manifest").answers(429, retry_after="1")
-    ended = world.run(*PULL, limits={**world.patience, "WAITING_ALLOWED": 2.5}).failed(
-        7, "rate-limited", "wants to be asked again", within=30
-    )
+    ended = world.run(*PULL, limits={**world.patience, "WAITING_ALLOWED": 2.5}).failed(7, "rate-limited", "throttles requests", within=30)
     assert len(ended.asked) == 3
     assert ended.asked[-1].at - ended.asked[0].at < 10
 
@@ -152,7 +150,7 @@ def test_a_blob_that_is_not_there_is_said(world: World, kind: str) -> None:
 def test_a_block_page_is_told_from_a_missing_repository(world: World, status: int) -> None:
     world.artifact("aks/foo", DATA)
     world.registry.on("manifest").answers(status, BLOCKED)
-    ended = world.run(*PULL).failed(7, "blocked", "front door", f"({status})", "says nothing about whether", "aks/foo", requests=2)
+    ended = world.run(*PULL).failed(7, "blocked", "CDN or firewall", f"({status})", "says nothing about whether", "aks/foo", requests=2)
     assert ended.error["msedge_ref"] == MSEDGE
     assert "<" not in ended.out + ended.err
 
@@ -204,7 +202,7 @@ def test_a_status_that_has_no_place_is_said_at_once(world: World, kind: str) -> 
         knob = world.registry.on("manifest", f"foo{number}") if kind == "manifest" else knob
         knob.answers(status, body, Content_Type="application/json")
     ended = world.run("pull", *(f"aks/foo{number}:1" for number in range(len(failures))), "--json")
-    ended.failed(7, "unexpected-answer", "no place there", "aks/foo", requests=len(failures) * (1 if kind == "manifest" else 3))
+    ended.failed(7, "unexpected-answer", "unexpected status", "aks/foo", requests=len(failures) * (1 if kind == "manifest" else 3))
     assert [one["code"] for one in ended.failures] == ["unexpected-answer"] * len(failures)
     for one, (status, _) in zip(ended.failures, failures, strict=True):
         assert str(status) in one["message"], one

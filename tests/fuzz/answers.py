@@ -26,7 +26,7 @@ from marfetch.remote import pages
 from marfetch.remote.auth import Authority
 from marfetch.remote.backoff import Backoff, RequestFailed
 from marfetch.remote.download import Download
-from marfetch.remote.http_errors import Asked, Failure, explain
+from marfetch.remote.http_errors import Failure, RequestKind, explain
 from marfetch.remote.network_errors import trouble
 from marfetch.remote.pauses import retry_after
 from marfetch.remote.response import Response
@@ -177,7 +177,7 @@ def _failure(data: bytes) -> None:
     code, wait, edge = (*heads, "", "", "")[:3]
     status = int(code) if code.isascii() and code.isdigit() and len(code) == 3 else 400 + len(body) % 200
     headers = CaseInsensitiveDict({"Retry-After": wait, "X-Msedge-Ref": edge, "X-Ms-Correlation-Request-Id": edge})
-    asked = list(Asked)[len(edge) % len(Asked)]
+    asked = list(RequestKind)[len(edge) % len(RequestKind)]
     address = DATA if len(wait) % 2 else REGISTRY
     failure = Failure(
         asked, "aks/foo:1", "aks/foo", status, headers, address, body.decode("utf-8", "replace"), from_data_host=address is DATA

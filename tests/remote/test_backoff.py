@@ -1,4 +1,4 @@
-"""How hosts are spared and how often one thing is tried, on a clock that only the tests move."""
+"""Throttling and retries, on a fake clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marfetch.endpoint import Address
 from marfetch.errors import Error, NotFoundError, RateLimitedError, RemoteError
 from marfetch.remote import limits
 from marfetch.remote.backoff import Attempts, Backoff, RequestFailed
-from marfetch.remote.http_errors import Asked, Failure, explain
+from marfetch.remote.http_errors import Failure, RequestKind, explain
 from marfetch.remote.pauses import retry_after
 
 from ..world.clock import NOON, Clock, Condition, timed
@@ -60,7 +60,7 @@ SECONDS = {
 
 
 @pytest.mark.parametrize(("value", "seconds"), SECONDS.values(), ids=SECONDS)
-def test_a_wait_is_understood(value: str, seconds: float) -> None:
+def test_retry_after_is_parsed(value: str, seconds: float) -> None:
     assert retry_after(value, NOON.timestamp()) == seconds
 
 
@@ -86,7 +86,7 @@ def test_a_wait_is_understood(value: str, seconds: float) -> None:
     ],
     ids=ascii,
 )
-def test_a_wait_that_says_nothing_is_none(value: str | None) -> None:
+def test_an_invalid_retry_after_is_none(value: str | None) -> None:
     assert retry_after(value, NOON.timestamp()) is None
 
 
@@ -110,7 +110,7 @@ def test_a_pause_is_waited_out_in_full_and_told_with_the_time_of_day(backoff: Ba
     backoff.throttled("mar.test", 90)
     backoff.enter(host, backoff.attempts("it"))
     assert clock.time >= 1090
-    assert heard.notes == ["`mar.test` asks for a pause of 90 s; going on at 12:01:30"]
+    assert heard.notes == ["`mar.test` asks for a pause of 90 s; continuing at 12:01:30"]
 
 
 def test_all_threads_of_a_host_share_one_pause(clock: Clock, heard: Heard) -> None:
@@ -153,7 +153,7 @@ def test_of_two_pauses_the_one_that_ends_last_counts(backoff: Backoff, clock: Cl
     assert clock.time >= end
 
 
-def test_a_pause_that_grows_while_somebody_waits_is_waited_out_too(backoff: Backoff, clock: Clock, heard: Heard) -> None:
+def test_a_pause_extended_during_a_wait_is_waited_out(backoff: Backoff, clock: Clock, heard: Heard) -> None:
     host = timed(backoff, clock)
 
     class Growing(Condition):
@@ -169,7 +169,7 @@ def test_a_pause_that_grows_while_somebody_waits_is_waited_out_too(backoff: Back
     assert len(heard.notes) == 2
 
 
-def test_a_pause_that_nobody_would_notice_is_not_told(clock: Clock, heard: Heard) -> None:
+def test_a_pause_below_a_second_is_not_shown(clock: Clock, heard: Heard) -> None:
     backoff = Backoff(clock, heard, chance=lambda: 0.1)
     host = timed(backoff, clock)
     backoff.throttled("mar.test", 0.25)
@@ -179,7 +179,7 @@ def test_a_pause_that_nobody_would_notice_is_not_told(clock: Clock, heard: Heard
 
 
 @pytest.mark.parametrize(("chance", "longest"), [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)])
-def test_whoever_waited_together_does_not_go_on_together(clock: Clock, heard: Heard, chance: float, longest: float) -> None:
+def test_requests_after_a_pause_are_spread_out(clock: Clock, heard: Heard, chance: float, longest: float) -> None:
     backoff = Backoff(clock, heard, jobs=16, chance=lambda: chance)
     host = timed(backoff, clock)
     backoff.throttled("mar.test", 2)
@@ -234,7 +234,7 @@ def test_after_a_pause_each_answer_lets_one_more_in_up_to_half_of_before(backoff
     assert seen == [2, 3, 4, 5, 6, 7, 8, 8, 8, 8]
 
 
-def test_failures_let_nobody_else_in(backoff: Backoff, clock: Clock) -> None:
+def test_failures_do_not_raise_the_concurrency(backoff: Backoff, clock: Clock) -> None:
     host = timed(backoff, clock)
     backoff.throttled("mar.test", 1)
     for _ in range(20):
@@ -261,11 +261,11 @@ def test_answers_in_a_row_bring_them_back_one_by_one_and_no_further(backoff: Bac
 
 def test_a_pause_that_begins_while_a_connection_is_opened_holds_the_request_back(backoff: Backoff, clock: Clock) -> None:
     host = timed(backoff, clock)
-    with backoff.place(host, backoff.attempts("it")) as place:
-        assert place.still() is False
+    with backoff.slot(host, backoff.attempts("it")) as slot:
+        assert slot.wait_if_throttled() is False
         assert clock.time == 1000
         backoff.throttled("mar.test", 30)
-        assert place.still() is True  # what was asked before is out of date
+        assert slot.wait_if_throttled() is True  # what was asked before is out of date
         assert clock.time >= 1030
         assert host.active == 1
     assert host.active == 0
@@ -274,13 +274,13 @@ def test_a_pause_that_begins_while_a_connection_is_opened_holds_the_request_back
 def test_a_pause_before_a_connection_was_opened_is_remembered_too(backoff: Backoff, clock: Clock) -> None:
     timed(backoff, clock)
     backoff.throttled("mar.test", 30)
-    with backoff.place(backoff.host("mar.test"), backoff.attempts("it")) as place:
-        assert place.still() is True
-    with backoff.place(backoff.host("mar.test"), backoff.attempts("it")) as place:
-        assert place.still() is False
+    with backoff.slot(backoff.host("mar.test"), backoff.attempts("it")) as slot:
+        assert slot.wait_if_throttled() is True
+    with backoff.slot(backoff.host("mar.test"), backoff.attempts("it")) as slot:
+        assert slot.wait_if_throttled() is False
 
 
-def test_one_answer_counts_once_whoever_says_it(backoff: Backoff, clock: Clock) -> None:
+def test_a_throttled_response_counts_once(backoff: Backoff, clock: Clock) -> None:
     host, told = timed(backoff, clock), throttle(30)
     assert backoff.hold(told) == 30
     clock.time += 5
@@ -291,10 +291,10 @@ def test_one_answer_counts_once_whoever_says_it(backoff: Backoff, clock: Clock) 
 
 def test_a_place_is_given_back_once_also_where_the_new_pause_is_too_long(backoff: Backoff, clock: Clock) -> None:
     host = timed(backoff, clock)
-    with backoff.place(host, backoff.attempts("it")) as place:
+    with backoff.slot(host, backoff.attempts("it")) as slot:
         backoff.throttled("mar.test", 3600)
         with pytest.raises(RateLimitedError):
-            place.still()
+            slot.wait_if_throttled()
         assert host.active == 0
     assert host.active == 0
 
@@ -341,23 +341,23 @@ def test_random_waits_stay_within_their_bounds(clock: Clock, heard: Heard) -> No
     assert len(set(waits)) > 400
 
 
-def test_a_thing_is_tried_so_often_with_a_wait_before_each(backoff: Backoff, clock: Clock, heard: Heard) -> None:
+def test_a_request_is_retried_with_a_wait_before_each_try(backoff: Backoff, clock: Clock, heard: Heard) -> None:
     attempts = backoff.attempts("`alb`")
     for _ in range(limits.TRIES - 1):
         attempts.failed(failure())
     with pytest.raises(RemoteError, match="it failed"):
         attempts.failed(failure())
     assert clock.slept == [1, 2, 4, 8]
-    assert heard.notes == ["`alb`: it failed; trying again"] * 4
+    assert heard.notes == ["`alb`: it failed; retrying"] * 4
 
 
-def test_what_is_not_worth_a_try_ends_at_once(backoff: Backoff, clock: Clock, heard: Heard) -> None:
+def test_a_permanent_failure_is_not_retried(backoff: Backoff, clock: Clock, heard: Heard) -> None:
     with pytest.raises(NotFoundError):
         backoff.attempts("it").failed(RequestFailed(NotFoundError("gone", code="tag-not-found")))
     assert (clock.slept, heard.notes) == ([], [])
 
 
-def test_what_needs_no_wait_is_tried_at_once(backoff: Backoff, clock: Clock) -> None:
+def test_a_failure_that_needs_no_wait_is_retried_at_once(backoff: Backoff, clock: Clock) -> None:
     attempts = backoff.attempts("it")
     attempts.failed(failure(tries=3, at_once=True))
     attempts.failed(failure(tries=3, at_once=True))
@@ -465,7 +465,7 @@ def test_waits_of_one_thing_are_added_up(backoff: Backoff, clock: Clock) -> None
     backoff.attempts("another").failed(throttle(50))
 
 
-def test_whoever_comes_later_learns_of_a_pause_that_is_too_long_without_waiting(backoff: Backoff, clock: Clock) -> None:
+def test_a_later_request_fails_at_once_if_the_pause_is_too_long(backoff: Backoff, clock: Clock) -> None:
     host = timed(backoff, clock)
     backoff.throttled("mar.test", 3600)
     with pytest.raises(RateLimitedError, match=r"3600 s \(at 13:00:00\)"):
@@ -559,14 +559,14 @@ def test_tries_and_resumes_share_one_account_which_progress_clears(backoff: Back
 def explained(status: int, text: str = "", *, data: bool = False, **headers: str) -> RequestFailed:
     address = Address.parse("https://mar.test/v2/aks/foo/manifests/1?sig=secret")
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return explain(Failure(Asked.TAG, "aks/foo:1", "aks/foo", status, named, address, text, data))
+    return explain(Failure(RequestKind.TAG, "aks/foo:1", "aks/foo", status, named, address, text, data))
 
 
 RETRIED = {408: 5, 429: 5, 500: 5, 502: 5, 503: 5, 504: 5, 403: 2}
 
 
 @pytest.mark.parametrize("status", [201, 204, 304, *range(400, 432), 451, 499, *range(500, 512), 522, 599, 666])
-def test_only_what_may_pass_is_tried_again(status: int) -> None:
+def test_only_temporary_failures_are_retried(status: int) -> None:
     trouble = explained(status)
     assert trouble.tries == RETRIED.get(status, 1)
     assert trouble.throttled is (status == 429)
@@ -600,12 +600,12 @@ OTHERS: dict[str, tuple[Callable[[], RequestFailed], type[Error], int]] = {
 
 
 @pytest.mark.parametrize(("trouble", "kind", "tries"), OTHERS.values(), ids=OTHERS)
-def test_other_failures_hold_nobody_else_up(trouble: Callable[[], RequestFailed], kind: type[Error], tries: int) -> None:
+def test_other_failures_do_not_pause_the_host(trouble: Callable[[], RequestFailed], kind: type[Error], tries: int) -> None:
     made = trouble()
     assert (type(made.error), made.tries, made.throttled) == (kind, tries, False)
 
 
-def test_whoever_waits_for_a_turn_says_so_again_and_again(backoff: Backoff, clock: Clock) -> None:
+def test_waiting_for_a_slot_calls_the_heartbeat(backoff: Backoff, clock: Clock) -> None:
     host = timed(backoff, clock)
     signs: list[float] = []
     attempts = backoff.attempts("it")

@@ -1,4 +1,4 @@
-"""Answers before the answer (1xx): passed over, whatever they are, and never taken for the answer to something else."""
+"""Interim responses (1xx) are skipped, and never taken for the final response."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("impatient")
         b"HTTP/1.1 199 \r\n\r\n",
         HINT * limits.MAX_INTERIM,
     ],
-    ids=["early hints", "processing and hints", "continue", "one that nobody knows", "as many as there may be"],
+    ids=["early hints", "processing and hints", "continue", "an unknown one", "as many as there may be"],
 )
 def test_an_answer_is_the_answer_to_its_own_request(client: Callable[..., Session], mar: Registry, before: bytes) -> None:
     mar.on("any").sends_before(before)
@@ -47,7 +47,7 @@ def test_an_answer_is_the_answer_to_its_own_request(client: Callable[..., Sessio
 def test_more_than_a_few_are_refused(client: Callable[..., Session], mar: Registry) -> None:
     mar.on("manifest").sends_before(HINT * (limits.MAX_INTERIM + 1))
     bound, source = source_of(client(), Reference(ALB, None, "1.7.12"))
-    with pytest.raises(PolicyError, match=f"more than {limits.MAX_INTERIM} answers") as caught:
+    with pytest.raises(PolicyError, match=f"more than {limits.MAX_INTERIM} responses") as caught:
         source.manifest(bound)
     assert caught.value.code == "limit-passed"
     assert len(mar.asked) == 1

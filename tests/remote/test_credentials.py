@@ -1,4 +1,4 @@
-"""Credentials: found where Helm and Docker keep them, given to the user's own registry alone, and never to MAR."""
+"""Credentials come from the configuration of Helm and Docker, and only the user's own registry gets them, never MAR."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def docker(tmp_path: Path) -> Logs:
 
 @pytest.fixture
 def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """`helper(name, script)`: a credential helper on the path; what it was asked stands in the file that is returned."""
+    """`helper(name, script)`: puts a credential helper on the path, and returns the file with the requests that it got."""
     directory = tmp_path / "bin"
     directory.mkdir()
     monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
@@ -242,7 +242,7 @@ class _Realm(Answering):
         self.say(200, b'{"access_token":"fresh"}')
 
 
-def test_an_identity_token_is_given_to_the_realm_and_to_nobody_else(docker: Logs) -> None:
+def test_an_identity_token_is_sent_to_the_realm_only(docker: Logs) -> None:
     handler = type("Handler", (_Realm,), {"bodies": []})
     with answering(handler) as port:
         host = f"127.0.0.1:{port}"
@@ -297,7 +297,9 @@ OWN = endpoint("https://reg.example", "data.reg.example")
     ("name", "host", "data"),
     [("global", "mcr.microsoft.com", "x.data.mcr.microsoft.com"), ("china", "mcr.azure.cn", "x.data.mcr.azure.cn")],
 )
-def test_mar_gets_none_and_nobody_looks_for_any(docker: Logs, monkeypatch: pytest.MonkeyPatch, name: str, host: str, data: str) -> None:
+def test_mar_never_gets_credentials_and_none_are_read(
+    docker: Logs, monkeypatch: pytest.MonkeyPatch, name: str, host: str, data: str
+) -> None:
     docker({"auths": {one: {"auth": SECRET} for one in (host, f"{host}:443", f"https://{host}", data)}})
     monkeypatch.setattr(auth, "basic_credentials", lambda _: pytest.fail("credentials were looked for"))
     authority = Authority(endpoint(name))
@@ -330,7 +332,7 @@ def test_an_own_registry_gets_them_from_its_first_challenge_on(docker: Logs) -> 
         "https://evil.example/",
     ],
 )
-def test_nobody_else_gets_them(docker: Logs, address: str) -> None:
+def test_other_hosts_get_no_credentials(docker: Logs, address: str) -> None:
     docker({"auths": {name: {"auth": SECRET} for name in ("reg.example", "data.reg.example", "evil.example")}})
     authority = Authority(OWN)
     assert authority.answer("Basic realm=x") == "basic"
@@ -380,7 +382,7 @@ OFFERED: dict[str, tuple[str, list[tuple[str, dict[str, str]]]]] = {
     ),
     "spaces everywhere": (' ,, Bearer  realm = "r" ,\t, service= "s" ', [("bearer", {"realm": "r", "service": "s"})]),
     "no end": ('Bearer realm="r, Basic realm="x"', [("bearer", {"realm": "r, Basic realm="})]),
-    "a parameter of nobody": ('realm="r", Basic', [("basic", {})]),
+    "a parameter without a scheme": ('realm="r", Basic', [("basic", {})]),
     "junk": ('=,"\\', []),
     "nothing": ("", []),
 }
@@ -399,7 +401,7 @@ BOTH = [
 
 
 @pytest.mark.parametrize("challenge", BOTH)
-def test_of_two_ways_a_token_is_the_first_and_a_password_the_second(docker: Logs, challenge: str) -> None:
+def test_a_token_is_preferred_to_a_password(docker: Logs, challenge: str) -> None:
     docker(AUTHS)
     authority = Authority(OWN)
     assert authority.answer(challenge) == Address.parse("https://reg.example/t")

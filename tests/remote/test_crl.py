@@ -1,4 +1,4 @@
-"""The second door: revocation lists by http, from public addresses only, within limits."""
+"""CRL downloads over http, from public addresses only, within limits."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_which_addresses_are_public(text: str, public: bool) -> None:
         "",
     ],
 )
-def test_what_is_not_even_asked(url: str) -> None:
+def test_crl_addresses_that_are_refused(url: str) -> None:
     with pytest.raises(Error) as caught:
         fetch(url)
     assert isinstance(caught.value, (PolicyError, RemoteError))
@@ -116,7 +116,7 @@ def test_a_list_is_fetched_with_the_name_of_its_host_and_nothing_secret(public_w
 
 
 @pytest.mark.parametrize(("status", "location"), [(404, None), (500, None), (302, "http://crl.test/b.crl")])
-def test_what_is_no_list_is_no_list(public_world: Any, status: int, location: str | None) -> None:
+def test_another_status_than_200_is_an_error(public_world: Any, status: int, location: str | None) -> None:
     with serving(status, location=location) as (port, asked):
         public_world(port)
         with pytest.raises(RemoteError) as caught:

@@ -96,7 +96,7 @@ def test_by_its_digest_a_cached_artifact_costs_no_request(get: Callable[..., Pul
     assert mar.asked == []
 
 
-def test_offline_takes_what_the_cache_has_and_asks_nobody(get: Callable[..., Pulled], mar: Registry, tmp_path: Path) -> None:
+def test_offline_uses_only_the_cache(get: Callable[..., Pulled], mar: Registry, tmp_path: Path) -> None:
     result = get(offline=True)
     assert failure(result).code == "offline"
     assert failure(result).exit_code == 7
@@ -128,7 +128,7 @@ HEALED = {
 
 
 @pytest.mark.parametrize("twist", HEALED.values(), ids=HEALED)
-def test_what_breaks_on_the_way_is_healed(
+def test_a_broken_transfer_is_resumed_or_restarted(
     get: Callable[..., Pulled], mar: Registry, tmp_path: Path, twist: Callable[[Knob], object]
 ) -> None:
     twist(mar.on("data"))
@@ -144,7 +144,7 @@ def test_what_breaks_on_the_way_is_healed(
 
 
 @pytest.mark.parametrize("how", ["cuts_after", "resets_after", "stalls_after"])
-def test_after_a_cut_only_the_rest_is_asked_for(get: Callable[..., Pulled], mar: Registry, how: str) -> None:
+def test_after_a_cut_only_the_rest_is_requested(get: Callable[..., Pulled], mar: Registry, how: str) -> None:
     getattr(mar.on("data"), how)(128 * 1024, times=1)
     assert not get().failed
     second = data_requests(mar)[1]
@@ -271,7 +271,7 @@ LASTING = {
 
 
 @pytest.mark.parametrize(("twist", "code", "requests"), LASTING.values(), ids=LASTING)
-def test_what_cannot_be_healed_ends_and_keeps_what_it_has(
+def test_a_lasting_failure_keeps_the_received_bytes(
     get: Callable[..., Pulled], mar: Registry, tmp_path: Path, twist: Callable[[Knob], object], code: str, requests: int
 ) -> None:
     twist(mar.on("data"))
@@ -285,7 +285,7 @@ def test_what_cannot_be_healed_ends_and_keeps_what_it_has(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_next_run_goes_on_where_this_one_was_cut(get: Callable[..., Pulled], mar: Registry, tmp_path: Path) -> None:
+def test_the_next_run_resumes_a_cut_download(get: Callable[..., Pulled], mar: Registry, tmp_path: Path) -> None:
     mar.on("data").cuts_after(128 * 1024, times=1)
     mar.on("data").closes_at_once()
     assert failure(get()).code == "cut"
@@ -326,7 +326,7 @@ def test_a_killed_process_leaves_no_file_and_the_next_goes_on(mar: Registry, tmp
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there a process is not suspended by a signal")
-def test_a_process_that_is_suspended_holds_nobody_up_for_ever(
+def test_a_suspended_process_does_not_block_others_forever(
     get: Callable[..., Pulled], mar: Registry, tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from marfetch.layout import ingest

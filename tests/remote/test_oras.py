@@ -30,7 +30,7 @@ USED = {
     "oras.defaults.default_manifest_accepted_media_types": "the media types that are asked for",
     "oras.provider.Registry": "made, and then asked for nothing but the next two",
     "self.oras.prefix": "the scheme",
-    "self.oras.session": "cookies of nobody, and a place for our transport",
+    "self.oras.session": "a session without cookies, to mount our transport on",
 }
 ADDRESSES = {
     "api_prefix": "aks/foo",

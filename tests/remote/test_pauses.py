@@ -1,4 +1,4 @@
-"""A host that wants to be left alone is left alone: by every thread, by every process of one cache, and nobody rushes in afterwards.
+"""Every thread and every process with the same cache respects a throttle, and requests restart slowly after it.
 
 The registry writes down who came when (`tests/world/throttling.py`); nothing here is about speed.
 """
@@ -60,8 +60,8 @@ def start(registry: Throttling, directory: Path, cache: Path, *words: str) -> su
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("status", "form"), [(429, "seconds"), (503, "date")])
-def test_no_thread_asks_before_the_time_that_one_was_told(throttling: Throttles, tmp_path: Path, status: int, form: str) -> None:
-    # All that is under way is told at once, and after the first pause the first one again.
+def test_all_threads_respect_a_throttle(throttling: Throttles, tmp_path: Path, status: int, form: str) -> None:
+    # All open requests are throttled at once, and so is the first request after the first pause.
     registry = throttling(status=status, form=form, seconds=1, after=JOBS, gather=JOBS, pauses=2)
     result = get(registry, tmp_path)
     assert (len(result.files), result.failed) == (FILES, ())
@@ -71,10 +71,10 @@ def test_no_thread_asks_before_the_time_that_one_was_told(throttling: Throttles,
 
 
 @pytest.mark.slow
-def test_what_was_on_its_way_is_told_too_and_what_has_no_connection_yet_stays_back(
+def test_requests_that_have_no_connection_yet_respect_a_throttle(
     throttling: Throttles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # All threads have their place, one is told, and only then do the others have a connection: they must not send on it.
+    # All threads hold a slot, one is throttled, and only then do the others get a connection: they must not send on it.
     from marfetch.remote import connection, dial
 
     registry = throttling(seconds=3)
@@ -101,10 +101,10 @@ def test_what_was_on_its_way_is_told_too_and_what_has_no_connection_yet_stays_ba
 
 
 @pytest.mark.slow
-def test_who_was_told_gives_place_and_connection_back_when_all_know(
+def test_a_throttle_is_recorded_before_the_slot_and_connection_are_released(
     throttling: Throttles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Otherwise whoever waits for one of them asks in the moment between.
+    # Otherwise a thread that waits for one of them could send in between.
     from marfetch.remote.transport import StreamedResponse
 
     registry = throttling(seconds=1)
@@ -151,7 +151,7 @@ def test_a_wait_that_is_too_long_ends_everything_at_once(throttling: Throttles, 
 
 
 @pytest.mark.slow
-def test_another_process_does_not_ask_before_the_time_and_says_why(throttling: Throttles, tmp_path: Path) -> None:
+def test_another_process_respects_a_throttle_and_says_why(throttling: Throttles, tmp_path: Path) -> None:
     registry = throttling(seconds=3600, after=1)
     assert ended(start(registry, tmp_path / "one", tmp_path / "cache", "pull", *refs(0)))[0] == 7
     before = len(registry.came)
@@ -160,7 +160,7 @@ def test_another_process_does_not_ask_before_the_time_and_says_why(throttling: T
     document = json.loads(out)
     failed = document["data"]["failed"] if "data" in document else [document["error"]]
     assert {one["code"] for one in failed} == {"rate-limited"}
-    assert "as it told another marfetch" in failed[0]["message"]
+    assert "throttled another marfetch" in failed[0]["message"]
     assert "run it again after" in failed[0]["hint"]
     assert "MARFETCH_CACHE_DIR" in failed[0]["hint"]
     assert len(registry.came) == before
@@ -170,21 +170,21 @@ def test_another_process_does_not_ask_before_the_time_and_says_why(throttling: T
 
 
 @pytest.mark.slow
-def test_the_other_one_waits_where_there_is_time_and_then_asks(throttling: Throttles, tmp_path: Path, heard: Heard) -> None:
+def test_another_process_waits_if_the_pause_is_short_enough(throttling: Throttles, tmp_path: Path, heard: Heard) -> None:
     import marfetch.remote.registry  # noqa: F401 - so that the pause is not over when everything is loaded
 
     registry = throttling(pauses=0)
     told = time.monotonic()
-    Pauses(tmp_path / "cache").tell(registry.host, 3)
+    Pauses(tmp_path / "cache").record(registry.host, 3)
     assert get(registry, tmp_path, files=3, heard=heard).failed == ()
     assert min(one.at for one in registry.came) >= told + 3
     (note,) = heard.notes
-    assert note.startswith(f"`{registry.host}` asked another marfetch for a pause of 3 s; going on at ")
+    assert note.startswith(f"`{registry.host}` asked another marfetch for a pause of 3 s; continuing at ")
     assert registry.came[0].together == 1
 
 
 @pytest.mark.slow
-def test_a_process_in_the_midst_of_its_work_stops_when_another_one_is_told(throttling: Throttles, tmp_path: Path) -> None:
+def test_a_running_process_respects_the_throttle_of_another(throttling: Throttles, tmp_path: Path) -> None:
     registry = throttling(seconds=5, after=1)
     held = registry.holds("busy0/")
     working = start(registry, tmp_path / "one", tmp_path / "cache", "pull", *refs(0, 1, 2), "--jobs", "1")
@@ -197,12 +197,12 @@ def test_a_process_in_the_midst_of_its_work_stops_when_another_one_is_told(throt
     assert code == 0, err
     assert "asked another marfetch for a pause of 5 s" in err
     assert registry.while_told == []
-    # One answer was on its way, one request was told, then there is nothing until the end.
+    # One response was on its way and one request was throttled; then there is no request until the end.
     assert min(one.at for one in registry.came[2:]) >= registry.ends[0]
 
 
 @pytest.mark.slow
-def test_processes_that_waited_together_do_not_rush_in_together(throttling: Throttles, tmp_path: Path) -> None:
+def test_processes_restart_slowly_after_a_pause(throttling: Throttles, tmp_path: Path) -> None:
     processes, jobs = 3, 4
     registry = throttling(seconds=2, gather=processes * jobs)
     running = []
@@ -222,8 +222,8 @@ def test_a_client_learns_of_a_pause_between_two_requests(throttling: Throttles, 
     with Session(SessionOptions(preference, cache_dir=tmp_path / "cache"), Heard()) as client:
         bound, source = source_of(client, Reference.parse(f"{registry.host}/aks/busy0:1"))
         client.repository(bound).manifest()
-        Pauses(tmp_path / "cache").tell(str(bound.host), 1000)
-        with pytest.raises(RateLimitedError, match="as it told another marfetch"):
+        Pauses(tmp_path / "cache").record(str(bound.host), 1000)
+        with pytest.raises(RateLimitedError, match="throttled another marfetch"):
             source.manifest(bound)
     assert len(registry.came) == 1
 
@@ -245,32 +245,32 @@ def write(tmp_path: Path, data: object) -> None:
     Records(tmp_path, SORT).put("mar.test", data)  # type: ignore[arg-type]
 
 
-def test_what_one_is_told_the_others_hear_once(pauses: Pauses, tmp_path: Path) -> None:
-    pauses.tell("mar.test", 30)
-    assert pauses.news("mar.test") is None  # its own
+def test_each_process_reads_a_recorded_pause_once(pauses: Pauses, tmp_path: Path) -> None:
+    pauses.record("mar.test", 30)
+    assert pauses.update("mar.test") is None  # its own
     other = Pauses(tmp_path)
-    heard = other.news("mar.test")
+    heard = other.update("mar.test")
     assert heard is not None
     assert (heard.seconds, 29 < heard.left <= 30) == (30, True)
-    assert other.news("mar.test") is None
-    assert other.news("data.test") is None
-    pauses.tell("mar.test", 60)
-    assert (heard := other.news("mar.test")) is not None
+    assert other.update("mar.test") is None
+    assert other.update("data.test") is None
+    pauses.record("mar.test", 60)
+    assert (heard := other.update("mar.test")) is not None
     assert heard.seconds == 60
     assert (found := other.pause("mar.test")) is not None
     assert 59 < found.left <= 60
 
 
 def test_a_shorter_pause_does_not_end_a_longer_one(pauses: Pauses, tmp_path: Path) -> None:
-    pauses.tell("mar.test", 60)
-    Pauses(tmp_path).tell("mar.test", 5)
+    pauses.record("mar.test", 60)
+    Pauses(tmp_path).record("mar.test", 5)
     assert (found := pauses.pause("mar.test")) is not None
     assert found.left > 50
 
 
-def test_whether_some_host_is_left_alone_is_known(pauses: Pauses, tmp_path: Path) -> None:
+def test_whether_any_host_is_throttled_is_known(pauses: Pauses, tmp_path: Path) -> None:
     assert not pauses.is_any()
-    pauses.tell("mar.test", 30)
+    pauses.record("mar.test", 30)
     now = time.time()
     assert Pauses(tmp_path).is_any()
     assert not Pauses(tmp_path, now=lambda: now + 31).is_any()
@@ -278,18 +278,18 @@ def test_whether_some_host_is_left_alone_is_known(pauses: Pauses, tmp_path: Path
     assert not Pauses(tmp_path).is_any()
 
 
-def test_no_host_keeps_a_machine_out_for_ever_with_one_answer(pauses: Pauses, tmp_path: Path) -> None:
-    pauses.tell("mar.test", 1e15)
+def test_one_response_cannot_block_a_machine_forever(pauses: Pauses, tmp_path: Path) -> None:
+    pauses.record("mar.test", 1e15)
     assert (found := Pauses(tmp_path).pause("mar.test")) is not None
     assert found.left <= limits.LONGEST_SHARED_PAUSE
 
 
-def test_a_pause_that_is_over_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_pause_that_is_over_blocks_no_request(tmp_path: Path) -> None:
     now = time.time()
-    Pauses(tmp_path, now=lambda: now).tell("mar.test", 30)
+    Pauses(tmp_path, now=lambda: now).record("mar.test", 30)
     later = Pauses(tmp_path, now=lambda: now + 31)
     assert later.pause("mar.test") is None
-    assert (heard := later.news("mar.test")) is not None
+    assert (heard := later.update("mar.test")) is not None
     assert heard.left <= 0
 
 
@@ -298,7 +298,7 @@ JUMPS = {"an hour ahead": 3600.0, "a year ahead": 3.2e7, "an hour back": -3600.0
 
 @pytest.mark.parametrize("jump", JUMPS.values(), ids=JUMPS)
 def test_a_clock_that_was_set_makes_no_wait_longer(pauses: Pauses, tmp_path: Path, jump: float) -> None:
-    pauses.tell("mar.test", 30)
+    pauses.record("mar.test", 30)
     there = time.time() + jump
     found = Pauses(tmp_path, now=lambda: there).pause("mar.test")
     assert found is None if jump > 0 else found is not None and found.left <= 32
@@ -306,7 +306,7 @@ def test_a_clock_that_was_set_makes_no_wait_longer(pauses: Pauses, tmp_path: Pat
 
 @pytest.mark.parametrize("moment", [-3600.0, 3600.0, 1e9], ids=["written long ago", "written in an hour", "written in ages"])
 def test_the_time_of_the_file_makes_no_wait_longer(pauses: Pauses, tmp_path: Path, moment: float) -> None:
-    pauses.tell("mar.test", 30)
+    pauses.record("mar.test", 30)
     os.utime(record(tmp_path), (time.time() + moment,) * 2)
     assert Pauses(tmp_path).pause("mar.test") is None
 
@@ -327,10 +327,10 @@ NONSENSE: dict[str, object] = {
 
 
 @pytest.mark.parametrize("data", NONSENSE.values(), ids=NONSENSE)
-def test_a_record_that_makes_no_sense_is_none(pauses: Pauses, tmp_path: Path, data: object) -> None:
+def test_an_invalid_record_is_ignored(pauses: Pauses, tmp_path: Path, data: object) -> None:
     write(tmp_path, data)
     assert pauses.pause("mar.test") is None
-    pauses.tell("mar.test", 30)
+    pauses.record("mar.test", 30)
     assert Pauses(tmp_path).pause("mar.test") is not None
 
 
@@ -367,8 +367,8 @@ REPLACED: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("how", [*overwritten(b""), *REPLACED])
-def test_a_record_that_is_broken_or_foreign_holds_nobody_up(pauses: Pauses, tmp_path: Path, how: str) -> None:
-    pauses.tell("mar.test", 30)
+def test_a_broken_or_foreign_record_blocks_no_request(pauses: Pauses, tmp_path: Path, how: str) -> None:
+    pauses.record("mar.test", 30)
     path = record(tmp_path)
     if how in REPLACED:
         path.rename(path.with_name("elsewhere"))
@@ -376,14 +376,14 @@ def test_a_record_that_is_broken_or_foreign_holds_nobody_up(pauses: Pauses, tmp_
     else:
         path.write_bytes(overwritten(path.read_bytes())[how])
     other = Pauses(tmp_path)
-    assert (other.news("mar.test"), other.pause("mar.test")) == (None, None)
-    other.tell("mar.test", 40)
+    assert (other.update("mar.test"), other.pause("mar.test")) == (None, None)
+    other.record("mar.test", 40)
     found = Pauses(tmp_path).pause("mar.test")
     assert (found is None) == (how == "a directory")
 
 
 def test_a_record_of_a_terabyte_is_not_read(pauses: Pauses, tmp_path: Path) -> None:
-    pauses.tell("mar.test", 30)
+    pauses.record("mar.test", 30)
     os.truncate(record(tmp_path), 1 << 40)
     assert Pauses(tmp_path).pause("mar.test") is None
 
@@ -394,14 +394,14 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_the_record(tmp_path: P
     backoff = Backoff(clock, heard, pauses=Pauses(tmp_path))
     host = timed(backoff, clock)
     backoff.throttled("mar.test", 30)
-    with backoff.place(host, backoff.attempts("it")):
+    with backoff.slot(host, backoff.attempts("it")):
         assert clock.time >= 1030
-    assert Pauses(tmp_path).news("mar.test") is None
+    assert Pauses(tmp_path).update("mar.test") is None
 
 
-def test_who_comes_soon_after_a_pause_begins_with_one_request_at_a_time(tmp_path: Path, heard: Heard) -> None:
+def test_soon_after_a_pause_requests_start_one_at_a_time(tmp_path: Path, heard: Heard) -> None:
     now = time.time()
-    Pauses(tmp_path, now=lambda: now).tell("mar.test", 5)
+    Pauses(tmp_path, now=lambda: now).record("mar.test", 5)
     for later, allowed in ((6, 1), (5 + limits.RECENT_PAUSE + 1, 16)):
         clock = Clock()
         backoff = Backoff(clock, heard, pauses=Pauses(tmp_path, now=lambda later=later: now + later))  # type: ignore[misc]
@@ -411,11 +411,11 @@ def test_who_comes_soon_after_a_pause_begins_with_one_request_at_a_time(tmp_path
 
 
 @pytest.mark.slow
-def test_to_clear_the_cache_is_a_way_out_too(throttling: Throttles, tmp_path: Path) -> None:
+def test_clearing_the_cache_ends_a_recorded_pause(throttling: Throttles, tmp_path: Path) -> None:
     registry = throttling(pauses=0)
     cache = tmp_path / "cache"
     assert not get(registry, tmp_path, files=1).failed
-    Pauses(cache).tell(registry.host, 1000)
+    Pauses(cache).record(registry.host, 1000)
     assert ended(start(registry, tmp_path / "one", cache, "pull", *refs(1)))[0] == 7
     assert ended(start(registry, tmp_path / "two", cache, "cache", "clear"))[0] == 0
     assert ended(start(registry, tmp_path / "three", cache, "pull", *refs(1)))[0] == 0

@@ -1,4 +1,4 @@
-"""What is opened and asked ahead keeps to what a host wants, to the time there is, and to whoever ends the command."""
+"""Preconnections and early requests respect throttles, timeouts and cancellation."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def client_of(registry: Registry, directory: Path, ca_file: str, heard: Heard) -
 # -- a host that wants to be left alone
 
 
-def test_a_connection_that_is_still_being_opened_asks_nothing_once_somebody_was_told_to_wait(secure: Registry, ca_file: str) -> None:
+def test_an_opening_connection_sends_nothing_after_a_throttle(secure: Registry, ca_file: str) -> None:
     told, opening = threading.Event(), threading.Event()
 
     def context() -> ssl.SSLContext:
@@ -65,18 +65,18 @@ def test_a_connection_that_is_still_being_opened_asks_nothing_once_somebody_was_
     opening.set()
     ready = early.take("localhost", secure.port, Exchange("/v2/", 0, float))
     assert ready is not None
-    assert ready.sent is None  # whoever waits for his turn asks over it himself
+    assert ready.sent is None  # the request is sent on it once its turn comes
     ready.socket.close()
     assert secure.asked == []
 
 
-def test_a_connection_that_is_open_asks_nothing_once_somebody_was_told_to_wait(secure: Registry, ca_file: str) -> None:
+def test_an_open_connection_sends_nothing_after_a_throttle(secure: Registry, ca_file: str) -> None:
     early = Preconnections(Address.parse(f"https://localhost:{secure.port}"), TrustedCertificates(ca_file).context, 4)
     early.open()
-    early.ask(PredictedRequest("/v2/", {}), lambda: False)
+    early.send_early(PredictedRequest("/v2/", {}), lambda: False)
     (ahead,) = early._opened[early._registry]
     ahead._done.wait(10)
-    assert ahead.give(PredictedRequest("/v2/", {}), lambda: False)
+    assert ahead.send_early(PredictedRequest("/v2/", {}), lambda: False)
     ready = early.take("localhost", secure.port, None)
     assert ready is not None
     assert ready.sent is None
@@ -86,7 +86,7 @@ def test_a_connection_that_is_open_asks_nothing_once_somebody_was_told_to_wait(s
 
 
 @pytest.mark.slow
-def test_what_was_answered_before_a_pause_is_not_read_after_it(
+def test_an_early_response_from_before_a_pause_is_discarded(
     throttling: Throttles, tmp_path: Path, ca_file: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "AHEAD_TIME", 60.0)
@@ -95,8 +95,8 @@ def test_what_was_answered_before_a_pause_is_not_read_after_it(
         reference = Reference.parse(f"localhost:{registry.port}/aks/busy0:1")
         bound, source = source_of(client, reference)
         client.connect(client.endpoint(reference), preconnect.manifest(bound, None))
-        until(lambda: len(registry.ends) == 1)  # it was asked ahead, and is told to wait
-        Pauses(tmp_path / "cache").tell(f"localhost:{registry.port}", 2)  # so is another process, which says so
+        until(lambda: len(registry.ends) == 1)  # the early request was throttled
+        Pauses(tmp_path / "cache").record(f"localhost:{registry.port}", 2)  # so is another process, which says so
         assert source.manifest(bound) is not None
     assert len(registry.came) == 2
     assert registry.while_told == []
@@ -105,9 +105,9 @@ def test_what_was_answered_before_a_pause_is_not_read_after_it(
 
 
 @pytest.mark.slow
-def test_soon_after_a_pause_nothing_is_asked_ahead(throttling: Throttles, tmp_path: Path, ca_file: str, heard: Heard) -> None:
+def test_soon_after_a_pause_no_request_is_sent_early(throttling: Throttles, tmp_path: Path, ca_file: str, heard: Heard) -> None:
     registry = throttling(pauses=0, takes=0.1)
-    Pauses(tmp_path / "cache", now=lambda: time.time() - 10).tell(f"localhost:{registry.port}", 5)
+    Pauses(tmp_path / "cache", now=lambda: time.time() - 10).record(f"localhost:{registry.port}", 5)
     wanted = [Wanted(Reference.parse(f"localhost:{registry.port}/aks/busy{number}:1")) for number in range(FILES)]
     with client_of(registry, tmp_path, ca_file, heard) as client:
         assert pull(client, wanted, PullOptions(tmp_path / "out")).failed == ()
@@ -119,20 +119,20 @@ def test_soon_after_a_pause_nothing_is_asked_ahead(throttling: Throttles, tmp_pa
 
 
 @pytest.mark.parametrize(("ago", "may"), [(-1.0, False), (5.0, False), (limits.RECENT_PAUSE + 5, True)])
-def test_a_host_is_asked_ahead_again_a_while_after_a_pause(tmp_path: Path, ago: float, may: bool) -> None:
+def test_early_requests_resume_a_while_after_a_pause(tmp_path: Path, ago: float, may: bool) -> None:
     now = time.time()
-    assert Pauses(tmp_path).may_ask_ahead("mar.test")
-    Pauses(tmp_path, now=lambda: now).tell("mar.test", 10)
-    assert Pauses(tmp_path, now=lambda: now + 10 + ago).may_ask_ahead("mar.test") is may
+    assert Pauses(tmp_path).may_send_early("mar.test")
+    Pauses(tmp_path, now=lambda: now).record("mar.test", 10)
+    assert Pauses(tmp_path, now=lambda: now + 10 + ago).may_send_early("mar.test") is may
 
 
-def test_a_pause_counts_also_where_it_cannot_be_written_down(tmp_path: Path) -> None:
+def test_a_pause_counts_even_if_it_cannot_be_recorded(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("no directory")
     pauses = Pauses(tmp_path)
-    pauses.tell("mar.test", 10)
+    pauses.record("mar.test", 10)
     assert pauses.pause("mar.test") is None
-    assert not pauses.may_ask_ahead("mar.test")
-    assert pauses.may_ask_ahead("other.test")
+    assert not pauses.may_send_early("mar.test")
+    assert pauses.may_send_early("other.test")
 
 
 # -- a host that never gets ready

@@ -1,4 +1,4 @@
-"""Manifests, lists and referrers from a registry: what is asked for, what is believed, what is tried again."""
+"""Manifests, lists and referrers from a registry: requests, validation and retries."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ PASSING = {
 
 
 @pytest.mark.parametrize("failure", PASSING.values(), ids=PASSING)
-def test_what_passes_is_tried_again(source: Source, mar: Registry, failure: dict[str, object]) -> None:
+def test_a_temporary_failure_is_retried(source: Source, mar: Registry, failure: dict[str, object]) -> None:
     mar.on("manifest").answers(failure["status"], failure.get("body", b""), times=failure.get("times", 3))  # type: ignore[arg-type]
     assert manifest(source, mar, f"{ALB}:1.7.12")
 
@@ -224,7 +224,7 @@ LASTING = {
     "666": ({"status": 666}, "unexpected-answer", 1),
     "204": ({"status": 204}, "unexpected-answer", 1),
     "206": ({"status": 206}, "unexpected-answer", 1),
-    "304 that nobody asked for": ({"status": 304}, "unexpected-answer", 1),
+    "304 for an unconditional request": ({"status": 304}, "unexpected-answer", 1),
     "an error under 200": (
         {"status": 200, "body": b'{"errors":[{"code":"UNKNOWN","message":"oops"}]}', "Content_Type": "application/json"},
         "unexpected-answer",
@@ -234,7 +234,9 @@ LASTING = {
 
 
 @pytest.mark.parametrize(("failure", "code", "requests"), LASTING.values(), ids=LASTING)
-def test_what_lasts_ends_with_one_clear_error(source: Source, mar: Registry, failure: dict[str, object], code: str, requests: int) -> None:
+def test_a_lasting_failure_ends_with_one_clear_error(
+    source: Source, mar: Registry, failure: dict[str, object], code: str, requests: int
+) -> None:
     more = {name: value for name, value in failure.items() if name not in ("status", "body")}
     mar.on("manifest").answers(failure["status"], failure.get("body", b""), **more)  # type: ignore[arg-type]
     with pytest.raises(RemoteError) as caught:

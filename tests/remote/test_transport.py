@@ -109,7 +109,7 @@ def test_another_request_than_the_one_that_was_sent_ahead_gets_a_connection_of_i
     address = Address.parse(f"https://localhost:{secure.port}")
     early = preconnect.Preconnections(address, TrustedCertificates(ca_file).context, 1)
     changed = PredictedRequest("/v2/", {"Accept": "text/plain"})
-    early.ask(changed)
+    early.send_early(changed)
     transport = Transport(Endpoint.parse(address.origin), Budget(20), TrustedCertificates(ca_file), early)
     request = Sent(GET, replace(address, target="/v2/"), {})
     with contextlib.closing(transport), contextlib.closing(transport.send(request)) as answer:
@@ -117,11 +117,11 @@ def test_another_request_than_the_one_that_was_sent_ahead_gets_a_connection_of_i
     assert [asked.headers.get("Accept") for asked in secure.asked if asked.target == "/v2/"][-1] != "text/plain"
 
 
-def test_a_request_that_was_sent_ahead_is_only_for_who_wants_it(secure: Registry, ca_file: str) -> None:
+def test_an_early_request_serves_only_the_same_request(secure: Registry, ca_file: str) -> None:
     address = Address.parse(f"https://localhost:{secure.port}")
     early = preconnect.Preconnections(address, TrustedCertificates(ca_file).context, 2)
     early.open()
-    early.ask(PredictedRequest("/v2/", {}))
+    early.send_early(PredictedRequest("/v2/", {}))
     assert early.take("localhost", secure.port, Exchange("/v2/_catalog", 0, float)) is None
     ready = early.take("localhost", secure.port, Exchange("/v2/", 0, float))
     assert ready is not None
@@ -181,7 +181,7 @@ def test_a_kept_data_host_that_no_redirect_may_lead_to_is_not_connected_to(tmp_p
     assert DataHost(tmp_path, GLOBAL).likely() is None
 
 
-def test_a_connection_that_nobody_takes_is_closed(secure: Registry, ca_file: str) -> None:
+def test_an_unused_preconnection_is_closed(secure: Registry, ca_file: str) -> None:
     address = Address.parse(f"https://localhost:{secure.port}")
     unwanted = preconnect.Preconnection(address, TrustedCertificates(ca_file).context)
     assert unwanted.take("localhost", 1) is None
@@ -365,7 +365,7 @@ def test_a_proxy_that_fails_is_named_as_the_proxy(heard: Heard, ca_file: str, mo
     assert caught.value.code in ("proxy", "cut")
 
 
-def test_a_proxy_that_is_not_there_is_said(heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_proxy_is_reported(heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     with pytest.raises(RemoteError) as caught:
         pulled(heard, ca_file, f"{ALB}:1.7.12")
@@ -463,7 +463,7 @@ def test_a_name_service_that_never_answers_is_given_up(heard: Heard, monkeypatch
         release.set()
 
 
-def test_a_port_where_nobody_listens_is_said(heard: Heard) -> None:
+def test_a_refused_connection_is_reported(heard: Heard) -> None:
     with pytest.raises(RemoteError) as caught:
         alone(heard, Reference.parse("localhost:9/aks/foo:1"))
     assert caught.value.code == "unreachable"
