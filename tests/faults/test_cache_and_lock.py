@@ -299,7 +299,7 @@ def test_a_cache_of_another_version_is_left_alone(world: World, name: str) -> No
 
 
 def project(world: World, *items: str) -> None:
-    """A wanted file."""
+    """A project file."""
     (world.here / "marfetch.yaml").write_text("schema: 1\nartifacts:\n" + "".join(f"  - {{{item}}}\n" for item in items))
 
 
@@ -350,11 +350,11 @@ EDITS: dict[str, tuple[Edit, int, str, str]] = {
     "a file name that leads elsewhere": (replaced(b'"first.bin"', b'"../../outside/kept.txt"'), 5, "lock-edited", ", line 6:"),
     "a key that is none": (entries(lambda found: found[1].update(post="rm -rf /")), 5, "lock-malformed", "`post`"),
     "a key of the file that is none": (replaced(b'"schema": 1', b'"schema": 1, "run": "x"'), 5, "lock-malformed", "`run`"),
-    "a newer form": (replaced(b'"schema": 1', b'"schema": 2'), 8, "lock-newer", "newer form (2)"),
+    "a newer form": (replaced(b'"schema": 1', b'"schema": 2'), 8, "lock-newer", "newer format (2)"),
     "true for a size": (entries(lambda found: found[0].update(size=True)), 5, "lock-malformed", "`size`"),
     "a negative size": (entries(lambda found: found[0].update(size=-1)), 5, "lock-malformed", "size"),
-    "markers of a merge": (lambda data: b"<<<<<<< HEAD\n" + data + b"=======\n>>>>>>> theirs\n", 5, "lock-malformed", ", line 1 is malformed: it holds the markers"),
-    "an entry twice": (entries(lambda found: found.append(found[0])), 5, "lock-malformed", "`first` stands twice"),
+    "markers of a merge": (lambda data: b"<<<<<<< HEAD\n" + data + b"=======\n>>>>>>> theirs\n", 5, "lock-malformed", ", line 1 is malformed: it contains merge conflict markers"),
+    "an entry twice": (entries(lambda found: found.append(found[0])), 5, "lock-malformed", "`first` appears twice"),
     "two entries under each other's names": (entries(lambda found: (found[0].update(name="second"), found[1].update(name="first"))), 5, "lock-edited", "line"),
     "cut": (lambda data: data[:-40], 5, "lock-malformed", "malformed"),
     "empty": (lambda _: b"", 5, "lock-malformed", "malformed"),
@@ -425,7 +425,7 @@ def test_an_older_version_is_only_taken_by_an_upgrade_and_told(locked: World) ->
     locked.run("lock", "--json").succeeded(made={}, requests=2)
     locked.run("sync", "--json").succeeded(made={"first.bin": b"newer", "second.bin": b"second"}, requests=6)
     ended = locked.run("lock", "--upgrade", "--json", replaces=["marfetch.lock"]).succeeded(requests=4)
-    assert "`first` goes back from `1.1.0` to `1.0.0`" in ended.err, ended
+    assert "`first` is downgraded from `1.1.0` to `1.0.0`" in ended.err, ended
     del registry.manifests["aks/first 1.0.0"]
     ended = locked.run("lock", "--json").succeeded(made={}, requests=3)
     assert "is gone" in ended.err
