@@ -176,7 +176,7 @@ def test_referrers_without_end_are_not_followed(trusting: Trusting, how: str) ->
 def test_a_signature_of_another_artifact_does_not_count(trusting: Trusting) -> None:
     other = trusting.world.registry.add_artifact(REPOSITORY, "2.0.0", ("thing.txt", b"another"))
     trusting.signed.sign(cose(trusting.signed.authority.signer(), payload(other)))
-    trusting.places_nothing(6, "SUBJECT_MISMATCH", "what is signed is", requests=6)
+    trusting.places_nothing(6, "SUBJECT_MISMATCH", "the signature is for", requests=6)
 
 
 @row("V03", "a listed signature whose subject is another artifact", "Refuses it", code=6)
