@@ -99,7 +99,7 @@ class Tree:
                 self._too_much("it has too many files and directories", f"{packed.MAX_MEMBERS}")
             node = above.below[key] = TreeNode(part, is_directory=is_directory)
         elif node.name != part:
-            self._refuse(f"some file systems treat it as the same name as `{node.name}`")
+            self._refuse(f"some file systems treat it the same as `{node.name}`")
         return node
 
 

@@ -271,7 +271,7 @@ class _Examination:
         for state, code in ((RevocationState.REVOKED, "REVOKED"), (RevocationState.UNKNOWN, "REVOCATION_UNKNOWN")):
             for one in found:
                 if one.state is state:
-                    said = "is revoked" if state is RevocationState.REVOKED else "has an unknown revocation status"
+                    said = "is revoked" if state is RevocationState.REVOKED else "may be revoked, because its status is unknown"
                     raise RefusalError(code, f"the certificate `{one.subject}` {said}: {one.note}", subject=one.subject, notes=notes)
         return notes
 

@@ -132,10 +132,10 @@ def test_a_cache_that_cannot_be_written_is_read(world: World, plain: dict[str, A
     for path in (*held, world.cache):
         path.chmod(0o555 if path.is_dir() else 0o444)
     ended = world.run(*PULL, "-d", "again", **plain).succeeded(made={"again/thing.bin": DATA}, requests=1)
-    assert "cannot be written" in ended.err
+    assert "is not writable" in ended.err
     world.registry.add_artifact("aks/other", "1", ("other.bin", DATA[1:]))
     ended = world.run("pull", "aks/other:1", "--json", **plain).succeeded(made={"other.bin": DATA[1:]}, requests=3)
-    assert "kept for this run only" in ended.err
+    assert "cached for this run only" in ended.err
     assert sorted(world.cache.rglob("*")) == held
     for path in (world.cache, *held):
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -171,7 +171,7 @@ def test_a_cache_that_is_open_to_all_is_refused(world: World, mode: int) -> None
     add(world)
     world.cache.mkdir()
     world.cache.chmod(mode)
-    world.run(*PULL).failed(4, "cache-unsafe", "everybody may write", f"chmod 700 {world.cache}", requests=0)
+    world.run(*PULL).failed(4, "cache-unsafe", "every user can write", f"chmod 700 {world.cache}", requests=0)
     assert list(world.cache.iterdir()) == []
 
 
@@ -248,7 +248,7 @@ def test_a_cache_that_is_mounted_read_only_is_read(small_cache: World) -> None:
     world.run(*PULL).succeeded(requests=3)
     subprocess.run(["mount", "-o", "remount,ro", str(world.cache)], check=True)
     ended = world.run(*PULL, "-d", "again").succeeded(made={"again/thing.bin": DATA}, requests=1)
-    assert "cannot be written" in ended.err
+    assert "is not writable" in ended.err
 
 
 # -- L03
@@ -557,5 +557,5 @@ def test_a_blob_that_a_suspended_process_holds_is_not_waited_for_without_end(wor
         file.flush()
         ended = world.run("pull", "aks/held:1", "--json", limits={"NO_PROGRESS": 7.0})
     ended.failed(7, "timeout", digest, str(part), "suspended", requests=1)
-    assert ended.err.count("is being fetched already") == 1
+    assert ended.err.count("is already being fetched") == 1
     world.recovers("pull", "aks/held:1", "--json", made={"held.bin": DATA})
