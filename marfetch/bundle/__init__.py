@@ -1,1 +1,1 @@
-"""Bundles: everything that a lock names in one archive, an OCI image layout in a tar, and its way to another place."""
+"""Bundles: all artifacts of a lock in one archive, an OCI image layout in a tar; create, check and load them."""

@@ -1,4 +1,4 @@
-"""Everything that can be said of a bundle without a network: what is missing, what is extra, what is wrong.
+"""Check a bundle offline: find what is missing, extra or wrong.
 
 A bundle is written in one way only, so whatever differs from that way was changed by something else: a byte of a blob, of the page or
 of the padding between two files, an entry that was added, taken away, doubled or put elsewhere.
@@ -22,12 +22,12 @@ from ..layout.readonly import ReadonlyTar
 from ..oci import Descriptor, Digest
 from .format import FIRST, LOCK_FILE, MAX_RECORD_SIZE, RECORD_FILE, Opened, archive_digest, ending, header, index_bytes, ref_name
 
-# -- what a check of a bundle has found, one thing at a time
+# -- findings
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is not as it should be.
+    """One problem in a bundle.
 
     Attributes:
         name: a digest, a file of the archive, or a reference.
@@ -40,10 +40,10 @@ class Problem:
 
 @dataclass(slots=True)
 class CheckResult:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        findings: nothing where everything is right.
+        findings: the problems; empty for an intact bundle.
         artifacts, blobs, size: what was looked at; bytes.
     """
 
@@ -146,7 +146,7 @@ def check_form(store: ReadonlyTar, checked: CheckResult, budget: Callable[[], No
 
 
 def _out_of_order(names: Sequence[str]) -> list[str]:
-    """The fewest names without which the others stand in their order."""
+    """Return the fewest names whose removal leaves the others in order."""
     places = [(FIRST.index(name) if name in FIRST else len(FIRST), name) for name in names]
     ends: list[int] = []  # of the shortest end of an ordered run of each length, where it stands
     before: list[int | None] = []
@@ -202,7 +202,7 @@ def check_layout(found: Opened, *, budget: Callable[[], None] = lambda: None) ->
 
 
 def refuse_broken(found: Opened, checked: CheckResult) -> None:
-    """The end of whoever needs it whole.
+    """Raise unless the bundle is intact.
 
     Raises:
         IntegrityError: `bundle-broken`, naming what is missing, extra or wrong.
@@ -363,7 +363,7 @@ def _wrong(found: Opened, one: Descriptor) -> str | None:
 
 
 def _check_base(found: Opened, base: Opened, checked: CheckResult) -> None:
-    """Whether a delta goes on from this very bundle."""
+    """Check that a delta is based on this bundle."""
     record = found.record
     if record is None or record.base is None:
         checked.add("wrong", found.path, "it goes on from no other bundle")

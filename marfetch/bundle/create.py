@@ -1,4 +1,4 @@
-"""From a lock to a bundle: everything that it names is brought into the cache by its digest, and written from there.
+"""Create a bundle from a lock: fetch everything by digest into the cache, and write the archive from there.
 
 No tag is asked for. What was fetched stays in the cache, so that a run that was stopped goes on where it was.
 """
@@ -57,7 +57,7 @@ MAX_REFERRERS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """What was written.
+    """The written bundle.
 
     Attributes:
         size: of the archive, bytes.
@@ -127,7 +127,7 @@ class _View:
         return self._below.extent(digest)
 
     def close(self) -> None:
-        """It is somebody else's."""
+        """Do nothing: the cache stays open."""
 
 
 def create(client: Session, project: Project, output: Path, *, since: Path | None = None, with_referrers: bool = False) -> Created:
@@ -150,7 +150,7 @@ def create(client: Session, project: Project, output: Path, *, since: Path | Non
         raise RemoteError(
             "what refers to the artifacts is known to their registry only, and `--offline` asks nobody",
             code="offline",
-            hint="leave `--offline` out; or lock with `referrers: true`, so that the lock names them, and leave `--referrers` out",
+            hint="remove `--offline`; or set `referrers: true` in marfetch.yaml, run `marfetch lock`, and drop `--referrers`",
         )
     _refuse_own(project, output)
     data = read_bytes(project.lock_path)
@@ -210,7 +210,7 @@ def create(client: Session, project: Project, output: Path, *, since: Path | Non
 
 
 def _refuse_own(project: Project, output: Path) -> None:
-    """The end of whoever would write over what the bundle is made of."""
+    """Refuse to overwrite a file of the project."""
     for path in (project.path, project.lock_path):
         if output.exists() and path.exists() and output.samefile(path):
             raise InputError(f"`{output}` is a file of the project", code="usage", hint="give the bundle another name", path=str(output))
@@ -229,7 +229,7 @@ def _needed(client: Session, read: Manifests, item: Item, entry: Entry, *, with_
             raise IntegrityError(
                 f"the lock says that `{one.digest}` refers to `{entry.reference}`, but {reason}",
                 code="malformed",
-                hint=f"marfetch lock --upgrade {entry.name}",
+                hint=f"run `marfetch lock --upgrade {entry.name}`",
                 reference=str(entry.reference),
                 digest=str(one.digest),
             )
@@ -257,7 +257,7 @@ def _needed(client: Session, read: Manifests, item: Item, entry: Entry, *, with_
         raise LockError(
             f"the lock says that `{locked[0]}` belongs to `{entry.reference}`, but its manifest does not",
             code="lock-outdated",
-            hint=f"marfetch lock --upgrade {entry.name}",
+            hint=f"run `marfetch lock --upgrade {entry.name}`",
             entry=entry.name,
         )
     return needed

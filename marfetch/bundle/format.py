@@ -40,7 +40,7 @@ RECORD_FILE: Final = "bundle.json"
 LOCK_FILE: Final = "marfetch.lock"
 PAGE_FILE: Final = "bundle.html"
 FIRST: Final = (MARKER_FILE, INDEX_FILE, RECORD_FILE, LOCK_FILE, PAGE_FILE)
-"""What stands before the blobs, in this order."""
+"""The files before the blobs, in this order."""
 MAX_RECORD_SIZE: Final = 128 << 20
 
 _RECORD: Final = 10 * 1024  # tar ends on a multiple of this
@@ -61,7 +61,7 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What `bundle.json` says.
+    """The content of `bundle.json`.
 
     Attributes:
         files: name → digest of the files before the blobs, but for itself.
@@ -136,7 +136,7 @@ def ref_name(entry: LockEntry) -> str:
 
 
 def blob_file(digest: Digest) -> str:
-    """Where a blob stands."""
+    """Return the path of a blob in the archive."""
     return f"blobs/{digest.algorithm}/{digest.encoded}"
 
 
@@ -165,12 +165,12 @@ def header(name: str, size: int) -> bytes:
 
 
 def padding(size: int) -> bytes:
-    """What stands between the end of a file and the next header."""
+    """Return the padding after a file."""
     return bytes(-size % BLOCK)
 
 
 def ending(position: int) -> bytes:
-    """What stands behind the last file."""
+    """Return the padding at the end of the archive."""
     return bytes(2 * BLOCK + -(position + 2 * BLOCK) % _RECORD)
 
 
@@ -210,7 +210,7 @@ def write_archive(file: BinaryIO, parts: Iterable[Part]) -> Digest:
 
 
 def whole(data: bytes) -> Callable[[], Iterator[bytes]]:
-    """The pieces of something that is at hand."""
+    """Return in-memory data as pieces."""
     return lambda: iter((data,))
 
 

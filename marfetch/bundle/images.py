@@ -1,4 +1,4 @@
-"""The images that a chart in a bundle names: whoever carries the chart over needs them too."""
+"""Find the container images that a chart in a bundle names, because the chart needs them at its destination too."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def _failed(job: Job, to: To, error: Error) -> Loaded:
 
 
 def _check_base(client: Session, found: Opened, place: LoadTarget, jobs: Sequence[Job]) -> None:
-    """A delta goes where the bundle is that it goes on from, and nowhere else; before anything is sent."""
+    """Refuse a delta if the target lacks its base bundle, before anything is sent."""
     base = found.record.base if found.record is not None else None
     if base is None:
         return
@@ -122,7 +122,7 @@ def _check_base(client: Session, found: Opened, place: LoadTarget, jobs: Sequenc
 
 
 def _refuse_unfit(to: To) -> None:
-    """The end of whoever names a folder that holds something else; nothing is made yet."""
+    """Refuse a directory that contains something other than a layout, before anything is created."""
     root = to.folder
     if to.endpoint is None:
         refuse_git(root)
@@ -130,7 +130,7 @@ def _refuse_unfit(to: To) -> None:
         raise StorageError(
             f"`{root}` is neither empty nor an OCI image layout",
             code="file-unusable",
-            hint="give a folder of its own, or write a registry as `HOST[:PORT]`",
+            hint="use an empty directory, or name a registry as `HOST[:PORT]`",
             path=str(root),
         )
 
@@ -216,7 +216,7 @@ _opened: WorkerCache[tuple[Session, Opened, LoadTarget]] = WorkerCache(_open)
 
 
 def _loaded(answer: Answer, job: Job, to: To) -> Loaded:
-    """What a worker has said."""
+    """Parse the result of a worker."""
     if isinstance(answer, Error):
         return _failed(job, to, answer)
     reference, outcome, blobs, size, error = cast("list[Any]", answer)
