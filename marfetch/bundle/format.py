@@ -149,7 +149,7 @@ class Part:
 
     Attributes:
         size: bytes.
-        pieces: gives its bytes; exactly as many, or whoever reads them fails.
+        pieces: returns its bytes; exactly `size` of them.
     """
 
     name: str

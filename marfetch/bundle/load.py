@@ -179,7 +179,7 @@ def _shared(client: Session, path: Path, to: To) -> str:
 def load_part(text: str) -> str:
     """Do some of the jobs, as a worker: a text in, a text out, so it can run anywhere, and twice.
 
-    The bundle was checked by whoever gives out the jobs; a registry takes no blob that is not what its digest says.
+    The process that distributes the jobs has checked the bundle, and a registry rejects blobs with a wrong digest.
     """
     shared, wanted = part(text)
     jobs = [Job(repository, Digest.parse(digest), tuple(tags)) for repository, digest, tags in wanted]

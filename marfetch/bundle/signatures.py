@@ -109,7 +109,7 @@ def check_signatures(
 
 
 def _passed_over(found: Opened, entry: Entry, policy: Policy) -> SignatureResult | None:
-    """What is not checked, where nobody requires it; None: it is to be checked."""
+    """Return the result of an artifact that needs no check; None if it must be checked."""
     is_promised = entry.verification is not None and entry.verification.verdict == "verified"
     if not (is_promised or _signatures(found.contents, entry)):
         return SignatureResult(entry.reference, "unsigned")

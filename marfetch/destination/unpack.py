@@ -28,7 +28,7 @@ def unpack(archive: Archive, top: Directory, check: Callable[[], None]) -> None:
 
     Raises:
         IntegrityError, PolicyError: as iterating `Archive`.
-        StorageError: somebody else changes the directory meanwhile.
+        StorageError: another process changed the directory.
         OSError: it cannot be written.
     """
     try:

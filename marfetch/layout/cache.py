@@ -81,7 +81,7 @@ def cache_root(directory: Path | None) -> Path:
     """Return the cache directory: the given one, `MARFETCH_CACHE_DIR`, or the operating system's default.
 
     Raises:
-        StorageError: that is below the home directory, and nobody knows it.
+        StorageError: the home directory is unknown.
     """
     if directory is not None:
         return directory

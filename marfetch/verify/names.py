@@ -102,7 +102,7 @@ def subject_attributes(name: x509.Name) -> dict[str, str]:
     """Return the attributes of a certificate's subject.
 
     Raises:
-        DistinguishedNameError: an attribute that has no name in identities, or that stands twice; no identity can mean such a subject.
+        DistinguishedNameError: an attribute is unsupported or appears twice, so no identity can match the subject.
     """
     found: dict[str, str] = {}
     for one in name:

@@ -72,7 +72,7 @@ def examine(data: bytes, media_type: str, artifact: Descriptor, trust: TrustCont
         artifact: the descriptor that must be signed, computed from the artifact's bytes.
 
     Raises:
-        InputError: `TRUST_STORE_INVALID`: the stores themselves are broken, which is nobody's signature.
+        InputError: `TRUST_STORE_INVALID`: a trust store is invalid, whatever the signature.
     """
     return _Examination(artifact, trust).run(data, media_type)
 
