@@ -1,4 +1,4 @@
-"""The time that a command may take, and how it is stopped: one value that everything which waits looks at."""
+"""The time limit of a command, and its cancellation: every wait checks one `Budget`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from datetime import datetime, timedelta
 from .errors import RemoteError
 
 
-class Cancelled(Exception):  # noqa: N818 - not an error of its own: the command is being stopped, and whoever did it says why
+class Cancelled(Exception):  # noqa: N818 - not an error: the code that cancels reports why
     """The command was interrupted while this thread waited or transferred."""
 
 
 class Budget:
-    """The time that is left.
+    """The time limit of a command.
 
     Args:
-        timeout: seconds for the whole command; None: no end for what makes progress.
-        now: a clock that only goes forward, in seconds.
-        local_time: the clock on the wall, for messages.
+        timeout: seconds for the whole command; None for no limit.
+        now: a monotonic clock, in seconds.
+        local_time: the wall clock, for messages.
     """
 
     def __init__(
@@ -40,19 +40,19 @@ class Budget:
 
     @property
     def remaining(self) -> float:
-        """Seconds that are left; infinite where no end was set."""
+        """Seconds left; infinite without a limit."""
         return float("inf") if self.deadline is None else self.deadline - self.now()
 
     def restart(self) -> None:
-        """Begin anew with the whole time, for the next call of a library."""
+        """Restart the full time limit, for the next library call."""
         self.deadline = None if self.timeout is None else self.now() + self.timeout
 
     @contextmanager
     def at_most(self, seconds: float, whose: str) -> Iterator[None]:
-        """A narrower budget for a part of the command, which then counts for all that is begun in it.
+        """Apply a shorter time limit to everything inside the `with` block.
 
         Args:
-            whose: for the message: not done within the 25 s …
+            whose: ends the message "not done within the 25 s …".
         """
         before = self.timeout, self.deadline, self._whose
         if seconds < self.remaining:
@@ -63,15 +63,15 @@ class Budget:
             self.timeout, self.deadline, self._whose = before
 
     def cancel(self) -> None:
-        """Stop everything that waits."""
+        """Make every wait and check raise `Cancelled`."""
         self._cancelled.set()
 
     def check(self) -> None:
-        """Go on, or not.
+        """Raise if the command is cancelled or out of time.
 
         Raises:
-            Cancelled: the command is being stopped.
-            RemoteError: `timeout`: the budget is used up.
+            Cancelled: the command was cancelled.
+            RemoteError: `timeout`: no time is left.
         """
         if self._cancelled.is_set():
             raise Cancelled
@@ -79,16 +79,16 @@ class Budget:
             raise self.exceeded()
 
     def exceeded(self) -> RemoteError:
-        """The failure that says that the budget is used up."""
+        """Return the error for a used-up time limit."""
         return RemoteError(
             f"not done within the {self.timeout:.10g} s {self._whose}",
             code="timeout",
-            hint="run it again: what was fetched is kept; or give it more time",
+            hint="run it again, because finished downloads are cached, or allow more time",
             timeout=self.timeout,
         )
 
     def sleep(self, seconds: float) -> None:
-        """Wait, unless the command is stopped or the time is up.
+        """Sleep, but wake up early if the command is cancelled or out of time.
 
         Raises:
             Cancelled: as `check`.
@@ -98,7 +98,7 @@ class Budget:
         self.check()
 
     def clock_time(self, seconds: float) -> str:
-        """The time of day in so many seconds, with the date where that is another day."""
+        """Return the local time `seconds` from now, with the date unless it is today."""
         start = self._local_time()
         try:
             moment = start + timedelta(seconds=seconds)

@@ -1,7 +1,7 @@
-"""Where content comes from, where it goes, and the one function that moves it.
+"""Interfaces for content sources and targets, and verified copying between them.
 
-What moves is a `Descriptor`; what gives content is a `Source`, what takes it is a `Target`; `copy` reads from the one and writes to the
-other, and `Verified` stands in every target's way in: nothing is committed before its size and digest agree with its descriptor.
+`copy` copies the blob of a `Descriptor` from a `Source` to a `Target`. Every target checks the bytes with `Verified`: nothing is committed
+unless its size and digest match its descriptor.
 """
 
 from __future__ import annotations
@@ -20,68 +20,68 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
 class Progress(Protocol):
-    """Is told what happens while content moves; every method may be called from any thread."""
+    """Receives progress events; every method may be called from any thread."""
 
     def begin(self, name: str, total: int) -> Transfer:
-        """A blob of `total` bytes is about to be fetched under this name."""
+        """Report the start of a download of `total` bytes."""
 
     def note(self, text: str) -> None:
-        """Something that takes time or is done again: a wait that the server asked for, a transfer that goes on after a cut."""
+        """Report a delay, such as a throttle, or a resumed download."""
 
     def warn(self, text: str) -> None:
-        """Something that the user should know, though it goes on."""
+        """Report a warning."""
 
 
 class Transfer(Protocol):
     """The progress of one blob."""
 
     def held(self, size: int) -> None:
-        """So many bytes are there now; fewer than before where it had to start again."""
+        """Report the number of bytes so far; it drops if the download restarts."""
 
     def end(self) -> None:
-        """Nothing more comes, whether it succeeded or not."""
+        """Report the end, after success or failure."""
 
 
 class Sink(Protocol):
-    """Takes the bytes of one blob in their order."""
+    """Receives the bytes of one blob in order."""
 
     def write(self, data: Buffer) -> None:
-        """Take the next bytes; the buffer is handed over and must not change any more.
+        """Write the next bytes; the caller must not change the buffer afterwards.
 
         Raises:
-            IntegrityError: `size-mismatch`, when there are more bytes than the descriptor says.
-            StorageError: the disk does not take them.
+            IntegrityError: `size-mismatch`: more bytes than in the descriptor.
+            StorageError: the write failed.
         """
 
     def restart(self) -> None:
-        """Forget all bytes: they come anew from the first one on."""
+        """Discard all bytes; the blob is sent again from its start."""
 
 
 class Ingest(Sink, Protocol):
-    """A sink that puts the blob into a target when it is whole."""
+    """A sink that adds the complete blob to a target."""
 
     @property
     def held(self) -> int:
-        """Bytes that are there: where a source goes on."""
+        """Bytes so far: the offset from which a source resumes."""
 
     def heartbeat(self) -> None:
-        """Heartbeat while a source is waited for, so that a process waiting for this blob does not give up."""
+        """Signal that the download is alive, so that a process waiting for this blob does not give up."""
 
     def commit(self) -> None:
         """Check size and digest, and make the blob part of the target.
 
         Raises:
-            IntegrityError: `size-mismatch` or `digest-mismatch`; after `restart` it can be tried anew.
-            StorageError: the disk does not take it.
+            IntegrityError: `size-mismatch` or `digest-mismatch`; you can retry after `restart`.
+            StorageError: the write failed.
         """
 
 
 class BlobRange(NamedTuple):
-    """What a source gives of a blob at one time.
+    """A part of a blob, from an offset to the end.
 
     Attributes:
-        start: where the pieces begin: at the byte that was asked for, or at 0 where the source cannot go on there.
-        pieces: up to the end of the blob; checked by who reads them, in size too.
+        start: the offset of the first piece: the requested one, or 0 if the source cannot resume.
+        pieces: the bytes up to the end of the blob; the reader checks size and digest.
     """
 
     start: int
@@ -89,15 +89,15 @@ class BlobRange(NamedTuple):
 
 
 BlobReader: TypeAlias = Callable[[int], AbstractContextManager[BlobRange]]
-"""Gives a blob from a byte on, for the length of a `with`. A failure in there that may pass ends it without an error, once it may be asked
-for again: then more than what has come is missing still."""
+"""Opens a blob at an offset, as a context manager. A temporary failure inside the `with` block is suppressed once a retry is allowed; the
+caller notices missing bytes and opens the blob again."""
 
 
 class Catalog(NamedTuple):
     """The repositories that a registry lists, without its host.
 
     Attributes:
-        etag: what the registry calls this state of its catalog; None where it does not say.
+        etag: the response's `ETag`, if any.
     """
 
     names: tuple[str, ...]
@@ -105,13 +105,13 @@ class Catalog(NamedTuple):
 
 
 class Source(Protocol):
-    """Gives content: a registry, or a layout. The host of every reference is set."""
+    """A registry or layout to read from. Every reference must have a host."""
 
     def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
-        """The manifest that the reference's digest or tag names, its digest computed from its bytes.
+        """Fetch the manifest of the reference's digest or tag; its digest is computed from its bytes.
 
         Args:
-            known: what the tag is known to have meant; None is returned where it means that still.
+            known: a known descriptor of the tag; if the tag is unchanged, the result is None.
 
         Raises:
             NotFoundError: `repository-not-found`, `tag-not-found`, `manifest-not-found`.
@@ -119,48 +119,48 @@ class Source(Protocol):
         """
 
     def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: Callable[[], None] | None = None) -> BlobReader:
-        """A blob of the reference's repository, for reading; its bytes are not checked.
+        """Open a blob of the reference's repository; the caller checks its bytes.
 
         Args:
-            heartbeat: called now and then while the source lets others go first.
+            heartbeat: called regularly while the source waits for its turn.
 
         Raises:
-            NotFoundError: `blob-not-found`, when it is read at the latest.
-            IntegrityError: when it is read: the source announces another size.
+            NotFoundError: `blob-not-found`, now or when it is read.
+            IntegrityError: when it is read: the source announces a different size.
         """
 
     def tags(self, reference: Reference) -> list[str]:
-        """All tags of the repository, in the order of the registry.
+        """List all tags of the repository, in the registry's order.
 
         Raises:
             NotFoundError: `repository-not-found`.
         """
 
     def referrers(self, reference: Reference, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:
-        """What refers to the manifest with this digest; of this artifact type where one is given."""
+        """List the referrers of a manifest, optionally only those of one artifact type."""
 
     def repositories(self) -> list[str]:
-        """The catalog: all repositories that the source lists, without their host."""
+        """List all repositories of the catalog, without the host."""
 
 
 class Target(Protocol):
-    """Takes content."""
+    """A store to write to."""
 
     def has(self, descriptor: Descriptor) -> bool:
-        """Whether the blob is there already."""
+        """Return whether the target has the blob."""
 
     def ingest(self, descriptor: Descriptor) -> AbstractContextManager[Ingest | None]:
-        """Begin to take a blob; None where another process has brought it in the meantime.
+        """Start writing a blob; None if another process has just written it.
 
-        What was written stays for a later run where the transfer was cut, and goes where the bytes were wrong.
+        The written part is kept for a later run if the transfer is interrupted, and deleted if its bytes are wrong.
         """
 
 
 class Verified:
-    """Compares bytes with their descriptor as they pass.
+    """Checks size and digest of a blob while its bytes arrive.
 
     Attributes:
-        held: bytes that passed.
+        held: the number of bytes so far.
     """
 
     def __init__(self, descriptor: Descriptor) -> None:
@@ -169,7 +169,7 @@ class Verified:
         self._hash = descriptor.digest.hasher()
 
     def update(self, data: Buffer) -> None:
-        """Take note of the next bytes; `size-mismatch` as soon as there are too many."""
+        """Hash the next bytes; raise `size-mismatch` as soon as there are too many."""
         self.held += len(data)
         if self.held > self.descriptor.size:
             raise IntegrityError(
@@ -181,7 +181,7 @@ class Verified:
         self._hash.update(data)
 
     def check(self) -> None:
-        """Compare what passed with the descriptor.
+        """Compare size and digest with the descriptor.
 
         Raises:
             IntegrityError: `size-mismatch`, `digest-mismatch`.
@@ -206,17 +206,17 @@ class Verified:
 
 
 BESIDE_FROM: Final = 8 << 20
-"""From this size on, hashing and writing go on beside reading, in threads of their own."""
-_WAITING: Final = 8
-"""Pieces that may wait for such a thread: bounds the memory of one transfer."""
+"""Bytes; larger blobs are hashed and written in background threads."""
+_QUEUE_LENGTH: Final = 8
+"""Queued pieces per background thread; this bounds the memory of one transfer."""
 
 
 class BackgroundWriter:
-    """Does something with pieces: with those of a large blob in a thread, while the transfer reads on.
+    """Processes the pieces of a blob in order; for a large blob in a background thread.
 
     Args:
-        put: what is done with a piece, in the order in which they came; what it raises, `give` or `end` raises.
-        size: of the blob.
+        put: processes a piece; `give` or `end` raises its exceptions.
+        size: the size of the blob in bytes.
     """
 
     def __init__(self, put: Callable[[Buffer], None], size: int) -> None:
@@ -225,13 +225,13 @@ class BackgroundWriter:
         self._thread: threading.Thread | None = None
 
     def give(self, data: Buffer) -> None:
-        """Hand a piece over; waits where too many are waiting."""
+        """Process or queue a piece; blocks while the queue is full."""
         if not self._is_large:
             self._put(data)
             return
         if self._thread is None:
             self._error: Exception | None = None
-            self._queue: queue.Queue[Buffer | None] = queue.Queue(_WAITING)
+            self._queue: queue.Queue[Buffer | None] = queue.Queue(_QUEUE_LENGTH)
             self._thread = threading.Thread(target=self._run, name="marfetch-beside", daemon=True)
             self._thread.start()
         if self._error is not None:
@@ -239,7 +239,7 @@ class BackgroundWriter:
         self._queue.put(data)
 
     def end(self) -> None:
-        """Wait until everything is done; afterwards more may be given."""
+        """Wait until all pieces are processed; more may follow."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._queue.put(None)
@@ -248,7 +248,7 @@ class BackgroundWriter:
                 raise self._error
 
     def _run(self) -> None:
-        # After a failure the queue is emptied on, so that the giver is never stuck.
+        # Keep draining the queue after a failure, so that `give` never blocks forever.
         while (data := self._queue.get()) is not None:
             if self._error is None:
                 try:
@@ -258,7 +258,7 @@ class BackgroundWriter:
 
 
 WELL_KNOWN: Final = {Digest.of(data): data for data in (b"{}", b"")}
-"""Content that needs no source: the empty JSON object of the image specification, and nothing at all."""
+"""Blobs that need no download: the empty JSON object of the image specification, and the empty blob."""
 
 
 def copy(
@@ -271,20 +271,20 @@ def copy(
     progress: Progress,
     beside: Sink | None = None,
 ) -> bool:
-    """Bring one blob of the reference's repository into the target, unless it is there.
+    """Copy one blob of the reference's repository to the target, unless the target has it.
 
     Args:
-        name: what it is called while it moves.
-        beside: gets the same bytes as they come. When this returns and it holds all of them, they are the right ones; it holds fewer
-            where the blob, or a part of it, was there already.
+        name: the name for progress events.
+        beside: receives the same bytes. If it has all of them afterwards, they are verified; it has fewer if the target had the blob
+            or a part of it.
 
     Returns:
-        Whether anything was asked of the source.
+        Whether the source was used.
 
     Raises:
-        IntegrityError: the bytes are not those of the descriptor.
-        PolicyError: `limit-passed`: the descriptor has more bytes than any artifact.
-        Error: whatever source and target raise.
+        IntegrityError: the bytes do not match the descriptor.
+        PolicyError: `limit-passed`: the blob is too large.
+        Error: the source or the target failed.
     """
     if descriptor.size > MAX_BLOB_SIZE:
         raise PolicyError(
@@ -298,7 +298,7 @@ def copy(
     with target.ingest(descriptor) as ingest:
         if ingest is None:
             return False
-        if 0 < ingest.held == descriptor.size:  # an earlier run was stopped when it had everything
+        if 0 < ingest.held == descriptor.size:  # an earlier run stopped just before the commit
             ingest.commit()
             return False
         known = WELL_KNOWN.get(descriptor.digest)
@@ -316,8 +316,8 @@ def copy(
 
 
 def _receive(blob: BlobReader, ingest: Ingest, transfer: Transfer, beside: Sink | None = None) -> None:
-    """Read what is missing, and commit it. Where bytes of more than one part are wrong, the seam may be, so that all are read once more."""
-    # What was there before is not given to the other one, so it gets nothing then.
+    """Read the missing bytes and commit. If a resumed blob does not verify, read it once more from the start."""
+    # `beside` lacks the bytes of an earlier run, so a resumed blob is not written to it.
     sinks = [ingest] if beside is None or ingest.held else [ingest, beside]
     is_whole = False
     transfer.held(ingest.held)
@@ -345,7 +345,7 @@ def _restart(sinks: Iterable[Sink], transfer: Transfer) -> None:
 
 
 class Memory:
-    """Small content on its way."""
+    """An in-memory sink for a small blob."""
 
     def __init__(self, descriptor: Descriptor) -> None:
         self._descriptor = descriptor
@@ -364,14 +364,14 @@ class Memory:
         self.data = bytearray()
 
     def heartbeat(self) -> None:
-        """No other process waits for it."""
+        """Do nothing: no other process waits for this blob."""
 
     def commit(self) -> None:
         self._verified.check()
 
 
 def read(source: Source, reference: Reference, descriptor: Descriptor) -> bytes:
-    """A small blob as bytes, checked; the caller has bounded `descriptor.size`.
+    """Return a small, verified blob; the caller must limit `descriptor.size`.
 
     Raises:
         Error: as `copy`.
@@ -382,7 +382,7 @@ def read(source: Source, reference: Reference, descriptor: Descriptor) -> bytes:
 
 
 class Silent:
-    """Says nothing but warnings."""
+    """Ignores all progress events except warnings."""
 
     def __init__(self, warn: Callable[[str], None] | None = None) -> None:
         self._warn = warn

@@ -1,4 +1,4 @@
-"""Local files: written whole or not at all, and failures in the words of marfetch."""
+"""Local files: atomic writes, locks between processes, and errors with hints."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from typing import BinaryIO, Final
 from .errors import StorageError
 
 INGEST: Final = "ingest"
-"""Where everything is, below a layout, that is not whole yet; what a killed run leaves there, a next one takes up or takes away."""
+"""Directory of a layout for incomplete files; later runs resume or delete what a killed run left there."""
 
 AT_LAST: Final[list[Callable[[bool], None]]] = []
-"""Called when a command is over; with True where the process ends with it, so that nothing that is open is needed any more."""
+"""Callbacks for the end of a command; the argument is True if the process exits, so that open resources can be dropped."""
 _RELEASE_EVERY: Final = 16 << 20  # bytes
 
 
 def storage_error(error: OSError, path: Path | str, *, needed: int | None = None) -> StorageError:
-    """A failed file operation as what the user can do about it.
+    """Turn a failed file operation into an error with a hint.
 
     Args:
-        needed: bytes that were to be written, where that is known.
+        needed: bytes that were to be written, if known.
     """
     shown = str(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -35,36 +35,36 @@ def storage_error(error: OSError, path: Path | str, *, needed: int | None = None
             status = os.statvfs(Path(shown).parent)
             free = status.f_bavail * status.f_frsize
             if error.errno == errno.ENOSPC and status.f_files and not status.f_favail:
-                room = ": it takes no further file, all its inodes are used"
+                room = ": no inodes are left, so no more files fit"
             elif needed is not None:
                 room = f": it needs {needed} bytes and has {free}"
         quota = "the quota is used up" if error.errno == errno.EDQUOT else "the disk is full"
         return StorageError(
             f"{quota}{room}, at `{shown}`",
             code="disk-full",
-            hint="make room, or choose another place with `--destination` or `--cache-dir`",
+            hint="free disk space, or use another disk with `--destination` or `--cache-dir`",
             path=shown,
             needed=needed,
             free=free,
         )
     reason = (error.strerror or str(error)).lower()
     hints = {
-        errno.EROFS: "choose a directory that can be written with `--destination` or `--cache-dir`",
-        errno.EACCES: "choose a directory that can be written with `--destination` or `--cache-dir`",
-        errno.EPERM: "choose a directory that can be written with `--destination` or `--cache-dir`",
-        errno.ELOOP: "a symbolic link stands in the way; give the place that it leads to",
-        errno.EFBIG: "raise the limit of the size of a file (`ulimit -f`), or choose a file system that takes such a file",
+        errno.EROFS: "choose a writable directory with `--destination` or `--cache-dir`",
+        errno.EACCES: "choose a writable directory with `--destination` or `--cache-dir`",
+        errno.EPERM: "choose a writable directory with `--destination` or `--cache-dir`",
+        errno.ELOOP: "the path contains a symbolic link: use the path of its target",
+        errno.EFBIG: "raise the file size limit (`ulimit -f`), or use a file system that supports larger files",
         errno.ENAMETOOLONG: "choose a shorter path with `--destination`",
-        errno.EMFILE: "raise the limit of open files (`ulimit -n`), or lower `--jobs`",
+        errno.EMFILE: "raise the limit on open files (`ulimit -n`), or lower `--jobs`",
     }
     return StorageError(f"{reason}: `{shown}`", code="file-unusable", hint=hints.get(error.errno or 0), path=shown)
 
 
 def make_directories(path: Path, mode: int = 0o755) -> None:
-    """Make a directory and those above it that are missing, never writable by others, whatever the umask lets.
+    """Create a directory and its missing parents, never writable by others, whatever the umask.
 
     Raises:
-        OSError: it cannot be made, or something else is there.
+        OSError: it cannot be created, or a file has its name.
     """
     try:
         path.mkdir(mode=mode)
@@ -79,10 +79,10 @@ def make_directories(path: Path, mode: int = 0o755) -> None:
 
 
 def home() -> Path:
-    """The home directory of the user.
+    """Return the user's home directory.
 
     Raises:
-        StorageError: nobody knows it: `HOME` is not set, and the system has no entry for the user, as in containers with a random user id.
+        StorageError: `HOME` is not set and the user has no account, as in containers with a random user id.
     """
     try:
         return Path.home()
@@ -91,35 +91,35 @@ def home() -> Path:
 
 
 def no_home() -> StorageError:
-    """What to say where a home directory is needed and there is none."""
+    """Return the error for an unknown home directory."""
     return StorageError(
-        "the home directory of this user is not known",
+        "cannot find your home directory",
         code="file-unusable",
-        hint="set `HOME` to a whole path; `--cache-dir` or `MARFETCH_CACHE_DIR` names the cache",
+        hint="set `HOME` to an absolute path, or set the cache with `--cache-dir` or `MARFETCH_CACHE_DIR`",
     )
 
 
 def unfinished(root: Path, path: Path) -> Path:
-    """Where a small file of a layout is while it is written, beside those of other processes: for `write_whole`.
+    """Return a temporary path, unique to this process, for `write_whole` in a layout.
 
     Args:
         root: the layout.
-        path: where the file is going to be.
+        path: the final path of the file.
     """
     return root / INGEST / f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}"
 
 
 def write_whole(path: Path, data: bytes, *, through: Path | None = None) -> None:
-    """Write a small file of our own so that a reader sees the old content or the new one, never a part.
+    """Write one of marfetch's own small files atomically: readers see the old content or the new content.
 
-    It is not forced to the disk: whoever reads it checks it, and can do without. A file of the user's is for `place`.
+    It is not flushed to disk, because readers check it and can do without it. Use `place` for the user's files.
 
     Args:
-        through: the file that is written and then renamed, while nobody else uses it: what a killed run leaves of it, the next one takes.
-            None: one beside the path, with a name of its own.
+        through: the temporary file, used by one writer at a time; its remains after a kill are overwritten.
+            None for a new one next to the path.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the file cannot be written.
     """
     temporary = through or path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
@@ -143,19 +143,19 @@ def write_whole(path: Path, data: bytes, *, through: Path | None = None) -> None
 
 
 def _write(path: Path, data: bytes, *, is_new: bool) -> None:
-    """Others may read it at most, whatever the umask lets."""
+    """Write a file that others can at most read, whatever the umask."""
     path.touch(mode=0o644, exist_ok=not is_new)
     path.write_bytes(data)
 
 
 class Writer:
-    """Writes to an unbuffered file all the way, and does not let a large one fill the memory.
+    """Writes everything to an unbuffered file, and keeps large files out of the page cache.
 
-    Every few MiB the kernel is asked to bring to the disk what was written, without waiting for it, and to forget what is there
-    already: a download should not push out what other programs keep in memory, and memory that is used again is faster than new.
+    Every 16 MiB it asks the kernel to start writing to disk and to drop the written pages. A download then does not evict the
+    pages of other programs, and reused memory is faster than new memory.
 
     Args:
-        lazy: leave that to the kernel: nobody waits for this file, and the disk is for the one that is waited for.
+        lazy: leave that to the kernel, because a more urgent file needs the disk.
     """
 
     def __init__(self, file: BinaryIO, *, lazy: bool = False) -> None:
@@ -164,10 +164,10 @@ class Writer:
         self._since = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write all of it.
+        """Write all bytes.
 
         Raises:
-            OSError: the disk does not take it.
+            OSError: the write failed.
         """
         view = memoryview(data)
         self._since += len(view)
@@ -179,24 +179,24 @@ class Writer:
                 os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-# -- locks against other processes and threads; each ends with its process, however that ends
+# -- locks between processes and threads; the kernel releases them when a process ends
 
 
 LOCK_WAIT = 60.0  # seconds; the holder of such a lock writes one small file
 _POLL = 0.02  # seconds between two tries
-_LOOK = 0.25  # seconds between two looks at what else happens while waiting
+_LOOK = 0.25  # seconds between two calls of `meanwhile`
 _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
 def lock(path: Path, *, wait: float = LOCK_WAIT) -> Iterator[None]:
-    """Keep others out while the body runs, by a file that stays there.
+    """Hold an exclusive lock on a lock file, which is kept afterwards.
 
     Args:
         wait: seconds to wait for the holder.
 
     Raises:
-        StorageError: the lock cannot be had in time, or not at all.
+        StorageError: the lock is held for longer, or the file cannot be opened.
     """
     import filelock  # late: only where something is written
 
@@ -205,15 +205,15 @@ def lock(path: Path, *, wait: float = LOCK_WAIT) -> Iterator[None]:
         held.acquire(timeout=wait, poll_interval=_POLL)
     except filelock.Timeout as error:
         raise StorageError(
-            f"another process holds the lock `{path}` for more than {wait:.0f} s",
+            f"another process has held the lock `{path}` for more than {wait:.0f} s",
             code="file-unusable",
-            hint="find the other marfetch, or use `--cache-dir` with another directory",
+            hint="wait for or stop the other marfetch, or use another cache with `--cache-dir`",
             path=str(path),
         ) from error
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
             raise storage_error(error, path) from error
-        # A file system without locks, as NFS can be: what is written under this one is written whole, so that only news can get lost.
+        # No lock support, as on some NFS mounts. Writes under this lock are atomic, so at worst an update is lost.
         yield
         return
     try:
@@ -223,15 +223,15 @@ def lock(path: Path, *, wait: float = LOCK_WAIT) -> Iterator[None]:
 
 
 def prepare() -> None:
-    """Load what locks need, before there are many open files: a library that is loaded halfway is of no use to anybody."""
-    import filelock  # noqa: F401  # late: only where several are fetched
+    """Import `filelock` early: the import fails halfway once the process runs out of file descriptors."""
+    import filelock  # noqa: F401  # late: only for several downloads
 
 
 def claim(descriptor: int) -> bool | None:
     """Lock an open file until it is closed, without waiting.
 
     Returns:
-        False where somebody else has it; None where the file system knows no such locks.
+        False if another process holds the lock; None if the file system has no locks.
     """
     import filelock  # late: only where something is written
 
@@ -242,13 +242,13 @@ def claim(descriptor: int) -> bool | None:
 
 
 def wait_for(descriptor: int, meanwhile: Callable[[], None] | None) -> bool:
-    """Lock an open file until it is closed, however long that takes.
+    """Wait for the lock of an open file, and hold it until the file is closed.
 
     Args:
-        meanwhile: called now and then; it may raise to give up.
+        meanwhile: called every 0.25 s; it may raise to give up.
 
     Returns:
-        False where the file system knows no such locks.
+        False if the file system has no locks.
     """
     looked = time.monotonic()
     while (is_ours := claim(descriptor)) is False:

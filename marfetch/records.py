@@ -1,11 +1,11 @@
 """Small JSON records beside the cache's blobs. They only save requests and time; losing one is harmless.
 
-Two kinds: the last tag list of each repository and the last catalog of each registry (`listings/`), and documents under a key, such as
-an index that was just built (`kept/`).
+There are two kinds: the last tag list of each repository and catalog of each registry (`listings/`), and keyed documents, such as a
+generated index (`kept/`).
 
-A list says what a registry had, not what it has, so `--offline` never picks a version from one: the cache may lack its bytes. The file
-name of a list is the repository, so that one look at the directory tells which repositories have one. Completion reads lists, so
-reading one loads neither `pathlib` nor `hashlib`: that would take longer than the completion itself.
+`--offline` never picks a version from a tag list, because the cache may lack its content. A list's file name is the repository, so a
+directory listing shows which repositories have one. Shell completion reads lists: reading imports neither `pathlib` nor `hashlib`, which
+would take longer than the completion itself.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 DIRECTORY: Final = "listings"
 SCHEMA: Final = 1
 MAX_SIZE: Final = 1 << 20
-"""Largest file of a list, in bytes; longer lists are not kept."""
+"""Bytes; longer tag lists are not cached."""
 
 MAX_CATALOG_SIZE: Final = 32 << 20
-"""The same for a catalog."""
+"""Bytes; longer catalogs are not cached."""
 CATALOG: Final = "_catalog"
-"""Stands in place of the repository: none begins with `_`."""
+"""The name of a catalog's file, where a tag list has the repository; no repository begins with `_`."""
 
-_MAX_NAME = 200  # bytes; a file system takes 255, and `write_whole` needs some for its own
-_TO_FILE = str.maketrans("/:", "+=")  # neither `+` nor `=` stands in a host or a repository
+_MAX_NAME = 200  # bytes; file systems allow 255, and `write_whole` appends a suffix
+_TO_FILE = str.maketrans("/:", "+=")  # neither hosts nor repositories contain `+` or `=`
 _FROM_FILE = str.maketrans("+=", "/:")
 _SUFFIX = ".json"
 _READING: Final = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
@@ -45,10 +45,10 @@ _NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 
 
 def keep(root: Path, repository: str, tags: Sequence[str]) -> None:
-    """Keep what a registry has just listed. A cache that does not take it can do without.
+    """Cache the tag list of a repository, best effort.
 
     Args:
-        root: of the cache.
+        root: the cache directory.
         repository: with its host, such as `mcr.microsoft.com/aks/foo`.
     """
     name = _file_name(repository)
@@ -57,7 +57,7 @@ def keep(root: Path, repository: str, tags: Sequence[str]) -> None:
     path = root / DIRECTORY / name
     with suppress(OSError, StorageError):
         if read(root, repository) == list(tags):
-            os.utime(path)  # `prune` goes by when a list was last seen
+            os.utime(path)  # `prune` uses the time of the last listing
             return
         document = {
             "schema": SCHEMA,
@@ -67,7 +67,7 @@ def keep(root: Path, repository: str, tags: Sequence[str]) -> None:
         }
         data = json.dumps(document, separators=(",", ":"), ensure_ascii=True).encode()
         if len(data) > MAX_SIZE:
-            path.unlink(missing_ok=True)  # a list of old would be worse than none
+            path.unlink(missing_ok=True)  # no list is better than an outdated one
             return
         from .files import unfinished, write_whole  # late: reading needs no writing
 
@@ -75,7 +75,7 @@ def keep(root: Path, repository: str, tags: Sequence[str]) -> None:
 
 
 def read(root: Path | str, repository: str) -> list[str] | None:
-    """The tags of a repository as they were last listed; None where there is no list that can be read."""
+    """Return the cached tag list of a repository, or None if there is none."""
     name = _file_name(repository)
     if name is None:
         return None
@@ -95,7 +95,7 @@ def read(root: Path | str, repository: str) -> list[str] | None:
 
 
 def repositories(root: Path | str) -> list[str]:
-    """The repositories that have a list of tags, each with its host."""
+    """Return the repositories with a cached tag list, with their hosts."""
     try:
         files = os.listdir(os.path.join(root, DIRECTORY))  # noqa: PTH118, PTH208 - see above
     except OSError:
@@ -105,10 +105,10 @@ def repositories(root: Path | str) -> list[str]:
 
 
 def keep_catalog(root: Path, host: str, names: Sequence[str], etag: str | None) -> None:
-    """Keep the catalog of a registry, as `keep` does.
+    """Cache the catalog of a registry, best effort.
 
     Args:
-        etag: what the registry calls this state of it, to ask whether there is a newer one.
+        etag: the response's `ETag`, for revalidation.
     """
     name = _file_name(f"{host}/{CATALOG}")
     if name is None:
@@ -126,19 +126,19 @@ def keep_catalog(root: Path, host: str, names: Sequence[str], etag: str | None) 
 
 
 def confirm_catalog(root: Path, host: str) -> None:
-    """The registry says that its catalog is still the one that is kept."""
+    """Mark the cached catalog as current, after the registry confirmed it."""
     with suppress(OSError):
         os.utime(_catalog_path(root, host))
 
 
 def read_catalog(root: Path | str, host: str, *, limit: int = MAX_CATALOG_SIZE) -> tuple[list[str], str | None, float] | None:
-    """The catalog of a registry as it was last listed: names, what the registry calls that state, and its age in seconds.
+    """Return the cached catalog of a registry: names, `ETag` and age in seconds.
 
     Args:
-        limit: a longer file, in bytes, is not read.
+        limit: bytes; a longer file is ignored.
 
     Returns:
-        None where there is no catalog that can be read.
+        None if there is no cached catalog.
     """
     path = _catalog_path(root, host)
     data = read_file(path, limit=limit)
@@ -162,14 +162,14 @@ def _catalog_path(root: Path | str, host: str) -> str:
 
 
 def prune(root: Path, *, before: float | None, stale: float) -> tuple[int, int]:
-    """Take lists away that were last seen before a moment, and files that a process did not finish.
+    """Delete old lists and leftover temporary files.
 
     Args:
-        before: in seconds since the epoch; None keeps every list.
-        stale: the same for unfinished files.
+        before: delete lists last used before this time, in seconds since the epoch; None keeps all lists.
+        stale: the same for temporary files.
 
     Returns:
-        How many lists, and the bytes of all that went.
+        The number of deleted lists, and the size of all deleted files in bytes.
     """
     count = size = 0
     with suppress(FileNotFoundError, NotADirectoryError):
@@ -186,16 +186,16 @@ def prune(root: Path, *, before: float | None, stale: float) -> tuple[int, int]:
 
 
 def open_regular(path: str | Path, *, follow: bool = False) -> int:
-    """Open a file that may be another user's, for reading: without waiting for the other end of a pipe.
+    """Open a file that another user may control for reading, without blocking on a named pipe.
 
     Args:
-        follow: through a link, too.
+        follow: follow symbolic links.
 
     Returns:
-        Its descriptor.
+        The file descriptor.
 
     Raises:
-        OSError: it cannot be opened; `ELOOP`: it is a link; `EINVAL`: it is no regular file.
+        OSError: it cannot be opened; `ELOOP`: a symbolic link; `EINVAL`: not a regular file.
     """
     number = os.open(path, _READING | (0 if follow else _NO_FOLLOW))
     if not stat.S_ISREG(os.fstat(number).st_mode):
@@ -205,7 +205,7 @@ def open_regular(path: str | Path, *, follow: bool = False) -> int:
 
 
 def read_file(path: str | Path, *, limit: int) -> bytes | None:
-    """A file's bytes; None where it is longer, a link, no regular file, or cannot be read.
+    """Return a file's bytes; None if it is longer than the limit, a link, not a regular file, or unreadable.
 
     Args:
         limit: in bytes.
@@ -215,7 +215,7 @@ def read_file(path: str | Path, *, limit: int) -> bytes | None:
 
 
 def _read_regular(path: str | Path, limit: int) -> tuple[bytes, float] | None:
-    """The bytes of a regular file, and when it was written (seconds since the epoch); None as `read_file`."""
+    """Return a file's bytes and modification time (seconds since the epoch); None as in `read_file`."""
     try:
         with os.fdopen(open_regular(path), "rb") as file:
             data, written = file.read(limit + 1), os.fstat(file.fileno()).st_mtime
@@ -230,21 +230,21 @@ def _file_name(repository: str) -> str | None:
     return name if fits and not name.startswith(".") and "\0" not in name else None
 
 
-# -- documents under a key
+# -- keyed documents
 
 
 RECORDS_DIRECTORY: Final = "kept"
-"""Below the cache."""
+"""Directory in the cache."""
 _CLOCKS_DIFFER: Final = 2.0
-"""Seconds by which the clocks of a machine and of its file server may differ."""
+"""Seconds; the tolerated clock skew between a machine and its file server."""
 MAX_RECORD_SIZE: Final = 16 << 20
-"""Bytes of one document, where its sort sets no other bound."""
+"""Bytes; the default limit of one document."""
 _FEW: Final = 64
-"""Paths that are remembered: some are asked for before every request."""
+"""Limit of the cache of paths; some are needed before every request."""
 
 
-class KeptRecord(NamedTuple):
-    """A document that was kept.
+class CachedRecord(NamedTuple):
+    """A cached document.
 
     Attributes:
         age: seconds since it was written, ≥ 0.
@@ -255,31 +255,31 @@ class KeptRecord(NamedTuple):
 
 
 class Records:
-    """The documents of one sort.
+    """The cached documents of one type.
 
     Args:
         root: the cache.
-        sort: names the directory below it.
-        most: bytes of one document.
+        kind: the name of its directory.
+        most: the size limit of one document in bytes.
     """
 
-    def __init__(self, root: Path, sort: str, *, most: int = MAX_RECORD_SIZE) -> None:
+    def __init__(self, root: Path, kind: str, *, most: int = MAX_RECORD_SIZE) -> None:
         self._root = root
-        self._directory = root / RECORDS_DIRECTORY / sort
+        self._directory = root / RECORDS_DIRECTORY / kind
         self._most = most
         self._paths: dict[str, Path] = {}
 
-    def get(self, key: str) -> KeptRecord | None:
-        """The document with this key; None where there is none that can be read."""
+    def get(self, key: str) -> CachedRecord | None:
+        """Return the document with this key, or None."""
         found = self._read(self._path(key))
         if found is not None and found[0].get("key") == key:
             age = time.time() - found[1]
-            if age > -_CLOCKS_DIFFER:  # a moment that has not come yet would be new for ever
-                return KeptRecord(found[0].get("data"), max(0.0, age))
+            if age > -_CLOCKS_DIFFER:  # a time in the future would keep it fresh forever
+                return CachedRecord(found[0].get("data"), max(0.0, age))
         return None
 
     def _read(self, path: Path) -> tuple[dict[str, Json], float] | None:
-        """What lies there, and when it was written; None where it cannot be read."""
+        """Return a document and its modification time; None if it is unreadable."""
         found = _read_regular(path, self._most)
         if found is None:
             return None
@@ -290,7 +290,7 @@ class Records:
         return None
 
     def found_keys(self) -> list[str]:
-        """Of the documents that can be read."""
+        """Return the keys of all readable documents."""
         found = []
         with suppress(OSError):
             for path in sorted(self._directory.glob("*.json")):
@@ -301,7 +301,7 @@ class Records:
         return found
 
     def put(self, key: str, data: Json) -> None:
-        """Keep a document; where that cannot be done, nothing is lost but time."""
+        """Cache a document, best effort: a failed write only costs a later request."""
         raw = json.dumps({"schema": SCHEMA, "key": key, "data": data}, separators=(",", ":")).encode()
         if len(raw) <= self._most:
             from .files import make_directories, unfinished, write_whole  # late: reading needs no writing
@@ -312,7 +312,7 @@ class Records:
                 write_whole(path, raw, through=unfinished(self._root, path))
 
     def stamp(self, key: str) -> tuple[int, int, int] | None:
-        """Something that is another one when the document was written anew; None where there is none. Costs next to nothing."""
+        """Return a cheap value that changes when the document is rewritten; None if there is no document."""
         with suppress(OSError):
             status = self._path(key).lstat()
             return status.st_ino, status.st_mtime_ns, status.st_size
@@ -320,10 +320,10 @@ class Records:
 
     @contextmanager
     def alone(self, key: str, *, wait: float) -> Iterator[None]:
-        """While no other process builds the same; goes on without a lock where none can be had.
+        """Hold the lock of a key, so that only one process builds its document; continues without it if locking fails.
 
         Args:
-            wait: seconds at most.
+            wait: the most seconds to wait.
         """
         from .files import lock, make_directories  # late: reading needs no writing
 
@@ -346,7 +346,7 @@ class Records:
 
 
 def prune_records(root: Path, *, older: float) -> None:
-    """Take documents away that were not written for so many seconds; their locks stay, since somebody may hold one."""
+    """Delete documents older than `older` seconds; their lock files stay, because a process may hold one."""
     with suppress(OSError):
         for path in sorted((root / RECORDS_DIRECTORY).glob("*/*.json")):
             with suppress(OSError):

@@ -47,7 +47,7 @@ def other_process(code: str, path: Path, says: bytes) -> Iterator[subprocess.Pop
 def test_a_lock_that_another_process_holds_is_exit_9_and_ends_with_that_process(tmp_path: Path) -> None:
     path = tmp_path / "index.lock"
     with other_process(HOLDS, path, b"held\n") as process:
-        with pytest.raises(StorageError, match="another process holds the lock") as caught, lock(path, wait=0):
+        with pytest.raises(StorageError, match="another process has held the lock") as caught, lock(path, wait=0):
             pytest.fail("both have it")
         assert (caught.value.exit_code, caught.value.code, caught.value.context["path"]) == (9, "file-unusable", str(path))
         assert "--cache-dir" in caught.value.hint

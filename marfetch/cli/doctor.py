@@ -29,7 +29,7 @@ def doctor(settings: Settings, reference: _Tried = None) -> int:
     from datetime import UTC, datetime
 
     from .. import __version__, firewall
-    from ..doctor.examine import Patient, examine
+    from ..doctor.examine import ExamineOptions, examine
     from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference
     from ..errors import InputError
     from ..reference import Pasted, Reference
@@ -40,10 +40,10 @@ def doctor(settings: Settings, reference: _Tried = None) -> int:
     tried = Pasted.parse(reference).reference if reference is not None else None
     preference = Preference(settings.endpoint, os.environ.get(ENVIRONMENT) or None, settings.data_hosts, os.environ.get(DATA_ENVIRONMENT))
     endpoint = preference.of(tried or Reference("x"))
-    patient = Patient(endpoint, tried, settings.ca_file, settings.cache_dir)
+    options = ExamineOptions(endpoint, tried, settings.ca_file, settings.cache_dir)
     if settings.timeout is not None:
-        patient = Patient(endpoint, tried, settings.ca_file, settings.cache_dir, settings.timeout)
-    found = examine(patient, report.progress)
+        options = ExamineOptions(endpoint, tried, settings.ca_file, settings.cache_dir, settings.timeout)
+    found = examine(options, report.progress)
     for one in found.findings:
         report.line(one.status, one.id, one.saw)
         for label, text in (("means", one.means), ("do", one.do)):

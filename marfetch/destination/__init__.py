@@ -1,6 +1,5 @@
-"""The only place that writes where the user looks: final names, clashes, and the step from the cache into a directory.
+"""Write files and directories to the user's destination; no other package does.
 
-A final name appears by one atomic step, after the bytes beside it have been hashed and forced to the disk. Directories below the
-destination are entered by descriptor and never through a symbolic link, so nothing that a publisher or another process puts there
-can lead outside.
+Content is written to a temporary file, verified, flushed to disk and then renamed atomically. Directories below the destination are
+opened by descriptor and never through a symbolic link, so neither a publisher nor another process can redirect a write.
 """

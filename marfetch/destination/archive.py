@@ -1,6 +1,6 @@
-"""Archives member by member, read as a stream: each name is safe on every operating system, and nothing passes a limit.
+"""Read tar archives as a stream, member by member; every name is safe on every operating system, and all sizes are limited.
 
-The headers are read by `tar`, which takes files and directories and refuses everything else.
+`tar` parses the headers; it accepts only files and directories.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from ..tar import BLOCK, Fault, TarLimits, TarMember, TarReader, plain_name
 from . import packed
 from .packed import PIECE, Packed
 
-# -- what an archive holds, as a tree of names: each one can stand beside the others on every operating system
+# -- the tree of names in an archive: no two names clash on any operating system
 
 
 class TreeNode:
-    """A file or a directory.
+    """A file or directory in the tree.
 
     Attributes:
-        below: of a directory, what is in it, by what some file system takes for the same name.
-        is_stated: whether the archive has a member for it; a directory may only stand in the paths of others.
-        identity: of a directory that was made: device and number, so that another one in its place is noticed.
+        below: the children of a directory, by a key that is equal for names that clash on some file system.
+        is_stated: whether the archive has a member for it; a directory may only occur in other members' paths.
+        identity: device and inode of a created directory, to detect a replacement.
     """
 
     __slots__ = ("below", "identity", "is_stated", "name")
@@ -42,20 +42,20 @@ class TreeNode:
         self.identity: tuple[int, int] | None = None
 
     def names(self) -> set[str]:
-        """The names in a directory."""
+        """The names of the children."""
         return {node.name for node in (self.below or {}).values()}
 
     def directories(self) -> list[TreeNode]:
-        """The directories in a directory."""
+        """The child directories."""
         return [node for node in (self.below or {}).values() if node.below is not None]
 
 
 class Tree:
-    """All names of an archive.
+    """The tree of names in an archive.
 
     Args:
-        refuse: called with the rule that a name breaks; it raises.
-        too_much: called with what is too much, and the limit; it raises.
+        refuse: called with the rule that a name breaks; it must raise.
+        too_much: called with the excess and the limit; it must raise.
     """
 
     def __init__(self, refuse: Callable[[str], NoReturn], too_much: Callable[[str, str], NoReturn]) -> None:
@@ -65,10 +65,10 @@ class Tree:
         self._count = 0
 
     def add(self, parts: Sequence[str], *, is_directory: bool) -> tuple[TreeNode, ...]:
-        """Take a member in: the way to it, from below the top to the member itself.
+        """Add a member, and return the nodes of its path, without the top.
 
         Args:
-            parts: of its path, each one safe by itself; none for the top, which is no news.
+            parts: the parts of its path, each safe by itself; empty for the top.
 
         Raises:
             PolicyError: `member-refused`, `limit-passed`.
@@ -90,7 +90,7 @@ class Tree:
 
     def _step(self, above: TreeNode, part: str, *, is_directory: bool) -> TreeNode:
         if above.below is None:
-            self._refuse(f"it needs the directory `{above.name}`, which is a file")
+            self._refuse(f"its parent directory `{above.name}` is a file")
         key = same_name(part)
         node = above.below.get(key)
         if node is None:
@@ -99,7 +99,7 @@ class Tree:
                 self._too_much("it has too many files and directories", f"{packed.MAX_MEMBERS}")
             node = above.below[key] = TreeNode(part, is_directory=is_directory)
         elif node.name != part:
-            self._refuse(f"some file systems take it for the same as `{node.name}`")
+            self._refuse(f"some file systems treat it the same as `{node.name}`")
         return node
 
 
@@ -107,9 +107,9 @@ class Member(NamedTuple):
     """A file or directory of an archive.
 
     Attributes:
-        way: from below the top to the member itself.
-        size: bytes of a file, ≥ 0.
-        is_executable: whether its owner may execute it; no other right of an archive counts.
+        way: the nodes of its path, without the top.
+        size: the size of a file in bytes.
+        is_executable: whether its owner may execute it; all other permissions are ignored.
     """
 
     way: tuple[TreeNode, ...]
@@ -119,15 +119,14 @@ class Member(NamedTuple):
 
 
 class Archive:
-    """An archive that is read once, from its beginning to its end; iterate it, and take the bytes of each member by `pieces`.
+    """An archive that is read once, in order: iterate over its members and read the bytes of each with `pieces`.
 
     Args:
-        blob: its bytes. They are hashed on the way: where they are not those of the descriptor, that is the failure, whatever
-            else they led to.
-        is_checked: hash them; otherwise the caller does.
+        blob: its bytes, which are hashed while they are read. A digest mismatch takes precedence over any error that wrong bytes cause.
+        is_checked: whether to verify the digest here; otherwise the caller does.
 
     Attributes:
-        files: the sha256 of each file that was read so far, in hex, by its path.
+        files: path → SHA-256 in hex, of each file that was read so far.
     """
 
     def __init__(self, blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking, *, is_checked: bool = True) -> None:
@@ -151,7 +150,7 @@ class Archive:
             self._bytes.finish()
 
     def __iter__(self) -> Iterator[Member]:
-        """The members in their order; after the last one everything has been compared, the digest and the chart too.
+        """Yield the members in order; after the last one, the digest and the chart are checked.
 
         Raises:
             IntegrityError: `malformed`, `size-mismatch`, `digest-mismatch`.
@@ -164,7 +163,7 @@ class Archive:
             self._path = "/".join(node.name for node in member.way) if member is not None and not member.is_directory else ""
             if member is not None:
                 yield member
-            for _ in self.pieces():  # what was not taken
+            for _ in self.pieces():  # skip the unread bytes
                 pass
             padding = -header.size % BLOCK
             if len(self._bytes.exactly(padding)) < padding:
@@ -173,17 +172,17 @@ class Archive:
         if self._chart is not None:
             if self._chart_file is None:
                 top = self._top[0] if self._top else self._chart.name
-                self._bytes.malformed(f"it has no `{top}/{CHART_FILE}`, so it is no chart")
+                self._bytes.malformed(f"it has no `{top}/{CHART_FILE}`, so it is not a chart")
             self._chart.check(self._chart_file, self._name)
 
     def measure(self) -> int | None:
-        """How many bytes all of it becomes, where it was given up; None where that cannot be told."""
+        """Return the unpacked size of an archive whose unpacking stopped early, in bytes; None if unknown."""
         with suppress(OSError, Error):
             return self._bytes.measure()
         return None
 
     def pieces(self) -> Iterator[bytes]:
-        """The bytes of the member that was given last."""
+        """Yield the bytes of the last member."""
         path, self._path = self._path, ""
         hasher = sha256()
         while self._rest:
@@ -202,7 +201,7 @@ class Archive:
             self._chart_file, self._kept = bytes(self._kept), None
 
     def finish(self) -> None:
-        """Hash the rest.
+        """Read and verify the rest of the archive.
 
         Raises:
             IntegrityError: `size-mismatch`, `digest-mismatch`.
@@ -213,7 +212,7 @@ class Archive:
 
     def _refuse(self, rule: str) -> NoReturn:
         raise PolicyError(
-            f"the archive `{self._name}` is not unpacked, for its member `{self._shown[:300]}`: {rule}",
+            f"cannot unpack the archive `{self._name}` because of its member `{self._shown[:300]}`: {rule}",
             code="member-refused",
             archive=self._name,
             member=self._shown[:1000],
@@ -221,7 +220,7 @@ class Archive:
         )
 
     def _cut(self) -> NoReturn:
-        self._bytes.malformed(f"it ends in the middle of `{self._shown[:300]}`")
+        self._bytes.malformed(f"it is truncated in `{self._shown[:300]}`")
 
     def _fail(self, fault: Fault, reason: str, member: str, limit: int = 0) -> NoReturn:
         self._shown = member
@@ -234,7 +233,7 @@ class Archive:
     # -- members
 
     def _member(self, header: TarMember) -> Member | None:
-        """What a header means; None for the top of the tree itself."""
+        """Return the member of a header; None for the top of the tree."""
         self._shown = header.name
         most = packed.MAX_FILE if self._chart is None else packed.MAX_CHART_FILE
         if header.size > most:
@@ -242,7 +241,7 @@ class Archive:
         is_directory = header.is_directory
         parts = self._parts(header.name, is_directory=is_directory)
         if self._chart is not None and not self._top and (len(parts) > 1 or (parts and is_directory)):
-            self._top = parts[:1]  # the directory of a chart may have any name, as for Helm
+            self._top = parts[:1]  # as in Helm, the directory of a chart may have any name
         if self._top or self._chart is not None:
             parts = self._inside(parts, is_directory=is_directory)
         if self._chart is not None and parts == [CHART_FILE]:
@@ -250,14 +249,14 @@ class Archive:
                 self._bytes.too_much(f"its `{CHART_FILE}` has {header.size} bytes", f"{MAX_YAML_SIZE}")
             self._kept = bytearray()
         way = self.tree.add(parts, is_directory=is_directory)
-        # Helm gives a chart's files no right to be executed either.
+        # Helm creates no executable files in charts either.
         is_executable = header.is_executable and self._chart is None
         return Member(way, header.size, is_directory, is_executable) if way else None
 
     def _parts(self, name: str, *, is_directory: bool) -> list[str]:
-        """The parts of a member's path, each safe on every operating system; none for the top itself."""
+        """Return the parts of a member's path, each safe on every operating system; empty for the top."""
         if self._chart is not None and "/" not in name:
-            name = name.replace("\\", "/")  # `helm package` on Windows wrote such names, and Helm reads them so
+            name = name.replace("\\", "/")  # `helm package` on Windows wrote such names, and Helm accepts them
         plain = plain_name(name, is_directory=is_directory)
         if is_directory and plain == ".":
             return []
@@ -270,7 +269,7 @@ class Archive:
         return parts
 
     def _inside(self, parts: list[str], *, is_directory: bool) -> list[str]:
-        """A path without the one directory that everything is in; the directories above that are there for nothing else."""
+        """Return a path without the common top directory; skip the directories above it."""
         depth = len(self._top)
         if is_directory and parts == self._top[: len(parts)]:
             return []
@@ -278,21 +277,21 @@ class Archive:
             top = "/".join(self._top) or (self._chart.name if self._chart else "")
             of_chart = "the archive of a chart holds one directory and nothing beside it"
             raise PolicyError(
-                f"the archive `{self._name}` is not unpacked: `{self._shown[:300]}` is not in the directory `{top}`"
+                f"cannot unpack the archive `{self._name}`: `{self._shown[:300]}` is not in the directory `{top}`"
                 + (" of the chart" if self._chart else ""),
                 code="chart-refused" if self._chart else "member-refused",
                 archive=self._name,
                 member=self._shown[:1000],
-                rule=of_chart if self._chart else f"it holds one directory, `{top}`",
+                rule=of_chart if self._chart else f"it has one top directory, `{top}`",
             )
         return parts[depth:]
 
 
 def with_top(blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking, check: Callable[[], None] = lambda: None) -> Unpacking:
-    """Find the one directory that everything in an archive is in, where that is to be left out; the blob is at its beginning afterwards.
+    """Find the common top directory of an archive, if it should be dropped; rewinds the blob afterwards.
 
     Args:
-        check: called now and then; it may raise to give up.
+        check: called regularly; it may raise to cancel.
 
     Raises:
         OSError: it cannot be read.
@@ -300,7 +299,7 @@ def with_top(blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking, check
     if not unpacking.is_stripped:
         return unpacking
     top: str | None = None
-    with suppress(IntegrityError, PolicyError):  # of the archive: the one who unpacks it says so
+    with suppress(IntegrityError, PolicyError):  # unpacking reports a broken archive
         for member in Archive(blob, descriptor, unpacking):
             check()
             name = member.way[0].name

@@ -1,7 +1,7 @@
 """Records of the directories that marfetch created, so that it never replaces one of the user's.
 
-Each record is a small file of its own, written whole or not at all, below the user's state directory. Losing one is harmless: a directory
-without a record is replaced only when every file in it is known.
+Each record is a small file in the user's state directory, written atomically. Losing one is harmless: a directory without a record is
+replaced only if every file in it is known.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from .directory import Directory
 STATE_ENVIRONMENT: Final = "XDG_STATE_HOME"
 SCHEMA: Final = 1
 MAX_SIZE: Final = 64 << 20
-"""Bytes of one record: an archive has at most 20,000 members, each with a path of at most 1,024 bytes."""
+"""Bytes; the limit of one record. An archive has at most 20,000 members with paths of at most 1,024 bytes."""
 _DIRECTORY: Final = "directories"
 _MAX_FILES: Final = 100_000
-"""Files of a directory that are hashed to find out whether they are known."""
+"""Maximum number of files hashed to find out whether a directory's files are known."""
 _PRUNED: Final = 8
-"""Records that are looked at for each that is written, so that those of deleted directories go in time."""
+"""Records checked per written record, to delete the records of deleted directories over time."""
 _SMALL: Final = 1 << 20
-"""Bytes: larger records are not looked at then."""
+"""Bytes; larger records are skipped in that check."""
 _STALE: Final = 24 * 3600.0
 """Seconds."""
 _PIECE: Final = 1 << 20
 
 Unknown: TypeAlias = Callable[[Set[str]], Set[str]]
-"""Of these sha256 digests, in hex, the ones that neither the lock nor the cache knows for the artifact."""
+"""Returns those of the given SHA-256 digests (in hex) that belong to no known version of the artifact."""
 
 
 def nothing_known(digests: Set[str]) -> Set[str]:
-    """Know of no file."""
+    """Return all digests: no file is known."""
     return digests
 
 
 class CreatedDirectory(NamedTuple):
-    """What is known of a directory.
+    """The record of a directory.
 
     Attributes:
-        number: the inode of the directory that marfetch created; None: the directory only had the content of an artifact.
-        files: path → sha256 in hex.
+        number: the inode of the directory that marfetch created; None if marfetch only found the artifact's content there.
+        files: path → SHA-256 in hex.
     """
 
     number: int | None
@@ -60,17 +60,17 @@ class CreatedDirectory(NamedTuple):
 
 
 class CreatedDirectories:
-    """The records of this user.
+    """The user's records of created directories.
 
     Args:
-        root: the state directory; None: the one of this user.
+        root: the state directory; None for the user's own.
     """
 
     def __init__(self, root: Path | None = None) -> None:
         self._root = root
 
     def get(self, path: Path) -> CreatedDirectory | None:
-        """Return the record of a directory; None where there is none that can be read."""
+        """Return the record of a directory, or None."""
         file = self._file(path)
         raw = read_file(str(file), limit=MAX_SIZE) if file is not None else None
         if raw is None:
@@ -85,11 +85,11 @@ class CreatedDirectories:
         return None
 
     def put(self, path: Path, record: CreatedDirectory) -> None:
-        """Keep the record of a directory. Best effort: without it the directory is replaced only when every file in it is known."""
+        """Save the record of a directory, best effort: without it, the directory is replaced only if all its files are known."""
         file = self._file(path)
         if file is None:
             return
-        number = str(record.number) if record.number is not None else None  # some have more digits than JSON readers take
+        number = str(record.number) if record.number is not None else None  # an inode may exceed the integers of JSON parsers
         document = {"schema": SCHEMA, "path": _text(path), "number": number, "files": dict(record.files)}
         with suppress(OSError, StorageError):
             make_directories(file.parent, 0o700)
@@ -101,12 +101,12 @@ class CreatedDirectories:
         return root / _DIRECTORY / f"{hashlib.sha256(_bytes(path)).hexdigest()}.json" if root is not None else None
 
     def _prune(self, directory: Path) -> None:
-        names = os.listdir(directory)  # noqa: PTH208 - thousands of them, of which a few are looked at
+        names = os.listdir(directory)  # noqa: PTH208 - thousands of names, of which only a few are needed
         for name in random.sample(names, min(len(names), _PRUNED)):
             file = directory / name
             with suppress(Error, OSError):
                 if name.startswith(".") and time.time() - file.lstat().st_mtime > _STALE:
-                    file.unlink()  # a killed run left it
+                    file.unlink()  # left by a killed run
                 raw = read_file(str(file), limit=_SMALL)
                 document = parse_json(raw, f"`{file}`") if raw is not None else None
                 path = document.get("path") if isinstance(document, dict) else None
@@ -115,11 +115,11 @@ class CreatedDirectories:
 
 
 def state_root() -> Path | None:
-    """Return the directory for the state of this user; None where none can be found."""
+    """Return the user's state directory, or None if it cannot be determined."""
     named = os.environ.get(STATE_ENVIRONMENT)
     if named and Path(named).is_absolute():
         return Path(named) / "marfetch"
-    import platformdirs  # late: platformdirs, only where an archive is unpacked
+    import platformdirs  # late: platformdirs, only to unpack archives
 
     with suppress(StorageError, RuntimeError):
         if not named and (path := platformdirs.user_state_path("marfetch", appauthor=False)).is_absolute():
@@ -129,10 +129,10 @@ def state_root() -> Path | None:
 
 
 def foreign_file(top: Directory, record: CreatedDirectory | None, unknown: Unknown) -> str | None:
-    """Return the path of a file that keeps a directory from being replaced; None where it may be.
+    """Return a file that prevents replacing a directory; None if the directory may be replaced.
 
-    A directory that marfetch created may be replaced whatever was edited in it. Any other one only when the record or the artifact accounts
-    for every file in it.
+    A directory that marfetch created may be replaced even if its files were edited. Any other directory may be replaced only if all its
+    files are in the record or belong to the artifact.
 
     Raises:
         OSError: it cannot be read.
@@ -151,7 +151,7 @@ def foreign_file(top: Directory, record: CreatedDirectory | None, unknown: Unkno
 
 
 def _is_still(top: Directory, record: CreatedDirectory) -> bool:
-    """Whether a directory of the same number is the one of the record: file systems use a number again once its directory is deleted."""
+    """Return whether a directory with the recorded inode is still the same one: file systems reuse inodes."""
     missing = False
     for path, digest in record.files.items():
         found = _digest(top, path.split("/"))
@@ -162,7 +162,7 @@ def _is_still(top: Directory, record: CreatedDirectory) -> bool:
 
 
 def _digest(top: Directory, parts: list[str]) -> str | None:
-    """Hash a file; None where there is none."""
+    """Return the SHA-256 of a file, or None if it is missing."""
     with suppress(FileNotFoundError, NotADirectoryError):
         if len(parts) > 1:
             if not stat.S_ISDIR(top.stat(parts[0]).st_mode):
@@ -175,7 +175,7 @@ def _digest(top: Directory, parts: list[str]) -> str | None:
 
 
 def _files(directory: Directory, above: str = "") -> Iterator[tuple[str, str | None]]:
-    """Path and digest of each file at any depth; None for a link, a device or a pipe."""
+    """Yield path and digest of each file at any depth; the digest is None for links, devices and pipes."""
     for name in sorted(directory.names()):
         mode = directory.stat(name).st_mode
         if stat.S_ISDIR(mode):
@@ -194,7 +194,7 @@ def _hashed(directory: Directory, name: str) -> str:
 
 
 def _bytes(path: Path | str) -> bytes:
-    # UTF-8 whatever the locale is: a name is the same in every one.
+    # UTF-8 in every locale, so that a name always has the same bytes.
     return str(path).encode("utf-8", "surrogateescape")
 
 

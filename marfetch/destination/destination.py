@@ -1,4 +1,4 @@
-"""A directory of the user's, and the files that get their names in it."""
+"""Place files and unpacked archives in a directory of the user."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ _CHUNK: Final = 1 << 20
 
 
 class OutputState(Enum):
-    """What is at a final name already."""
+    """The state of a final name before writing."""
 
     ABSENT = "absent"
     SAME = "same"
     DIFFERENT = "different"
     UNKNOWN = "unknown"
-    """A directory that can only be compared when the archive is there."""
+    """A directory exists; comparing it needs the archive."""
 
 
 class OutputFile(NamedTuple):
-    """One file or directory that is to be there.
+    """A file or directory to write.
 
     Attributes:
         name: a safe relative path with `/`.
-        owner: the reference that it belongs to, for messages.
-        unpacking: how it becomes a directory; None: it is a file.
+        owner: the reference of its artifact, for messages.
+        unpacking: how to unpack it into a directory; None for a file.
     """
 
     name: str
@@ -53,11 +53,11 @@ class OutputFile(NamedTuple):
 
 
 class Destination:
-    """A directory of the user's.
+    """A directory of the user.
 
     Args:
-        root: made, with its parents, when the first file is placed.
-        records: of the directories that marfetch created; None: those of this user.
+        root: the directory; created with its parents when the first file is placed.
+        records: the records of created directories; None for the user's own.
     """
 
     def __init__(self, root: Path, records: CreatedDirectories | None = None) -> None:
@@ -69,15 +69,15 @@ class Destination:
         self._guard = threading.Lock()
 
     def path(self, name: str) -> Path:
-        """The path of a file, as it is shown."""
+        """Return the path of a file, for messages."""
         return self.root / Path(*name.split("/"))
 
     def clashes(self, wishes: Sequence[OutputFile]) -> dict[str, StorageError]:
-        """As `find_clashes`, for wishes of this destination."""
+        """Return the clashes of files in this destination, as `find_clashes` does."""
         return find_clashes([(self, wish) for wish in wishes])
 
     def check(self, name: str) -> None:
-        """Refuse a name that leads into `.git`.
+        """Refuse a name inside `.git`.
 
         Raises:
             PolicyError: `path-refused`.
@@ -85,16 +85,16 @@ class Destination:
         refuse_git(self.path(name))
 
     def takes(self, name: str, path: Path) -> bool:
-        """Whether something of this name here would stand in the place of a path, or of a directory above it, on any file system."""
-        own = [*Path(os.path.abspath(self.root)).parts, *name.split("/")]  # noqa: PTH100 - links stay, they are refused later
+        """Return whether this name would replace a path or one of its parents, on any file system."""
+        own = [*Path(os.path.abspath(self.root)).parts, *name.split("/")]  # noqa: PTH100 - symbolic links are kept, to be refused later
         other = Path(os.path.abspath(path)).parts  # noqa: PTH100
         return [same_name(part) for part in own] == [same_name(part) for part in other[: len(own)]]
 
     def state(self, wish: OutputFile, open_blob: Callable[[], BinaryIO] | None = None) -> OutputState:
-        """What is at the final name of a wish.
+        """Return the state of an output's final name.
 
         Args:
-            open_blob: opens the archive that a directory is compared with; None: it is not there yet.
+            open_blob: opens the archive to compare a directory with; None if it is not downloaded yet.
 
         Raises:
             StorageError: it cannot be looked at.
@@ -105,11 +105,11 @@ class Destination:
         try:
             with self._directory(wish.name, make=False) as (directory, name):
                 status = directory.stat(name)
-                if stat.S_ISDIR(status.st_mode):  # not even `force` replaces one
+                if stat.S_ISDIR(status.st_mode):  # `force` never replaces a directory with a file
                     raise StorageError(
-                        f"`{self.path(wish.name)}` is a directory, and a file is to be put there",
+                        f"cannot write the file `{self.path(wish.name)}`: a directory has this name",
                         code="file-unusable",
-                        hint="move it away, or take another destination",
+                        hint="move it away, or use another destination",
                         path=str(self.path(wish.name)),
                     )
                 if not stat.S_ISREG(status.st_mode) or status.st_size != wish.descriptor.size:
@@ -154,13 +154,13 @@ class Destination:
         check: Callable[[], None] = lambda: None,
         unknown: Unknown = nothing_known,
     ) -> Path:
-        """Give the content of a blob its final name.
+        """Write the content of a blob to its final name.
 
         Args:
-            open_blob: opens the blob; its bytes are hashed here, whoever gives them.
-            force: replace what is there, but no directory of the user's.
-            check: called now and then while an archive is unpacked; it may raise to give up.
-            unknown: tells which files of a directory that marfetch did not create are the user's own.
+            open_blob: opens the blob; its bytes are verified here.
+            force: replace existing files and unpacked directories, but never the user's own directories.
+            check: called regularly while an archive is unpacked; it may raise to cancel.
+            unknown: returns which files of a directory that marfetch did not create are the user's own.
 
         Returns:
             The path, as it is shown.
@@ -198,7 +198,7 @@ class Destination:
         if found is not None:
             path = self.path(wish.name)
             raise StorageError(
-                f"`{path}` is a directory that marfetch did not create, and `{found}` in it is not of `{wish.owner}`",
+                f"marfetch did not create the directory `{path}`, and its file `{found}` does not belong to `{wish.owner}`",
                 code="directory-foreign",
                 path=str(path),
                 file=found,
@@ -217,7 +217,7 @@ class Destination:
         check: Callable[[], None],
         unknown: Unknown,
     ) -> None:
-        """Unpack beside the final name, and rename when everything is there and right."""
+        """Unpack next to the final name, and rename when the content is complete and verified."""
         path = self.path(wish.name)
         try:
             with self._directory(wish.name, make=True) as (directory, name):
@@ -244,13 +244,13 @@ class Destination:
                     directory.remove(part)
         except FileExistsError as error:
             if self.state(wish, open_blob) is not OutputState.SAME:
-                raise StorageError(f"something else is at `{path}` by now", code="file-differs", path=str(path)) from error
+                raise StorageError(f"another process created `{path}` in the meantime", code="file-differs", path=str(path)) from error
         except OSError as error:
             raise storage_error(error, path) from error
 
     @contextmanager
     def begin(self, wish: OutputFile) -> Iterator[Placing]:
-        """Make a part beside the final name of a wish; it is gone at the end, whether it was published or not.
+        """Create a temporary file next to an output's final name; it is gone afterwards, published or not.
 
         Raises:
             StorageError: it cannot be written.
@@ -279,7 +279,7 @@ class Destination:
             raise storage_error(error, path, needed=wish.descriptor.size) from error
 
     def tidy(self, wish: OutputFile) -> None:
-        """Take away what killed runs have left beside the final name of a wish that is as it should be."""
+        """Delete the leftovers of killed runs next to an up-to-date output."""
         with suppress(OSError, StorageError), self._directory(wish.name, make=False) as (directory, name):
             self._sweep(directory)
             files = self._same.get(wish.name)
@@ -287,14 +287,14 @@ class Destination:
                 self._note(self._absolute(wish), directory.stat(name).st_ino, files)
 
     def _note(self, path: Path, number: int, files: dict[str, str]) -> None:
-        """Record a directory that is as it should be, where its record is missing or, after a killed run, that of an older one."""
+        """Record an up-to-date directory if its record is missing or outdated (after a killed run)."""
         old = self._records.get(path)
         new = CreatedDirectory(number if old is not None and old.number == number else None, files)
         if old != new:
             self._records.put(path, new)
 
     def _sweep(self, directory: Directory) -> None:
-        """Once for each directory, take away what killed runs have left."""
+        """Delete the leftovers of killed runs, once per directory."""
         with self._guard:
             if directory.path in self._swept:
                 return
@@ -303,7 +303,7 @@ class Destination:
 
     @contextmanager
     def _directory(self, name: str, *, make: bool) -> Iterator[tuple[Directory, str]]:
-        """The directory that holds the last part of a name, and that part."""
+        """Return the open parent directory of a name, and the last part of the name."""
         refuse_git(self.path(name))
         *parents, last = name.split("/")
         directory = self._open_root(make=make)
@@ -319,7 +319,7 @@ class Destination:
             directory.close()
 
     def _open_root(self, *, make: bool) -> Directory:
-        """The destination itself: opened once, so that it is one and the same for all files."""
+        """Open the destination, only once, so that all files go to the same directory."""
         with self._guard:
             if self._opened is None:
                 if make:
@@ -328,14 +328,14 @@ class Destination:
                     raise StorageError(
                         f"the destination `{self.root}` is a symbolic link",
                         code="file-unusable",
-                        hint=f"give the directory that it leads to: `{self.root.resolve()}`",
+                        hint=f"use the target of the link: `{self.root.resolve()}`",
                         path=str(self.root),
                     )
                 self._opened = Directory.open_root(self.root)
             return self._opened.again()
 
     def close(self) -> None:
-        """Let the destination go."""
+        """Close the destination."""
         if self._opened is not None:
             self._opened.close()
             self._opened = None
@@ -349,10 +349,10 @@ class Destination:
 
 
 def find_clashes(wishes: Sequence[tuple[Destination, OutputFile]]) -> dict[str, StorageError]:
-    """Names that two wishes want for different content, also where only some file system takes them for one.
+    """Find outputs with different content whose names clash, if only on some file systems.
 
     Args:
-        wishes: with their destinations, which may lie in one another.
+        wishes: outputs with their destinations, which may be nested.
 
     Returns:
         Owner → what to tell it; empty where all names go side by side.
@@ -361,17 +361,17 @@ def find_clashes(wishes: Sequence[tuple[Destination, OutputFile]]) -> dict[str, 
     files: dict[str, OutputFile] = {}
     directories: dict[str, OutputFile] = {}
     for destination, wish in wishes:
-        root = Path(os.path.abspath(destination.root))  # noqa: PTH100 - links stay, they are refused later
+        root = Path(os.path.abspath(destination.root))  # noqa: PTH100 - symbolic links are kept, to be refused later
         parts = [*root.parts, *wish.name.split("/")]
         *above, own = [same_name("/".join(parts[: depth + 1])) for depth in range(len(parts))]
-        # A directory of one wish may be a file of another.
+        # The parent directory of one output may be the file of another.
         other = files.get(own) or directories.get(own) or next((files[key] for key in above if key in files), None)
         if other is None:
             files[own] = wish
             directories.update(dict.fromkeys(above, wish))
         elif not _is_one(other, wish):
             error = StorageError(
-                f"`{wish.name}` of `{wish.owner}` and `{other.name}` of `{other.owner}` are one name",
+                f"`{wish.name}` of `{wish.owner}` and `{other.name}` of `{other.owner}` have the same name",
                 code="name-clash",
                 path=str(destination.path(wish.name)),
             )
@@ -381,19 +381,19 @@ def find_clashes(wishes: Sequence[tuple[Destination, OutputFile]]) -> dict[str, 
 
 
 def _is_one(one: OutputFile, other: OutputFile) -> bool:
-    """Whether two wishes for one name are the same thing."""
+    """Return whether two outputs with one name have the same content."""
     return (one.descriptor.digest, one.name, one.unpacking is None) == (other.descriptor.digest, other.name, other.unpacking is None)
 
 
-# -- one file under a name that the user gave, written whole or not at all
+# -- atomic writes to a path from the user
 
 
 @contextmanager
 def whole_file(path: Path, *, size: int) -> Iterator[BinaryIO]:
-    """A file that gets its name when the body has ended well; what had the name before is replaced then, and untouched otherwise.
+    """Open a file that atomically replaces the path if the body succeeds; otherwise an existing file stays untouched.
 
     Args:
-        size: bytes that are going to be written, so that a disk that is too small is told at once.
+        size: the expected size in bytes, to report a full disk early.
 
     Raises:
         PolicyError: `path-refused`: it leads into `.git`.
@@ -420,7 +420,7 @@ def whole_file(path: Path, *, size: int) -> Iterator[BinaryIO]:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a small file of the user's, whole or not at all, and force it to the disk.
+    """Write a small file of the user atomically, and flush it to disk.
 
     Raises:
         StorageError: it cannot be written.
@@ -430,12 +430,12 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def _refuse_others(path: Path) -> None:
-    """The end of whoever names something that is no file: a device that was replaced by a file is none any more, for nobody."""
+    """Refuse to replace anything but a regular file: replacing a device would break it for everyone."""
     with suppress(FileNotFoundError):
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
-            raise StorageError(f"`{path}` is {what}", code="file-unusable", hint="give the name of a file", path=str(path))
+            raise StorageError(f"`{path}` is {what}", code="file-unusable", hint="use the name of a file", path=str(path))
 
 
 def _check_room(path: Path, size: int) -> None:
@@ -447,7 +447,7 @@ def _check_room(path: Path, size: int) -> None:
         raise StorageError(
             f"the disk is full: it needs {size} bytes and has {free}, at `{path}`",
             code="disk-full",
-            hint="make room there, or choose another place for it",
+            hint="free disk space, or use another path",
             path=str(path),
             needed=size,
             free=free,
@@ -455,15 +455,15 @@ def _check_room(path: Path, size: int) -> None:
 
 
 def refuse_git(path: Path) -> None:
-    """Refuse a path that leads into `.git`, as it is written or after links are resolved.
+    """Refuse a path inside `.git`, as written or after resolving links.
 
     Raises:
         PolicyError: `path-refused`.
     """
     if not any(map(is_git, path.parts)):
         resolved = path
-        with suppress(OSError):  # the current directory is gone; opening the path says so
-            # UTF-8 whatever the locale is, as `Directory` opens it.
+        with suppress(OSError):  # the current directory was deleted; opening the path reports it
+            # UTF-8 in every locale, as in `Directory`.
             resolved = Path(os.path.realpath(str(path).encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape"))
         if not any(map(is_git, resolved.parts)):
             return
@@ -471,5 +471,5 @@ def refuse_git(path: Path) -> None:
     else:
         where = f"`{path}` is inside `.git`"
     raise PolicyError(
-        f"nothing is written there: {where}", code="path-refused", path=str(path), rule="no part of a path is `.git` for any file system"
+        f"refused to write: {where}", code="path-refused", path=str(path), rule="no part of a path is `.git` for any file system"
     )

@@ -1,4 +1,4 @@
-"""An open directory: everything below it is reached by descriptor where the system can, and never through a link."""
+"""Work in an open directory, by file descriptor where the system supports it, and never through a symbolic link."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..artifact.filename import OWN_PREFIX
 from ..files import AT_LAST, claim
 
 _SUFFIX: Final = ".part"
-_KEPT: Final = ".kept"  # what stood at a name for the moment in which it is replaced; never swept, since it is the user's
-_STALE: Final = 24 * 3600.0  # seconds after which a part that a killed run has left is swept
-_FICLONE: Final = 0x40049409  # ioctl_ficlonerange(2): share the blocks of another file, where the file system can
+_KEPT: Final = ".kept"  # the old file during a replacement; never deleted, because it is the user's
+_STALE: Final = 24 * 3600.0  # seconds after which a part of a killed run is deleted
+_FICLONE: Final = 0x40049409  # ioctl_ficlonerange(2): share blocks between files, if the file system can
 _NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 _NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 _CLOEXEC: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -27,16 +27,15 @@ _BY_DESCRIPTOR: Final = os.open in os.supports_dir_fd and os.mkdir in os.support
 
 
 _parts: Final[set[tuple[Path, str]]] = set()
-"""The parts of this process that are not gone yet."""
+"""The existing parts of this process."""
 
 
 def remove_parts(directories: Collection[Path] | None = None, *, is_over: bool = False) -> None:
-    """Take away the parts of this process that are still there: a signal may have come just where one was to be removed, or no open
-    file may have been left for it.
+    """Delete the remaining parts of this process, which a signal or a lack of file descriptors may have left.
 
     Args:
-        directories: only those in these; None: all.
-        is_over: whether no thread can be giving a part its name any more; otherwise those that are claimed are left alone.
+        directories: limit this to parts in these directories; None for all.
+        is_over: whether all threads have finished; otherwise claimed parts are kept.
     """
     for path, part in [one for one in list(_parts) if directories is None or one[0] in directories]:
         with suppress(OSError), closing(Directory.open_root(path)) as directory:
@@ -47,7 +46,7 @@ def remove_parts(directories: Collection[Path] | None = None, *, is_over: bool =
 
 
 def _take_away(is_last: bool) -> None:
-    """Take away what is left beside final names because no open file was left to do it with."""
+    """Delete parts that could not be deleted before, because the process was out of file descriptors."""
     if _parts and is_last:
         os.closerange(3, 256)  # a few are enough
     remove_parts(is_over=is_last)
@@ -68,7 +67,7 @@ def cloned(blob: BinaryIO, file: BinaryIO) -> bool:
 
 
 class Directory:
-    """An open directory. Where the system can, everything goes through its descriptor, and nobody can swap it for a link."""
+    """An open directory. Where supported, access is by descriptor, so that no one can swap it for a link."""
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self.path = path
@@ -81,23 +80,23 @@ class Directory:
         return cls(path, os.open(path, os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW | _CLOEXEC))
 
     def again(self) -> Directory:
-        """The same directory, to be closed on its own."""
+        """Return a second handle on the directory; close it separately."""
         return Directory(self.path, None if self._descriptor is None else os.dup(self._descriptor))
 
     @property
     def identity(self) -> tuple[int, int]:
-        """Device and number, the same for as long as it is the same directory."""
+        """Device and inode, which identify the directory."""
         status = self.path.stat() if self._descriptor is None else os.fstat(self._descriptor)
         return status.st_dev, status.st_ino
 
     def names(self) -> list[str]:
-        """What is in it, read as UTF-8 whatever the locale is."""
+        """Return the names in it, decoded as UTF-8 in every locale."""
         if self._descriptor is None:
             return os.listdir(self.path)  # noqa: PTH208 - as below
         return [os.fsencode(name).decode("utf-8", "surrogateescape") for name in os.listdir(self._descriptor)]  # noqa: PTH208
 
     def sync(self) -> None:
-        """Force the names in it to the disk, where the system can."""
+        """Flush its names to disk, if supported."""
         if self._descriptor is not None:
             with suppress(OSError):
                 os.fsync(self._descriptor)
@@ -111,7 +110,7 @@ class Directory:
         try:
             below = os.open(self._at(name), os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW | _CLOEXEC, dir_fd=self._descriptor)
         except NotADirectoryError:
-            if stat.S_ISLNK(self.stat(name).st_mode):  # which Linux says of links too
+            if stat.S_ISLNK(self.stat(name).st_mode):  # Linux reports this for links too
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(self.path / name)) from None
             raise
         return Directory(self.path / name, below)
@@ -121,7 +120,7 @@ class Directory:
             os.mkdir(self._at(name), 0o755, dir_fd=self._descriptor)
 
     def make(self, name: str) -> None:
-        """Make a directory that is not there yet.
+        """Create a new directory.
 
         Raises:
             FileExistsError: it is there.
@@ -132,11 +131,11 @@ class Directory:
         return os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False)
 
     def open(self, name: str, flags: int, mode: str, *, rights: int = 0o644) -> BinaryIO:
-        # 0644 whatever the umask is, or less where the umask takes more away.
+        # At most 0644; the umask may remove more permissions.
         return os.fdopen(os.open(self._at(name), flags | _NO_FOLLOW | _CLOEXEC, rights, dir_fd=self._descriptor), mode, buffering=0)  # type: ignore[return-value]
 
     def make_part(self) -> tuple[str, BinaryIO]:
-        """A new file with a name of its own, claimed for as long as it is open."""
+        """Create a file with a unique name, claimed while it is open."""
         while True:
             part = self._new_part()
             file = self.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, "w+b")
@@ -147,7 +146,7 @@ class Directory:
                 self.unlink(part)
                 file.close()
                 raise
-            file.close()  # another run swept it in the moment before it was claimed
+            file.close()  # another run deleted it before it was claimed
 
     def _new_part(self) -> str:
         part = f"{OWN_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
@@ -155,12 +154,12 @@ class Directory:
         return part
 
     def make_part_directory(self) -> tuple[str, Directory]:
-        """A new directory with a name of its own, claimed for as long as it is open."""
+        """Create a directory with a unique name, claimed while it is open."""
         while True:
             part = self._new_part()
             self.make(part)
             try:
-                with suppress(FileNotFoundError):  # another run swept it in the moment before it was claimed
+                with suppress(FileNotFoundError):  # another run deleted it before it was claimed
                     below = self.enter(part)
                     with suppress(FileNotFoundError):
                         if below.claim() is not False and self.is_at(part, below):
@@ -171,16 +170,16 @@ class Directory:
                 raise
 
     def is_at(self, name: str, below: Directory) -> bool:
-        """Whether an open directory is what has a name here."""
+        """Return whether a name here refers to the open directory."""
         status = self.stat(name)
         return below.identity == (status.st_dev, status.st_ino)
 
     def claim(self) -> bool | None:
-        """As `files.claim`."""
+        """Claim the directory, as `files.claim` does."""
         return None if self._descriptor is None else claim(self._descriptor)
 
     def remove(self, name: str) -> None:
-        """Take away a file, a link, or a directory with all that is in it, as far as that can be done; links are not followed."""
+        """Delete a file, a link or a directory tree, best effort; links are not followed."""
         with suppress(OSError, RecursionError):
             if not stat.S_ISDIR(self.stat(name).st_mode):
                 self.unlink(name)
@@ -198,7 +197,7 @@ class Directory:
             _parts.discard((self.path, name))
 
     def publish(self, part: str, name: str, *, replace: bool) -> None:
-        """Rename in one step; without `replace` only if nothing has the name.
+        """Rename atomically; without `replace`, only if the name is free.
 
         Raises:
             FileExistsError: something has it.
@@ -209,7 +208,7 @@ class Directory:
             except FileExistsError:
                 raise
             except (OSError, NotImplementedError):
-                # A file system without hard links: the look and the rename are two steps there.
+                # Without hard links, check and rename are two steps.
                 with suppress(FileNotFoundError):
                     self.stat(name)
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from None
@@ -220,7 +219,7 @@ class Directory:
         _parts.discard((self.path, part))
 
     def publish_directory(self, part: str, name: str, *, replace: bool) -> None:
-        """Rename in one step; without `replace` only if nothing has the name.
+        """Rename atomically; without `replace`, only if the name is free.
 
         What had the name before is under the name of the part then, wherever the system can exchange two names; otherwise it is moved
         aside for the moment between two steps, and kept there for its owner if the process is killed in it.
@@ -259,11 +258,11 @@ class Directory:
         os.rename(self._at(old), self._at(new), src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
 
     def _renamed(self, old: str, new: str, how: Literal["exclusively", "exchanged"]) -> bool:
-        """Rename as Python cannot; False where it was not done."""
+        """Rename with a system call that Python lacks; return False if unsupported."""
         if self._descriptor is None:
             return False
         try:
-            import ctypes  # late: ctypes, only where a directory gets its name
+            import ctypes  # late: ctypes, only to publish a directory
 
             library = ctypes.CDLL(None, use_errno=True)
             # renameat2(2) of Linux, renameatx_np(2) of macOS
@@ -274,7 +273,7 @@ class Directory:
         return bool(call(self._descriptor, self._at(old), self._descriptor, self._at(new), flag) == 0)
 
     def sweep(self) -> None:
-        """Take away parts that killed runs have left: those that nobody claims, or, where that cannot be told, old ones."""
+        """Delete the parts of killed runs: unclaimed ones, or old ones if claims are unsupported."""
         with suppress(OSError):
             for name in os.listdir(self.path if self._descriptor is None else self._descriptor):  # noqa: PTH208 - by descriptor
                 if name.startswith(OWN_PREFIX) and name.endswith(_SUFFIX):
@@ -282,8 +281,8 @@ class Directory:
                         self.sweep_one(name)
 
     def sweep_one(self, name: str) -> None:
-        """Take away a part that nobody claims, or, where that cannot be told, an old one."""
-        # Without waiting for the other end of a pipe; directories are opened so too.
+        """Delete a part if it is unclaimed, or old if claims are unsupported."""
+        # Non-blocking, because of named pipes; this also works for directories.
         number = os.open(self._at(name), os.O_RDONLY | _NO_WAIT | _NO_FOLLOW | _CLOEXEC, dir_fd=self._descriptor)
         try:
             status = os.fstat(number)
@@ -300,8 +299,8 @@ class Directory:
             self._descriptor = None
 
     def _at(self, name: str) -> str | bytes:
-        # UTF-8 whatever the locale is: a name is the same on every machine.
+        # UTF-8 in every locale, so that a name has the same bytes on every machine.
         return str(self.path / name) if self._descriptor is None else name.encode("utf-8", "surrogateescape")
 
 
-# -- the last check of a path before something is written there: nothing goes into `.git`, however the path gets there
+# -- the last check before writing: nothing goes into `.git`, even through links

@@ -1,4 +1,4 @@
-"""The bytes of an archive on their way out of the cache: hashed again, unpacked where they are gzipped, and never more than allowed."""
+"""Read an archive from the cache: verify it again, decompress gzip, and enforce size limits."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from ..content import Verified
 from ..errors import IntegrityError, PolicyError
 from ..oci import Descriptor
 
-# -- how much an archive may become when it is unpacked: the figures of `docs/design.md`, in one place
+# -- limits for unpacking, as in `docs/design.md`
 
 
 MAX_MEMBERS = 20_000
-"""Files and directories of one archive, also directories that only stand in the paths of others; and gzip streams one after another."""
+"""Maximum number of files and directories in an archive, implied directories included; also of gzip streams."""
 MAX_DEPTH = 64
-"""Parts of a member's path: directories one in another, and the member itself."""
+"""Maximum number of parts in a member's path."""
 MAX_PATH = 1024
-"""Bytes of a member's path: the longest that macOS opens; other systems take more."""
+"""Bytes; the limit of a member's path, which is that of macOS."""
 MAX_HEADER = 64 * 1024
-"""Bytes of an extended header (PAX, or a long name of GNU tar), which is held in memory."""
+"""Bytes; the limit of an extended header (PAX or a long GNU name), which is held in memory."""
 
 MAX_CHART = 100 << 20
 MAX_CHART_FILE = 5 << 20
-"""Bytes of a chart's archive when unpacked, headers included, and of one file in it: what Helm takes (CVE-2025-32386)."""
+"""Bytes; the limits of an unpacked chart, headers included, and of one file in it, as in Helm (CVE-2025-32386)."""
 MAX_UNPACKED = 8 << 30
 MAX_FILE = 4 << 30
-"""The same for other archives."""
+"""Bytes; the same limits for other archives."""
 MAX_RATIO = 200
-"""How many times its own size an archive may become."""
+"""Maximum ratio of the unpacked size to the size of the archive."""
 RATIO_CHECK_MIN_BYTES = 10 << 20
-"""Bytes up to which it may become more than that: small texts pack well, and hurt nobody."""
+"""Bytes; below this unpacked size the ratio is not checked, because small texts compress well and are harmless."""
 
 
 PIECE: Final = 256 * 1024
-"""Most bytes that are unpacked at a time: bounds the memory, whatever the archive says."""
+"""Bytes; the most that is decompressed at a time, which limits the memory."""
 _CHUNK: Final = 64 * 1024
 _GZIP: Final = b"\x1f\x8b"
-_GZIP_FORMAT: Final = 16 + zlib.MAX_WBITS  # header and trailer are read too, and checksum and length compared (RFC 1952)
+_GZIP_FORMAT: Final = 16 + zlib.MAX_WBITS  # zlib also checks header, trailer, checksum and length (RFC 1952)
 _TELL: Final = "the archive is so as it was published: leave `--untar` out to fetch it as a file, and tell the publisher"
 
 
 class Packed:
-    """An archive, as the stream of bytes that a tar reader sees.
+    """An archive as a decompressed stream for a tar reader.
 
     Args:
-        blob: its bytes, from the beginning.
-        is_checked: hash them.
+        blob: the file with its bytes, at its start.
+        is_checked: whether to verify the digest.
     """
 
     def __init__(self, blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking, *, is_checked: bool = True) -> None:
@@ -68,13 +68,13 @@ class Packed:
     # -- failures
 
     def malformed(self, reason: str) -> NoReturn:
-        """Refuse an archive that is not what the formats say."""
+        """Refuse a malformed archive."""
         raise IntegrityError(f"the archive `{self.name}` is malformed: {reason}", code="malformed", hint=_TELL, archive=self.name)
 
     def too_much(self, what: str, rule: str) -> NoReturn:
-        """Refuse an archive that passes a limit."""
+        """Refuse an archive that exceeds a limit."""
         raise PolicyError(
-            f"the archive `{self.name}` is not unpacked: {what}, the limit is {rule}",
+            f"cannot unpack the archive `{self.name}`: {what}, the limit is {rule}",
             code="limit-passed",
             hint=_TELL,
             archive=self.name,
@@ -84,7 +84,7 @@ class Packed:
     # -- bytes
 
     def some(self, size: int) -> bytes:
-        """The next bytes, at least one and at most so many; none at the end."""
+        """Return between 1 and `size` bytes; none at the end."""
         if self._at >= len(self._ready):
             self._ready, self._at = self._unpack(), 0
         piece = self._ready[self._at : self._at + size]
@@ -92,7 +92,7 @@ class Packed:
         return piece
 
     def exactly(self, size: int) -> bytes:
-        """The next bytes, so many of them; fewer only where everything ends. The caller has bounded the size."""
+        """Return the next `size` bytes; fewer only at the end. The caller must limit the size."""
         pieces = []
         while size and (piece := self.some(size)):
             pieces.append(piece)
@@ -100,7 +100,7 @@ class Packed:
         return b"".join(pieces)
 
     def measure(self) -> int:
-        """Pass over what was not taken, and give the size of everything.
+        """Skip the unread rest and return the total size.
 
         Raises:
             IntegrityError, PolicyError, OSError: it does not come to its end.
@@ -110,7 +110,7 @@ class Packed:
         return self._given
 
     def finish(self) -> None:
-        """Hash what was not needed any more, and compare all of it with the descriptor.
+        """Hash the unread rest, and compare everything with the descriptor.
 
         Raises:
             IntegrityError: `size-mismatch`, `digest-mismatch`.
@@ -132,11 +132,11 @@ class Packed:
         piece = self._inflated() if self._gzip is not None else self._plain()
         self._given += len(piece)
         if self._given > self._limit:
-            self.too_much("it becomes too large", f"{self._limit} bytes for an archive of its size")
+            self.too_much("its unpacked size is too large", f"{self._limit} bytes for an archive of its size")
         return piece
 
     def _begin(self) -> None:
-        """See whether the archive is gzipped: a chart has to be (Helm, "Charts"), of others only the bytes can tell."""
+        """Detect gzip by the first bytes; a chart must be gzipped (Helm, "Charts")."""
         self._is_begun = True
         self._packed = self._fetch()
         if self._packed.startswith(_GZIP):
@@ -170,7 +170,7 @@ class Packed:
                 self.malformed("its gzip stream ends early")
 
     def _following(self, rest: bytes) -> bytes:
-        """What stands behind the end of a gzip stream: another one (RFC 1952, section 2.2), or nothing."""
+        """Continue after a gzip stream: with another one (RFC 1952, section 2.2), or at the end."""
         while len(rest) < len(_GZIP) and (more := self._fetch()):
             rest += more
         if rest and not rest.startswith(_GZIP):

@@ -1,4 +1,4 @@
-"""A file on its way to its final name."""
+"""Write a file to its final name."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _CHUNK: Final = 1 << 20
 
 
 class Placing:
-    """A file on its way to its final name: filled from a blob, or as a sink beside a transfer into the cache.
+    """A temporary file that becomes the final one: filled from a blob, or alongside a download to the cache.
 
     Args:
-        publish: gives the part its name, replacing what is there or not.
-        same: whether what has the name by now is the very content that was wanted.
+        publish: renames the part; the argument is whether to replace an existing file.
+        same: returns whether the present file has the expected content.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Placing:
         self._held = 0
 
     def fill(self, open_blob: Callable[[], BinaryIO]) -> None:
-        """Take the bytes of a blob, hashing them.
+        """Copy and verify the bytes of a blob.
 
         Raises:
             IntegrityError: they are not what the descriptor says.
@@ -69,7 +69,7 @@ class Placing:
         verified.check()
 
     def publish(self, *, force: bool = False) -> None:
-        """Force the bytes to the disk and give them their final name. The caller knows that they are the right ones.
+        """Flush the bytes to disk and rename the file. The caller must have verified them.
 
         Where another process has put the same content there in the meantime, that is as good.
 
@@ -84,10 +84,13 @@ class Placing:
             if self._same():
                 return
             raise StorageError(
-                f"another file is at `{self._path}` by now", code="file-differs", hint="`--force` replaces it", path=str(self._path)
+                f"another process created `{self._path}` in the meantime",
+                code="file-differs",
+                hint="`--force` replaces it",
+                path=str(self._path),
             ) from error
 
     def end(self) -> None:
-        """Nothing more comes."""
+        """Close the file."""
         with suppress(Exception):
             self._writer.end()

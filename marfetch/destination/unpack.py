@@ -1,7 +1,7 @@
-"""From an archive to a directory, and whether a directory is what an archive holds.
+"""Unpack archives into directories, and compare directories with archives.
 
-Everything is made and looked at through the descriptor of the directory that it is in, one name at a time and never through a link,
-so nothing in an archive, and nobody who swaps directories meanwhile, leads outside of the one that was opened.
+All access is relative to the descriptor of the parent directory, one name at a time and never through a link. Neither an archive nor a
+process that swaps directories can redirect a write.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from .directory import Directory
 
 
 def unpack(archive: Archive, top: Directory, check: Callable[[], None]) -> None:
-    """Write all that an archive holds into an empty directory, and force it to the disk.
+    """Unpack an archive into an empty directory, and flush it to disk.
 
     Args:
-        check: called now and then; it may raise to give up.
+        check: called regularly; it may raise to cancel.
 
     Raises:
         IntegrityError, PolicyError: as iterating `Archive`.
-        StorageError: somebody else changes the directory meanwhile.
+        StorageError: another process changed the directory.
         OSError: it cannot be written.
     """
     try:
@@ -45,8 +45,7 @@ def unpack(archive: Archive, top: Directory, check: Callable[[], None]) -> None:
 
 
 def holds(archive: Archive, top: Directory) -> bool:
-    """Whether a directory has the files and directories of an archive and nothing else. Rights are not compared: not every file
-    system keeps them.
+    """Return whether a directory has exactly the content of an archive. Permissions are ignored: not all file systems keep them.
 
     Raises:
         IntegrityError, PolicyError: as iterating `Archive`.
@@ -63,18 +62,18 @@ def holds(archive: Archive, top: Directory) -> bool:
         except (_DiffersError, FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
-            if error.errno != errno.ELOOP:  # a link, which is not followed
+            if error.errno != errno.ELOOP:  # a link, never followed
                 raise
-        archive.finish()  # a damaged archive says nothing about the directory
+        archive.finish()  # a corrupted archive proves nothing about the directory
     return False
 
 
 class _DiffersError(Exception):
-    """What is there is not what the archive holds."""
+    """The directory differs from the archive."""
 
 
 class _Way:
-    """The open directories from the top to where the last member was, so that neighbours are not looked for from the top again."""
+    """The open directories on the path of the last member, so that its siblings need no new lookup."""
 
     def __init__(self, top: Directory, step: Callable[[Directory, TreeNode], Directory]) -> None:
         self._top = top
@@ -83,7 +82,7 @@ class _Way:
         self._open: list[Directory] = []
 
     def to(self, way: Sequence[TreeNode]) -> Directory:
-        """The directory at the end of a way; the caller leaves it open."""
+        """Return the open directory of a path; the caller must not close it."""
         common = 0
         while common < min(len(way), len(self._nodes)) and self._nodes[common] is way[common]:
             common += 1
@@ -104,7 +103,7 @@ class _Way:
 
 
 def _make(above: Directory, node: TreeNode) -> Directory:
-    """Make a directory, or enter it again; never one that somebody has put in its place."""
+    """Create a directory or open it again; refuse a replacement by another process."""
     is_new = node.identity is None
     if is_new:
         above.make(node.name)
@@ -119,7 +118,7 @@ def _make(above: Directory, node: TreeNode) -> Directory:
 
 def _write(archive: Archive, member: Member, directory: Directory, check: Callable[[], None]) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    # The set-uid bit and all others stay behind; the umask takes from these what it takes.
+    # Drop set-uid and all other bits; the umask applies.
     rights = 0o755 if member.is_executable else 0o644
     with directory.open(member.way[-1].name, flags, "wb", rights=rights) as file:
         writer = Writer(file)
@@ -130,7 +129,7 @@ def _write(archive: Archive, member: Member, directory: Directory, check: Callab
 
 
 def _seal(directory: Directory, node: TreeNode) -> None:
-    """Force the names to the disk, having seen that all of them are there and nothing else is."""
+    """Flush the names to disk, after checking that exactly the expected ones exist."""
     if not _has_names(directory, node):
         raise changed(directory)
     for below in node.directories():
@@ -142,11 +141,11 @@ def _seal(directory: Directory, node: TreeNode) -> None:
 
 
 def changed(directory: Directory) -> StorageError:
-    """The failure that says that somebody else writes where an archive is being unpacked."""
+    """Return the error for another process that writes to a directory during unpacking."""
     return StorageError(
-        f"another process changes `{directory.path}` while it is being unpacked",
+        f"another process changed `{directory.path}` during unpacking",
         code="file-unusable",
-        hint="run it again when nothing else writes there",
+        hint="run the command again when no other process writes there",
         path=str(directory.path),
     )
 
@@ -171,7 +170,7 @@ def _read(file: BinaryIO, size: int) -> bytes:
 
 
 def _is_whole(directory: Directory, node: TreeNode) -> bool:
-    """Whether nothing else is in it, at any depth."""
+    """Return whether it contains nothing else, at any depth."""
     if not _has_names(directory, node):
         return False
     for below in node.directories():
@@ -182,6 +181,6 @@ def _is_whole(directory: Directory, node: TreeNode) -> bool:
 
 
 def _has_names(directory: Directory, node: TreeNode) -> bool:
-    # Some file systems give names in another normal form than they got them.
+    # Some file systems return names in another Unicode normal form.
     names = directory.names()
     return len(names) == len(node.below or ()) and {same_name(name) for name in names} == set(node.below or ())

@@ -1,1 +1,1 @@
-"""Why MAR cannot be reached from here: what was seen, what it means, what to do, and what to tell the people of the firewall."""
+"""Diagnose why MAR cannot be reached: each finding says what was seen, what it means and what to do."""

@@ -1,4 +1,4 @@
-"""What a registry and its data host answer, from `/v2/` to the first byte of a blob."""
+"""Checks of the registry and its data host, from `/v2/` to the first byte of a blob."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from ..text import hidden, redacted, sent_values
 from .findings import Finding, fault, ok, warning
 from .network import FIREWALL, hosts
 
-# -- what a registry says of time: whether the clocks agree, and when to come back
+# -- the clock, and throttling
 
 
 SKEW: Final = 300.0
-"""Seconds that a clock may be wrong before signed addresses and certificates fail."""
+"""Seconds; a larger clock skew makes signed URLs and certificates fail."""
 SMALL_SKEW: Final = 60.0
-"""Seconds that are not worth a word."""
+"""Seconds; a smaller clock skew is not reported."""
 
 
-def agreement(seen: Seen, now: float) -> Finding:
-    """This machine's clock against the one of an answer.
+def clock_finding(seen: Seen, now: float) -> Finding:
+    """Compare this machine's clock with the `Date` of a response.
 
     Args:
         now: seconds since the epoch.
@@ -41,7 +41,7 @@ def agreement(seen: Seen, now: float) -> Finding:
         there = parsedate_to_datetime(seen.header("Date") or "")
         skew = now - (there if there.tzinfo else there.replace(tzinfo=UTC)).timestamp()
     except (TypeError, ValueError, OverflowError):
-        return ok("clock", "the registry does not say what time it is, in a form that can be read")
+        return ok("clock", "the registry sends no readable `Date` header")
     far = f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} `{seen.address.name}`"
     if abs(skew) <= SMALL_SKEW:
         return ok("clock", far if abs(skew) >= 2 else "this machine's clock agrees with the registry's")
@@ -49,48 +49,48 @@ def agreement(seen: Seen, now: float) -> Finding:
     return how(
         "clock",
         far,
-        "certificates and signed data addresses are judged by the clock: they look expired, or not yet valid",
-        "set the clock by NTP (`timedatectl set-ntp true`; in a virtual machine also the host's)",
+        "a wrong clock makes certificates and signed URLs look expired or not yet valid",
+        "set the clock with NTP (`timedatectl set-ntp true`); in a virtual machine, also set the host's clock",
     )
 
 
 def throttled(seen: Seen, now: float) -> Finding:
-    """An answer that says that too much is asked, with the time that it wants to be left alone.
+    """Report a throttle (429) and how long to wait.
 
     Args:
         now: seconds since the epoch.
     """
     wait = retry_after(seen.header("Retry-After"), now, date=seen.header("Date"))
-    when, do = "it does not say for how long", "wait some minutes"
+    when, do = "it does not say for how long", "wait a few minutes"
     if wait is not None:
         moment = datetime.fromtimestamp(now, UTC) + timedelta(seconds=min(wait, 10**8))
         day = "" if wait < 86_400 else f" on {moment:%Y-%m-%d},"
-        when, do = f"come back in {wait:.0f} s,{day} at {moment:%H:%M:%S} UTC", f"wait {wait:.0f} s"
+        when, do = f"retry in {wait:.0f} s,{day} at {moment:%H:%M:%S} UTC", f"wait {wait:.0f} s"
         if wait > 10**8:
-            when = f"come back in {wait:.3g} s, which is no day in sight"
-    return _too_much(f"`{seen.address.name}` answers {seen.status} (too many requests): {when}", do)
+            when = f"retry in {wait:.3g} s, which is years away"
+    return _throttle(f"`{seen.address.name}` answers {seen.status} (too many requests): {when}", do)
 
 
 def paused(address: Address, pause: Pause, now: float) -> Finding:
-    """A host that asked another process for a pause, and so is not asked now.
+    """Report a host that is not contacted because it throttled another process.
 
     Args:
         now: seconds since the epoch.
     """
     moment = datetime.fromtimestamp(now, UTC) + timedelta(seconds=pause.left)
-    return _too_much(
-        f"`{address.name}` asked another marfetch with this cache for a pause of {pause.seconds:.0f} s, until {moment:%H:%M:%S} UTC:"
-        " it was not asked",
+    return _throttle(
+        f"`{address.name}` throttled another marfetch with this cache for {pause.seconds:.0f} s, until {moment:%H:%M:%S} UTC:"
+        " no request was sent",
         f"wait {pause.left:.0f} s",
     )
 
 
-def _too_much(saw: str, do: str) -> Finding:
+def _throttle(saw: str, do: str) -> Finding:
     return fault(
         "throttle",
         saw,
-        "this network's address asks MAR more than its share; in CI that is often many jobs behind one address",
-        f"{do}; then fewer at a time (`--jobs`), a kept cache directory, or another address for the network",
+        "this network's address sends too many requests; in CI, many jobs often share one address",
+        f"{do}; then run fewer downloads at a time (`--jobs`), keep the cache between runs, or use another address",
     )
 
 
@@ -98,21 +98,21 @@ _ACCEPT: Final = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 _JSON: Final = "application/json"
 
 
-class Stop(Exception):  # noqa: N818 - no failure: there is nothing more to be seen this way
-    """What comes next cannot be looked at."""
+class Stop(Exception):  # noqa: N818 - not an error
+    """Ends the checks: the next one needs the result of this one."""
 
 
 @dataclass
-class Asking:
-    """Asks step by step, and keeps what is found.
+class RegistryChecks:
+    """Runs the checks one after the other and collects their findings.
 
     Args:
-        reference: what to try, with its host.
-        chosen: whether the user named it.
-        now: the clock of this machine, seconds since the epoch.
-        has_time: whether something more may be begun.
-        untunnelled: why the proxy did not lead on; None where there is none, or where it did.
-        pauses: what other processes were told, and where they are told; None: there is no cache.
+        reference: the artifact to try, with its host.
+        chosen: whether the user named the artifact.
+        now: returns this machine's time, in seconds since the epoch.
+        has_time: returns whether there is time for another check.
+        untunnelled: why the proxy opened no tunnel; None if it did, or if there is no proxy.
+        pauses: the throttles shared with other processes; None if there is no cache.
     """
 
     prober: Prober
@@ -136,7 +136,7 @@ class Asking:
         return self.endpoint.official
 
     def run(self) -> None:
-        """Go as far as it goes."""
+        """Run the checks until one fails."""
         try:
             self._base()
             manifest = self._manifest()
@@ -144,9 +144,9 @@ class Asking:
         except Stop:
             pass
         if not any(one.id == "throttle" for one in self.found) and self._clock_seen:
-            self.found.append(ok("throttle", "no answer was 429"))
+            self.found.append(ok("throttle", "no response was 429"))
         if not any(one.id == "block-page" for one in self.found) and self._clock_seen:
-            self.found.append(ok("block-page", "no answer was a block page"))
+            self.found.append(ok("block-page", "no response was a block page"))
 
     # -- steps
 
@@ -158,8 +158,8 @@ class Asking:
             self._stop(
                 fault(
                     "registry",
-                    f"`{address.name}/v2/` sends to {where}",
-                    "a login page of the network (captive portal) or a proxy answers in place of the registry",
+                    f"`{address.name}/v2/` redirects to {where}",
+                    "a login page of the network (captive portal) or a proxy answers instead of the registry",
                     "log in to the network with a browser, or " + self._allow(),
                 )
             )
@@ -169,7 +169,7 @@ class Asking:
                     fault(
                         "registry",
                         f"`{address.name}/v2/` asks for credentials (401)",
-                        "MAR never does: something else answers",
+                        "MAR never asks for credentials, so something else answers",
                         self._allow(),
                     )
                 )
@@ -177,8 +177,8 @@ class Asking:
                 warning(
                     "registry",
                     f"`{address.name}/v2/` asks for credentials (401)",
-                    "the registry is there, and is not open to everybody; what comes behind was not looked at",
-                    "log in with `helm registry login` or `docker login`, which marfetch reads, and try `marfetch pull`",
+                    "the registry requires a login, so the remaining checks were skipped",
+                    "log in with `helm registry login` or `docker login`; marfetch uses their credentials; then try `marfetch pull`",
                 )
             )
         if seen.status != 200:
@@ -187,8 +187,8 @@ class Asking:
             self._stop(
                 fault(
                     "registry",
-                    f"`{address.name}/v2/` answers with a web page in place of `{{}}`",
-                    "a login page of the network (captive portal), or a proxy that answers in place of the registry",
+                    f"`{address.name}/v2/` answers with a web page instead of `{{}}`",
+                    "a login page of the network (captive portal) or a proxy answers instead of the registry",
                     "open the page in a browser and log in to the network, or " + self._allow(),
                 )
             )
@@ -218,17 +218,17 @@ class Asking:
                 fault(
                     "manifest",
                     error.message,
-                    "what came back is no manifest as the specification has it: a proxy or a mirror changes answers",
-                    "have the hosts of `marfetch endpoints` exempted from inspection and caching; report it if it stays",
+                    "the response is not a valid manifest: a proxy or a mirror may change responses",
+                    "exempt the hosts of `marfetch endpoints` from inspection and caching; if it persists, report it",
                 )
             )
-        self.found.append(ok("manifest", f"`{reference}` is there: {len(parsed.raw)} bytes of `{parsed.descriptor.media_type}`"))
+        self.found.append(ok("manifest", f"`{reference}` exists: {len(parsed.raw)} bytes of `{parsed.descriptor.media_type}`"))
         if not isinstance(parsed, Manifest):
             raise Stop
         return parsed
 
     def _tagged(self) -> tuple[Reference, Seen]:
-        """A reference with a tag or digest that exists, and the answer for it."""
+        """Return a reference with an existing tag or digest, and the response for its manifest."""
         reference = self.reference
         if reference.tag is None and reference.digest is None:
             tag = self._newest(reference)
@@ -240,7 +240,7 @@ class Asking:
         name = reference.digest or reference.tag
         seen = self._ask("manifest", self._address(f"/v2/{reference.repository}/manifests/{name}"), {"Accept": _ACCEPT})
         if seen.status == 404:
-            self._stop(self._missing(f"`{reference}` is not there (404)"))
+            self._stop(self._missing(f"`{reference}` does not exist (404)"))
         if seen.status != 200:
             self._unexpected("manifest", seen, f"the manifest of `{reference}`")
         self.reference = reference
@@ -256,7 +256,7 @@ class Asking:
         return ANY_OR_PRERELEASE.newest(tags) or next(iter(tags), None)
 
     def _any(self) -> tuple[Reference, str | None]:
-        """Something of a registry that lacks what is tried by default."""
+        """Return any artifact of a registry that lacks the default one."""
         seen = self._ask("manifest", self._address("/v2/_catalog"), {"Accept": _JSON})
         for name in [name for name in _texts(seen, "repositories") if is_repository(name)][:3]:
             reference = replace(self.reference, repository=name)
@@ -266,11 +266,11 @@ class Asking:
         return self.reference, None
 
     def _missing(self, saw: str) -> Finding:
-        do = f"name something that is there: `marfetch doctor REF --endpoint {self.endpoint.name}`; `marfetch search` finds names"
+        do = f"name an existing artifact: `marfetch doctor REF --endpoint {self.endpoint.name}`; find names with `marfetch search`"
         if self.chosen or self.official:
-            return fault("manifest", saw, "the registry answers, and does not have it: the name is wrong, or it was withdrawn", do)
+            return fault("manifest", saw, "the registry works but does not have the artifact: the name is wrong, or it was withdrawn", do)
         return warning(
-            "manifest", saw, "the registry answers, and does not have what is tried by default; what comes behind was not looked at", do
+            "manifest", saw, "the registry works but does not have the default artifact, so the remaining checks were skipped", do
         )
 
     def _blob(self, manifest: Manifest) -> None:
@@ -291,13 +291,13 @@ class Asking:
             self.found.append(
                 warning(
                     "redirect",
-                    f"`{address.name}` gives the content itself",
-                    "MAR sends to a data host: a proxy follows redirects in place of its clients, or a cache answers",
-                    "make sure that this proxy is meant; every byte is checked in any case",
+                    f"`{address.name}` sends the content itself",
+                    "MAR redirects to a data host, so a proxy follows redirects for its clients, or a cache answers",
+                    "check that this proxy is intended; marfetch verifies every byte in any case",
                 )
             )
         else:
-            self.found.append(ok("redirect", f"`{address.name}` gives content itself"))
+            self.found.append(ok("redirect", f"`{address.name}` sends the content itself"))
         self._range(seen, address.name)
 
     def _redirect(self, seen: Seen, address: Address) -> Address:
@@ -313,11 +313,11 @@ class Asking:
                 fault(
                     "redirect",
                     error.message,
-                    f"content is sent elsewhere than to {allowed}: a mirror or a proxy has changed the answer",
+                    f"the redirect leads to a host other than {allowed}: a mirror or a proxy changed the response",
                     error.hint,
                 )
             )
-        self.found.append(ok("redirect", f"`{address.name}` sends to `{data.name}` for content"))
+        self.found.append(ok("redirect", f"`{address.name}` redirects to `{data.name}` for content"))
         return data
 
     def _content(self, data: Address, *, came_from: Address) -> None:
@@ -326,26 +326,26 @@ class Asking:
             self._stop(
                 fault(
                     "data-host",
-                    f"the data host `{data.name}` denies what it was asked for with a fresh signature (403)",
-                    "a wrong clock makes signatures look expired; or a proxy changes addresses, for instance `//` in them",
-                    "look at the finding `clock`; have the hosts of `marfetch endpoints` exempted from inspection",
+                    f"the data host `{data.name}` rejects a freshly signed URL (403)",
+                    "a wrong clock makes signatures look expired, or a proxy changes URLs, such as a `//` in them",
+                    "see the finding `clock`; exempt the hosts of `marfetch endpoints` from inspection",
                 )
             )
         if seen.status not in (200, 206):
             self._unexpected("data-host", seen, f"content from `{data.name}`")
-        self.found.append(ok("data-host", f"`{data.name}` gives content"))
+        self.found.append(ok("data-host", f"`{data.name}` sends content"))
         self._range(seen, data.name)
 
     def _range(self, seen: Seen, name: str) -> None:
         if seen.status == 206:
-            self.found.append(ok("range", f"`{name}` gives parts (206)"))
+            self.found.append(ok("range", f"`{name}` supports range requests (206)"))
             return
         self.found.append(
             warning(
                 "range",
-                f"`{name}` was asked for one byte and sends all of them (200)",
-                "a cut transfer begins anew; MAR's data hosts give parts, so something in between takes the header away",
-                "have the hosts of `marfetch endpoints` exempted from inspection and caching",
+                f"`{name}` ignores range requests: it sent everything instead of one byte (200)",
+                "an interrupted download starts over; MAR's data hosts support ranges, so something in between removes the header",
+                "exempt the hosts of `marfetch endpoints` from inspection and caching",
             )
         )
 
@@ -355,14 +355,14 @@ class Asking:
         return Address.parse(f"{self.endpoint.registry.origin}{target}")
 
     def _ask(self, step: str, address: Address, headers: dict[str, str] | None = None, *, came_from: Address | None = None) -> Seen:
-        """One answer; what ends the examination whatever was asked for becomes a finding here."""
+        """Send one request; a failure, throttle or block page becomes a finding and ends the checks."""
         if not self.has_time():
             self._stop(
                 warning(
                     step,
-                    f"not looked at: the time of the examination was used up before `{address.name}` could be asked",
-                    "everything answers, but slowly",
-                    "look at the way to the network; a proxy or a name service that takes seconds holds every client up",
+                    f"skipped: the time was used up before a request to `{address.name}`",
+                    "everything works, but slowly",
+                    "check the network: a slow proxy or DNS server delays every client",
                 )
             )
         pause = self.pauses.pause(str(address.host)) if self.pauses is not None else None
@@ -388,56 +388,50 @@ class Asking:
                 fault(
                     "block-page",
                     f"`{address.name}` answers {seen.status} with a block page" + (f" (reference: {edge})" if edge else ""),
-                    "the front door of MAR, or a firewall, does not let this network's address in; it says nothing about the artifact",
-                    "try again later and from another network; give support the reference and the address from which this network leaves",
+                    "MAR's front end or a firewall blocks this network's address, for any artifact",
+                    "try again later or from another network; give support the reference and this network's public address",
                 )
             )
         return seen
 
     def _no_answer(self, step: str, address: Address, error: Error) -> Finding:
         if error.code == "proxy" or self.untunnelled is not None:
-            saw = error.message if error.code == "proxy" else f"the proxy does not lead to `{address.name}`: {self.untunnelled}"
+            saw = error.message if error.code == "proxy" else f"the proxy opens no tunnel to `{address.name}`: {self.untunnelled}"
             return fault(
                 "proxy",
                 saw,
-                "the proxy stands between this machine and MAR and does not let it through",
+                "the proxy between this machine and MAR lets no request through",
                 error.hint if error.code == "proxy" else CODES["proxy"].do,
             )
         if error.code == "tls":
             name = "interception" if re.search("self.signed|local issuer|unable to get", error.message) else "tls"
-            return fault(
-                name, error.message, "what answers has a certificate that is not trusted: TLS inspection, or another service", error.hint
-            )
+            return fault(name, error.message, "the certificate is not trusted: TLS inspection, or another service answers", error.hint)
         if step == "data-host":
             return fault(
                 "data-host",
                 error.message,
-                f"the registry is open and the data host `{address.name}` is not: pulls find the artifact and then hang or fail",
-                self._allow() + "; the wildcard is needed, since the host changes with the region and the day",
+                f"the registry can be reached but the data host `{address.name}` cannot: pulls find the artifact, then hang or fail",
+                self._allow() + "; use the wildcard, because the host varies by region and over time",
             )
         return fault(
-            step, error.message, "the connection comes about, and no proper answer does: a proxy or firewall cuts it", self._allow()
+            step, error.message, "the connection works but the response does not arrive: a proxy or firewall cuts it", self._allow()
         )
 
     def _unexpected(self, step: str, seen: Seen, what: str) -> NoReturn:
         text = " ".join(re.sub(r"<[^<>]*>", " ", seen.body[:2000].decode("utf-8", "replace")).split())
         text = hidden(text, sent_values(seen.address.target, {}))[:160]
-        means = (
-            "the registry has a failure of its own"
-            if seen.status >= 500
-            else "that status has no place there: something in between answers"
-        )
-        do = "try again later; if it stays, report it with the reference" if seen.status >= 500 else self._allow()
+        means = "the registry failed" if seen.status >= 500 else "MAR does not send this status here, so something in between answers"
+        do = "try again later; if it persists, report it with the reference" if seen.status >= 500 else self._allow()
         self._stop(fault(step, f"{what}: `{seen.address.name}` answers {seen.status}" + (f" ({text})" if text else ""), means, do))
 
     def _clock(self, seen: Seen) -> None:
         if not self._clock_seen:
             self._clock_seen = True
-            self.found.append(agreement(seen, self.now()))
+            self.found.append(clock_finding(seen, self.now()))
 
     def _allow(self) -> str:
         if not self.official:
-            return f"check the registry behind `{self.endpoint.name}` and what stands in front of it"
+            return f"check the registry at `{self.endpoint.name}` and any proxy in front of it"
         return FIREWALL.format(hosts=hosts(china=self.endpoint.name == "china"))
 
     def _stop(self, finding: Finding) -> NoReturn:

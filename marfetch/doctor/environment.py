@@ -1,4 +1,4 @@
-"""What is on this machine: variables, the cache, Helm and its plugins. Asks no host."""
+"""Local checks: variables, the cache, Helm and its plugins. They make no requests."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from ..text import human_size
 from .findings import Finding, fault, ok, warning
 
 LITTLE_ROOM: Final = 1 << 30
-"""Bytes; less than this on the disk of the cache is said."""
+"""Bytes; less free space on the cache's disk is a warning."""
 HELM_TIME: Final = 5.0
-"""Seconds that Helm gets to say its version."""
+"""Seconds; the timeout for Helm commands."""
 _REPLACING: Final = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
-"""Variables whose certificates replace the system's, in the order in which they count."""
+"""Variables whose certificates replace the system's, in order of precedence."""
 _OTHERS: Final = {
-    "SSL_CERT_DIR": "marfetch takes it where OpenSSL does; other programs trust what is in it",
-    "CURL_CA_BUNDLE": "marfetch does not read it; curl and programs of its kind do",
-    "PYTHONHTTPSVERIFY": "it has no effect on marfetch, which always verifies; other programs may not",
-    "SSLKEYLOGFILE": "the keys of every connection are written into a file: whoever has it can read along",
-    "HELM_KUBEINSECURE_SKIP_TLS_VERIFY": "Helm does not verify its cluster's certificate",
+    "SSL_CERT_DIR": "marfetch and other programs that use OpenSSL trust its certificates",
+    "CURL_CA_BUNDLE": "marfetch ignores it; curl and similar programs use it",
+    "PYTHONHTTPSVERIFY": "marfetch ignores it and always verifies; other programs may not",
+    "SSLKEYLOGFILE": "the keys of every connection are written to a file, which lets its readers decrypt the traffic",
+    "HELM_KUBEINSECURE_SKIP_TLS_VERIFY": "Helm does not verify the cluster's certificate",
 }
 
 
 def endpoint(chosen: Endpoint) -> Finding:
-    """Which registry is asked."""
+    """Report the endpoint."""
     if chosen.official:
         return ok("endpoint", f"`{chosen.registry.name}`, the official endpoint `{chosen.name}`")
     return warning(
         "endpoint",
         f"`{chosen.name}` is not an official endpoint of MAR",
-        "Microsoft endorses no mirrors: they may serve altered content; official hosts were not looked at",
-        "for MAR itself leave `--endpoint` out, or use `--endpoint global` or `--endpoint china`",
+        "Microsoft endorses no mirrors, and they may serve altered content; the official hosts were not checked",
+        "for MAR itself, remove `--endpoint`, or use `--endpoint global` or `--endpoint china`",
     )
 
 
 def environment(variables: Mapping[str, str], *, ca_file: str | None) -> Iterator[Finding]:
-    """Variables that change what is trusted or asked."""
+    """Report variables that change trusted certificates or the endpoint."""
     found: list[Finding] = []
     replacing = [("--ca-file", ca_file)] if ca_file else [(name, variables.get(name)) for name in _REPLACING]
     used = next(((name, path) for name, path in replacing if path), None)
@@ -58,9 +58,9 @@ def environment(variables: Mapping[str, str], *, ca_file: str | None) -> Iterato
             found.append(
                 fault(
                     "environment",
-                    f"`{name}` names `{path}`, which is not there",
-                    "nothing is trusted then, and no connection by https comes about",
-                    f"take `{name}` away, or give it a file with certificates in PEM form",
+                    f"`{name}` is `{path}`, which does not exist",
+                    "no certificate is trusted, so every HTTPS connection fails",
+                    f"unset `{name}`, or set it to a file of PEM certificates",
                 )
             )
         else:
@@ -68,77 +68,77 @@ def environment(variables: Mapping[str, str], *, ca_file: str | None) -> Iterato
                 warning(
                     "environment",
                     f"`{name}` is `{path}`",
-                    "its certificates are trusted in place of the system's",
-                    f"where certificates are not trusted, look there first; without `{name}` the system's store counts",
+                    "its certificates replace the system's",
+                    f"if a certificate is not trusted, check this file first, or unset `{name}` to use the system's",
                 )
             )
     for name, means in _OTHERS.items():
         if variables.get(name):
-            found.append(warning("environment", f"`{name}` is `{variables[name]}`", means, f"take `{name}` away if it is not meant"))
+            found.append(warning("environment", f"`{name}` is `{variables[name]}`", means, f"unset `{name}` if it is not intended"))
     named = [f"`{name}` is `{variables[name]}`" for name in (ENVIRONMENT, DATA_ENVIRONMENT) if variables.get(name)]
     if named:
         found.append(ok("environment", " and ".join(named)))
-    yield from found or [ok("environment", "no variable changes what is trusted or asked")]
+    yield from found or [ok("environment", "no variable changes trusted certificates or the endpoint")]
 
 
 def cache(directory: Path | None, progress: Progress) -> Finding:
-    """Rights, room and damage of the cache directory."""
+    """Check permissions, free space and damage of the cache directory."""
     try:
         root = cache_root(directory)
     except StorageError as error:
-        return warning("cache", error.message, "what is fetched is kept for one run only", error.hint)
+        return warning("cache", error.message, "downloads are cached for one run only", error.hint)
     other = "use `--cache-dir` or `MARFETCH_CACHE_DIR` with another directory"
     if not root.exists():
         above = next((one for one in root.parents if one.exists()), root)
         if not os.access(above, os.W_OK):
-            return warning("cache", f"`{root}` is not there and cannot be made", "what is fetched is kept for one run only", other)
-        return ok("cache", f"`{root}` is not there yet; it is made when something is fetched")
+            return warning("cache", f"`{root}` does not exist and cannot be created", "downloads are cached for one run only", other)
+        return ok("cache", f"`{root}` does not exist yet; the first download creates it")
     try:
         layout = Layout(root, warn=progress.warn)
         known = maintenance.info(layout)
         damage = layout.names.damage()
     except Error as error:
-        return fault("cache", error.message, "nothing can be fetched with this cache", error.hint)
+        return fault("cache", error.message, "downloads with this cache fail", error.hint)
     except OSError as error:
-        return fault("cache", f"`{root}`: {(error.strerror or str(error)).lower()}", "nothing can be fetched with this cache", other)
+        return fault("cache", f"`{root}`: {(error.strerror or str(error)).lower()}", "downloads with this cache fail", other)
     if damage:
-        return warning("cache", damage, "another program has written into the cache, or a disk was full", "marfetch cache verify --fix")
+        return warning("cache", damage, "another program wrote to the cache, or the disk was full", "run `marfetch cache verify --fix`")
     if not layout.is_writable:
-        return warning("cache", f"`{root}` cannot be written", "what is fetched is kept for one run only", other)
+        return warning("cache", f"`{root}` is not writable", "downloads are cached for one run only", other)
     free = shutil.disk_usage(root).free
     shown = f"`{root}` has {known.blobs} blobs of {human_size(known.size)}; {human_size(free)} are free"
     if free < LITTLE_ROOM:
-        return warning("cache", shown, "large artifacts will not fit", f"make room (`marfetch cache prune`), or {other}")
+        return warning("cache", shown, "large artifacts will not fit", f"free disk space (`marfetch cache prune`), or {other}")
     return ok("cache", shown)
 
 
 def helm(variables: Mapping[str, str]) -> Finding:
-    """Helm, and both plugins."""
+    """Check Helm and both plugins."""
     program = variables.get("HELM_BIN") or shutil.which("helm")
     version = _helm_version(program) if program else None
-    named = f"Helm {version}" if version else "Helm is there, but does not say its version" if program else "Helm is not on this machine"
+    named = f"Helm {version}" if version else "Helm does not report its version" if program else "Helm is not installed"
     try:
         plugins = plugins_directory(variables, patience=HELM_TIME)
     except StorageError as error:
-        return warning("helm", f"{named}; {error.message}", "whether the plugins are installed cannot be seen", error.hint)
+        return warning("helm", f"{named}; {error.message}", "the plugins could not be checked", error.hint)
     state = starts(plugins)
     if not state:
-        return ok("helm", f"{named}; the plugins are not installed (`marfetch setup` does)")
+        return ok("helm", f"{named}; the plugins are not installed (run `marfetch setup`)")
     for name in (PLUGIN, GETTER):
         if name not in state:
             return warning(
                 "helm",
-                f"{named}; of the two plugins `{name}` is missing in `{plugins}`",
+                f"{named}; the plugin `{name}` is missing in `{plugins}`",
                 "`mar://` addresses do not work" if name == GETTER else "`helm marfetch` does not work",
-                "marfetch setup",
+                "run `marfetch setup`",
             )
     broken = {name: program for name, program in state.items() if program is not None and not Path(program).exists()}
     for name, gone in broken.items():
         return warning(
             "helm",
-            f"{named}; the plugin `{name}` starts `{gone}`, which is gone",
+            f"{named}; the plugin `{name}` runs `{gone}`, which no longer exists",
             "the environment that it was installed from was removed or moved",
-            "run `marfetch setup` in the environment that is there now",
+            "run `marfetch setup` in the present environment",
         )
     return ok("helm", f"{named}; both plugins are in `{plugins}`")
 

@@ -1,4 +1,4 @@
-"""The whole examination, side by side where that can be, within its time."""
+"""Run all checks, in parallel where possible, within a time limit."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from ..remote.pauses import Pauses
 from ..remote.probe import NameLookup, Prober, Reached
 from ..text import shareable
 from . import environment, network
-from .checks import Asking
+from .checks import RegistryChecks
 from .findings import CHECKS, Finding, fault, joined, ok, warning
 from .network import ObservedHost
 
 DEFAULT: Final = "application-lb/charts/alb-controller"
-"""A small public chart, tried where no reference is named."""
+"""A small public chart, tried if the user names no artifact."""
 PATIENCE: Final = 3.0
-"""Seconds for each single step."""
+"""Seconds for each step."""
 WHOLE: Final = 15.0
-"""Seconds after which nothing more is begun; what was begun then takes one more step."""
+"""Seconds after which no step starts; a running step may finish."""
 REGION_TIME: Final = 1.5
-"""Seconds for each step of the look at the regions, of which there are three."""
+"""Seconds for each of the three steps of the region check."""
 REGIONS: Final = (
     "westus",
     "westus2",
@@ -43,20 +43,20 @@ REGIONS: Final = (
     "eastasia",
     "southeastasia",
 )
-"""Regions of the data endpoint that have been seen; a name that does not resolve says nothing."""
+"""Known regions of the data endpoint; names that do not resolve are ignored."""
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
-    """What is examined.
+class ExamineOptions:
+    """What to examine.
 
     Attributes:
-        endpoint: whose reachability it is.
-        reference: what to try; None: `DEFAULT`.
-        ca_file: as `--ca-file`.
-        cache_dir: as `--cache-dir`.
-        timeout: seconds in all.
-        now: the clock of this machine, seconds since the epoch.
+        endpoint: the endpoint to reach.
+        reference: the artifact to try; None for `DEFAULT`.
+        ca_file: as in `--ca-file`.
+        cache_dir: as in `--cache-dir`.
+        timeout: seconds for everything.
+        now: returns this machine's time, in seconds since the epoch.
     """
 
     endpoint: Endpoint
@@ -69,10 +69,10 @@ class Patient:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was found, in the order of `CHECKS`.
+    """The findings, in the order of `CHECKS`.
 
     Attributes:
-        references: the ids that support asks for, of failed answers.
+        references: the `X-Msedge-Ref` of failed responses, for support.
     """
 
     findings: tuple[Finding, ...]
@@ -81,38 +81,38 @@ class Diagnosis:
 
     @property
     def has_fault(self) -> bool:
-        """Whether something does not work."""
+        """Whether any check failed."""
         return any(one.status == "fault" for one in self.findings)
 
 
-def examine(patient: Patient, progress: Progress) -> Diagnosis:
-    """Look at everything; raises nothing for what it finds."""
+def examine(options: ExamineOptions, progress: Progress) -> Diagnosis:
+    """Run all checks; problems become findings, never exceptions."""
     begun = time.monotonic()
-    end = begun + min(patient.timeout, WHOLE)
-    prober = Prober(patient.endpoint, patient.ca_file, patience=max(0.2, min(PATIENCE, patient.timeout / 5)))
-    found: list[Finding] = [environment.endpoint(patient.endpoint)]
+    end = begun + min(options.timeout, WHOLE)
+    prober = Prober(options.endpoint, options.ca_file, patience=max(0.2, min(PATIENCE, options.timeout / 5)))
+    found: list[Finding] = [environment.endpoint(options.endpoint)]
     with ThreadPoolExecutor(4) as pool:
-        at_home = pool.submit(_here, patient, progress)
-        other = pool.submit(_other, patient, prober) if patient.endpoint.official else None
-        references = _outside(patient, prober, found, end)
-        found += at_home.result()
+        local = pool.submit(_local_findings, options, progress)
+        other = pool.submit(_other, options, prober) if options.endpoint.official else None
+        references = _network_findings(options, prober, found, end)
+        found += local.result()
         if other is not None:
-            found.append(_china(patient.endpoint, other, found))
+            found.append(_china(options.endpoint, other, found))
     whole = tuple(one for name in CHECKS if (one := joined(name, found)) is not None)
     return Diagnosis(whole, tuple(shareable(one) for one in dict.fromkeys(references)), time.monotonic() - begun)
 
 
-def _here(patient: Patient, progress: Progress) -> list[Finding]:
+def _local_findings(options: ExamineOptions, progress: Progress) -> list[Finding]:
     return [
-        *environment.environment(os.environ, ca_file=patient.ca_file),
-        environment.cache(patient.cache_dir, progress),
+        *environment.environment(os.environ, ca_file=options.ca_file),
+        environment.cache(options.cache_dir, progress),
         environment.helm(os.environ),
     ]
 
 
-def _outside(patient: Patient, prober: Prober, found: list[Finding], end: float) -> list[str]:
-    """From the name to the first byte of content."""
-    registry = patient.endpoint.registry
+def _network_findings(options: ExamineOptions, prober: Prober, found: list[Finding], end: float) -> list[str]:
+    """Check the network and the registry, from DNS to the first byte of content; return references for support."""
+    registry = options.endpoint.registry
     try:
         proxy = prober.proxy(registry)
     except Error as error:
@@ -121,45 +121,45 @@ def _outside(patient: Patient, prober: Prober, found: list[Finding], end: float)
     found.append(
         ok("proxy", "none is used")
         if proxy is None
-        else ok("proxy", f"`{proxy}` is asked for `{registry.name}` (from the environment; `NO_PROXY` names exceptions)")
+        else ok("proxy", f"`{proxy}` is used for `{registry.name}` (from the environment; `NO_PROXY` lists exceptions)")
     )
-    way = _way(registry, prober, proxy, official=patient.endpoint.official)
-    found += network.findings(way)
-    if not way.open and (proxy is None or any(one.stage == "tls" for one in way.reached)):
+    observed = _observe(registry, prober, proxy, official=options.endpoint.official)
+    found += network.findings(observed)
+    if not observed.open and (proxy is None or any(one.stage == "tls" for one in observed.reached)):
         return []
-    reference = patient.reference or Reference.parse(DEFAULT)
+    reference = options.reference or Reference.parse(DEFAULT)
     bound = replace(reference, host=Host.parse(registry.name), scheme=None)
-    chosen, pauses = patient.reference is not None, _pauses(patient)
-    asking = Asking(prober, bound, chosen, patient.now, lambda: time.monotonic() < end, way.untunnelled, pauses)
+    chosen, pauses = options.reference is not None, _pauses(options)
+    checks = RegistryChecks(prober, bound, chosen, options.now, lambda: time.monotonic() < end, observed.untunnelled, pauses)
     if time.monotonic() < end:
-        asking.run()
-    _drop(found, {one.id for one in asking.found if one.status == "fault"} & {"proxy", "tls", "interception"})
-    found += asking.found
+        checks.run()
+    _drop(found, {one.id for one in checks.found if one.status == "fault"} & {"proxy", "tls", "interception"})
+    found += checks.found
     if proxy is None and time.monotonic() < end - 3 * REGION_TIME:
-        found += _regions(patient.endpoint, prober.hurried(REGION_TIME), asking)
-    return asking.references
+        found += _regions(options.endpoint, prober.hurried(REGION_TIME), checks)
+    return checks.references
 
 
-def _pauses(patient: Patient) -> Pauses | None:
-    """What others were told; None where there is no cache, which a look does not make, or nobody knows where it would be."""
+def _pauses(options: ExamineOptions) -> Pauses | None:
+    """Return the throttles shared through the cache; None if there is no cache (doctor never creates one)."""
     with suppress(StorageError):
-        root = cache_root(patient.cache_dir)
+        root = cache_root(options.cache_dir)
         if (root / "oci-layout").is_file():
             return Pauses(root)
     return None
 
 
 def _drop(found: list[Finding], names: set[str]) -> None:
-    """A fault that a request has met stands in place of what was fine before; one that was seen already is not said twice."""
+    """Drop earlier `ok` findings that a later fault contradicts."""
     found[:] = [one for one in found if one.id not in names or one.status != "ok"]
 
 
-def _way(address: Address, prober: Prober, proxy: str | None, *, official: bool, greet: bool = True) -> ObservedHost:
+def _observe(address: Address, prober: Prober, proxy: str | None, *, official: bool, greet: bool = True) -> ObservedHost:
     host, port, tls = address.host.name, address.host.port or 443, address.scheme == "https"
     names = prober.names(host, port)
     if proxy is not None:
         through = [prober.through(proxy, host, port)] if tls and proxy.startswith("http://") else []
-        # What the proxy says is said by the request that follows.
+        # The following request reports the proxy's error.
         failed = next((one.failure for one in through if one.stage == "tcp"), None)
         return ObservedHost(host, names, tuple(one for one in through if one.stage != "tcp"), True, official, tls, failed)
     return ObservedHost(host, names, tuple(prober.reach(host, port, names, tls=tls and greet)), False, official, tls)
@@ -168,16 +168,16 @@ def _way(address: Address, prober: Prober, proxy: str | None, *, official: bool,
 # -- data hosts
 
 
-def _regions(endpoint: Endpoint, prober: Prober, asking: Asking) -> Iterator[Finding]:
-    """Whether single hosts are open and others not, which is how a rule for a region looks from inside."""
+def _regions(endpoint: Endpoint, prober: Prober, checks: RegistryChecks) -> Iterator[Finding]:
+    """Warn if only some data hosts can be reached: the firewall has rules for single regions."""
     if endpoint.official:
         wildcard = str(endpoint.data_hosts[0])
         names = [(f"{region}{wildcard.removeprefix('*')}", 443) for region in REGIONS] if endpoint is GLOBAL else []
     else:
         wildcard = "the hosts of `--data-host`"
         names = [(one.host.name, one.host.port or endpoint.registry.host.port or 443) for one in endpoint.data_hosts if not one.wildcard]
-    if asking.data is not None:
-        names = list(dict.fromkeys([(asking.data.host.name, asking.data.host.port or 443), *names]))
+    if checks.data is not None:
+        names = list(dict.fromkeys([(checks.data.host.name, checks.data.host.port or 443), *names]))
     if len(names) < 2:
         return
     tls = endpoint.registry.scheme == "https"
@@ -197,46 +197,44 @@ def _regions(endpoint: Endpoint, prober: Prober, asking: Asking) -> Iterator[Fin
         return
     if opened:
         open_ones = ", ".join(f"`{name}`" for name in opened[:3])
-        means = "the firewall has rules for single hosts or regions in place of the wildcard: pulls work or fail as MAR sends them"
+        means = "the firewall has rules for single hosts or regions instead of the wildcard, so some pulls fail"
         yield warning(
             "regions",
             f"{open_ones} can be reached, {shown} cannot",
             means,
-            f"let {wildcard} through, not single regions: MAR strongly advises against those",
+            f"allow {wildcard}, not single regions: MAR strongly advises against them",
         )
-    elif not any(one.id == "data-host" and one.status == "fault" for one in asking.found):
-        yield warning(
-            "regions", f"no data host can be reached: {shown}", "the data endpoint is closed", f"let {wildcard} through on port 443"
-        )
+    elif not any(one.id == "data-host" and one.status == "fault" for one in checks.found):
+        yield warning("regions", f"no data host can be reached: {shown}", "the data endpoint is blocked", f"allow {wildcard} on port 443")
 
 
 # -- the other official registry
 
 
-def _other(patient: Patient, prober: Prober) -> ObservedHost | None:
-    """The way to the other one of the pair; nothing is asked of it."""
-    other = GLOBAL if patient.endpoint is CHINA else CHINA
+def _other(options: ExamineOptions, prober: Prober) -> ObservedHost | None:
+    """Check the network path to the other official registry, without sending a request."""
+    other = GLOBAL if options.endpoint is CHINA else CHINA
     try:
-        if prober.proxy(patient.endpoint.registry) is not None:
+        if prober.proxy(options.endpoint.registry) is not None:
             return None
-        return _way(other.registry, prober, None, official=True, greet=False)
+        return _observe(other.registry, prober, None, official=True, greet=False)
     except Error:
         return None
 
 
 def _china(endpoint: Endpoint, other: Future[ObservedHost | None], found: Sequence[Finding]) -> Finding:
-    way = other.result()
+    observed = other.result()
     name = (GLOBAL if endpoint is CHINA else CHINA).registry.name
-    if way is None:
-        return ok("china", f"`{name}` was not looked at: a proxy stands in between")
-    if not way.open:
-        return ok("china", f"`{name}`, the other official registry, cannot be reached from here; it is not needed where this one works")
+    if observed is None:
+        return ok("china", f"`{name}` was not checked, because a proxy is used")
+    if not observed.open:
+        return ok("china", f"`{name}`, the other official registry, cannot be reached from here; you do not need it if this one works")
     if any(one.status == "fault" and one.id in ("dns", "connection", "tls", "registry", "data-host") for one in found):
         choice = "global" if endpoint is CHINA else "china"
         return warning(
             "china",
             f"`{name}`, the other official registry, can be reached",
-            "this machine may be in the other network: both have the same paths and tags, China's copy may lag",
+            "this machine may be in the other network: both have the same paths and tags, but China's copy may lag",
             f"try `--endpoint {choice}`",
         )
     return ok("china", f"`{name}`, the other official registry, can be reached too")

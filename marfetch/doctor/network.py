@@ -1,4 +1,4 @@
-"""What the way to one host looks like: names, addresses, certificates."""
+"""Findings about the network path to one host: DNS, connections, certificates."""
 
 from __future__ import annotations
 
@@ -12,23 +12,21 @@ from ..remote.probe import NameLookup, Reached
 from .findings import Finding, fault, ok, warning
 
 ISSUERS: Final = ("microsoft", "digicert")
-"""Words in the names of the authorities that issue MAR's certificates."""
-FIREWALL: Final = (
-    "ask the firewall team to let {hosts} through on port 443, as `marfetch endpoints` shows; `--format azure-firewall` writes rules"
-)
+"""Words in the names of the certificate authorities that MAR uses."""
+FIREWALL: Final = "ask the firewall team to allow {hosts} on port 443; `marfetch endpoints --format azure-firewall` prints rules"
 _EXPIRED, _NOT_YET, _WRONG_NAME = 10, 9, 62  # OpenSSL: X509_V_ERR_*
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedHost:
-    """What was seen of one host.
+    """Observations about one host.
 
     Attributes:
-        reached: what came of each address, or of the proxy.
-        proxied: whether it is asked through a proxy, so that its addresses do not matter here.
+        reached: the result for each address, or for the proxy.
+        proxied: whether a proxy is used; the proxy resolves the name.
         official: whether it is one of Microsoft's hosts.
-        tls: whether it is asked by https.
-        untunnelled: why the proxy did not lead on.
+        tls: whether HTTPS is used.
+        untunnelled: why the proxy opened no tunnel.
     """
 
     host: str
@@ -41,68 +39,68 @@ class ObservedHost:
 
     @property
     def open(self) -> bool:
-        """Whether a connection came about, through some address."""
+        """Whether any address could be connected."""
         return any(one.stage == "done" for one in self.reached)
 
     @property
     def answers(self) -> bool:
-        """Whether something answered TCP there."""
+        """Whether any address accepted TCP."""
         return any(one.stage != "tcp" for one in self.reached)
 
 
 def hosts(*, china: bool) -> str:
-    """The official hosts of one endpoint, for a sentence."""
+    """Return the official hosts of an endpoint as text."""
     return " and ".join(f"`{rule.host}`" for rule in RULES if (rule.endpoint == "china") is china)
 
 
-def findings(way: ObservedHost) -> Iterator[Finding]:
-    """What the way to the registry means."""
-    yield _dns(way)
-    if way.names.addresses and not way.proxied:
-        yield from _connection(way)
-    if not way.tls:
+def findings(observed: ObservedHost) -> Iterator[Finding]:
+    """Return the findings about the path to a host."""
+    yield _dns(observed)
+    if observed.names.addresses and not observed.proxied:
+        yield from _connection(observed)
+    if not observed.tls:
         yield warning(
             "tls",
-            f"`{way.host}` is asked by plain http",
-            "nothing proves who answers; that is for tests on this machine",
-            "use https for everything else",
+            f"`{observed.host}` is used over plain HTTP",
+            "plain HTTP proves no identity; it is meant for tests on this machine",
+            "use HTTPS for everything else",
         )
-    elif way.answers:
-        yield from _certificates(way)
+    elif observed.answers:
+        yield from _certificates(observed)
 
 
-def _dns(way: ObservedHost) -> Finding:
-    names, host = way.names, way.host
+def _dns(observed: ObservedHost) -> Finding:
+    names, host = observed.names, observed.host
     if not names.addresses:
-        if way.proxied:
+        if observed.proxied:
             return ok("dns", f"`{host}` does not resolve here ({names.failure}); the proxy resolves it")
         other = next((reason for name, reason in NOT_MAR if name == host), None)
         return fault(
             "dns",
             f"`{host}` does not resolve: {names.failure}",
-            other or "the name service of this machine does not answer, or does not know public names",
-            f"check `/etc/resolv.conf` and the network; from a working network `nslookup {host}` gives addresses",
+            other or "the DNS server does not answer, or does not resolve public names",
+            f"check `/etc/resolv.conf` and the network; `nslookup {host}` in a working network prints addresses",
         )
     shown = f"`{host}` is " + ", ".join(f"{address} (IPv{family})" for family, address in names.addresses[:6])
-    if not way.official:
+    if not observed.official:
         return ok("dns", shown)
     private = [address for _, address in names.addresses if not _is_public(address)]
     if not private:
         missing = {4, 6} - {family for family, _ in names.addresses}
-        return ok("dns", shown + "".join(f"; no address of IPv{family}" for family in missing))
+        return ok("dns", shown + "".join(f"; no IPv{family} address" for family in missing))
     if any(ipaddress.ip_address(one).is_unspecified or ipaddress.ip_address(one).is_loopback for one in private):
         return fault(
             "dns",
             shown,
-            "a block list answers in place of the public name service: the name leads to this machine",
-            f"let the name service answer for {hosts(china=host.endswith('.cn'))} (ad and tracker lists have carried MAR's names)",
+            "a block list answers instead of public DNS, and sends the name to this machine",
+            f"unblock {hosts(china=host.endswith('.cn'))} on the DNS server (some ad and tracker lists contain MAR's names)",
         )
-    sort = "some of the answers are" if len(private) < len(names.addresses) else "the answer is"
+    subject = "some addresses are" if len(private) < len(names.addresses) else "the addresses are"
     return warning(
         "dns",
         shown,
-        f"{sort} not of the public internet: a name service of this network answers in its own way (split DNS)",
-        "ask who runs the name service whether these addresses are meant; MAR has no private endpoints",
+        f"{subject} not public: a DNS server of this network gives its own answer (split DNS)",
+        "ask the network team whether these addresses are intended; MAR has no private endpoints",
     )
 
 
@@ -113,24 +111,29 @@ def _is_public(address: str) -> bool:
         return False
 
 
-def _connection(way: ObservedHost) -> Iterator[Finding]:
-    closed = [one for one in way.reached if one.stage == "tcp"]
-    answering = [one for one in way.reached if one.stage != "tcp"]
-    allow = FIREWALL.format(hosts=hosts(china=way.host.endswith(".cn")))
+def _connection(observed: ObservedHost) -> Iterator[Finding]:
+    closed = [one for one in observed.reached if one.stage == "tcp"]
+    answering = [one for one in observed.reached if one.stage != "tcp"]
+    allow = FIREWALL.format(hosts=hosts(china=observed.host.endswith(".cn")))
     if not closed:
-        times = ", ".join(f"{one.address} in {1000 * one.seconds:.0f} ms" for one in way.reached[:6])
-        yield ok("connection", f"`{way.host}` takes connections: {times}")
+        times = ", ".join(f"{one.address} in {1000 * one.seconds:.0f} ms" for one in observed.reached[:6])
+        yield ok("connection", f"`{observed.host}` accepts connections: {times}")
         return
     shown = "; ".join(f"{one.address}: {one.failure}" for one in closed[:6])
     if not answering:
         dropped = any("no answer" in (one.failure or "") for one in closed)
         refused = all("refused" in (one.failure or "") for one in closed)
-        means = "packets are dropped on the way: a firewall lets them vanish, or there is no route"
+        means = "packets are dropped: a firewall discards them, or there is no route"
         if refused:
-            means = "the connection is refused: a firewall rejects it, or nothing listens there"
+            means = "the connection is refused: a firewall rejects it, or nothing listens on the port"
         elif not dropped:
-            means = "there is no way to these addresses from here"
-        yield fault("connection", f"no address of `{way.host}` takes a connection: {shown}", means, allow if way.official else _own(way))
+            means = "there is no route to these addresses"
+        yield fault(
+            "connection",
+            f"no address of `{observed.host}` accepts a connection: {shown}",
+            means,
+            allow if observed.official else _own(observed),
+        )
         return
     families = {one.family for one in answering}
     dead = sorted({one.family for one in closed} - families)
@@ -138,82 +141,82 @@ def _connection(way: ObservedHost) -> Iterator[Finding]:
         family, other = dead[0], 4 if dead[0] == 6 else 6
         yield warning(
             "ipv6",
-            f"of `{way.host}`, IPv{other} works and IPv{family} does not: {shown}",
-            f"IPv{family} leads nowhere from here; marfetch goes on with the other family after 2 s, while helm, oras and docker may hang",
-            f"let IPv{family} through as IPv{other}, or turn it off on this machine",
+            f"for `{observed.host}`, IPv{other} works and IPv{family} does not: {shown}",
+            f"IPv{family} does not work here; marfetch falls back to IPv{other} after 2 s, but helm, oras and docker may hang",
+            f"allow IPv{family} like IPv{other}, or turn it off on this machine",
         )
     else:
         yield warning(
             "connection",
-            f"some addresses of `{way.host}` take no connection: {shown}",
-            "rules for single addresses are in the way: every client fails now and then",
-            "rules by name, or by both service tags, follow when the addresses change; " + allow,
+            f"some addresses of `{observed.host}` accept no connection: {shown}",
+            "a firewall has rules for single addresses, so clients fail now and then",
+            "use rules by name or by both service tags, because the addresses change; " + allow,
         )
 
 
-def _own(way: ObservedHost) -> str:
-    return f"check that the registry runs at `{way.host}` and that a firewall lets it through"
+def _own(observed: ObservedHost) -> str:
+    return f"check that the registry runs at `{observed.host}` and that no firewall blocks it"
 
 
-def _certificates(way: ObservedHost) -> Iterator[Finding]:
-    wrong = [one for one in way.reached if one.stage == "tls"]
-    done = [one for one in way.reached if one.stage == "done"]
-    place = "the proxy" if way.proxied else ", ".join(one.address for one in wrong[:4])
+def _certificates(observed: ObservedHost) -> Iterator[Finding]:
+    wrong = [one for one in observed.reached if one.stage == "tls"]
+    done = [one for one in observed.reached if one.stage == "done"]
+    place = "the proxy" if observed.proxied else ", ".join(one.address for one in wrong[:4])
     cut = [one for one in wrong if one.verify is None]
     bad = [one for one in wrong if one.verify is not None]
     if cut:
         how = fault if not done else warning
         yield how(
             "tls",
-            f"TLS with `{way.host}` fails at {place}: {cut[0].failure}",
-            "TCP works and TLS does not: a firewall reads the name in the greeting and cuts it off, or something else answers",
-            FIREWALL.format(hosts=hosts(china=way.host.endswith(".cn"))) if way.official else _own(way),
+            f"TLS with `{observed.host}` fails at {place}: {cut[0].failure}",
+            "TCP works and TLS does not: a firewall filters by the name in the TLS handshake, or something else answers",
+            FIREWALL.format(hosts=hosts(china=observed.host.endswith(".cn"))) if observed.official else _own(observed),
         )
     if bad:
-        yield _bad(way, bad, place)
+        yield _bad(observed, bad, place)
         return
     if done:
-        yield from _good(way, done)
+        yield from _good(observed, done)
 
 
-def _bad(way: ObservedHost, bad: Sequence[Reached], place: str) -> Finding:
+def _bad(observed: ObservedHost, bad: Sequence[Reached], place: str) -> Finding:
     one = bad[0]
-    seen = f"the certificate of `{way.host}` at {place} is not trusted: {one.failure}"
+    seen = f"the certificate of `{observed.host}` at {place} is not trusted: {one.failure}"
     if one.issuer:
         seen += f"; issued by `{one.issuer}`"
     if one.verify in (_EXPIRED, _NOT_YET):
         return fault(
             "tls",
             seen,
-            "the certificate is out of its time, or this machine's clock is wrong",
-            "compare the clock with the real time; if it is right, report the address to support",
+            "the certificate has expired or is not yet valid, or this machine's clock is wrong",
+            "check the clock; if it is right, report the address to support",
         )
     if one.verify == _WRONG_NAME or "match" in (one.failure or ""):
         return fault(
             "tls",
             seen,
-            "what answers there has a certificate for other names: another service, a login page, or a wrong address in the name service",
-            "check what the name resolves to, with `nslookup`; report it to support if it is Microsoft's address",
+            "the certificate is for other names: another service, a login page, or a wrong address in DNS",
+            "check the addresses with `nslookup`; if they are Microsoft's, report it to support",
         )
-    means = "something in between opens the connection and closes it again with a certificate of its own (TLS inspection)"
-    do = "have the hosts of `marfetch endpoints` exempted from inspection, or give the authority's certificate with `--ca-file`"
-    if not way.official:
-        means = f"the registry has a certificate of an authority that this machine does not know, or {means}"
-        do = "give the authority's certificate with `--ca-file`, or put it into the system's store"
+    means = "a proxy decrypts the connection and encrypts it again with its own certificate (TLS inspection)"
+    do = "exempt the hosts of `marfetch endpoints` from inspection, or pass the authority's certificate with `--ca-file`"
+    if not observed.official:
+        means = f"this machine does not know the authority that issued the registry's certificate, or {means}"
+        do = "pass the authority's certificate with `--ca-file`, or add it to the system's store"
     return fault("interception", seen, means, do)
 
 
-def _good(way: ObservedHost, done: Sequence[Reached]) -> Iterator[Finding]:
-    yield ok("tls", f"the certificate of `{way.host}` is trusted at {', '.join(one.address for one in done[:6])}")
+def _good(observed: ObservedHost, done: Sequence[Reached]) -> Iterator[Finding]:
+    yield ok("tls", f"the certificate of `{observed.host}` is trusted at {', '.join(one.address for one in done[:6])}")
     issuers = list(dict.fromkeys(one.issuer for one in done if one.issuer))
-    shown = " and ".join(f"`{issuer}`" for issuer in issuers) or "an authority that is not told"
+    shown = " and ".join(f"`{issuer}`" for issuer in issuers) or "an unknown authority"
     foreign = [issuer for issuer in issuers if not any(word in issuer.lower() for word in ISSUERS)]
-    if way.official and foreign:
+    if observed.official and foreign:
         yield warning(
             "interception",
-            f"the certificate of `{way.host}` was issued by {shown}",
-            "it is trusted here, but it is not of the authorities that Microsoft uses: TLS is inspected on the way",
-            "have the hosts of `marfetch endpoints` exempted from inspection; inspection is a common cause of cut and slow transfers",
+            f"the certificate of `{observed.host}` was issued by {shown}",
+            "it is trusted here, but Microsoft does not use this authority: a proxy inspects TLS",
+            "exempt the hosts of `marfetch endpoints` from inspection, a common cause of interrupted and slow downloads",
         )
     else:
-        yield ok("interception", f"the certificate of `{way.host}` was issued by {shown}")
+        yield ok("interception", f"the certificate of `{observed.host}` was issued by {shown}")

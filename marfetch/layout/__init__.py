@@ -1,1 +1,1 @@
-"""An OCI image layout on disk as a source and a target of content (image-spec, image layout). The cache is one."""
+"""OCI image layouts on disk as sources and targets (image-spec, image layout). The cache is one."""

@@ -1,4 +1,4 @@
-"""Where the bytes of a blob lie: a piece of an open file, so that a folder and a tar are read by one path."""
+"""Read blobs from open files: the same code reads layouts in directories and in tars."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ..oci import Descriptor, Digest
 CHUNK: Final = 1 << 20
 
 Entry: TypeAlias = tuple[str | None, Descriptor]
-"""An entry of `index.json`: its `org.opencontainers.image.ref.name`, if it has one, and the rest."""
+"""An entry of `index.json`: its `org.opencontainers.image.ref.name`, if any, and its descriptor."""
 
 
 class Stamp(NamedTuple):
-    """What tells cheaply whether a blob is still the one that was looked at before.
+    """Cheap metadata that shows whether a blob's file has changed.
 
-    The time of the last change of the inode is not part of it: it moves when a file that is open is replaced by another one.
+    The inode's change time is not included: it also changes if an open file is replaced.
 
     Attributes:
-        size: of the blob, bytes, ≥ 0.
-        modified: nanoseconds, of the file that holds it.
+        size: the size of the blob in bytes.
+        modified: the modification time of the file, in nanoseconds.
     """
 
     device: int
@@ -36,7 +36,7 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, status: os.stat_result) -> Stamp:
-        """Of a blob that is a file of its own."""
+        """Return the stamp of a blob that has its own file."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
@@ -45,8 +45,8 @@ class Extent:
 
     Args:
         file: an open file descriptor.
-        offset: bytes, where the blob begins in it.
-        owned: whether `close` closes the file; a tar stays open for the next one.
+        offset: the offset of the blob in the file, in bytes.
+        owned: whether `close` closes the file; a tar stays open.
     """
 
     __slots__ = ("_owned", "_path", "file", "offset", "stamp")
@@ -60,7 +60,7 @@ class Extent:
 
     @classmethod
     def of(cls, file: int, path: str) -> Extent:
-        """A whole file.
+        """Return the extent of a whole file.
 
         Raises:
             OSError: it is not there any more.
@@ -69,11 +69,11 @@ class Extent:
 
     @property
     def size(self) -> int:
-        """Bytes, ≥ 0."""
+        """The size of the blob in bytes."""
         return self.stamp.size
 
     def read(self, position: int, length: int) -> bytes:
-        """At most so many bytes from a position within the blob; fewer at its end.
+        """Read at most `length` bytes from a position in the blob; fewer at its end.
 
         Raises:
             StorageError: the file cannot be read.
@@ -84,7 +84,7 @@ class Extent:
             raise storage_error(error, self._path) from error
 
     def pieces(self, start: int = 0) -> Iterator[bytes]:
-        """All bytes from a position on; fewer than `size` says where the file has become shorter.
+        """Yield all bytes from a position on; fewer than `size` if the file was truncated.
 
         Raises:
             StorageError: the file cannot be read.
@@ -94,11 +94,11 @@ class Extent:
             yield piece
 
     def is_unchanged(self) -> bool:
-        """Whether nobody has written into the file since it was opened."""
+        """Return whether the file is unchanged since it was opened."""
         return os.fstat(self.file).st_mtime_ns == self.stamp.modified
 
     def close(self) -> None:
-        """Let the file go, where it is this blob's own."""
+        """Close the file if it is owned."""
         if self._owned and self.file >= 0:
             os.close(self.file)
             self.file = -1
@@ -111,21 +111,21 @@ class Extent:
 
 
 class BlobStore(Protocol):
-    """Blobs and the index of a layout, for reading only; every method may be called from any thread."""
+    """Read access to the blobs and the index of a layout; every method may be called from any thread."""
 
     @property
     def root(self) -> Path:
-        """Where it is, for messages."""
+        """Its path, for messages."""
 
     def state(self) -> object:
-        """Something that is another one when the index has changed.
+        """Return a value that changes when the index changes.
 
         Raises:
             StorageError: it cannot be looked at.
         """
 
     def entries(self) -> Sequence[Entry]:
-        """What the index holds, in its order.
+        """Return the entries of the index, in order.
 
         Raises:
             IntegrityError: `malformed`.
@@ -133,10 +133,10 @@ class BlobStore(Protocol):
         """
 
     def stamp(self, digest: Digest) -> Stamp | None:
-        """What tells whether the blob has changed; None where it is not there."""
+        """Return the stamp of a blob, or None if it is missing."""
 
     def extent(self, digest: Digest) -> Extent:
-        """The bytes of a blob, not checked yet; to be closed.
+        """Open a blob, unverified; the caller must close it.
 
         Raises:
             NotFoundError: `blob-not-found`.
@@ -144,12 +144,12 @@ class BlobStore(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of what is open."""
+        """Close all open files."""
 
 
 @contextmanager
 def open_range(store: BlobStore, digest: Digest, start: int) -> Iterator[BlobRange]:
-    """A blob from a byte on, as a source gives it.
+    """Open a blob at an offset, as a `BlobReader`.
 
     Raises:
         Error: as `BlobStore.extent`.
@@ -159,5 +159,5 @@ def open_range(store: BlobStore, digest: Digest, start: int) -> Iterator[BlobRan
 
 
 def not_there(digest: Digest, root: Path) -> NotFoundError:
-    """The error for a blob that a layout does not have."""
+    """Return the error for a missing blob."""
     return NotFoundError(f"the blob `{digest}` is not in `{root}`", code="blob-not-found", digest=str(digest), path=str(root))

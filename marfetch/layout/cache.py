@@ -1,4 +1,4 @@
-"""Where the cache of a command is: the user's directory, or a temporary one where that cannot be written."""
+"""Locate a command's cache: the user's directory, or a temporary one if that is not writable."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .layout import Layout
 CACHE_ENVIRONMENT: Final = "MARFETCH_CACHE_DIR"
 _PREFIX: Final = "marfetch-cache-"
 _MARK: Final = "in-use"
-"""In a temporary cache: locked for as long as its process lives."""
+"""File in a temporary cache that stays locked while its process lives."""
 
 
 class Cache:
-    """The cache of one command: the user's directory, or a temporary one where that cannot be written."""
+    """The cache of one command: the user's directory, or a temporary one if that is not writable."""
 
     def __init__(self, directory: Path | None, progress: Progress, budget: Budget) -> None:
         def layout_in(root: Path, below: Layout | None = None) -> Layout:
@@ -43,12 +43,12 @@ class Cache:
                 self.layout = layout
                 return
             lower = layout
-            reason = f"the cache `{root}` cannot be written"
+            reason = f"the cache `{root}` is not writable"
         except StorageError as error:
             if named or error.code == "cache-damaged":
                 raise
             reason = error.message
-        progress.warn(f"{reason}; what is fetched now is kept for this run only")
+        progress.warn(f"{reason}, so downloads are cached for this run only")
         _sweep_temporary()
         self._temporary = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
         self._mark = (Path(self._temporary.name) / _MARK).open("wb")
@@ -68,7 +68,7 @@ class Cache:
 
 
 def _sweep_temporary() -> None:
-    """Take away the temporary caches of runs that were killed: those whose mark nobody holds any more."""
+    """Delete the temporary caches of killed runs: those whose mark is not locked."""
     for mark in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_MARK}"):
         with suppress(OSError), os.fdopen(os.open(mark, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
             status = mark.parent.lstat()
@@ -78,16 +78,16 @@ def _sweep_temporary() -> None:
 
 
 def cache_root(directory: Path | None) -> Path:
-    """Where the cache is: the named directory, `MARFETCH_CACHE_DIR`, or the place that the operating system has for such things.
+    """Return the cache directory: the given one, `MARFETCH_CACHE_DIR`, or the operating system's default.
 
     Raises:
-        StorageError: that is below the home directory, and nobody knows it.
+        StorageError: the home directory is unknown.
     """
     if directory is not None:
         return directory
     if os.environ.get(CACHE_ENVIRONMENT):
         return Path(os.environ[CACHE_ENVIRONMENT])
-    import platformdirs  # late: platformdirs, only where no directory is named
+    import platformdirs  # late: platformdirs, only for the default directory
 
     try:
         return platformdirs.user_cache_path("marfetch", appauthor=False)

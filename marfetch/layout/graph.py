@@ -1,4 +1,4 @@
-"""What the manifests of a layout lead to: children, blobs, subjects, and what is missing or wrong on the way."""
+"""The graph of a layout's manifests: children, blobs, subjects, and missing or corrupted nodes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_SIZE, Descriptor, Di
 from .blobs import BlobStore, Stamp
 
 KEPT: Final = 16 << 20
-"""Bytes of manifests that are kept in memory at most."""
+"""Bytes; the limit of manifests cached in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestNode:
-    """A manifest, without its bytes.
+    """A manifest in the graph, without its bytes.
 
     Attributes:
-        descriptor: of the manifest, with the media type that its bytes declare.
+        descriptor: its descriptor, with the media type that its bytes declare.
         children: the manifests of an index.
-        blobs: config and layers of a manifest; of an index, what it names that is no manifest.
-        subject: the digest of what it refers to.
-        referrer: as it stands in the list of referrers (distribution-spec, "Listing Referrers").
+        blobs: config and layers of a manifest; for an index, its entries that are not manifests.
+        subject: the digest of its subject.
+        referrer: its descriptor in a list of referrers (distribution-spec, "Listing Referrers").
     """
 
     descriptor: Descriptor
@@ -36,7 +36,7 @@ class ManifestNode:
 
     @classmethod
     def of(cls, manifest: Manifest | Index) -> ManifestNode:
-        """The place of a manifest in the graph."""
+        """Return the node of a manifest."""
         own = manifest.descriptor
         if isinstance(manifest, Manifest):
             children: tuple[Descriptor, ...] = ()
@@ -51,7 +51,7 @@ class ManifestNode:
 
 
 def is_manifest_type(media_type: str) -> bool:
-    """Whether it is a manifest or an index that this media type stands for."""
+    """Return whether a media type is that of a manifest or an index."""
     return media_type.lower() in MANIFEST_TYPES | INDEX_TYPES
 
 
@@ -60,11 +60,11 @@ def closure(
     node: Callable[[Descriptor], ManifestNode | None],
     referrers: Callable[[Digest], Iterable[Descriptor]] = lambda _: (),
 ) -> Iterator[tuple[Descriptor, ManifestNode | None]]:
-    """Everything that some manifests lead to, each once: the manifests of an index before it, what refers to a manifest behind it.
+    """Yield everything that manifests lead to, without duplicates: children before their index, referrers after their subject.
 
     Args:
-        node: the place of a manifest; None: it is not followed. Asked once for each.
-        referrers: what refers to a manifest; it is followed too.
+        node: returns the node of a manifest, or None to skip it; called once per manifest.
+        referrers: returns the referrers of a manifest, which are followed too.
     """
     seen: set[Digest] = set()
     waiting: list[tuple[Descriptor, ManifestNode | None, bool]] = []
@@ -86,7 +86,7 @@ def closure(
 
 
 class Manifests:
-    """The manifests of a store, hashed when they are read; some stay in memory, for as long as their files stay as they are."""
+    """The manifests of a store, verified when read and cached in memory while their files do not change."""
 
     def __init__(self, store: BlobStore) -> None:
         self._store = store
@@ -95,15 +95,15 @@ class Manifests:
         self._guard = threading.Lock()
 
     def cached(self, digest: Digest) -> Manifest | Index | None:
-        """The manifest if it is in memory and its file is still the one that was hashed."""
+        """Return the manifest if it is in memory and its file is unchanged."""
         kept = self._kept.get(digest)
         return kept[1] if kept is not None and kept[0] == self._store.stamp(digest) else None
 
     def read(self, descriptor: Descriptor) -> Manifest | Index:
-        """The manifest with the descriptor's digest.
+        """Read the manifest with the descriptor's digest.
 
         Args:
-            descriptor: its media type is believed where the body has none.
+            descriptor: its media type is used if the body has none.
 
         Raises:
             NotFoundError: `blob-not-found`.
@@ -137,7 +137,7 @@ class Manifests:
         return found
 
     def add(self, manifest: Manifest | Index) -> None:
-        """Keep a manifest that was read from the store already."""
+        """Cache a manifest that was already read from the store."""
         stamp = self._store.stamp(manifest.descriptor.digest)
         if stamp is not None:
             self._keep(stamp, manifest)
@@ -154,12 +154,12 @@ class Manifests:
 
 
 class Graph:
-    """The manifests that some entries lead to, each read once.
+    """The manifests that entries lead to, each read once.
 
     Attributes:
         missing: digests of manifests and blobs that something names but the layout lacks (image-spec, image layout: "implementations MUST
             support missing blobs").
-        wrong: digests of what is there with other bytes or another size, and the reason.
+        wrong: digests of corrupted content, and the reasons.
     """
 
     def __init__(self, store: BlobStore, manifests: Manifests) -> None:
@@ -171,7 +171,7 @@ class Graph:
         self.wrong: dict[str, Error] = {}
 
     def node(self, descriptor: Descriptor) -> ManifestNode | None:
-        """The place of a manifest; None where it is missing or wrong.
+        """Return the node of a manifest; None if it is missing or corrupted.
 
         Raises:
             StorageError: it cannot be read.
@@ -197,7 +197,7 @@ class Graph:
         return node
 
     def _look(self, blob: Descriptor) -> None:
-        """Its size; its bytes are hashed when somebody asks for them."""
+        """Check the size of a blob; its bytes are verified when they are read."""
         if blob.digest in self._blobs:
             return
         self._blobs.add(blob.digest)

@@ -1,4 +1,4 @@
-"""The two files that make a layout (image-spec, image layout, "oci-layout file" and "index.json file"), read strictly from bytes.
+"""Parse `oci-layout` and `index.json` strictly (image-spec, image layout, "oci-layout file" and "index.json file").
 
 Unlike the names of the cache, which are kept by `names`, nothing is mended here: what is wrong is an error.
 """
@@ -21,7 +21,7 @@ from ..oci import MAX_LAYOUT_ENTRIES, OCI_INDEX, REF_NAME, Descriptor, descripto
 from ..records import open_regular
 from .blobs import Entry
 
-# -- the names of a layout: `index.json`, which says what each tag means (image-spec, image layout, "index.json file")
+# -- `index.json`, which maps tags to manifests (image-spec, image layout, "index.json file")
 
 
 _LOCK: Final = "index.lock"
@@ -30,7 +30,7 @@ _EMPTY: Final = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifes
 
 
 class LayoutTags:
-    """What the tags of a layout mean.
+    """The tags of a layout.
 
     Changes are kept in memory until `flush`, which joins them with what other processes have written in the meantime. Losing them
     costs a request later and nothing else.
@@ -47,39 +47,39 @@ class LayoutTags:
         self._pending_unnamed: dict[str, Descriptor] = {}
         self._damage: str | None = None
         self.changes = 0
-        """Another number whenever a name has got another meaning here, or what others have written was read."""
+        """A number that changes whenever a tag changes or another process's changes are read."""
 
     def create(self) -> None:
-        """Write an empty index unless there is one."""
+        """Create an empty index unless there is one."""
         if not self._path.exists():
             with lock(self._lock_path):
                 if not self._path.exists():
                     write_whole(self._path, _EMPTY, through=self._part)
 
     def get(self, name: str) -> Descriptor | None:
-        """What a name means."""
+        """Return the descriptor of a name, or None."""
         with self._guard:
             return self._pending.get(name) or self._load().get(name)
 
     def all(self) -> Mapping[str, Descriptor]:
-        """Every name and what it means."""
+        """Return all names and their descriptors."""
         with self._guard:
             return {**self._load(), **self._pending}
 
     def roots(self) -> Iterable[Descriptor]:
-        """Every manifest that the index holds, with a name or without."""
+        """Return all manifests of the index, with or without a name."""
         with self._guard:
             named = [*self._load().values(), *self._pending.values()]
             return [*named, *self._unnamed.values(), *self._pending_unnamed.values()]
 
     def entries(self) -> list[Entry]:
-        """Every manifest that the index holds, with its name or without one."""
+        """Return all entries of the index, with or without a name."""
         named: list[Entry] = list(self.all().items())
         with self._guard:
             return [*named, *((None, one) for one in (*self._unnamed.values(), *self._pending_unnamed.values()))]
 
     def put(self, name: str | None, descriptor: Descriptor) -> None:
-        """Let a name mean this manifest from now on, or keep a manifest without a name; written by `flush`."""
+        """Set a name to a manifest, or add a manifest without a name; `flush` writes it."""
         with self._guard:
             entries = self._load()
             if name is None:
@@ -92,7 +92,7 @@ class LayoutTags:
                 self.changes += 1
 
     def flush(self) -> None:
-        """Write what is new.
+        """Write all changes.
 
         Raises:
             StorageError: the index cannot be written.
@@ -109,7 +109,7 @@ class LayoutTags:
             self._pending, self._pending_unnamed = {}, {}
 
     def forget(self, useless: Callable[[Descriptor], bool]) -> None:
-        """Drop every entry, with a name or without, whose manifest is of no use any more."""
+        """Remove every entry whose manifest is useless."""
         with self._guard, lock(self._lock_path):
             self._read = None
             entries = {**self._load(), **self._pending}
@@ -121,7 +121,7 @@ class LayoutTags:
             self.changes += 1
 
     def damage(self) -> str | None:
-        """What was wrong with the index when it was read, if anything; told once."""
+        """Return the damage found when the index was read, if any; only once."""
         with self._guard:
             damage, self._damage = self._damage, None
             return damage
@@ -152,7 +152,7 @@ class LayoutTags:
                 else:
                     self._read[name] = descriptor
         except Error as error:
-            # Blobs are found by their digest; only the meaning of tags is lost, and the registry tells it again.
+            # Blobs are found by digest. Only tags are lost, and the registry has them.
             self._read, self._unnamed = {}, {}
             self._damage = error.message
             with suppress(OSError):
@@ -161,7 +161,7 @@ class LayoutTags:
 
 
 def _bytes(path: Path) -> bytes | None:
-    """What a file of the layout holds; None where it is not there.
+    """Return the content of a file of the layout; None if it is missing.
 
     Raises:
         StorageError: it cannot be read.
@@ -176,9 +176,9 @@ def _bytes(path: Path) -> bytes | None:
 
 
 def unsupported_index_content(root: Path) -> str | None:
-    """What the `index.json` of a layout holds that `LayoutTags` would not write again; None where that is nothing.
+    """Describe the first content of `index.json` that marfetch would drop when rewriting it, or None.
 
-    A cache can do without: a layout that others have made is theirs.
+    This protects layouts of other tools; the cache does not need it.
 
     Raises:
         StorageError: it cannot be read.
@@ -201,22 +201,22 @@ def unsupported_index_content(root: Path) -> str | None:
     for value, descriptor in zip(listed, descriptors, strict=True):
         name = descriptor.annotations.get(REF_NAME)
         if name is not None and name in names:
-            return f"it has two entries of the name `{name[:200]}`"
+            return f"it has two entries with the name `{name[:200]}`"
         names |= {name} if name is not None else set()
         if value != descriptor_json(descriptor):
-            return f"its entry for `{descriptor.digest}` has something that marfetch does not know"
+            return f"its entry for `{descriptor.digest}` has unknown fields"
     return None
 
 
 def check_version(root: Path) -> None:
-    """Make sure that the directory is a layout of the version that is known here; write the marker where it is new.
+    """Check the version of the layout in a directory; mark a new directory as a layout.
 
     Raises:
         StorageError: `cache-damaged`: of another version, or something else that only has the same place.
     """
     marker = root / "oci-layout"
     data = _bytes(marker) or b""
-    if not data.strip(b"\x00"):  # new, or what a power cut has left of it; the blobs are told by their digests
+    if not data.strip(b"\x00"):  # new, or lost in a power failure; blobs are found by digest
         with lock(root / _LOCK):
             write_whole(marker, b'{"imageLayoutVersion":"1.0.0"}', through=root / INGEST / marker.name)
         return
@@ -229,19 +229,19 @@ def check_version(root: Path) -> None:
         raise StorageError(
             f"`{root}` is not an OCI image layout of version 1 (`imageLayoutVersion` is `{version}`)",
             code="cache-damaged",
-            hint="if marfetch made it, a newer version did: use that, or `--cache-dir` with another directory",
+            hint="if marfetch created it, use that newer version, or use another directory with `--cache-dir`",
             path=str(root),
         )
 
 
 MAX_INDEX_SIZE: Final = 64 << 20
-"""Largest `index.json` in bytes: some 200,000 entries."""
+"""Bytes; the limit of `index.json`, some 200,000 entries."""
 MAX_MARKER_SIZE: Final = 64 << 10
-"""Largest `oci-layout` in bytes."""
+"""Bytes; the limit of `oci-layout`."""
 
 
 def check_marker(data: bytes, where: str) -> None:
-    """Make sure that `oci-layout` is of the version that is known here.
+    """Check the version in `oci-layout`.
 
     Raises:
         IntegrityError: `malformed`.
@@ -252,13 +252,13 @@ def check_marker(data: bytes, where: str) -> None:
         raise IntegrityError(
             f"`{where}` is not an OCI image layout of version 1: `imageLayoutVersion` is `{version}`",
             code="malformed",
-            hint="use a version of marfetch that knows this layout",
+            hint="use a version of marfetch that supports this layout",
             path=where,
         )
 
 
 def parse_index(data: bytes, where: str) -> list[Entry]:
-    """Read `index.json`.
+    """Parse `index.json`.
 
     Raises:
         IntegrityError: `malformed`.
@@ -267,17 +267,17 @@ def parse_index(data: bytes, where: str) -> list[Entry]:
     what = f"the index `index.json` of `{where}`"
     document = parse_json(data, what, most=3 * MAX_LAYOUT_ENTRIES)
     if not isinstance(document, dict) or document.get("schemaVersion") != 2:
-        raise IntegrityError(f"{what} is malformed: it is no object whose `schemaVersion` is 2", code="malformed", path=where)
+        raise IntegrityError(f"{what} is malformed: it is not an object with `schemaVersion` 2", code="malformed", path=where)
     if document.get("mediaType", OCI_INDEX) != OCI_INDEX:
         raise IntegrityError(f"{what} is malformed: its `mediaType` is not `{OCI_INDEX}`", code="malformed", path=where)
     return [(entry.annotations.get(REF_NAME), entry) for entry in parse_descriptors(document, what=what, name="manifests")]
 
 
 def missing_index(where: str) -> Error:
-    """The error for a layout without its index."""
+    """Return the error for a layout without an index."""
     return IntegrityError(f"the layout `{where}` is malformed: `index.json` is missing", code="malformed", path=where)
 
 
 def too_large(name: str, where: str, most: int) -> Error:
-    """The error for a file that is larger than anybody needs."""
+    """Return the error for a file over its size limit."""
     return PolicyError(f"`{name}` of `{where}` has more than {most} bytes", code="limit-passed", path=where, rule=f"at most {most} bytes")

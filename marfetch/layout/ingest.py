@@ -1,4 +1,4 @@
-"""How a blob comes into a layout: through a file beside its final place, checked, then renamed.
+"""Write a blob into a layout: to a temporary file, verified, then renamed.
 
 The file is named after the digest, so that a later run, or another process, goes on where this one was stopped.
 """
@@ -22,25 +22,25 @@ from ..remote import limits
 
 CHUNK: Final = 1 << 20
 STALE: Final = 24 * 3600.0
-"""Seconds after which a part that nobody went on with may go."""
-_SIGN: Final = 5.0
-"""Seconds after which whoever waits is told that somebody is at work, though nothing comes: by the time of the part."""
+"""Seconds after which an unused part may be deleted."""
+_HEARTBEAT_INTERVAL: Final = 5.0
+"""Seconds between heartbeats, which update the part's modification time."""
 
 
 def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> tuple[Path, BinaryIO]:
-    """The file in which a blob is gathered, made where it is missing, once nobody else has it.
+    """Open or create the part of a blob, once no other process holds it.
 
     Args:
-        meanwhile: called now and then while another process fetches the blob; it may raise to give up.
+        meanwhile: called regularly while another process fetches the blob; it may raise to cancel.
 
     Returns:
         Its path, and the open file. Where the file system knows no locks, a file of our own, which no later run takes up: in one that
         two write, each could make the other's wrong.
 
     Raises:
-        StorageError: it cannot be opened.
+        StorageError: the part cannot be opened.
     """
-    # Never through a link that somebody has put there.
+    # Never follow a link from another user.
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     while True:
         try:
@@ -66,11 +66,11 @@ def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> tuple[Path
         except BaseException:
             file.close()
             raise
-        file.close()  # whoever had it has made it the blob by now, or given it up
+        file.close()  # the other process finished the blob or gave up
 
 
 def sweep(root: Path) -> None:
-    """Take away what killed runs have left, and nobody has gone on with for a day; what somebody has in hand stays."""
+    """Delete parts of killed runs that are unused for a day; claimed parts stay."""
     with suppress(OSError):
         for part in sorted((root / INGEST).iterdir()):
             with suppress(OSError):
@@ -81,13 +81,13 @@ def sweep(root: Path) -> None:
 
 
 class FileIngest:
-    """Takes one blob into a file.
+    """Writes one blob to a file.
 
     Args:
-        file: where the bytes are gathered, claimed; what an earlier run left there is taken up.
-        partial: its path.
-        final: where the blob goes.
-        mode: of the directory that is made for it.
+        file: the claimed part; the bytes of an earlier run are reused.
+        partial: the path of the part.
+        final: the path of the blob.
+        mode: the mode of the directory to create.
     """
 
     def __init__(self, descriptor: Descriptor, file: BinaryIO, partial: Path, final: Path, *, mode: int = 0o700) -> None:
@@ -98,7 +98,7 @@ class FileIngest:
         self._mode = mode
         self._worker = BackgroundWriter(self._put, descriptor.size)
         self._held = 0
-        self._signed = time.monotonic()
+        self._last_heartbeat = time.monotonic()
         self._writer = Writer(self._file, lazy=True)
         try:
             self._take_up()
@@ -107,7 +107,7 @@ class FileIngest:
             raise storage_error(error, partial) from error
 
     def _take_up(self) -> None:
-        """Count in what an earlier run has left, or begin anew where that is too much, or all of it but wrong."""
+        """Reuse the bytes of an earlier run; start over if they are too many, or complete but wrong."""
         self._verified = Verified(self._descriptor)
         if os.fstat(self._file.fileno()).st_size > self._descriptor.size:
             self._file.truncate(0)
@@ -118,7 +118,7 @@ class FileIngest:
         self._held = self._verified.held
         if self._held == self._descriptor.size:
             try:
-                self._verified.check()  # right: its process was killed before the rename
+                self._verified.check()  # complete: the process was killed before the rename
             except IntegrityError:
                 self.restart()
 
@@ -127,9 +127,9 @@ class FileIngest:
         return self._held
 
     def heartbeat(self) -> None:
-        if time.monotonic() - self._signed > _SIGN:
-            self._signed = time.monotonic()
-            with suppress(OSError, TypeError, NotImplementedError):  # not everywhere for an open file
+        if time.monotonic() - self._last_heartbeat > _HEARTBEAT_INTERVAL:
+            self._last_heartbeat = time.monotonic()
+            with suppress(OSError, TypeError, NotImplementedError):  # not supported for open files everywhere
                 os.utime(self._file.fileno())
 
     def write(self, data: Buffer) -> None:
@@ -160,7 +160,7 @@ class FileIngest:
             if self._mode & 0o044 and hasattr(os, "fchmod"):
                 os.fchmod(self._file.fileno(), 0o600 | self._mode & 0o044)
             if os.name == "nt":
-                self._file.close()  # an open file cannot be renamed there
+                self._file.close()  # Windows cannot rename an open file
             try:
                 self._partial.replace(self._final)
             except FileNotFoundError:
@@ -170,7 +170,7 @@ class FileIngest:
             raise storage_error(error, self._final) from error
 
     def close(self, error: BaseException | None) -> None:
-        """End it. The bytes stay for a later run where the transfer was cut; they go where they were wrong or do not fit on the disk."""
+        """Close the part. It is deleted if it is wrong or does not fit on the disk; after an interruption it stays for a later run."""
         with suppress(Error):
             self._worker.end()
         keep = self._held > 0 and not ((isinstance(error, Error) and error.exit_code in (4, 5)) or isinstance(error, StorageError))
@@ -180,19 +180,19 @@ class FileIngest:
         self._file.close()
 
 
-# -- how long somebody waits who wants a blob that is being fetched already, by another process or for another reference
+# -- waiting for a blob that another process or another reference is already fetching
 
 
 SAID_AFTER: Final = 5.0
-"""Seconds of waiting that need no word."""
+"""Seconds after which a wait is reported."""
 
 
 class StallGuard:
-    """Of all waits in one layout.
+    """Limits the waits for blobs in one layout.
 
     Args:
-        note: is told of a wait that takes long.
-        excused: whether there is a reason for nothing to come: a host wants to be left alone.
+        note: reports a long wait.
+        excused: returns whether a stall is expected, because a host is throttled.
     """
 
     def __init__(self, budget: Budget, note: Callable[[str], None], excused: Callable[[], bool]) -> None:
@@ -201,16 +201,16 @@ class StallGuard:
         self._excused = excused
 
     def wait(self, descriptor: Descriptor, part: Path) -> Callable[[], None]:
-        """One wait.
+        """Start a wait.
 
         Args:
-            part: where the blob is gathered.
+            part: the part of the blob.
 
         Returns:
             What is called now and then while it lasts. It raises `RemoteError` (`timeout`) when nothing has come for too long or the
             budget is used up, and `Cancelled`.
         """
-        # Nearly always nobody has to wait, so that nothing is looked at before somebody does.
+        # Waits are rare: check nothing before the first call.
         begun: float | None = None
         since, seen, is_said = 0.0, None, False
 
@@ -226,15 +226,13 @@ class StallGuard:
                 raise _stuck(descriptor, part, now - since)
             if not is_said and now - begun >= SAID_AFTER:
                 is_said = True
-                self._note(
-                    f"the blob `{descriptor.digest}` is being fetched already, by another marfetch or for another reference; waiting"
-                )
+                self._note(f"the blob `{descriptor.digest}` is already being fetched by another marfetch or for another reference; waiting")
 
         return look
 
 
 def _state(part: Path) -> tuple[int, int, int] | None:
-    """Something that is another one when something has come."""
+    """Return a value that changes when the part grows."""
     try:
         status = part.lstat()
     except OSError:
@@ -244,9 +242,9 @@ def _state(part: Path) -> tuple[int, int, int] | None:
 
 def _stuck(descriptor: Descriptor, part: Path, seconds: float) -> RemoteError:
     return RemoteError(
-        f"the blob `{descriptor.digest}` is being fetched by another marfetch, but nothing has come into `{part}` for {seconds:.0f} s",
+        f"the blob `{descriptor.digest}` is being fetched by another marfetch, but `{part}` has not grown for {seconds:.0f} s",
         code="timeout",
-        hint="find the other marfetch, which may be suspended, and end it or let it go on; or use `--cache-dir` with another directory",
+        hint="stop or resume the other marfetch, which may be suspended; or use another cache with `--cache-dir`",
         digest=str(descriptor.digest),
         path=str(part),
     )

@@ -1,4 +1,4 @@
-"""A layout in a directory: blobs by digest, names in `index.json`. The cache is one, and so other OCI tools can read it.
+"""A writable layout in a directory: blobs by digest, tags in `index.json`. The cache is one, so other OCI tools can read it.
 
 Nothing in it is trusted for lying there: manifests are hashed whenever they are read, payloads whenever they are placed. That is why
 blobs are not forced to the disk one by one (no `fsync`): what a power cut leaves half-written is noticed and fetched again.
@@ -29,14 +29,14 @@ from .ingest import CHUNK, FileIngest, StallGuard, claimed_part
 
 
 class Layout:
-    """An OCI image layout in a directory, as a source and a target.
+    """An OCI image layout in a directory, as source and target.
 
     Args:
-        root: the directory; made where it is missing.
-        mode: of the directories that are made; what others may do with them, they may do with the files too, but for writing.
-        below: a layout that is read where this one lacks something, such as a cache that cannot be written.
-        warn: is told of content that was not what its name says and was dropped.
-        patience: how long somebody waits while another process fetches what is wanted here; None: as long as it takes.
+        root: the directory; created if it is missing.
+        mode: the mode of new directories; new files get the same read permissions.
+        below: a fallback layout for reading, such as a cache that is not writable.
+        warn: reports corrupted content that was dropped.
+        patience: limits the wait for a blob that another process fetches; None for no limit.
 
     Raises:
         StorageError: it cannot be made or read, or is of another version.
@@ -60,7 +60,7 @@ class Layout:
         self.names = LayoutTags(root)
         self._referrers: dict[Digest, list[Descriptor]] | None = None
         self._hidden: set[Digest] = set()
-        """What is damaged here and cannot be taken away, since nothing can be written."""
+        """Corrupted blobs that cannot be deleted, because the layout is read-only."""
         try:
             make_directories(root, mode)
             found = root.stat().st_mode
@@ -68,7 +68,7 @@ class Layout:
             raise storage_error(error, root) from error
         if hasattr(os, "geteuid") and found & stat.S_IWOTH:
             raise PolicyError(
-                f"the cache `{root}` is not used: everybody may write into it",
+                f"refused to use the cache `{root}`: every user can write to it",
                 code="cache-unsafe",
                 hint=f"chmod 700 {root}",
                 path=str(root),
@@ -81,11 +81,11 @@ class Layout:
 
     @property
     def is_writable(self) -> bool:
-        """Whether blobs can be added."""
+        """Whether the layout is writable."""
         return os.access(self.root, os.W_OK) and os.access(self.root / INGEST, os.W_OK)
 
     def path(self, digest: Digest) -> Path:
-        """Where the blob with this digest is or will be."""
+        """Return the path of a blob, existing or not."""
         return self.root.joinpath("blobs", digest.algorithm, digest.encoded)
 
     # -- store
@@ -113,12 +113,12 @@ class Layout:
             return Extent.of(os.dup(file.fileno()), str(self.path(digest)))
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no file stays open."""
 
     # -- target
 
     def has(self, descriptor: Descriptor) -> bool:
-        """Whether the blob is there with the right size. Its bytes are hashed when they are used.
+        """Return whether the blob exists with the right size. Its bytes are verified when they are used.
 
         Raises:
             IntegrityError: `size-mismatch`: the blob is whole, so that it is the descriptor that has the wrong size.
@@ -143,7 +143,7 @@ class Layout:
         return False
 
     def digest_matches(self, digest: Digest) -> bool:
-        """Whether the bytes of a blob are what its name says; all of them are read.
+        """Hash a blob and return whether it matches its digest.
 
         Raises:
             NotFoundError: `blob-not-found`.
@@ -157,7 +157,7 @@ class Layout:
 
     @contextmanager
     def ingest(self, descriptor: Descriptor) -> Iterator[Ingest | None]:
-        """Take a blob in, while nobody else fetches the same; None where somebody just did."""
+        """Start writing a blob that no other process is fetching; None if another process has just written it."""
         part = self.root.joinpath(INGEST, f"{descriptor.digest.algorithm}-{descriptor.digest.encoded}")
         part, file = claimed_part(part, self._patience.wait(descriptor, part) if self._patience is not None else None)
         try:
@@ -194,14 +194,14 @@ class Layout:
             raise StorageError(
                 f"the disk is full: the blob `{descriptor.digest}` needs {descriptor.size - held} more bytes, and `{self.root}` has {free}",
                 code="disk-full",
-                hint="make room (`marfetch cache prune`), or choose another place with `--cache-dir`",
+                hint="free disk space (`marfetch cache prune`), or use another disk with `--cache-dir`",
                 path=str(self.root),
                 needed=descriptor.size - held,
                 free=free,
             )
 
     def add(self, manifest: Manifest | Index) -> None:
-        """Put a manifest or index in, in the bytes in which it came.
+        """Store a manifest or index with its original bytes.
 
         Raises:
             StorageError: it cannot be written.
@@ -216,18 +216,18 @@ class Layout:
         self._referrers = None
 
     def tag(self, reference: Reference, descriptor: Descriptor) -> None:
-        """Remember what the reference's tag means; a reference without a tag keeps its manifest without a name."""
+        """Point the reference's tag to a manifest; without a tag, store an entry without a name."""
         self.names.put(_ref_name(reference) if reference.tag else None, descriptor)
 
     def drop(self, digest: Digest, reason: str) -> None:
-        """Take a blob away, since it is not what its name says. A link goes itself; what it leads to is not touched.
+        """Delete a corrupted blob. If it is a link, only the link is deleted.
 
         Raises:
             StorageError: it cannot be removed.
         """
         path = self.path(digest)
         if self._warn is not None:
-            self._warn(f"the blob `{digest}` in `{self.root}` was damaged ({reason}); it is dropped and fetched again when needed")
+            self._warn(f"the blob `{digest}` in `{self.root}` was corrupted ({reason}), so it was deleted; it is fetched again when needed")
         if self._below is not None:
             self._below.hide(digest)
         if not self.is_writable:
@@ -242,13 +242,13 @@ class Layout:
             raise storage_error(error, path) from error
 
     def hide(self, digest: Digest) -> None:
-        """Do without a blob from now on; its file stays."""
+        """Ignore a blob from now on; its file stays."""
         self._hidden.add(digest)
 
     # -- source
 
     def known(self, reference: Reference) -> Descriptor | None:
-        """What the reference's tag meant when it was last asked for, if its manifest is still here and whole."""
+        """Return the last known manifest of the reference's tag, if it is still present and valid."""
         if reference.tag is None:
             return None
         found = self.names.get(_ref_name(reference))
@@ -257,10 +257,10 @@ class Layout:
         return found if self.find(found.digest, found.media_type) is not None else None
 
     def find(self, digest: Digest, media_type: str | None = None) -> Manifest | Index | None:
-        """The manifest with this digest, hashed as it is read; None where it is missing or damaged.
+        """Read and verify a manifest by digest; None if it is missing or corrupted.
 
         Args:
-            media_type: as the index or a descriptor says it; a body may lack its own.
+            media_type: the media type from the index or a descriptor, in case the body has none.
         """
         try:
             with self.open(digest) as file:
@@ -273,7 +273,7 @@ class Layout:
             self.drop(digest, "it is not a file")
             return None
         if len(raw) > MAX_MANIFEST_SIZE:
-            return None  # a blob of another sort
+            return None  # another kind of blob
         if Digest.of(raw, digest.algorithm) != digest:
             with suppress(StorageError):
                 self.drop(digest, "its bytes have another digest")
@@ -281,10 +281,10 @@ class Layout:
         try:
             return parse_manifest(raw, what=f"the manifest `{digest}`", media_type=media_type, digest=digest)
         except Error:
-            return None  # a blob of another sort, whose digest somebody asked for as a manifest
+            return None  # another kind of blob, requested as a manifest
 
     def read(self, descriptor: Descriptor) -> bytes:
-        """A small blob, checked; the caller has bounded its size.
+        """Return a small blob, verified; the caller must limit its size.
 
         Raises:
             NotFoundError: `blob-not-found`.
@@ -294,7 +294,7 @@ class Layout:
         return b"".join(self.pieces(descriptor))
 
     def pieces(self, descriptor: Descriptor) -> Iterator[bytes]:
-        """The bytes of a blob, piece by piece; checked when the last one was taken.
+        """Yield the bytes of a blob; they are verified after the last piece.
 
         Raises:
             Error: as `read`.
@@ -307,7 +307,7 @@ class Layout:
         verified.check()
 
     def open(self, digest: Digest) -> BinaryIO:
-        """The file of a blob, for reading; its bytes are not checked yet.
+        """Open the file of a blob, unverified.
 
         Raises:
             NotFoundError: `blob-not-found`.
@@ -327,7 +327,7 @@ class Layout:
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EINVAL):
                 raise StorageError(
-                    f"`{path}` is not a file", code="cache-damaged", hint="marfetch cache verify --fix", path=str(path)
+                    f"`{path}` is not a file", code="cache-damaged", hint="run `marfetch cache verify --fix`", path=str(path)
                 ) from error
             raise storage_error(error, path) from error
 
@@ -371,7 +371,7 @@ class Layout:
                 found.update(self._below.tags(reference))
         if not found:
             raise NotFoundError(
-                f"nothing of `{reference.full_repository}` is in `{self.root}`",
+                f"`{self.root}` has nothing of `{reference.full_repository}`",
                 code="repository-not-found",
                 reference=reference.full_repository,
                 path=str(self.root),
@@ -406,11 +406,11 @@ def _ref_name(reference: Reference) -> str:
 
 
 def open_for_writing(root: Path, budget: Budget, note: Callable[[str], None]) -> Layout:
-    """Open a folder of the user's as a layout to write to, readable for others; it is made where it is missing.
+    """Open or create a layout in a directory of the user, readable by others.
 
     Args:
-        budget: bounds how long a blob that another process is writing is waited for.
-        note: gets one text about a long wait.
+        budget: limits the wait for a blob that another process is writing.
+        note: reports a long wait.
 
     Raises:
         StorageError: `index.json` holds something that would be lost when it is written again.
@@ -418,9 +418,9 @@ def open_for_writing(root: Path, budget: Budget, note: Callable[[str], None]) ->
     lost = unsupported_index_content(root)
     if lost is not None:
         raise StorageError(
-            f"the layout `{root}` is not written to, since not all of its `index.json` would stay: {lost}",
+            f"refused to write to the layout `{root}`, because its `index.json` would lose content: {lost}",
             code="file-unusable",
-            hint="give a folder of its own; `oras cp` or `regctl image copy` brings artifacts from one layout into the other",
+            hint="use a separate directory, and copy between layouts with `oras cp` or `regctl image copy`",
             path=str(root),
         )
     return Layout(root, mode=0o755, patience=StallGuard(budget, note, lambda: False))

@@ -1,4 +1,4 @@
-"""Looking after a layout: what is in it, whether it is whole, and what can go."""
+"""Maintain a layout: count, verify, prune and clear it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .layout import Layout
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What a layout holds; sizes in bytes."""
+    """The content of a layout; sizes in bytes."""
 
     root: Path
     names: int
@@ -34,7 +34,7 @@ class Info:
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A blob that is not what its name says."""
+    """A corrupted blob."""
 
     name: str
     reason: str
@@ -42,7 +42,7 @@ class Bad:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was taken away; `size` is in bytes, of all of it."""
+    """What was deleted; `size` is the total in bytes."""
 
     blobs: int
     partial: int
@@ -51,17 +51,17 @@ class Pruned:
 
 
 def info(layout: Layout) -> Info:
-    """Count what is there."""
+    """Count blobs and tags."""
     sizes = [path.lstat().st_size for path in _blobs(layout)]
     parts = [path.lstat().st_size for path in _parts(layout) if path.suffix != ".lock"]
     return Info(layout.root, len(layout.names.all()), len(sizes), sum(sizes), len(parts), sum(parts))
 
 
 def verify(layout: Layout, *, fix: bool = False) -> list[Bad]:
-    """Hash every blob.
+    """Verify every blob.
 
     Args:
-        fix: take the bad ones away; they are fetched again when they are needed.
+        fix: delete the corrupted ones; they are fetched again when needed.
 
     Returns:
         The bad ones. Blobs that a manifest names but that were never fetched are not bad: a cache holds what was used.
@@ -78,10 +78,10 @@ def verify(layout: Layout, *, fix: bool = False) -> list[Bad]:
 
 
 def prune(layout: Layout, *, days: float | None = None) -> Pruned:
-    """Take away what nothing in the index leads to, and parts that nobody went on with for a day.
+    """Delete blobs that no entry of the index needs, and parts that are unused for a day.
 
     Args:
-        days: first forget names whose manifests, and lists of tags that, were not used for so many days.
+        days: first delete tags and tag lists that were not used for this many days.
     """
     limit = time.time() - days * 86400 if days is not None else None
     useless: set[Digest] = set()
@@ -94,7 +94,7 @@ def prune(layout: Layout, *, days: float | None = None) -> Pruned:
             size += path.lstat().st_size
             count += 1
             _remove(path)
-    if useless:  # last, since on a full disk the index can only be written once there is room
+    if useless:  # last: on a full disk, the index can only be written after blobs are deleted
         layout.names.forget(lambda descriptor: descriptor.digest in useless)
     for path in _parts(layout):
         status = path.lstat()
@@ -111,7 +111,7 @@ def prune(layout: Layout, *, days: float | None = None) -> Pruned:
 
 
 def clear(root: Path) -> int:
-    """Take everything away that marfetch keeps there; returns the bytes.
+    """Delete everything in a cache, and return the size in bytes.
 
     Raises:
         InputError: `usage`: the directory is no layout, so it is not ours to clear.
@@ -120,9 +120,7 @@ def clear(root: Path) -> int:
     if not root.exists():
         return 0
     if not (root / "oci-layout").is_file():
-        raise InputError(
-            f"`{root}` is no cache of marfetch, so it is not cleared", code="usage", hint="check `--cache-dir`", path=str(root)
-        )
+        raise InputError(f"refused to clear `{root}`: it is not a marfetch cache", code="usage", hint="check `--cache-dir`", path=str(root))
     size = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file() and not path.is_symlink())
     for name in ("blobs", INGEST, records.DIRECTORY, RECORDS_DIRECTORY, "index.json", "index.lock", "index.damaged", "oci-layout"):
         _remove(root / name)
@@ -171,7 +169,7 @@ def _used(layout: Layout, descriptor: Descriptor) -> float:
 
 
 def _reachable(layout: Layout, roots: Iterable[Descriptor]) -> set[str]:
-    """The digests of everything that some manifests lead to, their referrers included."""
+    """Return the digests of everything that manifests lead to, including referrers."""
 
     def read(one: Descriptor) -> ManifestNode | None:
         with suppress(Error):

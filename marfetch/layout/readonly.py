@@ -1,4 +1,4 @@
-"""A layout in a tar, for reading only: blobs are read where they lie, nothing is ever unpacked. A bundle is one.
+"""Read-only layouts in directories and tars. Blobs in a tar are read in place, without unpacking. A bundle is such a tar.
 
 The file is opened once and stays open, so that what is read is the archive that was looked at, also when another one gets its name.
 """
@@ -19,11 +19,11 @@ from ..tar import BLOCK, Fault, TarLimits, TarMember, TarReader, plain_name
 from .blobs import Entry, Extent, Stamp, not_there
 from .index import MAX_INDEX_SIZE, MAX_MARKER_SIZE, check_marker, missing_index, parse_index, too_large
 
-# -- a layout in a folder, for reading only: whoever made it, nothing in it is changed, mended or dropped
+# -- a layout in a directory: nothing in it is changed, repaired or deleted
 
 
 class Folder:
-    """The folder of a layout, as a store. Links are followed: some tools make layouts of them, and all bytes are hashed.
+    """A layout in a directory, read-only. Links are followed, because some tools create them, and all bytes are verified.
 
     Raises:
         InputError: `not-a-layout`.
@@ -42,7 +42,7 @@ class Folder:
 
     def state(self) -> object:
         try:
-            status = os.stat(self._index)  # noqa: PTH116 - asked at every request
+            status = os.stat(self._index)  # noqa: PTH116 - called for every request
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -57,7 +57,7 @@ class Folder:
 
     def stamp(self, digest: Digest) -> Stamp | None:
         try:
-            status = os.stat(self._path(digest))  # noqa: PTH116 - asked at every request
+            status = os.stat(self._path(digest))  # noqa: PTH116 - called for every request
         except OSError:
             return None
         return Stamp.of(status) if stat.S_ISREG(status.st_mode) else None
@@ -73,14 +73,14 @@ class Folder:
         return Extent.of(file, path)
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no file stays open."""
 
     def _path(self, digest: Digest) -> str:
-        # Not by way of `Path`, which takes longer than the system does to look at the file.
+        # A `Path` would take longer than the `stat` call.
         return f"{self._blobs}/{digest.algorithm}/{digest.encoded}"
 
     def document(self, name: str, most: int) -> bytes | None:
-        """A file beside the blobs; None where it is not there.
+        """Read a file next to the blobs; None if it is missing.
 
         Raises:
             PolicyError: `limit-passed`: it has more bytes than that.
@@ -100,30 +100,30 @@ class Folder:
 
 
 def not_a_layout(path: Path, reason: str, *, hint: str | None = None) -> Error:
-    """The error for something that is not an OCI image layout at all."""
+    """Return the error for something that is not an OCI image layout."""
     return InputError(f"`{path}` is not an OCI image layout: {reason}", code="not-a-layout", hint=hint, path=str(path))
 
 
 def unreadable(error: OSError, path: Path | str) -> StorageError:
-    """The error for a layout, or a file of it, that cannot be read."""
+    """Return the error for an unreadable layout or file."""
     reason = (error.strerror or str(error)).lower()
-    return StorageError(f"{reason}: `{path}`", code="file-unusable", hint="check the path, and who may read it", path=str(path))
+    return StorageError(f"{reason}: `{path}`", code="file-unusable", hint="check the path and its permissions", path=str(path))
 
 
 # -- a layout in a tar
 
 MAX_MEMBERS: Final = 500_000
 _LIMITS: Final = TarLimits(path=1024, header=64 << 10, headers=MAX_MEMBERS, padding=4 << 20)
-"""A blob's name has 78 or 142 bytes."""
+"""Bytes; a blob's name has 78 or 142."""
 _NO_PARTS: Final = frozenset({"", ".", ".."})
 _COMPRESSED: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
 
 
 def members(archive: Extent, where: str) -> Iterator[TarMember]:
-    """The regular files and directories of an archive, each with a plain relative name.
+    """Yield the regular files and directories of an archive; all names are plain and relative.
 
     Args:
-        where: the archive's path, for messages.
+        where: the path of the archive, for messages.
 
     Raises:
         IntegrityError: `malformed`: it is cut short, a checksum is wrong, something can be read in two ways.
@@ -133,7 +133,7 @@ def members(archive: Extent, where: str) -> Iterator[TarMember]:
 
     def fail(fault: Fault, reason: str, member: str, limit: int = 0) -> NoReturn:
         rule = f"{reason}, the limit is {limit}" if fault is Fault.LIMIT else reason
-        about = f", for its member `{member[:200]}`" if fault is not Fault.BROKEN else ""
+        about = f" because of its member `{member[:200]}`" if fault is not Fault.BROKEN else ""
         if fault in (Fault.BROKEN, Fault.AMBIGUOUS):
             raise malformed(where, rule, about)
         raise PolicyError(f"the archive `{where}` is refused{about}: {rule}", code="archive-refused", path=where, rule=rule)
@@ -144,7 +144,7 @@ def members(archive: Extent, where: str) -> Iterator[TarMember]:
                 f"`{where}` has more than {MAX_MEMBERS} members", code="limit-passed", path=where, rule=f"at most {MAX_MEMBERS} members"
             )
         if member.end > archive.size:
-            fail(Fault.BROKEN, f"it is cut short within `{member.name[:200]}`", member.name)
+            fail(Fault.BROKEN, f"it is truncated in `{member.name[:200]}`", member.name)
         name = plain_name(member.name, is_directory=member.is_directory)
         is_top = member.is_directory and name == "."
         if not is_top and (not name.isprintable() or "\\" in name or not _NO_PARTS.isdisjoint(name.split("/"))):
@@ -153,12 +153,12 @@ def members(archive: Extent, where: str) -> Iterator[TarMember]:
 
 
 def malformed(where: str, reason: str, about: str = "") -> IntegrityError:
-    """The error for an archive that is no whole, plain tar of a layout."""
+    """Return the error for an archive that is not a complete, plain tar of a layout."""
     return IntegrityError(f"the archive `{where}` is malformed{about}: {reason}", code="malformed", path=where)
 
 
 class ReadonlyTar:
-    """The tar of a layout, as a store; to be closed.
+    """A layout in a tar, read-only; close it after use.
 
     Raises:
         InputError: `not-a-layout`, also for a compressed tar: content in it cannot be reached by its offset.
@@ -199,9 +199,7 @@ class ReadonlyTar:
             raise unreadable(error, self.root) from error
         for magic, name in _COMPRESSED.items():
             if head.startswith(magic):
-                raise not_a_layout(
-                    self.root, f"it is compressed ({name})", hint="unpack the compression first: a plain tar is served as it is"
-                )
+                raise not_a_layout(self.root, f"it is compressed ({name})", hint="decompress it first; a plain tar works as it is")
         if not head.strip(b"\x00") or (head[257:262] != b"ustar" and head[257:265] != bytes(8)):
             raise not_a_layout(self.root, "it is not a tar")
         self._members: dict[str, TarMember] = {}
@@ -210,12 +208,12 @@ class ReadonlyTar:
             if member.is_directory:
                 self._directories.append(member)
             elif member.name in self._members:
-                raise malformed(str(self.root), f"`{member.name}` is in it twice")
+                raise malformed(str(self.root), f"`{member.name}` appears twice")
             else:
                 self._members[member.name] = member
 
     def state(self) -> object:
-        """The same for ever: it is the file that was opened."""
+        """Return a constant: the open file does not change."""
         return self._file
 
     def entries(self) -> Sequence[Entry]:
@@ -244,16 +242,16 @@ class ReadonlyTar:
 
     @property
     def members(self) -> Mapping[str, TarMember]:
-        """Every file in it, in the order of the archive."""
+        """All files, in the order of the archive."""
         return self._members
 
     @property
     def directories(self) -> Sequence[TarMember]:
-        """Every directory in it, in the order of the archive."""
+        """All directories, in the order of the archive."""
         return self._directories
 
     def document(self, name: str, most: int) -> bytes | None:
-        """A file beside the blobs; None where it is not there.
+        """Read a file next to the blobs; None if it is missing.
 
         Raises:
             PolicyError: `limit-passed`: it has more bytes than that.
@@ -271,7 +269,7 @@ class ReadonlyTar:
         return data
 
     def raw(self) -> Extent:
-        """The archive itself, header by header; not to be closed.
+        """Return the archive itself as an extent; the caller must not close it.
 
         Raises:
             StorageError: it cannot be looked at.
@@ -285,13 +283,13 @@ class ReadonlyTar:
         return self._members.get(f"blobs/{digest.algorithm}/{digest.encoded}")
 
     def _stamp(self, member: TarMember) -> Stamp:
-        # Somebody may write into the open file all the same: its time then changes, and everything is hashed anew.
+        # Another process may still write to the open file: its time changes then, and everything is verified again.
         status = os.fstat(self._file)
         return Stamp(status.st_dev, status.st_ino, member.size, status.st_mtime_ns)
 
 
 def open_store(path: Path) -> ReadonlyTar | Folder:
-    """The layout in a folder or in a tar.
+    """Open the layout in a directory or a tar.
 
     Raises:
         Error: as `Folder` and `ReadonlyTar`.

@@ -1,4 +1,4 @@
-"""What a layout holds, by repository: the source that `serve` gives out, and that bundles are read by.
+"""Read a layout by repository, for `serve` and for bundles.
 
 A layout knows names, manifests and blobs, but no repositories. Which repository something belongs to follows from the names in `index.json`
 and from what their manifests lead to; a referrer belongs to the repositories of its subject.
@@ -22,18 +22,18 @@ from .blobs import BlobStore, not_there, open_range
 from .graph import Graph, ManifestNode, Manifests, closure, is_manifest_type
 
 _SHOWN: Final = 5
-"""So many digests are named in one message."""
+"""Maximum number of digests in a message."""
 
 
 @dataclass(slots=True)
 class LayoutRepository:
-    """One repository of a layout; digests are the keys, as text.
+    """One repository of a layout; the keys are digests as text.
 
     Attributes:
-        tags: in the order of the distribution specification: lexical, without regard to case.
-        manifests: everything that its names lead to, and the referrers of that.
-        blobs: what these manifests name; some may be missing from the layout.
-        referrers: the subject's digest → what refers to it.
+        tags: in the order of the distribution specification: lexical and case-insensitive.
+        manifests: all manifests of its tags, and their referrers.
+        blobs: the blobs of these manifests; some may be missing from the layout.
+        referrers: the subject's digest → its referrers.
     """
 
     name: str
@@ -45,12 +45,12 @@ class LayoutRepository:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a layout held when it was read.
+    """The content of a layout when it was read.
 
     Attributes:
         repositories: by name, in the order of the catalog.
-        missing: digests that something names but that were not there.
-        graph: what its manifests lead to.
+        missing: digests of missing manifests and blobs.
+        graph: the graph of its manifests.
     """
 
     state: object
@@ -60,15 +60,15 @@ class Snapshot:
 
 
 class Contents:
-    """The repositories of a layout, read anew when its index has changed.
+    """The repositories of a layout; read again when its index changes.
 
     Args:
-        host: only names with this host in front count; None: all names do, and the host is dropped.
-        name: the repository of bare tags, and of manifests that neither have a name nor refer to anything; None: there is none.
-        warn: is told of what is missing, wrong or left out.
+        host: use only names with this host; None for all names, without their hosts.
+        name: the repository for bare tags and for manifests with neither name nor subject; None to ignore them.
+        warn: reports missing, corrupted and skipped content.
 
     Attributes:
-        graph: what was learned of the manifests since the last reading; the next one begins with it.
+        graph: the known manifests, reused by the next reading.
     """
 
     def __init__(
@@ -85,32 +85,32 @@ class Contents:
 
     @property
     def is_current(self) -> bool:
-        """Whether what was read is what the index says now."""
+        """Return whether the index is unchanged since it was read."""
         if self._snapshot is None:
             return False
         with suppress(Error):
             return self.store.state() in (self._snapshot.state, self._failed)
-        return True  # it cannot be looked at for the moment; what was read still holds
+        return True  # the index is temporarily unreadable: keep the old content
 
     def current(self) -> Snapshot:
-        """What the layout holds. Where its index is unreadable, what it held before."""
+        """Return the present content; if the index is unreadable, the previous content."""
         if self._snapshot is None or not self.is_current:
             try:
                 self.load(strict=False)
             except Error as error:
                 if self._snapshot is None:
                     raise
-                self._warn(f"what `{self.store.root}` held before is served on: {error.message}")
+                self._warn(f"still serving the previous content of `{self.store.root}`: {error.message}")
                 with suppress(Error):
                     self._failed = self.store.state()
         assert self._snapshot is not None, "it was read above"
         return self._snapshot
 
     def load(self, *, strict: bool = True) -> Snapshot:
-        """Read index and manifests, and look at the sizes of all blobs.
+        """Read the index and the manifests, and check the sizes of all blobs.
 
         Args:
-            strict: whatever is wrong ends it; otherwise it is left out and told.
+            strict: raise for corrupted content; otherwise skip it with a warning.
 
         Raises:
             IntegrityError: `malformed`, `digest-mismatch`, `size-mismatch`, naming the digests.
@@ -123,7 +123,7 @@ class Contents:
         return self._snapshot
 
     def look_again(self, digest: str) -> bool:
-        """Whether something that was missing has come since; then everything is read again at the next question."""
+        """Return whether missing content has appeared; the next request then reads everything again."""
         if self._snapshot is None or digest not in self._snapshot.missing or self.store.stamp(Digest.parse(digest)) is None:
             return False
         self._snapshot = None
@@ -166,7 +166,7 @@ class Contents:
         found = self.current().repositories.get(reference.repository)
         if found is None:
             raise NotFoundError(
-                f"nothing of `{reference.repository}` is in `{self.store.root}`", code="repository-not-found", reference=str(reference)
+                f"`{self.store.root}` has nothing of `{reference.repository}`", code="repository-not-found", reference=str(reference)
             )
         return found
 
@@ -195,7 +195,7 @@ class _Reading:
         gone = [str(one.digest) for _, one in roots if self._graph.node(one) is None and str(one.digest) in self._graph.missing]
         if strict and gone:
             raise IntegrityError(
-                f"the layout `{self._store.root}` is broken: `index.json` names manifests that it does not hold: {_listed(gone)}",
+                f"the layout `{self._store.root}` is broken: `index.json` names missing manifests: {_listed(gone)}",
                 code="malformed",
                 hint=_HINT,
                 digests=gone,
@@ -216,7 +216,7 @@ class _Reading:
         return Snapshot(state, dict(sorted(self._repositories.items())), frozenset(self._graph.missing), self._graph)
 
     def _place(self, name: str | None, one: Descriptor) -> None:
-        """Find out which repository and tag a name means."""
+        """Assign an entry to the repository and tag of its name."""
         reference = self._reference(name) if name is not None else None
         if reference is None:
             self._unnamed.append(one)
@@ -230,13 +230,13 @@ class _Reading:
     def _tag(self, key: tuple[str, str], host: str, one: Descriptor) -> None:
         before = self._tagged.get(key)
         if before is not None and before[1].digest != one.digest:
-            shown = f"`{key[0]}:{key[1]}` stands for two manifests, `{before[1].digest}` and `{one.digest}`"
+            shown = f"`{key[0]}:{key[1]}` names two manifests, `{before[1].digest}` and `{one.digest}`"
             if before[0] == host:
                 self._graph.wrong[str(one.digest)] = IntegrityError(shown, code="malformed")
-            # The same name of two registries: the official one first, as with `--endpoint`; else the one that stands first.
+            # Two registries have the same name: prefer the official one, as with `--endpoint`, then the first entry.
             first = min(before[0], host, key=lambda each: OFFICIAL_HOSTS.index(each) if each in OFFICIAL_HOSTS else len(OFFICIAL_HOSTS))
             if before[0] != host:
-                self._warn(f"{shown}, from `{before[0]}` and `{host}`; that of `{first}` is served")
+                self._warn(f"{shown}, from `{before[0]}` and `{host}`; serving the one from `{first}`")
             if first == before[0]:
                 self._untagged.append((key[0], one))
                 return
@@ -249,7 +249,7 @@ class _Reading:
         try:
             return Reference.parse(name)
         except Error as error:
-            self._warn(f"a name in `{self._store.root}` is passed over: {error.message}")
+            self._warn(f"skipped a name in `{self._store.root}`: {error.message}")
             return None
 
     def _put(self, name: str, tag: str | None, one: Descriptor) -> None:
@@ -273,7 +273,7 @@ class _Reading:
                 repository.referrers.setdefault(found.subject, []).append(found.referrer)
 
     def _put_rest(self) -> None:
-        """What has no name and is about nothing that has one: first what others may be about."""
+        """Place the entries without a name whose subject has none either; possible subjects first."""
         if self._name is None:
             return
         for about in (False, True):
@@ -291,13 +291,13 @@ class _Reading:
                     f"the layout `{self._store.root}` is broken: {first.message}", code=first.code, hint=_HINT, digests=list(graph.wrong)
                 ) from first
             raise IntegrityError(
-                f"the layout `{self._store.root}` is broken, {len(graph.wrong)} times; {first.message}; wrong are {_listed(graph.wrong)}",
+                f"the layout `{self._store.root}` is broken in {len(graph.wrong)} places: {first.message}; wrong: {_listed(graph.wrong)}",
                 code=first.code if isinstance(first, IntegrityError) else "malformed",
                 hint=_HINT,
                 digests=list(graph.wrong),
             ) from first
         for error in graph.wrong.values():
-            self._warn(f"left out of what `{self._store.root}` holds: {error.message}")
+            self._warn(f"skipped in `{self._store.root}`: {error.message}")
         if graph.missing:
             self._warn(f"`{self._store.root}` lacks {len(graph.missing)} of the blobs that it names: {_listed(graph.missing)}")
 
@@ -306,12 +306,12 @@ _HINT: Final = "make the layout anew from where it came; of a cache, `marfetch c
 
 
 def lexical(name: str) -> tuple[str, str]:
-    """The order of tags (distribution-spec, "Listing Tags": lexical, "i.e. case-insensitive alphanumeric order")."""
+    """Sort key of tags (distribution-spec, "Listing Tags": lexical, "i.e. case-insensitive alphanumeric order")."""
     return name.lower(), name
 
 
 def repository_name(path: Path) -> str:
-    """A valid repository name out of the name of a folder or file."""
+    """Turn the name of a directory or file into a valid repository name."""
     stem = path.name.removesuffix(".tar").lower()
     parts = re.sub(r"[^a-z0-9]*[^a-z0-9._-]+[^a-z0-9]*", "-", stem)
     return re.sub(r"[._-]{2,}", "-", parts).strip("._-")[:MAX_REPOSITORY_LENGTH].rstrip("._-") or "layout"

@@ -1,1 +1,1 @@
-"""A project: what is wanted (`marfetch.yaml`), what was found (`marfetch.lock`), and the way from there to files."""
+"""Projects: the project file (`marfetch.yaml`), its lock (`marfetch.lock`), and the sync from lock to files."""

@@ -1,7 +1,7 @@
-"""From what a project has to its first wanted file: references to MAR in charts, helmfiles, Argo CD, Flux, pipelines and scripts.
+"""Find references to MAR in charts, helmfiles, Argo CD, Flux, pipelines and scripts, for a first project file.
 
-Documents whose form is known are read by it, since there the name, the registry and the range stand in different places. Everything else
-is searched line by line. Container images are passed over: other tools pull them.
+Known document types are parsed, because they keep the name, the registry and the range in separate fields. All other files are searched
+line by line. Container images are skipped: other tools pull them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..reference import OFFICIAL_HOSTS, Reference
 from .forms.forms import Forms
 
 MAX_SIZE: Final = 16 << 20
-"""Bytes of a file that is searched."""
+"""Bytes; a larger file is skipped."""
 
 _HOSTS: Final = "|".join(map(re.escape, OFFICIAL_HOSTS))
 _NAMED: Final = re.compile(rf"(?<![\w.@-])(?:(?:oci|mar|https)://|br:)?(?:{_HOSTS})/[^\s\"'`<>()\[\]{{}},;|\\]+", re.IGNORECASE)
@@ -36,13 +36,13 @@ _VARIABLE: Final = re.compile(r"[:@]?[$%{].*$")
 
 @dataclass(frozen=True, slots=True)
 class FoundReference:
-    """One reference that was found.
+    """A reference to an artifact, found in a file.
 
     Attributes:
-        reference: without host where it is that of `mcr.microsoft.com`.
-        version: a range; only where the reference has neither tag nor digest.
-        where: file and line, or file alone.
-        is_chart: whether its place says so.
+        reference: without a host if the host is `mcr.microsoft.com`.
+        version: a range; None if the reference has a tag or digest.
+        where: the file and the line, or only the file.
+        is_chart: whether the context shows that it is a chart.
     """
 
     reference: Reference
@@ -52,11 +52,11 @@ class FoundReference:
 
 
 class Adoption:
-    """Searches files, and keeps what it found and what it could not use.
+    """Collects the references of the files that it searches.
 
     Attributes:
-        found: in the order in which it was found, each once.
-        notes: what was passed over, and why.
+        found: the references, without duplicates, in the order of the files.
+        notes: what was skipped, and why.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Adoption:
         """Search one file.
 
         Raises:
-            StorageError: it cannot be read.
+            StorageError: the file cannot be read.
         """
         try:
             with path.open("rb") as file:
@@ -76,7 +76,7 @@ class Adoption:
         except OSError as error:
             raise storage_error(error, path) from error
         if len(data) > MAX_SIZE:
-            self.notes.append(f"`{path}` has more than {MAX_SIZE} bytes and is passed over")
+            self.notes.append(f"skipped `{path}`: it has more than {MAX_SIZE} bytes")
             return
         text = data.decode("utf-8", "replace")
         if path.suffix not in (".yaml", ".yml", ".gotmpl"):
@@ -97,7 +97,7 @@ class Adoption:
                 self._lines(part, str(path), start)
 
     def chart(self, name: object, repository: object, version: object, where: str) -> None:
-        """A chart whose name stands apart from its registry."""
+        """Add a chart whose name and registry are separate fields."""
         if not isinstance(name, str) or not isinstance(repository, str):
             return
         base = re.sub(r"^(?:oci|mar|https)://", "", repository.strip(), flags=re.IGNORECASE).rstrip("/")
@@ -106,7 +106,7 @@ class Adoption:
         self.add(f"{base}/{name}", version if isinstance(version, (str, int, float)) else None, where, is_chart=True)
 
     def add(self, text: str, version: str | float | None, where: str, *, is_chart: bool = False) -> None:
-        """A reference as it stands somewhere; what cannot be used is noted."""
+        """Add a reference, or a note if it cannot be parsed."""
         try:
             reference = Reference.parse(text)
         except Error as error:
@@ -120,12 +120,12 @@ class Adoption:
                 Constraint.parse(wanted)
             except Error:
                 self.notes.append(
-                    f"{where}: `{wanted[:80]}` is no version range, so the newest release of `{reference.repository}` is taken"
+                    f"{where}: `{wanted[:80]}` is not a version range, so the newest release of `{reference.repository}` is used"
                 )
                 wanted = None
         plain = Reference(reference.repository, None, reference.tag, reference.digest)
         first = reference.repository.partition("/")[0]
-        # The official host goes without saying, unless a repository would be taken for a host without it.
+        # Omit the default host, unless the first part of the repository would then be read as a host.
         if reference.host is not None and (reference.host.name != OFFICIAL_HOSTS[0] or "." in first or first == "localhost"):
             plain = replace(plain, host=reference.host)
         if (plain, wanted or None) not in self._known:
@@ -140,25 +140,25 @@ class Adoption:
             if not texts or line.lstrip().startswith(("#", "//", "<!--")):
                 continue
             if _IMAGE.search(line):
-                self.notes.append(f"{where}: a container image is passed over")
+                self.notes.append(f"{where}: skipped a container image")
                 continue
             option = _VERSION.search(line)
             version = next((one for one in option.groups() if one), None) if option else None
             for one in texts:
                 plain = _VARIABLE.sub("", one).rstrip(".:/")
                 if plain != one.rstrip(".:/"):
-                    self.notes.append(f"{where}: a variable stands in `{one[:200]}`, so no tag is taken from there")
+                    self.notes.append(f"{where}: `{one[:200]}` contains a variable, so its tag is ignored")
                 if "/" not in plain.removeprefix("https://").removeprefix("oci://").removeprefix("mar://"):
-                    self.notes.append(f"{where}: `{one[:200]}` names no repository")
+                    self.notes.append(f"{where}: `{one[:200]}` has no repository")
                     continue
                 if version is not None and re.search(r"[$%{]", version):
-                    self.notes.append(f"{where}: a variable stands for the version of `{plain[:200]}`")
+                    self.notes.append(f"{where}: the version of `{plain[:200]}` is a variable, so it is ignored")
                     version = None
                 self.add(plain.removeprefix("br:"), version, where, is_chart=plain.startswith("oci://") and "helm" in line)
 
 
 def _joined(text: str, start: int) -> Iterator[tuple[int, str]]:
-    """Lines, with those that go on in the next one (`\\`, backtick of PowerShell) as one; each with the number of its first."""
+    """Yield the number of each line and its text; continued lines (ending in `\\` or PowerShell's backtick) are joined."""
     held, first = "", start
     for number, line in enumerate(text.splitlines(), start=start):
         if not held:
@@ -174,11 +174,11 @@ def _joined(text: str, start: int) -> Iterator[tuple[int, str]]:
 
 
 def collect(paths: Iterable[Path]) -> Adoption:
-    """Search files.
+    """Search files for references to MAR.
 
     Raises:
-        InputError: `usage`: nothing of MAR is in any of them.
-        StorageError: one cannot be read.
+        InputError: `usage`: no file has a reference to MAR.
+        StorageError: a file cannot be read.
     """
     adoption = Adoption()
     names = list(paths)
@@ -186,9 +186,9 @@ def collect(paths: Iterable[Path]) -> Adoption:
         adoption.search(path)
     if not adoption.found:
         raise InputError(
-            f"no reference to an artifact of MAR is in {', '.join(f'`{path}`' for path in names[:5])}",
+            f"no reference to a MAR artifact in {', '.join(f'`{path}`' for path in names[:5])}",
             code="usage",
-            hint=f"references are looked for behind {' and '.join(f'`{host}/`' for host in OFFICIAL_HOSTS)}",
+            hint=f"references start with {' or '.join(f'`{host}/`' for host in OFFICIAL_HOSTS)}",
             notes=adoption.notes[:20],
         )
     return adoption

@@ -1,8 +1,7 @@
-"""The lock, `marfetch.lock`: what was found for everything that a project wants, down to the digests.
+"""The lock file, `marfetch.lock`: the digests of every artifact in the project file.
 
-It is JSON with one fact a line, entries in the order of their names, so that the same facts are the same bytes and git merges two
-branches that changed different entries. Each entry ends in a seal, the hash of everything in it: a lock that was edited by hand, or that
-a merge put together out of two entries, is noticed before anything is fetched.
+It is JSON with one value per line and entries sorted by name. Equal locks have equal bytes, and git can merge branches that changed
+different entries. Each entry has a seal, the hash of its content. The seal reveals hand edits and bad merges before anything is fetched.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from ..files import storage_error
 from ..oci import INDEX_TYPES, Descriptor, Digest, descriptor_json, parse_descriptors
 from ..reference import Reference
 
-# -- what a lock says: its entries as values, and as the JSON that is sealed
+# -- the entries, as values and as the sealed JSON
 
 
 SCHEMA: Final = 1
@@ -30,10 +29,10 @@ SCHEMA: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class LockedLayer:
-    """One layer.
+    """A layer of a locked artifact.
 
     Attributes:
-        file: the name that `sync` gives it below the destination of the entry (with `untar`, of the directory); None: it is not fetched.
+        file: the file (with `untar`, the directory) that `sync` writes below the destination; None if the layer is not fetched.
     """
 
     descriptor: Descriptor
@@ -42,11 +41,11 @@ class LockedLayer:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What a check of signatures found when the entry was locked.
+    """The result of the signature check when the entry was locked.
 
     Attributes:
-        verdict: `verified` or `skipped`, as `marfetch verify` says it.
-        evidence: what the verdict rests on, such as the digests of signatures; in the words of `marfetch verify --json`.
+        verdict: `verified` or `skipped`, as in `marfetch verify`.
+        evidence: the reason for the verdict, such as digests of signatures, with the keys of `marfetch verify --json`.
     """
 
     verdict: str
@@ -55,21 +54,21 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One artifact that was found.
+    """One locked artifact.
 
     Attributes:
-        name: that of the item in the wanted file.
-        reference: pinned: with host, with the tag that it was found by (None where a digest was asked for), and with the digest.
-        manifest: what the reference names, a manifest or an index; its size is in bytes.
-        version: what the tag means; None where it is no version.
-        kind: of the artifact.
-        artifact_type: of the artifact.
-        created: as its manifest says it; None where it says nothing.
-        artifact: where the reference names an index: the manifest in it that was chosen; None: the manifest itself is the artifact.
-        config, layers: those of the artifact; every layer, also those that are not fetched.
-        referrers: what refers to it and was asked for.
-        options: what else the wanted file asks for (`destination`, `kind`, `platform`, …), in its words.
-        verification: where `verify` was asked for.
+        name: the item's name in the project file.
+        reference: pinned: with host, digest and the resolved tag (None if the project file names a digest).
+        manifest: the manifest or index that the reference names.
+        version: the version of the tag; None if the tag is not a version.
+        kind: the kind of the artifact, such as `chart`.
+        artifact_type: the artifact type, or the config's media type.
+        created: the creation time in the manifest's annotations, if any.
+        artifact: the manifest that was chosen from an index; None if the reference does not name an index.
+        config, layers: the artifact's config and all its layers, fetched or not.
+        referrers: the requested referrers.
+        options: the item's other keys in the project file (`destination`, `kind`, `platform`, …).
+        verification: the result of the signature check; None without `verify`.
     """
 
     name: str
@@ -92,31 +91,31 @@ class Entry:
 
     @property
     def digest(self) -> Digest:
-        """Of the manifest or index that the reference names."""
+        """The digest of the manifest or index that the reference names."""
         return self.manifest.digest
 
     @property
     def destination(self) -> str:
-        """Below the directory of the wanted file, with `/`."""
+        """The directory relative to the project file, with `/`."""
         return str(self.options.get("destination", "."))
 
     @property
     def size(self) -> int:
-        """Bytes of the layers that are fetched."""
+        """The size of the layers that are fetched, in bytes."""
         return sum(layer.descriptor.size for layer in self.layers if layer.file is not None)
 
     def blobs(self) -> tuple[Descriptor, ...]:
-        """Config and layers: everything beside manifests that the artifact consists of."""
+        """Return the config and the layers."""
         return (self.config, *(layer.descriptor for layer in self.layers))
 
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock.
+    """The content of a lock file.
 
     Attributes:
-        entries: in the order of their names.
-        tool: what wrote it, such as `marfetch 1.2.3`.
+        entries: sorted by name.
+        tool: the program that wrote it, such as `marfetch 1.2.3`.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -132,22 +131,22 @@ class Lock:
 
 
 def make_lock(entries: Iterable[Entry]) -> Lock:
-    """A lock of these entries, written by this version."""
+    """Return a lock with these entries, marked as written by this version."""
     return Lock(tuple(sorted(entries, key=lambda entry: entry.name)))
 
 
 def seal(entry: Entry) -> str:
-    """The hash of everything in an entry."""
+    """Return the hash of an entry."""
     return sealed(entry_json(entry))
 
 
 def sealed(document: Mapping[str, Any]) -> str:
-    """The hash of the JSON of an entry."""
+    """Return the hash of an entry's JSON."""
     return str(Digest.of(json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()))
 
 
 def entry_json(entry: Entry) -> dict[str, Any]:
-    """An entry as JSON, without its seal."""
+    """Return an entry as JSON, without its seal."""
     document: dict[str, Any] = {
         "name": entry.name,
         "reference": str(entry.reference),
@@ -184,7 +183,7 @@ def _descriptor(descriptor: Descriptor) -> dict[str, Any]:
 __all__ = ["Entry", "Lock", "LockedLayer", "Verification", "lock_bytes", "make_lock", "parse_lock", "read_bytes", "read_lock", "seal"]
 
 MAX_SIZE: Final = 128 << 20
-"""Bytes of a lock."""
+"""Bytes of a lock file."""
 MAX_ENTRIES: Final = 100_000
 _MAX_VALUES: Final = 30 * MAX_ENTRIES
 
@@ -192,7 +191,7 @@ _MARKERS: Final = re.compile(rb"^(?:<{7}|={7}|>{7}|\|{7})(?:[ \r].*)?$", re.MULT
 
 
 def read_lock(path: Path) -> Lock:
-    """Read a lock.
+    """Read a lock file.
 
     Raises:
         LockError: `lock-missing`; `lock-newer`.
@@ -202,12 +201,12 @@ def read_lock(path: Path) -> Lock:
     """
     found = read_bytes(path)
     if found is None:
-        raise LockError(f"there is no lock `{path}`", code="lock-missing", path=str(path))
+        raise LockError(f"there is no lock file `{path}`", code="lock-missing", path=str(path))
     return parse_lock(found, path)
 
 
 def read_bytes(path: Path) -> bytes | None:
-    """The bytes of a lock; None where there is none.
+    """Return the bytes of a lock file, or None if there is none.
 
     Raises:
         PolicyError: `limit-passed`.
@@ -222,16 +221,16 @@ def read_bytes(path: Path) -> bytes | None:
         raise storage_error(error, path) from error
     if len(data) > MAX_SIZE:
         raise PolicyError(
-            f"the lock `{path}` has more than {MAX_SIZE} bytes", code="limit-passed", path=str(path), rule=f"at most {MAX_SIZE} bytes"
+            f"the lock file `{path}` has more than {MAX_SIZE} bytes", code="limit-passed", path=str(path), rule=f"at most {MAX_SIZE} bytes"
         )
     return data
 
 
 def parse_lock(data: bytes, path: Path) -> Lock:
-    """Read the bytes of a lock.
+    """Parse the bytes of a lock file.
 
     Args:
-        path: where it stands, for messages.
+        path: of the lock file, for messages.
 
     Raises:
         Error: as `read_lock`.
@@ -240,7 +239,7 @@ def parse_lock(data: bytes, path: Path) -> Lock:
 
 
 def lock_bytes(lock: Lock) -> bytes:
-    """The lock as it is written: the same bytes for the same entries."""
+    """Return the bytes of the lock file: equal entries give equal bytes."""
     entries = [{**entry_json(entry), "seal": seal(entry)} for entry in sorted(lock.entries, key=lambda entry: entry.name)]
     document = {"schema": SCHEMA, "tool": lock.tool, "artifacts": entries}
     return (json.dumps(document, indent=1, ensure_ascii=True) + "\n").encode()
@@ -277,11 +276,15 @@ class _Reader:
         line = line or (self._line(name, number) if name is not None else None)
         where = f", line {line}" if line else ""
         raise IntegrityError(
-            f"the lock `{self._path}`{where} is malformed: {reason}", code="lock-malformed", path=str(self._path), line=line, entry=name
+            f"the lock file `{self._path}`{where} is malformed: {reason}",
+            code="lock-malformed",
+            path=str(self._path),
+            line=line,
+            entry=name,
         )
 
     def _line(self, name: str, number: int) -> int | None:
-        """The line in which an entry's name stands for the so-manieth time."""
+        """Return the line of an entry's name; `number` counts its occurrences from 1."""
         wanted = json.dumps(name)
         count = 0
         for line, text in enumerate(self._data.decode("utf-8", "replace").splitlines(), start=1):
@@ -294,18 +297,20 @@ class _Reader:
     def lock(self) -> Lock:
         marker = _MARKERS.search(self._data)
         if marker is not None:
-            self.fail("it holds the markers of a merge that was not finished", line=self._data.count(b"\n", 0, marker.start()) + 1)
+            self.fail("it contains merge conflict markers", line=self._data.count(b"\n", 0, marker.start()) + 1)
         try:
-            document = parse_json(self._data, f"the lock `{self._path}`", most=_MAX_VALUES)
+            document = parse_json(self._data, f"the lock file `{self._path}`", most=_MAX_VALUES)
         except IntegrityError as error:
             raise IntegrityError(error.message, code="lock-malformed", path=str(self._path)) from error
         if not isinstance(document, dict):
-            self.fail("it is no object")
+            self.fail("it is not an object")
         schema = document.get("schema")
         tool = document.get("tool")
         if isinstance(schema, int) and not isinstance(schema, bool) and schema > SCHEMA:
             by = f" by `{tool[:60]}`" if isinstance(tool, str) else ""
-            raise LockError(f"the lock `{self._path}` was written in a newer form ({schema}){by}", code="lock-newer", path=str(self._path))
+            raise LockError(
+                f"the lock file `{self._path}` was written in a newer format ({schema}){by}", code="lock-newer", path=str(self._path)
+            )
         if schema != SCHEMA or isinstance(schema, (bool, float)):
             self.fail(f"`schema` is not {SCHEMA}")
         if not isinstance(tool, str):
@@ -315,10 +320,10 @@ class _Reader:
             self.fail(f"`{unknown[0][:80]}` is not a key of a lock")
         artifacts = document.get("artifacts")
         if not isinstance(artifacts, list):
-            self.fail("`artifacts` is no list")
+            self.fail("`artifacts` is not a list")
         if len(artifacts) > MAX_ENTRIES:
             raise PolicyError(
-                f"the lock `{self._path}` has {len(artifacts)} entries, more than {MAX_ENTRIES}",
+                f"the lock file `{self._path}` has {len(artifacts)} entries, more than {MAX_ENTRIES}",
                 code="limit-passed",
                 path=str(self._path),
                 rule=f"at most {MAX_ENTRIES} entries",
@@ -327,13 +332,13 @@ class _Reader:
         for number, value in enumerate(artifacts, start=1):
             entry = self._entry(value, number)
             if entry.name in entries:
-                self.fail(f"the entry `{entry.name}` stands twice", name=entry.name, number=2)
+                self.fail(f"the entry `{entry.name}` appears twice", name=entry.name, number=2)
             entries[entry.name] = entry
         return Lock(tuple(sorted(entries.values(), key=lambda entry: entry.name)), tool)
 
     def _entry(self, value: Json, number: int) -> Entry:
         if not isinstance(value, dict):
-            self.fail(f"entry {number} is no object")
+            self.fail(f"entry {number} is not an object")
         name = value.get("name")
         if not isinstance(name, str) or not name:
             self.fail(f"entry {number} has no name")
@@ -341,7 +346,7 @@ class _Reader:
             if key not in _ENTRY_KEYS:
                 self.fail(f"`{key[:80]}` is not a key of an entry", name=name)
             if not isinstance(found, _ENTRY_KEYS[key]) or isinstance(found, bool):  # type: ignore[arg-type]
-                self.fail(f"`{key}` of `{name}` is not what it should be", name=name)
+                self.fail(f"`{key}` of `{name}` has the wrong type", name=name)
         missing = next((key for key in _ENTRY_KEYS if key not in value and key not in _OPTIONAL), None)
         if missing is not None:
             self.fail(f"`{missing}` of `{name}` is missing", name=name)
@@ -349,7 +354,7 @@ class _Reader:
         if value["seal"] != sealed({key: found for key, found in value.items() if key != "seal"}):
             line = self._line(name, 1)
             raise IntegrityError(
-                f"the lock `{self._path}`, line {line}: the entry `{name}` was changed by something other than marfetch",
+                f"the lock file `{self._path}`, line {line}: the entry `{name}` was changed by something other than marfetch",
                 code="lock-edited",
                 path=str(self._path),
                 line=line,
@@ -371,13 +376,13 @@ class _Reader:
         except Error as error:
             self.fail(error.message, name=name)
         if str(reference) != value["reference"] or reference.host is None or reference.scheme is not None:
-            self.fail(f"`reference` of `{name}` is not in its canonical form, with its host", name=name)
+            self.fail(f"`reference` of `{name}` is not canonical, with a host", name=name)
         if reference.digest != manifest.digest or reference.tag != value["tag"]:
             self.fail(f"`reference`, `tag` and `digest` of `{name}` disagree", name=name)
         if (artifact is not None) != (manifest.media_type.lower() in INDEX_TYPES):
-            self.fail(f"`artifact` of `{name}` belongs to an index, and to nothing else", name=name)
+            self.fail(f"`artifact` of `{name}` is required for an index and not allowed otherwise", name=name)
         if not all(file is None or isinstance(file, str) for file in files):
-            self.fail(f"`file` of a layer of `{name}` is no text", name=name)
+            self.fail(f"`file` of a layer of `{name}` is not a string", name=name)
         return Entry(
             name,
             reference,
@@ -398,11 +403,11 @@ class _Reader:
         if value is None:
             return None
         if set(value) != {"verdict", "evidence"} or not isinstance(value["verdict"], str) or not isinstance(value["evidence"], dict):
-            self.fail(f"`verification` of `{name}` is not what it should be", name=name)
+            self.fail(f"`verification` of `{name}` is malformed", name=name)
         return Verification(value["verdict"], value["evidence"])
 
 
 def _one(value: Mapping[str, Any], what: str) -> Descriptor:
     kept = {key: value[key] for key in ("mediaType", "digest", "size", "artifactType", "platform") if key in value}
-    kept.pop("artifactType" if "reference" in value else "", None)  # that of the entry is the artifact's own
+    kept.pop("artifactType" if "reference" in value else "", None)  # in an entry, this is the artifact's own type
     return parse_descriptors({"one": [kept]}, what=what, name="one")[0]

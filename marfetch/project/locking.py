@@ -1,4 +1,4 @@
-"""From what is wanted to a lock: what is locked and still fits stays, the rest is resolved."""
+"""Lock a project: keep the entries that still match the project file, and resolve the rest."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from ..verify.gate import gate
 from .lockfile import Entry, Lock, LockedLayer, Verification, lock_bytes, make_lock, parse_lock, read_bytes
 from .wanted import Item, Project
 
-# -- where a project meets the check of signatures: asked before an artifact is locked, before it is fetched, and before it is bundled
+# -- the signature check, before an artifact is locked, fetched or bundled
 
 
 def verified(client: Session, item: Item, resolved: Resolved) -> Verification | None:
-    """Check the signatures of an artifact, where the wanted file or `MARFETCH_VERIFY` asks for that.
+    """Check the signatures of an artifact if the project file or `MARFETCH_VERIFY` requires it.
 
     Args:
-        resolved: what was found; its digest is the one that is checked and the one that is fetched.
+        resolved: the artifact; the check and the download use the same digest.
 
     Returns:
-        What the lock says of it; None where the wanted file asks for no check.
+        The result for the lock; None if the project file requires no check.
 
     Raises:
         Error: as `SignatureGate`.
@@ -58,22 +58,22 @@ def verified(client: Session, item: Item, resolved: Resolved) -> Verification | 
 
 
 DIRECTORY: Final = "projects"
-"""Below the cache: what keeps two processes from writing one lock at the same time."""
+"""Directory in the cache for the locks that keep two processes from writing one lock file."""
 
-_WAIT: Final = 600.0  # seconds; the holder resolves everything
+_WAIT: Final = 600.0  # seconds; the other process may have to resolve everything
 
 Change: TypeAlias = Literal["added", "upgraded", "changed", "kept", "removed"]
 
 
 @dataclass(frozen=True, slots=True)
 class LockResult:
-    """One item, and what became of it.
+    """The outcome of locking one item.
 
     Attributes:
-        entry: what the lock says of it from now on; None where that failed.
-        previous: what it said before.
-        found: what is to be fetched.
-        error: why it failed.
+        entry: the new entry; None if the item failed.
+        previous: the old entry, if any.
+        found: the layers to fetch.
+        error: why the item failed.
     """
 
     item: Item
@@ -84,7 +84,7 @@ class LockResult:
 
     @property
     def change(self) -> Change:
-        """In one word."""
+        """How the entry changed."""
         if self.previous is None:
             return "added"
         if self.entry is None or self.entry == self.previous:
@@ -93,7 +93,7 @@ class LockResult:
 
 
 def request_of(project: Project, item: Item) -> PullOptions:
-    """Where an item goes, and how."""
+    """Return the pull options of an item."""
     directory = project.directory
     return PullOptions(
         directory if item.destination == "." else directory / Path(*item.destination.split("/")),
@@ -105,33 +105,33 @@ def request_of(project: Project, item: Item) -> PullOptions:
 
 
 def mismatch(item: Item, entry: Entry | None) -> str | None:
-    """Why an entry is not what an item asks for, whatever the registry says; None where it is."""
+    """Say why an entry does not match an item; None if it matches. Makes no request."""
     if entry is None:
         return f"`{item.name}` is not in the lock"
     wanted, locked = item.reference, entry.reference
     if wanted.repository != locked.repository or (wanted.host is not None and wanted.host != locked.host):
-        return f"`{item.name}` is `{wanted.full_repository}`, locked is `{locked.full_repository}`"
+        return f"`{item.name}` is `{wanted.full_repository}`, but `{locked.full_repository}` is locked"
     if wanted.tag is not None and wanted.tag != locked.tag:
-        return f"`{item.name}` is the tag `{wanted.tag}`, locked is `{locked.tag or locked.digest}`"
+        return f"`{item.name}` has the tag `{wanted.tag}`, but `{locked.tag or locked.digest}` is locked"
     if wanted.digest is not None and wanted.digest != locked.digest:
-        return f"`{item.name}` is `{wanted.digest}`, locked is `{locked.digest}`"
+        return f"`{item.name}` has the digest `{wanted.digest}`, but `{locked.digest}` is locked"
     if wanted.tag is None and wanted.digest is None:
         constraint = Constraint.parse(item.version) if item.version is not None else ANY
         if locked.tag is None or not constraint.allows(locked.tag):
-            return f"`{item.name}` is in the range `{constraint}`, locked is `{locked.tag or locked.digest}`"
+            return f"`{item.name}` has the range `{constraint}`, but `{locked.tag or locked.digest}` is locked"
     return None
 
 
 def _other_endpoint(project: Project, item: Item, entry: Entry) -> str | None:
-    """Where the wanted file names an endpoint: why the entry is not of it."""
+    """Say why an entry is not of the project file's endpoint; None if it is, or if the file names none."""
     if project.endpoint is None or item.reference.host is not None:
         return None
     host = Host.parse(Endpoint.parse(project.endpoint).registry.name)
-    return None if host == entry.reference.host else f"`{item.name}` is of `{host}`, locked is `{entry.reference.full_repository}`"
+    return None if host == entry.reference.host else f"`{item.name}` is on `{host}`, but `{entry.reference.full_repository}` is locked"
 
 
 def misfits(project: Project, lock: Lock | None) -> list[str]:
-    """Everything in which a lock is not what a wanted file asks for, in the order of the file."""
+    """List the differences between a lock and the project file, in the order of the file."""
     entries = lock.by_name if lock else {}
     found: list[str] = []
     for item in project.items:
@@ -146,22 +146,22 @@ def misfits(project: Project, lock: Lock | None) -> list[str]:
         if reason is not None:
             found.append(reason)
     names = {item.name for item in project.items}
-    return found + [f"`{name}` is in the lock and not wanted" for name in entries if name not in names]
+    return found + [f"`{name}` is in the lock but not in the project file" for name in entries if name not in names]
 
 
 def refuse_misfits(project: Project, lock: Lock | None) -> None:
-    """The end of whoever needs a lock that fits.
+    """Raise unless the lock matches the project file.
 
     Raises:
         LockError: `lock-missing`, `lock-outdated`.
     """
     if lock is None:
-        raise LockError(f"there is no lock `{project.lock_path}`", code="lock-missing", path=str(project.lock_path))
+        raise LockError(f"there is no lock file `{project.lock_path}`", code="lock-missing", path=str(project.lock_path))
     reasons = misfits(project, lock)
     if reasons:
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
         raise LockError(
-            f"the lock `{project.lock_path}` does not fit `{project.path}`: {reasons[0]}{more}",
+            f"the lock file `{project.lock_path}` does not match `{project.path}`: {reasons[0]}{more}",
             code="lock-outdated",
             path=str(project.lock_path),
             reasons=reasons[:100],
@@ -169,41 +169,41 @@ def refuse_misfits(project: Project, lock: Lock | None) -> None:
 
 
 def read_old(project: Project) -> Lock | None:
-    """The lock that is there; None where there is none.
+    """Read the present lock, or return None if there is none.
 
     Raises:
-        Error: as `lock.read_lock`, a missing one aside.
+        Error: as `lockfile.read_lock`, except `lock-missing`.
     """
     data = read_bytes(project.lock_path)
     return None if data is None else parse_lock(data, project.lock_path)
 
 
 def upgrades(project: Project, names: Sequence[str]) -> frozenset[str]:
-    """The items that are to be upgraded: those that are named, or all of them.
+    """Return the names of the items to upgrade: the given ones, or all.
 
     Raises:
-        InputError: `usage`: a name that no item has.
+        InputError: `usage`: no item has that name.
     """
     known = [item.name for item in project.items]
     for name in names:
         if name not in known:
             near = nearest(known, name, limit=1)
-            hint = f"did you mean `{near[0]}`?" if near else "names are those of the wanted file"
-            raise InputError(f"`{name[:80]}` is no name in `{project.path}`", code="usage", hint=hint, text=name[:200])
+            hint = f"did you mean `{near[0]}`?" if near else "use a name from the project file"
+            raise InputError(f"`{name[:80]}` is not an item in `{project.path}`", code="usage", hint=hint, text=name[:200])
     return frozenset(names or known)
 
 
 def settle(
     client: Session, project: Project, lock: Lock | None, *, upgrade: Collection[str] = (), as_locked: bool = False
 ) -> list[LockResult]:
-    """Find out what each item is, side by side.
+    """Resolve all items in parallel.
 
     Args:
-        upgrade: the names of those that are resolved anew although what is locked fits.
-        as_locked: take what is locked by its digest, asking no tag.
+        upgrade: names of items to resolve again even if their entry matches.
+        as_locked: use the locked digests and request no tag.
 
     Returns:
-        One for each item, in their order; nothing is raised for a single one.
+        One result per item, in their order; the error of an item is in its result.
     """
     entries = lock.by_name if lock else {}
 
@@ -240,14 +240,14 @@ def _settle(client: Session, project: Project, item: Item, previous: Entry | Non
 
 
 def _warn_of_older(client: Session, item: Item, entry: Entry, previous: Entry | None) -> None:
-    """Say that an item goes back: a registry that takes a newer version out of its list may want an old fault to come back."""
+    """Warn about a downgrade: a registry that hides newer versions may be trying to bring back an old vulnerability."""
     new, old = (read_version(one.tag) if one is not None and one.tag else None for one in (entry, previous))
     if new is not None and old is not None and new.key < old.key:
-        client.progress.warn(f"`{item.name}` goes back from `{old.tag}` to `{new.tag}`")
+        client.progress.warn(f"`{item.name}` is downgraded from `{old.tag}` to `{new.tag}`")
 
 
 def _locked(client: Session, item: Item, entry: Entry, *, asks_tag: bool) -> Resolved:
-    """What is locked, from the endpoint that counts now: by its digest, once its tag still means the same.
+    """Fetch the locked manifest by its digest from the current endpoint, after checking that its tag has not moved.
 
     Raises:
         LockError: `tag-drifted`.
@@ -261,16 +261,14 @@ def _locked(client: Session, item: Item, entry: Entry, *, asks_tag: bool) -> Res
         except NotFoundError as error:
             if error.code == "repository-not-found":
                 raise
-            client.progress.warn(
-                f"`{item.name}`: the tag `{entry.tag}` of `{bound.full_repository}` is gone; what is locked is taken by its digest"
-            )
+            client.progress.warn(f"`{item.name}`: the tag `{entry.tag}` of `{bound.full_repository}` is gone, so the locked digest is used")
         else:
             if now.descriptor.digest != entry.digest:
                 raise LockError(
-                    f"the tag `{entry.tag}` of `{bound.full_repository}` was moved: locked is `{entry.digest}`,"
-                    f" the registry says `{now.descriptor.digest}`",
+                    f"the tag `{entry.tag}` of `{bound.full_repository}` was moved: `{entry.digest}` is locked,"
+                    f" but the registry has `{now.descriptor.digest}`",
                     code="tag-drifted",
-                    hint=f"find out why its publisher moved it; `marfetch lock --upgrade {item.name}` takes the new content",
+                    hint=f"find out why the publisher moved it; to accept the new content, run `marfetch lock --upgrade {item.name}`",
                     entry=item.name,
                     reference=str(bound),
                     expected=str(entry.digest),
@@ -312,25 +310,25 @@ def _referrers(item: Item, resolved: Resolved) -> tuple[Descriptor, ...]:
 
 @contextmanager
 def writing(client: Session, project: Project) -> Iterator[None]:
-    """While no other process writes the lock of this project; two projects do not wait for each other."""
+    """Hold this project's write lock, so that no other process writes its lock file; projects do not block each other."""
     directory = client.cache.root / DIRECTORY
     with suppress(OSError):
         make_directories(directory, 0o700)
     name = sha256(os.fsencode(project.lock_path.resolve())).hexdigest()
     with ExitStack() as stack:
-        with suppress(StorageError):  # a cache that takes no lock takes none of the other process either
+        with suppress(StorageError):  # without a writable cache there is no locking; write anyway
             stack.enter_context(alone(directory / f"{name}.lock", wait=max(0.0, min(_WAIT, client.budget.remaining))))
         yield
 
 
 def write(project: Project, settled: Sequence[LockResult]) -> bool:
-    """Write the lock, whole or not at all, where it says something new; what failed keeps its entry.
+    """Write the lock file atomically if it changed; failed items keep their old entry.
 
     Returns:
-        Whether it was written.
+        Whether the file was written.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the file cannot be written.
     """
     entries = [entry for one in settled if (entry := one.entry or one.previous) is not None]
     path = project.lock_path
@@ -340,7 +338,7 @@ def write(project: Project, settled: Sequence[LockResult]) -> bool:
             old = parse_lock(found, path)
         except Error:
             old = None
-        # Another version of marfetch that finds the same does not touch the file.
+        # A different `tool` alone is no reason to rewrite the file.
         if old is not None and old.entries == make_lock(entries).entries:
             return False
     write_file(path, lock_bytes(make_lock(entries)))

@@ -1,4 +1,4 @@
-"""What is newer than what is locked: in the range, beyond it; what has ended; which tags were moved."""
+"""Compare locked artifacts with the registry: newer versions, ended support, moved tags."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .wanted import Item, Project
 
 @dataclass(frozen=True, slots=True)
 class Outdated:
-    """What is known of one locked artifact.
+    """The news about one locked artifact.
 
     Attributes:
-        in_range: the newest version that the wanted file allows, where it is newer; `lock --upgrade` takes it.
-        newest: the newest released version, where it is newer than what is locked and not in the range.
-        ends: when its support ends, by its lifecycle mark.
-        is_ended: whether that day has come.
-        moved_to: what its tag means now, where that is something else.
-        is_gone: whether its tag is no more.
-        error: why nothing is known.
+        in_range: the newest version in the range, if newer than the locked one; `lock --upgrade` locks it.
+        newest: the newest release, if newer than the locked one and outside the range.
+        ends: the end of support, from the lifecycle referrer.
+        is_ended: whether support has ended.
+        moved_to: the tag's new digest, if the tag was moved.
+        is_gone: whether the tag was deleted.
+        error: why the comparison failed.
     """
 
     entry: Entry
@@ -41,18 +41,18 @@ class Outdated:
 
     @property
     def is_found(self) -> bool:
-        """Whether there is something to do."""
+        """Whether there is any news."""
         return bool(self.in_range or self.newest or self.is_ended or self.moved_to or self.is_gone)
 
 
 def outdated(client: Session, project: Project, lock: Lock, *, today: date) -> list[Outdated]:
-    """Compare everything that is locked with what the registry has.
+    """Compare every locked artifact with the registry.
 
     Args:
-        lock: one that fits the project.
+        lock: a lock that matches the project.
 
     Returns:
-        One for each item, in the order of the file; nothing is raised for a single one.
+        One result per item, in the order of the file; the error of an item is in its result.
     """
 
     def one(item: Item) -> Outdated:

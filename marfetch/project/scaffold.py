@@ -1,4 +1,4 @@
-"""The first wanted file of a project, written out of what was found."""
+"""Write a project's first project file from the references that were found."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _WORDS: Final = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y
 
 
 def wanted_bytes(found: Sequence[FoundReference], *, destination: str | None = None, mark: str | None = None) -> bytes:
-    """A wanted file that asks for what was found.
+    """Return a project file with the references that were found.
 
     Args:
-        destination: of all of them.
-        mark: a comment for its head.
+        destination: the destination of every item.
+        mark: a comment at the top of the file.
     """
     lines = [f"# yaml-language-server: $schema={SCHEMA_ADDRESS}", *([mark] if mark else []), f"schema: {SCHEMA}"]
     hosts = {one.reference.host.name if one.reference.host else OFFICIAL_HOSTS[0] for one in found}
@@ -49,7 +49,7 @@ def wanted_bytes(found: Sequence[FoundReference], *, destination: str | None = N
         if one.is_chart:
             lines.append("    kind: chart")
     data = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
-    parse_project(data, Path("marfetch.yaml"))  # what is written can be read
+    parse_project(data, Path("marfetch.yaml"))  # proves that marfetch can read it
     return data
 
 
@@ -66,41 +66,41 @@ def _free_name(reference: Reference, taken: set[str]) -> str:
 
 
 def _scalar(text: str) -> str:
-    """A text in YAML: plain where nothing could read it otherwise, in quotes otherwise."""
+    """Return a YAML scalar: plain if that is unambiguous, otherwise quoted."""
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9._/-]*(?::[A-Za-z0-9._-]+)?(?:@sha256:[0-9a-f]{64})?", text) and text.lower() not in _WORDS:
         return text
     return json.dumps(text)
 
 
 def write_first(path: Path, data: bytes) -> None:
-    """Write the first wanted file of a project.
+    """Write a new project file.
 
     Raises:
-        StorageError: there is one already, or it cannot be written.
+        StorageError: the file exists, or cannot be written.
     """
     if path.exists() or path.is_symlink():
         raise StorageError(
-            f"there is a wanted file `{path}` already",
+            f"the project file `{path}` already exists",
             code="file-differs",
-            hint="`--file` names another one, whose entries can then be taken over by hand",
+            hint="write another file with `--file`, and copy its entries by hand",
             path=str(path),
         )
     write_file(path, data)
 
 
 def adopt_chart(directory: Path) -> tuple[Path, Adoption]:
-    """The wanted file of a chart's dependencies, beside its `Chart.yaml`; made anew where it was made of that before.
+    """Write a project file for a chart's dependencies next to its `Chart.yaml`; a generated file is replaced.
 
     Returns:
-        The file, and what was found.
+        The path of the file, and the references.
 
     Raises:
-        InputError: `usage`: there is no chart, or none of its dependencies is of MAR.
-        StorageError: another wanted file is there.
+        InputError: `usage`: there is no chart, or it has no dependency on MAR.
+        StorageError: there is a project file that was not generated.
     """
     chart = directory / "Chart.yaml"
     if not chart.is_file():
-        hint = "name the directory that holds `Chart.yaml`"
+        hint = "name the directory that contains `Chart.yaml`"
         raise InputError(f"there is no chart in `{directory}`", code="usage", hint=hint, path=str(directory))
     try:
         parse_yaml(chart.read_bytes(), f"`{chart}`")
@@ -114,7 +114,7 @@ def adopt_chart(directory: Path) -> tuple[Path, Adoption]:
         write_first(path, data)
     elif CHART_MARK.encode() not in old:
         raise StorageError(
-            f"the wanted file `{path}` was not made of `Chart.yaml`",
+            f"the project file `{path}` was not generated from `Chart.yaml`",
             code="file-differs",
             hint="move it away, or add the dependencies to it by hand",
             path=str(path),

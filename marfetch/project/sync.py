@@ -1,7 +1,6 @@
-"""From a lock to files: everything is brought to what the lock says, and nothing else is touched.
+"""Make the files of a project match its lock, and touch nothing else.
 
-Each item ends in exactly one outcome. A tag that was moved since it was locked is drift: nothing of that item is fetched until
-somebody says so with `lock --upgrade`.
+Each item has exactly one outcome. A tag that moved since it was locked is drift: the item is not fetched until you run `lock --upgrade`.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ Outcome: TypeAlias = Literal["fetched", "unchanged", "replaced", "drifted", "fai
 
 @dataclass(frozen=True, slots=True)
 class SyncedFile:
-    """One file of an item, or one directory that an archive became."""
+    """A file of an item, or a directory that an archive was unpacked to."""
 
     path: Path
     layer: Descriptor
@@ -41,12 +40,12 @@ class SyncedFile:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """One item, and what became of it.
+    """The outcome of one item.
 
     Attributes:
-        reference: pinned, or as it was asked for where it could not be found.
-        files: those that are there now; in a rehearsal those that there would be.
-        error: of what drifted or failed.
+        reference: pinned, or as in the project file if it was not resolved.
+        files: the files on disk; in a dry run the files that would be written.
+        error: why the item drifted or failed.
     """
 
     name: str
@@ -58,10 +57,10 @@ class Synced:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A part of the items, for several machines.
+    """A share of the items, to spread them over several machines.
 
     Attributes:
-        index: 0 and more, below `count`.
+        index: from 0 to `count` - 1.
     """
 
     index: int
@@ -69,7 +68,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Read `I/N`. `I` counts from 1 to N or from 0 to N-1: `0/N` and `N/N` are the same shard, so both ways cover everything once.
+        """Parse `I/N`. Use 1/N to N/N, or 0/N to N-1/N: `0/N` equals `N/N`.
 
         Raises:
             InputError: `usage`.
@@ -79,13 +78,13 @@ class Shard:
             raise InputError(
                 f"`--shard` takes `I/N`, such as `1/4`, not `{text[:40]}`",
                 code="usage",
-                hint="I counts from 1 to N, or from 0 to N-1",
+                hint="use 1/N to N/N; 0/N equals N/N",
                 text=text[:80],
             )
         return cls(int(match[1]) % int(match[2]), int(match[2]))
 
     def of(self, project: Project) -> Project:
-        """The same project with the items of this shard only; which ones does not depend on their order in the file."""
+        """Return the project with the items of this shard; the order in the file does not matter."""
         names = sorted(item.name for item in project.items)[self.index :: self.count]
         chosen = set(names)
         return replace(project, items=tuple(item for item in project.items if item.name in chosen))
@@ -100,17 +99,16 @@ def sync(
     shard: Shard | None = None,
     elsewhere: Callable[[Sequence[str]], Mapping[str, Synced]] | None = None,
 ) -> list[Synced]:
-    """Bring the files of a project to what its lock says.
+    """Make the files of a project match its lock.
 
     Args:
-        as_locked: resolve nothing anew; the lock has to fit. Otherwise what is missing in it is resolved, and written into it.
-        is_rehearsal: go the whole way but for fetching and writing.
-        shard: the items that this process takes care of.
-        elsewhere: does the fetching and writing in place of this process: gets the names of the items that need it, the lock being
-            written, and gives back what became of each.
+        as_locked: require a matching lock. Otherwise, missing entries are resolved and added to it.
+        is_rehearsal: dry run: fetch no content and write nothing.
+        shard: the items that this process handles; None for all.
+        elsewhere: fetches and writes items on other machines: takes their names, after the lock is written, and returns the outcomes.
 
     Returns:
-        One for each item, in the order of the file; nothing is raised for a single one.
+        One outcome per item, in the order of the file; the error of an item is in its outcome.
 
     Raises:
         LockError: `lock-missing`, `lock-outdated`: with `as_locked` only.
@@ -129,7 +127,7 @@ def sync(
             _write(project, lock, settled)
     if elsewhere is None or is_rehearsal:
         return placed(client, project, settled, is_rehearsal=is_rehearsal)
-    # What clashes, is refused or is there already is found out here, where all items are known.
+    # Only this process knows all items: find conflicts, refusals and existing files before the work is spread.
     planned = placed(client, project, settled, is_rehearsal=True)
     done = elsewhere([one.name for one in planned if one.outcome in ("would-fetch", "would-replace")])
     return [done.get(one.name, one) for one in planned]
@@ -140,7 +138,7 @@ def _settled(client: Session, project: Project, lock: Lock | None, shard: Shard 
 
 
 def _write(project: Project, lock: Lock | None, settled: Sequence[LockResult]) -> None:
-    """What was resolved goes into the lock; of items of other shards, and of what failed, it says what it said."""
+    """Write the resolved entries; failed items and those of other shards keep their old entries."""
     done = {one.item.name for one in settled}
     entries = lock.by_name if lock else {}
     others = [LockResult(item, previous=entries.get(item.name)) for item in project.items if item.name not in done]
@@ -148,7 +146,7 @@ def _write(project: Project, lock: Lock | None, settled: Sequence[LockResult]) -
 
 
 def placed(client: Session, project: Project, settled: Sequence[LockResult], *, is_rehearsal: bool = False) -> list[Synced]:
-    """Bring what was settled to its places; nothing is raised for a single item."""
+    """Download the resolved items to their destinations; the error of an item is in its outcome."""
     tasks: list[Task] = []
     owners: list[int] = []
     refused: dict[int, Error] = {}
@@ -160,7 +158,7 @@ def placed(client: Session, project: Project, settled: Sequence[LockResult], *, 
             outside = StorageError(
                 f"a symbolic link in `{request.destination}` leads out of `{project.directory}`",
                 code="file-unusable",
-                hint="take the link away, or put the wanted file where it leads to",
+                hint="remove the link, or move the project file to its target",
                 path=str(request.destination),
             )
             refused[number] = outside
@@ -168,7 +166,7 @@ def placed(client: Session, project: Project, settled: Sequence[LockResult], *, 
         tasks.append(Task(one.found, request, one.item.name))
         owners.append(number)
         for referrer in one.entry.referrers:
-            # Taken by its digest: what referred to it when it was locked, not what refers to it now.
+            # By digest: the referrers of the lock, not the ones that the registry has now.
             reference = replace(one.found.resolved.reference, tag=None, digest=referrer.digest)
             own = referrer_request(request.destination, one.item.name, referrer.digest, force=True)
             tasks.append(Task(Wanted(reference), own, one.item.name))
@@ -200,16 +198,16 @@ def _synced(one: LockResult, done: Sequence[Done], *, is_rehearsal: bool) -> Syn
     return Synced(one.item.name, reference, outcome, there)
 
 
-# -- a sync that is spread over machines which share the directory of the project: each item is a job, and may be done twice
+# -- sync over several machines that share the project directory: each item is a job, and may run twice
 
 
 def spread(client: Session, project: Project, executor: Executor) -> Callable[[Sequence[str]], Mapping[str, Synced]]:
-    """What `sync` takes as `elsewhere`: the items are done by the workers of an executor."""
+    """Return an `elsewhere` for `sync` that runs the items on an executor's workers."""
 
     def elsewhere(names: Sequence[str]) -> dict[str, Synced]:
         data = read_bytes(project.lock_path)
         if data is None:
-            raise LockError(f"the lock `{project.lock_path}` went away", code="lock-missing", path=str(project.lock_path))
+            raise LockError(f"the lock file `{project.lock_path}` was deleted", code="lock-missing", path=str(project.lock_path))
         shared = _shared(client, project, Digest.of(data))
         answers = ask(executor, sync_part, shared, list(names))
         return {name: _from_worker(name, answer) for name, answer in zip(names, answers, strict=True)}
@@ -218,7 +216,7 @@ def spread(client: Session, project: Project, executor: Executor) -> Callable[[S
 
 
 def _shared(client: Session, project: Project, lock: Digest) -> str:
-    """What a worker has to know for all of its jobs. No two commands have the same."""
+    """Return the settings of a command for its workers, as JSON; unique per command."""
     options = client.options
     preference = options.preference
     return json.dumps(
@@ -235,7 +233,7 @@ def _shared(client: Session, project: Project, lock: Digest) -> str:
 
 
 def sync_part(text: str) -> str:
-    """Bring some items to what the lock says, as a worker: a text in, a text out, so it can run anywhere, and twice."""
+    """Sync some items in a worker. Input and output are JSON, so it can run on any machine, and twice."""
     shared, names = part(text)
     try:
         work = _work.get(shared)
@@ -245,16 +243,15 @@ def sync_part(text: str) -> str:
     except (Error, OSError) as error:
         failure = error if isinstance(error, Error) else storage_error(error, str(error.filename or names[0]))
         synced = [Synced(name, name, "failed", error=failure) for name in names]
-    return json.dumps([_said(one) for one in synced])
+    return json.dumps([_to_worker_json(one) for one in synced])
 
 
-def _said(one: Synced) -> list[object]:
+def _to_worker_json(one: Synced) -> list[object]:
     files = [[str(file.path), file.layer.media_type, str(file.layer.digest), file.layer.size] for file in one.files]
     return [one.reference, one.outcome, files, error_to_json(one.error) if one.error else None]
 
 
 def _from_worker(name: str, answer: Answer) -> Synced:
-    """What a worker has said."""
     if isinstance(answer, Error):
         return Synced(name, name, "failed", error=answer)
     reference, outcome, files, error = cast("list[Any]", answer)
@@ -275,19 +272,19 @@ class _Work:
 
 
 def _open(shared: str, stack: ExitStack) -> _Work:
-    asked = json.loads(shared)
-    project = read_project(Path(asked["path"]))
+    settings = json.loads(shared)
+    project = read_project(Path(settings["path"]))
     data = read_bytes(project.lock_path)
-    if data is None or str(Digest.of(data)) != asked["lock"]:
+    if data is None or str(Digest.of(data)) != settings["lock"]:
         raise StorageError(
             f"a worker finds {'another lock' if data is not None else 'no lock'} at `{project.lock_path}`",
             code="file-unusable",
-            hint="the workers have to share the directory of the project, under the same path",
+            hint="workers must share the project directory under the same path",
             path=str(project.lock_path),
         )
-    option, environment, hosts, more = asked["preference"]
+    option, environment, hosts, more = settings["preference"]
     preference = Preference(option, environment, tuple(hosts), more)
-    options = SessionOptions(preference, offline=asked["offline"], timeout=asked["timeout"], ca_file=asked["ca"], notice=False)
+    options = SessionOptions(preference, offline=settings["offline"], timeout=settings["timeout"], ca_file=settings["ca"], notice=False)
     return _Work(stack.enter_context(Session(options, Quiet())), project, parse_lock(data, project.lock_path))
 
 

@@ -1,6 +1,6 @@
-"""The wanted file, `marfetch.yaml`: which artifacts a project wants, in which range, and where they go.
+"""The project file, `marfetch.yaml`: the artifacts of a project, their version ranges and destinations.
 
-It is read strictly: a key that nobody knows is refused with the nearest one, and each error says line and column.
+Parsing is strict: an unknown key is an error with a "did you mean" hint. Every error has a line and a column.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..files import storage_error
 from ..oci import Platform
 from ..reference import Reference
 
-# -- the form of a wanted file: its keys, for the reader, and as a JSON Schema for editors
+# -- the keys of the project file, and its JSON Schema for editors
 
 
 SCHEMA: Final = 1
@@ -38,35 +38,35 @@ ITEM_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
     "reference": {
         "type": "string",
         "minLength": 1,
-        "description": "The artifact: no tag, or a tag, or a digest, such as application-lb/charts/alb-controller.",
+        "description": "The artifact, with or without a tag or digest, such as application-lb/charts/alb-controller.",
     },
     "version": {
         "type": ["string", "number"],
-        "description": "A range with Helm's meaning, such as ^1.7; for a reference without tag and digest. Default: the newest release.",
+        "description": "A version range as in Helm, such as ^1.7, for a reference without tag and digest. Default: the newest release.",
     },
     "name": {"type": "string", "pattern": f"^{NAME}$", "description": "Unique in the file. Default: the last part of the repository."},
     "destination": {"type": "string", "default": ".", "description": "A directory, relative to this file."},
-    "kind": {**_TEXTS, "description": "It must be of one of these kinds: " + ", ".join(kind.name for kind in KINDS) + ", sbom."},
-    "media-type": {**_TEXTS, "description": "Only layers whose media type fits one of these globs."},
-    "artifact-type": {**_TEXTS, "description": "Its artifact type must fit one of these globs."},
-    "platform": {"type": "string", "description": "Of an index, the artifact for this platform, such as linux/amd64."},
+    "kind": {**_TEXTS, "description": "Require one of these kinds: " + ", ".join(kind.name for kind in KINDS) + ", sbom."},
+    "media-type": {**_TEXTS, "description": "Fetch only layers whose media type matches one of these globs."},
+    "artifact-type": {**_TEXTS, "description": "Require an artifact type that matches one of these globs."},
+    "platform": {"type": "string", "description": "Platform to pick from a multi-platform index, such as linux/amd64."},
     "untar": {"type": "boolean", "default": False, "description": "Unpack charts and other tar archives into directories."},
     "referrers": {
         "anyOf": [{"type": "boolean"}, *_TEXTS["anyOf"]],
         "default": False,
-        "description": "What refers to it too: true for everything, or globs over artifact types.",
+        "description": "Fetch referrers too: true for all, or globs over artifact types.",
     },
-    "verify": {"type": "boolean", "default": False, "description": "Check its signatures before it is used."},
+    "verify": {"type": "boolean", "default": False, "description": "Check the signatures before the artifact is used."},
 }
 PROJECT_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "schema": {"const": SCHEMA, "description": "The form of this file."},
-    "endpoint": {"type": "string", "description": "global, china, or a registry of your own as https://host[:port]; as --endpoint."},
-    "artifacts": {"type": "array", "maxItems": MAX_ARTIFACTS, "description": "What is wanted."},
+    "schema": {"const": SCHEMA, "description": "The format version of this file."},
+    "endpoint": {"type": "string", "description": "The registry, as in --endpoint: global, china, or your own as https://host[:port]."},
+    "artifacts": {"type": "array", "maxItems": MAX_ARTIFACTS, "description": "The artifacts of the project."},
 }
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a wanted file, for editors."""
+    """Return the JSON Schema of the project file."""
     item = {
         "type": "object",
         "additionalProperties": False,
@@ -78,7 +78,7 @@ def json_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": SCHEMA_ADDRESS,
-        "title": "marfetch.yaml: which artifacts of the Microsoft Artifact Registry a project wants",
+        "title": "marfetch.yaml: the artifacts of a project from the Microsoft Artifact Registry",
         "type": "object",
         "additionalProperties": False,
         "required": ["schema", "artifacts"],
@@ -90,23 +90,23 @@ T = TypeVar("T")
 
 DEFAULT: Final = "marfetch.yaml"
 MAX_SIZE: Final = 16 << 20
-"""Bytes of a wanted file."""
+"""Bytes of a project file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One artifact that a project wants.
+    """One artifact in the project file.
 
     Attributes:
         name: unique in the file.
-        reference: as it was written: no tag, a tag, or a digest.
-        version: a range; only where the reference has neither tag nor digest.
-        destination: the directory below that of the file, with `/`; `.` is that of the file itself.
-        kinds, media_types, artifact_types, platform: as the options of `pull`.
-        untar: whether archives are unpacked.
-        referrers: globs over artifact types of what refers to it and is wanted too; empty: nothing.
-        verify: whether its signatures are checked when it is locked and when it is fetched.
-        line: where it stands in the file.
+        reference: as written: with a tag, with a digest, or with neither.
+        version: a range; None if the reference has a tag or digest.
+        destination: the directory relative to the project file, with `/`.
+        kinds, media_types, artifact_types, platform: as in the options of `pull`.
+        untar: whether to unpack archives.
+        referrers: globs over the artifact types of referrers to fetch; empty for none.
+        verify: whether to check signatures when locking and fetching.
+        line: its line in the file.
     """
 
     name: str
@@ -124,12 +124,12 @@ class Item:
 
     @property
     def wanted(self) -> Wanted:
-        """What is to be resolved."""
+        """The reference and range to resolve."""
         return Wanted(self.reference, self.version)
 
     @property
     def choice(self) -> Choice:
-        """Which layers."""
+        """The filters for kinds and layers."""
         kinds = tuple(kind for text in self.kinds for kind in kinds_named(text))
         return Choice(self.media_types, self.artifact_types, kinds)
 
@@ -138,7 +138,7 @@ class Item:
         return Platform.parse(self.platform) if self.platform else None
 
     def options(self) -> dict[str, Json]:
-        """What beside reference and version is asked for, in the words of the file; what is not, is not there."""
+        """Return the keys other than name, reference and version that are set, as in the file."""
         found: dict[str, Json] = {
             "destination": self.destination if self.destination != "." else None,
             "kind": list(self.kinds),
@@ -154,12 +154,12 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A wanted file.
+    """The content of a project file.
 
     Attributes:
-        path: of the file; destinations are below its directory, and the lock stands beside it.
-        endpoint: as `--endpoint`; None where it says nothing.
-        items: in the order of the file.
+        path: of the file; destinations and the lock file are relative to its directory.
+        endpoint: as in `--endpoint`; None if the file has none.
+        items: the artifacts, in the order of the file.
     """
 
     path: Path
@@ -168,7 +168,6 @@ class Project:
 
     @property
     def lock_path(self) -> Path:
-        """Where the lock stands."""
         return lock_path(self.path)
 
     @property
@@ -177,26 +176,26 @@ class Project:
 
 
 def lock_path(path: Path) -> Path:
-    """The lock beside a wanted file; always called `marfetch.lock`."""
+    """Return the path of the lock file: `marfetch.lock` next to the project file."""
     return path.with_name("marfetch.lock")
 
 
 def read_project(path: Path) -> Project:
-    """Read a wanted file.
+    """Read a project file.
 
     Raises:
         InputError: `wanted-invalid`, with line and column.
-        PolicyError: `limit-passed`; `address-refused` for a reference that can hide where it leads.
-        StorageError: it cannot be read.
+        PolicyError: `limit-passed`; `address-refused` for a reference with a misleading host.
+        StorageError: the file cannot be read.
     """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_SIZE + 1)
     except FileNotFoundError as error:
         raise InputError(
-            f"there is no wanted file `{path}`",
+            f"there is no project file `{path}`",
             code="wanted-invalid",
-            hint="write one, or let `marfetch lock --from FILE…` make it out of what the project has; `--file` names another place",
+            hint="write one, generate it with `marfetch lock --from FILE…`, or name another with `--file`",
             path=str(path),
         ) from error
     except OSError as error:
@@ -205,10 +204,10 @@ def read_project(path: Path) -> Project:
 
 
 def parse_project(data: bytes, path: Path) -> Project:
-    """Read the text of a wanted file.
+    """Parse the bytes of a project file.
 
     Args:
-        path: where it stands, for messages and for what is beside it.
+        path: of the file, for messages and for the lock file and the destinations.
 
     Raises:
         InputError: as `read_project`.
@@ -217,7 +216,7 @@ def parse_project(data: bytes, path: Path) -> Project:
     try:
         document = parse_yaml(data, f"`{path}`", marks=marks, limit=MAX_SIZE)
     except IntegrityError as error:
-        hint = "take one side of the merge" if _has_merge_markers(data) else None
+        hint = "resolve the merge conflict" if _has_merge_markers(data) else None
         raise InputError(error.message, code="wanted-invalid", hint=hint, path=str(path)) from error
     return _Reader(path, marks).project(document)
 
@@ -227,7 +226,7 @@ def _has_merge_markers(data: bytes) -> bool:
 
 
 class _Reader:
-    """Reads the values of one file; every failure says where it stands."""
+    """Parses one file; every error has a line and a column."""
 
     def __init__(self, path: Path, marks: Marks) -> None:
         self._path = path
@@ -252,14 +251,14 @@ class _Reader:
 
     def project(self, document: Json) -> Project:
         if document is None:
-            self.fail("the file is empty", (), hint="it begins with `schema: 1`, then `artifacts:`")
+            self.fail("the file is empty", (), hint="start with `schema: 1`, then `artifacts:`")
         keys = self._mapping(document, (), PROJECT_KEYS)
         schema = keys.get("schema")
         if "schema" not in keys:
-            self.fail("`schema` is missing", (), hint="the file begins with `schema: 1`")
+            self.fail("`schema` is missing", (), hint="start the file with `schema: 1`")
         if schema != SCHEMA or isinstance(schema, (bool, float)):
             newer = isinstance(schema, int) and not isinstance(schema, bool) and schema > SCHEMA
-            hint = "it was written for a newer marfetch: update marfetch" if newer else "write `schema: 1`"
+            hint = "the file needs a newer marfetch: update marfetch" if newer else "write `schema: 1`"
             self.fail(f"`schema` is {_shown(schema)}, not {SCHEMA}", ("schema",), hint=hint)
         endpoint = self._text(keys, "endpoint", ())
         if endpoint is not None:
@@ -283,7 +282,7 @@ class _Reader:
                 value = artifacts[number]
                 given = isinstance(value, dict) and "name" in value
                 self.fail(
-                    f"the name `{item.name}` stands twice; the first is in line {other.line}",
+                    f"the name `{item.name}` appears twice; the first is in line {other.line}",
                     ("artifacts", number, "name" if given else "reference"),
                     hint="give one of them another `name`",
                 )
@@ -293,19 +292,19 @@ class _Reader:
         keys = self._mapping(value, where, ITEM_KEYS)
         text = self._text(keys, "reference", where)
         if text is None:
-            self.fail("`reference` is missing", where, hint="name the artifact, such as `reference: aks/foo`")
+            self.fail("`reference` is missing", where, hint="name the artifact, such as `reference: application-lb/charts/alb-controller`")
         reference = self._checked((*where, "reference"), lambda: Reference.parse(text))
         version = self._version(keys, where)
         if version is not None and (reference.tag or reference.digest):
             named = "tag" if reference.tag else "digest"
             self.fail(
-                f"`{reference}` has a {named}, so `version: {version}` does not go with it",
+                f"`{reference}` has a {named}, so it cannot have `version: {version}`",
                 (*where, "version"),
-                hint="leave one of the two out",
+                hint="remove one of the two",
             )
         name = self._text(keys, "name", where)
         if name is not None and not re.fullmatch(NAME, name):
-            self.fail(f"`{name[:80]}` is not a name: at most 128 letters, digits, `.`, `_` and `-`", (*where, "name"))
+            self.fail(f"`{name[:80]}` is not a valid name: use at most 128 letters, digits, `.`, `_` and `-`", (*where, "name"))
         platform = self._text(keys, "platform", where)
         if platform is not None:
             self._checked((*where, "platform"), lambda: Platform.parse(platform))
@@ -330,7 +329,7 @@ class _Reader:
 
     def _version(self, keys: dict[str, Json], where: tuple[str | int, ...]) -> str | None:
         value = keys.get("version")
-        # `1.10` is a number for YAML, and its last digit is gone; as it was written it is a version.
+        # YAML reads `1.10` as the number 1.1: use the text as written.
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         text = self._marks[(*where, "version")].text if is_number else self._text(keys, "version", where)
         if text is not None:
@@ -346,17 +345,17 @@ class _Reader:
         if text is not None and text.startswith("/"):
             self.fail(f"`{text[:120]}` is an absolute path", place, hint="a destination is relative to this file")
         if ".." in parts:
-            self.fail(f"`{str(text)[:120]}` leads out of the directory of this file", place, hint="put the file further up")
+            self.fail(f"`{str(text)[:120]}` leads out of the directory of this file", place, hint="move the file to a parent directory")
         return self._checked(place, lambda: safe_title("/".join(parts)))
 
     def _mapping(self, value: Json, where: tuple[str | int, ...], known: Mapping[str, object]) -> dict[str, Json]:
         if not isinstance(value, dict):
-            self.fail(f"{_shown(value)} stands where keys are expected", where, hint=f"the keys are {', '.join(known)}")
+            self.fail(f"expected keys, not {_shown(value)}", where, hint=f"the keys are {', '.join(known)}")
         for key in value:
             if key not in known:
-                self.fail(f"`{key[:80]}` is not a key", (*where, key), hint=_nearest(key, known))
+                self.fail(f"`{key[:80]}` is not a known key", (*where, key), hint=_nearest(key, known))
             if value[key] is None:
-                self.fail(f"`{key}` has no value", (*where, key), hint="give it one, or leave the key out")
+                self.fail(f"`{key}` has no value", (*where, key), hint="add a value, or remove the key")
         return value
 
     def _text(self, keys: dict[str, Json], key: str, where: tuple[str | int, ...]) -> str | None:
@@ -364,7 +363,7 @@ class _Reader:
         if key not in keys:
             return None
         if not isinstance(value, str) or not value:
-            self.fail(f"`{key}` is {_shown(value)}, not a text", (*where, key), hint="put it in quotes" if value != "" else None)
+            self.fail(f"`{key}` is {_shown(value)}, not a string", (*where, key), hint="put it in quotes" if value != "" else None)
         return value
 
     def _texts(self, keys: dict[str, Json], key: str, where: tuple[str | int, ...]) -> tuple[str, ...]:
@@ -373,7 +372,7 @@ class _Reader:
             return ()
         values = value if isinstance(value, list) else [value]
         if not values or not all(isinstance(one, str) and one for one in values):
-            self.fail(f"`{key}` is {_shown(value)}, neither a text nor a list of texts", (*where, key))
+            self.fail(f"`{key}` is {_shown(value)}, neither a string nor a list of strings", (*where, key))
         return tuple(str(one) for one in values)
 
     def _flag(self, keys: dict[str, Json], key: str, where: tuple[str | int, ...]) -> bool:
@@ -383,7 +382,7 @@ class _Reader:
         return value
 
     def _checked(self, where: tuple[str | int, ...], read: Callable[[], T]) -> T:
-        """Read a value by its own rules; what they refuse is said with its place."""
+        """Parse a value; add the line and column to its error."""
         try:
             return read()
         except Error as error:
@@ -395,7 +394,7 @@ class _Reader:
 
 
 def _nearest(key: str, known: Mapping[str, object]) -> str:
-    from ..client.catalog import nearest  # late: the client, only for a wrong key
+    from ..client.catalog import nearest  # late: the client, only needed for an unknown key
 
     near = nearest(list(known), key.lower().replace("_", "-"), limit=1, like=50)
     return f"did you mean `{near[0]}`?" if near else f"the keys are {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""Whether what was fetched is what its publisher signed: Notary Project signatures and Helm provenance, checked here and by nobody else.
+"""Verify Notary Project signatures and Helm provenance, in this process and without other programs.
 
-Nothing in here runs, and nothing of cryptography is loaded, unless somebody asks for a verification.
+The cryptography libraries are imported only if a verification is requested.
 """

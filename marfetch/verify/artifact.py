@@ -1,6 +1,6 @@
-"""The verification of an artifact: its signatures are found among its referrers and held against the trust policy, one after the other.
+"""Verify an artifact: find its signatures among its referrers and check them against the trust policy, one after the other.
 
-One broken referrer never hides a good one: what is wrong with each is kept, and the first good signature ends the search.
+A broken signature never hides a good one: failures are recorded, and the first good signature ends the search.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from .truststore import Places, cache_directory
 from .verdict import OK, Provenance, RefusalError, Signature, Verdict
 
 MAX_SIGNATURES: Final = 100
-"""Signatures of one artifact that are looked at, as in notation."""
+"""Maximum number of signatures checked per artifact, as in notation."""
 MAX_ENVELOPE: Final = 4 << 20
-"""Bytes of an envelope; real ones have 4 to 14 KiB."""
+"""Bytes; the limit of an envelope. Real ones have 4 to 14 KiB."""
 CRL_DIRECTORY: Final = "crl"
-"""Below the cache, in the form of notation's."""
+"""Directory in the cache, in notation's format."""
 
 _OTHERS: Final = ("application/vnd.dev.sigstore.bundle*", "application/vnd.dev.cosign.*")
 
@@ -42,13 +42,13 @@ class VerifyOptions:
     """How to verify.
 
     Attributes:
-        places: where policy and stores are.
-        at: as of which moment; None: now.
-        crl: directories with revocation lists.
-        revocation: in place of what the policy says.
-        metadata: annotations that a signature must carry.
-        keyring: check the provenance of a chart with these keys.
-        refuse_ended: refuse what is past its end of life.
+        places: the location of the trust policy and the trust stores.
+        at: the time to verify for; None for now.
+        crl: directories of revocation lists.
+        revocation: overrides the policy's action for revocation.
+        metadata: annotations that a signature must have.
+        keyring: the OpenPGP keys for the provenance of a chart; None to skip the check.
+        refuse_ended: refuse an artifact whose support has ended.
     """
 
     places: Places = field(default_factory=Places)
@@ -66,7 +66,7 @@ _RFC_3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[
 def options_of(
     trust_policy: Path | None, trust_store: Path | None, at: str | None, crl: Sequence[Path] | None, revocation: str | None
 ) -> VerifyOptions:
-    """What the options about trust ask for.
+    """Build the options from the command line.
 
     Raises:
         InputError: `usage`.
@@ -75,7 +75,7 @@ def options_of(
         raise InputError(f"`--revocation` takes {', '.join(Action)}, not `{revocation[:40]}`", code="usage")
     for directory in crl or ():
         if not directory.exists():
-            raise InputError(f"`{directory}` of `--crl` is not there", code="usage", path=str(directory))
+            raise InputError(f"the directory `{directory}` of `--crl` does not exist", code="usage", path=str(directory))
     return VerifyOptions(
         Places(trust_policy, trust_store),
         _moment(at) if at is not None else None,
@@ -91,15 +91,15 @@ def _moment(text: str) -> datetime:
     except (ValueError, OverflowError):
         pass
     raise InputError(
-        f"`--at` takes a moment such as `2026-11-23T20:00:00Z`, not `{text[:60]}`", code="usage", hint="write it as RFC 3339 does"
+        f"`--at` takes a time such as `2026-11-23T20:00:00Z`, not `{text[:60]}`", code="usage", hint="use the format of RFC 3339"
     )
 
 
 def verify(client: Session, resolved: Resolved, request: VerifyOptions) -> Verdict:
-    """Verify what a reference was resolved to.
+    """Verify a resolved artifact.
 
     Returns:
-        A verdict, with its error where it is a failure.
+        The verdict; if it failed, with its error.
 
     Raises:
         InputError: `POLICY_MISSING`, `POLICY_INVALID`, `NO_APPLICABLE_POLICY`, `TRUST_STORE_INVALID`, `KEYRING_INVALID`.
@@ -135,7 +135,7 @@ def verify(client: Session, resolved: Resolved, request: VerifyOptions) -> Verdi
 
 
 def _statement(resolved: Resolved, request: VerifyOptions) -> tuple[Policy | None, Statement | None]:
-    """What applies; nothing where provenance is asked for and nobody has set up a policy."""
+    """Return the policy and its statement; None for both if only provenance is requested and there is no policy."""
     try:
         policy = request.places.load_policy()
     except InputError as error:
@@ -149,7 +149,7 @@ def _refused_end(resolved: Resolved, verdict: Verdict, request: VerifyOptions) -
     if not verdict.has_ended or not request.refuse_ended:
         return None
     return PolicyError(
-        f"the support of `{resolved.reference}` ended on {verdict.ends}, as its lifecycle mark says",
+        f"support for `{resolved.reference}` ended on {verdict.ends}, according to its lifecycle referrer",
         code="end-of-life",
         reference=str(resolved.reference),
         ends=str(verdict.ends),
@@ -168,7 +168,7 @@ def _signatures(client: Session, resolved: Resolved, referrers: Sequence[Descrip
         found.append(signature)
         if signature.code == OK:
             verdict = replace(verdict, signatures=tuple(found))
-            return replace(verdict, warnings=(*verdict.warnings, *verdict.told))
+            return replace(verdict, warnings=(*verdict.warnings, *verdict.logged_failures))
     error = _failure(resolved, found, outages, len(listed))
     return replace(verdict, signatures=tuple(found), error=error)
 
@@ -176,23 +176,23 @@ def _signatures(client: Session, resolved: Resolved, referrers: Sequence[Descrip
 def _failure(resolved: Resolved, found: Sequence[Signature], outages: Sequence[RemoteError], count: int) -> Error:
     reference = str(resolved.reference)
     if not found:
-        return SignatureError(f"nobody has signed `{reference}`: no signature refers to it", code="NO_SIGNATURE", reference=reference)
+        return SignatureError(f"`{reference}` is unsigned: it has no signature", code="NO_SIGNATURE", reference=reference)
     if count > MAX_SIGNATURES:
         return PolicyError(
-            f"`{reference}` has {count} signatures; none of the first {MAX_SIGNATURES} holds, and no more are looked at",
+            f"`{reference}` has {count} signatures; none of the first {MAX_SIGNATURES} is valid, and no more are checked",
             code="limit-passed",
-            hint="find out who puts them there; a registry that lists so many may hide the right one",
+            hint="find out who attached them; a registry may list many signatures to hide the valid one",
             reference=reference,
             rule=f"at most {MAX_SIGNATURES} signatures",
         )
     furthest = max(found, key=lambda one: one.progress)
     if furthest.code == "REGISTRY_ERROR" and outages:
-        return outages[0]  # nothing is said of signatures that could not be had
+        return outages[0]  # the signatures could not be fetched, so report that instead
     refusal = furthest.refusal
     assert refusal is not None, "a signature that is not good was refused"
-    several = f" (the furthest of {len(found)} signatures)" if len(found) > 1 else ""
+    several = f" (the best of {len(found)} signatures)" if len(found) > 1 else ""
     return SignatureError(
-        f"the signature `{furthest.digest}` of `{reference}` does not hold{several}: {refusal.message}",
+        f"the signature `{furthest.digest}` of `{reference}` is not valid{several}: {refusal.message}",
         code=refusal.code,
         hint=refusal.hint,
         **{"reference": reference, "reason": refusal.message, "signature": str(furthest.digest), **refusal.facts},
@@ -200,7 +200,7 @@ def _failure(resolved: Resolved, found: Sequence[Signature], outages: Sequence[R
 
 
 def _signature(client: Session, resolved: Resolved, listed: Descriptor, trust: TrustContext, outages: list[RemoteError]) -> Signature:
-    """One signature; whatever is wrong with it is its own affair."""
+    """Check one signature; its problems become its result, not an exception."""
     layer: Descriptor | None = None
     try:
         layer = _layer(resolved, listed)
@@ -222,31 +222,31 @@ def _signature(client: Session, resolved: Resolved, listed: Descriptor, trust: T
 
 
 def _layer(resolved: Resolved, listed: Descriptor) -> Descriptor:
-    """The envelope that a signature's manifest names (signature-specification, "Storage")."""
+    """Return the envelope's descriptor from a signature's manifest (signature-specification, "Storage")."""
     manifest = resolved.repository.manifest(listed.digest)
 
     def refuse(reason: str) -> RefusalError:
-        return RefusalError("SIGNATURE_MANIFEST_INVALID", f"its manifest is not that of a signature: {reason}")
+        return RefusalError("SIGNATURE_MANIFEST_INVALID", f"its manifest is not a signature manifest: {reason}")
 
     if not isinstance(manifest, Manifest) or not matches(manifest.effective_type, (NOTATION_SIGNATURE,)):
-        raise refuse("it is of another type")
+        raise refuse("it has another type")
     if manifest.descriptor.size != listed.size:
         raise refuse(f"it has {manifest.descriptor.size} bytes, not the {listed.size} of its descriptor")
     subject = manifest.subject
     if subject is None or subject.digest != resolved.manifest.descriptor.digest:
-        raise refuse("it refers to something else")
+        raise refuse("its subject is another artifact")
     if len(manifest.layers) != 1:
-        raise refuse(f"it has {len(manifest.layers)} layers where one is expected")
+        raise refuse(f"it has {len(manifest.layers)} layers, not one")
     return manifest.layers[0]
 
 
 def _lists(client: Session, request: VerifyOptions) -> Lists:
-    """Where revocation lists come from: files, our cache and notation's, and last the issuers themselves."""
+    """Return the sources of revocation lists: files, marfetch's and notation's caches, then the issuers."""
     own = client.cache.root / CRL_DIRECTORY
     caches = [own, cache_directory() / CRL_DIRECTORY]
     if client.options.offline or request.revocation is Action.SKIP:
         return Lists(request.crl, caches)
-    from ..remote.crl import fetcher  # late: urllib3, only where a revocation list may be asked for
+    from ..remote.crl import fetcher  # late: urllib3, only to download revocation lists
 
     def keep(url: str, data: bytes) -> None:
         keep_list(own, url, data, client)
@@ -255,12 +255,12 @@ def _lists(client: Session, request: VerifyOptions) -> Lists:
 
 
 def keep_list(directory: Path, url: str, data: bytes, client: Session) -> None:
-    """Keep a list for the next run; where that cannot be done, nothing is lost but time."""
+    """Cache a revocation list, best effort: a failure only causes a warning."""
     path = directory / hashlib.sha256(url.encode()).hexdigest()
     try:
         write_whole(path, cache_entry(data), through=unfinished(client.cache.root, path))
     except Error as error:
-        client.progress.warn(f"a revocation list was not kept: {error.message}")
+        client.progress.warn(f"a revocation list was not cached: {error.message}")
 
 
 # -- provenance
@@ -280,6 +280,6 @@ def _provenance(resolved: Resolved, keyring: Path, now: datetime) -> Provenance:
     selection = select(manifest, Choice(), name=base_name(reference.repository), tag=reference.tag, what=what)
     charts = [one for one in selection.payloads if not matches(one.layer.media_type, (HELM_PROVENANCE,))]
     if len(charts) != 1:
-        raise SignatureError(f"`{what}` has {len(charts)} payloads where one chart is expected", code="PROV_FILE_NOT_LISTED")
+        raise SignatureError(f"`{what}` has {len(charts)} payloads, not one chart", code="PROV_FILE_NOT_LISTED")
     raw = resolved.repository.blob(layers[0], limit=MAX_SIZE)
     return check(raw, keyring, name=charts[0].name, digest=charts[0].layer.digest, now=now)

@@ -1,6 +1,6 @@
-"""A small, strict reader of CBOR (RFC 8949): shortest forms, definite lengths, no label twice, nothing behind the end.
+"""A small, strict CBOR parser (RFC 8949): minimal encodings, definite lengths, unique labels, no trailing bytes.
 
-The libraries take the last of two equal labels, undo tags and fill in what is missing; what is signed is read by nothing more tolerant.
+CBOR libraries accept duplicate labels, interpret tags and fill in missing values. Signed data needs a strict parser.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 MAX_DEPTH: Final = 8
-"""Deepest nesting of arrays, maps and tags."""
+"""Maximum nesting of arrays, maps and tags."""
 
 Value: TypeAlias = "int | float | bytes | str | bool | list[Value] | dict[int | str, Value] | Tag | None"
 
@@ -19,62 +19,62 @@ _FLOATS: Final = {25: ">e", 26: ">f", 27: ">d"}
 
 
 class CborError(ValueError):
-    """Bytes that are not CBOR in the form that is taken."""
+    """The bytes are not CBOR in the supported form."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A tagged value, not interpreted."""
+    """A tagged value; the tag is not interpreted."""
 
     number: int
     value: Value
 
 
 def loads(data: bytes) -> Value:
-    """The only value in these bytes.
+    """Parse bytes that hold exactly one value.
 
     Raises:
         CborError: not CBOR, or not in the strict form.
     """
     value, end = _read(data, 0, MAX_DEPTH)
     if end != len(data):
-        raise CborError(f"{len(data) - end} bytes stand behind the value")
+        raise CborError(f"{len(data) - end} trailing bytes after the value")
     return value
 
 
 def array_head(size: int) -> bytes:
-    """The head of an array of less than 24 values."""
+    """Encode the head of an array of fewer than 24 values."""
     return bytes([0x80 | size])
 
 
 def string(data: bytes, major: int = 2) -> bytes:
-    """A byte string (major type 2) or text (3) in its shortest form."""
+    """Encode a byte string (major type 2) or text (3) minimally."""
     size = len(data)
     for limit, number, form in ((1 << 8, 24, ">B"), (1 << 16, 25, ">H"), (1 << 32, 26, ">I")):
         if size < 24:
             return bytes([major << 5 | size]) + data
         if size < limit:
             return bytes([major << 5 | number]) + struct.pack(form, size) + data
-    raise CborError("a string of 4 GiB and more")
+    raise CborError("a string of 4 GiB or more")
 
 
 def _argument(data: bytes, at: int) -> tuple[int, int, int]:
-    """Major type, argument and where it ends."""
+    """Return the major type, the argument and the end offset of a head."""
     if at >= len(data):
-        raise CborError("cut in a head")
+        raise CborError("truncated head")
     major, short = data[at] >> 5, data[at] & 0x1F
     at += 1
     if short < 24:
         return major, short, at
     if short > 27:
-        raise CborError("a length without end, or a reserved head")
+        raise CborError("an indefinite length, or a reserved head")
     size = 1 << (short - 24)
     encoded = data[at : at + size]
     value = int.from_bytes(encoded, "big")
     if len(encoded) != size:
-        raise CborError("cut in a head")
+        raise CborError("truncated head")
     if major != 7 and value < (24 if size == 1 else 1 << (4 * size)):
-        raise CborError("a number that is not in its shortest form")
+        raise CborError("a number is not minimally encoded")
     return major, value, at + size
 
 
@@ -90,13 +90,13 @@ def _read(data: bytes, at: int, depth: int) -> tuple[Value, int]:
     if major in (2, 3):
         end = at + argument
         if end > len(data):
-            raise CborError("cut in a string")
+            raise CborError("truncated string")
         if major == 2:
             return data[at:end], end
         try:
             return data[at:end].decode(), end
         except UnicodeDecodeError as error:
-            raise CborError("a text that is not UTF-8") from error
+            raise CborError("a text is not UTF-8") from error
     if major == 4:
         return _array(data, at, argument, depth)
     if major == 5:
@@ -109,12 +109,12 @@ def _read(data: bytes, at: int, depth: int) -> tuple[Value, int]:
         return struct.unpack(form, data[begin + 1 : at])[0], at
     if argument in _SIMPLE and at == begin + 1:
         return _SIMPLE[argument], at
-    raise CborError("a simple value that is not taken")
+    raise CborError("an unsupported simple value")
 
 
 def _array(data: bytes, at: int, size: int, depth: int) -> tuple[Value, int]:
     if size > len(data) - at:
-        raise CborError("cut in an array")
+        raise CborError("truncated array: the length exceeds the remaining bytes")
     items: list[Value] = []
     for _ in range(size):
         item, at = _read(data, at, depth - 1)
@@ -124,15 +124,15 @@ def _array(data: bytes, at: int, size: int, depth: int) -> tuple[Value, int]:
 
 def _map(data: bytes, at: int, size: int, depth: int) -> tuple[Value, int]:
     if 2 * size > len(data) - at:
-        raise CborError("cut in a map")
+        raise CborError("truncated map: the length exceeds the remaining bytes")
     found: dict[int | str, Value] = {}
     for _ in range(size):
         if data[at : at + 1] and data[at] >> 5 not in (0, 1, 3):
-            raise CborError("a label that is neither a number nor a text")
+            raise CborError("a label is neither a number nor a text")
         label, at = _read(data, at, depth - 1)
         if not isinstance(label, (int, str)):
-            raise CborError("a label that is neither a number nor a text")
+            raise CborError("a label is neither a number nor a text")
         if label in found:
-            raise CborError("a label that stands twice")
+            raise CborError("a label appears twice")
         found[label], at = _read(data, at, depth - 1)
     return found, at

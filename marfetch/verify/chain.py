@@ -1,7 +1,6 @@
-"""Certificates: read, and held against the Notary Project's rules (signature-specification, "Certificate Requirements").
+"""Parse certificates and check the Notary Project's rules for them (signature-specification, "Certificate Requirements").
 
-The library reads much of a certificate only when it is asked for, and raises more than `ValueError` then; `guarded` turns all of that
-into one refusal.
+The library parses parts of a certificate lazily and raises more than `ValueError`. `guarded` turns all these exceptions into one refusal.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from . import der
 from .names import subject_text
 from .verdict import RefusalError
 
-# -- which algorithm a key signs with, and whether a signature is its own (signature-specification, "Signature Algorithm Requirements")
+# -- signature algorithms (signature-specification, "Signature Algorithm Requirements")
 
 
 HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
@@ -33,7 +32,7 @@ HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
     "2.16.840.1.101.3.4.2.2": hashes.SHA384(),
     "2.16.840.1.101.3.4.2.3": hashes.SHA512(),
 }
-"""The hashes that are taken, by their object identifiers. SHA-1 is none of them."""
+"""The supported hashes by object identifier. SHA-1 is not supported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +40,9 @@ class Algorithm:
     """A signature algorithm of the Notary Project.
 
     Attributes:
-        name: of the JOSE registry.
-        number: of the COSE registry.
-        size: bytes of r and of s; 0 for RSA.
+        name: its name in the JOSE registry.
+        number: its number in the COSE registry.
+        size: the size of r and of s in bytes; 0 for RSA.
     """
 
     name: str
@@ -65,7 +64,7 @@ _EC: Final = {
 
 
 def algorithm_of(key: Any) -> Algorithm:
-    """The one algorithm for a public key.
+    """Return the algorithm that the rules assign to a public key.
 
     Raises:
         RefusalError: `KEY_UNSUPPORTED`.
@@ -75,14 +74,16 @@ def algorithm_of(key: Any) -> Algorithm:
     elif isinstance(key, ec.EllipticCurvePublicKey):
         found, what = _EC.get(key.curve.name), f"a key on the curve {key.curve.name}"
     else:
-        found, what = None, f"a key of the sort {type(key).__name__}"
+        found, what = None, f"a key of type {type(key).__name__}"
     if found is None:
-        raise RefusalError("KEY_UNSUPPORTED", f"the signing certificate has {what}; RSA 2048, 3072, 4096 and P-256, P-384, P-521 are taken")
+        raise RefusalError(
+            "KEY_UNSUPPORTED", f"the signing certificate has {what}; supported are RSA 2048, 3072, 4096 and P-256, P-384, P-521"
+        )
     return found
 
 
 def verify(key: Any, algorithm: Algorithm, signature: bytes, data: bytes) -> None:
-    """Check the signature of an envelope: RSASSA-PSS with a salt as long as the hash, or r and s side by side.
+    """Check the signature of an envelope: RSASSA-PSS with a salt as long as the hash, or ECDSA as r followed by s.
 
     Raises:
         RefusalError: `SIGNATURE_INVALID`.
@@ -90,14 +91,14 @@ def verify(key: Any, algorithm: Algorithm, signature: bytes, data: bytes) -> Non
     try:
         if algorithm.size:
             if len(signature) != 2 * algorithm.size:
-                raise RefusalError("SIGNATURE_INVALID", f"a signature of {len(signature)} bytes where {2 * algorithm.size} are needed")
+                raise RefusalError("SIGNATURE_INVALID", f"the signature has {len(signature)} bytes, not {2 * algorithm.size}")
             r, s = (int.from_bytes(signature[at : at + algorithm.size], "big") for at in (0, algorithm.size))
             key.verify(encode_dss_signature(r, s), data, ec.ECDSA(algorithm.hash))
         else:
             scheme = padding.PSS(padding.MGF1(algorithm.hash), algorithm.hash.digest_size)
             key.verify(signature, data, scheme, algorithm.hash)
     except (InvalidSignature, ValueError) as error:
-        raise RefusalError("SIGNATURE_INVALID", "the signature does not belong to the signed bytes and the signing certificate") from error
+        raise RefusalError("SIGNATURE_INVALID", "the signature does not match the signed bytes and the signing certificate") from error
 
 
 _FAMILIES: Final[dict[str, Any]] = {"rsa": rsa.RSAPublicKey, "ec": ec.EllipticCurvePublicKey}
@@ -116,29 +117,29 @@ def verify_cms(key: Any, algorithm: str, digest: str, signature: bytes, data: by
     """Check the signature of CMS signed data (RFC 5652, 5.6).
 
     Args:
-        algorithm: object identifier of the signature algorithm.
-        digest: that of the hash, one of `HASHES`.
+        algorithm: the object identifier of the signature algorithm.
+        digest: the object identifier of the hash, one of `HASHES`.
 
     Raises:
         RefusalError: `TIMESTAMP_INVALID`.
     """
     family, named = ("rsa", digest) if algorithm == _CMS_RSA else _CMS.get(algorithm, ("", ""))
     if named != digest or not isinstance(key, _FAMILIES.get(family, ())):
-        raise RefusalError("TIMESTAMP_INVALID", f"the timestamp is signed with an algorithm that is not taken ({algorithm})")
+        raise RefusalError("TIMESTAMP_INVALID", f"the timestamp's signature algorithm is not supported ({algorithm})")
     try:
         if family == "rsa":
             key.verify(signature, data, padding.PKCS1v15(), HASHES[digest])
         else:
             key.verify(signature, data, ec.ECDSA(HASHES[digest]))
     except (InvalidSignature, ValueError) as error:
-        raise RefusalError("TIMESTAMP_INVALID", "the signature of the timestamp is wrong") from error
+        raise RefusalError("TIMESTAMP_INVALID", "the signature of the timestamp is invalid") from error
 
 
 _STRONG: Final = frozenset(("sha256", "sha384", "sha512"))
 
 
 def is_weak(certificate: x509.Certificate) -> bool:
-    """Whether a certificate is signed with a hash that is not taken any more, such as SHA-1."""
+    """Return whether a certificate is signed with an insecure hash, such as SHA-1."""
     used = certificate.signature_hash_algorithm
     return used is not None and used.name not in _STRONG  # None: the algorithm has its own, as Ed25519
 
@@ -167,13 +168,13 @@ _UNDERSTOOD: Final = frozenset(
 
 @contextmanager
 def guarded(code: str, what: str) -> Iterator[None]:
-    """Whatever the library raises while it reads a certificate or a list is a refusal with this code."""
+    """Turn every exception of the library into a refusal with this code."""
     try:
         yield
     except (RefusalError, InputError, MemoryError):
         raise
     except BaseException as error:
-        # A panic of the library's Rust code is no `Exception`.
+        # A panic in the library's Rust code is not an `Exception`.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise RefusalError(code, f"{what} cannot be read: {str(error)[:200] or type(error).__name__}") from error
@@ -181,14 +182,14 @@ def guarded(code: str, what: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate and its bytes."""
+    """A parsed certificate and its bytes."""
 
     raw: bytes
     parsed: x509.Certificate
 
     @classmethod
     def parse(cls, raw: bytes, code: str = "CERT_INVALID") -> Certificate:
-        """Read DER.
+        """Parse a DER certificate.
 
         Raises:
             RefusalError: with this code.
@@ -196,23 +197,23 @@ class Certificate:
         with guarded(code, "a certificate"):
             _check_form(raw)
             parsed = x509.load_der_x509_certificate(raw)
-            # What the library would only read later, and would fail at in the middle of something else.
+            # Parse now what the library would otherwise parse lazily, in the middle of another check.
             _ = parsed.subject, parsed.issuer, parsed.version, parsed.extensions, parsed.signature_hash_algorithm
             try:
                 parsed.public_key()
             except UnsupportedAlgorithm as error:
                 unknown = code if code != "CERT_INVALID" else "KEY_UNSUPPORTED"
-                raise RefusalError(unknown, "a certificate has a key of a sort that is not known here") from error
+                raise RefusalError(unknown, "a certificate has an unsupported type of key") from error
             return cls(raw, parsed)
 
     @property
     def thumbprint(self) -> str:
-        """SHA-256 of its bytes, in hex."""
+        """The SHA-256 of its bytes, in hex."""
         return hashlib.sha256(self.raw).hexdigest()
 
     @property
     def subject(self) -> str:
-        """Its subject as it is written in trust policies."""
+        """Its subject, formatted for trust policies."""
         return subject_text(self.parsed.subject)
 
     @property
@@ -221,17 +222,17 @@ class Certificate:
         return self.parsed.public_key()
 
     def extension(self, oid: x509.ObjectIdentifier) -> x509.Extension[Any] | None:
-        """One of its extensions."""
+        """Return one of its extensions, or None."""
         return next((found for found in self.parsed.extensions if found.oid == oid), None)
 
     @property
     def is_authority(self) -> bool:
-        """Whether its basic constraints say that it is one of an authority."""
+        """Whether it is a CA certificate, by its basic constraints."""
         found = self.extension(ExtensionOID.BASIC_CONSTRAINTS)
         return found is not None and bool(found.value.ca)
 
     def is_issued_by(self, issuer: Certificate) -> bool:
-        """Whether name and signature are those of the issuer."""
+        """Return whether issuer name and signature match the issuer."""
         try:
             self.parsed.verify_directly_issued_by(issuer.parsed)
         except (InvalidSignature, ValueError, TypeError):
@@ -240,26 +241,26 @@ class Certificate:
 
     @property
     def is_self_signed(self) -> bool:
-        """Whether it has issued itself."""
+        """Whether it is self-signed."""
         return self.parsed.issuer == self.parsed.subject and self.is_issued_by(self)
 
 
 def _check_form(raw: bytes) -> None:
-    """What the issuer's signature does not cover has one form only; the library takes several, for one and the same certificate.
+    """Check the parts that the issuer's signature does not cover; the library would accept several encodings of one certificate.
 
     Raises:
-        DerError: another form.
+        DerError: the encoding is not the canonical one.
     """
     signed, algorithm, signature = der.one(raw).children(der.SEQUENCE)
     fields = signed.children(der.SEQUENCE)
     if algorithm.raw != fields[2 if fields[0].tag == 0xA0 else 1].raw:
-        raise der.DerError("it names two algorithms")
+        raise der.DerError("it names two signature algorithms")
     if signature.expect(der.BITS).content[:1] != b"\x00":
-        raise der.DerError("its signature does not end with a whole byte")
+        raise der.DerError("its signature has unused bits")
 
 
 def check_chain(chain: Sequence[Certificate]) -> None:
-    """Hold a chain for signing, leaf first, against the rules.
+    """Check the rules for a signing chain, leaf first.
 
     Raises:
         RefusalError: `CERT_CHAIN_INVALID`, `CERT_INVALID`, `KEY_UNSUPPORTED`.
@@ -279,19 +280,19 @@ def _check_order(chain: Sequence[Certificate]) -> None:
     *lower, root = chain
     if not root.is_self_signed:
         raise RefusalError(
-            "CERT_CHAIN_INVALID", f"the chain ends with `{root.subject}`, which is no self-signed root", subject=root.subject
+            "CERT_CHAIN_INVALID", f"the chain ends with `{root.subject}`, which is not a self-signed root", subject=root.subject
         )
     for certificate, issuer in zip(lower, chain[1:], strict=True):
         if certificate.is_self_signed:
             raise RefusalError(
                 "CERT_CHAIN_INVALID",
-                f"the self-signed certificate `{certificate.subject}` stands in the middle of the chain",
+                f"the self-signed certificate `{certificate.subject}` is not at the end of the chain",
                 subject=certificate.subject,
             )
         if not certificate.is_issued_by(issuer):
             raise RefusalError(
                 "CERT_CHAIN_INVALID",
-                f"`{certificate.subject}` was not issued by `{issuer.subject}`, which stands behind it",
+                f"`{certificate.subject}` was not issued by the next certificate, `{issuer.subject}`",
                 subject=certificate.subject,
             )
 
@@ -299,29 +300,29 @@ def _check_order(chain: Sequence[Certificate]) -> None:
 def _check_leaf(leaf: Certificate, *, is_critical: bool) -> None:
     algorithm_of(leaf.key)
     if leaf.is_authority:
-        raise _invalid(leaf, "it signs artifacts, but is one of an authority")
+        raise _invalid(leaf, "the signing certificate is a CA certificate")
     usage = _usage(leaf, is_critical=is_critical)
     others = ("key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign")
     if not usage.digital_signature or any(getattr(usage, name) for name in others):
-        raise _invalid(leaf, "its key usage is not that of digital signatures alone")
+        raise _invalid(leaf, "its key usage is not exactly digital signature")
 
 
 def _check_leaf_purpose(leaf: Certificate) -> None:
     found = leaf.extension(ExtensionOID.EXTENDED_KEY_USAGE)
     refused = [_REFUSED_USAGES[one] for one in found.value if one in _REFUSED_USAGES] if found is not None else []
     if refused:
-        raise _invalid(leaf, f"its extended key usage names {', '.join(refused)}")
+        raise _invalid(leaf, f"its extended key usage includes {', '.join(refused)}")
 
 
 def _check_authority(certificate: Certificate, depth: int, *, is_critical: bool) -> None:
-    """An issuer with so many issuers between it and the leaf."""
+    """Check a CA certificate; `depth` counts the CA certificates between it and the leaf."""
     found = certificate.extension(ExtensionOID.BASIC_CONSTRAINTS)
     if found is None or not found.value.ca or (is_critical and not found.critical):
-        raise _invalid(certificate, "it issues others, but its basic constraints do not say so")
+        raise _invalid(certificate, "it issues certificates, but its basic constraints do not allow that")
     if found.value.path_length is not None and found.value.path_length < depth:
-        raise _invalid(certificate, f"it allows {found.value.path_length} authorities below it, and {depth} stand there")
+        raise _invalid(certificate, f"its path length allows {found.value.path_length} CA certificates below it, but there are {depth}")
     if not _usage(certificate, is_critical=is_critical).key_cert_sign:
-        raise _invalid(certificate, "it issues others, but its key usage does not allow it")
+        raise _invalid(certificate, "it issues certificates, but its key usage does not allow that")
 
 
 def _usage(certificate: Certificate, *, is_critical: bool) -> x509.KeyUsage:
@@ -333,16 +334,14 @@ def _usage(certificate: Certificate, *, is_critical: bool) -> x509.KeyUsage:
 
 
 def _invalid(certificate: Certificate, reason: str) -> RefusalError:
-    return RefusalError(
-        "CERT_INVALID", f"the certificate `{certificate.subject}` breaks the rules for signing: {reason}", subject=certificate.subject
-    )
+    return RefusalError("CERT_INVALID", f"the certificate `{certificate.subject}` breaks the rules: {reason}", subject=certificate.subject)
 
 
-# -- chains of timestamping authorities
+# -- timestamping authorities
 
 
 def check_authority_chain(chain: Sequence[Certificate]) -> None:
-    """Hold the chain of a timestamping authority, leaf first, against the rules (RFC 3161, 2.3; notation's are the same).
+    """Check the rules for a timestamping chain, leaf first (RFC 3161, 2.3, like notation).
 
     Raises:
         RefusalError: `TIMESTAMP_INVALID`.
@@ -351,7 +350,7 @@ def check_authority_chain(chain: Sequence[Certificate]) -> None:
         with guarded("TIMESTAMP_INVALID", "a certificate of the timestamping authority"):
             _check_authority_chain(chain)
     except RefusalError as error:
-        raise RefusalError("TIMESTAMP_INVALID", f"the timestamping authority is not acceptable: {error.message}") from error
+        raise RefusalError("TIMESTAMP_INVALID", f"the chain of the timestamping authority is invalid: {error.message}") from error
 
 
 def _check_authority_chain(chain: Sequence[Certificate]) -> None:
@@ -361,7 +360,7 @@ def _check_authority_chain(chain: Sequence[Certificate]) -> None:
             raise _invalid(certificate, "it is signed with a weak hash such as SHA-1")
         unknown = [found.oid.dotted_string for found in certificate.parsed.extensions if found.critical and found.oid not in _UNDERSTOOD]
         if unknown:
-            raise _invalid(certificate, f"its critical extension {unknown[0]} is not known here")
+            raise _invalid(certificate, f"its critical extension {unknown[0]} is not supported")
     _check_leaf(leaf, is_critical=False)
     found = leaf.extension(ExtensionOID.EXTENDED_KEY_USAGE)
     if found is None or list(found.value) != [Usage.TIME_STAMPING]:

@@ -1,6 +1,6 @@
-"""A small, strict reader of DER (X.690): definite lengths in their shortest form, tags up to 30, nothing behind the end.
+"""A small, strict DER parser (X.690): definite, minimal lengths, tags up to 30, no trailing bytes.
 
-What is signed is read by nothing more tolerant: a reader that takes odd encodings would let two programs see two things in the same bytes.
+Signed data is parsed strictly, because two tolerant parsers may read different content from the same bytes.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _UTC = re.compile(rb"(\d\d)(\d{10})Z")
 
 
 class DerError(ValueError):
-    """Bytes that are not DER, or not what was expected there."""
+    """The bytes are not DER, or not of the expected type."""
 
 
 @dataclass(frozen=True, slots=True)
 class DerValue:
-    """One value.
+    """A DER value.
 
     Attributes:
-        raw: all of its bytes, with tag and length.
-        start: where its content begins in them.
+        raw: its bytes, with tag and length.
+        start: the offset of its content in `raw`.
     """
 
     tag: int
@@ -44,58 +44,58 @@ class DerValue:
 
     @property
     def content(self) -> bytes:
-        """The bytes behind tag and length."""
+        """The bytes after tag and length."""
         return self.raw[self.start :]
 
     def children(self, tag: int) -> list[DerValue]:
-        """The values in it, after its tag was compared."""
+        """Check the tag and return the values inside."""
         return many(self.expect(tag).content)
 
     def expect(self, tag: int) -> DerValue:
-        """The node itself if it has this tag.
+        """Return the node itself if it has this tag.
 
         Raises:
             DerError: another tag.
         """
         if self.tag != tag:
-            raise DerError(f"the tag 0x{self.tag:02x} stands where 0x{tag:02x} is expected")
+            raise DerError(f"expected the tag 0x{tag:02x}, not 0x{self.tag:02x}")
         return self
 
     def only(self, tag: int) -> DerValue:
-        """The one value in an explicit tag."""
+        """Return the only value in an explicit tag."""
         found = self.children(tag)
         if len(found) != 1:
-            raise DerError(f"{len(found)} values stand where one is expected")
+            raise DerError(f"expected one value, not {len(found)}")
         return found[0]
 
     def octets(self) -> bytes:
-        """An OCTET STRING."""
+        """Read an OCTET STRING."""
         return self.expect(OCTETS).content
 
     def integer(self, tag: int = INTEGER) -> int:
-        """An INTEGER in its shortest form."""
+        """Read an INTEGER in minimal encoding."""
         data = self.expect(tag).content
         if not data or (len(data) > 1 and ((data[0] == 0 and data[1] < 0x80) or (data[0] == 0xFF and data[1] >= 0x80))):
-            raise DerError("an integer is not in its shortest form")
+            raise DerError("an integer is not minimally encoded")
         return int.from_bytes(data, "big", signed=True)
 
     def boolean(self) -> bool:
-        """A BOOLEAN."""
+        """Read a BOOLEAN."""
         data = self.expect(BOOLEAN).content
         if data not in (b"\x00", b"\xff"):
             raise DerError("a boolean is neither 00 nor FF")
         return data == b"\xff"
 
     def oid(self) -> str:
-        """An OBJECT IDENTIFIER, with dots."""
+        """Read an OBJECT IDENTIFIER, in dotted form."""
         data = self.expect(OID).content
         if not data or data[-1] & 0x80 or len(data) > 64:
-            raise DerError("an object identifier is cut, empty or too long")
+            raise DerError("an object identifier is truncated, empty or too long")
         arcs: list[int] = []
         value, begins = 0, True
         for byte in data:
             if begins and byte == 0x80:
-                raise DerError("an object identifier is not in its shortest form")
+                raise DerError("an object identifier is not minimally encoded")
             value = value << 7 | byte & 0x7F
             begins = not byte & 0x80
             if begins:
@@ -105,7 +105,7 @@ class DerValue:
         return ".".join(map(str, [first, arcs[0] - 40 * first, *arcs[1:]]))
 
     def time(self) -> datetime:
-        """A UTCTime or GeneralizedTime, in UTC."""
+        """Read a UTCTime or GeneralizedTime, in UTC."""
         data = self.content
         try:
             if self.tag == UTC_TIME and (found := _UTC.fullmatch(data)):
@@ -115,24 +115,24 @@ class DerValue:
                 moment = datetime.strptime(found[1].decode(), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
                 return moment + timedelta(seconds=float(b"0." + found[2]) if found[2] else 0)
         except (ValueError, OverflowError) as error:
-            raise DerError("a time that does not exist") from error
-        raise DerError("a time in a form that is not taken")
+            raise DerError("an invalid time") from error
+        raise DerError("an unsupported time format")
 
 
 def one(data: bytes) -> DerValue:
-    """The only value in these bytes.
+    """Parse bytes that hold exactly one value.
 
     Raises:
         DerError: not DER, or something stands behind it.
     """
     node, end = _read(data, 0)
     if end != len(data):
-        raise DerError(f"{len(data) - end} bytes stand behind the value")
+        raise DerError(f"{len(data) - end} trailing bytes after the value")
     return node
 
 
 def many(data: bytes) -> list[DerValue]:
-    """All values in these bytes, one after the other.
+    """Parse a sequence of values.
 
     Raises:
         DerError: not DER.
@@ -146,19 +146,19 @@ def many(data: bytes) -> list[DerValue]:
 
 def _read(data: bytes, at: int) -> tuple[DerValue, int]:
     if len(data) - at < 2:
-        raise DerError("cut in a tag or length")
+        raise DerError("truncated tag or length")
     tag, length, start = data[at], data[at + 1], at + 2
     if tag & 0x1F == 0x1F:
-        raise DerError("a tag above 30")
+        raise DerError("a tag above 30 is not supported")
     if length == 0x80 or length > 0x84:
-        raise DerError("a length without end, or of more than four bytes")
+        raise DerError("an indefinite length, or one of more than four bytes")
     if length > 0x80:
         size = length & 0x7F
         encoded = data[start : start + size]
         length, start = int.from_bytes(encoded, "big"), start + size
         if len(encoded) != size or length < 0x80 or encoded[0] == 0:
-            raise DerError("a length that is cut or not in its shortest form")
+            raise DerError("a length is truncated or not minimally encoded")
     end = start + length
     if end > len(data):
-        raise DerError("cut in a value")
+        raise DerError("truncated value")
     return DerValue(tag, data[at:end], start - at), end

@@ -1,4 +1,4 @@
-"""What both forms of envelope have in common: their header, and the rules for it (signature-specification, "Signed Attributes")."""
+"""JWS and COSE envelopes: parse them and check their headers (signature-specification, "Signed Attributes")."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ AUTHORITY: Final = "notary.x509.signingAuthority"
 PAYLOAD_TYPE: Final = "application/vnd.cncf.notary.payload.v1+json"
 
 MAX_CHAIN: Final = 16
-"""Certificates in a chain."""
+"""Maximum number of certificates in a chain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """An envelope as it was taken apart, before anything in it is believed.
+    """A parsed envelope, before anything in it is verified.
 
     Attributes:
-        header: the protected header, by the names of its form.
-        times: names of the header whose values are times, already read; a failure to read one is kept in place of it.
-        critical: the names that are marked as critical; None where the mark is missing.
-        understood: names beyond the common ones that may be marked as critical.
-        signed: the bytes that the signature is over, as received.
+        header: the protected header, with the names of its format.
+        times: the parsed times of the header, or the refusal for a malformed one.
+        critical: the header names in `crit`; None without `crit`.
+        understood: format-specific names that may be critical.
+        signed: the signed bytes, as received.
     """
 
     header: Mapping[Any, Any]
@@ -63,12 +63,12 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """An envelope whose signature and header hold; whether its signer is trusted is another question.
+    """An envelope with a valid signature and header; its signer is not verified yet.
 
     Attributes:
-        chain: leaf first; not checked yet.
-        signing_time: authentic only under the scheme of signing authorities.
-        token: the timestamp over `signature`.
+        chain: the certificates, leaf first; not verified yet.
+        signing_time: authentic only in the signing authority scheme.
+        token: the timestamp token over `signature`.
     """
 
     chain: tuple[Certificate, ...]
@@ -83,21 +83,21 @@ class Envelope:
 
 
 def opened(sealed: Sealed) -> Envelope:
-    """Check the signature over the received bytes, then the header.
+    """Check the signature, then the header.
 
     Raises:
         RefusalError: the first rule that it breaks.
     """
     if not sealed.certificates:
-        raise RefusalError("CERT_CHAIN_MISSING", "the envelope holds no certificate")
+        raise RefusalError("CERT_CHAIN_MISSING", "the envelope has no certificate")
     if len(sealed.certificates) > MAX_CHAIN:
-        raise RefusalError("CERT_CHAIN_INVALID", f"the envelope holds {len(sealed.certificates)} certificates, more than {MAX_CHAIN}")
+        raise RefusalError("CERT_CHAIN_INVALID", f"the envelope has {len(sealed.certificates)} certificates, more than {MAX_CHAIN}")
     leaf = Certificate.parse(sealed.certificates[0])
     algorithm = algorithm_of(leaf.key)
     wanted = algorithm.number if sealed.is_cose else algorithm.name
     if type(sealed.algorithm) is not type(wanted) or sealed.algorithm != wanted:
         named = "no algorithm" if sealed.algorithm is None else f"the algorithm `{str(sealed.algorithm)[:40]}`"
-        raise RefusalError("ALG_MISMATCH", f"the envelope names {named}, but its key signs with {algorithm.name}")
+        raise RefusalError("ALG_MISMATCH", f"the envelope names {named}, but its key requires {algorithm.name}")
     verify(leaf.key, algorithm, sealed.signature, sealed.signed)
     scheme, signing_time, expiry = _header(sealed)
     chain = (leaf, *(Certificate.parse(raw) for raw in sealed.certificates[1:]))
@@ -112,11 +112,11 @@ def _header(sealed: Sealed) -> tuple[str, datetime, datetime | None]:
     scheme = sealed.header.get(SCHEME)
     if scheme not in (X509, AUTHORITY):
         raise RefusalError(
-            "SIGNING_SCHEME_UNSUPPORTED", f"the signing scheme is `{str(scheme)[:80]}`; `{X509}` and `{AUTHORITY}` are known"
+            "SIGNING_SCHEME_UNSUPPORTED", f"the signing scheme `{str(scheme)[:80]}` is not supported; use `{X509}` or `{AUTHORITY}`"
         )
     needed, foreign = (SIGNING_TIME, AUTHENTIC_TIME) if scheme == X509 else (AUTHENTIC_TIME, SIGNING_TIME)
     if foreign in sealed.header:
-        raise RefusalError("HEADER_INVALID", f"the header `{foreign}` has no place under the scheme `{scheme}`")
+        raise RefusalError("HEADER_INVALID", f"the header `{foreign}` is not allowed in the scheme `{scheme}`")
     signing_time = _time(sealed, needed)
     if signing_time is None:
         raise RefusalError("HEADER_INVALID", f"the header `{needed}` is missing")
@@ -135,27 +135,27 @@ def _time(sealed: Sealed, name: str) -> datetime | None:
 
 
 def _critical(sealed: Sealed) -> None:
-    """Every name that is marked exists and is understood; every header that must be marked is."""
+    """Check that every critical header exists and is understood, and that every required one is marked."""
     marked = sealed.critical
     if not marked:
-        raise RefusalError("CRIT_INVALID", "the envelope marks no header as critical, not even the signing scheme")
+        raise RefusalError("CRIT_INVALID", "no header is marked as critical, not even the signing scheme")
     if len(set(marked)) != len(marked):
         raise RefusalError("CRIT_INVALID", "a header is marked as critical twice")
     must = frozenset((SCHEME, AUTHENTIC_TIME, EXPIRY, PLUGIN, PLUGIN_VERSION))
     for name in marked:
         if name not in sealed.header:
-            raise RefusalError("CRIT_INVALID", f"the header `{str(name)[:80]}` is marked as critical, but is not there")
+            raise RefusalError("CRIT_INVALID", f"the header `{str(name)[:80]}` is marked as critical but missing")
         if name not in must | {SIGNING_TIME} | sealed.understood:
             raise RefusalError("CRIT_UNKNOWN", f"the critical header `{str(name)[:80]}` is not understood")
     if PLUGIN in sealed.header or PLUGIN_VERSION in sealed.header:
         named = str(sealed.header.get(PLUGIN, "a plugin"))[:80]
-        raise RefusalError("PLUGIN_REQUIRED", f"the signature can only be verified by the plugin `{named}`, and marfetch runs none")
+        raise RefusalError("PLUGIN_REQUIRED", f"the signature requires the plugin `{named}`, but marfetch runs no plugins")
     for name in sorted(must):
         if name in sealed.header and name not in marked:
             raise RefusalError("CRIT_INVALID", f"the header `{name}` must be marked as critical")
 
 
-# -- cOSE envelopes (RFC 9052, COSE_Sign1; signature-envelope-cose): tag 18 over protected header, unprotected header, payload, signature
+# -- COSE envelopes (RFC 9052, COSE_Sign1; signature-envelope-cose): tag 18 over protected header, unprotected header, payload, signature
 
 
 _ALGORITHM: Final = 1
@@ -167,7 +167,7 @@ _SIGNED: Final = cbor.array_head(4) + cbor.string(b"Signature1", 3)
 
 
 def parse_cose(data: bytes) -> Sealed:
-    """Take an envelope apart.
+    """Parse an envelope.
 
     Raises:
         RefusalError: `ENVELOPE_MALFORMED`.
@@ -216,7 +216,7 @@ def _parse(data: bytes) -> Sealed:
 
 
 def _certificates(value: cbor.Value) -> tuple[bytes, ...]:
-    """An array, leaf first; a single certificate may stand alone (RFC 9360, 2)."""
+    """Return the certificates, leaf first; a single certificate needs no array (RFC 9360, 2)."""
     chain = [value] if isinstance(value, bytes) else value
     if chain is None:
         return ()
@@ -234,14 +234,14 @@ def _cose_time(value: cbor.Value, name: str) -> datetime | RefusalError:
             return datetime.fromtimestamp(value.value, UTC)
         except (ValueError, OverflowError, OSError):
             pass
-    return RefusalError("HEADER_INVALID", f"the header `{name}` is no time (tag 1 over a whole number)")
+    return RefusalError("HEADER_INVALID", f"the header `{name}` is not a time (tag 1 over an integer)")
 
 
 def _malformed_cose(reason: str) -> RefusalError:
     return RefusalError("ENVELOPE_MALFORMED", f"the COSE envelope is malformed: {reason}")
 
 
-# -- jWS envelopes (RFC 7515, flattened JSON; signature-envelope-jws), read strictly: no name twice, exact case, canonical base64
+# -- JWS envelopes (RFC 7515, flattened JSON; signature-envelope-jws), parsed strictly: unique names, exact case, canonical base64
 
 
 _MEMBERS: Final = frozenset(("payload", "protected", "header", "signature"))
@@ -250,7 +250,7 @@ _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d
 
 
 def parse_jws(data: bytes) -> Sealed:
-    """Take an envelope apart.
+    """Parse an envelope.
 
     Raises:
         RefusalError: `ENVELOPE_MALFORMED`.
@@ -258,7 +258,7 @@ def parse_jws(data: bytes) -> Sealed:
     document = _object(data, "the envelope")
     if document.keys() != _MEMBERS:
         odd = sorted(document.keys() ^ _MEMBERS)[0]
-        raise _malformed_jws(f"the member `{odd[:80]}` is missing or has no place there")
+        raise _malformed_jws(f"the member `{odd[:80]}` is missing or not allowed")
     header = document["header"]
     if not isinstance(header, dict) or not header.keys() <= _HEADERS:
         raise _malformed_jws("its header is no object, or has a member that has no place there")
@@ -273,7 +273,7 @@ def parse_jws(data: bytes) -> Sealed:
     chain, token, agent = header.get("x5c"), header.get(TIMESTAMP), header.get(AGENT)
     if chain is not None and not isinstance(chain, list):
         raise _malformed_jws("the certificates are no array")
-    # Names that JWS itself defines cannot be marked as critical (RFC 7515, 4.1.11); they count as absent there.
+    # Names that JWS defines must not be in `crit` (RFC 7515, 4.1.11); treat them as absent.
     named = {name: value for name, value in protected.items() if name not in ("alg", "cty", "crit")}
     return Sealed(
         header=named,
@@ -298,12 +298,12 @@ def _object(data: bytes, what: str) -> dict[str, Json]:
     except Error as error:
         raise _malformed_jws(error.message) from error
     if not isinstance(found, dict):
-        raise _malformed_jws(f"{what} is no object")
+        raise _malformed_jws(f"{what} is not an object")
     return found
 
 
 def _url_decoded(text: str) -> bytes:
-    """Base64url without padding, in its only form."""
+    """Decode canonical base64url without padding."""
     try:
         data = base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
@@ -329,7 +329,7 @@ def _jws_time(value: Json, name: str) -> datetime | RefusalError:
             return datetime.fromisoformat(value.upper()).astimezone(UTC)
         except (ValueError, OverflowError):
             pass
-    return RefusalError("HEADER_INVALID", f"the header `{name}` is no time of RFC 3339")
+    return RefusalError("HEADER_INVALID", f"the header `{name}` is not an RFC 3339 time")
 
 
 def _malformed_jws(reason: str) -> RefusalError:

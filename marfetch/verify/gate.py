@@ -1,6 +1,6 @@
-"""The one door to the check of signatures for whatever is fetched: whether one is asked for, and the check itself.
+"""The signature check of every command that downloads: whether it is required, and the check itself.
 
-Cryptography is loaded when the first artifact is checked, not before.
+The cryptography libraries are imported when the first artifact is checked.
 """
 
 from __future__ import annotations
@@ -23,24 +23,22 @@ ENVIRONMENT: Final = "MARFETCH_VERIFY"
 
 
 def is_required(*, asked: bool = False) -> bool:
-    """Whether signatures are to be checked.
+    """Return whether signatures must be checked.
 
     Args:
-        asked: an option or the wanted file says so; otherwise `MARFETCH_VERIFY` may.
+        asked: an option or the project file requires it; otherwise `MARFETCH_VERIFY` decides.
 
     Raises:
-        InputError: `usage`: `MARFETCH_VERIFY` is something else than `policy`.
+        InputError: `usage`: `MARFETCH_VERIFY` has a value other than `policy`.
     """
     value = os.environ.get(ENVIRONMENT)
     if value and value != "policy" and not asked:
-        raise InputError(
-            f"`{ENVIRONMENT}` is `{value[:40]}`; the only value is `policy`", code="usage", hint="leave it out, or say `policy`"
-        )
+        raise InputError(f"`{ENVIRONMENT}` is `{value[:40]}`, not `policy`", code="usage", hint="set it to `policy`, or unset it")
     return asked or bool(value)
 
 
 def gate(*, asked: bool = False) -> SignatureGate | None:
-    """The check that everything has to pass before it is fetched; None where none is required.
+    """Return the check that artifacts must pass before they are downloaded; None if none is required.
 
     Args:
         asked: as `is_required`.
@@ -52,13 +50,13 @@ def gate(*, asked: bool = False) -> SignatureGate | None:
 
 
 class SignatureGate:
-    """Keeps out what is not signed as the trust policy asks.
+    """Rejects artifacts that do not satisfy the trust policy.
 
     Args:
-        options: how to check; None: as Notation's own places say.
+        options: how to verify; None for Notation's own trust policy and stores.
 
     Attributes:
-        signer: says of a verdict who signed, which is noted for each artifact; None: nothing is noted.
+        signer: describes the signer of a verdict, for a note about each artifact; None for no notes.
     """
 
     signer: Callable[[Verdict], str] | None = None
@@ -67,13 +65,13 @@ class SignatureGate:
         self._options = options
 
     def __call__(self, client: Session, resolved: Resolved) -> Verdict:
-        """Check an artifact, and pass on what the policy warns of.
+        """Check an artifact and report its warnings.
 
         Args:
-            resolved: its digest is the one that is checked and the one that is fetched.
+            resolved: the artifact; the check and the download use the same digest.
 
         Raises:
-            SignatureError: no signature holds.
+            SignatureError: no signature is valid and trusted.
             InputError: the trust policy or a store cannot be used.
             Error: the registry failed.
         """
@@ -85,11 +83,11 @@ class SignatureGate:
         return verdict
 
     def referrers(self, repository: Repository, digests: Iterable[Digest]) -> None:
-        """Check what refers to an artifact. Signatures are left out: nobody signs those.
+        """Check the referrers of an artifact, except signatures, which are not signed themselves.
 
         Args:
-            repository: that they are in.
-            digests: of the referrers.
+            repository: the repository of the referrers.
+            digests: the digests of the referrers.
 
         Raises:
             Error: as for an artifact.
@@ -97,12 +95,12 @@ class SignatureGate:
         for digest in digests:
             own = repository.at(digest=digest)
             manifest = own.manifest()
-            # Only its own bytes say what it is: a list may say anything.
+            # Trust the type in the manifest, not the one in the list of referrers.
             if not (isinstance(manifest, Manifest) and matches(manifest.effective_type, SIGNATURE.types)):
                 self._verdict(own.session, resolved_to(own, manifest))
 
     def _verdict(self, client: Session, resolved: Resolved) -> Verdict:
-        from .artifact import VerifyOptions, verify  # late: cryptography, only where signatures are checked
+        from .artifact import VerifyOptions, verify  # late: cryptography, only to check signatures
 
         verdict = verify(client, resolved, self._options or VerifyOptions())
         if verdict.error is not None:

@@ -1,6 +1,6 @@
-"""Distinguished names: those of trust policies, and the signer's subject (trust-store-trust-policy, "Trusted Identities").
+"""Distinguished names of trust policies and signers (trust-store-trust-policy, "Trusted Identities").
 
-Both become attribute → value; names of attributes and values are compared as they are, case included.
+Both are parsed to attribute → value. Attribute names and values are compared case-sensitively.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _ATTRIBUTES: Final = {
     "2.5.4.11": "OU",
     "2.5.4.17": "POSTALCODE",
 }
-"""By object identifier: what a library prints for one is its own affair."""
+"""By object identifier, because libraries print different names for the same attribute."""
 
 _SPECIAL: Final = ',+"\\<>;#='
 _ESCAPE = re.compile(r'\\([0-9A-Fa-f]{2}|[ ,+"\\<>;#=])')
 
 
 class DistinguishedNameError(ValueError):
-    """A text that is not a distinguished name, or not one that identities are written in."""
+    """The text is not a distinguished name, or not one that an identity may have."""
 
 
 def parse_name(text: str) -> dict[str, str]:
-    """Read a distinguished name (RFC 4514) with the Notary Project's limits.
+    """Parse a distinguished name (RFC 4514) with the Notary Project's limits.
 
     Raises:
         DistinguishedNameError: not a name; an attribute twice; several attributes in one part; `=#`; C, ST or O missing.
@@ -46,27 +46,27 @@ def parse_name(text: str) -> dict[str, str]:
         attribute, equals, value = part.partition("=")
         attribute = attribute.strip()
         if not equals or not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)+", attribute):
-            raise DistinguishedNameError(f"`{part.strip()[:80]}` is no attribute and value")
+            raise DistinguishedNameError(f"`{part.strip()[:80]}` is not of the form `attribute=value`")
         if value.lstrip().startswith("#"):
-            raise DistinguishedNameError(f"the value of `{attribute}` is given in hex, which identities cannot be")
+            raise DistinguishedNameError(f"the value of `{attribute}` is in hex, which identities do not support")
         attribute = "ST" if attribute == "S" else attribute
         if attribute in found:
-            raise DistinguishedNameError(f"`{attribute}` stands twice")
+            raise DistinguishedNameError(f"`{attribute}` appears twice")
         found[attribute] = _unescaped(value)
     missing = [name for name in REQUIRED if not found.get(name)]
     if missing:
-        raise DistinguishedNameError(f"`{missing[0]}` is missing; an identity has at least C, ST and O")
+        raise DistinguishedNameError(f"`{missing[0]}` is missing; an identity needs at least C, ST and O")
     return found
 
 
 def _split(text: str) -> list[str]:
-    """The parts between commas that are not escaped."""
+    """Split at unescaped commas."""
     parts, begin, at = [], 0, 0
     while at < len(text):
         if text[at] == "\\":
             at += 1
         elif text[at] == "+":
-            raise DistinguishedNameError("several attributes in one part (`+`)")
+            raise DistinguishedNameError("multi-valued attributes (`+`) are not supported")
         elif text[at] in ",;":
             parts.append(text[begin:at])
             begin = at + 1
@@ -88,35 +88,35 @@ def _unescaped(value: str) -> str:
             continue
         found = _ESCAPE.match(value, at)
         if found is None:
-            raise DistinguishedNameError("a backslash that escapes nothing")
+            raise DistinguishedNameError("a backslash escapes nothing")
         escaped = found[1]
         data += bytes.fromhex(escaped) if len(escaped) == 2 else escaped.encode()
         at = found.end()
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise DistinguishedNameError("an escaped value that is not UTF-8") from error
+        raise DistinguishedNameError("an escaped value is not UTF-8") from error
 
 
 def subject_attributes(name: x509.Name) -> dict[str, str]:
-    """The attributes of a certificate's subject.
+    """Return the attributes of a certificate's subject.
 
     Raises:
-        DistinguishedNameError: an attribute that has no name in identities, or that stands twice; no identity can mean such a subject.
+        DistinguishedNameError: an attribute is unsupported or appears twice, so no identity can match the subject.
     """
     found: dict[str, str] = {}
     for one in name:
         attribute = _ATTRIBUTES.get(one.oid.dotted_string)
         if attribute is None:
-            raise DistinguishedNameError(f"the attribute {one.oid.dotted_string} has no name in identities")
+            raise DistinguishedNameError(f"the attribute {one.oid.dotted_string} is not supported in identities")
         if attribute in found:
-            raise DistinguishedNameError(f"`{attribute}` stands twice")
+            raise DistinguishedNameError(f"`{attribute}` appears twice")
         found[attribute] = one.value if isinstance(one.value, str) else one.value.decode("latin-1")
     return found
 
 
 def subject_text(name: x509.Name) -> str:
-    """A subject as it can be pasted into a trust policy, the last attribute first."""
+    """Format a subject for a trust policy, last attribute first."""
     parts = []
     for one in name:
         value = one.value if isinstance(one.value, str) else one.value.hex()
@@ -132,5 +132,5 @@ def _escaped(value: str) -> str:
 
 
 def covers(identity: Mapping[str, str], subject: Mapping[str, str]) -> bool:
-    """Whether every attribute of the identity stands in the subject with the same value."""
+    """Return whether the subject has every attribute of the identity with the same value."""
     return all(subject.get(name) == value for name, value in identity.items())

@@ -1,4 +1,4 @@
-"""Trust policies: the same documents that `notation` reads, with the same rules (trust-store-trust-policy, "Trust Policy", version 1.0)."""
+"""Parse trust policies, with the format and rules of `notation` (trust-store-trust-policy, "Trust Policy", version 1.0)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Check(StrEnum):
 
 
 class Action(StrEnum):
-    """What follows when a check fails."""
+    """What happens if a check fails."""
 
     ENFORCE = "enforce"
     LOG = "log"
@@ -55,7 +55,7 @@ _KNOWN_VERIFICATION: Final = frozenset(("level", "override", "verifyTimestamp"))
 
 @dataclass(frozen=True, slots=True)
 class StoreName:
-    """A trust store by type and name."""
+    """The type and name of a trust store."""
 
     kind: str
     name: str
@@ -66,13 +66,13 @@ class StoreName:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What a policy says of some repositories.
+    """A statement of a trust policy, for some repositories.
 
     Attributes:
-        scopes: repositories with their registry, or `*` alone.
-        identities: distinguished names; None: anybody whom the stores vouch for.
-        timestamps_always: a timestamp is needed wherever there is a `tsa` store, not only for certificates that have expired.
-        warnings: what is odd, but taken, as notation takes it.
+        scopes: repositories with their registry, or only `*`.
+        identities: the trusted distinguished names; None for any signer with a trusted root.
+        timestamps_always: with a `tsa` store, always require a timestamp, not only for expired certificates.
+        warnings: oddities that marfetch accepts, as notation does.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Statement:
         return self.level == "skip"
 
     def stores_of(self, kind: str) -> tuple[StoreName, ...]:
-        """Its stores of one type, each once."""
+        """Return its stores of one type, without duplicates."""
         return tuple(dict.fromkeys(store for store in self.stores if store.kind == kind))
 
 
@@ -99,7 +99,7 @@ class Policy:
     """A trust policy document.
 
     Attributes:
-        path: where it was read.
+        path: its path, for messages.
     """
 
     statements: tuple[Statement, ...]
@@ -107,7 +107,7 @@ class Policy:
     warnings: tuple[str, ...] = field(default=())
 
     def statement(self, repository: str) -> Statement:
-        """What applies to a repository, which is written with its registry: the exact scope, else `*`.
+        """Return the statement for a repository (with its registry): by exact scope, else by `*`.
 
         Raises:
             InputError: `NO_APPLICABLE_POLICY`.
@@ -119,7 +119,7 @@ class Policy:
         raise InputError(
             f"no statement of the trust policy `{self.path}` covers `{repository}`",
             code="NO_APPLICABLE_POLICY",
-            hint=f"add `{repository}` to the `registryScopes` of a statement; globs are not taken, `*` alone means everything",
+            hint=f"add `{repository}` to the `registryScopes` of a statement; globs are not supported, except a single `*` for everything",
             path=self.path,
             repository=repository,
         )
@@ -145,7 +145,7 @@ def parse_policy(data: bytes, path: str) -> Policy:
     if not isinstance(listed, list) or not listed:
         reader.fail("`trustPolicies` has no statement")
     warnings = [
-        f"`{name}` in the trust policy is not known, and means nothing" for name in sorted(document.keys() - {"version", "trustPolicies"})
+        f"`{name}` in the trust policy is not known and is ignored" for name in sorted(document.keys() - {"version", "trustPolicies"})
     ]
     statements = tuple(reader.statement(one) for one in listed)
     names: set[str] = set()
@@ -156,7 +156,7 @@ def parse_policy(data: bytes, path: str) -> Policy:
         names.add(statement.name)
         for scope in statement.scopes:
             if scope in scopes:
-                reader.fail(f"the scope `{scope}` stands twice; one statement applies to a repository")
+                reader.fail(f"the scope `{scope}` appears twice; only one statement may apply to a repository")
             scopes.add(scope)
     return Policy(statements, path, tuple(warnings))
 
@@ -189,10 +189,9 @@ class _Reader:
         scopes = self._scopes(value, name)
         stores = self._texts(value, "trustStores", name)
         identities = self._texts(value, "trustedIdentities", name)
-        warnings = [f"`{odd}` in the statement `{name}` is not known, and means nothing" for odd in sorted(value.keys() - _KNOWN)]
+        warnings = [f"`{odd}` in the statement `{name}` is not known and is ignored" for odd in sorted(value.keys() - _KNOWN)]
         warnings += [
-            f"`{odd}` in the statement `{name}` is not known, and means nothing"
-            for odd in sorted(verification.keys() - _KNOWN_VERIFICATION)
+            f"`{odd}` in the statement `{name}` is not known and is ignored" for odd in sorted(verification.keys() - _KNOWN_VERIFICATION)
         ]
         if level == "skip":
             if stores or identities:
@@ -209,7 +208,7 @@ class _Reader:
     def _level(self, verification: dict[str, Json], name: str) -> tuple[str, Mapping[Check, Action]]:
         level = verification.get("level")
         if not isinstance(level, str) or level not in LEVELS:
-            self.fail(f"the level is {_shown(level)}, none of {', '.join(LEVELS)}", name)
+            self.fail(f"the level is {_shown(level)}, not one of {', '.join(LEVELS)}", name)
         actions = dict(LEVELS[level])
         override = verification.get("override") or {}
         if not isinstance(override, dict):
@@ -232,19 +231,19 @@ class _Reader:
             self.fail("the scope `*` stands beside others", name)
         for scope in scopes:
             if scope != "*" and not _SCOPE.fullmatch(scope):
-                self.fail(f"the scope `{scope[:120]}` is no `registry/repository` (lower case, no tag, no `*` in it)", name)
+                self.fail(f"the scope `{scope[:120]}` is not a `registry/repository` (lower case, no tag, no `*`)", name)
         return scopes
 
     def _texts(self, value: dict[str, Json], key: str, name: str) -> tuple[str, ...]:
         found: Any = value.get(key) or []
         if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-            self.fail(f"`{key}` is no array of texts", name)
+            self.fail(f"`{key}` is not an array of strings", name)
         return tuple(found)
 
     def _store(self, text: str, name: str) -> StoreName:
         kind, colon, store = text.partition(":")
         if not colon or kind not in STORE_TYPES or not STORE_NAME.fullmatch(store):
-            self.fail(f"the trust store `{text[:120]}` is no `type:name` with a type of {', '.join(STORE_TYPES)}", name)
+            self.fail(f"the trust store `{text[:120]}` is not a `type:name` with one of the types {', '.join(STORE_TYPES)}", name)
         return StoreName(kind, store)
 
     def _identities(self, texts: Sequence[str], name: str, warnings: list[str]) -> tuple[Mapping[str, str], ...] | None:
@@ -258,9 +257,7 @@ class _Reader:
             if not colon:
                 self.fail(f"the identity `{text[:120]}` has no prefix such as `{SUBJECT}:`", name)
             if prefix != SUBJECT:
-                warnings.append(
-                    f"the identity `{text[:120]}` in the statement `{name}` is of a sort that is not known here; it matches nobody"
-                )
+                warnings.append(f"the identity `{text[:120]}` in the statement `{name}` has an unsupported type and matches no signer")
                 continue
             try:
                 found.append(parse_name(value))

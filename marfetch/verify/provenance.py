@@ -1,6 +1,6 @@
-"""Helm provenance: one clear-signed block that names the chart's package and its digest (Helm, "Helm Provenance and Integrity").
+"""Verify Helm provenance: a clear-signed block with the package's name and digest (Helm, "Helm Provenance and Integrity").
 
-The signature is OpenPGP, which pysequoia checks (the extra `prov`); only the bytes that it gives back are believed.
+pysequoia (the extra `prov`) verifies the OpenPGP signature. Only the bytes that it returns are trusted.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from ..oci import Digest
 from .verdict import Provenance
 
 MAX_SIZE: Final = 1 << 20
-"""Bytes of a provenance file."""
+"""Bytes; the limit of a provenance file."""
 MAX_KEYRING: Final = 64 << 20
-"""Bytes of a keyring."""
+"""Bytes; the limit of a keyring."""
 
 _LINES: Final = [b"-----BEGIN PGP SIGNED MESSAGE-----", b"-----BEGIN PGP SIGNATURE-----", b"-----END PGP SIGNATURE-----"]
 _HASH: Final = re.compile(rb"Hash: [A-Za-z0-9, -]+")
 
 
 def check(data: bytes, keyring: Path, *, name: str, digest: Digest, now: datetime) -> Provenance:
-    """Hold a provenance file against a keyring and a package.
+    """Verify a provenance file with a keyring, and compare it with a package.
 
     Args:
-        name: file name of the package, as it should be listed.
-        digest: of the package.
+        name: the expected file name of the package.
+        digest: the digest of the package.
 
     Raises:
         SignatureError: `PROV_MALFORMED`, `PROV_SIGNATURE_INVALID`, `PROV_FILE_NOT_LISTED`, `PROV_DIGEST_MISMATCH`.
@@ -49,13 +49,15 @@ def check(data: bytes, keyring: Path, *, name: str, digest: Digest, now: datetim
     found = listed.get(name)
     if found is None:
         raise SignatureError(
-            f"the provenance does not name `{name}`, but {', '.join(f'`{one[:80]}`' for one in listed) or 'nothing'}",
+            f"the provenance does not list `{name}`, but {', '.join(f'`{one[:80]}`' for one in listed) or 'nothing'}",
             code="PROV_FILE_NOT_LISTED",
             file=name,
         )
     if found != str(digest):
         raise SignatureError(
-            f"the provenance says `{str(found)[:100]}` of `{name}`, which is `{digest}`", code="PROV_DIGEST_MISMATCH", file=name
+            f"the provenance lists `{name}` with the digest `{str(found)[:100]}`, but its digest is `{digest}`",
+            code="PROV_DIGEST_MISMATCH",
+            file=name,
         )
     return Provenance(str(certificate.fingerprint), users, name, digest)
 
@@ -65,7 +67,7 @@ def _sequoia() -> Any:
         import pysequoia  # late: an extra, only where provenance is checked
     except ImportError as error:
         raise InputError(
-            "provenance is checked with pysequoia, which is not installed",
+            "checking provenance needs pysequoia, which is not installed",
             code="usage",
             hint="install it with `pip install 'marfetch[prov]'`",
         ) from error
@@ -73,7 +75,7 @@ def _sequoia() -> Any:
 
 
 def _check_form(data: bytes) -> None:
-    """Exactly one block, and nothing around it: what stands outside is signed by nobody, but is read by people."""
+    """Require exactly one block and nothing around it: text outside is unsigned, but people may read it."""
     lines = [line.rstrip(b"\r") for line in data.split(b"\n")]
     while lines and not lines[-1].strip():
         lines.pop()
@@ -82,7 +84,7 @@ def _check_form(data: bytes) -> None:
         raise SignatureError("the provenance is not exactly one clear-signed block", code="PROV_MALFORMED")
     blank = next((number for number, line in enumerate(lines) if not line.strip()), len(lines))
     if not all(_HASH.fullmatch(line.rstrip()) for line in lines[1:blank]):
-        raise SignatureError("the provenance has a header that says something else than its hash", code="PROV_MALFORMED")
+        raise SignatureError("the provenance has a header other than `Hash`", code="PROV_MALFORMED")
 
 
 def _keys(sequoia: Any, keyring: Path) -> Sequence[Any]:
@@ -96,11 +98,9 @@ def _keys(sequoia: Any, keyring: Path) -> Sequence[Any]:
     try:
         keys: Sequence[Any] = sequoia.Cert.split_bytes(raw)
     except Exception as error:
-        raise InputError(
-            f"the keyring `{keyring}` holds no keys: {_first_line(error)}", code="KEYRING_INVALID", path=str(keyring)
-        ) from error
+        raise InputError(f"the keyring `{keyring}` has no keys: {_first_line(error)}", code="KEYRING_INVALID", path=str(keyring)) from error
     if not keys:
-        raise InputError(f"the keyring `{keyring}` holds no keys", code="KEYRING_INVALID", path=str(keyring))
+        raise InputError(f"the keyring `{keyring}` has no keys", code="KEYRING_INVALID", path=str(keyring))
     return keys
 
 
@@ -110,18 +110,18 @@ def _verified(sequoia: Any, data: bytes, keys: Sequence[Any], keyring: Path) -> 
         signers = {str(one.certificate).lower() for one in result.valid_sigs}
     except Exception as error:
         raise SignatureError(
-            f"no key of `{keyring}` has signed the provenance as it is: {_first_line(error)}",
+            f"the provenance is not signed by a key of `{keyring}`: {_first_line(error)}",
             code="PROV_SIGNATURE_INVALID",
             path=str(keyring),
         ) from error
     for key in keys:
         if str(key.fingerprint).lower() in signers:
             return bytes(result.bytes).replace(b"\r\n", b"\n"), key
-    raise SignatureError(f"no key of `{keyring}` has signed the provenance", code="PROV_SIGNATURE_INVALID", path=str(keyring))
+    raise SignatureError(f"the provenance is not signed by a key of `{keyring}`", code="PROV_SIGNATURE_INVALID", path=str(keyring))
 
 
 def _files(text: bytes) -> dict[str, Json]:
-    """File name → digest, from the second part of what is signed."""
+    """Return file name → digest, from the second part of the signed text."""
     parts = text.split(b"\n...\n")
     try:
         document = parse_yaml(parts[1], "the provenance") if len(parts) == 2 else None
@@ -138,5 +138,5 @@ def _aware(moment: datetime) -> datetime:
 
 
 def _first_line(error: Exception) -> str:
-    """Without the Rust backtrace that may follow."""
+    """Return the first line of an error, without a Rust backtrace."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,6 +1,6 @@
-"""Whether certificates were revoked, by revocation lists (RFC 5280, 5 and 6.3): from files, from caches, or asked for.
+"""Check certificates against revocation lists (RFC 5280, 5 and 6.3) from files, caches or the network.
 
-What cannot be known is said to be unknown; it never passes as good.
+An undetermined status is `unknown`, never `good`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from .chain import HASHES, Certificate, guarded
 from .verdict import RefusalError
 
 MAX_CRL_BYTES: Final = 32 << 20
-"""Bytes of a revocation list."""
+"""Bytes; a longer revocation list is refused."""
 MAX_FILES: Final = 1000
-"""Files of a directory that are looked at."""
+"""Maximum number of files read from a directory."""
 MAX_DIRECTORY: Final = 256 << 20
-"""Bytes of all of them; what comes after is not looked at."""
+"""Bytes; the limit of all files of a directory. Later files are ignored."""
 
 _TEMPORARY: Final = (x509.ReasonFlags.certificate_hold, x509.ReasonFlags.remove_from_crl)
 _LIST_EXTENSIONS: Final = frozenset((ExtensionOID.ISSUING_DISTRIBUTION_POINT,))
@@ -41,7 +41,7 @@ _STRONG: Final = frozenset(one.name for one in HASHES.values())
 
 
 class RevocationState(StrEnum):
-    """What is known of one certificate."""
+    """The revocation state of a certificate."""
 
     GOOD = "good"
     REVOKED = "revoked"
@@ -51,10 +51,10 @@ class RevocationState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is known of one certificate, and why.
+    """The revocation status of a certificate.
 
     Attributes:
-        note: a sentence.
+        note: the reason, as a sentence.
     """
 
     subject: str
@@ -64,13 +64,13 @@ class Status:
 
 @dataclass(slots=True)
 class Lists:
-    """Where revocation lists come from, in this order.
+    """The sources of revocation lists, in order of precedence.
 
     Attributes:
-        directories: of the user; lists in DER or PEM, under any name.
-        caches: directories in the form of notation's cache: `sha256(address)` → JSON.
-        ask: fetches a list; None: nobody is asked.
-        keep: is told of a list that was fetched and holds.
+        directories: the user's directories; lists in DER or PEM, with any name.
+        caches: directories in notation's cache format: `sha256(address)` → JSON.
+        ask: downloads a list; None for no downloads.
+        keep: caches a downloaded, valid list.
     """
 
     directories: Sequence[Path] = ()
@@ -80,16 +80,16 @@ class Lists:
     _read: dict[Path, list[tuple[str, bytes]]] = field(default_factory=dict)
 
     def named(self, url: str) -> list[bytes]:
-        """Lists of the directories whose file name is that of the address."""
+        """Return the lists of the directories whose file name matches the address."""
         names = {hashlib.sha256(url.encode()).hexdigest(), urllib.parse.unquote(posixpath.basename(urllib.parse.urlsplit(url).path))} - {""}
         return [data for name, data in self._files() if name in names or Path(name).stem in names]
 
     def all(self) -> list[bytes]:
-        """All lists of the directories."""
+        """Return all lists of the directories."""
         return [data for _, data in self._files()]
 
     def cached(self, url: str) -> list[list[bytes]]:
-        """Base list and, if there is one, delta list of this address, from each cache that has it."""
+        """Return the base list and the delta list, if any, of an address, from each cache that has it."""
         name = hashlib.sha256(url.encode()).hexdigest()
         found = []
         for cache in self.caches:
@@ -109,7 +109,7 @@ class Lists:
 
 
 def cache_entry(data: bytes) -> bytes:
-    """A list in the form of notation's cache."""
+    """Encode a list for notation's cache."""
     return b'{"baseCRL":"' + base64.b64encode(data) + b'"}'
 
 
@@ -126,22 +126,22 @@ def _files(directory: Path) -> Iterable[tuple[str, bytes]]:
         raise InputError(
             f"the revocation lists of `{directory}` cannot be read: {(error.strerror or str(error)).lower()}",
             code="usage",
-            hint="`--crl` takes a directory with revocation lists, DER or PEM",
+            hint="`--crl` takes a directory of revocation lists in DER or PEM",
             path=str(directory),
         ) from error
 
 
 def check(chain: Sequence[Certificate], lists: Lists, now: datetime, *, authentic: datetime | None = None) -> tuple[Status, ...]:
-    """What is known of every certificate of a chain but its root.
+    """Return the status of every certificate of a chain except its root.
 
     Args:
-        chain: leaf first; its order and signatures hold.
-        authentic: a signing time that an authority vouches for; a certificate that became invalid later was good then.
+        chain: leaf first; order and signatures are already verified.
+        authentic: the authentic signing time, if any; a certificate that became invalid later counts as good.
     """
     found = []
     for certificate, issuer in itertools.pairwise(chain):
         try:
-            with guarded("REVOCATION_UNKNOWN", "what it says of its revocation"):
+            with guarded("REVOCATION_UNKNOWN", "its revocation information"):
                 found.append(_status(certificate, issuer, lists, now, authentic))
         except RefusalError as error:
             found.append(Status(certificate.subject, RevocationState.UNKNOWN, error.message))
@@ -153,10 +153,10 @@ def _status(certificate: Certificate, issuer: Certificate, lists: Lists, now: da
     points = certificate.extension(ExtensionOID.CRL_DISTRIBUTION_POINTS)
     if points is None or not list(points.value):
         if _has_ocsp(certificate):
-            return Status(subject, RevocationState.UNKNOWN, "it can only be asked for by OCSP, which is not done here")
-        return Status(subject, RevocationState.NOT_REVOCABLE, "its issuer publishes no revocation")
+            return Status(subject, RevocationState.UNKNOWN, "its status is only available by OCSP, which marfetch does not support")
+        return Status(subject, RevocationState.NOT_REVOCABLE, "its issuer publishes no revocation information")
     if certificate.extension(ExtensionOID.FRESHEST_CRL) is not None:
-        return Status(subject, RevocationState.UNKNOWN, "its issuer publishes delta lists of their own, which are not read here")
+        return Status(subject, RevocationState.UNKNOWN, "its issuer publishes separate delta lists, which marfetch does not support")
     notes = []
     for point in points.value:
         urls = [one.value for one in point.full_name or () if isinstance(one, x509.UniformResourceIdentifier)]
@@ -175,7 +175,7 @@ def _has_ocsp(certificate: Certificate) -> bool:
 def _point(
     certificate: Certificate, issuer: Certificate, urls: Sequence[str], lists: Lists, now: datetime, authentic: datetime | None
 ) -> tuple[RevocationState, str]:
-    """What one distribution point says; its addresses stand for each other."""
+    """Return the state by one distribution point; its addresses are alternatives."""
     reasons: list[str] = []
     for where, candidates in _candidates(urls, lists):
         revoked: list[bool] = []
@@ -206,12 +206,12 @@ def _point(
             if is_revoked
             else (RevocationState.GOOD, f"it is not on the list of {url}")
         )
-    shown = ", ".join(urls) or "an address that is no URL"
-    return RevocationState.UNKNOWN, "; ".join(reasons)[:600] or f"there is no list of {shown}, and nobody was asked"
+    shown = ", ".join(urls) or "a distribution point without a URL"
+    return RevocationState.UNKNOWN, "; ".join(reasons)[:600] or f"there is no local list for {shown}, and nothing was downloaded"
 
 
 def _candidates(urls: Sequence[str], lists: Lists) -> Iterable[tuple[str, list[list[bytes]]]]:
-    """Lists that may be the right ones, the surest first; a list under the address's own name keeps others from counting."""
+    """Yield candidate lists, best first; if a file is named like the address, other files are ignored."""
     named = [data for url in urls for data in lists.named(url)]
     yield "the files", [[data] for data in (named or lists.all())]
     for url in urls:
@@ -220,37 +220,37 @@ def _candidates(urls: Sequence[str], lists: Lists) -> Iterable[tuple[str, list[l
 
 
 def _list(data: bytes, issuer: Certificate, urls: Sequence[str], now: datetime, *, is_delta: bool) -> x509.CertificateRevocationList:
-    """A list that the issuer has signed, that covers the address, and that counts still."""
+    """Parse a list and check its issuer, signature, scope and validity."""
     with guarded("REVOCATION_UNKNOWN", "a revocation list"):
         if len(data) > MAX_CRL_BYTES:
             raise RefusalError("REVOCATION_UNKNOWN", f"the list has more than {MAX_CRL_BYTES} bytes")
         found = x509.load_pem_x509_crl(data) if data.lstrip().startswith(b"-----BEGIN") else x509.load_der_x509_crl(data)
         if found.issuer != issuer.parsed.subject:
-            raise RefusalError("REVOCATION_UNKNOWN", "the list is of another issuer")
+            raise RefusalError("REVOCATION_UNKNOWN", "the list has another issuer")
         used = found.signature_hash_algorithm
         usage = issuer.extension(ExtensionOID.KEY_USAGE)
         if used is not None and used.name not in _STRONG:
             raise RefusalError("REVOCATION_UNKNOWN", "the list is signed with a weak hash")
         if usage is not None and not usage.value.crl_sign:
-            raise RefusalError("REVOCATION_UNKNOWN", "its issuer may not sign lists")
+            raise RefusalError("REVOCATION_UNKNOWN", "its issuer is not allowed to sign lists")
         if not found.is_signature_valid(issuer.key):
-            raise RefusalError("REVOCATION_UNKNOWN", "the signature of the list is wrong")
+            raise RefusalError("REVOCATION_UNKNOWN", "the signature of the list is invalid")
         if found.next_update_utc is None or found.next_update_utc < now:
-            until = f"{found.next_update_utc:%Y-%m-%d %H:%M:%SZ}" if found.next_update_utc else "no time"
-            raise RefusalError("REVOCATION_UNKNOWN", f"the list counted until {until}")
+            until = f"{found.next_update_utc:%Y-%m-%d %H:%M:%SZ}" if found.next_update_utc else "an unknown time"
+            raise RefusalError("REVOCATION_UNKNOWN", f"the list expired: it was valid until {until}")
         for extension in found.extensions:
             delta = extension.oid == ExtensionOID.DELTA_CRL_INDICATOR
             if (delta and not is_delta) or (extension.critical and not delta and extension.oid not in _LIST_EXTENSIONS):
-                raise RefusalError("REVOCATION_UNKNOWN", "the list is a delta, or has a critical extension that is not known here")
+                raise RefusalError("REVOCATION_UNKNOWN", "the list is a delta list, or has an unsupported critical extension")
             if extension.oid == ExtensionOID.ISSUING_DISTRIBUTION_POINT:
                 _check_scope(extension.value, urls)
         return found
 
 
 def _check_scope(value: x509.ExtensionType, urls: Sequence[str]) -> None:
-    """A list may cover a part of what its issuer has issued (RFC 5280, 5.2.5)."""
+    """Check that a partial list covers the certificate (RFC 5280, 5.2.5)."""
     if not isinstance(value, x509.IssuingDistributionPoint):
-        raise RefusalError("REVOCATION_UNKNOWN", "the list does not say what it covers")
+        raise RefusalError("REVOCATION_UNKNOWN", "the scope of the list is malformed")
     covered = [one.value for one in value.full_name or () if isinstance(one, x509.UniformResourceIdentifier)]
     if value.indirect_crl or value.only_contains_attribute_certs or value.only_some_reasons or (covered and not set(covered) & set(urls)):
         raise RefusalError("REVOCATION_UNKNOWN", "the list covers other certificates")
@@ -270,7 +270,7 @@ def _is_revoked(certificate: Certificate, lists: Sequence[x509.CertificateRevoca
                 elif extension.oid == CRLEntryExtensionOID.INVALIDITY_DATE:
                     invalid_since = extension.value.invalidity_date_utc
                 elif extension.critical:
-                    raise RefusalError("REVOCATION_UNKNOWN", "an entry of the list has a critical extension that is not known here")
+                    raise RefusalError("REVOCATION_UNKNOWN", "an entry of the list has an unsupported critical extension")
             if authentic is not None and invalid_since is not None and authentic < invalid_since:
                 return False
             if reason not in _TEMPORARY:

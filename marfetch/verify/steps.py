@@ -1,6 +1,6 @@
-"""The steps of a verification, for one envelope (trust-store-trust-policy, "Steps"): bytes in, checks out; nothing is fetched here.
+"""Verify one signature envelope, step by step (trust-store-trust-policy, "Steps"), without downloading artifacts.
 
-Integrity is always enforced. Of the other checks the policy says whether a failure ends it or is only told.
+Integrity is always enforced. For the other checks, the policy decides whether a failure is an error or a warning.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from .truststore import Places
 from .verdict import CheckOutcome, RefusalError, Signed
 
 FORMATS: Final = {"application/cose": parse_cose, "application/jose+json": parse_jws}
-"""Media type of the layer → reader."""
+"""Layer media type → parser."""
 
 _Notes = Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class TrustContext:
-    """What signatures are held against.
+    """What signatures are verified against.
 
     Attributes:
-        places: where the stores are.
-        lists: revocation lists.
-        now: the moment as of which everything is decided.
-        revocation: what an option says in place of the policy.
-        metadata: annotations that the signature must carry.
+        places: the location of the trust stores.
+        lists: the revocation lists.
+        now: the time at which certificates and signatures must be valid.
+        revocation: overrides the policy's action for revocation.
+        metadata: annotations that the signature must have.
     """
 
     statement: Statement
@@ -49,7 +49,7 @@ class TrustContext:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def action(self, check: Check) -> Action:
-        """What follows when this check fails."""
+        """Return the action if this check fails."""
         if check is Check.REVOCATION and self.revocation is not None:
             return self.revocation
         return self.statement.actions[check]
@@ -57,7 +57,7 @@ class TrustContext:
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeResult:
-    """What became of one envelope; the refusal is the one that counts, None where it is good."""
+    """The result for one envelope; `refusal` is the decisive one, or None if the envelope is good."""
 
     checks: tuple[CheckOutcome, ...]
     signed: Signed
@@ -65,14 +65,14 @@ class EnvelopeResult:
 
 
 def examine(data: bytes, media_type: str, artifact: Descriptor, trust: TrustContext) -> EnvelopeResult:
-    """Hold an envelope against policy and stores.
+    """Verify an envelope against the trust policy and the trust stores.
 
     Args:
-        media_type: of the layer that it is.
-        artifact: what must be signed, as computed from its bytes.
+        media_type: the media type of its layer.
+        artifact: the descriptor that must be signed, computed from the artifact's bytes.
 
     Raises:
-        InputError: `TRUST_STORE_INVALID`: the stores themselves are broken, which is nobody's signature.
+        InputError: `TRUST_STORE_INVALID`: a trust store is invalid, whatever the signature.
     """
     return _Examination(artifact, trust).run(data, media_type)
 
@@ -91,7 +91,7 @@ class _Examination:
         def integrity() -> _Notes:
             nonlocal envelope
             envelope = self._integrity(data, media_type)
-            return [f"the signature ({envelope.algorithm.name}), the certificate chain and the signed descriptor hold"]
+            return [f"the signature ({envelope.algorithm.name}), the certificate chain and the signed descriptor are valid"]
 
         refusal = self._step(Check.INTEGRITY, integrity)
         if refusal is None:
@@ -109,7 +109,7 @@ class _Examination:
         return EnvelopeResult(checks, self._signed, refusal)
 
     def _step(self, check: Check, step: Callable[[], _Notes]) -> RefusalError | None:
-        """One check; what it raises counts if the policy enforces it."""
+        """Run one check; its refusal is decisive if the policy enforces it."""
         action = self._trust.action(check)
         if action is Action.SKIP:
             self._checks[check] = CheckOutcome(check, action, "skipped")
@@ -118,7 +118,7 @@ class _Examination:
         notes: _Notes = ()
         refusal: RefusalError | None = None
         try:
-            # One outer net: whatever a library raises over odd input is a refusal, never a traceback and never a pass.
+            # Any library exception is a refusal, never a traceback and never a pass.
             with guarded("ENVELOPE_MALFORMED" if check is Check.INTEGRITY else "CERT_INVALID", "the envelope"):
                 notes = step()
         except RefusalError as error:
@@ -131,7 +131,7 @@ class _Examination:
     def _integrity(self, data: bytes, media_type: str) -> Envelope:
         parse = FORMATS.get(media_type)
         if parse is None:
-            raise RefusalError("ENVELOPE_TYPE_UNSUPPORTED", f"the envelope is of the type `{media_type[:80]}`; COSE and JWS are known")
+            raise RefusalError("ENVELOPE_TYPE_UNSUPPORTED", f"the envelope type `{media_type[:80]}` is not supported; use COSE or JWS")
         envelope = opened(parse(data))
         leaf, root = envelope.chain[0], envelope.chain[-1]
         self._signed = Signed(
@@ -158,17 +158,17 @@ class _Examination:
             raise RefusalError("PAYLOAD_INVALID", "the payload has no `targetArtifact`")
         media_type, digest, size = target.get("mediaType"), target.get("digest"), target.get("size")
         if not isinstance(media_type, str) or not isinstance(digest, str) or not isinstance(size, int) or isinstance(size, bool):
-            raise RefusalError("PAYLOAD_INVALID", "the `targetArtifact` of the payload is no descriptor")
+            raise RefusalError("PAYLOAD_INVALID", "the `targetArtifact` of the payload is not a descriptor")
         annotations = target.get("annotations") or {}
         if not isinstance(annotations, dict):
-            raise RefusalError("PAYLOAD_INVALID", "the annotations of the payload are no object")
+            raise RefusalError("PAYLOAD_INVALID", "the annotations of the payload are not an object")
         self._signed = replace(self._signed, annotations=_texts(annotations))
         signed = (media_type, digest, size)
         wanted = (self._artifact.media_type, str(self._artifact.digest), self._artifact.size)
         if signed != wanted:
             raise RefusalError(
                 "SUBJECT_MISMATCH",
-                f"what is signed is {_shown(*signed)}, not {_shown(*wanted)}",
+                f"the signature is for {_shown(*signed)}, not for {_shown(*wanted)}",
                 signed={"mediaType": media_type[:200], "digest": digest[:200], "size": size},
             )
 
@@ -181,7 +181,7 @@ class _Examination:
         if not anchors:
             raise RefusalError(
                 "TRUST_STORE_EMPTY",
-                f"a signature of the scheme `{envelope.scheme}` needs a `{kind}` store, and the policy names none that holds certificates",
+                f"the scheme `{envelope.scheme}` needs a `{kind}` store with certificates, and the policy names none",
                 hint=f"add `{kind}:NAME` to the `trustStores` of `{self._trust.statement.name}`, and the root to that store",
             )
         trusted = {one.raw for one in anchors}
@@ -190,9 +190,9 @@ class _Examination:
         if anchor is None:
             raise RefusalError(
                 "UNTRUSTED_ROOT",
-                f"the root `{root.subject}` is in none of the trust stores {', '.join(f'`{store}`' for store in stores)};"
+                f"the root `{root.subject}` is not in any of the trust stores {', '.join(f'`{store}`' for store in stores)};"
                 f" its SHA-256 is {root.thumbprint}",
-                hint="compare that SHA-256 with what the publisher says on another way; only if they agree, add the root to the store",
+                hint="compare this SHA-256 with one that the publisher states elsewhere; add the root to the store only if they match",
                 root=root.subject,
                 sha256=root.thumbprint,
             )
@@ -204,17 +204,17 @@ class _Examination:
         identities = self._trust.statement.identities
         if identities is None:
             return
-        why = "is none of the trusted identities"
+        why = "is not a trusted identity"
         try:
             subject = subject_attributes(leaf.parsed.subject)
             if any(covers(identity, subject) for identity in identities):
                 return
         except DistinguishedNameError as error:
-            why = f"cannot be compared with identities: {error}"
+            why = f"has an unsupported subject ({error}) for the identities"
         raise RefusalError(
             "IDENTITY_MISMATCH",
             f"the signer `{leaf.subject}` {why} of the statement `{self._trust.statement.name}`",
-            hint=f'if this is who should sign, add "x509.subject: {leaf.subject}" to `trustedIdentities`',
+            hint=f'if you trust this signer, add "x509.subject: {leaf.subject}" to `trustedIdentities`',
             subject=leaf.subject,
         )
 
@@ -229,7 +229,7 @@ class _Examination:
         if envelope.scheme == AUTHORITY:
             moment = envelope.signing_time
             _check_validity(envelope.chain, moment, moment, "at the time that the signing authority says")
-            return [f"the certificates were valid at {_written(moment)}, when the signing authority says it was signed"]
+            return [f"the certificates were valid at {_written(moment)}, the signing time by the signing authority"]
         now, statement = self._trust.now, self._trust.statement
         stores = statement.stores_of("tsa")
         has_expired = any(now > one.parsed.not_valid_after_utc for one in envelope.chain)
@@ -237,7 +237,7 @@ class _Examination:
             hint = None
             if has_expired and envelope.token is not None:
                 hint = (
-                    "the signature carries a timestamp that may prove that it was made in time: "
+                    "the signature has a timestamp that may prove that it was made in time: "
                     f"add a `tsa` store to the statement `{statement.name}`"
                 )
             _check_validity(envelope.chain, now, now, "now", hint=hint)
@@ -247,18 +247,18 @@ class _Examination:
         if envelope.token is None:
             raise RefusalError(
                 "TIMESTAMP_MISSING",
-                f"the statement `{statement.name}` asks for a timestamp, and the signature has none",
-                hint='`"verifyTimestamp": "afterCertExpiry"` asks for one only when certificates have expired',
+                f"the statement `{statement.name}` requires a timestamp, but the signature has none",
+                hint='`"verifyTimestamp": "afterCertExpiry"` requires one only if certificates have expired',
             )
         roots = self._trust.places.certificates(stores)
         if not roots:
-            raise RefusalError("TRUST_STORE_EMPTY", f"no certificate is in the stores {', '.join(f'`{store}`' for store in stores)}")
+            raise RefusalError("TRUST_STORE_EMPTY", f"there is no certificate in the stores {', '.join(f'`{store}`' for store in stores)}")
         with guarded("TIMESTAMP_INVALID", "the timestamp"):
             self._proven = proven(envelope.token, envelope.signature, roots)
         self._signed = replace(self._signed, timestamp=self._proven.moment)
         stamp = self._proven.moment
         _check_validity(envelope.chain, self._proven.earliest, self._proven.latest, f"at the timestamp {_written(stamp.time)}")
-        return [f"`{stamp.authority}` says that it was signed at {_written(stamp.time)}; the certificates were valid then"]
+        return [f"`{stamp.authority}` confirms that it was signed at {_written(stamp.time)}; the certificates were valid then"]
 
     # -- revocation
 
@@ -271,7 +271,7 @@ class _Examination:
         for state, code in ((RevocationState.REVOKED, "REVOKED"), (RevocationState.UNKNOWN, "REVOCATION_UNKNOWN")):
             for one in found:
                 if one.state is state:
-                    said = "is revoked" if state is RevocationState.REVOKED else "may be revoked or not; that could not be found out"
+                    said = "is revoked" if state is RevocationState.REVOKED else "may be revoked, because its status is unknown"
                     raise RefusalError(code, f"the certificate `{one.subject}` {said}: {one.note}", subject=one.subject, notes=notes)
         return notes
 
@@ -279,8 +279,8 @@ class _Examination:
         carried = dict(self._signed.annotations)
         for key, value in self._trust.metadata.items():
             if carried.get(key) != value:
-                found = f"`{carried[key][:80]}`" if key in carried else "nothing"
-                return RefusalError("ANNOTATION_MISMATCH", f"the signature says {found} for `{key}`, not `{value}`")
+                found = f"`{carried[key][:80]}`" if key in carried else "no value"
+                return RefusalError("ANNOTATION_MISMATCH", f"the signature has {found} for `{key}`, not `{value}`")
         return None
 
 
@@ -293,13 +293,13 @@ def _check_validity(chain: Sequence[Certificate], earliest: datetime, latest: da
         if earliest < one.parsed.not_valid_before_utc:
             raise RefusalError(
                 "CERT_NOT_YET_VALID",
-                f"the certificate `{one.subject}` was not valid yet {when}; it is from {_written(one.parsed.not_valid_before_utc)} on",
+                f"the certificate `{one.subject}` was not yet valid {when}; it is valid from {_written(one.parsed.not_valid_before_utc)}",
                 subject=one.subject,
             )
         if latest > one.parsed.not_valid_after_utc:
             raise RefusalError(
                 "CERT_EXPIRED",
-                f"the certificate `{one.subject}` is not valid any more {when}; it was until {_written(one.parsed.not_valid_after_utc)}",
+                f"the certificate `{one.subject}` is not valid {when}; it expired at {_written(one.parsed.not_valid_after_utc)}",
                 hint=hint,
                 subject=one.subject,
             )
@@ -308,7 +308,7 @@ def _check_validity(chain: Sequence[Certificate], earliest: datetime, latest: da
 def _texts(annotations: dict[str, Json]) -> tuple[tuple[str, str], ...]:
     found = tuple((key, value) for key, value in annotations.items() if isinstance(value, str))
     if len(found) != len(annotations):
-        raise RefusalError("PAYLOAD_INVALID", "an annotation of the payload is no text")
+        raise RefusalError("PAYLOAD_INVALID", "an annotation of the payload is not a string")
     return found
 
 

@@ -1,6 +1,6 @@
-"""Timestamps over signatures: RFC 3161 tokens, checked strictly, and the time that they prove (with RFC 5652, 5816, 5035).
+"""Verify timestamps of signatures: RFC 3161 tokens (with RFC 5652, 5816, 5035).
 
-Nothing of a token is believed before its certificate leads to a root of a `tsa` store; the token is read by our own strict reader.
+A token counts only if its certificate chains to a root in a `tsa` store. It is parsed with marfetch's own strict DER parser.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MESSAGE_DIGEST: Final = "1.2.840.113549.1.9.4"
 _SIGNING_TIME: Final = "1.2.840.113549.1.9.5"
 _SIGNING_CERTIFICATE_2: Final = "1.2.840.113549.1.9.16.2.47"
 _BASELINE_POLICY: Final = "0.4.0.2023.1.1"
-"""Of ETSI EN 319 421: an accuracy of one second, where the token says none."""
+"""The policy of ETSI EN 319 421, whose accuracy is one second if the token states none."""
 _MAX_PATH: Final = 8
 _MAX_CERTIFICATES: Final = 16
 _MAX_STEPS: Final = 64
@@ -30,7 +30,7 @@ _MAX_STEPS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class _Info:
-    """What the authority has signed (RFC 3161, TSTInfo)."""
+    """The signed content of a timestamp (RFC 3161, TSTInfo)."""
 
     digest: str
     imprint: bytes
@@ -40,7 +40,7 @@ class _Info:
 
 @dataclass(frozen=True, slots=True)
 class _Signer:
-    """Who has signed it (RFC 5652, SignerInfo)."""
+    """The signer of a timestamp (RFC 5652, SignerInfo)."""
 
     issuer: bytes
     serial: int
@@ -53,7 +53,7 @@ class _Signer:
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """A time, and the chain of the authority that vouches for it, leaf first."""
+    """A proven time, and the chain of the authority, leaf first."""
 
     moment: Moment
     earliest: datetime
@@ -62,7 +62,7 @@ class Proven:
 
 
 def proven(token: bytes, signature: bytes, roots: Sequence[Certificate]) -> Proven:
-    """The time that a token proves for a signature.
+    """Verify a token and return the time that it proves.
 
     Raises:
         RefusalError: `TIMESTAMP_MALFORMED`, `TIMESTAMP_MISMATCH`, `TIMESTAMP_INVALID`, `UNTRUSTED_TSA`.
@@ -84,23 +84,23 @@ def proven(token: bytes, signature: bytes, roots: Sequence[Certificate]) -> Prov
     try:
         return Proven(moment, info.time - info.accuracy, info.time + info.accuracy, chain)
     except OverflowError as error:
-        raise RefusalError("TIMESTAMP_INVALID", "the time of the timestamp lies outside all calendars") from error
+        raise RefusalError("TIMESTAMP_INVALID", "the time of the timestamp is out of range") from error
 
 
-# -- reading
+# -- parsing
 
 
 def _token(token: bytes) -> tuple[bytes, list[bytes], _Signer]:
     kind, wrapped = _exactly(der.one(token).children(der.SEQUENCE), 2)
     if kind.oid() != _SIGNED_DATA:
-        raise der.DerError("it is no signed data")
+        raise der.DerError("it is not signed data")
     version, digests, encapsulated, *rest = wrapped.only(0xA0).children(der.SEQUENCE)
     if version.integer() != 3:
-        raise der.DerError("signed data of another version than 3")
+        raise der.DerError("the version of the signed data is not 3")
     digests.expect(der.SET)
     content_type, content = _exactly(encapsulated.children(der.SEQUENCE), 2)
     if content_type.oid() != _TST_INFO:
-        raise der.DerError("what is signed is no timestamp")
+        raise der.DerError("the signed content is not a timestamp")
     certificates: list[bytes] = []
     if rest and rest[0].tag == 0xA0:
         certificates = [node.expect(der.SEQUENCE).raw for node in rest.pop(0).children(0xA0)]
@@ -116,15 +116,15 @@ def _token(token: bytes) -> tuple[bytes, list[bytes], _Signer]:
 def _signer(node: der.DerValue) -> _Signer:
     version, identifier, digest, attributes, algorithm, signature, *unsigned = node.children(der.SEQUENCE)
     if version.integer() != 1:
-        raise der.DerError("a signer of another version than 1")
+        raise der.DerError("the version of the signer is not 1")
     issuer, serial = _exactly(identifier.children(der.SEQUENCE), 2)
     if len(unsigned) > 1 or (unsigned and unsigned[0].tag != 0xA1):
-        raise der.DerError("something stands behind the signature")
+        raise der.DerError("there are unexpected fields after the signature")
     found: dict[str, der.DerValue] = {}
     for attribute in attributes.children(0xA0):
         name, values = _exactly(attribute.children(der.SEQUENCE), 2)
         if name.oid() in found:
-            raise der.DerError("a signed attribute stands twice")
+            raise der.DerError("a signed attribute appears twice")
         (found[name.oid()],) = _exactly(values.children(der.SET), 1)
     # The signature is over a SET OF; in the token it has an implicit tag (RFC 5652, 5.4).
     signed = bytes([der.SET]) + attributes.raw[1:]
@@ -134,7 +134,7 @@ def _signer(node: der.DerValue) -> _Signer:
 def _info(content: bytes) -> _Info:
     version, policy, imprint, serial, time, *rest = der.one(content).children(der.SEQUENCE)
     if version.integer() != 1:
-        raise der.DerError("a timestamp of another version than 1")
+        raise der.DerError("the version of the timestamp is not 1")
     algorithm, hashed = _exactly(imprint.children(der.SEQUENCE), 2)
     serial.integer()
     time.expect(der.GENERALIZED_TIME)
@@ -143,7 +143,7 @@ def _info(content: bytes) -> _Info:
     last = -1
     for node in rest:
         if node.tag not in order[last + 1 :]:
-            raise der.DerError("a field of the timestamp stands where it has no place")
+            raise der.DerError("a field of the timestamp is out of order")
         last = order.index(node.tag)
         if node.tag == der.SEQUENCE:
             accuracy = _accuracy(node) or accuracy
@@ -165,7 +165,7 @@ def _accuracy(node: der.DerValue) -> timedelta:
         value = part.integer(part.tag)
         place = list(order).index(part.tag) + 1 if name else 0
         if name is None or place <= last or not 0 <= value <= (86_400 if name == "seconds" else 999):
-            raise der.DerError("an accuracy that is not taken")
+            raise der.DerError("the accuracy is out of range")
         seconds[name], last = value, place
     return timedelta(**seconds)
 
@@ -174,17 +174,17 @@ def _check_extensions(node: der.DerValue) -> None:
     for extension in node.children(0xA1):
         _, second, *_ = extension.children(der.SEQUENCE)
         if second.tag == der.BOOLEAN and second.boolean():
-            raise RefusalError("TIMESTAMP_INVALID", "the timestamp has a critical extension that is not known here")
+            raise RefusalError("TIMESTAMP_INVALID", "the timestamp has an unsupported critical extension")
 
 
 def _algorithm(node: der.DerValue) -> str:
-    """The identifier of an algorithm; its parameters say nothing that is used."""
+    """Return the identifier of an algorithm; its parameters are not used."""
     return node.children(der.SEQUENCE)[0].oid()
 
 
 def _exactly(nodes: Sequence[der.DerValue], count: int) -> Sequence[der.DerValue]:
     if len(nodes) != count:
-        raise der.DerError(f"{len(nodes)} values stand where {count} are expected")
+        raise der.DerError(f"expected {count} values, not {len(nodes)}")
     return nodes
 
 
@@ -194,13 +194,13 @@ def _exactly(nodes: Sequence[der.DerValue], count: int) -> Sequence[der.DerValue
 def _compare(algorithm: str, wanted: bytes, data: bytes, code: str, reason: str) -> None:
     found = HASHES.get(algorithm)
     if found is None:
-        raise RefusalError("TIMESTAMP_INVALID", f"the timestamp uses a hash that is not taken ({algorithm})")
+        raise RefusalError("TIMESTAMP_INVALID", f"the timestamp's hash algorithm is not supported ({algorithm})")
     if hashlib.new(found.name, data).digest() != wanted:
         raise RefusalError(code, reason)
 
 
 def _signing_certificate(signer: _Signer, certificates: Sequence[Certificate]) -> Certificate:
-    """The certificate that the signed attribute names; what the signer's unsigned fields name must be the same."""
+    """Return the certificate that the signed attribute names; the signer's unsigned fields must name the same one."""
     attribute = signer.attributes.get(_SIGNING_CERTIFICATE_2)
     if attribute is None:
         raise RefusalError("TIMESTAMP_INVALID", "the timestamp does not say which certificate signed it (ESSCertIDv2)")
@@ -217,11 +217,11 @@ def _signing_certificate(signer: _Signer, certificates: Sequence[Certificate]) -
                 if serial != signer.serial:
                     raise RefusalError("TIMESTAMP_INVALID", "the timestamp names two different certificates")
             return one
-    raise RefusalError("TIMESTAMP_INVALID", "the timestamp does not bring the certificate that signed it")
+    raise RefusalError("TIMESTAMP_INVALID", "the timestamp lacks the certificate that signed it")
 
 
 def _raw_issuer(certificate: Certificate) -> bytes:
-    """The issuer's name in the bytes in which it stands in the certificate."""
+    """Return the issuer's name as encoded in the certificate."""
     fields = der.one(certificate.raw).children(der.SEQUENCE)[0].children(der.SEQUENCE)
     return fields[3 if fields[0].tag == 0xA0 else 2].raw
 
@@ -229,28 +229,28 @@ def _raw_issuer(certificate: Certificate) -> bytes:
 def _path(
     leaf: Certificate, certificates: Sequence[Certificate], roots: Sequence[Certificate], moment: datetime
 ) -> tuple[Certificate, ...]:
-    """A chain from the leaf to a trusted root, valid at that moment."""
+    """Return a chain from the leaf to a trusted root that was valid at the given time."""
     failure: RefusalError | None = None
     for chain in _paths(leaf, certificates, roots):
         try:
             check_authority_chain(chain)
             for one in chain:
                 if not one.parsed.not_valid_before_utc <= moment <= one.parsed.not_valid_after_utc:
-                    raise RefusalError("TIMESTAMP_INVALID", f"`{one.subject}` was not valid at the time that the timestamp says")
+                    raise RefusalError("TIMESTAMP_INVALID", f"`{one.subject}` was not valid at the time of the timestamp")
         except RefusalError as error:
             failure = failure or error
         else:
             return chain
     raise failure or RefusalError(
         "UNTRUSTED_TSA",
-        f"no root of the `tsa` stores vouches for the timestamping authority `{leaf.subject}`",
+        f"the timestamping authority `{leaf.subject}` does not chain to a root in the `tsa` stores",
         subject=leaf.subject,
         issuer=leaf.parsed.issuer.rfc4514_string(),
     )
 
 
 def _paths(leaf: Certificate, certificates: Sequence[Certificate], roots: Sequence[Certificate]) -> list[tuple[Certificate, ...]]:
-    """Chains to a trusted root. Certificates that have all issued each other would make more of them than can be looked at."""
+    """Yield chains to a trusted root; the number is limited, because cross-signed certificates allow very many."""
     found: list[tuple[Certificate, ...]] = []
     waiting: list[tuple[Certificate, ...]] = [(leaf,)]
     for _ in range(_MAX_STEPS):
@@ -268,11 +268,11 @@ def _paths(leaf: Certificate, certificates: Sequence[Certificate], roots: Sequen
 def _check_signature(signer: _Signer, leaf: Certificate, content: bytes, chain: Sequence[Certificate]) -> None:
     kind, digest = signer.attributes.get(_CONTENT_TYPE), signer.attributes.get(_MESSAGE_DIGEST)
     if kind is None or digest is None or kind.oid() != _TST_INFO:
-        raise RefusalError("TIMESTAMP_INVALID", "the signed attributes of the timestamp do not say what is signed")
+        raise RefusalError("TIMESTAMP_INVALID", "the signed attributes of the timestamp lack the digest of the content")
     _compare(signer.digest, digest.octets(), content, "TIMESTAMP_INVALID", "the content of the timestamp is not what was signed")
     verify_cms(leaf.key, signer.algorithm, signer.digest, signer.signature, signer.signed)
     signed_at = signer.attributes.get(_SIGNING_TIME)
     if signed_at is not None:
         moment = signed_at.time()
         if not all(one.parsed.not_valid_before_utc <= moment <= one.parsed.not_valid_after_utc for one in chain):
-            raise RefusalError("TIMESTAMP_INVALID", "the timestamp was signed when its certificates were not valid")
+            raise RefusalError("TIMESTAMP_INVALID", "the timestamp was signed outside the validity of its certificates")

@@ -1,4 +1,4 @@
-"""Where `notation` keeps trust policies and trust stores, and what is in the stores (notation, "directory structure")."""
+"""Notation's trust policies and trust stores on disk (notation, "directory structure")."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ StoreContent: TypeAlias = tuple[tuple[Certificate, ...], InputError | None]
 """The certificates of a trust store, or why it cannot be used."""
 
 POLICY_FILES: Final = ("trustpolicy.oci.json", "trustpolicy.json")
-"""The first that is there counts."""
+"""The first existing file is used."""
 STORE_DIRECTORY: Final = "truststore"
 MAX_FILE: Final = 4 << 20
-"""Bytes of a policy or of a file with certificates."""
+"""Bytes; the limit of a policy or certificate file."""
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 
 
 def config_directory() -> Path:
-    """Notation's own directory for settings.
+    """Return notation's configuration directory.
 
     Raises:
         InputError: `usage`: `XDG_CONFIG_HOME` is relative.
@@ -44,7 +44,7 @@ def config_directory() -> Path:
 
 
 def cache_directory() -> Path:
-    """Notation's own directory for what can be fetched again.
+    """Return notation's cache directory.
 
     Raises:
         InputError: `usage`: `XDG_CACHE_HOME` is relative.
@@ -62,17 +62,19 @@ def _directory(own: str, xdg: str, plain: str, mac: str, windows: str) -> Path:
         return home() / mac / "notation"
     base = os.environ.get(xdg)
     if base and not Path(base).is_absolute():
-        raise InputError(f"`{xdg}` is `{base}`, which is not absolute", code="usage", hint="give a whole path, or leave it out", path=base)
+        raise InputError(
+            f"`{xdg}` is `{base}`, which is not absolute", code="usage", hint="set it to an absolute path, or unset it", path=base
+        )
     return (Path(base) if base else home() / plain) / "notation"
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where policy and stores are.
+    """The location of the trust policy and the trust stores.
 
     Attributes:
-        policy: a document; None: the first of `POLICY_FILES` in notation's directory.
-        stores: the directory that holds `x509`; None: notation's.
+        policy: the policy file; None for the first of `POLICY_FILES` in notation's directory.
+        stores: the directory that contains `x509`; None for notation's.
     """
 
     policy: Path | None = None
@@ -95,32 +97,32 @@ class Places:
                     f"the trust policy `{path}` cannot be read: {error.strerror}", code="POLICY_INVALID", path=str(path)
                 ) from error
             if not stat.S_ISREG(mode):
-                sort = "a link" if stat.S_ISLNK(mode) else "no file"
+                kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a regular file"
                 raise InputError(
-                    f"the trust policy `{path}` is {sort}; neither notation nor marfetch follows it",
+                    f"the trust policy `{path}` is {kind}, which notation and marfetch do not read",
                     code="POLICY_INVALID",
-                    hint="name the file itself",
+                    hint="use the path of the file itself",
                     path=str(path),
                 )
             return parse_policy(_read(path, "POLICY_INVALID"), str(path))
         raise InputError(
             f"there is no trust policy at `{candidates[0]}`",
             code="POLICY_MISSING",
-            hint="`marfetch trust add-microsoft` makes one for artifacts of Microsoft; `--trust-policy FILE` names another",
+            hint="create one for Microsoft's artifacts with `marfetch trust add-microsoft`, or use `--trust-policy FILE`",
             path=str(candidates[0]),
         )
 
     @property
     def store_root(self) -> Path:
-        """The directory that holds `x509`."""
+        """The directory that contains `x509`."""
         return self.stores if self.stores is not None else config_directory() / STORE_DIRECTORY
 
     def store_path(self, store: StoreName) -> Path:
-        """The directory of one store."""
+        """Return the directory of one store."""
         return self.store_root / "x509" / store.kind / store.name
 
     def certificates(self, stores: Sequence[StoreName]) -> tuple[Certificate, ...]:
-        """All certificates of these stores.
+        """Return all certificates of these stores.
 
         Raises:
             InputError: `TRUST_STORE_INVALID`: a store is missing, or holds what has no place in one.
@@ -153,13 +155,13 @@ class Places:
 
 def _check_anchor(store: StoreName, path: Path, one: Certificate) -> None:
     if store.kind == "tsa" and not one.is_self_signed:
-        raise _invalid(store, path, f"`{one.subject}` is no self-signed root, which stores for timestamps are made of")
+        raise _invalid(store, path, f"`{one.subject}` is not a self-signed root, as a `tsa` store requires")
     if not one.is_authority and not one.is_self_signed:
-        raise _invalid(store, path, f"`{one.subject}` is neither one of an authority nor self-signed")
+        raise _invalid(store, path, f"`{one.subject}` is neither a CA certificate nor self-signed")
 
 
 def read_certificates(data: bytes) -> list[Certificate]:
-    """The certificates of a file, PEM or DER.
+    """Read the certificates of a PEM or DER file.
 
     Raises:
         RefusalError: `TRUST_STORE_INVALID`: there is none, or one cannot be read.
@@ -170,7 +172,7 @@ def read_certificates(data: bytes) -> list[Certificate]:
     found = []
     for block in blocks:
         if block[1] != b"CERTIFICATE":
-            raise RefusalError("TRUST_STORE_INVALID", f"it holds a `{block[1].decode()[:40]}`, which is no certificate")
+            raise RefusalError("TRUST_STORE_INVALID", f"it contains a `{block[1].decode()[:40]}`, which is not a certificate")
         with guarded("TRUST_STORE_INVALID", "a certificate"):
             parsed = x509.load_pem_x509_certificate(block[0])
         from_pem = parsed.public_bytes(Encoding.DER)
@@ -193,7 +195,7 @@ def _invalid(store: StoreName, path: Path, reason: str) -> InputError:
     return InputError(f"the trust store `{store}` at `{path}` cannot be used: {reason}", code="TRUST_STORE_INVALID", path=str(path))
 
 
-# -- what Microsoft signs with, as it says itself: two roots by their SHA-256, two identities (.NET and Azure IoT Operations documentation)
+# -- Microsoft's signing roots (by SHA-256) and identities, as in the documentation of .NET and Azure IoT Operations
 
 
 STORE_NAME: Final = "microsoft"
@@ -201,12 +203,12 @@ STORE_NAME: Final = "microsoft"
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A root of Microsoft's.
+    """A root certificate of Microsoft.
 
     Attributes:
-        store: where it belongs.
+        store: its trust store.
         sha256: of its bytes.
-        url: where Microsoft publishes it.
+        url: Microsoft's download address.
     """
 
     store: StoreName
@@ -240,10 +242,10 @@ IDENTITIES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A file that would be written, or that is there already.
+    """A planned file of `add-microsoft`.
 
     Attributes:
-        is_new: False where the same bytes are there.
+        is_new: False if the file exists with the same content.
     """
 
     path: Path
@@ -255,13 +257,13 @@ class Written:
 def plan(
     files: Sequence[Path], scopes: Sequence[str], places: Places, *, name: str = STORE_NAME, roots: Sequence[Root] = ROOTS
 ) -> tuple[Written, ...]:
-    """What `add-microsoft` would write.
+    """Return the files that `add-microsoft` would write.
 
     Args:
-        files: in which the two roots are, PEM or DER.
+        files: PEM or DER files with the two roots.
         scopes: repositories with their registry, or `*`.
-        name: of the stores and of the statement.
-        roots: that are expected.
+        name: the name of the stores and the statement.
+        roots: the expected roots.
 
     Raises:
         InputError: `root-mismatch`: a certificate is none of the two; `usage`: one of them is missing; `POLICY_INVALID`.
@@ -273,11 +275,11 @@ def plan(
         except OSError as error:
             raise InputError(f"`{path}` cannot be read: {(error.strerror or str(error)).lower()}", code="usage", path=str(path)) from error
         except RefusalError as error:
-            raise InputError(f"`{path}` holds no certificate: {error.message}", code="usage", path=str(path)) from error
+            raise InputError(f"`{path}` has no certificate: {error.message}", code="usage", path=str(path)) from error
         for one in certificates:
             if one.thumbprint not in {root.sha256 for root in roots}:
                 raise InputError(
-                    f"`{path}` holds `{one.subject}` with the SHA-256 {one.thumbprint}, which is none of Microsoft's two roots",
+                    f"`{path}` contains `{one.subject}` with the SHA-256 {one.thumbprint}, which is not one of Microsoft's two roots",
                     code="root-mismatch",
                     path=str(path),
                     sha256=one.thumbprint,
@@ -288,7 +290,7 @@ def plan(
         raise InputError(
             f"the certificate of `{missing[0].subject}` (SHA-256 {missing[0].sha256}) is missing",
             code="usage",
-            hint=f"fetch it from {missing[0].url} and name its file; what counts is the SHA-256, which is compared",
+            hint=f"download it from {missing[0].url} and pass the file; marfetch checks its SHA-256",
         )
     planned = [
         _planned(
@@ -309,7 +311,7 @@ def _planned(path: Path, data: bytes, what: str) -> Written:
 
 
 def _policy(places: Places, scopes: Sequence[str], name: str) -> Written:
-    """The policy with one statement more; what is there stays as it is."""
+    """Add one statement to the policy and leave the rest unchanged."""
     path = places.policy or next(
         (config_directory() / one for one in POLICY_FILES if (config_directory() / one).exists()), config_directory() / POLICY_FILES[-1]
     )
@@ -331,9 +333,9 @@ def _policy(places: Places, scopes: Sequence[str], name: str) -> Written:
             if same == statement:
                 return Written(path, path.read_bytes(), what, is_new=False)
             raise InputError(
-                f"the trust policy `{path}` has another statement `{name}` already",
+                f"the trust policy `{path}` already has a different statement `{name}`",
                 code="POLICY_INVALID",
-                hint="give another `--name`, or take that statement out first",
+                hint="use another `--name`, or remove that statement first",
                 path=str(path),
             )
         document = {**listed, "trustPolicies": [*listed["trustPolicies"], statement]}
@@ -343,7 +345,7 @@ def _policy(places: Places, scopes: Sequence[str], name: str) -> Written:
 
 
 def write(planned: Sequence[Written]) -> None:
-    """Write what was planned, the policy last: it must not name stores that are not there.
+    """Write the planned files, the policy last, so that it never names missing stores.
 
     Raises:
         StorageError: something cannot be written.
@@ -351,5 +353,7 @@ def write(planned: Sequence[Written]) -> None:
     for one in planned:
         if one.is_new:
             if one.path.is_symlink():
-                raise StorageError(f"`{one.path}` is a link, which notation does not follow", code="file-unusable", path=str(one.path))
+                raise StorageError(
+                    f"`{one.path}` is a symbolic link, which notation does not follow", code="file-unusable", path=str(one.path)
+                )
             write_file(one.path, one.data)

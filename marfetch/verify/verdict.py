@@ -1,4 +1,4 @@
-"""What a verification says: refusals, checks, signatures and the verdict; values only."""
+"""The result of a verification: refusals, checks, signatures and the verdict."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ PROGRESS: Final = (
     "REVOKED",
     "ANNOTATION_MISMATCH",
 )
-"""How far a signature came, by the code that it failed with. All of them are in `codes.CODES`."""
+"""The failure codes in the order of the checks: a later code means more passed. All are in `codes.CODES`."""
 
 
 class RefusalError(Exception):
-    """A rule refuses a signature.
+    """A signature breaks a rule.
 
     Args:
-        code: of `codes.CODES`.
-        message: one sentence in lower case.
-        hint: the next thing to try; None: that of the code.
-        facts: what the message is about, as JSON values.
+        code: one of `codes.CODES`.
+        message: one sentence in lower case, without a period.
+        hint: what to do; None for the hint of the code.
+        facts: details of the message, as JSON values.
     """
 
     def __init__(self, code: str, message: str, *, hint: str | None = None, **facts: object) -> None:
@@ -76,11 +76,11 @@ class RefusalError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CheckOutcome:
-    """What became of one check.
+    """The result of one check.
 
     Attributes:
-        outcome: `skipped`: the policy or an option leaves it out; `not-done`: another check failed before it.
-        notes: what was looked at, or why it could not be.
+        outcome: `skipped`: by the policy or an option; `not-done`: an earlier check failed.
+        notes: what was checked, or why not.
     """
 
     check: Check
@@ -92,12 +92,12 @@ class CheckOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A countersigned time (RFC 3161).
+    """The time of a timestamp (RFC 3161).
 
     Attributes:
-        accuracy: seconds before and after.
-        authority: subject of the authority's certificate.
-        root: subject of the trusted root.
+        accuracy: plus or minus this many seconds.
+        authority: the subject of the authority's certificate.
+        root: the subject of the trusted root.
     """
 
     time: datetime
@@ -108,11 +108,11 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """What a signature says of itself, as far as it was read.
+    """The content of a signature, as far as it was parsed.
 
     Attributes:
-        signing_time: what the signer says; not to be trusted without a timestamp.
-        thumbprints: SHA-256 of the certificates, leaf first.
+        signing_time: the signer's claim; not trustworthy without a timestamp.
+        thumbprints: the SHA-256 of the certificates, leaf first.
     """
 
     subject: str | None = None
@@ -130,11 +130,11 @@ class Signed:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """One signature and what was found.
+    """The result for one signature.
 
     Attributes:
-        digest: of its manifest.
-        code: `OK`, or the code of the refusal that counts.
+        digest: the digest of its manifest.
+        code: `OK`, or the code of the decisive refusal.
     """
 
     digest: Digest
@@ -147,18 +147,18 @@ class Signature:
 
     @property
     def progress(self) -> int:
-        """How far it came."""
+        """The number of checks that it passed, for comparison."""
         return len(PROGRESS) if self.code == OK else PROGRESS.index(self.code)
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """A Helm provenance file that holds.
+    """A valid Helm provenance file.
 
     Attributes:
-        fingerprint: of the key's certificate.
-        users: its user ids.
-        file: that it names, with the digest.
+        fingerprint: the fingerprint of the OpenPGP certificate.
+        users: the user IDs of the certificate.
+        file: the signed file name.
     """
 
     fingerprint: str
@@ -169,13 +169,13 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a verification came to.
+    """The result of a verification.
 
     Attributes:
-        outcome: `failed` goes with an error.
-        signatures: that were looked at; the first good one ends the search.
-        others: artifact types of other referrers that are signatures of a form that is not checked here.
-        ends: when support ends, by the artifact's lifecycle mark.
+        outcome: if `failed`, `error` is set.
+        signatures: the examined signatures; the search ends at the first good one.
+        others: artifact types of attached signatures in unsupported formats.
+        ends: the end of support, from the lifecycle referrer.
     """
 
     outcome: Literal["verified", "skipped", "failed"]
@@ -189,15 +189,15 @@ class Verdict:
     error: Error | None = None
 
     @property
-    def told(self) -> tuple[str, ...]:
-        """What does not hold of the signature that counts, and was let through since the policy does not enforce it."""
+    def logged_failures(self) -> tuple[str, ...]:
+        """Warnings for failed checks of the good signature that the policy does not enforce."""
         return tuple(
-            f"{one.check} does not hold ({one.refusal.code}), and the policy only tells it: {one.refusal.message}"
+            f"the check {one.check} failed ({one.refusal.code}), which the policy only logs: {one.refusal.message}"
             for one in (self.good.checks if self.good is not None else ())
             if one.refusal is not None
         )
 
     @property
     def good(self) -> Signature | None:
-        """The signature that counts."""
+        """The first good signature, if any."""
         return next((one for one in self.signatures if one.code == OK), None)

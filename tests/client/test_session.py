@@ -35,7 +35,7 @@ def test_a_cache_that_cannot_be_written_is_read_and_the_rest_is_kept_for_the_run
     assert not result.failed
     assert mar.kinds().count("data") == 1
     assert sorted((tmp_path / "cache").rglob("*")) == before
-    assert any("cannot be written" in warning for warning in heard.warnings)
+    assert any("is not writable" in warning for warning in heard.warnings)
 
 
 def test_a_cache_directory_that_cannot_be_made_is_an_error_where_it_was_named(tmp_path: Path, heard: Heard) -> None:

@@ -176,7 +176,7 @@ def test_what_is_there_is_looked_at(tmp_path: Path) -> None:
     assert destination.state(wish(data=b"y" * len(DATA))) is OutputState.DIFFERENT
     assert destination.state(wish(data=b"y")) is OutputState.DIFFERENT
     (tmp_path / "out" / "d").mkdir()
-    with pytest.raises(StorageError, match="is a directory, and a file is to be put there"):
+    with pytest.raises(StorageError, match="a directory has this name"):
         destination.state(wish("d"))
     (tmp_path / "out" / "l").symlink_to(tmp_path / "out" / "x.bin")
     assert destination.state(wish("l")) is OutputState.DIFFERENT

@@ -22,7 +22,7 @@ import trustme
 from marfetch.__main__ import main
 from marfetch.client.session import Session
 from marfetch.doctor import examine as examination
-from marfetch.doctor.examine import Diagnosis, Patient, examine
+from marfetch.doctor.examine import Diagnosis, ExamineOptions, examine
 from marfetch.doctor.findings import CHECKS, Finding, ok
 from marfetch.endpoint import CHINA, GLOBAL, Endpoint
 from marfetch.helm.setup import set_up
@@ -56,7 +56,7 @@ def look(heard: Heard, mar: Registry) -> Look:
 
     def call(endpoint: Endpoint | None = None, **options: Any) -> Diagnosis:
         own = Endpoint.parse(f"http://{mar.host}", (mar.data_host,))
-        return examine(Patient(endpoint or own, **options), heard)
+        return examine(ExamineOptions(endpoint or own, **options), heard)
 
     return call
 
@@ -217,7 +217,7 @@ def test_a_connection_that_is_cut_in_the_greeting_is_a_firewall(look: Look) -> N
         found = look(Endpoint.parse(f"https://localhost:{listening.getsockname()[1]}"))
         listening.shutdown(socket.SHUT_RDWR)
     assert faults(found) == ["tls"]
-    assert "greeting" in one(found, "tls").means
+    assert "handshake" in one(found, "tls").means
 
 
 def test_nothing_is_ever_sent_where_the_certificate_is_not_trusted(look: Look, ca: trustme.CA) -> None:
@@ -490,10 +490,10 @@ def test_a_host_that_asked_for_a_pause_is_left_alone_by_the_doctor_too(call: Cal
     mar.knobs.clear()
     code, out, _ = call("doctor")
     assert (code, len(mar.asked)) == (1, asked)
-    assert f"fault\tthrottle\t`{mar.host}` asked another marfetch with this cache for a pause of 300 s, until " in out
+    assert f"fault\tthrottle\t`{mar.host}` throttled another marfetch with this cache for 300 s, until " in out
     assert "\tdo\twait " in out
     shutil.rmtree(cache / "kept" / "pauses")
-    assert "ok\tthrottle\tno answer was 429" in call("doctor")[1]
+    assert "ok\tthrottle\tno response was 429" in call("doctor")[1]
 
 
 @pytest.mark.parametrize("words", [("--offline",), ("aks/Foo",), ("a", "b"), ("example.com/a",)])

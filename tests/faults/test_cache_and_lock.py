@@ -132,10 +132,10 @@ def test_a_cache_that_cannot_be_written_is_read(world: World, plain: dict[str, A
     for path in (*held, world.cache):
         path.chmod(0o555 if path.is_dir() else 0o444)
     ended = world.run(*PULL, "-d", "again", **plain).succeeded(made={"again/thing.bin": DATA}, requests=1)
-    assert "cannot be written" in ended.err
+    assert "is not writable" in ended.err
     world.registry.add_artifact("aks/other", "1", ("other.bin", DATA[1:]))
     ended = world.run("pull", "aks/other:1", "--json", **plain).succeeded(made={"other.bin": DATA[1:]}, requests=3)
-    assert "kept for this run only" in ended.err
+    assert "cached for this run only" in ended.err
     assert sorted(world.cache.rglob("*")) == held
     for path in (world.cache, *held):
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -171,7 +171,7 @@ def test_a_cache_that_is_open_to_all_is_refused(world: World, mode: int) -> None
     add(world)
     world.cache.mkdir()
     world.cache.chmod(mode)
-    world.run(*PULL).failed(4, "cache-unsafe", "everybody may write", f"chmod 700 {world.cache}", requests=0)
+    world.run(*PULL).failed(4, "cache-unsafe", "every user can write", f"chmod 700 {world.cache}", requests=0)
     assert list(world.cache.iterdir()) == []
 
 
@@ -248,7 +248,7 @@ def test_a_cache_that_is_mounted_read_only_is_read(small_cache: World) -> None:
     world.run(*PULL).succeeded(requests=3)
     subprocess.run(["mount", "-o", "remount,ro", str(world.cache)], check=True)
     ended = world.run(*PULL, "-d", "again").succeeded(made={"again/thing.bin": DATA}, requests=1)
-    assert "cannot be written" in ended.err
+    assert "is not writable" in ended.err
 
 
 # -- L03
@@ -299,7 +299,7 @@ def test_a_cache_of_another_version_is_left_alone(world: World, name: str) -> No
 
 
 def project(world: World, *items: str) -> None:
-    """A wanted file."""
+    """A project file."""
     (world.here / "marfetch.yaml").write_text("schema: 1\nartifacts:\n" + "".join(f"  - {{{item}}}\n" for item in items))
 
 
@@ -350,11 +350,11 @@ EDITS: dict[str, tuple[Edit, int, str, str]] = {
     "a file name that leads elsewhere": (replaced(b'"first.bin"', b'"../../outside/kept.txt"'), 5, "lock-edited", ", line 6:"),
     "a key that is none": (entries(lambda found: found[1].update(post="rm -rf /")), 5, "lock-malformed", "`post`"),
     "a key of the file that is none": (replaced(b'"schema": 1', b'"schema": 1, "run": "x"'), 5, "lock-malformed", "`run`"),
-    "a newer form": (replaced(b'"schema": 1', b'"schema": 2'), 8, "lock-newer", "newer form (2)"),
+    "a newer form": (replaced(b'"schema": 1', b'"schema": 2'), 8, "lock-newer", "newer format (2)"),
     "true for a size": (entries(lambda found: found[0].update(size=True)), 5, "lock-malformed", "`size`"),
     "a negative size": (entries(lambda found: found[0].update(size=-1)), 5, "lock-malformed", "size"),
-    "markers of a merge": (lambda data: b"<<<<<<< HEAD\n" + data + b"=======\n>>>>>>> theirs\n", 5, "lock-malformed", ", line 1 is malformed: it holds the markers"),
-    "an entry twice": (entries(lambda found: found.append(found[0])), 5, "lock-malformed", "`first` stands twice"),
+    "markers of a merge": (lambda data: b"<<<<<<< HEAD\n" + data + b"=======\n>>>>>>> theirs\n", 5, "lock-malformed", ", line 1 is malformed: it contains merge conflict markers"),
+    "an entry twice": (entries(lambda found: found.append(found[0])), 5, "lock-malformed", "`first` appears twice"),
     "two entries under each other's names": (entries(lambda found: (found[0].update(name="second"), found[1].update(name="first"))), 5, "lock-edited", "line"),
     "cut": (lambda data: data[:-40], 5, "lock-malformed", "malformed"),
     "empty": (lambda _: b"", 5, "lock-malformed", "malformed"),
@@ -425,7 +425,7 @@ def test_an_older_version_is_only_taken_by_an_upgrade_and_told(locked: World) ->
     locked.run("lock", "--json").succeeded(made={}, requests=2)
     locked.run("sync", "--json").succeeded(made={"first.bin": b"newer", "second.bin": b"second"}, requests=6)
     ended = locked.run("lock", "--upgrade", "--json", replaces=["marfetch.lock"]).succeeded(requests=4)
-    assert "`first` goes back from `1.1.0` to `1.0.0`" in ended.err, ended
+    assert "`first` is downgraded from `1.1.0` to `1.0.0`" in ended.err, ended
     del registry.manifests["aks/first 1.0.0"]
     ended = locked.run("lock", "--json").succeeded(made={}, requests=3)
     assert "is gone" in ended.err
@@ -557,5 +557,5 @@ def test_a_blob_that_a_suspended_process_holds_is_not_waited_for_without_end(wor
         file.flush()
         ended = world.run("pull", "aks/held:1", "--json", limits={"NO_PROGRESS": 7.0})
     ended.failed(7, "timeout", digest, str(part), "suspended", requests=1)
-    assert ended.err.count("is being fetched already") == 1
+    assert ended.err.count("is already being fetched") == 1
     world.recovers("pull", "aks/held:1", "--json", made={"held.bin": DATA})

@@ -130,7 +130,7 @@ CLASHES = {
 @pytest.mark.parametrize("names", CLASHES.values(), ids=CLASHES)
 def test_two_payloads_that_are_one_name_somewhere_are_refused_before_the_first_blob(world: World, names: tuple[str, str]) -> None:
     world.registry.add_artifact("bad/two", "1", *((name, b"%d" % number) for number, name in enumerate(names)))
-    ended = world.run("pull", "bad/two:1", "-d", "out", "--json").failed(9, "name-clash", "are one name", requests=1)
+    ended = world.run("pull", "bad/two:1", "-d", "out", "--json").failed(9, "name-clash", "have the same name", requests=1)
     assert ended.kinds == ["manifest"]
     assert not (world.here / "out").exists()
 

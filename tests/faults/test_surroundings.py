@@ -212,7 +212,7 @@ def unknown() -> dict[str, Any]:
 def test_somebody_without_a_home_can_fetch(thing: World, unknown: dict[str, Any]) -> None:
     thing.environment |= {"HOME": None, "MARFETCH_CACHE_DIR": None}
     ended = thing.run(*PULL, "--json", **unknown).succeeded(made=MADE, requests=3)
-    assert "kept for this run only" in ended.err
+    assert "cached for this run only" in ended.err
     assert "home directory" in ended.err
     thing.environment["MARFETCH_CACHE_DIR"] = str(thing.cache)
     thing.run(*PULL, "-d", "again", "--json", **unknown).succeeded(made={"again/thing.txt": DATA}, requests=3)
@@ -240,7 +240,7 @@ def test_a_home_that_cannot_be_written_is_no_trouble(thing: World, plain: dict[s
     thing.home.chmod(0o555)
     try:
         ended = thing.run(*PULL, "--json", **plain).succeeded(made=MADE, requests=3)
-        assert "kept for this run only" in ended.err
+        assert "cached for this run only" in ended.err
         assert list(thing.home.iterdir()) == []
     finally:
         thing.home.chmod(0o755)
@@ -278,7 +278,7 @@ def test_odd_places_for_caches_are_taken_or_passed_over(thing: World) -> None:
     (thing.here / "file").write_text("mine")
     thing.environment["XDG_CACHE_HOME"] = str(thing.here / "file")
     ended = thing.run(*PULL, "-d", "three", "--json").succeeded(made={"three/thing.txt": DATA}, requests=3)
-    assert "kept for this run only" in ended.err
+    assert "cached for this run only" in ended.err
     assert not (thing.here / "evil").exists()
 
 

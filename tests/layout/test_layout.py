@@ -496,7 +496,7 @@ def test_bad_blobs_are_named_and_taken_away_on_demand(layout: Layout) -> None:
 def test_only_a_cache_is_cleared(tmp_path: Path, layout: Layout) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("x")
-    with pytest.raises(Exception, match="no cache"):
+    with pytest.raises(Exception, match="not a marfetch cache"):
         maintenance.clear(tmp_path / "precious")
     assert (tmp_path / "precious" / "file").exists()
     (layout.root / "mine.txt").write_text("x")
@@ -543,7 +543,7 @@ def test_a_manifest_that_was_half_written_when_its_process_was_killed_is_no_blob
 
 
 def test_whoever_waits_sees_that_a_part_is_waited_for_elsewhere(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marfetch.layout.ingest._SIGN", -1.0)
+    monkeypatch.setattr("marfetch.layout.ingest._HEARTBEAT_INTERVAL", -1.0)
     part = layout.root / "ingest" / f"sha256-{Digest.of(b'x').encoded}"
     with layout.ingest(Descriptor("a/b", Digest.of(b"x"), 1)) as ingest:
         assert ingest is not None

@@ -1,4 +1,4 @@
-"""The first wanted file: what is found in charts, helmfiles, Argo CD, Flux, pipelines and scripts, and what is not taken for more."""
+"""`lock --from`: references found in charts, helmfiles, Argo CD, Flux, pipelines and scripts."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def test_references_are_found_where_each_tool_has_them(tmp_path: Path, name: str
 def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
     (tmp_path / "ci.sh").write_text(SCRIPT)
     notes = "\n".join(collect([tmp_path / "ci.sh"]).notes)
-    assert "ci.sh:6: a variable stands" in notes
-    assert "ci.sh:7: a container image is passed over" in notes
+    assert "ci.sh:6: the version" in notes
+    assert "ci.sh:7: skipped a container image" in notes
 
 
 def test_what_is_written_can_be_read_and_names_are_told_apart(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_the_dependencies_of_a_chart_go_where_helm_looks_for_them(tmp_path: Path
     adopt_chart(tmp_path)
     assert read_project(path).items[0].version == "~1.8"
     path.write_text("schema: 1\nartifacts: []\n")
-    with pytest.raises(StorageError, match="was not made of"):
+    with pytest.raises(StorageError, match="was not generated from"):
         adopt_chart(tmp_path)
 
 

@@ -78,7 +78,7 @@ def changed(change: Callable[[dict[str, Any]], object]) -> bytes:
 MALFORMED: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "line 1"),
     "not JSON": (b"a: b\n", "line 1"),
-    "no object": (b"[]", "no object"),
+    "not an object": (b"[]", "not an object"),
     "cut": (TWO[:-30], "malformed"),
     "not UTF-8": (b"\xff" + TWO, "not UTF-8"),
     "merge markers": (TWO.replace(b'  {\n   "name": "b"', b'<<<<<<< HEAD\n  {\n   "name": "b"'), "merge"),
@@ -91,7 +91,7 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "no entries": (changed(lambda d: d.update(artifacts={})), "`artifacts`"),
     "an entry that is a text": (changed(lambda d: d.update(artifacts=["x"])), "entry 1"),
     "an entry without a name": (changed(lambda d: d["artifacts"][0].pop("name")), "entry 1"),
-    "an entry that stands twice": (changed(lambda d: d["artifacts"].append(d["artifacts"][0])), "stands twice"),
+    "an entry that appears twice": (changed(lambda d: d["artifacts"].append(d["artifacts"][0])), "appears twice"),
     "no seal": (changed(lambda d: d["artifacts"][0].pop("seal")), "`seal`"),
     "a size that is true": (changed(lambda d: d["artifacts"][0].update(size=True)), "`size`"),
     "a negative size": (changed(lambda d: d["artifacts"][0].update(size=-1)), "size"),
@@ -184,5 +184,5 @@ def test_a_conflict_of_git_is_refused_and_not_guessed(tmp_path: Path) -> None:
 
     conflicts, text = merged(tmp_path, of("1.0.0"), of("1.1.0"), of("1.2.0"))
     assert conflicts > 0
-    with pytest.raises(Error, match="markers of a merge"):
+    with pytest.raises(Error, match="merge conflict markers"):
         parse_lock(text, PATH)

@@ -87,8 +87,8 @@ def test_what_no_longer_fits_is_resolved_anew_and_what_is_not_wanted_goes(client
         (f"reference: {ALB}, version: ~1.8", "range"),
         (f"reference: '{ALB}:1.7.9'", "tag"),
         (f"reference: '{ALB}@{Digest.of(b'x')}'", "sha256"),
-        (f"reference: {MODULE}, name: alb-controller", "locked is"),
-        (f"reference: mcr.microsoft.com/{ALB}, version: ~1.7", "locked is"),
+        (f"reference: {MODULE}, name: alb-controller", "is locked"),
+        (f"reference: mcr.microsoft.com/{ALB}, version: ~1.7", "is locked"),
         (f"reference: {ALB}, version: ~1.7, name: other", "not in the lock"),
         (f"reference: {ALB}, version: ~1.7, untar: true", "`untar`"),
         (f"reference: {ALB}, version: ~1.7, destination: x", "`destination`"),
@@ -645,7 +645,7 @@ def test_a_lock_of_another_endpoint_than_the_file_names_does_not_fit(client: Cal
     lock(client(), project)
     assert misfits(project, read_lock(project.lock_path)) == []
     (reason,) = misfits(replace(project, endpoint="china"), read_lock(project.lock_path))
-    assert reason.startswith("`alb-controller` is of `mcr.azure.cn`, locked is `127.0.0.1")
+    assert reason.startswith("`alb-controller` is on `mcr.azure.cn`, but `127.0.0.1")
 
 
 @pytest.mark.parametrize("is_rehearsal", [False, True])

@@ -1,4 +1,4 @@
-"""The wanted file: strict, with line and column, the nearest key, and a JSON Schema that says the same."""
+"""The project file: strict parsing, errors with line and column, "did you mean" hints, and a matching JSON Schema."""
 
 from __future__ import annotations
 
@@ -66,25 +66,25 @@ def test_a_version_is_what_was_written_with_or_without_quotes(written: str, vers
 
 REFUSED: dict[str, tuple[bytes, str, int, int]] = {
     # text, what is said, line, column
-    "a mistyped key": (item("verison: ^1"), "`verison` is not a key", 4, 5),
-    "an unknown key": (item("colour: red"), "`colour` is not a key", 4, 5),
-    "an unknown key of the file": (b"schema: 1\nartefacts: []\n", "`artefacts` is not a key", 2, 1),
+    "a mistyped key": (item("verison: ^1"), "`verison` is not a known key", 4, 5),
+    "an unknown key": (item("colour: red"), "`colour` is not a known key", 4, 5),
+    "an unknown key of the file": (b"schema: 1\nartefacts: []\n", "`artefacts` is not a known key", 2, 1),
     "a key without a value": (item("version:"), "`version` has no value", 4, 5),
     "no reference": (HEAD.encode() + b"  - name: x\n", "`reference` is missing", 3, 5),
     "a reference that is none": (HEAD.encode() + b"  - reference: aks/Foo\n", "`Foo`", 3, 5),
-    "a reference that is a number": (HEAD.encode() + b"  - reference: 12\n", "not a text", 3, 5),
-    "an item that is a text": (HEAD.encode() + b"  - aks/foo\n", "keys are expected", 3, 5),
+    "a reference that is a number": (HEAD.encode() + b"  - reference: 12\n", "not a string", 3, 5),
+    "an item that is a text": (HEAD.encode() + b"  - aks/foo\n", "expected keys", 3, 5),
     "a range that is none": (item("version: latest"), "`latest` is not a version range", 4, 5),
-    "a range that is a list": (item("version: [1]"), "a list, not a text", 4, 5),
-    "a range that is true": (item("version: true"), "not a text", 4, 5),
-    "a tag and a range": (HEAD.encode() + b"  - reference: aks/foo:1\n    version: ^1\n", "does not go with it", 4, 5),
+    "a range that is a list": (item("version: [1]"), "a list, not a string", 4, 5),
+    "a range that is true": (item("version: true"), "not a string", 4, 5),
+    "a tag and a range": (HEAD.encode() + b"  - reference: aks/foo:1\n    version: ^1\n", "so it cannot have", 4, 5),
     "an unknown kind": (item("kind: charts"), "`charts` is not a kind", 4, 5),
     "a platform that is none": (item("platform: linux"), "platform", 4, 5),
     "a flag that is a text": (item("untar: yes"), "neither `true` nor `false`", 4, 5),
     "an absolute destination": (item("destination: /etc"), "absolute", 4, 5),
     "a destination that leads out": (item("destination: a/../../b"), "leads out", 4, 5),
-    "a name that is none": (item("name: a/b"), "is not a name", 4, 5),
-    "an empty list": (item("kind: []"), "neither a text nor a list", 4, 5),
+    "a name that is none": (item("name: a/b"), "is not a valid name", 4, 5),
+    "an empty list": (item("kind: []"), "neither a string nor a list", 4, 5),
     "no schema": (b"artifacts: []\n", "`schema` is missing", 1, 1),
     "another schema": (b"schema: 2\nartifacts: []\n", "`schema` is 2", 1, 1),
     "a schema that is true": (b"schema: true\nartifacts: []\n", "`schema` is True", 1, 1),
@@ -92,9 +92,9 @@ REFUSED: dict[str, tuple[bytes, str, int, int]] = {
     "artifacts that are a mapping": (b"schema: 1\nartifacts: {}\n", "a mapping, not a list", 2, 1),
     "an endpoint that is none": (b"schema: 1\nendpoint: moon\nartifacts: []\n", "`moon`", 2, 1),
     "an empty file": (b"", "empty", 1, 1),
-    "a list": (b"- a\n", "keys are expected", 1, 1),
+    "a list": (b"- a\n", "expected keys", 1, 1),
     "two of one name": (HEAD.encode() + b"  - reference: a/foo\n  - reference: b/foo\n", "the first is in line 3", 4, 5),
-    "two names that some file system takes for one": (item("name: a") + b"  - {reference: b/c, name: A}\n", "stands twice", 5, 22),
+    "two names that some file system takes for one": (item("name: a") + b"  - {reference: b/c, name: A}\n", "appears twice", 5, 22),
 }
 
 
@@ -134,7 +134,7 @@ def test_a_reference_that_can_hide_where_it_leads_is_refused_by_policy(reference
 
 
 def test_a_file_that_is_not_there_and_one_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no wanted file"):
+    with pytest.raises(InputError, match="there is no project file"):
         read_project(tmp_path / "marfetch.yaml")
     with pytest.raises(StorageError):
         read_project(tmp_path)

@@ -347,7 +347,7 @@ def test_a_suspended_process_does_not_block_others_forever(
         error = failure(get())
         assert (error.code, error.exit_code) == ("timeout", 7)
         assert str(part) in error.message
-        assert len([note for note in heard.notes if "is being fetched already" in note]) == 1
+        assert len([note for note in heard.notes if "is already being fetched" in note]) == 1
         assert part.stat().st_size > 0  # it stays the other one's
     finally:
         knob.change = None

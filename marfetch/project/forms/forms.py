@@ -1,4 +1,4 @@
-"""Documents of charts, helmfiles, Argo CD and Flux, in which a chart's name, its registry and its range stand in different places."""
+"""Parsers for charts, helmfiles, Argo CD and Flux, which keep a chart's name, registry and range in separate fields."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ...reference import OFFICIAL_HOSTS
 
 
 class Charts(Protocol):
-    """Takes what is found."""
+    """Receives the references that a parser finds."""
 
     notes: list[str]
 
     def chart(self, name: object, repository: object, version: object, where: str) -> None:
-        """A chart whose name stands apart from its registry."""
+        """Add a chart whose name and registry are separate fields."""
 
     def add(self, text: str, version: str | float | None, where: str, *, is_chart: bool = False) -> None:
-        """A reference as it stands somewhere."""
+        """Add a reference."""
 
 
 class Forms:
-    """Reads the documents of one file whose form is known."""
+    """Parses the documents of one file, if their type is known."""
 
     def __init__(self, adoption: Charts, path: Path, documents: Sequence[Any]) -> None:
         self._adoption = adoption
@@ -36,7 +36,7 @@ class Forms:
                     self._sources[f"{one['kind']}/{name}"] = url
 
     def read(self, document: Any) -> bool:
-        """Whether the form of the document is known; then it was read."""
+        """Parse the document; return False if its type is unknown."""
         if not isinstance(document, dict):
             return False
         if self._is_chart:
@@ -113,7 +113,7 @@ class Forms:
         base = url.removeprefix("oci://").rstrip("/")
         if base.partition("/")[0].lower() not in OFFICIAL_HOSTS:
             return
-        digest, semver, tag = (_get(ref, key) for key in ("digest", "semver", "tag"))  # in the order in which Flux heeds them
+        digest, semver, tag = (_get(ref, key) for key in ("digest", "semver", "tag"))  # in Flux's order of precedence
         if isinstance(digest, str):
             self._adoption.add(f"{base}@{digest}", None, self._where)
         elif isinstance(semver, str):
