@@ -27,7 +27,6 @@ from ..world.registry import Registry
 
 USED = {
     "oras.container.Container": "names, which are read by our own grammar first",
-    "oras.defaults.default_manifest_accepted_media_types": "the media types that are asked for",
     "oras.provider.Registry": "made, and then asked for nothing but the next two",
     "self.oras.prefix": "the scheme",
     "self.oras.session": "a session without cookies, to mount our transport on",
@@ -35,9 +34,7 @@ USED = {
 ADDRESSES = {
     "api_prefix": "aks/foo",
     "get_blob_url('sha256:0')": "h:1/v2/aks/foo/blobs/sha256:0",
-    "manifest_url('1.0')": "h:1/v2/aks/foo/manifests/1.0",
     "registry": "h:1",
-    "tags_url()": "h:1/v2/aks/foo/tags/list",
 }
 """What is asked of a container → what it says for `h:1/aks/foo`."""
 
