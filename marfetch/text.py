@@ -34,6 +34,11 @@ def human_size(size: float) -> str:
     return f"{size:.1f} TiB"
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number with its noun in the right form: `1 artifact`, `2 artifacts`."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
 # -- what may be shown: queries, user information and credentials are secrets, wherever they stand
 
 
