@@ -1,13 +1,13 @@
-"""The front door: chooses what to load, turns errors into messages and exit codes, and owns the signals.
+"""The program: choose what to load, turn errors into messages and exit codes, and handle signals.
 
-`--version` loads nothing but this file, a completion little more, and what Helm calls for `mar://` no command line parser. Everything else
-goes to `cli`.
+`--version` loads only this file. Shell completion and the `mar://` getter start without the command line parser. Everything else goes to
+`cli`.
 """
 
 import sys
 
-_PATIENCE = 3.0  # seconds from the first signal until another one ends the process at once
-_MOMENT = 0.001  # seconds
+_GRACE_PERIOD = 3.0  # seconds after the first signal; a further signal after that ends the process at once
+_RERAISE_DELAY = 0.001  # seconds
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .errors import Error
@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command line.
-
-    Returns:
-        The exit code (`docs/reference/exit-codes.md`).
-    """
+    """Run a command line and return its exit code (`docs/reference/exit-codes.md`)."""
     match sys.argv[1:] if arguments is None else arguments:
         case ["--version"]:
             from . import __version__
@@ -32,123 +28,118 @@ def main(arguments: list[str] | None = None) -> int:
         case ["__complete", *words]:
             from .completion.complete import complete
 
-            return _offer(complete(words))
+            return _print_candidates(complete(words))
         case words:
             return _run(words, is_last=arguments is None)
 
 
-def _offer(candidates: str) -> int:
-    """A shell is told what there is, and never of a failure."""
+def _print_candidates(candidates: str) -> int:
+    """Print completion candidates; a failure is never shown, because the shell is waiting at a prompt."""
     try:
-        print(candidates, flush=True)  # noqa: T201 - read by the shell's script
+        print(candidates, flush=True)  # noqa: T201 - the shell script reads it
     except OSError:
-        _forget_stdout()
+        _discard_stdout()
     return 0
 
 
 def _print(line: str) -> int:
     try:
-        print(line, flush=True)  # noqa: T201 - the one line that needs nothing else
+        print(line, flush=True)  # noqa: T201 - `Report` would have to be loaded
     except BrokenPipeError:
-        _forget_stdout()
+        _discard_stdout()
     except OSError as error:
-        sys.stderr.write(f"error: stdout cannot be written: {error.strerror}\n")
-        _forget_stdout()
+        sys.stderr.write(f"error: cannot write to stdout: {error.strerror}\n")
+        _discard_stdout()
         return 9
     return 0
 
 
-def _forget_stdout() -> None:
-    """Nothing more can be written there, not even by the interpreter when it ends."""
+def _discard_stdout() -> None:
+    """Point stdout at the null device, so that the interpreter's final flush cannot fail."""
     import os
 
-    if sys.stdout is not None:  # it may have been closed by whoever started us
+    if sys.stdout is not None:  # the parent process may have closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str], *, is_last: bool) -> int:
-    """Run a command.
+    """Run a command with its own signal handlers.
 
     Args:
-        is_last: the process ends with it, so that no signal has anything to end after it.
+        is_last: the process ends after this command, so the previous handlers need not be restored.
     """
     import signal
 
-    spoken = CommandRun(words)
+    command = CommandRun(words)
     numbers = [signal.SIGTERM]
-    # What started us may have told us to outlive these (`nohup`, a script's `&`).
+    # `nohup` and `&` in a script make the process ignore these; that stays so.
     numbers += [one for one in (signal.SIGINT, getattr(signal, "SIGHUP", None)) if one and signal.getsignal(one) is not signal.SIG_IGN]
     previous = {number: signal.getsignal(number) for number in numbers}
     hook = sys.unraisablehook
     try:
-        sys.unraisablehook = spoken.ignored
+        sys.unraisablehook = command.reraise
         for number in numbers:
-            signal.signal(number, spoken.end)
-        return spoken.run()
-    except KeyboardInterrupt:  # while it was still being loaded
-        return spoken.ended_early()
+            signal.signal(number, command.interrupt)
+        return command.run()
+    except KeyboardInterrupt:  # while modules were still being loaded
+        return command.signal_exit_code()
     finally:
-        spoken.is_over = True
-        _tidy(is_last=is_last)
+        command.is_done = True
+        _clean_up(is_last=is_last)
         if not is_last:
             sys.unraisablehook = hook
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
 
-def _tidy(*, is_last: bool) -> None:
-    """What is to be done when the command is over."""
+def _clean_up(*, is_last: bool) -> None:
     from .files import AT_LAST
 
-    for one in AT_LAST:
-        one(is_last)
+    for clean_up in AT_LAST:
+        clean_up(is_last)
 
 
 class CommandRun:
-    """One command line: what goes wrong is said once, and becomes the exit code."""
+    """One run of a command line: report its failure once and turn it into the exit code."""
 
     def __init__(self, words: list[str]) -> None:
         self._words = words
         self._signal = ""
-        self._ended_at = 0.0
-        self.is_over = False
-        """Whether the command is done: a signal has nothing to end any more."""
+        self._signaled_at = 0.0
+        self.is_done = False
+        """Whether the command has finished; later signals are then ignored."""
 
-    def end(self, number: int, _: object) -> None:
-        """SIGINT, SIGTERM or SIGHUP: the command is given up, and takes away what it has begun.
+    def interrupt(self, number: int, _: object) -> None:
+        """Handle SIGINT, SIGTERM or SIGHUP: stop the command and let it clean up.
 
-        Another signal does not disturb that, as it would if it were raised in the middle of it; only where it takes too long, the
-        process ends at once. The next run takes away then what this one could not.
+        Further signals do not interrupt the cleanup. Once it has taken longer than the grace period, the next signal ends the process at
+        once, and the next run removes leftover files.
         """
         import signal
         import time
 
-        if self.is_over:
+        if self.is_done:
             return
         if not self._signal:
-            self._signal, self._ended_at = signal.Signals(number).name, time.monotonic()
+            self._signal, self._signaled_at = signal.Signals(number).name, time.monotonic()
             raise KeyboardInterrupt
-        if time.monotonic() - self._ended_at > _PATIENCE:
+        if time.monotonic() - self._signaled_at > _GRACE_PERIOD:
             import os
 
-            os._exit(self.ended_early())
+            os._exit(self.signal_exit_code())
 
-    def ignored(self, ignored: "sys.UnraisableHookArgs") -> None:
-        """Python ignores what is raised in a finalizer, where a signal may come as everywhere: then it is to be raised a moment later."""
+    def reraise(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Raise a signal's KeyboardInterrupt again a moment later: Python drops exceptions that are raised in a finalizer."""
         import signal
 
-        if not (self._signal and issubclass(ignored.exc_type, KeyboardInterrupt) and hasattr(signal, "setitimer")):
-            sys.__unraisablehook__(ignored)
+        if not (self._signal and issubclass(unraisable.exc_type, KeyboardInterrupt) and hasattr(signal, "setitimer")):
+            sys.__unraisablehook__(unraisable)
             return
-        signal.signal(signal.SIGALRM, self._raise)
-        signal.setitimer(signal.ITIMER_REAL, _MOMENT)
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, _RERAISE_DELAY)
 
-    @staticmethod
-    def _raise(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    def ended_early(self) -> int:
-        """The exit code of a command that was ended before it could say anything; a server that is told to end has done so."""
+    def signal_exit_code(self) -> int:
+        """Return the exit code after a signal; for `serve`, a signal is the normal way to stop."""
         if self._words[:1] == ["serve"]:
             return 0
         return 143 if self._signal in ("SIGTERM", "SIGHUP") else 130
@@ -161,32 +152,34 @@ class CommandRun:
             try:
                 return self._command()
             except Interrupted:
-                return self._ended()
+                return self._interrupted()
             except Error as error:
                 return self._failed(error)
             except ModuleNotFoundError as error:
                 if (error.name or "").partition(".")[0] == "marfetch":
                     raise
-                # What shows errors may need the package too.
+                # Written without `Report`, which may need the missing package itself.
                 sys.stderr.write(
                     f"error: the Python `{sys.executable}` lacks the package `{error.name}`\n"
-                    f"hint: install marfetch with its packages into it: {sys.executable} -m pip install marfetch\n"
+                    f"hint: reinstall marfetch with its dependencies: {sys.executable} -m pip install marfetch\n"
                 )
                 return 9
             except OSError as error:
-                # What the operating system refuses (open files, memory, the disk) is no bug; the rest keeps its traceback.
-                self._log(error)
-                # Of what is not there, only the directory that it was started in has no name.
+                # A refusal by the operating system (open files, memory, the disk) is not a bug, so no traceback is shown.
+                import logging
+
+                logging.getLogger("marfetch").debug("refused by the operating system", exc_info=error)
+                # A FileNotFoundError without a file name means that the current directory was deleted.
                 nameless = "the current directory" if isinstance(error, FileNotFoundError) else "a file"
                 return self._failed(storage_error(error, str(error.filename or nameless)))
             except KeyboardInterrupt:
-                return self._ended()
+                return self._interrupted()
             except Exception:
                 if not self._signal:
                     raise
-                return self._ended()  # the signal met code that makes another exception of whatever is raised in it
-        except SystemExit:  # typer's parser leaves by SystemExit where its own output is not read
-            _forget_stdout()
+                return self._interrupted()  # the interrupted code turned the KeyboardInterrupt into another exception
+        except SystemExit:  # typer exits like this when the reader of its help text has gone
+            _discard_stdout()
             return 0
 
     def _command(self) -> int:
@@ -196,36 +189,36 @@ class CommandRun:
         try:
             result = run(self._words)
         except Exception as error:
-            # The exceptions of typer's command line parser, whose classes live in other places from one version to the next.
+            # Usage errors of typer, recognized by their attributes: their classes move between versions.
             message = getattr(error, "format_message", None)
             if message is None or getattr(error, "exit_code", None) != 2:
                 raise
             text = str(message())
-            if text.startswith("Usage:"):  # a command was left out
+            if text.startswith("Usage:"):  # no command was given
                 sys.stderr.write(text + "\n")
                 return 2
             context = getattr(error, "ctx", None)
             command = getattr(context, "command_path", "marfetch")
             raise InputError(text[:1].lower() + text[1:].rstrip("."), code="usage", hint=f"{command} --help") from None
-        if self._signal and result == 130:  # what typer makes of a signal that came while it was reading the command line
+        if self._signal and result == 130:  # a signal while typer was parsing the command line
             raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
 
     def _failed(self, error: "Error") -> int:
         try:
             self._report().failed(error)
-        except OSError:  # stdout takes nothing; what went wrong before is what counts
-            _forget_stdout()
+        except OSError:  # stdout cannot be written; report the original error on stderr only
+            _discard_stdout()
             self._report().error(error)
         return error.exit_code
 
-    def _ended(self) -> int:
+    def _interrupted(self) -> int:
         from .errors import Interrupted, Terminated
 
-        _tidy(is_last=False)
+        _clean_up(is_last=False)
         if self._words[:1] == ["serve"]:
             return 0
-        if self.ended_early() == 143:
+        if self.signal_exit_code() == 143:
             return self._failed(Terminated(f"ended by {self._signal}", code="terminated"))
         return self._failed(Interrupted("interrupted", code="interrupted"))
 
@@ -234,27 +227,19 @@ class CommandRun:
 
         return report_of(self._words)
 
-    @staticmethod
-    def _log(error: OSError) -> None:
-        import logging
-
-        logging.getLogger("marfetch").debug("refused by the operating system", exc_info=error)
-
 
 def program() -> None:
-    """Run the command line of this process, and end it.
+    """Run the command line of this process, then exit without the interpreter's shutdown.
 
-    Everything is closed and written when `main` returns; taking the interpreter down in good order would cost as much again as
-    starting it, and change nothing. Nearly all that is made while loading stays, so that looking through it again and again finds nothing.
+    All files are closed and written when `main` returns. A regular shutdown would take as long as the start.
     """
     import gc
     import os
 
-    gc.set_threshold(50_000, 20, 20)
-
+    gc.set_threshold(50_000, 20, 20)  # most objects are created while loading and stay, so frequent collections find nothing
     try:
         code = main()
-    except KeyboardInterrupt:  # in the very last moment
+    except KeyboardInterrupt:  # a signal after the command had finished
         code = 130
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -263,13 +248,13 @@ def program() -> None:
         except BrokenPipeError:
             pass
         except OSError:
-            # Data that is lost is a failure; what cannot be said of what was done is none.
+            # Lost data on stdout is a failure; lost messages on stderr are not.
             code = code or (9 if stream is sys.stdout else 0)
     os._exit(code)
 
 
 def getter() -> None:
-    """Answer one call of Helm, and end: what `marfetch getter` does, as a program of its own for Helm on Windows."""
+    """Run `marfetch getter` as a separate program, which Helm needs on Windows."""
     sys.argv.insert(1, "getter")
     program()
 

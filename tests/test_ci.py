@@ -1,4 +1,4 @@
-"""The GitHub Action and the Azure Pipelines template: their steps are run by the shell that runs them there."""
+"""The GitHub Action and the Azure Pipelines template: their steps are run in the shell that the runner uses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .world.registry import Registry
 ACTION = ROOT / ".github" / "actions" / "setup" / "action.yml"
 TEMPLATE = ROOT / "ci" / "azure-pipelines.yml"
 WANTED = "schema: 1\nartifacts:\n  - {reference: application-lb/charts/alb-controller, version: ~1.7}\n"
-# As runners start a step: GitHub's documentation, "defaults.run.shell", and the Bash task of Azure Pipelines.
+# The command lines with which runners start a step: GitHub's documentation, "defaults.run.shell", and the Bash task of Azure Pipelines.
 GITHUB_SHELL = ["bash", "--noprofile", "--norc", "-eo", "pipefail"]
 AZURE_SHELL = ["bash", "--noprofile", "--norc"]
 
@@ -31,7 +31,7 @@ def parsed(path: Path) -> dict[str, Any]:
 
 
 class Runner:
-    """A job: its directories, what it sets, and the steps that it runs."""
+    """A CI job: its directories, variables and steps."""
 
     def __init__(self, place: Path, mar: Registry) -> None:
         self.place = place
@@ -55,7 +55,7 @@ class Runner:
             [*shell, str(path)], cwd=self.work, env=surroundings, capture_output=True, text=True, timeout=110, check=False
         )
         if done.returncode and "pip" in done.stderr and os.environ.get("CI") != "true":
-            pytest.skip("no package index can be reached from here")
+            pytest.skip("no package index can be reached")
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -95,7 +95,7 @@ def runner(tmp_path: Path, mar: Registry) -> Runner:
 
 @pytest.fixture
 def locked(runner: Runner) -> Callable[[], None]:
-    """Locks the project with what was set up, as a developer did before."""
+    """Lock the project with the installed marfetch, as a developer does before the job."""
     return lambda: print(runner.run(GITHUB_SHELL, "marfetch lock --quiet"))
 
 
@@ -116,7 +116,7 @@ def test_the_action_sets_up_and_syncs(runner: Runner, locked: Callable[[], None]
     assert (Path(outputs["cache"]) / "oci-layout").is_file()
     assert "marfetch sync: 1 fetched" in runner.files["GITHUB_STEP_SUMMARY"].read_text()
     assert cache["with"]["key"].endswith("${{ steps.lock.outputs.digest }}")
-    # A part of the artifacts, and a Python of the job that stays the job's own.
+    # One shard; and the Python on PATH is still that of the job.
     runner.github(sync, {**inputs, "shard": "1/2"})
     assert runner.run(GITHUB_SHELL, "command -v python3").strip() == shutil.which("python3")
 
@@ -127,7 +127,7 @@ def test_the_action_sets_up_and_syncs(runner: Runner, locked: Callable[[], None]
 def test_the_template_sets_up_and_syncs(runner: Runner, locked: Callable[[], None]) -> None:
     template = parsed(TEMPLATE)
     parameters = {one["name"]: str(one["default"]) for one in template["parameters"]}
-    # What is committed may be older than what is tested: a copy of the working tree, with a history of its own.
+    # The working tree may have uncommitted changes, so it is copied into a new repository.
     source = runner.place / "source"
     tracked = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True
@@ -149,7 +149,7 @@ def test_the_template_sets_up_and_syncs(runner: Runner, locked: Callable[[], Non
     assert parameters["lock"] in cache["inputs"]["key"].replace("${{ parameters.lock }}", parameters["lock"])
 
 
-def test_actions_of_others_are_pinned_and_nothing_is_pasted_into_a_script() -> None:
+def test_third_party_actions_are_pinned_and_scripts_have_no_template_expressions() -> None:
     for step in parsed(ACTION)["runs"]["steps"]:
         if "uses" in step:
             assert re.search("@[0-9a-f]{40}$", step["uses"]), step["uses"]
@@ -160,13 +160,13 @@ def test_actions_of_others_are_pinned_and_nothing_is_pasted_into_a_script() -> N
     assert all("${{" not in script and "$(" not in script for script in scripts)
 
 
-def test_the_installer_refuses_a_place_that_it_does_not_know(tmp_path: Path) -> None:
+def test_the_installer_refuses_an_unknown_target(tmp_path: Path) -> None:
     done = subprocess.run([str(ROOT / "ci" / "install"), str(tmp_path / "x"), "elsewhere"], capture_output=True, text=True, check=False)
     assert (done.returncode, "`elsewhere` is none of" in done.stderr) == (2, True)
     assert not (tmp_path / "x").exists()
 
 
-def test_the_example_for_renovate_finds_what_is_pinned() -> None:
+def test_the_renovate_example_finds_pinned_versions() -> None:
     page = (ROOT / "docs" / "how-to" / "ci.md").read_text()
     (example,) = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", page, flags=re.DOTALL))
     (manager,) = example["customManagers"]

@@ -1,4 +1,4 @@
-"""The documentation: what is made from the code is up to date, commands that it shows are real, links lead somewhere."""
+"""The documentation: generated pages are up to date, shown commands exist, links have targets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def generator() -> ModuleType:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", generator().pages())
-def test_what_is_made_from_the_code_is_up_to_date(name: str) -> None:
+def test_generated_pages_are_up_to_date(name: str) -> None:
     assert (ROOT / "docs" / name).read_text() == generator().pages()[name](), "run `make docs`"
 
 
@@ -45,7 +45,7 @@ def options(words: tuple[str, ...]) -> set[str]:
 
 
 def shown_commands() -> list[tuple[str, str]]:
-    """Every command line of marfetch in a block of code: page and line."""
+    """Return page and line of every marfetch command in a code block."""
     found = []
     for page in PAGES:
         for block in re.findall(r"```(?:sh|console)\n(.*?)```", page.read_text(), flags=re.DOTALL):
@@ -57,7 +57,7 @@ def shown_commands() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("page", "line"), shown_commands(), ids=lambda value: value)
-def test_commands_that_are_shown_exist_with_their_options(page: str, line: str) -> None:
+def test_commands_in_the_docs_exist_with_their_options(page: str, line: str) -> None:
     words = shlex.split(re.split(r"[;|]", line)[0], comments=True)[1:]
     command = words[0]
     assert command in COMMANDS
@@ -73,7 +73,7 @@ def test_the_readme_shows_every_command() -> None:
     assert "make test" in readme
 
 
-def test_every_error_has_a_page_entry_with_what_to_do() -> None:
+def test_every_error_code_is_documented_with_a_remedy() -> None:
     page = (ROOT / "docs" / "reference" / "errors.md").read_text()
     for name, code in CODES.items():
         assert f"| `{name}` |" in page
@@ -82,7 +82,7 @@ def test_every_error_has_a_page_entry_with_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" not in target:
@@ -98,7 +98,7 @@ def test_links_lead_somewhere(page: Path) -> None:
                 assert anchor in headings, target
 
 
-def test_every_page_can_be_reached_from_the_index() -> None:
+def test_every_page_is_linked() -> None:
     linked = set()
     for page in PAGES:
         linked |= {
@@ -113,7 +113,7 @@ def test_every_page_can_be_reached_from_the_index() -> None:
     ] == []
 
 
-def test_the_limits_in_the_design_are_those_of_the_code() -> None:
+def test_the_limits_in_the_design_equal_those_of_the_code() -> None:
     from marfetch.destination import packed as of_archives
     from marfetch.remote import limits as of_registries
 
@@ -130,7 +130,7 @@ def test_the_limits_in_the_design_are_those_of_the_code() -> None:
     assert limits.keys() <= rows.keys()
 
 
-def test_make_targets_that_are_named_exist() -> None:
+def test_make_targets_in_the_docs_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     for page in PAGES:
         code = "\n".join(
@@ -140,7 +140,7 @@ def test_make_targets_that_are_named_exist() -> None:
             assert set(words.split()) <= targets, (page.name, words)
 
 
-def test_decisions_are_numbered_without_gaps_and_have_their_parts() -> None:
+def test_decisions_are_numbered_without_gaps_and_list_their_costs() -> None:
     pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
     assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
     for page in pages:

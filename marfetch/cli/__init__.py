@@ -1,4 +1,4 @@
-"""The command line: parse, one call, render. One file per group of commands; shared options are declared once in `options`."""
+"""The command line: each command parses its options, calls one function and prints the result."""
 
 from __future__ import annotations
 
@@ -35,36 +35,39 @@ COMMANDS: Final = {
     "version": "version",
     "demo": "demo",
 }
-"""Command → the module below this package that holds it."""
+"""Command → module of this package that defines it."""
 
 
 def app(only: str | None = None) -> typer.Typer:
-    """The command line, or the part of it that one command needs: building all of it takes most of the start-up.
+    """Build the command line parser.
 
     Args:
-        only: the command that is going to be run.
+        only: build only the part for this command, because the whole parser takes most of the start-up time.
     """
-    typed = typer.Typer(
+    parser = typer.Typer(
         name="marfetch",
-        help="Fetch artifacts of the Microsoft Artifact Registry (MAR): Helm charts, Bicep modules and more, every byte checked.",
+        help=(
+            "Fetch artifacts from the Microsoft Artifact Registry (MAR).\n\nArtifacts are Helm charts, Bicep modules and other OCI"
+            " artifacts, but not container images. Every byte is checked against its digest."
+        ),
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    typed.callback()(_root)
+    parser.callback()(_root)
     for module in dict.fromkeys([COMMANDS[only]] if only in COMMANDS else COMMANDS.values()):
-        importlib.import_module(f".{module}", __name__).register(typed)
-    return typed
+        importlib.import_module(f".{module}", __name__).register(parser)
+    return parser
 
 
 def _root() -> None:
-    """Needed so that a command line with a single command still has a name for it."""
+    """Keep typer from dropping the command's name when the parser has a single command."""
 
 
 def report_of(words: Sequence[str]) -> Report:
-    """The report of the command that runs; a new one where the command line was not understood."""
+    """Return the report of the running command, or a new one if the command line could not be parsed."""
     from .options import current
 
     if current.report is not None:
@@ -74,10 +77,10 @@ def report_of(words: Sequence[str]) -> Report:
 
 
 def run(arguments: Sequence[str]) -> Any:
-    """Run a command line; what it returns is the exit code.
+    """Run a command line and return its exit code.
 
     Raises:
-        Exception: of typer, for a command line that cannot be read; ours, for everything else.
+        Exception: an exception of typer if the command line is invalid, otherwise `marfetch.errors.Error`.
     """
     name = next((word for word in arguments if not word.startswith("-")), None)
     return app(name if arguments and arguments[0] == name else None)(args=list(arguments), prog_name="marfetch", standalone_mode=False)

@@ -18,21 +18,20 @@ if TYPE_CHECKING:
     from ..bundle.format import Opened
     from ..client.session import Session
 
-_File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The wanted file; its lock says what goes into the bundle.")]
-_Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The archive that is written; replaced when it is whole.")]
-_Since = Annotated[Path | None, typer.Option("--since", metavar="FILE", help="Leave out what this bundle holds: the other side has it.")]
-_Referrers = Annotated[bool, typer.Option("--referrers", help="Also signatures, SBOMs, lifecycle marks: whatever refers to the artifacts.")]
-_Bundle = Annotated[Path, typer.Argument(metavar="FILE", help="A bundle, or another OCI image layout as a tar or a folder.")]
-_A = Annotated[Path, typer.Argument(metavar="FILE", help="The older bundle.")]
-_B = Annotated[Path, typer.Argument(metavar="FILE", help="The newer bundle.")]
-_To = Annotated[str, typer.Option("--to", metavar="HOST[:PORT][/PREFIX]|DIR", help="Your own registry, or a folder (write ./name).")]
-_PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Without TLS; for loopback addresses only.")]
+_File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Project file; the bundle gets what its lock file names.")]
+_Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Archive to write; an existing file is replaced.")]
+_Since = Annotated[Path | None, typer.Option("--since", metavar="FILE", help="Leave out content that this earlier bundle already has.")]
+_Base = Annotated[Path | None, typer.Option("--since", metavar="FILE", help="Base bundle of this delta, to compare the delta with.")]
+_Referrers = Annotated[bool, typer.Option("--referrers", help="Include referrers: signatures, SBOMs, end-of-life marks and others.")]
+_Bundle = Annotated[Path, typer.Argument(metavar="FILE", help="Bundle or other OCI image layout, as a tar file or a directory.")]
+_A = Annotated[Path, typer.Argument(metavar="FILE", help="Older bundle.")]
+_B = Annotated[Path, typer.Argument(metavar="FILE", help="Newer bundle.")]
+_To = Annotated[str, typer.Option("--to", metavar="HOST[:PORT][/PREFIX]|DIR", help="Your own registry, or a directory, written as ./NAME.")]
+_PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Use HTTP instead of HTTPS; for loopback addresses only.")]
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(
-        no_args_is_help=True, help="One archive with everything that a lock names, for places without a network.", rich_markup_mode=None
-    )
+    group = typer.Typer(no_args_is_help=True, help="Pack locked artifacts for machines without a network.", rich_markup_mode=None)
     group.command("create")(bundle_create)
     group.command("inspect")(bundle_inspect)
     group.command("verify")(bundle_verify)
@@ -49,43 +48,44 @@ def bundle_create(
     since: _Since = None,
     referrers: _Referrers = False,
 ) -> int:
-    """Write everything that marfetch.lock names into one archive; by digest, no tag is asked for.
+    """Write a bundle with everything in marfetch.lock.
 
-    The archive is an OCI image layout, the same bytes on every machine, with the original manifests, the lock, and a page (bundle.html)
-    for the person who approves its transfer. What was fetched stays in the cache, so that a run that was stopped goes on.
+    A bundle is an OCI image layout in a tar file. It holds the original manifests and blobs, the lock file, and bundle.html, a page for the
+    person who approves the transfer. The same lock file gives the same bytes on every machine. Artifacts are requested by digest, never by
+    tag. An interrupted run resumes from the cache.
     """
     from ..bundle.create import create
     from ..project.wanted import read_project
-    from ..render.bundle import created
+    from ..render.bundle import print_created
 
     project = read_project(file)
     with settings.client(endpoint=project.endpoint) as client:
         result = create(client, project, output, since=since, with_referrers=referrers)
-    return created(settings.report, result)
+    return print_created(settings.report, result)
 
 
 @shared(network=False, local=True)
 def bundle_inspect(settings: Settings, file: _Bundle) -> int:
-    """Say what is in a bundle, and with which lines other tools get each artifact out.
+    """List the artifacts in a bundle.
 
-    Prints one line for each artifact: name, version, kind, size, and the pinned reference; below it, behind a tab, what refers to it and
-    the lines for oras, skopeo, regctl, crane and helm; for content that a delta leaves out, the bundle that has it. The exit code is 5 when
-    something in it is missing, extra or wrong, as far as that is seen without hashing blobs.
+    Prints one line per artifact: name, version, kind, size and pinned reference. Indented lines below it show its referrers, the commands
+    that extract it with oras, skopeo, regctl, crane or helm, and the bundle that has the content that a delta leaves out. Blobs are not
+    hashed. The exit code is 5 if anything is missing, unexpected or wrong.
     """
     from ..bundle.check import check_bundle
     from ..bundle.format import opened
-    from ..render.bundle import inspected
+    from ..render.bundle import print_contents
 
     with opened(file) as found:
         checked = check_bundle(found, budget=settings.budget().check, reads_blobs=False) if found.is_bundle else None
-        return inspected(settings.report, found, checked)
+        return print_contents(settings.report, found, checked)
 
 
 @shared(network=False, local=True)
 def bundle_verify(
     settings: Settings,
     file: _Bundle,
-    since: _Since = None,
+    since: _Base = None,
     trust_policy: TrustPolicy = None,
     trust_store: TrustStore = None,
     at: At = None,
@@ -93,16 +93,15 @@ def bundle_verify(
     revocation: Revocation = None,
     verify: Verify = False,
 ) -> int:
-    """Check everything in a bundle, offline: its form, every digest, its lock, its signatures; prints what is missing, extra or wrong.
+    """Check a bundle's content and signatures offline.
 
-    The exit code is 5 when there is anything of that, and 6 when all of it is whole but a signature does not hold. Signatures are checked
-    where a trust policy is there; with --verify or --trust-policy every artifact has to be signed. With --since, a delta is compared with
-    the bundle that it goes on from.
+    Checks the archive format, every digest, the lock file and the signatures, and prints what is missing, unexpected or wrong. Signatures
+    are checked if there is a trust policy; with --verify or --trust-policy, every artifact must be signed. With --since, a delta is
+    compared with its base bundle. The exit code is 5 for broken content, and 6 if only signatures fail.
     """
-
     from ..bundle.check import check_bundle
     from ..bundle.format import opened
-    from ..render.bundle import verified
+    from ..render.bundle import print_check
     from ..verify.artifact import options_of
     from ..verify.gate import is_required
 
@@ -112,27 +111,27 @@ def bundle_verify(
         found = stack.enter_context(opened(file))
         base = stack.enter_context(opened(since)) if since is not None else None
         checked = check_bundle(found, base=base, budget=settings.budget().check)
-        judged = None
+        signatures = None
         if not checked.findings:
             from ..bundle.signatures import check_signatures
 
-            judged = check_signatures(_offline(settings, stack), found, request, base=base, is_required=is_needed)
-        return verified(settings.report, found, checked, judged)
+            signatures = check_signatures(_offline(settings, stack), found, request, base=base, is_required=is_needed)
+        return print_check(settings.report, found, checked, signatures)
 
 
 @shared(network=False, local=True)
 def bundle_diff(settings: Settings, a: _A, b: _B) -> int:
-    """Show in which artifacts two bundles differ; the exit code is 1 where they do.
+    """Compare the artifacts of two bundles.
 
-    Prints one line for each: what became of it, its name, and what it was and is. Both are checked first, as `bundle verify` does, and the
-    exit code is 5 where one is broken.
+    Prints one line per difference: the change, the name, and the old and new reference. Both bundles are checked first, as `bundle verify`
+    does. The exit code is 1 if they differ, and 5 if one is broken.
     """
     from ..bundle.format import opened
     from ..bundle.inventory import differences
-    from ..render.bundle import compared
+    from ..render.bundle import print_differences
 
     with opened(a) as old, opened(b) as new:
-        return compared(settings.report, a, b, differences(old, new, budget=settings.budget().check))
+        return print_differences(settings.report, a, b, differences(old, new, budget=settings.budget().check))
 
 
 @shared()
@@ -145,42 +144,42 @@ def bundle_load(
     executor: Executor = None,
     verify: Verify = False,
 ) -> int:
-    """Check a bundle, and bring what is in it into a registry of your own, or into a folder: only what is missing there.
+    """Copy a bundle into your own registry or a directory.
 
-    Repositories keep their paths, behind the prefix. Prints one line for each artifact: what became of it, and where it is, pinned.
-    Nothing is sent before everything was checked, and nothing ever to MAR.
+    Checks the whole bundle first, then uploads only what is missing there. Repositories keep their paths below the prefix. Prints one line
+    per artifact: the outcome and the new pinned reference. Nothing is ever uploaded to MAR.
     """
     from ..bundle.load import To, load
     from ..client.workers import spread
     from ..project.sync import Shard as Part
-    from ..render.bundle import loaded
+    from ..render.bundle import print_loaded
     from ..verify.gate import is_required
 
     if settings.endpoint is not None:
-        raise InputError("`--endpoint` is where artifacts come from; where they go is `--to`", code="usage", hint="leave `--endpoint` out")
+        raise InputError("`bundle load` does not take `--endpoint`; its target is `--to`", code="usage", hint="remove `--endpoint`")
     target = To.parse(to, plain_http=plain_http, data_hosts=settings.data_hosts)
     part = Part.parse(shard) if shard is not None else None
     with ExitStack() as stack:
         client = stack.enter_context(settings.client())
         workers = stack.enter_context(spread(executor)) if executor is not None else None
         gate = _gate(settings, stack) if is_required(asked=verify) else None
-        return loaded(settings.report, file, target, load(client, file, target, shard=part, executor=workers, gate=gate))
+        return print_loaded(settings.report, file, target, load(client, file, target, shard=part, executor=workers, gate=gate))
 
 
 def _offline(settings: Settings, stack: ExitStack) -> Callable[[], Session]:
-    """Makes a client that asks nobody; only where one is needed, since a bundle can be checked where there is no cache."""
+    """Return a factory of an offline client; without signatures to check, no client and no cache are needed."""
     return lambda: stack.enter_context(settings._replace(offline=True).client())
 
 
 def _gate(settings: Settings, stack: ExitStack) -> Callable[[Opened], None]:
-    """Refuses a bundle in which something is not signed as the trust policy asks."""
+    """Return a check that refuses a bundle unless the trust policy accepts the signatures of all its artifacts."""
     from ..bundle.signatures import check_signatures
-    from ..render.bundle import refusal_of
+    from ..render.bundle import combined_error
 
     def gate(found: Opened) -> None:
-        judged = check_signatures(_offline(settings, stack), found, is_required=True)
-        failed = [one.error for one in judged or () if one.error is not None]
-        if failed:
-            raise refusal_of(failed)
+        signatures = check_signatures(_offline(settings, stack), found, is_required=True)
+        errors = [one.error for one in signatures or () if one.error is not None]
+        if errors:
+            raise combined_error(errors)
 
     return gate

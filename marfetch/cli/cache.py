@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError, IntegrityError
-from ..text import human_size
+from ..text import counted, human_size
 from .options import Settings, shared
 
 if TYPE_CHECKING:
     from ..layout.layout import Layout
 
-_Fix = Annotated[bool, typer.Option("--fix", help="Take the bad blobs away; they are fetched again when needed.")]
-_Days = Annotated[float | None, typer.Option("--unused-days", metavar="DAYS", help="Also what was not used for so many days.")]
+_Fix = Annotated[bool, typer.Option("--fix", help="Delete corrupted blobs; they are downloaded again when needed.")]
+_Days = Annotated[float | None, typer.Option("--unused-days", metavar="DAYS", help="Also delete artifacts unused for this many days.")]
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="Look after the content cache, an OCI image layout.", rich_markup_mode=None)
+    group = typer.Typer(no_args_is_help=True, help="Manage the cache.", rich_markup_mode=None)
     group.command("info")(cache_info)
     group.command("verify")(cache_verify)
     group.command("prune")(cache_prune)
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 @shared()
 def cache_info(settings: Settings) -> int:
-    """Print where the cache is and what it holds."""
+    """Show the cache's location and size."""
     from ..layout import maintenance
 
     found = maintenance.info(_layout(settings))
@@ -52,7 +52,10 @@ def cache_info(settings: Settings) -> int:
 
 @shared()
 def cache_verify(settings: Settings, fix: _Fix = False) -> int:
-    """Hash every blob of the cache; prints the bad ones, exit code 5 if there are any."""
+    """Check every blob in the cache.
+
+    Prints the corrupted blobs. The exit code is 5 if there are any and --fix is not given.
+    """
     from ..layout import maintenance
 
     layout = _layout(settings)
@@ -62,9 +65,9 @@ def cache_verify(settings: Settings, fix: _Fix = False) -> int:
     data: Any = {"path": str(layout.root), "bad": [{"name": one.name, "reason": one.reason} for one in bad], "fixed": fix}
     if bad and not fix:
         error = IntegrityError(
-            f"{len(bad)} blobs of the cache `{layout.root}` are not what their names say",
+            f"{counted(len(bad), 'blob')} in the cache `{layout.root}` {'does' if len(bad) == 1 else 'do'} not match the expected digest",
             code="digest-mismatch",
-            hint="marfetch cache verify --fix",
+            hint="run: marfetch cache verify --fix",
             path=str(layout.root),
         )
         settings.report.failed(error, data)
@@ -75,11 +78,14 @@ def cache_verify(settings: Settings, fix: _Fix = False) -> int:
 
 @shared()
 def cache_prune(settings: Settings, unused_days: _Days = None) -> int:
-    """Take away what no name leads to, and unfinished parts that are older than a day."""
+    """Delete unreferenced blobs and old partial downloads.
+
+    Partial downloads are deleted when they are older than a day.
+    """
     from ..layout import maintenance
 
     if unused_days is not None and not unused_days >= 0:  # NaN compares with nothing
-        raise InputError(f"`--unused-days` takes days from 0 on, not {unused_days:g}", code="usage")
+        raise InputError(f"`--unused-days` takes a number of days, 0 or more, not {unused_days:g}", code="usage")
     layout = _layout(settings)
     done = maintenance.prune(layout, days=unused_days)
     settings.report.line("removed", str(done.blobs + done.partial + done.listings), human_size(done.size))
@@ -91,7 +97,7 @@ def cache_prune(settings: Settings, unused_days: _Days = None) -> int:
 
 @shared()
 def cache_clear(settings: Settings) -> int:
-    """Take everything away."""
+    """Delete the cache."""
     from ..layout import maintenance
 
     root = _root(settings)

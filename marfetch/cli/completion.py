@@ -14,8 +14,6 @@ _SCRIPTS: Final = Path(__file__).parents[1] / "completion" / "shells"
 
 
 class Shell(StrEnum):
-    """A shell that a script is there for."""
-
     BASH = "bash"
     ZSH = "zsh"
     FISH = "fish"
@@ -31,9 +29,10 @@ def register(app: typer.Typer) -> None:
 
 @shared(network=False)
 def completion(settings: Settings, shell: _Shell) -> int:
-    """Print the script that lets a shell complete commands, options, repositories, tags and versions.
+    """Print a shell completion script.
 
-    It knows what the cache knows, and asks nobody. One line turns it on:
+    It completes commands, options, repositories, tags and versions. It offers what the cache knows and makes no requests. Turn it on with
+    one line:
 
     \b
       bash        eval "$(marfetch completion bash)"                                  in ~/.bashrc

@@ -16,7 +16,7 @@ from ..errors import Error
 from ..render.report import Report
 from .options import Settings, current, shared
 
-_Serve = Annotated[bool, typer.Option("--serve", help="Only serve it, until Ctrl-C, to be asked from another terminal.")]
+_Serve = Annotated[bool, typer.Option("--serve", help="Only run the demo registry until Ctrl-C, for use from another terminal.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +25,10 @@ def register(app: typer.Typer) -> None:
 
 @shared(network=False)
 def demo(settings: Settings, serve: _Serve = False) -> int:
-    """Go the whole way on an embedded look-alike of MAR: versions, a range, a pull, the cache, a corrupted blob. No network needed."""
+    """Run a guided tour without a network.
+
+    Uses an embedded registry that looks like MAR. Shows versions, a range, a pull, the cache, and a corrupted blob.
+    """
     from ..demo.tour import tour
 
     report = settings.report
@@ -37,7 +40,7 @@ def demo(settings: Settings, serve: _Serve = False) -> int:
         lines.append(line)
         report.line(line)
 
-    code = tour(show, _as_the_shell_would)
+    code = tour(show, _run_command)
     current.report = report
     if report.as_json:
         report.data({"lines": list(lines), "passed": code == 0})
@@ -45,19 +48,18 @@ def demo(settings: Settings, serve: _Serve = False) -> int:
 
 
 def _serve(report: Report) -> int:
-    """Serve the look-alike until the process is interrupted."""
     from ..demo.tour import embedded
     from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT
 
     with TemporaryDirectory(prefix="marfetch-demo-", ignore_cleanup_errors=True) as directory, embedded(Path(directory)) as running:
         report.line(f"export {ENVIRONMENT}={running.endpoint} {DATA_ENVIRONMENT}={running.data}")
-        report.note("a look-alike of MAR runs until Ctrl-C; paste the line above into another terminal, and `marfetch` asks it there")
-        if not report.is_gone:
+        report.note("the demo registry runs until Ctrl-C; paste the line above into another terminal to use it there")
+        if not report.reader_is_gone:
             threading.Event().wait()
     return 0
 
 
-def _as_the_shell_would(arguments: Sequence[str]) -> tuple[int, list[str]]:
+def _run_command(arguments: Sequence[str]) -> tuple[int, list[str]]:
     from . import run
 
     output = io.StringIO()
@@ -65,7 +67,7 @@ def _as_the_shell_would(arguments: Sequence[str]) -> tuple[int, list[str]]:
         try:
             code = int(run(arguments))
         except Error as error:
-            assert current.report is not None, "a command that fails has a voice"
+            assert current.report is not None, "every command makes its report first"
             current.report.failed(error)
             code = error.exit_code
     return code, output.getvalue().splitlines()

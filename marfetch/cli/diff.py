@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import Error, InputError
-from .options import Settings, shared
+from .options import PlatformName, Settings, shared
 
 if TYPE_CHECKING:
     from ..diff.changes import Difference
 
-_References = Annotated[list[str] | None, typer.Argument(metavar="REF...", help="Two references, old and new. [default: lock, upstream]")]
-_File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The wanted file, where no references are given.")]
-_Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown, as for a pull request.")]
-_Platform = Annotated[str | None, typer.Option("--platform", metavar="OS/ARCH", help="Of an index, the artifact for this platform.")]
+_References = Annotated[list[str] | None, typer.Argument(metavar="REF...", help="Old and new reference; otherwise diff the project.")]
+_File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Project file; used if no references are given.")]
+_Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -29,29 +28,30 @@ def diff(
     references: _References = None,
     file: _File = Path("marfetch.yaml"),
     markdown: _Markdown = False,
-    platform: _Platform = None,
+    platform: PlatformName = None,
 ) -> int:
-    """Show what changed between two artifacts, or between what marfetch.lock holds and what `lock --upgrade` would take.
+    """Compare two artifacts, or the lock file with newer versions.
 
-    Of charts: Chart.yaml, values, images, CRDs, templates; of Bicep modules: parameters, outputs, resources; otherwise files.
-    The exit code is 1 where something differs.
+    Without references, compares marfetch.lock with the result of `lock --upgrade`. For charts, shows changes in Chart.yaml,
+    values, images, CRDs and templates; for Bicep modules, in parameters, outputs and resources; otherwise in files. The exit code is 1 if
+    anything differs.
     """
-    from ..render.diff import shown
+    from ..render.diff import print_diff
 
     if markdown and settings.report.as_json:
-        raise InputError("`--markdown` and `--json` do not go together", code="usage", hint="leave one of the two out")
+        raise InputError("`--markdown` and `--json` cannot be combined", code="usage", hint="use only one of them")
     if references and len(references) != 2:
         raise InputError(
-            f"two references are compared, not {len(references)}",
+            f"`diff` takes two references, not {len(references)}",
             code="usage",
-            hint="marfetch diff OLD NEW; without references the lock is compared with upstream",
+            hint="run: marfetch diff OLD NEW; or give no reference, to compare the lock file with newer versions",
         )
     if references:
-        return shown(settings.report, [("", _two(settings, references[0], references[1], platform))], [], markdown=markdown)
+        return print_diff(settings.report, [("", _two(settings, references[0], references[1], platform))], [], markdown=markdown)
     if platform is not None:
-        raise InputError("`--platform` goes with two references; an artifact of the wanted file has its own", code="usage")
+        raise InputError("`--platform` needs two references; for a project, set `platform` in the project file", code="usage")
     found, errors = _upstream(settings, file)
-    return shown(settings.report, found, errors, markdown=markdown)
+    return print_diff(settings.report, found, errors, markdown=markdown)
 
 
 def _two(settings: Settings, old: str, new: str, platform: str | None) -> Difference:
@@ -59,13 +59,12 @@ def _two(settings: Settings, old: str, new: str, platform: str | None) -> Differ
     from ..client.resolve import resolve
     from ..diff.artifacts import compare
     from ..oci import Platform
-    from ..render.pull import wanted
 
-    request = PullOptions(Path(), platform=Platform.parse(platform) if platform else None)
-    asked = [wanted(settings.report, text, None, devel=False) for text in (old, new)]
+    options = PullOptions(Path(), platform=Platform.parse(platform) if platform else None)
+    requests = [settings.request(text) for text in (old, new)]
     with settings.client() as client:
-        before, after = client.each(lambda one: resolve(client, one), asked)
-        return compare(client, before, after, request)
+        before, after = client.each(lambda one: resolve(client, one), requests)
+        return compare(client, before, after, options)
 
 
 def _upstream(settings: Settings, file: Path) -> tuple[list[tuple[str, Difference]], list[tuple[str, Error]]]:

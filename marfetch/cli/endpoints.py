@@ -19,25 +19,22 @@ def register(app: typer.Typer) -> None:
 
 
 class Format(StrEnum):
-    """What the hosts are written as."""
-
     TEXT = "text"
     AZURE_FIREWALL = "azure-firewall"
     KUBERNETES = "kubernetes"
 
 
 _Format = Annotated[
-    Format, typer.Option("--format", metavar="FORMAT", help="text, azure-firewall (an ARM template) or kubernetes (a policy of Cilium).")
+    Format, typer.Option("--format", metavar="FORMAT", help="text, azure-firewall (an ARM template) or kubernetes (a CiliumNetworkPolicy).")
 ]
 
 
 @shared(network=False)
 def endpoints(settings: Settings, form: _Format = Format.TEXT) -> int:
-    """Print which hosts a firewall must let through, and what Microsoft says about reaching MAR.
+    """List the hosts that a firewall must allow.
 
-    Asks nobody. Lines with `host`: name, port, protocol, endpoint, purpose. With `--format azure-firewall` an ARM template with
-    application rules for Azure Firewall, with `--format kubernetes` a network policy by names (CiliumNetworkPolicy), each of which can
-    be applied as it is.
+    Prints one `host` line per host: name, port, protocol, endpoint and purpose. Further lines quote Microsoft's guidance on reaching MAR.
+    With --format, prints an ARM template with rules for Azure Firewall or a CiliumNetworkPolicy, ready to apply. Makes no requests.
     """
     from .. import firewall
     from ..firewall import DATA_LOCATIONS, NOT_MAR, REGISTRY_LOCATIONS, RULES, SERVICE_TAGS, SOURCE, STATEMENTS, SUPPORT

@@ -10,12 +10,11 @@ import typer
 
 from .options import References, Settings, shared
 
-_Plugins = Annotated[Path | None, typer.Option("--plugins", metavar="DIR", help="Helm's plugin folder; otherwise the one that Helm names.")]
+_Plugins = Annotated[Path | None, typer.Option("--plugins", metavar="DIR", help="Plugin directory (default: `helm env HELM_PLUGINS`).")]
 _GetterOf = Annotated[
-    Path | None,
-    typer.Option("--getter-of", metavar="DIR", help="Only the getter, beside this folder of a plugin that Helm has installed."),
+    Path | None, typer.Option("--getter-of", metavar="DIR", help="Install only the mar:// getter, next to this plugin directory.")
 ]
-_Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the index to a file, as for a web server.")]
+_Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the index to this file instead of stdout.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -25,14 +24,16 @@ def register(app: typer.Typer) -> None:
 
 @shared()
 def index(settings: Settings, references: References, output: _Output = None) -> int:
-    """Print Helm's index.yaml for chart repositories: every version of their tags. It is JSON, which is YAML too."""
+    """Print Helm's index.yaml for chart repositories.
+
+    The index lists every version. It is written as JSON, which is valid YAML.
+    """
     from ..destination.destination import write_file
     from ..helm.charts import index_of
-    from ..render.pull import wanted
 
-    asked = [wanted(settings.report, text, None, devel=False).reference for text in references]
+    repositories = [settings.request(text).reference for text in references]
     with settings.client() as client:
-        raw = index_of(client, asked)
+        raw = index_of(client, repositories)
     if output is not None:
         write_file(output, raw)
         settings.report.line(str(output))
@@ -44,12 +45,15 @@ def index(settings: Settings, references: References, output: _Output = None) ->
 
 @shared(network=False)
 def setup(settings: Settings, plugins: _Plugins = None, getter_of: _GetterOf = None) -> int:
-    """Put both plugins of marfetch into Helm's plugin folder: `helm marfetch` and the getter for `mar://`."""
+    """Install the Helm plugins.
+
+    Installs `helm marfetch` and the mar:// getter into Helm's plugin directory.
+    """
     from ..helm.setup import plugins_directory, set_up, set_up_getter
 
-    placed = set_up_getter(getter_of) if getter_of is not None else set_up(plugins or plugins_directory())
-    for one in placed:
+    installed = set_up_getter(getter_of) if getter_of is not None else set_up(plugins or plugins_directory())
+    for one in installed:
         settings.report.line(one.name, str(one.path), "written" if one.changed else "unchanged")
-    settings.report.data({"plugins": [{"name": one.name, "path": str(one.path), "changed": one.changed} for one in placed]})
-    settings.report.note("ready: helm repo add mar mar://mcr.microsoft.com/application-lb")
+    settings.report.data({"plugins": [{"name": one.name, "path": str(one.path), "changed": one.changed} for one in installed]})
+    settings.report.note("next: helm repo add mar mar://mcr.microsoft.com/application-lb")
     return 0

@@ -1,4 +1,4 @@
-"""The options that commands share, each declared once; `shared` gives them to a command as one value."""
+"""Options that commands share; `shared` adds them to a command and passes them to it as `Settings`."""
 
 from __future__ import annotations
 
@@ -20,40 +20,44 @@ from ..text import printable
 
 if TYPE_CHECKING:
     from ..budget import Budget
+    from ..client.resolve import Wanted
     from ..client.session import Session
 
-_REFERENCE_HELP = "A reference, such as aks/foo:1.2.3, or a text that holds one."
+_REFERENCE_HELP = "A reference such as aks/foo:1.2.3, a URL of the registry, or a quoted helm command."
 
 References = Annotated[list[str], typer.Argument(metavar="REF...", help=_REFERENCE_HELP)]
 OneReference = Annotated[str, typer.Argument(metavar="REF", help=_REFERENCE_HELP)]
-Version = Annotated[str | None, typer.Option("--version", metavar="RANGE", help="A version or range with Helm's meaning, such as '^1.7'.")]
-Devel = Annotated[bool, typer.Option("--devel", help="Take prereleases too.")]
-Verify = Annotated[bool, typer.Option("--verify", help="Only what is signed as the trust policy asks. [MARFETCH_VERIFY=policy]")]
-Shard = Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Only this part of the artifacts, for several machines.")]
+Version = Annotated[str | None, typer.Option("--version", metavar="RANGE", help="Version or range in Helm's syntax, such as '^1.7'.")]
+Devel = Annotated[bool, typer.Option("--devel", help="Include prereleases.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Require a signature that the trust policy accepts. [env: MARFETCH_VERIFY=policy]")]
+PlatformName = Annotated[str | None, typer.Option("--platform", metavar="OS/ARCH", help="Platform to pick from a multi-platform index.")]
+SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Skip versions whose manifest is missing.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files that differ.")]
+Shard = Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Process part I of N, to split the artifacts among machines.")]
 Executor = Annotated[
-    str | None, typer.Option("--executor", metavar="dask://HOST:PORT", help="Let the workers of this scheduler do it (extra `dask`).")
+    str | None, typer.Option("--executor", metavar="dask://HOST:PORT", help="Let Dask workers do the work (needs the `dask` extra).")
 ]
 
 _Endpoint = Annotated[
     str | None,
-    typer.Option("--endpoint", metavar="NAME|URL", help="global, china, or your own as https://host[:port]. [MARFETCH_ENDPOINT]"),
+    typer.Option("--endpoint", metavar="NAME|URL", help="Registry: global, china or https://host[:port]. [env: MARFETCH_ENDPOINT]"),
 ]
 _DataHost = Annotated[
     list[str] | None,
-    typer.Option("--data-host", metavar="HOST[:PORT]", help="Where an own registry's content may lie. [MARFETCH_DATA_HOSTS]"),
+    typer.Option("--data-host", metavar="HOST[:PORT]", help="Host that your own registry may redirect to. [env: MARFETCH_DATA_HOSTS]"),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-_Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes.")]
-_Verbose = Annotated[bool, typer.Option("--verbose", help="Say what is asked of whom.")]
-_Offline = Annotated[bool, typer.Option("--offline", help="Ask nobody; take what the cache has.")]
-_Timeout = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Time for the whole command.")]
-_Jobs = Annotated[int, typer.Option("--jobs", metavar="N", help="Requests to one host at a time, 1 to 32.")]
-_CaFile = Annotated[str | None, typer.Option("--ca-file", metavar="PEM", help="Certificates to trust in place of the system's.")]
-_CacheDir = Annotated[Path | None, typer.Option("--cache-dir", metavar="DIR", help="Where the cache is. [MARFETCH_CACHE_DIR]")]
+_Quiet = Annotated[bool, typer.Option("--quiet", help="Hide progress and notes.")]
+_Verbose = Annotated[bool, typer.Option("--verbose", help="Log every request.")]
+_Offline = Annotated[bool, typer.Option("--offline", help="Use the cache only; make no requests.")]
+_Timeout = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Time limit for the whole command.")]
+_Jobs = Annotated[int, typer.Option("--jobs", metavar="N", help="Concurrent requests per host, 1 to 32.")]
+_CaFile = Annotated[str | None, typer.Option("--ca-file", metavar="PEM", help="CA certificates to trust instead of the system's.")]
+_CacheDir = Annotated[Path | None, typer.Option("--cache-dir", metavar="DIR", help="Cache directory. [env: MARFETCH_CACHE_DIR]")]
 
 
 class Settings(NamedTuple):
-    """What the shared options say, and the voice that they choose."""
+    """The values of the shared options, and the report that they configure."""
 
     report: Report
     endpoint: str | None
@@ -63,46 +67,68 @@ class Settings(NamedTuple):
     jobs: int
     ca_file: str | None
     cache_dir: Path | None
-    ways: ConnectionSetups
+    connections: ConnectionSetups
 
     def preconnect(self, text: str) -> None:
-        """Begin to open the connection that a reference will need, while the rest of marfetch is being loaded."""
+        """Start to connect to the registry of a reference, while the rest of marfetch is still loading."""
         if not self.offline:
-            self.ways.preconnect(text, self._preference(None))
+            self.connections.preconnect(text, self.preference())
 
     def client(self, *, endpoint: str | None = None) -> Session:
-        """A client that works as the options say. The rest of marfetch is loaded here.
+        """Return a client with these options.
 
         Args:
-            endpoint: what a file of the project says; counts as `--endpoint` where that is not given.
+            endpoint: from the project file; used as `--endpoint` if that option is not given.
 
         Raises:
             InputError: `usage`.
         """
         from ..client.session import Session, SessionOptions
 
-        preference = self._preference(endpoint)
+        preference = self.preference(endpoint)
         if preference.option:
-            preference.default()  # a wrong endpoint is told before anything else
+            preference.default()  # report an invalid endpoint before any other error
         options = SessionOptions(preference, self.cache_dir, self.offline, self.timeout, self.jobs, self.ca_file)
-        return Session(options, self.report.progress, self.ways)
+        return Session(options, self.report.progress, self.connections)
 
     def budget(self) -> Budget:
-        """The time of a command that makes no client."""
+        """Return the time limit for a command that needs no client."""
         from ..budget import Budget
 
         return Budget(self.timeout)
 
-    def _preference(self, endpoint: str | None) -> Preference:
+    def request(self, text: str, version: str | None = None, *, devel: bool = False) -> Wanted:
+        """Parse a REF argument together with `--version` and `--devel`.
+
+        Raises:
+            InputError: the text is not a reference, or the version in it differs from `--version`.
+        """
+        from ..client.resolve import Wanted
+        from ..reference import Pasted
+
+        pasted = Pasted.parse(text)
+        if pasted.version is not None and version is not None and pasted.version != version:
+            raise InputError(
+                f"the pasted command asks for version `{pasted.version}`, but `--version` is `{version}`",
+                code="usage",
+                hint="give the version only once",
+                text=text[:300],
+            )
+        if pasted.taken_from is not None:
+            taken = f"`{pasted.reference}`" + (f" in the range `{pasted.version}`" if pasted.version else "")
+            self.report.note(f"using {taken} from the command `{pasted.taken_from[:200]}`")
+        return Wanted(pasted.reference, pasted.version if version is None else version, devel or pasted.devel)
+
+    def preference(self, endpoint: str | None = None) -> Preference:
         return Preference(self.endpoint or endpoint, os.environ.get(ENVIRONMENT) or None, self.data_hosts, os.environ.get(DATA_ENVIRONMENT))
 
 
 def shared(*, network: bool = True, local: bool = False) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Give a command the shared options: its first parameter becomes the `Settings` that they make.
+    """Add the shared options to a command, which gets their values as `Settings` in its first parameter.
 
     Args:
-        network: also those about endpoints, time and the cache; otherwise only those about output.
-        local: of those about the network only what every command takes: nothing is asked for here, but scripts give them to all.
+        network: add the options for endpoints, timeouts and the cache; otherwise only those for output.
+        local: add these without `--endpoint` and `--data-host`, so that scripts can pass them to commands that make no requests.
     """
     output: dict[str, tuple[Any, Any]] = {"as_json": (_Json, False), "quiet": (_Quiet, False), "verbose": (_Verbose, False)}
     about_network: dict[str, tuple[Any, Any]] = {
@@ -130,7 +156,7 @@ def shared(*, network: bool = True, local: bool = False) -> Callable[[Callable[.
             current.report = settings.report
             try:
                 return command(settings, **values)
-            except KeyboardInterrupt as error:  # typer would turn it into an exit code of its own
+            except KeyboardInterrupt as error:  # typer would replace it by its own exit code
                 raise Interrupted("interrupted", code="interrupted") from error
 
         parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + extra
@@ -144,7 +170,7 @@ def shared(*, network: bool = True, local: bool = False) -> Callable[[Callable[.
 
 
 class _Current:
-    """The voice of the command that runs, for failures that end it."""
+    """The report of the running command, so that its failure can be printed from outside."""
 
     report: Report | None = None
 
@@ -169,10 +195,10 @@ def _settings(
     report = Report(command, as_json=as_json, quiet=quiet)
     current.report = report
     if not 1 <= jobs <= 32:
-        raise InputError(f"`--jobs` takes a number from 1 to 32, not {jobs}", code="usage", hint="leave it out for 16")
+        raise InputError(f"`--jobs` takes a number from 1 to 32, not {jobs}", code="usage", hint="omit it for the default, 16")
     if timeout is not None and not 0 < timeout <= 1e9:
-        raise InputError(f"`--timeout` takes seconds above 0, not {timeout:g}", code="usage", hint="leave it out for no limit")
-    # Helm keeps `--debug` for itself and says it so.
+        raise InputError(f"`--timeout` takes a number of seconds above 0, not {timeout:g}", code="usage", hint="omit it for no limit")
+    # Helm consumes `--debug` itself and passes it on in this variable.
     if verbose or os.environ.get("HELM_DEBUG") == "true":
         _log_to_stderr()
     return Settings(report, endpoint, tuple(data_host or ()), offline, timeout, jobs, ca_file, cache_dir, ConnectionSetups(ca_file, jobs))

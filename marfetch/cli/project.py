@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..errors import InputError
 from .options import Executor, Settings, Shard, shared
 
-if TYPE_CHECKING:
-    from ..client.session import Session
-    from ..project.wanted import Project
+_File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Project file; the lock file is next to it.")]
+_Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Artifacts for --upgrade, or more files for --from.")]
+_Upgrade = Annotated[bool, typer.Option("--upgrade", help="Move to the newest version in the range, and accept moved tags.")]
+_Check = Annotated[bool, typer.Option("--check", help="Only check that the lock file matches the project file; make no requests.")]
+_Locked = Annotated[bool, typer.Option("--locked", help="Fail if the lock file does not match the project file.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, without writing anything.")]
 
-_File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The wanted file; the lock stands beside it.")]
-_Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="With --upgrade: only these. With --from: further files.")]
-_Upgrade = Annotated[bool, typer.Option("--upgrade", help="Take the newest in the range, and tags that were moved.")]
-_Check = Annotated[bool, typer.Option("--check", help="Only say whether the lock fits the wanted file; ask nobody.")]
-_Locked = Annotated[bool, typer.Option("--locked", help="Resolve nothing anew: the lock has to fit.")]
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]
-
-_From = Annotated[Path | None, typer.Option("--from", metavar="FILE", help="Write a first marfetch.yaml out of these files.")]
-_Chart = Annotated[Path | None, typer.Option("--chart", metavar="DIR", help="Pin the dependencies of the chart in this directory.")]
+_From = Annotated[Path | None, typer.Option("--from", metavar="FILE", help="Create marfetch.yaml from the references in this file.")]
+_Chart = Annotated[Path | None, typer.Option("--chart", metavar="DIR", help="Lock the dependencies of the chart in this directory.")]
 
 DEFAULT = Path("marfetch.yaml")
 
@@ -44,39 +40,39 @@ def lock(
     from_file: _From = None,
     chart: _Chart = None,
 ) -> int:
-    """Find what marfetch.yaml wants, and write it down in marfetch.lock, digests and all.
+    """Lock the versions in marfetch.yaml.
 
-    What is locked and still fits stays, without --upgrade. A tag that was moved since then is refused until it is upgraded.
-    With --from, a first marfetch.yaml is written out of charts, helmfiles, Argo CD and Flux manifests, pipelines and scripts.
+    Writes the version and digest of each artifact to marfetch.lock. Locked versions that still match are kept, and a moved tag is an error;
+    use --upgrade to update both. With --from, creates marfetch.yaml from charts, helmfiles, Argo CD and Flux files, pipelines and scripts.
     """
     from ..project.locking import misfits, read_old, refuse_misfits, settle, upgrades, write, writing
     from ..project.wanted import read_project
-    from ..render.project import checked, locked
+    from ..render.project import print_lock_check, print_lock_result
 
     if chart is not None and from_file is not None:
-        raise InputError("`--from` and `--chart` do not go together", code="usage", hint="leave one of the two out")
+        raise InputError("`--from` and `--chart` cannot be combined", code="usage", hint="use only one of them")
     if from_file is not None:
         if upgrade or check:
-            raise InputError("`--from` writes a first wanted file, and nothing else goes with it", code="usage")
+            raise InputError("`--from` cannot be combined with `--upgrade` or `--check`", code="usage", hint="use `--from` alone")
         return _adopt(settings, file, [from_file, *map(Path, names or ())])
     if chart is not None:
         file = _adopt_chart(settings, chart)
     if names and not upgrade:
-        raise InputError(f"`{names[0][:80]}` names what to upgrade", code="usage", hint="add `--upgrade`, or leave the name out")
+        raise InputError(f"the name `{names[0][:80]}` needs `--upgrade`", code="usage", hint="add `--upgrade`, or remove the name")
     if upgrade and check:
-        raise InputError("`--check` changes nothing, so `--upgrade` does not go with it", code="usage", hint="leave one of the two out")
+        raise InputError("`--check` and `--upgrade` cannot be combined", code="usage", hint="use only one of them")
     project = read_project(file)
     if check:
         old = read_old(project)
         if old is not None and not misfits(project, old):
-            return checked(settings.report, project, old)
+            return print_lock_check(settings.report, project, old)
         refuse_misfits(project, old)
     chosen = upgrades(project, names or ()) if upgrade else frozenset()
-    with _client(settings, project) as client, writing(client, project):
+    with settings.client(endpoint=project.endpoint) as client, writing(client, project):
         old = read_old(project)
         found = settle(client, project, old, upgrade=chosen)
         is_written = all(one.error is None for one in found) and write(project, found)
-    return locked(settings.report, project, old, found, is_written=is_written)
+    return print_lock_result(settings.report, project, old, found, is_written=is_written)
 
 
 @shared()
@@ -88,34 +84,35 @@ def sync(
     shard: Shard = None,
     executor: Executor = None,
 ) -> int:
-    """Bring the files that marfetch.yaml wants to what marfetch.lock says; nothing else is touched.
+    """Download the artifacts in marfetch.yaml.
 
-    Prints one line for each artifact: what became of it, its name, and the pinned reference. With --executor the workers fetch and write;
-    they share the directory of marfetch.yaml, under the same path.
+    Downloads the versions in marfetch.lock, and replaces files that differ from it. Without --locked, artifacts that are not locked yet are
+    locked first. Prints one line per artifact: outcome, name and pinned reference. Dask workers need the directory of marfetch.yaml under
+    the same path.
     """
     from ..client.workers import spread
     from ..project.sync import Shard as Part
     from ..project.sync import spread as spread_items
     from ..project.sync import sync as sync_all
     from ..project.wanted import read_project
-    from ..render.project import synced
+    from ..render.project import print_synced
 
     part = Part.parse(shard) if shard is not None else None
     project = read_project(file)
     with ExitStack() as stack:
-        client = stack.enter_context(_client(settings, project))
+        client = stack.enter_context(settings.client(endpoint=project.endpoint))
         workers = stack.enter_context(spread(executor)) if executor is not None else None
         elsewhere = spread_items(client, project, workers) if workers is not None else None
         result = sync_all(client, project, as_locked=locked, is_rehearsal=dry_run, shard=part, elsewhere=elsewhere)
-    return synced(settings.report, project, result)
+    return print_synced(settings.report, project, result)
 
 
 @shared()
 def outdated(settings: Settings, file: _File = DEFAULT) -> int:
-    """Say what is newer than what is locked, in the range and beyond it, what has ended, and which tags were moved.
+    """List newer versions of locked artifacts.
 
-    Prints one line for each artifact with news: its name, its version, the newest in the range, the newest of all, and remarks.
-    The exit code is 1 where there are news.
+    Prints one line per outdated artifact: name, locked version, newest version in the range, newest version of all, and remarks on ended
+    support and moved or deleted tags. The exit code is 1 if any artifact is outdated.
     """
     from datetime import UTC, datetime
 
@@ -123,25 +120,25 @@ def outdated(settings: Settings, file: _File = DEFAULT) -> int:
     from ..project.locking import refuse_misfits
     from ..project.outdated import outdated as compare
     from ..project.wanted import read_project
-    from ..render.project import aged
+    from ..render.project import print_outdated
 
     project = read_project(file)
     lock = read_lock(project.lock_path)
     refuse_misfits(project, lock)
-    with _client(settings, project) as client:
+    with settings.client(endpoint=project.endpoint) as client:
         result = compare(client, project, lock, today=datetime.now(UTC).date())
-    return aged(settings.report, project, result)
+    return print_outdated(settings.report, project, result)
 
 
 def _adopt(settings: Settings, file: Path, paths: list[Path]) -> int:
     from ..project.adopt import collect
     from ..project.scaffold import wanted_bytes, write_first
     from ..project.wanted import read_project
-    from ..render.project import adopted
+    from ..render.project import print_adopted
 
     adoption = collect(paths)
     write_first(file, wanted_bytes(adoption.found))
-    return adopted(settings.report, read_project(file), adoption)
+    return print_adopted(settings.report, read_project(file), adoption)
 
 
 def _adopt_chart(settings: Settings, directory: Path) -> Path:
@@ -151,7 +148,3 @@ def _adopt_chart(settings: Settings, directory: Path) -> Path:
     for note in adoption.notes:
         settings.report.note(note)
     return file
-
-
-def _client(settings: Settings, project: Project) -> Session:
-    return settings.client(endpoint=project.endpoint)

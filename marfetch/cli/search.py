@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
+from ..text import counted
 from .options import Settings, shared
 
 if TYPE_CHECKING:
     from ..client.search import FoundRepository, Searched
 
-_Text = Annotated[str | None, typer.Argument(metavar="[TEXT]", help="Words or a glob; a host or oci:// in front chooses the registry.")]
-_Kind = Annotated[list[str] | None, typer.Option("--kind", metavar="KIND", help="Only what really holds this kind, such as chart.")]
-_ArtifactType = Annotated[list[str] | None, typer.Option("--artifact-type", metavar="GLOB", help="Only what has this artifact type.")]
-_Limit = Annotated[int | None, typer.Option("--limit", metavar="N", help="How many names; with --kind how many are looked into (200).")]
-_Refresh = Annotated[bool, typer.Option("--refresh", help="Ask for the catalog now, however young the kept one is.")]
+_Text = Annotated[str | None, typer.Argument(metavar="[TEXT]", help="Words or a glob; a leading host or oci://HOST chooses the registry.")]
+_Kind = Annotated[list[str] | None, typer.Option("--kind", metavar="KIND", help="The newest version must be of this kind, such as chart.")]
+_ArtifactType = Annotated[
+    list[str] | None, typer.Option("--artifact-type", metavar="GLOB", help="The newest version must have this artifact type.")
+]
+_Limit = Annotated[int | None, typer.Option("--limit", metavar="N", help="Maximum number of names to list; with --kind, to check (200).")]
+_Refresh = Annotated[bool, typer.Option("--refresh", help="Download the catalog again, even if the cached one is fresh.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,18 +36,19 @@ def search(
     limit: _Limit = None,
     refresh: _Refresh = False,
 ) -> int:
-    """Find repositories by name: words, a glob, or something like it.
+    """Find repositories in the catalog.
 
-    With `--kind` or `--artifact-type`, by what the newest version really holds: name, newest version, app version, age and kind.
+    Lists the repositories whose name matches TEXT, or similar names if there is none. With --kind or --artifact-type, the newest version
+    of each match is checked too, and the output has name, newest version, app version, age and kind.
     """
     from ..artifact.kinds import kinds_named
     from ..client.search import SearchQuery, registry_of
     from ..client.search import search as find
 
     if limit is not None and limit < 1:
-        raise InputError(f"`--limit` takes a number from 1 on, not {limit}", code="usage", hint="leave it out for 200 with `--kind`")
+        raise InputError(f"`--limit` takes 1 or more, not {limit}", code="usage", hint="omit it for no limit, or 200 with `--kind`")
     host, words = registry_of(text or "")
-    wish = SearchQuery(
+    query = SearchQuery(
         words,
         tuple(one for named in kind or () for one in kinds_named(named)),
         tuple(artifact_type or ()),
@@ -52,16 +56,16 @@ def search(
         0.0 if refresh else None,
     )
     with settings.client() as client:
-        found = find(client, host, wish)
-    return _show(settings, found, wish)
+        found = find(client, host, query)
+    return _show(settings, found, query)
 
 
-def _show(settings: Settings, found: Searched, wish: Any) -> int:
+def _show(settings: Settings, found: Searched, query: Any) -> int:
     from ..render.report import error_json
 
     report = settings.report
     now = datetime.now(UTC)
-    if wish.looks_inside:
+    if query.looks_inside:
         report.table(("name", "newest", "app version", "age", "kind"), [_row(one, now) for one in found.repositories if one.error is None])
     else:
         for one in found.repositories:
@@ -79,7 +83,7 @@ def _show(settings: Settings, found: Searched, wish: Any) -> int:
         "ghosts": list(found.ghosts),
         "failed": [{**error_json(one.error), "reference": f"{found.known.host}/{one.name}"} for one in failed if one.error is not None],
     }
-    _remark(settings, found, wish)
+    _remark(settings, found, query)
     if (error := found.failure()) is not None:
         report.failed(error, data)
         return error.exit_code
@@ -87,29 +91,29 @@ def _show(settings: Settings, found: Searched, wish: Any) -> int:
     return 0
 
 
-def _remark(settings: Settings, found: Searched, wish: Any) -> None:
+def _remark(settings: Settings, found: Searched, query: Any) -> None:
     report, known = settings.report, found.known
     if known.stale is not None:
-        report.warn(f"the catalog could not be asked for, that of {_span(known.age)} ago is taken: {known.stale.message}")
+        report.warn(f"using the catalog of {_span(known.age)} ago, because it could not be downloaded again: {known.stale.message}")
     shown = [one for one in found.repositories if one.error is None]
     if found.way == "near" and found.candidates:
-        report.note(f"no name in the catalog of `{known.host}` holds `{wish.text}`; these are near")
+        report.note(f"no name in the catalog of `{known.host}` contains `{query.text}`; these are similar")
     elif not shown:
-        report.note(f"nothing found among the {len(known.names)} repositories of `{known.host}`")
+        report.note(f"nothing found in the catalog of `{known.host}` ({counted(len(known.names), 'repository', 'repositories')})")
     if found.unknown:
-        report.note(f"what {found.unknown} of {found.candidates} names that fit hold is not in the cache: run it again without `--offline`")
+        matches = counted(found.candidates, "match", "matches")
+        report.note(f"{found.unknown} of {matches} not checked, because the cache lacks the manifests; run again without `--offline`")
     elif found.looked_at < found.candidates:
-        looked = "looked into" if wish.looks_inside else "shown"
-        report.note(f"{found.looked_at} of {found.candidates} names that fit were {looked}, the nearest ones; `--limit N` takes more")
+        verb = "checked" if query.looks_inside else "shown"
+        report.note(f"only {found.looked_at} of {found.candidates} matches were {verb}; raise the number with `--limit N`")
     if found.ghosts:
-        count = len(found.ghosts)
-        which = ", ".join(f"`{name}`" for name in found.ghosts[:3]) + (", …" if count > 3 else "")
-        report.note(f"in the catalog, but without tags: {which} ({count})")
+        names = ", ".join(f"`{name}`" for name in found.ghosts[:3]) + (", …" if len(found.ghosts) > 3 else "")
+        report.note(f"in the catalog, but without tags: {names} ({len(found.ghosts)})")
     unlisted = [one.name for one in shown if not one.listed]
     if unlisted:
-        report.note(f"not in the catalog, but known to be there: {', '.join(f'`{name}`' for name in unlisted[:3])}")
+        report.note(f"in the registry, but not in the catalog: {', '.join(f'`{name}`' for name in unlisted[:3])}")
     if known.age >= 60 and known.stale is None:
-        report.note(f"by the catalog of {_span(known.age)} ago; `--refresh` asks for it now")
+        report.note(f"the catalog is {_span(known.age)} old; `--refresh` downloads it again")
 
 
 def _row(one: FoundRepository, now: datetime) -> tuple[str, ...]:
@@ -117,19 +121,19 @@ def _row(one: FoundRepository, now: datetime) -> tuple[str, ...]:
 
 
 def _age(created: str | None, now: datetime) -> str:
-    """How long ago something was made, for people; `-` where nobody says or it cannot be read."""
+    """Return the age in words, or `-` if the time is missing or invalid."""
     try:
-        made = datetime.fromisoformat(created or "")
+        time = datetime.fromisoformat(created or "")
     except ValueError:
         return "-"
-    return _span((now - (made if made.tzinfo else made.replace(tzinfo=UTC))).total_seconds())
+    return _span((now - (time if time.tzinfo else time.replace(tzinfo=UTC))).total_seconds())
 
 
 def _span(seconds: float) -> str:
     for size, unit in ((86_400 * 365, "year"), (86_400, "day"), (3600, "hour"), (60, "minute")):
         count = int(max(0.0, seconds) // size)
         if count:
-            return f"{count} {unit}{'s' if count > 1 else ''}"
+            return counted(count, unit)
     return "moments"
 
 

@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..text import counted
 from .options import Settings, shared
 
 if TYPE_CHECKING:
     from ..serve.run import Running
 
-_Layout = Annotated[Path, typer.Argument(metavar="LAYOUT", help="An OCI image layout: a folder, or a plain tar of one.")]
-_Port = Annotated[int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="Where to listen; 0 takes a free port.")]
-_Host = Annotated[str, typer.Option("--host", metavar="HOST", help="The address to listen on.")]
+_Layout = Annotated[Path, typer.Argument(metavar="LAYOUT", help="OCI image layout or bundle: a directory or an uncompressed tar file.")]
+_Port = Annotated[int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="Port to listen on; 0 chooses a free one.")]
+_Host = Annotated[str, typer.Option("--host", metavar="HOST", help="Address to listen on.")]
 _DataPort = Annotated[
     int | None,
     typer.Option(
-        "--data-port", metavar="PORT", min=0, max=65535, help="Redirect to this port for content, as MAR does; 0 takes a free one."
+        "--data-port", metavar="PORT", min=0, max=65535, help="Redirect blob requests to this port, as MAR does; 0 chooses a free one."
     ),
 ]
-_Name = Annotated[str | None, typer.Option("--name", metavar="NAME", help="The repository of bare tags.  [default: after LAYOUT]")]
+_Name = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Repository for bare tags in LAYOUT. [default: its name]")]
 
 
 def register(app: typer.Typer) -> None:
@@ -41,23 +42,23 @@ def serve(
     data_port: _DataPort = None,
     name: _Name = None,
 ) -> int:
-    """Serve a layout as a read-only registry, until Ctrl-C or SIGTERM.
+    """Serve a bundle or OCI layout as a read-only registry.
 
-    The address that it listens on is the first line on stdout. Whatever pulls from a registry can pull from it: helm, oras, crane, marfetch
-    itself with `--endpoint`. A bundle in which something was changed is not served: exit code 5.
+    Prints its address as the first line on stdout and runs until Ctrl-C or SIGTERM. Clients such as helm, oras and crane can pull from it,
+    and marfetch with --endpoint. A bundle that fails its check is refused with exit code 5.
     """
     from ..serve.run import running
 
     report = settings.report
-    with _ended() as end, running(layout, host=host, port=port, data_port=data_port, name=name, warn=report.warn) as found:
-        _tell(settings, layout, found)
-        while not (report.is_gone or end.wait(1)) and found.serving.is_running:
+    with _stop_signal() as stop, running(layout, host=host, port=port, data_port=data_port, name=name, warn=report.warn) as found:
+        _print_address(settings, layout, found)
+        while not (report.reader_is_gone or stop.wait(1)) and found.serving.is_running:
             pass
-        report.note("what is under way may end")
+        report.note("finishing open requests; press Ctrl-C again to stop now")
     return 0
 
 
-def _tell(settings: Settings, layout: Path, found: Running) -> None:
+def _print_address(settings: Settings, layout: Path, found: Running) -> None:
     report, repositories = settings.report, found.held.repositories
     report.line(found.address)
     if found.data_address is not None:
@@ -73,23 +74,23 @@ def _tell(settings: Settings, layout: Path, found: Running) -> None:
         }
     )
     if not found.is_local:
-        report.warn(f"`{found.address}` is no loopback address: everybody who reaches this machine can read `{layout}`, without encryption")
-    report.note(f"`{layout}` is served, {len(repositories)} repositories with {tags} tags, until Ctrl-C")
+        report.warn(f"`{found.address}` is not a loopback address: anyone who can reach it can read `{layout}`, without encryption")
+    report.note(f"serving `{layout}` until Ctrl-C: {counted(len(repositories), 'repository', 'repositories')}, {counted(tags, 'tag')}")
 
 
 @contextmanager
-def _ended() -> Iterator[threading.Event]:
-    """An event for the first SIGTERM or Ctrl-C; another one ends the process as usual."""
-    end = threading.Event()
+def _stop_signal() -> Iterator[threading.Event]:
+    """Set the event on the first SIGTERM or Ctrl-C; the second one raises KeyboardInterrupt."""
+    stop = threading.Event()
 
-    def note(*_: object) -> None:
-        if end.is_set():
+    def on_signal(*_: object) -> None:
+        if stop.is_set():
             raise KeyboardInterrupt
-        end.set()
+        stop.set()
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield end
+        yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

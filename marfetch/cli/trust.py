@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from ..verify.policy import Policy
     from ..verify.truststore import Places, StoreContent
 
-_Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Microsoft's two roots, PEM or DER, in one file or in two.")]
+_Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Microsoft's two root certificates, as PEM or DER files.")]
 _Scope = Annotated[
-    list[str] | None, typer.Option("--scope", metavar="REPOSITORY", help="Such as mcr.microsoft.com/dotnet/sdk; default: everything (*).")
+    list[str] | None, typer.Option("--scope", metavar="REPOSITORY", help="Repository, such as mcr.microsoft.com/dotnet/sdk (default: all).")
 ]
-_Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Of the stores and of the statement.")]
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be written, and write nothing.")]
+_Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Name for the trust stores and the policy statement.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be written, without writing anything.")]
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="The trust policy and stores that verify reads: notation's own.", rich_markup_mode=None)
+    group = typer.Typer(no_args_is_help=True, help="Manage the trust policy and the trust stores.", rich_markup_mode=None)
     group.command("add-microsoft")(trust_add_microsoft)
     group.command("show")(trust_show)
     group.command("check")(trust_check)
@@ -41,15 +41,16 @@ def trust_add_microsoft(
     trust_policy: TrustPolicy = None,
     trust_store: TrustStore = None,
 ) -> int:
-    """Trust what Microsoft signs: put its signing root and its timestamping root into notation's stores, and a statement into the policy.
+    """Trust Microsoft's signatures.
 
-    The certificates are taken only if their SHA-256 are the known ones. What is there already is kept.
+    Adds Microsoft's root certificates for signing and for timestamps to notation's trust stores, and a statement to its trust policy. Only
+    certificates with the known SHA-256 digests are accepted. Existing entries are kept.
     """
     from ..verify.policy import STORE_NAME
     from ..verify.truststore import Places, plan, write
 
     if not STORE_NAME.fullmatch(name):
-        raise InputError(f"`--name` takes letters, digits and `_.-`, not `{name[:60]}`", code="usage")
+        raise InputError(f"`--name` takes letters, digits, `_`, `.` and `-`, not `{name[:60]}`", code="usage")
     planned = plan(files, tuple(scope or ("*",)), Places(trust_policy, trust_store), name=name)
     for one in planned:
         settings.report.line("keeps" if not one.is_new else "would write" if dry_run else "writes", str(one.path), one.what)
@@ -62,7 +63,7 @@ def trust_add_microsoft(
 
 @shared(network=False)
 def trust_show(settings: Settings, trust_policy: TrustPolicy = None, trust_store: TrustStore = None) -> int:
-    """Show the trust policy and the roots in its stores."""
+    """Show the trust policy and its root certificates."""
     from ..verify.truststore import Places
 
     places = Places(trust_policy, trust_store)
@@ -83,7 +84,10 @@ def trust_show(settings: Settings, trust_policy: TrustPolicy = None, trust_store
 
 @shared(network=False)
 def trust_check(settings: Settings, trust_policy: TrustPolicy = None, trust_store: TrustStore = None) -> int:
-    """Check that the trust policy and every store that it names can be used; exit code 2 if not."""
+    """Check the trust policy and its trust stores.
+
+    The exit code is 2 if one of them cannot be used.
+    """
     from ..verify.truststore import Places
 
     places = Places(trust_policy, trust_store)
@@ -107,17 +111,12 @@ def _stores(places: Places, policy: Policy) -> dict[str, StoreContent]:
     found: dict[str, StoreContent] = {}
     for store in dict.fromkeys(store for statement in policy.statements for store in statement.stores):
         try:
-            certificates = places.certificates([store])
-            empty = None if certificates else _empty(places, store)
-            found[str(store)] = certificates, empty
+            certificates, path = places.certificates([store]), str(places.store_path(store))
+            empty = InputError(f"the trust store `{store}` at `{path}` is empty", code="TRUST_STORE_INVALID", path=path)
+            found[str(store)] = certificates, None if certificates else empty
         except InputError as error:
             found[str(store)] = (), error
     return found
-
-
-def _empty(places: Places, store: Any) -> InputError:
-    path = places.store_path(store)
-    return InputError(f"the trust store `{store}` at `{path}` is empty", code="TRUST_STORE_INVALID", path=str(path))
 
 
 def _shown(places: Places, policy: Policy, stores: dict[str, StoreContent]) -> Any:

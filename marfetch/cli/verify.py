@@ -10,20 +10,20 @@ import typer
 from ..errors import InputError
 from .options import Devel, OneReference, Settings, Version, shared
 
-TrustPolicy = Annotated[Path | None, typer.Option("--trust-policy", metavar="FILE", help="The trust policy; default: notation's own.")]
+TrustPolicy = Annotated[Path | None, typer.Option("--trust-policy", metavar="FILE", help="Trust policy (default: notation's).")]
 TrustStore = Annotated[
-    Path | None, typer.Option("--trust-store", metavar="DIR", help="The directory that holds x509/; default: notation's own.")
+    Path | None, typer.Option("--trust-store", metavar="DIR", help="Directory with the x509 trust stores (default: notation's).")
 ]
-At = Annotated[str | None, typer.Option("--at", metavar="RFC3339", help="As of that moment, in place of now.")]
-Crl = Annotated[list[Path] | None, typer.Option("--crl", metavar="DIR", help="Revocation lists, DER or PEM.")]
+At = Annotated[str | None, typer.Option("--at", metavar="RFC3339", help="Verify as of this time instead of now.")]
+Crl = Annotated[list[Path] | None, typer.Option("--crl", metavar="DIR", help="Directory with revocation lists (CRLs), PEM or DER.")]
 Revocation = Annotated[
-    str | None, typer.Option("--revocation", metavar="ACTION", help="enforce, log or skip, in place of what the policy says.")
+    str | None, typer.Option("--revocation", metavar="ACTION", help="Revocation check: enforce, log or skip (default: as in the policy).")
 ]
-_Keyring = Annotated[Path | None, typer.Option("--keyring", metavar="FILE", help="Check Helm provenance with the OpenPGP keys in it.")]
+_Keyring = Annotated[Path | None, typer.Option("--keyring", metavar="FILE", help="Check the Helm provenance file with these OpenPGP keys.")]
 _Metadata = Annotated[
-    list[str] | None, typer.Option("--user-metadata", "-m", metavar="KEY=VALUE", help="An annotation that the signature must carry.")
+    list[str] | None, typer.Option("--user-metadata", "-m", metavar="KEY=VALUE", help="Annotation that the signature must have.")
 ]
-_RefuseEol = Annotated[bool, typer.Option("--refuse-eol", help="Refuse what is past its end of life.")]
+_RefuseEol = Annotated[bool, typer.Option("--refuse-eol", help="Fail if the artifact is past its end of life.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -45,29 +45,29 @@ def verify(
     keyring: _Keyring = None,
     refuse_eol: _RefuseEol = False,
 ) -> int:
-    """Check who signed an artifact: Notary Project signatures against the trust policy that notation reads, Helm provenance, end of life.
+    """Verify an artifact's signatures and end of life.
 
-    Says who signed, when, which root vouches for it, which checks were done and which were not.
+    Checks Notary Project signatures against notation's trust policy, and the Helm provenance file with --keyring. Prints the signer, the
+    time, the root certificate, and the result of each check.
     """
     from dataclasses import replace
 
     from ..client.resolve import resolve
-    from ..render.pull import wanted
-    from ..render.verify import judged
+    from ..render.verify import print_verdict
     from ..verify.artifact import options_of
     from ..verify.artifact import verify as verify_one
 
-    request = replace(
+    options = replace(
         options_of(trust_policy, trust_store, at, crl, revocation),
         metadata=dict(map(_pair, user_metadata or ())),
         keyring=keyring,
         refuse_ended=refuse_eol,
     )
-    asked = wanted(settings.report, reference, version, devel=devel)
+    request = settings.request(reference, version, devel=devel)
     with settings.client() as client:
-        resolved = resolve(client, asked)
-        verdict = verify_one(client, resolved, request)
-    return judged(settings.report, resolved, verdict)
+        resolved = resolve(client, request)
+        verdict = verify_one(client, resolved, options)
+    return print_verdict(settings.report, resolved, verdict)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 @shared(network=False)
 def version(settings: Settings) -> int:
-    """Print name and version, as `marfetch --version` does."""
+    """Print name and version."""
     settings.report.line(f"marfetch {__version__}")
     settings.report.data({"name": "marfetch", "version": __version__})
     return 0

@@ -7,12 +7,11 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
-from .options import Devel, OneReference, Settings, Version, shared
+from .options import Devel, OneReference, Settings, SkipMissing, Version, shared
 
-_SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Pass over versions that are listed but have no manifest.")]
-_All = Annotated[bool, typer.Option("--all", help="The tags that are no versions too, last.")]
-_Details = Annotated[bool, typer.Option("--details", help="Digest, size, created, app version and end of life too.")]
-_Limit = Annotated[int, typer.Option("--limit", metavar="N", help="How many of the newest versions get details.")]
+_All = Annotated[bool, typer.Option("--all", help="Also list tags that are not versions, last.")]
+_Details = Annotated[bool, typer.Option("--details", help="Add digest, size, creation time, app version and end of life.")]
+_Limit = Annotated[int, typer.Option("--limit", metavar="N", help="Number of newest versions that get details.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -22,16 +21,19 @@ def register(app: typer.Typer) -> None:
 
 @shared()
 def resolve(
-    settings: Settings, reference: OneReference, version: Version = None, devel: Devel = False, skip_missing: _SkipMissing = False
+    settings: Settings, reference: OneReference, version: Version = None, devel: Devel = False, skip_missing: SkipMissing = False
 ) -> int:
-    """Print the pinned reference of what a reference and a range mean, fetching no blob."""
-    from ..client.resolve import resolve as resolve_one
-    from ..render.pull import resolved, wanted
+    """Print a reference pinned by digest.
 
-    asked = wanted(settings.report, reference, version, devel=devel)
+    Picks the newest release, or with --version the newest version in the range. Downloads no layers.
+    """
+    from ..client.resolve import resolve as resolve_one
+    from ..render.pull import print_resolved
+
+    request = settings.request(reference, version, devel=devel)
     with settings.client() as client:
-        result = resolve_one(client, asked, skip_missing=skip_missing)
-    return resolved(settings.report, result)
+        result = resolve_one(client, request, skip_missing=skip_missing)
+    return print_resolved(settings.report, result)
 
 
 @shared()
@@ -44,18 +46,18 @@ def versions(
     details: _Details = False,
     limit: _Limit = 20,
 ) -> int:
-    """List the versions of a repository, newest first: version and tag. Prereleases are listed too.
+    """List versions, newest first.
 
-    With `--version`, only those in the range.
+    Prints version and tag, including prereleases. With --version, lists only versions in the range.
     """
     from ..client.versions import history
     from ..constraint import Constraint
-    from ..render.pull import listed, wanted
+    from ..render.pull import print_versions
 
-    asked = wanted(settings.report, reference, version, devel=devel)
+    request = settings.request(reference, version, devel=devel)
     if limit < 1:
-        raise InputError(f"`--limit` takes a number from 1 on, not {limit}", code="usage", hint="leave it out for 20")
-    constraint = Constraint.parse(asked.version) if asked.version is not None else None
+        raise InputError(f"`--limit` takes 1 or more, not {limit}", code="usage", hint="omit it for the default, 20")
+    constraint = Constraint.parse(request.version) if request.version is not None else None
     with settings.client() as client:
-        result = history(client, asked.reference, constraint=constraint, prereleases=devel, details=limit if details else 0)
-    return listed(settings.report, result, show_all=show_all, details=details)
+        result = history(client, request.reference, constraint=constraint, prereleases=devel, details=limit if details else 0)
+    return print_versions(settings.report, result, show_all=show_all, details=details)

@@ -1,1 +1,1 @@
-"""Shell completion: what can stand at the cursor, from the cache alone."""
+"""Shell completion from the command table and the cache, without requests."""

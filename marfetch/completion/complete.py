@@ -1,10 +1,10 @@
-"""Completion of command lines: what can stand in place of the word under the cursor.
+"""Complete the word under the cursor.
 
-A shell waits for it at every press of a key, so nothing is loaded that the answer does not need: commands and options come from
-`commands.json`, which `docs/generate.py` makes of the real parser, repositories and tags from what the cache has. Nobody is asked.
+The shell waits for the answer at every Tab, so as little as possible is loaded. Commands and options come from `commands.json`, which
+`docs/generate.py` generates from the real parser. Repositories and tags come from the cache. No request is made.
 
-The answer has the form of Cobra's `__complete`, so that Helm's `plugin.complete` can pass it on: a candidate in each line, its
-description behind a tab, and in the last line `:` and a directive.
+The output has the form of Cobra's `__complete`, so that Helm's `plugin.complete` can pass it on: one candidate per line, with its
+description after a tab, and `:` with a directive in the last line.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any, Final, NamedTuple
 
 from .known import KnownRegistries
 
-# Cobra's `ShellCompDirective`: bits that can be joined.
+# Bits of Cobra's `ShellCompDirective`.
 DEFAULT: Final = 0
-"""Where there is no candidate, the shell offers files."""
+"""The shell offers files if there is no candidate."""
 ERROR: Final = 1
 NO_SPACE: Final = 2
 NO_FILES: Final = 4
@@ -30,21 +30,21 @@ MAX_CANDIDATES: Final = 2000
 
 TAKES_FILE: Final = frozenset(("PEM", "FILE", "LAYOUT"))
 TAKES_DIRECTORY: Final = frozenset(("DIR",))
-"""What `takes` of the table says of a value. `FROM_CACHE` and the table's `values` complete others; the rest is not completed."""
+"""Metavars (`takes` in the table) completed with files or directories. `FROM_CACHE` and the table's `values` complete others."""
 
 _REPOSITORY_ONLY: Final = frozenset((("versions",),))
-"""Commands whose REF has neither tag nor digest."""
+"""Commands whose REF takes no tag or digest."""
 
-# No candidate has a character that means something to a shell, nor begins like an option.
+# Candidates must not contain characters that are special to a shell, or look like an option.
 _SAFE = re.compile(r"(?!-)[A-Za-z0-9_./:@+,=-]+")
 
 
 class Candidates(NamedTuple):
-    """What can stand in place of a word.
+    """The completions of a word.
 
     Attributes:
-        candidates: each with its description, which may be empty; they begin with the word.
-        directive: what the shell does with them, as a sum of bits.
+        candidates: texts that begin with the word, each with a description, which may be empty.
+        directive: sum of the directive bits.
     """
 
     candidates: Sequence[tuple[str, str]]
@@ -55,49 +55,49 @@ _NOTHING: Final = Candidates((), NO_FILES)
 
 
 class Line(NamedTuple):
-    """The words before the cursor, read as the parser would read them.
+    """The parsed words before the cursor.
 
     Attributes:
-        path: the command and those below it, such as `("cache", "info")`.
-        command: its entry in the table.
-        options: first name → values; an option that takes none has empty ones.
-        waiting: the option whose value comes next.
-        ended: whether `--` was among the words, so that no option comes any more.
+        path: command and subcommand, such as `("cache", "info")`.
+        command: the command's entry in the table.
+        options: first name of each given option → its values; a flag has empty values.
+        pending: option whose value is the word under the cursor, if any.
+        options_ended: whether the words contain `--`.
     """
 
     path: tuple[str, ...]
     command: Mapping[str, Any]
     options: Mapping[str, list[str]]
     arguments: Sequence[str]
-    waiting: Mapping[str, Any] | None
-    ended: bool
+    pending: Mapping[str, Any] | None
+    options_ended: bool
 
     def last(self, name: str) -> str | None:
-        """The value of an option, the last one where it was given several times."""
+        """Return the last value of an option."""
         return self.options[name][-1] if name in self.options else None
 
 
 def complete(words: Sequence[str]) -> str:
-    """The answer for the words behind `marfetch`, of which the last is the one under the cursor; it never fails."""
+    """Return the output for the words after `marfetch`, the last of which is under the cursor; never fails."""
     try:
-        candidates, directive = answer(words, os.environ)
-    except Exception:  # whatever it is, a person in the middle of a line is not to be told
+        candidates, directive = find_candidates(words, os.environ)
+    except Exception:  # an error message would disturb the command line that the user is typing
         candidates, directive = (), ERROR
     lines = [f"{text}\t{described}" if described else text for text, described in candidates[:MAX_CANDIDATES]]
     return "\n".join([*lines, f":{directive}"]).encode("ascii", "replace").decode("ascii")
 
 
-def answer(words: Sequence[str], environment: Mapping[str, str]) -> Candidates:
-    """What can stand in place of the last word."""
+def find_candidates(words: Sequence[str], environment: Mapping[str, str]) -> Candidates:
+    """Return the candidates for the last word."""
     *before, word = words or [""]
     table = _table()
     line = read_line(table, before)
     if line is None:
         return _NOTHING
     known = KnownRegistries(line.last("--endpoint"), line.last("--cache-dir"), environment)
-    if line.waiting is not None:
-        return _value(table, line, known, line.waiting["takes"], word)
-    if word.startswith("-") and not line.ended:
+    if line.pending is not None:
+        return _value(table, line, known, line.pending["takes"], word)
+    if word.startswith("-") and not line.options_ended:
         name, equals, value = word.partition("=")
         if not equals:
             return _options(line, word)
@@ -116,34 +116,34 @@ def answer(words: Sequence[str], environment: Mapping[str, str]) -> Candidates:
 
 
 def _table() -> dict[str, Any]:
-    path = os.path.join(os.path.dirname(__file__), "commands.json")  # noqa: PTH118, PTH120 - pathlib takes a fifth of the time
+    path = os.path.join(os.path.dirname(__file__), "commands.json")  # noqa: PTH118, PTH120 - loading pathlib would take a fifth of the time
     with open(path, encoding="utf-8") as file:  # noqa: PTH123
         table: dict[str, Any] = json.load(file)
     return table
 
 
 def read_line(table: Mapping[str, Any], words: Iterable[str]) -> Line | None:
-    """Read the words before the cursor; None where they name a command that there is not."""
+    """Parse the words before the cursor; return None if they name an unknown command."""
     path: tuple[str, ...] = ()
     command = table
     options: dict[str, list[str]] = {}
     arguments: list[str] = []
-    waiting: Mapping[str, Any] | None = None
-    ended = False
+    pending: Mapping[str, Any] | None = None
+    options_ended = False
     for word in words:
-        if waiting is not None:
-            options.setdefault(waiting["names"][0], []).append(word)
-            waiting = None
-        elif word == "--" and not ended:
-            ended = True
-        elif word.startswith("-") and len(word) > 1 and not ended:
+        if pending is not None:
+            options.setdefault(pending["names"][0], []).append(word)
+            pending = None
+        elif word == "--" and not options_ended:
+            options_ended = True
+        elif word.startswith("-") and len(word) > 1 and not options_ended:
             long = word.startswith("--")
             name, equals, value = word.partition("=") if long else (word[:2], word[2:3], word[2:])
             option = _option(command, name)
             if option is None:
-                continue  # the parser will say so
+                continue  # the real parser reports it
             if option["takes"] is not None and not equals:
-                waiting = option
+                pending = option
             else:
                 options.setdefault(option["names"][0], []).append(value)
         elif "commands" in command:
@@ -152,7 +152,7 @@ def read_line(table: Mapping[str, Any], words: Iterable[str]) -> Line | None:
             command, path = command["commands"][word], (*path, word)
         else:
             arguments.append(word)
-    return Line(path, command, options, arguments, waiting, ended)
+    return Line(path, command, options, arguments, pending, options_ended)
 
 
 def _option(command: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
@@ -160,7 +160,7 @@ def _option(command: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
 
 
 def _options(line: Line, word: str) -> Candidates:
-    """Options that can still be given: the long names, the short ones too where no second dash stands."""
+    """Complete an option name; options that cannot be repeated are offered once."""
     found: list[tuple[str, str]] = []
     for one in line.command["options"]:
         if one["repeats"] or one["names"][0] not in line.options:
@@ -169,7 +169,7 @@ def _options(line: Line, word: str) -> Candidates:
 
 
 def _value(table: Mapping[str, Any], line: Line, known: KnownRegistries, takes: str, word: str) -> Candidates:
-    """What can stand where an option or an argument takes such a value."""
+    """Complete the value of an option or argument by its metavar."""
     if takes in TAKES_FILE:
         return Candidates((), DEFAULT)
     if takes in TAKES_DIRECTORY:
@@ -191,14 +191,14 @@ def _beginning(word: str, found: Iterable[tuple[str, str]]) -> list[tuple[str, s
     return [(text, described) for text, described in found if text.startswith(word) and _SAFE.fullmatch(text)]
 
 
-# -- what the cache knows
+# -- values from the cache
 
 
 def _references(line: Line, known: KnownRegistries, word: str) -> Candidates:
-    place = known.place(word)
-    if place is None:
+    parts = known.split(word)
+    if parts is None:
         return _NOTHING
-    head, host, rest = place
+    head, host, rest = parts
     name, at, _ = rest.partition("@")
     repository, colon, tag = name.partition(":")
     if (at or colon) and (line.path in _REPOSITORY_ONLY or "--version" in line.options):
@@ -212,18 +212,18 @@ def _references(line: Line, known: KnownRegistries, word: str) -> Candidates:
     found = [] if head.lower() == "https://" else [f"{head}{one}" for one in known.repositories(host)]
     if word and "/" not in rest and (not head or head.endswith("://")):
         found += [f"{head}{one}/" for one in known.hosts]
-    # A tag, a digest, or the rest of the path can follow.
+    # No space: a tag, a digest, or the rest of the path can follow.
     return Candidates(_beginning(word, ((one, "") for one in found)), NO_FILES | NO_SPACE)
 
 
 def _versions(line: Line, known: KnownRegistries, word: str) -> Candidates:
-    """Versions of the repository that stands in the line, newest first, prereleases last unless they are asked for."""
-    place = known.place(line.arguments[-1]) if line.arguments else None
-    if place is None or re.search("[:@]", place[2]):
+    """Complete a version of the repository in the line, newest first; prereleases come last unless `--devel` is given."""
+    parts = known.split(line.arguments[-1]) if line.arguments else None
+    if parts is None or re.search("[:@]", parts[2]):
         return _NOTHING
     from ..constraint import distinct, sort_versions  # late: semver, only where versions are sorted
 
-    groups = distinct(sort_versions(known.tags(place[1], place[2])))
+    groups = distinct(sort_versions(known.tags(parts[1], parts[2])))
     first = [text for text, tagged in groups.items() if "--devel" in line.options or not tagged[0].is_prerelease]
     found: list[tuple[str, str]] = []
     for text in dict.fromkeys([*first, *groups]):
@@ -236,7 +236,7 @@ FROM_CACHE: Final[Mapping[str, Callable[[Line, KnownRegistries, str], Candidates
 
 
 def _by_numbers(tag: str) -> list[tuple[int, int, str]]:
-    """Sorts tags by the numbers in them, texts and prereleases lower; the true order needs `semver`, which needs time."""
+    """Return a sort key that compares the numbers in tags. The exact SemVer order would need `semver`, which is slow to load."""
     key = []
     for part in re.split(r"([0-9]{1,18})", tag.removeprefix("v")):
         if part.isdecimal():

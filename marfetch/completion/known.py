@@ -1,7 +1,7 @@
-"""What the cache knows of registries without asking them: repositories, tags and digests, for completion.
+"""Read the repositories, tags and digests that the cache knows, for completion.
 
-It stands in for `reference`, `endpoint`, `cache` and `layout`, which take longer to load than a completion may last, and only
-where being wrong means a candidate too few or too many. `tests/completion/test_complete.py` holds it to their answers.
+This replaces `reference`, `endpoint`, `cache` and `layout`, which take too long to load. A mistake here only adds or hides a candidate.
+`tests/completion/test_complete.py` compares the results with those of the real modules.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ..document import Json, parse_json
 from ..errors import Error
 
 MAX_INDEX_SIZE: Final = 16 << 20
-"""Largest `index.json` that is read, in bytes: reading more takes longer than anybody waits for a completion."""
+"""Largest `index.json` that is read, in bytes; a larger one takes too long for a completion."""
 
 MAX_CATALOG_SIZE: Final = 4 << 20
-"""The same for a kept catalog: about 70,000 names."""
+"""Largest cached catalog that is read, in bytes: about 70,000 names."""
 
 _OFFICIAL: Final = {"global": "mcr.microsoft.com", "china": "mcr.azure.cn"}
 _CACHES: Final = {"linux": "~/.cache/marfetch", "darwin": "~/Library/Caches/marfetch"}
@@ -31,15 +31,14 @@ _ENDPOINT = re.compile(r"(https?)://([a-z0-9.-]+)(?::([0-9]{1,5}))?/?")
 
 
 class KnownRegistries:
-    """What the cache knows of the registries that may be meant.
+    """The cached knowledge of the registries that a command line can use.
 
     Args:
-        endpoint: the value of `--endpoint`, None where it was not given.
-        cache_dir: the value of `--cache-dir`, likewise.
-        environment: of the process.
+        endpoint: value of `--endpoint`, or None.
+        cache_dir: value of `--cache-dir`, or None.
 
     Attributes:
-        hosts: what can stand before a repository.
+        hosts: hosts that are completed in front of a repository.
     """
 
     def __init__(self, endpoint: str | None, cache_dir: str | None, environment: Mapping[str, str]) -> None:
@@ -50,8 +49,8 @@ class KnownRegistries:
         allowed = (self._host, *(() if self._is_chosen else _OFFICIAL.values()))
         self.hosts = tuple(dict.fromkeys(host for host in allowed if host is not None))
 
-    def place(self, word: str) -> tuple[str, str, str] | None:
-        """What stands before the repository, the host that is meant, and the rest; None where no registry is meant that can be asked."""
+    def split(self, word: str) -> tuple[str, str, str] | None:
+        """Split a reference into prefix (scheme and host as typed), host and rest; None if its registry is not allowed."""
         head = next((word[: len(scheme)] for scheme in _SCHEMES if word.lower().startswith(scheme)), "")
         rest = word[len(head) :]
         first, slash, path = rest.partition("/")
@@ -64,20 +63,20 @@ class KnownRegistries:
         return f"{head}{first}/", host, path
 
     def repositories(self, host: str) -> list[str]:
-        """The repositories of a host, without it."""
+        """Return the known repositories of a host, without the host."""
         names = {name.rpartition(":")[0] for name in self._index()} | set(records.repositories(self._root))
         used = {name[len(host) + 1 :] for name in names if name.startswith(f"{host}/")}
         catalog = records.read_catalog(self._root, host, limit=MAX_CATALOG_SIZE)
         return sorted(used.union(catalog[0] if catalog is not None else ()))
 
     def tags(self, host: str, repository: str) -> list[str]:
-        """The tags of a repository that were listed or fetched."""
+        """Return the tags of a repository that were listed or fetched."""
         full = f"{host}/{repository}"
         fetched = {name[len(full) + 1 :] for name in self._index() if name.startswith(f"{full}:")}
         return sorted(fetched.union(records.read(self._root, full) or ()))
 
     def digests(self, host: str, repository: str, tag: str | None) -> list[tuple[str, str]]:
-        """The digests that tags of a repository have, each with these tags."""
+        """Return the known digests of a repository, each with its tags."""
         full = f"{host}/{repository}"
         found: dict[str, list[str]] = {}
         for name, digest in self._index().items():
@@ -86,11 +85,10 @@ class KnownRegistries:
         return [(digest, " ".join(tags)) for digest, tags in sorted(found.items())]
 
     def _index(self) -> dict[str, str]:
-        """Name → digest, of the layout that the cache is (image-spec, image layout, "index.json file")."""
+        """Return name → digest from the cache's index (image-spec, image layout, "index.json file")."""
         if self._names is None:
             self._names = {}
-            entries = _entries(f"{self._root}/index.json")
-            for one in entries:
+            for one in _entries(f"{self._root}/index.json"):
                 annotations = one.get("annotations") if isinstance(one, dict) else None
                 name = annotations.get(_REF_NAME) if isinstance(annotations, dict) else None
                 if isinstance(one, dict) and isinstance(name, str) and ":" in name.rpartition("/")[2]:
@@ -111,17 +109,17 @@ def _entries(path: str) -> list[Json]:
 
 
 def _directory(option: str | None, environment: Mapping[str, str]) -> str:
-    """The cache's directory; one that everybody may write into is read no more here than elsewhere."""
+    """Return the cache directory, or the null device if it is missing or world-writable."""
     root = cache_directory(option, environment)
     try:
         is_safe = not os.stat(root).st_mode & stat.S_IWOTH  # noqa: PTH116 - pathlib takes too long to load
-    except (OSError, ValueError):  # a name with a zero byte
+    except (OSError, ValueError):  # ValueError: a null byte in the name
         is_safe = False
     return root if is_safe else os.devnull
 
 
 def endpoint_host(text: str) -> str | None:
-    """The host of an endpoint, as names in the cache begin with it; None where it is no endpoint."""
+    """Return the host of an endpoint as in the names of the cache, or None if the text is not an endpoint."""
     match = _ENDPOINT.fullmatch(text.lower())
     if match is None:
         return _OFFICIAL.get(text)
@@ -130,15 +128,15 @@ def endpoint_host(text: str) -> str | None:
 
 
 def cache_directory(option: str | None, environment: Mapping[str, str]) -> str:
-    """Where the cache is: as `layout.cache.cache_root` finds it, on common systems without loading what it needs."""
+    """Return the cache directory as `layout.cache.cache_root` does, without `platformdirs` if possible."""
     if option:
-        return os.path.expanduser(option)  # noqa: PTH111 - the shell has not yet done it
+        return os.path.expanduser(option)  # noqa: PTH111 - the shell has not expanded `~` yet
     named = environment.get("MARFETCH_CACHE_DIR")
     if named:
         return named
     usual = _CACHES.get(sys.platform)
     if usual and not environment.get("XDG_CACHE_HOME"):
         return os.path.expanduser(usual)  # noqa: PTH111
-    from ..layout.cache import cache_root  # late: platformdirs, only where the directory is not a usual one
+    from ..layout.cache import cache_root  # late: platformdirs, only for an unusual directory
 
     return str(cache_root(None))

@@ -1,1 +1,1 @@
-"""The guided tour on an embedded look-alike of MAR: what it serves (`recipe`) and where it leads (`tour`)."""
+"""A guided tour (`tour`) on an embedded registry that looks like MAR, with generated content (`recipe`)."""

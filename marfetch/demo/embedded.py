@@ -1,4 +1,4 @@
-"""The embedded look-alike of MAR: the recipe's content, served on two loopback ports."""
+"""A registry that looks like MAR: serves the content of the recipe on two loopback ports."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from .recipe import build
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A registry that runs.
+    """A running registry.
 
     Attributes:
-        layout: what it serves.
-        host: where it listens.
-        data: where it sends those who ask for a blob, as `host:port`.
-        asked: what has been asked of it, by sort.
+        layout: the content that it serves.
+        host: the address of the registry.
+        data: the address of the data endpoint, to which blob requests are redirected, as `host:port`.
+        requests: number of requests by kind.
     """
 
     layout: Layout
     host: Host
     data: str
-    asked: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str] = field(default_factory=Counter)
 
     @property
     def endpoint(self) -> str:
-        """Its address, as `--endpoint` takes it."""
+        """The address of the registry, in the form of `--endpoint`."""
         return f"http://{self.host}"
 
 
 @contextmanager
 def embedded(root: Path) -> Iterator[Embedded]:
-    """Build it below a directory and serve it for as long as the context lasts."""
+    """Build the content below a directory and serve it until the context ends."""
     registry_socket, data_socket = bind(), bind()
     host = Host("127.0.0.1", registry_socket.getsockname()[1])
     running = Embedded(Layout(root), host, f"127.0.0.1:{data_socket.getsockname()[1]}")
     build(running.layout, host)
-    # The tour shows what becomes of wrong bytes, so they are not held back here.
+    # Without `check`, the registry serves the corrupted blob of the tour.
     registry = ServedRegistry(running.layout, host, data_origin=f"http://{running.data}", check=False)
-    asked = running.asked
-    with Serving([(counted(registry.app(), asked), registry_socket), (counted(registry.data_app(), asked), data_socket)]):
+    requests = running.requests
+    with Serving([(counted(registry.app(), requests), registry_socket), (counted(registry.data_app(), requests), data_socket)]):
         yield running

@@ -1,8 +1,8 @@
-"""Builds a layout with the look of MAR out of `fixtures/repositories.jsonl`: real repository names and manifest shapes, invented content.
+"""Build a layout that looks like MAR: real repository names and manifest shapes with invented content.
 
-One JSON object a line. `blob` defines bytes: `text`, or an archive of `targz` or `zip` (path → text), built so that it is the same on
-every machine. `id` defines a manifest; in it `@x` stands for the digest or size of the blob or manifest `x`. `like` names further tags:
-copies of the record with the first tag's text replaced everywhere, in its blobs too.
+The recipe, `fixtures/repositories.jsonl`, has one JSON object per line. A `blob` record defines bytes: a `text`, or a reproducible archive,
+`targz` or `zip` (path → text). An `id` record defines a manifest, in which `@x` is the digest or size of the blob or manifest `x`. `like`
+lists more tags: for each, the manifest and its blobs are copied with the first tag's text replaced by the new tag.
 """
 
 from __future__ import annotations
@@ -22,28 +22,27 @@ from ..oci import VERSION, Descriptor, Digest, parse_manifest
 from ..reference import Host, Reference
 
 _CONTENT = ("annotations", "text", "targz", "zip")
-_OLDEST = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can name
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
 
 
 def recipe_file() -> Path:
-    """The recipe: inside an installed package, or beside it in a checkout."""
+    """Return the path of the recipe, in the installed package or in a checkout."""
     installed = Path(__file__).with_name("repositories.jsonl")
     return installed if installed.is_file() else Path(__file__).parents[2] / "fixtures" / "repositories.jsonl"
 
 
 def read_recipe(path: Path | None = None) -> list[dict[str, Any]]:
-    """The records of the recipe."""
     return [json.loads(line) for line in (path or recipe_file()).read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def build(layout: Layout, host: Host, records: Iterable[dict[str, Any]] | None = None) -> dict[str, Descriptor]:
-    """Fill a layout.
+    """Fill a layout with the records.
 
     Args:
-        host: stands in front of every repository in the layout's names.
+        host: host of every repository in the layout's names.
 
     Returns:
-        The id of each manifest record → what it became.
+        The id of each manifest record → descriptor of the manifest.
     """
     records = list(read_recipe() if records is None else records)
     sources = {record["blob"]: record for record in records if "blob" in record}
@@ -57,7 +56,7 @@ def build(layout: Layout, host: Host, records: Iterable[dict[str, Any]] | None =
         for tag in record.get("like", ()):
             copy, blobs = _replaced(record, first, tag), _blobs_like(record, sources, first, tag)
             if copy["manifest"] == record["manifest"] and blobs == sources:
-                # Nothing in it says which version it is; two versions are still two artifacts.
+                # Without a version in its content, an annotation makes each copy a manifest of its own.
                 copy["manifest"] = {**copy["manifest"], "annotations": {**copy["manifest"].get("annotations", {}), VERSION: tag}}
             _put(layout, host, copy, blobs, made, [tag])
     layout.names.flush()
@@ -65,7 +64,6 @@ def build(layout: Layout, host: Host, records: Iterable[dict[str, Any]] | None =
 
 
 def content(record: dict[str, Any]) -> bytes:
-    """The bytes of a blob record."""
     if "text" in record:
         return str(record["text"]).encode()
     if "targz" in record:
@@ -74,7 +72,7 @@ def content(record: dict[str, Any]) -> bytes:
 
 
 def tar_gz(files: dict[str, bytes]) -> bytes:
-    """A gzipped tar whose bytes depend on nothing but the files."""
+    """Return a reproducible gzipped tar."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in sorted(files.items()):
@@ -82,18 +80,18 @@ def tar_gz(files: dict[str, bytes]) -> bytes:
             member.size, member.mode = len(data), 0o644
             archive.addfile(member, io.BytesIO(data))
     packed = io.BytesIO()
-    # Stored, not compressed: compressors differ from one build of zlib to the next.
+    # Not compressed, because the output of zlib differs between builds.
     with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=0, mtime=0, filename="") as file:
         file.write(raw.getvalue())
     return packed.getvalue()
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
-    """A zip whose bytes depend on nothing but the files."""
+    """Return a reproducible zip."""
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as archive:
         for name, data in sorted(files.items()):
-            member = zipfile.ZipInfo(name, _OLDEST)
+            member = zipfile.ZipInfo(name, _EARLIEST)
             member.create_system = 3
             archive.writestr(member, data)
     return raw.getvalue()
@@ -123,7 +121,7 @@ def _put(
 
 
 def put_blob(layout: Layout, descriptor: Descriptor, data: bytes) -> None:
-    """Put bytes into a layout, if they are not there."""
+    """Add a blob to a layout if it is missing."""
     if layout.has(descriptor):
         return
     with layout.ingest(descriptor) as ingest:
@@ -139,7 +137,7 @@ def _descriptors(manifest: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _replaced(value: Any, old: str | None, new: str, *, inside: bool = False) -> Any:
-    """The value with one text in place of another in all its texts; inside content `_` of a tag is `+`, as in versions."""
+    """Replace the text of one tag by another in all content of a JSON value; `_` in a tag is `+` in a version."""
     if old is None:
         return value
     if isinstance(value, str):

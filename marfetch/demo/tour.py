@@ -1,4 +1,4 @@
-"""The tour: real commands against the embedded registry, in front of the user. Needs no network and leaves nothing behind."""
+"""The guided tour: real commands against the embedded registry. It needs no network and leaves no files."""
 
 from __future__ import annotations
 
@@ -20,81 +20,82 @@ __all__ = ["embedded", "tour"]
 
 CHART = "application-lb/charts/alb-controller"
 MODULE = "bicep/avm/res/storage/storage-account"
-OTHER = "azure-application-gateway/charts/ingress-azure"
+CORRUPTED = "azure-application-gateway/charts/ingress-azure"
 
 
 Run = Callable[[Sequence[str]], tuple[int, list[str]]]
 
 
 def tour(show: Callable[[str], None], run: Run) -> int:
-    """Go the whole way.
+    """Run the tour.
 
     Args:
-        show: takes the lines that the user sees.
-        run: runs a command line as the shell would; gives its exit code and what it said on both streams.
+        show: prints a line.
+        run: runs a command line and returns its exit code and the lines of both streams.
 
     Returns:
-        0 when every step did what it promises, 1 otherwise.
+        0 if every step had the expected result, otherwise 1.
     """
     with tempfile.TemporaryDirectory(prefix="marfetch-demo-", ignore_cleanup_errors=True) as directory:
         root = Path(directory)
         with embedded(root / "registry") as running:
-            return _Guide(root, running, show, run).lead()
+            return _Tour(root, running, show, run).run_steps()
 
 
-class _Guide:
-    """Leads through the steps, each a command and the exit code that it must have."""
+class _Tour:
+    """The steps of the tour, each a command with its expected exit code."""
 
     def __init__(self, root: Path, running: Embedded, show: Callable[[str], None], run: Run) -> None:
         self._root = root
         self._running = running
         self._show = show
         self._run = run
-        self._said: set[str] = set()
-        self._wrong = 0
+        self._shown_warnings: set[str] = set()
+        self._failures = 0
 
-    def lead(self) -> int:
+    def run_steps(self) -> int:
         show = self._show
-        show("A look-alike of the Microsoft Artifact Registry runs on this machine; no network is needed.")
+        show("A demo registry, which looks like the Microsoft Artifact Registry, runs on this machine. No network is needed.")
         with _environment(self._root, self._running):
-            self._step("Which versions are there?", "versions", CHART)
-            self._step("What does a range mean today? The answer is pinned by its digest.", "resolve", CHART, "--version", "~1.7")
-            self._step("Fetch it. Every byte is checked before the file gets its name.", "pull", CHART, "--version", "~1.7")
-            self._step("Layers are chosen by media type: a Bicep module.", "pull", MODULE, "--media-type", "*bicep.module.layer*")
+            self._step("List the versions of a chart.", "versions", CHART)
+            self._step("Resolve a version range. The result is pinned by digest.", "resolve", CHART, "--version", "~1.7")
+            self._step("Download the chart. Every byte is checked before the file gets its name.", "pull", CHART, "--version", "~1.7")
+            self._step("Download a Bicep module. Layers are chosen by media type.", "pull", MODULE, "--media-type", "*bicep.module.layer*")
             Path("alb-controller-1.7.12.tgz").unlink()
-            self._step("A second time the content comes from the cache.", "pull", CHART, "--version", "~1.7")
-            self._spoil(OTHER, "1.9.1")
-            self._step("Somebody changes one byte in the registry's store:", "pull", OTHER, "--version", "1.9.1", expected=5)
+            self._step("Download the chart again. The content comes from the cache.", "pull", CHART, "--version", "~1.7")
+            self._corrupt(CORRUPTED, "1.9.1")
+            self._step("One byte in the registry was changed. The download fails.", "pull", CORRUPTED, "--version", "1.9.1", expected=5)
             files = sorted(path.name for path in Path().iterdir())
-            show(f"Here are now: {', '.join(files)}. The wrong bytes never got a name.")
+            show(f"Files in this directory: {', '.join(files)}. No file has the corrupted content.")
             self._expect(files == ["alb-controller-1.7.12.tgz", "storage-account-0.14.0.json"])
         show("")
-        show("That was all real but the registry. Next: marfetch versions " + CHART if not self._wrong else "Something went wrong above.")
-        return 1 if self._wrong else 0
+        show("A step failed, see above." if self._failures else f"Now with the real registry: marfetch versions {CHART}")
+        return 1 if self._failures else 0
 
-    def _step(self, why: str, *arguments: str, expected: int = 0) -> None:
+    def _step(self, title: str, *arguments: str, expected: int = 0) -> None:
         self._show("")
-        self._show(why)
+        self._show(title)
         self._show(f"$ marfetch {shlex.join(arguments)}")
-        self._running.asked.clear()
+        self._running.requests.clear()
         code, lines = self._run(arguments)
         for line in lines:
-            # The notice about the endpoint is the same for each command; it is shown once.
-            if not line.startswith("warning:") or line not in self._said:
-                self._show(f"  {line.expandtabs(2)}")
-            self._said.add(line)
-        counts = ", ".join(f"{number} for {kind}" for kind, number in sorted(self._running.asked.items())) or "none"
+            if line in self._shown_warnings:
+                continue  # every command repeats the warning about the endpoint
+            if line.startswith("warning:"):
+                self._shown_warnings.add(line)
+            self._show(f"  {line.expandtabs(2)}")
+        counts = ", ".join(f"{number} for {kind}" for kind, number in sorted(self._running.requests.items())) or "none"
         self._show(f"  (requests: {counts}; exit code {code})")
         self._expect(code == expected)
 
-    def _expect(self, right: bool) -> None:
-        if not right:
-            self._wrong += 1
-            self._show("  this is not what was to come")
+    def _expect(self, correct: bool) -> None:
+        if not correct:
+            self._failures += 1
+            self._show("  unexpected result")
 
-    def _spoil(self, repository: str, tag: str) -> None:
+    def _corrupt(self, repository: str, tag: str) -> None:
         manifest = self._running.layout.manifest(Reference(repository, self._running.host, tag))
-        assert isinstance(manifest, Manifest), "the recipe has a chart there"
+        assert isinstance(manifest, Manifest), "the recipe has a chart under this tag"
         chart = next(layer for layer in manifest.layers if layer.media_type == HELM_CHART)
         path = self._running.layout.path(chart.digest)
         data = bytearray(path.read_bytes())
@@ -104,8 +105,8 @@ class _Guide:
 
 @contextmanager
 def _environment(root: Path, running: Embedded) -> Iterator[None]:
-    """A directory, a cache, a state and an endpoint of the tour's own, so that commands look as they do elsewhere."""
-    before = Path.cwd()
+    """Give the tour its own directory, cache, state and endpoint, so that its commands need no options."""
+    previous = Path.cwd()
     own = {
         CACHE_ENVIRONMENT: str(root / "cache"),
         "XDG_STATE_HOME": str(root / "state"),
@@ -113,14 +114,14 @@ def _environment(root: Path, running: Embedded) -> Iterator[None]:
         DATA_ENVIRONMENT: running.data,
     }
     values = {name: os.environ.get(name) for name in own}
-    place = root / "here"
-    place.mkdir()
+    directory = root / "here"
+    directory.mkdir()
     os.environ.update(own)
-    os.chdir(place)
+    os.chdir(directory)
     try:
         yield
     finally:
-        os.chdir(before)
+        os.chdir(previous)
         for name, value in values.items():
             os.environ.pop(name, None)
             if value is not None:

@@ -31,7 +31,7 @@ from ..files import storage_error
 from ..layout.cache import CACHE_ENVIRONMENT
 from ..oci import Platform
 from ..reference import Reference
-from ..render.inspect import inspected_json
+from ..render.inspect import inspection_json
 from ..render.report import PlainProgress, Report
 from ..render.verify import verdict_json
 from ..text import human_size, printable
@@ -226,7 +226,7 @@ class Client:
         """
         wanted = Wanted(_reference(reference), version)
         with self._session() as session:
-            return value_of(ArtifactInfo, inspected_json(inspect(session, wanted)))
+            return value_of(ArtifactInfo, inspection_json(inspect(session, wanted)))
 
     def search(self, text: str, kind: _Texts | None = None) -> list[RepositoryInfo]:
         """Find repositories by name, nearest first.

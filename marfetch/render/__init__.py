@@ -1,1 +1,1 @@
-"""Results for people and programs: tables, lines, Markdown, JSON."""
+"""Print results for people and programs: lines, tables, Markdown and JSON."""

@@ -1,4 +1,4 @@
-"""What `marfetch bundle` says: lines, or one JSON object."""
+"""Print the results of `marfetch bundle`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..bundle.format import Opened
 from ..bundle.inventory import BundleItem, Changed, bundle_items, pull_commands
 from ..errors import Error, IntegrityError
 from ..oci import descriptor_json
-from ..text import human_size
+from ..text import counted, human_size
 from .report import Report
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ..bundle.signatures import SignatureResult
 
 
-def created(report: Report, result: Created) -> int:
-    """A bundle was written."""
+def print_created(report: Report, result: Created) -> int:
+    """Print the path, digest and size of a new bundle."""
     report.line(str(result.path), str(result.digest), str(result.size))
     report.data(
         {
@@ -37,16 +37,17 @@ def created(report: Report, result: Created) -> int:
             "omittedSize": result.omitted_size,
         }
     )
-    left_out = f"; {result.omitted} blobs ({human_size(result.omitted_size)}) are left out" if result.base else ""
-    report.note(f"{result.artifacts} artifacts, {result.referrers} referrers, {human_size(result.size)}{left_out}")
+    omitted = f"; left out {counted(result.omitted, 'blob')} ({human_size(result.omitted_size)}) of the base bundle" if result.base else ""
+    sizes = f"{counted(result.artifacts, 'artifact')}, {counted(result.referrers, 'referrer')}, {human_size(result.size)}"
+    report.note(f"{sizes}{omitted}")
     return 0
 
 
-def inspected(report: Report, found: Opened, checked: CheckResult | None) -> int:
-    """What is in a bundle; the exit code is 5 where something of it is not right, and what can be read is told all the same.
+def print_contents(report: Report, found: Opened, checked: CheckResult | None) -> int:
+    """Print the artifacts of a bundle, as far as it can be read; return exit code 5 if its check found anything.
 
     Args:
-        checked: what a check of it found; None: it is no bundle.
+        checked: the result of the check, or None if the layout is not a bundle.
     """
     found.contents.load(strict=False)
     items = bundle_items(found.contents, found.lock, with_images=report.as_json)
@@ -56,18 +57,19 @@ def inspected(report: Report, found: Opened, checked: CheckResult | None) -> int
     for item in items:
         report.line(item.name, item.version or "-", item.kind, str(item.size), str(item.reference))
         for one in item.referrers:
-            report.line("", f"{'of that: ' * one.depth}{one.title}", str(one.digest))
+            report.line("", f"{'> ' * one.depth}{one.title}", str(one.digest))
         for tool, lines in pull_commands(item, found.path).items():
             for line in lines:
                 report.line("", tool, line)
         if item.omitted:
-            report.line("", "left out", f"{item.omitted} bytes of it are {f'in the bundle {base.digest}' if base else 'not here'}")
+            where = f"in the bundle {base.digest}" if base else "not in this bundle"
+            report.line("", "left out", f"{counted(item.omitted, 'byte')}, {where}")
     data: Any = {
         "path": str(found.path),
         "isBundle": found.is_bundle,
         "base": {"digest": str(base.digest), "size": base.size} if base else None,
         "omitted": len(found.omitted),
-        "artifacts": [_item(item, found.path) for item in items],
+        "artifacts": [_item_json(item, found.path) for item in items],
     }
     if checked is not None and checked.findings:
         for finding in checked.findings:
@@ -79,7 +81,7 @@ def inspected(report: Report, found: Opened, checked: CheckResult | None) -> int
     return 0
 
 
-def _item(item: BundleItem, path: Path) -> Any:
+def _item_json(item: BundleItem, path: Path) -> Any:
     return {
         "name": item.name,
         "reference": str(item.reference),
@@ -109,11 +111,11 @@ def _item(item: BundleItem, path: Path) -> Any:
     }
 
 
-def verified(report: Report, found: Opened, checked: CheckResult, judged: Sequence[SignatureResult] | None) -> int:
-    """What a check found; the exit code is 5 where something is not right, and 6 where only a signature does not hold.
+def print_check(report: Report, found: Opened, checked: CheckResult, signatures: Sequence[SignatureResult] | None) -> int:
+    """Print the findings of a check; return exit code 5 for broken content, and 6 if only signatures fail.
 
     Args:
-        judged: what became of the signatures; None: they were not looked at.
+        signatures: None if they were not checked.
     """
     for one in checked.findings:
         report.line(one.kind, one.name, one.reason)
@@ -125,31 +127,32 @@ def verified(report: Report, found: Opened, checked: CheckResult, judged: Sequen
         "size": checked.size,
         "base": str(base.digest) if base else None,
         "omitted": len(found.omitted),
-        "signaturesChecked": sum(one.outcome in ("verified", "failed") for one in judged) if judged is not None else None,
-        "signatures": [_judged_json(one) for one in judged or ()],
+        "signaturesChecked": sum(one.outcome in ("verified", "failed") for one in signatures) if signatures is not None else None,
+        "signatures": [_signature_json(one) for one in signatures or ()],
         **_findings_json(checked),
     }
     if checked.findings:
         error = _broken(found, checked)
         report.failed(error, data)
         return error.exit_code
-    whole = f"`{found.path}` is whole: {checked.artifacts} artifacts, {checked.blobs} blobs, {human_size(checked.size)}"
-    failed = [each.error for each in judged or () if each.error is not None]
-    for each in judged or ():
+    sizes = f"{counted(checked.artifacts, 'artifact')}, {counted(checked.blobs, 'blob')}, {human_size(checked.size)}"
+    intact = f"the content of `{found.path}` is intact: {sizes}"
+    errors = [each.error for each in signatures or () if each.error is not None]
+    for each in signatures or ():
         for warning in each.warnings:
             report.warn(warning)
         if each.error is not None:
             report.line(each.outcome, str(each.reference), each.error.code, each.error.message)
-    if failed:
-        report.note(whole)
-        refusal = refusal_of(failed)
+    if errors:
+        report.note(intact)
+        refusal = combined_error(errors)
         report.failed(refusal, data)
         return refusal.exit_code
     report.data(data)
-    report.note(whole)
+    report.note(intact)
     if base is not None:
-        report.note(f"it goes on from `{base.digest}`, and leaves out {len(found.omitted)} blobs that are there")
-    _note_signatures(report, judged)
+        report.note(f"this is a delta, without {counted(len(found.omitted), 'blob')} of its base bundle `{base.digest}`")
+    _note_signatures(report, signatures)
     return 0
 
 
@@ -171,33 +174,33 @@ def _findings_json(checked: CheckResult) -> dict[str, Any]:
     }
 
 
-def refusal_of(failed: Sequence[Error]) -> Error:
-    """The first of several failures, which says how many there are."""
-    first = failed[0]
-    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+def combined_error(errors: Sequence[Error]) -> Error:
+    """Return the first error, with the number of the others in its message."""
+    first = errors[0]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return type(first)(f"{first.message}{more}", code=first.code, hint=first.hint, **first.context)
 
 
-def _note_signatures(report: Report, judged: Sequence[SignatureResult] | None) -> None:
-    if judged is None:
+def _note_signatures(report: Report, signatures: Sequence[SignatureResult] | None) -> None:
+    if signatures is None:
         report.note(
-            "signatures were not checked, since there is no trust policy: what is whole is what its sender made, whoever that is"
-            " (`marfetch trust add-microsoft` makes one, `--trust-policy FILE` names another)"
+            "signatures were not checked because there is no trust policy, so the origin of the bundle is unknown"
+            " (create a policy with `marfetch trust add-microsoft`, or use `--trust-policy FILE`)"
         )
         return
-    signers = Counter(one.subject for one in judged if one.outcome == "verified" and one.subject)
+    signers = Counter(one.subject for one in signatures if one.outcome == "verified" and one.subject)
     for subject, number in sorted(signers.items()):
-        report.note(f"{number} signed by `{subject}`")
-    for outcome, what in (("unsigned", "without a signature in the bundle"), ("skipped", "that the trust policy skips")):
-        number = sum(one.outcome == outcome for one in judged)
+        report.note(f"{counted(number, 'artifact')} signed by `{subject}`")
+    for outcome, what in (("unsigned", "without a signature in the bundle"), ("skipped", "skipped by the trust policy")):
+        number = sum(one.outcome == outcome for one in signatures)
         if number:
-            report.note(f"{number} {what}")
-    for one in judged:
+            report.note(f"{counted(number, 'artifact')} {what}")
+    for one in signatures:
         if one.outcome == "unchecked":
             report.warn(f"the signatures of `{one.reference}` were not checked: {one.reason}")
 
 
-def _judged_json(one: SignatureResult) -> Any:
+def _signature_json(one: SignatureResult) -> Any:
     return {
         "reference": str(one.reference),
         "verdict": one.outcome,
@@ -207,8 +210,8 @@ def _judged_json(one: SignatureResult) -> Any:
     }
 
 
-def compared(report: Report, a: Path, b: Path, found: Sequence[Changed]) -> int:
-    """In which artifacts two bundles differ; the exit code is 1 where they do."""
+def print_differences(report: Report, a: Path, b: Path, found: Sequence[Changed]) -> int:
+    """Print the artifacts in which two bundles differ; return exit code 1 if there are any."""
     for one in found:
         sides = [str(item.reference) if item is not None else "-" for item in (one.old, one.new)]
         report.line(one.change, one.name, *(one.referrers or sides))
@@ -221,8 +224,8 @@ def compared(report: Report, a: Path, b: Path, found: Sequence[Changed]) -> int:
                 {
                     "name": one.name,
                     "change": one.change,
-                    "old": _side(one.old),
-                    "new": _side(one.new),
+                    "old": _side_json(one.old),
+                    "new": _side_json(one.new),
                     "referrers": list(one.referrers),
                 }
                 for one in found
@@ -232,8 +235,9 @@ def compared(report: Report, a: Path, b: Path, found: Sequence[Changed]) -> int:
     return 1 if found else 0
 
 
-def loaded(report: Report, path: Path, to: To, found: Sequence[Loaded]) -> int:
-    """What became of a load; the exit code is that of the first failure."""
+def print_loaded(report: Report, path: Path, to: To, found: Sequence[Loaded]) -> int:
+    """Print the result of a load; return the exit code of the first failure."""
+    failed = [(one.reference, one.error) for one in found if one.error is not None]
     for one in found:
         if one.error is None:
             report.line(one.outcome, one.reference)
@@ -244,15 +248,12 @@ def loaded(report: Report, path: Path, to: To, found: Sequence[Loaded]) -> int:
             {"reference": one.reference, "outcome": one.outcome, "blobs": one.blobs, "size": one.size} for one in found if one.error is None
         ],
         "failed": [
-            {"reference": one.reference, "code": one.error.code, "message": one.error.message, "hint": one.error.hint}
-            for one in found
-            if one.error is not None
+            {"reference": reference, "code": error.code, "message": error.message, "hint": error.hint} for reference, error in failed
         ],
         "blobs": sum(one.blobs for one in found),
         "size": sum(one.size for one in found),
     }
     count = Counter(one.outcome for one in found)
-    failed = [(one.reference, one.error) for one in found if one.error is not None]
     if not failed:
         report.data(data)
     for number, (reference, error) in enumerate(failed):
@@ -260,12 +261,12 @@ def loaded(report: Report, path: Path, to: To, found: Sequence[Loaded]) -> int:
             report.failed(error, data, about=reference)
         else:
             report.error(error, about=reference)
-    sent = human_size(sum(one.size for one in found))
-    report.note(f"`{to.text}`: {', '.join(f'{number} {outcome}' for outcome, number in sorted(count.items())) or 'nothing'}; {sent} sent")
+    outcomes = ", ".join(f"{number} {outcome}" for outcome, number in sorted(count.items())) or "nothing to do"
+    report.note(f"`{to.text}`: {outcomes}; {human_size(data['size'])} uploaded")
     return failed[0][1].exit_code if failed else 0
 
 
-def _side(item: BundleItem | None) -> Any:
+def _side_json(item: BundleItem | None) -> Any:
     if item is None:
         return None
     return {"reference": str(item.reference), "version": item.version, "digest": str(item.descriptor.digest)}

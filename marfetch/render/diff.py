@@ -1,4 +1,4 @@
-"""Differences as lines, as JSON, and as Markdown for a pull request."""
+"""Print differences as lines, as JSON, or as Markdown for a pull request."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ from typing import Any, Final
 from ..diff.changes import Change, Difference, Section
 from ..document import Json
 from ..errors import Error
-from ..text import printable
-from .markdown import cell, write_summary
+from ..text import counted, printable
+from .markdown import cell, code_fence, write_summary
 from .report import Report
 
 _SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}
 MAX_VALUE: Final = 200
-"""Characters of a value that are shown."""
+"""Characters of a value that are shown; the rest is cut off."""
 MAX_MARKDOWN: Final = 60_000
-"""Characters: a comment of GitHub takes 65,536."""
+"""Characters of Markdown; GitHub limits comments to 65,536."""
 
 
-def shown(report: Report, found: Sequence[tuple[str, Difference]], errors: Sequence[tuple[str, Error]], *, markdown: bool) -> int:
-    """Show them; 1 where something differs, the exit code of the first failure where there is one."""
+def print_diff(report: Report, found: Sequence[tuple[str, Difference]], errors: Sequence[tuple[str, Error]], *, markdown: bool) -> int:
+    """Print differences; return the exit code of the first error, otherwise 1 if anything differs.
+
+    Args:
+        found: name and difference of each compared artifact; the name is empty if two references were given.
+        errors: name and error of each artifact that could not be compared.
+    """
     text = _markdown(found)
     if markdown:
         for line in text.splitlines():
@@ -35,13 +40,10 @@ def shown(report: Report, found: Sequence[tuple[str, Difference]], errors: Seque
     if differs:
         write_summary(report, text)
     if errors:
-        for name, error in errors[1:]:
-            report.error(error, about=name)
-        report.failed(errors[0][1], data, about=errors[0][0])
-        return errors[0][1].exit_code
+        return report.failures(errors, data)
     report.data(data)
     if not differs and not report.as_json:
-        report.note("nothing differs")
+        report.note("no differences")
     return 1 if differs else 0
 
 
@@ -58,7 +60,7 @@ def _lines(name: str, one: Difference) -> Iterator[str]:
         return
     yield f"  digest: {one.old.digest} → {one.new.digest}"
     if not one.sections:
-        yield "  nothing that is looked at differs"
+        yield "  only the digest differs"
     for section in one.sections:
         yield f"  {section.name}:"
         for change in section.changes:
@@ -100,58 +102,44 @@ def _json(name: str, one: Difference) -> dict[str, Any]:
 
 
 def _markdown(found: Sequence[tuple[str, Difference]]) -> str:
-    """For a pull request: a heading for each, its sections folded, nothing in it read as Markdown or HTML."""
+    """Return Markdown for a pull request: a heading per artifact and collapsed sections, with all values escaped."""
     parts: list[str] = []
     size = 0
     for number, (name, one) in enumerate(found):
-        text = "\n".join(_marked(name, one))
+        text = "\n".join(_markdown_of(name, one))
         if size + len(text) > MAX_MARKDOWN:
-            text = f"### {cell(_title(name, one))}\n\nToo much to show here; run `marfetch diff`.\n"
+            text = f"### {cell(_title(name, one))}\n\nToo long to show here; run `marfetch diff`.\n"
         if size + len(text) > MAX_MARKDOWN:
             parts.append(f"And {len(found) - number} more.\n")
             break
         size += len(text)
         parts.append(text)
-    return "\n".join(parts) or "Nothing differs.\n"
+    return "\n".join(parts) or "No differences.\n"
 
 
-def _marked(name: str, one: Difference) -> Iterator[str]:
+def _markdown_of(name: str, one: Difference) -> Iterator[str]:
     yield f"### {cell(_title(name, one))}"
     yield ""
     if not one.differs:
-        yield "Nothing differs."
+        yield "No differences."
     for section in one.sections:
-        count = len(section.changes)
-        yield f"<details><summary>{section.name}: {count} {'change' if count == 1 else 'changes'}</summary>"
+        yield f"<details><summary>{section.name}: {counted(len(section.changes), 'change')}</summary>"
         yield ""
-        yield from _marked_section(section)
+        yield from _markdown_section(section)
         yield "</details>"
         yield ""
 
 
-def _marked_section(section: Section) -> Iterator[str]:
+def _markdown_section(section: Section) -> Iterator[str]:
     for change in section.changes:
-        yield f"- {change.sort} {cell(change.path)}{_marked_values(change)}"
+        values = _values(change).removeprefix(": ")
+        yield f"- {change.sort} {cell(change.path)}" + (f": {cell(values)}" if values else "")
         if change.lines:
             lines = [printable(line) for line in change.lines]
-            fence = "`" * max(3, *(_run(line) + 1 for line in lines))
+            fence = code_fence("\n".join(lines), 3)
             yield ""
             yield f"  {fence}diff"
             yield from (f"  {line}" for line in lines)
             yield f"  {fence}"
             yield ""
     yield ""
-
-
-def _marked_values(change: Change) -> str:
-    values = _values(change).removeprefix(": ")
-    return f": {cell(values)}" if values else ""
-
-
-def _run(text: str) -> int:
-    """The longest run of backticks."""
-    longest = now = 0
-    for character in text:
-        now = now + 1 if character == "`" else 0
-        longest = max(longest, now)
-    return longest

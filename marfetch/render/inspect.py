@@ -1,4 +1,4 @@
-"""What is inside an artifact, as a tree for people and as JSON."""
+"""Print artifacts, their referrers and plans, as a tree or lines and as JSON."""
 
 from __future__ import annotations
 
@@ -6,37 +6,35 @@ from typing import Any
 
 from ..artifact.kinds import Kind
 from ..client.inspection import Inspected, Referrer
-from ..client.plan import Artifact, Plan
+from ..client.plan import Plan
 from ..client.resolve import Resolved
 from ..document import Json
 from ..oci import CREATED, Descriptor, descriptor_json
-from ..text import human_size
+from ..text import counted, human_size
 from .report import Branch, Report, error_json
 
-_SHOWN = 300  # characters of an annotation
+_MAX_VALUE = 300  # characters of an annotation or chart field
 _CHART_FACTS = ("name", "version", "appVersion", "type", "kubeVersion", "deprecated", "description", "home")
 
 
-def inspected(report: Report, found: Inspected) -> int:
-    """Show what an artifact is."""
+def print_inspection(report: Report, found: Inspected) -> int:
     for warning in found.warnings:
         report.warn(warning)
-    report.data(inspected_json(found))
+    report.data(inspection_json(found))
     report.tree(_inspected_tree(found))
     return 0
 
 
-def referred(report: Report, resolved: Resolved, found: tuple[Referrer, ...]) -> int:
-    """Show what refers to an artifact."""
+def print_referrers(report: Report, resolved: Resolved, found: tuple[Referrer, ...]) -> int:
     digest = str(resolved.manifest.descriptor.digest)
     report.data({"reference": str(resolved.reference), "digest": digest, "referrers": [_referrer_json(one) for one in found]})
     branches = [_referrer_tree(one) for one in found]
-    report.tree(Branch(str(resolved.reference), branches or [Branch("nothing refers to it")]))
+    report.tree(Branch(str(resolved.reference), branches or [Branch("no referrers")]))
     return 0
 
 
-def inspected_json(found: Inspected) -> dict[str, Json]:
-    """What an artifact is, as the JSON object of `docs/reference/json.md`."""
+def inspection_json(found: Inspected) -> dict[str, Json]:
+    """Return the JSON of `marfetch inspect` (`docs/reference/json.md`)."""
     resolved, manifest = found.resolved, found.manifest
     shown = manifest or resolved.manifest
     artifact_type = manifest.effective_type if manifest else resolved.manifest.artifact_type
@@ -80,7 +78,7 @@ def _inspected_tree(found: Inspected) -> Branch:
     resolved, manifest = found.resolved, found.manifest
     shown = manifest or resolved.manifest
     facts: list[tuple[str, str | None]] = [
-        ("kind", _title(found.kind) if found.kind else "several" if found.children else None),
+        ("kind", found.kind.title if found.kind else "several" if found.children else None),
         ("media type", resolved.manifest.descriptor.media_type),
         ("artifact type", manifest.effective_type if manifest else resolved.manifest.artifact_type),
         ("created", shown.annotations.get(CREATED)),
@@ -111,7 +109,7 @@ def _dependencies(chart: dict[str, Json]) -> list[Branch]:
 
 
 def _referrer_tree(one: Referrer) -> Branch:
-    what = _title(one.kind) if one.kind else one.descriptor.artifact_type or "of no type"
+    what = one.kind.title if one.kind else one.descriptor.artifact_type or "no artifact type"
     facts = [
         f"{label}: {_cut(one.descriptor.annotations[name])}"
         for label, name in (one.kind.facts if one.kind else (("created", CREATED),))
@@ -122,33 +120,30 @@ def _referrer_tree(one: Referrer) -> Branch:
 
 
 def _child_line(child: Descriptor, kind: Kind | None) -> str:
-    columns = [str(child.platform) if child.platform else None, _title(kind) if kind else child.artifact_type, str(child.digest)]
+    columns = [str(child.platform) if child.platform else None, kind.title if kind else child.artifact_type, str(child.digest)]
     return "  ".join(column for column in columns if column)
 
 
 def _layer_line(layer: Descriptor, name: str | None) -> str:
     title = None if name else layer.title and f"“{_cut(layer.title)}”"
-    columns = [name or title or "not fetched by itself", human_size(layer.size), layer.media_type, str(layer.digest)]
-    return "  ".join(columns)
-
-
-def _title(kind: Kind) -> str:
-    return kind.title
+    return "  ".join([name or title or "not a payload", human_size(layer.size), layer.media_type, str(layer.digest)])
 
 
 def _cut(value: Json) -> str:
     text = str(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+    return text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 1] + "…"
 
 
-def planned(report: Report, plan: Plan) -> int:
-    """Show what a fetch needs; the exit code is that of the first failure."""
+def print_plan(report: Report, plan: Plan) -> int:
+    """Print a plan; return the exit code of the first failure."""
     for one in plan.artifacts:
-        report.line("artifact", str(one.selected.resolved.reference), one.selected.kind.name, _missing(one))
+        missing = [layer.descriptor.size for layer in one.layers if not layer.cached]
+        size = human_size(sum(missing)) if missing else "in the cache"
+        report.line("artifact", str(one.selected.resolved.reference), one.selected.kind.name, size)
     for need in plan.needs if plan.artifacts else ():
-        report.line("host", need.host, str(need.port), need.scheme, _count(need.requests, "request"), human_size(need.bytes))
+        report.line("host", need.host, str(need.port), need.scheme, counted(need.requests, "request"), human_size(need.bytes))
     if plan.artifacts:
-        report.line("total", _count(plan.requests, "request"), human_size(plan.size), f"{human_size(plan.cached)} in the cache")
+        report.line("total", counted(plan.requests, "request"), human_size(plan.size), f"{human_size(plan.cached)} in the cache")
     data: dict[str, Any] = {
         "artifacts": [
             {
@@ -179,17 +174,5 @@ def planned(report: Report, plan: Plan) -> int:
     if not plan.failed:
         report.data(data)
         return 0
-    for failed in plan.failed[1:]:
-        report.error(failed.error, about=failed.reference)
-    first = plan.failed[0]
-    report.failed(first.error, data, about=first.reference if len(plan.failed) + len(plan.artifacts) > 1 else None)
-    return first.error.exit_code
-
-
-def _missing(artifact: Artifact) -> str:
-    missing = [layer.descriptor.size for layer in artifact.layers if not layer.cached]
-    return human_size(sum(missing)) if missing else "in the cache"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    errors = [(failed.reference, failed.error) for failed in plan.failed]
+    return report.failures(errors, data, several=len(plan.failed) + len(plan.artifacts) > 1)

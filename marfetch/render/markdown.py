@@ -1,4 +1,4 @@
-"""The summary of a job: Markdown that is added to the file of `GITHUB_STEP_SUMMARY`, where CI names one."""
+"""Append a Markdown summary to the file that `GITHUB_STEP_SUMMARY` names."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .report import Report
 
 ENVIRONMENT: Final = "GITHUB_STEP_SUMMARY"
 MAX_ROWS: Final = 500
-"""Rows of one table: GitHub takes 1 MiB a step."""
+"""Rows of a table; GitHub limits the summary of a step to 1 MiB."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; nothing in a cell is read as Markdown or HTML."""
+    """Return a Markdown table; cells are escaped."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(map(cell, row)) + " |" for row in rows[:MAX_ROWS]]
     if len(rows) > MAX_ROWS:
@@ -27,29 +27,32 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def cell(text: str) -> str:
-    """A text from anywhere as code, which Markdown does not look into."""
+    """Escape untrusted text as inline code, at most 500 characters."""
     shown = printable(text)[:500].replace("|", "\\|")
     if not shown:
         return ""
-    # A run of backticks longer than any inside holds them all.
-    fence = "`" * (max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
+    fence = code_fence(shown, 1)
     pad = " " if "`" in shown else ""
     return f"{fence}{pad}{shown}{pad}{fence}"
 
 
-def summarize(report: Report, title: str, rows: Sequence[Sequence[str]], errors: Sequence[Error | None] = ()) -> None:
-    """Add what became of a command to the summary of the job; without a file for it, nothing."""
+def code_fence(text: str, shortest: int) -> str:
+    """Return more backticks than any run of them in the text has, so that they can enclose it."""
+    return "`" * max([shortest, *(len(run) + 1 for run in re.findall("`+", text))])
+
+
+def summarize(report: Report, title: str, rows: Sequence[Sequence[str]], errors: Sequence[Error]) -> None:
+    """Append a table of outcomes and a list of errors to the job summary."""
     text = f"### {printable(title)}\n"
     if rows:
         text += "\n" + table(("outcome", "name", "reference"), rows)
-    found = [error for error in errors if error is not None]
-    if found:
-        text += "\n" + "".join(f"- {cell(error.message)}\n" for error in found[:MAX_ROWS])
+    if errors:
+        text += "\n" + "".join(f"- {cell(error.message)}\n" for error in errors[:MAX_ROWS])
     write_summary(report, text)
 
 
 def write_summary(report: Report, markdown: str) -> None:
-    """Add Markdown to the summary of the job. A file that cannot be written is no failure of the command."""
+    """Append Markdown to the job summary, if there is one; a failed write is only a warning."""
     name = os.environ.get(ENVIRONMENT)
     if not name:
         return
@@ -57,4 +60,4 @@ def write_summary(report: Report, markdown: str) -> None:
         with Path(name).open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(markdown + "\n")
     except OSError as error:
-        report.warn(f"the summary `{name}` was not written: {error.strerror or error}")
+        report.warn(f"cannot write the job summary `{name}`: {error.strerror or error}")

@@ -1,91 +1,83 @@
-"""What `lock`, `sync`, `outdated` and `diff` say: lines, one JSON object, and a Markdown summary where CI wants one."""
+"""Print the results of `lock`, `sync` and `outdated`, and append them to the job summary in CI."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..constraint import TaggedVersion
-from ..errors import Error
 from ..project.adopt import Adoption
 from ..project.lockfile import Entry, Lock
 from ..project.locking import LockResult
 from ..project.outdated import Outdated
 from ..project.sync import Synced
 from ..project.wanted import Project
+from ..text import counted
 from .markdown import cell, summarize, table, write_summary
 from .report import Report, error_json
 
 
-def adopted(report: Report, project: Project, adoption: Adoption) -> int:
-    """A first wanted file."""
+def print_adopted(report: Report, project: Project, adoption: Adoption) -> int:
+    """Print the artifacts of a project file that was created from other files."""
     for item, one in zip(project.items, adoption.found, strict=True):
         report.line(item.name, str(one.reference), one.version or "-", one.where)
     for note in adoption.notes:
         report.note(note)
-    artifacts = [
+    artifacts: Any = [
         {"name": item.name, "reference": str(one.reference), "version": one.version, "where": one.where}
         for item, one in zip(project.items, adoption.found, strict=True)
     ]
-    report.data(_json({"file": str(project.path), "artifacts": artifacts, "notes": adoption.notes}))
-    report.note(f"`{project.path}` was written: {_many(len(artifacts))}; next: marfetch lock")
+    report.data({"file": str(project.path), "artifacts": artifacts, "notes": list(adoption.notes)})
+    report.note(f"wrote `{project.path}` with {counted(len(artifacts), 'artifact')}; next: marfetch lock")
     return 0
 
 
-def checked(report: Report, project: Project, lock: Lock) -> int:
-    """The lock fits."""
-    report.note(f"`{project.lock_path}` fits `{project.path}`: {_many(len(lock.entries))}")
-    report.data({"lock": str(project.lock_path), "fits": True, "artifacts": [_entry(entry, "kept", None) for entry in lock.entries]})
+def print_lock_check(report: Report, project: Project, lock: Lock) -> int:
+    """Print that the lock file matches the project file."""
+    report.note(f"`{project.lock_path}` matches `{project.path}`: {counted(len(lock.entries), 'artifact')}")
+    report.data({"lock": str(project.lock_path), "fits": True, "artifacts": [_entry_json(entry, "kept", None) for entry in lock.entries]})
     return 0
 
 
-def locked(report: Report, project: Project, old: Lock | None, found: Sequence[LockResult], *, is_written: bool) -> int:
-    """What a lock says now; the exit code is that of the first failure."""
+def print_lock_result(report: Report, project: Project, old: Lock | None, found: Sequence[LockResult], *, is_written: bool) -> int:
+    """Print the changes to a lock file; return the exit code of the first failure."""
     names = {one.item.name for one in found}
     removed = [entry for entry in (old.entries if old else ()) if entry.name not in names]
-    failed = [one for one in found if one.error is not None]
+    failed = [(one.item, one.error) for one in found if one.error is not None]
     rows: list[tuple[str, str, str]] = []
     artifacts: list[Any] = []
     for one in found:
         if one.entry is not None:
             rows.append((one.change, one.item.name, str(one.entry.reference)))
-            artifacts.append(_entry(one.entry, one.change, one.previous))
+            artifacts.append(_entry_json(one.entry, one.change, one.previous))
     rows += [("removed", entry.name, str(entry.reference)) for entry in removed]
-    if failed:  # then nothing is so
+    if failed:  # nothing was changed then
         rows = []
     for row in rows:
         report.line(*row)
-    data = {
+    data: Any = {
         "lock": str(project.lock_path),
         "written": is_written,
         "artifacts": artifacts,
         "removed": [entry.name for entry in removed],
-        "failed": [
-            {**error_json(one.error), "name": one.item.name, "reference": str(one.item.reference)}
-            for one in failed
-            if one.error is not None
-        ],
+        "failed": [{**error_json(error), "name": item.name, "reference": str(item.reference)} for item, error in failed],
     }
-    summarize(
-        report,
-        f"marfetch lock: {_counted(row[0] for row in rows)}",
-        [row for row in rows if row[0] != "kept"],
-        [one.error for one in failed],
-    )
+    outcomes = _outcomes(row[0] for row in rows)
+    summarize(report, f"marfetch lock: {outcomes}", [row for row in rows if row[0] != "kept"], [error for _, error in failed])
     if not failed:
-        report.data(_json(data))
-        report.note(f"`{project.lock_path}` {'was written' if is_written else 'says so already'}: {_counted(row[0] for row in rows)}")
+        report.data(data)
+        report.note(f"`{project.lock_path}` {'was written' if is_written else 'is up to date'}: {outcomes}")
         return 0
-    report.note(f"`{project.lock_path}` stays as it was")
-    return _failed(report, [(one.item.name, one.error) for one in failed if one.error is not None], data, several=len(found) > 1)
+    report.note(f"`{project.lock_path}` was not changed")
+    return report.failures([(item.name, error) for item, error in failed], data, several=len(found) > 1)
 
 
-def synced(report: Report, project: Project, result: Sequence[Synced]) -> int:
-    """What became of each artifact; the exit code is that of the first failure."""
+def print_synced(report: Report, project: Project, result: Sequence[Synced]) -> int:
+    """Print the outcome of each artifact; return the exit code of the first failure."""
     for one in result:
         report.line(one.outcome, one.name, one.reference)
-    data = {
+    data: Any = {
         "lock": str(project.lock_path),
         "artifacts": [
             {
@@ -101,40 +93,40 @@ def synced(report: Report, project: Project, result: Sequence[Synced]) -> int:
             for one in result
         ],
     }
-    counted = _counted(one.outcome for one in result)
+    outcomes = _outcomes(one.outcome for one in result)
     errors = [(one.name, one.error) for one in result if one.error is not None]
     rows = [(one.outcome, one.name, one.reference) for one in result if one.outcome != "unchanged"]
-    summarize(report, f"marfetch sync: {counted}", rows, [error for _, error in errors])
-    if not errors:
-        report.data(_json(data))
-        report.note(counted)
-        return 0
-    report.note(counted)
-    return _failed(report, errors, data, several=len(result) > 1)
+    summarize(report, f"marfetch sync: {outcomes}", rows, [error for _, error in errors])
+    report.note(outcomes)
+    if errors:
+        return report.failures(errors, data, several=len(result) > 1)
+    report.data(data)
+    return 0
 
 
-def aged(report: Report, project: Project, result: Sequence[Outdated]) -> int:
-    """What is newer; 1 where there is something, the exit code of the first failure where there is one."""
-    rows = [_age(one) for one in result if one.is_found]
+def print_outdated(report: Report, project: Project, result: Sequence[Outdated]) -> int:
+    """Print outdated artifacts; return the exit code of the first error, otherwise 1 if any artifact is outdated."""
+    rows = [_row(one) for one in result if one.is_found]
     for row in rows:
         report.line(*(text or "-" for text in row))
-    data = {"lock": str(project.lock_path), "artifacts": [_aged(one) for one in result]}
+    data: Any = {"lock": str(project.lock_path), "artifacts": [_outdated_json(one) for one in result]}
     errors = [(one.entry.name, one.error) for one in result if one.error is not None]
-    title = f"marfetch outdated: news of {len(rows)} of {_many(len(result))}" if rows else "marfetch outdated: everything is up to date"
-    markdown = f"### {title}\n"
+    verb = "is" if len(rows) == 1 else "are"
+    summary = f"{len(rows)} of {counted(len(result), 'artifact')} {verb} outdated" if rows else "everything is up to date"
+    markdown = f"### marfetch outdated: {summary}\n"
     if rows:
         markdown += "\n" + table(("name", "locked", "newest in range", "newest", "remarks"), rows)
     write_summary(report, markdown + "".join(f"\n- {cell(error.message)}" for _, error in errors))
     if errors:
-        return _failed(report, errors, data, several=len(result) > 1)
-    report.data(_json(data))
-    report.note(f"news of {len(rows)} of {_many(len(result))}" if rows else "everything is up to date")
+        return report.failures(errors, data, several=len(result) > 1)
+    report.data(data)
+    report.note(summary)
     if any(one.in_range for one in result):
         report.note("next: marfetch lock --upgrade")
     return 1 if rows else 0
 
 
-def _age(one: Outdated) -> tuple[str, ...]:
+def _row(one: Outdated) -> tuple[str, ...]:
     remarks = []
     if one.ends is not None:
         remarks.append(f"support {'ended' if one.is_ended else 'ends'} on {one.ends.isoformat()}")
@@ -147,7 +139,7 @@ def _age(one: Outdated) -> tuple[str, ...]:
     return entry.name, entry.version or entry.tag or str(entry.digest), in_range, newest, ", ".join(remarks)
 
 
-def _aged(one: Outdated) -> dict[str, Any]:
+def _outdated_json(one: Outdated) -> dict[str, Any]:
     def version(found: TaggedVersion | None) -> dict[str, str] | None:
         return {"version": str(found.version), "tag": found.tag} if found else None
 
@@ -167,15 +159,7 @@ def _aged(one: Outdated) -> dict[str, Any]:
     }
 
 
-def _failed(report: Report, errors: Sequence[tuple[str, Error]], data: Any, *, several: bool) -> int:
-    for name, error in errors[1:]:
-        report.error(error, about=name)
-    name, first = errors[0]
-    report.failed(first, _json(data), about=name if several else None)
-    return first.exit_code
-
-
-def _entry(entry: Entry, change: str, previous: Entry | None) -> dict[str, Any]:
+def _entry_json(entry: Entry, change: str, previous: Entry | None) -> dict[str, Any]:
     return {
         "name": entry.name,
         "reference": str(entry.reference),
@@ -188,13 +172,5 @@ def _entry(entry: Entry, change: str, previous: Entry | None) -> dict[str, Any]:
     }
 
 
-def _many(count: int) -> str:
-    return f"{count} artifact{'' if count == 1 else 's'}"
-
-
-def _counted(words: Any) -> str:
-    return ", ".join(f"{count} {word}" for word, count in Counter(words).items()) or "nothing is wanted"
-
-
-def _json(data: Any) -> Any:
-    return data
+def _outcomes(words: Iterable[str]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in Counter(words).items()) or "no artifacts"

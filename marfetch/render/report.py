@@ -1,6 +1,6 @@
-"""What marfetch says: results on stdout, everything else on stderr, for people or as one JSON object.
+"""Write the output of a command: results to stdout, messages and progress to stderr.
 
-Nothing that a registry or a file says reaches a terminal with its control characters: every text goes through `printable`.
+Every text goes through `printable`, so that control characters from a registry or a file cannot steer the terminal.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
 
 
 SCHEMA: Final = 1
-_PLAIN_INTERVAL: Final = 5.0  # seconds between two lines of progress where stderr is no terminal
+_PLAIN_INTERVAL: Final = 5.0  # seconds between progress lines if stderr is not a terminal
 
 
 @dataclass(slots=True)
 class Branch:
-    """A line of a tree, and what stands below it."""
+    """A line of a tree with the branches below it."""
 
     text: str
     below: list[Branch] = field(default_factory=list)
 
 
 class Report:
-    """The voice of one command.
+    """The output of one command.
 
     Args:
-        command: its name, as it stands in the JSON.
-        as_json: one JSON object on stdout in place of lines.
-        quiet: no progress and no notes.
+        command: name of the command, for the JSON.
+        as_json: write one JSON object to stdout instead of lines.
+        quiet: hide progress and notes.
     """
 
     def __init__(
@@ -54,28 +54,28 @@ class Report:
         self.quiet = quiet
         self._stdout = stdout
         self._stderr = stderr
-        self._guard = threading.Lock()
-        self.is_gone = False
-        """Whether whoever read the output has read enough: nothing more is said there, and the command ends as it would have ended."""
+        self._lock = threading.Lock()
+        self.reader_is_gone = False
+        """Whether the reader has closed stdout (`| head`). Further output is dropped, and the exit code stays the same."""
         self.progress: Progress = self._make_progress()
 
     @property
     def on_terminal(self) -> bool:
-        """Whether somebody is reading along."""
+        """Whether stderr is a terminal."""
         return _is_terminal(self._stderr or sys.stderr)
 
     def line(self, *columns: str) -> None:
-        """One line of data, its columns separated by tabs; nothing with `--json`."""
+        """Write one line of data with tab-separated columns; nothing with `--json`."""
         if not self.as_json:
-            self._out("\t".join(map(printable, columns)))
+            self._write_stdout("\t".join(map(printable, columns)))
 
     def text(self, document: str) -> None:
-        """A document of our own making, line by line; nothing with `--json`."""
+        """Write a document that marfetch generated, line by line; nothing with `--json`."""
         for line in document.splitlines():
             self.line(line)
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Lines of data: with a head and in columns on a terminal, otherwise separated by tabs and without a head."""
+        """Write aligned columns with a header on a terminal, otherwise tab-separated lines; nothing with `--json`."""
         if self.as_json or not rows:
             return
         if not _is_terminal(self._stdout or sys.stdout):
@@ -85,80 +85,97 @@ class Report:
         shown = [[printable(text) for text in row] for row in (tuple(name.upper() for name in head), *rows)]
         widths = [max(len(row[column]) for row in shown) for column in range(len(head))]
         for row in shown:
-            self._out("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+            self._write_stdout("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
     def data(self, data: Json) -> None:
-        """The result as JSON; nothing without `--json`."""
+        """Write the result as JSON; nothing without `--json`."""
         if self.as_json:
-            self._object({"schema": SCHEMA, "command": self.command, "ok": True, "data": data})
+            self._write_json({"schema": SCHEMA, "command": self.command, "ok": True, "data": data})
 
     def tree(self, root: Branch) -> None:
-        """Data as a tree; nothing with `--json`. A line is never wrapped: its reader may be a program."""
+        """Write a tree; nothing with `--json`. Lines are never wrapped, because a program may read them."""
         if self.as_json:
             return
         from rich.console import Console  # late: rich, only for a tree
         from rich.text import Text  # late: rich, only for a tree
         from rich.tree import Tree  # late: rich, only for a tree
 
-        def grown(branch: Branch) -> Tree:
+        def build(branch: Branch) -> Tree:
             tree = Tree(Text(printable(branch.text)))
-            tree.children.extend(grown(one) for one in branch.below)
+            tree.children.extend(build(one) for one in branch.below)
             return tree
 
-        drawn = io.StringIO()
-        Console(file=drawn, width=100_000, color_system=None, emoji=False, markup=False, highlight=False).print(grown(root))
-        for line in drawn.getvalue().splitlines():
-            self._out(line.rstrip())
+        buffer = io.StringIO()
+        Console(file=buffer, width=100_000, color_system=None, emoji=False, markup=False, highlight=False).print(build(root))
+        for line in buffer.getvalue().splitlines():
+            self._write_stdout(line.rstrip())
 
     def note(self, text: str) -> None:
-        """Something worth knowing that is no data."""
+        """Write a message to stderr; nothing with `--quiet`."""
         if not self.quiet:
-            self._say(printable(text))
+            self._write_stderr(printable(text))
 
     def warn(self, text: str) -> None:
-        """Something that the user should know, though it went on."""
-        self._say(f"warning: {printable(text)}")
+        """Write a warning to stderr, also with `--quiet`."""
+        self._write_stderr(f"warning: {printable(text)}")
 
     def failed(self, error: Error, data: Json = None, *, about: str | None = None) -> None:
-        """The failure of the command, with what was done nevertheless."""
+        """Write the error that ends the command.
+
+        Args:
+            data: the results so far, for the JSON.
+            about: name of the artifact that failed.
+        """
         if self.as_json:
             document: dict[str, Json] = {"schema": SCHEMA, "command": self.command, "ok": False, "error": error_json(error)}
             if data is not None:
                 document["data"] = data
-            self._object(document)
+            self._write_json(document)
         self.error(error, about=about)
 
     def error(self, error: Error, *, about: str | None = None) -> None:
-        """A failure for people: what was asked, what came back, and the next thing to try."""
-        self._say(f"error: {printable(f'{about}: ' if about else '')}{printable(error.message)}")
+        """Write an error with its hint to stderr; a failed response of MAR also has the ids that its support asks for."""
+        self._write_stderr(f"error: {printable(f'{about}: ' if about else '')}{printable(error.message)}")
         for label, name in (("X-Msedge-Ref", "msedge_ref"), ("X-Ms-Correlation-Request-Id", "correlation_id")):
             if error.context.get(name):
-                self._say(f"{label}: {printable(str(error.context[name]))}")
+                self._write_stderr(f"{label}: {printable(str(error.context[name]))}")
         if error.hint:
-            self._say(f"hint: {printable(error.hint)}")
+            self._write_stderr(f"hint: {printable(error.hint)}")
 
-    def _object(self, document: dict[str, Any]) -> None:
-        self._out(json.dumps(document, ensure_ascii=True))
+    def failures(self, errors: Sequence[tuple[str, Error]], data: Json, *, several: bool = True) -> int:
+        """Write all errors, the first one as the failure of the command, and return its exit code.
 
-    def _say(self, text: str) -> None:
-        stop = getattr(self.progress, "above", None)
-        if stop is not None and stop(text):
+        Args:
+            errors: name of an artifact and its error.
+            several: whether the command had several artifacts, so that the message must name the failed one.
+        """
+        for name, error in errors[1:]:
+            self.error(error, about=name)
+        name, first = errors[0]
+        self.failed(first, data, about=name if several else None)
+        return first.exit_code
+
+    def _write_json(self, document: dict[str, Any]) -> None:
+        self._write_stdout(json.dumps(document, ensure_ascii=True))
+
+    def _write_stderr(self, text: str) -> None:
+        if isinstance(self.progress, Bar) and self.progress.print_above(text):
             return
         with suppress(OSError, ValueError):
             self._write(self._stderr or sys.stderr, text)
 
-    def _out(self, text: str) -> None:
-        if self.is_gone:
+    def _write_stdout(self, text: str) -> None:
+        if self.reader_is_gone:
             return
         try:
             self._write(self._stdout or sys.stdout, text)
         except BrokenPipeError:
-            self.is_gone = True
+            self.reader_is_gone = True
 
     def _write(self, stream: TextIO | None, text: str) -> None:
         if stream is None:
             return
-        with self._guard:
+        with self._lock:
             try:
                 try:
                     stream.write(text + "\n")
@@ -167,7 +184,7 @@ class Report:
                     stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
                 stream.flush()
             except OSError as error:
-                error.filename = error.filename or "stdout"  # what goes wrong with stderr, nobody hears of
+                error.filename = error.filename or "stdout"  # errors of stderr are suppressed anyway
                 raise
 
     def _make_progress(self) -> Progress:
@@ -179,7 +196,7 @@ class Report:
 
 
 def error_json(error: Error) -> dict[str, Json]:
-    """An error as the JSON object of `docs/reference/json.md`."""
+    """Return an error as JSON (`docs/reference/json.md`)."""
     facts: dict[str, Any] = {name: value for name, value in error.context.items() if name not in ("code", "message", "hint")}
     return {"code": error.code, "message": error.message, "hint": error.hint, "exitCode": error.exit_code, **facts}
 
@@ -191,12 +208,12 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def _can_draw() -> bool:
-    """Whether the terminal understands more than lines; on Windows none says what it is."""
+    """Whether the terminal can draw progress bars; Windows terminals do not set `TERM`."""
     return os.name == "nt" or os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 class PlainProgress:
-    """A line now and then, for logs."""
+    """Progress as a line every few seconds, for logs."""
 
     def __init__(self, note: Callable[[str], None], warn: Callable[[str], None], *, now: Callable[[], float] = time.monotonic) -> None:
         self.note = note
@@ -226,25 +243,25 @@ class _Lines:
 
 
 class Bar:
-    """A bar for each blob on a terminal. It appears when a transfer takes longer than a moment, so that small ones do not flicker."""
+    """Progress bars, one for each blob. They appear after a short delay, so that small transfers do not flicker."""
 
-    _PATIENCE: Final = 0.3  # seconds
+    _DELAY: Final = 0.3  # seconds
 
     def __init__(self, note: Callable[[str], None], warn: Callable[[str], None]) -> None:
         self.note = note
         self.warn = warn
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
         self._bars: RichProgress | None = None
         self._active = 0
 
     def begin(self, name: str, total: int) -> Transfer:
-        with self._guard:
+        with self._lock:
             self._active += 1
         return _Row(self, name, total)
 
-    def above(self, text: str) -> bool:
-        """Write a line above the bars; False where none are shown."""
-        with self._guard:
+    def print_above(self, text: str) -> bool:
+        """Write a line above the bars; return False if no bar is shown."""
+        with self._lock:
             bars = self._bars
         if bars is None:
             return False
@@ -252,8 +269,8 @@ class Bar:
         return True
 
     def show(self) -> RichProgress:
-        """The bars, shown from now on."""
-        with self._guard:
+        """Show the bars and return them."""
+        with self._lock:
             if self._bars is None:
                 from rich.console import Console  # late: rich, only for a bar on a terminal
                 from rich.progress import (
@@ -270,8 +287,8 @@ class Bar:
             return self._bars
 
     def done(self) -> None:
-        """One transfer less; after the last one the bars go."""
-        with self._guard:
+        """Count a finished transfer; the last one removes the bars."""
+        with self._lock:
             self._active -= 1
             bars = self._bars if self._active == 0 else None
             if bars is not None:
@@ -285,12 +302,12 @@ class _Row:
         self._bar = bar
         self._name = printable(name)
         self._total = total
-        self._begun = time.monotonic()
+        self._started_at = time.monotonic()
         self._task: Any = None
 
     def held(self, size: int) -> None:
         if self._task is None:
-            if time.monotonic() - self._begun < Bar._PATIENCE:  # noqa: SLF001 - its own row
+            if time.monotonic() - self._started_at < Bar._DELAY:  # noqa: SLF001 - same module
                 return
             self._task = self._bar.show().add_task(self._name, total=self._total)
         self._bar.show().update(self._task, completed=size)

@@ -1,4 +1,4 @@
-"""A verdict for people and as JSON: who signed, when, which root, which checks were done and which were not."""
+"""Print the result of `verify`: signer, time, root certificate and checks."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _WORDS: Final = {
 }
 
 
-def judged(report: Report, resolved: Resolved, verdict: Verdict) -> int:
-    """Show a verdict; the exit code is that of its error."""
+def print_verdict(report: Report, resolved: Resolved, verdict: Verdict) -> int:
+    """Print a verdict; return the exit code of its error."""
     for warning in verdict.warnings:
         report.warn(warning)
     for one in verdict.others:
-        report.warn(f"a signature of the form `{one}` is there too; it was not checked")
+        report.warn(f"a signature in the unsupported format `{one}` was not checked")
     if verdict.has_ended:
-        report.warn(f"the support of `{resolved.reference}` ended on {verdict.ends}, as its lifecycle mark says")
+        report.warn(f"support for `{resolved.reference}` ended on {verdict.ends}, according to its lifecycle mark")
     data = verdict_json(resolved, verdict)
     if verdict.error is not None:
         for signature in verdict.signatures:
@@ -40,20 +40,20 @@ def judged(report: Report, resolved: Resolved, verdict: Verdict) -> int:
     return 0
 
 
-def signer(verdict: Verdict) -> str:
-    """One line: verified, and who signed."""
+def signer_line(verdict: Verdict) -> str:
+    """Return one line with the signer and the checks that did not pass."""
     good = verdict.good
     if good is None:
-        return "not verified: the trust policy skips it"
+        return "not verified: skipped by the trust policy"
     missing = [_WORDS[one.check] for one in good.checks if one.outcome != "passed"]
-    return f"signed by `{good.signed.subject}`" + (f" (not shown to hold: {', '.join(missing)})" if missing else "")
+    return f"signed by `{good.signed.subject}`" + (f" (checks not passed: {', '.join(missing)})" if missing else "")
 
 
 def _show(report: Report, resolved: Resolved, verdict: Verdict) -> None:
     report.line(verdict.outcome, str(resolved.reference))
     good = verdict.good
     if verdict.outcome == "skipped" and verdict.statement is not None:
-        report.line("nothing was verified", f"the statement `{verdict.statement.name}` of the trust policy skips it")
+        report.line("nothing was verified", f"skipped by the statement `{verdict.statement.name}` of the trust policy")
     if good is not None:
         _show_signature(report, good)
         for one in good.checks:
@@ -69,9 +69,9 @@ def _show_signature(report: Report, good: Signature) -> None:
     signed = good.signed
     report.line("signed by", signed.subject or "")
     if signed.timestamp is not None:
-        report.line("at", f"{_written(signed.timestamp.time)} (timestamp by {signed.timestamp.authority})")
+        report.line("at", f"{_time_text(signed.timestamp.time)} (timestamp by {signed.timestamp.authority})")
     elif signed.signing_time is not None:
-        report.line("at", f"{_written(signed.signing_time)} (as the signer says; nobody else vouches for it)")
+        report.line("at", f"{_time_text(signed.signing_time)} (claimed by the signer, without a timestamp)")
     report.line("root", signed.root or "", f"sha256:{signed.thumbprints[-1]}" if signed.thumbprints else "")
     report.line("signature", str(good.digest), signed.algorithm or "", good.media_type or "")
     for key, value in signed.annotations:
@@ -79,13 +79,13 @@ def _show_signature(report: Report, good: Signature) -> None:
 
 
 def _show_check(report: Report, one: CheckOutcome) -> None:
-    outcome = {"passed": "ok", "failed": "FAILED, and only told", "skipped": "not done"}.get(one.outcome, one.outcome)
+    outcome = {"passed": "ok", "failed": "FAILED, but not enforced"}.get(one.outcome, one.outcome)
     reason = one.refusal.message if one.refusal is not None else "; ".join(one.notes)
     report.line(f"check {_WORDS[one.check]}", outcome, *([reason] if reason else []))
 
 
 def verdict_json(resolved: Resolved, verdict: Verdict) -> dict[str, Json]:
-    """A verdict as the JSON object of `docs/reference/json.md`."""
+    """Return the JSON of `marfetch verify` (`docs/reference/json.md`)."""
     statement, found = verdict.statement, verdict.provenance
     data: dict[str, Any] = {
         "reference": str(resolved.reference),
@@ -120,12 +120,12 @@ def _signature_json(one: Signature) -> dict[str, Any]:
         "trustAnchor": signed.anchor,
         "algorithm": signed.algorithm,
         "signingScheme": signed.scheme,
-        "signingTime": _written(signed.signing_time),
-        "expiry": _written(signed.expiry),
+        "signingTime": _time_text(signed.signing_time),
+        "expiry": _time_text(signed.expiry),
         "signingAgent": signed.agent,
         "certificates": list(signed.thumbprints),
         "annotations": dict(signed.annotations),
-        "timestamp": {"time": _written(stamp.time), "accuracy": stamp.accuracy, "authority": stamp.authority, "root": stamp.root}
+        "timestamp": {"time": _time_text(stamp.time), "accuracy": stamp.accuracy, "authority": stamp.authority, "root": stamp.root}
         if stamp
         else None,
     }
@@ -141,5 +141,5 @@ def _check_json(one: CheckOutcome) -> dict[str, Any]:
     }
 
 
-def _written(moment: datetime | None) -> str | None:
+def _time_text(moment: datetime | None) -> str | None:
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}" if moment else None

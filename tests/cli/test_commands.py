@@ -1,4 +1,4 @@
-"""The commands: options, output, JSON and exit codes of the contract, each run as a process of its own."""
+"""The commands: options, output, JSON and exit codes, each command in its own process."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..world.content import ALB
 from ..world.paths import ROOT
 from ..world.registry import MSEDGE, Registry
 
-# -- the front door
+# -- version, help and usage errors
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["version"]])
-def test_name_and_version_stand_on_one_line(run: Run, arguments: list[str]) -> None:
+def test_name_and_version_are_one_line(run: Run, arguments: list[str]) -> None:
     done = run(*arguments)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"marfetch {__version__}\n", "")
 
@@ -31,14 +31,14 @@ def test_the_version_as_json(run: Run) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["pull", "--help"], ["cache", "--help"], ["versions", "-h"]])
-def test_help_is_there_and_tells_of_itself(run: Run, arguments: list[str]) -> None:
+def test_help_shows_the_usage(run: Run, arguments: list[str]) -> None:
     done = run(*arguments)
     assert done.returncode == 0
     assert "Usage: marfetch" in done.stdout
 
 
 @pytest.mark.slow
-def test_every_command_and_option_says_what_it_does(run: Run) -> None:
+def test_every_command_and_option_has_help(run: Run) -> None:
     from marfetch.cli import COMMANDS
 
     overview = run("--help").stdout
@@ -67,7 +67,7 @@ def test_every_command_and_option_says_what_it_does(run: Run) -> None:
         (["pull", "aks/foo", "--version", ""], "not a version range"),
         (["pull", "aks/foo", "--kind", "nonsense"], "`nonsense`"),
         (["pull", "aks/foo", "--platform", "linux"], "platform"),
-        (["pull", "helm pull oci://mcr.microsoft.com/aks/foo --version 1", "--version", "2"], "pasted line"),
+        (["pull", "helm pull oci://mcr.microsoft.com/aks/foo --version 1", "--version", "2"], "pasted command"),
         (["pull", "aks/foo", "--endpoint", "nonsense"], "`nonsense`"),
         (["pull", "aks/foo", "--endpoint", "global", "--data-host", "x.example"], "--data-host"),
         (["pull", "aks/foo", "--ca-file", "none.pem", "--endpoint", "https://localhost:9"], "none.pem"),
@@ -76,7 +76,7 @@ def test_every_command_and_option_says_what_it_does(run: Run) -> None:
         (["cache", "nonsense"], "nonsense"),
     ],
 )
-def test_what_cannot_be_read_is_exit_2_and_says_what(run: Run, mar: Registry, arguments: list[str], words: str) -> None:
+def test_invalid_input_is_exit_2_and_named(run: Run, mar: Registry, arguments: list[str], words: str) -> None:
     done = run(*arguments)
     assert done.returncode == 2, done.stderr
     assert words.lower() in done.stderr.lower()
@@ -118,7 +118,7 @@ def test_pull_as_json(run: Run, mar: Registry) -> None:
     assert [file["status"] for file in again["data"]["files"]] == ["unchanged"]
 
 
-def test_several_at_once_are_all_tried_and_the_first_failure_is_the_exit_code(run: Run) -> None:
+def test_all_references_are_tried_and_the_first_failure_is_the_exit_code(run: Run) -> None:
     done = run("pull", "aks/none:1", ALB, "dotnet/aspnet:6.0", "--json")
     assert done.returncode == 3
     result = document(done)
@@ -135,7 +135,7 @@ def test_several_at_once_are_all_tried_and_the_first_failure_is_the_exit_code(ru
     assert len(text.stdout.splitlines()) == 1
 
 
-def test_a_clash_is_exit_9_before_any_blob(run: Run, mar: Registry) -> None:
+def test_a_name_clash_is_exit_9_before_any_blob_request(run: Run, mar: Registry) -> None:
     mar.add_artifact("aks/one", "1", ("x.bin", b"one"))
     mar.add_artifact("aks/two", "1", ("x.bin", b"two"))
     done = run("pull", "aks/one:1", "aks/two:1", "--json")
@@ -144,7 +144,7 @@ def test_a_clash_is_exit_9_before_any_blob(run: Run, mar: Registry) -> None:
     assert set(mar.kinds()) == {"manifest"}
 
 
-def test_a_file_that_differs_is_exit_9_and_force_replaces_it(run: Run, tmp_path: Path) -> None:
+def test_a_different_file_is_exit_9_and_force_overwrites_it(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "here" / "alb-controller-1.7.12.tgz"
     path.write_bytes(b"mine")
     done = run("pull", f"{ALB}:1.7.12")
@@ -155,7 +155,7 @@ def test_a_file_that_differs_is_exit_9_and_force_replaces_it(run: Run, tmp_path:
     assert path.read_bytes() != b"mine"
 
 
-def test_a_pasted_line_for_helm_is_understood_and_said(run: Run, mar: Registry) -> None:
+def test_a_pasted_helm_command_is_parsed_and_noted(run: Run, mar: Registry) -> None:
     line = f"helm install alb oci://{mar.host}/{ALB} --version 1.7.9 --namespace x"
     done = run("pull", line)
     assert done.returncode == 0, done.stderr
@@ -187,7 +187,7 @@ def test_exit_codes_of_refusals_and_failures(run: Run, mar: Registry) -> None:
     assert run("pull", "evil.example/aks/foo:1", environment=bare).returncode == 4
     assert run("pull", "mcr.microsoft.com/aks/foo:1", "--endpoint", "china", environment=bare).returncode == 4
     assert run("pull", "http://mcr.microsoft.com/aks/foo:1", environment=bare).returncode == 4
-    assert run("pull", f"{mar.host}/{ALB}:1.7.12", environment=bare).returncode == 4  # the data host is not named
+    assert run("pull", f"{mar.host}/{ALB}:1.7.12", environment=bare).returncode == 4  # without `--data-host`
     assert run("pull", f"{mar.host}/{ALB}:1.7.12", "--data-host", mar.data_host, environment=bare).returncode == 0
     assert run("pull", f"{ALB}:1.7.12@{Digest.of(b'x')}").returncode == 5
     assert run("pull", f"{ALB}:1.7.9", "--offline").returncode == 7
@@ -200,7 +200,7 @@ def test_exit_codes_of_refusals_and_failures(run: Run, mar: Registry) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_that_a_registry_says_steers_a_terminal(run: Run, mar: Registry) -> None:
+def test_a_registry_cannot_steer_the_terminal(run: Run, mar: Registry) -> None:
     evil = "\x1b]0;owned\x07\x1b[2J\u202eok\r\n"
     mar.on("manifest").answers(404, json.dumps({"errors": [{"code": "MANIFEST_UNKNOWN", "message": evil}]}))
     mar.tags["aks/foo"] = json.dumps({"tags": ["1.0.0"]}).encode()
@@ -210,14 +210,14 @@ def test_nothing_that_a_registry_says_steers_a_terminal(run: Run, mar: Registry)
         assert "\u202e" not in done.stdout + done.stderr
 
 
-def test_quiet_says_nothing_but_failures(run: Run) -> None:
+def test_quiet_prints_only_failures(run: Run) -> None:
     environment = {"MARFETCH_QUIET_TEST": "1"}
     done = run("pull", f"{ALB}:1.7.12", "--quiet", environment=environment)
     assert done.returncode == 0
     assert [line for line in done.stderr.splitlines() if not line.startswith("warning:")] == []
 
 
-def test_verbose_tells_what_is_asked_without_secrets(run: Run, mar: Registry) -> None:
+def test_verbose_logs_requests_without_secrets(run: Run, mar: Registry) -> None:
     done = run("pull", f"{ALB}:1.7.12", "--verbose")
     assert f"GET http://{mar.host}/v2/{ALB}/manifests/1.7.12" in done.stderr
     assert "sig=" not in done.stderr
@@ -226,7 +226,7 @@ def test_verbose_tells_what_is_asked_without_secrets(run: Run, mar: Registry) ->
 # -- resolve and versions
 
 
-def test_resolve_pins_and_fetches_no_blob(run: Run, mar: Registry) -> None:
+def test_resolve_pins_and_downloads_no_blob(run: Run, mar: Registry) -> None:
     done = run("resolve", ALB, "--version", "~1.7")
     assert done.stdout.startswith(f"{mar.host}/{ALB}:1.7.12@sha256:")
     assert set(mar.kinds()) == {"tags", "manifest"}
@@ -248,12 +248,12 @@ def test_resolve_pins_and_fetches_no_blob(run: Run, mar: Registry) -> None:
         ([], ["tags", "manifest"]),
     ],
 )
-def test_an_exact_version_asks_for_no_list(run: Run, mar: Registry, arguments: list[str], requests: list[str]) -> None:
+def test_an_exact_version_requests_no_tag_list(run: Run, mar: Registry, arguments: list[str], requests: list[str]) -> None:
     assert run("resolve", ALB, *arguments).returncode == 0
     assert mar.kinds() == requests
 
 
-def test_an_exact_version_takes_three_requests_a_cached_tag_one_and_a_cached_digest_none(run: Run, mar: Registry, tmp_path: Path) -> None:
+def test_an_exact_version_takes_three_requests_a_cached_tag_one_a_cached_digest_none(run: Run, mar: Registry, tmp_path: Path) -> None:
     done = run("pull", ALB, "--version", "1.7.12")
     assert mar.kinds() == ["manifest", "blob", "data"]
     digest = done.stdout.rstrip().rpartition("@")[2]
@@ -277,13 +277,15 @@ def test_an_exact_version_takes_three_requests_a_cached_tag_one_and_a_cached_dig
         ("aks/ghost-repo", ["--version", "1.2.3"], 3, "does not know"),
     ],
 )
-def test_what_is_not_in_range_is_exit_3_with_what_there_is(run: Run, repository: str, arguments: list[str], code: int, words: str) -> None:
+def test_an_unmatched_range_is_exit_3_with_the_newest_version(
+    run: Run, repository: str, arguments: list[str], code: int, words: str
+) -> None:
     done = run("resolve", repository, *arguments)
     assert done.returncode == code, done.stderr
     assert words in done.stderr
 
 
-def test_a_repository_without_versions_says_what_there_is(run: Run, mar: Registry) -> None:
+def test_a_repository_without_versions_suggests_a_tag(run: Run, mar: Registry) -> None:
     mar.tags["aks/moving"] = json.dumps({"tags": ["2024-01-02", "latest"]}).encode()
     done = run("resolve", "aks/moving")
     assert done.returncode == 3
@@ -292,14 +294,14 @@ def test_a_repository_without_versions_says_what_there_is(run: Run, mar: Registr
     assert "`:stable`" in run("pull", "aks/other").stderr
 
 
-def test_a_wrong_tag_names_those_that_are_like_it(run: Run) -> None:
+def test_a_wrong_tag_names_similar_tags(run: Run) -> None:
     failed = document(run("pull", f"{ALB}:1.7.13", "--json"))["error"]
     assert failed["code"] == "tag-not-found"
     assert "1.7.12" in failed["nearest"]
 
 
 @pytest.mark.slow
-def test_a_tag_without_a_manifest_is_named_with_the_next_best(run: Run, mar: Registry) -> None:
+def test_a_tag_without_manifest_is_named_with_the_next_best_version(run: Run, mar: Registry) -> None:
     tags = ["1.11.4", "1.12.0", "1.7.12"]
     mar.tags[ALB] = json.dumps({"tags": tags}).encode()
     for arguments in (["--version", "^1"], []):
@@ -337,7 +339,7 @@ def test_versions_are_listed_newest_first(run: Run, mar: Registry) -> None:
     assert run("versions", "aks/foo", "--version", "^1").stdout.splitlines() == ["1.9.1+build.5\t1.9.1_build.5", "1.0.0\t1.0.0"]
 
 
-def test_a_list_without_versions_is_empty_and_exit_0(run: Run, mar: Registry) -> None:
+def test_a_tag_list_without_versions_is_empty_and_exit_0(run: Run, mar: Registry) -> None:
     mar.tags["aks/moving"] = json.dumps({"tags": ["latest"]}).encode()
     done = run("versions", "aks/moving")
     assert (done.returncode, done.stdout) == (0, "")
@@ -349,7 +351,7 @@ def test_versions_with_details(run: Run, mar: Registry) -> None:
     first = done.stdout.splitlines()[0].split("\t")
     assert first[0] == "1.9.1"
     assert first[2].startswith("sha256:")
-    assert first[5] == "1.9.1"  # the app version, out of the chart's config
+    assert first[5] == "1.9.1"  # the app version from the chart's config
     aspnet = document(run("versions", "azurelinux/3.0/image/minimal-os", "--details", "--json"))["data"]["versions"][0]
     assert aspnet["size"] is None
     assert aspnet["mediaType"] == "application/vnd.oci.image.index.v1+json"
@@ -367,7 +369,7 @@ def test_the_end_of_life_is_shown(run: Run, mar: Registry) -> None:
 
 
 @pytest.mark.slow
-def test_details_are_for_the_newest_and_a_failure_among_them_is_said(run: Run, mar: Registry) -> None:
+def test_details_are_limited_and_failures_are_warnings(run: Run, mar: Registry) -> None:
     mar.on("manifest", path="/1.11.4$").answers(404)
     done = run("versions", ALB, "--details", "--limit", "2")
     assert done.returncode == 0
@@ -379,10 +381,10 @@ def test_details_are_for_the_newest_and_a_failure_among_them_is_said(run: Run, m
     assert len(lines) == 9
 
 
-# -- the rest
+# -- endpoints, cache and demo
 
 
-def test_endpoints_lists_what_a_firewall_must_know(run: Run, mar: Registry) -> None:
+def test_endpoints_lists_what_a_firewall_must_allow(run: Run, mar: Registry) -> None:
     done = run("endpoints")
     assert done.returncode == 0
     for text in (
@@ -402,7 +404,7 @@ def test_endpoints_lists_what_a_firewall_must_know(run: Run, mar: Registry) -> N
 
 
 @pytest.mark.slow
-def test_the_cache_is_looked_after(run: Run, tmp_path: Path) -> None:
+def test_the_cache_commands(run: Run, tmp_path: Path) -> None:
     run("pull", ALB)
     info = document(run("cache", "info", "--json"))["data"]
     assert info["path"] == str(tmp_path / "cache")
@@ -422,11 +424,11 @@ def test_the_cache_is_looked_after(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_demo_goes_the_whole_way(run: Run) -> None:
+def test_the_demo_passes_all_steps(run: Run) -> None:
     done = run("demo", environment={"MARFETCH_ENDPOINT": "", "HTTPS_PROXY": "http://127.0.0.1:9"})
     assert done.returncode == 0, done.stdout + done.stderr
     assert "exit code 5" in done.stdout
-    assert "this is not what was to come" not in done.stdout
+    assert "unexpected result" not in done.stdout
     data = document(run("demo", "--json", environment={"MARFETCH_ENDPOINT": ""}))["data"]
     assert data["passed"] is True
 
@@ -435,7 +437,7 @@ def test_the_demo_goes_the_whole_way(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_a_reader_that_has_read_enough_ends_it_quietly(mar: Registry, tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_the_command_silently(mar: Registry, tmp_path: Path) -> None:
     mar.tags["aks/many"] = json.dumps({"tags": [f"1.0.{n}" for n in range(50_000)]}).encode()
     line = f"{sys.executable} -m marfetch versions {mar.host}/aks/many | head -1"
     done = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
@@ -445,7 +447,7 @@ def test_a_reader_that_has_read_enough_ends_it_quietly(mar: Registry, tmp_path: 
 
 
 @pytest.mark.parametrize("close", [">&-", "2>&-", "</dev/null >&- 2>&-"])
-def test_closed_streams_do_not_matter(mar: Registry, tmp_path: Path, close: str) -> None:
+def test_closed_streams_are_harmless(mar: Registry, tmp_path: Path, close: str) -> None:
     line = f"{sys.executable} -m marfetch pull {mar.host}/{ALB}:1.7.12 --data-host {mar.data_host} -d {tmp_path / 'out'} {close}"
     done = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0
@@ -461,7 +463,7 @@ def test_a_full_disk_under_stdout_is_exit_9(mar: Registry, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("locale", ["C", "POSIX"])
-def test_a_locale_without_unicode_is_no_trouble(run: Run, mar: Registry, locale: str) -> None:
+def test_a_locale_without_unicode_works(run: Run, mar: Registry, locale: str) -> None:
     mar.add_artifact("aks/uml", "1", ("ü.txt", b"x"))
     done = run(
         "pull", "aks/uml:1", environment={"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}

@@ -1,4 +1,4 @@
-"""`marfetch verify`, `pull --verify` and `trust` as their users meet them: against the look-alike registry, with exit codes and JSON."""
+"""`marfetch verify`, `pull --verify` and `trust` against the test registry: exit codes, output and JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..world.signing import NOW, Authority, cose, jws, payload, policy, revocati
 
 @pytest.mark.parametrize("referrers", ["api", "tag"])
 @pytest.mark.parametrize("old", [False, True], ids=["artifact type", "config type"])
-def test_both_shapes_of_a_signature_by_both_ways_to_find_it(
+def test_both_signature_manifest_forms_by_referrers_api_and_fallback_tag(
     signed: Signed, config: Path, answered: Answered, referrers: str, old: bool
 ) -> None:
     found = signed.sign(old=old)
@@ -65,7 +65,7 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("how", SPOILT)
-def test_a_broken_signature_fails_alone_and_hides_no_good_one(signed: Signed, config: Path, answered: Answered, how: str) -> None:
+def test_a_broken_signature_does_not_hide_a_good_one(signed: Signed, config: Path, answered: Answered, how: str) -> None:
     spoilt(signed, how)
     code, answer = answered("verify", signed.reference, "--at", AT)
     assert (code, answer["error"]["code"], answer["data"]["verdict"]) == (6, SPOILT[how], "failed")
@@ -75,14 +75,14 @@ def test_a_broken_signature_fails_alone_and_hides_no_good_one(signed: Signed, co
 
 
 def by_tag(signed: Signed, *found: Descriptor, with_type: bool = True) -> None:
-    """The registry has no referrers API; the tag in its place lists these."""
+    """Turn off the referrers API and list these signatures under the fallback tag."""
     signed.mar.referrers = "none"
     entries = [{**descriptor_json(one), **({"artifactType": SIGNATURE} if with_type else {})} for one in found]
     index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries}
     signed.mar.add_manifest(REPOSITORY, f"sha256-{signed.artifact.digest.encoded}", json.dumps(index).encode())
 
 
-def test_a_signature_that_refers_to_something_else_does_not_count(signed: Signed, config: Path, answered: Answered) -> None:
+def test_a_signature_with_another_subject_is_refused(signed: Signed, config: Path, answered: Answered) -> None:
     other = signed.mar.add_artifact(REPOSITORY, "2.0.0", ("thing.txt", b"another"))
     by_tag(signed, signed.sign(subject=descriptor_json(other)))
     code, answer = answered("verify", signed.reference, "--at", AT)
@@ -100,7 +100,7 @@ def test_a_malformed_manifest_hides_no_good_signature(signed: Signed, config: Pa
     )
 
 
-def test_of_several_bad_ones_the_furthest_is_named(signed: Signed, config: Path, answered: Answered) -> None:
+def test_of_several_bad_signatures_the_one_that_passed_most_checks_is_named(signed: Signed, config: Path, answered: Answered) -> None:
     signed.sign(b"junk")
     signed.sign(signed.good(end=NOW - timedelta(days=1)))
     signed.sign(jws(signed.authority.signer(), b"{}"), media_type="application/jose+json")
@@ -109,26 +109,26 @@ def test_of_several_bad_ones_the_furthest_is_named(signed: Signed, config: Path,
     assert [one["code"] for one in answer["data"]["signatures"]] == ["ENVELOPE_MALFORMED", "CERT_EXPIRED", "PAYLOAD_INVALID"]
 
 
-def test_a_hundred_bad_ones_are_enough(signed: Signed, config: Path, answered: Answered) -> None:
+def test_at_most_a_hundred_signatures_are_checked(signed: Signed, config: Path, answered: Answered) -> None:
     for number in range(101):
         signed.sign(b"junk %d" % number)
     code, answer = answered("verify", signed.reference, "--at", AT)
     assert (code, answer["error"]["code"], len(answer["data"]["signatures"])) == (4, "limit-passed", 100)
 
 
-def test_no_signature_is_an_answer_of_its_own(signed: Signed, config: Path, answered: Answered) -> None:
+def test_a_missing_signature_has_its_own_code(signed: Signed, config: Path, answered: Answered) -> None:
     code, answer = answered("verify", signed.reference, "--at", AT)
     assert (code, answer["error"]["code"], answer["data"]["signatures"]) == (6, "NO_SIGNATURE", [])
 
 
-def test_a_signature_of_something_else_is_refused(signed: Signed, config: Path, answered: Answered) -> None:
+def test_a_signature_over_another_artifact_is_refused(signed: Signed, config: Path, answered: Answered) -> None:
     other = signed.mar.add_artifact(REPOSITORY, "2.0.0", ("thing.txt", b"another"))
     signed.sign(cose(signed.authority.signer(), payload(other)))
     code, answer = answered("verify", signed.reference, "--at", AT)
     assert (code, answer["error"]["code"]) == (6, "SUBJECT_MISMATCH")
 
 
-def test_an_outage_is_no_verdict(signed: Signed, config: Path, answered: Answered, impatient: None) -> None:
+def test_an_outage_is_not_a_verification_failure(signed: Signed, config: Path, answered: Answered, impatient: None) -> None:
     signed.sign()
     signed.mar.on("blob").answers(503)
     code, answer = answered("verify", signed.reference, "--at", AT)
@@ -136,7 +136,7 @@ def test_an_outage_is_no_verdict(signed: Signed, config: Path, answered: Answere
 
 
 @pytest.mark.parametrize(
-    ("document", "wanted"),
+    ("document", "expected"),
     [
         (None, "POLICY_MISSING"),
         ("{", "POLICY_INVALID"),
@@ -145,26 +145,26 @@ def test_an_outage_is_no_verdict(signed: Signed, config: Path, answered: Answere
         (json.dumps(policy(trustStores=["ca:none"])), "TRUST_STORE_INVALID"),
     ],
 )
-def test_a_bad_policy_or_store_is_bad_input(signed: Signed, config: Path, answered: Answered, document: str | None, wanted: str) -> None:
+def test_a_bad_policy_or_store_is_bad_input(signed: Signed, config: Path, answered: Answered, document: str | None, expected: str) -> None:
     signed.sign()
     file = config / "trustpolicy.json"
     file.unlink()
     if document is not None:
         file.write_text(document)
     code, answer = answered("verify", signed.reference, "--at", AT)
-    assert (code, answer["ok"], answer["error"]["code"]) == (2, False, wanted)
+    assert (code, answer["ok"], answer["error"]["code"]) == (2, False, expected)
 
 
-def test_the_newer_name_of_the_policy_counts_first(signed: Signed, config: Path, answered: Answered) -> None:
+def test_the_newer_policy_file_name_takes_precedence(signed: Signed, config: Path, answered: Answered) -> None:
     (config / "trustpolicy.oci.json").write_text(
         json.dumps(policy(signatureVerification={"level": "skip"}, trustStores=None, trustedIdentities=None))
     )
     code, answer = answered("verify", signed.reference)
     assert (code, answer["data"]["verdict"], answer["data"]["signatures"]) == (0, "skipped", [])
-    assert answer["data"]["warnings"]  # it skips everything
+    assert answer["data"]["warnings"]  # a policy that skips every artifact is a warning
 
 
-def test_an_exact_scope_counts_before_the_wild_one(signed: Signed, config: Path, answered: Answered) -> None:
+def test_an_exact_scope_takes_precedence_over_the_wildcard(signed: Signed, config: Path, answered: Answered) -> None:
     document = policy()
     skip = {"name": "skip", "registryScopes": [f"{signed.mar.host}/{REPOSITORY}"], "signatureVerification": {"level": "skip"}}
     document["trustPolicies"].append(skip)
@@ -172,7 +172,7 @@ def test_an_exact_scope_counts_before_the_wild_one(signed: Signed, config: Path,
     assert answered("verify", signed.reference)[1]["data"]["policy"] == {"statement": "skip", "level": "skip"}
 
 
-def test_policy_and_stores_can_stand_elsewhere(
+def test_policy_and_stores_can_be_in_other_directories(
     signed: Signed, config: Path, answered: Answered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     signed.sign()
@@ -189,13 +189,13 @@ def test_policy_and_stores_can_stand_elsewhere(
     assert answered("verify", signed.reference, "--at", AT)[0] == 2
 
 
-def test_a_policy_that_is_a_link_is_not_followed(signed: Signed, config: Path, answered: Answered) -> None:
+def test_a_symbolic_link_as_policy_is_refused(signed: Signed, config: Path, answered: Answered) -> None:
     (config / "trustpolicy.json").rename(config / "real.json")
     (config / "trustpolicy.json").symlink_to("real.json")
     assert answered("verify", signed.reference)[1]["error"]["code"] == "POLICY_INVALID"
 
 
-def test_what_is_cached_costs_the_referrers_only(signed: Signed, config: Path, answered: Answered) -> None:
+def test_a_cached_artifact_needs_only_the_referrers_request(signed: Signed, config: Path, answered: Answered) -> None:
     signed.sign()
     pinned = f"{signed.mar.host}/{REPOSITORY}@{signed.artifact.digest}"
     assert answered("verify", pinned, "--at", AT)[0] == 0
@@ -208,9 +208,9 @@ def test_what_is_cached_costs_the_referrers_only(signed: Signed, config: Path, a
 
 
 @pytest.mark.parametrize(
-    ("lists", "options", "wanted"),
+    ("lists", "options", "expected"),
     [
-        ("none", [], "REVOCATION_UNKNOWN"),  # the address is one of this machine: it is not asked
+        ("none", [], "REVOCATION_UNKNOWN"),  # the CRL address is on loopback, so it is not requested
         ("good", [], None),
         ("revoked", [], "REVOKED"),
         ("none", ["--revocation", "log"], None),
@@ -218,8 +218,8 @@ def test_what_is_cached_costs_the_referrers_only(signed: Signed, config: Path, a
         ("revoked", ["--revocation", "skip"], None),
     ],
 )
-def test_revocation_lists_of_the_user(
-    signed: Signed, config: Path, answered: Answered, tmp_path: Path, lists: str, options: list[str], wanted: str | None
+def test_crl_directories_of_the_user(
+    signed: Signed, config: Path, answered: Answered, tmp_path: Path, lists: str, options: list[str], expected: str | None
 ) -> None:
     signer = signed.authority.signer(subject="Test Revocable", crl=[f"{signed.mar.scheme}://{signed.mar.host}/a.crl"])
     signed.sign(cose(signer, payload(signed.artifact)))
@@ -228,19 +228,19 @@ def test_revocation_lists_of_the_user(
     if lists != "none":
         (directory / "a.crl").write_bytes(revocation_list(signed.authority.middle, [signer] if lists == "revoked" else []))
     code, answer = answered("verify", signed.reference, "--at", AT, "--crl", directory, *options)
-    assert (code, answer.get("error", {}).get("code")) == ((0, None) if wanted is None else (6, wanted))
-    if lists == "none" and wanted is None:
+    assert (code, answer.get("error", {}).get("code")) == ((0, None) if expected is None else (6, expected))
+    if lists == "none" and expected is None:
         assert answer["data"]["signatures"][0]["checks"]["revocation"]["outcome"] in ("failed", "skipped")
     assert not any("a.crl" in str(one) for one in signed.mar.asked)
 
 
 @pytest.mark.parametrize("words", [["--at", "yesterday"], ["--revocation", "maybe"], ["--crl", "/nonexistent"], ["-m", "x"]])
-def test_what_an_option_does_not_take(signed: Signed, config: Path, answered: Answered, words: list[str]) -> None:
+def test_invalid_option_values_are_refused(signed: Signed, config: Path, answered: Answered, words: list[str]) -> None:
     code, answer = answered("verify", signed.reference, *words)
     assert (code, answer["error"]["code"]) == (2, "usage")
 
 
-def test_the_end_of_life_is_said_and_refused_only_when_asked(
+def test_the_end_of_life_is_a_warning_and_with_refuse_eol_an_error(
     signed: Signed, config: Path, answered: Answered, capsys: pytest.CaptureFixture[str]
 ) -> None:
     signed.sign()
@@ -253,17 +253,17 @@ def test_the_end_of_life_is_said_and_refused_only_when_asked(
     assert (code, answer["error"]["code"], answer["data"]["endOfLife"]) == (4, "end-of-life", "2026-01-31")
 
 
-def test_a_person_reads_who_when_and_what_was_checked(signed: Signed, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_names_signer_time_and_checks(signed: Signed, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     signed.sign()
     assert main(["verify", signed.reference, "--at", AT]) == 0
     lines = dict(line.split("\t", 1) for line in capsys.readouterr().out.splitlines())
     assert lines["verified"].endswith(str(signed.artifact.digest))
     assert "CN=Test Signer" in lines["signed by"]
-    assert "nobody else vouches for it" in lines["at"]
+    assert "claimed by the signer, without a timestamp" in lines["at"]
     assert {"check integrity", "check signer", "check expiry", "check time", "check revocation"} <= lines.keys()
 
 
-def test_what_a_signer_says_cannot_steer_a_terminal(signed: Signed, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_signer_cannot_steer_the_terminal(signed: Signed, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     signer = signed.authority.signer({"CN": "\x1b[31mred", "C": "US", "ST": "Washington", "O": "Example Test Corporation"})
     signed.sign(cose(signer, payload(signed.artifact, annotations={"a": "\x1b]0;x\x07"})))
     main(["verify", signed.reference, "--at", AT])
@@ -271,7 +271,7 @@ def test_what_a_signer_says_cannot_steer_a_terminal(signed: Signed, config: Path
     assert "\x1b" not in shown.out + shown.err
 
 
-def test_another_form_of_signature_is_named_as_not_checked(signed: Signed, config: Path, answered: Answered) -> None:
+def test_an_unsupported_signature_format_is_named_as_not_checked(signed: Signed, config: Path, answered: Answered) -> None:
     signed.sign()
     kind = "application/vnd.dev.sigstore.bundle.v0.3+json"
     signed.mar.add_artifact(REPOSITORY, "bundle", artifactType=kind, subject=descriptor_json(signed.artifact))
@@ -281,12 +281,12 @@ def test_another_form_of_signature_is_named_as_not_checked(signed: Signed, confi
 # -- pull
 
 
-@pytest.mark.parametrize("way", ["option", "environment"])
-def test_a_pull_places_nothing_that_is_not_signed(
-    signed: Signed, config: Path, answered: Answered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+@pytest.mark.parametrize("source", ["option", "environment"])
+def test_pull_saves_nothing_unsigned(
+    signed: Signed, config: Path, answered: Answered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    words = ["pull", signed.reference, "-d", tmp_path / "out", *(["--verify"] if way == "option" else [])]
-    if way == "environment":
+    words = ["pull", signed.reference, "-d", tmp_path / "out", *(["--verify"] if source == "option" else [])]
+    if source == "environment":
         monkeypatch.setenv("MARFETCH_VERIFY", "policy")
     code, answer = answered(*words)
     assert (code, answer["error"]["code"]) == (6, "NO_SIGNATURE")
@@ -298,37 +298,37 @@ def test_a_pull_places_nothing_that_is_not_signed(
     assert (tmp_path / "out" / "thing.txt").read_bytes() == b"a thing"
 
 
-@pytest.mark.parametrize("way", ["file", "environment"])
-def test_a_project_locks_and_fetches_nothing_that_is_not_signed(
-    signed: Signed, config: Path, answered: Answered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+@pytest.mark.parametrize("source", ["file", "environment"])
+def test_a_project_locks_and_downloads_nothing_unsigned(
+    signed: Signed, config: Path, answered: Answered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    wanted = tmp_path / "marfetch.yaml"
-    wanted.write_text(f"schema: 1\nartifacts:\n  - {{reference: '{signed.reference}', verify: {str(way == 'file').lower()}}}\n")
-    monkeypatch.setenv("MARFETCH_VERIFY", "policy" if way == "environment" else "")
-    assert answered("lock", "-f", wanted)[0] == 6
+    project = tmp_path / "marfetch.yaml"
+    project.write_text(f"schema: 1\nartifacts:\n  - {{reference: '{signed.reference}', verify: {str(source == 'file').lower()}}}\n")
+    monkeypatch.setenv("MARFETCH_VERIFY", "policy" if source == "environment" else "")
+    assert answered("lock", "-f", project)[0] == 6
     assert not (tmp_path / "marfetch.lock").exists()
     signature = signed.sign()
-    assert answered("lock", "-f", wanted)[0] == 0
+    assert answered("lock", "-f", project)[0] == 0
     (entry,) = json.loads((tmp_path / "marfetch.lock").read_text())["artifacts"]
-    if way == "file":
+    if source == "file":
         assert entry["verification"]["verdict"] == "verified"
         assert entry["verification"]["evidence"]["signature"] == str(signature.digest)
     else:
         assert "verification" not in entry
-    assert answered("sync", "--locked", "-f", wanted)[0] == 0
+    assert answered("sync", "--locked", "-f", project)[0] == 0
     (tmp_path / "thing.txt").unlink()
     (config / "trustpolicy.json").write_text(json.dumps(policy(trustedIdentities=["x509.subject: C=US, ST=WA, O=Nobody"])))
-    code, answer = answered("sync", "--locked", "-f", wanted)
+    code, answer = answered("sync", "--locked", "-f", project)
     assert (code, answer["data"]["artifacts"][0]["outcome"]) == (6, "failed")
     assert not (tmp_path / "thing.txt").exists()
 
 
-def test_the_environment_takes_one_word(signed: Signed, answered: Answered, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_variable_takes_only_policy(signed: Signed, answered: Answered, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARFETCH_VERIFY", "yes")
     assert answered("pull", signed.reference)[0] == 2
 
 
-def test_of_several_the_signed_one_comes(signed: Signed, config: Path, answered: Answered, tmp_path: Path) -> None:
+def test_of_several_artifacts_only_the_signed_one_is_saved(signed: Signed, config: Path, answered: Answered, tmp_path: Path) -> None:
     signed.sign()
     signed.mar.add_artifact("other/thing", "1.0.0", ("other.txt", b"other"))
     code, answer = answered("pull", signed.reference, f"{signed.mar.host}/other/thing:1.0.0", "--verify", "-d", tmp_path / "out")
@@ -341,7 +341,7 @@ def test_of_several_the_signed_one_comes(signed: Signed, config: Path, answered:
 
 @pytest.fixture
 def own_roots(authority: Authority, tmp_path: Path) -> tuple[list[Path], tuple[Root, ...]]:
-    """Two files, and pins that fit them."""
+    """Two root certificates as files, and the pins that accept them."""
     files, roots = [], []
     for known, one in zip(ROOTS, (authority.root, authority.tsa_root), strict=True):
         path = tmp_path / known.file
@@ -351,14 +351,16 @@ def own_roots(authority: Authority, tmp_path: Path) -> tuple[list[Path], tuple[R
     return files, tuple(roots)
 
 
-def test_what_is_not_microsofts_is_not_trusted(own_roots: tuple[list[Path], tuple[Root, ...]], config: Path, answered: Answered) -> None:
+def test_other_certificates_than_microsofts_are_refused(
+    own_roots: tuple[list[Path], tuple[Root, ...]], config: Path, answered: Answered
+) -> None:
     before = {path: path.read_bytes() for path in config.rglob("*") if path.is_file()}
     code, answer = answered("trust", "add-microsoft", *own_roots[0])
     assert (code, answer["error"]["code"]) == (2, "root-mismatch")
     assert {path: path.read_bytes() for path in config.rglob("*") if path.is_file()} == before
 
 
-def test_the_roots_and_a_policy_come_where_notation_looks(
+def test_roots_and_policy_are_written_where_notation_looks(
     own_roots: tuple[list[Path], tuple[Root, ...]], answered: Answered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOTATION_CONFIG", str(tmp_path / "new"))
@@ -377,24 +379,24 @@ def test_the_roots_and_a_policy_come_where_notation_looks(
     assert answered("trust", "check")[0] == 0
 
 
-def test_a_policy_that_is_there_keeps_its_statements(own_roots: tuple[list[Path], tuple[Root, ...]], config: Path) -> None:
+def test_an_existing_policy_keeps_its_statements(own_roots: tuple[list[Path], tuple[Root, ...]], config: Path) -> None:
     files, roots = own_roots
     write(plan(files, ["mcr.microsoft.com/dotnet/sdk"], Places(), roots=roots))
     names = [one["name"] for one in json.loads((config / "trustpolicy.json").read_text())["trustPolicies"]]
     assert names == ["test", "microsoft"]
-    with pytest.raises(InputError) as caught:  # `*` is taken by the other one
+    with pytest.raises(InputError) as caught:  # another statement already has the scope `*`
         plan(files, ["*"], Places(), name="again", roots=roots)
     assert caught.value.code == "POLICY_INVALID"
 
 
-def test_a_missing_root_names_its_address(own_roots: tuple[list[Path], tuple[Root, ...]], config: Path) -> None:
+def test_a_missing_root_names_its_url(own_roots: tuple[list[Path], tuple[Root, ...]], config: Path) -> None:
     files, roots = own_roots
     with pytest.raises(InputError) as caught:
         plan(files[:1], ["*"], Places(), roots=roots)
     assert "MicRooCerAut" in str(caught.value.hint)
 
 
-def test_a_store_that_is_missing_is_found_by_the_check(config: Path, answered: Answered) -> None:
+def test_trust_check_finds_a_missing_store(config: Path, answered: Answered) -> None:
     (config / "trustpolicy.json").write_text(json.dumps(policy(trustStores=["ca:test", "tsa:gone"])))
     code, answer = answered("trust", "check")
     assert (code, answer["error"]["code"]) == (2, "TRUST_STORE_INVALID")

@@ -486,13 +486,13 @@ def test_nothing_found_is_said_and_is_no_failure(call: Call) -> None:
 def test_near_names_are_called_near(call: Call) -> None:
     code, out, err = call("search", "alb-controler")
     assert (code, out) == (0, f"{ALB}\n")
-    assert "these are near" in err
+    assert "these are similar" in err
 
 
 def test_what_was_left_out_is_said(call: Call) -> None:
     _, out, err = call("search", "--limit", "2")
     assert len(out.splitlines()) == 2
-    assert "2 of 13 names" in err
+    assert "only 2 of 13 matches" in err
 
 
 def test_a_throttle_is_the_exit_code_and_the_rest_is_shown(call: Call, mar: Registry) -> None:

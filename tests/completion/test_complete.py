@@ -1,4 +1,4 @@
-"""Completion: what is offered for a word, from what, and that nothing else happens."""
+"""Completion: the candidates for a word, from the command table and the cache, without requests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Ask = Callable[..., Candidates]
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    """A cache that knows repositories of three registries: from lists of tags, from names in its index, and from both."""
+    """A cache with repositories of four registries, known from tag lists, from its index, or from both."""
     layout = Layout(tmp_path / "cache")
     records.keep(layout.root, "mcr.microsoft.com/aks/foo", ["1.9.0", "1.10.0", "2.0.0-rc.1", "2.0.0-rc.2", "v0.1.0", "latest", "1.10.0_b"])
     records.keep(layout.root, "mcr.microsoft.com/bicep/vault", ["0.1.0"])
@@ -53,10 +53,10 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ask(cache: Path) -> Ask:
-    """`ask("pull", "aks/", MARFETCH_ENDPOINT="china")`: the answer for these words, the last one under the cursor."""
+    """`ask("pull", "aks/", MARFETCH_ENDPOINT="china")` returns the candidates for the last word."""
 
     def do(*words: str, **environment: str) -> Candidates:
-        return complete.answer(words, {"MARFETCH_CACHE_DIR": str(cache), **environment})
+        return complete.find_candidates(words, {"MARFETCH_CACHE_DIR": str(cache), **environment})
 
     return do
 
@@ -65,25 +65,25 @@ def texts(answer: Candidates) -> list[str]:
     return [text for text, _ in answer.candidates]
 
 
-# -- commands, options and fixed words
+# -- commands, options and fixed values
 
 
-def test_commands_come_with_the_first_sentence_of_their_help(ask: Ask) -> None:
+def test_commands_are_offered_with_the_first_sentence_of_their_help(ask: Ask) -> None:
     found = ask("")
     assert sorted(texts(found)) == sorted(COMMANDS)
     assert found.directive == NO_FILES
-    assert ask("cac") == Candidates([("cache", "Look after the content cache, an OCI image layout")], NO_FILES)
+    assert ask("cac") == Candidates([("cache", "Manage the cache")], NO_FILES)
     assert ask() == found
 
 
-def test_below_cache_there_are_commands_too(ask: Ask) -> None:
+def test_subcommands_are_offered(ask: Ask) -> None:
     assert texts(ask("cache", "")) == ["info", "verify", "prune", "clear"]
     assert texts(ask("cache", "prune", "--un")) == ["--unused-days"]
     assert ask("cache", "info", "") == Candidates((), NO_FILES)
 
 
 @pytest.mark.parametrize("words", [("nonsense", ""), ("cache", "nonsense", ""), ("endpoints", ""), ("pull", "--nonsense=")])
-def test_where_nothing_can_stand_nothing_is_offered(ask: Ask, words: tuple[str, ...]) -> None:
+def test_nothing_is_offered_after_unknown_or_complete_commands(ask: Ask, words: tuple[str, ...]) -> None:
     assert ask(*words) == Candidates((), NO_FILES)
 
 
@@ -112,7 +112,7 @@ def test_options_are_offered_once_unless_they_can_be_repeated(ask: Ask) -> None:
         (("pull", "--offline="), []),
     ],
 )
-def test_fixed_words_are_offered(ask: Ask, words: tuple[str, ...], expected: list[str]) -> None:
+def test_fixed_values_are_offered(ask: Ask, words: tuple[str, ...], expected: list[str]) -> None:
     assert texts(ask(*words)) == expected
 
 
@@ -143,7 +143,7 @@ def test_files_and_directories_are_left_to_the_shell(ask: Ask, words: tuple[str,
 # -- references
 
 
-def test_repositories_are_those_that_were_listed_or_fetched(ask: Ask) -> None:
+def test_repositories_that_were_listed_or_fetched_are_offered(ask: Ask) -> None:
     found = ask("pull", "")
     assert texts(found) == ["aks/foo", "aks/pulled", "bicep/vault"]
     assert found.directive == NO_FILES | NO_SPACE
@@ -154,12 +154,12 @@ def test_repositories_are_those_that_were_listed_or_fetched(ask: Ask) -> None:
 @pytest.mark.parametrize(
     "head", ["mcr.microsoft.com/", "oci://mcr.microsoft.com/", "mar://mcr.microsoft.com/", "mar://", "https://mcr.microsoft.com/", "OCI://"]
 )
-def test_what_stands_before_a_repository_is_kept(ask: Ask, head: str) -> None:
+def test_the_scheme_and_host_as_typed_are_kept(ask: Ask, head: str) -> None:
     assert texts(ask("pull", f"{head}aks/")) == [f"{head}aks/foo", f"{head}aks/pulled"]
     assert texts(ask("pull", f"{head}aks/foo:1.9")) == [f"{head}aks/foo:1.9.0"]
 
 
-def test_the_beginning_of_a_host_is_completed_to_a_host(ask: Ask) -> None:
+def test_a_partial_host_is_completed(ask: Ask) -> None:
     assert texts(ask("pull", "mcr.")) == ["mcr.microsoft.com/", "mcr.azure.cn/"]
     assert texts(ask("pull", "https://")) == ["https://mcr.microsoft.com/", "https://mcr.azure.cn/"]
     assert texts(ask("pull", "--endpoint", "china", "oci://mcr.")) == ["oci://mcr.azure.cn/"]
@@ -186,13 +186,11 @@ def test_the_beginning_of_a_host_is_completed_to_a_host(ask: Ask) -> None:
         (["other.example/aks/"], {}, []),
     ],
 )
-def test_the_endpoint_chooses_whose_repositories_are_offered(
-    ask: Ask, words: list[str], environment: dict[str, str], expected: list[str]
-) -> None:
+def test_repositories_are_those_of_the_endpoint(ask: Ask, words: list[str], environment: dict[str, str], expected: list[str]) -> None:
     assert texts(ask("pull", *words, **environment)) == expected
 
 
-def test_tags_are_those_that_were_listed_or_fetched_highest_numbers_first(ask: Ask) -> None:
+def test_tags_that_were_listed_or_fetched_are_offered_newest_first(ask: Ask) -> None:
     found = ask("pull", "aks/foo:")
     tags = ["2.0.0-rc.2", "2.0.0-rc.1", "1.10.0_b", "1.10.0", "1.9.0", "1.8.0", "v0.1.0", "latest"]
     assert texts(found) == [f"aks/foo:{tag}" for tag in tags]
@@ -201,7 +199,7 @@ def test_tags_are_those_that_were_listed_or_fetched_highest_numbers_first(ask: A
     assert texts(ask("pull", "aks/none:")) == []
 
 
-def test_a_prerelease_stands_below_its_release() -> None:
+def test_a_prerelease_sorts_below_its_release() -> None:
     tags = ["1.0.0", "1.0.0-rc.1", "1.0.1", "1", "1.0", "x1", "9" * 40]
     assert sorted(tags, key=complete._by_numbers)[0] == "x1"
     ordered = sorted(tags[:5], key=complete._by_numbers)
@@ -214,7 +212,7 @@ def test_digests_are_those_of_tags_that_were_fetched(ask: Ask) -> None:
     assert texts(ask("pull", "aks/foo:1.10.0@")) == []
 
 
-def test_a_command_of_repositories_is_offered_no_tags(ask: Ask) -> None:
+def test_commands_for_repositories_are_offered_no_tags(ask: Ask) -> None:
     assert texts(ask("versions", "aks/f")) == ["aks/foo"]
     assert texts(ask("versions", "aks/foo:")) == []
     assert texts(ask("pull", "--version", "^1", "aks/foo:")) == []
@@ -237,21 +235,21 @@ def test_versions_are_canonical_newest_first_and_prereleases_last(ask: Ask) -> N
 
 
 @pytest.mark.parametrize("words", [[], ["aks/foo:1.9.0"], [f"aks/foo@{DIGEST}"], ["aks/none"], ["other.example/aks/foo"]])
-def test_without_a_repository_there_are_no_versions(ask: Ask, words: list[str]) -> None:
+def test_no_versions_are_offered_without_a_repository(ask: Ask, words: list[str]) -> None:
     assert texts(ask("pull", *words, "--version", "")) == []
 
 
-# -- which cache, and what it may hold
+# -- the cache and untrusted content
 
 
-def test_the_cache_is_the_one_that_the_command_would_use(cache: Path, tmp_path: Path) -> None:
+def test_the_cache_is_that_of_the_command(cache: Path, tmp_path: Path) -> None:
     empty = {"MARFETCH_CACHE_DIR": str(tmp_path / "none")}
-    assert complete.answer(["pull", "aks/f"], empty).candidates == []
+    assert complete.find_candidates(["pull", "aks/f"], empty).candidates == []
     for words in (["--cache-dir", str(cache)], [f"--cache-dir={cache}"]):
-        assert texts(complete.answer(["pull", *words, "aks/f"], empty)) == ["aks/foo"]
+        assert texts(complete.find_candidates(["pull", *words, "aks/f"], empty)) == ["aks/foo"]
 
 
-def test_a_cache_that_everybody_may_write_into_is_not_read(ask: Ask, cache: Path) -> None:
+def test_a_world_writable_cache_is_not_read(ask: Ask, cache: Path) -> None:
     cache.chmod(0o777)
     assert texts(ask("pull", "aks/")) == []
     cache.chmod(0o700)
@@ -284,7 +282,7 @@ EVIL = [
 ]
 
 
-def test_what_means_something_to_a_shell_or_a_terminal_is_left_out(ask: Ask, cache: Path) -> None:
+def test_characters_special_to_a_shell_or_terminal_are_left_out(ask: Ask, cache: Path) -> None:
     records.keep(cache, "mcr.microsoft.com/aks/evil", [*EVIL, "1.0.0"])
     document = json.loads((cache / "index.json").read_text())
     for tag in EVIL:
@@ -305,13 +303,13 @@ def test_what_means_something_to_a_shell_or_a_terminal_is_left_out(ask: Ask, cac
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"manifests": 1}', '{"manifests": [1, {}, {"annotations": 2}]}', "[" * 100_000])
-def test_a_damaged_index_takes_nothing_from_the_lists(ask: Ask, cache: Path, text: str) -> None:
+def test_with_a_corrupted_index_the_tag_lists_are_still_offered(ask: Ask, cache: Path, text: str) -> None:
     (cache / "index.json").write_text(text)
     assert texts(ask("pull", "aks/")) == ["aks/foo"]
     assert (cache / "index.json").read_text() == text
 
 
-def test_an_index_that_is_too_large_or_no_file_is_not_read(ask: Ask, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_that_is_too_large_or_not_a_file_is_not_read(ask: Ask, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known, "MAX_INDEX_SIZE", 10)
     assert texts(ask("pull", "aks/")) == ["aks/foo"]
     monkeypatch.undo()
@@ -320,17 +318,17 @@ def test_an_index_that_is_too_large_or_no_file_is_not_read(ask: Ask, cache: Path
     assert texts(ask("pull", "aks/")) == ["aks/foo"]
 
 
-# -- the answer as a text
+# -- the output
 
 
-def test_the_answer_is_a_line_for_each_candidate_and_the_directive(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_output_has_a_line_per_candidate_and_the_directive(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARFETCH_CACHE_DIR", str(cache))
     assert complete.complete(["pull", "aks/"]) == "aks/foo\naks/pulled\n:6"
-    assert complete.complete(["cac"]) == "cache\tLook after the content cache, an OCI image layout\n:4"
+    assert complete.complete(["cac"]) == "cache\tManage the cache\n:4"
     assert complete.complete(["pull", "--ca-file", ""]) == ":0"
 
 
-def test_there_are_not_endless_candidates(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_candidates_is_limited(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARFETCH_CACHE_DIR", str(cache))
     records.keep(cache, "mcr.microsoft.com/aks/many", [f"1.0.{number}" for number in range(5000)])
     lines = complete.complete(["pull", "aks/many:"]).splitlines()
@@ -339,7 +337,7 @@ def test_there_are_not_endless_candidates(cache: Path, monkeypatch: pytest.Monke
     assert lines[-1] == ":36"
 
 
-def test_whatever_goes_wrong_is_an_empty_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_failure_gives_no_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> dict[str, Any]:
         raise RuntimeError
 
@@ -359,20 +357,20 @@ def process(cache: Path) -> Run:
     "words",
     [[], [""], ["pull", "aks/"], ["pull", "--version", ""], ["nonsense", ""], ["pull", "aks/foo", "--version", ""], ["--", "\udcff"]],
 )
-def test_a_process_says_what_there_is_and_nothing_else(process: Run, words: list[str]) -> None:
+def test_the_process_prints_only_candidates_and_the_directive(process: Run, words: list[str]) -> None:
     done = process(*words, LC_ALL="C", PYTHONWARNINGS="error")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(r"(?:[^\n]+\n)*:[0-9]+\n", done.stdout)
 
 
 @pytest.mark.parametrize("stream", [">&-", "> /dev/full", "2>&-", "<&-"])
-def test_streams_that_take_nothing_do_not_matter(stream: str) -> None:
+def test_closed_or_full_streams_are_harmless(stream: str) -> None:
     line = f"{sys.executable} -m marfetch __complete pull -- {stream}"
     done = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_a_command_has_listed_is_offered_without_asking_again(process: Run, mar: Registry, cache: Path) -> None:
+def test_listed_versions_are_offered_without_a_request(process: Run, mar: Registry, cache: Path) -> None:
     environment = {"MARFETCH_ENDPOINT": f"http://{mar.host}", "MARFETCH_DATA_HOSTS": mar.data_host, "MARFETCH_CACHE_DIR": str(cache)}
     listed = marfetch("versions", ALB, cwd=ROOT, environment=surroundings(mar, cache))
     asked = len(mar.asked)
@@ -385,7 +383,7 @@ def test_what_a_command_has_listed_is_offered_without_asking_again(process: Run,
     assert len(mar.asked) == asked
 
 
-# -- what stands in for the slow modules gives their answers
+# -- the fast replacements of slow modules give the same results
 
 
 @pytest.mark.parametrize(
@@ -393,7 +391,7 @@ def test_what_a_command_has_listed_is_offered_without_asking_again(process: Run,
     ["global", "china", "https://mcr.microsoft.com", "https://MCR.azure.cn:443/", "https://own.example", "https://own.example:8443", "http://127.0.0.1:5000",
      "http://localhost:80", "http://localhost", "https://own.example:80", "nonsense", "own.example", "ftp://own.example", "Global", "https://own.example/path"],
 )  # fmt: skip
-def test_the_host_of_an_endpoint_is_that_of_the_real_one(text: str) -> None:
+def test_the_host_of_an_endpoint_equals_that_of_the_endpoint_module(text: str) -> None:
     try:
         expected: str | None = Preference(text).default().registry.name
     except Error:
@@ -401,11 +399,11 @@ def test_the_host_of_an_endpoint_is_that_of_the_real_one(text: str) -> None:
     assert known.endpoint_host(text) == expected
 
 
-def test_the_official_hosts_are_those_of_the_endpoints() -> None:
+def test_the_official_hosts_equal_those_of_the_endpoint_module() -> None:
     assert {name: endpoint.registry.name for name, endpoint in OFFICIAL.items()} == known._OFFICIAL
 
 
-def test_the_cache_is_where_the_real_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_directory_equals_that_of_the_layout_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def agree(option: str | None = None) -> bool:
         return known.cache_directory(option, os.environ) == str(cache_root(Path(option) if option else None))
 
@@ -422,7 +420,7 @@ def test_the_cache_is_where_the_real_one_is(tmp_path: Path, monkeypatch: pytest.
         assert known.cache_directory(None, os.environ) == real("marfetch", appauthor=False).user_cache_dir
 
 
-def test_a_cache_directory_below_the_home_is_found_as_it_is_typed(tmp_path: Path) -> None:
+def test_a_tilde_in_the_cache_directory_is_expanded(tmp_path: Path) -> None:
     assert known.cache_directory("~/cache", {}) == str(Path.home() / "cache")
 
 
@@ -445,7 +443,7 @@ def test_the_table_has_the_options_that_the_help_shows(path: tuple[str, ...], co
         shown[frozenset(names.split(", "))] = metavar or None
     table = {frozenset(one["names"]): one["takes"] for one in command["options"]}
     if not path:
-        assert table.pop(frozenset(("--version",))) is None  # the front door's
+        assert table.pop(frozenset(("--version",))) is None  # `__main__` handles it
     assert table == shown
     assert " ".join(text.split()).count(command["help"]) == 1
     assert set(command.get("commands", {})) == set(re.findall(r"^  ([a-z][a-z-]*)  ", text, flags=re.MULTILINE))
@@ -468,10 +466,10 @@ FREE = {
     "HOST[:PORT][/PREFIX]|DIR",
     "dask://HOST:PORT",
 }
-"""Values that nobody can guess."""
+"""Metavars of free text, which cannot be completed."""
 
 
-def test_it_is_decided_how_each_value_is_completed() -> None:
+def test_every_metavar_has_a_completion_or_is_free_text() -> None:
     taken = {one["takes"] for _, command in entries() for one in itertools.chain(command["options"], command["arguments"])} - {None}
     assert taken - FREE - complete.TAKES_FILE - complete.TAKES_DIRECTORY - set(complete.FROM_CACHE) - set(TABLE["values"]) == set()
     assert set(TABLE["values"]) <= taken

@@ -1,4 +1,4 @@
-"""The scripts of `marfetch completion`, each in its real shell where that is here: what a person types becomes what is run."""
+"""The scripts of `marfetch completion`, each run in its real shell if that is installed."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def shell(name: str) -> str:
     if path is None:
         if os.environ.get("CI") == "true" and name in tools.SYSTEM:
             pytest.fail(tools.missing(name))
-        pytest.skip(f"the shell `{name}` is not here: `apt-get install {name}` or `brew install {name}`")
+        pytest.skip(f"the shell `{name}` is not installed: `apt-get install {name}` or `brew install {name}`")
     return path
 
 
 @pytest.fixture
 def surroundings(tmp_path: Path) -> dict[str, str]:
-    """An environment in which `marfetch` completes from a cache of its own, and otherwise only says with what it was run."""
+    """An environment with its own cache, in which `marfetch` completes words and otherwise only prints its arguments."""
     layout = Layout(tmp_path / "cache")
     records.keep(layout.root, FOO, ["1.9.0", "1.10.0", "0.1.0", "2.0.0-rc.1"])
     records.keep(layout.root, "mcr.microsoft.com/bicep/vault", ["0.1.0"])
@@ -66,7 +66,7 @@ def surroundings(tmp_path: Path) -> dict[str, str]:
 
 
 class Terminal:
-    """An interactive shell on a pseudo terminal, to type into."""
+    """An interactive shell on a pseudo terminal."""
 
     def __init__(self, line: list[str], environment: dict[str, str]) -> None:
         self._leader, follower = pty.openpty()
@@ -80,7 +80,7 @@ class Terminal:
         os.write(self._leader, text.encode())
 
     def until(self, pattern: str) -> str:
-        """Read until the pattern has come; the rest of what was seen is forgotten."""
+        """Read until the output matches the pattern, and drop the output up to there."""
         ends = time.monotonic() + 60
         while not (match := re.search(pattern, self._seen)):
             ready, _, _ = select.select([self._leader], [], [], max(0.0, ends - time.monotonic()))
@@ -112,7 +112,7 @@ def terminal(surroundings: dict[str, str]) -> Iterator[Callable[..., Terminal]]:
 
 
 @pytest.mark.slow
-def test_the_command_prints_the_script_of_a_shell(surroundings: dict[str, str]) -> None:
+def test_the_command_prints_the_script(surroundings: dict[str, str]) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["marfetch", "completion", *arguments], env=surroundings, capture_output=True, text=True, timeout=60, check=False
@@ -128,7 +128,7 @@ def test_the_command_prints_the_script_of_a_shell(surroundings: dict[str, str]) 
     assert "hint:" in refused.stderr
 
 
-def test_the_help_says_the_line_that_turns_it_on(surroundings: dict[str, str]) -> None:
+def test_the_help_shows_the_line_that_turns_it_on(surroundings: dict[str, str]) -> None:
     done = subprocess.run(["marfetch", "completion", "--help"], env=surroundings, capture_output=True, text=True, timeout=60, check=True)
     for script in SCRIPTS.iterdir():
         (line,) = [row[4:] for row in script.read_text().splitlines() if row.startswith("#   ")]
@@ -149,7 +149,7 @@ def test_scripts_are_plain_text(script: Path) -> None:
 
 
 def in_bash(surroundings: dict[str, str], line: str, *, setup: str = "", cursor: int | None = None) -> tuple[list[str], list[str]]:
-    """What the function of bash answers for a line, and what it asks readline for."""
+    """Return the candidates of the bash function for a line, and the options that it sets with `compopt`."""
     code = f"""
     eval "$(marfetch completion bash)"
     {setup}
@@ -189,7 +189,7 @@ def in_bash(surroundings: dict[str, str], line: str, *, setup: str = "", cursor:
         ("marfetch nonsense ", [], []),
     ],
 )  # fmt: skip
-def test_bash_is_answered(surroundings: dict[str, str], line: str, replies: list[str], options: list[str]) -> None:
+def test_bash_completes(surroundings: dict[str, str], line: str, replies: list[str], options: list[str]) -> None:
     assert in_bash(surroundings, line) == (replies, options)
 
 
@@ -198,14 +198,14 @@ def test_bash_completes_at_the_cursor(surroundings: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("breaks", ["' \\t\\n'", "' \\t\\n@:='", "$' \\t\\n:'"])
-def test_bash_keeps_to_the_word_breaks_that_are_set(surroundings: dict[str, str], breaks: str) -> None:
+def test_bash_respects_the_word_breaks(surroundings: dict[str, str], breaks: str) -> None:
     replies, _ = in_bash(surroundings, "marfetch pull aks/foo:1.1", setup=f"COMP_WORDBREAKS={breaks}")
     assert replies == (["1.10.0"] if ":" in breaks else ["aks/foo:1.10.0"])
 
 
 @pytest.mark.slow
 def test_bash_without_compopt_still_offers_files(surroundings: dict[str, str]) -> None:
-    """As bash 3.2 does, which macOS has."""
+    """bash 3.2, the version of macOS, has no `compopt`."""
     setup = "unset -f compopt; enable -n compopt"
     assert in_bash(surroundings, "marfetch pull --ca-file=fi", setup=setup)[0] == ["file.pem"]
     assert sorted(in_bash(surroundings, "marfetch pull -d ", setup=setup)[0]) == ["folder", "other"]
@@ -213,13 +213,13 @@ def test_bash_without_compopt_still_offers_files(surroundings: dict[str, str]) -
     assert in_bash(surroundings, "marfetch pull --jobs f", setup=setup)[0] == []
 
 
-def test_bash_runs_nothing_of_the_line(surroundings: dict[str, str]) -> None:
+def test_bash_expands_nothing_in_the_line(surroundings: dict[str, str]) -> None:
     line = "marfetch pull $(touch bad) `touch bad` ${x:=$(touch bad)} a[$(touch bad)] ; touch bad * --endpoint ch"
     assert in_bash(surroundings, line)[0] == ["china"]
     assert sorted(path.name for path in Path(surroundings["PWD"]).iterdir()) == ["file.pem", "folder", "other"]
 
 
-def test_bash_believes_no_directive_that_is_no_number(surroundings: dict[str, str]) -> None:
+def test_bash_ignores_an_invalid_directive(surroundings: dict[str, str]) -> None:
     program = Path(surroundings["PATH"].partition(":")[0]) / "marfetch"
     script = (SCRIPTS / "marfetch.bash").read_text()
     for answer in (":1x[$(touch bad)]", "candidate", "", ":", ":1"):
@@ -231,7 +231,7 @@ def test_bash_believes_no_directive_that_is_no_number(surroundings: dict[str, st
 
 
 @pytest.mark.slow
-def test_bash_for_real(terminal: Callable[..., Terminal]) -> None:
+def test_bash_in_a_terminal(terminal: Callable[..., Terminal]) -> None:
     bash = terminal(shell("bash"), "--norc", "--noprofile", "-i")
     bash.type("bind 'set bell-style none'; bind 'set enable-bracketed-paste off'; PS1='> '\n")
     bash.type('eval "$(marfetch completion bash)"; echo rea""dy\n')
@@ -249,7 +249,7 @@ def test_bash_for_real(terminal: Callable[..., Terminal]) -> None:
 # -- zsh
 
 
-def test_zsh_for_real(terminal: Callable[..., Terminal]) -> None:
+def test_zsh_in_a_terminal(terminal: Callable[..., Terminal]) -> None:
     zsh = terminal(shell("zsh"), "-f", "-i")
     zsh.type("PS1='> '; unsetopt prompt_sp prompt_cr; autoload -Uz compinit; compinit -D -u\n")
     zsh.type('eval "$(marfetch completion zsh)"; echo rea""dy\n')
@@ -263,12 +263,12 @@ def test_zsh_for_real(terminal: Callable[..., Terminal]) -> None:
         zsh.type(typed)
         assert zsh.until(r"RAN\[.*\]") == ran
     zsh.type("marfetch c\t")
-    zsh.until(r"cache +-- Look after")
+    zsh.until(r"cache +-- Manage the cache")
     zsh.type("\x15marfetch pull aks/foo --version \t")
     zsh.until(r"(?s)1\.10\.0.+1\.9\.0.+0\.1\.0.+2\.0\.0-rc\.1")
 
 
-def test_zsh_loads_it_from_its_path_too(terminal: Callable[..., Terminal], surroundings: dict[str, str], tmp_path: Path) -> None:
+def test_zsh_autoloads_the_script(terminal: Callable[..., Terminal], surroundings: dict[str, str], tmp_path: Path) -> None:
     functions = tmp_path / "functions"
     functions.mkdir()
     shutil.copy(SCRIPTS / "marfetch.zsh", functions / "_marfetch")
@@ -286,7 +286,7 @@ def test_zsh_loads_it_from_its_path_too(terminal: Callable[..., Terminal], surro
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("marfetch pul", ["pull\tFetch artifacts: their payload layers, chosen by media type, every byte checked"]),
+        ("marfetch pul", ["pull\tDownload artifacts"]),
         ("marfetch pull aks/", ["aks/foo"]),
         ("marfetch pull aks/foo:1", ["aks/foo:1.10.0", "aks/foo:1.9.0"]),
         ("marfetch pull 'aks/foo:1.1", ["aks/foo:1.10.0"]),
@@ -300,7 +300,7 @@ def test_zsh_loads_it_from_its_path_too(terminal: Callable[..., Terminal], surro
         ("marfetch nonsense f", []),
     ],
 )
-def test_fish_is_answered(surroundings: dict[str, str], line: str, expected: list[str]) -> None:
+def test_fish_completes(surroundings: dict[str, str], line: str, expected: list[str]) -> None:
     code = "marfetch completion fish | source; complete -C $argv[1]"
     done = subprocess.run(
         [shell("fish"), "--no-config", "-c", code, line], cwd=surroundings["PWD"], env=surroundings, capture_output=True, text=True, timeout=60, check=True
@@ -309,10 +309,10 @@ def test_fish_is_answered(surroundings: dict[str, str], line: str, expected: lis
     assert [row.rstrip("\t") for row in done.stdout.splitlines()] == expected
 
 
-# -- PowerShell, which cannot be had everywhere: what can be seen in the text
+# -- PowerShell is not available everywhere, so its script is also checked as text
 
 
-def test_the_script_of_powershell_is_in_balance() -> None:
+def test_the_powershell_script_has_balanced_brackets() -> None:
     text = (SCRIPTS / "marfetch.powershell").read_text()
     code = re.sub(r"'[^'\n]*'|\"(?:`.|[^\"`\n])*\"|#[^\n]*", "", text)
     opened: list[str] = []
@@ -333,10 +333,10 @@ def test_the_script_of_powershell_is_in_balance() -> None:
     assert used <= given
 
 
-def test_powershell_for_real(surroundings: dict[str, str]) -> None:
+def test_powershell_completes(surroundings: dict[str, str]) -> None:
     path = shutil.which("pwsh")
     if path is None:
-        pytest.skip("PowerShell is not here: https://learn.microsoft.com/powershell/scripting/install")
+        pytest.skip("PowerShell is not installed: https://learn.microsoft.com/powershell/scripting/install")
     line = "marfetch pull aks/foo:1"
     code = f"marfetch completion powershell | Out-String | Invoke-Expression; (TabExpansion2 '{line}' {len(line)}).CompletionMatches.CompletionText"
     done = subprocess.run([path, "-NoProfile", "-Command", code], env=surroundings, capture_output=True, text=True, timeout=100, check=True)

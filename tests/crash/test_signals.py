@@ -89,14 +89,14 @@ def test_a_command_that_is_told_to_end_does_so_and_leaves_nothing(
 def test_whoever_waits_too_long_for_an_orderly_end_gets_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
-    spoken = front.CommandRun(["pull"])
+    command = front.CommandRun(["pull"])
     with pytest.raises(KeyboardInterrupt):
-        spoken.end(signal.SIGTERM, None)
-    spoken.end(signal.SIGINT, None)
+        command.interrupt(signal.SIGTERM, None)
+    command.interrupt(signal.SIGINT, None)
     assert ended == []
     now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + front._PATIENCE + 1)
-    spoken.end(signal.SIGINT, None)
+    monkeypatch.setattr(time, "monotonic", lambda: now + front._GRACE_PERIOD + 1)
+    command.interrupt(signal.SIGINT, None)
     assert ended == [143]
 
 

@@ -1,4 +1,4 @@
-"""The demo: what the recipe promises is in the layout, and the tour passes for the reasons that it shows."""
+"""The demo: the layout has the content of the recipe, and the tour checks every step."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from marfetch.cli.demo import _as_the_shell_would
+from marfetch.cli.demo import _run_command
 from marfetch.demo import tour as guided
 from marfetch.demo.recipe import build, content, read_recipe, tar_gz, zipped
-from marfetch.demo.tour import CHART, MODULE, OTHER, tour
+from marfetch.demo.tour import CHART, CORRUPTED, MODULE, tour
 from marfetch.layout.layout import Layout
 from marfetch.layout.maintenance import verify
 from marfetch.oci import Descriptor, Index, Manifest
@@ -41,14 +41,14 @@ def files(root: Path) -> dict[str, bytes]:
 # -- the recipe
 
 
-def test_two_builds_are_the_same_to_the_last_byte(recipe: Layout, tmp_path: Path) -> None:
+def test_builds_are_reproducible(recipe: Layout, tmp_path: Path) -> None:
     made = build(Layout(tmp_path / "again"), HOST)
     assert list(made) == list(MANIFESTS)
     assert files(tmp_path / "again" / "blobs") == files(recipe.root / "blobs")
     assert (tmp_path / "again" / "index.json").read_bytes() == (recipe.root / "index.json").read_bytes()
 
 
-def test_building_twice_in_one_place_changes_nothing(tmp_path: Path) -> None:
+def test_building_twice_in_one_directory_changes_nothing(tmp_path: Path) -> None:
     first = build(Layout(tmp_path / "layout"), HOST)
     before = files(tmp_path / "layout")
     assert build(Layout(tmp_path / "layout"), HOST) == first
@@ -56,14 +56,14 @@ def test_building_twice_in_one_place_changes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati"])
-def test_a_build_depends_on_nothing_around_it(recipe: Layout, tmp_path: Path, zone: str) -> None:
+def test_a_build_does_not_depend_on_the_environment(recipe: Layout, tmp_path: Path, zone: str) -> None:
     line = "import sys; from pathlib import Path; from marfetch.demo.recipe import build; from marfetch.layout.layout import Layout; from marfetch.reference import Host; build(Layout(Path(sys.argv[1])), Host('mar.test'))"
     around = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "7", "TZ": zone, "LC_ALL": "C", "PYTHONUTF8": "0"}
     subprocess.run([sys.executable, "-c", line, str(tmp_path / "layout")], env=around, umask=0o077, check=True, timeout=60)
     assert files(tmp_path / "layout" / "blobs") == files(recipe.root / "blobs")
 
 
-def test_archives_depend_on_nothing_but_their_files() -> None:
+def test_archives_depend_only_on_their_files() -> None:
     one, other = {"b": b"2", "a/c": b"1"}, {"a/c": b"1", "b": b"2"}
     assert tar_gz(one) == tar_gz(other)
     assert zipped(one) == zipped(other)
@@ -75,7 +75,7 @@ def test_archives_depend_on_nothing_but_their_files() -> None:
 
 
 @pytest.mark.parametrize("record", BLOBS.values(), ids=BLOBS)
-def test_a_blob_holds_what_its_row_says(record: dict[str, Any]) -> None:
+def test_a_blob_has_the_content_of_its_record(record: dict[str, Any]) -> None:
     data = content(record)
     if "targz" in record:
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
@@ -89,7 +89,7 @@ def test_a_blob_holds_what_its_row_says(record: dict[str, Any]) -> None:
         assert data.decode() == record["text"]
 
 
-def test_every_row_is_a_blob_or_a_manifest_and_every_blob_is_used() -> None:
+def test_every_record_is_a_blob_or_a_manifest_and_every_blob_is_used() -> None:
     assert len(RECORDS) == len(BLOBS) + len(MANIFESTS)
     text = json.dumps([record["manifest"] for record in MANIFESTS.values()])
     assert [name for name in BLOBS if f'"@{name}"' not in text] == []
@@ -108,12 +108,12 @@ def descriptors(manifest: Manifest | Index) -> list[Descriptor]:
 
 
 @pytest.mark.parametrize(("record", "tag"), TAGGED.values(), ids=TAGGED)
-def test_a_tag_leads_to_a_whole_artifact_of_the_shape_of_its_row(recipe: Layout, record: dict[str, Any], tag: str) -> None:
+def test_a_tag_has_an_intact_artifact_with_the_shape_of_its_record(recipe: Layout, record: dict[str, Any], tag: str) -> None:
     manifest = found(recipe, record, tag)
     wanted = record["manifest"]
     raw = json.loads(manifest.raw)
     assert not any(f'"@{name}"' in json.dumps(raw) for name in (*BLOBS, *MANIFESTS))
-    # A copy in which nothing says its version gets an annotation that does.
+    # Copies without a version in their content get an annotation with it.
     assert [name for name in raw if name != "annotations" or name in wanted] == list(wanted)
     assert (b"\n" in manifest.raw) is bool(record.get("pretty"))
     assert manifest.descriptor.media_type == record.get("ct", wanted.get("mediaType", "application/vnd.oci.image.manifest.v1+json"))
@@ -125,19 +125,19 @@ def test_a_tag_leads_to_a_whole_artifact_of_the_shape_of_its_row(recipe: Layout,
         assert (len(data), descriptor.digest.of(data)) == (descriptor.size, descriptor.digest)
 
 
-def test_the_layout_has_the_tags_of_the_rows_and_no_others(recipe: Layout) -> None:
+def test_the_layout_has_exactly_the_tags_of_the_records(recipe: Layout) -> None:
     listed = {f"{name}:{tag}" for name in recipe.repositories() for tag in recipe.tags(Reference(name, HOST))}
     assert listed == set(TAGGED)
 
 
 @pytest.mark.parametrize("record", [MANIFESTS[name] for name in ("F1", "F2", "F3", "F4")], ids=["F1", "F2", "F3", "F4"])
-def test_each_version_of_a_chart_has_a_manifest_of_its_own(recipe: Layout, record: dict[str, Any]) -> None:
+def test_each_version_of_a_chart_has_its_own_manifest(recipe: Layout, record: dict[str, Any]) -> None:
     tags = [*record["tags"], *record["like"]]
     assert len({found(recipe, record, tag).descriptor.digest for tag in tags}) == len(tags)
 
 
 @pytest.mark.parametrize("version", ["1.7.12", "1.7.9", "0.4.023901"])
-def test_a_copy_under_another_tag_says_its_own_version_inside(recipe: Layout, version: str) -> None:
+def test_a_copy_under_another_tag_contains_that_version(recipe: Layout, version: str) -> None:
     manifest = found(recipe, MANIFESTS["F1"], version)
     assert isinstance(manifest, Manifest)
     assert json.loads(recipe.path(manifest.config.digest).read_bytes())["version"] == version
@@ -157,7 +157,7 @@ SUBJECTS = [record for record in MANIFESTS.values() if "subject" in record["mani
 
 
 @pytest.mark.parametrize("record", SUBJECTS, ids=[record["id"] for record in SUBJECTS])
-def test_what_refers_to_an_artifact_is_found_from_there(recipe: Layout, tmp_path: Path, record: dict[str, Any]) -> None:
+def test_referrers_are_found_by_their_subject(recipe: Layout, tmp_path: Path, record: dict[str, Any]) -> None:
     made = build(Layout(tmp_path / "layout"), HOST)
     subject = made[record["manifest"]["subject"]["digest"].removeprefix("@")]
     referring = recipe.referrers(Reference(record["repo"], HOST), subject.digest)
@@ -165,7 +165,7 @@ def test_what_refers_to_an_artifact_is_found_from_there(recipe: Layout, tmp_path
     assert record["manifest"]["artifactType"] in [entry.artifact_type for entry in referring]
 
 
-def test_nothing_in_the_layout_is_other_than_its_name_says(recipe: Layout) -> None:
+def test_every_blob_matches_its_digest(recipe: Layout) -> None:
     assert verify(recipe) == []
 
 
@@ -174,7 +174,7 @@ def test_nothing_in_the_layout_is_other_than_its_name_says(recipe: Layout) -> No
 
 @pytest.fixture
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Somewhere to go on tour from; what it does to the environment is undone."""
+    """A directory for the tour, with the environment restored afterwards."""
     for name in ("MARFETCH_ENDPOINT", "MARFETCH_DATA_HOSTS", "MARFETCH_CACHE_DIR"):
         monkeypatch.setenv(name, "")
     place = tmp_path / "place"
@@ -185,7 +185,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_the_tour_passes(surroundings: Path) -> None:
     lines: list[str] = []
-    assert tour(lines.append, _as_the_shell_would) == 0
+    assert tour(lines.append, _run_command) == 0
     shown = "\n".join(lines)
     assert [line for line in lines if line.startswith("$ marfetch ")] == [
         f"$ marfetch versions {CHART}",
@@ -193,53 +193,53 @@ def test_the_tour_passes(surroundings: Path) -> None:
         f"$ marfetch pull {CHART} --version '~1.7'",
         f"$ marfetch pull {MODULE} --media-type '*bicep.module.layer*'",
         f"$ marfetch pull {CHART} --version '~1.7'",
-        f"$ marfetch pull {OTHER} --version 1.9.1",
+        f"$ marfetch pull {CORRUPTED} --version 1.9.1",
     ]
     assert shown.count("exit code 0)") == 5
     assert shown.count("exit code 5)") == 1
-    assert "\nHere are now: alb-controller-1.7.12.tgz, storage-account-0.14.0.json. " in shown
-    assert "this is not what was to come" not in shown
+    assert "\nFiles in this directory: alb-controller-1.7.12.tgz, storage-account-0.14.0.json. " in shown
+    assert "unexpected result" not in shown
     assert Path.cwd() == surroundings
     assert list(surroundings.iterdir()) == []
 
 
-def test_the_second_fetch_asks_for_no_content(surroundings: Path) -> None:
+def test_the_second_pull_downloads_no_content(surroundings: Path) -> None:
     lines: list[str] = []
-    tour(lines.append, _as_the_shell_would)
+    tour(lines.append, _run_command)
     requests = [line for line in lines if line.startswith("  (requests: ")]
     assert "content" in requests[2]
     assert "content" not in requests[4]
 
 
 def test_without_the_corruption_the_tour_fails(surroundings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guided._Guide, "_spoil", lambda *_: None)
+    monkeypatch.setattr(guided._Tour, "_corrupt", lambda *_: None)
     lines: list[str] = []
-    assert tour(lines.append, _as_the_shell_would) == 1
-    assert sum("this is not what was to come" in line for line in lines) == 2  # the exit code, and a file too many
-    assert lines[-1] == "Something went wrong above."
+    assert tour(lines.append, _run_command) == 1
+    assert sum("unexpected result" in line for line in lines) == 2  # the exit code, and an additional file
+    assert lines[-1] == "A step failed, see above."
 
 
 @pytest.mark.parametrize("step", [0, 5])
-def test_a_step_that_ends_otherwise_fails_the_tour(surroundings: Path, step: int) -> None:
+def test_an_unexpected_exit_code_fails_the_tour(surroundings: Path, step: int) -> None:
     taken: list[Sequence[str]] = []
 
     def crooked(arguments: Sequence[str]) -> tuple[int, list[str]]:
         taken.append(arguments)
-        code, lines = _as_the_shell_would(arguments)
+        code, lines = _run_command(arguments)
         return (code + 1 if len(taken) == step + 1 else code), lines
 
     assert tour(lambda _: None, crooked) == 1
     assert len(taken) == 6
 
 
-def test_a_line_is_run_as_the_shell_would_run_it(surroundings: Path) -> None:
-    assert _as_the_shell_would(["version"])[0] == 0
-    code, lines = _as_the_shell_would(["pull", "Aks/foo"])
+def test_a_command_is_run_with_the_output_of_both_streams(surroundings: Path) -> None:
+    assert _run_command(["version"])[0] == 0
+    code, lines = _run_command(["pull", "Aks/foo"])
     assert code == 2
     assert [line.partition(":")[0] for line in lines] == ["error", "hint"]
 
 
-def test_the_demo_as_a_command_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_the_demo_command_leaves_no_files(tmp_path: Path) -> None:
     places = {name: tmp_path / name for name in ("here", "tmp", "house", "cache")}
     for place in places.values():
         place.mkdir()

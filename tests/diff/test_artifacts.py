@@ -19,7 +19,7 @@ from marfetch.project.lockfile import read_lock
 from marfetch.project.locking import settle, write
 from marfetch.project.wanted import read_project
 from marfetch.reference import Reference
-from marfetch.render.diff import _lines, _markdown, shown
+from marfetch.render.diff import _lines, _markdown, print_diff
 from marfetch.render.report import Report
 
 from ..world.charts import VALUES, add_foo
@@ -211,9 +211,9 @@ def test_markdown_fits_into_a_comment(client: Callable[..., Session], mar: Regis
 def test_lines_json_and_exit_code(client: Callable[..., Session], mar: Registry, capsys: pytest.CaptureFixture[str]) -> None:
     found = hostile(client(), mar)
     assert next(_lines("", found)).startswith("foo: 1.0.0 → 2.0.0 (")
-    assert shown(Report("diff", as_json=True), [("", found)], [], markdown=False) == 1
+    assert print_diff(Report("diff", as_json=True), [("", found)], [], markdown=False) == 1
     (one,) = json.loads(capsys.readouterr().out)["data"]["differences"]
     assert one["sections"]["files"][0]["change"] == "changed"
     assert "+```" in one["sections"]["files"][0]["diff"]
     same = Difference(found.old, found.old, "file")
-    assert shown(Report("diff"), [("", same)], [], markdown=False) == 0
+    assert print_diff(Report("diff"), [("", same)], [], markdown=False) == 0

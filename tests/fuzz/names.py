@@ -116,7 +116,7 @@ def _options(data: bytes) -> None:
 
 def _complete(data: bytes) -> None:
     words = os.fsdecode(data).split("\n")
-    complete.answer(words, {"HOME": "/nonexistent"})
+    complete.find_candidates(words, {"HOME": "/nonexistent"})
     assert complete.complete(words).isascii()
 
 
@@ -215,7 +215,7 @@ TARGETS = (
         _complete,
         lambda: _texts("pull\nak", "pull\n--", "verify\n--cache-dir=/nonexistent\naks/foo:", "cache\n", "pull\n--endpoint\nchina\n--\n-", "bundle\ncreate\n--f"),
         (2, 4),
-        ("completion.complete.answer", "completion.complete.read_line"),
+        ("completion.complete.find_candidates", "completion.complete.read_line"),
         runs=200,
     ),
     Target(

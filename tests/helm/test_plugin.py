@@ -99,7 +99,7 @@ def commit(place: Path, message: str) -> None:
 def user(helm: Path, home: Path) -> Iterator[Home]:
     home.mkdir(exist_ok=True)
     with embedded(home / "registry") as running:
-        yield Home(helm, home, str(running.host), running.data, running.asked, running.layout)
+        yield Home(helm, home, str(running.host), running.data, running.requests, running.layout)
 
 
 @pytest.fixture(params=["helm3", "helm4"])

@@ -1,4 +1,4 @@
-"""The voice: lines, tables and JSON, on terminals, in logs and into closed streams."""
+"""`Report`: lines, tables and JSON, on terminals, in logs and with closed streams."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from marfetch.content import Silent
 from marfetch.errors import Error, RemoteError
 from marfetch.files import storage_error
 from marfetch.reference import Reference
-from marfetch.render.pull import listed
+from marfetch.render.pull import print_versions
 from marfetch.render.report import Bar, PlainProgress, Report, error_json
 from marfetch.text import human_size, printable
 
@@ -32,8 +32,8 @@ def is_harmless(text: str) -> bool:
     return all(character.isprintable() or character in "\t\n" for character in text)
 
 
-class Said:
-    """A report and what it wrote."""
+class Output:
+    """A report and its output."""
 
     def __init__(self, **options: Any) -> None:
         self.out, self.err = io.StringIO(), io.StringIO()
@@ -45,7 +45,7 @@ class Said:
 
 
 @pytest.mark.parametrize("character", EVIL, ids=ascii)
-def test_what_could_steer_a_terminal_is_written_as_its_escape(character: str) -> None:
+def test_control_characters_are_escaped(character: str) -> None:
     shown = printable(f"a{character}b")
     if character.isascii() and character.isprintable():
         assert shown == f"a{character}b"
@@ -55,12 +55,12 @@ def test_what_could_steer_a_terminal_is_written_as_its_escape(character: str) ->
         assert shown.isprintable()
 
 
-def test_letters_of_all_languages_stay() -> None:
+def test_letters_of_all_languages_are_kept() -> None:
     assert printable(HARMLESS) == HARMLESS
 
 
-def told(text: str) -> History:
-    """Versions of which everything that can be a text is this one."""
+def history_of(text: str) -> History:
+    """Return versions with this text in every text field."""
     version = read_version("1.0.0")
     assert version is not None
     known = Details(digest=text, media_type=text, created=text, app_version=text)
@@ -68,7 +68,7 @@ def told(text: str) -> History:
     return History(Reference("aks/toy"), (VersionEntry(version, (text,), known), VersionEntry(version, (), failed)), (text,))
 
 
-VOICES: dict[str, Callable[[Report], None]] = {
+OUTPUTS: dict[str, Callable[[Report], None]] = {
     "a line": lambda report: report.line("x", EVIL),
     "a note": lambda report: report.note(EVIL),
     "a warning": lambda report: report.warn(EVIL),
@@ -77,82 +77,80 @@ VOICES: dict[str, Callable[[Report], None]] = {
     "a note of a transfer": lambda report: report.progress.note(EVIL),
     "a warning of a transfer": lambda report: report.progress.warn(EVIL),
     "a file that cannot be written": lambda report: report.failed(storage_error(OSError(errno.EACCES, "no"), Path(f"/x/{EVIL}"))),
-    "versions": lambda report: print(listed(report, told(EVIL), show_all=True, details=True)),
+    "versions": lambda report: print(print_versions(report, history_of(EVIL), show_all=True, details=True)),
     "data": lambda report: report.data({"x": EVIL, EVIL: [EVIL]}),
 }
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["lines", "JSON"])
-@pytest.mark.parametrize("name", VOICES)
-def test_no_voice_lets_control_characters_through(name: str, as_json: bool) -> None:
-    said = Said(as_json=as_json)
-    VOICES[name](said.report)
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_no_output_has_control_characters(name: str, as_json: bool) -> None:
+    output = Output(as_json=as_json)
+    OUTPUTS[name](output.report)
     silent = {"a line": True, "data": False}.get(name)
-    assert ("owned" in said.both) is (as_json is not silent)
-    assert is_harmless(said.both)
+    assert ("owned" in output.both) is (as_json is not silent)
+    assert is_harmless(output.both)
     if as_json:
-        assert all(json.loads(line)["command"] == "toy" for line in said.out.getvalue().splitlines())
+        assert all(json.loads(line)["command"] == "toy" for line in output.out.getvalue().splitlines())
 
 
-def test_a_column_never_becomes_two_and_a_line_never_two_lines() -> None:
-    said = Said()
-    said.report.line("a\tb", "c\nd", "e\x85f\u2028g")
-    assert said.out.getvalue() == "a\\tb\tc\\nd\te\\x85f\\u2028g\n"
+def test_tabs_and_line_breaks_in_a_column_are_escaped() -> None:
+    output = Output()
+    output.report.line("a\tb", "c\nd", "e\x85f\u2028g")
+    assert output.out.getvalue() == "a\\tb\tc\\nd\te\\x85f\\u2028g\n"
 
 
-def test_on_a_terminal_bars_and_lines_above_them_are_harmless_too(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(Bar, "_PATIENCE", -1.0)
+def test_bars_and_lines_above_them_are_escaped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(Bar, "_DELAY", -1.0)
     bar = Bar(lambda _: None, lambda _: None)
     transfer = bar.begin(EVIL, 10)
-    assert not bar.above("nobody sees this")
+    assert not bar.print_above("not shown")
     transfer.held(5)
-    assert bar.above("[red]as it is[/red]")
+    assert bar.print_above("[red]as it is[/red]")
     assert bar.show().tasks[0].description == printable(EVIL)
     transfer.end()
-    assert not bar.above("nor this")
+    assert not bar.print_above("not shown either")
     shown = capsys.readouterr()
     assert "[red]as it is[/red]" in shown.err
     assert shown.out == ""
 
 
-def test_quiet_keeps_what_must_be_known() -> None:
-    said = Said(quiet=True)
-    said.report.note("note")
-    said.report.progress.note("note")
-    said.report.progress.warn("careful")
-    said.report.warn("mind")
-    said.report.line("data")
-    said.report.error(Error("it failed", code="usage", hint="try this"))
-    assert said.err.getvalue() == "warning: careful\nwarning: mind\nerror: it failed\nhint: try this\n"
-    assert said.out.getvalue() == "data\n"
+def test_quiet_keeps_warnings_errors_and_data() -> None:
+    output = Output(quiet=True)
+    output.report.note("note")
+    output.report.progress.note("note")
+    output.report.progress.warn("careful")
+    output.report.warn("mind")
+    output.report.line("data")
+    output.report.error(Error("it failed", code="usage", hint="try this"))
+    assert output.err.getvalue() == "warning: careful\nwarning: mind\nerror: it failed\nhint: try this\n"
+    assert output.out.getvalue() == "data\n"
 
 
-def test_json_is_one_object_with_what_was_done_nevertheless() -> None:
-    said = Said(as_json=True)
-    said.report.line("no", "line")
-    said.report.failed(RemoteError("it failed", code="cut", url="https://x/", status=502), {"files": [1]})
-    assert json.loads(said.out.getvalue()) == {
+def test_json_of_a_failure_has_the_results_so_far() -> None:
+    output = Output(as_json=True)
+    output.report.line("no", "line")
+    output.report.failed(RemoteError("it failed", code="cut", url="https://x/", status=502), {"files": [1]})
+    assert json.loads(output.out.getvalue()) == {
         "schema": 1,
         "command": "toy",
         "ok": False,
         "error": {"code": "cut", "message": "it failed", "hint": CODES["cut"].do, "exitCode": 7, "url": "https://x/", "status": 502},
         "data": {"files": [1]},
     }
-    assert said.err.getvalue() == f"error: it failed\nhint: {CODES['cut'].do}\n"
+    assert output.err.getvalue() == f"error: it failed\nhint: {CODES['cut'].do}\n"
 
 
-def test_facts_of_an_error_never_hide_its_code() -> None:
+def test_context_keys_of_an_error_do_not_hide_its_code() -> None:
     error = Error("it failed", code="usage")
     error.context.update(code="other", message="other", hint="other")
     assert [error_json(error)[name] for name in ("code", "message")] == ["usage", "it failed"]
 
 
-def test_the_id_that_support_asks_for_is_shown() -> None:
-    said = Said()
-    said.report.error(RemoteError("it failed", code="cut", hint="again", msedge_ref="Ref A: 1", correlation_id="c-1"), about="aks/foo:1")
-    assert said.err.getvalue().splitlines() == [
+def test_the_reference_id_for_support_is_shown() -> None:
+    output = Output()
+    output.report.error(RemoteError("it failed", code="cut", hint="again", msedge_ref="Ref A: 1", correlation_id="c-1"), about="aks/foo:1")
+    assert output.err.getvalue().splitlines() == [
         "error: aks/foo:1: it failed",
         "X-Msedge-Ref: Ref A: 1",
         "X-Ms-Correlation-Request-Id: c-1",
@@ -166,16 +164,16 @@ def test_a_stream_without_unicode_gets_escapes() -> None:
     assert raw.getvalue() == b"\\xfc\\u20ac\n"
 
 
-def test_a_closed_stream_for_messages_loses_them_and_nothing_else() -> None:
-    said = Said()
-    said.err.close()
-    said.report.warn("mind")
-    said.report.failed(Error("it failed", code="usage"))
-    said.report.line("data")
-    assert said.out.getvalue() == "data\n"
+def test_a_closed_stderr_loses_only_messages() -> None:
+    output = Output()
+    output.err.close()
+    output.report.warn("mind")
+    output.report.failed(Error("it failed", code="usage"))
+    output.report.line("data")
+    assert output.out.getvalue() == "data\n"
 
 
-def test_progress_in_a_log_is_a_line_now_and_then() -> None:
+def test_progress_in_a_log_is_a_line_every_few_seconds() -> None:
     time, notes = [0.0], list[str]()
     transfer = PlainProgress(notes.append, notes.append, now=lambda: time[0]).begin("toy", 4 << 20)
     for moment, held in ((1.0, 1), (5.0, 1 << 20), (6.0, 2 << 20), (9.9, 3 << 20), (10.0, 4 << 20)):
@@ -185,7 +183,7 @@ def test_progress_in_a_log_is_a_line_now_and_then() -> None:
     assert notes == ["toy: 1.0 MiB of 4.0 MiB (25 %)", "toy: 4.0 MiB of 4.0 MiB (100 %)"]
 
 
-def test_progress_of_nothing_is_no_trouble() -> None:
+def test_progress_of_an_empty_transfer() -> None:
     time, notes = [0.0], list[str]()
     transfer = PlainProgress(notes.append, notes.append, now=lambda: time[0]).begin("toy", 0)
     time[0] = 60.0
@@ -193,7 +191,7 @@ def test_progress_of_nothing_is_no_trouble() -> None:
     assert notes == ["toy: 0 B of 0 B (0 %)"]
     silent = Silent()
     silent.begin("toy", 1).held(1)
-    silent.warn("nobody listens")
+    silent.warn("not shown")
 
 
 @pytest.mark.parametrize(
@@ -210,5 +208,5 @@ def test_progress_of_nothing_is_no_trouble() -> None:
         (1 << 50, "1024.0 TiB"),
     ],
 )
-def test_a_size_for_people(size: int, text: str) -> None:
+def test_human_sizes(size: int, text: str) -> None:
     assert human_size(size) == text

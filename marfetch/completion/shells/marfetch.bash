@@ -1,8 +1,8 @@
 # marfetch completion for bash 3.2 and newer. Turn it on with a line in ~/.bashrc:
 #   eval "$(marfetch completion bash)"
 
-# Split the line up to the cursor as bash would, without running anything of it. COMP_WORDS is of no use here: it is also split at
-# `:`, `=` and `@`. Sets _marfetch_words, and _marfetch_kept: what of the last word readline keeps and does not replace.
+# Split the line up to the cursor into words as bash does, without expanding anything. COMP_WORDS cannot be used because it is also split
+# at `:`, `=` and `@`. Sets _marfetch_words, and _marfetch_kept: the part of the last word that readline does not replace.
 __marfetch_split() {
   local line=$1 breaks=$2 quote='' word='' begun='' character
   local -i at length=${#line}

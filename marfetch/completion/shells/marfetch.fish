@@ -13,14 +13,14 @@ function __marfetch_complete
     string match -qr '^[0-9]+$' -- "$directive"; or return 1
     set -e lines[-1]
 
-    # The bits of the directive: 1 is a failure, 4 asks for no files, 16 for directories only.
+    # Bits of the directive: 1 error, 4 no files, 16 directories only.
     test (math "$directive % 2") -eq 1; and return 1
     if set -q lines[1]
         printf '%s\n' $lines
         return 0
     end
 
-    # The value of `--option=value` is what is completed; what stands before it is put back.
+    # Complete the value of `--option=value`, then put the option name back in front.
     set -l kept (string match -r '^--[^=]+=' -- "$current")
     set -l value (string replace -r '^--[^=]+=' '' -- "$current")
     set -l found

@@ -1,5 +1,5 @@
 #compdef marfetch
-# marfetch completion for zsh. Turn it on with a line in ~/.zshrc, behind compinit where there is one:
+# marfetch completion for zsh. Turn it on with a line in ~/.zshrc, after compinit if you use it:
 #   eval "$(marfetch completion zsh)"
 
 _marfetch() {
@@ -15,7 +15,7 @@ _marfetch() {
 
   if (( ! $#lines )); then
     if (( (directive & 4) && ! (directive & 16) )); then return 1; fi
-    # The value of `--option=value` is what is completed.
+    # Complete the value of `--option=value`.
     compset -P '--[^=]##='
     if (( directive & 16 )); then _files -/; else _files; fi
     return
@@ -42,7 +42,7 @@ _marfetch() {
 }
 
 if [[ $funcstack[1] == _marfetch ]]; then
-  # zsh has loaded this file for the first completion.
+  # zsh autoloaded this file for the first completion.
   _marfetch "$@"
 else
   if ! (( $+functions[compdef] )); then
