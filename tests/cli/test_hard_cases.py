@@ -208,7 +208,7 @@ def test_a_dangling_tag_names_the_next_best_version(mar: Registry, run: Run) -> 
 
 def test_invalid_entries_of_a_tag_list_are_counted(mar: Registry, run: Run) -> None:
     mar.on("tags").answers_with(b'{"name":"x","tags":["1.0.0",1,null,"a b"]}')
-    assert "3 entries of the tag list" in run("versions", ALB).stderr
+    assert "3 invalid entries of the tag list" in run("versions", ALB).stderr
 
 
 def test_an_empty_index_is_exit_3(mar: Registry, run: Run) -> None:
