@@ -96,7 +96,7 @@ def bundle_verify(
     """Check a bundle's content and signatures offline.
 
     Checks the archive format, every digest, the lock file and the signatures, and prints what is missing, unexpected or wrong. Signatures
-    are checked if there is a trust policy; with --verify or --trust-policy, every artifact must be signed. With --since, a delta is
+    are checked if there is a trust policy; with `--verify` or `--trust-policy`, every artifact must be signed. With `--since`, a delta is
     compared with its base bundle. The exit code is 5 for broken content, and 6 if only signatures fail.
     """
     from ..bundle.check import check_bundle

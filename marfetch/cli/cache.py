@@ -54,7 +54,7 @@ def cache_info(settings: Settings) -> int:
 def cache_verify(settings: Settings, fix: _Fix = False) -> int:
     """Check every blob in the cache.
 
-    Prints the corrupted blobs. The exit code is 5 if there are any and --fix is not given.
+    Prints the corrupted blobs. The exit code is 5 if there are any and `--fix` is not given.
     """
     from ..layout import maintenance
 

@@ -32,9 +32,9 @@ def diff(
 ) -> int:
     """Compare two artifacts, or the lock file with newer versions.
 
-    Without references, compares marfetch.lock with the result of `lock --upgrade`. For charts, shows changes in Chart.yaml,
-    values, images, CRDs and templates; for Bicep modules, in parameters, outputs and resources; otherwise in files. The exit code is 1 if
-    anything differs.
+    Without references, compares marfetch.lock with the newest versions in the ranges of marfetch.yaml. For charts, shows changes in
+    Chart.yaml, values, images, CRDs and templates; for Bicep modules, in parameters, outputs and resources; otherwise in files. The
+    exit code is 1 if anything differs.
     """
     from ..render.diff import print_diff
 

@@ -34,7 +34,7 @@ def endpoints(settings: Settings, form: _Format = Format.TEXT) -> int:
     """List the hosts that a firewall must allow.
 
     Prints one `host` line per host: name, port, protocol, endpoint and purpose. Further lines quote Microsoft's guidance on reaching MAR.
-    With --format, prints an ARM template with rules for Azure Firewall or a CiliumNetworkPolicy, ready to apply. Makes no requests.
+    With `--format`, prints an ARM template with rules for Azure Firewall or a CiliumNetworkPolicy, ready to apply. Makes no requests.
     """
     from .. import firewall
     from ..firewall import DATA_LOCATIONS, NOT_MAR, REGISTRY_LOCATIONS, RULES, SERVICE_TAGS, SOURCE, STATEMENTS, SUPPORT

@@ -60,7 +60,7 @@ def referrers(
 ) -> int:
     """List an artifact's signatures, SBOMs and other referrers.
 
-    With --fetch, saves each referrer in NAME.referrers/DIGEST/ and prints one line per file, as `pull` does.
+    With `--fetch`, saves each referrer in NAME.referrers/DIGEST/ and prints one line per file, as `pull` does.
     """
     from ..artifact.kinds import kinds_named
     from ..client.inspection import referrers_of

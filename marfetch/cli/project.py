@@ -42,8 +42,9 @@ def lock(
 ) -> int:
     """Lock the versions in marfetch.yaml.
 
-    Writes the version and digest of each artifact to marfetch.lock. Locked versions that still match are kept, and a moved tag is an error;
-    use --upgrade to update both. With --from, creates marfetch.yaml from charts, helmfiles, Argo CD and Flux files, pipelines and scripts.
+    Writes the version and digest of each artifact to marfetch.lock. Locked versions that still match are kept, and a moved tag is an
+    error; use `--upgrade` to update both. With `--from`, creates marfetch.yaml from charts, helmfiles, Argo CD and Flux files,
+    pipelines and scripts.
     """
     from ..project.locking import misfits, read_old, refuse_misfits, settle, upgrades, write, writing
     from ..project.wanted import read_project
@@ -86,9 +87,9 @@ def sync(
 ) -> int:
     """Download the artifacts in marfetch.yaml.
 
-    Downloads the versions in marfetch.lock, and replaces files that differ from it. Without --locked, artifacts that are not locked yet are
-    locked first. Prints one line per artifact: outcome, name and pinned reference. Dask workers need the directory of marfetch.yaml under
-    the same path.
+    Downloads the versions in marfetch.lock, and replaces files that differ from it. Without `--locked`, artifacts that are not locked
+    yet are locked first. Prints one line per artifact: outcome, name and pinned reference. Dask workers need the directory of
+    marfetch.yaml under the same path.
     """
     from ..client.workers import spread
     from ..project.sync import Shard as Part

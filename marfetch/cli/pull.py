@@ -52,7 +52,7 @@ def pull(
 ) -> int:
     """Download artifacts.
 
-    Saves the payload layers, chosen by media type, after checking every byte. Prints one line per file, or per directory with --untar:
+    Saves the payload layers, chosen by media type, after checking every byte. Prints one line per file, or per directory with `--untar`:
     path, digest and pinned reference.
     """
     settings.preconnect(references[0])

@@ -45,7 +45,7 @@ def serve(
     """Serve a bundle or OCI layout as a read-only registry.
 
     Prints its address as the first line on stdout and runs until Ctrl-C or SIGTERM. Clients such as helm, oras and crane can pull from it,
-    and marfetch with --endpoint. A bundle that fails its check is refused with exit code 5.
+    and marfetch with `--endpoint`. A bundle that fails its check is refused with exit code 5.
     """
     from ..serve.run import running
 

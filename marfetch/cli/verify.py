@@ -47,7 +47,7 @@ def verify(
 ) -> int:
     """Verify an artifact's signatures and end of life.
 
-    Checks Notary Project signatures against notation's trust policy, and the Helm provenance file with --keyring. Prints the signer, the
+    Checks Notary Project signatures against notation's trust policy, and the Helm provenance file with `--keyring`. Prints the signer, the
     time, the root certificate, and the result of each check.
     """
     from dataclasses import replace

@@ -25,7 +25,7 @@ def resolve(
 ) -> int:
     """Print a reference pinned by digest.
 
-    Picks the newest release, or with --version the newest version in the range. Downloads no layers.
+    Picks the newest release, or with `--version` the newest version in the range. Downloads no layers.
     """
     from ..client.resolve import resolve as resolve_one
     from ..render.pull import print_resolved
@@ -48,7 +48,7 @@ def versions(
 ) -> int:
     """List versions, newest first.
 
-    Prints version and tag, including prereleases. With --version, lists only versions in the range.
+    Prints version and tag, including prereleases. With `--version`, lists only versions in the range.
     """
     from ..client.versions import history
     from ..constraint import Constraint
