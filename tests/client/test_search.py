@@ -215,7 +215,7 @@ def test_bad_pages_end_it_and_nothing_is_kept(
 def test_names_that_are_none_are_left_out_with_a_count(mar: Registry, client: Clients, heard: Heard) -> None:
     mar.on("catalog").answers_with(json.dumps({"repositories": ["aks/foo", "Aks/Foo", "../x", "a\x1b[31m", 7, ""]}).encode())
     assert catalog(client(), ANY).names == ("aks/foo",)
-    assert any(warning.startswith("5 entries of the catalog") for warning in heard.warnings)
+    assert any("5 invalid entries of the catalog" in warning for warning in heard.warnings)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"repositories": "aks/foo"}', b"\xef\xbb\xbf{"], ids=["page", "array", "text", "cut"])

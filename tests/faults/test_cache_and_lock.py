@@ -83,7 +83,7 @@ def test_a_blob_in_the_cache_that_is_not_what_its_name_says_is_fetched_anew(worl
     elsewhere = (world.cache / "elsewhere").read_bytes()
     ended = again(world)
     assert str(DIGEST) in ended.err, ended
-    assert "damaged" in ended.err, ended
+    assert "corrupted" in ended.err, ended
     assert blob(world).lstat().st_size == len(DATA)
     assert stat.S_ISREG(blob(world).lstat().st_mode)
     assert (world.cache / "elsewhere").read_bytes() == elsewhere

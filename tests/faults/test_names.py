@@ -107,7 +107,7 @@ def test_a_title_that_means_something_else_on_another_system_is_refused_here_too
         "ours": ".marfetch-abc",
     }
     said = refused(world, titles, {})
-    for name, rule in {"con": "device", "aux": "device", "dot": "ends in", "stream": '`<>:"|?*`', "override": "U+202E"}.items():
+    for name, rule in {"con": "device", "aux": "device", "dot": "ends with", "stream": '`<>:"|?*`', "override": "U+202E"}.items():
         assert rule in said[name]["message"], said[name]
 
 
@@ -254,4 +254,4 @@ def test_what_is_in_the_place_of_a_file_is_not_followed_and_a_directory_is_never
     (world.here / "thing.txt").unlink()
     (world.here / "thing.txt").mkdir()
     (world.here / "thing.txt" / "mine").write_text("mine")
-    world.run("pull", "good/thing:1", "--force", "--json").failed(9, "file-unusable", "is a directory", requests=1)
+    world.run("pull", "good/thing:1", "--force", "--json").failed(9, "file-unusable", "a directory has this name", requests=1)

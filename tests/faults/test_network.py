@@ -48,7 +48,7 @@ def ranges(world: World) -> list[str | None]:
 def test_a_body_that_always_stops_early_is_said_with_how_far_it_came(world: World) -> None:
     world.artifact("aks/long", DATA).cuts_after(PART, times=1)
     world.on_data(DATA).cuts_after(0)
-    ended = world.run(*PULL).failed(7, "cut", f"{PART} of {SIZE} bytes", "aks/long", "after 4 tries", "run it again", requests=9)
+    ended = world.run(*PULL).failed(7, "cut", f"{PART} of {SIZE} bytes", "aks/long", "after 4 tries", "run the command again", requests=9)
     assert list(ended.partial.values()) == [PART]
     world.recovers(*PULL, made=MADE)
 
