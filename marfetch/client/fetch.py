@@ -12,6 +12,7 @@ from ..document import Json, parse_json
 from ..errors import Error, NotFoundError
 from ..oci import Descriptor
 from ..reference import Reference
+from ..text import counted
 from .resolve import Resolved, Wanted, artifact, resolve
 from .session import Repository, Session
 
@@ -52,7 +53,7 @@ def payload(
     layers = [one.layer for one in chosen.payloads if matches(one.layer.media_type, (HELM_PROVENANCE,)) is provenance]
     if len(layers) != 1:
         raise NotFoundError(
-            f"`{what}` has {len(layers)} layers where one chart is expected",
+            f"`{what}` has {counted(len(layers), 'layer')} where one chart is expected",
             code="layer-not-found",
             reference=what,
             hint=f"marfetch inspect {what}",

@@ -22,6 +22,7 @@ from ..errors import Error, InputError, IntegrityError, PolicyError
 from ..files import storage_error
 from ..oci import Platform
 from ..reference import Reference
+from ..text import counted
 
 # -- the keys of the project file, and its JSON Schema for editors
 
@@ -269,7 +270,7 @@ class _Reader:
             self.fail("`artifacts` is missing" if missing else f"`artifacts` is {_shown(artifacts)}, not a list", ("artifacts",))
         if len(artifacts) > MAX_ARTIFACTS:
             raise PolicyError(
-                f"`{self._path}` has {len(artifacts)} artifacts, more than {MAX_ARTIFACTS}",
+                f"`{self._path}` has {counted(len(artifacts), 'artifact')}, more than {MAX_ARTIFACTS}",
                 code="limit-passed",
                 path=str(self._path),
                 rule=f"at most {MAX_ARTIFACTS} artifacts",

@@ -20,6 +20,7 @@ from ..client.session import Session
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RemoteError, SignatureError
 from ..files import unfinished, write_whole
 from ..oci import Descriptor, Manifest
+from ..text import counted
 from .policy import Action, Policy, Statement
 from .provenance import MAX_SIZE, check
 from .revocation import Lists, cache_entry
@@ -236,7 +237,7 @@ def _layer(resolved: Resolved, listed: Descriptor) -> Descriptor:
     if subject is None or subject.digest != resolved.manifest.descriptor.digest:
         raise refuse("its subject is another artifact")
     if len(manifest.layers) != 1:
-        raise refuse(f"it has {len(manifest.layers)} layers, not one")
+        raise refuse(f"it has {counted(len(manifest.layers), 'layer')}, not one")
     return manifest.layers[0]
 
 
