@@ -36,7 +36,7 @@ _OPTIONS: Final = {
     "`--data-host`": "`MARFETCH_DATA_HOSTS`",
     "`--cache-dir`": "`MARFETCH_CACHE_DIR`",
     "`--destination` or ": "",
-    " A longer `--timeout` lets marfetch wait": "",
+    ", or set a longer `--timeout`": "",
 }
 """Options in hints → environment variables, since Helm passes no options to the getter."""
 

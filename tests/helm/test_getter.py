@@ -203,7 +203,7 @@ def test_a_namespace_of_which_nothing_can_be_seen_is_a_failure_and_no_empty_inde
     mar.honestly()
     done = got("mar://HOST/sub/index.yaml")
     assert (done.returncode, done.stdout, mar.asked) == (7, b"", [])
-    assert b"as it told another marfetch" in done.stderr
+    assert b"throttled another marfetch" in done.stderr
     assert b"--timeout" not in done.stderr
     assert b"--cache-dir" not in done.stderr
     shutil.rmtree(Path(os.environ["MARFETCH_CACHE_DIR"]) / "kept" / "pauses")
