@@ -83,7 +83,7 @@ class Budget:
         return RemoteError(
             f"not done within the {self.timeout:.10g} s {self._whose}",
             code="timeout",
-            hint="run it again, because finished downloads are cached, or allow more time",
+            hint="run it again (finished downloads are cached), or allow more time",
             timeout=self.timeout,
         )
 

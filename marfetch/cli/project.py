@@ -59,7 +59,9 @@ def lock(
     if chart is not None:
         file = _adopt_chart(settings, chart)
     if names and not upgrade:
-        raise InputError(f"the name `{names[0][:80]}` needs `--upgrade`", code="usage", hint="add `--upgrade`, or remove the name")
+        raise InputError(
+            f"names of artifacts, such as `{names[0][:80]}`, need `--upgrade`", code="usage", hint="add `--upgrade`, or remove the name"
+        )
     if upgrade and check:
         raise InputError("`--check` and `--upgrade` cannot be combined", code="usage", hint="use only one of them")
     project = read_project(file)

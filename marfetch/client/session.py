@@ -209,7 +209,7 @@ class Session:
             self._under_way = [future for future in self._under_way if not future.done()]
 
     def _wait_a_moment(self) -> None:
-        """Wait briefly for stopped threads; one that is blocked in the operating system, as in a connect, may never end in time."""
+        """Wait briefly for running threads to end. A thread in a blocking system call, such as connect, may take longer."""
         from concurrent.futures import wait  # late: only where an executor was made
 
         wait(self._under_way, timeout=_STOP_WAIT)

@@ -85,7 +85,7 @@ class CreatedDirectories:
         return None
 
     def put(self, path: Path, record: CreatedDirectory) -> None:
-        """Save the record of a directory, best effort: without it, the directory is replaced only if all its files are known."""
+        """Save the record of a directory, if possible. Without a record, a directory is replaced only if all its files are known."""
         file = self._file(path)
         if file is None:
             return

@@ -62,7 +62,7 @@ def holds(archive: Archive, top: Directory) -> bool:
         except (_DiffersError, FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
-            if error.errno != errno.ELOOP:  # a link, never followed
+            if error.errno != errno.ELOOP:  # ELOOP: a symbolic link, which is never followed
                 raise
         archive.finish()  # a corrupted archive proves nothing about the directory
     return False
@@ -129,7 +129,7 @@ def _write(archive: Archive, member: Member, directory: Directory, check: Callab
 
 
 def _seal(directory: Directory, node: TreeNode) -> None:
-    """Flush the names to disk, after checking that exactly the expected ones exist."""
+    """Check that a directory contains exactly the expected names, and sync it to disk."""
     if not _has_names(directory, node):
         raise changed(directory)
     for below in node.directories():

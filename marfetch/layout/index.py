@@ -229,7 +229,7 @@ def check_version(root: Path) -> None:
         raise StorageError(
             f"`{root}` is not an OCI image layout of version 1 (`imageLayoutVersion` is `{version}`)",
             code="cache-damaged",
-            hint="if marfetch created it, use that newer version, or use another directory with `--cache-dir`",
+            hint="use another directory with `--cache-dir`, or the version of marfetch that created this one",
             path=str(root),
         )
 

@@ -139,7 +139,7 @@ class Contents:
             raise NotFoundError(f"`{reference}` is not in `{self.store.root}`", code=code, reference=str(reference))
         if reference.digest is not None and found.digest != reference.digest:
             raise IntegrityError(
-                f"`{reference}` is `{found.digest}` here",
+                f"the tag of `{reference}` points to `{found.digest}` in `{self.store.root}`",
                 code="tag-moved",
                 expected=str(reference.digest),
                 actual=str(found.digest),

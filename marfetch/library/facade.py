@@ -122,7 +122,7 @@ class Client:
         return [VersionInfo(str(one.tagged.version), one.tagged.tag, one.tagged.is_prerelease, one.aliases) for one in found.entries]
 
     def resolve(self, reference: str | Reference, version: str | None = None, devel: bool = False) -> ResolvedReference:
-        """Find what a reference and a range mean. No blob is fetched.
+        """Resolve a reference and a range to a digest. No blob is downloaded.
 
         Args:
             version: a version or range with Helm's meaning; None: the newest released one, unless the reference has a tag or digest.

@@ -82,7 +82,7 @@ def write_first(path: Path, data: bytes) -> None:
         raise StorageError(
             f"the project file `{path}` already exists",
             code="file-differs",
-            hint="write another file with `--file`, and copy its entries by hand",
+            hint="create another file with `--file`, and copy the new entries into this one by hand",
             path=str(path),
         )
     write_file(path, data)

@@ -277,7 +277,7 @@ def _open(shared: str, stack: ExitStack) -> _Work:
     data = read_bytes(project.lock_path)
     if data is None or str(Digest.of(data)) != settings["lock"]:
         raise StorageError(
-            f"a worker finds {'another lock' if data is not None else 'no lock'} at `{project.lock_path}`",
+            f"a worker found {'another lock file' if data is not None else 'no lock file'} at `{project.lock_path}`",
             code="file-unusable",
             hint="workers must share the project directory under the same path",
             path=str(project.lock_path),

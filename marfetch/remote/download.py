@@ -84,8 +84,8 @@ class Download:
         length, expected = answer.headers.get("Content-Length"), size - self._held
         if fits and length is not None and (not length.isascii() or not length.isdigit() or int(length[:19]) != expected):
             raise IntegrityError(
-                f"the blob `{self._descriptor.digest}` of `{self._what}` has a `Content-Length` of {length[:20]}, but according to its"
-                f" descriptor it is {expected}",
+                f"the response for the blob `{self._descriptor.digest}` of `{self._what}` has a `Content-Length` of {length[:20]}, but"
+                f" {expected} bytes are expected",
                 code="size-mismatch",
                 expected=expected,
                 **self._facts(answer),

@@ -207,7 +207,7 @@ def _not_found(failure: Failure, host: str) -> NotFoundError:
     codes = {code.upper() for code, _ in failure.wire}
     if failure.kind is RequestKind.BLOB and "NAME_UNKNOWN" not in codes:
         return NotFoundError(
-            f"`{host}` has the manifest of `{failure.what}` but not its blob ({failure.summary})",
+            f"a blob of `{failure.what}` is missing at `{host}` ({failure.summary})",
             code="blob-not-found",
             hint="the artifact is incomplete in the registry; try another version, and report it to the publisher",
             **failure.context,

@@ -1,8 +1,8 @@
 """A strict parser for HTTP responses: 1xx responses, body lengths and chunks.
 
-http.client of the standard library is lenient where two parsers must agree. It skips only 100, and takes any other 1xx for the final
-response. It parses a chunk size with `int`, which accepts `-1`, `+5`, `0x5` and `1_0`; a chunk of size -1 is read into memory until the
-connection ends. Here a response that violates RFC 9112 ends the exchange, so that its rest never becomes the next response.
+http.client of the standard library accepts responses that other parsers read differently. It skips only 100, and takes any other 1xx for
+the final response. It parses a chunk size with `int`, which accepts `-1`, `+5`, `0x5` and `1_0`; a chunk of size -1 is read into memory
+until the connection ends. Here a response that violates RFC 9112 ends the exchange, so that its rest never becomes the next response.
 """
 
 from __future__ import annotations

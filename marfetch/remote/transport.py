@@ -239,7 +239,7 @@ class Transport(HTTPAdapter):
         return answer
 
     def until(self, seconds: float) -> float:
-        """Return the deadline in so many seconds, or the end of the budget if that is earlier."""
+        """Return the time `seconds` from now, or the deadline of the command if that is earlier."""
         return min(self.budget.now() + seconds, self.budget.deadline or float("inf"))
 
     def _pool(self, address: Address) -> Any:

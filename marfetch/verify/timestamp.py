@@ -126,7 +126,7 @@ def _signer(node: der.DerValue) -> _Signer:
         if name.oid() in found:
             raise der.DerError("a signed attribute appears twice")
         (found[name.oid()],) = _exactly(values.children(der.SET), 1)
-    # The signature is over a SET OF; in the token it has an implicit tag (RFC 5652, 5.4).
+    # The signature covers the attributes as a SET OF. In the token they have an implicit tag instead (RFC 5652, 5.4).
     signed = bytes([der.SET]) + attributes.raw[1:]
     return _Signer(issuer.raw, serial.integer(), _algorithm(digest), _algorithm(algorithm), signature.octets(), found, signed)
 
@@ -205,7 +205,7 @@ def _signing_certificate(signer: _Signer, certificates: Sequence[Certificate]) -
     if attribute is None:
         raise RefusalError("TIMESTAMP_INVALID", "the timestamp does not say which certificate signed it (ESSCertIDv2)")
     first = attribute.children(der.SEQUENCE)[0].children(der.SEQUENCE)[0].children(der.SEQUENCE)
-    algorithm = "2.16.840.1.101.3.4.2.1"  # the default (RFC 5035, 4)
+    algorithm = "2.16.840.1.101.3.4.2.1"  # SHA-256, the default (RFC 5035, 4)
     if first[0].tag == der.SEQUENCE:
         algorithm = _algorithm(first.pop(0))
     wanted = first[0].octets()
@@ -250,7 +250,7 @@ def _path(
 
 
 def _paths(leaf: Certificate, certificates: Sequence[Certificate], roots: Sequence[Certificate]) -> list[tuple[Certificate, ...]]:
-    """Yield chains to a trusted root; the number is limited, because cross-signed certificates allow very many."""
+    """Return chains to a trusted root. The search has a limit of steps, because cross-signed certificates can form very many chains."""
     found: list[tuple[Certificate, ...]] = []
     waiting: list[tuple[Certificate, ...]] = [(leaf,)]
     for _ in range(_MAX_STEPS):
