@@ -291,7 +291,7 @@ def test_a_cache_of_another_version_is_left_alone(world: World, name: str) -> No
     world.run(*PULL).succeeded()
     (world.cache / "oci-layout").write_bytes(MARKERS[name])
     before = {path: path.read_bytes() for path in world.cache.rglob("*") if path.is_file()}
-    world.run(*PULL, "-d", "again").failed(9, "cache-damaged", "newer version", requests=0)
+    world.run(*PULL, "-d", "again").failed(9, "cache-damaged", "the version of marfetch that created this one", requests=0)
     assert {path: path.read_bytes() for path in world.cache.rglob("*") if path.is_file()} == before
 
 
