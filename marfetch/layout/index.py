@@ -224,8 +224,8 @@ def check_version(root: Path) -> None:
         document = parse_json(data, f"`{marker}`")
     except Error:
         document = None
-    version = document.get("imageLayoutVersion") if isinstance(document, dict) else None
-    if not isinstance(version, str) or not version.startswith("1."):
+    version, is_supported = _version(document)
+    if not is_supported:
         raise StorageError(
             f"`{root}` is not an OCI image layout of version 1 (`imageLayoutVersion` is `{version}`)",
             code="cache-damaged",
@@ -240,6 +240,12 @@ MAX_MARKER_SIZE: Final = 64 << 10
 """Bytes; the limit of `oci-layout`."""
 
 
+def _version(document: object) -> tuple[object, bool]:
+    """Return the version in `oci-layout`, and whether marfetch can read such a layout."""
+    version = document.get("imageLayoutVersion") if isinstance(document, dict) else None
+    return version, isinstance(version, str) and version.startswith("1.")
+
+
 def check_marker(data: bytes, where: str) -> None:
     """Check the version in `oci-layout`.
 
@@ -247,8 +253,8 @@ def check_marker(data: bytes, where: str) -> None:
         IntegrityError: `malformed`.
     """
     document = parse_json(data, f"`oci-layout` of `{where}`")
-    version = document.get("imageLayoutVersion") if isinstance(document, dict) else None
-    if not isinstance(version, str) or not version.startswith("1."):
+    version, is_supported = _version(document)
+    if not is_supported:
         raise IntegrityError(
             f"`{where}` is not an OCI image layout of version 1: `imageLayoutVersion` is `{version}`",
             code="malformed",
