@@ -35,7 +35,7 @@ class Budget:
         self._whose = "of `--timeout`"
         self.now = now
         self._local_time = local_time
-        self.deadline = None if timeout is None else now() + timeout
+        self.restart()
         self._cancelled = threading.Event()
 
     @property
@@ -45,7 +45,7 @@ class Budget:
 
     def restart(self) -> None:
         """Restart the full time limit, for the next library call."""
-        self.deadline = None if self.timeout is None else self.now() + self.timeout
+        self.deadline: float | None = None if self.timeout is None else self.now() + self.timeout
 
     @contextmanager
     def at_most(self, seconds: float, whose: str) -> Iterator[None]:

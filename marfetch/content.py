@@ -319,9 +319,8 @@ def _receive(blob: BlobReader, ingest: Ingest, transfer: Transfer, beside: Sink 
     """Read the missing bytes and commit. If a resumed blob does not verify, read it once more from the start."""
     # `beside` lacks the bytes of an earlier run, so a resumed blob is not written to it.
     sinks = [ingest] if beside is None or ingest.held else [ingest, beside]
-    is_whole = False
     transfer.held(ingest.held)
-    while not is_whole:
+    while True:
         with blob(ingest.held) as (start, pieces):
             if start < ingest.held:
                 _restart(sinks, transfer)
@@ -331,11 +330,12 @@ def _receive(blob: BlobReader, ingest: Ingest, transfer: Transfer, beside: Sink 
                 transfer.held(ingest.held)
             try:
                 ingest.commit()
-                is_whole = True
             except IntegrityError:
                 if start == 0:
                     raise
                 _restart(sinks, transfer)
+            else:
+                return
 
 
 def _restart(sinks: Iterable[Sink], transfer: Transfer) -> None:

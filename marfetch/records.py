@@ -141,20 +141,20 @@ def read_catalog(root: Path | str, host: str, *, limit: int = MAX_CATALOG_SIZE) 
         None if there is no cached catalog.
     """
     path = _catalog_path(root, host)
-    data = read_file(path, limit=limit)
-    if data is None:
+    found = _read_regular(path, limit)
+    if found is None:
         return None
+    data, written = found
     try:
         document: Json = parse_json(data, "a catalog")
-        age = max(0.0, time.time() - os.stat(path).st_mtime)  # noqa: PTH116 - see above
-    except (Error, OSError):
+    except Error:
         return None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA or document.get("catalog") != host:
         return None
     names, etag = document.get("names"), document.get("etag")
     if not isinstance(names, list):
         return None
-    return [name for name in names if isinstance(name, str)], etag if isinstance(etag, str) else None, age
+    return [name for name in names if isinstance(name, str)], etag if isinstance(etag, str) else None, max(0.0, time.time() - written)
 
 
 def _catalog_path(root: Path | str, host: str) -> str:

@@ -24,8 +24,9 @@ from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_
 from ..records import open_regular
 from ..reference import Reference
 from .blobs import Entry, Extent, Stamp, open_range
+from .graph import ManifestNode
 from .index import LayoutTags, check_version, unsupported_index_content
-from .ingest import CHUNK, FileIngest, StallGuard, claimed_part
+from .ingest import FileIngest, StallGuard, claimed_part
 
 
 class Layout:
@@ -150,9 +151,9 @@ class Layout:
             StorageError: it cannot be read.
         """
         hasher = digest.hasher()
-        with self.open(digest) as file:
-            while chunk := file.read(CHUNK):
-                hasher.update(chunk)
+        with self.extent(digest) as extent:
+            for piece in extent.pieces():
+                hasher.update(piece)
         return hasher.hexdigest() == digest.encoded
 
     @contextmanager
@@ -300,8 +301,8 @@ class Layout:
             Error: as `read`.
         """
         verified = Verified(descriptor)
-        with self.open(descriptor.digest) as file:
-            while piece := file.read(CHUNK):
+        with self.extent(descriptor.digest) as extent:
+            for piece in extent.pieces():
                 verified.update(piece)
                 yield piece
         verified.check()
@@ -388,12 +389,9 @@ class Layout:
         found: dict[Digest, dict[Digest, Descriptor]] = {}
         for root in self.names.roots():
             manifest = self.find(root.digest, root.media_type)
-            if manifest is None or manifest.subject is None:
-                continue
-            kind = manifest.effective_type if isinstance(manifest, Manifest) else manifest.artifact_type
-            own = manifest.descriptor
-            entry = Descriptor(own.media_type, own.digest, own.size, manifest.annotations, kind)
-            found.setdefault(manifest.subject.digest, {})[own.digest] = entry
+            if manifest is not None and manifest.subject is not None:
+                referrer = ManifestNode.of(manifest).referrer
+                found.setdefault(manifest.subject.digest, {})[referrer.digest] = referrer
         return {subject: list(entries.values()) for subject, entries in found.items()}
 
     def repositories(self) -> list[str]:

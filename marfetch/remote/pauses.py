@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 
@@ -132,6 +131,8 @@ def retry_after(value: str | None, now: float, *, date: str | None = None) -> fl
 
 def _moment(text: str) -> float | None:
     """Parse an HTTP date to seconds since the epoch."""
+    from email.utils import parsedate_to_datetime  # late: only for a date in a response
+
     with suppress(ValueError, TypeError, OverflowError):
         moment = parsedate_to_datetime(text)
         # The obsolete form without a time zone means UTC too (RFC 9110, 5.6.7).
