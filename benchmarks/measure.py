@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import signal
 import statistics
@@ -139,8 +138,3 @@ def table(contenders: Sequence[Contender], base: str) -> list[str]:
 
 def _cell(text: str) -> str:
     return text.replace("|", "/").replace("\n", " ")
-
-
-def own_peak() -> int:
-    """Return the peak memory of this process in KiB; the peak of a child process starts there."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

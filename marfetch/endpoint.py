@@ -256,6 +256,11 @@ class Preference(NamedTuple):
     data_hosts: tuple[str, ...] = ()
     data_environment: str | None = None
 
+    @classmethod
+    def from_environment(cls, variables: Mapping[str, str], option: str | None = None, data_hosts: tuple[str, ...] = ()) -> Preference:
+        """Return the settings from options and environment variables."""
+        return cls(option, variables.get(ENVIRONMENT) or None, data_hosts, variables.get(DATA_ENVIRONMENT))
+
     def default(self) -> Endpoint:
         """Return the endpoint of references without a host.
 

@@ -190,14 +190,14 @@ def matches(media_type: str, globs: Iterable[str]) -> bool:
     return any(fnmatchcase(lower, glob.lower()) for glob in globs)
 
 
-def kinds_named(text: str) -> tuple[Kind, ...]:
-    """Parse a comma-separated list of kinds; `sbom` means both SBOM kinds.
+def kinds_named(*texts: str) -> tuple[Kind, ...]:
+    """Parse comma-separated lists of kinds; `sbom` means both SBOM kinds.
 
     Raises:
         InputError: `usage`, with all kinds in the hint.
     """
     kinds: list[Kind] = []
-    for name in (part.strip() for part in text.lower().split(",")):
+    for text, name in ((one, part.strip()) for one in texts for part in one.lower().split(",")):
         found = [SBOM_SPDX, SBOM_CYCLONEDX] if name == "sbom" else [kind for kind in KINDS if kind.name == name]
         if not found:
             known = ", ".join(kind.name for kind in KINDS)

@@ -124,10 +124,11 @@ def _check_base(client: Session, found: Opened, target: LoadTarget, jobs: Sequen
 
 def _refuse_unfit(to: To) -> None:
     """Refuse a folder with content that is not an OCI image layout; create nothing."""
+    if to.endpoint is not None:
+        return
     root = to.folder
-    if to.endpoint is None:
-        refuse_git(root)
-    if to.endpoint is None and root.exists() and not (root.is_dir() and ((root / "oci-layout").is_file() or not any(root.iterdir()))):
+    refuse_git(root)
+    if root.exists() and not (root.is_dir() and ((root / "oci-layout").is_file() or not any(root.iterdir()))):
         raise StorageError(
             f"`{root}` is neither empty nor an OCI image layout",
             code="file-unusable",

@@ -41,7 +41,6 @@ def completion(settings: Settings, shell: _Shell) -> int:
       powershell  marfetch completion powershell | Out-String | Invoke-Expression     in $PROFILE
     """
     script = (_SCRIPTS / f"marfetch.{shell.value}").read_text(encoding="utf-8")
-    for line in script.splitlines():
-        settings.report.line(line)
+    settings.report.text(script)
     settings.report.data({"shell": shell.value, "script": script})
     return 0

@@ -70,7 +70,7 @@ def referrers(
     from ..render.pull import print_pulled
     from ..verify.gate import gate
 
-    types = [glob for one in kind or () for named in kinds_named(one) for glob in named.types] + list(artifact_type or ())
+    types = [glob for named in kinds_named(*(kind or ())) for glob in named.types] + list(artifact_type or ())
     if kind and not types:
         raise InputError(
             f"the kind `{', '.join(kind)}` has no artifact type, so `--kind` cannot select referrers by it",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference
+from ..endpoint import Preference
 from ..errors import InputError, Interrupted
 from ..remote.preconnect import ConnectionSetups
 from ..render.report import Report
@@ -120,7 +120,7 @@ class Settings(NamedTuple):
         return Wanted(pasted.reference, pasted.version if version is None else version, devel or pasted.devel)
 
     def preference(self, endpoint: str | None = None) -> Preference:
-        return Preference(self.endpoint or endpoint, os.environ.get(ENVIRONMENT) or None, self.data_hosts, os.environ.get(DATA_ENVIRONMENT))
+        return Preference.from_environment(os.environ, self.endpoint or endpoint, self.data_hosts)
 
 
 def shared(*, network: bool = True, local: bool = False) -> Callable[[Callable[..., int]], Callable[..., int]]:

@@ -126,7 +126,7 @@ def _choice(
     return Choice(
         media_types=tuple(media_type or ()),
         artifact_types=tuple(artifact_type or ()),
-        kinds=tuple(one for text in kind or () for one in kinds_named(text)),
+        kinds=kinds_named(*(kind or ())),
         provenance=prov,
         all_layers=all_layers,
     )

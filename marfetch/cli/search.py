@@ -50,7 +50,7 @@ def search(
     host, words = registry_of(text or "")
     query = SearchQuery(
         words,
-        tuple(one for named in kind or () for one in kinds_named(named)),
+        kinds_named(*(kind or ())),
         tuple(artifact_type or ()),
         limit,
         0.0 if refresh else None,

@@ -126,7 +126,7 @@ class Session:
         self._connections, self._are_lent = lent or Connections(options, ways), lent is not None
         self.budget, self._noticed = self._connections.budget, self._connections.noticed
         self._ways, self._sources = self._connections.ways, self._connections.sources
-        self._opened_before = frozenset(self._sources)
+        self._opened_before = {endpoint: source.last_redirect for endpoint, source in self._sources.items()}
         self._stack = ExitStack()
         self.fetches = False
         """Whether blobs will be downloaded, so that a connection to the data host can be opened early."""
@@ -164,8 +164,9 @@ class Session:
         if not self._are_lent:
             self._connections.close()
         for endpoint, source in self._sources.items():
-            if source.last_redirect is not None and self.cache.is_writable:
-                self._data_host(endpoint).keep(source.last_redirect)
+            host = source.last_redirect
+            if host is not None and host != self._opened_before.get(endpoint) and self.cache.is_writable:
+                self._data_host(endpoint).keep(host)
         try:
             self.cache.names.flush()
         except StorageError as error:

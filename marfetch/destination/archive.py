@@ -41,10 +41,6 @@ class TreeNode:
         self.is_stated = False
         self.identity: tuple[int, int] | None = None
 
-    def names(self) -> set[str]:
-        """The names of the children."""
-        return {node.name for node in (self.below or {}).values()}
-
     def directories(self) -> list[TreeNode]:
         """The child directories."""
         return [node for node in (self.below or {}).values() if node.below is not None]

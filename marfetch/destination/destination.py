@@ -57,12 +57,11 @@ class Destination:
 
     Args:
         root: the directory; created with its parents when the first file is placed.
-        records: the records of created directories; None for the user's own.
     """
 
-    def __init__(self, root: Path, records: CreatedDirectories | None = None) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = root
-        self._records = records or CreatedDirectories()
+        self._records = CreatedDirectories()
         self._same: dict[str, dict[str, str]] = {}
         self._swept: set[Path] = set()
         self._opened: Directory | None = None

@@ -301,6 +301,3 @@ class Directory:
     def _at(self, name: str) -> str | bytes:
         # UTF-8 in every locale, so that a name has the same bytes on every machine.
         return str(self.path / name) if self._descriptor is None else name.encode("utf-8", "surrogateescape")
-
-
-# -- the last check before writing: nothing goes into `.git`, even through links

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,13 +12,13 @@ from ..artifact.chart import CHART_FILE
 from ..artifact.kinds import BICEP_MODULE, CHART
 from ..client.pull import PullOptions
 from ..client.pull import found as find_layers
-from ..client.resolve import Found, Resolved, resolve, resolved_to
+from ..client.resolve import Found, Resolved, resolve
 from ..client.session import Session
 from ..document import Json, parse_json, parse_yaml
 from ..errors import Error
 from ..files import storage_error
-from ..project.lockfile import Entry, Lock
-from ..project.locking import refuse_misfits, request_of
+from ..project.lockfile import Lock
+from ..project.locking import refuse_misfits, request_of, resolve_locked
 from ..project.wanted import Item, Project
 from .changes import Change, Difference, Section, changed_keys, changed_names, flat, section, unified
 from .contents import FileContent, contents
@@ -247,7 +246,8 @@ def upstream(client: Session, project: Project, lock: Lock) -> tuple[list[tuple[
     def one(item: Item) -> Difference | Error:
         try:
             new = resolve(client, item.wanted)
-            return compare(client, _locked(client, item, lock.by_name[item.name]), new, request_of(project, item))
+            old = resolve_locked(client, item, lock.by_name[item.name], asks_tag=False)
+            return compare(client, old, new, request_of(project, item))
         except Error as error:
             return error
         except OSError as error:
@@ -256,8 +256,3 @@ def upstream(client: Session, project: Project, lock: Lock) -> tuple[list[tuple[
     found = list(zip(project.items, client.each(one, project.items), strict=True))
     different = [(item.name, result) for item, result in found if isinstance(result, Difference) and result.differs]
     return different, [(item.name, result) for item, result in found if isinstance(result, Error)]
-
-
-def _locked(client: Session, item: Item, entry: Entry) -> Resolved:
-    repository = client.repository(replace(item.reference, tag=entry.tag, digest=None))
-    return resolved_to(repository, repository.manifest(entry.digest))

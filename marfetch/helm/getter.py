@@ -123,10 +123,9 @@ def _chart(client: Session, address: ChartAddress) -> bytes:
 
 def _client(ca_file: str | None) -> Session:
     from ..client.session import Session, SessionOptions  # late: only if it is not cached
-    from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference  # late: only if it is not cached
+    from ..endpoint import Preference  # late: only if it is not cached
 
-    preference = Preference(None, os.environ.get(ENVIRONMENT) or None, (), os.environ.get(DATA_ENVIRONMENT))
-    return Session(SessionOptions(preference, ca_file=ca_file, notice=False), StderrProgress())
+    return Session(SessionOptions(Preference.from_environment(os.environ), ca_file=ca_file, notice=False), StderrProgress())
 
 
 class StderrProgress(Silent):

@@ -25,7 +25,7 @@ from ..client.search import SearchQuery, registry_of, search
 from ..client.session import Connections, Session, SessionOptions
 from ..client.versions import history
 from ..content import Progress, Silent, Transfer
-from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Preference
+from ..endpoint import Preference
 from ..errors import Error, InputError
 from ..files import storage_error
 from ..layout.cache import CACHE_ENVIRONMENT
@@ -79,9 +79,7 @@ class Client:
             raise InputError(f"`jobs` is a number from 1 to 32, not {jobs}", code="usage", hint="leave it out for 16")
         if timeout is not None and not 0 < timeout <= 1e9:
             raise InputError(f"`timeout` is a number of seconds above 0, not {timeout:g}", code="usage", hint="leave it out for no limit")
-        preference = Preference(
-            endpoint or None, os.environ.get(ENVIRONMENT) or None, tuple(_several(data_hosts)), os.environ.get(DATA_ENVIRONMENT)
-        )
+        preference = Preference.from_environment(os.environ, endpoint or None, tuple(_several(data_hosts)))
         if preference.option:
             preference.default()  # a wrong endpoint is an error here and not in the first call
         cache = cache_dir if cache_dir is not None else os.environ.get(CACHE_ENVIRONMENT) or None
@@ -358,7 +356,7 @@ def _several(texts: _Texts | None) -> Sequence[str]:
 
 
 def _kinds(texts: _Texts | None) -> tuple[Kind, ...]:
-    return tuple(one for text in _several(texts) for one in kinds_named(text))
+    return kinds_named(*_several(texts))
 
 
 def _choice(kind: _Texts | None, media_type: _Texts | None) -> Choice:

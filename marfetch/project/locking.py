@@ -25,17 +25,18 @@ from ..files import lock as alone
 from ..files import make_directories, storage_error
 from ..oci import CREATED, Descriptor, Index
 from ..reference import Host
-from ..verify.gate import gate
+from ..verify.gate import SignatureGate, gate
 from .lockfile import Entry, Lock, LockedLayer, Verification, lock_bytes, make_lock, parse_lock, read_bytes
 from .wanted import Item, Project
 
 # -- the signature check, before an artifact is locked, fetched or bundled
 
 
-def verified(client: Session, item: Item, resolved: Resolved) -> Verification | None:
+def verified(check: SignatureGate | None, client: Session, item: Item, resolved: Resolved) -> Verification | None:
     """Check the signatures of an artifact if the project file or `MARFETCH_VERIFY` requires it.
 
     Args:
+        check: the check; None if none is required.
         resolved: the artifact; the check and the download use the same digest.
 
     Returns:
@@ -44,7 +45,6 @@ def verified(client: Session, item: Item, resolved: Resolved) -> Verification | 
     Raises:
         Error: as `SignatureGate`.
     """
-    check = gate(asked=item.verify)
     verdict = check(client, resolved) if check is not None else None
     if verdict is None or not item.verify:
         return None
@@ -222,10 +222,11 @@ def settle(
 def _settle(client: Session, project: Project, item: Item, previous: Entry | None, *, is_upgraded: bool, as_locked: bool) -> LockResult:
     is_kept = not is_upgraded and mismatch(item, previous) is None
     if is_kept and previous is not None:
-        resolved = _locked(client, item, previous, asks_tag=not as_locked)
+        resolved = resolve_locked(client, item, previous, asks_tag=not as_locked)
     else:
         resolved = resolve(client, item.wanted)
-    verification = verified(client, item, resolved)
+    check = gate(asked=item.verify)
+    verification = verified(check, client, item, resolved)
     layers = find_layers(client, resolved, request_of(project, item))
     is_same = is_kept and previous is not None and dict(previous.options) == item.options()
     if is_same and previous is not None and (as_locked or previous.reference == resolved.reference):
@@ -233,7 +234,6 @@ def _settle(client: Session, project: Project, item: Item, previous: Entry | Non
     else:
         entry = _entry(item, layers)
         _warn_of_older(client, item, entry, previous)
-    check = gate(asked=item.verify)
     if check is not None:
         check.referrers(resolved.repository, (one.digest for one in entry.referrers))
     return LockResult(item, replace(entry, verification=verification), previous, layers)
@@ -246,7 +246,7 @@ def _warn_of_older(client: Session, item: Item, entry: Entry, previous: Entry | 
         client.progress.warn(f"`{item.name}` is downgraded from `{old.tag}` to `{new.tag}`")
 
 
-def _locked(client: Session, item: Item, entry: Entry, *, asks_tag: bool) -> Resolved:
+def resolve_locked(client: Session, item: Item, entry: Entry, *, asks_tag: bool) -> Resolved:
     """Fetch the locked manifest by its digest from the current endpoint, after checking that its tag has not moved.
 
     Raises:

@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from ..artifact.filename import safe_title
 from ..artifact.kinds import KINDS, kinds_named
 from ..artifact.payload import Choice
+from ..client.catalog import nearest
 from ..client.resolve import Wanted
 from ..constraint import Constraint
 from ..document import Json, Marks, parse_yaml
@@ -131,8 +132,7 @@ class Item:
     @property
     def choice(self) -> Choice:
         """The filters for kinds and layers."""
-        kinds = tuple(kind for text in self.kinds for kind in kinds_named(text))
-        return Choice(self.media_types, self.artifact_types, kinds)
+        return Choice(self.media_types, self.artifact_types, kinds_named(*self.kinds))
 
     @property
     def wanted_platform(self) -> Platform | None:
@@ -395,8 +395,6 @@ class _Reader:
 
 
 def _nearest(key: str, known: Mapping[str, object]) -> str:
-    from ..client.catalog import nearest  # late: the client, only needed for an unknown key
-
     near = nearest(list(known), key.lower().replace("_", "-"), limit=1, like=50)
     return f"did you mean `{near[0]}`?" if near else f"the keys are {', '.join(known)}"
 

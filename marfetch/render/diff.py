@@ -29,8 +29,7 @@ def print_diff(report: Report, found: Sequence[tuple[str, Difference]], errors: 
     """
     text = _markdown(found)
     if markdown:
-        for line in text.splitlines():
-            report.line(line)
+        report.text(text)
     else:
         for name, one in found:
             for line in _lines(name, one):

@@ -116,11 +116,6 @@ def _number(text: str | None) -> int | None:
     return int(text) if len(text) < 20 else 10**19
 
 
-def code_of(error: Error) -> str:
-    """Return the specification's error code for an invalid path component."""
-    return {"digest-invalid": "DIGEST_INVALID", "reference-invalid": "NAME_INVALID"}.get(error.code, "UNSUPPORTED")
-
-
 def base() -> ASGIApp:
     """Return the response to `/v2/` (distribution-spec, "Determining Support")."""
     return PlainResponse([(b"content-type", b"application/json"), (b"content-length", b"2"), VERSION], b"{}")
@@ -155,7 +150,7 @@ def no_blob(name: str, text: str) -> ASGIApp:
     try:
         Digest.parse(text)
     except InputError as error:
-        return problem(400, code_of(error), _plain(error.message))
+        return problem(400, "DIGEST_INVALID", _plain(error.message))
     where = f" in `{name}`" if name and name.isascii() and name.isprintable() else ""
     return problem(404, "BLOB_UNKNOWN", f"blob `{text}` is not known to the registry{where}")
 

@@ -135,12 +135,12 @@ def verify_cms(key: Any, algorithm: str, digest: str, signature: bytes, data: by
         raise RefusalError("TIMESTAMP_INVALID", "the signature of the timestamp is invalid") from error
 
 
-_STRONG: Final = frozenset(("sha256", "sha384", "sha512"))
+_STRONG: Final = frozenset(one.name for one in HASHES.values())
 
 
-def is_weak(certificate: x509.Certificate) -> bool:
-    """Return whether a certificate is signed with an insecure hash, such as SHA-1."""
-    used = certificate.signature_hash_algorithm
+def is_weak(signed: x509.Certificate | x509.CertificateRevocationList) -> bool:
+    """Return whether a certificate or a revocation list is signed with an insecure hash, such as SHA-1."""
+    used = signed.signature_hash_algorithm
     return used is not None and used.name not in _STRONG  # None: the algorithm has its own, as Ed25519
 
 

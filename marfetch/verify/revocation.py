@@ -25,7 +25,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, CRLEntryExtensi
 from ..document import parse_json
 from ..errors import Error, InputError
 from ..records import read_file
-from .chain import HASHES, Certificate, guarded
+from .chain import Certificate, guarded, is_weak
 from .verdict import RefusalError
 
 MAX_CRL_BYTES: Final = 32 << 20
@@ -37,7 +37,6 @@ MAX_DIRECTORY: Final = 256 << 20
 
 _TEMPORARY: Final = (x509.ReasonFlags.certificate_hold, x509.ReasonFlags.remove_from_crl)
 _LIST_EXTENSIONS: Final = frozenset((ExtensionOID.ISSUING_DISTRIBUTION_POINT,))
-_STRONG: Final = frozenset(one.name for one in HASHES.values())
 
 
 class RevocationState(StrEnum):
@@ -227,9 +226,8 @@ def _list(data: bytes, issuer: Certificate, urls: Sequence[str], now: datetime, 
         found = x509.load_pem_x509_crl(data) if data.lstrip().startswith(b"-----BEGIN") else x509.load_der_x509_crl(data)
         if found.issuer != issuer.parsed.subject:
             raise RefusalError("REVOCATION_UNKNOWN", "the list has another issuer")
-        used = found.signature_hash_algorithm
         usage = issuer.extension(ExtensionOID.KEY_USAGE)
-        if used is not None and used.name not in _STRONG:
+        if is_weak(found):
             raise RefusalError("REVOCATION_UNKNOWN", "the list is signed with a weak hash")
         if usage is not None and not usage.value.crl_sign:
             raise RefusalError("REVOCATION_UNKNOWN", "its issuer is not allowed to sign lists")
