@@ -118,11 +118,11 @@ def cli() -> str:
     """Return the page with the help of every command."""
     pages = ["# Commands\n\nOptions come after the command. `-h` or `--help` after any command shows its help.\n"]
     environment = os.environ | {"COLUMNS": str(COLUMNS), "PYTHONPATH": str(ROOT)}
+    parser: Any = typer.main.get_command(app())
     for words in [
         [],
         *([name] for name in COMMANDS),
-        *(["cache", name] for name in ("info", "verify", "prune", "clear")),
-        *(["bundle", name] for name in ("create", "inspect", "verify", "diff", "load")),
+        *([group, name] for group, one in parser.commands.items() for name in getattr(one, "commands", {})),
     ]:
         line = [sys.executable, "-m", "marfetch", *words, "--help"]
         text = subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout

@@ -7,15 +7,13 @@ import json
 import subprocess
 import sys
 import tomllib
-from functools import cache
 from pathlib import Path
 
 import pytest
 
-from .world.architecture import DOORS, LATE, PACKAGE, ROWS, House, draw, unit
+from .world.architecture import DOORS, HOUSE, LATE, PACKAGE, ROWS, draw, unit
 
 ROOT = PACKAGE.parent
-HOUSE = House()
 
 OWNERS = {
     "oras": {"remote"},
@@ -172,11 +170,6 @@ def test_the_map_names_every_unit() -> None:
         )
 
 
-@cache
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
-
-
 # -- the tests themselves
 
 
@@ -186,7 +179,7 @@ def test_tests_import_from_the_world_and_not_from_one_another() -> None:
     wrong = []
     for path in sorted(tests.rglob("*.py")):
         package = path.relative_to(ROOT).parent.parts
-        for node in ast.walk(parsed(path)):
+        for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.ImportFrom) or not (node.level or (node.module or "").partition(".")[0] == "tests"):
                 continue
             parts = (*(package[: len(package) - node.level + 1] if node.level else ()), *(node.module or "").split("."))
@@ -208,7 +201,7 @@ def test_no_fixture_is_written_twice() -> None:
     """A fixture that another folder needs too is in `tests/conftest.py`; one that goes on from it takes it as an argument."""
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / "tests").rglob("*.py")):
-        for node in parsed(path).body:
+        for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef) and any("fixture" in ast.dump(one) for one in node.decorator_list):
                 body = ast.unparse(ast.Module(node.body[1:] if ast.get_docstring(node) else node.body, []))
                 found.setdefault(f"{ast.unparse(node.args)}\n{body}", []).append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")

@@ -209,6 +209,10 @@ class House:
         return [(inner if (inner := ".".join([*base, alias.name])) in self.modules else ".".join(base), True) for alias in node.names]
 
 
+HOUSE: Final = House()
+"""The package, for all tests of a process. It reads a file when it is asked."""
+
+
 def draw(house: House) -> Iterator[str]:
     """The map, line by line."""
     for row, units in ROWS.items():
@@ -235,5 +239,5 @@ def draw(house: House) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    for line in draw(House()):
+    for line in draw(HOUSE):
         sys.stdout.write(line + "\n")
