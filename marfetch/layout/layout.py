@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,7 +20,7 @@ from ..artifact.kinds import matches
 from ..budget import Budget
 from ..content import BlobReader, Ingest, Verified
 from ..errors import Error, IntegrityError, NotFoundError, PolicyError, StorageError
-from ..files import INGEST, make_directories, storage_error
+from ..files import INGEST, make_directories, storage_error, write_whole
 from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..records import open_regular
 from ..reference import Reference
@@ -202,18 +203,17 @@ class Layout:
             )
 
     def add(self, manifest: Manifest | Index) -> None:
-        """Store a manifest or index with its original bytes.
+        """Store a manifest or index with its original bytes, which were hashed when they were parsed.
 
         Raises:
             StorageError: it cannot be written.
         """
+        digest = manifest.descriptor.digest
         if self.has(manifest.descriptor):
             return
-        with self.ingest(manifest.descriptor) as ingest:
-            if ingest is not None:
-                ingest.restart()
-                ingest.write(manifest.raw)
-                ingest.commit()
+        # Another process may write the same bytes at the same time: each uses its own temporary file.
+        temporary = self.root / INGEST / f"{digest.algorithm}-{digest.encoded}.{os.getpid()}.{secrets.token_hex(4)}"
+        write_whole(self.path(digest), manifest.raw, through=temporary, mode=self._mode)
         self._referrers = None
 
     def tag(self, reference: Reference, descriptor: Descriptor) -> None:
