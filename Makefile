@@ -40,11 +40,16 @@ test-all: ## Run all tests on every supported Python that is here.
 			echo "== $$p"; $(MAKE) --no-print-directory VENV=.venv-$$p PYTHON="$$(command -v $$p)" test || exit 1; ran="$$ran $$p"; \
 		else echo "== $$p is not here: not run"; fi; done; echo "== passed on:$$ran"
 
-test-typer: ## Run the command line's tests with the lowest and the newest typer that is promised.
-	@mkdir -p .tmp; for version in 'typer==0.24.0' 'typer'; do \
+test-typer: ## Run the command line's tests with the lowest and the newest allowed typer; fail if a newer one loads no pydantic.
+	@mkdir -p .tmp; for version in 'typer==0.24.0' 'typer<0.29' 'typer'; do \
 		rm -rf .venv-typer; $(MAKE) --no-print-directory VENV=.venv-typer .venv-typer/.dev || exit 1; \
 		echo "$$version" > .tmp/typer.txt; $(environment) .venv-typer --upgrade .tmp/typer.txt || exit 1; \
-		echo "== $$version"; mkdir -p .tmp; $(RUN) .venv-typer/bin/python -m pytest -q tests/cli/test_commands.py || exit 1; done
+		echo "== $$version"; \
+		if [ "$$version" = typer ]; then \
+			.venv-typer/bin/python -c 'import sys, typer; sys.exit("pydantic" not in sys.modules)' || { \
+				echo "typer $$(.venv-typer/bin/python -c 'import typer; print(typer.__version__)') does not load pydantic:" \
+				"raise the bound in pyproject.toml (docs/decisions/0009-typer.md)" >&2; exit 1; }; \
+		else $(RUN) .venv-typer/bin/python -m pytest -q tests/cli/test_commands.py || exit 1; fi; done
 
 lint: $(VENV)/.dev ## Check style and format.
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
@@ -95,7 +100,7 @@ soak: $(VENV)/.dev ## Go on for long: artifacts, a link that resets, serving bes
 
 lock: ## Resolve the locks anew (needs uv).
 	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \
-		--custom-compile-command "make lock" --constraint requirements/constraints.txt pyproject.toml -o requirements/runtime.lock
+		--custom-compile-command "make lock" pyproject.toml -o requirements/runtime.lock
 	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" --constraint requirements/runtime.lock --group dev pyproject.toml -o requirements/dev.lock
 	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \

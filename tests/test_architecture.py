@@ -44,6 +44,7 @@ SHORT = {
     "cli.version": "a group of commands with one command",
     "demo.embedded": "a server that the tour and `demo --serve` share",
     "helm.launch": "a script that Helm starts on Windows; its path is fixed",
+    "remote.oras_py": "imports oras-py in its own way before anything else does",
     "remote.certificates": "loaded by itself where only a probe or a list is asked for",
 }
 """Modules under 60 lines, each with the reason why it is not part of another one."""
@@ -145,7 +146,7 @@ def test_nothing_reaches_into_the_inside_of_others() -> None:
     for name, path in HOUSE.modules.items():
         text = path.read_text()
         assert "typer._" not in text, name
-        assert "sys.modules" not in text, name
+        assert "sys.modules" not in text or name == "remote.oras_py", name  # docs/decisions/0022-jsonschema.md
 
 
 def test_only_faces_speak_and_only_the_program_exits() -> None:

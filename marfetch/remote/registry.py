@@ -13,9 +13,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
-import oras.container
-import oras.provider
-
 from ..budget import Budget
 from ..content import BlobReader, Catalog, Progress
 from ..document import parse_json
@@ -30,6 +27,7 @@ from .backoff import Attempts, Backoff, RequestFailed
 from .certificates import TrustedCertificates
 from .download import Download
 from .http_errors import Failure, RequestKind, about, explain, header_digest, mismatch, redirect_refused
+from .oras_py import oras
 from .pages import Collected, collect, resolve
 from .pauses import Pauses
 from .preconnect import Preconnections

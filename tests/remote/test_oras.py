@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import subprocess
+import sys
 from collections.abc import Callable
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, cast
@@ -72,9 +74,38 @@ def test_nothing_else_of_oras_py_is_used(trees: list[ast.Module]) -> None:
     used = {name for name in names if name.count(".") == 2 and name.startswith(("oras.", "self.oras."))}
     assert used == set(USED)
     imported = [
-        node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("oras")
+        node
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").startswith("oras")
     ]
     assert not imported, "by its full name, so that this test sees it"
+
+
+def test_jsonschema_loads_when_oras_py_validates_and_not_before() -> None:
+    code = """
+import sys
+import marfetch.remote.registry
+import oras.oci
+assert "jsonschema" not in sys.modules
+layer = oras.oci.NewLayer(sys.executable)
+assert layer["mediaType"]
+real = sys.modules["jsonschema"]
+import jsonschema
+assert jsonschema is real and jsonschema.validate and not type(real).__name__.startswith("_")
+try:
+    oras.provider.jsonschema.validate({"size": "a"}, {"properties": {"size": {"type": "number"}}})
+except jsonschema.ValidationError as error:
+    print(error.message)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("'a' is not of type 'number'\n", "")
+
+
+def test_a_program_that_has_loaded_jsonschema_keeps_it() -> None:
+    code = "import jsonschema, marfetch.remote.registry, oras.provider; print(oras.provider.jsonschema is jsonschema)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "True\n"
 
 
 def test_nothing_else_of_a_container_is_used(trees: list[ast.Module]) -> None:
