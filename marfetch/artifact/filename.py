@@ -77,6 +77,8 @@ def _refused_part(part: str) -> str | None:
 
 def is_git(part: str) -> bool:
     """Return whether some file system treats a path component as `.git`."""
+    if part.isascii() and "git" not in part.lower():
+        return False
     # On Windows, a backslash separates components, and a colon separates the name of a stream of the same file.
     pieces = (unicodedata.normalize("NFKC", _IGNORABLE.sub("", piece)).casefold() for piece in re.split(r"[\\/]", part))
     return any(_GIT.fullmatch(piece) for piece in pieces)

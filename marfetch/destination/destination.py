@@ -81,7 +81,7 @@ class Destination:
         Raises:
             PolicyError: `path-refused`.
         """
-        refuse_git(self.path(name))
+        self._refuse_git(name)
 
     def takes(self, name: str, path: Path) -> bool:
         """Return whether this name would replace a path or one of its parents, on any file system."""
@@ -303,7 +303,7 @@ class Destination:
     @contextmanager
     def _directory(self, name: str, *, make: bool) -> Iterator[tuple[Directory, str]]:
         """Return the open parent directory of a name, and the last part of the name."""
-        refuse_git(self.path(name))
+        self._refuse_git(name)
         *parents, last = name.split("/")
         directory = self._open_root(make=make)
         try:
@@ -316,6 +316,11 @@ class Destination:
             yield directory, last
         finally:
             directory.close()
+
+    def _refuse_git(self, name: str) -> None:
+        """Refuse a name inside `.git`. Links below the destination are not followed, so its own path is resolved only until it is open."""
+        if self._opened is None or any(map(is_git, name.split("/"))):
+            refuse_git(self.path(name))
 
     def _open_root(self, *, make: bool) -> Directory:
         """Open the destination, only once, so that all files go to the same directory."""
