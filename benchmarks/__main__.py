@@ -1,4 +1,4 @@
-"""`python -m benchmarks [start|one|range|artifacts|sizes|bundle|thousand|spread]…`: measure the figures of docs/performance.md.
+"""`python -m benchmarks [start|official|one|range|artifacts|sizes|bundle|thousand|spread]…`: measure the figures of docs/performance.md.
 
 Without a name, measure everything and write the page with its charts. With names, measure these; `--write` also updates the page.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from . import clients, machine
+from . import clients, machine, official
 from .bundle import SPREAD, bundled, spread, thousand
 from .measure import Contender, absent, race, table
 from .stage import CHARTS, ROOT, ROUND_TRIP, Stage, real_stage, stage
@@ -164,6 +164,18 @@ def sizes() -> Scene:
     return scene
 
 
+def first_runs() -> Scene:
+    """Measure what `pip install` makes of the wheel, under the official names, with an empty cache and an unknown data host."""
+    scene = Scene()
+    if why := official.reason():
+        scene.add(f"Not measured: {why}.")
+        return scene
+    official.plain()
+    for distance in reversed(DISTANCES):
+        scene.add(official.inside("benchmarks.official", str(distance)).strip())
+    return scene
+
+
 def _plain(make: Callable[[int], list[str]], runs: int) -> Callable[[], Scene]:
     def scene() -> Scene:
         made = Scene()
@@ -175,6 +187,7 @@ def _plain(make: Callable[[int], list[str]], runs: int) -> Callable[[], Scene]:
 
 SCENES: dict[str, tuple[Callable[[], Scene], str]] = {
     "start": (start, "Start-up"),
+    "official": (first_runs, "As on a new CI runner: installed by pip, the official names, empty caches, TLS"),
     "one": (one, "One chart by exact version, TLS, empty caches"),
     "range": (newest, "One chart by a range, TLS, empty caches"),
     "artifacts": (artifacts, f"{', '.join(f'{count:,}' for count in COUNTS)} charts, TLS, empty caches"),

@@ -136,7 +136,7 @@ def spread(runs: int) -> list[str]:
         subprocess.run(make, env=environment, check=True, stdout=subprocess.DEVNULL)
         near = stack.enter_context(distribution(program, scratch / "registry"))
         host = f"localhost:{free_port()}"
-        delayed(stack, ROUND_TRIP, {int(host.partition(":")[2]): int(near.partition(":")[2])})
+        delayed(stack, ROUND_TRIP, {f"127.0.0.1:{host.partition(':')[2]}": int(near.partition(":")[2])})
         kept = scratch / "a.tar"
         contenders = [_loading(where, "one machine", kept, host), _loading(where, "one machine, --jobs 32", kept, host, "--jobs", "32")]
         for workers in (1, 2, 3):

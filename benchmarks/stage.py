@@ -110,7 +110,7 @@ def stage(*, round_trip: int, charts: int = CHARTS) -> Iterator[Stage]:
     """
     with tempfile.TemporaryDirectory(prefix="marfetch-bench-") as scratch, contextlib.ExitStack() as stack:
         directory = Path(scratch)
-        _certify(directory)
+        certify(directory)
         layout = Layout(directory / "layout")
         fill(layout, charts)
         ports = [free_port() for _ in range(4)]
@@ -118,7 +118,7 @@ def stage(*, round_trip: int, charts: int = CHARTS) -> Iterator[Stage]:
         served = [sys.executable, "-m", "benchmarks.served", str(directory), str(ports[0]), str(ports[1]), f"https://localhost:{data}"]
         started(stack, served)
         if round_trip:
-            delayed(stack, round_trip, {ports[2 + number]: ports[number] for number in range(2)})
+            delayed(stack, round_trip, {f"127.0.0.1:{ports[2 + number]}": ports[number] for number in range(2)})
         yield Stage(f"localhost:{registry}", f"localhost:{data}", directory / "ca.pem", directory)
 
 
@@ -132,7 +132,7 @@ def real_stage(sizes: Sequence[int], *, round_trip: int = 0) -> Iterator[Stage]:
     """
     with tempfile.TemporaryDirectory(prefix="marfetch-bench-") as scratch, contextlib.ExitStack() as stack:
         directory = Path(scratch)
-        _certify(directory)
+        certify(directory)
         tls = f"{{certificate: {directory / 'cert.pem'}, key: {directory / 'key.pem'}}}"
         program, oras = tools.find("registry"), tools.find("oras")
         if program is None or oras is None:
@@ -145,27 +145,28 @@ def real_stage(sizes: Sequence[int], *, round_trip: int = 0) -> Iterator[Stage]:
                 run("sh", "-ec", make, cwd=directory, **where.environment(), T=str(oras), H=host)
             if round_trip:
                 port = free_port()
-                delayed(stack, round_trip, {port: int(host.partition(":")[2])})
+                delayed(stack, round_trip, {f"127.0.0.1:{port}": int(host.partition(":")[2])})
                 where = replace(where, host=f"localhost:{port}", data_host=f"localhost:{port}")
             yield where
 
 
-def delayed(stack: contextlib.ExitStack, round_trip: int, ports: dict[int, int]) -> None:
-    """Add latency to some ports.
+def delayed(stack: contextlib.ExitStack, round_trip: int, ports: dict[str, int]) -> None:
+    """Add latency to some addresses.
 
     Args:
-        ports: port for clients → port of the server.
+        ports: address for clients → port of the server.
     """
     program = tools.find("delay")
     if program is None:
         sys.exit(tools.missing("delay"))
-    started(stack, [str(program), str(round_trip), *(f"127.0.0.1:{port}=127.0.0.1:{target}" for port, target in ports.items())])
+    started(stack, [str(program), str(round_trip), *(f"{address}=127.0.0.1:{target}" for address, target in ports.items())])
 
 
-def _certify(directory: Path) -> None:
+def certify(directory: Path, *names: str) -> None:
+    """Write a certificate authority and a certificate for localhost and some names."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(directory / "ca.pem"))
-    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    certificate = authority.issue_cert("localhost", "127.0.0.1", *names)
     for pem, name in ((certificate.private_key_pem, "key.pem"), (certificate.cert_chain_pems[0], "cert.pem")):
         pem.write_to_path(str(directory / name))
 

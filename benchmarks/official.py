@@ -1,0 +1,144 @@
+"""`python -m benchmarks.official`: measure with the official host names, as on a new CI runner.
+
+The names of MAR lead to a test registry on loopback, in a network and mount namespace of this process, so it needs root. The cache is empty,
+and the data host is known only from the redirect of the first blob. `plain` is what `pip install` makes of the built wheel today.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from marfetch.layout.layout import Layout
+from tests.world.real import free_port
+
+from . import clients
+from .measure import Contender, absent, race, table
+from .stage import CHARTS, ROOT, Stage, certify, delayed, fill, started
+
+REGISTRY, DATA = "mcr.microsoft.com", "eastus.data.mcr.microsoft.com"
+HOSTS = f"127.0.0.1 localhost {REGISTRY}\n127.0.0.2 {DATA}\n"
+PLAIN = ROOT / ".venv-plain"
+_INSIDE = "MARFETCH_BENCH_INSIDE"
+
+
+def reason() -> str | None:
+    """Return why the official names cannot be used here, or None."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "needs root on Linux"
+    return None if shutil.which("unshare") and shutil.which("ip") else "needs the programs unshare and ip"
+
+
+def inside(module: str, *arguments: str) -> str:
+    """Run a benchmark module in namespaces where the official names lead to loopback, and return what it prints."""
+    with tempfile.TemporaryDirectory(prefix="marfetch-hosts-") as scratch:
+        hosts = Path(scratch) / "hosts"
+        hosts.write_text(HOSTS)
+        script = 'ip link set lo up && mount --bind "$0" /etc/hosts && exec "$@"'
+        line = ["unshare", "--net", "--mount", "sh", "-ec", script, str(hosts), sys.executable, "-m", module, *arguments]
+        return subprocess.run(line, cwd=ROOT, env={**os.environ, _INSIDE: "1"}, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def plain() -> Path | None:
+    """Build the wheel, install it into a new environment with nothing pinned, and return its marfetch; None without a package index."""
+    with tempfile.TemporaryDirectory(prefix="marfetch-wheel-") as scratch:
+        shutil.rmtree(PLAIN, ignore_errors=True)
+        lines = [
+            [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", scratch],
+            [sys.executable, "-m", "venv", str(PLAIN)],
+            ["sh", "-c", f"{PLAIN}/bin/python -m pip install --quiet --disable-pip-version-check {scratch}/*.whl"],
+        ]
+        for line in lines:
+            if subprocess.run(line, cwd=ROOT, capture_output=True, check=False).returncode:
+                return None
+    return PLAIN / "bin" / "marfetch"
+
+
+@contextlib.contextmanager
+def official_stage(*, round_trip: int, charts: int = CHARTS) -> Iterator[Stage]:
+    """Start the test registry under the official names for the duration of the context; only for use inside the namespaces."""
+    with tempfile.TemporaryDirectory(prefix="marfetch-bench-") as scratch, contextlib.ExitStack() as stack:
+        directory = Path(scratch)
+        certify(directory, REGISTRY, DATA)
+        fill(Layout(directory / "layout"), charts)
+        ports = (free_port(), free_port())
+        started(stack, [sys.executable, "-m", "benchmarks.served", str(directory), *map(str, ports), f"https://{DATA}"])
+        delayed(stack, round_trip, {"127.0.0.1:443": ports[0], "127.0.0.2:443": ports[1]})  # also without latency: it owns the ports
+        yield Stage(REGISTRY, DATA, directory / "ca.pem", directory)
+
+
+def _ours(where: Stage, name: str, *arguments: str, files: int = 1, warm: bool = False) -> Contender:
+    """Return marfetch as `pip install` made it, which knows nothing but the official endpoint."""
+    program = PLAIN / "bin" / "marfetch"
+    if not program.exists():
+        return absent(name, "there is no package index")
+    home = where.directory / name.replace(" ", "-")
+    home.mkdir(exist_ok=True)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "SSL_CERT_FILE": str(where.ca_file)}
+
+    def prepare(directory: Path) -> list[str]:
+        cache = where.directory / "known" if warm else directory / "cache"
+        if warm:  # the data host is recorded, but the chart is not cached
+            shutil.rmtree(cache / "blobs", ignore_errors=True)
+            (cache / "index.json").unlink(missing_ok=True)
+        return [str(program), *arguments, "-d", str(directory / "out"), "--cache-dir", str(cache), "--quiet"]
+
+    return Contender(name, prepare, lambda directory: clients.holds(directory / "out", files), environment)
+
+
+def _one(where: Stage) -> list[Contender]:
+    chart = clients.CHART.format(0)
+    words = ("pull", chart, "--version", "1.2.3")
+    return [
+        *(one for one in clients.one_chart(where) if one.name in ("helm 4", "oras cp", "regctl")),
+        _ours(where, "marfetch, first run", *words),
+        _ours(where, "marfetch, known data host", *words, warm=True),
+    ]
+
+
+def _range(where: Stage) -> list[Contender]:
+    words = ("pull", clients.CHART.format(0), "--version", "^1.2")
+    return [
+        clients.a_range(where)[0],
+        _ours(where, "marfetch, first run", *words),
+        _ours(where, "marfetch, known data host", *words, warm=True),
+    ]
+
+
+def _hundred(where: Stage) -> list[Contender]:
+    names = [f"{clients.CHART.format(number)}:1.2.3" for number in range(CHARTS)]
+    others = [one for one in clients.many(where, CHARTS) if one.name in ("oras cp, 16 at once", "helm 4, 16 at once", "regsync")]
+    return [*others, _ours(where, "marfetch, first run", "pull", *names, files=CHARTS)]
+
+
+SCENES: dict[str, tuple[Callable[[Stage], list[Contender]], str, int]] = {
+    "one": (_one, "helm 4", 7),
+    "range": (_range, "helm 4", 7),
+    "hundred": (_hundred, "oras cp, 16 at once", 3),
+}
+
+
+def main(distance: int, names: list[str]) -> None:
+    """Print one table for each scene."""
+    with official_stage(round_trip=distance) as where:
+        for name in names or list(SCENES):
+            make, base, runs = SCENES[name]
+            contenders = make(where)
+            race(contenders, where.directory, runs=runs)
+            print(f"{name}, round trip {distance} ms:\n\n" + "\n".join(table(contenders, base)) + "\n", flush=True)
+
+
+if __name__ == "__main__":
+    if os.environ.get(_INSIDE):
+        main(int(sys.argv[1]), sys.argv[2:])
+    else:
+        if why := reason():
+            sys.exit(f"the official names cannot be used: {why}")
+        plain()
+        print(inside("benchmarks.official", *(sys.argv[1:] or ["40"])))
