@@ -197,6 +197,9 @@ class CommandRun:
             if text.startswith("Usage:"):  # no command was given
                 sys.stderr.write(text + "\n")
                 return 2
+            similar = getattr(error, "possibilities", None)
+            if similar:
+                text = f"{text.partition(' (')[0]}. Did you mean '{similar[0]}'?"
             context = getattr(error, "ctx", None)
             command = getattr(context, "command_path", "marfetch")
             raise InputError(text[:1].lower() + text[1:].rstrip("."), code="usage", hint=f"{command} --help") from None

@@ -40,7 +40,6 @@ FACES_THAT_LOAD_LATE = {"__main__", "cli"}
 
 SHORT = {
     "cli.completion": "a group of commands with one command",
-    "cli.helm": "a group of commands with one command",
     "cli.version": "a group of commands with one command",
     "demo.embedded": "a server that the tour and `demo --serve` share",
     "helm.launch": "a script that Helm starts on Windows; its path is fixed",

@@ -4,38 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import typer
 
 from ..render.report import Report
-
-COMMANDS: Final = {
-    "pull": "pull",
-    "plan": "pull",
-    "resolve": "versions",
-    "versions": "versions",
-    "search": "search",
-    "inspect": "inspect",
-    "referrers": "inspect",
-    "verify": "verify",
-    "trust": "trust",
-    "lock": "project",
-    "sync": "project",
-    "outdated": "project",
-    "diff": "diff",
-    "bundle": "bundle",
-    "index": "helm",
-    "setup": "helm",
-    "serve": "serve",
-    "cache": "cache",
-    "completion": "completion",
-    "doctor": "doctor",
-    "endpoints": "endpoints",
-    "version": "version",
-    "demo": "demo",
-}
-"""Command → module of this package that defines it."""
+from .help import COMMANDS, Commands
 
 
 def app(only: str | None = None) -> typer.Typer:
@@ -46,6 +20,7 @@ def app(only: str | None = None) -> typer.Typer:
     """
     parser = typer.Typer(
         name="marfetch",
+        cls=Commands,
         help=(
             "Fetch artifacts from the Microsoft Artifact Registry (MAR).\n\nArtifacts are Helm charts, Bicep modules and other OCI"
             " artifacts, but not container images. Every byte is checked against its digest."
@@ -57,7 +32,7 @@ def app(only: str | None = None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     parser.callback()(_root)
-    for module in dict.fromkeys([COMMANDS[only]] if only in COMMANDS else COMMANDS.values()):
+    for module in dict.fromkeys([COMMANDS[only]] if only is not None and only in COMMANDS else COMMANDS.values()):
         importlib.import_module(f".{module}", __name__).register(parser)
     return parser
 
@@ -82,5 +57,7 @@ def run(arguments: Sequence[str]) -> Any:
     Raises:
         Exception: an exception of typer if the command line is invalid, otherwise `marfetch.errors.Error`.
     """
+    if arguments[:1] == ["help"] and not any(word.startswith("-") for word in arguments):
+        arguments = [*arguments[1:], "--help"]
     name = next((word for word in arguments if not word.startswith("-")), None)
     return app(name if arguments and arguments[0] == name else None)(args=list(arguments), prog_name="marfetch", standalone_mode=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputError
+from .help import CommandGroup, add
 from .options import Executor, Settings, Shard, Verify, shared
 from .verify import At, Crl, Revocation, TrustPolicy, TrustStore
 
@@ -31,12 +32,14 @@ _PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Use HTTP instead
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="Pack locked artifacts for machines without a network.", rich_markup_mode=None)
-    group.command("create")(bundle_create)
-    group.command("inspect")(bundle_inspect)
-    group.command("verify")(bundle_verify)
-    group.command("diff")(bundle_diff)
-    group.command("load")(bundle_load)
+    group = typer.Typer(
+        cls=CommandGroup, no_args_is_help=True, help="Pack locked artifacts for machines without a network.", rich_markup_mode=None
+    )
+    add(group, bundle_create, "create")
+    add(group, bundle_inspect, "inspect")
+    add(group, bundle_verify, "verify")
+    add(group, bundle_diff, "diff")
+    add(group, bundle_load, "load")
     app.add_typer(group, name="bundle")
 
 

@@ -9,6 +9,7 @@ import typer
 
 from ..errors import InputError, IntegrityError
 from ..text import counted, human_size
+from .help import CommandGroup, add
 from .options import Settings, shared
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ _Days = Annotated[float | None, typer.Option("--unused-days", metavar="DAYS", he
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="Manage the cache.", rich_markup_mode=None)
-    group.command("info")(cache_info)
-    group.command("verify")(cache_verify)
-    group.command("prune")(cache_prune)
-    group.command("clear")(cache_clear)
+    group = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Manage the cache.", rich_markup_mode=None)
+    add(group, cache_info, "info")
+    add(group, cache_verify, "verify")
+    add(group, cache_prune, "prune")
+    add(group, cache_clear, "clear")
     app.add_typer(group, name="cache")
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from .help import add
 from .options import Settings, shared
 
 _SCRIPTS: Final = Path(__file__).parents[1] / "completion" / "shells"
@@ -24,7 +25,7 @@ _Shell = Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh, fish 
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(completion)
+    add(app, completion)
 
 
 @shared(network=False)

@@ -14,13 +14,14 @@ import typer
 
 from ..errors import Error
 from ..render.report import Report
+from .help import add
 from .options import Settings, current, shared
 
 _Serve = Annotated[bool, typer.Option("--serve", help="Only run the demo registry until Ctrl-C, for use from another terminal.")]
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(demo)
+    add(app, demo)
 
 
 @shared(network=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import Error, InputError
+from .help import add
 from .options import PlatformName, Settings, shared
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown, for
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(diff)
+    add(app, diff)
 
 
 @shared()

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
+from .help import add
 from .options import Settings, shared
 
 _Tried = Annotated[str | None, typer.Argument(metavar="[REF]", help="Artifact to test with; by default a small public chart.")]
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(doctor)
+    add(app, doctor)
 
 
 @shared()

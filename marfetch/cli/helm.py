@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from .help import add
 from .options import References, Settings, shared
 
 _Plugins = Annotated[Path | None, typer.Option("--plugins", metavar="DIR", help="Plugin directory (default: `helm env HELM_PLUGINS`).")]
@@ -18,8 +19,8 @@ _Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", 
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(index)
-    app.command()(setup)
+    add(app, index)
+    add(app, setup)
 
 
 @shared()

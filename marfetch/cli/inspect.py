@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
+from .help import add
 from .options import Devel, Force, OneReference, PlatformName, Settings, SkipMissing, Verify, Version, shared
 
 _ArtifactType = Annotated[list[str] | None, typer.Option("--artifact-type", metavar="GLOB", help="Only referrers with this artifact type.")]
@@ -17,8 +18,8 @@ _Destination = Annotated[Path, typer.Option("--destination", "-d", metavar="DIR"
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(inspect)
-    app.command()(referrers)
+    add(app, inspect)
+    add(app, referrers)
 
 
 @shared()

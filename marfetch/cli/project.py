@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
+from .help import add
 from .options import Executor, Settings, Shard, shared
 
 _File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Project file; the lock file is next to it.")]
@@ -25,9 +26,9 @@ DEFAULT = Path("marfetch.yaml")
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(lock)
-    app.command()(sync)
-    app.command()(outdated)
+    add(app, lock)
+    add(app, sync)
+    add(app, outdated)
 
 
 @shared()

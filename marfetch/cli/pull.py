@@ -9,6 +9,7 @@ import typer
 
 from ..errors import Error, InputError
 from ..text import typed
+from .help import add
 from .options import Devel, Force, PlatformName, References, Settings, SkipMissing, Verify, Version, shared
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ _UntarDir = Annotated[Path | None, typer.Option("--untardir", metavar="DIR", hel
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(pull)
-    app.command()(plan)
+    add(app, pull)
+    add(app, plan)
 
 
 @shared()

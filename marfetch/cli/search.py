@@ -9,6 +9,7 @@ import typer
 
 from ..errors import InputError
 from ..text import counted
+from .help import add
 from .options import Settings, shared
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _Refresh = Annotated[bool, typer.Option("--refresh", help="Download the catalog 
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(search)
+    add(app, search)
 
 
 @shared()

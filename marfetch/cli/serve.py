@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..text import counted
+from .help import add
 from .options import Settings, shared
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _Name = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Repos
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(serve)
+    add(app, serve)
 
 
 @shared(network=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
+from .help import CommandGroup, add
 from .options import Settings, shared
 from .verify import TrustPolicy, TrustStore
 
@@ -24,10 +25,10 @@ _DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be wri
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="Manage the trust policy and the trust stores.", rich_markup_mode=None)
-    group.command("add-microsoft")(trust_add_microsoft)
-    group.command("show")(trust_show)
-    group.command("check")(trust_check)
+    group = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Manage the trust policy and the trust stores.", rich_markup_mode=None)
+    add(group, trust_add_microsoft, "add-microsoft")
+    add(group, trust_show, "show")
+    add(group, trust_check, "check")
     app.add_typer(group, name="trust")
 
 

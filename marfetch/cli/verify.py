@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
+from .help import add
 from .options import Devel, OneReference, Settings, Version, shared
 
 TrustPolicy = Annotated[Path | None, typer.Option("--trust-policy", metavar="FILE", help="Trust policy (default: notation's).")]
@@ -27,7 +28,7 @@ _RefuseEol = Annotated[bool, typer.Option("--refuse-eol", help="Fail if the arti
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(verify)
+    add(app, verify)
 
 
 @shared()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import typer
 
 from .. import __version__
+from .help import add
 from .options import Settings, shared
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(version)
+    add(app, version)
 
 
 @shared(network=False)

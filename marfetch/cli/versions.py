@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
+from .help import add
 from .options import Devel, OneReference, Settings, SkipMissing, Version, shared
 
 _All = Annotated[bool, typer.Option("--all", help="Also list tags that are not versions, last.")]
@@ -15,8 +16,8 @@ _Limit = Annotated[int, typer.Option("--limit", metavar="N", help="Number of new
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(resolve)
-    app.command()(versions)
+    add(app, resolve)
+    add(app, versions)
 
 
 @shared()

@@ -91,8 +91,9 @@ def find_candidates(words: Sequence[str], environment: Mapping[str, str]) -> Can
     """Return the candidates for the last word."""
     *before, word = words or [""]
     table = _table()
-    line = read_line(table, before)
-    if line is None:
+    is_help = before[:1] == ["help"]
+    line = read_line(table, before[1:] if is_help else before)
+    if line is None or (is_help and "commands" not in line.command):
         return _NOTHING
     known = KnownRegistries(line.last("--endpoint"), line.last("--cache-dir"), environment)
     if line.pending is not None:

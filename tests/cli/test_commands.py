@@ -39,7 +39,7 @@ def test_help_shows_the_usage(run: Run, arguments: list[str]) -> None:
 
 @pytest.mark.slow
 def test_every_command_and_option_has_help(run: Run) -> None:
-    from marfetch.cli import COMMANDS
+    from marfetch.cli.help import COMMANDS
 
     overview = run("--help").stdout
     for command in COMMANDS:

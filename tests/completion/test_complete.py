@@ -17,7 +17,7 @@ from platformdirs.macos import MacOS
 from platformdirs.unix import Unix
 
 from marfetch import records
-from marfetch.cli import COMMANDS
+from marfetch.cli.help import COMMANDS
 from marfetch.completion import complete, known
 from marfetch.completion.complete import DEFAULT, DIRECTORIES, ERROR, KEEP_ORDER, NO_FILES, NO_SPACE, Candidates
 from marfetch.endpoint import OFFICIAL, Preference
@@ -218,6 +218,12 @@ def test_commands_for_repositories_are_offered_no_tags(ask: Ask) -> None:
     assert texts(ask("pull", "--version", "^1", "aks/foo:")) == []
     for path in complete._REPOSITORY_ONLY:
         assert path[0] in COMMANDS
+
+
+def test_help_is_offered_the_commands(ask: Ask) -> None:
+    assert texts(ask("help", "pul")) == ["pull"]
+    assert texts(ask("help", "bundle", "l")) == ["load"]
+    assert texts(ask("help", "pull", "aks/")) == []
 
 
 # -- versions
@@ -450,6 +456,7 @@ def test_the_table_has_the_options_that_the_help_shows(path: tuple[str, ...], co
 
 
 FREE = {
+    "COMMAND",
     "TEXT",
     "N",
     "SECONDS",

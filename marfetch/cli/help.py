@@ -1,0 +1,131 @@
+"""What `--help` shows: commands grouped by purpose, and examples at the end of each command's help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Fetch": {"pull": "pull", "plan": "pull", "resolve": "versions"},
+    "Find": {"search": "search", "versions": "versions", "inspect": "inspect", "referrers": "inspect"},
+    "Trust": {"verify": "verify", "trust": "trust"},
+    "Projects": {"lock": "project", "sync": "project", "outdated": "project", "diff": "diff"},
+    "Bundles": {"bundle": "bundle", "serve": "serve"},
+    "Helm": {"index": "helm", "setup": "helm"},
+    "Diagnose": {"doctor": "doctor", "endpoints": "endpoints", "cache": "cache"},
+    "More": {"demo": "demo", "completion": "completion", "version": "version", "help": "help"},
+}
+"""Purpose → command → module of this package that defines it."""
+
+COMMANDS: Final[Mapping[str, str]] = {command: module for commands in GROUPS.values() for command, module in commands.items()}
+"""Command → module of this package that defines it."""
+
+_CHART: Final = "application-lb/charts/alb-controller"
+
+EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "pull": (f"pull {_CHART}:1.7.12", f"pull {_CHART} --version '^1.7' -d charts", f"pull {_CHART} --untar --verify"),
+    "plan": (f"plan {_CHART}:1.7.12", f"plan {_CHART} --version '^1.7' --json"),
+    "resolve": (f"resolve {_CHART}:1.7.12", f"resolve {_CHART} --version '^1.7'"),
+    "search": ("search alb", "search --kind chart", "search storage --json"),
+    "versions": (f"versions {_CHART}", f"versions {_CHART} --details", f"versions {_CHART} --all"),
+    "inspect": (f"inspect {_CHART}", f"inspect {_CHART}:1.7.12 --json"),
+    "referrers": (f"referrers {_CHART}:1.7.12", f"referrers {_CHART}:1.7.12 --fetch -d sboms"),
+    "verify": (f"verify {_CHART}:1.7.12", f"verify {_CHART} --trust-policy policy.json"),
+    "trust": ("trust add-microsoft root-rsa.crt root-ecc.crt", "trust check"),
+    "trust add-microsoft": (
+        "trust add-microsoft root-rsa.crt root-ecc.crt",
+        f"trust add-microsoft root-rsa.crt root-ecc.crt --scope mcr.microsoft.com/{_CHART}",
+    ),
+    "trust show": ("trust show", "trust show --json"),
+    "trust check": ("trust check", "trust check --trust-policy policy.json"),
+    "lock": ("lock", "lock --upgrade alb-controller", "lock --from helmfile.yaml"),
+    "sync": ("sync", "sync --locked"),
+    "outdated": ("outdated", "outdated --json"),
+    "diff": ("diff", f"diff {_CHART}:1.6.7 {_CHART}:1.7.12"),
+    "bundle": ("bundle create -o bundle.tar", "bundle load bundle.tar --to registry.example.com/mar"),
+    "bundle create": ("bundle create -o bundle.tar", "bundle create -o delta.tar --since bundle.tar"),
+    "bundle inspect": ("bundle inspect bundle.tar", "bundle inspect bundle.tar --json"),
+    "bundle verify": ("bundle verify bundle.tar", "bundle verify delta.tar --since bundle.tar"),
+    "bundle diff": ("bundle diff old.tar bundle.tar", "bundle diff old.tar bundle.tar --json"),
+    "bundle load": ("bundle load bundle.tar --to registry.example.com/mar", "bundle load bundle.tar --to ./layout"),
+    "serve": ("serve bundle.tar", "serve bundle.tar --port 5000"),
+    "index": (f"index {_CHART}", f"index {_CHART} -o index.yaml"),
+    "setup": ("setup", "setup --quiet"),
+    "doctor": ("doctor", f"doctor {_CHART}:1.7.12"),
+    "endpoints": ("endpoints", "endpoints --format azure-firewall"),
+    "cache": ("cache info", "cache prune"),
+    "cache info": ("cache info", "cache info --json"),
+    "cache verify": ("cache verify", "cache verify --fix"),
+    "cache prune": ("cache prune", "cache prune --unused-days 30"),
+    "cache clear": ("cache clear", "cache clear --cache-dir .cache"),
+    "demo": ("demo", "demo --serve"),
+    "completion": ("completion bash", "completion fish | source"),
+    "version": ("version", "version --json"),
+    "help": ("help pull", "help bundle create"),
+}
+"""Command → example command lines."""
+
+
+class Command(TyperCommand):
+    """A command whose help ends with examples."""
+
+    def format_epilog(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        _write_examples(ctx, formatter)
+
+
+class CommandGroup(TyperGroup):
+    """A command with subcommands, whose help ends with examples."""
+
+    def format_epilog(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        _write_examples(ctx, formatter)
+
+
+def _write_examples(ctx: typer.Context, formatter: Any) -> None:
+    formatter.write_paragraph()
+    formatter.write("Examples:\n")
+    for line in EXAMPLES[ctx.command_path.partition(" ")[2]]:
+        formatter.write(f"  marfetch {line}\n")
+
+
+class Commands(TyperGroup):
+    """The program: its help lists the commands by purpose."""
+
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        width = max(map(len, COMMANDS))
+        for purpose, names in GROUPS.items():
+            with formatter.section(purpose):
+                for name in names:
+                    command = self.get_command(ctx, name)
+                    assert command is not None, "COMMANDS names what is registered"
+                    formatter.write(f"  {name:{width}}  {_summary(command)}\n")
+        formatter.write_paragraph()
+        formatter.write("Run `marfetch help COMMAND` for the options and examples of a command.\n")
+
+
+def _summary(command: Any) -> str:
+    """Return the first sentence of a command's help, whole."""
+    return str(command.help or "").strip().partition("\n")[0]
+
+
+def add(app: typer.Typer, function: Callable[..., int], name: str | None = None) -> None:
+    """Register a command."""
+    app.command(name, cls=Command)(function)
+
+
+# -- `marfetch help`
+
+_Words = Annotated[
+    list[str] | None, typer.Argument(metavar="[COMMAND]", help="The command, such as pull or bundle create.", show_default=False)
+]
+
+
+def register(app: typer.Typer) -> None:
+    add(app, show_help, "help")
+
+
+def show_help(words: _Words = None) -> int:
+    """Show the options and examples of a command."""
+    raise AssertionError(f"`run` turns it into `--help`, also for {words}")
