@@ -34,10 +34,14 @@ def cache_info(settings: Settings) -> int:
     from ..layout import maintenance
 
     found = maintenance.info(_layout(settings))
-    settings.report.line("path", str(found.root))
-    settings.report.line("names", str(found.names))
-    settings.report.line("blobs", str(found.blobs), human_size(found.size))
-    settings.report.line("unfinished", str(found.partial), human_size(found.partial_size))
+    settings.report.facts(
+        [
+            ("path", str(found.root)),
+            ("names", str(found.names)),
+            ("blobs", str(found.blobs), human_size(found.size)),
+            ("unfinished", str(found.partial), human_size(found.partial_size)),
+        ]
+    )
     settings.report.data(
         {
             "path": str(found.root),
@@ -61,8 +65,7 @@ def cache_verify(settings: Settings, fix: _Fix = False) -> int:
 
     layout = _layout(settings)
     bad = maintenance.verify(layout, fix=fix)
-    for one in bad:
-        settings.report.line(one.name, one.reason)
+    settings.report.table(("blob", "reason"), [(one.name, one.reason) for one in bad], wraps=True)
     data: Any = {"path": str(layout.root), "bad": [{"name": one.name, "reason": one.reason} for one in bad], "fixed": fix}
     if bad and not fix:
         error = IntegrityError(
@@ -89,7 +92,7 @@ def cache_prune(settings: Settings, unused_days: _Days = None) -> int:
         raise InputError(f"`--unused-days` takes a number of days, 0 or more, not {unused_days:g}", code="usage")
     layout = _layout(settings)
     done = maintenance.prune(layout, days=unused_days)
-    settings.report.line("removed", str(done.blobs + done.partial + done.listings), human_size(done.size))
+    settings.report.facts([("removed", str(done.blobs + done.partial + done.listings), human_size(done.size))])
     settings.report.data(
         {"path": str(layout.root), "blobs": done.blobs, "unfinished": done.partial, "listings": done.listings, "size": done.size}
     )
@@ -103,7 +106,7 @@ def cache_clear(settings: Settings) -> int:
 
     root = _root(settings)
     size = maintenance.clear(root)
-    settings.report.line("removed", human_size(size))
+    settings.report.facts([("removed", human_size(size))])
     settings.report.data({"path": str(root), "size": size})
     return 0
 

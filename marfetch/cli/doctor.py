@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..render.table import Row, status
 from .help import add
 from .options import Settings, shared
 
@@ -37,11 +38,11 @@ def doctor(settings: Settings, reference: _Tried = None) -> int:
     endpoint = settings.preference().of(tried or Reference("x"))
     timeout = () if settings.timeout is None else (settings.timeout,)
     found = examine(ExamineOptions(endpoint, tried, settings.ca_file, settings.cache_dir, *timeout), report.progress)
+    rows: list[Row] = []
     for one in found.findings:
-        report.line(one.status, one.id, one.saw)
-        for label, text in (("means", one.means), ("do", one.do)):
-            if text:
-                report.line("", label, text)
+        rows.append((status(one.status), one.id, one.saw))
+        rows += [("", label, text) for label, text in (("means", one.means), ("do", one.do)) if text]
+    report.table(("status", "check", "result"), rows, wraps=True)
     data: dict[str, Any] = {
         "verdict": next((status for status in ("fault", "warning") if any(one.status == status for one in found.findings)), "ok"),
         "endpoint": endpoint.name,
@@ -54,10 +55,8 @@ def doctor(settings: Settings, reference: _Tried = None) -> int:
     }
     report.data(data)
     if found.has_fault:
-        if endpoint.official:
-            for label, url in firewall.SUPPORT:
-                report.line("support", label, url)
-        for edge in found.references:
-            report.line("support", "X-Msedge-Ref", edge)
+        support = [("support", label, url) for label, url in firewall.SUPPORT] if endpoint.official else []
+        report.gap()
+        report.facts([*support, *(("support", "X-Msedge-Ref", edge) for edge in found.references)])
         report.note("the output above contains no secrets and can be pasted into a ticket; for programs, use `--json`")
     return 1 if found.has_fault else 0

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from .help import add
 from .options import Settings, shared
-
-if TYPE_CHECKING:
-    from ..render.report import Report
 
 
 def register(app: typer.Typer) -> None:
@@ -46,15 +43,20 @@ def endpoints(settings: Settings, form: _Format = Format.TEXT) -> int:
         report.text(document)
         report.data({"format": form.value, "document": document})
         return 0
-    for rule in RULES:
-        report.line("host", rule.host, str(rule.port), rule.protocol, rule.endpoint, rule.purpose)
-    _lines(report, "service tag", [(tag,) for tag in SERVICE_TAGS])
-    _lines(report, "registry location", [(place,) for place in REGISTRY_LOCATIONS])
-    _lines(report, "data locations", DATA_LOCATIONS)
-    _lines(report, "not MAR", NOT_MAR)
-    _lines(report, "rule", STATEMENTS)
-    _lines(report, "support", SUPPORT)
-    report.line("source", SOURCE)
+    hosts = [("host", rule.host, str(rule.port), rule.protocol, rule.endpoint, rule.purpose) for rule in RULES]
+    report.table(("rule", "host", "port", "protocol", "endpoint", "purpose"), hosts, wraps=True)
+    report.gap()
+    report.facts(
+        [
+            *(("service tag", tag) for tag in SERVICE_TAGS),
+            *(("registry location", place) for place in REGISTRY_LOCATIONS),
+            *(("data locations", *row) for row in DATA_LOCATIONS),
+            *(("not MAR", *row) for row in NOT_MAR),
+            *(("rule", *row) for row in STATEMENTS),
+            *(("support", *row) for row in SUPPORT),
+            ("source", SOURCE),
+        ]
+    )
     data: dict[str, Any] = {
         "hosts": [dataclasses.asdict(rule) for rule in RULES],
         "serviceTags": list(SERVICE_TAGS),
@@ -67,8 +69,3 @@ def endpoints(settings: Settings, form: _Format = Format.TEXT) -> int:
     }
     report.data(data)
     return 0
-
-
-def _lines(report: Report, label: str, rows: Any) -> None:
-    for row in rows:
-        report.line(label, *row)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..render.table import status
 from .help import add
 from .options import References, Settings, shared
 
@@ -53,8 +54,8 @@ def setup(settings: Settings, plugins: _Plugins = None, getter_of: _GetterOf = N
     from ..helm.setup import plugins_directory, set_up, set_up_getter
 
     installed = set_up_getter(getter_of) if getter_of is not None else set_up(plugins or plugins_directory())
-    for one in installed:
-        settings.report.line(one.name, str(one.path), "written" if one.changed else "unchanged")
+    rows = [(one.name, str(one.path), status("written" if one.changed else "unchanged")) for one in installed]
+    settings.report.table(("plugin", "path", "status"), rows)
     settings.report.data({"plugins": [{"name": one.name, "path": str(one.path), "changed": one.changed} for one in installed]})
     settings.report.note("next: helm repo add mar mar://mcr.microsoft.com/application-lb")
     return 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
+from ..render.table import age, span
 from ..text import counted
 from .help import add
 from .options import Settings, shared
@@ -69,8 +70,7 @@ def _show(settings: Settings, found: Searched, query: Any) -> int:
     if query.looks_inside:
         report.table(("name", "newest", "app version", "age", "kind"), [_row(one, now) for one in found.repositories if one.error is None])
     else:
-        for one in found.repositories:
-            report.line(one.name)
+        report.table(("name",), [(one.name,) for one in found.repositories])
     failed = [one for one in found.repositories if one.error is not None]
     data: dict[str, Any] = {
         "host": str(found.known.host),
@@ -95,7 +95,7 @@ def _show(settings: Settings, found: Searched, query: Any) -> int:
 def _remark(settings: Settings, found: Searched, query: Any) -> None:
     report, known = settings.report, found.known
     if known.stale is not None:
-        report.warn(f"using the catalog of {_span(known.age)} ago, because it could not be downloaded again: {known.stale.message}")
+        report.warn(f"using the catalog of {span(known.age)} ago, because it could not be downloaded again: {known.stale.message}")
     shown = [one for one in found.repositories if one.error is None]
     if found.way == "near" and found.candidates:
         report.note(f"no name in the catalog of `{known.host}` contains `{query.text}`; these are similar")
@@ -114,28 +114,11 @@ def _remark(settings: Settings, found: Searched, query: Any) -> None:
     if unlisted:
         report.note(f"in the registry, but not in the catalog: {', '.join(f'`{name}`' for name in unlisted[:3])}")
     if known.age >= 60 and known.stale is None:
-        report.note(f"the catalog is {_span(known.age)} old; `--refresh` downloads it again")
+        report.note(f"the catalog is {span(known.age)} old; `--refresh` downloads it again")
 
 
 def _row(one: FoundRepository, now: datetime) -> tuple[str, ...]:
-    return (one.name, one.newest or "-", one.app_version or "-", _age(one.created, now), one.kind or "-")
-
-
-def _age(created: str | None, now: datetime) -> str:
-    """Return the age in words, or `-` if the time is missing or invalid."""
-    try:
-        time = datetime.fromisoformat(created or "")
-    except ValueError:
-        return "-"
-    return _span((now - (time if time.tzinfo else time.replace(tzinfo=UTC))).total_seconds())
-
-
-def _span(seconds: float) -> str:
-    for size, unit in ((86_400 * 365, "year"), (86_400, "day"), (3600, "hour"), (60, "minute")):
-        count = int(max(0.0, seconds) // size)
-        if count:
-            return counted(count, unit)
-    return "moments"
+    return (one.name, one.newest or "-", one.app_version or "-", age(one.created, now), one.kind or "-")
 
 
 def _entry(one: FoundRepository, host: str) -> dict[str, Any]:

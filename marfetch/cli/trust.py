@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
+from ..render.table import Row, digest, status
 from .help import CommandGroup, add
 from .options import Settings, shared
 from .verify import TrustPolicy, TrustStore
@@ -53,8 +54,8 @@ def trust_add_microsoft(
     if not STORE_NAME.fullmatch(name):
         raise InputError(f"`--name` takes letters, digits, `_`, `.` and `-`, not `{name[:60]}`", code="usage")
     planned = plan(files, tuple(scope or ("*",)), Places(trust_policy, trust_store), name=name)
-    for one in planned:
-        settings.report.line("keeps" if not one.is_new else "would write" if dry_run else "writes", str(one.path), one.what)
+    done = "would write" if dry_run else "writes"
+    settings.report.table(("status", "path", "content"), [(done if one.is_new else "keeps", str(one.path), one.what) for one in planned])
     if not dry_run:
         write(planned)
     written: Any = [{"path": str(one.path), "new": one.is_new, "what": one.what} for one in planned]
@@ -69,16 +70,16 @@ def trust_show(settings: Settings, trust_policy: TrustPolicy = None, trust_store
 
     places = Places(trust_policy, trust_store)
     policy = places.load_policy()
-    settings.report.line("policy", policy.path)
-    settings.report.line("stores", str(places.store_root))
-    for statement in policy.statements:
-        settings.report.line("statement", statement.name, statement.level, " ".join(statement.scopes))
+    rows: list[Row] = [("policy", policy.path), ("stores", str(places.store_root))]
+    rows += [("statement", statement.name, statement.level, " ".join(statement.scopes)) for statement in policy.statements]
     stores = _stores(places, policy)
     for name, (certificates, error) in stores.items():
         for one in certificates:
-            settings.report.line("root", name, one.subject, f"sha256:{one.thumbprint}", f"to {one.parsed.not_valid_after_utc:%Y-%m-%d}")
+            ends = f"to {one.parsed.not_valid_after_utc:%Y-%m-%d}"
+            rows.append(("root", name, one.subject, digest(f"sha256:{one.thumbprint}"), ends))
         if error is not None:
             settings.report.warn(error.message)
+    settings.report.facts(rows)
     settings.report.data(_shown(places, policy, stores))
     return 0
 
@@ -103,7 +104,7 @@ def trust_check(settings: Settings, trust_policy: TrustPolicy = None, trust_stor
             settings.report.error(other)
         settings.report.failed(errors[0], data)
         return errors[0].exit_code
-    settings.report.line("ok", policy.path)
+    settings.report.facts([(status("ok"), policy.path)])
     settings.report.data(data)
     return 0
 

@@ -11,12 +11,14 @@ from ..client.resolve import Resolved
 from ..client.versions import Details, History, VersionEntry
 from ..text import counted, human_size
 from .report import Report, error_json
+from .table import Cell, Row, digest, since
+from .table import reference as reference_cell
 
 
 def print_pulled(report: Report, result: Pulled) -> int:
     """Print the saved files; return the exit code of the first failure."""
-    for file in result.files:
-        report.line(str(file.path), str(file.layer.digest), str(file.reference))
+    files = [(str(file.path), digest(file.layer.digest), reference_cell(file.reference)) for file in result.files]
+    report.table(("path", "digest", "reference"), files)
     data: Any = {
         "files": [
             {
@@ -58,19 +60,20 @@ def print_resolved(report: Report, result: Resolved) -> int:
 
 
 def print_versions(report: Report, result: History, *, show_all: bool, details: bool) -> int:
+    head = ["version", "tag", *(("digest", "size", "created", "app", "end of life") if details else ())]
+    rows: list[Row] = []
     for entry in result.entries:
-        columns = [str(entry.tagged.version), entry.tagged.tag]
-        known = entry.details
+        columns: list[str | Cell] = [str(entry.tagged.version), entry.tagged.tag]
         if details:
-            known = known or Details()
-            ends = known.end_of_life.isoformat() if known.end_of_life else ""
-            size = human_size(known.size) if known.size is not None else ""
-            columns += [text or "-" for text in (known.digest, size, known.created, known.app_version, ends)]
+            known = entry.details or Details()
+            ends = known.end_of_life.isoformat() if known.end_of_life else "-"
+            size = human_size(known.size) if known.size is not None else "-"
+            columns += [digest(known.digest or "-"), size, since(known.created), known.app_version or "-", ends]
             if known.error is not None:
                 report.warn(f"`{entry.tagged.tag}`: {known.error.message}")
-        report.line(*columns)
-    for tag in result.other if show_all else ():
-        report.line("-", tag)
+        rows.append(columns)
+    rows += [("-", tag) for tag in (result.other if show_all else ())]
+    report.table(head, rows)
     versions: Any = [_version_json(one) for one in result.entries]
     report.data({"repository": result.reference.full_repository, "versions": versions, "other": list(result.other)})
     if not result.entries and not report.as_json:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -20,6 +21,7 @@ from ..content import Progress, Silent, Transfer
 from ..document import Json
 from ..errors import Error
 from ..text import human_size, printable
+from .table import Cell, Row, Segments, facts, has_color, laid_out, painted, piped, plain
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -74,18 +76,32 @@ class Report:
         for line in document.splitlines():
             self.line(line)
 
-    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Write aligned columns with a header on a terminal, otherwise tab-separated lines; nothing with `--json`."""
-        if self.as_json or not rows:
-            return
-        if not _is_terminal(self._stdout or sys.stdout):
-            for row in rows:
-                self.line(*row)
-            return
-        shown = [[printable(text) for text in row] for row in (tuple(name.upper() for name in head), *rows)]
-        widths = [max(len(row[column]) for row in shown) for column in range(len(head))]
-        for row in shown:
-            self._write_stdout("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    def table(self, head: Sequence[str], rows: Sequence[Row], *, wraps: bool = False) -> None:
+        """Write a list of results, laid out for a person on a terminal, otherwise as tab-separated lines; nothing with `--json`.
+
+        Args:
+            wraps: the last column is a sentence, so it wraps where the window is too narrow.
+        """
+        if not self.as_json and rows:
+            shown = [_printable(row) for row in rows]
+            self._write_lines(shown, lambda: laid_out(head, shown, shutil.get_terminal_size().columns, wraps=wraps))
+
+    def gap(self) -> None:
+        """Write an empty line between two parts, on a terminal only."""
+        if not self.as_json and _is_terminal(self._stdout or sys.stdout):
+            self._write_stdout("")
+
+    def facts(self, rows: Sequence[Row]) -> None:
+        """Write lines that begin with a label: aligned on a terminal, otherwise tab-separated; nothing with `--json`."""
+        if not self.as_json and rows:
+            shown = [_printable(row) for row in rows]
+            self._write_lines(shown, lambda: facts(shown, shutil.get_terminal_size().columns))
+
+    def _write_lines(self, rows: Sequence[Row], lay_out: Callable[[], Iterable[Segments]]) -> None:
+        is_terminal = _is_terminal(self._stdout or sys.stdout)
+        write = painted if has_color(is_terminal=is_terminal) else plain
+        for line in lay_out() if is_terminal else map(piped, rows):
+            self._write_stdout(write(line))
 
     def data(self, data: Json) -> None:
         """Write the result as JSON; nothing without `--json`."""
@@ -199,6 +215,11 @@ def error_json(error: Error) -> dict[str, Json]:
     """Return an error as JSON (`docs/reference/json.md`)."""
     facts: dict[str, Any] = {name: value for name, value in error.context.items() if name not in ("code", "message", "hint")}
     return {"code": error.code, "message": error.message, "hint": error.hint, "exitCode": error.exit_code, **facts}
+
+
+def _printable(row: Row) -> list[Cell]:
+    cells = [one if isinstance(one, Cell) else Cell(one) for one in row]
+    return [one._replace(text=printable(one.text), shown=None if one.shown is None else printable(one.shown)) for one in cells]
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
