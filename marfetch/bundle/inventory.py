@@ -25,6 +25,8 @@ from .images import images_of
 
 THUMBPRINTS: Final = "io.cncf.notary.x509chain.thumbprint#S256"
 _DEPTH: Final = 8
+_COUNTED: Final = 256
+"""Bytes of a manifest that count like a further blob: annotations are shown for each name."""
 _Images: TypeAlias = Callable[[Manifest], tuple[str, ...]]
 
 
@@ -156,7 +158,7 @@ def _item(
     nodes: dict[Digest, ManifestNode] = {}
     for one, node in closure([descriptor], snapshot.graph.node):
         if node is not None:
-            named.add(1 + len(node.blobs))
+            named.add(1 + len(node.blobs) + node.descriptor.size // _COUNTED)
             nodes[one.digest] = node
     blobs = {blob.digest: blob for node in nodes.values() for blob in node.blobs}
     chosen = nodes.get(entry.artifact.digest if entry is not None and entry.artifact is not None else descriptor.digest)

@@ -53,7 +53,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", help="Hide progress and notes.")]
 _Verbose = Annotated[bool, typer.Option("--verbose", help="Log every request.")]
 _Offline = Annotated[bool, typer.Option("--offline", help="Use the cache only; make no requests.")]
-_Timeout = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Time limit for the whole command.")]
+Timeout = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Time limit for the whole command.")]
 _Jobs = Annotated[int, typer.Option("--jobs", metavar="N", help="Concurrent requests per host, 1 to 32.")]
 _CaFile = Annotated[str | None, typer.Option("--ca-file", metavar="PEM", help="CA certificates to trust instead of the system's.")]
 _CacheDir = Annotated[Path | None, typer.Option("--cache-dir", metavar="DIR", help="Cache directory. [env: MARFETCH_CACHE_DIR]")]
@@ -177,7 +177,7 @@ def shared(*, network: bool = True, local: bool = False, limited: bool = True) -
         "endpoint": (_Endpoint, None),
         "data_host": (_DataHost, None),
         "offline": (_Offline, False),
-        "timeout": (_Timeout, None),
+        "timeout": (Timeout, None),
         "jobs": (_Jobs, 16),
         "ca_file": (_CaFile, None),
         "cache_dir": (_CacheDir, None),

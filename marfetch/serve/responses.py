@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import Error, InputError
 from ..oci import Digest
-from ..reference import Reference, is_tag
+from ..reference import Host, Reference, is_tag
 
 VERSION: Final = (b"docker-distribution-api-version", b"registry/2.0")
 
@@ -164,7 +164,7 @@ def _plain(message: str) -> str:
 
 
 _METHODS: Final = ("GET", "HEAD")
-_HOST: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_HOST: Final = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 
 
 def header(scope: Scope, name: bytes) -> str | None:
@@ -173,6 +173,25 @@ def header(scope: Scope, name: bytes) -> str | None:
         if key == name:
             return str(value, "latin-1")
     return None
+
+
+def host_parts(text: str) -> tuple[str | None, str]:
+    """Return the host name in lower case and without a trailing dot, or None if it is invalid; and the port with its colon, or nothing."""
+    match = _HOST.fullmatch(text)
+    return (match[1].lower().removesuffix("."), match[2] or "") if match else (None, "")
+
+
+def misdirected(scope: Scope, allowed: Set[str]) -> Response | None:
+    """Return the response to a request for another host (RFC 9110, 15.5.20): a web page whose name points to this machine (DNS rebinding).
+
+    Args:
+        allowed: host names in lower case, besides the loopback ones, which only this machine can resolve (RFC 6761, 6.3).
+    """
+    name, _ = host_parts(header(scope, b"host") or "localhost")
+    if name is not None and (name in allowed or name.endswith(".localhost") or Host(name).is_loopback):
+        return None
+    message = f"this registry does not answer for the host `{name}`; start it with `--allow-host {name}` if it should"
+    return problem(421, "DENIED", message, headers={"Connection": "close"})
 
 
 def unusual(scope: Scope) -> Response | None:
@@ -184,7 +203,7 @@ def unusual(scope: Scope) -> Response | None:
         return refused("a request must have exactly one `Host`")
     if b"transfer-encoding" in names and b"content-length" in names:
         return refused("a request cannot have both `Transfer-Encoding` and `Content-Length`")
-    if not _HOST.fullmatch(header(scope, b"host") or "localhost"):
+    if not host_parts(header(scope, b"host") or "localhost")[0]:
         return refused("the `Host` is invalid")
     if scope["method"] not in _METHODS:
         allowed = {"Allow": "GET, HEAD"} | ({"Connection": "close"} if {b"content-length", b"transfer-encoding"} & {*names} else {})

@@ -26,13 +26,13 @@ from marfetch.layout.readonly import open_store
 from marfetch.layout.repositories import Contents
 from marfetch.oci import OCI_MANIFEST, Digest, Manifest
 from marfetch.reference import Host, Reference
-from marfetch.serve import responses, server, streams
+from marfetch.serve import page, responses, server, streams
 from marfetch.serve.app import ServedRegistry
 from marfetch.serve.server import IDLE_TIME, Serving, _TimeoutMixin, bind, protocol
 
 from ..world.command import marfetch, surroundings
 from ..world.content import ALB
-from ..world.layouts import Maker, packed
+from ..world.layouts import REF_NAME, Maker, packed
 from ..world.serving import Command, Got, ask
 
 TAGS = ["0.4.023901", "0.4.023971", "1.0.0", "1.0.7", "1.10.27", "1.11.4", "1.7.12", "1.7.9", "1.8.12"]
@@ -421,6 +421,34 @@ def test_a_foreign_host_changes_nothing(tough: Served, host: str) -> None:
     assert (answer.status, host in str(answer.headers) + answer.body.decode()) == (200, False)
 
 
+ANSWERED = [
+    "localhost",
+    "LOCALHOST.:5000",
+    "mar.localhost:1",
+    "127.0.0.1",
+    "127.8.9.10:80",
+    "[::1]",
+    "[::1]:5000",
+    "registry.test",
+    "Registry.TEST:1",
+]
+MISDIRECTED = ["evil.example", "evil.example:5000", "localhost.evil.example", "notlocalhost", "127.0.0.1.evil.example", "127.1", "10.0.0.1", "0.0.0.0", "[::]", "x.registry.test"]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", [*ANSWERED, *MISDIRECTED])
+def test_a_registry_for_this_machine_does_not_answer_for_other_hosts(maker: Maker, host: str) -> None:
+    maker.manifest("x", "aks/foo:1")
+    with Served(maker.root, allowed=frozenset({"registry.test"})) as one:
+        for target in ("/", "/v2/", "/v2/aks/foo/manifests/1", f"/v2/aks/foo/blobs/{Digest.of(b'x')}", "/none"):
+            answer = one.ask(target, Host=host)
+            if host in ANSWERED:
+                assert answer.status == (404 if target == "/none" else 200)
+            else:
+                assert (answer.status, answer.code) == (421, "DENIED")
+                assert f"--allow-host {host.partition(':5')[0]}`" in answer.json["errors"][0]["message"]
+        assert raw(one.port, b"GET /v2/ HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")  # no browser asks without a host
+
+
 @pytest.mark.parametrize(
     "beginning", [b"", b"G", b"GET /v2/ HTTP/1.1\r\nHost: x\r\nA:", b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\nGET /"], ids=["nothing", "a letter", "headers", "a second request"]
 )  # fmt: skip
@@ -561,6 +589,18 @@ def test_content_is_on_the_data_port_where_one_is_wanted(maker: Maker, tmp_path:
 
 
 @pytest.mark.slow
+def test_it_answers_for_the_hosts_that_are_allowed(maker: Maker, tmp_path: Path) -> None:
+    maker.manifest("x", "aks/foo:1")
+    allowed = ("--allow-host", "Registry.test", "--allow-host", "10.1.2.3")
+    with Command(maker.root, "--port", 0, "--data-port", 0, *allowed, cwd=tmp_path) as one:
+        hosts = ["127.0.0.1", "registry.test:5000", "10.1.2.3", "other.test"]
+        assert [ask(one.port, "/v2/", Host=host).status for host in hosts] == [200, 200, 200, 421]
+        assert one.process.stdout is not None
+        data = int(one.process.stdout.readline().rpartition(":")[2])
+        assert [ask(data, "/v2/", Host=host).status for host in ("registry.test", "other.test")] == [404, 421]
+
+
+@pytest.mark.slow
 def test_it_prints_who_can_reach_it(maker: Maker, tmp_path: Path) -> None:
     maker.manifest("x", "aks/foo:1")
     with Command(maker.root, "--port", 0, "--data-port", 0, "--host", "0.0.0.0", "--quiet", cwd=tmp_path) as one:
@@ -569,6 +609,9 @@ def test_it_prints_who_can_reach_it(maker: Maker, tmp_path: Path) -> None:
         _, _, err = one.end()
     assert err.startswith("warning: `http://0.0.0.0:")
     assert "not a loopback address" in err
+    with Command(maker.root, "--port", 0, "--host", "0.0.0.0", "--allow-host", "x.test", cwd=tmp_path) as one:
+        assert ask(one.port, "/v2/", Host="reg.example:1234").status == 200
+        assert "`--allow-host` has no effect" in one.end()[2]
 
 
 @pytest.mark.slow
@@ -654,6 +697,9 @@ FAILURES: dict[str, tuple[Callable[[Maker], list[object]], int, str]] = {
     "a name that is none": (lambda maker: [maker.root, "--name", "Not/Valid"], 2, "reference-invalid"),
     "a name with a tag": (lambda maker: [maker.root, "--name", "aks/foo:1"], 2, "usage"),
     "a port that is none": (lambda maker: [maker.root, "--port", 70000], 2, "usage"),
+    "a host to allow that is none": (lambda maker: [maker.root, "--allow-host", "http://x"], 2, "usage"),
+    "a host to allow with a port": (lambda maker: [maker.root, "--allow-host", "x.test:80"], 2, "usage"),
+    "a time limit that is none": (lambda maker: [maker.root, "--timeout", 0], 2, "usage"),
     "a host that is none": (lambda maker: [maker.root, "--host", "no.such.host.invalid"], 2, "usage"),
 }
 
@@ -674,6 +720,32 @@ def test_a_broken_layout_is_not_served(maker: Maker, tmp_path: Path) -> None:
     assert (code, error["code"]) == (5, "digest-mismatch")
     assert digest in error["message"]
     assert error["digests"] == [digest]
+
+
+@pytest.mark.slow
+def test_names_that_multiply_manifests_are_refused(maker: Maker, tmp_path: Path) -> None:
+    children = [maker.manifest(str(number), listed=False) for number in range(200)]
+    index = maker.index(children, "aks/foo0:1")
+    maker.entries += [{**index, "annotations": {REF_NAME: f"aks/foo{number}:1"}} for number in range(1, 1_700)]
+    maker.write()
+    for words in (["serve"], ["bundle", "load", "--to", "./new"]):
+        done = marfetch(words[0], *words[1:2], maker.root, *words[2:], "--json", cwd=tmp_path)
+        assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (4, "limit-passed"), words
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_page_has_a_length(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "MAX_ROWS", 30)
+    monkeypatch.setattr(page, "MAX_LISTED", 10)
+    for number in range(20):
+        maker.manifest("x", f"aks/foo:{number}", annotations={"org.opencontainers.image.created": "x" * 10_000})
+    for number in range(20):
+        maker.manifest(f"r{number}", subject=maker.entries[0] | {"annotations": {}}, artifactType="x/y")
+    with Served(maker.root) as one:
+        text = one.ask("/").body.decode()
+    assert "<li>and 10 more</li>" in text
+    assert "more artifacts, too many to show here" in text
+    assert len(text) < 50_000
 
 
 @pytest.mark.slow
