@@ -6,7 +6,6 @@ With a data origin, a blob request is redirected as MAR does it: 307 to another 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 from collections import Counter
@@ -20,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..errors import Error, InputError, IntegrityError, NotFoundError
 from ..layout.blobs import BlobStore, Extent
 from ..layout.repositories import Contents, LayoutRepository, Snapshot, lexical
-from ..oci import OCI_INDEX, Descriptor, Digest, Index, Manifest, descriptor_json
+from ..oci import OCI_INDEX, Descriptor, Digest, Index, Manifest
 from ..reference import Host
 from .page import Pages
 from .responses import (
@@ -37,6 +36,7 @@ from .responses import (
     page,
     part,
     problem,
+    referrers_page,
     unusual,
 )
 from .streams import BlobResponse, VerifiedBlobs
@@ -225,12 +225,9 @@ class ServedRegistry:
         repository = snapshot.repositories.get(name)
         if repository is None:
             return no_name(name)
-        wanted = QueryParams(scope["query_string"]).getlist("artifactType")
         found = repository.referrers.get(str(digest), [])
-        entries = [descriptor_json(one) for one in found if not wanted or one.artifact_type in wanted]
-        headers = {"OCI-Filters-Applied": "artifactType"} if wanted else {}
-        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
-        return Response(json.dumps(index, separators=(",", ":")), media_type=OCI_INDEX, headers=headers)
+        body, headers = referrers_page(found, QueryParams(scope["query_string"]), f"/v2/{name}/referrers/{digest}")
+        return Response(body, media_type=OCI_INDEX, headers=headers)
 
     # -- the data endpoint
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.types import Message
 
 from marfetch.content import Source
 from marfetch.layout.blobs import Extent
 from marfetch.layout.layout import Layout
 from marfetch.layout.readonly import open_store
 from marfetch.layout.repositories import Contents
-from marfetch.oci import OCI_MANIFEST, Digest, Manifest
+from marfetch.oci import OCI_INDEX, OCI_MANIFEST, Digest, Manifest
 from marfetch.reference import Host, Reference
 from marfetch.serve import page, responses, server, streams
 from marfetch.serve.app import ServedRegistry
@@ -177,6 +179,57 @@ def test_referrers_are_computed_from_subjects(maker: Maker) -> None:
         assert one.ask(f"{path}?artifactType=TEXT/A").json["manifests"] == []
         assert one.ask(f"/v2/here/referrers/{Digest.of(b'unknown')}").json["manifests"] == []
         assert one.ask(f"/v2/none/such/referrers/{subject['digest']}").code == "NAME_UNKNOWN"
+
+
+def test_many_referrers_come_in_pages(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(responses, "PIECE", 2_000)
+    subject = maker.manifest("subject", "1.0")
+    for number in range(20):
+        notes = {"note": "x" * (3_000 if number == 7 else 300)}
+        maker.manifest(str(number), None, artifactType=f"text/{number % 2}", subject=subject, annotations=notes)
+    path = f"/v2/here/referrers/{subject['digest']}"
+    with Served(maker.root) as one:
+        whole = {entry["digest"] for entry in maker.entries[1:]}
+        for query, expected in (("", 20), ("?artifactType=text%2F1", 10)):
+            target, found, pages = path + query, [], 0
+            while target:
+                answer = one.ask(target)
+                assert 0 < len(answer.body) < 4_000
+                assert answer.headers["content-type"] == OCI_INDEX
+                found += [entry["digest"] for entry in answer.json["manifests"]]
+                pages += 1
+                link = answer.headers.get("link")
+                target = link[1 : link.index(">")] if link else ""
+            assert (len(found), len({*found})) == (expected, expected)
+            assert {*found} <= whole
+            assert pages > 3
+
+
+def test_a_list_has_an_end_where_no_number_is_asked_for(alb: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(responses, "MAX_PAGE", 4)
+    for query in ("", "?n=9"):
+        answer = alb.ask(f"/v2/{ALB}/tags/list{query}")
+        assert (answer.json["tags"], answer.headers["link"]) == (TAGS[:4], f'</v2/{ALB}/tags/list?n=4&last={TAGS[3]}>; rel="next"')
+    assert len(alb.ask("/v2/_catalog").json["repositories"]) == 4
+
+
+@pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 20, 21])
+def test_a_body_is_sent_in_chunks(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(responses, "PIECE", 10)
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    body = bytes(range(size))
+    asyncio.run(responses.PlainResponse([], body)({}, receive, send))
+    pieces = [message["body"] for message in sent[1:]]
+    assert b"".join(pieces) == body
+    assert max(map(len, pieces)) <= 10
+    assert [message.get("more_body", False) for message in sent[1:]] == [True] * (len(pieces) - 1) + [False]
 
 
 # -- ranges
@@ -334,7 +387,7 @@ def test_a_child_that_comes_later_is_found(maker: Maker) -> None:
 
 
 def test_pieces_are_read_where_the_system_cannot_say_what_is_in_memory(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = os.urandom(3 * streams.PIECE + 5)
+    data = os.urandom(3 * responses.PIECE + 5)
     maker.manifest("x", "aks/foo:1", layers=[maker.blob(data)])
     monkeypatch.setattr(streams, "_NOWAIT", None)
     with Served(maker.root) as one:
