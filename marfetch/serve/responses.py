@@ -91,7 +91,9 @@ def page(entries: Sequence[str], query: bytes, path: str, *, key: Callable[[str]
 
 
 def referrers_page(entries: Sequence[Descriptor], asked: QueryParams, path: str) -> tuple[bytes, dict[str, str]]:
-    """Return an index with as many referrers as fit into `PIECE` and a manifest, at least one, and its headers (distribution-spec, "Listing Referrers").
+    """Return an index with as many referrers as fit into `PIECE` and a manifest, at least one, and its headers.
+
+    The client follows the link to the rest (distribution-spec, "Listing Referrers").
 
     Args:
         entries: all referrers; `artifactType` chooses among them, and `last` is the digest of the last one that the client has.
