@@ -224,7 +224,7 @@ def misdirected(scope: Scope, allowed: Set[str]) -> Response | None:
     name, _ = host_parts(header(scope, b"host") or "localhost")
     if name is not None and (name in allowed or name.endswith(".localhost") or Host(name).is_loopback):
         return None
-    message = f"this registry does not answer for the host `{name}`; start it with `--allow-host {name}` if it should"
+    message = "this registry answers only for loopback names; for another host name, start it with `--allow-host NAME`"
     return problem(421, "DENIED", message, headers={"Connection": "close"})
 
 

@@ -498,7 +498,7 @@ def test_a_registry_for_this_machine_does_not_answer_for_other_hosts(maker: Make
                 assert answer.status == (404 if target == "/none" else 200)
             else:
                 assert (answer.status, answer.code) == (421, "DENIED")
-                assert f"--allow-host {host.partition(':5')[0]}`" in answer.json["errors"][0]["message"]
+                assert "--allow-host NAME" in answer.json["errors"][0]["message"]
         assert raw(one.port, b"GET /v2/ HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")  # no browser asks without a host
 
 
@@ -563,7 +563,7 @@ def test_a_reader_that_does_not_read_is_let_go(maker: Maker, parser: str, monkey
         asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         asking.settimeout(30)
         asking.connect(("127.0.0.1", one.port))
-        asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         deadline = time.monotonic() + 30
         while not asking.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             assert time.monotonic() < deadline, "it is waited for without end"
@@ -579,7 +579,7 @@ def test_a_client_that_disconnects_leaves_no_descriptor_open(maker: Maker, parse
         one.ask(f"/v2/aks/foo/blobs/{Digest.of(data)}")
         for _ in range(20):
             with socket.create_connection(("127.0.0.1", one.port), timeout=30) as asking:
-                asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
                 asking.recv(1)
                 asking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         path, deadline = maker.path(Digest.of(data)), time.monotonic() + 30
@@ -672,7 +672,7 @@ def test_what_is_under_way_when_it_ends_ends_too(maker: Maker, tmp_path: Path) -
     data = os.urandom(48 << 20)
     maker.manifest("x", "aks/foo:1", layers=[maker.blob(data)])
     with Command(maker.root, "--port", 0, cwd=tmp_path) as one, socket.create_connection(("127.0.0.1", one.port), timeout=30) as asking:
-        asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         got = bytearray(asking.recv(1000))
         ending: list[tuple[int, str, str]] = []
         thread = threading.Thread(target=lambda: ending.append(one.end()))
@@ -696,7 +696,7 @@ def test_what_does_not_end_is_cut_off(maker: Maker, tmp_path: Path) -> None:
     data = os.urandom(32 << 20)
     maker.manifest("x", "aks/foo:1", layers=[maker.blob(data)])
     with Command(maker.root, "--port", 0, cwd=tmp_path) as one, socket.create_connection(("127.0.0.1", one.port), timeout=30) as asking:
-        asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert asking.recv(12) == b"HTTP/1.1 200"
         code, _, err = one.end()  # nobody reads on
     assert code == 0
