@@ -132,7 +132,7 @@ class CommandRun:
         """Raise a signal's KeyboardInterrupt again a moment later: Python drops exceptions that are raised in a finalizer."""
         import signal
 
-        if not (self._signal and issubclass(unraisable.exc_type, KeyboardInterrupt) and hasattr(signal, "setitimer")):
+        if not (issubclass(unraisable.exc_type, KeyboardInterrupt) and hasattr(signal, "setitimer")):
             sys.__unraisablehook__(unraisable)
             return
         signal.signal(signal.SIGALRM, signal.default_int_handler)

@@ -49,8 +49,12 @@ _LEAST_PASSWORD: Final = 3
 _LONGEST: Final = 1500
 _LONGEST_ADDRESS: Final = 300
 _QUERY: Final = re.compile(r'(\?|%3[Ff])[^\s"<>`]+')
-_USER: Final = re.compile(r"(?<=//)[^\s`]*@(?!sha(?:256|512):)")
-_CREDENTIAL: Final = re.compile(r"(?i)\b(sig|token|password|authorization|bearer|basic)\b(=|: ?| )(?=\S*[0-9%/+=])[^\s`&,;]+")
+_AFTER_SLASHES: Final = re.compile(r"(?<=//)[^\s`]+")
+_USER: Final = re.compile(r"@(?!sha(?:256|512):)")
+# The lookahead has a limit, since a server can send a text with many beginnings.
+_CREDENTIAL: Final = re.compile(
+    r"(?i)\b(sig|token|password|authorization|bearer|basic)\b(=|: ?| )(?=[^\s0-9%/+=]{0,1000}[0-9%/+=])[^\s`&,;]+"
+)
 _ADDRESS: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)?(?P<authority>[^/]*)(?P<path>[^?#]*)", re.DOTALL)
 
 
@@ -86,7 +90,7 @@ def hidden(text: str, sent: tuple[str, ...] = ()) -> str:
         # Longest first, because one value may be the prefix of another.
         pattern = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
         text = re.sub(pattern, HIDDEN, text, flags=re.IGNORECASE)
-    text = _QUERY.sub(rf"\1{HIDDEN}", _USER.sub("", text))
+    text = _QUERY.sub(rf"\1{HIDDEN}", _AFTER_SLASHES.sub(lambda match: _USER.split(match[0])[-1], text))
     return _CREDENTIAL.sub(rf"\1\2{HIDDEN}", text)
 
 

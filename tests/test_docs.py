@@ -115,10 +115,25 @@ def test_every_page_is_linked() -> None:
 
 def test_the_limits_in_the_design_equal_those_of_the_code() -> None:
     from marfetch.destination import packed as of_archives
+    from marfetch.diff import changes, contents
+    from marfetch.layout import graph, repositories
     from marfetch.remote import limits as of_registries
+    from marfetch.serve import page, responses
 
     limits = {name: value for name, value in vars(of_registries).items() if name.isupper()}
-    limits |= {name: value for name, value in vars(of_archives).items() if name.startswith(("MAX_", "RATIO_"))}
+    own = {
+        of_archives: (),
+        changes: (),
+        contents: (),
+        page: (),
+        graph: ("MAX_MANIFEST_SIZE",),
+        repositories: ("MAX_REPOSITORY_LENGTH",),
+        responses: ("MAX_CHILDREN",),
+    }
+    for module, imported in own.items():
+        found = {name: value for name, value in vars(module).items() if name.startswith(("MAX_", "RATIO_")) and name not in imported}
+        assert not limits.keys() & found.keys(), "two limits have one name"
+        limits |= found
     design = (ROOT / "docs" / "design.md").read_text()
     rows = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+?) \|", design, flags=re.MULTILINE))
     assert rows

@@ -81,3 +81,8 @@ def test_texts_can_be_shown_to_others(text: str, shown: str) -> None:
 def test_the_home_directory_is_not_told() -> None:
     assert shareable("`/home/me/.cache/marfetch`", "/home/me") == "`~/.cache/marfetch`"
     assert shareable("`/a`", "/") == "`/a`"
+
+
+@pytest.mark.parametrize("text", ["/" * 500_000, "//a" * 200_000, "sig:" * 20_000, "@" * 500_000, "//@sha256:" * 50_000])
+def test_a_text_of_a_server_takes_no_long_time(text: str) -> None:
+    assert hidden(text) == text

@@ -17,7 +17,7 @@ from typing import Final, Literal
 from ..content import Verified
 from ..errors import InputError, IntegrityError
 from ..files import storage_error
-from ..layout.graph import closure, is_manifest_type
+from ..layout.graph import ManifestNode, NamedCount, closure, is_manifest_type
 from ..layout.readonly import ReadonlyTar
 from ..oci import Descriptor, Digest
 from .format import FIRST, LOCK_FILE, MAX_RECORD_SIZE, RECORD_FILE, Opened, archive_digest, ending, header, index_bytes, ref_name
@@ -240,10 +240,10 @@ def _check_index(found: Opened, checked: CheckResult) -> None:
         entry, manifest = wanted[name]
         if _facts(names[name]) != _facts(manifest):
             checked.add("wrong", name, f"`index.json` says `{names[name].digest}`, the lock file says `{entry.digest}`")
-    unnamed = {one.digest for name, one in found.store.entries() if name is None}
+    listed = {one.digest for _, one in found.store.entries()}
     for entry in found.lock.entries:
         for one in entry.referrers:
-            if one.digest not in unnamed and all(one.digest != descriptor.digest for descriptor in names.values()):
+            if one.digest not in listed:
                 checked.add("missing", one.digest, f"the lock file lists it as a referrer of `{entry.reference}`")
     index = found.store.document("index.json", MAX_RECORD_SIZE)
     if index != index_bytes(found.store.entries()):
@@ -306,9 +306,13 @@ def _check_rest(
 
 def _check_lock(found: Opened, checked: CheckResult) -> None:
     """Compare the manifests and blobs of each artifact with the lock file."""
+    named = NamedCount(found.path)
     for entry in found.lock.entries if found.lock is not None else ():
         artifact = entry.artifact or entry.manifest
-        reached = {one.digest: node for one, node in closure([entry.manifest], found.contents.graph.node)}
+        reached: dict[Digest, ManifestNode | None] = {}
+        for one, reached_node in closure([entry.manifest], found.contents.graph.node):
+            named.add(1)
+            reached[one.digest] = reached_node
         node = reached.get(artifact.digest)
         if reached[entry.digest] is None or (node is None and artifact.digest in reached):
             continue  # missing or wrong: reported already
@@ -338,7 +342,7 @@ def _check_blobs(
 
     def check(one: Descriptor) -> str | None:
         budget()
-        return _mismatch(found, one)
+        return _mismatch(found, one, budget)
 
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="marfetch-check") as pool:
         for one, reason in zip(unread, pool.map(check, unread), strict=True) if reads else ():
@@ -351,11 +355,12 @@ def _check_blobs(
                 checked.add("extra", digest, "no manifest refers to it")
 
 
-def _mismatch(found: Opened, one: Descriptor) -> str | None:
+def _mismatch(found: Opened, one: Descriptor, budget: Callable[[], None]) -> str | None:
     verified = Verified(one)
     try:
         with found.store.extent(one.digest) as extent:
             for piece in extent.pieces():
+                budget()
                 verified.update(piece)
         verified.check()
     except IntegrityError as error:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -15,7 +14,7 @@ from ..artifact.kinds import CHART, NOTATION_SIGNATURE, end_of_life, kind_of, ki
 from ..artifact.payload import base_name, chart_types, extension_of
 from ..constraint import chart_version, read_version
 from ..errors import Error
-from ..layout.graph import closure
+from ..layout.graph import ManifestNode, NamedCount, closure
 from ..layout.repositories import Contents, LayoutRepository
 from ..oci import CREATED, Descriptor, Digest, Manifest
 from ..project.lockfile import Entry, Lock
@@ -26,6 +25,8 @@ from .images import images_of
 
 THUMBPRINTS: Final = "io.cncf.notary.x509chain.thumbprint#S256"
 _DEPTH: Final = 8
+_COUNTED: Final = 256
+"""Bytes of a manifest that count like a further blob: annotations are shown for each name."""
 _Images: TypeAlias = Callable[[Manifest], tuple[str, ...]]
 
 
@@ -95,12 +96,32 @@ def bundle_items(contents: Contents, lock: Lock | None, *, with_images: bool = F
         with_images: search charts for container images.
         is_checked: verify the digests of these charts. If false, the caller verifies them later and discards the result on failure.
     """
-    images = partial(images_of, contents.store, is_checked=is_checked) if with_images else None
+    images = _images(contents, is_checked=is_checked) if with_images else None
+    named = NamedCount(contents.store.root)
+    names: dict[Digest, list[str]] = {}
+    for name, one in contents.store.entries():
+        if name is not None:
+            names.setdefault(one.digest, []).append(name)
     return [
         found
         for name, reference, descriptor, entry in _roots(contents, lock)
-        if (found := _item(contents, name, reference, descriptor, entry, images)) is not None
+        if (found := _item(contents, named, name, reference, descriptor, entry, images, names.get(descriptor.digest, ()))) is not None
     ]
+
+
+def _images(contents: Contents, *, is_checked: bool) -> _Images:
+    """Return a function that lists the images of a chart, once for all its names."""
+    known: dict[Digest, tuple[str, ...]] = {}
+    named = NamedCount(contents.store.root)
+
+    def images(manifest: Manifest) -> tuple[str, ...]:
+        digest = manifest.descriptor.digest
+        if digest not in known:
+            known[digest] = images_of(contents.store, manifest, is_checked=is_checked)
+        named.add(len(known[digest]))
+        return known[digest]
+
+    return images
 
 
 def _roots(contents: Contents, lock: Lock | None) -> Iterator[tuple[str, Reference, Descriptor, Entry | None]]:
@@ -115,25 +136,36 @@ def _roots(contents: Contents, lock: Lock | None) -> Iterator[tuple[str, Referen
         for tag, descriptor in repository.tags.items():
             yield base_name(repository.name), Reference(repository.name, None, tag, descriptor.digest), descriptor, None
         for digest, descriptor in repository.manifests.items():
-            if digest in named - tagged - about:
+            if digest in named and digest not in tagged and digest not in about:
                 yield base_name(repository.name), Reference(repository.name, None, None, descriptor.digest), descriptor, None
 
 
 def _item(
-    contents: Contents, name: str, reference: Reference, descriptor: Descriptor, entry: Entry | None, images: _Images | None
+    contents: Contents,
+    named: NamedCount,
+    name: str,
+    reference: Reference,
+    descriptor: Descriptor,
+    entry: Entry | None,
+    images: _Images | None,
+    index_names: Sequence[str],
 ) -> BundleItem | None:
     snapshot = contents.current()
     repository = snapshot.repositories.get(reference.repository)
     root = snapshot.graph.node(descriptor)
     if repository is None or root is None:
         return None
-    nodes = {one.digest: node for one, node in closure([descriptor], snapshot.graph.node) if node is not None}
+    nodes: dict[Digest, ManifestNode] = {}
+    for one, node in closure([descriptor], snapshot.graph.node):
+        if node is not None:
+            named.add(1 + len(node.blobs) + node.descriptor.size // _COUNTED)
+            nodes[one.digest] = node
     blobs = {blob.digest: blob for node in nodes.values() for blob in node.blobs}
     chosen = nodes.get(entry.artifact.digest if entry is not None and entry.artifact is not None else descriptor.digest)
     artifact = _manifest(contents, chosen.descriptor) if chosen is not None else None
     kind = kind_of(artifact) if artifact is not None else None
     version = read_version(reference.tag) if reference.tag else None
-    referrers = tuple(_referrers(contents, repository, str(descriptor.digest)))
+    referrers = tuple(_referrers(repository, str(descriptor.digest), named))
     marks = [(one.artifact_type or "", one.annotations) for one in repository.referrers.get(str(descriptor.digest), [])]
     return BundleItem(
         name,
@@ -150,13 +182,12 @@ def _item(
         referrers,
         images(artifact) if images is not None and kind is CHART and artifact is not None else (),
         entry.verification.verdict if entry is not None and entry.verification is not None else None,
-        _index_name(contents, reference, descriptor),
+        _index_name(index_names, reference, descriptor),
     )
 
 
-def _index_name(contents: Contents, reference: Reference, descriptor: Descriptor) -> str | None:
+def _index_name(names: Sequence[str], reference: Reference, descriptor: Descriptor) -> str | None:
     end = reference.tag or str(descriptor.digest)
-    names = [name for name, one in contents.store.entries() if name is not None and one.digest == descriptor.digest]
     return next((name for name in names if name == end or name.endswith((f":{end}", f"@{end}"))), None)
 
 
@@ -176,9 +207,10 @@ def _payload(artifact: Manifest | None) -> tuple[Descriptor, ...]:
     return tuple(layer for layer in artifact.layers if matches(layer.media_type, globs))
 
 
-def _referrers(contents: Contents, repository: LayoutRepository, digest: str, depth: int = 0) -> Iterator[BundleReferrer]:
+def _referrers(repository: LayoutRepository, digest: str, named: NamedCount, depth: int = 0) -> Iterator[BundleReferrer]:
     if depth >= _DEPTH:
         return
+    named.add(len(repository.referrers.get(digest, ())))
     for one in sorted(repository.referrers.get(digest, []), key=lambda one: (one.artifact_type or "", str(one.digest))):
         kind = kind_of_type(one.artifact_type)
         yield BundleReferrer(
@@ -189,7 +221,7 @@ def _referrers(contents: Contents, repository: LayoutRepository, digest: str, de
             one.annotations.get(THUMBPRINTS),
             depth,
         )
-        yield from _referrers(contents, repository, str(one.digest), depth + 1)
+        yield from _referrers(repository, str(one.digest), named, depth + 1)
 
 
 # -- differences between two bundles

@@ -10,7 +10,8 @@ from typing import Literal, Protocol, TypeAlias
 from ..content import Progress, Transfer, copy
 from ..endpoint import Endpoint
 from ..errors import Error, InputError
-from ..layout.graph import ManifestNode, closure
+from ..layout.blobs import Entry
+from ..layout.graph import ManifestNode, NamedCount, closure
 from ..layout.layout import Layout
 from ..layout.repositories import Contents, LayoutRepository, Snapshot
 from ..oci import Descriptor, Digest
@@ -38,11 +39,20 @@ def jobs_of(contents: Contents) -> list[Job]:
     """Return the jobs for everything in a layout, sorted by repository and digest."""
     found: list[Job] = []
     snapshot = contents.current()
+    named = NamedCount(contents.store.root)
+
+    def reach(root: str) -> set[str]:
+        reached: set[str] = set()
+        for one in _nodes(snapshot, repository, root):
+            named.add(1)
+            reached.add(str(one.descriptor.digest))
+        return reached
+
     for repository in snapshot.repositories.values():
         roots: dict[str, list[str]] = {}
         for tag, descriptor in repository.tags.items():
             roots.setdefault(str(descriptor.digest), []).append(tag)
-        reached = {str(one.descriptor.digest) for root in roots for one in _nodes(snapshot, repository, root)}
+        reached = {digest for root in roots for digest in reach(root)}
         # Untagged manifests: first the ones that are neither referrer nor child of another, since their jobs include the others.
         referrers = {str(one.digest) for listed in repository.referrers.values() for one in listed}
         children = {
@@ -55,7 +65,7 @@ def jobs_of(contents: Contents) -> list[Job]:
         for digest in sorted(repository.manifests, key=lambda one: (one in referrers or one in children, one)):
             if digest not in reached:
                 roots[digest] = []
-                reached |= {str(one.descriptor.digest) for one in _nodes(snapshot, repository, digest)}
+                reached |= reach(digest)
         found += [Job(repository.name, Digest.parse(digest), tuple(roots[digest])) for digest in sorted(roots)]
     return found
 
@@ -251,6 +261,7 @@ class FolderTarget:
         self._layout = layout
         self._progress = _Watched(progress, check)
         self._check = check
+        self._entries: dict[Digest, list[Entry]] = {}
 
     def missing_blobs(self, repository: str, blobs: Iterable[Digest]) -> list[Digest]:  # noqa: ARG002 - the repositories of a layout share its blobs
         return [digest for digest in blobs if self._layout.stamp(digest) is None or not self._digest_matches(digest)]
@@ -281,11 +292,21 @@ class FolderTarget:
             if self._layout.stamp(one.digest) is None:
                 is_new, size = True, size + one.size
             self._layout.add(contents.manifests.read(one))
-        names = [(name, one) for name, one in contents.store.entries() if one.digest == job.digest]
-        digests = {node.descriptor.digest for node in nodes}
-        for name, one in [*names, *((name, one) for name, one in contents.store.entries() if name is None and one.digest in digests)]:
+        for name, one in self._entries_of(contents, job, nodes):
             before = self._layout.names.get(name) if name is not None else one
             is_replaced |= before is not None and before.digest != one.digest
             self._layout.names.put(name, replace(one, annotations={}))
         reference = str(Reference(job.repository, None, job.tags[0] if job.tags else None, job.digest))
         return Loaded(reference, "replaced" if is_replaced else "pushed" if is_new or blobs else "unchanged", blobs, size)
+
+    def _entries_of(self, contents: Contents, job: Job, nodes: Sequence[ManifestNode]) -> Iterator[Entry]:
+        """Yield the index entries of a job: its names, and the unnamed manifests among its nodes."""
+        if not self._entries:  # several threads may get here; each builds the same
+            found: dict[Digest, list[Entry]] = {}
+            for entry in contents.store.entries():
+                found.setdefault(entry[1].digest, []).append(entry)
+            self._entries = found
+        yield from self._entries.get(job.digest, ())
+        for digest in dict.fromkeys(node.descriptor.digest for node in nodes):
+            if digest != job.digest:
+                yield from (entry for entry in self._entries.get(digest, ()) if entry[0] is None)

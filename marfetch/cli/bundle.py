@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -29,6 +29,8 @@ _A = Annotated[Path, typer.Argument(metavar="FILE", help="Older bundle.")]
 _B = Annotated[Path, typer.Argument(metavar="FILE", help="Newer bundle.")]
 _To = Annotated[str, typer.Option("--to", metavar="HOST[:PORT][/PREFIX]|DIR", help="Your own registry, or a directory, written as ./NAME.")]
 _PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Use HTTP instead of HTTPS; for loopback addresses only.")]
+_COMPRESSED: Final = (".gz", ".tgz", ".zst", ".tzst", ".xz", ".txz", ".bz2", ".tbz2", ".lz4", ".zip")
+"""Ends of names that promise a compressed file."""
 
 
 def register(app: typer.Typer) -> None:
@@ -61,6 +63,12 @@ def bundle_create(
     from ..project.wanted import read_project
     from ..render.bundle import print_created
 
+    if str(output) == "-":
+        raise InputError("a bundle cannot be written to stdout", code="usage", hint="name a file, such as `-o bundle.tar`")
+    if output.suffix.lower() in _COMPRESSED:
+        settings.report.warn(
+            f"`{output}` will not be compressed, although its name ends in `{output.suffix}`: a bundle is a plain tar file"
+        )
     project = read_project(file)
     with settings.client(endpoint=project.endpoint) as client:
         result = create(client, project, output, since=since, with_referrers=referrers)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
 from ..endpoint import Preference
-from ..errors import InputError, Interrupted
+from ..errors import Error, InputError, Interrupted
 from ..remote.preconnect import ConnectionSetups
 from ..render.report import Report
 from ..text import printable
@@ -50,10 +53,15 @@ _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", help="Hide progress and notes.")]
 _Verbose = Annotated[bool, typer.Option("--verbose", help="Log every request.")]
 _Offline = Annotated[bool, typer.Option("--offline", help="Use the cache only; make no requests.")]
-_Timeout = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Time limit for the whole command.")]
+Timeout = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Time limit for the whole command.")]
 _Jobs = Annotated[int, typer.Option("--jobs", metavar="N", help="Concurrent requests per host, 1 to 32.")]
 _CaFile = Annotated[str | None, typer.Option("--ca-file", metavar="PEM", help="CA certificates to trust instead of the system's.")]
 _CacheDir = Annotated[Path | None, typer.Option("--cache-dir", metavar="DIR", help="Cache directory. [env: MARFETCH_CACHE_DIR]")]
+
+_STOP_TIME: Final = 1.0
+"""Seconds after `--timeout` in which waits and transfers stop by themselves, with an error that says more."""
+_LONGEST_TIMER: Final = 1e8
+"""Seconds; the longest interval that every system accepts."""
 
 
 class Settings(NamedTuple):
@@ -97,6 +105,39 @@ class Settings(NamedTuple):
 
         return Budget(self.timeout)
 
+    @contextmanager
+    def time_limit(self) -> Iterator[None]:
+        """End everything inside the `with` block that still runs after `--timeout`, such as a long comparison.
+
+        Waits and transfers check the budget themselves and are given a moment to stop in their own way. The block ends like one that
+        Ctrl-C interrupts. Only the main thread of a system with interval timers can be ended like this.
+
+        Raises:
+            RemoteError: `timeout`.
+        """
+        if self.timeout is None or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        is_over = False
+
+        def end(*_: object) -> None:
+            nonlocal is_over
+            if not self.report.has_result:
+                is_over = True
+                raise KeyboardInterrupt
+
+        previous = signal.signal(signal.SIGALRM, end)
+        signal.setitimer(signal.ITIMER_REAL, min(self.timeout, _LONGEST_TIMER) + _STOP_TIME)
+        try:
+            yield
+        except (Exception, KeyboardInterrupt) as error:
+            if not is_over or isinstance(error, Error):
+                raise
+            raise self.budget().exceeded() from error
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, previous)
+
     def request(self, text: str, version: str | None = None, *, devel: bool = False) -> Wanted:
         """Parse a REF argument together with `--version` and `--devel`.
 
@@ -123,19 +164,20 @@ class Settings(NamedTuple):
         return Preference.from_environment(os.environ, self.endpoint or endpoint, self.data_hosts)
 
 
-def shared(*, network: bool = True, local: bool = False) -> Callable[[Callable[..., int]], Callable[..., int]]:
+def shared(*, network: bool = True, local: bool = False, limited: bool = True) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Add the shared options to a command, which gets their values as `Settings` in its first parameter.
 
     Args:
         network: add the options for endpoints, timeouts and the cache; otherwise only those for output.
         local: add these without `--endpoint` and `--data-host`, so that scripts can pass them to commands that make no requests.
+        limited: end the command after `--timeout`; otherwise it applies the limit itself.
     """
     output: dict[str, tuple[Any, Any]] = {"as_json": (_Json, False), "quiet": (_Quiet, False), "verbose": (_Verbose, False)}
     about_network: dict[str, tuple[Any, Any]] = {
         "endpoint": (_Endpoint, None),
         "data_host": (_DataHost, None),
         "offline": (_Offline, False),
-        "timeout": (_Timeout, None),
+        "timeout": (Timeout, None),
         "jobs": (_Jobs, 16),
         "ca_file": (_CaFile, None),
         "cache_dir": (_CacheDir, None),
@@ -155,7 +197,8 @@ def shared(*, network: bool = True, local: bool = False) -> Callable[[Callable[.
             settings = _settings(command.__name__.replace("_", " "), **{option: values.pop(option) for option in added})
             current.report = settings.report
             try:
-                return command(settings, **values)
+                with settings.time_limit() if limited else nullcontext():
+                    return command(settings, **values)
             except KeyboardInterrupt as error:  # typer would replace it by its own exit code
                 raise Interrupted("interrupted", code="interrupted") from error
 
@@ -196,12 +239,21 @@ def _settings(
     current.report = report
     if not 1 <= jobs <= 32:
         raise InputError(f"`--jobs` takes a number from 1 to 32, not {jobs}", code="usage", hint="omit it for the default, 16")
-    if timeout is not None and not 0 < timeout <= 1e9:
-        raise InputError(f"`--timeout` takes a number of seconds above 0, not {timeout:g}", code="usage", hint="omit it for no limit")
+    check_timeout(timeout)
     # Helm consumes `--debug` itself and passes it on in this variable.
     if verbose or os.environ.get("HELM_DEBUG") == "true":
         _log_to_stderr()
     return Settings(report, endpoint, tuple(data_host or ()), offline, timeout, jobs, ca_file, cache_dir, ConnectionSetups(ca_file, jobs))
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Check the value of `--timeout`.
+
+    Raises:
+        InputError: `usage`.
+    """
+    if timeout is not None and not 0 < timeout <= 1e9:
+        raise InputError(f"`--timeout` takes a number of seconds above 0, not {timeout:g}", code="usage", hint="omit it for no limit")
 
 
 def _log_to_stderr() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,7 @@ import typer
 
 from ..text import counted
 from .help import add
-from .options import Settings, shared
+from .options import Settings, Timeout, check_timeout, shared
 
 if TYPE_CHECKING:
     from ..serve.run import Running
@@ -28,6 +28,10 @@ _DataPort = Annotated[
     ),
 ]
 _Name = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Repository for bare tags in LAYOUT. [default: its name]")]
+_AllowHost = Annotated[
+    list[str] | None,
+    typer.Option("--allow-host", metavar="NAME", help="Host name to answer for besides loopback names; may be repeated."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -42,16 +46,26 @@ def serve(
     host: _Host = "127.0.0.1",
     data_port: _DataPort = None,
     name: _Name = None,
+    allow_host: _AllowHost = None,
+    timeout: Timeout = None,
 ) -> int:
     """Serve a bundle or OCI layout as a read-only registry.
 
     Prints its address as the first line on stdout and runs until Ctrl-C or SIGTERM. Clients such as helm, oras and crane can pull from it,
-    and marfetch with `--endpoint`. A bundle that fails its check is refused with exit code 5.
+    and marfetch with `--endpoint`. A bundle that fails its check is refused with exit code 5. On a loopback address it answers only for
+    loopback names and those of `--allow-host`, so that web pages cannot read it. `--timeout` limits the start.
     """
     from ..serve.run import running
 
-    report = settings.report
-    with _stop_signal() as stop, running(layout, host=host, port=port, data_port=data_port, name=name, warn=report.warn) as found:
+    check_timeout(timeout)
+    report, allowed = settings.report, allow_host or ()
+    with _stop_signal() as stop, ExitStack() as stack:
+        with settings._replace(timeout=timeout).time_limit():
+            found = stack.enter_context(
+                running(layout, host=host, port=port, data_port=data_port, name=name, allowed=allowed, warn=report.warn)
+            )
+        if allowed and not found.is_local:
+            report.warn(f"`--allow-host` has no effect: `{found.address}` is not a loopback address, so all names are answered")
         _print_address(settings, layout, found)
         while not (report.reader_is_gone or stop.wait(1)) and found.serving.is_running:
             pass

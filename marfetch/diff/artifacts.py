@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,16 +16,19 @@ from ..client.pull import found as find_layers
 from ..client.resolve import Found, Resolved, resolve
 from ..client.session import Session
 from ..document import Json, parse_json, parse_yaml
-from ..errors import Error
+from ..errors import Error, PolicyError
 from ..files import storage_error
 from ..project.lockfile import Lock
 from ..project.locking import refuse_misfits, request_of, resolve_locked
 from ..project.wanted import Item, Project
-from .changes import Change, Difference, Section, changed_keys, changed_names, flat, section, unified
+from .changes import Change, Difference, LineDiff, Section, changed_keys, changed_names, flat, section
 from .contents import FileContent, contents
 
 _VALUES: Final = "values.yaml"
 _IMAGE: Final = re.compile(r"""^[ \t]*(?:- +)?[\w-]*image: *["']?([^\s"'#{}]+)["']?[ \t]*(?:#.*)?$""", re.MULTILINE | re.IGNORECASE)
+
+_MAX_IMAGE: Final = 1_024
+"""Characters; a longer text is no image."""
 
 
 def compare(client: Session, old: Resolved, new: Resolved, request: PullOptions | None = None) -> Difference:
@@ -41,14 +45,15 @@ def compare(client: Session, old: Resolved, new: Resolved, request: PullOptions 
         found = find_layers(client, new, request)
         return Difference(old.reference, new.reference, found.kind.name)
     before, after = (find_layers(client, one, request) for one in (old, new))
+    lines = LineDiff(client.budget.check)
     sections = _manifest(before, after)
     old_files, new_files = (contents(client, one) for one in (before, after))
     if before.kind is CHART and after.kind is CHART:
-        sections += _charts(old_files, new_files)
+        sections += _charts(old_files, new_files, lines)
     elif before.kind is BICEP_MODULE and after.kind is BICEP_MODULE:
-        sections += _modules(before, after, old_files, new_files)
+        sections += _modules(before, after, old_files, new_files, lines)
     else:
-        sections += section("files", _changed_files(*_aligned(before, after, old_files, new_files)))
+        sections += section("files", _changed_files(lines, *_aligned(before, after, old_files, new_files)))
     return Difference(old.reference, new.reference, after.kind.name, sections)
 
 
@@ -80,12 +85,12 @@ def _plain(path: str, found: Found) -> str:
     return path.replace(tag.replace("_", "+"), "VERSION", 1) if tag and len(tag) > 2 else path
 
 
-def _charts(old: Mapping[str, FileContent], new: Mapping[str, FileContent]) -> tuple[Section, ...]:
-    metadata = changed_keys(_metadata(old), _metadata(new))
-    values = _changed_values(old, new)
-    templates = _changed_files(_below(old, "templates/"), _below(new, "templates/"))
-    definitions = _changed_files(_below(old, "crds/"), _below(new, "crds/"))
-    others = _changed_files(*({path: file for path, file in files.items() if not _has_section(path)} for files in (old, new)))
+def _charts(old: Mapping[str, FileContent], new: Mapping[str, FileContent], lines: LineDiff) -> tuple[Section, ...]:
+    metadata = _changed_document(old, new, CHART_FILE, _metadata, lines)
+    values = _changed_document(old, new, _VALUES, flat, lines)
+    templates = _changed_files(lines, _below(old, "templates/"), _below(new, "templates/"))
+    definitions = _changed_files(lines, _below(old, "crds/"), _below(new, "crds/"))
+    others = _changed_files(lines, *({path: file for path, file in files.items() if not _has_section(path)} for files in (old, new)))
     return (
         *section("Chart.yaml", metadata),
         *section("values", values),
@@ -100,13 +105,10 @@ def _has_section(path: str) -> bool:
     return path.startswith(("templates/", "crds/")) or path in (CHART_FILE, _VALUES)
 
 
-def _metadata(files: Mapping[str, FileContent]) -> dict[str, Json]:
-    document = _yaml(files.get(CHART_FILE))
-    if not isinstance(document, dict):
-        return {}
+def _metadata(document: dict[str, Json]) -> dict[str, Json]:
     # Match dependencies by name, not by position.
-    dependencies = document.pop("dependencies", None)
-    found = flat(document)
+    dependencies = document.get("dependencies")
+    found = flat({key: value for key, value in document.items() if key != "dependencies"})
     for one in dependencies if isinstance(dependencies, list) else ():
         if isinstance(one, dict):
             found |= flat(
@@ -115,14 +117,21 @@ def _metadata(files: Mapping[str, FileContent]) -> dict[str, Json]:
     return found
 
 
-def _changed_values(old: Mapping[str, FileContent], new: Mapping[str, FileContent]) -> list[Change]:
-    before, after = (_yaml(files.get(_VALUES)) for files in (old, new))
+def _changed_document(
+    old: Mapping[str, FileContent],
+    new: Mapping[str, FileContent],
+    path: str,
+    flattened: Callable[[dict[str, Json]], dict[str, Json]],
+    lines: LineDiff,
+) -> list[Change]:
+    """Compare a YAML file by its keys; compare its text if it cannot be parsed, has too long paths, or only comments changed."""
+    before, after = (_yaml(files.get(path)) for files in (old, new))
     if isinstance(before, dict) and isinstance(after, dict):
-        changes = changed_keys(flat(before), flat(after))
-        if changes:
-            return changes
-    # Not parseable, or only comments changed: compare the text.
-    return _changed_files(*({_VALUES: files[_VALUES]} if _VALUES in files else {} for files in (old, new)))
+        with suppress(PolicyError):
+            changes = changed_keys(flattened(before), flattened(after))
+            if changes:
+                return changes
+    return _changed_files(lines, *({path: files[path]} if path in files else {} for files in (old, new)))
 
 
 def images(files: Mapping[str, FileContent]) -> list[str]:
@@ -133,7 +142,7 @@ def images(files: Mapping[str, FileContent]) -> list[str]:
             found |= set(_images_of(_yaml(file)))
         if path.endswith((".yaml", ".yml", ".tpl")) and file.text is not None:
             found |= {match[1] for match in _IMAGE.finditer(file.text) if "/" in match[1] or ":" in match[1]}
-    return sorted(found)
+    return sorted(name for name in found if len(name) <= _MAX_IMAGE)
 
 
 def images_in(texts: Mapping[str, bytes]) -> list[str]:
@@ -160,13 +169,15 @@ def _images_of(value: Json) -> Iterable[str]:
         yield from _images_of(inner)
 
 
-def _modules(old: Found, new: Found, old_files: Mapping[str, FileContent], new_files: Mapping[str, FileContent]) -> tuple[Section, ...]:
+def _modules(
+    old: Found, new: Found, old_files: Mapping[str, FileContent], new_files: Mapping[str, FileContent], lines: LineDiff
+) -> tuple[Section, ...]:
     before, after = (_template(files) for files in (old_files, new_files))
     if before is None or after is None:
-        return section("files", _changed_files(*_aligned(old, new, old_files, new_files)))
+        return section("files", _changed_files(lines, *_aligned(old, new, old_files, new_files)))
     rest = [{key: value for key, value in one.items() if key not in ("parameters", "outputs", "metadata")} for one in (before, after)]
     texts = [json.dumps(one, indent=2, sort_keys=True, ensure_ascii=False) for one in rest]
-    body = [Change("changed", "main.json", lines=unified(*texts))] if texts[0] != texts[1] else []
+    body = [Change("changed", "main.json", lines=lines.unified(*texts))] if texts[0] != texts[1] else []
     return (
         *section("parameters", _changed_members(before, after, "parameters")),
         *section("outputs", _changed_members(before, after, "outputs")),
@@ -203,7 +214,7 @@ def _below(files: Mapping[str, FileContent], prefix: str) -> dict[str, FileConte
     return {path: file for path, file in files.items() if path.startswith(prefix)}
 
 
-def _changed_files(old: Mapping[str, FileContent], new: Mapping[str, FileContent]) -> list[Change]:
+def _changed_files(lines: LineDiff, old: Mapping[str, FileContent], new: Mapping[str, FileContent]) -> list[Change]:
     changes: list[Change] = []
     for path in sorted({*old, *new}):
         before, after = old.get(path), new.get(path)
@@ -211,8 +222,8 @@ def _changed_files(old: Mapping[str, FileContent], new: Mapping[str, FileContent
             changes.append(Change("removed" if after is None else "added", path, _fact(before), _fact(after)))
         elif before.digest != after.digest:
             texts = before.text, after.text
-            lines = unified(texts[0], texts[1]) if texts[0] is not None and texts[1] is not None else ()
-            changes.append(Change("changed", path, _fact(before), _fact(after), lines))
+            shown = lines.unified(texts[0], texts[1]) if texts[0] is not None and texts[1] is not None else ()
+            changes.append(Change("changed", path, _fact(before), _fact(after), shown))
     return changes
 
 

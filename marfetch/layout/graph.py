@@ -8,12 +8,43 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ..errors import Error, IntegrityError, NotFoundError, StorageError
+from ..errors import Error, IntegrityError, NotFoundError, PolicyError, StorageError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from .blobs import BlobStore, Stamp
 
 KEPT: Final = 16 << 20
 """Bytes; the limit of manifests cached in memory."""
+MAX_MANIFESTS: Final = 512 << 20
+"""Maximum size in bytes of all manifests of a layout; what they name is held in memory."""
+MAX_NAMED: Final = 1_000_000
+"""Maximum number of manifests and blobs of a layout, counted again for each name that leads to them."""
+
+
+class NamedCount:
+    """Counts what the names of a layout lead to. Names are cheap: many can lead to one index with many manifests.
+
+    Args:
+        where: the path of the layout, for messages.
+    """
+
+    def __init__(self, where: object) -> None:
+        self._where = where
+        self._count = 0
+
+    def add(self, number: int) -> None:
+        """Count further manifests and blobs.
+
+        Raises:
+            PolicyError: `limit-passed`.
+        """
+        self._count += number
+        if self._count > MAX_NAMED:
+            raise PolicyError(
+                f"the names in `{self._where}` lead to more than {MAX_NAMED} manifests and blobs, counted for each name",
+                code="limit-passed",
+                path=str(self._where),
+                rule=f"at most {MAX_NAMED} manifests and blobs",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +198,7 @@ class Graph:
         self._manifests = manifests
         self._nodes: dict[Digest, ManifestNode | None] = {}
         self._blobs: set[Digest] = set()
+        self._size = 0
         self.missing: dict[str, None] = {}
         self.wrong: dict[str, Error] = {}
 
@@ -174,6 +206,7 @@ class Graph:
         """Return the node of a manifest; None if it is missing or corrupted.
 
         Raises:
+            PolicyError: `limit-passed`: the layout has too many manifests.
             StorageError: it cannot be read.
         """
         digest = descriptor.digest
@@ -192,6 +225,14 @@ class Graph:
         except Error as error:
             self.wrong[str(descriptor.digest)] = error
             return None
+        self._size += node.descriptor.size
+        if self._size > MAX_MANIFESTS:
+            raise PolicyError(
+                f"the manifests in `{self._store.root}` have more than {MAX_MANIFESTS} bytes",
+                code="limit-passed",
+                path=str(self._store.root),
+                rule=f"at most {MAX_MANIFESTS} bytes of manifests",
+            )
         for blob in node.blobs:
             self._look(blob)
         return node

@@ -19,10 +19,12 @@ from ..errors import Error, IntegrityError, NotFoundError
 from ..oci import Descriptor, Digest, Index, Manifest
 from ..reference import MAX_REPOSITORY_LENGTH, OFFICIAL_HOSTS, Host, Reference, is_tag
 from .blobs import BlobStore, not_there, open_range
-from .graph import Graph, ManifestNode, Manifests, closure, is_manifest_type
+from .graph import Graph, ManifestNode, Manifests, NamedCount, closure, is_manifest_type
 
 _SHOWN: Final = 5
 """Maximum number of digests in a message."""
+MAX_WARNINGS: Final = 1_000
+"""Maximum number of warnings about one layout; the others are only counted."""
 
 
 @dataclass(slots=True)
@@ -178,8 +180,12 @@ class _Reading:
         self._store = store
         self._host = host
         self._name = name
-        self._warn = warn
+        self._warn_all = warn
+        self._warnings = 0
         self._graph = graph
+        self._named = NamedCount(store.root)
+        self._sizes: dict[tuple[str, Digest], int] = {}
+        self._texts: dict[Digest, tuple[str, list[tuple[str, Descriptor]]]] = {}
         self._repositories: dict[str, LayoutRepository] = {}
         self._unnamed: list[Descriptor] = []
         self._about: dict[str, list[ManifestNode]] = {}
@@ -214,6 +220,11 @@ class _Reading:
         for found in self._repositories.values():
             found.tags = dict(sorted(found.tags.items(), key=lambda item: lexical(item[0])))
         return Snapshot(state, dict(sorted(self._repositories.items())), frozenset(self._graph.missing), self._graph)
+
+    def _warn(self, text: str) -> None:
+        self._warnings += 1
+        if self._warnings <= MAX_WARNINGS:
+            self._warn_all(text)
 
     def _place(self, name: str | None, one: Descriptor) -> None:
         """Assign an entry to the repository and tag of its name."""
@@ -259,18 +270,36 @@ class _Reading:
         repository = self._repositories.setdefault(name, LayoutRepository(name))
         if tag is not None:
             repository.tags[tag] = node.descriptor
+        size = self._sizes.get((name, one.digest))
+        if size is None:
+            size = self._sizes[name, one.digest] = self._put_closure(repository, one)
+        else:
+            self._named.add(size)
 
-        def unplaced(each: Descriptor) -> ManifestNode | None:
-            return None if str(each.digest) in repository.manifests else self._graph.node(each)
-
-        for _, found in closure([one], unplaced, lambda digest: [each.descriptor for each in self._about.get(str(digest), [])]):
+    def _put_closure(self, repository: LayoutRepository, root: Descriptor) -> int:
+        """Place everything that a manifest leads to; return how much that is."""
+        size = 0
+        for _, found in closure([root], self._graph.node, lambda digest: [one.descriptor for one in self._about.get(str(digest), [])]):
             if found is None:
                 continue
-            repository.manifests[str(found.descriptor.digest)] = found.descriptor
+            size += 1 + len(found.blobs)
+            self._named.add(1 + len(found.blobs))
+            digest, blobs = self._keys(found)
+            if digest in repository.manifests:
+                continue
+            repository.manifests[digest] = found.descriptor
             self._placed.add(found.descriptor.digest)
-            repository.blobs.update((str(blob.digest), blob) for blob in found.blobs)
+            repository.blobs.update(blobs)
             if found.subject is not None:
                 repository.referrers.setdefault(found.subject, []).append(found.referrer)
+        return size
+
+    def _keys(self, node: ManifestNode) -> tuple[str, list[tuple[str, Descriptor]]]:
+        """Return the digest of a manifest, and its blobs by digest, as text that all repositories share."""
+        own = node.descriptor.digest
+        if own not in self._texts:
+            self._texts[own] = str(own), [(str(blob.digest), blob) for blob in node.blobs]
+        return self._texts[own]
 
     def _put_rest(self) -> None:
         """Place the entries without a name whose subject has none either; possible subjects first."""
@@ -300,6 +329,8 @@ class _Reading:
             self._warn(f"skipped in `{self._store.root}`: {error.message}")
         if graph.missing:
             self._warn(f"`{self._store.root}` lacks {len(graph.missing)} of the blobs that it names: {_listed(graph.missing)}")
+        if self._warnings > MAX_WARNINGS:
+            self._warn_all(f"`{self._store.root}` has {self._warnings - MAX_WARNINGS} more problems")
 
 
 _HINT: Final = "make the layout anew from where it came; of a cache, `marfetch cache verify --fix` takes away what is wrong"

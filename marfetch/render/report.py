@@ -59,6 +59,8 @@ class Report:
         self._lock = threading.Lock()
         self.reader_is_gone = False
         """Whether the reader has closed stdout (`| head`). Further output is dropped, and the exit code stays the same."""
+        self.has_result = False
+        """Whether the JSON object, which a command prints once, is written or being written."""
         self.progress: Progress = self._make_progress()
 
     @property
@@ -172,6 +174,7 @@ class Report:
         return first.exit_code
 
     def _write_json(self, document: dict[str, Any]) -> None:
+        self.has_result = True
         self._write_stdout(json.dumps(document, ensure_ascii=True))
 
     def _write_stderr(self, text: str) -> None:

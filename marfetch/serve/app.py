@@ -6,11 +6,10 @@ With a data origin, a blob request is redirected as MAR does it: 307 to another 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
@@ -20,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..errors import Error, InputError, IntegrityError, NotFoundError
 from ..layout.blobs import BlobStore, Extent
 from ..layout.repositories import Contents, LayoutRepository, Snapshot, lexical
-from ..oci import OCI_INDEX, Descriptor, Digest, Index, Manifest, descriptor_json
+from ..oci import OCI_INDEX, Descriptor, Digest, Index, Manifest
 from ..reference import Host
 from .page import Pages
 from .responses import (
@@ -29,6 +28,7 @@ from .responses import (
     base,
     header,
     matches_tag,
+    misdirected,
     no_blob,
     no_manifest,
     no_name,
@@ -36,6 +36,7 @@ from .responses import (
     page,
     part,
     problem,
+    referrers_page,
     unusual,
 )
 from .streams import BlobResponse, VerifiedBlobs
@@ -51,6 +52,7 @@ class ServedRegistry:
         host: serve only names with this host; None: all names.
         name: the repository for entries whose name has no repository.
         data_origin: target of blob redirects, with `{host}` for the requested host; None: serve blobs directly.
+        allowed: answer only for these host names and for loopback names; None: for all.
         check: verify blobs before they are first served; turn it off only to test how clients handle corrupted blobs.
         warn: called with each problem of the layout.
     """
@@ -62,12 +64,14 @@ class ServedRegistry:
         *,
         name: str | None = None,
         data_origin: str | None = None,
+        allowed: Set[str] | None = None,
         check: bool = True,
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self.contents = Contents(store, host=host, name=name, warn=warn)
         self._pages = Pages(self.contents)
         self._data_origin = data_origin
+        self._allowed = allowed
         self._check = check
         self._checked = VerifiedBlobs()
         self._warn = warn or (lambda _: None)
@@ -82,13 +86,14 @@ class ServedRegistry:
         return self._guarded(self._data)
 
     def _guarded(self, answer: Callable[[Scope], Awaitable[ASGIApp]]) -> ASGIApp:
-        """Refuse ambiguous and writing requests for any path, and report errors as warnings."""
+        """Refuse ambiguous, writing and misdirected requests for any path, and report errors as warnings."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":
                 return
             try:
-                given: ASGIApp = unusual(scope) or await self._answer(answer, scope)
+                refused = unusual(scope) or (misdirected(scope, self._allowed) if self._allowed is not None else None)
+                given: ASGIApp = refused or await self._answer(answer, scope)
                 await given(scope, receive, send)
             except Error as error:
                 # The response has already started; the client sees that it is incomplete.
@@ -220,12 +225,9 @@ class ServedRegistry:
         repository = snapshot.repositories.get(name)
         if repository is None:
             return no_name(name)
-        wanted = QueryParams(scope["query_string"]).getlist("artifactType")
         found = repository.referrers.get(str(digest), [])
-        entries = [descriptor_json(one) for one in found if not wanted or one.artifact_type in wanted]
-        headers = {"OCI-Filters-Applied": "artifactType"} if wanted else {}
-        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
-        return Response(json.dumps(index, separators=(",", ":")), media_type=OCI_INDEX, headers=headers)
+        body, headers = referrers_page(found, QueryParams(scope["query_string"]), f"/v2/{name}/referrers/{digest}")
+        return Response(body, media_type=OCI_INDEX, headers=headers)
 
     # -- the data endpoint
 

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from starlette.datastructures import QueryParams
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import Error, InputError
-from ..oci import Digest
-from ..reference import Reference, is_tag
+from ..oci import MAX_CHILDREN, OCI_INDEX, Descriptor, Digest, descriptor_json
+from ..reference import Host, Reference, is_tag
 
 VERSION: Final = (b"docker-distribution-api-version", b"registry/2.0")
 
 RawHeaders = list[tuple[bytes, bytes]]
 
 
+PIECE: Final = 256 << 10
+"""Bytes that are sent at once: the memory that one slow reader needs."""
+MAX_PAGE: Final = 10_000
+"""Maximum number of names in a page of a list."""
+
+
 class PlainResponse:
-    """A response with a complete body and encoded headers."""
+    """A response with a complete body and encoded headers. The body is sent in chunks, so that connections share it."""
 
     __slots__ = ("_body", "_headers", "_status")
 
@@ -33,7 +40,10 @@ class PlainResponse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the interface of ASGI
         await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
-        await send({"type": "http.response.body", "body": self._body})
+        for start in range(0, len(self._body) - PIECE, PIECE):
+            await send({"type": "http.response.body", "body": self._body[start : start + PIECE], "more_body": True})
+        rest = (len(self._body) - 1) // PIECE * PIECE if self._body else 0
+        await send({"type": "http.response.body", "body": self._body[rest:]})
 
 
 def problem(
@@ -59,7 +69,7 @@ class Page(NamedTuple):
 
 
 def page(entries: Sequence[str], query: bytes, path: str, *, key: Callable[[str], Any]) -> Page:
-    """Return the page that `n` and `last` select (distribution-spec, "Listing Tags").
+    """Return the page that `n` and `last` select, with at most `MAX_PAGE` entries (distribution-spec, "Listing Tags").
 
     Args:
         entries: sorted by `key`.
@@ -68,20 +78,44 @@ def page(entries: Sequence[str], query: bytes, path: str, *, key: Callable[[str]
     Raises:
         InputError: `usage`: `n` is not a number.
     """
-    if not query:
-        return Page(entries, {})
     asked = QueryParams(query)
     start = bisect_right(entries, key(asked["last"]), key=key) if "last" in asked else 0
-    if "n" not in asked:
-        return Page(entries[start:], {})
-    number = asked["n"]
+    number = asked.get("n", str(MAX_PAGE))
     if not (number.isascii() and number.isdigit()) or len(number) > 18:
         raise InputError(f"`n` must be a number, not `{number[:40]}`", code="usage")
-    count = int(number)
+    count = min(int(number), MAX_PAGE)
     found = entries[start : start + count]
     if not found or start + count >= len(entries):
         return Page(found, {})
     return Page(found, {"Link": f'<{quote(path)}?n={count}&last={quote(found[-1], safe="")}>; rel="next"'})
+
+
+def referrers_page(entries: Sequence[Descriptor], asked: QueryParams, path: str) -> tuple[bytes, dict[str, str]]:
+    """Return an index with as many referrers as fit into `PIECE` and a manifest, at least one, and its headers.
+
+    The client follows the link to the rest (distribution-spec, "Listing Referrers").
+
+    Args:
+        entries: all referrers; `artifactType` chooses among them, and `last` is the digest of the last one that the client has.
+        path: the path of the list, for the link to the next page.
+    """
+    wanted = asked.getlist("artifactType")
+    headers = {"OCI-Filters-Applied": "artifactType"} if wanted else {}
+    fitting = [one for one in entries if not wanted or one.artifact_type in wanted]
+    last = asked.get("last")
+    start = next((number for number, one in enumerate(fitting, start=1) if str(one.digest) == last), 0) if last else 0
+    shown: list[str] = []
+    size = 0
+    for one in fitting[start:]:
+        text = json.dumps(descriptor_json(one), separators=(",", ":"))
+        size += len(text) + 1
+        if shown and (size > PIECE or len(shown) == MAX_CHILDREN):
+            query = urlencode([*(("artifactType", each) for each in wanted), ("last", str(fitting[start + len(shown) - 1].digest))])
+            headers["Link"] = f'<{quote(path)}?{query}>; rel="next"'
+            break
+        shown.append(text)
+    body = f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{",".join(shown)}]}}'
+    return body.encode(), headers
 
 
 def matches_tag(condition: str, tag: str) -> bool:
@@ -164,7 +198,7 @@ def _plain(message: str) -> str:
 
 
 _METHODS: Final = ("GET", "HEAD")
-_HOST: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_HOST: Final = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 
 
 def header(scope: Scope, name: bytes) -> str | None:
@@ -173,6 +207,25 @@ def header(scope: Scope, name: bytes) -> str | None:
         if key == name:
             return str(value, "latin-1")
     return None
+
+
+def host_parts(text: str) -> tuple[str | None, str]:
+    """Return the host name in lower case and without a trailing dot, or None if it is invalid; and the port with its colon, or nothing."""
+    match = _HOST.fullmatch(text)
+    return (match[1].lower().removesuffix("."), match[2] or "") if match else (None, "")
+
+
+def misdirected(scope: Scope, allowed: Set[str]) -> Response | None:
+    """Return the response to a request for another host (RFC 9110, 15.5.20): a web page whose name points to this machine (DNS rebinding).
+
+    Args:
+        allowed: host names in lower case, besides the loopback ones, which only this machine can resolve (RFC 6761, 6.3).
+    """
+    name, _ = host_parts(header(scope, b"host") or "localhost")
+    if name is not None and (name in allowed or name.endswith(".localhost") or Host(name).is_loopback):
+        return None
+    message = "this registry answers only for loopback names; for another host name, start it with `--allow-host NAME`"
+    return problem(421, "DENIED", message, headers={"Connection": "close"})
 
 
 def unusual(scope: Scope) -> Response | None:
@@ -184,7 +237,7 @@ def unusual(scope: Scope) -> Response | None:
         return refused("a request must have exactly one `Host`")
     if b"transfer-encoding" in names and b"content-length" in names:
         return refused("a request cannot have both `Transfer-Encoding` and `Content-Length`")
-    if not _HOST.fullmatch(header(scope, b"host") or "localhost"):
+    if not host_parts(header(scope, b"host") or "localhost")[0]:
         return refused("the `Host` is invalid")
     if scope["method"] not in _METHODS:
         allowed = {"Allow": "GET, HEAD"} | ({"Connection": "close"} if {b"content-length", b"transfer-encoding"} & {*names} else {})

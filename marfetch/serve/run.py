@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from ..layout.readonly import open_store
 from ..layout.repositories import Snapshot, repository_name
 from ..reference import Reference
 from .app import ServedRegistry, counted, logged
+from .responses import host_parts
 from .server import DRAIN, Serving, bind, raise_file_limit
 
 __all__ = ["Running", "ServedRegistry", "Serving", "bind", "counted", "running"]
@@ -55,6 +56,7 @@ def running(
     port: int = 0,
     data_port: int | None = None,
     name: str | None = None,
+    allowed: Sequence[str] = (),
     warn: Callable[[str], None],
 ) -> Iterator[Running]:
     """Serve a layout for the duration of the context; then open requests have `DRAIN` seconds to finish.
@@ -64,16 +66,18 @@ def running(
         port: 0 picks a free port; also for `data_port`.
         data_port: None: serve blobs directly.
         name: the repository for names that are only a tag; None: derived from the path.
+        allowed: host names to answer for, besides the loopback ones. On other addresses than loopback, all names are answered.
         warn: called with each problem of the layout, from any thread.
 
     Raises:
-        InputError: `not-a-layout`; `usage`: invalid name or host.
+        InputError: `not-a-layout`; `usage`: invalid name, host or allowed host.
         IntegrityError: the layout is invalid, or it is a corrupted bundle.
         PolicyError: `archive-refused`, `limit-passed`.
         StorageError: the layout cannot be read, or `port-unusable`.
     """
     if name is not None:
         _check(name)
+    names = frozenset(_host_name(one) for one in allowed)
     store = open_store(path)
     listening: list[socket.socket] = []
     try:
@@ -82,15 +86,21 @@ def running(
             refuse_broken(found, check_bundle(found, reads_blobs=False))
         listening += [bind(host, port)] + ([bind(host, data_port)] if data_port is not None else [])
         addresses = [_address(one) for one in listening]
-        wild = ipaddress.ip_address(listening[0].getsockname()[0]).is_unspecified
+        listens_at = ipaddress.ip_address(listening[0].getsockname()[0])
+        wild, is_local = listens_at.is_unspecified, listens_at.is_loopback
         data_address = addresses[1] if data_port is not None else None
         origin = f"http://{{host}}:{listening[1].getsockname()[1]}" if wild and data_address else data_address
-        registry = ServedRegistry(store, name=name or repository_name(path.resolve()), data_origin=origin, warn=_once(warn))
+        registry = ServedRegistry(
+            store,
+            name=name or repository_name(path.resolve()),
+            data_origin=origin,
+            allowed=names if is_local else None,
+            warn=_once(warn),
+        )
         held = registry.contents.load()
         raise_file_limit()
         apps = [_logged(registry.app()), _logged(registry.data_app())][: len(listening)]
         with Serving(list(zip(apps, listening, strict=True)), drain=DRAIN) as serving:
-            is_local = ipaddress.ip_address(listening[0].getsockname()[0]).is_loopback
             yield Running(addresses[0], data_address, is_local, held, serving)
     finally:
         for one in listening:
@@ -118,6 +128,14 @@ def _check(name: str) -> None:
     reference = Reference.parse(f"localhost/{name}")
     if reference.tag is not None or reference.digest is not None:
         raise InputError(f"`--name` takes a repository without a tag, not `{name}`", code="usage")
+
+
+def _host_name(text: str) -> str:
+    name, port = host_parts(text)
+    if name is None or port:
+        hint = f"write `--allow-host {name}`" if name else None
+        raise InputError(f"`--allow-host` takes a host name without a port, not `{text[:200]}`", code="usage", hint=hint)
+    return name
 
 
 def _address(listening: socket.socket) -> str:

@@ -12,10 +12,7 @@ from ..content import Verified
 from ..errors import Error
 from ..layout.blobs import Extent, Stamp
 from ..oci import Descriptor, Digest
-from .responses import RawHeaders
-
-PIECE: Final = 256 << 10
-"""Chunk size in bytes: the memory that one slow reader needs."""
+from .responses import PIECE, RawHeaders
 
 
 class VerifiedBlobs:

@@ -147,7 +147,7 @@ def test_a_browser_shows_the_served_page_with_copy_buttons(recipe: Layout, tmp_p
 def test_the_served_page_works_without_scripts_and_has_a_policy(recipe: Layout) -> None:
     import http.client
 
-    with running(recipe.root, port=0, warn=lambda _: None) as found:
+    with running(recipe.root, port=0, allowed=["elsewhere.example"], warn=lambda _: None) as found:
         connection = http.client.HTTPConnection(found.address.removeprefix("http://"), timeout=20)
         connection.request("GET", "/", headers={"Host": "elsewhere.example:7"})
         answer = connection.getresponse()

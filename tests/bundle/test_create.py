@@ -637,6 +637,22 @@ def test_the_bundle_commands_work_together(marfetch: Callable[..., tuple[int, st
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.TGZ", "a.tar.zst"])
+def test_a_name_that_promises_compression_is_warned_of(marfetch: Callable[..., tuple[int, str, str]], project: Project, name: str) -> None:
+    code, out, err = marfetch("bundle", "create", "-o", name)
+    assert (code, out.partition("\t")[0]) == (0, name)
+    assert f"warning: `{name}` will not be compressed" in err
+    assert marfetch("bundle", "verify", name)[0] == 0
+
+
+def test_a_bundle_is_not_written_to_stdout(marfetch: Callable[..., tuple[int, str, str]], project: Project) -> None:
+    code, out, err = marfetch("bundle", "create", "-o", "-")
+    assert (code, out) == (2, "")
+    assert "cannot be written to stdout" in err
+    assert not (project.directory / "-").exists()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bundle.json", "marfetch.lock", "bundle.html"])
 def test_serve_diff_and_inspect_refuse_a_tampered_bundle(
     marfetch: Callable[..., tuple[int, str, str]], ready: Path, tmp_path: Path, name: str

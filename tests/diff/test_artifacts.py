@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from marfetch.client.resolve import Wanted, resolve
 from marfetch.client.session import Session
-from marfetch.diff.artifacts import compare, upstream
-from marfetch.diff.changes import Difference, changed_keys, flat, unified
-from marfetch.errors import Error
+from marfetch.diff import changes
+from marfetch.diff.artifacts import compare, images_in, upstream
+from marfetch.diff.changes import Difference, LineDiff, changed_keys, flat
+from marfetch.errors import Error, PolicyError
 from marfetch.oci import Digest
 from marfetch.project.lockfile import read_lock
 from marfetch.project.locking import settle, write
@@ -176,10 +179,64 @@ def test_what_python_takes_for_one_value_may_be_two() -> None:
     assert [change.path for change in changed_keys({"a": 1, "b": 1, "c": 1}, {"a": True, "b": 1.0, "c": 1})] == ["a", "b"]
 
 
+def test_long_keys_do_not_multiply() -> None:
+    with pytest.raises(PolicyError, match="paths of a document"):
+        flat({"k" * 500_000: {str(number): number for number in range(1_000)}})
+
+
+def test_values_with_long_keys_are_compared_as_text(client: Callable[..., Session], mar: Registry) -> None:
+    for version in ("1.0.0", "2.0.0"):
+        values = f'? "{"k" * 500_000}"\n: {{' + ",".join(f'"{number}": 1' for number in range(10_000)) + f"}}\nv: {version}\n"
+        add_foo(mar, version, {"values.yaml": values})
+    (section,) = [one for one in between(client(), "charts/foo").sections if one.name == "values"]
+    (change,) = section.changes
+    assert change.path == "values.yaml"
+    assert "+v: 2.0.0" in change.lines
+    assert sum(map(len, change.lines)) < 20_000
+
+
+# -- texts
+
+
+def test_a_line_diff_is_that_of_difflib() -> None:
+    random = Random(1)
+    for _ in range(300):
+        old, new = ([random.choice("abcdef") for _ in range(random.randrange(40))] for _ in range(2))
+        expected = list(difflib.unified_diff(old, new, lineterm=""))[2:]
+        assert LineDiff().unified("\n".join(old), "\n".join(new)) == (tuple(expected) or ("(only line endings differ)",))
+
+
 def test_long_texts_are_not_compared_for_ever() -> None:
-    assert "too long to compare" in unified("a\n" * 30_000, "b\n" * 30_000)[0]
-    assert unified("".join(f"a{n}\n" for n in range(9_000)), "")[-1].endswith("more lines)")
-    assert unified("a\r\n", "a\n") == ("(only line endings differ)",)
+    assert "too long to compare" in LineDiff().unified("a\n" * 30_000, "b\n" * 30_000)[0]
+    assert LineDiff().unified("".join(f"a{n}\n" for n in range(9_000)), "")[-1].endswith("more lines)")
+    assert LineDiff().unified("a\r\n", "a\n") == ("(only line endings differ)",)
+
+
+def test_a_comparison_has_a_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "MAX_STEPS", 100_000)
+    checks: list[int] = []
+    lines = LineDiff(lambda: checks.append(1))
+    old, new = ("".join(f"{mark}{number}\nx{number % 101}\n" for number in range(10_000)) for mark in "uv")  # cubic for difflib
+    assert lines.unified(old, new)[-1].endswith("more lines)")
+    assert len(checks) < 100
+    # The next text still gets a correct diff, if not the shortest.
+    lines.unified(old, new)
+    assert set(lines.unified("a\nb\n" * 100_00, "a\nc\n" * 100_00)) >= {"-a", "-b"}
+
+
+def test_the_output_of_a_comparison_is_limited() -> None:
+    lines = LineDiff()
+    (_, removed, added) = lines.unified("a" * 1_000_000, "b" * 1_000_000)
+    assert removed.endswith("… (1000001 characters)")
+    assert len(removed) == len(added) < 2_100
+    old, new = ("".join(f"{mark * 1_500}{number}\n" for number in range(1_000)) for mark in "ab")
+    shown = [lines.unified(old, new) for _ in range(5)]
+    assert shown[-1] == ("(not shown: there are too many differences)",)
+    assert sum(len(line) for each in shown for line in each) < 5 << 20
+
+
+def test_images_have_a_length() -> None:
+    assert images_in({"values.yaml": f"image: x/{'y' * 5_000}\nsideImage: x/z:1\n".encode()}) == ["x/z:1"]
 
 
 # -- as it is shown

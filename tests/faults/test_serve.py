@@ -96,7 +96,7 @@ PATHS = [
 )
 def test_no_path_leads_beside_the_repositories(serving: Serving) -> None:
     for path in PATHS:
-        raw = serving.raw(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        raw = serving.raw(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         assert len(answers(raw)) == 1, (path, raw[:300])
         assert answers(raw)[0] in REFUSED, (path, raw[:300])
         for leaked in (b"root:", b"imageLayoutVersion", b"schemaVersion", b"X-Injected"):
@@ -199,11 +199,11 @@ def test_what_could_be_read_in_two_ways_is_refused(serving: Serving) -> None:
     is_healthy(serving)
 
 
-@row("W01", "a foreign `Host` header", "Gives the usual answer and does not repeat that host", code=0)
+@row("W01", "a foreign `Host` header", "Answers 421 and does not repeat that host", code=0)
 def test_a_foreign_host_stands_in_no_answer(serving: Serving) -> None:
-    for host in ("evil.example", "[::1]:5000", "x" * 2000):
+    for host, status in {"evil.example": 421, "[::1]:5000": 200, "x" * 2000: 400}.items():
         got = serving.ask("/v2/aks/large/tags/list", Host=host)
-        assert got.status == 200 or (got.status == 400 and len(host) > 255), host
+        assert got.status == status, host
         assert host not in str(got.headers) + got.body.decode()
     for target in ("/v2/_catalog", f"/v2/{ALB}/tags/list?n=1"):
         assert "evil.example" not in str(serving.ask(target, Host="evil.example"))
@@ -281,7 +281,7 @@ def test_what_is_damaged_in_a_layout_is_not_served(world: World, recipe: Layout,
 def test_blobs_that_are_on_their_way_come_whole_when_it_is_ended(world: World, layout: Path, number: signal.Signals) -> None:
     with Serving(world, layout) as serving, contextlib.ExitStack() as stack:
         port = serving.port
-        request = f"GET /v2/aks/large/blobs/{Digest.of(LARGE)} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        request = f"GET /v2/aks/large/blobs/{Digest.of(LARGE)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         clients = [stack.enter_context(serving.connect()) for _ in range(8)]
         idle = [stack.enter_context(serving.connect()) for _ in range(20)]
         begun = []
@@ -318,7 +318,7 @@ def rest(connection: socket.socket) -> bytes:
 @row("W02", "SIGTERM while a client has stopped reading", "Closes that connection after a timeout, and exits", code=0)
 def test_a_client_that_does_not_read_does_not_keep_it_from_ending(world: World, layout: Path) -> None:
     with Serving(world, layout) as serving, serving.connect() as asking:
-        asking.sendall(f"GET /v2/aks/large/blobs/{Digest.of(LARGE)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        asking.sendall(f"GET /v2/aks/large/blobs/{Digest.of(LARGE)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert asking.recv(12) == b"HTTP/1.1 200"
         ended = serving.end()
         assert ended.returncode == 0, ended

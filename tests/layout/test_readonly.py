@@ -18,7 +18,7 @@ import pytest
 from marfetch.content import read
 from marfetch.demo.recipe import build
 from marfetch.errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, StorageError
-from marfetch.layout import graph, readonly
+from marfetch.layout import graph, readonly, repositories
 from marfetch.layout.layout import Layout
 from marfetch.layout.readonly import Folder, ReadonlyTar, open_store
 from marfetch.layout.repositories import Contents, lexical, repository_name
@@ -26,7 +26,7 @@ from marfetch.oci import OCI_MANIFEST, Descriptor, Digest, Manifest
 from marfetch.reference import Host, Reference
 
 from ..world.content import ALB
-from ..world.layouts import Maker, packed
+from ..world.layouts import REF_NAME, Maker, packed
 
 # -- what tools make
 
@@ -345,6 +345,53 @@ def test_a_folder_that_is_no_layout_is_refused(maker: Maker, breaks: Callable[[M
     with pytest.raises(kind) as caught:
         Contents(open_store(maker.root)).load()
     assert str(maker.root) in caught.value.message
+
+
+def test_what_names_lead_to_is_counted_for_each_name(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    children = [maker.manifest(str(number), listed=False) for number in range(10)]
+    index = maker.index(children, "aks/foo:1")
+    for name in ("aks/foo:2", "aks/bar:1"):
+        maker.entries.append({**index, "annotations": {REF_NAME: name}})
+    maker.write()
+    each = 10 * 3 + 1  # a manifest has a config and a layer
+    monkeypatch.setattr(graph, "MAX_NAMED", 3 * each)
+    assert list(maker.contents().load().repositories) == ["aks/bar", "aks/foo"]
+    monkeypatch.setattr(graph, "MAX_NAMED", 3 * each - 1)
+    with pytest.raises(PolicyError, match="lead to more than 92 manifests and blobs") as caught:
+        maker.contents().load()
+    assert caught.value.code == "limit-passed"
+
+
+def test_referrers_are_counted_for_each_name(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = maker.manifest("x", "aks/foo:1")
+    maker.entries += [{**subject, "annotations": {REF_NAME: f"aks/foo{number}:1"}} for number in range(10)]
+    for number in range(10):
+        maker.manifest(str(number), subject=subject, artifactType="x/y")
+    monkeypatch.setattr(graph, "MAX_NAMED", 11 * 3 * 11)
+    maker.contents().load()
+    monkeypatch.setattr(graph, "MAX_NAMED", 11 * 3 * 11 - 1)
+    with pytest.raises(PolicyError, match="lead to more than"):
+        maker.contents().load()
+
+
+def test_the_manifests_of_a_layout_have_a_size(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [maker.manifest(str(number), f"aks/foo:{number}")["size"] for number in range(3)]
+    monkeypatch.setattr(graph, "MAX_MANIFESTS", sum(sizes))
+    maker.contents().load()
+    monkeypatch.setattr(graph, "MAX_MANIFESTS", sum(sizes) - 1)
+    with pytest.raises(PolicyError, match="have more than"):
+        maker.contents().load()
+
+
+def test_warnings_come_to_an_end(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repositories, "MAX_WARNINGS", 5)
+    one = maker.manifest("x", "aks/foo:1")
+    maker.entries += [{**one, "annotations": {REF_NAME: f"Not/Valid:{number}"}} for number in range(20)]
+    maker.write()
+    warnings: list[str] = []
+    maker.contents(warn=warnings.append).load()
+    assert len(warnings) == 6
+    assert warnings[-1].endswith("has 15 more problems")
 
 
 def test_what_is_not_there_or_neither_file_nor_folder_is_told(tmp_path: Path) -> None:

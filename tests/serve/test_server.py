@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,21 +19,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.types import Message
 
 from marfetch.content import Source
 from marfetch.layout.blobs import Extent
 from marfetch.layout.layout import Layout
 from marfetch.layout.readonly import open_store
 from marfetch.layout.repositories import Contents
-from marfetch.oci import OCI_MANIFEST, Digest, Manifest
+from marfetch.oci import OCI_INDEX, OCI_MANIFEST, Digest, Manifest
 from marfetch.reference import Host, Reference
-from marfetch.serve import responses, server, streams
+from marfetch.serve import page, responses, server, streams
 from marfetch.serve.app import ServedRegistry
 from marfetch.serve.server import IDLE_TIME, Serving, _TimeoutMixin, bind, protocol
 
 from ..world.command import marfetch, surroundings
 from ..world.content import ALB
-from ..world.layouts import Maker, packed
+from ..world.layouts import REF_NAME, Maker, packed
 from ..world.serving import Command, Got, ask
 
 TAGS = ["0.4.023901", "0.4.023971", "1.0.0", "1.0.7", "1.10.27", "1.11.4", "1.7.12", "1.7.9", "1.8.12"]
@@ -177,6 +179,57 @@ def test_referrers_are_computed_from_subjects(maker: Maker) -> None:
         assert one.ask(f"{path}?artifactType=TEXT/A").json["manifests"] == []
         assert one.ask(f"/v2/here/referrers/{Digest.of(b'unknown')}").json["manifests"] == []
         assert one.ask(f"/v2/none/such/referrers/{subject['digest']}").code == "NAME_UNKNOWN"
+
+
+def test_many_referrers_come_in_pages(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(responses, "PIECE", 2_000)
+    subject = maker.manifest("subject", "1.0")
+    for number in range(20):
+        notes = {"note": "x" * (3_000 if number == 7 else 300)}
+        maker.manifest(str(number), None, artifactType=f"text/{number % 2}", subject=subject, annotations=notes)
+    path = f"/v2/here/referrers/{subject['digest']}"
+    with Served(maker.root) as one:
+        whole = {entry["digest"] for entry in maker.entries[1:]}
+        for query, expected in (("", 20), ("?artifactType=text%2F1", 10)):
+            target, found, pages = path + query, [], 0
+            while target:
+                answer = one.ask(target)
+                assert 0 < len(answer.body) < 4_000
+                assert answer.headers["content-type"] == OCI_INDEX
+                found += [entry["digest"] for entry in answer.json["manifests"]]
+                pages += 1
+                link = answer.headers.get("link")
+                target = link[1 : link.index(">")] if link else ""
+            assert (len(found), len({*found})) == (expected, expected)
+            assert {*found} <= whole
+            assert pages > 3
+
+
+def test_a_list_has_an_end_where_no_number_is_asked_for(alb: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(responses, "MAX_PAGE", 4)
+    for query in ("", "?n=9"):
+        answer = alb.ask(f"/v2/{ALB}/tags/list{query}")
+        assert (answer.json["tags"], answer.headers["link"]) == (TAGS[:4], f'</v2/{ALB}/tags/list?n=4&last={TAGS[3]}>; rel="next"')
+    assert len(alb.ask("/v2/_catalog").json["repositories"]) == 4
+
+
+@pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 20, 21])
+def test_a_body_is_sent_in_chunks(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(responses, "PIECE", 10)
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    body = bytes(range(size))
+    asyncio.run(responses.PlainResponse([], body)({}, receive, send))
+    pieces = [message["body"] for message in sent[1:]]
+    assert b"".join(pieces) == body
+    assert max(map(len, pieces)) <= 10
+    assert [message.get("more_body", False) for message in sent[1:]] == [True] * (len(pieces) - 1) + [False]
 
 
 # -- ranges
@@ -334,7 +387,7 @@ def test_a_child_that_comes_later_is_found(maker: Maker) -> None:
 
 
 def test_pieces_are_read_where_the_system_cannot_say_what_is_in_memory(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = os.urandom(3 * streams.PIECE + 5)
+    data = os.urandom(3 * responses.PIECE + 5)
     maker.manifest("x", "aks/foo:1", layers=[maker.blob(data)])
     monkeypatch.setattr(streams, "_NOWAIT", None)
     with Served(maker.root) as one:
@@ -421,6 +474,34 @@ def test_a_foreign_host_changes_nothing(tough: Served, host: str) -> None:
     assert (answer.status, host in str(answer.headers) + answer.body.decode()) == (200, False)
 
 
+ANSWERED = [
+    "localhost",
+    "LOCALHOST.:5000",
+    "mar.localhost:1",
+    "127.0.0.1",
+    "127.8.9.10:80",
+    "[::1]",
+    "[::1]:5000",
+    "registry.test",
+    "Registry.TEST:1",
+]
+MISDIRECTED = ["evil.example", "evil.example:5000", "localhost.evil.example", "notlocalhost", "127.0.0.1.evil.example", "127.1", "10.0.0.1", "0.0.0.0", "[::]", "x.registry.test"]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", [*ANSWERED, *MISDIRECTED])
+def test_a_registry_for_this_machine_does_not_answer_for_other_hosts(maker: Maker, host: str) -> None:
+    maker.manifest("x", "aks/foo:1")
+    with Served(maker.root, allowed=frozenset({"registry.test"})) as one:
+        for target in ("/", "/v2/", "/v2/aks/foo/manifests/1", f"/v2/aks/foo/blobs/{Digest.of(b'x')}", "/none"):
+            answer = one.ask(target, Host=host)
+            if host in ANSWERED:
+                assert answer.status == (404 if target == "/none" else 200)
+            else:
+                assert (answer.status, answer.code) == (421, "DENIED")
+                assert "--allow-host NAME" in answer.json["errors"][0]["message"]
+        assert raw(one.port, b"GET /v2/ HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")  # no browser asks without a host
+
+
 @pytest.mark.parametrize(
     "beginning", [b"", b"G", b"GET /v2/ HTTP/1.1\r\nHost: x\r\nA:", b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\nGET /"], ids=["nothing", "a letter", "headers", "a second request"]
 )  # fmt: skip
@@ -482,7 +563,7 @@ def test_a_reader_that_does_not_read_is_let_go(maker: Maker, parser: str, monkey
         asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         asking.settimeout(30)
         asking.connect(("127.0.0.1", one.port))
-        asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         deadline = time.monotonic() + 30
         while not asking.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             assert time.monotonic() < deadline, "it is waited for without end"
@@ -498,7 +579,7 @@ def test_a_client_that_disconnects_leaves_no_descriptor_open(maker: Maker, parse
         one.ask(f"/v2/aks/foo/blobs/{Digest.of(data)}")
         for _ in range(20):
             with socket.create_connection(("127.0.0.1", one.port), timeout=30) as asking:
-                asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
                 asking.recv(1)
                 asking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         path, deadline = maker.path(Digest.of(data)), time.monotonic() + 30
@@ -561,6 +642,18 @@ def test_content_is_on_the_data_port_where_one_is_wanted(maker: Maker, tmp_path:
 
 
 @pytest.mark.slow
+def test_it_answers_for_the_hosts_that_are_allowed(maker: Maker, tmp_path: Path) -> None:
+    maker.manifest("x", "aks/foo:1")
+    allowed = ("--allow-host", "Registry.test", "--allow-host", "10.1.2.3")
+    with Command(maker.root, "--port", 0, "--data-port", 0, *allowed, cwd=tmp_path) as one:
+        hosts = ["127.0.0.1", "registry.test:5000", "10.1.2.3", "other.test"]
+        assert [ask(one.port, "/v2/", Host=host).status for host in hosts] == [200, 200, 200, 421]
+        assert one.process.stdout is not None
+        data = int(one.process.stdout.readline().rpartition(":")[2])
+        assert [ask(data, "/v2/", Host=host).status for host in ("registry.test", "other.test")] == [404, 421]
+
+
+@pytest.mark.slow
 def test_it_prints_who_can_reach_it(maker: Maker, tmp_path: Path) -> None:
     maker.manifest("x", "aks/foo:1")
     with Command(maker.root, "--port", 0, "--data-port", 0, "--host", "0.0.0.0", "--quiet", cwd=tmp_path) as one:
@@ -569,6 +662,9 @@ def test_it_prints_who_can_reach_it(maker: Maker, tmp_path: Path) -> None:
         _, _, err = one.end()
     assert err.startswith("warning: `http://0.0.0.0:")
     assert "not a loopback address" in err
+    with Command(maker.root, "--port", 0, "--host", "0.0.0.0", "--allow-host", "x.test", cwd=tmp_path) as one:
+        assert ask(one.port, "/v2/", Host="reg.example:1234").status == 200
+        assert "`--allow-host` has no effect" in one.end()[2]
 
 
 @pytest.mark.slow
@@ -576,7 +672,7 @@ def test_what_is_under_way_when_it_ends_ends_too(maker: Maker, tmp_path: Path) -
     data = os.urandom(48 << 20)
     maker.manifest("x", "aks/foo:1", layers=[maker.blob(data)])
     with Command(maker.root, "--port", 0, cwd=tmp_path) as one, socket.create_connection(("127.0.0.1", one.port), timeout=30) as asking:
-        asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         got = bytearray(asking.recv(1000))
         ending: list[tuple[int, str, str]] = []
         thread = threading.Thread(target=lambda: ending.append(one.end()))
@@ -600,7 +696,7 @@ def test_what_does_not_end_is_cut_off(maker: Maker, tmp_path: Path) -> None:
     data = os.urandom(32 << 20)
     maker.manifest("x", "aks/foo:1", layers=[maker.blob(data)])
     with Command(maker.root, "--port", 0, cwd=tmp_path) as one, socket.create_connection(("127.0.0.1", one.port), timeout=30) as asking:
-        asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert asking.recv(12) == b"HTTP/1.1 200"
         code, _, err = one.end()  # nobody reads on
     assert code == 0
@@ -654,6 +750,9 @@ FAILURES: dict[str, tuple[Callable[[Maker], list[object]], int, str]] = {
     "a name that is none": (lambda maker: [maker.root, "--name", "Not/Valid"], 2, "reference-invalid"),
     "a name with a tag": (lambda maker: [maker.root, "--name", "aks/foo:1"], 2, "usage"),
     "a port that is none": (lambda maker: [maker.root, "--port", 70000], 2, "usage"),
+    "a host to allow that is none": (lambda maker: [maker.root, "--allow-host", "http://x"], 2, "usage"),
+    "a host to allow with a port": (lambda maker: [maker.root, "--allow-host", "x.test:80"], 2, "usage"),
+    "a time limit that is none": (lambda maker: [maker.root, "--timeout", 0], 2, "usage"),
     "a host that is none": (lambda maker: [maker.root, "--host", "no.such.host.invalid"], 2, "usage"),
 }
 
@@ -674,6 +773,32 @@ def test_a_broken_layout_is_not_served(maker: Maker, tmp_path: Path) -> None:
     assert (code, error["code"]) == (5, "digest-mismatch")
     assert digest in error["message"]
     assert error["digests"] == [digest]
+
+
+@pytest.mark.slow
+def test_names_that_multiply_manifests_are_refused(maker: Maker, tmp_path: Path) -> None:
+    children = [maker.manifest(str(number), listed=False) for number in range(200)]
+    index = maker.index(children, "aks/foo0:1")
+    maker.entries += [{**index, "annotations": {REF_NAME: f"aks/foo{number}:1"}} for number in range(1, 1_700)]
+    maker.write()
+    for words in (["serve"], ["bundle", "load", "--to", "./new"]):
+        done = marfetch(words[0], *words[1:2], maker.root, *words[2:], "--json", cwd=tmp_path)
+        assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (4, "limit-passed"), words
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_page_has_a_length(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "MAX_ROWS", 30)
+    monkeypatch.setattr(page, "MAX_LISTED", 10)
+    for number in range(20):
+        maker.manifest("x", f"aks/foo:{number}", annotations={"org.opencontainers.image.created": "x" * 10_000})
+    for number in range(20):
+        maker.manifest(f"r{number}", subject=maker.entries[0] | {"annotations": {}}, artifactType="x/y")
+    with Served(maker.root) as one:
+        text = one.ask("/").body.decode()
+    assert "<li>and 10 more</li>" in text
+    assert "more artifacts, too many to show here" in text
+    assert len(text) < 50_000
 
 
 @pytest.mark.slow

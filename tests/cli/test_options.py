@@ -1,0 +1,88 @@
+"""The options that commands share."""
+
+from __future__ import annotations
+
+import io
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+
+import pytest
+
+from marfetch.cli import options
+from marfetch.cli.options import Settings
+from marfetch.errors import NotFoundError, RemoteError
+from marfetch.remote.preconnect import ConnectionSetups
+from marfetch.render.report import Report
+
+
+def settings(timeout: float | None) -> Settings:
+    report = Report("diff", as_json=True, stdout=io.StringIO(), stderr=io.StringIO())
+    return Settings(report, None, (), False, timeout, 16, None, None, ConnectionSetups(None, 16))
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "_STOP_TIME", 0.0)
+
+
+def compute() -> None:
+    """Work that checks no budget."""
+    while True:
+        sum(range(1_000))
+
+
+def test_local_work_ends_with_the_time_limit() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(RemoteError) as caught, settings(0.05).time_limit():
+        compute()
+    assert (caught.value.code, caught.value.exit_code) == ("timeout", 7)
+    assert "not done within the 0.05 s of `--timeout`" in caught.value.message
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_the_time_limit_ends_a_wait_for_a_thread() -> None:
+    with pytest.raises(RemoteError, match="not done within"), settings(0.05).time_limit():
+        Event().wait()
+
+
+def test_interrupted_code_may_raise_something_else() -> None:
+    @contextmanager
+    def changing() -> Iterator[None]:
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise ValueError from None
+
+    with pytest.raises(RemoteError, match="not done within"), settings(0.05).time_limit(), changing():
+        compute()
+
+
+@pytest.mark.parametrize("error", [NotFoundError("gone", code="tag-not-found"), ValueError(), KeyboardInterrupt()])
+def test_other_ends_stay_what_they_are(error: BaseException) -> None:
+    with pytest.raises(type(error)) as caught, settings(60).time_limit():
+        raise error
+    assert caught.value is error
+
+
+def test_one_result_is_printed() -> None:
+    found = settings(0.05)
+    with found.time_limit():
+        found.report.data({})
+        Event().wait(0.2)  # while the result is being printed, say
+
+
+def test_a_thread_leaves_signals_alone() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    seen: list[object] = []
+
+    def work() -> None:
+        with settings(60).time_limit():
+            seen.append(signal.getsignal(signal.SIGALRM))
+
+    thread = Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
