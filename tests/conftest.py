@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # signing loads much, and few tests need it
 
 @pytest.fixture(autouse=True)
 def _own_surroundings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the user's settings, caches, proxies or credentials; those that ask the real MAR need them."""
+    """Hide the user's settings, caches, proxies and credentials from all tests, except the tests against the real MAR."""
     if request.node.get_closest_marker("network"):
         return
     home = tmp_path / "home"
@@ -70,7 +70,7 @@ def tool() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Layout:
-    """The look-alike's content, under the name `mar.test`; nobody writes into it."""
+    """The look-alike's content, under the name `mar.test`; read-only."""
     layout = Layout(tmp_path_factory.mktemp("recipe") / "layout")
     build(layout, Host("mar.test"))
     return layout
@@ -168,7 +168,7 @@ def authority() -> Authority:
 
 @pytest.fixture
 def signed(mar: Registry, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Signed:
-    """`signed/thing`, which nobody has signed yet."""
+    """`signed/thing`, not signed yet."""
     from .world.signed import Signed
 
     monkeypatch.setenv("MARFETCH_DATA_HOSTS", mar.data_host)

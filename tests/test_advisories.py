@@ -67,7 +67,7 @@ def rows(page: str) -> Iterator[list[str]]:
             yield [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
 
-def test_every_known_advisory_stands_in_the_table_once() -> None:
+def test_every_known_advisory_is_in_the_table_once() -> None:
     found = [name for cells in rows("advisories") for name in cells[0].split(", ")]
     assert sorted(found) == sorted(KNOWN.split())
     assert all(len(cells) == 4 and all(cells) for cells in rows("advisories"))
@@ -97,7 +97,7 @@ def test_what_a_table_names_is_there(name: str) -> None:
     function, bracket, case = test.partition("[")
     assert function in functions(ROOT / path), f"no such test: {name}"
     if bracket:
-        # A case of a parametrized test stands in the file under its own name.
+        # A case of a parametrized test appears in the file under its own name.
         assert f'"{case.removesuffix("]")}"' in (ROOT / path).read_text(), f"no such case: {name}"
 
 

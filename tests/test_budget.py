@@ -1,4 +1,4 @@
-"""The time that a command has, and how it is told."""
+"""The time limit of a command, and how times are written."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_without_a_timeout_there_is_no_end() -> None:
     assert (budget.remaining, budget.deadline) == (float("inf"), None)
 
 
-def test_stopping_wakes_whoever_sleeps_and_counts_before_the_time() -> None:
+def test_stopping_wakes_sleeping_threads_and_takes_precedence_over_the_timeout() -> None:
     budget, ended = Budget(), list[bool]()
 
     def sleep() -> None:
@@ -67,7 +67,7 @@ def test_stopping_wakes_whoever_sleeps_and_counts_before_the_time() -> None:
         (float("inf"), "no day in sight"),
     ],
 )
-def test_a_moment_is_told_with_its_day_where_that_is_another(seconds: float, text: str) -> None:
+def test_a_moment_on_another_day_is_written_with_its_date(seconds: float, text: str) -> None:
     start = datetime(2026, 11, 23, 23, 59, 58, tzinfo=timezone(timedelta(hours=5, minutes=30)))
     assert Budget(local_time=lambda: start).clock_time(seconds) == text
     assert Budget(local_time=lambda: start.astimezone(UTC)).clock_time(0) == "18:29:58"

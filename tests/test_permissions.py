@@ -62,7 +62,7 @@ def used(made: Session, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("is_there", [False, True], ids=["a new cache", "a cache directory that others may look into"])
-def test_nobody_else_writes_into_the_cache_whatever_the_umask_lets(client: Made, tmp_path: Path, umask: int, is_there: bool) -> None:
+def test_the_cache_is_writable_by_its_owner_only_under_any_umask(client: Made, tmp_path: Path, umask: int, is_there: bool) -> None:
     cache = tmp_path / "cache"
     if is_there:
         cache.mkdir()

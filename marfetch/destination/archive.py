@@ -78,7 +78,7 @@ class Tree:
             way.append(node)
         if way:
             if node.is_stated:
-                self._refuse("it stands there twice")
+                self._refuse("it appears twice")
             if not is_directory and node.below is not None:
                 self._refuse("it is a file, where others need a directory")
             node.is_stated = True

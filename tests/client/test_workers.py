@@ -240,7 +240,7 @@ def test_what_drifted_or_clashes_is_found_out_before_work_is_given_out(mar: Regi
         assert (set(outcomes.values()), asked) == ({"fetched"}, list(outcomes))
         again = sync(client, project, elsewhere=elsewhere)
     assert {one.outcome for one in again if one.name != "chart1"} == {"unchanged"}
-    assert asked == list(outcomes), "what is there already is not given out"
+    assert asked == list(outcomes), "items that are up to date go to no worker"
 
 
 def test_a_worker_that_sees_another_lock_does_nothing(mar: Registry, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 without what loading costs. Run as a program it is that process; `Nursery` is how tests talk to it.
 
 Its words are JSON lines: `{"do": "start", …}` is answered by `{"pid": N}`, `{"do": "wait", "pid": N, …}` by how it ended. A child stops
-itself before its first own step until it gets SIGCONT, so that whoever wants to trace or to limit it is there in time.
+itself before its first own step until it gets SIGCONT, so that a test can attach a tracer or set limits first.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Child:
         os.kill(self.pid, signal.SIGCONT)
 
     def send(self, number: int) -> None:
-        """Send it a signal; nothing where it has ended meanwhile (it stays a zombie until somebody waits, so its number is its own)."""
+        """Send it a signal, unless it has ended. It stays a zombie until it is waited for, so its process id is not reused."""
         os.kill(self.pid, number)
 
     def wait(self, seconds: float = 60.0) -> Ended:

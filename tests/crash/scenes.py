@@ -1,4 +1,4 @@
-"""Commands that are disturbed: what is there before, what is there after, and what may be there in between and at no time.
+"""Commands under disturbance: the files before, the files after, and the files allowed in between.
 
 A scene is prepared once, run once to its end, and then again and again from the same beginning, each time with something in its way.
 """
@@ -27,7 +27,7 @@ from ..world.registry import Asked, Registry
 from .nursery import Child, Ended, Nursery
 
 TEMPORARY: Final = re.compile(r"\.marfetch-[0-9a-f]{16}\.part")
-"""What may stand beside a final name until the next run."""
+"""Temporary files allowed beside a final name until the next run."""
 PREPARED: Final = "prepared"
 
 
@@ -59,7 +59,7 @@ def tree(root: Path) -> dict[str, bytes | None]:
 
 
 def is_temporary(path: str) -> bool:
-    """Whether a path is, or is below, what a run keeps beside final names and the next one takes away or up."""
+    """Whether a path is, or is inside, a temporary file or directory that the next run removes or resumes."""
     parts = path.split("/")
     return any(TEMPORARY.fullmatch(part) for part in parts) or (parts[0] == "mirror" and parts[1:2] == ["ingest"])
 
@@ -319,7 +319,7 @@ def parts(place: Path) -> Iterator[Path]:
 
 
 def is_left(path: Path) -> bool:
-    """Whether a file in the cache is none of those that stay there."""
+    """Whether a file in the cache is temporary."""
     if path.is_dir():
         return False
     stays = path.name in ("oci-layout", "index.json", "index.lock") or path.parent.parent.name == "blobs" or path.parent.name == "projects"

@@ -89,7 +89,7 @@ def asked(host: str, method: str, path: str) -> tuple[int, bytes]:
 
 
 def lacking(host: str, prefix: str, wanted: dict[str, tuple[str, list[str]]]) -> tuple[int, int]:
-    """How many blobs and how many manifests are not there; what is there leads to nothing that is not."""
+    """Count missing blobs and manifests; everything that the index refers to must exist."""
     blobs = manifests = 0
     for repository, (digest, own) in wanted.items():
         missing = [one for one in own if asked(host, "HEAD", f"{prefix}/{repository}/blobs/{one}")[0] != 200]

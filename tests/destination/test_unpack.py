@@ -162,7 +162,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a sparse file of star": (pax({"SCHILY.realsize": "100"}) + file("x"), "sparse"),
     "a volume label": (header("x", sort=b"V", magic=b"ustar  \0"), "type 'V'"),
     "a multi-volume part": (header("x", sort=b"M", magic=b"ustar  \0"), "type 'M'"),
-    "a type of nobody": (header("x", sort=b"\xff"), "type"),
+    "an unknown type": (header("x", sort=b"\xff"), "type"),
     "a directory with content": (header("x", 3, sort=b"5") + padded(b"abc"), "directory with content"),
     # P04, C03: twins
     "a file twice": (file("x") + file("x", b"2"), "twice"),
@@ -281,7 +281,7 @@ def test_there_is_a_largest_number_of_members(tmp_path: Path, monkeypatch: pytes
     names = [f"d/{number}" for number in range(50)]
     assert len(seen(unpack(tmp_path / "good", targz(*map(file, names[:49]))))) == 50
     assert "too many files and directories" in limited(tmp_path / "out", targz(*map(file, names)))
-    # Directories that only stand in paths count too, extended headers and gzip streams do by themselves.
+    # Directories that appear only in paths count too. Extended headers and gzip streams have their own limits.
     deep = [file(f"{number}/a/b/c/d") for number in range(11)]
     assert "too many" in limited(tmp_path / "out", targz(*deep))
     assert "too many extended headers" in limited(tmp_path / "out", targz(*[pax({"comment": "x"}, sort=b"g")] * 51))
@@ -421,7 +421,7 @@ OTHER_CHARTS: dict[str, tuple[bytes, str, str]] = {
     "a version that is a number": (with_chart(b"name: toy\nversion: 1.2\n"), "chart-refused", "`1.2`, not `1.2.3`"),
     "a second directory": (chart("toy", "1.2.3", file("bar/x")), "chart-refused", "`bar/x`"),
     "a file beside the directory": (chart("toy", "1.2.3", file("x")), "chart-refused", "`x`"),
-    "a file in place of the directory": (targz(file("toy", b"x")), "chart-refused", "`toy`"),
+    "a file instead of the directory": (targz(file("toy", b"x")), "chart-refused", "`toy`"),
     "no Chart.yaml": (targz(file("toy/values.yaml", b"a: 1\n")), "malformed", "no `toy/Chart.yaml`"),
     "a Chart.yaml in another case": (targz(file("toy/chart.yaml", b"name: toy\n")), "malformed", "no `toy/Chart.yaml`"),
     "a Chart.yaml further down": (targz(file("toy/a/Chart.yaml", b"name: toy\n")), "malformed", "no `toy/Chart.yaml`"),
@@ -475,7 +475,7 @@ def test_other_build_metadata_is_another_version(tmp_path: Path) -> None:
         unpack(tmp_path / "out", chart("toy", "1.2.3+b"), ExpectedChart("toy", "1.2.3_a"))
 
 
-# -- what is there already
+# -- existing files and directories
 
 
 def test_the_same_directory_is_the_same_and_any_other_is_not(tmp_path: Path) -> None:
@@ -556,7 +556,7 @@ EXCHANGE = [pytest.param(True, id="names are exchanged"), pytest.param(False, id
 
 @pytest.mark.parametrize("exchange", EXCHANGE)
 @pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
-def test_what_is_there_is_replaced_only_by_force(
+def test_an_existing_directory_is_replaced_only_by_force(
     tmp_path: Path, before: Callable[[Path], object], exchange: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not exchange:
@@ -631,7 +631,7 @@ def test_bytes_that_are_not_those_of_the_descriptor_are_that_and_nothing_else(tm
             destination.put(wish(wanted, TOY), lambda wanted=wanted: io.BytesIO(change(wanted)))  # type: ignore[misc]
         assert caught.value.code in ("size-mismatch", "digest-mismatch")
         assert seen(tmp_path / "out") == {}
-    # Of such an archive nobody can say that a directory differs from it, wherever the difference is.
+    # An archive like this cannot be compared with a directory, wherever the difference is.
     place = unpack(tmp_path / "out", data, TOY)
     for name in ("mine", "Chart.yaml"):
         (place / name).write_bytes(b"mine")
@@ -784,7 +784,7 @@ def test_a_killed_run_leaves_the_old_content_and_a_hidden_part_that_the_next_one
     (out / "toy").mkdir(parents=True)
     (out / "toy" / "mine").write_bytes(b"mine")
     with stopped(out, at) as process:
-        # While it lives, nobody takes its part away.
+        # While the process lives, its temporary file is not swept.
         other = targz(file("x"))
         with Destination(out) as destination:
             destination.put(wish(other, name="other"), lambda: io.BytesIO(other))
@@ -869,7 +869,7 @@ def test_whatever_ends_it_takes_the_part_away(tmp_path: Path, failure: type[Base
     assert seen(tmp_path / "out") == {}
 
 
-def test_a_hidden_part_of_somebody_else_is_no_way_out(tmp_path: Path) -> None:
+def test_a_planted_temporary_file_is_no_way_out(tmp_path: Path) -> None:
     outside, out = tmp_path / "outside", tmp_path / "out"
     outside.mkdir()
     out.mkdir()

@@ -32,7 +32,7 @@ def secure(secure: Registry, ca_file: str, tmp_path: Path) -> World:
 
 @pytest.fixture
 def official(official: Registry, ca_file: str, tmp_path: Path) -> Iterator[tuple[World, Proxy]]:
-    """A registry under MAR's own names, and the proxy that leads there; nobody else may be connected to, and no name resolved."""
+    """A registry under MAR's own names, and the proxy that leads there. All other connections and all name lookups are forbidden."""
     with Proxy({"mcr.microsoft.com": official.port, DATA_NAME: official.data_port}) as proxy:
         yield official_world(official, proxy, tmp_path / "world", ca_file), proxy
 
@@ -46,7 +46,7 @@ def without_privileges() -> None:
 
 @pytest.fixture
 def plain(tmp_path: Path) -> dict[str, Any]:
-    """Options of a command for which the modes of files count, whoever runs the tests."""
+    """Options of a command that obeys file modes, even when root runs the tests."""
     if os.geteuid() != 0:
         return {}
     closed = tmp_path / "closed"

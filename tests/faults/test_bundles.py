@@ -109,7 +109,7 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
     "a blob too many": (with_another_blob, "bundle-broken", "1 extra"),
     "a blob was changed": (with_a_changed_blob, "bundle-broken", "sha256:"),
     "names in the index are swapped": (with_another_index, "bundle-broken", "wrong"),
-    "a name stands twice in the index": (with_one_name_twice, "malformed", "aks/first"),
+    "a name appears twice in the index": (with_one_name_twice, "malformed", "aks/first"),
     "a newer version of the layout": (of_another_version, "malformed", "2.0.0"),
     "the lock was changed": (with_another_lock, "bundle-broken", "marfetch.lock"),
     "the page was changed": (with_another_page, "bundle-broken", "bundle.html"),
@@ -322,7 +322,7 @@ def test_a_bundle_that_is_written_into_gives_nothing_wrong(world: World, how: st
             try:
                 answer = serving.ask(target)
             except OSError:
-                continue  # it may end the connection in place of an answer
+                continue  # it may close the connection without a response
             assert answer.status != 200 or answer.body == BIG, answer.status
         with path.open("r+b") as mended:
             mended.write(content)

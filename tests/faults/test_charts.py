@@ -183,7 +183,7 @@ def test_an_archive_that_is_not_whole_is_malformed(world: World, data: bytes, sa
 
 
 TWINS = {
-    "the same name": (("toy/a", "toy/a"), "it stands there twice"),
+    "the same name": (("toy/a", "toy/a"), "it appears twice"),
     "another case": (("toy/a", "toy/A"), "some file systems"),
     "another form": (("toy/\u00e9", "toy/e\u0301"), "some file systems"),
     "a file as a directory": (("toy/a", "toy/a/b"), "toy/a"),
@@ -220,7 +220,7 @@ YAML = {
     "a tag that runs something": (CHART + b"x: !!python/object/apply:os.system ['touch evil']\n", 5, "malformed", "a tag"),
     "2 MiB of text": (CHART + b"description: " + b"x" * (2 << 20) + b"\n", 4, "limit-passed", "1048576"),
     "5,000 levels": (CHART + b"x: " + b"[" * 5000 + b"]" * 5000, 5, "malformed", "nested more than 64 deep"),
-    "a key that stands twice": (CHART + b"name: toy\n", 5, "malformed", "twice"),
+    "a duplicate key": (CHART + b"name: toy\n", 5, "malformed", "twice"),
     "Latin-1": (CHART + b"description: caf\xe9\n", 5, "malformed", "malformed"),
 }  # fmt: skip
 

@@ -36,7 +36,7 @@ ADDRESSES = {
     "get_blob_url('sha256:0')": "h:1/v2/aks/foo/blobs/sha256:0",
     "registry": "h:1",
 }
-"""What is asked of a container → what it says for `h:1/aks/foo`."""
+"""An expression on a container → its value for `h:1/aks/foo`."""
 
 
 def dotted(node: ast.AST) -> str:

@@ -64,7 +64,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(recipe: Layout) -> Iterator[Served]:
-    """With blobs on the second port; nobody writes into it."""
+    """With blobs on the second port; read-only."""
     one = Served(recipe)
     with one.serving:
         yield one

@@ -99,7 +99,7 @@ POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "right": (policy(), "OK"),
     "with timestamps": (policy(trustStores=["ca:test", "tsa:test"]), "OK"),
     "anybody": (policy(trustedIdentities=["*"]), "OK"),
-    "somebody else": (policy(trustedIdentities=["x509.subject: C=US, ST=Oregon, O=Other"]), "IDENTITY_MISMATCH"),
+    "another signer": (policy(trustedIdentities=["x509.subject: C=US, ST=Oregon, O=Other"]), "IDENTITY_MISMATCH"),
     "another root": (policy(trustStores=["ca:other"]), "UNTRUSTED_ROOT"),
     "the wrong sort of store": (policy(trustStores=["signingAuthority:test"]), "TRUST_STORE_EMPTY"),
     "audit": (policy(trustStores=["ca:other"], signatureVerification={"level": "audit"}), "OK"),
@@ -245,4 +245,4 @@ def test_provenance_beside_a_chart_that_helm_pushed(
     if wanted is None:
         assert found["data"]["verdict"] == "verified"
         assert found["data"]["provenance"]["file"] == "demo-0.1.0.tgz"
-        assert found["data"]["policy"] is None  # nobody has set one up
+        assert found["data"]["policy"] is None  # there is no trust policy

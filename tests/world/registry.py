@@ -6,7 +6,7 @@ It looks like MAR: two ports, blobs by redirect to the second with a signed addr
     registry.on("manifest").answers(429, retry_after="2", times=3)
     registry.on("tags").answers_with(b"<html>")
 
-What is asked of it stands in `registry.asked`. The honest registry is `marfetch.serve`; there is no third one.
+`registry.asked` lists the requests. The honest registry is `marfetch.serve`; there is no third one.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Knob:
         return self._set(change, times)
 
     def answers_with(self, body: bytes, *, times: int | None = None, **headers: str) -> Knob:
-        """The honest status with another body, and these headers in place of the honest ones."""
+        """The honest status with another body; these headers replace the honest ones."""
 
         def change(answer: Answer, _: dict[str, str]) -> None:
             answer.body = body
@@ -135,7 +135,7 @@ class Knob:
         return self._set(change, times)
 
     def says(self, *, times: int | None = None, **headers: str | None) -> Knob:
-        """The honest answer with these headers; None takes one away."""
+        """The honest response with these headers; None removes a header."""
 
         def change(answer: Answer, _: dict[str, str]) -> None:
             for name, value in headers.items():
@@ -144,7 +144,7 @@ class Knob:
         return self._set(change, times)
 
     def repeats(self, status: int, form: str, *, times: int | None = None) -> Knob:
-        """An error that repeats what was asked: `{target}`, `{query}` and `{authorization}` in its body stand for that."""
+        """An error that repeats the request: `{target}`, `{query}` and `{authorization}` in its body are replaced."""
 
         def change(answer: Answer, headers: dict[str, str]) -> None:
             target = self.owner.last_target if self.owner is not None else ""
@@ -260,7 +260,7 @@ class Knob:
         return self._sends(send, times)
 
     def sends(self, raw: bytes, *, endlessly: bool = False, then: bytes = b"", times: int | None = None) -> Knob:
-        """These bytes in place of everything, once or without end, or others after them without end."""
+        """Send these bytes instead of a response, once or endlessly; `then` follows endlessly."""
 
         def send(connection: socket.socket, _head: bytes, _body: bytes) -> None:
             with contextlib.suppress(OSError):
@@ -343,7 +343,7 @@ class Registry:
         self.blobs: dict[str, bytes] = {}
         self.page_size: int | None = None
         self.page_style = "relative"
-        self.listed: list[str] | None = None  # the catalog in place of the honest one
+        self.listed: list[str] | None = None  # replaces the honest catalog
         self.catalog_etag: str | None = None
         self.referrers = "api"
         self.signature = (

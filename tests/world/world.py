@@ -194,8 +194,8 @@ class World:
     """A twisted registry, and marfetch beside it.
 
     Attributes:
-        root: holds all that a command may touch: `here`, where it runs, `cache`, `home`, `tmp`, and `outside`, which nobody may touch.
-        environment: what a command sees besides the plain surroundings; None takes a variable away.
+        root: holds all that a command may touch: `here`, where it runs, `cache`, `home`, `tmp`, and `outside`, which must stay unchanged.
+        environment: variables of a command besides the usual ones; None removes a variable.
         allowed: `host:port` that may be connected to; IPv6 without brackets.
         names: names that may be resolved.
         secrets: what must never be shown or stored.
@@ -217,7 +217,7 @@ class World:
         for path in (self.here, self.home, self.temporary, self.root / "outside"):
             path.mkdir(parents=True)
         (self.here / "before.txt").write_text("was here before\n")
-        (self.root / "outside" / "kept.txt").write_text("is nobody's business\n")
+        (self.root / "outside" / "kept.txt").write_text("must stay unchanged\n")
         self.allowed |= {self.registry.host, self.registry.data_host}
         self.secrets += [self.registry.signature, *re.findall(r"(?:^|&)sig=([^&]+)", self.registry.signature)]
 
@@ -277,7 +277,7 @@ class World:
 
         Args:
             record: where the launcher writes down contacts and memory.
-            limits: in place of `patience`; `{}`: those of users.
+            limits: replaces `patience`; `{}` for the limits of users.
             clock: seconds that the clock is wrong by.
         """
         launch = {"limits": dict(self.patience if limits is None else limits), "clock": clock, "record": str(record)}
@@ -296,10 +296,10 @@ class World:
         """Run marfetch to its end, and look through what it has left.
 
         Args:
-            limits: in place of `patience`; `{}`: those of users.
+            limits: replaces `patience`; `{}` for the limits of users.
             clock: seconds that the clock is wrong by.
             within: seconds until it must have ended.
-            replaces: files that were there before and that it may replace or take away.
+            replaces: existing files that the command may replace or remove.
             memory: bytes that it may hold.
             options: for `subprocess.run`.
         """
@@ -346,7 +346,7 @@ class World:
             assert size == 0 or f"bytes={size}-" in ranges or not _asks_for(ended, name), f"{size} bytes of {name} were not used: {ended}"
         return ended
 
-    # -- looking through what is left
+    # -- checking the remaining files
 
     def sweep(self, ended: Ended, before: dict[str, Entry]) -> None:
         """Look through what a command has left that a test has started itself.
