@@ -165,7 +165,7 @@ def appended(*more: bytes) -> Callable[[bytes], bytes]:
 
 TARS: dict[str, tuple[Callable[[bytes], bytes], int, str, str]] = {
     "../": (appended(file("../evil", b"e")), 5, "bundle-broken", "../evil"),
-    "../ below blobs": (appended(file("blobs/sha256/../../../evil", b"e")), 5, "bundle-broken", "not a plain relative one"),
+    "../ below blobs": (appended(file("blobs/sha256/../../../evil", b"e")), 5, "bundle-broken", "not a plain relative path"),
     "an absolute name": (appended(file("/evil", b"e")), 5, "bundle-broken", "/evil"),
     "a backslash": (appended(file("..\\evil", b"e")), 5, "bundle-broken", "evil"),
     "an escape": (appended(file("a\x1b[31m", b"e")), 5, "bundle-broken", "refused"),

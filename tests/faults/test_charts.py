@@ -163,7 +163,7 @@ def test_an_archive_that_passes_a_limit_is_not_unpacked(world: World, name: str)
 
 
 BROKEN = {
-    "junk behind gzip": (targz(GOOD) + b"junk", "behind the end of its gzip stream"),
+    "junk behind gzip": (targz(GOOD) + b"junk", "after the end of its gzip stream"),
     "junk behind the end": (gzip.compress(tar(GOOD) + b"junk" * 128), "after its end"),
     "cut in a member": (gzip.compress(tar(GOOD)[:700]), "truncated"),
     "cut in gzip": (targz(GOOD)[:-12], "malformed"),
@@ -202,9 +202,9 @@ OTHERS = {
     "another name": (chart("other", top="toy"), 4, "chart-refused", "`other`, not `toy`"),
     "another version": (chart("toy", "9.9.9"), 4, "chart-refused", "`9.9.9`, not `1.2.3`"),
     "no Chart.yaml": (targz(file("toy/values.yaml", b"a: 1\n")), 5, "malformed", "no `toy/Chart.yaml`"),
-    "no gzip": (tar(GOOD), 5, "malformed", "not gzipped"),
-    "a zip": (b"PK\x03\x04" + bytes(600), 5, "malformed", "not gzipped"),
-    "nothing at all": (b"", 5, "malformed", "not gzipped"),
+    "no gzip": (tar(GOOD), 5, "malformed", "not compressed with gzip"),
+    "a zip": (b"PK\x03\x04" + bytes(600), 5, "malformed", "not compressed with gzip"),
+    "nothing at all": (b"", 5, "malformed", "not compressed with gzip"),
 }
 
 

@@ -246,7 +246,7 @@ def test_what_stalls_does_not_keep_a_namespace_beyond_its_time(
     monkeypatch.setattr(charts, "NAMESPACE_TIME", 2.0)
     index = json.loads(build_index(client(), Reference("x", Host.parse(mar.host)), "sub"))
     assert list(index["entries"]) == ["one"]
-    assert any("not done within the 2 s that one call spends on a namespace" in warning for warning in heard.warnings)
+    assert any("not finished within the 2 s that one call spends on a namespace" in warning for warning in heard.warnings)
 
 
 @pytest.mark.slow
