@@ -156,7 +156,7 @@ def _with_neighbours(error: NotFoundError, repository: Repository) -> NotFoundEr
         error.context["nearest"] = near or ([newest] if newest else [])
         if newest:
             shown = " and ".join(f"`{tag}`" for tag in dict.fromkeys([*near, newest]))
-            error.hint = f"there are {shown}; to list all, run: marfetch versions {bound.full_repository}"
+            error.hint = f"available tags include {shown}; to list all, run: marfetch versions {bound.full_repository}"
     return error
 
 
