@@ -1,4 +1,4 @@
-"""Holes that others had: each has a test of its class, or a release that is old enough not to be allowed (`docs/security/`)."""
+"""Known vulnerabilities of similar tools and of dependencies: each has a test or an oldest allowed version (`docs/security/`)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ CVE-2026-35204 CVE-2026-35205 CVE-2026-35206 CVE-2026-41888 CVE-2026-4360 CVE-20
 CVE-2026-50151 CVE-2026-50162 CVE-2026-50163 CVE-2026-6100 CVE-2026-87910 GHSA-28r5-37g7-p6mp GHSA-5j5w-g665-5m35 GHSA-f36w-mj3v-6jqv
 GHSA-g5v4-5x39-vwhx GHSA-qq97-vm5h-rrhg GHSA-qv35-3gw6-8q4j GHSA-vh4v-2xq2-g5cg gh-150743
 """
-"""What is known of, and so must be in the table."""
+"""The known advisories, which must be in the table."""
 
 
 # -- the pages

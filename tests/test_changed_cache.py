@@ -1,4 +1,4 @@
-"""A byte that was changed in the cache is noticed by every command that reads it: fetched again, or exit code 5."""
+"""Every command notices a changed byte in the cache: it downloads the blob again, or ends with exit code 5."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way in: nothing is taken that is not what its descriptor says."""
+"""Copying content: only bytes that match their descriptor are accepted."""
 
 from __future__ import annotations
 

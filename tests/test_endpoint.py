@@ -1,4 +1,4 @@
-"""Which hosts may be asked, and which redirects may be followed."""
+"""Allowed hosts and redirects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small files that come whole or not at all, and locks between processes."""
+"""Atomic writes of small files, and locks between processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a firewall has to let through, and what is said of it."""
+"""The hosts that a firewall must allow, and their descriptions."""
 
 from __future__ import annotations
 

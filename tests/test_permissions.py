@@ -1,4 +1,4 @@
-"""What others on the machine may do: nothing in the cache, read what is fetched, and find no credential anywhere."""
+"""Permissions: other users can read downloaded files, but cannot write to the cache or find credentials."""
 
 from __future__ import annotations
 

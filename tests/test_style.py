@@ -21,7 +21,7 @@ PHRASES = re.compile(
 """Phrases that make a reader read a sentence twice. Say what it is, by the usual word."""
 
 MOST = 0.5
-"""Such phrases in 1,000 words."""
+"""The maximum number of such phrases in 1,000 words."""
 
 MESSAGES = {"InputError", "NotFoundError", "PolicyError", "IntegrityError", "SignatureError", "RemoteError", "LockError", "StorageError"}
 
@@ -57,7 +57,7 @@ def test_the_code_says_it_plainly() -> None:
 
 
 def test_the_tests_say_it_plainly() -> None:
-    """Their prose, and the names of the test functions as sentences."""
+    """Check the prose of the tests, and the names of test functions as sentences."""
     files = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path != Path(__file__)]
     texts, names = {}, {}
     for path in files:

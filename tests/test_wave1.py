@@ -1,4 +1,4 @@
-"""The data that version 0.1 wrote (`fixtures/wave1`) is read by the code of today: the promise that an update breaks no project, cache or bundle.
+"""The current code reads the data of version 0.1 (`fixtures/wave1`), so an update breaks no project, cache or bundle.
 
 Only results are checked: exit codes, paths, digests. No test here is ever changed to make it pass; the code is.
 """

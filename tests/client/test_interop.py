@@ -1,4 +1,4 @@
-"""Beside the real tools, both ways: what helm, oras, crane and regctl push and pull is what marfetch pulls and caches."""
+"""Interoperability with the real helm, oras, crane and regctl, in both directions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client: the cache where it can be, one notice, one budget."""
+"""Sessions: the location of the cache, the notice about unofficial endpoints, and the time budget."""
 
 from __future__ import annotations
 

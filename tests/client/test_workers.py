@@ -1,4 +1,4 @@
-"""Work that is spread over machines: a real scheduler, three worker processes, one of them killed in the middle."""
+"""Work on several machines: a real Dask scheduler with three workers, one of which is killed during the work."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def bundle_of(mar: Registry, place: Path) -> Path:
 
 
 def holds_all(bundle: Path, there: str) -> bool:
-    """Whether a registry has everything of a bundle: then one more load finds nothing to do."""
+    """Whether a registry has the whole bundle: another load then uploads nothing."""
     again = run(sys.executable, "-m", "marfetch", "bundle", "load", bundle, "--to", there, "--plain-http", "--json", cwd=ROOT)
     return {one["outcome"] for one in json.loads(again)["data"]["artifacts"]} == {"unchanged"}
 
@@ -197,7 +197,7 @@ def test_a_sync_is_done_by_workers_that_share_the_directory(mar: Registry, tmp_p
 
 
 class Elsewhere(Executor):
-    """Workers that have another version: what a part is done by is not there."""
+    """Workers with another version of marfetch, which lacks the function for a batch."""
 
     def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -213,7 +213,7 @@ def test_workers_of_another_version_are_named_as_such() -> None:
 
 
 class Here(Executor):
-    """Does the work at once, in this process: an executor as any other."""
+    """An executor that runs the work at once, in this process."""
 
     def submit(self, work: Callable[..., Any], /, *words: Any, **_: Any) -> Future[Any]:
         future: Future[Any] = Future()

@@ -78,7 +78,7 @@ class Child:
     err: Path
 
     def go(self) -> None:
-        """Let it begin."""
+        """Start the command."""
         os.kill(self.pid, signal.SIGCONT)
 
     def send(self, number: int) -> None:
@@ -99,7 +99,7 @@ class Child:
 
 
 class Nursery:
-    """The process, and how to talk to it; from one thread only."""
+    """The process, and the protocol to control it; for one thread only."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -116,7 +116,7 @@ class Nursery:
         assert self._process.stdout.readline() == "ready\n"
 
     def ask(self, **words: Any) -> dict[str, Any]:
-        """Say something, and get the answer."""
+        """Send a message and return the answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(words) + "\n")

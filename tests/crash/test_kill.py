@@ -1,4 +1,4 @@
-"""SIGKILL at every border between two system calls, and at any moment: nothing under a final name is ever wrong, and the next run ends it."""
+"""SIGKILL between any two system calls and at random times: final names never have wrong content, and the next run succeeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Little memory, one processor, few open files, short files: marfetch streams, or says what it lacks."""
+"""Limits on memory, processors, open files and file sizes: marfetch streams, or reports what it lacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""File systems that are really full, out of inodes, read-only or too small for what is written, and what room brings."""
+"""File systems that are full, out of inodes, read-only or too small, and recovery after space is freed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Final names: by one atomic step, never through a link, never over something else."""
+"""Files get their final names in one atomic step, never through a link, and never replace other content."""
 
 from __future__ import annotations
 

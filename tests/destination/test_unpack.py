@@ -1,4 +1,4 @@
-"""Unpacking: whole or not at all, never outside, and nothing that two readers would read in two ways."""
+"""Unpacking: complete or not at all, only inside the destination, and only unambiguous archives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doctor: every fault made for real on loopback, and told apart from the others."""
+"""The doctor: every fault is produced on loopback and distinguished from the others."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_an_answer_that_is_not_the_public_one_is_seen(
 
 @pytest.fixture(scope="module")
 def ca() -> trustme.CA:
-    """That of an inspecting proxy."""
+    """The certificate of an inspecting proxy."""
     return trustme.CA(organization_name="Inspecting Corp")
 
 

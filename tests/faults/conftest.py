@@ -1,4 +1,4 @@
-"""What the tests of faults share."""
+"""Fixtures of the fault tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..world.world import World, official_world
 
 @pytest.fixture
 def world(mar: Registry, tmp_path: Path) -> World:
-    """A twisted registry, and marfetch beside it (`world.py`)."""
+    """A misbehaving registry, and marfetch beside it (`world.py`)."""
     return World(mar, tmp_path / "world")
 
 
@@ -38,7 +38,7 @@ def official(official: Registry, ca_file: str, tmp_path: Path) -> Iterator[tuple
 
 
 def without_privileges() -> None:
-    """Take from root what lets it pass by the modes of files (capabilities(7)); for a program that is about to be started."""
+    """Drop root's capabilities to ignore file modes (capabilities(7)); for a program that is about to start."""
     library = ctypes.CDLL(None, use_errno=True)
     for capability in (1, 2, 3):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
         library.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
@@ -59,7 +59,7 @@ def plain(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """A test that says which exit code its rows end with has seen it."""
+    """Check that a test has seen the exit codes of its rows."""
     outcome = yield
     codes: set[int] = set()
     for fixture in pyfuncitem.funcargs.values():

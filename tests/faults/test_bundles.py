@@ -1,4 +1,4 @@
-"""U: what becomes of bundles on their way."""
+"""U: bundles that change during the transfer."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def bundle(world: World) -> Path:
 
 
 def refused(world: World, exit_code: int, code: str, *gist: str) -> Ended:
-    """Whatever is wrong with `x.tar`, `verify` says it, and `load` brings nothing of it anywhere."""
+    """Check that `verify` reports the fault of `x.tar`, and that `load` uploads nothing."""
     ended = world.run("bundle", "verify", "x.tar", "--json").failed(exit_code, code, *gist, requests=0)
     world.run("bundle", "load", "x.tar", "--to", "./loaded", "--json").failed(exit_code, code, requests=0)
     assert not (world.here / "loaded").exists(), ended

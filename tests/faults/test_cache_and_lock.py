@@ -1,4 +1,4 @@
-"""L: what lies on this machine, and was changed by others: the cache, the lock."""
+"""L: local data that other programs have changed: the cache and the lock file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add(world: World, data: bytes = DATA) -> None:
 
 
 def again(world: World, *, requests: int = 3) -> Ended:
-    """Pull into another directory, out of the cache as far as that is right."""
+    """Pull into another directory, from the cache where its content is valid."""
     return world.run(*PULL, "-d", "again").succeeded(made={"again/thing.bin": DATA}, requests=requests)
 
 

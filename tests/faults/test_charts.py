@@ -1,4 +1,4 @@
-"""C: what charts and other archives do when they are unpacked."""
+"""C: charts and other archives that are unpacked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""M: documents that a registry calls manifests."""
+"""M: invalid and unusual manifests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""W: what strangers send to `serve`, and how it ends."""
+"""W: unusual clients of `serve`, and its shutdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""V: what signatures, trust policies and clocks do. Whatever it is, what is not verified is not placed."""
+"""V: signatures, trust policies and clocks. An unverified artifact is never placed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""S: what a server says instead of the content."""
+"""S: responses other than the content."""
 
 from __future__ import annotations
 

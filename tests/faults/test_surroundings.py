@@ -1,4 +1,4 @@
-"""F05, F07, X: what a command is started in and with: streams, terminals, homes, masks, arguments, Helm."""
+"""F05, F07, X: the environment of a command: streams, terminals, home directories, umasks, arguments, Helm."""
 
 from __future__ import annotations
 

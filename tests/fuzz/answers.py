@@ -1,4 +1,4 @@
-"""Targets: what a registry, a data host or a proxy answers."""
+"""Targets: responses of a registry, a data host or a proxy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the cache is, and what becomes of one that cannot be used."""
+"""The location of the cache, and caches that cannot be used."""
 
 from __future__ import annotations
 

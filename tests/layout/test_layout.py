@@ -1,4 +1,4 @@
-"""The cache: an OCI image layout that several processes share and that nothing can make give wrong bytes."""
+"""The cache: an OCI image layout that several processes share and that never returns wrong bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layouts that are read and never written: folders and tars, by whatever tool, honest and hostile; and what they hold, by repository."""
+"""Read-only layouts in folders and tars, from several tools, honest and hostile; and their content by repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The library as other programs use it: what each call gives, what it asks, what it leaves alone, and how it fails."""
+"""The library as other programs use it: results, requests, side effects and errors of each call."""
 
 from __future__ import annotations
 

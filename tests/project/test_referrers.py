@@ -1,4 +1,4 @@
-"""What refers to an artifact goes into a directory of its own, and where signatures are asked for, none comes without."""
+"""Referrers are saved in their own directory, and must be signed if signatures are required."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lock, sync and outdated: what is kept, what is refused, and in which state everything is left."""
+"""`lock`, `sync` and `outdated`: kept entries, refusals, and the state of all files afterwards."""
 
 from __future__ import annotations
 

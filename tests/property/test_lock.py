@@ -1,4 +1,4 @@
-"""Properties of the lock: what is written is read back, order says nothing, and no change of a byte goes unnoticed."""
+"""Properties of the lock: it round-trips, order does not matter, and every changed byte is detected."""
 
 from __future__ import annotations
 

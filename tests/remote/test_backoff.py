@@ -29,7 +29,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def backoff(clock: Clock, heard: Heard) -> Backoff:
-    """With the largest of all random numbers."""
+    """A back-off that always uses the largest random number."""
     return Backoff(clock, heard, chance=lambda: 1.0)
 
 

@@ -1,4 +1,4 @@
-"""What is used of oras-py: nothing but what is listed here, as it is here, and nothing of it reaches another host."""
+"""The parts of oras-py that marfetch uses: only those listed here, in their present form, and none reaches another host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The honest registry, asked over real connections: what a client of the distribution specification relies on."""
+"""The honest registry over real connections: the behavior that clients of the distribution specification rely on."""
 
 from __future__ import annotations
 

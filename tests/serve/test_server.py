@@ -1,4 +1,4 @@
-"""`marfetch serve`: what it answers beyond the plain pull, what it withstands, and the command as a process."""
+"""`marfetch serve`: responses beyond a plain pull, hostile clients, and the command as a process."""
 
 from __future__ import annotations
 

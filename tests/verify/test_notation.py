@@ -1,4 +1,4 @@
-"""Beside the real notation: what it signs into a real registry, and what both say of the same signatures."""
+"""Comparison with the real notation: signatures that it pushed to a real registry, verified by both programs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def environment(directory: Path) -> dict[str, str]:
 
 
 def accepts(notation: Path, directory: Path, reference: str) -> bool:
-    """What notation says."""
+    """Return the result of notation."""
     line = [str(notation), "verify", "--insecure-registry", reference]
     done = subprocess.run(line, env=environment(directory), capture_output=True, text=True, timeout=60, check=False)
     return done.returncode == 0

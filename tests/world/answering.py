@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Answering(BaseHTTPRequestHandler):
-    """Answers in one go, and says nothing of it."""
+    """A request handler that sends each response at once and logs nothing."""
 
     def answer(self) -> None:
         """Answers by the method of its name: `get`, `head`, `post`, `put`."""

@@ -24,7 +24,7 @@ from marfetch.verify.verdict import RefusalError
 
 
 class BrokenPromiseError(AssertionError):
-    """A reader has done what no reader may."""
+    """A reader of untrusted bytes broke the promise."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A registry that does what no honest one does: it cuts, stalls, lies, throttles and leads astray, on demand.
+"""A registry that misbehaves on demand: it cuts, stalls, lies, throttles and redirects to wrong hosts.
 
 It looks like MAR: two ports, blobs by redirect to the second with a signed address and a double slash. Its knobs read like English:
 
@@ -76,7 +76,7 @@ class Asked:
 
 @dataclass
 class Knob:
-    """What happens to some requests instead of the honest answer. Several things may happen to one: `knob.says(…).cuts_after(…)`.
+    """Changes the response to some requests. Changes can be combined: `knob.says(…).cuts_after(…)`.
 
     Attributes:
         kind: manifest, blob, data, tags, catalog, referrers, base, token, or any.
@@ -229,7 +229,7 @@ class Knob:
         return self._sends(send, times)
 
     def closes_at_once(self, *, times: int | None = None) -> Knob:
-        """Not a byte comes."""
+        """Send nothing and keep the connection open."""
         return self._sends(lambda _connection, _head, _body: None, times)
 
     def stalls_after(self, size: int, *, times: int | None = None) -> Knob:
@@ -383,7 +383,7 @@ class Registry:
         return knob
 
     def honestly(self) -> None:
-        """Turn all knobs back, and forget what was asked."""
+        """Reset all knobs and the list of requests."""
         self.knobs.clear()
         self.asked.clear()
 

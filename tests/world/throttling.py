@@ -126,7 +126,7 @@ class Throttling(Registry):
         return bool(self.ends) and time.monotonic() < self.ends[-1]
 
     def _begin(self) -> bool:
-        """Begin a pause, when enough requests are there; whether there is one."""
+        """Begin a pause if enough requests are waiting; return whether there is a pause."""
         begun = len(self.ends)
         self._waiting += 1
         self._state.notify_all()
@@ -159,7 +159,7 @@ Throttles = Callable[..., Throttling]
 
 @contextmanager
 def throttles(layout: Layout, context: Callable[[], ssl.SSLContext | None] = lambda: None) -> Iterator[Throttles]:
-    """What makes such registries, which last as long as the context.
+    """Yield a function that starts such registries; they end with the context.
 
     Args:
         context: gives the settings of each, for https; None: by http.

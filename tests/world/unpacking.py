@@ -1,4 +1,4 @@
-"""What is pulled or put in place unpacked."""
+"""Helpers for pulling and placing unpacked archives."""
 
 from __future__ import annotations
 
