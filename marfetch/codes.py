@@ -132,11 +132,7 @@ REFUSALS: Final[Mapping[str, tuple[str, str, str]]] = {
         "a certificate had expired at the proven time of signing, or now if no time is proven",
         "check the clock of this machine; use a newer version, or ask the publisher for a signature with a timestamp",
     ),
-    "CERT_NOT_YET_VALID": (
-        "SignatureError",
-        "a certificate was not yet valid at the proven time of signing, or now if no time is proven",
-        "check the clock of this machine",
-    ),
+    "CERT_NOT_YET_VALID": ("SignatureError", "a certificate is not yet valid, or was not when signing", "check the clock of this machine"),
     "TIMESTAMP_MISSING": (
         "SignatureError",
         "the policy requires a timestamp, but the signature has none",
