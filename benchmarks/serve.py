@@ -1,4 +1,4 @@
-"""`python -m benchmarks.serve`: compare `marfetch serve` with the registry of distribution, for docs/how-to/serve.md.
+"""`python -m benchmarks.serve`: compare `marfetch serve` with the registry of distribution, for docs/performance.md.
 
 If `httptools` is installed, marfetch with that parser is measured too. The environment variable `RUNS` sets the number of runs (5).
 """

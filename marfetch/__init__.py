@@ -9,7 +9,7 @@ with Client() as client:
 ```
 
 Importing the package loads nothing and reaches no network; each name is loaded on its first use. Every failure is a `marfetch.Error` with
-`code`, `message`, `hint` and `exit_code`. The values that a `Client` gives are in `marfetch.library` (docs/reference/library.md).
+`code`, `message`, `hint` and `exit_code`. `marfetch.library` has the types of the values that a `Client` returns.
 """
 
 __version__ = "0.1.0"

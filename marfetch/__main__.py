@@ -72,7 +72,7 @@ def _run(words: list[str], *, is_last: bool) -> int:
 
     command = CommandRun(words)
     numbers = [signal.SIGTERM]
-    # `nohup` and `&` in a script make the process ignore these; that stays so.
+    # Keep ignoring signals that `nohup` or `&` in a script made the process ignore.
     numbers += [one for one in (signal.SIGINT, getattr(signal, "SIGHUP", None)) if one and signal.getsignal(one) is not signal.SIG_IGN]
     previous = {number: signal.getsignal(number) for number in numbers}
     hook = sys.unraisablehook
@@ -129,7 +129,7 @@ class CommandRun:
             os._exit(self.signal_exit_code())
 
     def reraise(self, unraisable: "sys.UnraisableHookArgs") -> None:
-        """Raise a signal's KeyboardInterrupt again a moment later: Python drops exceptions that are raised in a finalizer."""
+        """Raise a signal's KeyboardInterrupt again after a short delay: Python drops exceptions that are raised in a finalizer."""
         import signal
 
         if not (issubclass(unraisable.exc_type, KeyboardInterrupt) and hasattr(signal, "setitimer")):

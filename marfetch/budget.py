@@ -52,7 +52,7 @@ class Budget:
         """Apply a shorter time limit to everything inside the `with` block.
 
         Args:
-            whose: ends the message "not done within the 25 s …".
+            whose: ends the message "not finished within the 25 s …".
         """
         before = self.timeout, self.deadline, self._whose
         if seconds < self.remaining:
@@ -81,7 +81,7 @@ class Budget:
     def exceeded(self) -> RemoteError:
         """Return the error for a used-up time limit."""
         return RemoteError(
-            f"not done within the {self.timeout:.10g} s {self._whose}",
+            f"not finished within the {self.timeout:.10g} s {self._whose}",
             code="timeout",
             hint="run it again (finished downloads are cached), or allow more time",
             timeout=self.timeout,
@@ -103,5 +103,5 @@ class Budget:
         try:
             moment = start + timedelta(seconds=seconds)
         except OverflowError:
-            return "no day in sight"
+            return "a date too far away to show"
         return moment.strftime("%H:%M:%S" if moment.date() == start.date() else "%Y-%m-%d %H:%M:%S")

@@ -129,10 +129,10 @@ REFUSALS: Final[Mapping[str, tuple[str, str, str]]] = {
     "SIGNATURE_EXPIRED": ("SignatureError", "the signature has expired", "use a newer version, or override `expiry` with `log`"),
     "CERT_EXPIRED": (
         "SignatureError",
-        "a certificate had expired at the time that counts",
+        "a certificate had expired at the proven time of signing, or now if no time is proven",
         "check the clock of this machine; use a newer version, or ask the publisher for a signature with a timestamp",
     ),
-    "CERT_NOT_YET_VALID": ("SignatureError", "a certificate was not yet valid at the time that counts", "check the clock of this machine"),
+    "CERT_NOT_YET_VALID": ("SignatureError", "a certificate is not yet valid, or was not when signing", "check the clock of this machine"),
     "TIMESTAMP_MISSING": (
         "SignatureError",
         "the policy requires a timestamp, but the signature has none",
@@ -427,7 +427,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "server-error": Code(
             "RemoteError",
             "the registry answered with a server error (5xx)",
-            "try again later; `marfetch endpoints` shows where to report problems of MAR",
+            "try again later; `marfetch endpoints` shows where to report problems with MAR",
         ),
         "unexpected-answer": Code(
             "RemoteError", "the registry answered with an unexpected status", "a proxy may have answered; try again later"

@@ -237,14 +237,14 @@ class Constraint:
         """
         if len(text.encode("utf-8", "replace")) > MAX_CONSTRAINT_LENGTH:
             raise InputError(
-                f"a version range has at most {MAX_CONSTRAINT_LENGTH} bytes, this one has more",
+                f"the version range is longer than {MAX_CONSTRAINT_LENGTH} bytes",
                 code="constraint-invalid",
                 text=text[:100],
             )
         groups = _rewrite_hyphens(text).split("||")
         if len(groups) > MAX_CONSTRAINT_GROUPS:
             raise InputError(
-                f"a version range has at most {MAX_CONSTRAINT_GROUPS} alternatives, this one has {len(groups)}",
+                f"the version range has {len(groups)} alternatives, more than {MAX_CONSTRAINT_GROUPS}",
                 code="constraint-invalid",
                 text=text[:100],
             )

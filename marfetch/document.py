@@ -46,7 +46,7 @@ MAX_INTEGER_DIGITS = 19
 """Maximum digits of an integer: sizes are 64-bit numbers (image-spec, descriptor, `size`)."""
 
 MAX_VALUES = 500_000
-"""Maximum number of values in a JSON document, by its commas. A value of three bytes (`[],`) needs over twenty times as much memory."""
+"""Maximum number of values in a JSON document, counted by commas. A value of three bytes (`[],`) needs over twenty times that in memory."""
 
 MAX_YAML_SIZE = 1 << 20
 """Maximum size of a YAML text in bytes (1 MiB)."""

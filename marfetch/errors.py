@@ -5,7 +5,7 @@ Error                    1   code, hint, context, exit_code; str() is one senten
 ├─ InputError            2   a reference, range, address or option that cannot be read
 ├─ NotFoundError         3   repository, tag, version or blob does not exist
 ├─ PolicyError           4   host, redirect, scheme, media type or size refused
-├─ IntegrityError        5   bytes are not what their descriptor says, or an answer is malformed
+├─ IntegrityError        5   bytes do not match their descriptor, or a response is malformed
 ├─ SignatureError        6   missing, untrusted or wrong signature
 ├─ RemoteError           7   the registry failed or cannot be reached
 │  └─ RateLimitedError   7   the registry throttles, and the time budget does not allow to wait

@@ -85,7 +85,7 @@ SUPPORT: Final = (
     ("ticket", "https://azure.microsoft.com/support/create-ticket/"),
     ("issue", "https://github.com/microsoft/containerregistry/issues/new"),
 )
-"""Where to report problems of MAR; have the `X-Msedge-Ref` of a failed response ready."""
+"""Where to report problems with MAR; have the `X-Msedge-Ref` of a failed response ready."""
 
 SOURCE: Final = "https://github.com/microsoft/containerregistry/blob/main/docs/mcr-endpoints-guidance.md"
 

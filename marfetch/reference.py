@@ -304,7 +304,7 @@ def _host(text: str, rest: str, scheme: str | None) -> tuple[Host | None, str]:
                 text,
                 f"`{redacted(first)}` is a registry, and no repository is given",
                 redacted(first),
-                hint="add the repository, such as `…/aks/foo`",
+                hint="add the repository, such as `…/application-lb/charts/alb-controller`",
             )
         return None, rest
     if not is_host and scheme not in ("http", "https"):

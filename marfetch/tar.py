@@ -136,7 +136,7 @@ def plain_name(name: str, *, is_directory: bool) -> str:
 
 
 class TarReader:
-    """Iterate over the members of an archive, once.
+    """Iterator over the members of an archive; usable once.
 
     Args:
         read: returns that many bytes at a position, fewer only at the end. Positions only increase, so `read` can use a stream if the
@@ -192,7 +192,7 @@ class TarReader:
         """Return the next header, or None at the end of the archive."""
         block = self._read(self._at, BLOCK)
         if len(block) < BLOCK:
-            self._broken("it ends early: it is cut short")
+            self._broken("it is truncated")
         self._at += BLOCK
         if block == _EMPTY:
             return None
@@ -305,7 +305,7 @@ class TarReader:
             if size > self._limits.padding or piece.count(0) != len(piece):
                 self._broken("it has data after its end")
         if size < 2 * BLOCK:
-            self._broken("it ends early: it is cut short")
+            self._broken("it is truncated")
 
     # -- faults
 

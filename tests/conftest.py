@@ -1,4 +1,4 @@
-"""What all tests share: the world is faked (a look-alike registry on loopback), marfetch itself never."""
+"""Fixtures for all tests. They fake the world (a look-alike registry on loopback), but never marfetch itself."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # signing loads much, and few tests need it
 
 @pytest.fixture(autouse=True)
 def _own_surroundings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the user's settings, caches, proxies or credentials; those that ask the real MAR need them."""
+    """Hide the user's settings, caches, proxies and credentials from all tests, except the tests against the real MAR."""
     if request.node.get_closest_marker("network"):
         return
     home = tmp_path / "home"
@@ -55,7 +55,7 @@ def _own_surroundings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatc
 
 @pytest.fixture(scope="session")
 def tool() -> Callable[[str], Path]:
-    """`tool("helm4")`: the path of a real tool; skips with the command that gets it, and fails where CI lacks it."""
+    """`tool("helm4")`: the path of a real tool. If it is missing, skip with the command that installs it; in CI, fail."""
 
     def find(name: str) -> Path:
         path = tools.find(name)
@@ -70,7 +70,7 @@ def tool() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Layout:
-    """The look-alike's content, under the name `mar.test`; nobody writes into it."""
+    """The look-alike's content, under the name `mar.test`; read-only."""
     layout = Layout(tmp_path_factory.mktemp("recipe") / "layout")
     build(layout, Host("mar.test"))
     return layout
@@ -78,7 +78,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Layout:
 
 @pytest.fixture
 def mar(recipe: Layout) -> Iterator[Registry]:
-    """A registry that looks like MAR and can be twisted (`tests/world/registry.py`)."""
+    """A registry that looks like MAR and can misbehave on demand (`tests/world/registry.py`)."""
     with Registry(recipe, names=Host("mar.test")) as registry:
         yield registry
 
@@ -91,7 +91,7 @@ def ca() -> trustme.CA:
 
 @pytest.fixture
 def ca_file(ca: trustme.CA, tmp_path: Path) -> str:
-    """Its own certificate."""
+    """The certificate of the authority itself."""
     path = tmp_path / "ca.pem"
     ca.cert_pem.write_to_path(str(path))
     return str(path)
@@ -99,14 +99,14 @@ def ca_file(ca: trustme.CA, tmp_path: Path) -> str:
 
 @pytest.fixture
 def secure(recipe: Layout, ca: trustme.CA) -> Iterator[Registry]:
-    """The same by https, under local names."""
+    """The same registry over https, under local names."""
     with Registry(recipe, names=Host("mar.test"), context=server_context(ca.issue_cert("localhost", "127.0.0.1"))) as registry:
         yield registry
 
 
 @pytest.fixture
 def official(recipe: Layout, ca: trustme.CA) -> Iterator[Registry]:
-    """The same with certificates for MAR's own names; a proxy or a resolver of the test leads there."""
+    """The same registry with certificates for MAR's own names; a proxy or resolver of the test leads to it."""
     with Registry(recipe, names=Host("mar.test"), context=server_context(ca.issue_cert(*OFFICIAL))) as registry:
         registry.data_origin = f"https://{DATA_NAME}"
         yield registry
@@ -160,7 +160,7 @@ def call(mar: Registry, capfd: pytest.CaptureFixture[str]) -> Call:
 
 @pytest.fixture(scope="session")
 def authority() -> Authority:
-    """Who signs artifacts."""
+    """The signing and timestamping authorities of the tests."""
     from .world.signing import Authority
 
     return Authority()
@@ -168,7 +168,7 @@ def authority() -> Authority:
 
 @pytest.fixture
 def signed(mar: Registry, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Signed:
-    """`signed/thing`, which nobody has signed yet."""
+    """`signed/thing`, not signed yet."""
     from .world.signed import Signed
 
     monkeypatch.setenv("MARFETCH_DATA_HOSTS", mar.data_host)
@@ -190,7 +190,7 @@ def config(tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def registry(tool: Callable[[str], Path], tmp_path: Path) -> Iterator[str]:
-    """`localhost:PORT` of distribution's registry, a real one that takes everything."""
+    """`localhost:PORT` of the real registry of the distribution project, which accepts all uploads."""
     with distribution(tool("registry"), tmp_path / "registry") as host:
         yield host
 
@@ -203,7 +203,7 @@ def make(tmp_path: Path) -> Make:
 
 @pytest.fixture
 def maker(tmp_path: Path) -> Maker:
-    """A layout that is made by hand."""
+    """A layout that the test fills by hand."""
     return Maker(tmp_path / "made")
 
 
@@ -243,7 +243,7 @@ def answered(capsys: pytest.CaptureFixture[str]) -> Answered:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits are short, so that tests of time-outs and new tries do not take long. The proportions stay."""
+    """Shorten all waits, so that tests of timeouts and retries are fast. The proportions stay the same."""
     short = {
         "CONNECT_TIME": 2.0,
         "FIRST_TRY": 0.3,
@@ -261,7 +261,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """What tests have counted (`count` in `tests/crash/conftest.py`), over all of them and all processes."""
+    """Show the sums that tests have counted in all processes (`count` in `tests/crash/conftest.py`)."""
     sums: Counter[str] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:
@@ -277,7 +277,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Who asks for a real tool has the mark for it."""
+    """Mark every test that uses a real tool."""
     for item in items:
         if "tool" in getattr(item, "fixturenames", ()):
             item.add_marker("tool")

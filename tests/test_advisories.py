@@ -1,4 +1,4 @@
-"""Holes that others had: each has a test of its class, or a release that is old enough not to be allowed (`docs/security/`)."""
+"""Known vulnerabilities of similar tools and of dependencies: each has a test or an oldest allowed version (`docs/security/`)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ CVE-2026-35204 CVE-2026-35205 CVE-2026-35206 CVE-2026-41888 CVE-2026-4360 CVE-20
 CVE-2026-50151 CVE-2026-50162 CVE-2026-50163 CVE-2026-6100 CVE-2026-87910 GHSA-28r5-37g7-p6mp GHSA-5j5w-g665-5m35 GHSA-f36w-mj3v-6jqv
 GHSA-g5v4-5x39-vwhx GHSA-qq97-vm5h-rrhg GHSA-qv35-3gw6-8q4j GHSA-vh4v-2xq2-g5cg gh-150743
 """
-"""What is known of, and so must be in the table."""
+"""The known advisories, which must be in the table."""
 
 
 # -- the pages
@@ -67,7 +67,7 @@ def rows(page: str) -> Iterator[list[str]]:
             yield [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
 
-def test_every_known_advisory_stands_in_the_table_once() -> None:
+def test_every_known_advisory_is_in_the_table_once() -> None:
     found = [name for cells in rows("advisories") for name in cells[0].split(", ")]
     assert sorted(found) == sorted(KNOWN.split())
     assert all(len(cells) == 4 and all(cells) for cells in rows("advisories"))
@@ -97,7 +97,7 @@ def test_what_a_table_names_is_there(name: str) -> None:
     function, bracket, case = test.partition("[")
     assert function in functions(ROOT / path), f"no such test: {name}"
     if bracket:
-        # A case of a parametrized test stands in the file under its own name.
+        # A case of a parametrized test appears in the file under its own name.
         assert f'"{case.removesuffix("]")}"' in (ROOT / path).read_text(), f"no such case: {name}"
 
 

@@ -297,7 +297,7 @@ def test_only_to_sort_versions_does_a_completion_load_semver(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("command", ["version", "endpoints"])
-def test_a_command_that_asks_nobody_loads_nothing_heavy(command: str) -> None:
+def test_a_command_without_requests_loads_nothing_heavy(command: str) -> None:
     assert loaded(command) & HEAVY == set()
 
 

@@ -1,4 +1,4 @@
-"""The time that a command has, and how it is told."""
+"""The time limit of a command, and how times are written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_budget_counts_down_and_then_says_so() -> None:
     budget.check()
     time[0] = 102.5
     for spend in (budget.check, lambda: budget.sleep(600)):
-        with pytest.raises(RemoteError, match=r"not done within the 2\.5 s of `--timeout`") as caught:
+        with pytest.raises(RemoteError, match=r"not finished within the 2\.5 s of `--timeout`") as caught:
             spend()
         assert (caught.value.code, caught.value.exit_code, caught.value.context) == ("timeout", 7, {"timeout": 2.5})
 
@@ -33,7 +33,7 @@ def test_without_a_timeout_there_is_no_end() -> None:
     assert (budget.remaining, budget.deadline) == (float("inf"), None)
 
 
-def test_stopping_wakes_whoever_sleeps_and_counts_before_the_time() -> None:
+def test_stopping_wakes_sleeping_threads_and_takes_precedence_over_the_timeout() -> None:
     budget, ended = Budget(), list[bool]()
 
     def sleep() -> None:
@@ -62,12 +62,12 @@ def test_stopping_wakes_whoever_sleeps_and_counts_before_the_time() -> None:
         (1.9, "23:59:59"),
         (2, "2026-11-24 00:00:00"),
         (86400 * 40, "2027-01-02 23:59:58"),
-        (1e12, "no day in sight"),
-        (1e15, "no day in sight"),
-        (float("inf"), "no day in sight"),
+        (1e12, "a date too far away to show"),
+        (1e15, "a date too far away to show"),
+        (float("inf"), "a date too far away to show"),
     ],
 )
-def test_a_moment_is_told_with_its_day_where_that_is_another(seconds: float, text: str) -> None:
+def test_a_moment_on_another_day_is_written_with_its_date(seconds: float, text: str) -> None:
     start = datetime(2026, 11, 23, 23, 59, 58, tzinfo=timezone(timedelta(hours=5, minutes=30)))
     assert Budget(local_time=lambda: start).clock_time(seconds) == text
     assert Budget(local_time=lambda: start.astimezone(UTC)).clock_time(0) == "18:29:58"

@@ -1,4 +1,4 @@
-"""A byte that was changed in the cache is noticed by every command that reads it: fetched again, or exit code 5."""
+"""Every command notices a changed byte in the cache: it downloads the blob again, or ends with exit code 5."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Shop:
     def _chart(self, mar: Registry, repository: str, tag: str) -> dict[str, object]:
         metadata = {"apiVersion": "v2", "name": "foo", "version": tag, "appVersion": "original", "description": f"original {tag}"}
         config = mar.add_blob(json.dumps(metadata).encode())
-        # Not compressed further, so that the word stands in the bytes of the archive.
+        # Not compressed further, so that the word appears in the bytes of the archive.
         text = "\n".join(f"{key}: {value}" for key, value in metadata.items()).encode()
         layer = mar.add_blob(targz(file("foo/Chart.yaml", text), file("foo/values.yaml", f"key: original {tag}\n".encode())))
         document = {

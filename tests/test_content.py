@@ -1,4 +1,4 @@
-"""The way in: nothing is taken that is not what its descriptor says."""
+"""Copying content: only bytes that match their descriptor are accepted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def describe(data: bytes, *, size: int | None = None, algorithm: str = "sha256")
 
 
 class Given:
-    """A source that gives what it is told to, one list of pieces for each time that it is asked."""
+    """A source with prepared answers: one list of chunks per request."""
 
     def __init__(self, *answers: Sequence[bytes]) -> None:
         self.answers = list(answers)
@@ -113,7 +113,7 @@ def test_a_blob_is_committed_when_size_and_digest_agree(layout: Layout, algorith
     assert left(layout) == []
 
 
-def test_what_is_there_is_not_asked_for(layout: Layout) -> None:
+def test_a_blob_in_the_cache_is_not_requested(layout: Layout) -> None:
     source = Given([b"hello"])
     descriptor = describe(b"hello")
     bring(source, layout, descriptor)

@@ -1,4 +1,4 @@
-"""Which hosts may be asked, and which redirects may be followed."""
+"""Allowed hosts and redirects."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_another_endpoint_is_refused(text: str, hosts: tuple[str, ...], exit_cod
     assert caught.value.exit_code == exit_code
 
 
-def test_a_wildcard_does_not_stand_for_the_name_itself() -> None:
+def test_a_wildcard_does_not_match_the_bare_domain() -> None:
     pattern = HostPattern.parse("*.cdn.example")
     assert pattern.matches(Address.parse("https://a.cdn.example/"))
     assert not pattern.matches(Address.parse("https://cdn.example/"))

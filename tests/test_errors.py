@@ -60,7 +60,7 @@ def test_every_code_is_raised_by_the_class_that_the_table_names() -> None:
 
 
 def test_no_code_of_the_table_is_never_raised() -> None:
-    # Codes that are chosen at run time stand in the source as plain constants.
+    # Codes that are chosen at run time appear in the source as plain constants.
     source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.name not in ("errors.py", "refusals.py"))
     assert [code for code in CODES if f'"{code}"' not in source and code != "rate-limited"] == []
 

@@ -1,4 +1,4 @@
-"""Small files that come whole or not at all, and locks between processes."""
+"""Atomic writes of small files, and locks between processes."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_an_open_file_is_claimed_by_one_process(tmp_path: Path) -> None:
         assert claim(last.fileno()) is True
 
 
-def test_whoever_waits_for_a_claim_goes_on_when_its_process_ends_and_may_give_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_for_a_claim_ends_with_the_claiming_process_or_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "_LOOK", 0.0)
     (tmp_path / "part").write_bytes(b"x")
     with other_process(CLAIMS, tmp_path / "part", b"True\n") as process, (tmp_path / "part").open("rb") as file:
@@ -143,8 +143,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
         assert caught.value.context["path"] == str(path)
 
 
-@pytest.mark.parametrize("thing", ["a directory", "a file in place of the parent"])
-def test_what_stands_in_the_way_of_a_small_file_is_exit_9_and_stays(tmp_path: Path, thing: str) -> None:
+@pytest.mark.parametrize("thing", ["a directory", "a file instead of the parent"])
+def test_an_obstacle_at_the_path_of_a_small_file_is_exit_9_and_stays(tmp_path: Path, thing: str) -> None:
     path = tmp_path / "x"
     if thing == "a directory":
         (path / "inside").mkdir(parents=True)
@@ -157,7 +157,7 @@ def test_what_stands_in_the_way_of_a_small_file_is_exit_9_and_stays(tmp_path: Pa
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_full_disk_says_what_is_needed_and_what_is_there(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_needed_and_free_bytes(tmp_path: Path) -> None:
     error = storage_error(OSError(errno.ENOSPC, "No space left"), tmp_path / "x", needed=123)
     assert error.context["needed"] == 123
     assert error.message.startswith(f"the disk is full: it needs 123 bytes and has {error.context['free']}, at `")

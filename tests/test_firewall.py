@@ -1,4 +1,4 @@
-"""What a firewall has to let through, and what is said of it."""
+"""The hosts that a firewall must allow, and their descriptions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from marfetch.errors import PolicyError
 from marfetch.text import printable
 
 
-def test_the_hosts_for_a_firewall_are_those_that_a_fetch_may_touch() -> None:
+def test_the_hosts_for_a_firewall_are_exactly_the_hosts_of_a_fetch() -> None:
     told_hosts = {(rule.endpoint, rule.host) for rule in firewall.RULES}
     touched = {(name, host) for name, one in OFFICIAL.items() for host in (one.registry.host.name, *map(str, one.data_hosts))}
     assert told_hosts == touched

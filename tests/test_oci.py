@@ -113,7 +113,7 @@ def test_the_algorithm_of_the_registry_is_kept() -> None:
     ],
     ids=["no type at all (Helm)", "type announced", "type in the body", "an index", "a Docker list", "upper case", "no layers"],
 )
-def test_the_type_comes_from_the_body_or_from_whoever_announced_it(
+def test_the_type_comes_from_the_body_or_from_the_announced_type(
     document: dict[str, Any], media_type: str | None, kind: type, resolved: str
 ) -> None:
     parsed = read(document, media_type=media_type)

@@ -1,4 +1,4 @@
-"""What is built is whole: the wheel, made from the source archive, runs the demo without the checkout."""
+"""The built package is complete: the wheel from the source archive runs the demo without the checkout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others on the machine may do: nothing in the cache, read what is fetched, and find no credential anywhere."""
+"""Permissions: other users can read downloaded files, but cannot write to the cache or find credentials."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def used(made: Session, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("is_there", [False, True], ids=["a new cache", "a cache directory that others may look into"])
-def test_nobody_else_writes_into_the_cache_whatever_the_umask_lets(client: Made, tmp_path: Path, umask: int, is_there: bool) -> None:
+def test_the_cache_is_writable_by_its_owner_only_under_any_umask(client: Made, tmp_path: Path, umask: int, is_there: bool) -> None:
     cache = tmp_path / "cache"
     if is_there:
         cache.mkdir()

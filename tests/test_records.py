@@ -1,4 +1,4 @@
-"""Lists of tags that are kept: what is written and read, and that a command never notices it."""
+"""Cached tag lists: writing and reading them never disturbs a command."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import re
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from .world.architecture import HOUSE, unit
 from .world.paths import ROOT
@@ -20,15 +21,14 @@ PHRASES = re.compile(
 """Phrases that make a reader read a sentence twice. Say what it is, by the usual word."""
 
 MOST = 0.5
-"""Such phrases in 1,000 words."""
+"""The maximum number of such phrases in 1,000 words."""
 
 MESSAGES = {"InputError", "NotFoundError", "PolicyError", "IntegrityError", "SignatureError", "RemoteError", "LockError", "StorageError"}
 
 
-def prose(name: str) -> str:
+def prose(text: str, tree: ast.AST) -> str:
     """Return the docstrings, messages and comments of a module."""
-    text = HOUSE.modules[name].read_text()
-    found = [node.value for node in ast.walk(HOUSE.trees[name]) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    found = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     found += [token.string for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type == tokenize.COMMENT]
     return "\n".join(one for one in found if " " in one)
 
@@ -52,8 +52,22 @@ def test_the_documentation_says_it_plainly() -> None:
 
 
 def test_the_code_says_it_plainly() -> None:
-    texts = {name or "__init__": prose(name) for name in HOUSE.modules}
+    texts = {name or "__init__": prose(path.read_text(), HOUSE.trees[name]) for name, path in HOUSE.modules.items()}
     assert rate(list(texts.values())) <= MOST, f"reword: {found(texts)}"
+
+
+def test_the_tests_say_it_plainly() -> None:
+    """Check the prose of the tests, and the names of test functions as sentences."""
+    files = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path != Path(__file__)]
+    texts, names = {}, {}
+    for path in files:
+        text = path.read_text()
+        tree = ast.parse(text)
+        functions = [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+        texts[str(path.relative_to(ROOT))] = prose(text, tree)
+        names[str(path.relative_to(ROOT))] = "\n".join(functions).replace("_", " ")
+    assert rate(list(texts.values())) <= MOST, f"reword: {found(texts)}"
+    assert rate(list(names.values())) <= MOST, f"rename: {found(names)}"
 
 
 def commands() -> Iterator[tuple[str, ast.FunctionDef]]:

@@ -1,4 +1,4 @@
-"""Secrets in a text are not shown, however they are written, nor is what a server repeats of what was sent to it."""
+"""Secrets in texts are hidden in every form, also in a server's response that repeats them."""
 
 from __future__ import annotations
 

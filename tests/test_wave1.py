@@ -1,4 +1,4 @@
-"""The data that version 0.1 wrote (`fixtures/wave1`) is read by the code of today: the promise that an update breaks no project, cache or bundle.
+"""The current code reads the data of version 0.1 (`fixtures/wave1`), so an update breaks no project, cache or bundle.
 
 Only results are checked: exit codes, paths, digests. No test here is ever changed to make it pass; the code is.
 """
@@ -178,7 +178,7 @@ def test_everything_comes_from_the_registry_without_a_cache(run: Run, official: 
     assert digests(project) == FILES
 
 
-def test_what_is_newer_is_told(run: Run, official: Registry, cache: Path, project: Path) -> None:
+def test_newer_versions_are_reported(run: Run, official: Registry, cache: Path, project: Path) -> None:
     assert run("outdated", at=project)[0] == 1
     assert run("outdated", at=copied("newer", project.parent / "newer"))[0] == 0
 

@@ -1,4 +1,4 @@
-"""What runs on a runner: actions are pinned by commit, rights are those of the step, and a release is what its workflow says."""
+"""CI workflows: actions are pinned by commit, permissions are minimal, and the release workflow is complete."""
 
 from __future__ import annotations
 

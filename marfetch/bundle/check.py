@@ -1,7 +1,7 @@
-"""Check a bundle offline: report everything that is missing, extra or wrong.
+"""Check a bundle offline: report all missing, extra or wrong content.
 
-marfetch writes the same content always as the same bytes, so any difference is a later change: a byte of a blob, of the page or of the
-padding between two files, or an entry that was added, removed, repeated or moved.
+marfetch always writes the same content as the same bytes. Any difference is therefore a later change: of a byte of a blob, of the page
+or of the padding, or of the list of files.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from ..oci import Descriptor, Manifest
 
 _MAX_TEXT: Final = 1 << 20
 _MAX_CHART: Final = 8 << 20
-"""Largest packed chart to search, in bytes. A chart has a few hundred KiB at most (Helm takes 5 MiB of files)."""
+"""Largest packed chart to search, in bytes. Most charts have less than a few hundred KiB (Helm accepts files up to 5 MiB)."""
 _MAX_IMAGES: Final = 1000
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..client.resolve import Wanted
     from ..client.session import Session
 
-_REFERENCE_HELP = "A reference such as aks/foo:1.2.3, a URL of the registry, or a quoted helm command."
+_REFERENCE_HELP = "Such as application-lb/charts/alb-controller:1.7.12; also a URL of the registry, or a quoted helm command."
 
 References = Annotated[list[str], typer.Argument(metavar="REF...", help=_REFERENCE_HELP)]
 OneReference = Annotated[str, typer.Argument(metavar="REF", help=_REFERENCE_HELP)]

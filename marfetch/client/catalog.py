@@ -108,7 +108,7 @@ def nearest(names: Sequence[str], name: str, *, limit: int, like: float = _LAST_
 
 
 def _distance(name: str, words: Sequence[str]) -> tuple[int, int, int, str]:
-    """Sort key for a name that contains all words: exact names first, then matches of its last component, then of its path."""
+    """Sort key for a name that contains all words: exact names first, then matches in the last component, then in the path."""
     last = name.rpartition("/")[2]
     first = words[0]
     if name == first:
@@ -137,7 +137,7 @@ class KnownCatalog(NamedTuple):
         host: the registry.
         names: repositories without the host.
         age: seconds since the registry last confirmed the catalog.
-        stale: the error that made an old copy necessary, or None.
+        stale: why an outdated copy was used; None if the catalog is current.
     """
 
     host: Host
@@ -151,7 +151,7 @@ def catalog(client: Session, reference: Reference, *, fresh: float = FRESH, pati
 
     Args:
         reference: any reference of the registry; only its host counts.
-        fresh: seconds for which a cached copy counts; 0 always sends a request.
+        fresh: seconds for which a cached copy is used without a request; 0 always sends one.
         patient: whether to retry after a failure.
 
     Raises:

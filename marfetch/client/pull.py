@@ -224,7 +224,7 @@ def pull_each(
     Args:
         together: if two file names clash, download nothing; otherwise only these two fail.
         is_rehearsal: a dry run that returns the files without downloading them.
-        kept: files that no payload may overwrite, whatever its title.
+        kept: files that no payload may overwrite.
 
     Returns:
         One result per task, in order; the error of one artifact is not raised.
@@ -343,7 +343,7 @@ def found(client: Session, resolved: Resolved, request: PullOptions) -> Found:
 
 
 def _look(client: Session, job: _Job) -> None:
-    """Compare the payloads with existing files; a directory only if its archive is cached."""
+    """Compare the payloads with existing files. A directory is compared only if its archive is cached."""
     for item in job.items:
         destination, layer = item.destination, item.payload.layer
         destination.check(item.payload.name)

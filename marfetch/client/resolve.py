@@ -156,7 +156,7 @@ def _with_neighbours(error: NotFoundError, repository: Repository) -> NotFoundEr
         error.context["nearest"] = near or ([newest] if newest else [])
         if newest:
             shown = " and ".join(f"`{tag}`" for tag in dict.fromkeys([*near, newest]))
-            error.hint = f"there are {shown}; to list all, run: marfetch versions {bound.full_repository}"
+            error.hint = f"available tags include {shown}; to list all, run: marfetch versions {bound.full_repository}"
     return error
 
 
@@ -251,7 +251,7 @@ def _nothing_in_range(wanted: Wanted, bound: Reference, tags: Sequence[str], ver
 
 
 def _dangling(error: NotFoundError, tagged: Reference, best: TaggedVersion | None, *, in_range: bool = False) -> NotFoundError:
-    """Return the error for a listed tag without a manifest. Its hint names the next best version, and `--skip-missing` if in range."""
+    """Return the error for a listed tag without a manifest. Its hint names the next best version, if in range also `--skip-missing`."""
     hint = "it is being published or was withdrawn; try again later"
     if best is not None:
         hint = f"to use `{best.version}` instead, add `--skip-missing`" if in_range else f"{hint}, or use `{best.version}`"

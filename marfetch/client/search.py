@@ -47,7 +47,7 @@ class SearchQuery:
         kinds: kinds of the newest version; empty: any.
         artifact_types: globs over the artifact type of the newest version; empty: any.
         limit: maximum number of candidates, best match first; None: all, or `CANDIDATES` in a search by kind.
-        fresh: seconds for which the cached catalog counts; None: the default.
+        fresh: seconds for which the cached catalog is used without a request; None: the default.
     """
 
     text: str = ""

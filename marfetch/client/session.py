@@ -83,7 +83,7 @@ class SessionOptions(NamedTuple):
 
 
 class Connections:
-    """Connections to registries and their time budget. One session owns them, or a library lends them to one session after another.
+    """Connections to registries and their time budget. One session owns them, or the library reuses them for consecutive sessions.
 
     Args:
         options: the options of the sessions.
@@ -113,7 +113,7 @@ class Session:
         options: its options.
         progress: receives progress, waits, retries and warnings.
         ways: connections that this command opened early.
-        lent: shared connections that stay open after the session; None: the session opens and closes its own.
+        lent: reused connections that stay open after the session; None: the session opens and closes its own.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ def ask(executor: Executor, work: Callable[[str], str], shared: str, jobs: Seque
 
     Args:
         work: runs one batch (see `part`) and returns a JSON array with one result per job.
-        shared: data that all jobs need.
+        shared: data for all jobs.
 
     Returns:
         One result per job, in order: its JSON value, or a RemoteError `unreachable` if its worker was lost too often.

@@ -78,9 +78,9 @@ class Tree:
             way.append(node)
         if way:
             if node.is_stated:
-                self._refuse("it stands there twice")
+                self._refuse("it appears twice")
             if not is_directory and node.below is not None:
-                self._refuse("it is a file, where others need a directory")
+                self._refuse("it is a file, but other members need a directory of this name")
             node.is_stated = True
         return tuple(way)
 
@@ -271,7 +271,7 @@ class Archive:
             return []
         if depth == 0 or parts[:depth] != self._top or len(parts) == depth:
             top = "/".join(self._top) or (self._chart.name if self._chart else "")
-            of_chart = "the archive of a chart holds one directory and nothing beside it"
+            of_chart = "the archive of a chart contains exactly one directory"
             raise PolicyError(
                 f"cannot unpack the archive `{self._name}`: `{self._shown[:300]}` is not in the directory `{top}`"
                 + (" of the chart" if self._chart else ""),

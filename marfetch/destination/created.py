@@ -39,7 +39,7 @@ _STALE: Final = 24 * 3600.0
 _PIECE: Final = 1 << 20
 
 Unknown: TypeAlias = Callable[[Set[str]], Set[str]]
-"""Returns those of the given SHA-256 digests (in hex) that belong to no known version of the artifact."""
+"""Returns the given SHA-256 digests (in hex) that belong to no known version of the artifact."""
 
 
 def nothing_known(digests: Set[str]) -> Set[str]:

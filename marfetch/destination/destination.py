@@ -96,7 +96,7 @@ class Destination:
             open_blob: opens the archive to compare a directory with; None if it is not downloaded yet.
 
         Raises:
-            StorageError: it cannot be looked at.
+            StorageError: the existing file cannot be read.
             IntegrityError, PolicyError: the archive cannot be unpacked.
         """
         if wish.unpacking is not None:
@@ -162,12 +162,12 @@ class Destination:
             unknown: returns which files of a directory that marfetch did not create are the user's own.
 
         Returns:
-            The path, as it is shown.
+            The path, for messages.
 
         Raises:
-            IntegrityError: the blob is not what its descriptor says, or no archive as its format says; nothing has changed.
-            PolicyError: the archive is not unpacked; nothing has changed.
-            StorageError: it cannot be written, or something else has that name by now; `directory-foreign`.
+            IntegrityError: the blob does not match its descriptor, or the archive is malformed; nothing was changed.
+            PolicyError: the archive is refused; nothing was changed.
+            StorageError: it cannot be written, or another process has taken the name; `directory-foreign`.
         """
         if wish.unpacking is not None:
             self._unpack(wish, wish.unpacking, open_blob, force=force, check=check, unknown=unknown)
@@ -181,7 +181,7 @@ class Destination:
         """Refuse to replace a directory that marfetch did not create, unless every file in it is known.
 
         Raises:
-            StorageError: `directory-foreign`; it cannot be looked at.
+            StorageError: `directory-foreign`; the directory cannot be read.
         """
         try:
             with suppress(FileNotFoundError), self._directory(wish.name, make=False) as (directory, name):
@@ -249,7 +249,7 @@ class Destination:
 
     @contextmanager
     def begin(self, wish: OutputFile) -> Iterator[Placing]:
-        """Create a temporary file next to an output's final name; it is gone afterwards, published or not.
+        """Create a temporary file next to an output's final name; the context renames or deletes it.
 
         Raises:
             StorageError: it cannot be written.
@@ -353,13 +353,13 @@ class Destination:
 
 
 def find_clashes(wishes: Sequence[tuple[Destination, OutputFile]]) -> dict[str, StorageError]:
-    """Find outputs with different content whose names clash, if only on some file systems.
+    """Find outputs with different content whose names clash on any file system.
 
     Args:
         wishes: outputs with their destinations, which may be nested.
 
     Returns:
-        Owner → what to tell it; empty where all names go side by side.
+        Owner → its error; empty if there are no clashes.
     """
     found: dict[str, StorageError] = {}
     files: dict[str, OutputFile] = {}
@@ -400,8 +400,8 @@ def whole_file(path: Path, *, size: int) -> Iterator[BinaryIO]:
         size: the expected size in bytes, to report a full disk early.
 
     Raises:
-        PolicyError: `path-refused`: it leads into `.git`.
-        StorageError: it cannot be written; `file-unusable`: a directory, a device or a pipe has the name.
+        PolicyError: `path-refused`: the path is inside `.git`.
+        StorageError: the file cannot be written; `file-unusable`: the path is a directory, a device or a pipe.
     """
     refuse_git(path)
     try:
@@ -438,7 +438,7 @@ def _refuse_others(path: Path) -> None:
     with suppress(FileNotFoundError):
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
-            what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+            what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
             raise StorageError(f"`{path}` is {what}", code="file-unusable", hint="use the name of a file", path=str(path))
 
 
@@ -475,5 +475,8 @@ def refuse_git(path: Path) -> None:
     else:
         where = f"`{path}` is inside `.git`"
     raise PolicyError(
-        f"refused to write: {where}", code="path-refused", path=str(path), rule="no part of a path is `.git` for any file system"
+        f"refused to write: {where}",
+        code="path-refused",
+        path=str(path),
+        rule="no path component may be `.git`, in any spelling that a file system treats the same",
     )

@@ -27,11 +27,11 @@ _BY_DESCRIPTOR: Final = os.open in os.supports_dir_fd and os.mkdir in os.support
 
 
 _parts: Final[set[tuple[Path, str]]] = set()
-"""The existing parts of this process."""
+"""The temporary files and directories ("parts") of this process that still exist."""
 
 
 def remove_parts(directories: Collection[Path] | None = None, *, is_over: bool = False) -> None:
-    """Delete the remaining parts of this process, which a signal or a lack of file descriptors may have left.
+    """Delete the remaining parts of this process, for example after a signal.
 
     Args:
         directories: limit this to parts in these directories; None for all.
@@ -48,7 +48,7 @@ def remove_parts(directories: Collection[Path] | None = None, *, is_over: bool =
 def _take_away(is_last: bool) -> None:
     """Delete parts that could not be deleted before, because the process was out of file descriptors."""
     if _parts and is_last:
-        os.closerange(3, 256)  # a few are enough
+        os.closerange(3, 256)  # free some descriptors, so that deleting works
     remove_parts(is_over=is_last)
 
 
@@ -123,7 +123,7 @@ class Directory:
         """Create a new directory.
 
         Raises:
-            FileExistsError: it is there.
+            FileExistsError: the directory exists.
         """
         os.mkdir(self._at(name), 0o755, dir_fd=self._descriptor)
 
@@ -197,10 +197,10 @@ class Directory:
             _parts.discard((self.path, name))
 
     def publish(self, part: str, name: str, *, replace: bool) -> None:
-        """Rename atomically; without `replace`, only if the name is free.
+        """Rename a part atomically; without `replace`, only if the name is free.
 
         Raises:
-            FileExistsError: something has it.
+            FileExistsError: the name is taken.
         """
         if not replace:
             try:
@@ -219,13 +219,13 @@ class Directory:
         _parts.discard((self.path, part))
 
     def publish_directory(self, part: str, name: str, *, replace: bool) -> None:
-        """Rename atomically; without `replace`, only if the name is free.
+        """Rename a directory part atomically; without `replace`, only if the name is free.
 
-        What had the name before is under the name of the part then, wherever the system can exchange two names; otherwise it is moved
-        aside for the moment between two steps, and kept there for its owner if the process is killed in it.
+        If the system can exchange two names, the old directory then has the name of the part. Otherwise it is moved aside first; if the
+        process is killed between the two steps, the old directory stays there.
 
         Raises:
-            FileExistsError: something has it.
+            FileExistsError: the name is taken.
         """
         if self._renamed(part, name, "exclusively"):
             _parts.discard((self.path, part))

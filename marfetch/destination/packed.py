@@ -18,7 +18,7 @@ MAX_MEMBERS = 20_000
 MAX_DEPTH = 64
 """Maximum number of parts in a member's path."""
 MAX_PATH = 1024
-"""Bytes; the limit of a member's path, which is that of macOS."""
+"""Bytes; the limit of a member's path, the same as on macOS."""
 MAX_HEADER = 64 * 1024
 """Bytes; the limit of an extended header (PAX or a long GNU name), which is held in memory."""
 
@@ -39,7 +39,7 @@ PIECE: Final = 256 * 1024
 _CHUNK: Final = 64 * 1024
 _GZIP: Final = b"\x1f\x8b"
 _GZIP_FORMAT: Final = 16 + zlib.MAX_WBITS  # zlib also checks header, trailer, checksum and length (RFC 1952)
-_TELL: Final = "the archive is so as it was published: leave `--untar` out to fetch it as a file, and tell the publisher"
+_TELL: Final = "the archive was published like this: to download it as a file, remove `--untar`; report it to the publisher"
 
 
 class Packed:
@@ -103,7 +103,7 @@ class Packed:
         """Skip the unread rest and return the total size.
 
         Raises:
-            IntegrityError, PolicyError, OSError: it does not come to its end.
+            IntegrityError, PolicyError, OSError: the rest cannot be read.
         """
         while self.some(PIECE):
             pass
@@ -142,7 +142,7 @@ class Packed:
         if self._packed.startswith(_GZIP):
             self._gzip = zlib.decompressobj(_GZIP_FORMAT)
         elif self._is_chart:
-            self.malformed("it is not gzipped")
+            self.malformed("it is not compressed with gzip")
 
     def _plain(self) -> bytes:
         piece = self._packed or self._fetch()
@@ -150,7 +150,7 @@ class Packed:
         return piece
 
     def _inflated(self) -> bytes:
-        assert self._gzip is not None, "only a gzipped archive is inflated"
+        assert self._gzip is not None, "only a gzip archive is decompressed"
         while True:
             if self._gzip.eof:
                 following = self._following(self._gzip.unused_data)
@@ -162,19 +162,19 @@ class Packed:
             try:
                 piece = self._gzip.decompress(packed, PIECE)
             except zlib.error as error:
-                self.malformed(f"its gzip stream is broken ({error})")
+                self.malformed(f"its gzip stream is corrupted ({error})")
             self._packed = self._gzip.unconsumed_tail
             if piece:
                 return piece
             if not packed and not self._gzip.eof:
-                self.malformed("its gzip stream ends early")
+                self.malformed("its gzip stream is truncated")
 
     def _following(self, rest: bytes) -> bytes:
         """Continue after a gzip stream: with another one (RFC 1952, section 2.2), or at the end."""
         while len(rest) < len(_GZIP) and (more := self._fetch()):
             rest += more
         if rest and not rest.startswith(_GZIP):
-            self.malformed("something stands behind the end of its gzip stream")
+            self.malformed("there is data after the end of its gzip stream")
         self._streams += bool(rest)
         if self._streams > MAX_MEMBERS:
             self.too_much("it has too many gzip streams", f"{MAX_MEMBERS}")

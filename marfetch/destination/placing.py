@@ -54,7 +54,7 @@ class Placing:
         """Copy and verify the bytes of a blob.
 
         Raises:
-            IntegrityError: they are not what the descriptor says.
+            IntegrityError: the bytes do not match the descriptor.
         """
         self.restart()
         verified = Verified(self._descriptor)
@@ -71,10 +71,10 @@ class Placing:
     def publish(self, *, force: bool = False) -> None:
         """Flush the bytes to disk and rename the file. The caller must have verified them.
 
-        Where another process has put the same content there in the meantime, that is as good.
+        It is no error if another process has created the same file in the meantime.
 
         Raises:
-            StorageError: something else has that name by now.
+            StorageError: another process has created a different file with that name.
         """
         self._writer.end()
         os.fsync(self._file.fileno())

@@ -34,7 +34,7 @@ FRESH_IF_INCOMPLETE: Final = 10.0
 NAMESPACE_TIME: Final = 25.0
 """Seconds that one call spends on a namespace; the next call continues. Helm waits 30 s for its repositories."""
 MOST_OTHERS: Final = 100
-"""Number of newest versions to check before a repository counts as one without charts."""
+"""Number of newest versions to check before a repository is considered to contain no charts."""
 BUILD_WAIT: Final = 60.0
 """Seconds to wait for another process that builds the same index."""
 

@@ -1,4 +1,4 @@
-"""Write Helm's `index.yaml`, with only those facts of a chart that Helm can read.
+"""Write Helm's `index.yaml`, with only the facts of a chart that Helm can read.
 
 Format: `index.yaml` as Helm 3 and 4 read it (helm/helm, pkg/repo). The index is written as JSON, which is valid YAML and which Helm reads
 two to three times faster. An unknown field or an unreadable date would break the whole repository for Helm.

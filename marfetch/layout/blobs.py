@@ -63,7 +63,7 @@ class Extent:
         """Return the extent of a whole file.
 
         Raises:
-            OSError: it is not there any more.
+            OSError: the file was deleted.
         """
         return cls(file, Stamp.of(os.fstat(file)), path)
 
@@ -121,7 +121,7 @@ class BlobStore(Protocol):
         """Return a value that changes when the index changes.
 
         Raises:
-            StorageError: it cannot be looked at.
+            StorageError: the index cannot be read.
         """
 
     def entries(self) -> Sequence[Entry]:
@@ -140,7 +140,7 @@ class BlobStore(Protocol):
 
         Raises:
             NotFoundError: `blob-not-found`.
-            StorageError: they cannot be read.
+            StorageError: the blob cannot be read.
         """
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from .layout import Layout
 CACHE_ENVIRONMENT: Final = "MARFETCH_CACHE_DIR"
 _PREFIX: Final = "marfetch-cache-"
 _MARK: Final = "in-use"
-"""File in a temporary cache that stays locked while its process lives."""
+"""A file in each temporary cache, locked while its process runs."""
 
 
 class Cache:

@@ -1,6 +1,6 @@
 """Parse `oci-layout` and `index.json` strictly (image-spec, image layout, "oci-layout file" and "index.json file").
 
-Unlike the names of the cache, which are kept by `names`, nothing is mended here: what is wrong is an error.
+`LayoutTags` repairs a damaged index of the cache. The functions for other layouts repair nothing: any damage is an error.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _EMPTY: Final = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifes
 class LayoutTags:
     """The tags of a layout.
 
-    Changes are kept in memory until `flush`, which joins them with what other processes have written in the meantime. Losing them
-    costs a request later and nothing else.
+    Changes are kept in memory until `flush`, which merges them with the changes of other processes. Losing them only costs a later
+    request.
     """
 
     def __init__(self, root: Path) -> None:
@@ -79,7 +79,7 @@ class LayoutTags:
             return [*named, *((None, one) for one in (*self._unnamed.values(), *self._pending_unnamed.values()))]
 
     def put(self, name: str | None, descriptor: Descriptor) -> None:
-        """Set a name to a manifest, or add a manifest without a name; `flush` writes it."""
+        """Point a name to a manifest, or add a manifest without a name; `flush` writes it."""
         with self._guard:
             entries = self._load()
             if name is None:
@@ -212,7 +212,7 @@ def check_version(root: Path) -> None:
     """Check the version of the layout in a directory; mark a new directory as a layout.
 
     Raises:
-        StorageError: `cache-damaged`: of another version, or something else that only has the same place.
+        StorageError: `cache-damaged`: the layout has another version, or it is not a layout.
     """
     marker = root / "oci-layout"
     data = _bytes(marker) or b""

@@ -1,6 +1,6 @@
 """Write a blob into a layout: to a temporary file, verified, then renamed.
 
-The file is named after the digest, so that a later run, or another process, goes on where this one was stopped.
+The file is named after the digest, so that a later run or another process can resume an interrupted download.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> tuple[Path
         meanwhile: called regularly while another process fetches the blob; it may raise to cancel.
 
     Returns:
-        Its path, and the open file. Where the file system knows no locks, a file of our own, which no later run takes up: in one that
-        two write, each could make the other's wrong.
+        Its path, and the open file. On a file system without locks this is a new file, which no later run resumes: two processes that
+        write one file would corrupt it.
 
     Raises:
         StorageError: the part cannot be opened.
@@ -87,7 +87,7 @@ class FileIngest:
         file: the claimed part; the bytes of an earlier run are reused.
         partial: the path of the part.
         final: the path of the blob.
-        mode: the mode of the directory to create.
+        mode: the permissions of the directory to create.
     """
 
     def __init__(self, descriptor: Descriptor, file: BinaryIO, partial: Path, final: Path, *, mode: int = 0o700) -> None:
@@ -207,8 +207,8 @@ class StallGuard:
             part: the part of the blob.
 
         Returns:
-            What is called now and then while it lasts. It raises `RemoteError` (`timeout`) when nothing has come for too long or the
-            budget is used up, and `Cancelled`.
+            A function to call regularly during the wait. It raises `RemoteError` (`timeout`) if the part does not grow for too long or
+            the budget is used up, and `Cancelled`.
         """
         # Waits are rare: check nothing before the first call.
         begun: float | None = None

@@ -1,7 +1,7 @@
 """A writable layout in a directory: blobs by digest, tags in `index.json`. The cache is one, so other OCI tools can read it.
 
-Nothing in it is trusted for lying there: manifests are hashed whenever they are read, payloads whenever they are placed. That is why
-blobs are not forced to the disk one by one (no `fsync`): what a power cut leaves half-written is noticed and fetched again.
+Its content is never trusted: manifests are hashed when they are read, payloads when they are placed. Therefore blobs are not flushed
+one by one (no `fsync`): a blob that a power failure truncated is detected and downloaded again.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Layout:
 
     Args:
         root: the directory; created if it is missing.
-        mode: the mode of new directories; new files get the same read permissions.
+        mode: the permissions of new directories; new files get the same read permissions.
         below: a fallback layout for reading, such as a cache that is not writable.
         warn: reports corrupted content that was dropped.
         patience: limits the wait for a blob that another process fetches; None for no limit.
 
     Raises:
-        StorageError: it cannot be made or read, or is of another version.
-        PolicyError: `cache-unsafe`: everybody may write into it.
+        StorageError: it cannot be created or read, or it has another version.
+        PolicyError: `cache-unsafe`: all users can write to it.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Layout:
         """Return whether the blob exists with the right size. Its bytes are verified when they are used.
 
         Raises:
-            IntegrityError: `size-mismatch`: the blob is whole, so that it is the descriptor that has the wrong size.
+            IntegrityError: `size-mismatch`: the blob matches its digest, so the size in the descriptor is wrong.
         """
         try:
             status = self._status(descriptor.digest)
@@ -289,7 +289,7 @@ class Layout:
 
         Raises:
             NotFoundError: `blob-not-found`.
-            IntegrityError: it is not what its descriptor says.
+            IntegrityError: it does not match its descriptor.
             StorageError: it cannot be read.
         """
         return b"".join(self.pieces(descriptor))
@@ -372,7 +372,7 @@ class Layout:
                 found.update(self._below.tags(reference))
         if not found:
             raise NotFoundError(
-                f"`{self.root}` has nothing of `{reference.full_repository}`",
+                f"`{self.root}` has no artifact of `{reference.full_repository}`",
                 code="repository-not-found",
                 reference=reference.full_repository,
                 path=str(self.root),
@@ -411,7 +411,7 @@ def open_for_writing(root: Path, budget: Budget, note: Callable[[str], None]) ->
         note: reports a long wait.
 
     Raises:
-        StorageError: `index.json` holds something that would be lost when it is written again.
+        StorageError: rewriting `index.json` would lose content that marfetch does not support.
     """
     lost = unsupported_index_content(root)
     if lost is not None:

@@ -64,7 +64,7 @@ def verify(layout: Layout, *, fix: bool = False) -> list[Bad]:
         fix: delete the corrupted ones; they are fetched again when needed.
 
     Returns:
-        The bad ones. Blobs that a manifest names but that were never fetched are not bad: a cache holds what was used.
+        The corrupted blobs. Missing blobs are no damage: a cache contains only the blobs that were used.
     """
     bad: list[Bad] = []
     for path in _blobs(layout):
@@ -114,7 +114,7 @@ def clear(root: Path) -> int:
     """Delete everything in a cache, and return the size in bytes.
 
     Raises:
-        InputError: `usage`: the directory is no layout, so it is not ours to clear.
+        InputError: `usage`: the directory is not a cache.
         StorageError: it cannot be removed.
     """
     if not root.exists():

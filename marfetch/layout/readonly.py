@@ -1,6 +1,6 @@
 """Read-only layouts in directories and tars. Blobs in a tar are read in place, without unpacking. A bundle is such a tar.
 
-The file is opened once and stays open, so that what is read is the archive that was looked at, also when another one gets its name.
+The file is opened once and stays open, so that the checked archive is also the one that is read, even if the path is replaced.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Folder:
 
     Raises:
         InputError: `not-a-layout`.
-        IntegrityError: `malformed`: of another version.
+        IntegrityError: `malformed`: the layout has another version.
         StorageError: it cannot be read.
     """
 
@@ -83,7 +83,7 @@ class Folder:
         """Read a file next to the blobs; None if it is missing.
 
         Raises:
-            PolicyError: `limit-passed`: it has more bytes than that.
+            PolicyError: `limit-passed`: the file is too large.
             StorageError: it cannot be read.
         """
         path = self.root / name
@@ -114,7 +114,7 @@ def unreadable(error: OSError, path: Path | str) -> StorageError:
 
 MAX_MEMBERS: Final = 500_000
 _LIMITS: Final = TarLimits(path=1024, header=64 << 10, headers=MAX_MEMBERS, padding=4 << 20)
-"""Bytes; a blob's name has 78 or 142."""
+"""Limits in bytes; a blob's name has 78 or 142 bytes."""
 _NO_PARTS: Final = frozenset({"", ".", ".."})
 _COMPRESSED: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
 
@@ -126,7 +126,7 @@ def members(archive: Extent, where: str) -> Iterator[TarMember]:
         where: the path of the archive, for messages.
 
     Raises:
-        IntegrityError: `malformed`: it is cut short, a checksum is wrong, something can be read in two ways.
+        IntegrityError: `malformed`: truncated, a wrong checksum, or ambiguous.
         PolicyError: `archive-refused`, `limit-passed`.
         StorageError: it cannot be read.
     """
@@ -148,7 +148,7 @@ def members(archive: Extent, where: str) -> Iterator[TarMember]:
         name = plain_name(member.name, is_directory=member.is_directory)
         is_top = member.is_directory and name == "."
         if not is_top and (not name.isprintable() or "\\" in name or not _NO_PARTS.isdisjoint(name.split("/"))):
-            fail(Fault.REFUSED, "its name is not a plain relative one", member.name)
+            fail(Fault.REFUSED, "its name is not a plain relative path", member.name)
         yield member if name == member.name else member._replace(name=name)
 
 
@@ -161,7 +161,7 @@ class ReadonlyTar:
     """A layout in a tar, read-only; close it after use.
 
     Raises:
-        InputError: `not-a-layout`, also for a compressed tar: content in it cannot be reached by its offset.
+        InputError: `not-a-layout`, also for a compressed tar, because its content has no fixed offsets.
         IntegrityError: `malformed`.
         PolicyError: `archive-refused`, `limit-passed`.
         StorageError: it cannot be read.
@@ -199,9 +199,11 @@ class ReadonlyTar:
             raise unreadable(error, self.root) from error
         for magic, name in _COMPRESSED.items():
             if head.startswith(magic):
-                raise not_a_layout(self.root, f"it is compressed ({name})", hint="decompress it first; a plain tar works as it is")
+                raise not_a_layout(
+                    self.root, f"it is compressed ({name})", hint="decompress it first: marfetch reads only uncompressed tar files"
+                )
         if not head.strip(b"\x00") or (head[257:262] != b"ustar" and head[257:265] != bytes(8)):
-            raise not_a_layout(self.root, "it is not a tar")
+            raise not_a_layout(self.root, "it is not a tar archive")
         self._members: dict[str, TarMember] = {}
         self._directories: list[TarMember] = []
         for member in members(self.raw(), str(self.root)):
@@ -254,8 +256,8 @@ class ReadonlyTar:
         """Read a file next to the blobs; None if it is missing.
 
         Raises:
-            PolicyError: `limit-passed`: it has more bytes than that.
-            IntegrityError: `malformed`: it was cut while it was read.
+            PolicyError: `limit-passed`: the file is too large.
+            IntegrityError: `malformed`: it was truncated while marfetch read it.
             StorageError: it cannot be read.
         """
         member = self._members.get(name)
@@ -265,14 +267,14 @@ class ReadonlyTar:
             raise too_large(name, str(self.root), most)
         data = Extent(self._file, self._stamp(member), str(self.root), offset=member.offset, owned=False).read(0, member.size)
         if len(data) != member.size:
-            raise malformed(str(self.root), "it was cut while it was read")
+            raise malformed(str(self.root), "it was truncated while marfetch read it")
         return data
 
     def raw(self) -> Extent:
         """Return the archive itself as an extent; the caller must not close it.
 
         Raises:
-            StorageError: it cannot be looked at.
+            StorageError: the file cannot be read.
         """
         try:
             return Extent(self._file, Stamp.of(os.fstat(self._file)), str(self.root), owned=False)

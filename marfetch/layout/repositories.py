@@ -1,7 +1,7 @@
 """Read a layout by repository, for `serve` and for bundles.
 
-A layout knows names, manifests and blobs, but no repositories. Which repository something belongs to follows from the names in `index.json`
-and from what their manifests lead to; a referrer belongs to the repositories of its subject.
+A layout has names, manifests and blobs, but no repositories. The names in `index.json` assign each manifest and its content to a
+repository; a referrer belongs to the repositories of its subject.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class Contents:
         found = self.current().repositories.get(reference.repository)
         if found is None:
             raise NotFoundError(
-                f"`{self.store.root}` has nothing of `{reference.repository}`", code="repository-not-found", reference=str(reference)
+                f"`{self.store.root}` has no artifact of `{reference.repository}`", code="repository-not-found", reference=str(reference)
             )
         return found
 
@@ -302,7 +302,7 @@ class _Reading:
         return self._texts[own]
 
     def _put_rest(self) -> None:
-        """Place the entries without a name whose subject has none either; possible subjects first."""
+        """Place the unnamed entries whose subject is also unnamed; possible subjects first."""
         if self._name is None:
             return
         for about in (False, True):
@@ -333,7 +333,7 @@ class _Reading:
             self._warn_all(f"`{self._store.root}` has {self._warnings - MAX_WARNINGS} more problems")
 
 
-_HINT: Final = "make the layout anew from where it came; of a cache, `marfetch cache verify --fix` takes away what is wrong"
+_HINT: Final = "create the layout again from its source; if it is a cache, run `marfetch cache verify --fix`"
 
 
 def lexical(name: str) -> tuple[str, str]:

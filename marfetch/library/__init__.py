@@ -1,4 +1,4 @@
-"""The library: `Client`, and the values that its calls give (docs/reference/library.md)."""
+"""The library: `Client`, and the values that its methods return (docs/reference/library.md)."""
 
 from .facade import Client
 from .values import (

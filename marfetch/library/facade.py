@@ -1,6 +1,6 @@
-"""The public `Client`: a facade over the session and the use cases, one method for each.
+"""The public `Client`: a facade with one method per operation.
 
-A session serves one call, as it serves one command; its connections are lent to the next one.
+Each call has its own session, as each command does; the connections are kept for the next call.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .values import ArtifactInfo, PulledFile, RepositoryInfo, ResolvedReference,
 
 _StrPath: TypeAlias = str | os.PathLike[str]
 _Texts: TypeAlias = str | Iterable[str]
-"""One text, or several."""
+"""A string, or several."""
 
 
 class Client:
@@ -50,13 +50,13 @@ class Client:
 
     Args:
         endpoint: `global`, `china`, or `https://host[:port]`; None: `MARFETCH_ENDPOINT`, otherwise `global`.
-        data_hosts: where the content of an own registry may be besides itself; empty: `MARFETCH_DATA_HOSTS`.
-        cache_dir: None: `MARFETCH_CACHE_DIR`, otherwise the user's cache directory.
-        offline: make no requests; use the cache only.
-        timeout: seconds for each call; None: no limit for what makes progress.
-        jobs: requests to one host at a time in each call, 1 to 32.
-        ca_file: certificates to trust instead of the system's.
-        progress: called with one text for each event, from any thread; True: shown on stderr, as the command line does.
+        data_hosts: hosts to which your own registry may redirect downloads; empty: `MARFETCH_DATA_HOSTS`.
+        cache_dir: the cache directory; None: `MARFETCH_CACHE_DIR`, otherwise the user's cache directory.
+        offline: use the cache only; make no requests.
+        timeout: time limit of each call in seconds; None: no limit while data arrives.
+        jobs: concurrent requests per host in each call, 1 to 32.
+        ca_file: CA certificates to trust instead of the system's.
+        progress: called with a message for each event, from any thread; True: print the messages to stderr, as the command line does.
 
     Raises:
         InputError: `usage`, `endpoint-invalid`.
@@ -76,12 +76,12 @@ class Client:
         progress: Callable[[str], object] | bool | None = None,
     ) -> None:
         if not 1 <= jobs <= 32:
-            raise InputError(f"`jobs` is a number from 1 to 32, not {jobs}", code="usage", hint="leave it out for 16")
+            raise InputError(f"`jobs` is a number from 1 to 32, not {jobs}", code="usage", hint="omit it for the default, 16")
         if timeout is not None and not 0 < timeout <= 1e9:
-            raise InputError(f"`timeout` is a number of seconds above 0, not {timeout:g}", code="usage", hint="leave it out for no limit")
+            raise InputError(f"`timeout` is a number of seconds above 0, not {timeout:g}", code="usage", hint="omit it for no limit")
         preference = Preference.from_environment(os.environ, endpoint or None, tuple(_several(data_hosts)))
         if preference.option:
-            preference.default()  # a wrong endpoint is an error here and not in the first call
+            preference.default()  # report a wrong endpoint now, not in the first call
         cache = cache_dir if cache_dir is not None else os.environ.get(CACHE_ENVIRONMENT) or None
         self._options: Final = SessionOptions(
             preference, Path(cache).absolute() if cache is not None else None, offline, timeout, jobs, str(ca_file) if ca_file else None
@@ -100,7 +100,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close all connections. A call that another thread is making goes on to its end; every later one raises `client-closed`."""
+        """Close all connections. Running calls of other threads finish; later calls raise `client-closed`."""
         with self._guard:
             self._is_closed = True
             idle = self._idle[:]
@@ -109,7 +109,7 @@ class Client:
             connections.close()
 
     def versions(self, repository: str | Reference) -> list[VersionInfo]:
-        """List the versions of a repository, newest first, prereleases too.
+        """List the versions of a repository, newest first, including prereleases.
 
         Raises:
             Error: as `marfetch versions`.
@@ -120,11 +120,11 @@ class Client:
         return [VersionInfo(str(one.tagged.version), one.tagged.tag, one.tagged.is_prerelease, one.aliases) for one in found.entries]
 
     def resolve(self, reference: str | Reference, version: str | None = None, devel: bool = False) -> ResolvedReference:
-        """Resolve a reference and a range to a digest. No blob is downloaded.
+        """Resolve a reference or a version range to a digest, without downloading blobs.
 
         Args:
-            version: a version or range with Helm's meaning; None: the newest released one, unless the reference has a tag or digest.
-            devel: prereleases too.
+            version: a version or range in Helm's syntax; None: the newest release, unless the reference has a tag or digest.
+            devel: include prereleases.
 
         Raises:
             Error: as `marfetch resolve`.
@@ -148,17 +148,17 @@ class Client:
         verify: bool = False,
         force: bool = False,
     ) -> list[PulledFile]:
-        """Fetch the payload of an artifact into a directory, every byte checked.
+        """Download an artifact's payload into a directory and verify every byte.
 
         Args:
-            version: as `resolve`.
-            to: the directory; it is made where it is missing.
+            version: see `resolve`.
+            to: the directory; created if it is missing.
             untar: unpack charts and other tar archives into directories.
-            kind: only an artifact of this kind, such as `chart`.
-            media_type: only layers of this media type, as a glob.
-            platform: of an index, the artifact for `os/architecture`.
-            verify: only what is signed as the trust policy asks; `MARFETCH_VERIFY=policy` asks for it too.
-            force: replace a file that differs.
+            kind: the required kind of the artifact, such as `chart`.
+            media_type: a glob; download only layers whose media type matches.
+            platform: `os/architecture` to pick from a multi-platform index.
+            verify: require a signature that the trust policy accepts; `MARFETCH_VERIFY=policy` has the same effect.
+            force: replace files that differ.
 
         Raises:
             Error: as `marfetch pull`.
@@ -184,16 +184,16 @@ class Client:
     def read(
         self, reference: str | Reference, version: str | None = None, kind: _Texts | None = None, media_type: _Texts | None = None
     ) -> bytes:
-        """Return the bytes of the one payload of an artifact, checked; from the cache where it is there. No file is written elsewhere.
+        """Return the verified bytes of an artifact's only payload, from the cache if possible. Only the cache is written.
 
         Args:
-            version: as `resolve`.
-            kind: as `pull`.
-            media_type: as `pull`.
+            version: see `resolve`.
+            kind: see `pull`.
+            media_type: see `pull`.
 
         Raises:
             InputError: `payload-ambiguous`: there are several payloads.
-            PolicyError: `limit-passed`: it has more than 256 MiB.
+            PolicyError: `limit-passed`: the payload is larger than 256 MiB.
             Error: as `pull`.
         """
         options = PullOptions(Path(), _choice(kind, media_type), gate=gate())
@@ -214,10 +214,10 @@ class Client:
             return found.resolved.repository.blob(found.payloads[0].layer, limit=MAX_SIZE, hint=f"marfetch pull {what}")
 
     def inspect(self, reference: str | Reference, version: str | None = None) -> ArtifactInfo:
-        """Look at an artifact without fetching its payload: kind, layers, chart metadata, platforms, and what refers to it.
+        """Describe an artifact without downloading its payload: kind, layers, chart metadata, platforms and referrers.
 
         Args:
-            version: as `resolve`.
+            version: see `resolve`.
 
         Raises:
             Error: as `marfetch inspect`.
@@ -227,14 +227,14 @@ class Client:
             return value_of(ArtifactInfo, inspection_json(inspect(session, wanted)))
 
     def search(self, text: str, kind: _Texts | None = None) -> list[RepositoryInfo]:
-        """Find repositories by name, nearest first.
+        """Find repositories by name, best match first.
 
         Args:
-            text: words, or a glob; a host in front chooses the registry.
-            kind: only those whose newest version really holds this kind.
+            text: words or a glob; a leading host chooses the registry.
+            kind: return only repositories whose newest version is of this kind.
 
         Raises:
-            Error: as `marfetch search`; also where one of the repositories could not be looked into.
+            Error: as `marfetch search`, or the newest version of a repository could not be inspected.
         """
         host, words = registry_of(text)
         query = SearchQuery(words, _kinds(kind))
@@ -260,23 +260,23 @@ class Client:
         keyring: _StrPath | None = None,
         platform: str | None = None,
     ) -> VerifiedArtifact:
-        """Check who signed an artifact: Notary Project signatures against the trust policy, Helm provenance, end of life.
+        """Verify an artifact: Notary Project signatures against the trust policy, Helm provenance, and end of life.
 
         Args:
-            trust_policy: None: notation's own.
-            trust_store: the directory that holds `x509`; None: notation's own.
-            at: as of this moment; as text, in the form of RFC 3339. None: now.
+            trust_policy: the trust policy file; None: notation's.
+            trust_store: the directory that contains `x509`; None: notation's.
+            at: the time to verify for, as a `datetime` or in RFC 3339; None: now.
             crl: directories with revocation lists.
             revocation: `enforce`, `log` or `skip`; overrides the policy.
             keyring: check Helm provenance with the OpenPGP keys in this file.
-            platform: of an index, the manifest for `os/architecture` has to be signed too.
+            platform: `os/architecture`; its manifest in a multi-platform index must be signed too.
 
         Returns:
-            What was found for the reference itself.
+            The result for the reference itself.
 
         Raises:
-            SignatureError: no signature holds; the code is that of the one that came furthest.
-            InputError: `POLICY_MISSING` and others: the policy, a store or the keyring cannot be used.
+            SignatureError: no signature is valid and trusted. The code is that of the signature that passed the most checks.
+            InputError: the trust policy, a trust store or the keyring cannot be used, such as `POLICY_MISSING`.
             NotFoundError: `platform-not-found`.
             Error: as `marfetch verify`.
         """
@@ -300,7 +300,7 @@ class Client:
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
-        """Open the session of one call. It borrows the connections of an earlier call, and leaves them open for the next one."""
+        """Open a session for one call. It reuses the connections of an earlier call and leaves them open for the next one."""
         with self._guard:
             self._check_open()
             connections = self._idle.pop() if self._idle else None
@@ -316,7 +316,7 @@ class Client:
         except Error:
             is_usable = True
             raise
-        except OSError as error:  # what the operating system refuses, such as more open files
+        except OSError as error:  # refused by the operating system, for example too many open files
             raise storage_error(error, str(error.filename or "a file")) from error
         finally:
             with self._guard:
@@ -328,7 +328,7 @@ class Client:
 
 
 class _Events(PlainProgress):
-    """Calls a function with one text for each event."""
+    """Calls a function with a message for each event."""
 
     def __init__(self, tell: Callable[[str], object]) -> None:
         def note(text: str) -> None:
@@ -371,7 +371,9 @@ def _moment(at: str | datetime | None) -> str | None:
     if not isinstance(at, datetime):
         return at
     if at.tzinfo is None:
-        raise InputError(f"`at` is `{at}`, without a time zone", code="usage", hint="give it one, such as `datetime.UTC`")
+        raise InputError(
+            f"`at` has no time zone: `{at}`", code="usage", hint="pass a `datetime` with a time zone, such as `tzinfo=datetime.UTC`"
+        )
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 

@@ -1,4 +1,4 @@
-"""The values that a `Client` gives: the fields of the JSON that the command of the same name prints, in snake_case.
+"""The values that a `Client` returns. Their fields are those of the corresponding command's JSON, in snake_case.
 
 Digests, versions and kinds are plain text.
 """
@@ -22,7 +22,7 @@ class VersionInfo:
     """One version of a repository.
 
     Attributes:
-        aliases: further tags that mean the same version.
+        aliases: further tags of the same version.
     """
 
     version: str
@@ -33,12 +33,12 @@ class VersionInfo:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedReference:
-    """What a reference and a range mean.
+    """A resolved reference.
 
     Attributes:
-        reference: pinned by its digest; `str()` gives it as `marfetch resolve` prints it.
+        reference: pinned by digest; `str()` formats it as `marfetch resolve` does.
         repository: with its host.
-        version: None where the tag is no version.
+        version: None if the tag is not a version.
     """
 
     reference: Reference
@@ -51,12 +51,12 @@ class ResolvedReference:
 
 @dataclass(frozen=True, slots=True)
 class PulledFile:
-    """One file, or one directory that an archive was unpacked into.
+    """A downloaded file, or a directory with an unpacked archive.
 
     Attributes:
-        digest: of the layer that it was made of, as are size and media type.
-        status: `unchanged` where the same bytes were there already.
-        reference: pinned: which artifact it is of.
+        digest: digest of the layer; `size` and `media_type` also describe the layer.
+        status: `unchanged` if the same content already existed.
+        reference: the artifact, pinned by digest.
     """
 
     path: Path
@@ -70,11 +70,11 @@ class PulledFile:
 
 @dataclass(frozen=True, slots=True)
 class ContentInfo:
-    """A descriptor: of a config, a layer, a subject, or a manifest in an index.
+    """A descriptor of a config, a layer, a subject, or a manifest in an index.
 
     Attributes:
-        name: of a layer, the file that `pull` makes of it; None where it does not fetch it.
-        kind: of a manifest in an index.
+        name: for a layer, the file that `pull` would write; None if `pull` skips the layer.
+        kind: for a manifest in an index, the kind of the artifact.
     """
 
     media_type: str
@@ -92,7 +92,7 @@ class ReferrerInfo:
     """A manifest that refers to another one, such as a signature or an SBOM.
 
     Attributes:
-        referrers: what refers to it in turn.
+        referrers: the referrers of this referrer.
     """
 
     media_type: str
@@ -108,17 +108,18 @@ class ReferrerInfo:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactInfo:
-    """What an artifact is.
+    """A description of an artifact.
 
     Attributes:
-        reference: pinned.
+        reference: pinned by digest.
         repository: with its host.
-        digest: of what the reference names; `manifest` is that of the artifact, which differs where the reference names an index.
-        size: bytes of all layers.
+        digest: digest of the manifest or index that the reference names.
+        manifest: digest of the artifact's manifest; differs from `digest` if the reference names an index.
+        size: total size of all layers in bytes.
         chart: a chart's metadata, as in its `Chart.yaml`.
         platforms: the manifests of an index.
-        end_of_life: the day on which support ends, as `YYYY-MM-DD`.
-        warnings: why `pull` would refuse it, or what is odd about it.
+        end_of_life: the end of support, as `YYYY-MM-DD`.
+        warnings: why `pull` would refuse it, or what is unusual about it.
     """
 
     reference: str
@@ -145,14 +146,14 @@ class ArtifactInfo:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryInfo:
-    """One repository that a search found; what only its manifests tell is None unless a kind was asked for or the cache knows it.
+    """A repository found by a search. Facts from its manifests are None, unless the search was by kind or they are cached.
 
     Attributes:
         name: without the host.
-        reference: with it.
+        reference: the repository with its host.
         newest: the newest version that has a manifest.
-        listed: whether the catalog has it.
-        ghost: whether it has no tags; None where that is not known.
+        listed: whether the catalog lists it.
+        ghost: whether it has no tags; None if unknown.
         missing: newer versions that are listed but have no manifest.
     """
 
@@ -173,11 +174,11 @@ class RepositoryInfo:
 
 @dataclass(frozen=True, slots=True)
 class CheckInfo:
-    """What became of one check of a signature.
+    """The result of one check of a signature.
 
     Attributes:
         action: `enforce`, `log` or `skip`, as the trust policy says.
-        outcome: `passed`, `failed`, `skipped`, or `not-done` where another check failed before it.
+        outcome: `passed`, `failed`, `skipped`, or `not-done` if an earlier check failed.
     """
 
     action: str
@@ -202,10 +203,10 @@ class SignatureInfo:
     """One signature.
 
     Attributes:
-        digest: of its manifest.
-        code: `OK`, or the error code of what does not hold.
-        checks: by name, such as `integrity`.
-        certificates: SHA-256 of each, that of the signer first.
+        digest: digest of its manifest.
+        code: `OK`, or the error code of the failed check.
+        checks: results by the name of the check, such as `integrity`.
+        certificates: SHA-256 of each certificate, the signer's first.
     """
 
     digest: str
@@ -237,7 +238,7 @@ class PolicyInfo:
 
 @dataclass(frozen=True, slots=True)
 class ProvenanceInfo:
-    """A Helm provenance file that holds."""
+    """A valid Helm provenance file."""
 
     fingerprint: str
     users: tuple[str, ...]
@@ -247,12 +248,12 @@ class ProvenanceInfo:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedArtifact:
-    """What a verification found. If no signature holds, an error is raised instead.
+    """The result of a successful verification.
 
     Attributes:
-        verdict: `verified`, or `skipped` where the trust policy skips the repository.
+        verdict: `verified`, or `skipped` if the trust policy skips the repository.
         ended: whether support has ended.
-        not_checked: artifact types of signatures whose form marfetch does not verify.
+        not_checked: artifact types of attached signatures in unsupported formats.
     """
 
     reference: str
@@ -269,7 +270,7 @@ class VerifiedArtifact:
 
 
 def value_of(kind: type[_T], document: Mapping[str, Any]) -> _T:
-    """Make a value of the JSON object that the command line prints."""
+    """Convert the command line's JSON object to a value."""
     hints = get_type_hints(kind)
     names: Any = fields(kind)  # type: ignore[arg-type]
     return kind(**{one.name: _typed(hints[one.name], document.get(_json_name(one.name))) for one in names})

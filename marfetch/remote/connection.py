@@ -1,4 +1,4 @@
-"""Connections for urllib3: opened by `dial` or taken from the preconnections, sending targets byte for byte, watched for deadlines."""
+"""Connections for urllib3. `dial` or a preconnection opens them, targets are sent byte for byte, and deadlines are enforced."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class TLSConnection(_Carried, HTTPSConnection):
 
     early: Preconnections | None = None
     _sent: bytes | None = None
-    """The speculative request that was sent on this connection; its response is used if the real request has the same bytes."""
+    """The speculative request that was sent on this connection. Its response is used only if the real request has the same bytes."""
 
     def connect(self) -> None:
         try:

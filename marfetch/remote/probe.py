@@ -245,7 +245,7 @@ class Prober:
             return "tls", error.message, None, None
 
     def _untrusted_issuer(self, host: str, connect: Callable[[], socket.socket]) -> str | None:
-        """Return the issuer of an untrusted certificate: read it without verification, then connect again with only it trusted."""
+        """Return the issuer of an untrusted certificate: read the certificate unverified, then connect again and trust only it."""
         plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         plain.check_hostname, plain.verify_mode = False, ssl.CERT_NONE
         with connect() as sock:

@@ -89,7 +89,7 @@ class Registry:
         said = header_digest(answer)
         if answer.status_code == 304:
             if known is None or (said is not None and said != known.digest):
-                raise self._malformed(reference, answer, f"status 304 (not modified), but for the digest `{said}`")
+                raise self._malformed(reference, answer, f"the status is 304 (not modified), but the digest is now `{said}`")
             return None
         expected = reference.digest if reference.tag is None else None
         algorithm = (expected or said or (known.digest if known else None) or Digest("sha256", "")).algorithm

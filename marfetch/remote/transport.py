@@ -248,7 +248,7 @@ class Transport(HTTPAdapter):
         if proxy is not None:
             manager = self.proxy_manager_for(proxy)
             if not isinstance(manager, ProxyManager):
-                raise self._bad_proxy(proxy, "only http and https proxies are spoken to")
+                raise self._bad_proxy(proxy, "only http and https proxies are supported")
             manager.pool_classes_by_scheme = POOLS
         options: dict[str, Any] = {}
         if address.scheme == "https":
@@ -274,7 +274,7 @@ class Transport(HTTPAdapter):
         if "://" not in proxy:
             proxy = f"http://{proxy}"
         if not proxy.lower().startswith(("http://", "https://")):
-            raise self._bad_proxy(proxy, "only http and https proxies are spoken to")
+            raise self._bad_proxy(proxy, "only http and https proxies are supported")
         with suppress(ValueError):
             parsed = urllib.parse.urlsplit(proxy)
             if parsed.hostname and parsed.port != 0:  # `port` raises if it is not a number

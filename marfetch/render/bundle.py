@@ -44,7 +44,7 @@ def print_created(report: Report, result: Created) -> int:
 
 
 def print_contents(report: Report, found: Opened, checked: CheckResult | None) -> int:
-    """Print the artifacts of a bundle, as far as it can be read; return exit code 5 if its check found anything.
+    """Print the readable artifacts of a bundle; return exit code 5 if its check found a problem.
 
     Args:
         checked: the result of the check, or None if the layout is not a bundle.

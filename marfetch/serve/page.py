@@ -122,4 +122,4 @@ def _lines(item: BundleItem, host: str) -> Iterator[str]:
 
 
 def _referrer(one: BundleReferrer) -> str:
-    return f"{'of that: ' * one.depth}{text(one.title)} {code(one.digest)} {human_size(one.size)}, {code(one.artifact_type)}"
+    return f"{'↳ ' * one.depth}{text(one.title)} {code(one.digest)} {human_size(one.size)}, {code(one.artifact_type)}"

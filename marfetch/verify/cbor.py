@@ -96,7 +96,7 @@ def _read(data: bytes, at: int, depth: int) -> tuple[Value, int]:
         try:
             return data[at:end].decode(), end
         except UnicodeDecodeError as error:
-            raise CborError("a text is not UTF-8") from error
+            raise CborError("a text string is not UTF-8") from error
     if major == 4:
         return _array(data, at, argument, depth)
     if major == 5:
@@ -128,10 +128,10 @@ def _map(data: bytes, at: int, size: int, depth: int) -> tuple[Value, int]:
     found: dict[int | str, Value] = {}
     for _ in range(size):
         if data[at : at + 1] and data[at] >> 5 not in (0, 1, 3):
-            raise CborError("a label is neither a number nor a text")
+            raise CborError("a label is neither an integer nor a string")
         label, at = _read(data, at, depth - 1)
         if not isinstance(label, (int, str)):
-            raise CborError("a label is neither a number nor a text")
+            raise CborError("a label is neither an integer nor a string")
         if label in found:
             raise CborError("a label appears twice")
         found[label], at = _read(data, at, depth - 1)

@@ -181,23 +181,23 @@ def parse_cose(data: bytes) -> Sealed:
 def _parse(data: bytes) -> Sealed:
     message = cbor.loads(data)
     if data[:1] != _TAG or not isinstance(message, cbor.Tag) or not isinstance(message.value, list) or len(message.value) != 4:
-        raise _malformed_cose("no tagged COSE_Sign1 of four parts")
+        raise _malformed_cose("it is not a tagged COSE_Sign1 of four elements")
     encoded, unprotected, payload, signature = message.value
     if not isinstance(encoded, bytes) or not isinstance(payload, bytes) or not isinstance(signature, bytes):
-        raise _malformed_cose("protected header, payload or signature is no byte string")
+        raise _malformed_cose("protected header, payload or signature is not a byte string")
     protected = cbor.loads(encoded) if encoded else {}
     if not isinstance(protected, dict) or not isinstance(unprotected, dict):
-        raise _malformed_cose("a header is no map")
+        raise _malformed_cose("a header is not a map")
     if protected.keys() & unprotected.keys():
-        raise _malformed_cose("a label stands in both headers")
+        raise _malformed_cose("a label appears in both headers")
     critical = protected.get(_CRITICAL)
     if critical is not None and not isinstance(critical, list):
-        raise _malformed_cose("the critical labels are no array")
+        raise _malformed_cose("the critical labels are not an array")
     if critical is not None and not all(isinstance(label, (int, str)) and not isinstance(label, bool) for label in critical):
-        raise _malformed_cose("a critical label is neither a number nor a text")
+        raise _malformed_cose("a critical label is neither an integer nor a string")
     token, agent = unprotected.get(TIMESTAMP), unprotected.get(AGENT)
     if token is not None and not isinstance(token, bytes):
-        raise _malformed_cose("the timestamp is no byte string")
+        raise _malformed_cose("the timestamp is not a byte string")
     return Sealed(
         header=protected,
         times={name: _cose_time(protected[name], name) for name in (SIGNING_TIME, AUTHENTIC_TIME, EXPIRY) if name in protected},
@@ -221,10 +221,10 @@ def _certificates(value: cbor.Value) -> tuple[bytes, ...]:
     if chain is None:
         return ()
     if not isinstance(chain, list):
-        raise _malformed_cose("the certificates are no array")
+        raise _malformed_cose("the certificates are not an array")
     certificates = tuple(one for one in chain if isinstance(one, bytes))
     if len(certificates) != len(chain):
-        raise _malformed_cose("a certificate is no byte string")
+        raise _malformed_cose("a certificate is not a byte string")
     return certificates
 
 
@@ -261,18 +261,18 @@ def parse_jws(data: bytes) -> Sealed:
         raise _malformed_jws(f"the member `{odd[:80]}` is missing or not allowed")
     header = document["header"]
     if not isinstance(header, dict) or not header.keys() <= _HEADERS:
-        raise _malformed_jws("its header is no object, or has a member that has no place there")
+        raise _malformed_jws("its header is not an object, or has a member that is not allowed")
     texts = [document[name] for name in ("protected", "payload", "signature")]
     encoded = [one for one in texts if isinstance(one, str) and one.isascii()]
     if len(encoded) != len(texts):
-        raise _malformed_jws("a part is no text in base64url")
+        raise _malformed_jws("a part is not a base64url string")
     protected = _object(_url_decoded(encoded[0]), "the protected header")
     critical = protected.get("crit")
     if critical is not None and not (isinstance(critical, list) and all(isinstance(name, str) for name in critical)):
-        raise _malformed_jws("the critical names are no array of texts")
+        raise _malformed_jws("the critical names are not an array of strings")
     chain, token, agent = header.get("x5c"), header.get(TIMESTAMP), header.get(AGENT)
     if chain is not None and not isinstance(chain, list):
-        raise _malformed_jws("the certificates are no array")
+        raise _malformed_jws("the certificates are not an array")
     # Names that JWS defines must not be in `crit` (RFC 7515, 4.1.11); treat them as absent.
     named = {name: value for name, value in protected.items() if name not in ("alg", "cty", "crit")}
     return Sealed(
@@ -309,7 +309,7 @@ def _url_decoded(text: str) -> bytes:
     except (binascii.Error, ValueError) as error:
         raise _malformed_jws("a part is not base64url") from error
     if base64.urlsafe_b64encode(data).rstrip(b"=") != text.encode():
-        raise _malformed_jws("a part is not in the only form that base64url has for it")
+        raise _malformed_jws("a part is not canonical base64url")
     return data
 
 
@@ -319,7 +319,7 @@ def _decoded(value: Json) -> bytes:
     except (binascii.Error, ValueError) as error:
         raise _malformed_jws("a certificate or the timestamp is not base64") from error
     if not isinstance(value, str) or base64.b64encode(data) != value.encode():
-        raise _malformed_jws("a certificate or the timestamp is not in the only form that base64 has for it")
+        raise _malformed_jws("a certificate or the timestamp is not canonical base64")
     return data
 
 

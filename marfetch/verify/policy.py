@@ -137,7 +137,7 @@ def parse_policy(data: bytes, path: str) -> Policy:
     except Error as error:
         raise InputError(error.message, code="POLICY_INVALID", path=path) from error
     if not isinstance(document, dict):
-        reader.fail("it is no object")
+        reader.fail("it is not an object")
     version = document.get("version")
     if version != "1.0":
         reader.fail(f"`version` is {_shown(version)}, not `1.0`")
@@ -175,7 +175,7 @@ class _Reader:
 
     def statement(self, value: Json) -> Statement:
         if not isinstance(value, dict):
-            self.fail("a statement is no object")
+            self.fail("a statement is not an object")
         name = value.get("name")
         if not isinstance(name, str) or not name:
             self.fail("a statement has no name")
@@ -195,7 +195,7 @@ class _Reader:
         ]
         if level == "skip":
             if stores or identities:
-                self.fail("the level is `skip`, so stores and identities have no place", name)
+                self.fail("the level is `skip`, so `trustStores` and `trustedIdentities` must be missing or empty", name)
             if "*" in scopes:
                 warnings.append(f"the statement `{name}` skips the verification of everything (level `skip`, scope `*`)")
             return Statement(name, scopes, level, actions, warnings=tuple(warnings))
@@ -212,9 +212,9 @@ class _Reader:
         actions = dict(LEVELS[level])
         override = verification.get("override") or {}
         if not isinstance(override, dict):
-            self.fail("`override` is no object", name)
+            self.fail("`override` is not an object", name)
         if override and level == "skip":
-            self.fail("the level `skip` has nothing to override", name)
+            self.fail("the level `skip` cannot be combined with `override`", name)
         for check, action in override.items():
             if check not in set(Check) or check == Check.INTEGRITY:
                 self.fail(f"`{check[:80]}` cannot be overridden", name)
@@ -228,7 +228,7 @@ class _Reader:
         if not scopes:
             self.fail("`registryScopes` is empty", name)
         if "*" in scopes and len(scopes) > 1:
-            self.fail("the scope `*` stands beside others", name)
+            self.fail("the scope `*` cannot be combined with other scopes", name)
         for scope in scopes:
             if scope != "*" and not _SCOPE.fullmatch(scope):
                 self.fail(f"the scope `{scope[:120]}` is not a `registry/repository` (lower case, no tag, no `*`)", name)
@@ -249,7 +249,7 @@ class _Reader:
     def _identities(self, texts: Sequence[str], name: str, warnings: list[str]) -> tuple[Mapping[str, str], ...] | None:
         if "*" in texts:
             if len(texts) > 1:
-                self.fail("the identity `*` stands beside others", name)
+                self.fail("the identity `*` cannot be combined with other identities", name)
             return None
         found: list[Mapping[str, str]] = []
         for text in texts:
@@ -265,5 +265,5 @@ class _Reader:
                 self.fail(f"the identity `{text[:200]}`: {error}", name)
         for at, one in enumerate(found):
             if any(covers(one, other) for place, other in enumerate(found) if place != at):
-                self.fail("two identities overlap: what the one says, the other says too", name)
+                self.fail("two identities overlap: one matches every signer that the other matches", name)
         return tuple(found)

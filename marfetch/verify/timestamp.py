@@ -211,7 +211,7 @@ def _signing_certificate(signer: _Signer, certificates: Sequence[Certificate]) -
     wanted = first[0].octets()
     for one in certificates:
         if one.parsed.serial_number == signer.serial and _raw_issuer(one) == signer.issuer:
-            _compare(algorithm, wanted, one.raw, "TIMESTAMP_INVALID", "the timestamp names another certificate than the one that it brings")
+            _compare(algorithm, wanted, one.raw, "TIMESTAMP_INVALID", "the timestamp names a certificate other than the one it contains")
             if len(first) > 1:
                 serial = first[1].children(der.SEQUENCE)[-1].integer()
                 if serial != signer.serial:

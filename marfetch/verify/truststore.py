@@ -125,7 +125,7 @@ class Places:
         """Return all certificates of these stores.
 
         Raises:
-            InputError: `TRUST_STORE_INVALID`: a store is missing, or holds what has no place in one.
+            InputError: `TRUST_STORE_INVALID`: a store is missing, or contains something other than certificates.
         """
         return tuple(one for store in stores for one in self._load(store))
 
@@ -133,16 +133,16 @@ class Places:
         path = self.store_path(store)
         try:
             if not stat.S_ISDIR(path.lstat().st_mode):
-                raise _invalid(store, path, "it is no directory (links are not followed)")
+                raise _invalid(store, path, "it is not a directory (symbolic links are not followed)")
             entries = sorted(path.iterdir())
         except FileNotFoundError as error:
-            raise _invalid(store, path, "it is not there") from error
+            raise _invalid(store, path, "it does not exist") from error
         except OSError as error:
             raise _invalid(store, path, f"it cannot be read: {error.strerror}") from error
         found: list[Certificate] = []
         for entry in entries:
             if not stat.S_ISREG(entry.lstat().st_mode):
-                raise _invalid(store, entry, "a link or directory has no place in it")
+                raise _invalid(store, entry, "a trust store may contain only regular files")
             try:
                 certificates = read_certificates(_read(entry, "TRUST_STORE_INVALID"))
             except RefusalError as error:
@@ -164,7 +164,7 @@ def read_certificates(data: bytes) -> list[Certificate]:
     """Read the certificates of a PEM or DER file.
 
     Raises:
-        RefusalError: `TRUST_STORE_INVALID`: there is none, or one cannot be read.
+        RefusalError: `TRUST_STORE_INVALID`: there is no certificate, or one cannot be read.
     """
     blocks = list(_PEM.finditer(data))
     if not blocks:
@@ -266,7 +266,7 @@ def plan(
         roots: the expected roots.
 
     Raises:
-        InputError: `root-mismatch`: a certificate is none of the two; `usage`: one of them is missing; `POLICY_INVALID`.
+        InputError: `root-mismatch`: a certificate is not one of the two roots; `usage`: a root is missing; `POLICY_INVALID`.
     """
     found: dict[str, Certificate] = {}
     for path in files:

@@ -317,7 +317,7 @@ def test_a_project_locks_and_downloads_nothing_unsigned(
         assert "verification" not in entry
     assert answered("sync", "--locked", "-f", project)[0] == 0
     (tmp_path / "thing.txt").unlink()
-    (config / "trustpolicy.json").write_text(json.dumps(policy(trustedIdentities=["x509.subject: C=US, ST=WA, O=Nobody"])))
+    (config / "trustpolicy.json").write_text(json.dumps(policy(trustedIdentities=["x509.subject: C=US, ST=WA, O=Unknown"])))
     code, answer = answered("sync", "--locked", "-f", project)
     assert (code, answer["data"]["artifacts"][0]["outcome"]) == (6, "failed")
     assert not (tmp_path / "thing.txt").exists()

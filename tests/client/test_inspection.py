@@ -1,4 +1,4 @@
-"""`inspect` and `referrers`: what an artifact is, before it is fetched."""
+"""`inspect` and `referrers`: describe an artifact before downloading it."""
 
 from __future__ import annotations
 

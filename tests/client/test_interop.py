@@ -1,4 +1,4 @@
-"""Beside the real tools, both ways: what helm, oras, crane and regctl push and pull is what marfetch pulls and caches."""
+"""Interoperability with the real helm, oras, crane and regctl, in both directions."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_referrers_attached_by_oras_are_found_through_the_fallback_tag(tool: Too
     )
     data = json.loads(marfetch("versions", f"{registry}/aks/files", "--details", "--json", cwd=tmp_path))["data"]
     assert [(one["version"], one["endOfLife"]) for one in data["versions"]] == [("1.0.0", "2024-11-12")]
-    assert len(data["other"]) == 1  # the tag that stands in for the referrers API is no version
+    assert len(data["other"]) == 1  # the fallback tag of the referrers API is no version
 
 
 # -- other clients on our honest registry

@@ -1,4 +1,4 @@
-"""What a fetch needs, told before it: hosts, requests, bytes; and the hosts as rules for firewalls."""
+"""`plan`: the hosts, requests and bytes of a download; and the hosts as firewall rules."""
 
 from __future__ import annotations
 

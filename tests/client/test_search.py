@@ -1,4 +1,4 @@
-"""Search and did-you-mean: the catalog that is kept, names and likeness, what repositories really hold."""
+"""Search and "did you mean": the cached catalog, similar names, and the kinds of repositories."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Clients = Callable[..., Session]
 
 
 def many(count: int) -> list[str]:
-    """So many names that look like those of MAR, the same ones each time."""
+    """Return a number of reproducible names that look like those of MAR."""
     words = [
         "azure",
         "dotnet",
@@ -74,7 +74,7 @@ def many(count: int) -> list[str]:
 
 
 def age(client: Session, mar: Registry, seconds: float) -> None:
-    """Make the kept catalog look older."""
+    """Make the cached catalog look older."""
     path = client.cache.root / "listings" / f"{mar.host.replace(':', '=')}+_catalog.json"
     os.utime(path, (time.time() - seconds,) * 2)
 

@@ -1,4 +1,4 @@
-"""Small soaks: what grows with every artifact, client or answer shows after a few hundred of them; `make soak` goes on for longer."""
+"""Short soak tests: find leaks after a few hundred artifacts, clients or responses. `make soak` runs longer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RESETS_AFTER = 256 << 10
 
 
 def soaked(registry: Registry, directory: Path, batches: int, size: int, *more: str) -> list[dict[str, int]]:
-    """What a process held after each batch of pulls."""
+    """The memory, descriptors and threads of a process after each batch of pulls."""
     line = [sys.executable, "-m", "tests.world.soaking", registry.host, registry.data_host, directory, batches, size, *more]
     done = subprocess.run([str(word) for word in line], cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr

@@ -283,7 +283,7 @@ def test_a_refused_archive_is_the_failure_of_its_reference_only(client: Make, ma
     mar.add_artifact("aks/like", "1.2.3", ("like.tgz", targz(like, file("top"))))
     for number in range(3):  # from the second time on the archive is in the cache
         if number == 2:
-            # A directory that is right as far as the archive is: only then its refusal is met when what is there is looked at.
+            # The directory matches the readable part of the archive, so only a full comparison finds the forbidden member.
             fetch(client(), "aks/like:1.2.3", destination=tmp_path / "like")
             (tmp_path / "like" / "like" / "like").rename(tmp_path / "out" / "toy")
         result = fetch(client(), "aks/toy:1.2.3", "aks/good:1.0.0", destination=tmp_path / "out")

@@ -1,4 +1,4 @@
-"""The details of versions: what manifest and config say, asked for sparingly."""
+"""The details of versions, from manifests and configs, with few requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Made = Callable[..., Session]
 
 
 def chart(mar: Registry, version: str, config: bytes, described_as: int | None = None, **more: Any) -> Descriptor:
-    """A chart in `aks/toy` with this config, whatever it is, and the size that its manifest gives for it."""
+    """Add a chart to `aks/toy` with these config bytes, and with this config size in its manifest."""
     return add_chart(mar, "aks/toy", version, b"chart " + version.encode(), config=config, config_size=described_as, **more)
 
 

@@ -1,4 +1,4 @@
-"""Work that is spread over machines: a real scheduler, three worker processes, one of them killed in the middle."""
+"""Work on several machines: a real Dask scheduler with three workers, one of which is killed during the work."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def bundle_of(mar: Registry, place: Path) -> Path:
 
 
 def holds_all(bundle: Path, there: str) -> bool:
-    """Whether a registry has everything of a bundle: then one more load finds nothing to do."""
+    """Whether a registry has the whole bundle: another load then uploads nothing."""
     again = run(sys.executable, "-m", "marfetch", "bundle", "load", bundle, "--to", there, "--plain-http", "--json", cwd=ROOT)
     return {one["outcome"] for one in json.loads(again)["data"]["artifacts"]} == {"unchanged"}
 
@@ -197,7 +197,7 @@ def test_a_sync_is_done_by_workers_that_share_the_directory(mar: Registry, tmp_p
 
 
 class Elsewhere(Executor):
-    """Workers that have another version: what a part is done by is not there."""
+    """Workers with another version of marfetch, which lacks the function for a batch."""
 
     def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -213,7 +213,7 @@ def test_workers_of_another_version_are_named_as_such() -> None:
 
 
 class Here(Executor):
-    """Does the work at once, in this process: an executor as any other."""
+    """An executor that runs the work at once, in this process."""
 
     def submit(self, work: Callable[..., Any], /, *words: Any, **_: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -240,7 +240,7 @@ def test_what_drifted_or_clashes_is_found_out_before_work_is_given_out(mar: Regi
         assert (set(outcomes.values()), asked) == ({"fetched"}, list(outcomes))
         again = sync(client, project, elsewhere=elsewhere)
     assert {one.outcome for one in again if one.name != "chart1"} == {"unchanged"}
-    assert asked == list(outcomes), "what is there already is not given out"
+    assert asked == list(outcomes), "items that are up to date go to no worker"
 
 
 def test_a_worker_that_sees_another_lock_does_nothing(mar: Registry, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 without what loading costs. Run as a program it is that process; `Nursery` is how tests talk to it.
 
 Its words are JSON lines: `{"do": "start", …}` is answered by `{"pid": N}`, `{"do": "wait", "pid": N, …}` by how it ended. A child stops
-itself before its first own step until it gets SIGCONT, so that whoever wants to trace or to limit it is there in time.
+itself before its first own step until it gets SIGCONT, so that a test can attach a tracer or set limits first.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ class Child:
     err: Path
 
     def go(self) -> None:
-        """Let it begin."""
+        """Start the command."""
         os.kill(self.pid, signal.SIGCONT)
 
     def send(self, number: int) -> None:
-        """Send it a signal; nothing where it has ended meanwhile (it stays a zombie until somebody waits, so its number is its own)."""
+        """Send it a signal, unless it has ended. It stays a zombie until it is waited for, so its process id is not reused."""
         os.kill(self.pid, number)
 
     def wait(self, seconds: float = 60.0) -> Ended:
@@ -99,7 +99,7 @@ class Child:
 
 
 class Nursery:
-    """The process, and how to talk to it; from one thread only."""
+    """The process, and the protocol to control it; for one thread only."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -116,7 +116,7 @@ class Nursery:
         assert self._process.stdout.readline() == "ready\n"
 
     def ask(self, **words: Any) -> dict[str, Any]:
-        """Say something, and get the answer."""
+        """Send a message and return the answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(words) + "\n")

@@ -1,4 +1,4 @@
-"""Commands that are disturbed: what is there before, what is there after, and what may be there in between and at no time.
+"""Commands under disturbance: the files before, the files after, and the files allowed in between.
 
 A scene is prepared once, run once to its end, and then again and again from the same beginning, each time with something in its way.
 """
@@ -27,17 +27,17 @@ from ..world.registry import Asked, Registry
 from .nursery import Child, Ended, Nursery
 
 TEMPORARY: Final = re.compile(r"\.marfetch-[0-9a-f]{16}\.part")
-"""What may stand beside a final name until the next run."""
+"""Temporary files allowed beside a final name until the next run."""
 PREPARED: Final = "prepared"
 
 
 def content(name: str, size: int) -> bytes:
-    """Bytes that are always the same, and that nothing else has."""
+    """Return reproducible, unique bytes."""
     return random.Random(name).randbytes(size)
 
 
 def fill(mar: Registry) -> None:
-    """What there is to fetch: two versions of each."""
+    """The artifacts to fetch: two versions of each."""
     for number in (1, 2):
         version = f"{number}.0.0"
         mar.add_artifact("aks/one", version, ("one.bin", content(f"one {number}", 300_000)), ("notes.txt", content(f"notes {number}", 40)))
@@ -59,13 +59,13 @@ def tree(root: Path) -> dict[str, bytes | None]:
 
 
 def is_temporary(path: str) -> bool:
-    """Whether a path is, or is below, what a run keeps beside final names and the next one takes away or up."""
+    """Whether a path is, or is inside, a temporary file or directory that the next run removes or resumes."""
     parts = path.split("/")
     return any(TEMPORARY.fullmatch(part) for part in parts) or (parts[0] == "mirror" and parts[1:2] == ["ingest"])
 
 
 def project(place: Path, version: str) -> None:
-    """A wanted file for this version of everything."""
+    """A project file for this version of all artifacts."""
     place.mkdir(parents=True, exist_ok=True)
     items = (
         f"reference: aks/one, version: {version}",
@@ -154,7 +154,7 @@ SCENES: Final = {
 
 @dataclass
 class Stage:
-    """Where scenes are played.
+    """The environment in which scenes run.
 
     Attributes:
         root: of everything: `prepared`, and a directory for each try.
@@ -170,7 +170,7 @@ class Stage:
     # -- running
 
     def environment(self, place: Path) -> dict[str, str]:
-        """What a command in a directory sees; its cache and its state are in there, its home is not."""
+        """The environment of a command in a directory. Its cache and state are inside the directory, its home is not."""
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.root / "home"),
@@ -191,7 +191,7 @@ class Stage:
         return child.wait()
 
     def python(self, place: Path, code: str, *words: str) -> Ended:
-        """A program of its own, whose code may get in marfetch's way."""
+        """A separate program, whose code may disturb marfetch."""
         done = subprocess.run(
             [sys.executable, "-P", "-c", code, *words],
             cwd=place / "work",
@@ -204,7 +204,7 @@ class Stage:
         return Ended(done.returncode, done.stdout, done.stderr)
 
     def prepare(self, scene: Scene) -> None:
-        """What comes before the scene, and, in a directory of its own, what comes after it."""
+        """Prepare the files before the scene and, in a separate directory, the expected files after it."""
         place = self.root / PREPARED
         (place / "work").mkdir(parents=True)
         for step in scene.before:
@@ -240,7 +240,7 @@ class Stage:
     # -- looking
 
     def check_finals(self, scene: Scene, place: Path) -> None:
-        """Under final names there is what was there before, or what is to be there, and nothing else."""
+        """Check that final names have the old or the new content, and nothing else."""
         now = {path: data for path, data in tree(place / "work").items() if not is_temporary(path)}
         for top in scene.wholes:
             part, before, after = (below(one, top) for one in (now, self._before, self._after))
@@ -254,17 +254,17 @@ class Stage:
         assert not lost, f"these were there, and are gone: {sorted(lost)}"
 
     def check_tidy(self, place: Path) -> None:
-        """Nothing is left beside final names."""
+        """Check that no temporary files are left."""
         left = [path for path in tree(place / "work") if is_temporary(path) and not path.startswith("mirror/ingest")]
         assert not left, f"these are left: {left}"
 
     def check_ended(self, place: Path) -> None:
-        """Everything is as the scene leaves it."""
+        """Check that all files are as after the scene."""
         now = {path: data for path, data in tree(place / "work").items() if not is_temporary(path)}
         assert now == self._after, "it says that it did what it did not"
 
     def check_unchanged(self, place: Path) -> None:
-        """Everything is as it was before the scene, and nothing is left of the try; a directory that was made may stay."""
+        """Check that all files are as before the scene; only a new directory may remain."""
         now = tree(place / "work")
         made = {path for path, data in now.items() if path not in self._before and data is not None}
         assert not made, f"these are left: {sorted(made)}"
@@ -272,7 +272,7 @@ class Stage:
         assert not changed, f"these were changed: {sorted(changed)}"
 
     def check_cache(self, place: Path) -> None:
-        """`cache verify` is content, and so is who hashes every blob."""
+        """Check that `cache verify` and our own hash of every blob find no damage."""
         if not (place / "cache").exists():
             return
         bad = [path.name for path in blobs(place) if hashlib.sha256(path.read_bytes()).hexdigest() != path.name]
@@ -281,7 +281,7 @@ class Stage:
         assert ended.code == 0, ended
 
     def check_recovery(self, scene: Scene, place: Path) -> None:
-        """The same command again ends well, asks only for what is missing, and leaves nothing behind."""
+        """Check that the same command, run again, succeeds, requests only missing content, and leaves no temporary files."""
         complete = {path.name for path in blobs(place)}
         partial = {path.name.rpartition("-")[2]: path.stat().st_size for path in parts(place)}
         self.mar.honestly()
@@ -294,32 +294,32 @@ class Stage:
             assert not left, f"the second run leaves these in the cache: {left}"
 
     def close(self) -> None:
-        """Nothing of the scene is needed any more."""
+        """Delete everything of the scene."""
         self.mar.honestly()
         shutil.rmtree(self.root / PREPARED)
 
     def drop(self, place: Path) -> None:
-        """A try is over."""
+        """Clean up after a try."""
         shutil.rmtree(place)
 
 
 def below(found: dict[str, bytes | None], top: str) -> dict[str, bytes | None]:
-    """The part of a tree that is a directory and what is in it."""
+    """Return a directory of a tree, with its content."""
     return {path: data for path, data in found.items() if path == top or path.startswith(f"{top}/")}
 
 
 def blobs(place: Path) -> list[Path]:
-    """Everything in the cache that has, or is going to have, the name of a blob."""
+    """Return the blobs and partial blobs in the cache."""
     return sorted((place / "cache" / "blobs").glob("*/*")) + sorted((place / "cache" / "blobs").glob("*/.*"))
 
 
 def parts(place: Path) -> Iterator[Path]:
-    """Blobs in the cache that are not whole."""
+    """Yield the incomplete blobs in the cache."""
     yield from sorted((place / "cache" / "ingest").glob("sha256-*"))
 
 
 def is_left(path: Path) -> bool:
-    """Whether a file in the cache is none of those that stay there."""
+    """Whether a file in the cache is temporary."""
     if path.is_dir():
         return False
     stays = path.name in ("oci-layout", "index.json", "index.lock") or path.parent.parent.name == "blobs" or path.parent.name == "projects"
@@ -327,7 +327,7 @@ def is_left(path: Path) -> bool:
 
 
 def check_asked(asked: list[Asked], complete: set[str], partial: dict[str, int]) -> None:
-    """Nothing was asked for that was complete, and what was there in part was asked for from there on."""
+    """Check that no complete blob was requested again, and that partial blobs were resumed."""
     begun = set()
     for one in asked:
         found = re.search(r"[0-9a-f]{64}", one.target)
@@ -343,11 +343,11 @@ def check_asked(asked: list[Asked], complete: set[str], partial: dict[str, int])
 
 
 ENTRIES: Final = {"marfetch.lock": "artifacts", "mirror/index.json": "manifests"}
-"""Files whose entries become new one by one, where one artifact fails and the others do not, and what they are called."""
+"""Files whose entries are updated one by one, if one artifact fails and the others do not; with their names."""
 
 
 def is_mixed(path: str, data: bytes | None, allowed: list[bytes | None]) -> bool:
-    """Whether a file is whole, and each of its entries is an old or a new one."""
+    """Whether a file is complete, and each of its entries is either old or new."""
     if path not in ENTRIES or data is None:
         return False
     document = json.loads(data)

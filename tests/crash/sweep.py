@@ -1,4 +1,4 @@
-"""How much is tried: everything (`make crash`), or what a run of all tests has time for."""
+"""How many cases run: all of them (`make crash`), or as many as a normal test run has time for."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable
 from .tracing import Step
 
 SWEEP = os.environ.get("MARFETCH_SWEEP") == "1"
-"""Whether everything is tried."""
+"""Whether all cases run."""
 PATIENCE = 7200 if SWEEP else 300
-"""Seconds that a test may take on a machine that has much else to do."""
+"""Seconds that a test may take on a busy machine."""
 Count = Callable[..., None]
 """The fixture `count`."""
 

@@ -1,4 +1,4 @@
-"""A disk that is full or broken, at every call that changes something, and for real: exit code 9, nothing half done, and the next run ends it."""
+"""A full or broken disk at every system call that changes something: exit code 9, nothing half-written, and the next run succeeds."""
 
 from __future__ import annotations
 

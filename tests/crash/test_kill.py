@@ -1,4 +1,4 @@
-"""SIGKILL at every border between two system calls, and at any moment: nothing under a final name is ever wrong, and the next run ends it."""
+"""SIGKILL between any two system calls and at random times: final names never have wrong content, and the next run succeeds."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def asked(host: str, method: str, path: str) -> tuple[int, bytes]:
 
 
 def lacking(host: str, prefix: str, wanted: dict[str, tuple[str, list[str]]]) -> tuple[int, int]:
-    """How many blobs and how many manifests are not there; what is there leads to nothing that is not."""
+    """Count missing blobs and manifests; everything that the index refers to must exist."""
     blobs = manifests = 0
     for repository, (digest, own) in wanted.items():
         missing = [one for one in own if asked(host, "HEAD", f"{prefix}/{repository}/blobs/{one}")[0] != 200]

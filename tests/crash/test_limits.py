@@ -1,4 +1,4 @@
-"""Little memory, one processor, few open files, short files: marfetch streams, or says what it lacks."""
+"""Limits on memory, processors, open files and file sizes: marfetch streams, or reports what it lacks."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_what_is_larger_than_the_memory_is_streamed(large: tuple[Path, str], tmp
     ],
     ids=lambda words: " ".join(words[:2]),
 )
-def test_files_that_may_not_get_as_large_are_told(words: tuple[str, ...], stage: Stage, count: Count) -> None:
+def test_a_limit_on_file_size_is_reported(words: tuple[str, ...], stage: Stage, count: Count) -> None:
     place = stage.root / PREPARED
     (place / "work").mkdir(parents=True)
     project(place / "work", "2.0.0")
@@ -177,7 +177,7 @@ def test_files_that_may_not_get_as_large_are_told(words: tuple[str, ...], stage:
 
 @row("F02", "a limit of 4 to 32 open files", "Succeeds, or reports too many open files, also if a connection needs one", code=(0, 9))
 @pytest.mark.parametrize("words", [("pull", "aks/one:2.0.0", "aks/two:2.0.0", "aks/toy:2.0.0", "--untar"), ("sync",), ("bundle", "create", "-o", "a.tar")], ids=lambda words: words[0])  # fmt: skip
-def test_few_open_files_are_told_or_are_enough(words: tuple[str, ...], stage: Stage, count: Count) -> None:
+def test_a_limit_on_open_files_is_reported_or_suffices(words: tuple[str, ...], stage: Stage, count: Count) -> None:
     place = stage.root / PREPARED
     (place / "work").mkdir(parents=True)
     project(place / "work", "2.0.0")

@@ -1,4 +1,4 @@
-"""Many processes that want the same at once, and one that is killed while it has what the others wait for."""
+"""Many processes that download the same content at once, one of which is killed while the others wait for it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(PATIENCE)
 
 MANY = 32
 LONGEST = 100.0
-"""Seconds for all of them, on a machine that has much else to do."""
+"""Seconds for all of them, on a busy machine."""
 
 
 def all_of(children: list[Child]) -> list[Ended]:

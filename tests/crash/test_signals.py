@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(PATIENCE)
 
 MOMENTS = 100 if SWEEP else 20
 LONGEST = 20.0
-"""Seconds until a command that was told to end has done so, on a machine that has much else to do."""
+"""Seconds that a command may take to end after a signal, on a busy machine."""
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 PLAYED = ("pull-new", "untar", "sync", "bundle-create", "bundle-load")
 
@@ -47,9 +47,7 @@ def told_to_end(child: Child, number: int, moment: float, again: float | None) -
     [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, False)],
     ids=["SIGINT", "SIGINT-twice", "SIGTERM", "SIGHUP"],
 )
-def test_a_command_that_is_told_to_end_does_so_and_leaves_nothing(
-    number: signal.Signals, is_twice: bool, stage: Stage, count: Count
-) -> None:
+def test_a_terminated_command_ends_and_leaves_nothing(number: signal.Signals, is_twice: bool, stage: Stage, count: Count) -> None:
     dice = random.Random()
     stopped = 0
     for name in PLAYED:
@@ -86,7 +84,7 @@ def test_a_command_that_is_told_to_end_does_so_and_leaves_nothing(
 
 
 @row("F04", "a second signal", "Continues the orderly exit, unless it takes too long", code=143)
-def test_whoever_waits_too_long_for_an_orderly_end_gets_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_signal_ends_a_command_whose_orderly_exit_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
     command = front.CommandRun(["pull"])

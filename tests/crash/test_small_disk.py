@@ -1,4 +1,4 @@
-"""File systems that are really full, out of inodes, read-only or too small for what is written, and what room brings."""
+"""File systems that are full, out of inodes, read-only or too small, and recovery after space is freed."""
 
 from __future__ import annotations
 
@@ -102,7 +102,9 @@ def test_a_destination_that_is_full_keeps_what_it_had_until_there_is_room(
     "Fails before the download if possible, and leaves no partial blob",
     code=9,
 )
-def test_a_blob_that_does_not_fit_into_the_cache_is_told_before_it_is_fetched(stage: Stage, place: Path, disk: Disk, count: Count) -> None:
+def test_a_blob_too_large_for_the_disk_of_the_cache_is_reported_before_the_download(
+    stage: Stage, place: Path, disk: Disk, count: Count
+) -> None:
     cache = disk("size=1m")
     cache.chmod(0o700)
     data = content("large", 1 << 21)
@@ -194,7 +196,7 @@ def test_a_disk_that_others_fill_while_a_bundle_is_written_leaves_the_old_one(
     (there / "a.tar").write_bytes(b"old")
     (place / "work" / "marfetch.yaml").write_text("schema: 1\nartifacts:\n  - {reference: aks/one, version: 2.0.0}\n")
     assert stage.run(place, "lock").code == 0
-    # The look at the room comes before the part is made: somebody who takes all of it in between is not seen by it.
+    # The free space is checked before the temporary file is created, so another process can use it up in between.
     code = (
         "import sys\nfrom pathlib import Path\nfrom marfetch.destination import destination as file\nfrom marfetch.__main__ import program\n"
         "look = file._check_room\n"
@@ -250,7 +252,7 @@ def test_a_folder_that_is_too_small_for_a_bundle_gets_the_rest_when_there_is_roo
     [("pull", "aks/one:2.0.0"), ("pull", "aks/toy:2.0.0", "--untar")],
     ids=["file", "archive"],
 )
-def test_a_destination_without_inodes_is_told_as_such(words: tuple[str, ...], stage: Stage, place: Path, disk: Disk, count: Count) -> None:
+def test_a_destination_without_free_inodes_is_reported(words: tuple[str, ...], stage: Stage, place: Path, disk: Disk, count: Count) -> None:
     there = disk("size=1m,nr_inodes=20")
     line = (*words, "--quiet", "-d", str(there))
     taken = use_up(there)
@@ -267,7 +269,7 @@ def test_a_destination_without_inodes_is_told_as_such(words: tuple[str, ...], st
 
 
 @row("F02", "a cache without free inodes", "Reports the lack of inodes; the `cache` commands still work", code=9)
-def test_a_cache_without_inodes_is_told_as_such(stage: Stage, place: Path, disk: Disk, count: Count) -> None:
+def test_a_cache_without_free_inodes_is_reported(stage: Stage, place: Path, disk: Disk, count: Count) -> None:
     cache = disk("size=1m,nr_inodes=20")
     cache.chmod(0o700)
     line = ("pull", "aks/one:2.0.0", "--quiet", "--cache-dir", str(cache))
@@ -288,7 +290,7 @@ def test_a_cache_without_inodes_is_told_as_such(stage: Stage, place: Path, disk:
     "command", [("info",), ("verify",), ("verify", "--fix"), ("prune",), ("prune", "--unused-days", "0"), ("clear",)], ids=" ".join
 )
 def test_a_cache_on_a_full_disk_can_be_looked_after(command: tuple[str, ...], stage: Stage, place: Path, disk: Disk, count: Count) -> None:
-    """Above all: what is told to make room does."""
+    """Commands that free space must work on a full disk."""
     cache = disk("size=1m")
     cache.chmod(0o700)
     assert stage.run(place, "pull", "aks/one:1.0.0", "aks/toy:1.0.0", "--cache-dir", str(cache)).code == 0
@@ -301,9 +303,7 @@ def test_a_cache_on_a_full_disk_can_be_looked_after(command: tuple[str, ...], st
 
 
 @row("F02", "a read-only file system", "Reports a read-only destination with the next step; reads a read-only cache", code=(9, 0))
-def test_a_destination_that_is_read_only_is_told_and_a_cache_that_is_does_no_harm(
-    stage: Stage, place: Path, disk: Disk, count: Count
-) -> None:
+def test_a_read_only_destination_is_reported_and_a_read_only_cache_is_harmless(stage: Stage, place: Path, disk: Disk, count: Count) -> None:
     there = disk("size=1m")
     there.chmod(0o700)
     assert stage.run(place, "pull", "aks/one:1.0.0", "--quiet", "-d", str(there / "out"), "--cache-dir", str(there / "cache")).code == 0
@@ -322,7 +322,7 @@ def test_a_destination_that_is_read_only_is_told_and_a_cache_that_is_does_no_har
 
 
 @row("F02", "a name or a path that is too long", "Reports it with the next step", code=9)
-def test_a_path_that_is_too_long_is_told(stage: Stage, place: Path) -> None:
+def test_a_path_that_is_too_long_is_reported(stage: Stage, place: Path) -> None:
     for directory in ("x" * 300, "/".join(["y" * 200] * 25)):
         for words in (("pull", "aks/one:2.0.0", "-d"), ("pull", "aks/toy:2.0.0", "--untar", "-d")):
             ended = stage.run(place, *words, directory)

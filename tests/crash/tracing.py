@@ -1,4 +1,4 @@
-"""What `strace` can do to a child: write down its system calls, fail one of them, or kill it at the entry of one."""
+"""Use `strace` on a child process: record its system calls, fail one of them, or kill the child at one."""
 
 from __future__ import annotations
 
@@ -103,18 +103,18 @@ def near(steps: list[Step], *places: Path) -> list[Step]:
 
 
 def killed_at(child: Child, step: Step) -> Ended:
-    """The child is killed as it enters this call."""
+    """Kill the child as it enters this call."""
     return traced(child, "-o", "/dev/null", "-e", f"trace={step.name}", "-e", f"inject={step.name}:signal=KILL:when={step.number}")
 
 
 def failed_at(child: Child, step: Step, error: str, *, and_later: bool = False) -> Ended:
-    """This call, and the later ones of its name too where it says so, fails and does nothing."""
+    """Let this call fail without any effect; optionally also later calls of the same name."""
     when = f"{step.number}+" if and_later else str(step.number)
     return traced(child, "-o", "/dev/null", "-e", f"trace={step.name}", "-e", f"inject={step.name}:error={error}:when={when}")
 
 
 def killed_after(child: Child, seconds: float) -> Ended:
-    """The child is killed so long after it began."""
+    """Kill the child some time after its start."""
     child.go()
     time.sleep(seconds)
     child.send(signal.SIGKILL)

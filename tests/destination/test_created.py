@@ -1,4 +1,4 @@
-"""What marfetch replaces: directories that it created, and those of which every file is known; never one of the user's."""
+"""marfetch replaces only directories that it created or whose files it all knows, never one of the user's."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def own_file_among_known(app: Path) -> None:
 
 
 def moved(app: Path) -> None:
-    """A copy, as out of a backup: it is another directory."""
+    """Replace the directory by a copy, as a restored backup does; it is another directory then."""
     shutil.copytree(app, app.with_name("copy"))
     shutil.rmtree(app)
     app.with_name("copy").rename(app)
@@ -142,7 +142,7 @@ def test_a_directory_that_was_right_already_is_known_from_then_on(
 
 
 def test_a_record_of_an_older_directory_is_renewed(app: Path, client: Callable[..., Session], make: Make) -> None:
-    """As a run leaves it that is killed once the directory has its name."""
+    """The state after a run that was killed just after it renamed the directory."""
     records = CreatedDirectories()
     records.put(app, CreatedDirectory(app.stat().st_ino + 1, {"old": "0" * 64}))
     sync(client(), make("reference: charts/app, version: 1.0.0, untar: true"), as_locked=True)

@@ -1,4 +1,4 @@
-"""Final names: by one atomic step, never through a link, never over something else."""
+"""Files get their final names in one atomic step, never through a link, and never replace other content."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_directory_that_is_swapped_for_a_link_meanwhile_leads_nowhere(tmp_path
     outside.mkdir()
 
     def open_blob() -> BinaryIO:
-        # The directory is open by now; whoever swaps it does not reach what is written.
+        # The directory is open by now, so swapping its name does not redirect the write.
         (tmp_path / "out" / "dir").rename(tmp_path / "out" / "moved")
         (tmp_path / "out" / "dir").symlink_to(outside)
         return io.BytesIO(DATA)
@@ -168,7 +168,7 @@ def test_a_destination_that_is_a_file_or_cannot_be_written_is_said(tmp_path: Pat
         Destination(tmp_path / ("d" * 300)).put(wish(), blob(DATA, tmp_path))
 
 
-def test_what_is_there_is_looked_at(tmp_path: Path) -> None:
+def test_the_state_of_an_existing_output_is_recognized(tmp_path: Path) -> None:
     destination = Destination(tmp_path / "out")
     assert destination.state(wish()) is OutputState.ABSENT
     destination.put(wish(), blob(DATA, tmp_path))
@@ -182,7 +182,7 @@ def test_what_is_there_is_looked_at(tmp_path: Path) -> None:
     assert destination.state(wish("l")) is OutputState.DIFFERENT
 
 
-def test_parts_that_nobody_claims_any_more_are_swept(tmp_path: Path) -> None:
+def test_abandoned_temporary_files_are_swept(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / ".marfetch-0000000000000000.part").write_bytes(b"x")

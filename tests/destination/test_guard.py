@@ -1,4 +1,4 @@
-"""Nothing is ever written into `.git`, or what some file system takes for it: git runs what is there (compare CVE-2014-9390)."""
+"""Nothing is ever written into `.git`, or a name that some file system maps to it, because git runs hooks from it (CVE-2014-9390)."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ DOORS: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("unpacked", [False, True], ids=["file", "archive"])
 @pytest.mark.parametrize(("root", "name"), DOORS.values(), ids=DOORS)
 @pytest.mark.parametrize("spelling", [".git", "GIT~1", ".g\u200cit"])
-def test_a_destination_lets_nobody_in(tmp_path: Path, spelling: str, root: str, name: str, unpacked: bool) -> None:
+def test_no_destination_inside_a_git_directory_is_written(tmp_path: Path, spelling: str, root: str, name: str, unpacked: bool) -> None:
     git = tmp_path / "here" / spelling
     git.mkdir(parents=True)
     (tmp_path / "here" / "link").symlink_to(spelling)

@@ -1,4 +1,4 @@
-"""Unpacking: whole or not at all, never outside, and nothing that two readers would read in two ways."""
+"""Unpacking: complete or not at all, only inside the destination, and only unambiguous archives."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a sparse file of star": (pax({"SCHILY.realsize": "100"}) + file("x"), "sparse"),
     "a volume label": (header("x", sort=b"V", magic=b"ustar  \0"), "type 'V'"),
     "a multi-volume part": (header("x", sort=b"M", magic=b"ustar  \0"), "type 'M'"),
-    "a type of nobody": (header("x", sort=b"\xff"), "type"),
+    "an unknown type": (header("x", sort=b"\xff"), "type"),
     "a directory with content": (header("x", 3, sort=b"5") + padded(b"abc"), "directory with content"),
     # P04, C03: twins
     "a file twice": (file("x") + file("x", b"2"), "twice"),
@@ -172,7 +172,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "twins in normal form": (file("ü") + file(unicodedata.normalize("NFD", "ü")), "same as"),
     "twins in folded case": (file("straße") + file("STRASSE"), "same as"),
     "a file where a directory is needed": (file("x") + file("x/y"), "is a file"),
-    "a directory's name for a file": (file("x/y") + file("x"), "others need a directory"),
+    "a directory's name for a file": (file("x/y") + file("x"), "other members need a directory"),
     "a stated directory's name for a file": (directory("x") + file("x"), "twice"),
     "a file's name for a directory": (file("x") + directory("x"), "twice"),
     # two readers, two readings
@@ -204,25 +204,25 @@ def truncated(data: bytes, less: int) -> bytes:
 
 GOOD = tar(file("first", b"1"), file("x", b"one"))
 BROKEN: dict[str, tuple[bytes, str]] = {
-    "no bytes": (b"", "ends early"),
+    "no bytes": (b"", "truncated"),
     "HTML": (b"<html>" * 100, "not a tar archive"),
     "HTML, gzipped": (gzip.compress(b"<html>" * 100), "not a tar archive"),
     "a zip": (b"PK\x03\x04" + bytes(600), "not a tar archive"),
-    "no end": (gzip.compress(GOOD[:-1024]), "ends"),
-    "half an end": (gzip.compress(GOOD[:-512]), "ends early"),
+    "no end": (gzip.compress(GOOD[:-1024]), "truncated"),
+    "half an end": (gzip.compress(GOOD[:-512]), "truncated"),
     "cut in a file": (gzip.compress(GOOD[: 3 * 512 + 2]), "truncated in `x`"),
-    "cut in a header": (gzip.compress(GOOD[:1100]), "ends early"),
+    "cut in a header": (gzip.compress(GOOD[:1100]), "truncated"),
     "cut in an extended header": (gzip.compress(pax({"path": "y" * 900})[:800]), "in the middle"),
     "an extended header of nothing": (targz(pax({"path": "y"})), "no member follows"),
     "a long name of nothing": (targz(long_name("y")), "no member follows"),
-    "a cut gzip stream": (truncated(gzip.compress(GOOD), 9), "ends early"),
-    "a cut gzip trailer": (truncated(gzip.compress(GOOD), 1), "ends early"),
-    "a wrong gzip checksum": (gzip.compress(GOOD)[:-8] + bytes(8), "broken"),
-    "junk in the gzip stream": (gzip.compress(GOOD)[:10] + b"\x07junk", "broken"),
-    "junk behind the gzip stream": (gzip.compress(GOOD) + b"junk", "behind the end of its gzip stream"),
-    "one byte behind the gzip stream": (gzip.compress(GOOD) + b"\x1f", "behind the end of its gzip stream"),
-    "zeros behind the gzip stream": (gzip.compress(GOOD) + bytes(512), "behind the end of its gzip stream"),
-    "half a second gzip stream": (gzip.compress(GOOD) + gzip.compress(bytes(512))[:12], "ends early"),
+    "a cut gzip stream": (truncated(gzip.compress(GOOD), 9), "truncated"),
+    "a cut gzip trailer": (truncated(gzip.compress(GOOD), 1), "truncated"),
+    "a wrong gzip checksum": (gzip.compress(GOOD)[:-8] + bytes(8), "corrupted"),
+    "junk in the gzip stream": (gzip.compress(GOOD)[:10] + b"\x07junk", "corrupted"),
+    "junk behind the gzip stream": (gzip.compress(GOOD) + b"junk", "after the end of its gzip stream"),
+    "one byte behind the gzip stream": (gzip.compress(GOOD) + b"\x1f", "after the end of its gzip stream"),
+    "zeros behind the gzip stream": (gzip.compress(GOOD) + bytes(512), "after the end of its gzip stream"),
+    "half a second gzip stream": (gzip.compress(GOOD) + gzip.compress(bytes(512))[:12], "truncated"),
     "junk behind the end": (gzip.compress(GOOD + b"junk"), "after its end"),
     "a second archive behind the end": (gzip.compress(GOOD + GOOD), "after its end"),
     "a header behind one block of zeros": (gzip.compress(GOOD[:-1024] + bytes(512) + file("y") + bytes(1024)), "after its end"),
@@ -281,7 +281,7 @@ def test_there_is_a_largest_number_of_members(tmp_path: Path, monkeypatch: pytes
     names = [f"d/{number}" for number in range(50)]
     assert len(seen(unpack(tmp_path / "good", targz(*map(file, names[:49]))))) == 50
     assert "too many files and directories" in limited(tmp_path / "out", targz(*map(file, names)))
-    # Directories that only stand in paths count too, extended headers and gzip streams do by themselves.
+    # Directories that appear only in paths count too. Extended headers and gzip streams have their own limits.
     deep = [file(f"{number}/a/b/c/d") for number in range(11)]
     assert "too many" in limited(tmp_path / "out", targz(*deep))
     assert "too many extended headers" in limited(tmp_path / "out", targz(*[pax({"comment": "x"}, sort=b"g")] * 51))
@@ -421,7 +421,7 @@ OTHER_CHARTS: dict[str, tuple[bytes, str, str]] = {
     "a version that is a number": (with_chart(b"name: toy\nversion: 1.2\n"), "chart-refused", "`1.2`, not `1.2.3`"),
     "a second directory": (chart("toy", "1.2.3", file("bar/x")), "chart-refused", "`bar/x`"),
     "a file beside the directory": (chart("toy", "1.2.3", file("x")), "chart-refused", "`x`"),
-    "a file in place of the directory": (targz(file("toy", b"x")), "chart-refused", "`toy`"),
+    "a file instead of the directory": (targz(file("toy", b"x")), "chart-refused", "`toy`"),
     "no Chart.yaml": (targz(file("toy/values.yaml", b"a: 1\n")), "malformed", "no `toy/Chart.yaml`"),
     "a Chart.yaml in another case": (targz(file("toy/chart.yaml", b"name: toy\n")), "malformed", "no `toy/Chart.yaml`"),
     "a Chart.yaml further down": (targz(file("toy/a/Chart.yaml", b"name: toy\n")), "malformed", "no `toy/Chart.yaml`"),
@@ -429,7 +429,7 @@ OTHER_CHARTS: dict[str, tuple[bytes, str, str]] = {
     "a Chart.yaml that is a link": (targz(header("toy/Chart.yaml", sort=b"2", link=b"/etc/passwd")), "member-refused", "link"),
     "a Chart.yaml that is a directory": (targz(directory("toy/Chart.yaml")), "malformed", "not a mapping"),
     "nothing": (targz(), "malformed", "no `toy/Chart.yaml`"),
-    "not gzipped": (tar(file("toy/Chart.yaml", b"name: toy\nversion: 1.2.3\n")), "malformed", "not gzipped"),
+    "not gzipped": (tar(file("toy/Chart.yaml", b"name: toy\nversion: 1.2.3\n")), "malformed", "not compressed with gzip"),
     "an empty Chart.yaml": (with_chart(b""), "malformed", "not a mapping"),
     "a list": (with_chart(b"[a]"), "malformed", "not a mapping"),
     "no YAML": (with_chart(b"name: [\n"), "malformed", "line"),
@@ -475,7 +475,7 @@ def test_other_build_metadata_is_another_version(tmp_path: Path) -> None:
         unpack(tmp_path / "out", chart("toy", "1.2.3+b"), ExpectedChart("toy", "1.2.3_a"))
 
 
-# -- what is there already
+# -- existing files and directories
 
 
 def test_the_same_directory_is_the_same_and_any_other_is_not(tmp_path: Path) -> None:
@@ -556,7 +556,7 @@ EXCHANGE = [pytest.param(True, id="names are exchanged"), pytest.param(False, id
 
 @pytest.mark.parametrize("exchange", EXCHANGE)
 @pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
-def test_what_is_there_is_replaced_only_by_force(
+def test_an_existing_directory_is_replaced_only_by_force(
     tmp_path: Path, before: Callable[[Path], object], exchange: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not exchange:
@@ -631,7 +631,7 @@ def test_bytes_that_are_not_those_of_the_descriptor_are_that_and_nothing_else(tm
             destination.put(wish(wanted, TOY), lambda wanted=wanted: io.BytesIO(change(wanted)))  # type: ignore[misc]
         assert caught.value.code in ("size-mismatch", "digest-mismatch")
         assert seen(tmp_path / "out") == {}
-    # Of such an archive nobody can say that a directory differs from it, wherever the difference is.
+    # An archive like this cannot be compared with a directory, wherever the difference is.
     place = unpack(tmp_path / "out", data, TOY)
     for name in ("mine", "Chart.yaml"):
         (place / name).write_bytes(b"mine")
@@ -784,7 +784,7 @@ def test_a_killed_run_leaves_the_old_content_and_a_hidden_part_that_the_next_one
     (out / "toy").mkdir(parents=True)
     (out / "toy" / "mine").write_bytes(b"mine")
     with stopped(out, at) as process:
-        # While it lives, nobody takes its part away.
+        # While the process lives, its temporary file is not swept.
         other = targz(file("x"))
         with Destination(out) as destination:
             destination.put(wish(other, name="other"), lambda: io.BytesIO(other))
@@ -869,7 +869,7 @@ def test_whatever_ends_it_takes_the_part_away(tmp_path: Path, failure: type[Base
     assert seen(tmp_path / "out") == {}
 
 
-def test_a_hidden_part_of_somebody_else_is_no_way_out(tmp_path: Path) -> None:
+def test_a_planted_temporary_file_is_no_way_out(tmp_path: Path) -> None:
     outside, out = tmp_path / "outside", tmp_path / "out"
     outside.mkdir()
     out.mkdir()

@@ -1,4 +1,4 @@
-"""What changed between two artifacts: charts and Bicep modules in their own words, everything else file by file."""
+"""Compare two artifacts: charts and Bicep modules by their structure, everything else file by file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doctor: every fault made for real on loopback, and told apart from the others."""
+"""The doctor: every fault is produced on loopback and distinguished from the others."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_an_answer_that_is_not_the_public_one_is_seen(
 
 @pytest.fixture(scope="module")
 def ca() -> trustme.CA:
-    """That of an inspecting proxy."""
+    """The certificate of an inspecting proxy."""
     return trustme.CA(organization_name="Inspecting Corp")
 
 
@@ -329,7 +329,7 @@ def test_the_reference_of_a_failed_answer_is_kept_for_support(look: Look, mar: R
     assert look().references == (MSEDGE,)
 
 
-def test_a_closed_data_host_is_told_from_a_closed_registry(look: Look, mar: Registry) -> None:
+def test_a_closed_data_host_is_distinguished_from_a_closed_registry(look: Look, mar: Registry) -> None:
     mar.data_origin = f"http://127.0.0.1:{free_port()}"
     found = look(Endpoint.parse(f"http://{mar.host}", (mar.data_origin.removeprefix("http://"),)))
     assert faults(found) == ["data-host"]

@@ -1,4 +1,4 @@
-"""What the tests of faults share."""
+"""Fixtures of the fault tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..world.world import World, official_world
 
 @pytest.fixture
 def world(mar: Registry, tmp_path: Path) -> World:
-    """A twisted registry, and marfetch beside it (`world.py`)."""
+    """A misbehaving registry, and marfetch beside it (`world.py`)."""
     return World(mar, tmp_path / "world")
 
 
@@ -32,13 +32,13 @@ def secure(secure: Registry, ca_file: str, tmp_path: Path) -> World:
 
 @pytest.fixture
 def official(official: Registry, ca_file: str, tmp_path: Path) -> Iterator[tuple[World, Proxy]]:
-    """A registry under MAR's own names, and the proxy that leads there; nobody else may be connected to, and no name resolved."""
+    """A registry under MAR's own names, and the proxy that leads there. All other connections and all name lookups are forbidden."""
     with Proxy({"mcr.microsoft.com": official.port, DATA_NAME: official.data_port}) as proxy:
         yield official_world(official, proxy, tmp_path / "world", ca_file), proxy
 
 
 def without_privileges() -> None:
-    """Take from root what lets it pass by the modes of files (capabilities(7)); for a program that is about to be started."""
+    """Drop root's capabilities to ignore file modes (capabilities(7)); for a program that is about to start."""
     library = ctypes.CDLL(None, use_errno=True)
     for capability in (1, 2, 3):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
         library.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
@@ -46,7 +46,7 @@ def without_privileges() -> None:
 
 @pytest.fixture
 def plain(tmp_path: Path) -> dict[str, Any]:
-    """Options of a command for which the modes of files count, whoever runs the tests."""
+    """Options of a command that obeys file modes, even when root runs the tests."""
     if os.geteuid() != 0:
         return {}
     closed = tmp_path / "closed"
@@ -59,7 +59,7 @@ def plain(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """A test that says which exit code its rows end with has seen it."""
+    """Check that a test has seen the exit codes of its rows."""
     outcome = yield
     codes: set[int] = set()
     for fixture in pyfuncitem.funcargs.values():

@@ -1,4 +1,4 @@
-"""A: who asks for credentials, and who gets them."""
+"""A: requests for credentials, and hosts that get them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""U: what becomes of bundles on their way."""
+"""U: bundles that change during the transfer."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def bundle(world: World) -> Path:
 
 
 def refused(world: World, exit_code: int, code: str, *gist: str) -> Ended:
-    """Whatever is wrong with `x.tar`, `verify` says it, and `load` brings nothing of it anywhere."""
+    """Check that `verify` reports the fault of `x.tar`, and that `load` uploads nothing."""
     ended = world.run("bundle", "verify", "x.tar", "--json").failed(exit_code, code, *gist, requests=0)
     world.run("bundle", "load", "x.tar", "--to", "./loaded", "--json").failed(exit_code, code, requests=0)
     assert not (world.here / "loaded").exists(), ended
@@ -109,7 +109,7 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
     "a blob too many": (with_another_blob, "bundle-broken", "1 extra"),
     "a blob was changed": (with_a_changed_blob, "bundle-broken", "sha256:"),
     "names in the index are swapped": (with_another_index, "bundle-broken", "wrong"),
-    "a name stands twice in the index": (with_one_name_twice, "malformed", "aks/first"),
+    "a name appears twice in the index": (with_one_name_twice, "malformed", "aks/first"),
     "a newer version of the layout": (of_another_version, "malformed", "2.0.0"),
     "the lock was changed": (with_another_lock, "bundle-broken", "marfetch.lock"),
     "the page was changed": (with_another_page, "bundle-broken", "bundle.html"),
@@ -165,7 +165,7 @@ def appended(*more: bytes) -> Callable[[bytes], bytes]:
 
 TARS: dict[str, tuple[Callable[[bytes], bytes], int, str, str]] = {
     "../": (appended(file("../evil", b"e")), 5, "bundle-broken", "../evil"),
-    "../ below blobs": (appended(file("blobs/sha256/../../../evil", b"e")), 5, "bundle-broken", "not a plain relative one"),
+    "../ below blobs": (appended(file("blobs/sha256/../../../evil", b"e")), 5, "bundle-broken", "not a plain relative path"),
     "an absolute name": (appended(file("/evil", b"e")), 5, "bundle-broken", "/evil"),
     "a backslash": (appended(file("..\\evil", b"e")), 5, "bundle-broken", "evil"),
     "an escape": (appended(file("a\x1b[31m", b"e")), 5, "bundle-broken", "refused"),
@@ -322,7 +322,7 @@ def test_a_bundle_that_is_written_into_gives_nothing_wrong(world: World, how: st
             try:
                 answer = serving.ask(target)
             except OSError:
-                continue  # it may end the connection in place of an answer
+                continue  # it may close the connection without a response
             assert answer.status != 200 or answer.body == BIG, answer.status
         with path.open("r+b") as mended:
             mended.write(content)

@@ -1,4 +1,4 @@
-"""L: what lies on this machine, and was changed by others: the cache, the lock."""
+"""L: local data that other programs have changed: the cache and the lock file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add(world: World, data: bytes = DATA) -> None:
 
 
 def again(world: World, *, requests: int = 3) -> Ended:
-    """Pull into another directory, out of the cache as far as that is right."""
+    """Pull into another directory, from the cache where its content is valid."""
     return world.run(*PULL, "-d", "again").succeeded(made={"again/thing.bin": DATA}, requests=requests)
 
 
@@ -91,7 +91,7 @@ def test_a_blob_in_the_cache_that_is_not_what_its_name_says_is_fetched_anew(worl
 
 
 @row("L01", "the same with `--offline`", "Writes nothing and says that the blob is not in the cache", code=7)
-def test_a_damaged_blob_is_not_placed_where_nobody_can_be_asked(world: World) -> None:
+def test_a_damaged_blob_is_not_placed_when_offline(world: World) -> None:
     add(world)
     world.run(*PULL).succeeded()
     DAMAGES["a flipped bit"](blob(world))
@@ -155,7 +155,7 @@ def test_what_cannot_be_read_in_the_cache_is_named(world: World, plain: dict[str
 
 
 @row("L02", "the cache belongs to another user and is closed to you", "Names it and says what to do", code=9)
-def test_a_cache_of_somebody_else_is_named(world: World, plain: dict[str, Any]) -> None:
+def test_the_owner_of_a_foreign_cache_is_named(world: World, plain: dict[str, Any]) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give files to others")
     add(world)
@@ -216,7 +216,7 @@ def small_cache(world: World) -> Iterator[World]:
     "Says how much it needs and how much is free, and leaves nothing",
     code=9,
 )
-def test_a_cache_on_a_full_disk_is_told_before_the_first_byte(small_cache: World) -> None:
+def test_a_cache_on_a_full_disk_is_reported_before_the_first_byte(small_cache: World) -> None:
     world = small_cache
     data = bytes(range(256)) * 8192
     add(world, data)
@@ -227,7 +227,7 @@ def test_a_cache_on_a_full_disk_is_told_before_the_first_byte(small_cache: World
 
 
 @row("L02", "the disk of the cache has no free space at all", "Says so and leaves nothing incomplete", code=9)
-def test_a_cache_on_a_disk_without_any_room_is_told(small_cache: World) -> None:
+def test_a_cache_on_a_disk_without_free_space_is_reported(small_cache: World) -> None:
     world = small_cache
     add(world)
     world.run("cache", "info", "--json").succeeded()
@@ -435,7 +435,7 @@ def test_an_older_version_is_only_taken_by_an_upgrade_and_told(locked: World) ->
 
 
 def killed(world: World, tmp_path: Path, *words: str, at: int) -> bool:
-    """Run a command that is killed when its so-manieth request comes in; whether it came that far."""
+    """Run a command that is killed at request number `at`; return whether it got that far."""
     line, environment = world.command(*words, record=tmp_path / f"killed-{at}")
     started: list[subprocess.Popen[bytes]] = []
     asked: list[int] = []

@@ -1,4 +1,4 @@
-"""C: what charts and other archives do when they are unpacked."""
+"""C: charts and other archives that are unpacked."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_an_archive_that_passes_a_limit_is_not_unpacked(world: World, name: str)
 
 
 BROKEN = {
-    "junk behind gzip": (targz(GOOD) + b"junk", "behind the end of its gzip stream"),
+    "junk behind gzip": (targz(GOOD) + b"junk", "after the end of its gzip stream"),
     "junk behind the end": (gzip.compress(tar(GOOD) + b"junk" * 128), "after its end"),
     "cut in a member": (gzip.compress(tar(GOOD)[:700]), "truncated"),
     "cut in gzip": (targz(GOOD)[:-12], "malformed"),
@@ -183,7 +183,7 @@ def test_an_archive_that_is_not_whole_is_malformed(world: World, data: bytes, sa
 
 
 TWINS = {
-    "the same name": (("toy/a", "toy/a"), "it stands there twice"),
+    "the same name": (("toy/a", "toy/a"), "it appears twice"),
     "another case": (("toy/a", "toy/A"), "some file systems"),
     "another form": (("toy/\u00e9", "toy/e\u0301"), "some file systems"),
     "a file as a directory": (("toy/a", "toy/a/b"), "toy/a"),
@@ -202,9 +202,9 @@ OTHERS = {
     "another name": (chart("other", top="toy"), 4, "chart-refused", "`other`, not `toy`"),
     "another version": (chart("toy", "9.9.9"), 4, "chart-refused", "`9.9.9`, not `1.2.3`"),
     "no Chart.yaml": (targz(file("toy/values.yaml", b"a: 1\n")), 5, "malformed", "no `toy/Chart.yaml`"),
-    "no gzip": (tar(GOOD), 5, "malformed", "not gzipped"),
-    "a zip": (b"PK\x03\x04" + bytes(600), 5, "malformed", "not gzipped"),
-    "nothing at all": (b"", 5, "malformed", "not gzipped"),
+    "no gzip": (tar(GOOD), 5, "malformed", "not compressed with gzip"),
+    "a zip": (b"PK\x03\x04" + bytes(600), 5, "malformed", "not compressed with gzip"),
+    "nothing at all": (b"", 5, "malformed", "not compressed with gzip"),
 }
 
 
@@ -220,7 +220,7 @@ YAML = {
     "a tag that runs something": (CHART + b"x: !!python/object/apply:os.system ['touch evil']\n", 5, "malformed", "a tag"),
     "2 MiB of text": (CHART + b"description: " + b"x" * (2 << 20) + b"\n", 4, "limit-passed", "1048576"),
     "5,000 levels": (CHART + b"x: " + b"[" * 5000 + b"]" * 5000, 5, "malformed", "nested more than 64 deep"),
-    "a key that stands twice": (CHART + b"name: toy\n", 5, "malformed", "twice"),
+    "a duplicate key": (CHART + b"name: toy\n", 5, "malformed", "twice"),
     "Latin-1": (CHART + b"description: caf\xe9\n", 5, "malformed", "malformed"),
 }  # fmt: skip
 

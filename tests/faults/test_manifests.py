@@ -1,4 +1,4 @@
-"""M: documents that a registry calls manifests."""
+"""M: invalid and unusual manifests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAYER = {"mediaType": "application/octet-stream", "digest": f"sha256:{sha256(DAT
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
-    """A manifest with these fields changed; those that are `...` are left out."""
+    """A manifest with these fields changed; a field that is `...` is left out."""
     whole = {"schemaVersion": 2, "mediaType": OCI, "config": CONFIG, "layers": [LAYER], **changes}
     return {name: value for name, value in whole.items() if value is not ...}
 

@@ -1,4 +1,4 @@
-"""P: what names do to paths."""
+"""P: file names and paths."""
 
 from __future__ import annotations
 

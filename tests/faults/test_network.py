@@ -1,4 +1,4 @@
-"""N: what a network does."""
+"""N: network faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""R: where a server leads."""
+"""R: redirects."""
 
 from __future__ import annotations
 

@@ -17,6 +17,6 @@ def test_rows_are_in_the_order_of_their_classes() -> None:
         assert names == sorted(names)
 
 
-def test_no_case_is_told_twice() -> None:
+def test_no_case_is_listed_twice() -> None:
     told = [(proof.id, proof.happens) for proof in proofs()]
     assert len(told) == len(set(told))

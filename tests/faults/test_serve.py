@@ -1,4 +1,4 @@
-"""W: what strangers send to `serve`, and how it ends."""
+"""W: unusual clients of `serve`, and its shutdown."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LARGE = bytes(range(256)) * 32_768
 
 @pytest.fixture
 def serving(world: World, layout: Path) -> Iterator[Serving]:
-    """The layout, served; when the test ends, it is told to, and has to do so well."""
+    """The layout, served. The server gets a signal at the end of the test and has to exit cleanly."""
     with Serving(world, layout) as one:
         yield one
 
@@ -200,7 +200,7 @@ def test_what_could_be_read_in_two_ways_is_refused(serving: Serving) -> None:
 
 
 @row("W01", "a foreign `Host` header", "Answers 421 and does not repeat that host", code=0)
-def test_a_foreign_host_stands_in_no_answer(serving: Serving) -> None:
+def test_a_foreign_host_appears_in_no_response(serving: Serving) -> None:
     for host, status in {"evil.example": 421, "[::1]:5000": 200, "x" * 2000: 400}.items():
         got = serving.ask("/v2/aks/large/tags/list", Host=host)
         assert got.status == status, host
@@ -251,7 +251,7 @@ def test_idle_and_slow_connections_do_not_keep_a_healthy_client_out(serving: Ser
 
 
 @row("W01", "no address is named", "Listens on loopback only", code=0)
-def test_it_listens_on_this_machine_only_unless_it_is_told_otherwise(serving: Serving) -> None:
+def test_it_listens_on_loopback_by_default(serving: Serving) -> None:
     assert serving.first == f"http://127.0.0.1:{serving.port}"
     listening = {line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"}
     port = f"{serving.port:04X}"

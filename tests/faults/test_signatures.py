@@ -1,4 +1,4 @@
-"""V: what signatures, trust policies and clocks do. Whatever it is, what is not verified is not placed."""
+"""V: signatures, trust policies and clocks. An unverified artifact is never placed."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def trusting(world: World, authority: Authority, tmp_path: Path) -> Trusting:
 
 
 @row("V01", "no signature", "Says that the artifact is unsigned and writes nothing", code=6)
-def test_what_nobody_has_signed_is_not_placed(trusting: Trusting) -> None:
+def test_an_unsigned_artifact_is_not_placed(trusting: Trusting) -> None:
     trusting.places_nothing(6, "NO_SIGNATURE", "is unsigned", requests=3)
 
 
@@ -77,7 +77,7 @@ BROKEN: dict[str, tuple[Callable[[Trusting], object], int, str]] = {
     "503 for ever": (lambda one: one.world.registry.on("referrers").answers(503), 7, "server-error"),
     "HTML": (lambda one: one.world.registry.on("referrers").answers_with(b"<html>login</html>", Content_Type="text/html"), 5, "malformed"),
     "an empty answer": (lambda one: one.world.registry.on("referrers").answers_with(b""), 5, "malformed"),
-    "a list in place of an index": (lambda one: one.world.registry.on("referrers").answers_with(b"[]"), 5, "malformed"),
+    "a list instead of an index": (lambda one: one.world.registry.on("referrers").answers_with(b"[]"), 5, "malformed"),
     "another document": (
         lambda one: one.world.registry.on("referrers").answers_with(b'{"schemaVersion":2,"layers":[]}'),
         5,

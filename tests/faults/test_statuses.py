@@ -1,4 +1,4 @@
-"""S: what a server says instead of the content."""
+"""S: responses other than the content."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_a_blob_that_is_not_there_is_said(world: World, kind: str) -> None:
     code=7,
 )
 @pytest.mark.parametrize("status", [403, 404])
-def test_a_block_page_is_told_from_a_missing_repository(world: World, status: int) -> None:
+def test_a_block_page_is_distinguished_from_a_missing_repository(world: World, status: int) -> None:
     world.artifact("aks/foo", DATA)
     world.registry.on("manifest").answers(status, BLOCKED)
     ended = world.run(*PULL).failed(7, "blocked", "CDN or firewall", f"({status})", "says nothing about whether", "aks/foo", requests=2)

@@ -1,4 +1,4 @@
-"""F05, F07, X: what a command is started in and with: streams, terminals, homes, masks, arguments, Helm."""
+"""F05, F07, X: the environment of a command: streams, terminals, home directories, umasks, arguments, Helm."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_a_dumb_terminal_gets_no_escapes(world: World, term: str) -> None:
             while True:
                 try:
                     piece = terminal.read(65536)
-                except OSError:  # nobody has the other side any more
+                except OSError:  # the other end is closed
                     return
                 if not piece:
                     return
@@ -197,7 +197,7 @@ def become_unknown() -> None:
 
 @pytest.fixture
 def unknown() -> dict[str, Any]:
-    """Options of a command that is run by somebody whom the system does not know, as in containers with a random user id."""
+    """Options of a command that runs as an unknown user, as in containers with a random user id."""
     look = [sys.executable, "-c", "import os, sys; sys.exit(os.getuid() != 54321)"]
     try:
         done = subprocess.run(look, preexec_fn=become_unknown, capture_output=True, check=False)
@@ -209,7 +209,7 @@ def unknown() -> dict[str, Any]:
 
 
 @row("F07", "no `HOME`, and a user id without an entry in the system", "Uses a cache for this run only and says so", code=0)
-def test_somebody_without_a_home_can_fetch(thing: World, unknown: dict[str, Any]) -> None:
+def test_a_user_without_a_home_directory_can_fetch(thing: World, unknown: dict[str, Any]) -> None:
     thing.environment |= {"HOME": None, "MARFETCH_CACHE_DIR": None}
     ended = thing.run(*PULL, "--json", **unknown).succeeded(made=MADE, requests=3)
     assert "cached for this run only" in ended.err
@@ -344,7 +344,7 @@ WRONG: dict[str, tuple[str, int]] = {
     "Refuses each, says how to write one, and makes no request",
     code=(2, 4),
 )
-def test_what_is_no_reference_is_refused_and_nobody_is_asked(thing: World) -> None:
+def test_an_invalid_reference_is_refused_without_a_request(thing: World) -> None:
     texts = [text for text, _ in WRONG.values()]
     ended = thing.run("pull", *texts, "--json")
     said = ended.document["data"]["failed"]
@@ -400,7 +400,7 @@ def launched(world: World, plugin: Path, *words: str, **environment: str | None)
 
 
 @row("X02", "`HELM_*` values and a path with spaces, quotes and shell commands", "Works, and runs none of the commands", code=0)
-def test_the_plugin_runs_nothing_that_stands_in_its_environment(thing: World, plugin: Path) -> None:
+def test_the_plugin_runs_nothing_from_its_environment(thing: World, plugin: Path) -> None:
     assert launched(thing, plugin, "version").returncode == 0
     ended = launched(thing, plugin, *PULL, "-d", "a place; touch evil")
     assert ended.returncode == 0, ended

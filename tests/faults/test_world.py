@@ -1,4 +1,4 @@
-"""The world notices what it is there for."""
+"""The checks of the fault tests detect the faults that they look for."""
 
 from __future__ import annotations
 

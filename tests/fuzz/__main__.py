@@ -42,7 +42,7 @@ FOUND = 77
 
 
 class Ran(NamedTuple):
-    """What became of one target."""
+    """The result of one target."""
 
     executions: int
     coverage: str

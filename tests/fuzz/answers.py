@@ -1,4 +1,4 @@
-"""Targets: what a registry, a data host or a proxy answers."""
+"""Targets: responses of a registry, a data host or a proxy."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DESCRIPTOR = Descriptor("application/octet-stream", Digest.of(BLOB), len(BLOB))
 
 
 class Said:
-    """An answer: status, headers, body. Stands in for the network, which no target has."""
+    """A response: status, headers, body. It replaces the network, which no target has."""
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes, address: Address) -> None:
         self.status_code = status

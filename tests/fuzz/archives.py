@@ -98,7 +98,7 @@ def _read(data: bytes) -> dict[str, bytes] | None:
 
 @cache
 def _outside() -> Path:
-    """What stands beside the directory that is written into, and must stay as it is."""
+    """Files beside the destination that must stay unchanged."""
     place = fresh("unpack")
     (place / "out").mkdir()
     (place / "beside").mkdir()

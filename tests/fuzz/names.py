@@ -1,4 +1,4 @@
-"""Targets: what people type and paste, and what stands in addresses."""
+"""Targets: references, ranges and addresses, as people type and paste them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _address(data: bytes) -> None:
         try:
             there = parse_url(url)
         except LocationParseError:
-            continue  # nobody connects to what cannot be read
+            continue  # an unreadable address is never connected to
         assert (there.scheme, (there.host or "").lower(), there.port or {"https": 443, "http": 80}[address.scheme]) == wanted, url
         other = urllib.parse.urlsplit(url)
         assert (other.hostname or "") == address.host.name.strip("[]"), url

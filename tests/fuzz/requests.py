@@ -1,4 +1,4 @@
-"""Targets: what strangers ask of `serve`."""
+"""Targets: requests to `serve`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What fuzzing has found, each with its bytes as small as they get, so that it stays mended."""
+"""Regression tests for faults that fuzzing has found, each with minimal bytes."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ def test_a_namespace_of_which_nothing_can_be_seen_is_a_failure_and_no_empty_inde
     assert (done.returncode, done.stdout) == (7, b"")
     assert b"3600" in done.stderr
     assert b"--timeout" not in done.stderr
-    # Helm runs again and again: none of its processes asks before the time that one was told.
+    # Helm starts one process per download: none sends a request before the `Retry-After` of another has passed.
     mar.honestly()
     done = got("mar://HOST/sub/index.yaml")
     assert (done.returncode, done.stdout, mar.asked) == (7, b"", [])
@@ -246,7 +246,7 @@ def test_what_stalls_does_not_keep_a_namespace_beyond_its_time(
     monkeypatch.setattr(charts, "NAMESPACE_TIME", 2.0)
     index = json.loads(build_index(client(), Reference("x", Host.parse(mar.host)), "sub"))
     assert list(index["entries"]) == ["one"]
-    assert any("not done within the 2 s that one call spends on a namespace" in warning for warning in heard.warnings)
+    assert any("not finished within the 2 s that one call spends on a namespace" in warning for warning in heard.warnings)
 
 
 @pytest.mark.slow

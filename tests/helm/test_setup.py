@@ -1,4 +1,4 @@
-"""Both plugins in place, and whatever stood there before."""
+"""`setup` installs both plugins, and handles existing files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the cache is, and what becomes of one that cannot be used."""
+"""The location of the cache, and caches that cannot be used."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ def test_a_cache_that_is_something_else_is_never_passed_over(tmp_path: Path, hea
     assert marker.read_text() == '{"imageLayoutVersion":"9.0.0"}'
 
 
-def test_a_cache_that_everybody_can_write_is_refused_also_where_nobody_named_it(
-    tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_world_writable_cache_is_refused_even_as_the_default(tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARFETCH_CACHE_DIR", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     place = tmp_path / "xdg" / "marfetch"

@@ -1,4 +1,4 @@
-"""The cache: an OCI image layout that several processes share and that nothing can make give wrong bytes."""
+"""The cache: an OCI image layout that several processes share and that never returns wrong bytes."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_blob_that_cannot_be_it_is_fetched_again(layout: Layout, damage: str) 
 
 
 @pytest.mark.parametrize("name", ["index.json", "oci-layout"])
-def test_nobody_waits_for_the_other_end_of_a_pipe(layout: Layout, name: str) -> None:
+def test_a_pipe_is_not_waited_for(layout: Layout, name: str) -> None:
     (layout.root / name).unlink(missing_ok=True)
     os.mkfifo(layout.root / name)
     with pytest.raises(StorageError, match="not a regular file"):
@@ -247,7 +247,7 @@ def test_without_locks_names_are_written_all_the_same(layout: Layout, monkeypatc
     assert "a.example/one:1" in Layout(layout.root).names.all()
 
 
-def test_what_killed_runs_have_left_goes_after_a_day_unless_somebody_has_it(layout: Layout) -> None:
+def test_leftovers_of_killed_runs_are_removed_after_a_day_unless_in_use(layout: Layout) -> None:
     left, in_hand, fresh = (layout.root / "ingest" / f"sha256-{digit * 64}" for digit in "012")
     for path in (left, in_hand, fresh):
         path.write_bytes(b"part")
@@ -327,7 +327,7 @@ def test_a_killed_process_leaves_no_lock_and_its_bytes_are_taken_up(tmp_path: Pa
     assert list((root / "ingest").iterdir()) == []
 
 
-def test_whoever_waits_for_another_process_can_give_up(tmp_path: Path) -> None:
+def test_a_wait_for_another_process_can_be_given_up(tmp_path: Path) -> None:
     looks = 0
 
     def look() -> bool:
@@ -350,7 +350,7 @@ def test_whoever_waits_for_another_process_can_give_up(tmp_path: Path) -> None:
 
 
 class Waiting:
-    """A wait for a blob that somebody else fetches, on a clock that only the test moves."""
+    """A wait for a blob that another process downloads, on a clock that only the test moves."""
 
     def __init__(self, tmp_path: Path, timeout: float | None = None) -> None:
         self.now = 1000.0
@@ -368,7 +368,7 @@ class Waiting:
         self.look()
 
 
-def test_a_wait_for_another_process_is_told_once_and_ends_where_nothing_comes(tmp_path: Path) -> None:
+def test_a_wait_for_another_process_is_announced_once_and_ends_without_progress(tmp_path: Path) -> None:
     waiting = Waiting(tmp_path)
     waiting.passes(4)
     assert waiting.notes == []
@@ -479,7 +479,7 @@ def test_pruning_by_age_forgets_names_first(layout: Layout) -> None:
     assert maintenance.info(layout).names == 0
 
 
-def test_bad_blobs_are_named_and_taken_away_on_demand(layout: Layout) -> None:
+def test_bad_blobs_are_named_and_removed_on_demand(layout: Layout) -> None:
     good = maintenance.info(layout).blobs
     path = next((layout.root / "blobs" / "sha256").iterdir())
     path.write_bytes(b"other")
@@ -511,8 +511,8 @@ def test_a_blob_that_was_whole_when_its_process_was_killed_is_not_asked_for_agai
     descriptor = Descriptor("a/b", Digest.of(data), len(data))
     part = layout.root / "ingest" / f"sha256-{descriptor.digest.encoded}"
     part.write_bytes(data)
-    nobody: Any = object()  # has nothing that could be asked
-    assert not copy(nobody, layout, Reference.parse("mar.test/a/b:1"), descriptor, name="b", progress=heard)
+    unused: Any = object()  # fails on any use
+    assert not copy(unused, layout, Reference.parse("mar.test/a/b:1"), descriptor, name="b", progress=heard)
     assert layout.path(descriptor.digest).read_bytes() == data
     assert not part.exists()
 
@@ -543,7 +543,7 @@ def test_a_manifest_that_was_half_written_when_its_process_was_killed_is_no_blob
     assert maintenance.verify(layout) == []
 
 
-def test_whoever_waits_sees_that_a_part_is_waited_for_elsewhere(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_that_waits_for_another_process_is_visible_to_others(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("marfetch.layout.ingest._HEARTBEAT_INTERVAL", -1.0)
     part = layout.root / "ingest" / f"sha256-{Digest.of(b'x').encoded}"
     with layout.ingest(Descriptor("a/b", Digest.of(b"x"), 1)) as ingest:

@@ -1,4 +1,4 @@
-"""Layouts that are read and never written: folders and tars, by whatever tool, honest and hostile; and what they hold, by repository."""
+"""Read-only layouts in folders and tars, from several tools, honest and hostile; and their content by repository."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ MISSING: dict[str, tuple[Callable[[Contents], object], str]] = {
 
 
 @pytest.mark.parametrize(("ask", "code"), MISSING.values(), ids=MISSING)
-def test_what_is_missing_is_told_by_its_code(recipe: Layout, ask: Callable[[Contents], object], code: str) -> None:
+def test_missing_content_is_reported_by_its_code(recipe: Layout, ask: Callable[[Contents], object], code: str) -> None:
     with pytest.raises(NotFoundError) as caught:
         ask(Contents(Folder(recipe.root)))
     assert caught.value.code == code
@@ -219,7 +219,7 @@ HOSTILE: dict[str, tuple[bytes, type[Error]]] = {
         GOOD + pax({"path": "a"}) + member("././@LongLink", b"b\0", type=b"L") + member("x", b"x") + END,
         IntegrityError,
     ),
-    "a path that stands twice": (GOOD + member("pax", b"10 path=a\n10 path=b\n", type=b"x") + member("x", b"x") + END, IntegrityError),
+    "a duplicate path": (GOOD + member("pax", b"10 path=a\n10 path=b\n", type=b"x") + member("x", b"x") + END, IntegrityError),
     "a NUL in a path": (GOOD + member("pax", b"12 path=a\0b\n", type=b"x") + member("x", b"x") + END, IntegrityError),
     "a record with a wrong length": (GOOD + member("pax", b"99 path=a\n", type=b"x") + member("x", b"x") + END, IntegrityError),
     "a record without a length": (GOOD + member("pax", b"path=a\n", type=b"x") + member("x", b"x") + END, IntegrityError),
@@ -394,7 +394,7 @@ def test_warnings_come_to_an_end(maker: Maker, monkeypatch: pytest.MonkeyPatch) 
     assert warnings[-1].endswith("has 15 more problems")
 
 
-def test_what_is_not_there_or_neither_file_nor_folder_is_told(tmp_path: Path) -> None:
+def test_a_missing_or_special_path_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no such file"):
         open_store(tmp_path / "none")
     os.mkfifo(tmp_path / "pipe")
@@ -442,7 +442,7 @@ def test_all_that_is_wrong_is_named_at_once(maker: Maker) -> None:
     assert caught.value.context["digests"] == digests
 
 
-def test_a_size_in_the_index_that_is_wrong_is_told(maker: Maker) -> None:
+def test_a_wrong_size_in_the_index_is_reported(maker: Maker) -> None:
     maker.manifest("x", "aks/foo:1")
     maker.entries[0]["size"] += 1
     maker.write()
@@ -451,7 +451,7 @@ def test_a_size_in_the_index_that_is_wrong_is_told(maker: Maker) -> None:
     assert caught.value.code == "size-mismatch"
 
 
-def test_missing_blobs_are_told_and_the_rest_is_there(maker: Maker) -> None:
+def test_missing_blobs_are_reported_and_the_rest_is_readable(maker: Maker) -> None:
     """A cache holds what was used; image-spec, image layout: blobs may be missing."""
     maker.manifest("gone", "aks/foo:1")
     maker.path(Digest.of(b"gone")).unlink()
@@ -622,7 +622,7 @@ def test_a_changed_index_is_read_again_and_a_broken_one_is_not(maker: Maker) -> 
     (maker.root / "index.json").write_text("half")
     assert list(contents.current().repositories) == ["aks/bar", "aks/foo"]
     assert list(contents.current().repositories) == ["aks/bar", "aks/foo"]
-    assert len(told) == 1, "it is told once"
+    assert len(told) == 1, "it is reported once"
     maker.write()
     maker.manifest("c", "aks/new:1")
     assert "aks/new" in contents.current().repositories

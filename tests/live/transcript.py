@@ -1,7 +1,7 @@
-"""Asks a registry what is still open about MAR, and writes down the answers without anything secret.
+"""Ask a registry the open questions about MAR, and record the answers without secrets.
 
 The questions: what `last=` does on lists, whether a 429 says how long, whether referrers come by the API or by a tag, how long a
-page of the catalog is, what may be kept for how long (`Cache-Control`), how long a data address is valid, and how far China lags.
+page of the catalog is, how long responses may be cached (`Cache-Control`), how long a data address is valid, and how far China lags.
 """
 
 from __future__ import annotations

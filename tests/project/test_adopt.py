@@ -110,7 +110,7 @@ def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
     assert "ci.sh:7: skipped a container image" in notes
 
 
-def test_what_is_written_can_be_read_and_names_are_told_apart(tmp_path: Path) -> None:
+def test_adopted_references_can_be_read_back_under_distinct_names(tmp_path: Path) -> None:
     place = tmp_path / "files"
     place.mkdir()
     for name, text, _ in CASES.values():

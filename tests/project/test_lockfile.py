@@ -144,7 +144,7 @@ def test_an_entry_that_was_edited_by_hand_is_noticed_with_its_line(edit: Callabl
     assert '"name": "b"' in data.decode().splitlines()[line - 1]
 
 
-def test_a_newer_form_is_told_apart_from_a_broken_one() -> None:
+def test_a_newer_lock_schema_is_distinguished_from_a_broken_lock() -> None:
     with pytest.raises(LockError) as caught:
         parse_lock(changed(lambda document: document.update(schema=2, more={})), PATH)
     assert caught.value.code == "lock-newer"

@@ -1,4 +1,4 @@
-"""What refers to an artifact goes into a directory of its own, and where signatures are asked for, none comes without."""
+"""Referrers are saved in their own directory, and must be signed if signatures are required."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def _signed_otherwise(one: Signed) -> Descriptor:
 UNSIGNED: dict[str, Callable[[Signed], Descriptor]] = {
     "a file": lambda one: attach(one.mar, one.artifact, "Makefile"),
     "an SBOM": lambda one: attach(one.mar, one.artifact, "x.spdx.json", kind=SBOM),
-    "signed by somebody else": lambda one: _signed_by(one, Authority()),
+    "signed by another authority": lambda one: _signed_by(one, Authority()),
     "a signature of something else": _signed_otherwise,
     "called a signature by the list only": lambda one: lie(one.mar, one.artifact),
 }
@@ -250,7 +250,7 @@ def test_fetching_them_asks_too(
     code, out = answered(*words)
     assert (code, out["error"]["code"]) == (6, "NO_SIGNATURE")
     assert not (tmp_path / "out").exists()
-    # Of those that are chosen every one is signed.
+    # All selected referrers are signed.
     code, out = answered(*words, "--artifact-type", SBOM)
     assert code == 0
     assert set(placed(tmp_path / "out")) == {f"thing.referrers/{good.digest.encoded}/good"}

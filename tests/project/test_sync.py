@@ -1,4 +1,4 @@
-"""Lock, sync and outdated: what is kept, what is refused, and in which state everything is left."""
+"""`lock`, `sync` and `outdated`: kept entries, refusals, and the state of all files afterwards."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_what_no_longer_fits_is_resolved_anew_and_what_is_not_wanted_goes(client
         (f"reference: {ALB}, version: ~1.7, destination: x", "`destination`"),
     ],
 )
-def test_a_lock_that_no_longer_fits_is_told_without_asking_anybody(
+def test_an_outdated_lock_is_reported_without_a_request(
     client: Callable[..., Session], mar: Registry, make: Make, wanted: str, reason: str
 ) -> None:
     lock(client(), make(f"reference: {ALB}, version: ~1.7"))
@@ -374,7 +374,7 @@ def news(client: Session, project: Project, today: date = date(2026, 1, 1)) -> d
     return {one.entry.name: one for one in outdated(client, project, read_lock(project.lock_path), today=today)}
 
 
-def test_newer_versions_are_told_apart_by_the_range(client: Callable[..., Session], make: Make) -> None:
+def test_newer_versions_inside_and_outside_the_range_are_distinguished(client: Callable[..., Session], make: Make) -> None:
     lock(client(), make(f"reference: '{ALB}:1.7.9', name: alb", f"reference: {MODULE}"))
     project = make(f"reference: {ALB}, version: ~1.7, name: alb", f"reference: {MODULE}")
     found = news(client(), project)
@@ -534,7 +534,7 @@ def test_a_lock_made_elsewhere_is_fetched_from_the_endpoint_that_counts_here(
 
 
 @pytest.mark.slow
-def test_two_syncs_at_once_do_not_stand_in_each_others_way(mar: Registry, make: Make, tmp_path: Path) -> None:
+def test_two_concurrent_syncs_do_not_disturb_each_other(mar: Registry, make: Make, tmp_path: Path) -> None:
     for number in range(12):
         mar.add_artifact(f"aks/foo{number}", "1.0.0", (f"foo{number}.bin", bytes([number]) * 50_000))
     project = make(*(f"reference: aks/foo{number}" for number in range(12)))

@@ -1,4 +1,4 @@
-"""Addresses: the host that is compared is the host that every parser sees."""
+"""Addresses: the checked host is the host that every parser sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Properties of the lock: what is written is read back, order says nothing, and no change of a byte goes unnoticed."""
+"""Properties of the lock: it round-trips, order does not matter, and every changed byte is detected."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_order_says_nothing(found: list[Entry], random: object) -> None:
 @settings(max_examples=150, deadline=None)
 def test_no_change_of_a_byte_is_taken_for_something_else(found: list[Entry], data: st.DataObject) -> None:
     raw = bytearray(lock_bytes(make_lock(found)))
-    # The head has the name of the tool in it, which is nobody's secret.
+    # The header contains the tool's name, which is not secret.
     begin = raw.index(b'"artifacts"')
     raw[data.draw(st.integers(begin, len(raw) - 1))] = data.draw(st.integers(0, 255))
     try:

@@ -29,7 +29,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def backoff(clock: Clock, heard: Heard) -> Backoff:
-    """With the largest of all random numbers."""
+    """A back-off that always uses the largest random number."""
     return Backoff(clock, heard, chance=lambda: 1.0)
 
 
@@ -437,7 +437,7 @@ def test_a_wait_beyond_what_is_allowed_ends_at_once_and_says_when_to_come_back(b
     with pytest.raises(RateLimitedError) as caught:
         backoff.attempts("it").failed(throttle(seconds))
     error = caught.value
-    moment = {121.0: "12:02:01", 86400.0: "2026-11-24 12:00:00", 1e15: "no day in sight"}[seconds]
+    moment = {121.0: "12:02:01", 86400.0: "2026-11-24 12:00:00", 1e15: "a date too far away to show"}[seconds]
     assert f"in {seconds:.0f} s (at {moment}), which is more than the 120 s" in error.message
     assert f"run it again after {moment}" in error.hint
     assert error.context == {"host": "mar.test", "retry_after": seconds, "msedge_ref": "Ref A"}

@@ -1,4 +1,4 @@
-"""Blobs: every byte checked, cuts healed, nothing under a final name that is wrong."""
+"""Blobs: every byte is checked, cut downloads resume, and final names never have wrong content."""
 
 from __future__ import annotations
 

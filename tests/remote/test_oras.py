@@ -1,4 +1,4 @@
-"""What is used of oras-py: nothing but what is listed here, as it is here, and nothing of it reaches another host."""
+"""The parts of oras-py that marfetch uses: only those listed here, in their present form, and none reaches another host."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ADDRESSES = {
     "get_blob_url('sha256:0')": "h:1/v2/aks/foo/blobs/sha256:0",
     "registry": "h:1",
 }
-"""What is asked of a container → what it says for `h:1/aks/foo`."""
+"""An expression on a container → its value for `h:1/aks/foo`."""
 
 
 def dotted(node: ast.AST) -> str:

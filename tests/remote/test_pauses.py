@@ -137,7 +137,7 @@ def test_a_throttle_that_names_no_time_makes_no_storm(throttling: Throttles, tmp
     assert len(registry.came) <= 4 * limits.TRIES
 
 
-@pytest.mark.parametrize(("says", "when"), [("86400", "20"), ("99999999999999999999", "no day in sight")])
+@pytest.mark.parametrize(("says", "when"), [("86400", "20"), ("99999999999999999999", "a date too far away to show")])
 def test_a_wait_that_is_too_long_ends_everything_at_once(throttling: Throttles, tmp_path: Path, says: str, when: str) -> None:
     registry = throttling(says=says, seconds=3600, gather=JOBS)
     result = get(registry, tmp_path)

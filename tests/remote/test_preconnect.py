@@ -204,7 +204,7 @@ def test_a_server_that_takes_no_connection_takes_no_longer_than_the_budget(full:
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_command_ends_when_it_is_told_to_while_tls_is_awaited(mute: tuple[int, list[socket.socket]], tmp_path: Path, number: int) -> None:
+def test_a_signal_ends_a_command_during_the_tls_handshake(mute: tuple[int, list[socket.socket]], tmp_path: Path, number: int) -> None:
     port, taken = mute
     process = start(port, tmp_path, *refs(*range(number)), "--json")
     until(lambda: len(taken) >= number)
@@ -212,7 +212,7 @@ def test_a_command_ends_when_it_is_told_to_while_tls_is_awaited(mute: tuple[int,
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="how far a connection is can be seen below /proc only")
-def test_a_command_ends_when_it_is_told_to_while_connections_are_awaited(full: int, tmp_path: Path) -> None:
+def test_a_signal_ends_a_command_while_it_connects(full: int, tmp_path: Path) -> None:
     before = connecting(full)
     process = start(full, tmp_path, *refs(0, 1), "--json")
     until(lambda: connecting(full) >= before + 2)

@@ -1,4 +1,4 @@
-"""The framing of answers (RFC 9112, 6 and 7): what is malformed is refused at once, at every door, before it takes memory."""
+"""The framing of responses (RFC 9112, 6 and 7): malformed framing is refused at once, before it uses memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("impatient")
 
 @dataclass
 class Said:
-    """One answer, and what became of it.
+    """One response and the result.
 
     Attributes:
         head: status line and headers.

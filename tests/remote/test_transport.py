@@ -1,4 +1,4 @@
-"""TLS, proxies, addresses: how a connection comes about, and what it never does."""
+"""TLS, proxies and addresses: how connections are opened, and what they never do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The honest registry, asked over real connections: what a client of the distribution specification relies on."""
+"""The honest registry over real connections: the behavior that clients of the distribution specification rely on."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(recipe: Layout) -> Iterator[Served]:
-    """With blobs on the second port; nobody writes into it."""
+    """With blobs on the second port; read-only."""
     one = Served(recipe)
     with one.serving:
         yield one

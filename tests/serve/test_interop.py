@@ -1,4 +1,4 @@
-"""Beside the real programs: the conformance program of the specification, clients that pull, and layouts that other tools have made."""
+"""Interoperability of `serve`: the conformance tests of the specification, real clients, and layouts of other tools."""
 
 from __future__ import annotations
 

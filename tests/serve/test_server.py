@@ -1,4 +1,4 @@
-"""`marfetch serve`: what it answers beyond the plain pull, what it withstands, and the command as a process."""
+"""`marfetch serve`: responses beyond a plain pull, hostile clients, and the command as a process."""
 
 from __future__ import annotations
 
@@ -668,7 +668,7 @@ def test_it_prints_who_can_reach_it(maker: Maker, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_under_way_when_it_ends_ends_too(maker: Maker, tmp_path: Path) -> None:
+def test_an_open_response_ends_with_the_server(maker: Maker, tmp_path: Path) -> None:
     data = os.urandom(48 << 20)
     maker.manifest("x", "aks/foo:1", layers=[maker.blob(data)])
     with Command(maker.root, "--port", 0, cwd=tmp_path) as one, socket.create_connection(("127.0.0.1", one.port), timeout=30) as asking:
@@ -698,7 +698,7 @@ def test_what_does_not_end_is_cut_off(maker: Maker, tmp_path: Path) -> None:
     with Command(maker.root, "--port", 0, cwd=tmp_path) as one, socket.create_connection(("127.0.0.1", one.port), timeout=30) as asking:
         asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert asking.recv(12) == b"HTTP/1.1 200"
-        code, _, err = one.end()  # nobody reads on
+        code, _, err = one.end()  # the client has stopped reading
     assert code == 0
     assert "Traceback" not in err
 

@@ -1,4 +1,4 @@
-"""Beside the real notation: what it signs into a real registry, and what both say of the same signatures."""
+"""Comparison with the real notation: signatures that it pushed to a real registry, verified by both programs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def environment(directory: Path) -> dict[str, str]:
 
 
 def accepts(notation: Path, directory: Path, reference: str) -> bool:
-    """What notation says."""
+    """Return the result of notation."""
     line = [str(notation), "verify", "--insecure-registry", reference]
     done = subprocess.run(line, env=environment(directory), capture_output=True, text=True, timeout=60, check=False)
     return done.returncode == 0
@@ -99,7 +99,7 @@ POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "right": (policy(), "OK"),
     "with timestamps": (policy(trustStores=["ca:test", "tsa:test"]), "OK"),
     "anybody": (policy(trustedIdentities=["*"]), "OK"),
-    "somebody else": (policy(trustedIdentities=["x509.subject: C=US, ST=Oregon, O=Other"]), "IDENTITY_MISMATCH"),
+    "another signer": (policy(trustedIdentities=["x509.subject: C=US, ST=Oregon, O=Other"]), "IDENTITY_MISMATCH"),
     "another root": (policy(trustStores=["ca:other"]), "UNTRUSTED_ROOT"),
     "the wrong sort of store": (policy(trustStores=["signingAuthority:test"]), "TRUST_STORE_EMPTY"),
     "audit": (policy(trustStores=["ca:other"], signatureVerification={"level": "audit"}), "OK"),
@@ -245,4 +245,4 @@ def test_provenance_beside_a_chart_that_helm_pushed(
     if wanted is None:
         assert found["data"]["verdict"] == "verified"
         assert found["data"]["provenance"]["file"] == "demo-0.1.0.tgz"
-        assert found["data"]["policy"] is None  # nobody has set one up
+        assert found["data"]["policy"] is None  # there is no trust policy

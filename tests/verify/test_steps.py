@@ -410,7 +410,7 @@ LISTS: dict[str, tuple[dict[str, Any], str]] = {
     "taken back": ({"revoked": True, "reason": x509.ReasonFlags.remove_from_crl}, "OK"),
     "revoked with a date of its own": ({"revoked": True, "invalid_since": NOW}, "REVOKED"),
     "out of date": ({"next_update": NOW - timedelta(seconds=1)}, "REVOCATION_UNKNOWN"),
-    "signed by somebody else": ({"key": new_key("secp256r1", 77)}, "REVOCATION_UNKNOWN"),
+    "signed by another authority": ({"key": new_key("secp256r1", 77)}, "REVOCATION_UNKNOWN"),
     "of another scope": ({"more": [(OTHER_SCOPE, True)]}, "REVOCATION_UNKNOWN"),
     "of this scope": ({"more": [(OWN_SCOPE, True)]}, "OK"),
     "an unknown critical extension": ({"more": [(U, True)]}, "REVOCATION_UNKNOWN"),
@@ -438,7 +438,7 @@ def test_a_list_in_the_form_of_notations_cache(authority: Authority, revocable: 
     assert code(judge(cose(revocable, payload(ARTIFACT)), lists=Lists(caches=[tmp_path]))) == "REVOKED"
 
 
-def test_what_is_asked_for_is_kept_when_it_holds(authority: Authority, revocable: Identity, judge: Judge) -> None:
+def test_a_valid_downloaded_list_is_cached(authority: Authority, revocable: Identity, judge: Judge) -> None:
     kept: list[str] = []
     good = revocation_list(authority.middle)
     lists = Lists(ask=lambda _: good, keep=lambda url, _: kept.append(url))
@@ -453,7 +453,7 @@ def refuse_to_ask(url: str) -> bytes:
     raise AssertionError(url)
 
 
-def test_nobody_is_asked_where_a_list_is_there(authority: Authority, revocable: Identity, judge: Judge, tmp_path: Path) -> None:
+def test_a_cached_list_is_used_without_a_request(authority: Authority, revocable: Identity, judge: Judge, tmp_path: Path) -> None:
     lists = lists_of(tmp_path, revocation_list(authority.middle))
     lists.ask = refuse_to_ask
     assert code(judge(cose(revocable, payload(ARTIFACT)), lists=lists)) == "OK"
@@ -548,7 +548,7 @@ def test_a_store_that_cannot_be_used_is_nobodys_signature(
     assert caught.value.code == "TRUST_STORE_INVALID"
 
 
-def test_an_empty_store_vouches_for_nobody(authority: Authority, judge: Judge, stores: Path) -> None:
+def test_an_empty_trust_store_trusts_no_signer(authority: Authority, judge: Judge, stores: Path) -> None:
     (stores / "x509" / "ca" / "empty").mkdir(exist_ok=True)
     assert code(judge(cose(authority.signer(), payload(ARTIFACT)), trustStores=["ca:empty"])) == "TRUST_STORE_EMPTY"
 

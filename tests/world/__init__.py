@@ -1,1 +1,1 @@
-"""The world that tests put marfetch into: everything that more than one of them needs. It imports from no test."""
+"""The test environment: everything that several test modules need. It imports no test module."""

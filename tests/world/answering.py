@@ -1,4 +1,4 @@
-"""A small server on loopback, for what the look-alike of MAR does not do: whoever uses it says how each request is answered."""
+"""A small server on loopback, for behavior that the look-alike of MAR lacks: a subclass defines each response."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Answering(BaseHTTPRequestHandler):
-    """Answers in one go, and says nothing of it."""
+    """A request handler that sends each response at once and logs nothing."""
 
     def answer(self) -> None:
         """Answers by the method of its name: `get`, `head`, `post`, `put`."""
@@ -21,7 +21,7 @@ class Answering(BaseHTTPRequestHandler):
         """Send an answer.
 
         Args:
-            headers: with `_` for `-`; those that are None are left out.
+            headers: with `_` for `-`; headers that are None are left out.
         """
         self.send_response(status)
         for name, value in headers.items():

@@ -93,7 +93,7 @@ def chart(name: str = "toy", version: str = "1.2.3", *more: bytes, top: str | No
 
 
 def gzipped_zeros(size: int, before: bytes = b"") -> bytes:
-    """One gzip stream of these bytes and so many zeros, made without having them; its checksum is wrong."""
+    """Return a gzip stream of these bytes and many zeros, built without holding the zeros in memory; its checksum is wrong."""
     machine = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     first = machine.compress(before) + machine.flush(zlib.Z_FULL_FLUSH)
     piece = machine.compress(bytes(1 << 20)) + machine.flush(zlib.Z_FULL_FLUSH)

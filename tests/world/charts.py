@@ -37,7 +37,7 @@ def add_chart(
         package: the archive, or any other bytes.
         more: further layers, as media type and bytes.
         config_size: the size that the manifest gives for the config; None: the right one.
-        fields: of the manifest, in place of the usual ones or besides.
+        fields: added to the manifest; they replace fields of the same name.
     """
     layers = [{**descriptor_json(mar.add_blob(data)), "mediaType": media_type} for media_type, data in ((HELM_CHART, package), *more)]
     described = {**descriptor_json(mar.add_blob(config)), "mediaType": HELM_CONFIG}

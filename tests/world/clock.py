@@ -13,7 +13,7 @@ NOON: Final = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
 
 class Clock(Budget):
-    """A budget whose time passes when somebody sleeps; how long each sleep was stands in `slept`."""
+    """A budget whose time passes only in `sleep`; `slept` lists the seconds of each sleep."""
 
     def __init__(self, timeout: float | None = None) -> None:
         self.time = 1000.0
@@ -27,7 +27,7 @@ class Clock(Budget):
 
 
 class Condition(threading.Condition):
-    """Whoever waits for it moves the clock on; other threads have their turn meanwhile."""
+    """A wait advances the clock and lets other threads run."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Condition(threading.Condition):
         self.waits: list[float] = []
 
     def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None, "nobody waits without an end"
+        assert timeout is not None, "every wait has a timeout"
         assert timeout > 0
         self.waits.append(timeout)
         self.clock.time += timeout

@@ -1,6 +1,6 @@
 """Starts marfetch as `python -m marfetch` does, in a process that writes down whom it connects to, how much it reads and how much memory it takes.
 
-Run by `world.py`, as a file. What it does stands in the variable `LAUNCH`, as JSON:
+Run by `world.py`, as a file. The variable `LAUNCH` says what to do, as JSON:
 
     {"limits": {"IDLE_TIME": 0.5}, "clock": -3600, "record": "FILE"}
 

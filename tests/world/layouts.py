@@ -38,7 +38,7 @@ class Maker:
         return {"mediaType": media_type, "digest": str(digest), "size": len(data)}
 
     def manifest(self, text: str, name: str | None = None, *, listed: bool = True, **more: Any) -> dict[str, Any]:
-        """A manifest with one layer; `name` stands in the index."""
+        """A manifest with one layer; the index refers to it by `name`."""
         algorithm = more.pop("algorithm", "sha256")
         document = {
             "schemaVersion": 2,

@@ -1,4 +1,4 @@
-"""A link that resets: every connection over it ends with a TCP reset when so many bytes have come down."""
+"""A link that resets: every connection ends with a TCP reset after a number of downloaded bytes."""
 
 from __future__ import annotations
 

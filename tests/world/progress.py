@@ -1,10 +1,10 @@
-"""Progress that is kept, so that a test can look at it."""
+"""Recorded progress, for tests to inspect."""
 
 from __future__ import annotations
 
 
 class Heard:
-    """What a client said while it worked."""
+    """The messages of a client during its work."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []

@@ -1,4 +1,4 @@
-"""Projects: a wanted file and its lock."""
+"""Projects: a project file and its lock file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Make = Callable[..., Project]
 
 
 def project_of(place: Path, *items: str) -> Project:
-    """Write a wanted file of these artifacts."""
+    """Write a project file with these artifacts."""
     place.mkdir(exist_ok=True)
     (place / "marfetch.yaml").write_text("schema: 1\nartifacts:" + ("".join(f"\n  - {{{one}}}" for one in items) or " []") + "\n")
     return read_project(place / "marfetch.yaml")
@@ -31,5 +31,5 @@ def lock(client: Session, project: Project, *names: str, upgrade: bool = False) 
 
 
 def outcomes(result: list[Synced]) -> dict[str, str]:
-    """Name → what became of it."""
+    """Name → outcome."""
     return {one.name: one.outcome for one in result}

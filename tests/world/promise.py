@@ -24,7 +24,7 @@ from marfetch.verify.verdict import RefusalError
 
 
 class BrokenPromiseError(AssertionError):
-    """A reader has done what no reader may."""
+    """A reader of untrusted bytes broke the promise."""
 
 
 @contextmanager
@@ -126,12 +126,12 @@ _guard: list[_Guard] = []
 
 @contextmanager
 def guarded(*, programs: bool = False) -> Iterator[None]:
-    """What runs here may write into the sandbox alone; also an attempt that somebody catches counts.
+    """Fail the test if code in this context writes outside the sandbox, even if it catches the error.
 
     Args:
         programs: it may try to start programs, as credential helpers are.
     """
-    if not _guard:  # a hook cannot be taken away again, so there is one for the process
+    if not _guard:  # an audit hook cannot be removed, so there is one per process
         _guard.append(_Guard())
     guard = _guard[0]
     guard.root, guard.programs, guard.seen = str(sandbox()), programs, []

@@ -15,9 +15,9 @@ class Proxy(Listener):
 
     Attributes:
         credentials: `user:password` that it asks for; None: nothing.
-        answer: what it sends in place of everything else.
+        answer: sent instead of any other response.
         is_silent: whether it never answers at all.
-        cuts: for each tunnel in turn, after how many bytes from the server it dies; None, and those that are not named: never.
+        cuts: bytes from the server after which each tunnel is cut, in the order of the tunnels; None or missing: never.
     """
 
     def __init__(self, leads: dict[str, int], *, credentials: str | None = None, answer: bytes | None = None) -> None:

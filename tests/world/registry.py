@@ -1,4 +1,4 @@
-"""A registry that does what no honest one does: it cuts, stalls, lies, throttles and leads astray, on demand.
+"""A registry that misbehaves on demand: it cuts, stalls, lies, throttles and redirects to wrong hosts.
 
 It looks like MAR: two ports, blobs by redirect to the second with a signed address and a double slash. Its knobs read like English:
 
@@ -6,7 +6,7 @@ It looks like MAR: two ports, blobs by redirect to the second with a signed addr
     registry.on("manifest").answers(429, retry_after="2", times=3)
     registry.on("tags").answers_with(b"<html>")
 
-What is asked of it stands in `registry.asked`. The honest registry is `marfetch.serve`; there is no third one.
+`registry.asked` lists the requests. The honest registry is `marfetch.serve`; there is no third one.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Asked:
 
 @dataclass
 class Knob:
-    """What happens to some requests instead of the honest answer. Several things may happen to one: `knob.says(…).cuts_after(…)`.
+    """Changes the response to some requests. Changes can be combined: `knob.says(…).cuts_after(…)`.
 
     Attributes:
         kind: manifest, blob, data, tags, catalog, referrers, base, token, or any.
@@ -124,7 +124,7 @@ class Knob:
         return self._set(change, times)
 
     def answers_with(self, body: bytes, *, times: int | None = None, **headers: str) -> Knob:
-        """The honest status with another body, and these headers in place of the honest ones."""
+        """The honest status with another body; these headers replace the honest ones."""
 
         def change(answer: Answer, _: dict[str, str]) -> None:
             answer.body = body
@@ -135,7 +135,7 @@ class Knob:
         return self._set(change, times)
 
     def says(self, *, times: int | None = None, **headers: str | None) -> Knob:
-        """The honest answer with these headers; None takes one away."""
+        """The honest response with these headers; None removes a header."""
 
         def change(answer: Answer, _: dict[str, str]) -> None:
             for name, value in headers.items():
@@ -144,7 +144,7 @@ class Knob:
         return self._set(change, times)
 
     def repeats(self, status: int, form: str, *, times: int | None = None) -> Knob:
-        """An error that repeats what was asked: `{target}`, `{query}` and `{authorization}` in its body stand for that."""
+        """An error that repeats the request: `{target}`, `{query}` and `{authorization}` in its body are replaced."""
 
         def change(answer: Answer, headers: dict[str, str]) -> None:
             target = self.owner.last_target if self.owner is not None else ""
@@ -229,7 +229,7 @@ class Knob:
         return self._sends(send, times)
 
     def closes_at_once(self, *, times: int | None = None) -> Knob:
-        """Not a byte comes."""
+        """Send nothing and keep the connection open."""
         return self._sends(lambda _connection, _head, _body: None, times)
 
     def stalls_after(self, size: int, *, times: int | None = None) -> Knob:
@@ -260,7 +260,7 @@ class Knob:
         return self._sends(send, times)
 
     def sends(self, raw: bytes, *, endlessly: bool = False, then: bytes = b"", times: int | None = None) -> Knob:
-        """These bytes in place of everything, once or without end, or others after them without end."""
+        """Send these bytes instead of a response, once or endlessly; `then` follows endlessly."""
 
         def send(connection: socket.socket, _head: bytes, _body: bytes) -> None:
             with contextlib.suppress(OSError):
@@ -343,7 +343,7 @@ class Registry:
         self.blobs: dict[str, bytes] = {}
         self.page_size: int | None = None
         self.page_style = "relative"
-        self.listed: list[str] | None = None  # the catalog in place of the honest one
+        self.listed: list[str] | None = None  # replaces the honest catalog
         self.catalog_etag: str | None = None
         self.referrers = "api"
         self.signature = (
@@ -383,7 +383,7 @@ class Registry:
         return knob
 
     def honestly(self) -> None:
-        """Turn all knobs back, and forget what was asked."""
+        """Reset all knobs and the list of requests."""
         self.knobs.clear()
         self.asked.clear()
 

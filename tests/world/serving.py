@@ -1,4 +1,4 @@
-"""`marfetch serve` as a process, alone or in the world of faults, and what is asked of it."""
+"""`marfetch serve` as a process, alone or in the world of faults, and requests to it."""
 
 from __future__ import annotations
 

@@ -201,8 +201,8 @@ def cose(
     """A COSE envelope.
 
     Args:
-        protected: headers that are added or changed; `drop` takes some away.
-        encoded: the protected header as bytes, in place of all that.
+        protected: headers that are added or changed; `drop` removes some.
+        encoded: the whole protected header as bytes; replaces the other arguments.
     """
     header = {1: ALGORITHMS.get(signer.kind, ("", -7))[1], 2: [f"{N}signingScheme"], 3: PAYLOAD_TYPE, f"{N}signingScheme": "notary.x509", f"{N}signingTime": cbor2.CBORTag(1, int(NOW.timestamp()) - 3600)}  # fmt: skip
     header = {key: value for key, value in {**header, **(protected or {})}.items() if key not in drop}

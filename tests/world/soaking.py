@@ -36,7 +36,7 @@ def held() -> dict[str, int]:
 
 
 def main(registry: str, data_host: str, directory: Path, batches: int, size: int, how: str) -> None:
-    """Pull, and tell."""
+    """Pull the artifacts and print the measurements."""
     options = SessionOptions(
         Preference(option=f"http://{registry}", data_hosts=(data_host,)), cache_dir=directory / "cache", jobs=JOBS, notice=False
     )

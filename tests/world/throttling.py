@@ -1,7 +1,7 @@
-"""A registry that throttles and keeps a record of who asked when: what clients do is told by it, not by them.
+"""A registry that throttles and records the time of every request, so that tests need not trust the client.
 
-It answers so many requests, then tells everybody who asks to stay away until a moment; from that moment on it answers again. What it
-writes down of each request: when it came, whether everybody had been told to stay away then, and how many were being answered.
+It answers a number of requests, then throttles all requests until the end of a pause, then answers again. It records when each
+request came, whether it came during a pause, and how many requests were open.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Came:
 
     Attributes:
         at: seconds on the monotonic clock.
-        told: whether everybody was told to stay away at that moment.
-        together: how many were under way with it, itself included.
+        told: whether it came during a pause.
+        together: number of open requests, this one included.
         answered: how many had been answered since the last pause ended.
         pauses: how many pauses had begun.
         target: what it asked for.
@@ -55,10 +55,10 @@ class Throttling(Registry):
         pauses: how many pauses there are in all.
         seconds: the length of each.
         form: how it is said: `seconds`, `date` or `nothing`.
-        says: this in place of the true length.
+        says: replaces the true length in the response.
         status: 429 or 503.
-        gather: the first pause begins when so many requests are under way beyond those that are answered; they are all told at
-            once, so that nothing is on its way when it begins.
+        gather: number of waiting requests, beyond the answered ones, that starts the first pause. All are throttled at once, so that
+            no other request is open when the pause begins.
         takes: seconds that an honest answer takes, so that requests can be seen side by side.
     """
 
@@ -93,7 +93,7 @@ class Throttling(Registry):
 
     @property
     def while_told(self) -> list[Came]:
-        """Requests that came while everybody was told to stay away."""
+        """Requests that came during a pause."""
         return [one for one in self.came if one.told]
 
     def after_pause(self, number: int = 1) -> list[Came]:
@@ -117,7 +117,7 @@ class Throttling(Registry):
             if part in target:
                 event.wait(60)
         with self._state:
-            # Before it is sent: whoever has it may ask again before this thread goes on.
+            # Before the response is sent: the client may send its next request before this thread continues.
             self._active -= 1
             self._answered += 1
         return answer
@@ -126,7 +126,7 @@ class Throttling(Registry):
         return bool(self.ends) and time.monotonic() < self.ends[-1]
 
     def _begin(self) -> bool:
-        """Begin a pause, when enough requests are there; whether there is one."""
+        """Begin a pause if enough requests are waiting; return whether there is a pause."""
         begun = len(self.ends)
         self._waiting += 1
         self._state.notify_all()
@@ -159,7 +159,7 @@ Throttles = Callable[..., Throttling]
 
 @contextmanager
 def throttles(layout: Layout, context: Callable[[], ssl.SSLContext | None] = lambda: None) -> Iterator[Throttles]:
-    """What makes such registries, which last as long as the context.
+    """Yield a function that starts such registries; they end with the context.
 
     Args:
         context: gives the settings of each, for https; None: by http.

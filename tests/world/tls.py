@@ -1,4 +1,4 @@
-"""What a registry by https needs."""
+"""Certificates and TLS settings for a registry over https."""
 
 from __future__ import annotations
 

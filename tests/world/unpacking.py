@@ -1,4 +1,4 @@
-"""What is pulled or put in place unpacked."""
+"""Helpers for pulling and placing unpacked archives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def unpack(out: Path, data: bytes, expected: ExpectedChart | None = None, *, for
 
 
 def all_known(_: Set[str]) -> Set[str]:
-    """What is there may go: tests with this are about how, and `destination/test_created.py` is about what."""
+    """Allow replacing all files: these tests are about how, and `destination/test_created.py` is about which."""
     return frozenset()
 
 

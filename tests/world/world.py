@@ -1,4 +1,4 @@
-"""Where a fault happens: a twisted registry, a directory with a file in it, and marfetch run there as a process of its own.
+"""The environment of the fault tests: a misbehaving registry, a directory with a file, and marfetch as a separate process.
 
     ended = world.run("pull", "aks/foo:1", "--json")
     ended.failed(7, "cut", "1000 of 5000 bytes", requests=6)
@@ -35,9 +35,9 @@ BRIEF: Final = {"FIRST_WAIT": 0.01, "LONGEST_WAIT": 0.05}
 MOST_MEMORY: Final = 300 << 20
 """Bytes that a command may hold, whatever is sent to it."""
 STEERING: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-"""What must never be printed: it steers a terminal, or reorders what is shown."""
+"""Characters that must never be printed, because they control a terminal or reorder text."""
 PARTIAL: Final = re.compile(r"\.marfetch-.*", re.IGNORECASE)
-"""What marfetch makes beside a final name."""
+"""Temporary files of marfetch beside a final name."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def sha256(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that has ended, and what it has left.
+    """A finished command, with its output and the files it left.
 
     Attributes:
         files: files in the directory of the command that were not there before, or not like that: path → SHA-256.
@@ -138,7 +138,7 @@ class Ended:
         return [asked.kind for asked in self.asked]
 
     def succeeded(self, *, made: Mapping[str, bytes] | None = None, requests: int | None = None, within: float | None = None) -> Ended:
-        """It ended with 0.
+        """Check that the exit code is 0.
 
         Args:
             made: exactly these files are new; None: whatever the registry has.
@@ -158,7 +158,7 @@ class Ended:
         requests: int | None = None,
         within: float | None = None,
     ) -> Ended:
-        """It ended with this exit code.
+        """Check that the command failed with this exit code.
 
         Args:
             code: `error.code`, where `--json` was given.
@@ -191,11 +191,11 @@ class Ended:
 
 @dataclass
 class World:
-    """A twisted registry, and marfetch beside it.
+    """A misbehaving registry, and marfetch beside it.
 
     Attributes:
-        root: holds all that a command may touch: `here`, where it runs, `cache`, `home`, `tmp`, and `outside`, which nobody may touch.
-        environment: what a command sees besides the plain surroundings; None takes a variable away.
+        root: holds all that a command may touch: `here`, where it runs, `cache`, `home`, `tmp`, and `outside`, which must stay unchanged.
+        environment: variables of a command besides the usual ones; None removes a variable.
         allowed: `host:port` that may be connected to; IPv6 without brackets.
         names: names that may be resolved.
         secrets: what must never be shown or stored.
@@ -217,7 +217,7 @@ class World:
         for path in (self.here, self.home, self.temporary, self.root / "outside"):
             path.mkdir(parents=True)
         (self.here / "before.txt").write_text("was here before\n")
-        (self.root / "outside" / "kept.txt").write_text("is nobody's business\n")
+        (self.root / "outside" / "kept.txt").write_text("must stay unchanged\n")
         self.allowed |= {self.registry.host, self.registry.data_host}
         self.secrets += [self.registry.signature, *re.findall(r"(?:^|&)sig=([^&]+)", self.registry.signature)]
 
@@ -242,7 +242,7 @@ class World:
         return self.root / "tmp"
 
     def secret(self, text: str) -> str:
-        """Plant a secret: it must not be shown nor stored from now on."""
+        """Add a secret that must not be shown or stored from now on."""
         self.secrets.append(text)
         return text
 
@@ -277,7 +277,7 @@ class World:
 
         Args:
             record: where the launcher writes down contacts and memory.
-            limits: in place of `patience`; `{}`: those of users.
+            limits: replaces `patience`; `{}` for the limits of users.
             clock: seconds that the clock is wrong by.
         """
         launch = {"limits": dict(self.patience if limits is None else limits), "clock": clock, "record": str(record)}
@@ -293,13 +293,13 @@ class World:
         memory: int = MOST_MEMORY,
         **options: Any,
     ) -> Ended:
-        """Run marfetch to its end, and look through what it has left.
+        """Run marfetch to its end, and check its output and files.
 
         Args:
-            limits: in place of `patience`; `{}`: those of users.
+            limits: replaces `patience`; `{}` for the limits of users.
             clock: seconds that the clock is wrong by.
             within: seconds until it must have ended.
-            replaces: files that were there before and that it may replace or take away.
+            replaces: existing files that the command may replace or remove.
             memory: bytes that it may hold.
             options: for `subprocess.run`.
         """
@@ -331,7 +331,7 @@ class World:
         return ended
 
     def recovers(self, *words: str, made: Mapping[str, bytes], **options: Any) -> Ended:
-        """The registry is honest again: the next run succeeds, goes on with what the cache has of a blob, and leaves no part of any.
+        """Make the registry honest again, and check that the next run succeeds, resumes partial blobs, and leaves no partial files.
 
         Args:
             made: the files that it makes.
@@ -346,10 +346,10 @@ class World:
             assert size == 0 or f"bytes={size}-" in ranges or not _asks_for(ended, name), f"{size} bytes of {name} were not used: {ended}"
         return ended
 
-    # -- looking through what is left
+    # -- checking the remaining files
 
     def sweep(self, ended: Ended, before: dict[str, Entry]) -> None:
-        """Look through what a command has left that a test has started itself.
+        """Check the output and files of a command that a test has started itself.
 
         Args:
             before: `tree` of the root, from before it was started.
@@ -365,7 +365,7 @@ class World:
         assert ended.peak < memory, f"{ended.peak >> 20} MiB: {ended}"
 
     def _sweep_files(self, ended: Ended, before: dict[str, Entry], after: dict[str, Entry], replaces: Sequence[str]) -> None:
-        """What was there is as it was; nothing is half written; nothing but the cache and the state is written outside of where the command runs."""
+        """Check that existing files are unchanged, no file is half-written, and nothing else was written except the cache and the state."""
         for name, entry in before.items():
             if name.startswith(("cache/", "state/", "here/")) and (
                 name.startswith(("cache/", "state/")) or name.removeprefix("here/") in replaces
@@ -378,7 +378,7 @@ class World:
             assert not (name.startswith("here/") and PARTIAL.fullmatch(Path(name).name)), f"`{name}` was left: {ended}"
 
     def _sweep_cache(self, ended: Ended, before: dict[str, Entry], after: dict[str, Entry]) -> None:
-        """Each blob is what its name says; a part of one is only kept where the command failed, under a name that a later run looks for."""
+        """Check that each blob matches its name, and that partial blobs remain only after a failure, where a later run finds them."""
         for name, entry in _below(after, "cache/").items():
             if name.startswith("blobs/") and not entry.is_directory and before.get(f"cache/{name}") != entry:
                 algorithm, encoded = name.split("/")[1:]
@@ -389,7 +389,7 @@ class World:
             assert ended.returncode != 0 or f"cache/{name}" in before, f"`{name}` was left: {ended}"
 
     def _sweep_words(self, ended: Ended, before: dict[str, Entry], after: dict[str, Entry]) -> None:
-        """What was said can be shown, is one JSON object where that was asked for, and tells no secret, nor does any file."""
+        """Check that the output is printable, is one JSON object with `--json`, and that neither it nor any file contains a secret."""
         assert "Traceback" not in ended.err, ended
         for text in (ended.out, ended.err):
             assert STEERING.search(text) is None, ended
@@ -432,5 +432,5 @@ def _new(before: dict[str, Entry], after: dict[str, Entry], start: str) -> dict[
 
 
 def _asks_for(ended: Ended, part: str) -> bool:
-    """Whether the blob of this part was asked for at all."""
+    """Whether the blob of this partial file was requested."""
     return any(part.rpartition("-")[2] in asked.target for asked in ended.asked)
