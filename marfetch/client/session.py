@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
-from .. import records
+from .. import records, threads
 from ..budget import Budget
 from ..content import WELL_KNOWN, BlobReader, Catalog, Progress, Sink, Source, copy
 from ..endpoint import Address, Endpoint, Preference
@@ -193,12 +193,8 @@ class Session:
             return [function(item) for item in items]
         executor = self._executors.get(hosts)
         if executor is None:
-            from concurrent.futures import ThreadPoolExecutor  # late: only for several items
-
-            executor = self._executors[hosts] = ThreadPoolExecutor(
-                hosts * self.options.jobs,
-                thread_name_prefix="marfetch",
-                initializer=lambda: setattr(self._worker, "is_one", True),
+            executor = self._executors[hosts] = threads.pool(
+                hosts * self.options.jobs, initializer=lambda: setattr(self._worker, "is_one", True)
             )
         futures = [executor.submit(function, item) for item in items]
         self._under_way += futures
@@ -267,7 +263,7 @@ class Session:
                 source = Registry(endpoint, budget=budget, progress=progress, jobs=jobs, trust=way.trust, early=way.early, pauses=pauses)
                 self._sources[endpoint] = source
                 # Import the modules for file locks while the first response is on its way.
-                threading.Thread(target=prepare, name="marfetch-prepare", daemon=True).start()
+                threads.started(prepare, "marfetch-prepare")
             return source
 
     def _data_host(self, endpoint: Endpoint) -> DataHost:
