@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ INGEST: Final = "ingest"
 AT_LAST: Final[list[Callable[[bool], None]]] = []
 """Callbacks for the end of a command; the argument is True if the process exits, so that open resources can be dropped."""
 _RELEASE_EVERY: Final = 16 << 20  # bytes
+_SAFELY: Final = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
 
 def storage_error(error: OSError, path: Path | str, *, needed: int | None = None) -> StorageError:
@@ -144,8 +146,24 @@ def write_whole(path: Path, data: bytes, *, through: Path | None = None) -> None
 
 def _write(path: Path, data: bytes, *, is_new: bool) -> None:
     """Write a file that others can at most read, whatever the umask."""
-    path.touch(mode=0o644, exist_ok=not is_new)
-    path.write_bytes(data)
+    with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | (os.O_EXCL if is_new else os.O_TRUNC), 0o644), "wb") as file:
+        file.write(data)
+
+
+def open_own(path: Path, flags: int, mode: int = 0o600) -> int:
+    """Open one of marfetch's own files for writing, without following a link and without blocking on a named pipe.
+
+    Returns:
+        The file descriptor.
+
+    Raises:
+        OSError: it cannot be opened; `ELOOP`: a symbolic link; `EINVAL`: not a regular file.
+    """
+    number = os.open(path, flags | _SAFELY, mode)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return number
 
 
 class Writer:

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 from ..budget import Budget
 from ..content import Progress
 from ..errors import StorageError
-from ..files import claim, no_home
+from ..files import claim, no_home, open_own
 from ..remote.pauses import Pauses
 from .ingest import StallGuard, sweep
 from .layout import Layout
@@ -70,11 +70,12 @@ class Cache:
 def _sweep_temporary() -> None:
     """Delete the temporary caches of killed runs: those whose mark is not locked."""
     for mark in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_MARK}"):
-        with suppress(OSError), os.fdopen(os.open(mark, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+        with suppress(OSError):
             status = mark.parent.lstat()
-            is_own = stat.S_ISDIR(status.st_mode) and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid())
-            if is_own and claim(file.fileno()):
-                shutil.rmtree(mark.parent, ignore_errors=True)
+            if stat.S_ISDIR(status.st_mode) and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid()):
+                with os.fdopen(open_own(mark, os.O_RDWR), "rb") as file:
+                    if claim(file.fileno()):
+                        shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 def cache_root(directory: Path | None) -> Path:

@@ -18,10 +18,10 @@ from typing import BinaryIO
 from ..artifact.kinds import matches
 from ..budget import Budget
 from ..content import BlobReader, Ingest, Verified
-from ..errors import Error, IntegrityError, NotFoundError, PolicyError, StorageError
+from ..errors import Error, IntegrityError, NotFoundError, StorageError
 from ..files import INGEST, make_directories, storage_error
 from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
-from ..records import open_regular
+from ..records import open_regular, refuse_unsafe
 from ..reference import Reference
 from .blobs import Entry, Extent, Stamp, open_range
 from .graph import ManifestNode
@@ -41,7 +41,7 @@ class Layout:
 
     Raises:
         StorageError: it cannot be made or read, or is of another version.
-        PolicyError: `cache-unsafe`: everybody may write into it.
+        PolicyError: `cache-unsafe`: another user may have changed it.
     """
 
     def __init__(
@@ -64,17 +64,9 @@ class Layout:
         """Corrupted blobs that cannot be deleted, because the layout is read-only."""
         try:
             make_directories(root, mode)
-            found = root.stat().st_mode
         except OSError as error:
             raise storage_error(error, root) from error
-        if hasattr(os, "geteuid") and found & stat.S_IWOTH:
-            raise PolicyError(
-                f"refused to use the cache `{root}`: every user can write to it",
-                code="cache-unsafe",
-                hint=f"chmod 700 {root}",
-                path=str(root),
-                rule="only its owner writes into the cache",
-            )
+        refuse_unsafe(root, any_owner=bool(mode & 0o077))  # a directory that the user shares may be another user's
         check_version(root)
         self.names.create()
         with suppress(OSError):

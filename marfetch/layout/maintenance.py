@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -115,10 +116,12 @@ def clear(root: Path) -> int:
 
     Raises:
         InputError: `usage`: the directory is no layout, so it is not ours to clear.
+        PolicyError: `cache-unsafe`.
         StorageError: it cannot be removed.
     """
     if not root.exists():
         return 0
+    records.refuse_unsafe(root)
     if not (root / "oci-layout").is_file():
         raise InputError(f"refused to clear `{root}`: it is not a marfetch cache", code="usage", hint="check `--cache-dir`", path=str(root))
     size = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file() and not path.is_symlink())
@@ -149,7 +152,7 @@ def _wrong(path: Path) -> str | None:
         return error.message
     verified = Verified(Descriptor("application/octet-stream", digest, path.stat().st_size))
     try:
-        with path.open("rb", buffering=0) as file:
+        with os.fdopen(records.open_regular(path), "rb", buffering=0) as file:
             while chunk := file.read(CHUNK):
                 verified.update(chunk)
         verified.check()
