@@ -259,17 +259,35 @@ def claim(descriptor: int) -> bool | None:
         return None
 
 
-def wait_for(descriptor: int, meanwhile: Callable[[], None] | None) -> bool:
+def occupy(descriptor: int, *, alone: bool) -> bool | None:
+    """Lock an open file until it is closed, without waiting: alone, or together with others that share it.
+
+    Returns:
+        False if another process holds it in a way that does not allow this; None if the system has no such locks.
+    """
+    try:
+        import fcntl  # late: not on Windows
+
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except (ImportError, OSError):
+        return None
+    return True
+
+
+def wait_for(descriptor: int, meanwhile: Callable[[], None] | None, take: Callable[[int], bool | None] | None = None) -> bool:
     """Wait for the lock of an open file, and hold it until the file is closed.
 
     Args:
         meanwhile: called every 0.25 s; it may raise to give up.
+        take: tries to get the lock; None: `claim`.
 
     Returns:
         False if the file system has no locks.
     """
     looked = time.monotonic()
-    while (is_ours := claim(descriptor)) is False:
+    while (is_ours := (take or claim)(descriptor)) is False:
         if meanwhile is not None and time.monotonic() - looked >= _LOOK:
             looked = time.monotonic()
             meanwhile()

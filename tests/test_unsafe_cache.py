@@ -13,7 +13,6 @@ import pytest
 
 from marfetch import records
 from marfetch.budget import Budget
-from marfetch.client.session import Session
 from marfetch.completion.complete import complete
 from marfetch.destination.created import CreatedDirectories, CreatedDirectory
 from marfetch.errors import PolicyError, StorageError
@@ -23,7 +22,7 @@ from marfetch.layout.layout import Layout, open_for_writing
 from marfetch.library.facade import Client
 from marfetch.records import Records, refuse_unsafe, unsafe
 
-from .world.command import Run, marfetch, surroundings
+from .world.command import marfetch, surroundings
 from .world.content import ALB
 from .world.progress import Heard
 from .world.registry import Registry
@@ -170,7 +169,7 @@ def commands(mar: Registry, project: Path) -> list[list[str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["world-writable", "another owner"])
-def test_every_command_refuses_an_unsafe_cache_before_it_asks_or_reads(mar: Registry, run: Run, tmp_path: Path, fault: str) -> None:
+def test_every_command_refuses_an_unsafe_cache_before_it_asks_or_reads(mar: Registry, tmp_path: Path, fault: str) -> None:
     if fault == "another owner" and os.geteuid() != 0:
         pytest.skip("only root can give files to others")
     project = tmp_path / "marfetch.yaml"
@@ -231,9 +230,7 @@ def test_own_files_are_opened_only_as_files(tmp_path: Path, make: Callable[[Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [pipe, link])
-def test_nothing_in_the_cache_blocks_a_command(
-    client: Session, mar: Registry, run: Run, tmp_path: Path, make: Callable[[Path], None]
-) -> None:
+def test_nothing_in_the_cache_blocks_a_command(mar: Registry, tmp_path: Path, make: Callable[[Path], None]) -> None:
     environment = surroundings(mar, tmp_path / "cache")
     assert marfetch("pull", f"{ALB}:1.7.12", cwd=tmp_path, environment=environment).returncode == 0
     places = [path for path in sorted((tmp_path / "cache").rglob("*")) if path.is_file()]

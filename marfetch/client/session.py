@@ -319,6 +319,7 @@ class Repository:
         if reference.tag is None and reference.digest is not None:
             cached = cache.find(reference.digest)
             if cached is not None:
+                cache.mark_used(cached.descriptor.digest)
                 return cached
         known = cache.known(reference)
         if known is not None and reference.digest is not None and known.digest != reference.digest:
@@ -334,6 +335,8 @@ class Repository:
         if not self.session.options.offline:
             cache.add(found)
             cache.tag(reference, found.descriptor)
+        else:
+            cache.mark_used(found.descriptor.digest)
         return found
 
     def tags(self) -> list[str]:
@@ -393,7 +396,7 @@ class Repository:
         return self.use(blob, lambda: self.session.cache.read(blob))
 
     def use(self, blob: Descriptor, take: Callable[[], T], *, name: str | None = None) -> T:
-        """Download a blob into the cache and use it there. If the cached bytes turn out to be corrupted, download it again once.
+        """Download a blob into the cache and use it there. If the cached bytes are corrupted or gone, download it again once.
 
         Args:
             take: reads the blob from the cache and verifies its digest.
@@ -410,6 +413,9 @@ class Repository:
             if error.code not in ("size-mismatch", "digest-mismatch"):
                 raise
             self.session.cache.drop(blob.digest, error.message)
+        except NotFoundError as error:
+            if error.code != "blob-not-found":  # deleted since `ensure`, by a program that knows no lock of the cache
+                raise
         self.ensure(blob, name=name)
         return take()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -73,10 +74,28 @@ def sweep(root: Path) -> None:
     with suppress(OSError):
         for part in sorted((root / INGEST).iterdir()):
             with suppress(OSError):
-                if time.time() - part.lstat().st_mtime > STALE:
-                    with os.fdopen(open_own(part, os.O_RDWR), "rb") as file:
-                        if claim(file.fileno()) is not False:
-                            part.unlink()
+                drop_stale(part, part.lstat())
+
+
+def drop_stale(part: Path, status: os.stat_result) -> bool:
+    """Delete a part that is unused for a day, unless another process holds it; return whether it was deleted."""
+    if time.time() - status.st_mtime <= STALE:
+        return False
+    if not stat.S_ISREG(status.st_mode):
+        return _dropped(part)
+    try:
+        with os.fdopen(open_own(part, os.O_RDWR), "rb") as file:
+            return claim(file.fileno()) is not False and _dropped(part)
+    except OSError:
+        return False
+
+
+def _dropped(part: Path) -> bool:
+    try:
+        part.unlink()
+    except OSError:
+        return False
+    return True
 
 
 class FileIngest:

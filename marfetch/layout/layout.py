@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from ..artifact.kinds import matches
 from ..budget import Budget
@@ -26,7 +27,15 @@ from ..reference import Reference
 from .blobs import Entry, Extent, Stamp, open_range
 from .graph import ManifestNode
 from .index import LayoutTags, check_version, unsupported_index_content
-from .ingest import FileIngest, StallGuard, claimed_part
+from .ingest import STALE, FileIngest, StallGuard, claimed_part
+
+_MARK_AGAIN: Final = STALE / 4
+"""Seconds after which a used blob is marked again."""
+
+
+def last_used(status: os.stat_result) -> float:
+    """Return when a file was last written, read, renamed or marked, in seconds since the epoch."""
+    return max(status.st_mtime, status.st_atime, status.st_ctime)
 
 
 class Layout:
@@ -123,6 +132,7 @@ class Layout:
         except OSError as error:
             raise storage_error(error, self.path(descriptor.digest)) from error
         if stat.S_ISREG(status.st_mode) and status.st_size == descriptor.size:
+            self._mark_used(self.path(descriptor.digest), status)
             return True
         if stat.S_ISREG(status.st_mode) and self.digest_matches(descriptor.digest):
             raise IntegrityError(
@@ -134,6 +144,16 @@ class Layout:
             )
         self.drop(descriptor.digest, "it is not a file of the right size")
         return False
+
+    def mark_used(self, digest: Digest) -> None:
+        """Mark a blob as used now, so that `cache prune` in another process keeps it."""
+        with suppress(OSError):
+            self._mark_used(self.path(digest), self._status(digest))
+
+    def _mark_used(self, path: Path, status: os.stat_result) -> None:
+        if time.time() - last_used(status) > _MARK_AGAIN:
+            with suppress(OSError):  # the access time: the modification time shows whether the blob was changed
+                os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))
 
     def digest_matches(self, digest: Digest) -> bool:
         """Hash a blob and return whether it matches its digest.
