@@ -173,7 +173,7 @@ def exit_codes() -> str:
     """Return the page with every exit code."""
     meanings = {
         0: "success",
-        1: "the command ran, and its answer is no: a difference, an outdated artifact, a fault found by `doctor`",
+        1: "the command ran, and its answer is no: a difference, an outdated artifact, a fault found by `doctor`; never an accident",
         2: "wrong usage or invalid input",
         3: "not found",
         4: "refused by a rule of marfetch, or by your own (`--kind`, for example)",
@@ -181,7 +181,8 @@ def exit_codes() -> str:
         6: "a signature or provenance is missing or invalid",
         7: "the registry failed, throttles (429), or cannot be reached",
         8: "the lock file does not match",
-        9: "a local file cannot be read or written",
+        9: "a local file cannot be read or written, or the system refuses a thread or memory",
+        70: "a bug in marfetch: a traceback and the error code `internal`",
         130: "interrupted (Ctrl-C)",
         143: "ended by SIGTERM or SIGHUP",
     }

@@ -8,6 +8,7 @@ import sys
 
 _GRACE_PERIOD = 3.0  # seconds after the first signal; a further signal after that ends the process at once
 _RERAISE_DELAY = 0.001  # seconds
+_LONGEST_MESSAGE = 300  # characters of the message of a bug; the traceback has it all
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .errors import Error
@@ -52,6 +53,27 @@ def _print(line: str) -> int:
         _discard_stdout()
         return 9
     return 0
+
+
+def _write_traceback(error: BaseException) -> None:
+    """Write the traceback of a bug to stderr, without secrets and control characters."""
+    import contextlib
+    import traceback
+
+    from .text import hidden, printable
+
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr may be closed
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            sys.stderr.write(f"{printable(hidden(line))}\n")
+
+
+def _internal(error: BaseException) -> "Error":
+    from .errors import InternalError
+    from .text import hidden
+
+    kind = type(error).__name__
+    text = hidden(str(error))[:_LONGEST_MESSAGE]
+    return InternalError(f"internal error: {kind}{f': {text}' if text else ''}", code="internal", type=kind)
 
 
 def _discard_stdout() -> None:
@@ -174,10 +196,15 @@ class CommandRun:
                 return self._failed(storage_error(error, str(error.filename or nameless)))
             except KeyboardInterrupt:
                 return self._interrupted()
-            except Exception:
-                if not self._signal:
-                    raise
-                return self._interrupted()  # the interrupted code turned the KeyboardInterrupt into another exception
+            except Exception as error:
+                if self._signal:
+                    return self._interrupted()  # the interrupted code turned the KeyboardInterrupt into another exception
+                from .threads import resource_error
+
+                refused = resource_error(error)
+                if refused is None:
+                    _write_traceback(error)
+                return self._failed(refused or _internal(error))
         except SystemExit:  # typer exits like this when the reader of its help text has gone
             _discard_stdout()
             return 0
@@ -244,6 +271,8 @@ def program() -> None:
         code = main()
     except KeyboardInterrupt:  # a signal after the command had finished
         code = 130
+    except BaseException as error:  # the exit code of an uncaught exception would be 1, which means "the answer is no"
+        code = _last_resort(error)
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -254,6 +283,20 @@ def program() -> None:
             # Lost data on stdout is a failure; lost messages on stderr are not.
             code = code or (9 if stream is sys.stdout else 0)
     os._exit(code)
+
+
+def _last_resort(error: BaseException) -> int:
+    """Report an exception outside a command, where even the modules that report errors may be missing, and return the exit code."""
+    try:
+        from .threads import resource_error
+
+        failure = resource_error(error) or _internal(error)
+        if failure.code == "internal":
+            _write_traceback(error)
+        sys.stderr.write(f"error: {failure.message}\nhint: {failure.hint}\n")
+    except BaseException:
+        return 70
+    return failure.exit_code
 
 
 def getter() -> None:

@@ -355,7 +355,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         ),
         "cache-unsafe": Code(
             "PolicyError",
-            "all users can write to the cache directory",
+            "all users can write to the cache directory, or it belongs to another user",
             "remove the write permission of other users (`chmod 700`), or choose another directory with `--cache-dir`",
         ),
         "end-of-life": Code(
@@ -480,16 +480,15 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "a local file or directory cannot be read or written",
             "check its permissions, or choose another directory with `--destination` or `--cache-dir`",
         ),
+        "no-resources": Code("StorageError", "the system refuses a thread or memory", "raise `ulimit -u`, or the container's pids limit"),
         "port-unusable": Code(
             "StorageError",
             "cannot listen on the port: another program uses it, or only root may use it",
             "choose another port with `--port`; `--port 0` picks a free one",
         ),
-        "cache-damaged": Code(
-            "StorageError",
-            "the cache is corrupted",
-            "run `marfetch cache verify --fix`, or choose another directory with `--cache-dir`",
-        ),
+        "cache-damaged": Code("StorageError", "the cache is corrupted", "run `marfetch cache verify --fix`, or use another `--cache-dir`"),
+        # 70: a bug
+        "internal": Code("InternalError", "a bug in marfetch", "report it with the traceback: https://github.com/marfetch/marfetch/issues"),
         # interrupted
         "interrupted": Code("Interrupted", "Ctrl-C ended the command", "run the command again; downloaded data is kept"),
         "terminated": Code("Terminated", "SIGTERM or SIGHUP ended the command", "run the command again; downloaded data is kept"),

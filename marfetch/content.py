@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 from .errors import IntegrityError, PolicyError
 from .oci import MAX_BLOB_SIZE, Descriptor, Digest, Index, Manifest
 from .reference import Reference
+from .threads import started
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -232,8 +233,11 @@ class BackgroundWriter:
         if self._thread is None:
             self._error: Exception | None = None
             self._queue: queue.Queue[Buffer | None] = queue.Queue(_QUEUE_LENGTH)
-            self._thread = threading.Thread(target=self._run, name="marfetch-beside", daemon=True)
-            self._thread.start()
+            self._thread = started(self._run, "marfetch-beside")
+            if self._thread is None:
+                self._is_large = False
+                self._put(data)
+                return
         if self._error is not None:
             raise self._error
         self._queue.put(data)

@@ -11,6 +11,7 @@ Error                    1   code, hint, context, exit_code; str() is one senten
 │  └─ RateLimitedError   7   the registry throttles, and the time budget does not allow to wait
 ├─ LockError             8   the lock file does not match the project file or the registry
 ├─ StorageError          9   a local file cannot be written or read
+├─ InternalError        70   a bug in marfetch
 └─ Interrupted         130   Ctrl-C
    └─ Terminated       143   SIGTERM, SIGHUP
 ```
@@ -108,6 +109,12 @@ class StorageError(Error):
     """A local file cannot be written or read (context: `path`, `needed`, `free` in bytes)."""
 
     exit_code = 9
+
+
+class InternalError(Error):
+    """A bug in marfetch (context: `type`, the name of the exception)."""
+
+    exit_code = 70
 
 
 class Interrupted(Error):  # noqa: N818 - an interrupt is not a failure

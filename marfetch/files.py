@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ INGEST: Final = "ingest"
 AT_LAST: Final[list[Callable[[bool], None]]] = []
 """Callbacks for the end of a command; the argument is True if the process exits, so that open resources can be dropped."""
 _RELEASE_EVERY: Final = 16 << 20  # bytes
+_SAFELY: Final = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
 
 def storage_error(error: OSError, path: Path | str, *, needed: int | None = None) -> StorageError:
@@ -145,8 +147,24 @@ def write_whole(path: Path, data: bytes, *, through: Path | None = None, mode: i
 
 def _write(path: Path, data: bytes, mode: int, *, is_new: bool) -> None:
     """Write a file that others can at most read, whatever the umask."""
-    path.touch(mode=mode, exist_ok=not is_new)
-    path.write_bytes(data)
+    with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | (os.O_EXCL if is_new else os.O_TRUNC), mode), "wb") as file:
+        file.write(data)
+
+
+def open_own(path: Path, flags: int, mode: int = 0o600) -> int:
+    """Open one of marfetch's own files for writing, without following a link and without blocking on a named pipe.
+
+    Returns:
+        The file descriptor.
+
+    Raises:
+        OSError: it cannot be opened; `ELOOP`: a symbolic link; `EINVAL`: not a regular file.
+    """
+    number = os.open(path, flags | _SAFELY, mode)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return number
 
 
 class Writer:
@@ -242,17 +260,35 @@ def claim(descriptor: int) -> bool | None:
         return None
 
 
-def wait_for(descriptor: int, meanwhile: Callable[[], None] | None) -> bool:
+def occupy(descriptor: int, *, alone: bool) -> bool | None:
+    """Lock an open file until it is closed, without waiting: alone, or together with others that share it.
+
+    Returns:
+        False if another process holds it in a way that does not allow this; None if the system has no such locks.
+    """
+    try:
+        import fcntl  # late: not on Windows
+
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except (ImportError, OSError):
+        return None
+    return True
+
+
+def wait_for(descriptor: int, meanwhile: Callable[[], None] | None, take: Callable[[int], bool | None] | None = None) -> bool:
     """Wait for the lock of an open file, and hold it until the file is closed.
 
     Args:
         meanwhile: called every 0.25 s; it may raise to give up.
+        take: tries to get the lock; None: `claim`.
 
     Returns:
         False if the file system has no locks.
     """
     looked = time.monotonic()
-    while (is_ours := claim(descriptor)) is False:
+    while (is_ours := (take or claim)(descriptor)) is False:
         if meanwhile is not None and time.monotonic() - looked >= _LOOK:
             looked = time.monotonic()
             meanwhile()

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .document import Json, parse_json
-from .errors import Error, StorageError
+from .errors import Error, PolicyError, StorageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +42,56 @@ _FROM_FILE = str.maketrans("+=", "/:")
 _SUFFIX = ".json"
 _READING: Final = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 _NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
+
+
+# -- whose directory it is
+
+
+def unsafe(root: Path | str, *, any_owner: bool = False) -> str | None:
+    """Return why the content of a directory may be another user's; None if it is safe, or missing.
+
+    Safe owners are the user and root. Under `sudo`, so is the user who called it. If the path is a symbolic link, its owner counts too,
+    because the owner can point it elsewhere.
+
+    Args:
+        any_owner: whether the directory may belong to any user.
+    """
+    if not hasattr(os, "geteuid"):
+        return None
+    try:
+        found, link = os.stat(root), os.lstat(root)  # noqa: PTH116 - pathlib takes too long to load for a completion
+    except OSError:
+        return None
+    if found.st_mode & stat.S_IWOTH:
+        return "every user can write to it"
+    user = os.geteuid()
+    owners = {0, user}
+    caller = os.environ.get("SUDO_UID", "") if user == 0 else ""
+    if caller.isascii() and caller.isdecimal():
+        owners.add(int(caller))
+    strangers = {found.st_uid, link.st_uid} - owners
+    return None if any_owner or not strangers else f"it belongs to another user (uid {max(strangers)})"
+
+
+def refuse_unsafe(root: Path | str, *, any_owner: bool = False) -> None:
+    """Refuse a cache that another user may have changed. Call this before anything in it is read.
+
+    Raises:
+        PolicyError: `cache-unsafe`.
+    """
+    reason = unsafe(root, any_owner=any_owner)
+    if reason is not None:
+        another = "use a directory of your own with `--cache-dir`"
+        raise PolicyError(
+            f"refused to use the cache `{root}`: {reason}",
+            code="cache-unsafe",
+            hint=another if "belongs" in reason else f"chmod 700 {root}; or {another}",
+            path=str(root),
+            rule="only its owner writes into the cache, and the owner is the user or root",
+        )
+
+
+# -- tag lists and catalogs
 
 
 def keep(root: Path, repository: str, tags: Sequence[str]) -> None:
@@ -77,7 +127,7 @@ def keep(root: Path, repository: str, tags: Sequence[str]) -> None:
 def read(root: Path | str, repository: str) -> list[str] | None:
     """Return the cached tag list of a repository, or None if there is none."""
     name = _file_name(repository)
-    if name is None:
+    if name is None or unsafe(root) is not None:
         return None
     data = read_file(os.path.join(root, DIRECTORY, name), limit=MAX_SIZE)  # noqa: PTH118 - see above
     if data is None:
@@ -96,6 +146,8 @@ def read(root: Path | str, repository: str) -> list[str] | None:
 
 def repositories(root: Path | str) -> list[str]:
     """Return the repositories with a cached tag list, with their hosts."""
+    if unsafe(root) is not None:
+        return []
     try:
         files = os.listdir(os.path.join(root, DIRECTORY))  # noqa: PTH118, PTH208 - see above
     except OSError:
@@ -140,8 +192,7 @@ def read_catalog(root: Path | str, host: str, *, limit: int = MAX_CATALOG_SIZE) 
     Returns:
         None if there is no cached catalog.
     """
-    path = _catalog_path(root, host)
-    found = _read_regular(path, limit)
+    found = _read_regular(_catalog_path(root, host), limit) if unsafe(root) is None else None
     if found is None:
         return None
     data, written = found
@@ -280,7 +331,7 @@ class Records:
 
     def _read(self, path: Path) -> tuple[dict[str, Json], float] | None:
         """Return a document and its modification time; None if it is unreadable."""
-        found = _read_regular(path, self._most)
+        found = _read_regular(path, self._most) if unsafe(self._root) is None else None
         if found is None:
             return None
         with suppress(Error):

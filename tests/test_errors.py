@@ -23,6 +23,7 @@ TREE = {
     "RateLimitedError": 7,
     "LockError": 8,
     "StorageError": 9,
+    "InternalError": 70,
     "Interrupted": 130,
     "Terminated": 143,
 }

@@ -120,20 +120,20 @@ def test_a_small_file_is_written_with_its_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "failure", [OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "broken"), KeyboardInterrupt()], ids=["full", "broken", "interrupted"]
 )
-@pytest.mark.parametrize("moment", ["write_bytes", "replace"])
+@pytest.mark.parametrize("moment", ["open_own", "replace"])
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, failure: BaseException
 ) -> None:
     path = tmp_path / "index.json"
     write_whole(path, b"old")
 
-    def fail(self: Path, *_: object) -> None:
-        with self.open("wb") as file:
+    def fail(place: Path, *_: object) -> None:
+        with place.open("wb") as file:
             file.write(b"ne")
         raise failure
 
     with monkeypatch.context() as broken:
-        broken.setattr(Path, moment, fail)
+        broken.setattr(files if moment == "open_own" else Path, moment, fail)
         with pytest.raises(StorageError if isinstance(failure, OSError) else KeyboardInterrupt) as caught:
             write_whole(path, b"new")
     assert path.read_bytes() == b"old"

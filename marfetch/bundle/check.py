@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from .. import threads
 from ..content import Verified
 from ..errors import InputError, IntegrityError
 from ..files import storage_error
@@ -344,7 +344,7 @@ def _check_blobs(
         budget()
         return _mismatch(found, one, budget)
 
-    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="marfetch-check") as pool:
+    with threads.pool(_WORKERS) as pool:
         for one, reason in zip(unread, pool.map(check, unread), strict=True) if reads else ():
             if reason is not None and str(one.digest) not in reported:
                 checked.add("wrong", one.digest, reason)

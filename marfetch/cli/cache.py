@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,7 +85,8 @@ def cache_verify(settings: Settings, fix: _Fix = False) -> int:
 def cache_prune(settings: Settings, unused_days: _Days = None) -> int:
     """Delete unreferenced blobs and old partial downloads.
 
-    Partial downloads are deleted when they are older than a day.
+    Partial downloads are deleted when they are older than a day. While another command uses the cache, blobs that were used within
+    a day stay.
     """
     from ..layout import maintenance
 
@@ -93,8 +95,18 @@ def cache_prune(settings: Settings, unused_days: _Days = None) -> int:
     layout = _layout(settings)
     done = maintenance.prune(layout, days=unused_days)
     settings.report.facts([("removed", str(done.blobs + done.partial + done.listings), human_size(done.size))])
+    if done.kept:
+        what = counted(done.kept, "unreferenced blob")
+        settings.report.note(f"kept {what}, because another marfetch may be using the cache; run this again later")
     settings.report.data(
-        {"path": str(layout.root), "blobs": done.blobs, "unfinished": done.partial, "listings": done.listings, "size": done.size}
+        {
+            "path": str(layout.root),
+            "blobs": done.blobs,
+            "unfinished": done.partial,
+            "listings": done.listings,
+            "size": done.size,
+            "kept": done.kept,
+        }
     )
     return 0
 
@@ -118,6 +130,10 @@ def _root(settings: Settings) -> Path:
 
 
 def _layout(settings: Settings) -> Layout:
+    from ..budget import Budget
+    from ..layout.cache import shared_use
     from ..layout.layout import Layout
 
-    return Layout(_root(settings))
+    root = _root(settings)
+    with shared_use(root, Budget(), settings.report.progress) or nullcontext():  # another process may be clearing the cache
+        return Layout(root)

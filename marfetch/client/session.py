@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
-from .. import records
+from .. import records, threads
 from ..budget import Budget
 from ..content import WELL_KNOWN, BlobReader, Catalog, Progress, Sink, Source, copy
 from ..endpoint import Address, Endpoint, Preference
@@ -193,12 +193,8 @@ class Session:
             return [function(item) for item in items]
         executor = self._executors.get(hosts)
         if executor is None:
-            from concurrent.futures import ThreadPoolExecutor  # late: only for several items
-
-            executor = self._executors[hosts] = ThreadPoolExecutor(
-                hosts * self.options.jobs,
-                thread_name_prefix="marfetch",
-                initializer=lambda: setattr(self._worker, "is_one", True),
+            executor = self._executors[hosts] = threads.pool(
+                hosts * self.options.jobs, initializer=lambda: setattr(self._worker, "is_one", True)
             )
         futures = [executor.submit(function, item) for item in items]
         self._under_way += futures
@@ -267,7 +263,7 @@ class Session:
                 source = Registry(endpoint, budget=budget, progress=progress, jobs=jobs, trust=way.trust, early=way.early, pauses=pauses)
                 self._sources[endpoint] = source
                 # Import the modules for file locks while the first response is on its way.
-                threading.Thread(target=prepare, name="marfetch-prepare", daemon=True).start()
+                threads.started(prepare, "marfetch-prepare")
             return source
 
     def _data_host(self, endpoint: Endpoint) -> DataHost:
@@ -323,6 +319,7 @@ class Repository:
         if reference.tag is None and reference.digest is not None:
             cached = cache.find(reference.digest)
             if cached is not None:
+                cache.mark_used(cached.descriptor.digest)
                 return cached
         known = cache.known(reference)
         if known is not None and reference.digest is not None and known.digest != reference.digest:
@@ -338,6 +335,8 @@ class Repository:
         if not self.session.options.offline:
             cache.add(found)
             cache.tag(reference, found.descriptor)
+        else:
+            cache.mark_used(found.descriptor.digest)
         return found
 
     def tags(self) -> list[str]:
@@ -397,7 +396,7 @@ class Repository:
         return self.use(blob, lambda: self.session.cache.read(blob))
 
     def use(self, blob: Descriptor, take: Callable[[], T], *, name: str | None = None) -> T:
-        """Download a blob into the cache and use it there. If the cached bytes turn out to be corrupted, download it again once.
+        """Download a blob into the cache and use it there. If the cached bytes are corrupted or gone, download it again once.
 
         Args:
             take: reads the blob from the cache and verifies its digest.
@@ -414,6 +413,9 @@ class Repository:
             if error.code not in ("size-mismatch", "digest-mismatch"):
                 raise
             self.session.cache.drop(blob.digest, error.message)
+        except NotFoundError as error:
+            if error.code != "blob-not-found":  # deleted since `ensure`, by a program that knows no lock of the cache
+                raise
         self.ensure(blob, name=name)
         return take()
 

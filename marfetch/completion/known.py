@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import sys
 from collections.abc import Mapping
 from typing import Final
@@ -109,11 +108,11 @@ def _entries(path: str) -> list[Json]:
 
 
 def _directory(option: str | None, environment: Mapping[str, str]) -> str:
-    """Return the cache directory, or the null device if it is missing or world-writable."""
+    """Return the cache directory, or the null device if another user may have changed it."""
     root = cache_directory(option, environment)
     try:
-        is_safe = not os.stat(root).st_mode & stat.S_IWOTH  # noqa: PTH116 - pathlib takes too long to load
-    except (OSError, ValueError):  # ValueError: a null byte in the name
+        is_safe = records.unsafe(root) is None
+    except ValueError:  # a null byte in the name
         is_safe = False
     return root if is_safe else os.devnull
 

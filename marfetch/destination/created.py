@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, TypeAlias
 from ..document import parse_json
 from ..errors import Error, StorageError
 from ..files import home, make_directories, write_whole
-from ..records import read_file
+from ..records import read_file, unsafe
 from .directory import Directory
 
 STATE_ENVIRONMENT: Final = "XDG_STATE_HOME"
@@ -72,7 +72,7 @@ class CreatedDirectories:
     def get(self, path: Path) -> CreatedDirectory | None:
         """Return the record of a directory, or None."""
         file = self._file(path)
-        raw = read_file(str(file), limit=MAX_SIZE) if file is not None else None
+        raw = read_file(str(file), limit=MAX_SIZE) if file is not None and _is_safe(file.parent) else None
         if raw is None:
             return None
         with suppress(Error):
@@ -93,6 +93,8 @@ class CreatedDirectories:
         document = {"schema": SCHEMA, "path": _text(path), "number": number, "files": dict(record.files)}
         with suppress(OSError, StorageError):
             make_directories(file.parent, 0o700)
+            if not _is_safe(file.parent):
+                return
             self._prune(file.parent)
             write_whole(file, json.dumps(document, separators=(",", ":")).encode())
 
@@ -112,6 +114,11 @@ class CreatedDirectories:
                 path = document.get("path") if isinstance(document, dict) else None
                 if isinstance(path, str) and not os.path.lexists(_bytes(path)):
                     file.unlink()
+
+
+def _is_safe(directory: Path) -> bool:
+    """Return whether no other user can have written the records: a forged one could have a directory of the user replaced."""
+    return unsafe(directory) is None and unsafe(directory.parent) is None
 
 
 def state_root() -> Path | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from .. import threads
 from ..content import Progress
 from ..endpoint import CHINA, GLOBAL, Address, Endpoint
 from ..errors import Error, StorageError
@@ -91,7 +92,7 @@ def examine(options: ExamineOptions, progress: Progress) -> Diagnosis:
     end = begun + min(options.timeout, WHOLE)
     prober = Prober(options.endpoint, options.ca_file, patience=max(0.2, min(PATIENCE, options.timeout / 5)))
     found: list[Finding] = [environment.endpoint(options.endpoint)]
-    with ThreadPoolExecutor(4) as pool:
+    with threads.pool(4) as pool:
         local = pool.submit(_local_findings, options, progress)
         other = pool.submit(_other, options, prober) if options.endpoint.official else None
         references = _network_findings(options, prober, found, end)
@@ -186,7 +187,7 @@ def _regions(endpoint: Endpoint, prober: Prober, checks: RegistryChecks) -> Iter
         known = prober.names(*name)
         return (name[0] if name[1] == 443 else f"{name[0]}:{name[1]}"), known, prober.reach(*name, known, tls=tls)
 
-    with ThreadPoolExecutor(len(names)) as pool:
+    with threads.pool(len(names)) as pool:
         looks = [one for one in pool.map(look, names) if one[1].addresses]
     opened = [name for name, _, reached in looks if any(one.stage == "done" for one in reached)]
     closed = [name for name, _, reached in looks if not any(one.stage == "done" for one in reached)]

@@ -19,6 +19,7 @@ from ..layout.cache import cache_root
 from ..records import Records
 from ..reference import Host, Reference
 from ..text import printable, redacted
+from ..threads import resource_error
 from .address import ChartAddress, IndexAddress, parse
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ def main(arguments: Sequence[str]) -> int:
         from ..files import storage_error  # late: only for an error
 
         return _failed(storage_error(error, str(error.filename or "stdout")), url)
+    except (MemoryError, RuntimeError) as error:
+        refused = resource_error(error)
+        if refused is None:
+            raise
+        return _failed(refused, url)
     return 0
 
 

@@ -17,7 +17,13 @@ def launch() -> int:
         sys.stderr.write("marfetch: the plugin has no Python environment; run: pip install marfetch, then: marfetch setup\n")
         return 127
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))}
-    return subprocess.call([python, "-P", "-m", "marfetch", *sys.argv[1:]], env=environment)  # noqa: S603 - the user's or the plugin's Python
+    try:
+        return subprocess.call([python, "-P", "-m", "marfetch", *sys.argv[1:]], env=environment)  # noqa: S603 - the user's or the plugin's
+    except OSError as error:
+        sys.stderr.write(f"marfetch: cannot run `{python}`: {error.strerror}; correct or unset MARFETCH_PYTHON, or run: marfetch setup\n")
+        return 127
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -6,22 +6,31 @@ import os
 import shutil
 import stat
 import tempfile
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from ..budget import Budget
 from ..content import Progress
 from ..errors import StorageError
-from ..files import claim, no_home
+from ..files import claim, make_directories, no_home, occupy, open_own, wait_for
+from ..records import refuse_unsafe
 from ..remote.pauses import Pauses
 from .ingest import StallGuard, sweep
 from .layout import Layout
 
 CACHE_ENVIRONMENT: Final = "MARFETCH_CACHE_DIR"
+_POLL: Final = 0.05  # seconds
 _PREFIX: Final = "marfetch-cache-"
 _MARK: Final = "in-use"
-"""A file in each temporary cache, locked while its process runs."""
+"""File in a temporary cache that stays locked while its process lives."""
+USE: Final = "use.lock"
+"""File in a cache that each command locks: together with other commands, or alone to delete what they could need."""
+_SAID_AFTER: Final = 5.0
+"""Seconds after which a wait for that lock is reported."""
 
 
 class Cache:
@@ -34,11 +43,17 @@ class Cache:
 
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._mark: BinaryIO | None = None
+        self._use: BinaryIO | None = None
         named = directory is not None or bool(os.environ.get(CACHE_ENVIRONMENT))
         lower: Layout | None = None
         try:
             root = cache_root(directory)
-            layout = layout_in(root)
+            self._use = shared_use(root, budget, progress)
+            try:
+                layout = layout_in(root)
+            except BaseException:
+                self._release()
+                raise
             if layout.is_writable:
                 self.layout = layout
                 return
@@ -61,20 +76,99 @@ class Cache:
     def __exit__(self, *_: object) -> None:
         if self._temporary is None:
             sweep(self.layout.root)
+        else:
+            self._temporary.cleanup()
+            if self._mark is not None:
+                self._mark.close()
+        self._release()
+
+    def _release(self) -> None:
+        if self._use is not None:
+            self._use.close()
+
+
+def _open_use(root: Path) -> BinaryIO | None:
+    """Open the lock file of a cache; None if there is none and none can be made."""
+    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
+        with suppress(OSError):
+            return os.fdopen(open_own(root / USE, flags), "rb")
+    return None
+
+
+def _is_current(file: BinaryIO, root: Path) -> bool:
+    """Return whether a lock file is still the one of the cache: `cache clear` deletes it."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), (root / USE).lstat())
+    except OSError:
+        return False
+
+
+def shared_use(root: Path, budget: Budget, progress: Progress) -> BinaryIO | None:
+    """Hold the lock of a cache together with other commands, until the file is closed.
+
+    Raises:
+        PolicyError: `cache-unsafe`.
+        Error: the command was canceled, or its time is up.
+    """
+    begun, is_said = time.monotonic(), False
+
+    def look() -> None:
+        nonlocal is_said
+        budget.check()
+        if not is_said and time.monotonic() - begun > _SAID_AFTER:
+            is_said = True
+            progress.note(f"waiting for another marfetch that deletes content of the cache `{root}`")
+
+    while True:
+        with suppress(OSError):
+            make_directories(root, 0o700)
+        refuse_unsafe(root)
+        file = _open_use(root)
+        if file is None:
+            return None
+        try:
+            has_locks = wait_for(file.fileno(), look, partial(occupy, alone=False))
+        except BaseException:
+            file.close()
+            raise
+        if not has_locks or _is_current(file, root):
+            return file
+        file.close()
+
+
+@contextmanager
+def alone(root: Path, *, wait: float = 0.0) -> Iterator[bool | None]:
+    """Keep commands from starting with a cache while content is deleted.
+
+    Args:
+        wait: the most seconds to wait for the commands that use it now.
+
+    Returns:
+        Whether no other command uses it; None if the system has no such locks.
+    """
+    end = time.monotonic() + wait
+    while (file := _open_use(root)) is not None:
+        with file:
+            while (is_alone := occupy(file.fileno(), alone=True)) is False:
+                if time.monotonic() >= end and occupy(file.fileno(), alone=False) is not False:
+                    break
+                time.sleep(_POLL)  # also beyond the end, if another process deletes content now
+            if is_alone is not None and not _is_current(file, root):
+                continue  # another process has just cleared the cache
+            yield is_alone
             return
-        self._temporary.cleanup()
-        if self._mark is not None:
-            self._mark.close()
+    yield None
 
 
 def _sweep_temporary() -> None:
     """Delete the temporary caches of killed runs: those whose mark is not locked."""
     for mark in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_MARK}"):
-        with suppress(OSError), os.fdopen(os.open(mark, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+        with suppress(OSError):
             status = mark.parent.lstat()
-            is_own = stat.S_ISDIR(status.st_mode) and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid())
-            if is_own and claim(file.fileno()):
-                shutil.rmtree(mark.parent, ignore_errors=True)
+            if stat.S_ISDIR(status.st_mode) and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid()):
+                with os.fdopen(open_own(mark, os.O_RDWR), "rb") as file:
+                    if claim(file.fileno()):
+                        shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 def cache_root(directory: Path | None) -> Path:

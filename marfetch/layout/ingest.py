@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +17,7 @@ from typing import BinaryIO, Final
 from ..budget import Budget
 from ..content import BackgroundWriter, Buffer, Verified
 from ..errors import Error, IntegrityError, RemoteError, StorageError
-from ..files import INGEST, Writer, claim, make_directories, storage_error, wait_for
+from ..files import INGEST, Writer, claim, make_directories, open_own, storage_error, wait_for
 from ..oci import Descriptor
 from ..remote import limits
 
@@ -40,22 +41,21 @@ def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> tuple[Path
     Raises:
         StorageError: the part cannot be opened.
     """
-    # Never follow a link from another user.
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    flags = os.O_RDWR | os.O_CREAT
     while True:
         try:
             try:
-                number = os.open(part, flags, 0o600)
+                number = open_own(part, flags)
             except FileNotFoundError:
                 part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                number = os.open(part, flags, 0o600)
+                number = open_own(part, flags)
             file: BinaryIO = os.fdopen(number, "r+b", buffering=0)
         except OSError as error:
             raise storage_error(error, part) from error
         try:
             if not wait_for(file.fileno(), meanwhile):
                 own = part.with_name(f"{part.name}.{os.getpid()}.{secrets.token_hex(4)}")
-                number = os.open(own, flags | os.O_EXCL, 0o600)
+                number = open_own(own, flags | os.O_EXCL)
                 if not os.fstat(file.fileno()).st_size:
                     part.unlink(missing_ok=True)
                 file.close()
@@ -74,10 +74,28 @@ def sweep(root: Path) -> None:
     with suppress(OSError):
         for part in sorted((root / INGEST).iterdir()):
             with suppress(OSError):
-                if time.time() - part.lstat().st_mtime > STALE:
-                    with os.fdopen(os.open(part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
-                        if claim(file.fileno()) is not False:
-                            part.unlink()
+                drop_stale(part, part.lstat())
+
+
+def drop_stale(part: Path, status: os.stat_result) -> bool:
+    """Delete a part that is unused for a day, unless another process holds it; return whether it was deleted."""
+    if time.time() - status.st_mtime <= STALE:
+        return False
+    if not stat.S_ISREG(status.st_mode):
+        return _dropped(part)
+    try:
+        with os.fdopen(open_own(part, os.O_RDWR), "rb") as file:
+            return claim(file.fileno()) is not False and _dropped(part)
+    except OSError:
+        return False
+
+
+def _dropped(part: Path) -> bool:
+    try:
+        part.unlink()
+    except OSError:
+        return False
+    return True
 
 
 class FileIngest:

@@ -10,24 +10,33 @@ import errno
 import os
 import secrets
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from ..artifact.kinds import matches
 from ..budget import Budget
 from ..content import BlobReader, Ingest, Verified
-from ..errors import Error, IntegrityError, NotFoundError, PolicyError, StorageError
+from ..errors import Error, IntegrityError, NotFoundError, StorageError
 from ..files import INGEST, make_directories, storage_error, write_whole
 from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
-from ..records import open_regular
+from ..records import open_regular, refuse_unsafe
 from ..reference import Reference
 from .blobs import Entry, Extent, Stamp, open_range
 from .graph import ManifestNode
 from .index import LayoutTags, check_version, unsupported_index_content
-from .ingest import FileIngest, StallGuard, claimed_part
+from .ingest import STALE, FileIngest, StallGuard, claimed_part
+
+_MARK_AGAIN: Final = STALE / 4
+"""Seconds after which a used blob is marked again."""
+
+
+def last_used(status: os.stat_result) -> float:
+    """Return when a file was last written, read, renamed or marked, in seconds since the epoch."""
+    return max(status.st_mtime, status.st_atime, status.st_ctime)
 
 
 class Layout:
@@ -42,7 +51,7 @@ class Layout:
 
     Raises:
         StorageError: it cannot be created or read, or it has another version.
-        PolicyError: `cache-unsafe`: all users can write to it.
+        PolicyError: `cache-unsafe`: another user may have changed it.
     """
 
     def __init__(
@@ -65,17 +74,9 @@ class Layout:
         """Corrupted blobs that cannot be deleted, because the layout is read-only."""
         try:
             make_directories(root, mode)
-            found = root.stat().st_mode
         except OSError as error:
             raise storage_error(error, root) from error
-        if hasattr(os, "geteuid") and found & stat.S_IWOTH:
-            raise PolicyError(
-                f"refused to use the cache `{root}`: every user can write to it",
-                code="cache-unsafe",
-                hint=f"chmod 700 {root}",
-                path=str(root),
-                rule="only its owner writes into the cache",
-            )
+        refuse_unsafe(root, any_owner=bool(mode & 0o077))  # a directory that the user shares may be another user's
         check_version(root)
         self.names.create()
         with suppress(OSError):
@@ -132,6 +133,7 @@ class Layout:
         except OSError as error:
             raise storage_error(error, self.path(descriptor.digest)) from error
         if stat.S_ISREG(status.st_mode) and status.st_size == descriptor.size:
+            self._mark_used(self.path(descriptor.digest), status)
             return True
         if stat.S_ISREG(status.st_mode) and self.digest_matches(descriptor.digest):
             raise IntegrityError(
@@ -143,6 +145,16 @@ class Layout:
             )
         self.drop(descriptor.digest, "it is not a file of the right size")
         return False
+
+    def mark_used(self, digest: Digest) -> None:
+        """Mark a blob as used now, so that `cache prune` in another process keeps it."""
+        with suppress(OSError):
+            self._mark_used(self.path(digest), self._status(digest))
+
+    def _mark_used(self, path: Path, status: os.stat_result) -> None:
+        if time.time() - last_used(status) > _MARK_AGAIN:
+            with suppress(OSError):  # the access time: the modification time shows whether the blob was changed
+                os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))
 
     def digest_matches(self, digest: Digest) -> bool:
         """Hash a blob and return whether it matches its digest.

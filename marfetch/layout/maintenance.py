@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from .. import records
 from ..content import Verified
-from ..errors import Error, InputError, IntegrityError
+from ..errors import Error, InputError, IntegrityError, StorageError
 from ..files import INGEST, storage_error
 from ..oci import Descriptor, Digest
 from ..records import RECORDS_DIRECTORY, prune_records
+from .cache import USE, alone
 from .graph import ManifestNode, closure
-from .ingest import CHUNK, STALE
-from .layout import Layout
+from .ingest import CHUNK, STALE, drop_stale
+from .layout import Layout, last_used
+
+_CONTENT: Final = ("blobs", INGEST, records.DIRECTORY, RECORDS_DIRECTORY, "index.json", "index.lock", "index.damaged", "oci-layout")
+"""What a cache has at its top."""
+_CLEAR_WAIT: Final = 10.0
+"""Seconds to wait for commands that use the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +51,23 @@ class Bad:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was deleted; `size` is the total in bytes."""
+    """What was deleted; `size` is the total in bytes.
+
+    Attributes:
+        kept: the number of unreferenced blobs that stay, because another command may need them.
+    """
 
     blobs: int
     partial: int
     size: int
     listings: int = 0
+    kept: int = 0
 
 
 def info(layout: Layout) -> Info:
     """Count blobs and tags."""
-    sizes = [path.lstat().st_size for path in _blobs(layout)]
-    parts = [path.lstat().st_size for path in _parts(layout) if path.suffix != ".lock"]
+    sizes = [status.st_size for path in _blobs(layout) if (status := _status(path)) is not None]
+    parts = [status.st_size for path in _parts(layout) if path.suffix != ".lock" and (status := _status(path)) is not None]
     return Info(layout.root, len(layout.names.all()), len(sizes), sum(sizes), len(parts), sum(parts))
 
 
@@ -80,58 +94,91 @@ def verify(layout: Layout, *, fix: bool = False) -> list[Bad]:
 def prune(layout: Layout, *, days: float | None = None) -> Pruned:
     """Delete blobs that no entry of the index needs, and parts that are unused for a day.
 
+    The index has the content of a command only when the command has ended. So while another command uses the cache, or may use it, blobs
+    and tags that were used within a day stay.
+
     Args:
         days: first delete tags and tag lists that were not used for this many days.
     """
+    with alone(layout.root) as is_alone:
+        if not (layout.root / "oci-layout").exists():
+            return Pruned(0, 0, 0)  # another process has just cleared it
+        return _prune(layout, days, young=None if is_alone else time.time() - STALE)
+
+
+def _prune(layout: Layout, days: float | None, *, young: float | None) -> Pruned:
     limit = time.time() - days * 86400 if days is not None else None
     useless: set[Digest] = set()
     if limit is not None:
-        useless = {root.digest for root in layout.names.roots() if _used(layout, root) < limit}
+        unused_since = limit if young is None else min(limit, young)
+        useless = {root.digest for root in layout.names.roots() if _used(layout, root) < unused_since}
     keep = _reachable(layout, [root for root in layout.names.roots() if root.digest not in useless])
-    count = size = partial = 0
+    count = size = partial = kept = 0
     for path in _blobs(layout):
-        if f"{path.parent.name}:{path.name}" not in keep:
-            size += path.lstat().st_size
-            count += 1
-            _remove(path)
+        status = _status(path)
+        if status is None or f"{path.parent.name}:{path.name}" in keep:
+            continue
+        if young is not None and last_used(status) > young:
+            kept += 1
+            continue
+        size += status.st_size
+        count += 1
+        _remove(path)
     if useless:  # last: on a full disk, the index can only be written after blobs are deleted
         layout.names.forget(lambda descriptor: descriptor.digest in useless)
     for path in _parts(layout):
-        status = path.lstat()
-        if time.time() - status.st_mtime > STALE:
+        status = _status(path)
+        if status is not None and drop_stale(path, status):
             partial += path.suffix != ".lock"
             size += status.st_size
-            _remove(path)
     try:
         lists, lists_size = records.prune(layout.root, before=limit, stale=time.time() - STALE)
     except OSError as error:
         raise storage_error(error, layout.root / records.DIRECTORY) from error
     prune_records(layout.root, older=STALE)
-    return Pruned(count, partial, size + lists_size, lists)
+    return Pruned(count, partial, size + lists_size, lists, kept)
 
 
 def clear(root: Path) -> int:
-    """Delete everything in a cache, and return the size in bytes.
+    """Delete everything in a cache, and return the size in bytes. Waits a few seconds for commands that use it.
 
     Raises:
         InputError: `usage`: the directory is not a cache.
-        StorageError: it cannot be removed.
+        PolicyError: `cache-unsafe`: another user may have changed it.
+        StorageError: it cannot be removed, or another command uses it.
     """
     if not root.exists():
         return 0
-    if not (root / "oci-layout").is_file():
+    records.refuse_unsafe(root)
+    if not any((root / name).is_file() for name in ("oci-layout", USE)) and _has_entries(root):
         raise InputError(f"refused to clear `{root}`: it is not a marfetch cache", code="usage", hint="check `--cache-dir`", path=str(root))
-    size = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file() and not path.is_symlink())
-    for name in ("blobs", INGEST, records.DIRECTORY, RECORDS_DIRECTORY, "index.json", "index.lock", "index.damaged", "oci-layout"):
-        _remove(root / name)
-    with suppress(OSError):
-        root.rmdir()
+    with alone(root, wait=_CLEAR_WAIT) as is_alone:
+        if is_alone is False:
+            raise StorageError(
+                f"refused to clear `{root}`: another marfetch is using it",
+                code="file-unusable",
+                hint="wait for or stop the other marfetch, then run it again",
+                path=str(root),
+            )
+        statuses = (_status(path) for path in root.rglob("*") if path.name != USE)
+        size = sum(status.st_size for status in statuses if status is not None and stat.S_ISREG(status.st_mode))
+        for name in (*_CONTENT, USE):  # the lock last: a command that waits for it then starts anew
+            _remove(root / name)
+        with suppress(OSError):
+            root.rmdir()
     return size
+
+
+def _has_entries(root: Path) -> bool:
+    try:
+        return next(root.iterdir(), None) is not None
+    except FileNotFoundError:  # another process has just cleared it
+        return False
 
 
 def _blobs(layout: Layout) -> Iterator[Path]:
     for directory in sorted((layout.root / "blobs").glob("*")):
-        with suppress(NotADirectoryError):
+        with suppress(NotADirectoryError, FileNotFoundError):
             yield from sorted(directory.iterdir())
 
 
@@ -140,21 +187,34 @@ def _parts(layout: Layout) -> Iterator[Path]:
         yield from sorted((layout.root / INGEST).iterdir())
 
 
+def _status(path: Path) -> os.stat_result | None:
+    """Return the status of a file; None if another process has deleted it."""
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        return None
+
+
 def _wrong(path: Path) -> str | None:
-    if path.is_symlink() or not path.is_file():
+    status = _status(path)
+    if status is None:
+        return None
+    if not stat.S_ISREG(status.st_mode):
         return "it is not a file"
     try:
         digest = Digest.parse(f"{path.parent.name}:{path.name}")
     except InputError as error:
         return error.message
-    verified = Verified(Descriptor("application/octet-stream", digest, path.stat().st_size))
+    verified = Verified(Descriptor("application/octet-stream", digest, status.st_size))
     try:
-        with path.open("rb", buffering=0) as file:
+        with os.fdopen(records.open_regular(path), "rb", buffering=0) as file:
             while chunk := file.read(CHUNK):
                 verified.update(chunk)
         verified.check()
     except IntegrityError as error:
         return error.message
+    except FileNotFoundError:
+        return None  # deleted by another process
     except OSError as error:
         return (error.strerror or str(error)).lower()
     return None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import queue
 import re
-import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import urllib3
 from ..budget import Budget
 from ..errors import Error, PolicyError, RemoteError
 from ..text import redacted
+from ..threads import beside
 from .certificates import TrustedCertificates
 from .connection import POOLS, ConnectionPool, TLSConnectionPool
 from .dial import resolve
@@ -60,7 +60,7 @@ def fetch_list(url: str, *, budget: Budget, trust: TrustedCertificates) -> bytes
             answer.put(error)
 
     # A server that sends its headers byte by byte cannot be interrupted, but its thread can be abandoned.
-    threading.Thread(target=ask, name="marfetch-list", daemon=True).start()
+    beside(ask, "marfetch-list")
     limit = min(LIST_TIME, budget.remaining)
     try:
         found = answer.get(timeout=limit)

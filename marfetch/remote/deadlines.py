@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from ..threads import started
+
 _TICK = 0.25  # seconds
 
 
@@ -82,8 +84,7 @@ class Watch:
             self._exchanges.add(exchange)
             if self._thread is None:
                 self._closed = False
-                self._thread = threading.Thread(target=self._run, name="marfetch-watch", daemon=True)
-                self._thread.start()
+                self._thread = started(self._run, "marfetch-watch")  # without it, the socket timeouts are all there is
 
     def end(self, exchange: Exchange) -> None:
         """Stop watching an exchange."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import queue
 import socket
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from ..threads import beside
 from . import limits
 
 _AddressInfo = tuple[int, int, int, str, Any]
@@ -41,7 +41,7 @@ def resolve(host: str, port: int, timeout: float, *, family: int = 0) -> list[_A
         except UnicodeError as error:
             answer.put(socket.gaierror(str(error)))
 
-    threading.Thread(target=ask, name="marfetch-resolve", daemon=True).start()
+    beside(ask, "marfetch-resolve")
     try:
         found = answer.get(timeout=timeout)
     except queue.Empty:

@@ -22,6 +22,7 @@ from ..errors import Error
 from ..oci import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor
 from ..records import Records
 from ..reference import Pasted, Reference
+from ..threads import started
 from . import limits
 from .deadlines import Exchange
 from .dial import connect
@@ -165,7 +166,9 @@ class Preconnection:
         self._done = threading.Event()
         self._guard = threading.Lock()
         self._taken = False
-        threading.Thread(target=self._open, name="marfetch-ahead", daemon=True).start()
+        if started(self._open, "marfetch-ahead") is None:
+            self._taken = True  # nothing was opened, so the transport connects by itself
+            self._done.set()
 
     def _open(self) -> None:
         try:

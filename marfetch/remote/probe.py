@@ -13,12 +13,12 @@ import ssl
 import time
 import urllib.parse
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
+from .. import threads
 from ..budget import Budget
 from ..endpoint import Address, Endpoint
 from ..errors import Error, RemoteError
@@ -143,7 +143,7 @@ class Prober:
                 return (error.strerror or str(error)).lower()
             return [(family[0], str(info[4][0])) for info in answers]
 
-        with ThreadPoolExecutor(2) as pool:
+        with threads.pool(2) as pool:
             for answer in pool.map(ask, FAMILIES):
                 if isinstance(answer, str):
                     failures.append(answer)
@@ -155,7 +155,7 @@ class Prober:
         """Connect to every address in parallel."""
         if not names.addresses:
             return []
-        with ThreadPoolExecutor(min(16, len(names.addresses))) as pool:
+        with threads.pool(min(16, len(names.addresses))) as pool:
             return list(pool.map(lambda one: self._reach(host, port, *one, tls=tls), names.addresses))
 
     def through(self, proxy: str, host: str, port: int) -> Reached:

@@ -307,7 +307,11 @@ class Bar:
 
                 columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
                 self._bars = Bars(*columns, console=Console(stderr=True), transient=True)
-                self._bars.start()
+                try:
+                    self._bars.start()
+                except RuntimeError:  # the system allows no thread that redraws the bars
+                    self._bars = Bars(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
+                    self._bars.start()
             return self._bars
 
     def done(self) -> None:

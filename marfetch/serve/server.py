@@ -18,6 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from .. import threads
 from ..errors import InputError, StorageError
 
 # -- limits that uvicorn lacks: time and size of request headers, slow readers, and number of connections
@@ -163,6 +164,8 @@ DRAIN: Final = 5
 """Seconds for open responses to finish at shutdown."""
 _BACKLOG: Final = 1024
 _SPARE_FILES: Final = 128
+_THREADS: Final = 8
+"""Maximum number of threads that read blobs."""
 
 
 def bind(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
@@ -199,30 +202,43 @@ class Serving:
     def __init__(self, apps: Sequence[tuple[ASGIApp, socket.socket]], *, drain: int = 2) -> None:
         self._servers = [(uvicorn.Server(_config(app, drain)), listening) for app, listening in apps]
         self._drain = drain
-        self._thread = threading.Thread(target=self._run, name="marfetch-serve", daemon=True)
+        self._thread: threading.Thread | None = None
         self._started = threading.Event()
 
     def __enter__(self) -> Serving:
-        self._thread.start()
+        """Start the server.
+
+        Raises:
+            StorageError: `no-resources`: the system allows no further thread.
+        """
+        self._thread = threads.started(self._run, "marfetch-serve")
+        if self._thread is None:
+            raise threads.no_thread()
         self._started.wait(10)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for server, _ in self._servers:
             server.should_exit = True
-        self._thread.join(self._drain + 8)
+        if self._thread is not None:
+            self._thread.join(self._drain + 8)
         for _, listening in self._servers:
             listening.close()
 
     @property
     def is_running(self) -> bool:
         """Whether the server is running."""
-        return self._started.is_set() and self._thread.is_alive()
+        return self._thread is not None and self._started.is_set() and self._thread.is_alive()
 
     def _run(self) -> None:
-        asyncio.run(self._serve())
+        try:
+            asyncio.run(self._serve())
+        except RuntimeError as error:  # asyncio ends its pool of threads in one more thread
+            if threads.resource_error(error) is None:
+                raise
 
     async def _serve(self) -> None:
+        asyncio.get_running_loop().set_default_executor(threads.pool(_THREADS))
         tasks = [asyncio.create_task(server.serve(sockets=[listening])) for server, listening in self._servers]
         while not all(server.started for server, _ in self._servers) and not any(task.done() for task in tasks):
             await asyncio.sleep(0.005)

@@ -322,7 +322,11 @@ def is_left(path: Path) -> bool:
     """Whether a file in the cache is temporary."""
     if path.is_dir():
         return False
-    stays = path.name in ("oci-layout", "index.json", "index.lock") or path.parent.parent.name == "blobs" or path.parent.name == "projects"
+    stays = (
+        path.name in ("oci-layout", "index.json", "index.lock", "use.lock")
+        or path.parent.parent.name == "blobs"
+        or path.parent.name == "projects"
+    )
     return not stays or path.name.startswith(".") or path.suffix == ".part"
 
 

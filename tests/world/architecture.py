@@ -21,7 +21,7 @@ ROWS: Final[Mapping[str, tuple[str, ...]]] = {
     "faces": ("__main__", "library", "cli", "render", "completion"),
     "features": ("demo", "serve", "bundle", "diff", "doctor", "helm", "project", "verify"),
     "client": ("client",),
-    "storage": ("layout", "remote", "destination", "content", "records", "files", "budget"),
+    "storage": ("layout", "remote", "destination", "content", "records", "files", "budget", "threads"),
     "words": (
         *("artifact", "firewall", "endpoint", "constraint", "reference", "oci"),
         *("tar", "document", "text", "errors", "codes"),
