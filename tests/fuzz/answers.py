@@ -164,7 +164,7 @@ def _framing(data: bytes) -> None:
             taken += len(piece)
             assert len(piece) <= 100
     except HTTPException as error:
-        raise trouble(error, DATA, reused=False).error from error
+        raise trouble(error, DATA, reused=False, proxy=None, trusted="the system").error from error
     finally:
         answer.close()
     assert taken <= len(data)
