@@ -407,8 +407,8 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "if your company's proxy or authority signed it, pass its CA certificate with `--ca-file`, or run `marfetch doctor`",
         ),
         "proxy": Code("RemoteError", "the proxy fails or refuses", "check `HTTPS_PROXY` and `NO_PROXY`, or run `marfetch doctor`"),
-        "timeout": Code("RemoteError", "no response or data in time", "try again (finished data is kept), or run `marfetch doctor`"),
-        "cut": Code("RemoteError", "a download was cut off for good", "try again (finished data is kept), or run `marfetch doctor`"),
+        "timeout": Code("RemoteError", "no response or data in time", "run the command again (data is kept), or run `marfetch doctor`"),
+        "cut": Code("RemoteError", "a download was cut off for good", "run the command again (data is kept), or run `marfetch doctor`"),
         "blocked": Code(
             "RemoteError",
             "MAR's CDN answered with a block page, which says nothing about the repository",

@@ -57,7 +57,7 @@ def trouble(error: Exception, address: Address, *, reused: bool, proxy: Proxy | 
     if broken is not None:
         return RequestFailed(broken)
     if isinstance(error, NameResolutionError):
-        reason, hint = "its name cannot be resolved", "check the spelling, DNS, proxy and network, or run: marfetch doctor"
+        reason, hint = "its name cannot be resolved", "check the spelling, DNS, proxy and network, or run `marfetch doctor`"
         return RequestFailed(
             RemoteError(f"`{host}` cannot be reached: {reason}", code="unreachable", hint=hint, url=url, host=host), tries=2
         )
@@ -144,13 +144,13 @@ def words(error: BaseException) -> str:
 
 def _proxy_error(address: Address, error: Exception, proxy: Proxy | None) -> RemoteError:
     setting = proxy.setting if proxy is not None else "`HTTPS_PROXY`"
-    reason, hint = words(error), f"check {setting} and `NO_PROXY`, or run: marfetch doctor"
+    reason, hint = words(error), f"check {setting} and `NO_PROXY`, or run `marfetch doctor`"
     refusal = re.fullmatch(r"Tunnel connection failed: ([0-9]{3}) ?(.*)", reason)
     if refusal is not None:
         reason = f"it answers {refusal[1]}" + (f" ({hidden(refusal[2])})" if refusal[2] else "")
         if refusal[1] == "407":
             reason = "it requires credentials (407)"
-            hint = f"set user and password in {setting}: `http://USER:PASSWORD@HOST:PORT`, or run: marfetch doctor"
+            hint = f"set user and password in {setting}: `http://USER:PASSWORD@HOST:PORT`, or run `marfetch doctor`"
     through = f"the proxy {proxy}" if proxy is not None else "the proxy"
     message = f"`{address.name}` cannot be reached through {through}: {reason}"
     return RemoteError(message, code="proxy", hint=hint, url=redacted(address.url), host=address.name)
@@ -162,11 +162,13 @@ def _tls_error(address: Address, error: BaseException, trusted: str) -> RemoteEr
         message = f"the certificate of `{host}` cannot be trusted: {words(error)} (trusted: {trusted})"
         if "expired" in message or "not yet valid" in message:
             hint = f"check the clock of this machine; {hint}"
+        elif "mismatch" in message:
+            hint = "use a name or IP address that the certificate contains, or run `marfetch doctor`"
     elif isinstance(error, ssl.SSLError) and error.reason in _NOT_TLS:
         message = f"`{host}` answers without TLS, like a plain http server"
-        hint = "marfetch uses plain http only for loopback addresses; set up TLS at the registry, or run: marfetch doctor"
+        hint = "marfetch uses plain http only for loopback addresses; set up TLS at the registry, or run `marfetch doctor`"
         if address.host.is_loopback:
-            hint = f"if it is a registry without TLS, use `http://{address.name}`, or run: marfetch doctor"
+            hint = f"if it is a registry without TLS, use `http://{address.name}`, or run `marfetch doctor`"
     else:
         message, hint = f"TLS with `{host}` failed: {words(error)}", _FIREWALL_HINT
     return RemoteError(message, code="tls", hint=hint, url=redacted(address.url), host=host)

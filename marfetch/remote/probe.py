@@ -142,7 +142,7 @@ class Prober:
             try:
                 answers = resolve(host.strip("[]"), port, self.patience, family=family[1])
             except OSError as error:
-                return words(error)
+                return (error.strerror or str(error)).lower()
             return [(family[0], str(info[4][0])) for info in answers]
 
         with ThreadPoolExecutor(2) as pool:

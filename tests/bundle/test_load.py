@@ -244,7 +244,7 @@ def test_the_hint_for_a_registry_without_tls(bundle: Path, registry: str) -> Non
     with Session(SessionOptions(), Heard()) as one:
         found = load(one, bundle, To.parse(registry))
     assert {one.error.hint if one.error else None for one in found} == {
-        "if the registry on this machine does not use TLS, add `--plain-http`, or run: marfetch doctor"
+        "if the registry on this machine does not use TLS, add `--plain-http`, or run `marfetch doctor`"
     }
 
 
