@@ -68,7 +68,7 @@ class CredentialUse(NamedTuple):
         found = self.credentials
         reasons = list(found.problems)
         if found.source:
-            outcome = "it does not accept" if self.is_sent else "it offers no authentication with user and password for"
+            outcome = "it does not accept" if self.is_sent else "it offers no authentication for"
             reasons.insert(0, f"{outcome} the credentials of {found.source}")
         return "; ".join(reasons) or f"there are no credentials for it in {' or '.join(found.files)}"
 
