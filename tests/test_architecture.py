@@ -44,7 +44,6 @@ SHORT = {
     "cli.version": "a group of commands with one command",
     "demo.embedded": "a server that the tour and `demo --serve` share",
     "helm.launch": "a script that Helm starts on Windows; its path is fixed",
-    "remote.certificates": "loaded by itself where only a probe or a list is asked for",
 }
 """Modules under 60 lines, each with the reason why it is not part of another one."""
 
