@@ -83,7 +83,7 @@ class Budget:
         return RemoteError(
             f"not finished within the {self.timeout:.10g} s {self._whose}",
             code="timeout",
-            hint="run it again (finished downloads are cached), or allow more time",
+            hint="run it again (finished downloads are cached), allow more time, or find the cause with `marfetch doctor`",
             timeout=self.timeout,
         )
 

@@ -311,7 +311,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "`marfetch endpoints` lists the official hosts; for a registry of your own, use `--endpoint` and `--data-host`",
         ),
         "address-refused": Code(
-            "PolicyError", "a URL that can disguise its host, or that is not https", "use an official host name and https"
+            "PolicyError", "a URL that can disguise its host, or that is not https", "use https and the full name or address of the host"
         ),
         "redirect-refused": Code(
             "PolicyError", "a redirect without a valid target, in a loop, or one too many", "the registry or a proxy is broken; report it"
@@ -404,15 +404,15 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "tls": Code(
             "RemoteError",
             "the host's certificate is not trusted",
-            "if your company's proxy inspects TLS, pass its CA certificate with `--ca-file`; the check cannot be turned off",
+            "if your company's proxy or authority signed it, pass its CA certificate with `--ca-file`, or run `marfetch doctor`",
         ),
-        "proxy": Code("RemoteError", "the proxy refuses the request", "check `HTTPS_PROXY` and `NO_PROXY`"),
-        "timeout": Code("RemoteError", "no response or no data within the timeout", "run the command again; downloaded data is kept"),
-        "cut": Code("RemoteError", "a download was cut off and could not be resumed", "run the command again; downloaded data is kept"),
+        "proxy": Code("RemoteError", "the proxy fails or refuses", "check `HTTPS_PROXY` and `NO_PROXY`, or run `marfetch doctor`"),
+        "timeout": Code("RemoteError", "no response or data in time", "run the command again (data is kept), or run `marfetch doctor`"),
+        "cut": Code("RemoteError", "a download was cut off for good", "run the command again (data is kept), or run `marfetch doctor`"),
         "blocked": Code(
             "RemoteError",
             "MAR's CDN answered with a block page, which says nothing about the repository",
-            "try again later or from another network; give the X-Msedge-Ref to Microsoft support",
+            "try again later or from another network, or run `marfetch doctor`; give the X-Msedge-Ref to Microsoft support",
         ),
         "unauthorized": Code(
             "RemoteError",
@@ -427,7 +427,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "server-error": Code(
             "RemoteError",
             "the registry answered with a server error (5xx)",
-            "try again later; `marfetch endpoints` shows where to report problems with MAR",
+            "try again later, or run `marfetch doctor`; `marfetch endpoints` shows where to report problems with MAR",
         ),
         "unexpected-answer": Code(
             "RemoteError", "the registry answered with an unexpected status", "a proxy may have answered; try again later"

@@ -40,8 +40,8 @@ class Address:
     def parse(cls, url: str) -> Address:
         """Parse an absolute http or https URL.
 
-        Accepts only forms that all URL parsers read alike: printable ASCII without backslash and user information, and no IP literals
-        except loopback addresses. This guarantees that the checked host is the one that is connected to.
+        Accepts only forms that all URL parsers read alike: printable ASCII without backslash and user information, and IP addresses only
+        in full form. This guarantees that the checked host is the one that is connected to.
 
         Raises:
             PolicyError: `address-refused`.
@@ -87,10 +87,10 @@ class Address:
 
 
 class HostPattern(NamedTuple):
-    """A data host: a name, or `*.` and a name, which matches all its subdomains but not the name itself.
+    """A data host: a name or IP address, or `*.` and a name, which matches all its subdomains but not the name itself.
 
     Attributes:
-        host: the name; without a port, the default port of the scheme.
+        host: the name or address; without a port, the default port of the scheme.
     """
 
     host: Host
@@ -114,6 +114,13 @@ class HostPattern(NamedTuple):
                 hint="write `HOST[:PORT]` or `*.HOST[:PORT]`",
                 text=text[:200],
             ) from error
+        if wildcard and host.is_address:
+            raise InputError(
+                f"`{text[:100]}` is not a data host: an IP address has no subdomains",
+                code="endpoint-invalid",
+                hint=f"write `{host}`",
+                text=text[:200],
+            )
         return cls(host, wildcard)
 
     def matches(self, address: Address) -> bool:
@@ -187,7 +194,7 @@ class Endpoint:
             raise PolicyError(
                 f"the endpoint `{address.origin}` is refused: plain http is allowed only for loopback addresses",
                 code="address-refused",
-                hint=f"use `https://{address.host.name}`",
+                hint=f"use `https://{address.name}`",
                 url=address.origin,
                 rule="https only",
             )
@@ -225,7 +232,7 @@ class Endpoint:
             code="host-refused",
             hint="a proxy or mirror may have changed the response; `marfetch endpoints` lists the official hosts"
             if self.official
-            else f"if this host is yours, add `--data-host {address.host}`",
+            else f"if this host is yours, add `--data-host {address.name}`",
             url=f"{address.origin}{redacted(address.target)}",
             rule="registry and data hosts only",
             source=str(source),

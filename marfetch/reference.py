@@ -22,6 +22,10 @@ MAX_REPOSITORY_LENGTH: Final = 255
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?P<name>(?:{_LABEL})(?:\.{_LABEL})*|\[[0-9a-f:]{{2,39}}\])(?::(?P<port>[0-9]{{1,5}}))?", re.IGNORECASE)
+_OCTET = r"(?:0|[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_ADDRESS_HINT: Final = "write an IP address as four decimal numbers such as `192.0.2.17`, or as `[2001:db8::17]`"
 _PART = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _REPOSITORY = re.compile(rf"{_PART.pattern}(?:/{_PART.pattern})*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
@@ -33,10 +37,10 @@ _API = re.compile(r"v2/(?P<repository>.+?)/(?:tags/list|(?:manifests|blobs)/(?P<
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host name or loopback address with an optional port, from a reference or a URL.
+    """A host name or IP address with an optional port, from a reference or a URL.
 
     Attributes:
-        name: in lower case; an IPv6 address with its brackets.
+        name: in lower case; an IPv6 address in its short form (RFC 5952), with brackets.
         port: 1 to 65535; None if not given.
     """
 
@@ -47,8 +51,8 @@ class Host:
     def parse(cls, text: str) -> Host:
         """Parse `name[:port]`.
 
-        Accepts only forms that all URL parsers read alike. IP literals except loopback addresses are refused: MAR is reached by its
-        official names, and a literal can disguise its target.
+        Accepts only forms that all URL parsers read alike. An IP address must be written in full, since `127.1`, `0x7f.0.0.1` and
+        `[::ffff:127.0.0.1]` disguise their target. Whether an address may be contacted is decided by the endpoint.
 
         Raises:
             PolicyError: `address-refused`: the form can disguise its target.
@@ -61,30 +65,43 @@ class Host:
         port = int(match["port"]) if match["port"] else None
         if port is not None and not 0 < port < 65536:
             _fail(text, f"port {port} is not between 1 and 65535", str(port))
-        host = cls(name, port)
-        if host._is_address and not host.is_loopback:
-            _refuse_host(text, "it is an IP address instead of a name")
-        return host
+        if name.startswith("["):
+            name = _ipv6(text, name[1:-1])
+        # URL parsers and `inet_aton` read a name whose last label is a number as an IPv4 address (`127.1`, `0x7f.1`).
+        elif _NUMBER.fullmatch(name.rpartition(".")[2]) and not _IPV4.fullmatch(name):
+            _refuse_host(text, "it is not an IP address in full form, but some programs read it as one", hint=_ADDRESS_HINT)
+        return cls(name, port)
 
     @property
-    def _is_address(self) -> bool:
-        # URL parsers and `inet_aton` read a name whose last label is a number as an IPv4 address (`127.1`, `0x7f.1`).
-        last = self.name.rpartition(".")[2]
-        return self.name.startswith("[") or last.isdigit() or re.fullmatch(r"0x[0-9a-f]*", last) is not None
+    def is_address(self) -> bool:
+        """Whether it is an IP address instead of a name."""
+        return self.name.startswith("[") or _IPV4.fullmatch(self.name) is not None
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it is `localhost`, `127.0.0.0/8` in full form, or `[::1]`."""
-        if self.name in ("localhost", "[::1]"):
-            return True
-        octets = self.name.split(".")
-        return len(octets) == 4 and octets[0] == "127" and all(re.fullmatch(r"0|[1-9][0-9]{0,2}", o) and int(o) < 256 for o in octets)
+        """Whether it is `localhost`, in `127.0.0.0/8`, or `[::1]`."""
+        return self.name in ("localhost", "[::1]") or (self.name.startswith("127.") and self.is_address)
 
     def __str__(self) -> str:
         return self.name if self.port is None else f"{self.name}:{self.port}"
 
 
-def _refuse_host(text: str, reason: str | None = None) -> NoReturn:
+def _ipv6(text: str, address: str) -> str:
+    """Return an IPv6 address in its short form, with brackets."""
+    import ipaddress  # late: ipaddress, only for such an address
+
+    try:
+        parsed = ipaddress.IPv6Address(address)
+    except ValueError:
+        _fail(text, f"`[{address}]` is not an IPv6 address", address)
+    if parsed.ipv4_mapped is not None:
+        _refuse_host(text, "it is an IPv4 address in the form of an IPv6 address", hint=f"write the IP address as `{parsed.ipv4_mapped}`")
+    return f"[{parsed.compressed}]"
+
+
+def _refuse_host(
+    text: str, reason: str | None = None, *, hint: str = "use an official host: `mcr.microsoft.com` or `mcr.azure.cn`"
+) -> NoReturn:
     if reason is None:
         if "@" in text:
             reason = "it has user information before the host"
@@ -99,7 +116,7 @@ def _refuse_host(text: str, reason: str | None = None) -> NoReturn:
     raise PolicyError(
         f"the host `{redacted(text)[:100]}` is refused: {reason}",
         code="address-refused",
-        hint="use an official host: `mcr.microsoft.com` or `mcr.azure.cn`",
+        hint=hint,
         text=redacted(text)[:200],
         rule=reason,
     )

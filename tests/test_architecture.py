@@ -44,7 +44,6 @@ SHORT = {
     "demo.embedded": "a server that the tour and `demo --serve` share",
     "helm.launch": "a script that Helm starts on Windows; its path is fixed",
     "remote.oras_py": "imports oras-py in its own way before anything else does",
-    "remote.certificates": "loaded by itself where only a probe or a list is asked for",
 }
 """Modules under 60 lines, each with the reason why it is not part of another one."""
 

@@ -24,6 +24,9 @@ FOLLOWED = [
     (Endpoint.parse("http://127.0.0.1:5000", ["127.0.0.1:5001"]), "http://127.0.0.1:5001/x"),
     (Endpoint.parse("http://localhost:5000", ["localhost:5001"]), "https://localhost:5001/x"),
     (Endpoint.parse("http://[::1]:5000"), "http://[::1]:5000/x"),
+    (Endpoint.parse("https://192.0.2.17:5000", ["192.0.2.18", "[2001:db8::17]:8443"]), "https://192.0.2.17:5000/x"),
+    (Endpoint.parse("https://192.0.2.17:5000", ["192.0.2.18", "[2001:db8::17]:8443"]), "https://192.0.2.18/x"),
+    (Endpoint.parse("https://192.0.2.17:5000", ["192.0.2.18", "[2001:db8::17]:8443"]), "https://[2001:db8:0:0::17]:8443/x"),
 ]
 
 REFUSED = [
@@ -45,6 +48,13 @@ REFUSED = [
     (Endpoint.parse("http://127.0.0.1:5000", ["127.0.0.1:5001"]), "http://localhost:5001/"),
     (Endpoint.parse("http://127.0.0.1:5000", ["127.0.0.1"]), "http://127.0.0.1:5001/"),
     (Endpoint.parse("http://127.0.0.1:5000", ["store.example"]), "http://store.example/"),
+    (GLOBAL, "https://10.0.0.1/"),
+    (GLOBAL, "https://[2001:db8::17]/"),
+    (Endpoint.parse("https://r.example"), "https://192.0.2.17/"),
+    (Endpoint.parse("https://r.example", ["*.cdn.example"]), "https://127.0.0.1/"),
+    (Endpoint.parse("https://192.0.2.17"), "https://192.0.2.18/"),
+    (Endpoint.parse("https://192.0.2.17"), "http://192.0.2.17/"),
+    (Endpoint.parse("https://192.0.2.17"), "https://192.0.2.17:8443/"),
 ]
 
 
@@ -73,12 +83,13 @@ HIDING = [
     "https://mcr.microsoft.com./",
     "https://mcr.microsoft.com:/",
     "https://mcr.microsoft.com:443x/",
-    "https://10.0.0.1/",
     "https://2130706433/",
     "https://0x7f000001/",
     "https://127.1/",
     "https://[fe80::1%25eth0]/",
     "https://[::ffff:10.0.0.1]/",
+    "https://[::ffff:a00:1]/",
+    "https://010.0.0.1/",
     "https://mсr.microsoft.com/",
     "https://mcr.microsoft.com/\x00",
     "https://mcr.microsoft.com/ x",
@@ -137,6 +148,8 @@ def test_an_endpoint_that_cannot_be_read_shows_no_password(text: str) -> None:
         ("https://R.example:8443", "https://r.example:8443"),
         ("http://localhost:5000", "http://localhost:5000"),
         ("http://127.0.0.9", "http://127.0.0.9"),
+        ("https://192.0.2.17:5000", "https://192.0.2.17:5000"),
+        ("https://[2001:DB8:0::17]", "https://[2001:db8::17]"),
     ],
 )
 def test_an_endpoint_is_a_name_or_an_origin(text: str, registry: str) -> None:
@@ -155,20 +168,43 @@ def test_an_endpoint_is_a_name_or_an_origin(text: str, registry: str) -> None:
         ("https://r.example?x", (), 2),
         ("http://r.example", (), 4),
         ("http://10.0.0.1:5000", (), 4),
-        ("https://10.0.0.1:5000", (), 4),
+        ("http://[2001:db8::17]:5000", (), 4),
+        ("https://10.1:5000", (), 4),
         ("https://user:pw@r.example", (), 4),
         ("ftp://r.example", (), 4),
         ("global", ("x.example",), 2),
         ("china", ("x.example",), 2),
         ("https://r.example", ("https://x.example",), 2),
         ("https://r.example", ("*",), 2),
-        ("https://r.example", ("10.0.0.1",), 4),
+        ("https://r.example", ("*.10.0.0.1",), 2),
+        ("https://r.example", ("10.1",), 4),
     ],
 )
 def test_another_endpoint_is_refused(text: str, hosts: tuple[str, ...], exit_code: int) -> None:
     with pytest.raises(Error) as caught:
         Endpoint.parse(text, hosts)
     assert caught.value.exit_code == exit_code
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("http://registry.example:5000", "`https://registry.example:5000`"),
+        ("http://192.0.2.17:5000", "`https://192.0.2.17:5000`"),
+        ("http://registry.example", "`https://registry.example`"),
+        ("https://registry.example:5000/v2", "`https://registry.example:5000`"),
+    ],
+)
+def test_hints_keep_the_port(text: str, hint: str) -> None:
+    with pytest.raises(Error) as caught:
+        Endpoint.parse(text)
+    assert hint in str(caught.value.hint)
+    with pytest.raises(PolicyError) as refused:
+        Preference().of(Reference.parse("192.0.2.17:5000/aks/foo"))
+    assert "`--endpoint https://192.0.2.17:5000`" in str(refused.value.hint)
+    with pytest.raises(PolicyError) as refused:
+        Endpoint.parse("https://r.example").check(Address.parse("https://store.example:8443/x"))
+    assert "`--data-host store.example:8443`" in str(refused.value.hint)
 
 
 def test_a_wildcard_does_not_match_the_bare_domain() -> None:
@@ -198,6 +234,10 @@ CHOSEN = [
     ("r.example/aks/foo", "https://r.example", None, "https://r.example"),
     ("r.example/aks/foo", None, "https://r.example:443", "https://r.example"),
     ("localhost/aks/foo", None, None, "http://localhost"),
+    ("aks/foo", "https://192.0.2.17:5000", None, "https://192.0.2.17:5000"),
+    ("192.0.2.17:5000/aks/foo", "https://192.0.2.17:5000", None, "https://192.0.2.17:5000"),
+    ("oci://192.0.2.17/aks/foo", None, "https://192.0.2.17", "https://192.0.2.17"),
+    ("[2001:db8:0::17]:5000/aks/foo", "https://[2001:db8::17]:5000", None, "https://[2001:db8::17]:5000"),
 ]
 
 
@@ -220,6 +260,10 @@ def test_the_reference_the_option_and_the_environment_choose_the_endpoint(
         ("r.example:444/aks/foo", None, "https://r.example", "host-refused"),
         ("mcr.microsoft.com:8443/aks/foo", None, None, "host-refused"),
         ("mcr.microsoft.com.evil.example/aks/foo", None, None, "host-refused"),
+        ("10.0.0.1/aks/foo", None, None, "host-refused"),
+        ("10.0.0.1:5000/aks/foo", None, "https://10.0.0.1", "host-refused"),
+        ("10.0.0.1/aks/foo", "global", None, "endpoint-disagrees"),
+        ("[2001:db8::17]/aks/foo", None, None, "host-refused"),
     ],
 )
 def test_other_hosts_and_contradictions_are_refused(text: str, option: str | None, environment: str | None, code: str) -> None:

@@ -76,3 +76,8 @@ def test_an_error_keeps_the_facts_that_are_known() -> None:
     error = errors.RemoteError("it failed", code="cut", hint="again", url="https://x/", status=None)
     assert str(error) == "it failed"
     assert error.context == {"url": "https://x/"}
+
+
+@pytest.mark.parametrize("code", ["unreachable", "tls", "timeout", "proxy", "blocked", "server-error", "cut"])
+def test_the_hint_of_a_network_failure_names_the_doctor(code: str) -> None:
+    assert "marfetch doctor" in CODES[code].do

@@ -41,6 +41,10 @@ READ = {
     "https://localhost:5001/aks/foo": "https://localhost:5001/aks/foo",
     "mar://localhost:5000/aks/foo": "localhost:5000/aks/foo",
     "myregistry.azurecr.io/a/b": "myregistry.azurecr.io/a/b",
+    "192.0.2.17/a/b": "192.0.2.17/a/b",
+    "192.0.2.17:5000/a/b:1": "192.0.2.17:5000/a/b:1",
+    "[2001:db8::17]:5000/a/b": "[2001:db8::17]:5000/a/b",
+    "[2001:0DB8:0:0::17]/a/b": "[2001:db8::17]/a/b",
     "registry:5000/a": "registry:5000/a",
     "a.b/c": "a.b/c",  # a host, since it holds a dot
     "psresource/az.accounts": "psresource/az.accounts",
@@ -84,6 +88,8 @@ REFUSED_AS_INPUT = {
     "evil.com:99999/a": "65535",
     "evil.com:0/a": "65535",
     "evil.com:/a": "is not a host",
+    "[2001:db8::17::1]/a": "is not an IPv6 address",
+    "[fe80::1%eth0]/a": "is not a host",
     "https://mcr.microsoft.com/aks/foo?x=1": "`?…`",
 }
 
@@ -94,14 +100,14 @@ REFUSED_BY_POLICY = {
     "mcr.microsoft.com\\@evil.com/aks/foo": "backslash",
     "https://evil.com\\.mcr.microsoft.com/aks/foo": "backslash",
     "aks\\foo": "backslash",
-    "10.0.0.1/aks/foo": "IP address",
-    "10.0.0.1:5000/aks/foo": "IP address",
     "127.1:80/aks/foo": "IP address",
     "https://2130706433/aks/foo": "IP address",
     "0x7f.1/aks/foo": "IP address",
     "127.0.0.256/aks/foo": "IP address",
     "127.0.0.01/aks/foo": "IP address",
-    "[fe80::1]/aks/foo": "IP address",
+    "[::ffff:7f00:1]/aks/foo": "IPv4 address",
+    "0300.0.0.1/aks/foo": "IP address",
+    "192.0.2.0x11/aks/foo": "IP address",
     "mcr.microsoft.com./aks/foo": "dot",
     "mсr.microsoft.com/aks/foo": "non-ASCII",
     "mcr.microsoft.com。evil.com/aks/foo": "non-ASCII",
@@ -177,7 +183,18 @@ def test_a_reference_alone_has_no_place_for_a_range() -> None:
 
 @pytest.mark.parametrize(
     ("text", "loopback"),
-    [("localhost", True), ("localhost:80", True), ("127.0.0.1", True), ("127.255.0.9:1", True), ("[::1]:5", True), ("a.localhost", False)],
+    [
+        ("localhost", True),
+        ("localhost:80", True),
+        ("127.0.0.1", True),
+        ("127.255.0.9:1", True),
+        ("[::1]:5", True),
+        ("[0:0:0:0:0:0:0:1]", True),
+        ("a.localhost", False),
+        ("127.example", False),
+        ("128.0.0.1", False),
+        ("[::]", False),
+    ],
 )
 def test_loopback_is_known_by_its_full_forms(text: str, loopback: bool) -> None:
     assert Host.parse(text).is_loopback is loopback

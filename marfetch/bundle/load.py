@@ -87,8 +87,8 @@ def run_job(found: Opened, target: LoadTarget, to: To, job: Job) -> Loaded:
     try:
         return target.load(found.contents, job)
     except Error as error:
-        if error.code == "tls" and to.endpoint is not None and to.endpoint.registry.host.is_loopback:
-            error.hint = "if the registry on this machine does not use TLS, add `--plain-http`"
+        if error.code == "tls" and "plain http" in error.message and to.endpoint is not None and to.endpoint.registry.host.is_loopback:
+            error.hint = "if the registry on this machine does not use TLS, add `--plain-http`, or run `marfetch doctor`"
         return _failed(job, to, error)
 
 

@@ -397,15 +397,12 @@ class RegistryChecks:
     def _no_answer(self, step: str, address: Address, error: Error) -> Finding:
         if error.code == "proxy" or self.untunnelled is not None:
             saw = error.message if error.code == "proxy" else f"the proxy opens no tunnel to `{address.name}`: {self.untunnelled}"
-            return fault(
-                "proxy",
-                saw,
-                "the proxy between this machine and MAR lets no request through",
-                error.hint if error.code == "proxy" else CODES["proxy"].do,
-            )
+            hint = _without_doctor(error.hint if error.code == "proxy" else CODES["proxy"].do)
+            return fault("proxy", saw, "the proxy between this machine and MAR lets no request through", hint)
         if error.code == "tls":
             name = "interception" if re.search("self.signed|local issuer|unable to get", error.message) else "tls"
-            return fault(name, error.message, "the certificate is not trusted: TLS inspection, or another service answers", error.hint)
+            means = "the certificate is not trusted: TLS inspection, or another service answers"
+            return fault(name, error.message, means, _without_doctor(error.hint))
         if step == "data-host":
             return fault(
                 "data-host",
@@ -437,6 +434,11 @@ class RegistryChecks:
     def _stop(self, finding: Finding) -> NoReturn:
         self.found.append(finding)
         raise Stop
+
+
+def _without_doctor(hint: str) -> str:
+    """Return the hint of a network failure without the advice to run the doctor."""
+    return hint.removesuffix(", or run `marfetch doctor`")
 
 
 def _place(seen: Seen) -> str:

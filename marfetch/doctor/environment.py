@@ -17,6 +17,7 @@ from ..helm.setup import GETTER, PLUGIN, plugins_directory, starts
 from ..layout import maintenance
 from ..layout.cache import cache_root
 from ..layout.layout import Layout
+from ..remote.certificates import named_certificates
 from ..text import human_size
 from .findings import Finding, fault, ok, warning
 
@@ -24,13 +25,9 @@ LITTLE_ROOM: Final = 1 << 30
 """Bytes; less free space on the cache's disk is a warning."""
 HELM_TIME: Final = 5.0
 """Seconds; the timeout for Helm commands."""
-_REPLACING: Final = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
-"""Variables whose certificates replace the system's, in order of precedence."""
 _OTHERS: Final = {
-    "SSL_CERT_DIR": "marfetch and other programs that use OpenSSL trust its certificates",
-    "CURL_CA_BUNDLE": "marfetch ignores it; curl and similar programs use it",
     "PYTHONHTTPSVERIFY": "marfetch ignores it and always verifies; other programs may not",
-    "SSLKEYLOGFILE": "the keys of every connection are written to a file, which lets its readers decrypt the traffic",
+    "SSLKEYLOGFILE": "marfetch ignores it; other programs write the keys of every connection to it, which lets its readers decrypt them",
     "HELM_KUBEINSECURE_SKIP_TLS_VERIFY": "Helm does not verify the cluster's certificate",
 }
 
@@ -50,17 +47,14 @@ def endpoint(chosen: Endpoint) -> Finding:
 def environment(variables: Mapping[str, str], *, ca_file: str | None) -> Iterator[Finding]:
     """Report variables that change trusted certificates or the endpoint."""
     found: list[Finding] = []
-    replacing = [("--ca-file", ca_file)] if ca_file else [(name, variables.get(name)) for name in _REPLACING]
-    used = next(((name, path) for name, path in replacing if path), None)
-    if used is not None:
-        name, path = used
-        if not Path(str(path)).exists():
+    for name, path in named_certificates(ca_file, variables):
+        if not Path(path).exists():
             found.append(
                 fault(
                     "environment",
                     f"`{name}` is `{path}`, which does not exist",
                     "no certificate is trusted, so every HTTPS connection fails",
-                    f"unset `{name}`, or set it to a file of PEM certificates",
+                    f"unset `{name}`, or set it to PEM certificates",
                 )
             )
         else:
@@ -69,7 +63,7 @@ def environment(variables: Mapping[str, str], *, ca_file: str | None) -> Iterato
                     "environment",
                     f"`{name}` is `{path}`",
                     "its certificates replace the system's",
-                    f"if a certificate is not trusted, check this file first, or unset `{name}` to use the system's",
+                    f"if a certificate is not trusted, check this first, or unset `{name}` to use the system's",
                 )
             )
     for name, means in _OTHERS.items():

@@ -122,9 +122,9 @@ def _network_findings(options: ExamineOptions, prober: Prober, found: list[Findi
     found.append(
         ok("proxy", "none is used")
         if proxy is None
-        else ok("proxy", f"`{proxy}` is used for `{registry.name}` (from the environment; `NO_PROXY` lists exceptions)")
+        else ok("proxy", f"the proxy {proxy} is used for `{registry.name}` (`NO_PROXY` lists exceptions)")
     )
-    observed = _observe(registry, prober, proxy, official=options.endpoint.official)
+    observed = _observe(registry, prober, proxy and proxy.url, official=options.endpoint.official)
     found += network.findings(observed)
     if not observed.open and (proxy is None or any(one.stage == "tls" for one in observed.reached)):
         return []
@@ -157,13 +157,13 @@ def _drop(found: list[Finding], names: set[str]) -> None:
 
 def _observe(address: Address, prober: Prober, proxy: str | None, *, official: bool, greet: bool = True) -> ObservedHost:
     host, port, tls = address.host.name, address.host.port or 443, address.scheme == "https"
-    names = prober.names(host, port)
+    names, shown = prober.names(host, port), address.name
     if proxy is not None:
         through = [prober.through(proxy, host, port)] if tls and proxy.startswith("http://") else []
         # The following request reports the proxy's error.
         failed = next((one.failure for one in through if one.stage == "tcp"), None)
-        return ObservedHost(host, names, tuple(one for one in through if one.stage != "tcp"), True, official, tls, failed)
-    return ObservedHost(host, names, tuple(prober.reach(host, port, names, tls=tls and greet)), False, official, tls)
+        return ObservedHost(shown, names, tuple(one for one in through if one.stage != "tcp"), True, official, tls, failed)
+    return ObservedHost(shown, names, tuple(prober.reach(host, port, names, tls=tls and greet)), False, official, tls)
 
 
 # -- data hosts

@@ -22,6 +22,7 @@ class ObservedHost:
     """Observations about one host.
 
     Attributes:
+        host: its name or IP address, with the port unless it is the default.
         reached: the result for each address, or for the proxy.
         proxied: whether a proxy is used; the proxy resolves the name.
         official: whether it is one of Microsoft's hosts.

@@ -18,7 +18,7 @@ from ..endpoint import Address, Endpoint
 from ..errors import Error, PolicyError
 from . import limits
 from .backoff import RequestFailed
-from .credentials import basic_credentials, identity_token
+from .credentials import Credentials, CredentialUse, find_credentials
 from .transport import GET, Sent
 
 # -- parsing `WWW-Authenticate`
@@ -77,8 +77,22 @@ class Authority:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._tokens: dict[str, str] = {}
-        self._basic: str | None = None
+        self._is_basic = False
+        self._used: set[str] = set()
+        """The repositories whose credentials were sent to the registry or its realm."""
         self._guard = threading.Lock()
+
+    def credentials(self, repository: str) -> Credentials:
+        """Return the credentials for a repository; empty for official endpoints."""
+        return Credentials() if self._endpoint.official else find_credentials(self._endpoint.registry.host, repository)
+
+    def explain(self, repository: str) -> CredentialUse | None:
+        """Return what is known about the credentials after the registry refused a request; None for official endpoints."""
+        if self._endpoint.official:
+            return None
+        with self._guard:
+            is_used = repository in self._used
+        return CredentialUse(self._endpoint.registry.name, self.credentials(repository), is_used)
 
     def headers(self, address: Address, repository: str) -> dict[str, str]:
         """Return the `Authorization` header of a request; empty for official endpoints and data hosts."""
@@ -88,9 +102,17 @@ class Authority:
             token = self._tokens.get(repository)
         if token:
             return {"Authorization": f"Bearer {token}"}
-        return {"Authorization": f"Basic {self._basic}"} if self._basic else {}
+        basic = self._basic(repository) if self._is_basic else None
+        return {"Authorization": f"Basic {basic}"} if basic else {}
 
-    def authenticate(self, challenge: str, given: set[str], ask: Callable[[Address], None], *, tried: bool) -> bool:
+    def _basic(self, repository: str) -> str | None:
+        basic = self.credentials(repository).basic
+        if basic is not None:
+            with self._guard:
+                self._used.add(repository)
+        return basic
+
+    def authenticate(self, challenge: str, repository: str, given: set[str], ask: Callable[[Address], None], *, tried: bool) -> bool:
         """Get the credentials for one of these challenges, each scheme once; return False if there are none.
 
         Args:
@@ -103,7 +125,7 @@ class Authority:
             RequestFailed: the realm gave no token, and no other scheme is left.
         """
         failure: RequestFailed | None = None
-        while (answer := self.answer(challenge, tried=tried, without=given)) is not None:
+        while (answer := self.answer(challenge, repository, tried=tried, without=given)) is not None:
             if answer == "basic":
                 given.add("basic")
                 return True
@@ -120,7 +142,9 @@ class Authority:
             raise failure
         return False
 
-    def answer(self, challenge: str, *, tried: bool = True, without: Collection[str] = ()) -> Address | Literal["basic"] | None:
+    def answer(
+        self, challenge: str, repository: str, *, tried: bool = True, without: Collection[str] = ()
+    ) -> Address | Literal["basic"] | None:
         """Choose how to answer challenges; a registry may offer several schemes (RFC 9110, 11.6.1).
 
         A token is preferred: it may be anonymous, and otherwise the password is sent to the realm alone.
@@ -142,11 +166,11 @@ class Authority:
             if one.scheme == "bearer" and one.parameters.get("realm"):
                 return self._realm(one.parameters)
         if any(one.scheme == "basic" for one in offered):
-            credentials = basic_credentials(self._endpoint.registry.host)
             with self._guard:
-                if credentials is None or (self._basic is not None and tried):
-                    return None
-                self._basic = credentials
+                is_refused = self._is_basic and tried and repository in self._used
+            if is_refused or self._basic(repository) is None:
+                return None
+            self._is_basic = True
             return "basic"
         return None
 
@@ -165,16 +189,18 @@ class Authority:
         joined = "&".join(part for part in (own if question else "", urllib.parse.urlencode(query)) if part)
         return Address(realm.scheme, realm.host, f"{path}?{joined}" if joined else path)
 
-    def request(self, realm: Address) -> tuple[Address, dict[str, str], Sent]:
+    def request(self, realm: Address, repository: str) -> tuple[Address, dict[str, str], Sent]:
         """Build the token request: with an identity token (distribution, "OAuth2 token authentication"), a password, or anonymous.
 
         Returns:
             The address, the headers, and the method and body.
         """
-        identity = identity_token(self._endpoint.registry.host)
+        identity = self.credentials(repository).identity
         if identity is None:
-            credentials = basic_credentials(self._endpoint.registry.host)
-            return realm, {"Authorization": f"Basic {credentials}"} if credentials else {}, GET
+            basic = self._basic(repository)
+            return realm, {"Authorization": f"Basic {basic}"} if basic else {}, GET
+        with self._guard:
+            self._used.add(repository)
         path, _, query = realm.target.partition("?")
         form = [("grant_type", "refresh_token"), *urllib.parse.parse_qsl(query), ("client_id", "marfetch"), ("refresh_token", identity)]
         body = urllib.parse.urlencode(form).encode()

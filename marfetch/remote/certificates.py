@@ -3,23 +3,64 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final, NamedTuple
 
 from ..errors import InputError
+
+_DIRECTORIES: Final = "SSL_CERT_DIR"
+VARIABLES: Final = (("REQUESTS_CA_BUNDLE",), ("SSL_CERT_FILE", _DIRECTORIES), ("CURL_CA_BUNDLE",))
+"""The variables that name certificates; the first group with a value replaces the certificates of the system."""
+
+_HASH_LINK: Final = re.compile(r"[0-9a-f]{8}\.[0-9]+")
+
+
+class CertificateSource(NamedTuple):
+    """A file or directory of PEM certificates, with the option or variable that names it."""
+
+    name: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"`{self.path}` from `{self.name}`"
+
+
+def named_certificates(ca_file: str | None, variables: Mapping[str, str]) -> list[CertificateSource]:
+    """Return the certificates that replace those of the system; empty if none do."""
+    if ca_file:
+        return [CertificateSource("--ca-file", ca_file)]
+    for group in VARIABLES:
+        found = [CertificateSource(name, path) for name in group for path in _paths(name, variables.get(name, ""))]
+        if found:
+            return found
+    return []
+
+
+def _paths(name: str, value: str) -> list[str]:
+    """Return the paths in a variable. As for OpenSSL, only `SSL_CERT_DIR` may have several."""
+    return [path for path in (value.split(os.pathsep) if name == _DIRECTORIES else [value]) if path]
 
 
 class TrustedCertificates:
     """The trusted certificates and the TLS context that uses them.
 
     Args:
-        ca_file: a PEM file to use in preference to the system's store. If None: `REQUESTS_CA_BUNDLE`, `SSL_CERT_FILE`, or that store.
+        ca_file: a PEM file to use instead of the system's store. If None: the files and directories in `VARIABLES`, or that store.
     """
 
     def __init__(self, ca_file: str | None = None) -> None:
-        self._ca_file = ca_file
+        self._named = named_certificates(ca_file, os.environ)
         self._context: ssl.SSLContext | None = None
         self._guard = threading.Lock()
+
+    @property
+    def description(self) -> str:
+        """The source of the certificates, for messages."""
+        return " and ".join(map(str, self._named)) or "the certificates of the system"
 
     def context(self) -> ssl.SSLContext:
         """Return the TLS client context, made at the first call.
@@ -33,23 +74,68 @@ class TrustedCertificates:
             return self._context
 
     def _make(self) -> ssl.SSLContext:
-        named = [("--ca-file", self._ca_file)] + [(name, os.environ.get(name)) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")]
-        name, path = next(((name, path) for name, path in named if path), ("", None))
-        if path is None:
+        if not self._named:
             import truststore  # late: truststore, only with the system's store
 
             context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         else:
-            try:
-                is_directory = os.path.isdir(path)  # noqa: PTH112
-                context = ssl.create_default_context(capath=path) if is_directory else ssl.create_default_context(cafile=path)
-            except (OSError, ValueError) as error:
-                raise InputError(
-                    f"cannot read the certificates of `{path}` ({name}): {str(error).lower()}",
-                    code="usage",
-                    hint="use a file with certificates in PEM format",
-                    path=path,
-                ) from error
+            context = _made_of(self._named)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
         return context
+
+
+def _made_of(sources: list[CertificateSource]) -> ssl.SSLContext:
+    """Return a context that trusts exactly these certificates, also intermediate ones (as in Go)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    linked = 0
+    files = [source.path for source in sources if os.path.isfile(source.path)]  # noqa: PTH113
+    for source in sources:
+        try:
+            if os.path.isdir(source.path):  # noqa: PTH112
+                linked += _load_directory(context, source.path, files)
+            elif source.name != _DIRECTORIES:  # a directory that does not exist is skipped, as by OpenSSL
+                context.load_verify_locations(cafile=source.path)
+        except (OSError, ValueError) as error:
+            raise _unusable(source, _reason(error)) from error
+    if not linked and not context.cert_store_stats()["x509"]:
+        raise _unusable(sources[0], "there is no certificate in it")
+    return context
+
+
+def _load_directory(context: ssl.SSLContext, path: str, loaded: list[str]) -> int:
+    """Trust the certificates in a directory; return the number of its hash links.
+
+    OpenSSL finds certificates only by links that `openssl rehash` has made. Go reads every file, so files without a link are read too.
+
+    Args:
+        loaded: files that are loaded anyway; `SSL_CERT_FILE` often names the bundle in `SSL_CERT_DIR`.
+    """
+    with os.scandir(path) as scanned:
+        entries = list(scanned)
+    links = [entry for entry in entries if _HASH_LINK.fullmatch(entry.name)]
+    linked = {os.readlink(entry.path) for entry in links if entry.is_symlink()}  # noqa: PTH115
+    context.load_verify_locations(capath=path)
+    for entry in entries:
+        if entry in links or entry.name in linked or entry.path in loaded:
+            continue
+        if entry.is_file():
+            with suppress(OSError):  # another kind of file, such as a README
+                context.load_verify_locations(cafile=entry.path)
+    return len(links)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return "there is no certificate in PEM format in it"
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def _unusable(source: CertificateSource, reason: str) -> InputError:
+    return InputError(
+        f"cannot read the certificates in {source}: {reason}",
+        code="usage",
+        hint=f"set `{source.name}` to certificates in PEM format, or omit it to use those of the system",
+        path=source.path,
+    )

@@ -21,77 +21,141 @@ from typing import Any, Final, NamedTuple
 from ..document import parse_json
 from ..errors import Error
 from ..reference import Host
+from ..text import printable
 
 _HELPER_TIME = 10.0  # seconds
 _MAX_TOKEN: Final = 32 << 10
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_API_PATHS: Final = ("v1/", "v2/")
+_NOT_FOUND: Final = b"credentials not found"
+"""The error of every helper that has no credentials for a registry (docker-credential-helpers, `credentials/error.go`)."""
 
 
-def basic_credentials(host: Host) -> str | None:
-    """Return `user:password` for a registry, in base64; None if there is no password.
+class Credentials(NamedTuple):
+    """A password, an identity token as `az acr login` stores it, or neither. The repr must not reach a log.
 
-    The environment comes first: Helm passes the credentials of `helm repo add --username … --password …` to a getter there.
-    """
-    user, password = os.environ.get("HELM_PLUGIN_USERNAME"), os.environ.get("HELM_PLUGIN_PASSWORD")
-    if user and password:
-        return base64.b64encode(os.fsencode(f"{user}:{password}")).decode()
-    found = _found(host)
-    return found.basic if found is not None else None
-
-
-def identity_token(host: Host) -> str | None:
-    """Return the identity token for a registry, as `az acr login` stores it; None if there is none, or a password comes first.
-
-    The realm exchanges it for an access token (distribution, "OAuth2 token authentication").
-    """
-    found = _found(host)
-    return found.identity if found is not None else None
-
-
-class _Secret(NamedTuple):
-    """A password or an identity token; the other is None.
+    The realm exchanges an identity token for an access token (distribution, "OAuth2 token authentication").
 
     Attributes:
         basic: `user:password` in base64.
+        source: the file, helper or variable, for messages.
+        problems: why other places gave no credentials, for messages; they contain no secrets.
+        files: the configuration files, if there are no credentials.
     """
 
     basic: str | None = None
     identity: str | None = None
+    source: str = ""
+    problems: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+class CredentialUse(NamedTuple):
+    """The credentials for a request that the registry refused, to explain the refusal.
+
+    Attributes:
+        host: the registry, as `helm registry login` and `docker login` take it.
+        is_sent: whether the registry got the credentials.
+    """
+
+    host: str
+    credentials: Credentials
+    is_sent: bool
+
+    @property
+    def reason(self) -> str:
+        """Why the registry got no credentials that it accepts."""
+        found = self.credentials
+        reasons = list(found.problems)
+        if found.source:
+            outcome = "it does not accept" if self.is_sent else "it offers no authentication for"
+            reasons.insert(0, f"{outcome} the credentials of {found.source}")
+        return "; ".join(reasons) or f"there are no credentials for it in {' or '.join(found.files)}"
+
+    @property
+    def hint(self) -> str:
+        """What to do about it."""
+        login = f"log in with `helm registry login {self.host}` or `docker login {self.host}`"
+        return f"correct this, or {login}" if self.credentials.problems else login
+
+
+def find_credentials(host: Host, repository: str) -> Credentials:
+    """Return the credentials for a repository of a registry.
+
+    The environment comes first: Helm passes the credentials of `helm repo add --username … --password …` to a getter there. In each file,
+    the longest key that covers the repository comes first: `HOST/a` covers `HOST/a/b`, and `HOST` everything on the registry
+    (containers-auth.json(5)). For each key, helpers come before the file itself, as in Docker.
+    """
+    user, password = os.environ.get("HELM_PLUGIN_USERNAME"), os.environ.get("HELM_PLUGIN_PASSWORD")
+    if user and password:
+        return Credentials(base64.b64encode(os.fsencode(f"{user}:{password}")).decode(), source="`HELM_PLUGIN_USERNAME`")
+    return _configured(host, repository)
 
 
 @cache
-def _found(host: Host) -> _Secret | None:
+def _configured(host: Host, repository: str) -> Credentials:
+    problems: list[str] = []
     for path in _configurations():
-        document = _read(path)
-        for section, find in (("credHelpers", _by_helper), ("auths", _by_entry)):
-            entries = document.get(section)
-            for name, entry in entries.items() if isinstance(entries, dict) else ():
-                found = find(entry, name, document) if _names(name, host) else None
-                if found:
-                    return found
-    return None
+        for found in _candidates(path, host, repository):
+            if found.basic or found.identity:
+                return found._replace(problems=tuple(problems))
+            problems += [problem for problem in found.problems if problem not in problems]
+    return Credentials(problems=tuple(problems), files=tuple(f"`{path}`" for path in _configurations()))
 
 
 def forget_credentials() -> None:
     """Clear the cache of credentials."""
-    _found.cache_clear()
+    _configured.cache_clear()
+    _ask_helper.cache_clear()
 
 
-def _names(key: str, host: Host) -> bool:
-    """Return whether a configuration key `[https://]host[:port][/path]` means this registry; the default port is 443."""
-    name, _, port = key.partition("://")[2 if "://" in key else 0].partition("/")[0].lower().rpartition(":")
-    if not name or not port.isascii() or not port.isdigit():  # no port; the last colon may be in an IPv6 address
-        name, port = f"{name}:{port}" if name else port, "443"
-    return (name, int(port[:6])) == (host.name, host.port or 443)
+def _candidates(path: Path, host: Host, repository: str) -> Iterator[Credentials]:
+    """Yield what the places that a configuration file names have, best first."""
+    shown = printable(str(path))
+    try:
+        document = parse_json(path.read_bytes().removeprefix(_BYTE_ORDER_MARK), f"`{shown}`")
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        yield Credentials(problems=(f"`{shown}` cannot be read ({(error.strerror or 'no access').lower()})",))
+        return
+    except Error:
+        yield Credentials(problems=(f"`{shown}` is not valid JSON",))  # a quotation could hold a secret
+        return
+    if not isinstance(document, dict):
+        yield Credentials(problems=(f"`{shown}` is not a JSON object",))
+        return
+    helpers, entries, store = _section(document, "credHelpers"), _section(document, "auths"), document.get("credsStore")
+    plain = str(Host(host.name, None if host.port == 443 else host.port))  # the key that `login` commands write
+    paths = {key: found for key in (*helpers, *entries, plain) if (found := _covered(key, host, repository)) is not None}
+    for key in sorted(paths, key=lambda key: -len(paths[key])):
+        for setting, helper in (("credHelpers", helpers.get(key)), ("credsStore", store)):
+            if helper:
+                yield _of_helper(helper, key, f"`{setting}` of `{shown}`")
+        if key in entries:
+            yield _of_entry(entries[key], printable(key), shown)
 
 
-def _by_helper(helper: Any, name: str, _: dict[str, Any]) -> _Secret | None:
-    return _ask_helper(helper, name)
+def _section(document: dict[str, Any], name: str) -> dict[str, Any]:
+    section = document.get(name)
+    return section if isinstance(section, dict) else {}
 
 
-def _by_entry(entry: Any, name: str, document: dict[str, Any]) -> _Secret | None:
-    if not isinstance(entry, dict):
+def _covered(key: str, host: Host, repository: str) -> str | None:
+    """Return the path in a key `[https://]host[:port][/path]` that covers the repository; None if it covers another registry or path.
+
+    Old versions of Docker wrote the address of an API (`https://host/v1/`); its path is not that of a repository.
+    """
+    scheme, _, rest = key.rpartition("://")
+    authority, _, path = rest.partition("/")
+    try:
+        named = Host.parse(authority)
+    except Error:
         return None
-    return _entry(entry) or (_ask_helper(document["credsStore"], name) if document.get("credsStore") else None)
+    if (named.name, named.port or 443) != (host.name, host.port or 443):
+        return None
+    path = "" if scheme or path in _API_PATHS else path.rstrip("/")
+    return path if f"{repository}/".startswith(f"{path}/" if path else "") else None
 
 
 def _configurations() -> Iterator[Path]:
@@ -114,49 +178,65 @@ def _configurations() -> Iterator[Path]:
     yield (Path(docker) if docker else home / ".docker") / "config.json"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    with suppress(OSError, Error):
-        document = parse_json(path.read_bytes(), f"`{path}`")
-        if isinstance(document, dict):
-            return document
-    return {}
-
-
-def _entry(entry: dict[str, Any]) -> _Secret | None:
+def _of_entry(entry: Any, key: str, shown: str) -> Credentials:
+    """Return the credentials of an entry of `auths`. An empty entry is one whose credentials are in `credsStore`."""
+    source = f"`{shown}`"
+    invalid = Credentials(problems=(f"the entry `{key[:200]}` of `{shown}` has no valid `auth`",))
+    if not isinstance(entry, dict):
+        return invalid
     identity = entry.get("identitytoken")
     if isinstance(identity, str) and _is_token(identity):  # such an entry has an empty password
-        return _Secret(identity=identity)
+        return Credentials(identity=identity, source=source)
     auth, user, password = entry.get("auth"), entry.get("username"), entry.get("password")
     if isinstance(user, str) and isinstance(password, str) and user and not auth:
         with suppress(UnicodeEncodeError):  # JSON can hold a lone surrogate
-            return _Secret(base64.b64encode(f"{user}:{password}".encode()).decode())
-        return None
-    if not isinstance(auth, str) or not auth:
-        return None
+            return Credentials(base64.b64encode(f"{user}:{password}".encode()).decode(), source=source)
+        return invalid
+    if not auth:
+        return Credentials()
     with suppress(binascii.Error, ValueError):
-        if b":" in base64.b64decode(auth, validate=True):
-            return _Secret(auth)
-    return None
+        if isinstance(auth, str) and b":" in base64.b64decode(auth, validate=True):
+            return Credentials(auth, source=source)
+    return invalid
 
 
 def _is_token(text: str) -> bool:
     return 0 < len(text) <= _MAX_TOKEN and text.isascii() and text.isprintable()
 
 
-def _ask_helper(helper: Any, name: str) -> _Secret | None:
-    """Run `docker-credential-HELPER get` (docker-credential-helpers, protocol); return None if it fails or times out."""
+def _of_helper(helper: Any, key: str, setting: str) -> Credentials:
     if not isinstance(helper, str) or not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", helper):
-        return None
-    with suppress(OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError):
+        return Credentials(problems=(f"{setting} is not the name of a credential helper",))
+    found = _ask_helper(helper, key)
+    subject = f"the credential helper `docker-credential-{helper}` ({setting})"
+    return found._replace(source=subject, problems=tuple(f"{subject} {problem}" for problem in found.problems))
+
+
+@cache
+def _ask_helper(helper: str, key: str) -> Credentials:
+    """Run `docker-credential-HELPER get` (docker-credential-helpers, protocol). Its output is never shown, since it may contain secrets."""
+    try:
         answer = subprocess.run(  # noqa: S603 - the helper that the user has configured, by its name, without a shell
             [f"docker-credential-{helper}", "get"],
-            input=name.encode(),
+            input=key.encode(),
             capture_output=True,
-            check=True,
+            check=False,
             timeout=_HELPER_TIME,
         )
+    except FileNotFoundError:
+        return Credentials(problems=("is not installed",))
+    except subprocess.TimeoutExpired:
+        return Credentials(problems=(f"did not answer within {_HELPER_TIME:.0f} s",))
+    except (OSError, ValueError) as error:
+        return Credentials(problems=(f"cannot be run ({(getattr(error, 'strerror', None) or 'invalid key').lower()})",))
+    if answer.returncode != 0:
+        missing = _NOT_FOUND in answer.stdout.lower()
+        return Credentials(problems=("has none",) if missing else (f"failed with exit status {answer.returncode}",))
+    with suppress(ValueError, KeyError, TypeError):
         document = json.loads(answer.stdout)
-        if document["Username"] == "<token>":  # the secret is an identity token
-            return _Secret(identity=document["Secret"]) if _is_token(document["Secret"]) else None
-        return _Secret(base64.b64encode(f"{document['Username']}:{document['Secret']}".encode()).decode())
-    return None
+        user, secret = document["Username"], document["Secret"]
+        if user != "<token>":
+            return Credentials(base64.b64encode(f"{user}:{secret}".encode()).decode())
+        if _is_token(secret):
+            return Credentials(identity=secret)
+    return Credentials(problems=("sent no valid credentials",))

@@ -25,6 +25,7 @@ from .backoff import RequestFailed
 from .pauses import retry_after
 
 if TYPE_CHECKING:
+    from .credentials import CredentialUse
     from .transport import StreamedResponse
 
 _MAX_SHOWN: Final = 300
@@ -59,6 +60,7 @@ class Failure(NamedTuple):
         text: the body, decoded with replacement characters.
         from_data_host: whether a data host responded, not the registry.
         sent: secrets of the request, hidden where the response repeats them.
+        credentials: the credentials for the request, if the user's own registry refused it.
     """
 
     kind: RequestKind
@@ -70,6 +72,7 @@ class Failure(NamedTuple):
     text: str
     from_data_host: bool
     sent: tuple[str, ...] = ()
+    credentials: CredentialUse | None = None
 
     @property
     def wire(self) -> list[tuple[str, str]]:
@@ -133,12 +136,7 @@ def explain(failure: Failure) -> RequestFailed:
     if failure.status == 403:
         return _forbidden(failure, host, codes)
     if failure.status == 401:
-        error = RemoteError(
-            f"`{host}` requires credentials for `{failure.what}` ({failure.summary})",
-            code="unauthorized",
-            **failure.context,
-        )
-        return RequestFailed(error)
+        return RequestFailed(_refused(failure, f"`{host}` requires credentials for `{failure.what}` ({failure.summary})", "unauthorized"))
     if failure.status == 408 or failure.status in (500, 502, 504):
         error = RemoteError(f"`{host}` failed for `{failure.what}` ({failure.summary})", code="server-error", **failure.context)
         return RequestFailed(error, tries=limits.TRIES)
@@ -197,10 +195,18 @@ def _forbidden(failure: Failure, host: str, codes: set[str]) -> RequestFailed:
             **failure.context,
         )
         return RequestFailed(error, tries=3, at_once=True)
-    if codes and not BLOCK_PAGE.search(failure.text):
-        error = RemoteError(f"`{host}` denies access to `{failure.what}` ({failure.summary})", code="denied", **failure.context)
-        return RequestFailed(error)
+    use = failure.credentials
+    is_known = bool(codes) or (use is not None and (use.is_sent or bool(use.credentials.problems)))
+    if is_known and not BLOCK_PAGE.search(failure.text):
+        return RequestFailed(_refused(failure, f"`{host}` denies access to `{failure.what}` ({failure.summary})", "denied"))
     return _blocked(failure, host)
+
+
+def _refused(failure: Failure, message: str, code: str) -> RemoteError:
+    use = failure.credentials
+    if use is None:
+        return RemoteError(message, code=code, **failure.context)
+    return RemoteError(f"{message}: {use.reason}", code=code, hint=use.hint, **failure.context)
 
 
 def _not_found(failure: Failure, host: str) -> NotFoundError:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import errno
+import re
+import socket
 import ssl
+from http.client import BadStatusLine, RemoteDisconnected
+from http.client import IncompleteRead as HttpIncompleteRead
 from typing import Final
 
 from urllib3.exceptions import (
     ConnectTimeoutError,
+    HTTPError,
+    IncompleteRead,
     NameResolutionError,
     NewConnectionError,
     ProxyError,
@@ -22,16 +28,21 @@ from ..files import storage_error
 from ..text import hidden, redacted, sent_values
 from . import limits
 from .backoff import RequestFailed
+from .proxies import Proxy
 from .response import ResponseError
 
-_FIREWALL_HINT: Final = "to see the hosts that a firewall must allow, run: marfetch endpoints"
+_FIREWALL_HINT: Final = "to find the cause, run `marfetch doctor`; `marfetch endpoints` lists the hosts that a firewall must allow"
+_NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE")
+"""OpenSSL's reasons when a server answers a TLS handshake with something else, depending on its version."""
 
 
-def trouble(error: Exception, address: Address, *, reused: bool) -> RequestFailed:
+def trouble(error: Exception, address: Address, *, reused: bool, proxy: Proxy | None, trusted: str) -> RequestFailed:
     """Translate a failure.
 
     Args:
         reused: whether the connection had served an earlier request; the server may have closed it since.
+        proxy: the proxy that the connection uses.
+        trusted: the source of the trusted certificates.
     """
     host, url = address.name, redacted(address.url)
     inner = _innermost(error)
@@ -39,27 +50,26 @@ def trouble(error: Exception, address: Address, *, reused: bool) -> RequestFaile
     if own is not None:
         return RequestFailed(storage_error(own, f"a connection to {host}"))
     if isinstance(error, (SSLError, ssl.SSLError)) and not isinstance(inner, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-        return RequestFailed(_tls_error(host, url, inner))
+        return RequestFailed(_tls_error(address, inner, trusted))
     if isinstance(error, ProxyError):
-        return RequestFailed(_proxy_error(host, url, error), tries=2)
+        return RequestFailed(_proxy_error(address, error, proxy), tries=2)
     broken = malformed(error, host, url)
     if broken is not None:
         return RequestFailed(broken)
     if isinstance(error, NameResolutionError):
-        reason, hint = "its name cannot be resolved", "check the spelling, DNS, proxy and network, or run: marfetch doctor"
+        reason, hint = "its name cannot be resolved", "check the spelling, DNS, proxy and network, or run `marfetch doctor`"
         return RequestFailed(
             RemoteError(f"`{host}` cannot be reached: {reason}", code="unreachable", hint=hint, url=url, host=host), tries=2
         )
     if isinstance(error, ConnectTimeoutError):  # NewConnectionError is one too
-        refused = isinstance(error, NewConnectionError)
-        reason = str(error).rpartition(": ")[2].lower() if refused else f"no connection within {limits.CONNECT_TIME:.0f} s"
+        reason = words(error) if isinstance(error, NewConnectionError) else f"no connection within {limits.CONNECT_TIME:.0f} s"
         failure = RemoteError(f"`{host}` cannot be reached: {reason}", code="unreachable", hint=_FIREWALL_HINT, url=url, host=host)
         return RequestFailed(failure, tries=limits.TRIES)
     if isinstance(error, (ReadTimeoutError, TimeoutError)):
         return RequestFailed(
             RemoteError(f"no data from `{host}` for {limits.IDLE_TIME:.0f} s", code="timeout", url=url), tries=limits.TRIES
         )
-    reason = _reason(error, sent_values(address.target, {}))  # it may quote the response
+    reason = hidden(words(error), sent_values(address.target, {}))  # it may quote the response
     cut = RemoteError(f"the connection to `{host}` was cut ({reason})", code="cut", url=url)
     return RequestFailed(cut, tries=limits.TRIES, at_once=reused)
 
@@ -107,27 +117,58 @@ def _own(error: BaseException) -> OSError | None:
     return None
 
 
-def _reason(error: BaseException, sent: tuple[str, ...] = ()) -> str:
-    """Return the text of the innermost cause.
-
-    Args:
-        sent: secrets of the request, to hide.
-    """
+def words(error: BaseException) -> str:
+    """Describe a failed connection in plain words: no class names, error numbers or objects."""
     inner = _innermost(error)
-    text = " ".join(str(inner).split()) or type(inner).__name__
-    return hidden(text, sent)[:160]
+    if isinstance(inner, (ssl.SSLEOFError, ssl.SSLZeroReturnError, RemoteDisconnected)):
+        return "the server closed it without a response"
+    if isinstance(inner, ssl.SSLError):
+        if inner.reason in _NOT_TLS:
+            return "the server answers without TLS, like a plain http server"
+        return (getattr(inner, "verify_message", "") or inner.reason or "TLS failed").replace("_", " ").lower()
+    if isinstance(inner, (HttpIncompleteRead, IncompleteRead)):
+        return "it ended in the middle of the response"
+    if isinstance(inner, BadStatusLine):
+        return "the response does not begin with an HTTP status"
+    if isinstance(inner, (socket.gaierror, NameResolutionError)):
+        return "the name cannot be resolved"
+    if isinstance(inner, (TimeoutError, ReadTimeoutError)):
+        return "no answer in time"
+    if isinstance(inner, OSError) and inner.strerror:
+        return inner.strerror.lower()
+    text = " ".join(str(inner).split())
+    if isinstance(inner, HTTPError):  # urllib3 writes the connection before the reason
+        text = text.rpartition(": ")[2].lower()
+    return text[:160] if text and "<" not in text else "it failed"
 
 
-def _proxy_error(host: str, url: str, error: Exception) -> RemoteError:
-    reason, hint = _reason(error), None
-    if "407" in reason:
-        reason, hint = "it requires credentials (407)", "set user and password in `HTTPS_PROXY`: `http://USER:PASSWORD@HOST:PORT`"
-    return RemoteError(f"`{host}` cannot be reached through the proxy: {reason}", code="proxy", hint=hint, url=url, host=host)
+def _proxy_error(address: Address, error: Exception, proxy: Proxy | None) -> RemoteError:
+    setting = proxy.setting if proxy is not None else "`HTTPS_PROXY`"
+    reason, hint = words(error), f"check {setting} and `NO_PROXY`, or run `marfetch doctor`"
+    refusal = re.fullmatch(r"Tunnel connection failed: ([0-9]{3}) ?(.*)", reason)
+    if refusal is not None:
+        reason = f"it answers {refusal[1]}" + (f" ({hidden(refusal[2])})" if refusal[2] else "")
+        if refusal[1] == "407":
+            reason = "it requires credentials (407)"
+            hint = f"set user and password in {setting}: `http://USER:PASSWORD@HOST:PORT`, or run `marfetch doctor`"
+    through = f"the proxy {proxy}" if proxy is not None else "the proxy"
+    message = f"`{address.name}` cannot be reached through {through}: {reason}"
+    return RemoteError(message, code="proxy", hint=hint, url=redacted(address.url), host=address.name)
 
 
-def _tls_error(host: str, url: str, error: BaseException) -> RemoteError:
-    reason = getattr(error, "verify_message", "") or _reason(error)
-    hint = CODES["tls"].do
-    if "expired" in reason or "not yet valid" in reason:
-        hint = f"check the clock of this machine; {hint}"
-    return RemoteError(f"the certificate of `{host}` cannot be trusted: {reason}", code="tls", hint=hint, url=url, host=host)
+def _tls_error(address: Address, error: BaseException, trusted: str) -> RemoteError:
+    host, hint = address.name, CODES["tls"].do
+    if isinstance(error, ssl.SSLCertVerificationError):
+        message = f"the certificate of `{host}` cannot be trusted: {words(error)} (trusted: {trusted})"
+        if "expired" in message or "not yet valid" in message:
+            hint = f"check the clock of this machine; {hint}"
+        elif "mismatch" in message:
+            hint = "use a name or IP address that the certificate contains, or run `marfetch doctor`"
+    elif isinstance(error, ssl.SSLError) and error.reason in _NOT_TLS:
+        message = f"`{host}` answers without TLS, like a plain http server"
+        hint = "marfetch uses plain http only for loopback addresses; set up TLS at the registry, or run `marfetch doctor`"
+        if address.host.is_loopback:
+            hint = f"if it is a registry without TLS, use `http://{address.name}`, or run `marfetch doctor`"
+    else:
+        message, hint = f"TLS with `{host}` failed: {words(error)}", _FIREWALL_HINT
+    return RemoteError(message, code="tls", hint=hint, url=redacted(address.url), host=host)

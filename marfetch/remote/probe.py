@@ -27,7 +27,9 @@ from .backoff import RequestFailed
 from .certificates import TrustedCertificates
 from .dial import resolve
 from .http_errors import BLOCK_PAGE, EDGE_REF
+from .network_errors import words
 from .pages import resolve as follow
+from .proxies import Proxies, Proxy
 from .transport import GET, ExactRequest, Transport
 
 HASTE: Final = 1.0
@@ -194,17 +196,13 @@ class Prober:
         finally:
             transport.close()
 
-    def proxy(self, address: Address) -> str | None:
+    def proxy(self, address: Address) -> Proxy | None:
         """Return the proxy for an address.
 
         Raises:
             InputError: `usage`: the proxy setting is invalid.
         """
-        transport = Transport(self.endpoint, Budget(self.patience), self._trust)
-        try:
-            return transport.proxy(address)
-        finally:
-            transport.close()
+        return Proxies().of(address)
 
     def _reach(self, host: str, port: int, family: int, address: str, *, tls: bool) -> Reached:
         begun = time.monotonic()
@@ -310,8 +308,6 @@ def _words(error: OSError, patience: float) -> str:
     """Describe a socket failure."""
     if isinstance(error, TimeoutError):
         return f"no answer within {patience:.0f} s"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
     if isinstance(error, (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return "the connection was cut"
-    return (error.strerror or str(error)).lower()[:160]
+    return words(error)

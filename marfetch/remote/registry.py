@@ -247,7 +247,8 @@ class Registry:
                         continue  # another thread has authenticated since this request was sent
                     self.auth.forget(reference.repository)
                     challenge, tried = answer.headers.get("WWW-Authenticate", ""), carried.startswith("Basic")
-                    if self.auth.authenticate(challenge, given, partial(self._token, attempts, reference), tried=tried):
+                    ask = partial(self._token, attempts, reference)
+                    if self.auth.authenticate(challenge, reference.repository, given, ask, tried=tried):
                         continue
                 raise explain(self._failure(kind, reference, answer, text))
 
@@ -298,7 +299,7 @@ class Registry:
 
     def _token(self, attempts: Attempts, reference: Reference, realm: Address) -> None:
         """Request a token from the registry's own realm, without retries."""
-        address, headers, sent = self.auth.request(realm)
+        address, headers, sent = self.auth.request(realm, reference.repository)
         with self._exchange(address, headers, attempts, None, sent) as answer:
             text = answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
             if answer.status_code == 200 and self.auth.take_token(text, reference.repository):
@@ -345,6 +346,7 @@ class Registry:
         )
 
     def _failure(self, kind: RequestKind, reference: Reference, answer: StreamedResponse, body: bytes) -> Failure:
+        is_registry = self.endpoint.is_registry(answer.address)
         return Failure(
             kind,
             str(reference),
@@ -353,8 +355,9 @@ class Registry:
             answer.headers,
             answer.address,
             body.decode("utf-8", "replace"),
-            from_data_host=not self.endpoint.is_registry(answer.address),
+            from_data_host=not is_registry,
             sent=sent_values(answer.address.target, answer.request.headers),
+            credentials=self.auth.explain(reference.repository) if is_registry and answer.status_code in (401, 403) else None,
         )
 
     def _refuse_error_document(self, raw: bytes, reference: Reference, answer: StreamedResponse) -> None:

@@ -7,21 +7,18 @@ enforces the deadlines.
 
 from __future__ import annotations
 
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
-from urllib3 import PoolManager, ProxyManager, Timeout
+from urllib3 import PoolManager, Timeout
 from urllib3.exceptions import HTTPError
 
 from ..budget import Budget
 from ..endpoint import Address, Endpoint
-from ..errors import InputError, PolicyError
+from ..errors import PolicyError
 from ..text import redacted
 from . import limits
 from .backoff import RequestFailed
@@ -30,6 +27,7 @@ from .connection import POOLS
 from .deadlines import Exchange, Watch
 from .network_errors import expired, too_slow, trouble
 from .preconnect import ALWAYS, Preconnections
+from .proxies import Proxies
 
 _READ: Final = 64 * 1024
 _LARGEST_READ: Final = 1 << 20
@@ -176,7 +174,7 @@ class Transport(HTTPAdapter):
         self.watch = Watch(budget.now)
         self._trust = trust
         self._early = early
-        self._proxies = urllib.request.getproxies()
+        self.proxies = Proxies()
         super().__init__(pool_connections=8, pool_maxsize=limits.MAX_JOBS, max_retries=0, pool_block=False)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
@@ -247,8 +245,6 @@ class Transport(HTTPAdapter):
         manager: PoolManager = self.poolmanager
         if proxy is not None:
             manager = self.proxy_manager_for(proxy)
-            if not isinstance(manager, ProxyManager):
-                raise self._bad_proxy(proxy, "only http and https proxies are supported")
             manager.pool_classes_by_scheme = POOLS
         options: dict[str, Any] = {}
         if address.scheme == "https":
@@ -263,29 +259,13 @@ class Transport(HTTPAdapter):
         super().close()
 
     def proxy(self, address: Address) -> str | None:
-        """Return the proxy of the environment for this address; None for loopback hosts (as in Go)."""
-        if address.host.is_loopback:
-            return None
-        proxy = self._proxies.get(address.scheme) or self._proxies.get("all")
-        if not proxy or urllib.request.proxy_bypass(f"{address.host.name}:{address.host.port}"):
-            return None
-        if not proxy.isascii() or not proxy.isprintable():
-            raise self._bad_proxy(proxy, "it contains a control character or a character outside ASCII")
-        if "://" not in proxy:
-            proxy = f"http://{proxy}"
-        if not proxy.lower().startswith(("http://", "https://")):
-            raise self._bad_proxy(proxy, "only http and https proxies are supported")
-        with suppress(ValueError):
-            parsed = urllib.parse.urlsplit(proxy)
-            if parsed.hostname and parsed.port != 0:  # `port` raises if it is not a number
-                return proxy
-        raise self._bad_proxy(proxy, "it does not have the form `http://host:port`")
+        """Return the proxy for this address; None without one.
 
-    def _bad_proxy(self, proxy: str, reason: str) -> InputError:
-        # An address that does not parse may have a password anywhere, so show only its scheme.
-        scheme, found, _ = proxy.partition("://")
-        shown = f"{redacted(scheme)[:20]}://…" if found else "…"
-        return InputError(f"cannot use the proxy `{shown}` of the environment: {reason}", code="usage", proxy=shown)
+        Raises:
+            InputError: `usage`: the setting is invalid.
+        """
+        found = self.proxies.of(address)
+        return found.url if found is not None else None
 
     def ended(self, address: Address) -> RequestFailed:
         """Return the error for an exchange that the watchdog ended.
@@ -304,4 +284,6 @@ class Transport(HTTPAdapter):
             Cancelled, RemoteError: as `ended`.
         """
         self.budget.check()
-        return expired(address) if exchange.expired else trouble(error, address, reused=exchange.reused)
+        if exchange.expired:
+            return expired(address)
+        return trouble(error, address, reused=exchange.reused, proxy=self.proxies.of(address), trusted=self._trust.description)

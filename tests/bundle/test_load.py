@@ -121,10 +121,20 @@ def test_mar_is_refused_as_a_data_host(host: str) -> None:
     assert caught.value.code == "push-refused"
 
 
-def test_plain_http_is_allowed_on_loopback_only() -> None:
+@pytest.mark.parametrize("host", ["registry.example.com", "192.0.2.17:5000", "[2001:db8::17]:5000"])
+def test_plain_http_is_allowed_on_loopback_only(host: str) -> None:
     with pytest.raises(PolicyError) as caught:
-        To.parse("registry.example.com", plain_http=True)
+        To.parse(host, plain_http=True)
     assert caught.value.exit_code == 4
+    assert f"`https://{host}`" in caught.value.hint
+
+
+@pytest.mark.parametrize("host", ["192.0.2.17", "192.0.2.17:5000", "[2001:db8::17]:5000"])
+def test_the_target_may_be_an_ip_address(host: str) -> None:
+    to = To.parse(f"{host}/mar", data_hosts=("192.0.2.18:5000",))
+    assert to.endpoint is not None
+    assert to.endpoint.registry.origin == f"https://{host}"
+    assert to.prefix == "mar"
 
 
 # -- a real registry
@@ -234,7 +244,7 @@ def test_the_hint_for_a_registry_without_tls(bundle: Path, registry: str) -> Non
     with Session(SessionOptions(), Heard()) as one:
         found = load(one, bundle, To.parse(registry))
     assert {one.error.hint if one.error else None for one in found} == {
-        "if the registry on this machine does not use TLS, add `--plain-http`"
+        "if the registry on this machine does not use TLS, add `--plain-http`, or run `marfetch doctor`"
     }
 
 

@@ -272,6 +272,7 @@ def test_a_proxy_that_does_not_let_through_is_the_fault(look: Look, monkeypatch:
     assert faults(found) == ["proxy"]
     assert word in one(found, "proxy").saw
     assert "hunter2" not in str(found)
+    assert "marfetch doctor" not in one(found, "proxy").do
 
 
 def test_a_proxy_that_is_not_there_is_the_fault(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:

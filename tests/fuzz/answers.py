@@ -131,7 +131,7 @@ def _challenge(data: bytes) -> None:
     authority = Authority(Endpoint.parse("https://registry.example.com"))
     try:
         for tried in (False, True):
-            found = authority.answer(heads[0], tried=tried)
+            found = authority.answer(heads[0], "a/b", tried=tried)
             if isinstance(found, Address):
                 assert (found.scheme, str(found.host)) == ("https", "registry.example.com:443")
                 assert found.url.isascii()
@@ -164,7 +164,7 @@ def _framing(data: bytes) -> None:
             taken += len(piece)
             assert len(piece) <= 100
     except HTTPException as error:
-        raise trouble(error, DATA, reused=False).error from error
+        raise trouble(error, DATA, reused=False, proxy=None, trusted="the system").error from error
     finally:
         answer.close()
     assert taken <= len(data)

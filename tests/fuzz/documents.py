@@ -21,7 +21,7 @@ from marfetch.project.scaffold import wanted_bytes
 from marfetch.project.wanted import parse_project
 from marfetch.records import RECORDS_DIRECTORY, Records
 from marfetch.reference import Host, Reference
-from marfetch.remote.credentials import basic_credentials, forget_credentials
+from marfetch.remote.credentials import find_credentials, forget_credentials
 from marfetch.verify.policy import parse_policy
 from marfetch.verify.revocation import Lists, cache_entry
 
@@ -120,7 +120,7 @@ def _credentials(data: bytes) -> None:
     os.environ.pop("HELM_PLUGIN_USERNAME", None)
     forget_credentials()
     try:
-        found = basic_credentials(Host("registry.example.com", 443))
+        found = find_credentials(Host("registry.example.com", 443), "aks/foo").basic
         assert found is None or b":" in base64.b64decode(found)
         if found is not None:
             assert found.isascii()
@@ -253,7 +253,7 @@ TARGETS = (
             b'{"auths":{"registry.example.com":{"username":"\\ud800","password":"p"}}}',
         ],
         (),
-        ("remote.credentials.basic_credentials",),
+        ("remote.credentials.find_credentials",),
         runs=500,
         programs=True,
     ),

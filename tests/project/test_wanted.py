@@ -127,10 +127,15 @@ def test_the_nearest_key_is_named() -> None:
         assert caught.value.hint == f"did you mean `{right}`?"
 
 
-@pytest.mark.parametrize("reference", ["http://mcr.microsoft.com/aks/foo", "https://user@mcr.microsoft.com/aks/foo", "10.0.0.1/aks/foo"])
+@pytest.mark.parametrize("reference", ["http://mcr.microsoft.com/aks/foo", "https://user@mcr.microsoft.com/aks/foo", "127.1/aks/foo"])
 def test_a_reference_that_can_hide_where_it_leads_is_refused_by_policy(reference: str) -> None:
     with pytest.raises(PolicyError, match="line 3"):
         parse_project(f"{HEAD}  - reference: {reference}\n".encode(), PATH)
+
+
+def test_an_own_registry_may_be_an_ip_address() -> None:
+    text = "schema: 1\nendpoint: https://192.0.2.17:5000\nartifacts:\n  - reference: 192.0.2.17:5000/aks/foo:1\n"
+    assert parse_project(text.encode(), PATH).endpoint == "https://192.0.2.17:5000"
 
 
 def test_a_file_that_is_not_there_and_one_that_cannot_be_read(tmp_path: Path) -> None:

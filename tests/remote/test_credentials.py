@@ -19,7 +19,7 @@ from marfetch.errors import IntegrityError, PolicyError, RemoteError
 from marfetch.reference import Host, Reference
 from marfetch.remote import auth, credentials
 from marfetch.remote.auth import Authority, challenges
-from marfetch.remote.credentials import basic_credentials, forget_credentials, identity_token
+from marfetch.remote.credentials import find_credentials, forget_credentials
 
 from ..world.answering import Answering, answering
 from ..world.content import ALB, source_of
@@ -44,7 +44,16 @@ def _nothing_is_remembered() -> Iterator[None]:
     forget_credentials()
 
 
+def basic_credentials(host: Host, repository: str = "aks/foo") -> str | None:
+    return find_credentials(host, repository).basic
+
+
+def identity_token(host: Host) -> str | None:
+    return find_credentials(host, "aks/foo").identity
+
+
 Logs = Callable[..., Path]
+Made = Callable[..., Session]
 
 
 @pytest.fixture
@@ -177,12 +186,143 @@ def test_a_helper_of_the_registry_is_asked_by_its_protocol(docker: Logs, helper:
     assert asked.read_text().count("get") == 1  # once in a run
 
 
-def test_a_store_is_asked_for_what_was_logged_in_to_and_nothing_else(docker: Logs, helper: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(
+    "auths", [{}, {"auths": None}, {"auths": {"reg.example": {}}}, {"auths": {"other.example": {"auth": packed("no:1")}}}]
+)
+def test_a_store_is_asked_whatever_the_file_lists(docker: Logs, helper: Callable[..., Path], auths: dict[str, Any]) -> None:
     asked = helper("store", SAYS)
-    docker({"credsStore": "store", "auths": {"reg.example": {}}})
-    assert basic_credentials(Host("other.example", 443)) is None
-    assert not asked.exists()
+    docker({"credsStore": "store", **auths})
     assert basic_credentials(REGISTRY) == SECRET
+    assert asked.read_text() == "get reg.example\n"
+    assert basic_credentials(Host("reg.example", 5000)) == SECRET
+    assert asked.read_text() == "get reg.example\nget reg.example:5000\n"
+
+
+def test_a_store_comes_before_the_file_and_a_helper_before_the_store(docker: Logs, helper: Callable[..., Path]) -> None:
+    helper("store", """echo '{"Username":"store","Secret":"1"}'""")
+    helper("toy", """echo '{"Username":"toy","Secret":"1"}'""")
+    document: dict[str, Any] = {"credsStore": "store", "auths": {"reg.example": {"auth": packed("file:1")}}}
+    docker(document)
+    assert basic_credentials(REGISTRY) == packed("store:1")
+    forget_credentials()
+    docker(document | {"credHelpers": {"reg.example": "toy"}})
+    assert basic_credentials(REGISTRY) == packed("toy:1")
+
+
+PATHS = {
+    "aks/foo": "aks/foo:1",
+    "aks/foo/bar": "aks/foo:1",
+    "aks/food": "aks:1",
+    "aks": "aks:1",
+    "other/aks": "host:1",
+    "": "host:1",
+}
+
+
+@pytest.mark.parametrize(("repository", "found"), PATHS.items())
+def test_the_longest_key_that_covers_a_repository_is_used(docker: Logs, repository: str, found: str) -> None:
+    keys = {"reg.example/aks": "aks:1", "reg.example/aks/foo/": "aks/foo:1", "reg.example": "host:1", "sub.reg.example/aks/foo": "no:1"}
+    docker({"auths": {key: {"auth": packed(text)} for key, text in keys.items()}})
+    assert basic_credentials(REGISTRY, repository) == packed(found)
+
+
+def test_the_key_of_a_path_is_for_that_path_only(docker: Logs, helper: Callable[..., Path]) -> None:
+    helper("toy", SAYS)
+    docker({"auths": {"reg.example/aks": {"auth": SECRET}}, "credHelpers": {"reg.example/other": "toy"}})
+    assert [basic_credentials(REGISTRY, one) for one in ("aks/foo", "aks2/foo", "other/x", "")] == [SECRET, None, SECRET, None]
+
+
+@pytest.mark.parametrize(
+    "key", ["https://reg.example/v1/", "https://reg.example/v2/", "reg.example/v2/", "reg.example/", "http://reg.example"]
+)
+def test_the_address_of_an_api_is_for_the_whole_registry(docker: Logs, key: str) -> None:
+    docker({"auths": {key: {"auth": SECRET}}})
+    assert basic_credentials(REGISTRY) == SECRET
+
+
+def test_the_key_of_an_ip_address_is_read_in_any_form(docker: Logs) -> None:
+    docker({"auths": {"[2001:db8:0::17]:5000": {"auth": SECRET}, "192.0.2.17": {"auth": SECRET}}})
+    assert basic_credentials(Host("[2001:db8::17]", 5000)) == SECRET
+    assert basic_credentials(Host("192.0.2.17", 443)) == SECRET
+    assert basic_credentials(Host("192.0.2.17", 5000)) is None
+
+
+def test_a_file_with_a_byte_order_mark_is_read(docker: Logs) -> None:
+    docker(b"\xef\xbb\xbf" + json.dumps(AUTHS).encode())
+    assert basic_credentials(REGISTRY) == SECRET
+
+
+WHY: dict[str, tuple[object, str]] = {
+    "nothing": ({}, "there are no credentials for it in"),
+    "a missing helper": ({"credsStore": "desktop"}, "`docker-credential-desktop` (`credsStore` of `CONFIG`) is not installed"),
+    "a missing helper of one registry": (
+        {"credHelpers": {"reg.example": "gone"}, "auths": {"reg.example": {}}},
+        "`docker-credential-gone` (`credHelpers` of `CONFIG`) is not installed",
+    ),
+    "a helper without credentials": ({"credsStore": "empty"}, "`docker-credential-empty` (`credsStore` of `CONFIG`) has none"),
+    "a helper that fails": ({"credsStore": "failing"}, "`docker-credential-failing` (`credsStore` of `CONFIG`) failed with exit status 3"),
+    "a helper with a path": ({"credsStore": "../x"}, "`credsStore` of `CONFIG` is not the name of a credential helper"),
+    "not JSON": (b'{"auths":{"reg.example":{"auth":"' + SECRET.encode(), "`CONFIG` is not valid JSON"),
+    "UTF-16": (json.dumps(AUTHS).encode("utf-16"), "`CONFIG` is not valid JSON"),
+    "a list": ([SECRET], "`CONFIG` is not a JSON object"),
+    "not base64": ({"auths": {"reg.example": {"auth": "user:pass"}}}, "the entry `reg.example` of `CONFIG` has no valid `auth`"),
+    "found": (AUTHS, "it does not accept the credentials of `CONFIG`"),
+}
+
+
+@pytest.mark.parametrize(("document", "reason"), WHY.values(), ids=WHY)
+def test_a_refusal_says_why_there_are_no_valid_credentials(
+    docker: Logs, helper: Callable[..., Path], document: object, reason: str
+) -> None:
+    helper("empty", "echo credentials not found in native keychain; exit 1")
+    helper("failing", f"{SAYS}; exit 3")
+    path = docker(document)
+    authority = Authority(OWN)
+    authority.answer("Basic realm=x", "aks/foo")
+    use = authority.explain("aks/foo")
+    assert use is not None
+    assert reason.replace("CONFIG", str(path)) in use.reason
+    assert "`docker login reg.example`" in use.hint
+    for secret in (SECRET, "user:pass", '"pass"'):
+        assert secret not in f"{use.reason} {use.hint}"
+
+
+def test_credentials_for_a_scheme_that_is_not_supported_are_not_called_wrong(docker: Logs) -> None:
+    docker(AUTHS)
+    authority = Authority(OWN)
+    assert authority.answer("Negotiate", "aks/foo") is None
+    use = authority.explain("aks/foo")
+    assert use is not None
+    assert use.reason.startswith("it offers no authentication")
+
+
+def test_mar_is_never_explained_by_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "find_credentials", lambda *_: pytest.fail("credentials were looked for"))
+    assert Authority(endpoint("global")).explain("aks/foo") is None
+
+
+def test_each_repository_gets_its_own_credentials(docker: Logs, client: Made, mar: Registry) -> None:
+    docker({"auths": {f"{mar.host}/{ALB}": {"auth": SECRET}, mar.host: {"auth": packed("host:1")}}})
+    mar.on("tags").answers(401, WWW_Authenticate="Basic realm=x")
+    with client() as session:
+        for repository in (ALB, "aks/other"):
+            bound, source = source_of(session, Reference.parse(repository))
+            with pytest.raises(RemoteError):
+                source.tags(bound)
+    assert [authorization for _, authorization in given(mar)] == [None, f"Basic {SECRET}", f"Basic {packed('host:1')}"]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_names_the_registry_with_its_port(docker: Logs, client: Made, mar: Registry, status: int) -> None:
+    docker({"credsStore": "desktop"})
+    mar.on("tags").answers(status, WWW_Authenticate="Basic realm=x")
+    bound, source = source_of(client(), Reference.parse(ALB))
+    with pytest.raises(RemoteError) as caught:
+        source.tags(bound)
+    assert caught.value.code == ("unauthorized" if status == 401 else "denied")
+    assert caught.value.exit_code == 7
+    assert "docker-credential-desktop" in caught.value.message
+    assert f"`docker login {mar.host}`" in caught.value.hint
 
 
 FAILING = {
@@ -301,10 +441,10 @@ def test_mar_never_gets_credentials_and_none_are_read(
     docker: Logs, monkeypatch: pytest.MonkeyPatch, name: str, host: str, data: str
 ) -> None:
     docker({"auths": {one: {"auth": SECRET} for one in (host, f"{host}:443", f"https://{host}", data)}})
-    monkeypatch.setattr(auth, "basic_credentials", lambda _: pytest.fail("credentials were looked for"))
+    monkeypatch.setattr(auth, "find_credentials", lambda *_: pytest.fail("credentials were looked for"))
     authority = Authority(endpoint(name))
     for challenge in ("Basic realm=x", f'Bearer realm="https://{host}/token"', 'Bearer realm="https://evil.example/"'):
-        assert authority.answer(challenge) is None
+        assert authority.answer(challenge, "aks/foo") is None
     authority.take_token(b'{"token":"abc"}', "aks/foo")
     for one in (host, data):
         assert authority.headers(Address.parse(f"https://{one}/v2/aks/foo"), "aks/foo") == {}
@@ -315,11 +455,11 @@ def test_an_own_registry_gets_them_from_its_first_challenge_on(docker: Logs) -> 
     authority = Authority(OWN)
     address = Address.parse("https://reg.example/v2/aks/foo/manifests/1")
     assert authority.headers(address, "aks/foo") == {}
-    assert authority.answer("basic realm=x") == "basic"
+    assert authority.answer("basic realm=x", "aks/foo") == "basic"
     assert authority.headers(address, "aks/foo") == {"Authorization": f"Basic {SECRET}"}
-    assert authority.answer("Basic realm=x") is None  # they were wrong; once is enough
+    assert authority.answer("Basic realm=x", "aks/foo") is None  # they were wrong; once is enough
     # A request that went out before another one learned of them was not refused for being wrong.
-    assert authority.answer("Basic realm=x", tried=False) == "basic"
+    assert authority.answer("Basic realm=x", "aks/foo", tried=False) == "basic"
 
 
 @pytest.mark.parametrize(
@@ -335,7 +475,7 @@ def test_an_own_registry_gets_them_from_its_first_challenge_on(docker: Logs) -> 
 def test_other_hosts_get_no_credentials(docker: Logs, address: str) -> None:
     docker({"auths": {name: {"auth": SECRET} for name in ("reg.example", "data.reg.example", "evil.example")}})
     authority = Authority(OWN)
-    assert authority.answer("Basic realm=x") == "basic"
+    assert authority.answer("Basic realm=x", "aks/foo") == "basic"
     authority.take_token(b'{"token":"abc"}', "aks/foo")
     assert authority.headers(Address.parse(address), "aks/foo") == {}
     assert authority.headers(Address.parse("https://reg.example/"), "aks/foo") == {"Authorization": "Bearer abc"}
@@ -344,7 +484,7 @@ def test_other_hosts_get_no_credentials(docker: Logs, address: str) -> None:
 def test_one_authority_knows_nothing_of_another(docker: Logs) -> None:
     docker(AUTHS)
     one, other = Authority(OWN), Authority(OWN)
-    one.answer("Basic realm=x")
+    one.answer("Basic realm=x", "aks/foo")
     assert other.headers(Address.parse("https://reg.example/"), "aks/foo") == {}
 
 
@@ -359,7 +499,7 @@ REALMS = {
 
 @pytest.mark.parametrize(("challenge", "url"), REALMS.values(), ids=REALMS)
 def test_a_challenge_says_where_a_token_is_to_be_had(challenge: str, url: str) -> None:
-    address = Authority(OWN).answer(challenge)
+    address = Authority(OWN).answer(challenge, "aks/foo")
     assert isinstance(address, Address)
     assert address.url == url
 
@@ -404,16 +544,16 @@ BOTH = [
 def test_a_token_is_preferred_to_a_password(docker: Logs, challenge: str) -> None:
     docker(AUTHS)
     authority = Authority(OWN)
-    assert authority.answer(challenge) == Address.parse("https://reg.example/t")
-    assert authority.answer(challenge, without={"bearer"}) == "basic"
-    assert authority.answer(challenge, without={"bearer", "basic"}) is None
+    assert authority.answer(challenge, "aks/foo") == Address.parse("https://reg.example/t")
+    assert authority.answer(challenge, "aks/foo", without={"bearer"}) == "basic"
+    assert authority.answer(challenge, "aks/foo", without={"bearer", "basic"}) is None
 
 
 @pytest.mark.parametrize("challenge", BOTH)
 def test_without_credentials_a_token_is_asked_for(challenge: str) -> None:
     authority = Authority(OWN)
-    assert authority.answer(challenge) == Address.parse("https://reg.example/t")
-    assert authority.answer(challenge, without={"bearer"}) is None
+    assert authority.answer(challenge, "aks/foo") == Address.parse("https://reg.example/t")
+    assert authority.answer(challenge, "aks/foo", without={"bearer"}) is None
 
 
 @pytest.mark.parametrize(
@@ -431,7 +571,7 @@ def test_without_credentials_a_token_is_asked_for(challenge: str) -> None:
 def test_a_realm_elsewhere_is_refused(docker: Logs, realm: str) -> None:
     docker(AUTHS)
     with pytest.raises(PolicyError) as caught:
-        Authority(OWN).answer(f'Bearer realm="{realm}"')
+        Authority(OWN).answer(f'Bearer realm="{realm}"', "aks/foo")
     assert caught.value.exit_code == 4
     assert SECRET not in str(caught.value.context)
 
@@ -439,7 +579,7 @@ def test_a_realm_elsewhere_is_refused(docker: Logs, realm: str) -> None:
 @pytest.mark.parametrize("challenge", ["", "Bearer", "Bearer realm=", "Negotiate abc", "Digest realm=x", "Basic " + "x" * 9000])
 def test_a_challenge_that_cannot_be_met_is_none(docker: Logs, challenge: str) -> None:
     docker(AUTHS)
-    assert Authority(OWN).answer(challenge) is None
+    assert Authority(OWN).answer(challenge, "aks/foo") is None
 
 
 @pytest.mark.parametrize("name", ["token", "access_token"])
@@ -475,8 +615,6 @@ def test_a_token_that_cannot_be_one_is_not_kept(document: bytes) -> None:
 
 
 # -- over real connections
-
-Made = Callable[..., Session]
 
 
 def given(mar: Registry) -> list[tuple[str, str | None]]:

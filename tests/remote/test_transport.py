@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import http.client
+import re
 import socket
 import ssl
 import threading
@@ -56,7 +57,7 @@ def test_a_registry_with_a_named_certificate_is_trusted(secure: Registry, heard:
     assert isinstance(ask(secure, heard, ca_file=ca_file), Manifest)
 
 
-@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 def test_the_environment_names_certificates_too(
     secure: Registry, heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
@@ -248,19 +249,71 @@ def test_https_never_becomes_http(secure: Registry, heard: Heard, ca_file: str) 
     assert caught.value.exit_code == 4
 
 
-def test_a_server_without_tls_is_a_cut_or_no_trust(mar: Registry, heard: Heard, ca_file: str) -> None:
+def test_a_registry_by_plain_http_is_named_as_one(mar: Registry, heard: Heard, ca_file: str) -> None:
     with pytest.raises(RemoteError) as caught:
         ask(mar, heard, ca_file=ca_file)
-    assert caught.value.code in ("tls", "cut")
+    assert caught.value.code == "tls"
+    assert "plain http" in caught.value.message
+    assert f"`http://localhost:{mar.port}`" in caught.value.hint
+    assert "certificate" not in f"{caught.value.message} {caught.value.hint}"
 
 
-@pytest.mark.parametrize("content", [None, "junk"])
-def test_certificates_that_cannot_be_read_are_an_input_error(tmp_path: Path, content: str | None) -> None:
-    path = tmp_path / "x.pem"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(InputError, match=r"x\.pem"):
-        TrustedCertificates(str(path)).context()
+def test_a_plain_http_registry_elsewhere_is_not_to_be_used(mar: Registry, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dial, "resolve", lambda *_: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", mar.port))])
+    with pytest.raises(RemoteError) as caught:
+        ask(mar, heard, name="registry.corp.example")
+    assert "plain http" in caught.value.message
+    assert "http://" not in caught.value.hint
+
+
+@pytest.mark.parametrize("variable", ["--ca-file", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE"])
+def test_the_certificates_that_were_used_are_named(
+    secure: Registry, heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    (tmp_path / "certs").mkdir()
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "certs" / "other.pem"))
+    path = str(tmp_path / "certs" if variable == "SSL_CERT_DIR" else tmp_path / "certs" / "other.pem")
+    if variable != "--ca-file":
+        monkeypatch.setenv(variable, path)
+    with pytest.raises(RemoteError) as caught:
+        ask(secure, heard, ca_file=path if variable == "--ca-file" else None)
+    assert caught.value.code == "tls"
+    assert f"`{path}` from `{variable}`" in caught.value.message
+    assert "marfetch doctor" in caught.value.hint
+    assert "_ssl.c" not in caught.value.message
+
+
+@pytest.mark.parametrize(("name", "written"), [("192.0.2.17", "192.0.2.17"), ("2001:db8::17", "[2001:db8:0::17]")])
+def test_an_own_registry_is_reached_by_its_ip_address(
+    recipe: Layout, ca: trustme.CA, heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch, name: str, written: str
+) -> None:
+    context = server_context(ca.issue_cert(name))
+    with Registry(recipe, names=Host("mar.test"), context=context) as registry:
+        asked: list[str] = []
+
+        def resolve(host: str, port: int, *_: object) -> list[object]:
+            asked.append(host)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+        monkeypatch.setattr(dial, "resolve", resolve)
+        assert isinstance(ask(registry, heard, name=written, ca_file=ca_file), Manifest)
+        assert set(asked) == {name}
+        shown = f"[{name}]" if ":" in name else name
+        assert {one.headers["host"] for one in registry.asked} == {f"{shown}:{registry.port}"}
+        for other in ("localhost", "192.0.2.18"):  # its certificate is for the address alone
+            with pytest.raises(RemoteError) as caught:
+                ask(registry, heard, name=other, ca_file=ca_file)
+            assert caught.value.code == "tls"
+            assert "that the certificate contains" in caught.value.hint
+
+
+def test_a_redirect_to_an_ip_address_that_was_not_named_is_refused(secure: Registry, heard: Heard, ca_file: str) -> None:
+    secure.on("manifest").redirects("https://192.0.2.17/v2/x")
+    with pytest.raises(Error) as caught:
+        ask(secure, heard, ca_file=ca_file)
+    assert caught.value.exit_code == 4
+    assert "localhost" in caught.value.message
+    assert "192.0.2.17" in caught.value.message
 
 
 def test_there_is_no_way_to_turn_the_check_off() -> None:
@@ -366,10 +419,40 @@ def test_a_proxy_that_fails_is_named_as_the_proxy(heard: Heard, ca_file: str, mo
 
 
 def test_an_unreachable_proxy_is_reported(heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("https_proxy", "http://me:secret@127.0.0.1:9")
     with pytest.raises(RemoteError) as caught:
         pulled(heard, ca_file, f"{ALB}:1.7.12")
     assert caught.value.code == "proxy"
+    assert "the proxy `http://127.0.0.1:9` of `https_proxy`: connection refused" in caught.value.message
+    assert "`https_proxy`" in caught.value.hint
+    assert "marfetch doctor" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"<html>no</html>",
+        b"HTTP/1.1 200 OK\r\n" + b"X: " + b"x" * 70_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+    ],
+    ids=["nothing", "half a head", "half a body", "another protocol", "no status", "a long line", "many headers"],
+)
+def test_messages_about_broken_connections_have_no_internals(heard: Heard, answer: bytes) -> None:
+    def fails(port: int) -> Error:
+        with Session(SessionOptions(Preference(f"http://localhost:{port}"), timeout=20), heard) as client:
+            bound, source = source_of(client, Reference(ALB, None, "1.7.12"))
+            with pytest.raises(Error) as caught:
+                source.manifest(bound)
+        return caught.value
+
+    with Proxy({}, answer=answer) as server:
+        error = fails(server.port)
+    said = " ".join([error.message, error.hint, *heard.notes, *heard.warnings])
+    assert not re.search(r"Errno|urllib3|object at|_ssl\.c|\[SSL|[A-Z][a-z]+(?:Error|Line|Read|Connection)\b|\(host=", said)
 
 
 def test_a_proxy_of_another_kind_is_an_input_error(heard: Heard, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     "library": frozenset(),
     "layout": frozenset({"blobs", "cache", "graph", "layout", "maintenance", "readonly", "repositories"}),
     "project": frozenset({"adopt", "lockfile", "locking", "outdated", "scaffold", "sync", "wanted"}),
-    "remote": frozenset({"crl", "limits", "pauses", "preconnect", "probe", "push", "registry"}),
+    "remote": frozenset({"certificates", "crl", "limits", "pauses", "preconnect", "probe", "push", "registry"}),
     "render": frozenset({"bundle", "diff", "inspect", "project", "pull", "report", "table", "verify"}),
     "serve": frozenset({"run"}),
     "verify": frozenset({"artifact", "gate", "policy", "truststore", "verdict"}),
