@@ -327,8 +327,15 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "the artifact is a container image, which marfetch does not pull",
             "use `docker pull` or `skopeo copy`; to download the layers as files, add `--all-layers`",
         ),
+        "manifest-withdrawn": Code(
+            "PolicyError",
+            "a manifest in a withdrawn format: Docker schema 1, or an artifact manifest from before OCI 1.1",
+            "the publisher has to push it again with a current tool, which writes an image manifest",
+        ),
         "name-refused": Code(
-            "PolicyError", "a title that is not a safe file name", "choose layers with `--media-type GLOB`, and report it to the publisher"
+            "PolicyError",
+            "a title that is not a safe file name",
+            "save it under a name of your own with `marfetch pull REF --output FILE`, and report the title to the publisher",
         ),
         "path-refused": Code(
             "PolicyError",
@@ -382,7 +389,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "malformed": Code(
             "IntegrityError",
             "a response does not follow the specification",
-            "a proxy or a login page may have answered; try again, and report it if it fails again",
+            "try again; if it fails again, report it to the publisher or to the operator of the registry",
         ),
         "lock-malformed": Code(
             "IntegrityError",
@@ -430,7 +437,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "try again later; `marfetch endpoints` shows where to report problems of MAR",
         ),
         "unexpected-answer": Code(
-            "RemoteError", "the registry answered with an unexpected status", "a proxy may have answered; try again later"
+            "RemoteError", "the registry answered with an unexpected status", "try again later; if it fails again, run: marfetch doctor"
         ),
         "offline": Code(
             "RemoteError", "the content is not in the cache, and `--offline` allows no requests", "run the command once without `--offline`"
