@@ -37,6 +37,7 @@ WITHDRAWN_TYPES: Final = {
     "application/vnd.docker.distribution.manifest.v1+prettyjws": "a signed Docker schema 1 manifest",
 }
 """Media types of formats that their specifications withdrew, and the names of the formats."""
+READ_FORMATS: Final = "only image manifests and indexes of OCI, and schema 2 of Docker"
 
 TITLE: Final = "org.opencontainers.image.title"
 VERSION: Final = "org.opencontainers.image.version"
@@ -270,7 +271,7 @@ def refuse_withdrawn(media_type: Json, what: str) -> None:
             f"{what} is {name} (`{media_type}`), a withdrawn format that marfetch does not read",
             code="manifest-withdrawn",
             what=what,
-            rule="only image manifests and indexes of OCI, and schema 2 of Docker",
+            rule=READ_FORMATS,
         )
 
 

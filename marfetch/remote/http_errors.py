@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ..document import parse_json
 from ..endpoint import Address
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RateLimitedError, RemoteError
-from ..oci import Digest
+from ..oci import READ_FORMATS, Digest
 from ..reference import Reference
 from ..text import hidden, redacted
 from . import limits
@@ -131,6 +131,8 @@ def explain(failure: Failure) -> RequestFailed:
     if failure.status == 404:
         if BLOCK_PAGE.search(failure.text):
             return _blocked(failure, host)
+        if failure.kind in (RequestKind.TAG, RequestKind.MANIFEST) and "accept header does not support" in failure.text:
+            return RequestFailed(_not_accepted(failure, host))
         return RequestFailed(_not_found(failure, host))
     if failure.status == 403:
         return _forbidden(failure, host, codes)
@@ -204,6 +206,16 @@ def _forbidden(failure: Failure, host: str, codes: set[str]) -> RequestFailed:
         error = RemoteError(f"`{host}` denies access to `{failure.what}` ({failure.summary})", code="denied", **failure.context)
         return RequestFailed(error)
     return _blocked(failure, host)
+
+
+def _not_accepted(failure: Failure, host: str) -> PolicyError:
+    """Return the error for a manifest that is there, but in none of the accepted formats (the answer of MAR and of ACR)."""
+    return PolicyError(
+        f"`{host}` has `{failure.what}` only in a withdrawn format that marfetch does not read ({failure.summary})",
+        code="manifest-withdrawn",
+        rule=READ_FORMATS,
+        **failure.context,
+    )
 
 
 def _not_found(failure: Failure, host: str) -> NotFoundError:

@@ -114,9 +114,13 @@ def by_tag(registry: Documents, reference: Reference, digest: Digest, skipped: l
         request = preconnect.manifest(tagged, None)
         address = registry.repository_address(tagged, f"manifests/{tagged.tag}")
         _, raw = registry.document(address, request.headers, RequestKind.TAG, tagged)
+        index = parse_manifest(raw, what=f"the manifest of `{tagged}`", digest=Digest.of(raw, digest.algorithm), skipped=skipped)
     except NotFoundError:
         return []
-    index = parse_manifest(raw, what=f"the manifest of `{tagged}`", digest=Digest.of(raw, digest.algorithm), skipped=skipped)
+    except PolicyError as error:
+        if error.code != "manifest-withdrawn":  # it is no index, see below
+            raise
+        return []
     # On some registries the fallback tag points to the subject itself (oras-go 1396), which may be an index.
     if not isinstance(index, Index) or index.descriptor.media_type.lower() not in INDEX_TYPES or index.descriptor.digest == digest:
         return []

@@ -373,6 +373,14 @@ def test_a_signed_docker_schema_1_manifest_is_named_although_its_digest_is_of_so
     assert (caught.value.code, caught.value.exit_code) == ("manifest-withdrawn", 4)
 
 
+def test_a_manifest_that_is_there_but_not_in_an_accepted_format_is_not_missing(source: Source, mar: Registry) -> None:
+    old = mar.add_manifest("aks/old", "1", json.dumps({"mediaType": WITHDRAWN, "blobs": []}).encode())
+    for text in ("aks/old:1", f"aks/old@{old.digest}"):
+        with pytest.raises(PolicyError, match="only in a withdrawn format") as caught:
+            manifest(source, mar, text)
+        assert (caught.value.code, caught.value.exit_code) == ("manifest-withdrawn", 4)
+
+
 def test_a_tag_and_a_digest_that_disagree_are_refused(source: Source, mar: Registry) -> None:
     other = manifest(source, mar, f"{ALB}:1.7.9")
     assert other is not None
@@ -646,6 +654,8 @@ def test_the_tag_that_leads_to_the_subject_itself_is_no_list_of_referrers(source
     mar.referrers = "none"
     subject = mar.add_artifact("aks/foo", "1", ("x.txt", b"x"))
     mar.manifests[f"aks/foo sha256-{subject.digest.encoded}"] = mar.manifests["aks/foo 1"]
+    assert source.referrers(bound(mar, "aks/foo"), subject.digest) == []
+    mar.add_manifest("aks/foo", f"sha256-{subject.digest.encoded}", json.dumps({"mediaType": WITHDRAWN, "blobs": []}).encode())
     assert source.referrers(bound(mar, "aks/foo"), subject.digest) == []
 
 
