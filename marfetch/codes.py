@@ -328,14 +328,10 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "use `docker pull` or `skopeo copy`; to download the layers as files, add `--all-layers`",
         ),
         "manifest-withdrawn": Code(
-            "PolicyError",
-            "a manifest in a withdrawn format: Docker schema 1, or an artifact manifest from before OCI 1.1",
-            "the publisher has to push it again with a current tool, which writes an image manifest",
+            "PolicyError", "a manifest in a withdrawn format, such as Docker schema 1", "the publisher has to push it with a current tool"
         ),
         "name-refused": Code(
-            "PolicyError",
-            "a title that is not a safe file name",
-            "save it under a name of your own with `marfetch pull REF --output FILE`, and report the title to the publisher",
+            "PolicyError", "a title that is not a safe file name", "choose a name with `pull --output FILE`, and report it to the publisher"
         ),
         "path-refused": Code(
             "PolicyError",
@@ -387,9 +383,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "use only the digest to get the pinned content, or only the tag to get the new content",
         ),
         "malformed": Code(
-            "IntegrityError",
-            "a response does not follow the specification",
-            "try again; if it fails again, report it to the publisher or to the operator of the registry",
+            "IntegrityError", "a response does not follow the specification", "try again; if it fails again, report it to the publisher"
         ),
         "lock-malformed": Code(
             "IntegrityError",
