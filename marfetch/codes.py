@@ -327,8 +327,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "the artifact is a container image, which marfetch does not pull",
             "use `docker pull` or `skopeo copy`; to download the layers as files, add `--all-layers`",
         ),
+        "manifest-withdrawn": Code(
+            "PolicyError", "a manifest in a withdrawn format, such as Docker schema 1", "the publisher has to push it with a current tool"
+        ),
         "name-refused": Code(
-            "PolicyError", "a title that is not a safe file name", "choose layers with `--media-type GLOB`, and report it to the publisher"
+            "PolicyError", "a title that is not a safe file name", "choose a name with `pull --output FILE`, and report it to the publisher"
         ),
         "path-refused": Code(
             "PolicyError",
@@ -380,9 +383,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "use only the digest to get the pinned content, or only the tag to get the new content",
         ),
         "malformed": Code(
-            "IntegrityError",
-            "a response does not follow the specification",
-            "a proxy or a login page may have answered; try again, and report it if it fails again",
+            "IntegrityError", "a response does not follow the specification", "try again; if it fails again, report it to the publisher"
         ),
         "lock-malformed": Code(
             "IntegrityError",
@@ -430,7 +431,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "try again later, or run `marfetch doctor`; `marfetch endpoints` shows where to report problems with MAR",
         ),
         "unexpected-answer": Code(
-            "RemoteError", "the registry answered with an unexpected status", "a proxy may have answered; try again later"
+            "RemoteError", "the registry answered with an unexpected status", "try again later; if it fails again, run: marfetch doctor"
         ),
         "offline": Code(
             "RemoteError", "the content is not in the cache, and `--offline` allows no requests", "run the command once without `--offline`"

@@ -30,6 +30,15 @@ INDEX_TYPES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
 EMPTY_TYPE: Final = "application/vnd.oci.empty.v1+json"
 """Media type of the content `{}`, the placeholder for an unused config or layer."""
 
+WITHDRAWN_TYPES: Final = {
+    "application/vnd.oci.artifact.manifest.v1+json": "an artifact manifest of OCI 1.1-rc",
+    "application/vnd.cncf.oras.artifact.manifest.v1+json": "an artifact manifest of ORAS",
+    "application/vnd.docker.distribution.manifest.v1+json": "a Docker schema 1 manifest",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws": "a signed Docker schema 1 manifest",
+}
+"""Media types of formats that their specifications withdrew, and the names of the formats."""
+READ_FORMATS: Final = "only image manifests and indexes of OCI, and schema 2 of Docker"
+
 TITLE: Final = "org.opencontainers.image.title"
 VERSION: Final = "org.opencontainers.image.version"
 CREATED: Final = "org.opencontainers.image.created"
@@ -191,7 +200,9 @@ class Index:
     subject: Descriptor | None = None
 
 
-def parse_manifest(raw: bytes, *, what: str, media_type: str | None = None, digest: Digest | None = None) -> Manifest | Index:
+def parse_manifest(
+    raw: bytes, *, what: str, media_type: str | None = None, digest: Digest | None = None, skipped: list[str] | None = None
+) -> Manifest | Index:
     """Parse a manifest or an index.
 
     Args:
@@ -199,24 +210,31 @@ def parse_manifest(raw: bytes, *, what: str, media_type: str | None = None, dige
         what: name of the document for messages.
         media_type: from the `Content-Type` or the descriptor, if it is one of the four types.
         digest: the digest of the bytes, if already computed.
+        skipped: receives the reason for each invalid entry of an index, which is then skipped; None: such an index is malformed.
 
     Raises:
         IntegrityError: `malformed`, naming the field. distribution-spec, "Pulling manifests": a client should refuse a body whose
             `mediaType` differs from the `Content-Type`.
-        PolicyError: `limit-passed`.
+        PolicyError: `limit-passed`; `manifest-withdrawn`.
     """
     reader = _Reader(what)
     reader.limit("bytes", len(raw), MAX_MANIFEST_SIZE)
     document = reader.mapping(parse_json(raw, what, most=MAX_VALUES), "the document")
+    refuse_withdrawn(document.get("mediaType") or media_type, what)
+    if document.get("schemaVersion") == 1 and "fsLayers" in document:  # such a body has no `mediaType`
+        refuse_withdrawn("application/vnd.docker.distribution.manifest.v1+json", what)
     version = document.get("schemaVersion")
     if version != 2 or isinstance(version, bool):
         reader.fail(f"`schemaVersion` is {_shown(version)}, not 2")
     declared = reader.media_type(document, "mediaType", None)
     if media_type is not None and declared is not None and declared.lower() != media_type.lower():
         reader.fail(f"`mediaType` is `{declared}`, but its `Content-Type` or descriptor has `{media_type}`")
-    if "manifests" in document and "layers" in document:
+    # Programs in Go write `null` for an empty list, so a field that is null counts as absent here.
+    has_manifests, has_layers = (document.get(name) is not None for name in ("manifests", "layers"))
+    if has_manifests and has_layers:
         reader.fail("it has both `layers` and `manifests`")
-    resolved = declared or media_type or (OCI_INDEX if "manifests" in document else OCI_MANIFEST)
+    is_index = has_manifests or ("manifests" in document and "layers" not in document)
+    resolved = declared or media_type or (OCI_INDEX if is_index else OCI_MANIFEST)
     if resolved.lower() not in MANIFEST_TYPES | INDEX_TYPES:
         reader.fail(f"`mediaType` is `{resolved}`, which is neither a manifest nor an index")
     descriptor = Descriptor(resolved, digest or Digest.of(raw), len(raw))
@@ -224,13 +242,37 @@ def parse_manifest(raw: bytes, *, what: str, media_type: str | None = None, dige
     annotations = reader.annotations(document, "annotations")
     subject = reader.descriptor(document["subject"], "subject") if document.get("subject") is not None else None
     if resolved.lower() in INDEX_TYPES:
-        children = reader.descriptors(document, "manifests", MAX_CHILDREN)
+        if has_layers:
+            reader.fail("`manifests` is missing, and an index has no `layers`")
+        children = reader.descriptors(document, "manifests", MAX_CHILDREN, skipped)
         return Index(raw, descriptor, children, annotations, artifact_type, subject)
+    if has_manifests:
+        reader.fail("`layers` is missing, and an image manifest has no `manifests`")
     if "config" not in document:
         reader.fail("`config` is missing")
-    config = reader.descriptor(document["config"], "config")
+    config = EMPTY_CONFIG if document["config"] is None else reader.descriptor(document["config"], "config")
     layers = reader.descriptors(document, "layers", MAX_LAYERS)
     return Manifest(raw, descriptor, config, layers, annotations, artifact_type, subject)
+
+
+def refuse_withdrawn(media_type: Json, what: str) -> None:
+    """Refuse a manifest in a withdrawn format.
+
+    Args:
+        media_type: its media type, as announced or declared.
+        what: name of the document for messages.
+
+    Raises:
+        PolicyError: `manifest-withdrawn`.
+    """
+    name = WITHDRAWN_TYPES.get(media_type.lower()) if isinstance(media_type, str) else None
+    if name is not None:
+        raise PolicyError(
+            f"{what} is {name} (`{media_type}`), a withdrawn format that marfetch does not read",
+            code="manifest-withdrawn",
+            what=what,
+            rule=READ_FORMATS,
+        )
 
 
 def parse_descriptors(value: Json, *, what: str, name: str) -> tuple[Descriptor, ...]:
@@ -316,12 +358,22 @@ class _Reader:
             result[key] = text
         return MappingProxyType(result)
 
-    def descriptors(self, document: dict[str, Json], name: str, most: int) -> tuple[Descriptor, ...]:
+    def descriptors(self, document: dict[str, Json], name: str, most: int, skipped: list[str] | None = None) -> tuple[Descriptor, ...]:
         value = document.get(name)
+        if value is None and name in document:
+            return ()
         if not isinstance(value, list):
-            self.fail(f"`{name}` is {_shown(value) if name in document else 'missing'}, not an array")
+            self.fail(f"`{name}` is {_shown(value)}, not an array")
         self.limit(f"entries in `{name}`", len(value), most)
-        return tuple(self.descriptor(entry, f"{name}[{number}]") for number, entry in enumerate(value))
+        found: list[Descriptor] = []
+        for number, entry in enumerate(value):
+            try:
+                found.append(self.descriptor(entry, f"{name}[{number}]"))
+            except IntegrityError as error:
+                if skipped is None:
+                    raise
+                skipped.append(error.message)
+        return tuple(found)
 
     def descriptor(self, value: Json, name: str) -> Descriptor:
         if not isinstance(value, dict):
@@ -359,5 +411,8 @@ class _Reader:
             variant if isinstance(variant, str) and variant else None,
         )
 
+
+EMPTY_CONFIG: Final = Descriptor(EMPTY_TYPE, Digest.of(b"{}"), 2)
+"""The config of a manifest without one (image-spec, "Guidance for an Empty Descriptor")."""
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"

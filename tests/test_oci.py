@@ -11,6 +11,7 @@ from marfetch.errors import InputError, IntegrityError, PolicyError
 from marfetch.oci import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
+    EMPTY_CONFIG,
     OCI_INDEX,
     OCI_MANIFEST,
     Descriptor,
@@ -140,7 +141,9 @@ MALFORMED: dict[str, tuple[Any, str]] = {
     "empty": ({}, "schemaVersion"),
     "no config": ({"schemaVersion": 2, "layers": []}, "`config` is missing"),
     "no layers": ({"schemaVersion": 2, "config": entry()}, "`layers` is missing"),
-    "layers null": (body(layers=None), "`layers`"),
+    "an index with layers": ({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": None, "layers": [entry()]}, "`layers`"),
+    "a manifest with manifests": (body(mediaType=OCI_MANIFEST, layers=None, manifests=[entry()]), "`manifests`"),
+    "no manifests": ({"schemaVersion": 2, "mediaType": OCI_INDEX}, "`manifests` is missing"),
     "layers an object": (body(layers={}), "`layers`"),
     "both": (body(manifests=[]), "both"),
     "type conflict": (body(mediaType=OCI_INDEX), "`manifests` is missing"),
@@ -173,6 +176,48 @@ def test_a_malformed_manifest_is_refused_naming_the_field(document: Any, field: 
         read(document)
     assert caught.value.code == "malformed"
     assert field in caught.value.message
+
+
+def test_null_is_an_empty_list_or_an_absent_field_as_go_writes_it() -> None:
+    manifest = read(body(layers=None, annotations=None, config=None, artifactType=None, subject=None))
+    assert isinstance(manifest, Manifest)
+    assert (manifest.layers, manifest.annotations, manifest.config) == ((), {}, EMPTY_CONFIG)
+    for media_type in (OCI_INDEX, None):
+        index = read({"schemaVersion": 2, "mediaType": media_type, "manifests": None, "annotations": None})
+        assert isinstance(index, Index)
+        assert index.manifests == ()
+    both = read(body(manifests=None))
+    assert isinstance(both, Manifest)
+    assert len(both.layers) == len(body()["layers"])
+
+
+ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
+WITHDRAWN: dict[str, tuple[dict[str, Any], str | None, str]] = {
+    "OCI": ({"mediaType": ARTIFACT, "artifactType": "a/b", "blobs": [entry()]}, None, f"artifact manifest of OCI 1.1-rc (`{ARTIFACT}`)"),
+    "ORAS": ({"mediaType": "application/vnd.cncf.oras.artifact.manifest.v1+json", "blobs": []}, None, "artifact manifest of ORAS"),
+    "announced": ({"artifactType": "a/b", "blobs": []}, ARTIFACT, "artifact manifest of OCI"),
+    "Docker": ({"schemaVersion": 1, "name": "a", "tag": "b", "fsLayers": [], "history": []}, None, "Docker schema 1 manifest"),
+}
+
+
+@pytest.mark.parametrize(("document", "media_type", "words"), WITHDRAWN.values(), ids=WITHDRAWN)
+def test_a_withdrawn_format_is_refused_by_its_name(document: dict[str, Any], media_type: str | None, words: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        read(document, media_type=media_type)
+    assert (caught.value.code, caught.value.exit_code) == ("manifest-withdrawn", 4)
+    assert words in caught.value.message
+
+
+def test_a_list_with_an_invalid_entry_is_malformed_unless_such_entries_are_skipped() -> None:
+    document = {"schemaVersion": 2, "manifests": [entry(), "x", entry(digest="sha384:" + "a" * 96), entry(size=7)]}
+    skipped: list[str] = []
+    index = parse_manifest(json.dumps(document).encode(), what="it", skipped=skipped)
+    assert isinstance(index, Index)
+    assert [one.size for one in index.manifests] == [3, 7]
+    assert len(skipped) == 2
+    assert "manifests[1]" in skipped[0]
+    with pytest.raises(IntegrityError, match=r"manifests\[1\]"):
+        read(document)
 
 
 def test_a_body_that_contradicts_its_announcement_is_refused() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
 from ..constraint import read_version
-from ..errors import NotFoundError, PolicyError
+from ..errors import InputError, NotFoundError, PolicyError
 from ..oci import EMPTY_TYPE, TITLE, VERSION, Descriptor, Manifest
 from .chart import ExpectedChart, Unpacking
 from .filename import safe_title
@@ -84,6 +85,7 @@ class Choice(NamedTuple):
         provenance: include a chart's provenance.
         all_layers: select every layer, also of a container image.
         titles: name files by their titles, also for kinds with their own file names.
+        output: the user's name for the file, instead of its title; there must be only one payload.
     """
 
     media_types: tuple[str, ...] = ()
@@ -92,6 +94,7 @@ class Choice(NamedTuple):
     provenance: bool = False
     all_layers: bool = False
     titles: bool = False
+    output: str | None = None
 
 
 def select(manifest: Manifest, choice: Choice, *, name: str, tag: str | None, what: str) -> Selection:
@@ -105,6 +108,7 @@ def select(manifest: Manifest, choice: Choice, *, name: str, tag: str | None, wh
     Raises:
         PolicyError: `kind-refused`, `image-refused`, `name-refused`.
         NotFoundError: `layer-not-found`.
+        InputError: `payload-ambiguous`: several payloads, but `choice.output` names one file.
     """
     kind = kind_of(manifest)
     _check_choice(manifest, kind, choice, what)
@@ -119,18 +123,54 @@ def select(manifest: Manifest, choice: Choice, *, name: str, tag: str | None, wh
             rule="no container images",
         )
     layers = [layer for layer in manifest.layers if wanted(layer)]
+    if not manifest.layers:
+        raise NotFoundError(
+            f"`{what}` has no layers, so there is nothing to download",
+            code="layer-not-found",
+            hint=f"to see what it has, run: marfetch inspect {what}",
+            reference=what,
+        )
     if not layers:
-        has = ", ".join(dict.fromkeys(f"`{layer.media_type}`" for layer in manifest.layers)) or "no layers"
+        has = ", ".join(dict.fromkeys(f"`{layer.media_type}`" for layer in manifest.layers))
         raise NotFoundError(
             f"no layer of `{what}` has the requested media type; it has {has}",
             code="layer-not-found",
             reference=what,
         )
-    return Selection(
-        kind,
-        tuple(_named(layers, kind, manifest, name, tag, with_titles=choice.titles)),
-        tuple(_warnings(manifest, kind, what)),
+    if choice.output is not None and len(layers) == 1:
+        payloads = [Payload(layers[0], choice.output)]
+    else:
+        try:
+            payloads = _named(layers, kind, manifest, name, tag, with_titles=choice.titles)
+        except PolicyError as error:
+            if choice.output is None:
+                error.hint = f"to save it under a name of your own, run: {_pull_of(error, layers, what)}"
+                raise
+            payloads = [Payload(layer, layer.title or str(layer.digest)) for layer in layers]
+        if choice.output is not None:
+            raise _ambiguous(payloads, what)
+    return Selection(kind, tuple(payloads), tuple(_warnings(manifest, kind, what)))
+
+
+def _ambiguous(payloads: Sequence[Payload], what: str) -> InputError:
+    names = [one.name for one in payloads]
+    types = list(dict.fromkeys(one.layer.media_type for one in payloads))
+    return InputError(
+        f"`{what}` has {len(names)} payloads: {', '.join(f'`{name}`' for name in names)}",
+        code="payload-ambiguous",
+        hint=f"choose one with `--media-type`: {', '.join(f'`{media_type}`' for media_type in types)}"
+        if len(types) > 1
+        else f"all of them have the media type `{types[0]}`; download them into a directory with `pull`",
+        reference=what,
+        names=names,
     )
+
+
+def _pull_of(error: PolicyError, layers: Sequence[Descriptor], what: str) -> str:
+    """Return the command that saves the layer with a refused title."""
+    refused = next((layer for layer in layers if (layer.title or "")[:300] == error.context.get("title")), layers[0])
+    by_type = f" --media-type {shlex.quote(refused.media_type)}" if len(layers) > 1 else ""
+    return f"marfetch pull {what}{by_type} --output FILE"
 
 
 def _check_choice(manifest: Manifest, kind: Kind, choice: Choice, what: str) -> None:
@@ -210,10 +250,12 @@ def _named(layers: Sequence[Descriptor], kind: Kind, manifest: Manifest, name: s
         else extension_of(layer.media_type)
         for layer in layers
     ]
-    for number, (layer, extension) in enumerate(zip(layers, extensions, strict=True), start=1):
-        title = _title(layer, kind, with_titles=with_titles)
-        if title is not None:
-            payloads.append(Payload(layer, f"{stem}.tar.gz" if title == "." else title))
+    titles = [_title(layer, kind, with_titles=with_titles) for layer in layers]
+    for number, (layer, title, extension) in enumerate(zip(layers, titles, extensions, strict=True), start=1):
+        if title == ".":
+            payloads.append(Payload(layer, f"{stem}.tar.gz" if titles.count(title) == 1 else f"{stem}-{number}.tar.gz"))
+        elif title is not None:
+            payloads.append(Payload(layer, title))
         elif extensions.count(extension) > 1:
             payloads.append(Payload(layer, f"{stem}-{number}{extension}"))
         else:
@@ -301,6 +343,8 @@ def _unpacked(payload: Payload, selection: Selection, manifest: Manifest, reposi
         version = tag if tag is not None and read_version(tag) else None
         chart = ExpectedChart(safe_title(chart_name(repository, manifest.annotations.get(TITLE))), version)
         return payload._replace(name=chart.name, unpacking=Unpacking(payload.name, chart))
+    if payload.layer.annotations.get(_MARK) == "true" and payload.layer.title == ".":
+        return payload._replace(name=safe_title(_stem(payload.name)), unpacking=Unpacking(payload.name))  # its paths have no prefix
     if payload.layer.annotations.get(_MARK) == "true" and payload.name == payload.layer.title:
         # oras prefixes each path with the title, and strips it when it unpacks.
         return payload._replace(unpacking=Unpacking(payload.name, top=payload.name))

@@ -15,7 +15,7 @@ from ..artifact.kinds import NOTATION_SIGNATURE
 from ..client.session import Repository, Session
 from ..content import BESIDE_FROM, Verified
 from ..destination.destination import whole_file
-from ..errors import InputError, IntegrityError, LockError, PolicyError, RemoteError
+from ..errors import InputError, IntegrityError, LockError, NotFoundError, PolicyError, RemoteError
 from ..layout.blobs import BlobStore, Extent, Stamp, not_there
 from ..layout.blobs import Entry as IndexEntry
 from ..layout.graph import ManifestNode, Manifests, closure
@@ -227,6 +227,10 @@ def _refuse_project_files(project: Project, output: Path) -> None:
 # -- collecting the content
 
 
+_STRANGE: Final = ("malformed", "manifest-withdrawn", "manifest-not-found")
+"""Errors about a referrer that no bundle can hold; it must not keep out the others."""
+
+
 def _needed(client: Session, manifests: Manifests, item: Item, entry: Entry, *, with_referrers: bool) -> _Needed:
     """Collect everything that belongs to a lock entry; download manifests only."""
     needed = _Needed(manifests, client.repository(replace(item.reference, tag=None, digest=entry.digest)))
@@ -247,7 +251,12 @@ def _needed(client: Session, manifests: Manifests, item: Item, entry: Entry, *, 
             done.update(pending)
             for digest in pending:
                 for one in needed.repository.referrers(digest):
-                    reason = _refer(needed, one, digest)
+                    try:
+                        reason = _refer(needed, one, digest)
+                    except (NotFoundError, IntegrityError, PolicyError) as error:
+                        if error.code not in _STRANGE:
+                            raise
+                        reason = error.message
                     if reason is not None:
                         client.progress.warn(f"skipped `{one.digest}`: the registry lists it as a referrer of `{digest}`, but {reason}")
             if len(needed.referrers) > MAX_REFERRERS:
@@ -280,14 +289,15 @@ def _refer(needed: _Needed, one: Descriptor, subject: Digest) -> str | None:
         return "it has no `subject`"
     if found != str(subject):
         return f"its `subject` is `{found}`"
-    needed.referrers[one.digest] = replace(one, annotations={}, platform=None)
     _follow(needed, one)
+    needed.referrers[one.digest] = replace(one, annotations={}, platform=None)
     return None
 
 
 def _follow(needed: _Needed, root: Descriptor) -> None:
     """Add a manifest and everything reachable from it."""
-    for one, node in closure([root], lambda each: _node(needed, each)):
+    reached = list(closure([root], lambda each: _node(needed, each)))  # all or nothing: a broken referrer adds nothing
+    for one, node in reached:
         assert node is not None, "`_node` raises if a manifest cannot be read"
         needed.nodes[one.digest] = node
         needed.blobs.update((blob.digest, blob) for blob in node.blobs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ..client.resolve import Wanted
 
 _Destination = Annotated[Path, typer.Option("--destination", "-d", metavar="DIR", help="Directory for the files.")]
+_Output = Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="Name for the one file; `-` is stdout.")]
 _MediaType = Annotated[list[str] | None, typer.Option("--media-type", metavar="GLOB", help="Only layers with this media type.")]
 _ArtifactType = Annotated[list[str] | None, typer.Option("--artifact-type", metavar="GLOB", help="Required artifact type.")]
 _Kind = Annotated[list[str] | None, typer.Option("--kind", metavar="KIND", help="Required artifact kind, such as chart.")]
@@ -37,6 +39,7 @@ def pull(
     settings: Settings,
     references: References,
     destination: _Destination = Path(),
+    output: _Output = None,
     version: Version = None,
     devel: Devel = False,
     media_type: _MediaType = None,
@@ -54,10 +57,19 @@ def pull(
     """Download artifacts.
 
     Saves the payload layers, chosen by media type, after checking every byte. Prints one line per file, or per directory with `--untar`:
-    path, digest and pinned reference.
+    path, digest and pinned reference. `--output` saves the one payload under a name of yours, whatever its title is.
     """
+    to_stdout = False
+    if output is not None:
+        _check_output(output, references, destination, untar=untar or untardir is not None)
+        from ..destination.stream import STDOUT, stream_path
+
+        to_stdout = stream_path(output) == STDOUT
+    if to_stdout and settings.report.as_json:
+        hint = "remove `--json`, or use the name of a file"
+        raise InputError("`--output` and `--json` cannot both write to stdout", code="usage", hint=hint)
     settings.preconnect(references[0])
-    from ..client.pull import PullOptions
+    from ..client.pull import PullOptions, pull_to_file
     from ..client.pull import pull as pull_all
     from ..oci import Platform
     from ..render.pull import print_pulled
@@ -82,7 +94,9 @@ def pull(
     )
     requests = [_request(settings, text, version, devel=devel) for text in references]
     with settings.client() as client:
-        result = pull_all(client, requests, options)
+        result = pull_all(client, requests, options) if output is None else pull_to_file(client, requests[0], options, output)
+    if to_stdout and not result.failed:
+        return 0  # stdout has the payload itself
     return print_pulled(settings.report, result)
 
 
@@ -116,6 +130,20 @@ def plan(
     with settings.client() as client:
         result = plan_all(client, requests, options)
     return print_plan(settings.report, result)
+
+
+def _check_output(output: str, references: list[str], destination: Path, *, untar: bool) -> None:
+    def refuse(what: str, hint: str) -> InputError:
+        return InputError(f"`--output` {what}", code="usage", hint=hint)
+
+    if len(references) > 1:
+        raise refuse(f"names one file, but there are {len(references)} references", "pull them one by one, or use `--destination`")
+    if untar:
+        raise refuse("saves a payload as a file, but `--untar` unpacks it", "remove one of the two")
+    if destination != Path():
+        raise refuse("cannot be combined with `--destination`", "write the directory in front of the name of the file")
+    if not output or output.endswith(("/", os.sep)) or output.rsplit("/", maxsplit=1)[-1] in (".", ".."):
+        raise refuse(f"takes the name of a file, not `{output[:200]}`", "add a name, or use `--destination` for a directory")
 
 
 def _choice(

@@ -10,7 +10,7 @@ from typing import Final
 from ..artifact.kinds import CHART, IMAGE, LIFECYCLE_MARK, SIGNATURE, Kind, end_of_life, kind_of, kind_of_type, matches
 from ..artifact.payload import Choice, base_name, select
 from ..document import Json
-from ..errors import Error
+from ..errors import Error, IntegrityError, NotFoundError, PolicyError
 from ..oci import Descriptor, Digest, Index, Manifest, Platform
 from ..reference import Reference
 from .fetch import chart_metadata
@@ -130,7 +130,11 @@ def referrers_of(repository: Repository, digest: Digest, *, types: Sequence[str]
         # Signatures and lifecycle artifacts have no referrers, and each query costs a request.
         if one.kind in (SIGNATURE, LIFECYCLE_MARK):
             return one
-        return replace(one, referrers=referrers_of(repository, one.descriptor.digest, depth=depth - 1))
+        try:
+            return replace(one, referrers=referrers_of(repository, one.descriptor.digest, depth=depth - 1))
+        except (NotFoundError, IntegrityError, PolicyError) as error:  # a broken referrer must not hide the others
+            repository.session.progress.warn(error.message)
+            return one
 
     return tuple(repository.session.each(with_own, rooted))
 

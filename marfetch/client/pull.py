@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ..artifact.kinds import Kind
+from ..artifact.kinds import Kind, kind_of
 from ..artifact.payload import Choice, Payload, base_name, select, unpacked
 from ..content import BESIDE_FROM
 from ..destination.destination import Destination, OutputFile, OutputState, find_clashes
+from ..destination.stream import open_stream, stream_path, verified_blob
 from ..errors import Error, IntegrityError, PolicyError, StorageError
 from ..files import prepare, storage_error
 from ..oci import Descriptor, Digest, Platform
@@ -37,7 +38,7 @@ class PullOptions(NamedTuple):
         force: replace files that differ.
         skip_missing: skip versions whose manifest is missing.
         untar: directory for unpacked archives, relative to the destination as in Helm; None: do not unpack.
-        below: subdirectory of the destination for the files, with `/` as separator; empty: the destination itself.
+        below: subdirectory of the destination for the files of a referrer, with `/` as separator; empty: the destination itself.
         gate: called with each artifact before its payload is fetched; raises to refuse it.
     """
 
@@ -122,7 +123,7 @@ class Pulled(NamedTuple):
     resolved: tuple[Resolved, ...]
 
 
-__all__ = ["Failed", "File", "PullOptions", "Pulled", "find", "found", "pull", "pull_each"]
+__all__ = ["Failed", "File", "PullOptions", "Pulled", "find", "found", "pull", "pull_each", "pull_to_file"]
 
 
 @dataclass(slots=True)
@@ -204,6 +205,29 @@ def pull(client: Session, wanted: Sequence[Wanted | Failed], request: PullOption
         Files and failures; the error of one artifact is not raised.
     """
     return pull_tasks(client, [Task(one, request, one.reference if isinstance(one, Failed) else str(one.reference)) for one in wanted])
+
+
+def pull_to_file(client: Session, wanted: Wanted | Failed, request: PullOptions, output: str) -> Pulled:
+    """Download the one payload of an artifact to a file of this name, or to a stream once all its bytes are verified."""
+    path, file_path = stream_path(output), Path(output)
+    request = request._replace(choice=request.choice._replace(output=file_path.name))
+    if path is None:
+        # `Destination` refuses a symbolic link, but the user means the directory that it leads to.
+        parent = file_path.parent.resolve() if file_path.parent.is_symlink() else file_path.parent
+        return pull(client, [wanted], request._replace(destination=parent))
+    try:
+        if isinstance(wanted, Failed):
+            raise wanted.error
+        with open_stream(path, client.budget) as stream:
+            client.fetches = True
+            artifact = find(client, wanted, request)
+            layer, repository = artifact.payloads[0].layer, artifact.resolved.repository
+            with repository.use(layer, partial(verified_blob, layer, partial(client.cache.open, layer.digest))) as blob:
+                stream.send(blob, layer)
+    except Error as error:
+        return Pulled((), (Failed(wanted.reference if isinstance(wanted, Failed) else str(wanted.reference), error),), ())
+    file = File(path, layer, artifact.resolved.reference, "fetched", artifact.kind)
+    return Pulled((file,), (), (artifact.resolved,))
 
 
 def pull_tasks(client: Session, tasks: Sequence[Task]) -> Pulled:
@@ -331,6 +355,9 @@ def found(client: Session, resolved: Resolved, request: PullOptions) -> Found:
     manifest = artifact(resolved, request.choice, request.platform)
     reference = resolved.reference
     what = reference.shown
+    if request.below and not manifest.layers:  # such a referrer says everything in its annotations
+        client.progress.warn(f"`{what}` has no layers, so there is nothing to save")
+        return Found(resolved, manifest, kind_of(manifest), ())
     selection = select(manifest, request.choice, name=base_name(reference.repository), tag=reference.tag, what=what)
     for warning in selection.warnings:
         client.progress.warn(warning)

@@ -196,22 +196,13 @@ class Client:
             PolicyError: `limit-passed`: the payload is larger than 256 MiB.
             Error: as `pull`.
         """
-        options = PullOptions(Path(), _choice(kind, media_type), gate=gate())
+        options = PullOptions(Path(), _choice(kind, media_type)._replace(output="payload"), gate=gate())
         wanted = Wanted(_reference(reference), version)
         with self._session() as session:
             session.fetches = True
             found = find(session, wanted, options)
-            pinned = found.resolved.reference
-            what = pinned.shown
-            if len(found.payloads) != 1:
-                names = [one.name for one in found.payloads]
-                raise InputError(
-                    f"`{what}` has {len(names)} payloads: {', '.join(f'`{name}`' for name in names)}",
-                    code="payload-ambiguous",
-                    reference=what,
-                    names=names,
-                )
-            return found.resolved.repository.blob(found.payloads[0].layer, limit=MAX_SIZE, hint=f"marfetch pull {what}")
+            hint = f"marfetch pull {found.resolved.reference.shown}"
+            return found.resolved.repository.blob(found.payloads[0].layer, limit=MAX_SIZE, hint=hint)
 
     def inspect(self, reference: str | Reference, version: str | None = None) -> ArtifactInfo:
         """Describe an artifact without downloading its payload: kind, layers, chart metadata, platforms and referrers.

@@ -23,7 +23,7 @@ from ..endpoint import Endpoint
 from ..errors import Error, InputError, LockError, NotFoundError, StorageError
 from ..files import lock as alone
 from ..files import make_directories, storage_error
-from ..oci import CREATED, Descriptor, Index
+from ..oci import CREATED, Descriptor, Digest, Index
 from ..reference import Host
 from ..verify.gate import SignatureGate, gate
 from .lockfile import Entry, Lock, LockedLayer, Verification, lock_bytes, make_lock, parse_lock, read_bytes
@@ -263,7 +263,7 @@ def resolve_locked(client: Session, item: Item, entry: Entry, *, asks_tag: bool)
                 raise
             client.progress.warn(f"`{item.name}`: the tag `{entry.tag}` of `{bound.full_repository}` is gone, so the locked digest is used")
         else:
-            if now.descriptor.digest != entry.digest:
+            if Digest.of(now.raw, entry.digest.algorithm) != entry.digest:
                 raise LockError(
                     f"the tag `{entry.tag}` of `{bound.full_repository}` was moved: `{entry.digest}` is locked,"
                     f" but the registry has `{now.descriptor.digest}`",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ..document import parse_json
 from ..endpoint import Address
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RateLimitedError, RemoteError
-from ..oci import Digest
+from ..oci import READ_FORMATS, Digest
 from ..reference import Reference
 from ..text import hidden, redacted
 from . import limits
@@ -33,6 +33,8 @@ _MAX_SHOWN: Final = 300
 _THROTTLE_CODE: Final = "TOOMANYREQUESTS"
 BLOCK_PAGE = re.compile(r"the request is blocked|access denied|request unsuccessful", re.IGNORECASE)
 EDGE_REF = re.compile(r"Ref A: [0-9A-Fa-f]{32} Ref B: [\w.-]{1,40} Ref C: [0-9TZ:.+-]{10,40}")
+_WEB_PAGE = re.compile(r"<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+WEB_PAGE_HINT: Final = "a proxy or login page may have answered in the registry's name; run: marfetch doctor"
 _XML_CODE = re.compile(r"<Code>\s*([A-Za-z]{1,60})\s*</Code>")
 _TAGS = re.compile(r"<[^<>]*>")
 
@@ -132,6 +134,8 @@ def explain(failure: Failure) -> RequestFailed:
     if failure.status == 404:
         if BLOCK_PAGE.search(failure.text):
             return _blocked(failure, host)
+        if failure.kind in (RequestKind.TAG, RequestKind.MANIFEST) and "accept header does not support" in failure.text:
+            return RequestFailed(_not_accepted(failure, host))
         return RequestFailed(_not_found(failure, host))
     if failure.status == 403:
         return _forbidden(failure, host, codes)
@@ -145,6 +149,7 @@ def explain(failure: Failure) -> RequestFailed:
     error = RemoteError(
         f"`{host}` sent an unexpected status for `{failure.what}` ({failure.summary})",
         code="server-error" if 500 <= failure.status < 600 else "unexpected-answer",
+        hint=WEB_PAGE_HINT if is_web_page(failure.headers, failure.text.encode("utf-8", "replace")) else None,
         **failure.context,
     )
     return RequestFailed(error)
@@ -209,6 +214,16 @@ def _refused(failure: Failure, message: str, code: str) -> RemoteError:
     return RemoteError(f"{message}: {use.reason}", code=code, hint=use.hint, **failure.context)
 
 
+def _not_accepted(failure: Failure, host: str) -> PolicyError:
+    """Return the error for a manifest that is there, but in none of the accepted formats (the answer of MAR and of ACR)."""
+    return PolicyError(
+        f"`{host}` has `{failure.what}` only in a withdrawn format that marfetch does not read ({failure.summary})",
+        code="manifest-withdrawn",
+        rule=READ_FORMATS,
+        **failure.context,
+    )
+
+
 def _not_found(failure: Failure, host: str) -> NotFoundError:
     codes = {code.upper() for code, _ in failure.wire}
     if failure.kind is RequestKind.BLOB and "NAME_UNKNOWN" not in codes:
@@ -262,6 +277,19 @@ def redirect_refused(message: str, address: Address) -> PolicyError:
         url=redacted(address.url),
         rule=f"a redirect has a `Location`, and there are at most {limits.MAX_REDIRECTS}",
     )
+
+
+def media_type_of(headers: Mapping[str, str]) -> str:
+    """Return the media type in `Content-Type`, without its parameters."""
+    return headers.get("Content-Type", "").partition(";")[0].strip()
+
+
+def is_web_page(headers: Mapping[str, str], body: bytes) -> bool:
+    """Return whether a response is a web page, such as that of a proxy or a captive portal. JSON is none, whatever its `Content-Type`."""
+    start = body[:1024].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+    if start.startswith("<"):
+        return _WEB_PAGE.search(start) is not None or media_type_of(headers).lower() in ("text/html", "application/xhtml+xml")
+    return not start.startswith(("{", "[")) and media_type_of(headers).lower() in ("text/html", "application/xhtml+xml")
 
 
 def header_digest(answer: StreamedResponse) -> Digest | None:

@@ -147,7 +147,7 @@ class Pushing:
             Error: the registry failed.
         """
         try:
-            by_api(self._registry, reference, subject, None, f"the referrers of `{reference.full_repository}@{subject}`")
+            by_api(self._registry, reference, subject, None, f"the referrers of `{reference.full_repository}@{subject}`", [])
             return False
         except NotFoundError:
             pass

@@ -5,17 +5,20 @@ from __future__ import annotations
 import urllib.parse
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from ..artifact.kinds import matches
 from ..endpoint import Address
-from ..errors import IntegrityError, NotFoundError, PolicyError
+from ..errors import IntegrityError, NotFoundError, PolicyError, RemoteError
 from ..oci import INDEX_TYPES, OCI_INDEX, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..reference import Reference
-from . import limits
+from . import limits, preconnect
 from .http_errors import RequestKind
 from .pages import pages
 from .transport import StreamedResponse
+
+_OF_ONE_MANIFEST: Final = ("denied", "unauthorized", "server-error", "unexpected-answer")
+"""Failures that may concern a single manifest while the registry works."""
 
 
 class Documents(Protocol):
@@ -32,6 +35,9 @@ class Documents(Protocol):
     def repository_address(self, reference: Reference, path: str) -> Address:
         """Return the address of a path below a repository."""
 
+    def warn_of_skipped(self, lost: int, what: str) -> None:
+        """Warn that invalid entries of a list were skipped."""
+
 
 def referrers(registry: Documents, reference: Reference, digest: Digest, artifact_type: str | None) -> Sequence[Descriptor]:
     """List the referrers of a manifest, of one artifact type if it is given.
@@ -42,10 +48,13 @@ def referrers(registry: Documents, reference: Reference, digest: Digest, artifac
         Error: the registry failed; a failure never means "no referrers".
     """
     what = f"the referrers of `{reference.full_repository}@{digest}`"
+    skipped: list[str] = []
     try:
-        found = by_api(registry, reference, digest, artifact_type, what)
+        found = by_api(registry, reference, digest, artifact_type, what, skipped)
     except NotFoundError:
-        found = by_tag(registry, reference, digest)
+        found = by_tag(registry, reference, digest, skipped)
+    if skipped:
+        registry.warn_of_skipped(len(skipped), f"{what}: {skipped[0]}")
     untyped = sum(entry.artifact_type is None for entry in found)
     if untyped > limits.MAX_UNTYPED:
         raise PolicyError(
@@ -59,8 +68,13 @@ def referrers(registry: Documents, reference: Reference, digest: Digest, artifac
     return [entry for entry in found if artifact_type is None or matches(entry.artifact_type or "", (artifact_type,))]
 
 
-def by_api(registry: Documents, reference: Reference, digest: Digest, artifact_type: str | None, what: str) -> list[Descriptor]:
+def by_api(
+    registry: Documents, reference: Reference, digest: Digest, artifact_type: str | None, what: str, skipped: list[str]
+) -> list[Descriptor]:
     """Return the referrers listed by the referrers API.
+
+    Args:
+        skipped: as for `parse_manifest`.
 
     Raises:
         NotFoundError: the registry has no referrers API.
@@ -75,7 +89,7 @@ def by_api(registry: Documents, reference: Reference, digest: Digest, artifact_t
 
     found: list[Descriptor] = []
     for _, raw in pages(start, ask, what):
-        index = parse_manifest(raw, what=what)
+        index = parse_manifest(raw, what=what, skipped=skipped)
         if not isinstance(index, Index):
             raise IntegrityError(f"{what} are malformed: the response is not an image index", code="malformed", what=what)
         found += index.manifests
@@ -89,11 +103,23 @@ def by_api(registry: Documents, reference: Reference, digest: Digest, artifact_t
     return found
 
 
-def by_tag(registry: Documents, reference: Reference, digest: Digest) -> list[Descriptor]:
-    """Return the referrers listed under the fallback tag (Referrers Tag Schema); empty if there is no such tag."""
+def by_tag(registry: Documents, reference: Reference, digest: Digest, skipped: list[str] | None = None) -> list[Descriptor]:
+    """Return the referrers listed under the fallback tag (Referrers Tag Schema); empty if there is no such tag.
+
+    Args:
+        skipped: as for `parse_manifest`.
+    """
+    tagged = Reference(reference.repository, reference.host, fallback_tag(digest))
     try:
-        index = registry.manifest(Reference(reference.repository, reference.host, fallback_tag(digest)))
+        request = preconnect.manifest(tagged, None)
+        address = registry.repository_address(tagged, f"manifests/{tagged.tag}")
+        _, raw = registry.document(address, request.headers, RequestKind.TAG, tagged)
+        index = parse_manifest(raw, what=f"the manifest of `{tagged}`", digest=Digest.of(raw, digest.algorithm), skipped=skipped)
     except NotFoundError:
+        return []
+    except PolicyError as error:
+        if error.code != "manifest-withdrawn":  # it is no index, see below
+            raise
         return []
     # On some registries the fallback tag points to the subject itself (oras-go 1396), which may be an index.
     if not isinstance(index, Index) or index.descriptor.media_type.lower() not in INDEX_TYPES or index.descriptor.digest == digest:
@@ -114,6 +140,10 @@ def _filled(registry: Documents, reference: Reference, digest: Digest, entry: De
         manifest = registry.manifest(Reference(reference.repository, reference.host, digest=entry.digest))
     except (NotFoundError, IntegrityError, PolicyError):
         return entry  # a broken referrer must not hide the others
+    except RemoteError as error:
+        if error.code not in _OF_ONE_MANIFEST:
+            raise
+        return entry
     if not isinstance(manifest, Manifest) or manifest.subject is None or manifest.subject.digest != digest:
         return entry
     return replace(entry, artifact_type=manifest.effective_type, annotations=manifest.annotations)

@@ -18,7 +18,7 @@ from ..content import BlobReader, Catalog, Progress
 from ..document import parse_json
 from ..endpoint import Address, Endpoint
 from ..errors import IntegrityError, PolicyError, RemoteError
-from ..oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
+from ..oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest, refuse_withdrawn
 from ..reference import Host, Reference, is_repository, is_tag
 from ..text import redacted, sent_values
 from . import limits, preconnect
@@ -26,7 +26,18 @@ from .auth import Authority
 from .backoff import Attempts, Backoff, RequestFailed
 from .certificates import TrustedCertificates
 from .download import Download
-from .http_errors import Failure, RequestKind, about, explain, header_digest, mismatch, redirect_refused
+from .http_errors import (
+    WEB_PAGE_HINT,
+    Failure,
+    RequestKind,
+    about,
+    explain,
+    header_digest,
+    is_web_page,
+    media_type_of,
+    mismatch,
+    redirect_refused,
+)
 from .oras_py import oras
 from .pages import Collected, collect, resolve
 from .pauses import Pauses
@@ -88,16 +99,19 @@ class Registry:
         answer, raw = self.document(self._at(request.target), request.headers, kind, reference)
         said = header_digest(answer)
         if answer.status_code == 304:
-            if known is None or (said is not None and said != known.digest):
+            # A header of another algorithm says nothing about a known digest.
+            if known is None or (said is not None and said.algorithm == known.digest.algorithm and said != known.digest):
                 raise self._malformed(reference, answer, f"the status is 304 (not modified), but the digest is now `{said}`")
             return None
+        with about(answer, reference):  # first: the digest of a signed Docker schema 1 manifest is not that of its bytes
+            refuse_withdrawn(media_type_of(answer.headers), f"the manifest of `{reference}`")
         expected = reference.digest if reference.tag is None else None
-        algorithm = (expected or said or (known.digest if known else None) or Digest("sha256", "")).algorithm
+        algorithm = (reference.digest or said or (known.digest if known else None) or Digest("sha256", "")).algorithm
         actual = Digest.of(raw, algorithm)
         if expected is not None and actual != expected:
             raise mismatch(reference, answer, expected, actual, "the requested digest")
-        if said is not None and said != actual:
-            raise mismatch(reference, answer, said, actual, "its header `Docker-Content-Digest`")
+        if said is not None and said != (own := actual if said.algorithm == algorithm else Digest.of(raw, said.algorithm)):
+            raise mismatch(reference, answer, said, own, "its header `Docker-Content-Digest`")
         with about(answer, reference):
             parsed = self._parse(reference, answer, raw, actual)
             if reference.tag is not None and reference.digest is not None and reference.digest != parsed.descriptor.digest:
@@ -111,9 +125,7 @@ class Registry:
             return parsed
 
     def _parse(self, reference: Reference, answer: StreamedResponse, raw: bytes, digest: Digest) -> Manifest | Index:
-        media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-        if media_type.lower() in ("text/html", "application/xhtml+xml"):
-            raise self._malformed(reference, answer, "it is a web page")
+        media_type = media_type_of(answer.headers)
         announced = media_type if media_type.lower() in MANIFEST_TYPES | INDEX_TYPES else None
         if media_type.lower() == "application/json":
             self._refuse_error_document(raw, reference, answer)
@@ -138,7 +150,7 @@ class Registry:
         listed = cast("Collected", found).entries
         tags = [tag for tag in listed if is_tag(tag)]
         if len(tags) < len(listed):
-            self._warn_of_skipped(len(listed) - len(tags), f"the tag list of `{reference.full_repository}`")
+            self.warn_of_skipped(len(listed) - len(tags), f"the tag list of `{reference.full_repository}`")
         return tags
 
     def repositories(self) -> list[str]:
@@ -153,7 +165,7 @@ class Registry:
             return None
         names = tuple(name for name in found.entries if is_repository(name))
         if lost := len(found.entries) - len(names):
-            self._warn_of_skipped(lost, what)
+            self.warn_of_skipped(lost, what)
         return Catalog(names, found.etag)
 
     def referrers(self, reference: Reference, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:
@@ -176,12 +188,13 @@ class Registry:
         limit: int = MAX_MANIFEST_SIZE,
         patient: bool = True,
     ) -> tuple[StreamedResponse, bytes]:
-        """Download a small document.
+        """Download a small document, which is never a web page.
 
         Args:
             patient: whether to retry after a temporary failure.
 
         Raises:
+            IntegrityError: `malformed`: it is a web page.
             Error: as `explain` maps the response.
         """
         attempts = self.backoff.attempts(f"`{reference}`")
@@ -189,7 +202,10 @@ class Registry:
         while True:
             try:
                 with self.asking(address, headers, attempts, kind, reference, expected=expected) as answer:
-                    return answer, answer.body(limit)
+                    raw = answer.body(limit)
+                if answer.status_code == 200 and is_web_page(answer.headers, raw):
+                    raise self._malformed(reference, answer, "it is a web page", hint=WEB_PAGE_HINT)
+                return answer, raw
             except RequestFailed as trouble:
                 if not patient:
                     raise trouble.error from trouble
@@ -331,14 +347,15 @@ class Registry:
 
     # -- messages
 
-    def _warn_of_skipped(self, lost: int, what: str) -> None:
+    def warn_of_skipped(self, lost: int, what: str) -> None:
+        """Warn that invalid entries of a list were skipped."""
         self._progress.warn(f"skipped {lost} invalid {'entry' if lost == 1 else 'entries'} of {what}")
 
-    def _malformed(self, reference: Reference, answer: StreamedResponse, reason: str) -> IntegrityError:
+    def _malformed(self, reference: Reference, answer: StreamedResponse, reason: str, *, hint: str | None = None) -> IntegrityError:
         return IntegrityError(
             f"the response for `{reference}` is malformed: {reason}",
             code="malformed",
-            hint="a proxy or login page may have answered in the registry's name; run: marfetch doctor",
+            hint=hint,
             reference=str(reference),
             url=answer.url,
             status=answer.status_code,

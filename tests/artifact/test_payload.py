@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from typing import Any
 
@@ -182,6 +183,49 @@ def test_media_types_choose_layers_whatever_the_kind() -> None:
         chosen(module, media_types=("text/*",))
     assert caught.value.code == "layer-not-found"
     assert f"{BICEP}.layer.v1+json" in caught.value.message
+
+
+def test_an_artifact_without_layers_is_said_to_have_none() -> None:
+    for choice in ({}, {"all_layers": True}, {"media_types": ("*",)}, {"output": "x"}):
+        with pytest.raises(NotFoundError, match="has no layers") as caught:
+            chosen(manifest(EMPTY), **choice)
+        assert caught.value.code == "layer-not-found"
+        assert "marfetch inspect aks/foo:1.2.3" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("title", ["../x", "/etc/passwd", ".git/config", "a\nb", ".", "fine.txt", ""])
+def test_the_users_own_name_counts_instead_of_any_title(title: str) -> None:
+    for config, layer in ((EMPTY, "text/plain"), (HELM, CHART), (UNKNOWN, "application/spdx+json")):
+        assert names(chosen(manifest(config, titled(layer, title)), output="mine")) == ["mine"]
+
+
+def test_a_refused_title_names_the_command_that_saves_the_bytes() -> None:
+    with pytest.raises(PolicyError) as caught:
+        chosen(manifest(EMPTY, titled("text/plain", "../x")))
+    assert str(caught.value.hint).endswith(": marfetch pull aks/foo:1.2.3 --output FILE")
+    for media_type, shown in (("text/html", "text/html"), ("a/b;$(rm)", "'a/b;$(rm)'")):
+        with pytest.raises(PolicyError) as caught:
+            chosen(manifest(EMPTY, titled("text/plain", "x"), titled(media_type, "../x")))
+        assert str(caught.value.hint).endswith(f": marfetch pull aks/foo:1.2.3 --media-type {shown} --output FILE")
+
+
+def test_several_payloads_have_no_place_under_one_name() -> None:
+    for other, words in (("text/html", "`--media-type`: `text/plain`, `text/html`"), ("text/plain", "all of them")):
+        two = manifest(EMPTY, titled("text/plain", "x"), titled(other, "../x"))
+        with pytest.raises(InputError, match=re.escape("2 payloads: `x`, `../x`")) as caught:
+            chosen(two, output="mine")
+        assert (caught.value.code, caught.value.exit_code) == ("payload-ambiguous", 2)
+        assert words in str(caught.value.hint)
+    assert names(chosen(manifest(HELM, PROV, CHART), output="mine")) == ["mine"]
+
+
+def test_the_title_of_a_pushed_directory_becomes_a_name() -> None:
+    layer = titled(IMAGE_LAYER, ".")
+    assert names(chosen(manifest(EMPTY, layer))) == ["foo-1.2.3.tar.gz"]
+    assert names(chosen(manifest(EMPTY, layer, titled("text/plain", "x"), layer))) == ["foo-1.2.3-1.tar.gz", "x", "foo-1.2.3-3.tar.gz"]
+    digest = names(chosen(manifest(EMPTY, layer), tag=None))
+    assert digest[0].startswith("foo@sha256-")
+    assert digest[0].endswith(".tar.gz")
 
 
 def test_an_artifact_of_another_kind_or_type_is_refused() -> None:

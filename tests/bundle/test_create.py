@@ -131,6 +131,25 @@ def test_no_tag_is_requested(client: Callable[..., Session], project: Project, m
     assert not [one for one in mar.asked if one.kind == "tags"]
 
 
+def test_a_strange_referrer_is_skipped_with_a_warning(client: Callable[..., Session], mar: Registry, heard: Heard, tmp_path: Path) -> None:
+    subject = mar.add_artifact("aks/thing", "1.0.0", ("x.txt", b"x"))
+    refers = {"mediaType": subject.media_type, "digest": str(subject.digest), "size": subject.size}
+    good = mar.add_artifact("aks/thing", "good", ("good.txt", b"good"), subject=refers, artifactType="application/x")
+    withdrawn = "application/vnd.oci.artifact.manifest.v1+json"
+    raw = json.dumps({"mediaType": withdrawn, "artifactType": "application/x", "blobs": []})
+    old = mar.add_manifest("aks/thing", "old", raw.encode())
+    listed = [
+        {"mediaType": one.media_type, "digest": str(one.digest), "size": one.size, "artifactType": "application/x"} for one in (old, good)
+    ]
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*listed, "x"]}
+    mar.on("referrers", f"referrers/{subject.digest}").answers(200, json.dumps(index), Content_Type=OCI_INDEX)
+    mar.on("manifest", str(old.digest)).answers(200, raw, Content_Type=withdrawn)
+    project = locked(client(), tmp_path / "project", "reference: aks/thing:1.0.0")
+    assert create(client(), project, tmp_path / "a.tar", with_referrers=True).referrers == 1
+    assert any(f"skipped `{old.digest}`" in warning and "a withdrawn format" in warning for warning in heard.warnings)
+    assert check(tmp_path / "a.tar").findings == []
+
+
 def test_a_second_run_requests_no_blob(
     client: Callable[..., Session], project: Project, bundle: Path, mar: Registry, tmp_path: Path
 ) -> None:

@@ -192,6 +192,7 @@ ARCHIVES: dict[str, tuple[list[tuple[str, bytes]], set[str]]] = {
     "several archives": ([("src.tgz", targz(file("a/x"))), ("lib.tgz", targz(file("y")))], {"app/src/x", "app/lib/y"}),
     "an archive and a file": ([("src.tgz", targz(file("a/x"))), ("read.me", b"x")], {"app/x", "read.me"}),
     "the title `.`": ([(".", targz(file("a/x"), file("y")))], {"app/a/x", "app/y"}),
+    "the title `.` of one directory": ([(".", targz(file("a/x")))], {"app/a/x"}),
 }
 
 
@@ -200,7 +201,10 @@ def test_other_archives_go_into_the_directory_of_the_repository(
     mar: Registry, client: Callable[..., Session], tmp_path: Path, payloads: list[tuple[str, bytes]], expected: set[str]
 ) -> None:
     if payloads[0][0] == ".":
-        layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "annotations": {TITLE: "."}}
+        layer = {
+            "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+            "annotations": {TITLE: ".", "io.deis.oras.content.unpack": "true"},
+        }
         blob = mar.add_blob(payloads[0][1])
         mar.add_artifact("aks/app", "1.0.0", layers=[{**layer, "digest": str(blob.digest), "size": blob.size}])
     else:

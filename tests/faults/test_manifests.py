@@ -56,7 +56,7 @@ def refused(world: World, cases: dict[str, Any], said: dict[str, str], *, codes:
     assert len(ended.failures) == len(cases)
     for number, (name, one) in enumerate(zip(cases, ended.failures, strict=True)):
         assert one["code"] in codes, (name, one)
-        assert one["exitCode"] == {"malformed": 5, "limit-passed": 4}[one["code"]]
+        assert one["exitCode"] == {"malformed": 5, "limit-passed": 4, "manifest-withdrawn": 4}[one["code"]]
         assert f"aks/case{number}" in one["message"], (name, one)
         assert len(one["message"]) < 700, (name, one)
         assert said.get(name, "") in one["message"], (name, one)
@@ -147,7 +147,6 @@ FORMS: dict[str, Any] = {
     "a web page under a manifest's type": b"<html>log in</html>",
     "an object": b"{}",
     "no layers": manifest(layers=...),
-    "layers null": manifest(layers=None),
     "layers an object": manifest(layers={}),
     "layers of null": manifest(layers=[None]),
     "layers of texts": manifest(layers=["x"]),
@@ -157,17 +156,54 @@ FORMS: dict[str, Any] = {
     "annotations a list": manifest(annotations=[]),
     "no media type in a layer": layer(mediaType=...),
     "20,000 layers": manifest(layers=[LAYER] * 20_000),
-    "no manifests": (index() | {"manifests": None}, INDEX),
+    "no manifests": ({"schemaVersion": 2, "mediaType": INDEX}, INDEX),
+    "layers null and manifests": manifest(layers=None, manifests=[LAYER]),
 }
 
 
-@row("M04", "null, a list, nothing, a web page; layers missing, null, of a wrong type, or 20,000 of them", "Refuses it", code=5)
+@row("M04", "null, a list, nothing, a web page; layers missing, of a wrong type, or 20,000 of them", "Refuses it", code=5)
 def test_a_document_of_another_form_is_refused(world: World) -> None:
     said = {"no layers": "`layers` is missing", "layers an object": "`layers`", "20,000 layers": "20000 entries", "a web page": "web page"}
     # What the registry would not give out under these types.
     world.registry.on("manifest", "case2/").answers(200, Content_Type=OCI)
     world.registry.on("manifest", "case4/").answers(200, b"<html>log in</html>", Content_Type="text/html")
     refused(world, FORMS, said, codes=frozenset({"malformed", "limit-passed"}))
+
+
+@row("M04", "layers, manifests, annotations or a config that are null", "Reads them as empty, as programs in Go write them", code=3)
+def test_null_is_empty(world: World) -> None:
+    cases = {
+        "layers": manifest(layers=None, annotations=None),
+        "config": manifest(layers=None, config=None),
+        "manifests": (index() | {"manifests": None}, INDEX),
+    }
+    ended = pulled(world, cases)
+    assert ended.returncode == 3, ended
+    assert [one["code"] for one in ended.failures] == ["layer-not-found", "layer-not-found", "platform-not-found"]
+    assert ["has no layers" in one["message"] for one in ended.failures] == [True, True, False]
+
+
+ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
+SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+WITHDRAWN: dict[str, tuple[dict[str, Any], str, str]] = {
+    "OCI": ({"mediaType": ARTIFACT, "artifactType": "a/b", "blobs": [LAYER]}, ARTIFACT, "an artifact manifest of OCI 1.1-rc"),
+    "OCI by its body": (
+        {"mediaType": ARTIFACT, "artifactType": "a/b", "blobs": [LAYER]},
+        "application/json",
+        "an artifact manifest of OCI",
+    ),
+    "Docker": ({"schemaVersion": 1, "name": "x", "fsLayers": []}, SIGNED, "a signed Docker schema 1 manifest"),
+    "Docker by its body": ({"schemaVersion": 1, "name": "x", "fsLayers": []}, "application/json", "a Docker schema 1 manifest"),
+}
+
+
+@row("M09", "an artifact manifest of OCI 1.1-rc; a Docker schema 1 manifest", "Refuses it and names the withdrawn format", code=4)
+def test_a_withdrawn_format_is_named(world: World) -> None:
+    for number, (document, media_type, _) in enumerate(WITHDRAWN.values()):
+        # The registry would not give it out to a client that does not accept the type.
+        world.registry.on("manifest", f"case{number}/").answers(200, json.dumps(document), Content_Type=media_type)
+    cases = {name: document for name, (document, _, _) in WITHDRAWN.items()}
+    refused(world, cases, {name: words for name, (_, _, words) in WITHDRAWN.items()}, codes=frozenset({"manifest-withdrawn"}))
 
 
 SIZES: dict[str, Any] = {

@@ -134,6 +134,8 @@ def test_arguments_and_exit_codes_pass_through(ready: Home) -> None:
     done = ready.run("marfetch", "pull", "nope/x", "--endpoint", endpoint, "--data-host", ready.data, code=3)
     assert done.returncode == 3
     assert "hint:" in done.stderr
+    ready.run("marfetch", "pull", f"{ALB}:1.7.12", "-o", "mine.tgz", "--endpoint", endpoint, "--data-host", ready.data)
+    assert (ready.home / "mine.tgz").read_bytes().startswith(b"\x1f\x8b")
     listed = ready.run(
         "--debug", "marfetch", "-n", "q", "versions", ALB, "--version", "^1.7", "--endpoint", endpoint, "--data-host", ready.data
     )

@@ -340,6 +340,47 @@ def test_a_registry_of_sha512_is_believed(source: Source, mar: Registry) -> None
     assert again.descriptor.digest == Digest.of(found.raw, "sha512")
 
 
+@pytest.mark.parametrize("tag", ["", ":1.7.12"])
+def test_a_header_of_another_algorithm_than_the_asked_digest_is_no_error(source: Source, mar: Registry, tag: str) -> None:
+    found = manifest(source, mar, f"{ALB}:1.7.12")
+    assert found is not None
+    asked = Digest.of(found.raw, "sha512")
+    mar.manifests[f"{ALB} {asked}"] = (OCI_MANIFEST, found.raw)
+    mar.on("manifest").says(Docker_Content_Digest=str(found.descriptor.digest))
+    again = manifest(source, mar, f"{ALB}{tag}@{asked}")
+    assert again is not None
+    assert again.descriptor.digest == asked
+    known = Descriptor(OCI_MANIFEST, asked, len(found.raw))
+    mar.honestly()
+    mar.on("manifest").answers(304, Docker_Content_Digest=str(found.descriptor.digest))
+    assert manifest(source, mar, f"{ALB}:1.7.12", known) is None
+    mar.honestly()
+    mar.on("manifest").says(Docker_Content_Digest=str(Digest.of(b"other")))
+    with pytest.raises(IntegrityError, match="Docker-Content-Digest"):
+        manifest(source, mar, f"{ALB}{tag}@{asked}")
+    mar.honestly()
+    mar.on("manifest").answers_with(found.raw + b" ", Docker_Content_Digest=str(Digest.of(found.raw + b" ")))
+    with pytest.raises(IntegrityError):
+        manifest(source, mar, f"{ALB}{tag}@{asked}")
+
+
+def test_a_signed_docker_schema_1_manifest_is_named_although_its_digest_is_of_something_else(source: Source, mar: Registry) -> None:
+    signed = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+    raw = b'{"schemaVersion": 1, "fsLayers": [], "signatures": []}'
+    mar.on("manifest").answers(200, raw, Content_Type=signed, Docker_Content_Digest=str(Digest.of(b"without the signatures")))
+    with pytest.raises(PolicyError, match="signed Docker schema 1 manifest") as caught:
+        manifest(source, mar, "aks/old:1")
+    assert (caught.value.code, caught.value.exit_code) == ("manifest-withdrawn", 4)
+
+
+def test_a_manifest_that_is_there_but_not_in_an_accepted_format_is_not_missing(source: Source, mar: Registry) -> None:
+    old = mar.add_manifest("aks/old", "1", json.dumps({"mediaType": WITHDRAWN, "blobs": []}).encode())
+    for text in ("aks/old:1", f"aks/old@{old.digest}"):
+        with pytest.raises(PolicyError, match="only in a withdrawn format") as caught:
+            manifest(source, mar, text)
+        assert (caught.value.code, caught.value.exit_code) == ("manifest-withdrawn", 4)
+
+
 def test_a_tag_and_a_digest_that_disagree_are_refused(source: Source, mar: Registry) -> None:
     other = manifest(source, mar, f"{ALB}:1.7.9")
     assert other is not None
@@ -503,6 +544,43 @@ def test_the_catalog_is_a_list_too(source: Source, mar: Registry) -> None:
     assert mar.asked[0].target == "/v2/_catalog"
 
 
+PAGE = b"\xef\xbb\xbf\n<!-- portal --><!DOCTYPE HTML><html><body>log in</body></html>"
+PORTALS = {
+    "a page": (PAGE, "text/html; charset=utf-8", True),
+    "a page that is called JSON": (PAGE, "application/json", True),
+    "a text that is called a page": (b"log in", "text/html", True),
+    "nothing that is called a page": (b"", "text/html", True),
+    "strange JSON": (b'{"hello": 1}', "application/json", False),
+    "strange JSON that is called a page": (b'{"hello": 1}', "text/html", False),
+    "XML": (b"<Error><Code>x</Code></Error>", "application/xml", False),
+    "junk": (b"x" * 100, "application/octet-stream", False),
+}
+
+
+@pytest.mark.parametrize("kind", ["manifest", "tags", "referrers"])
+@pytest.mark.parametrize(("body", "content_type", "is_page"), PORTALS.values(), ids=PORTALS)
+def test_only_a_web_page_is_put_down_to_a_login_page(
+    source: Source, mar: Registry, kind: str, body: bytes, content_type: str, is_page: bool
+) -> None:
+    mar.on(kind).answers(200, body, Content_Type=content_type)
+    asks: dict[str, Callable[[], object]] = {
+        "manifest": lambda: manifest(source, mar, f"{ALB}:1.7.12"),
+        "tags": lambda: source.tags(bound(mar, ALB)),
+        "referrers": lambda: source.referrers(bound(mar, ALB), Digest.of(b"x")),
+    }
+    with pytest.raises(IntegrityError) as caught:
+        asks[kind]()
+    assert caught.value.code == "malformed"
+    assert ("login page" in caught.value.hint, "web page" in caught.value.message) == (is_page, is_page)
+
+
+def test_a_network_that_wants_a_login_says_so_with_its_own_status(source: Source, mar: Registry) -> None:
+    mar.on("manifest").answers(511, PAGE, Content_Type="text/html")
+    with pytest.raises(RemoteError) as caught:
+        manifest(source, mar, f"{ALB}:1.7.12")
+    assert "login page" in caught.value.hint
+
+
 # -- referrers
 
 
@@ -522,10 +600,62 @@ def test_referrers_come_by_the_api_or_by_the_tag(source: Source, mar: Registry, 
     assert source.referrers(bound(mar, "aks/foo"), subject.digest, artifact_type="text/none") == []
 
 
+def strange(mar: Registry) -> tuple[Descriptor, Descriptor, dict[str, object]]:
+    """A subject, its one good referrer, and a list of that one between strange ones."""
+    subject = mar.add_artifact("aks/foo", "1", ("x.txt", b"x"))
+    refers = {"mediaType": subject.media_type, "digest": str(subject.digest), "size": subject.size}
+    good = mar.add_artifact("aks/foo", "sbom", ("t", b"t"), subject=refers, artifactType="application/spdx+json")
+    old = mar.add_manifest("aks/foo", "old", json.dumps({"mediaType": WITHDRAWN, "blobs": []}).encode())
+    broken = mar.add_manifest("aks/foo", "broken", b"{}")
+    bare = [{"mediaType": one.media_type, "digest": str(one.digest), "size": one.size} for one in (old, broken, good)]
+    missing = {"mediaType": OCI_MANIFEST, "digest": str(Digest.of(b"missing")), "size": 7}
+    entries: list[object] = [None, "x", {"mediaType": "a/b"}, {**missing, "digest": "blake3:00"}, missing, *bare]
+    return subject, good, {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+
+
+WITHDRAWN = "application/vnd.oci.artifact.manifest.v1+json"
+
+
+@pytest.mark.parametrize("how", ["api", "tag"])
+def test_one_strange_referrer_never_hides_the_others(source: Source, mar: Registry, heard: Heard, how: str) -> None:
+    subject, good, index = strange(mar)
+    if how == "tag":
+        mar.referrers = "tag"
+        mar.add_manifest("aks/foo", f"sha256-{subject.digest.encoded}", json.dumps(index).encode())
+    else:
+        mar.on("referrers").answers(200, json.dumps(index), Content_Type=OCI_INDEX)
+    found = source.referrers(bound(mar, "aks/foo"), subject.digest)
+    assert len(found) == 4
+    assert [one.digest for one in found if one.artifact_type == "application/spdx+json"] == [good.digest]
+    assert sum("skipped 4 invalid entries" in warning for warning in heard.warnings) == 1
+
+
+def test_a_referrer_whose_manifest_is_denied_never_hides_the_others(source: Source, mar: Registry) -> None:
+    subject, good, index = strange(mar)
+    mar.on("referrers").answers(200, json.dumps(index), Content_Type=OCI_INDEX)
+    mar.on("manifest", str(Digest.of(b"missing"))).answers(403, '{"errors": [{"code": "DENIED"}]}')
+    found = source.referrers(bound(mar, "aks/foo"), subject.digest)
+    assert [one.digest for one in found if one.artifact_type == "application/spdx+json"] == [good.digest]
+
+
+@pytest.mark.parametrize("how", ["api", "tag"])
+def test_referrers_that_are_null_are_none(source: Source, mar: Registry, how: str) -> None:
+    subject = mar.add_artifact("aks/foo", "1", ("x.txt", b"x"))
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": None, "annotations": None})
+    if how == "tag":
+        mar.referrers = "tag"
+        mar.add_manifest("aks/foo", f"sha256-{subject.digest.encoded}", index.encode())
+    else:
+        mar.on("referrers").answers(200, index, Content_Type=OCI_INDEX)
+    assert source.referrers(bound(mar, "aks/foo"), subject.digest) == []
+
+
 def test_the_tag_that_leads_to_the_subject_itself_is_no_list_of_referrers(source: Source, mar: Registry) -> None:
     mar.referrers = "none"
     subject = mar.add_artifact("aks/foo", "1", ("x.txt", b"x"))
     mar.manifests[f"aks/foo sha256-{subject.digest.encoded}"] = mar.manifests["aks/foo 1"]
+    assert source.referrers(bound(mar, "aks/foo"), subject.digest) == []
+    mar.add_manifest("aks/foo", f"sha256-{subject.digest.encoded}", json.dumps({"mediaType": WITHDRAWN, "blobs": []}).encode())
     assert source.referrers(bound(mar, "aks/foo"), subject.digest) == []
 
 

@@ -39,7 +39,7 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     "client": frozenset({"catalog", "fetch", "inspection", "plan", "pull", "resolve", "search", "session", "versions", "workers"}),
     "completion": frozenset({"complete"}),
     "demo": frozenset({"tour"}),
-    "destination": frozenset({"archive", "destination"}),
+    "destination": frozenset({"archive", "destination", "stream"}),
     "diff": frozenset({"artifacts", "changes"}),
     "doctor": frozenset({"examine"}),
     "helm": frozenset({"charts", "getter", "setup"}),

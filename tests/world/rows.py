@@ -80,6 +80,7 @@ ROWS: dict[str, str] = {
     "M06": "invalid digests",
     "M07": "indexes that are nested, cyclic, or wide",
     "M08": "`urls` and `data` in a descriptor",
+    "M09": "withdrawn manifest formats",
     "P01": "titles that lead out of the destination",
     "P02": "titles that are not texts, too long, or with control characters",
     "P03": "titles that mean something else on another system",
