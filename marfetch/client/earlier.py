@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from ..artifact.chart import Unpacking
+from ..chart.expected import Unpacking
 from ..destination.archive import Archive
 from ..errors import Error
 from ..oci import Descriptor, Digest, Index, Manifest

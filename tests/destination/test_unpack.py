@@ -24,7 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marfetch.artifact.chart import ExpectedChart, Unpacking
+from marfetch.chart.expected import ExpectedChart, Unpacking
 from marfetch.destination import packed as limits
 from marfetch.destination.archive import Archive
 from marfetch.destination.destination import Destination, OutputState
