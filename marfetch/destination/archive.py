@@ -251,8 +251,9 @@ class Archive:
 
     def _parts(self, name: str, *, is_directory: bool) -> list[str]:
         """Return the parts of a member's path, each safe on every operating system; empty for the top."""
-        if self._chart is not None and "/" not in name:
-            name = name.replace("\\", "/")  # `helm package` on Windows wrote such names, and Helm accepts them
+        if self._chart is not None and "/" not in name.partition("\\")[0]:
+            # `helm package` on Windows wrote such names. Helm splits at the backslash first, so it reads `a/b\c` in another way.
+            name = name.replace("\\", "/")
         plain = plain_name(name, is_directory=is_directory)
         if is_directory and plain == ".":
             return []
