@@ -267,6 +267,10 @@ def program() -> None:
     import os
 
     gc.set_threshold(50_000, 20, 20)  # most objects are created while loading and stay, so frequent collections find nothing
+    if os.environ.get("TF_BUILD") or os.environ.get("GITHUB_ACTIONS"):  # asked here too, to load nothing elsewhere
+        from .render.report import guard_output
+
+        guard_output()
     try:
         code = main()
     except KeyboardInterrupt:  # a signal after the command had finished

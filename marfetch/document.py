@@ -124,7 +124,7 @@ def _depth_exceeds(value: Json, limit: int) -> bool:
     return True
 
 
-def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int = MAX_YAML_SIZE) -> Json:
+def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int = MAX_YAML_SIZE, with_aliases: bool = False) -> Json:
     """Parse one YAML document that JSON can express (YAML 1.2, chapter 10.3, the core schema: `yes` and dates are strings).
 
     Args:
@@ -132,6 +132,7 @@ def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int
         what: name of the text for messages, such as "`Chart.yaml` of `foo-1.2.3.tgz`".
         marks: receives the position of each value, for messages of the caller.
         limit: maximum size in bytes.
+        with_aliases: accept anchors and aliases. Their values are shared, and the expanded document is limited in size.
 
     Returns:
         The value; None for a text without a document.
@@ -150,7 +151,7 @@ def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int
             what=what,
             rule=f"at most {limit} bytes of YAML",
         )
-    reader = _YamlReader(what, marks)
+    reader = _YamlReader(what, marks, with_aliases=with_aliases)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -184,9 +185,11 @@ _NO_NUMBERS = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 class _YamlReader:
     """Builds values from the parser's events, so that forbidden constructs are refused with their position."""
 
-    def __init__(self, what: str, marks: Marks | None = None) -> None:
+    def __init__(self, what: str, marks: Marks | None = None, *, with_aliases: bool = False) -> None:
         self._what = what
         self._marks = marks
+        self._anchors: dict[str, tuple[Json, int]] | None = {} if with_aliases else None
+        self._count = 0  # values so far, with those that aliases repeat
 
     def _mark(self, event: Event, path: Path) -> None:
         mark = event.start_mark
@@ -212,14 +215,34 @@ class _YamlReader:
                     value = self._value(inner, events, ())
                 case _:  # start and end of the stream, end of the document
                     continue
+        if self._anchors and _depth_exceeds(value, MAX_DEPTH):
+            self.fail(f"nested more than {MAX_DEPTH} deep")
         return value
 
     def _value(self, event: Event, events: Iterator[Event], path: Path) -> Json:
+        anchor = getattr(event, "anchor", None)
+        if anchor is None:
+            self._count += 1
+            return self._plain_value(event, events, path)
+        is_alias = type(event).__name__ == "AliasEvent"
+        if self._anchors is None:
+            self.fail(f"an {'alias' if is_alias else 'anchor'}, which is not allowed", event)
+        if is_alias:
+            if anchor not in self._anchors:
+                self.fail("an alias without an anchor before it", event)
+            value, count = self._anchors[anchor]
+            self._count += count
+            if self._count > MAX_VALUES:
+                self.fail(f"more than {MAX_VALUES} values by its aliases", event)
+            return value
+        before = self._count
+        self._count += 1
+        value = self._plain_value(event, events, path)
+        self._anchors[anchor] = value, self._count - before
+        return value
+
+    def _plain_value(self, event: Event, events: Iterator[Event], path: Path) -> Json:
         kind = type(event).__name__
-        if kind == "AliasEvent":
-            self.fail("an alias, which is not allowed", event)
-        if getattr(event, "anchor", None) is not None:
-            self.fail("an anchor, which is not allowed", event)
         if getattr(event, "tag", None) is not None:
             self.fail("a tag, which is not allowed", event)
         if kind == "ScalarEvent":

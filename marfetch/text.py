@@ -14,6 +14,12 @@ from urllib.parse import quote, unquote
 
 _INVISIBLE: Final = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 
+IGNORABLE: Final = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+"""Unicode, Default_Ignorable_Code_Point, as ranges of a regular expression: many programs ignore these characters in comparisons."""
+
 
 def printable(text: str) -> str:
     """Escape every character that could control a terminal or reorder the displayed text."""
@@ -37,6 +43,29 @@ def human_size(size: float) -> str:
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun, such as `1 artifact` or `2 artifacts`."""
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+# -- logging commands: CI runners act on text in the log of a job
+
+
+_UNSEEN: Final = rf"(?:\x1b(?:\[[0-?]*[ -/]*[@-~])?|[\x00-\x08\x0e-\x1a\x7f-\x84\x86-\x9f{IGNORABLE}])*"
+"""What may be between the characters of a command and disappear before the runner reads it: escape sequences and invisible characters."""
+_ANYWHERE: Final = rf"(?i)#({_UNSEEN})#(?={_UNSEEN}(?:v{_UNSEEN}s{_UNSEEN}o{_UNSEEN})?\[)"
+_AT_START: Final = rf"((?:\A|(?<=[\n\r]))(?:[^\S\n\r]|[{IGNORABLE}]|\x1b\[[0-?]*[ -/]*[@-~])*):({_UNSEEN}):"
+
+
+def without_commands(text: str) -> str:
+    """Break up the logging commands of CI runners with a space.
+
+    Azure Pipelines runs `##vso[…]` anywhere in a line, and GitHub Actions `##[…]` anywhere and `::…::` at the start of a line, after white
+    space (microsoft/azure-pipelines-agent, `Command.cs`; actions/runner, `ActionCommand.cs`).
+    """
+    return re.sub(_AT_START, r"\1:\2 :", re.sub(_ANYWHERE, r"#\1 #", text))
+
+
+def json_without_commands(document: str) -> str:
+    """Write the characters of logging commands in serialized JSON as escapes, which leaves its values the same."""
+    return re.sub(r"(?i)##(?=(?:vso)?\[)", r"\\u0023\\u0023", document).replace("::", r"\u003a\u003a")
 
 
 # -- redaction: queries, user information and credentials are secrets wherever they appear

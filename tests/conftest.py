@@ -45,7 +45,7 @@ def _own_surroundings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatc
     for name in list(os.environ):
         if name.startswith(("MARFETCH_", "HELM_", "XDG_", "DOCKER_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
-    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE"):
+    for name in ("TF_BUILD", "GITHUB_ACTIONS", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("MARFETCH_CACHE_DIR", str(tmp_path / "cache"))

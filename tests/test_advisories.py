@@ -17,8 +17,8 @@ import pytest
 from packaging.requirements import Requirement
 
 import marfetch
-from marfetch.artifact.chart import ExpectedChart
 from marfetch.budget import Budget
+from marfetch.chart.expected import ExpectedChart
 from marfetch.client.pull import PullOptions, pull
 from marfetch.client.resolve import Wanted
 from marfetch.client.session import Session
@@ -289,7 +289,7 @@ def test_the_stream_of_an_archive_is_never_read_whole() -> None:
             Counting.largest = max(Counting.largest, size)
             return super().read(size)
 
-    from marfetch.artifact.chart import Unpacking
+    from marfetch.chart.expected import Unpacking
     from marfetch.destination.archive import Archive
     from marfetch.oci import Descriptor, Digest
 

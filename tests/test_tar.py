@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from marfetch.artifact.chart import Unpacking
+from marfetch.chart.expected import Unpacking
 from marfetch.destination.archive import Archive
 from marfetch.errors import Error
 from marfetch.layout.blobs import Extent

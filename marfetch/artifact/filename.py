@@ -7,6 +7,7 @@ import unicodedata
 from typing import Final
 
 from ..errors import PolicyError
+from ..text import IGNORABLE
 
 MAX_TITLE_LENGTH: Final = 255
 """Maximum length in bytes of UTF-8, the limit of common file systems."""
@@ -16,11 +17,8 @@ OWN_PREFIX: Final = ".marfetch-"
 
 # Names that git refuses (`is_ntfs_dotgit`, `is_hfs_dotgit`), and names that case-insensitive file systems treat as `.git`.
 _GIT: Final = re.compile(r"(?:\.git|git~[0-9]+)[. ]*(?::.*)?", re.DOTALL)
-_IGNORABLE: Final = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
-)
-"""Unicode, Default_Ignorable_Code_Point: characters that case-insensitive file systems ignore when they compare names."""
+_IGNORABLE: Final = re.compile(f"[{IGNORABLE}]")
+"""Characters that case-insensitive file systems ignore when they compare names."""
 
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(?:\..*)?", re.IGNORECASE)
 

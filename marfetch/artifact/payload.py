@@ -9,10 +9,10 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
+from ..chart.expected import ExpectedChart, Unpacking
 from ..constraint import read_version
 from ..errors import InputError, NotFoundError, PolicyError
 from ..oci import EMPTY_TYPE, TITLE, VERSION, Descriptor, Manifest
-from .chart import ExpectedChart, Unpacking
 from .filename import safe_title
 from .kinds import CHART, HELM_CHART, HELM_CHART_LEGACY, HELM_CONFIG, HELM_PROVENANCE, IMAGE, Kind, kind_of, matches
 
@@ -341,8 +341,8 @@ def _unpacked(payload: Payload, selection: Selection, manifest: Manifest, reposi
     """Return an archive with its unpacking and its own name, and any other payload unchanged."""
     if selection.kind is CHART and matches(payload.layer.media_type, chart_types(manifest)):
         version = tag if tag is not None and read_version(tag) else None
-        chart = ExpectedChart(safe_title(chart_name(repository, manifest.annotations.get(TITLE))), version)
-        return payload._replace(name=chart.name, unpacking=Unpacking(payload.name, chart))
+        name = safe_title(chart_name(repository, manifest.annotations.get(TITLE)))
+        return payload._replace(name=name, unpacking=Unpacking(payload.name, ExpectedChart(name, version)))
     if payload.layer.annotations.get(_MARK) == "true" and payload.layer.title == ".":
         return payload._replace(name=safe_title(_stem(payload.name)), unpacking=Unpacking(payload.name))  # its paths have no prefix
     if payload.layer.annotations.get(_MARK) == "true" and payload.name == payload.layer.title:

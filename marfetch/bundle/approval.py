@@ -162,12 +162,16 @@ def _body(items: Sequence[BundleItem], base: Base | None) -> Iterator[str]:
     for number, item in enumerate(items):
         yield f'<article data-item id="a{number}">{_article(item)}</article>'
     images = sorted({image for item in items for image in item.images})
+    unread = [f"{text(item.name)} {text(item.version or '')}: {_unread(*one)}" for item in items for one in item.unread.items()]
     yield "<h2>Container images in the charts</h2>"
     yield (
-        "<p>Found in plain text in values and templates, so the list may be incomplete. The charts need these images, but this bundle"
-        " does not contain them.</p>"
+        "<p>Found in plain text in values, templates and CRDs, also of packed sub-charts, so the list may be incomplete. The charts need"
+        " these images, but this bundle does not contain them.</p>"
     )
-    yield listed(map(code, images)) if images else "<p>None found.</p>"
+    if images or not unread:
+        yield listed(map(code, images)) if images else "<p>None found.</p>"
+    if unread:
+        yield '<p class="bad">These could not be searched and may name more images:</p>' + listed(unread)
 
 
 def _table(items: Sequence[BundleItem]) -> Iterator[str]:
@@ -202,9 +206,13 @@ def _article(item: BundleItem) -> str:
         rows.append(("referrers", listed(_referrer(one) for one in item.referrers)))
     if item.images:
         rows.append(("images", listed(map(code, item.images))))
-    elif item.kind == "chart" and item.omitted:
-        rows.append(("images", "not in this delta: see the page of the base bundle"))
+    if item.unread:
+        rows.append(("not searched for images", listed(_unread(*one) for one in item.unread.items())))
     return f"<h3>{text(item.name)} {text(item.version or '')}</h3>" + facts(rows)
+
+
+def _unread(path: str, reason: str) -> str:
+    return f"{code(path)} ({text(reason)})"
 
 
 def _signers(item: BundleItem) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -12,8 +13,11 @@ from typing import Final, Literal, TypeAlias
 
 from ..artifact.kinds import CHART, NOTATION_SIGNATURE, end_of_life, kind_of, kind_of_type, matches
 from ..artifact.payload import base_name, chart_types, extension_of
+from ..chart.images import FoundImages, NamedImage, find_images
 from ..constraint import chart_version, read_version
+from ..destination.package import chart_files
 from ..errors import Error
+from ..layout.blobs import BlobStore, Extent
 from ..layout.graph import ManifestNode, NamedCount, closure
 from ..layout.repositories import Contents, LayoutRepository
 from ..oci import CREATED, Descriptor, Digest, Manifest
@@ -21,13 +25,12 @@ from ..project.lockfile import Entry, Lock
 from ..reference import Reference
 from .check import check_bundle, refuse_broken
 from .format import Opened
-from .images import images_of
 
 THUMBPRINTS: Final = "io.cncf.notary.x509chain.thumbprint#S256"
 _DEPTH: Final = 8
 _COUNTED: Final = 256
 """Bytes of a manifest that count like a further blob: annotations are shown for each name."""
-_Images: TypeAlias = Callable[[Manifest], tuple[str, ...]]
+_Images: TypeAlias = Callable[[Manifest], FoundImages]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,8 @@ class BundleItem:
         omitted: bytes of its blobs that a delta omits.
         layers: payload layers.
         ends: end-of-life date from its lifecycle marks.
-        images: container images that a chart uses.
+        images: container images that a chart names.
+        unread: path in a chart, or its file name → why it could not be searched for images.
         verdict: result of the verification when it was locked; None if it was not verified.
         index_name: name in the index, or None.
     """
@@ -79,6 +83,7 @@ class BundleItem:
     ends: date | None
     referrers: tuple[BundleReferrer, ...]
     images: tuple[str, ...]
+    unread: Mapping[str, str]
     verdict: str | None
     index_name: str | None = None
 
@@ -111,14 +116,14 @@ def bundle_items(contents: Contents, lock: Lock | None, *, with_images: bool = F
 
 def _images(contents: Contents, *, is_checked: bool) -> _Images:
     """Return a function that lists the images of a chart, once for all its names."""
-    known: dict[Digest, tuple[str, ...]] = {}
+    known: dict[Digest, FoundImages] = {}
     named = NamedCount(contents.store.root)
 
-    def images(manifest: Manifest) -> tuple[str, ...]:
+    def images(manifest: Manifest) -> FoundImages:
         digest = manifest.descriptor.digest
         if digest not in known:
-            known[digest] = images_of(contents.store, manifest, is_checked=is_checked)
-        named.add(len(known[digest]))
+            known[digest] = _images_of(contents.store, manifest, is_checked=is_checked)
+        named.add(len(known[digest].images) + len(known[digest].unread))
         return known[digest]
 
     return images
@@ -166,6 +171,7 @@ def _item(
     kind = kind_of(artifact) if artifact is not None else None
     version = read_version(reference.tag) if reference.tag else None
     referrers = tuple(_referrers(repository, str(descriptor.digest), named))
+    found = images(artifact) if images is not None and kind is CHART and artifact is not None else FoundImages((), {})
     marks = [(one.artifact_type or "", one.annotations) for one in repository.referrers.get(str(descriptor.digest), [])]
     return BundleItem(
         name,
@@ -180,7 +186,8 @@ def _item(
         root.referrer.annotations.get(CREATED) or (artifact.annotations.get(CREATED) if artifact else None),
         end_of_life(marks),
         referrers,
-        images(artifact) if images is not None and kind is CHART and artifact is not None else (),
+        found.images,
+        found.unread,
         entry.verification.verdict if entry is not None and entry.verification is not None else None,
         _index_name(index_names, reference, descriptor),
     )
@@ -205,6 +212,46 @@ def _payload(artifact: Manifest | None) -> tuple[Descriptor, ...]:
     kind = kind_of(artifact)
     globs: Iterable[str] = chart_types(artifact) if kind is CHART else kind.payload
     return tuple(layer for layer in artifact.layers if matches(layer.media_type, globs))
+
+
+class _ExtentFile(io.RawIOBase):
+    """A blob as a readable file object."""
+
+    def __init__(self, extent: Extent) -> None:
+        self._extent = extent
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        data = self._extent.read(self._at, len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def _images_of(store: BlobStore, manifest: Manifest, *, is_checked: bool = True) -> FoundImages:
+    """Return the images that a chart names. The bundle does not contain them, but the chart needs them to run."""
+    named: list[NamedImage] = []
+    unread: dict[str, str] = {}
+    for layer in manifest.layers:
+        if not matches(layer.media_type, chart_types(manifest)):
+            continue
+        name = str(layer.digest)
+        if store.stamp(layer.digest) is None:
+            unread[name] = "it is not in this delta"
+            continue
+        try:
+            with store.extent(layer.digest) as extent, _ExtentFile(extent) as raw:
+                files = chart_files(raw, layer, name, is_checked=is_checked)  # type: ignore[arg-type]
+        except (Error, OSError) as error:
+            unread[name] = str(error)
+            continue
+        found = find_images(files.texts, files.unread)
+        named += found.named
+        unread |= found.unread
+    return FoundImages(tuple(named), unread)
 
 
 def _referrers(repository: LayoutRepository, digest: str, named: NamedCount, depth: int = 0) -> Iterator[BundleReferrer]:

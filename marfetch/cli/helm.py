@@ -40,7 +40,7 @@ def index(settings: Settings, references: References, output: _Output = None) ->
         write_file(output, raw)
         settings.report.line(str(output))
     elif not settings.report.as_json:
-        settings.report.line(raw.decode())
+        settings.report.json_text(raw.decode())
     settings.report.data({"index": json.loads(raw), "path": str(output) if output else None})
     return 0
 

@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from ..artifact.chart import Unpacking
+from ..artifact.kinds import CHART, kind_of
+from ..chart.expected import ExpectedChart, Unpacking
 from ..destination.archive import Archive
 from ..errors import Error
 from ..oci import Descriptor, Digest, Index, Manifest
@@ -30,7 +31,7 @@ def unknown(client: Session, found: Found, digests: Set[str]) -> Set[str]:
         for layer in (manifest.config, *manifest.layers):
             if layer.digest not in seen:
                 seen.add(layer.digest)
-                left -= {layer.digest.encoded, *_files(client, layer)}
+                left -= {layer.digest.encoded, *_files(client, layer, is_chart=kind_of(manifest) is CHART)}
         if not left:
             break
     return left
@@ -57,12 +58,12 @@ def _manifests(client: Session, found: Found) -> Iterator[Manifest]:
             yield manifest
 
 
-def _files(client: Session, layer: Descriptor) -> Set[str]:
+def _files(client: Session, layer: Descriptor, *, is_chart: bool) -> Set[str]:
     """Return the digests of the files in an archive, up to the first error."""
     with suppress(Error, OSError):
         if client.cache.has(layer):
             with client.cache.open(layer.digest) as blob:
-                archive = Archive(blob, layer, Unpacking(str(layer.digest)))
+                archive = Archive(blob, layer, Unpacking(str(layer.digest), ExpectedChart(None) if is_chart else None))
                 with suppress(Error):
                     for _ in archive:
                         client.budget.check()

@@ -12,8 +12,8 @@ from hashlib import sha256
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, NoReturn, Self
 
-from ..artifact.chart import CHART_FILE, Unpacking
 from ..artifact.filename import safe_title, same_name
+from ..chart.expected import CHART_FILE, Unpacking
 from ..document import MAX_YAML_SIZE
 from ..errors import Error, IntegrityError, PolicyError
 from ..oci import Descriptor
@@ -167,7 +167,7 @@ class Archive:
         self._bytes.finish()
         if self._chart is not None:
             if self._chart_file is None:
-                top = self._top[0] if self._top else self._chart.name
+                top = self._top[0] if self._top else self._chart.name or "*"
                 self._bytes.malformed(f"it has no `{top}/{CHART_FILE}`, so it is not a chart")
             self._chart.check(self._chart_file, self._name)
 
@@ -251,8 +251,9 @@ class Archive:
 
     def _parts(self, name: str, *, is_directory: bool) -> list[str]:
         """Return the parts of a member's path, each safe on every operating system; empty for the top."""
-        if self._chart is not None and "/" not in name:
-            name = name.replace("\\", "/")  # `helm package` on Windows wrote such names, and Helm accepts them
+        if self._chart is not None and "/" not in name.partition("\\")[0]:
+            # `helm package` on Windows wrote such names. Helm splits at the backslash first, so it reads `a/b\c` in another way.
+            name = name.replace("\\", "/")
         plain = plain_name(name, is_directory=is_directory)
         if is_directory and plain == ".":
             return []
@@ -270,7 +271,7 @@ class Archive:
         if is_directory and parts == self._top[: len(parts)]:
             return []
         if depth == 0 or parts[:depth] != self._top or len(parts) == depth:
-            top = "/".join(self._top) or (self._chart.name if self._chart else "")
+            top = "/".join(self._top) or (self._chart.name if self._chart else None) or "*"
             of_chart = "the archive of a chart contains exactly one directory"
             raise PolicyError(
                 f"cannot unpack the archive `{self._name}`: `{self._shown[:300]}` is not in the directory `{top}`"

@@ -12,8 +12,8 @@ from enum import Enum
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from ..artifact.chart import Unpacking
 from ..artifact.filename import is_git, same_name
+from ..chart.expected import Unpacking
 from ..content import Verified
 from ..errors import IntegrityError, PolicyError, StorageError
 from ..files import Writer, make_directories, storage_error

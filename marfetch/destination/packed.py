@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import BinaryIO, Final, NoReturn
 
-from ..artifact.chart import Unpacking
+from ..chart.expected import Unpacking
 from ..content import Verified
 from ..errors import IntegrityError, PolicyError
 from ..oci import Descriptor

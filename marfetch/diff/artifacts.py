@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from ..artifact.chart import CHART_FILE
 from ..artifact.kinds import BICEP_MODULE, CHART
+from ..chart.expected import CHART_FILE
+from ..chart.images import find_images
 from ..client.pull import PullOptions
 from ..client.pull import found as find_layers
 from ..client.resolve import Found, Resolved, resolve
 from ..client.session import Session
+from ..destination.package import with_subcharts
 from ..document import Json, parse_json, parse_yaml
 from ..errors import Error, PolicyError
 from ..files import storage_error
@@ -25,10 +26,6 @@ from .changes import Change, Difference, LineDiff, Section, changed_keys, change
 from .contents import FileContent, contents
 
 _VALUES: Final = "values.yaml"
-_IMAGE: Final = re.compile(r"""^[ \t]*(?:- +)?[\w-]*image: *["']?([^\s"'#{}]+)["']?[ \t]*(?:#.*)?$""", re.MULTILINE | re.IGNORECASE)
-
-_MAX_IMAGE: Final = 1_024
-"""Characters; a longer text is no image."""
 
 
 def compare(client: Session, old: Resolved, new: Resolved, request: PullOptions | None = None) -> Difference:
@@ -134,39 +131,10 @@ def _changed_document(
     return _changed_files(lines, *({path: files[path]} if path in files else {} for files in (old, new)))
 
 
-def images(files: Mapping[str, FileContent]) -> list[str]:
-    """Return the sorted images that a chart names in its values, and in its templates without template expressions."""
-    found: set[str] = set()
-    for path, file in files.items():
-        if path == _VALUES or (path.startswith("charts/") and path.endswith(f"/{_VALUES}")):
-            found |= set(_images_of(_yaml(file)))
-        if path.endswith((".yaml", ".yml", ".tpl")) and file.text is not None:
-            found |= {match[1] for match in _IMAGE.finditer(file.text) if "/" in match[1] or ":" in match[1]}
-    return sorted(name for name in found if len(name) <= _MAX_IMAGE)
-
-
-def images_in(texts: Mapping[str, bytes]) -> list[str]:
-    """Return the images in the files of a chart (path below its directory → bytes), see `images`."""
-    return images({path: FileContent(len(raw), "", raw) for path, raw in texts.items()})
-
-
-def _images_of(value: Json) -> Iterable[str]:
-    """Yield images written as `image: a/b:1`, or as a mapping with `repository`, `registry`, `tag` and `digest`."""
-    if isinstance(value, list):
-        for one in value:
-            yield from _images_of(one)
-    if not isinstance(value, dict):
-        return
-    repository = value.get("repository")
-    if isinstance(repository, str) and repository and ("tag" in value or "digest" in value):
-        registry, tag, digest = (value.get(key) for key in ("registry", "tag", "digest"))
-        name = f"{registry}/{repository}" if isinstance(registry, str) and registry else repository
-        name += f":{tag}" if tag not in (None, "") else ""
-        yield name + (f"@{digest}" if isinstance(digest, str) and digest else "")
-    for key, inner in value.items():
-        if key.lower().endswith("image") and isinstance(inner, str) and "/" in inner:
-            yield inner
-        yield from _images_of(inner)
+def images(files: Mapping[str, FileContent]) -> tuple[str, ...]:
+    """Return the sorted images that a chart names."""
+    found = with_subcharts({path: file.raw for path, file in files.items() if file.raw is not None})
+    return find_images(found.texts).images
 
 
 def _modules(

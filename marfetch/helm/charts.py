@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,7 +15,7 @@ from ..client.session import Repository, Session
 from ..constraint import TaggedVersion, chart_version, distinct, sort_versions
 from ..document import Json
 from ..errors import Error, InputError, NotFoundError, PolicyError, RateLimitedError
-from ..oci import CREATED, Digest, Manifest
+from ..oci import CREATED, TITLE, Digest, Manifest
 from ..records import Records
 from ..reference import Reference
 from ..text import counted
@@ -44,12 +44,14 @@ class Listing:
     """The charts of an index.
 
     Attributes:
-        charts: key of the index → versions, newest first.
+        charts: path of the repository in the index → versions, newest first.
         failures: the errors of repositories that could not be read.
+        taken: further paths of repositories, which may have charts: no chart's own name is a key that hides them.
     """
 
     charts: Mapping[str, Sequence[Release]]
     failures: Sequence[Error] = ()
+    taken: Set[str] = frozenset()
 
 
 def kept_index(kept: Records, host: str, path: str) -> bytes | None:
@@ -87,7 +89,7 @@ def build_index(client: Session, host_reference: Reference, path: str) -> bytes:
         if found is not None:
             return found
         listing = _listing(client, host_reference, path)
-        raw = index(listing.charts, host=host)
+        raw = index(_by_own_names(listing.charts, listing.taken), host=host)
         kept.put(f"{host}/{path}", {"incomplete": raw.decode()} if listing.failures else raw.decode())
         return raw
 
@@ -109,15 +111,35 @@ def index_of(client: Session, references: Sequence[Reference]) -> bytes:
     if len(hosts) != 1:
         listed = ", ".join(f"`{host}`" for host in sorted(hosts))
         raise InputError(f"an index cannot combine several registries: {listed}", code="usage")
-    found: dict[str, Sequence[Release]] = {}  # by repository, which may be named twice or also be part of a namespace
-    names: dict[str, str] = {}
+    paths: dict[str, str] = {}  # by repository, which may be named twice or also be part of a namespace
+    found: dict[str, Sequence[Release]] = {}
+    taken: set[str] = set()
     for bound in dict.fromkeys(bounds):
-        for name, releases in _listing(client, bound, bound.repository).charts.items():
+        listing = _listing(client, bound, bound.repository)
+        taken |= listing.taken
+        for path, releases in listing.charts.items():
             found[releases[0].repository] = releases
-            names[releases[0].repository] = name
-    # If several charts have the same name, use their paths as keys.
-    often = Counter(names.values())
-    return index({names[one] if often[names[one]] == 1 else one: releases for one, releases in found.items()}, host=hosts.pop())
+            paths[releases[0].repository] = path
+    # If several repositories have the same path below their namespaces, use their full paths.
+    often = Counter(paths.values())
+    charts = {paths[one] if often[paths[one]] == 1 else one: releases for one, releases in found.items()}
+    return index(_by_own_names(charts, taken), host=hosts.pop())
+
+
+def _by_own_names(charts: Mapping[str, Sequence[Release]], taken: Set[str]) -> dict[str, Sequence[Release]]:
+    """Add keys for charts whose own name is not that of their repository: Helm finds dependencies only by the chart's own name.
+
+    A name that is the path of another repository, or that charts of several repositories have, gets no key.
+    """
+    found: dict[str, dict[str, list[Release]]] = {}  # key → path of the repository → versions with that name
+    for path, releases in charts.items():
+        for release in releases:
+            key = f"{path.rpartition('/')[0]}/{release.name}".removeprefix("/")
+            found.setdefault(key, {}).setdefault(path, []).append(release)
+    own = {
+        key: next(iter(by_path.values())) for key, by_path in found.items() if len(by_path) == 1 and key not in charts and key not in taken
+    }
+    return {**charts, **own}
 
 
 def _listing(client: Session, host_reference: Reference, path: str) -> Listing:
@@ -159,13 +181,14 @@ def releases_of(client: Session, reference: Reference) -> list[Release] | None:
         if not failures:
             return None
     # Drop versions that are not charts, but keep failed ones, since their tags exist.
-    near = [_release(bound, tagged) if isinstance(one, Error) else one for tagged, one in zip(versions, looked_at, strict=False)]
-    far = [_known(client, bound, tagged) or _release(bound, tagged) for tagged in versions[len(near) :]]
+    name = next((one.name for one in looked_at if isinstance(one, Release)), None)
+    near = [_release(bound, tagged, name) if isinstance(one, Error) else one for tagged, one in zip(versions, looked_at, strict=False)]
+    far = [_known(client, bound, tagged, name) or _release(bound, tagged, name) for tagged in versions[len(near) :]]
     return [one for one in near if one is not None] + far
 
 
-def _release(bound: Reference, tagged: TaggedVersion) -> Release:
-    return Release(base_name(bound.repository), chart_version(tagged), bound.repository, tagged.tag)
+def _release(bound: Reference, tagged: TaggedVersion, name: str | None = None) -> Release:
+    return Release(name or base_name(bound.repository), chart_version(tagged), bound.repository, tagged.tag)
 
 
 def _looked_at(repository: Repository, tagged: TaggedVersion) -> Release | Error | None:
@@ -181,13 +204,13 @@ def _looked_at(repository: Repository, tagged: TaggedVersion) -> Release | Error
         return error
 
 
-def _known(client: Session, bound: Reference, tagged: TaggedVersion) -> Release | None:
+def _known(client: Session, bound: Reference, tagged: TaggedVersion, name: str | None) -> Release | None:
     """Return a version with its cached facts, without a request; None if they are not cached or it is not a chart."""
     descriptor = client.cache.known(replace(bound, tag=tagged.tag))
     manifest = client.cache.find(descriptor.digest, descriptor.media_type) if descriptor else None
     if not isinstance(manifest, Manifest) or kind_of(manifest) is not CHART:
         return None
-    return _described(_release(bound, tagged), manifest, kept_metadata(client, manifest.config))
+    return _described(_release(bound, tagged, name), manifest, kept_metadata(client, manifest.config))
 
 
 def _described(release: Release, manifest: Manifest, metadata: dict[str, Json]) -> Release:
@@ -197,8 +220,10 @@ def _described(release: Release, manifest: Manifest, metadata: dict[str, Json]) 
         package = payload.layer.digest
     except (Error, ValueError):
         pass  # pulling this version reports the error
+    names = (metadata.get("name"), manifest.annotations.get(TITLE))  # the title is the name that `helm push` writes
     return replace(
         release,
+        name=next((name for name in names if isinstance(name, str) and is_chart_name(name)), release.name),
         manifest=manifest.descriptor.digest,
         package=package,
         created=created(manifest.annotations.get(CREATED)),
@@ -235,7 +260,7 @@ def _namespace(client: Session, host_reference: Reference, path: str) -> Listing
             f"cannot read {len(look.failures)} of {counted(len(names), 'repository', 'repositories')} below `{bound.host}/{path}`"
             f" ({first.message}); the next call continues with them"
         )
-    return Listing(charts, look.failures)
+    return Listing(charts, look.failures, {name.removeprefix(prefix) for name in names})
 
 
 def _listed(client: Session, bound: Reference) -> tuple[str, ...]:
@@ -280,6 +305,7 @@ class _Look:
 
 def _record(release: Release) -> Json:
     return {
+        "name": release.name,
         "version": release.version,
         "tag": release.tag,
         "manifest": str(release.manifest) if release.manifest else None,
@@ -301,8 +327,9 @@ def _release_of(record: Json, repository: str) -> Release:
     if not isinstance(record, dict):
         raise TypeError("not a record")
     made, facts = record["created"], record["facts"]
+    name = record.get("name")  # not in the records of version 0.1
     return Release(
-        base_name(repository),
+        name if isinstance(name, str) and is_chart_name(name) else base_name(repository),
         str(record["version"]),
         repository,
         str(record["tag"]),

@@ -32,7 +32,7 @@ class Release:
     """One version of a chart in an index.
 
     Attributes:
-        name: the chart's name.
+        name: the chart's own name, from its `Chart.yaml` if known.
         version: the tag with `+` for `_`, as Helm writes versions.
         repository: without the host.
         tag: its tag in the registry.

@@ -6,6 +6,7 @@ Each call has its own session, as each command does; the connections are kept fo
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,9 +33,9 @@ from ..layout.cache import CACHE_ENVIRONMENT
 from ..oci import Platform
 from ..reference import Reference
 from ..render.inspect import inspection_json
-from ..render.report import PlainProgress, Report
+from ..render.report import PlainProgress, Report, guarded, has_runner
 from ..render.verify import verdict_json
-from ..text import human_size, printable
+from ..text import human_size, printable, without_commands
 from ..verify.gate import SignatureGate, gate
 from .values import ArtifactInfo, PulledFile, RepositoryInfo, ResolvedReference, VerifiedArtifact, VersionInfo, value_of
 
@@ -323,7 +324,7 @@ class _Events(PlainProgress):
 
     def __init__(self, tell: Callable[[str], object]) -> None:
         def note(text: str) -> None:
-            tell(printable(text))
+            tell(without_commands(printable(text)) if has_runner() else printable(text))
 
         super().__init__(note, lambda text: note(f"warning: {text}"))
 
@@ -335,7 +336,7 @@ class _Events(PlainProgress):
 def _progress(wanted: Callable[[str], object] | bool | None) -> Progress:
     if callable(wanted):
         return _Events(wanted)
-    return Report("library").progress if wanted else Silent()
+    return Report("library", stderr=guarded(sys.stderr)).progress if wanted else Silent()
 
 
 def _reference(reference: str | Reference) -> Reference:

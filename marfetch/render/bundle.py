@@ -55,6 +55,8 @@ def print_contents(report: Report, found: Opened, checked: CheckResult | None) -
         report.warn(warning)
     base = found.record.base if found.record is not None else None
     for item in items:
+        for path, reason in item.unread.items():
+            report.warn(f"cannot search `{path}` of `{item.name}` for images: {reason}")
         report.line(item.name, item.version or "-", item.kind, str(item.size), str(item.reference))
         for one in item.referrers:
             report.line("", f"{'> ' * one.depth}{one.title}", str(one.digest))
@@ -107,6 +109,7 @@ def _item_json(item: BundleItem, path: Path) -> Any:
             for one in item.referrers
         ],
         "images": list(item.images),
+        "unread": [{"path": path, "reason": reason} for path, reason in item.unread.items()],
         "lines": pull_commands(item, path),
     }
 

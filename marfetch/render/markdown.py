@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import Error
-from ..text import printable
+from ..text import printable, without_commands
 from .report import Report
 
 ENVIRONMENT: Final = "GITHUB_STEP_SUMMARY"
@@ -58,6 +58,6 @@ def write_summary(report: Report, markdown: str) -> None:
         return
     try:
         with Path(name).open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(markdown + "\n")
+            file.write(without_commands(markdown) + "\n")
     except OSError as error:
         report.warn(f"cannot write the job summary `{name}`: {error.strerror or error}")

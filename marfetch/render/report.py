@@ -1,6 +1,7 @@
 """Write the output of a command: results to stdout, messages and progress to stderr.
 
-Every text goes through `printable`, so that control characters from a registry or a file cannot steer the terminal.
+Every text goes through `printable`, so that control characters from a registry or a file cannot steer the terminal. In a job of a CI
+runner, everything that the program writes as text goes through `RunnerLog`, so that it cannot steer the runner.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO, cast
 
 from ..content import Progress, Silent, Transfer
 from ..document import Json
 from ..errors import Error
-from ..text import human_size, printable
+from ..text import human_size, json_without_commands, printable, without_commands
 from .table import Cell, Row, Segments, facts, has_color, laid_out, painted, piped, plain
 
 if TYPE_CHECKING:
@@ -29,6 +30,67 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = 1
 _PLAIN_INTERVAL: Final = 5.0  # seconds between progress lines if stderr is not a terminal
+
+
+_RUNNERS: Final = ("TF_BUILD", "GITHUB_ACTIONS")
+"""Environment variables that Azure Pipelines and GitHub Actions set in each job."""
+
+
+def has_runner() -> bool:
+    """Whether a CI runner reads the output and acts on logging commands in it."""
+    return any(os.environ.get(name) for name in _RUNNERS)
+
+
+def guard_output() -> None:
+    """Break up logging commands in everything that this process prints as text from now on, if a CI runner reads it."""
+    sys.stdout, sys.stderr = guarded(sys.stdout), guarded(sys.stderr)
+
+
+def guarded(stream: TextIO) -> TextIO:
+    """Return a stream that breaks up logging commands if a CI runner reads it."""
+    is_open: bool = cast("TextIO | None", stream) is not None  # the parent process may have closed it
+    return cast("TextIO", RunnerLog(stream)) if is_open and has_runner() else stream
+
+
+class RunnerLog:
+    """A text stream that breaks up logging commands line by line. Bytes written to its `buffer` stay the same.
+
+    A line is held back until it is complete, or until `flush`.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.RLock()  # a signal handler may write while a write is in progress
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        with self._lock:
+            whole = self._begun + text
+            end = max(whole.rfind("\n"), whole.rfind("\r")) + 1
+            self._begun = whole[end:]
+            if end:
+                self._stream.write(without_commands(whole[:end]))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        with self._lock:
+            begun, self._begun = self._begun, ""
+            if begun:
+                self._stream.write(without_commands(begun))
+            self._stream.flush()
+
+    @property
+    def buffer(self) -> BinaryIO:
+        """The stream of bytes, for payloads."""
+        self.flush()
+        return self._stream.buffer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @dataclass(slots=True)
@@ -110,6 +172,10 @@ class Report:
         if self.as_json:
             self._write_json({"schema": SCHEMA, "command": self.command, "ok": True, "data": data})
 
+    def json_text(self, document: str) -> None:
+        """Write serialized JSON in ASCII; its values stay the same in the log of a CI runner too."""
+        self._write_stdout(json_without_commands(document) if has_runner() else document)
+
     def tree(self, root: Branch) -> None:
         """Write a tree; nothing with `--json`. Lines are never wrapped, because a program may read them."""
         if self.as_json:
@@ -175,7 +241,7 @@ class Report:
 
     def _write_json(self, document: dict[str, Any]) -> None:
         self.has_result = True
-        self._write_stdout(json.dumps(document, ensure_ascii=True))
+        self.json_text(json.dumps(document, ensure_ascii=True))
 
     def _write_stderr(self, text: str) -> None:
         if isinstance(self.progress, Bar) and self.progress.print_above(text):

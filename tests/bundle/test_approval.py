@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import html.parser
+import io
+import json
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,11 +21,16 @@ from marfetch.bundle.format import opened
 from marfetch.bundle.inventory import bundle_items
 from marfetch.client.session import Session
 from marfetch.layout.layout import Layout
+from marfetch.render.bundle import print_contents
+from marfetch.render.report import Report
 from marfetch.serve.page import served_page
 from marfetch.serve.run import running
 
 from ..world import tools
+from ..world.archives import chart, file
 from ..world.bundles import locked, members
+from ..world.charts import add_chart
+from ..world.registry import Registry
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 browser = pytest.mark.skipif(BROWSER is None and os.environ.get("CI") != "true", reason=tools.missing("chromium"))
@@ -157,3 +165,49 @@ def test_the_served_page_works_without_scripts_and_has_a_policy(recipe: Layout) 
     assert "oci://elsewhere.example:7/application-lb" in body
     assert "<button" not in body
     assert "application-lb/charts/alb-controller:1.7.12" in body
+
+
+def test_images_of_packed_subcharts_are_listed(client: Callable[..., Session], mar: Registry, tmp_path: Path) -> None:
+    sub = chart("sub", "1.0.0", file("sub/values.yaml", b"image: {repository: mcr.microsoft.com/x/sub, tag: '2'}\n"))
+    page, item, _ = chart_page(client, mar, tmp_path, file("toy/charts/sub-1.0.0.tgz", sub))
+    assert item["images"] == ["mcr.microsoft.com/x/sub:2"]
+    assert item["unread"] == []
+    assert "mcr.microsoft.com/x/sub:2" in page
+    assert "could not be searched" not in page
+
+
+@pytest.mark.parametrize(
+    ("package", "path", "reason"),
+    {
+        "a sub-chart": (chart("toy", "1.0.0", file("toy/charts/sub-1.0.0.tgz", b"no archive")), "charts/sub-1.0.0.tgz", "not gzipped"),
+        "the values": (chart("toy", "1.0.0", file("toy/values.yaml", b"[")), "values.yaml", "malformed"),
+        "the chart": (b"no archive", "sha256:", "not gzipped"),
+        "a file in it": (chart("toy", "1.0.0", file("toy/../x", b"")), "sha256:", "`..`"),
+    }.values(),
+    ids=["a sub-chart", "the values", "the chart", "a file in it"],
+)
+def test_a_chart_that_cannot_be_searched_is_named(
+    client: Callable[..., Session], mar: Registry, tmp_path: Path, package: bytes, path: str, reason: str
+) -> None:
+    page, item, error = chart_page(client, mar, tmp_path, package=package)
+    assert item["images"] == []
+    (unread,) = item["unread"]
+    assert unread["path"].startswith(path)
+    assert reason in unread["reason"]
+    assert "None found" not in page
+    assert "could not be searched" in page
+    assert page.count(html.escape(unread["path"])) >= 2
+    assert f"cannot search `{unread['path']}` of `toy` for images" in error
+
+
+def chart_page(
+    client: Callable[..., Session], mar: Registry, tmp_path: Path, *members_of: bytes, package: bytes | None = None
+) -> tuple[str, dict[str, Any], str]:
+    """Bundle one chart; return its page, its JSON and the messages of `bundle inspect`."""
+    add_chart(mar, "x/toy", "1.0.0", package or chart("toy", "1.0.0", *members_of))
+    create(client(), locked(client(), tmp_path / "of-chart", "reference: x/toy, version: 1.0.0"), tmp_path / "chart.tar")
+    out, error = io.StringIO(), io.StringIO()
+    with opened(tmp_path / "chart.tar") as found:
+        assert print_contents(Report("bundle inspect", as_json=True, stdout=out, stderr=error), found, None) == 0
+    (item,) = json.loads(out.getvalue())["data"]["artifacts"]
+    return members(tmp_path / "chart.tar")["bundle.html"].decode(), item, error.getvalue()

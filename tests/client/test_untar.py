@@ -11,9 +11,9 @@ from typing import BinaryIO
 
 import pytest
 
-from marfetch.artifact.chart import ExpectedChart
 from marfetch.artifact.kinds import HELM_CHART, HELM_CHART_LEGACY, HELM_CONFIG, HELM_PROVENANCE, POWERSHELL
 from marfetch.artifact.payload import Choice, chart_name, select, unpacked
+from marfetch.chart.expected import ExpectedChart
 from marfetch.client.pull import Pulled
 from marfetch.client.session import Session
 from marfetch.oci import Descriptor, Digest, Manifest

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from marfetch.artifact.chart import Unpacking
 from marfetch.artifact.filename import is_git, safe_title
 from marfetch.bundle.create import create
+from marfetch.chart.expected import Unpacking
 from marfetch.client.session import Session
 from marfetch.destination.destination import Destination, OutputFile, refuse_git, write_file
 from marfetch.errors import Error, PolicyError

@@ -24,7 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marfetch.artifact.chart import ExpectedChart, Unpacking
+from marfetch.chart.expected import ExpectedChart, Unpacking
 from marfetch.destination import packed as limits
 from marfetch.destination.archive import Archive
 from marfetch.destination.destination import Destination, OutputState
@@ -390,16 +390,29 @@ def windows(*names: str) -> bytes:
 
 
 def test_a_chart_packed_on_windows_is_taken(tmp_path: Path) -> None:
-    place = unpack(tmp_path / "out", windows("toy\\templates\\x.yaml"), TOY)
-    assert set(seen(place)) == {"Chart.yaml", "templates", "templates/x.yaml"}
+    place = unpack(tmp_path / "out", windows("toy\\templates\\x.yaml", "toy\\a/b"), TOY)
+    assert set(seen(place)) == {"Chart.yaml", "templates", "templates/x.yaml", "a", "a/b"}
 
 
-@pytest.mark.parametrize("name", ["toy\\..\\..\\x", "\\x", "\\\\host\\x", "C:\\x", "toy\\.git\\config", "toy\\a/b", "toy\\con"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("toy\\..\\..\\x", "..\\x", "\\x", "\\\\host\\x", "toy\\\\x", "C:\\x", "toy\\C:\\x", "toy\\c:x"),
+        *("toy\\.git\\config", "toy\\.GIT/config", "toy\\git~1", "toy\\a\\.git. \\x", "toy\\con", "toy\\x\\"),
+        *("toy/a\\b", "toy\\Chart.yaml", "toy/Chart.yaml", "toy\\chart.yaml"),
+    ],
+)
 def test_what_leads_elsewhere_on_windows_is_refused_in_a_chart_too(tmp_path: Path, name: str) -> None:
     with pytest.raises(PolicyError) as caught:
         unpack(tmp_path / "out", windows(name), TOY)
-    assert caught.value.code == "member-refused"
+    assert caught.value.code in ("member-refused", "chart-refused")
     assert seen(tmp_path / "out") == {}
+
+
+def test_members_that_differ_only_in_their_slashes_collide(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError) as caught:
+        unpack(tmp_path / "out", windows("toy\\a\\b", "toy/a/b"), TOY)
+    assert caught.value.context["rule"] == "it stands there twice"
 
 
 def with_chart(text: bytes, top: str = "toy") -> bytes:

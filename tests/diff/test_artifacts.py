@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from marfetch.chart.images import find_images
 from marfetch.client.resolve import Wanted, resolve
 from marfetch.client.session import Session
 from marfetch.diff import changes
-from marfetch.diff.artifacts import compare, images_in, upstream
+from marfetch.diff.artifacts import compare, upstream
 from marfetch.diff.changes import Difference, LineDiff, changed_keys, flat
 from marfetch.errors import Error, PolicyError
 from marfetch.oci import Digest
@@ -236,7 +237,7 @@ def test_the_output_of_a_comparison_is_limited() -> None:
 
 
 def test_images_have_a_length() -> None:
-    assert images_in({"values.yaml": f"image: x/{'y' * 5_000}\nsideImage: x/z:1\n".encode()}) == ["x/z:1"]
+    assert find_images({"values.yaml": f"image: x/{'y' * 5_000}\nsideImage: x/z:1\n".encode()}).images == ("x/z:1",)
 
 
 # -- as it is shown

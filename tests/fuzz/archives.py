@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
-from marfetch.artifact.chart import ExpectedChart, Unpacking
 from marfetch.bundle.check import check_bundle, check_layout
 from marfetch.bundle.format import Record, opened, record_bytes
+from marfetch.chart.expected import ExpectedChart, Unpacking
 from marfetch.content import read
 from marfetch.destination.destination import Destination, OutputFile
 from marfetch.errors import Error
@@ -345,7 +345,7 @@ def _folder_seeds() -> list[bytes]:
 
 TARGETS = (
     Target("tar", _tar, _tar_seeds, (4, 5), ("tar.TarReader.__iter__", "destination.archive.Archive.__iter__", "destination.unpack.unpack"), runs=250, most=1 << 14),
-    Target("chart", _chart, _chart_seeds, (4, 5), ("destination.archive.Archive.__iter__", "artifact.chart.ExpectedChart.check"), runs=120, most=1 << 14),
+    Target("chart", _chart, _chart_seeds, (4, 5), ("destination.archive.Archive.__iter__", "chart.expected.ExpectedChart.check"), runs=120, most=1 << 14),
     Target("gzip", _gzip, _gzip_seeds, (4, 5), ("destination.packed.Packed.some",), runs=300, most=1 << 14),
     Target("layout-tar", _layout_tar, _layout_seeds, (2, 4, 5), ("layout.readonly.members", "tar.TarReader.__iter__", "layout.repositories.Contents.load", "bundle.check.check_bundle", "bundle.format.opened"), runs=300, most=1 << 15),
     Target("layout-folder", _layout_folder, _folder_seeds, (3, 4, 5), ("layout.repositories.Contents.load", "layout.graph.Manifests.read"), runs=250),

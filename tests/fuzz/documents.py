@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 
 from marfetch import records
-from marfetch.artifact.chart import ExpectedChart
 from marfetch.bundle.format import Base, Record, parse_record, record_bytes
+from marfetch.chart.expected import ExpectedChart
 from marfetch.document import Json, parse_json, parse_yaml
 from marfetch.helm.charts import _read as read_releases
 from marfetch.layout.index import LayoutTags, check_marker, check_version, parse_index
@@ -227,7 +227,7 @@ TARGETS = (
     Target("wanted-file", _wanted, lambda: [WANTED, b"schema: 1\nartifacts: []\n", b"<<<<<<< ours\nschema: 1\n"], (2, 4), ("project.wanted.parse_project",), runs=600),
     Target("lock", _lock, _lock_seeds, (4, 5, 8), ("project.lockfile.parse_lock",), runs=1000),
     Target("adoption", _adoption, lambda: ADOPTED, (), ("project.adopt.Adoption.search", "project.forms.forms.Forms.read"), runs=400),
-    Target("chart-file", _chart, lambda: CHARTS, (4, 5), ("artifact.chart.ExpectedChart.check",), runs=1000),
+    Target("chart-file", _chart, lambda: CHARTS, (4, 5), ("chart.expected.ExpectedChart.check",), runs=1000),
     Target("bundle-record", _record, _record_seeds, (5,), ("bundle.format.parse_record",)),
     Target("layout-index", _index, _index_seeds, (4, 5), ("layout.index.parse_index", "layout.index.check_marker")),
     Target(

@@ -35,7 +35,7 @@ Got = Callable[..., subprocess.CompletedProcess[bytes]]
 def add_chart(mar: Registry, repository: str, tag: str, metadata: Any = None, **annotations: str) -> Digest:
     """A chart; returns the digest of its package."""
     package = f"{repository} {tag}".encode()
-    config = json.dumps({"name": "x", "version": "1"} if metadata is None else metadata).encode()
+    config = json.dumps({"name": repository.rpartition("/")[2], "version": "1"} if metadata is None else metadata).encode()
     charts.add_chart(mar, repository, tag, package, config=config, artifactType=HELM_CONFIG, annotations=annotations)
     return Digest.of(package)
 
@@ -64,7 +64,7 @@ def entries(done: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
 def test_an_index_holds_every_version_with_what_is_known_of_the_newest(mar: Registry, got: Got) -> None:
     tags = [f"1.{number}.0" for number in range(NEWEST + 5)]
     packages = {tag: add_chart(mar, "aks/toy", tag, {"name": "toy", "appVersion": f"v{tag}", "description": "a toy"}) for tag in tags}
-    add_chart(mar, "aks/toy", "v2.0.0_b.5")
+    add_chart(mar, "aks/toy", "v2.0.0_b.5", {"name": "toy"})
     mar.tags["aks/toy"] += ["latest", "2024-01-02", "sha256-abc"]  # type: ignore[operator]
     found = entries(got("mar://HOST/aks/toy/index.yaml"))["toy"]
     assert [one["version"] for one in found] == ["v2.0.0+b.5", *reversed(tags)]
@@ -76,6 +76,48 @@ def test_an_index_holds_every_version_with_what_is_known_of_the_newest(mar: Regi
     assert found[0]["urls"][0].startswith(f"mar://{mar.host}/aks/toy@sha256:")
     assert mar.kinds().count("tags") == 1
     assert mar.kinds().count("manifest") == NEWEST
+
+
+def test_entries_have_the_charts_own_name(mar: Registry, got: Got) -> None:
+    """Helm finds a dependency by its own name only, so that is a key too."""
+    for number in range(NEWEST + 2):
+        add_chart(mar, "aks/toy", f"1.{number}.0", {"name": "web"})
+    add_chart(mar, "aks/toy", "1.99.0", {"name": "../../x"}, **{"org.opencontainers.image.title": "web"})
+    add_chart(mar, "aks/toy", "0.1.0", {"name": "older"})
+    found = entries(got("mar://HOST/aks/toy/index.yaml"))
+    assert {key: {one["name"] for one in group} for key, group in found.items()} == {"toy": {"web"}, "web": {"web"}}
+    assert found["toy"] == found["web"]
+    assert found["web"][0]["urls"][0].endswith("/web-1.99.0.tgz")
+    assert found["web"][-1]["urls"][0].endswith(":0.1.0/web-0.1.0.tgz"), "of old versions that were not looked at, the newest name is known"
+
+
+def test_an_own_name_never_hides_another_chart(mar: Registry, got: Got) -> None:
+    for repository, name in {"a": "b", "b": "b", "c": "same", "d": "same", "e": "own", "f/g": "own"}.items():
+        add_chart(mar, f"ns/{repository}", "1.0.0", {"name": name})
+    found = entries(got("mar://HOST/ns/index.yaml"))
+    assert {key: one[0]["urls"][0].partition("@")[0].partition("/ns/")[2] for key, one in found.items()} == {
+        **{path: path for path in ("a", "b", "c", "d", "e", "f/g")},
+        "own": "e",
+        "f/own": "f/g",
+    }
+
+
+def test_an_own_name_does_not_take_the_place_of_a_chart_that_cannot_be_read(mar: Registry, client: Callable[..., Session]) -> None:
+    add_chart(mar, "sub/one", "1.0.0", {"name": "two"})
+    add_chart(mar, "sub/two", "1.0.0")
+    mar.on("tags", "/sub/two/").answers(401)
+    found = json.loads(build_index(client(), Reference("x", Host.parse(mar.host)), "sub"))
+    assert {key: one[0]["name"] for key, one in found["entries"].items()} == {"one": "two"}
+
+
+def test_own_names_are_kept_with_the_charts_of_a_namespace(mar: Registry, got: Got, tmp_path: Path) -> None:
+    add_chart(mar, "ns/a", "1.0.0", {"name": "own"})
+    first = entries(got("mar://HOST/ns/index.yaml"))
+    shutil.rmtree(tmp_path / "cache" / "indexes", ignore_errors=True)
+    asked = mar.kinds().count("manifest")
+    assert entries(got("mar://HOST/ns/index.yaml")) == first
+    assert mar.kinds().count("manifest") == asked
+    assert sorted(first) == ["a", "own"]
 
 
 @pytest.mark.slow

@@ -339,6 +339,27 @@ def test_versions_with_build_metadata_and_a_signed_chart_out_of_a_real_registry(
         assert index["entries"]["toy"][0]["version"] == "2.0.0-rc.1"
 
 
+@pytest.mark.parametrize("helm", ["helm3", "helm4"])
+def test_a_dependency_is_found_by_the_charts_own_name(tool: Tool, repository: Path, tmp_path: Path, helm: str) -> None:
+    program = tool(helm)
+    with distribution(tool("registry"), tmp_path / "registry") as host:
+        run_tool(program, "push", package_chart(program, tmp_path, "toy", "1.2.3"), f"oci://{host}/aks", "--plain-http")
+        run_tool(tool("crane"), "copy", "--insecure", f"{host}/aks/toy:1.2.3", f"{host}/other/renamed:1.2.3")
+        home = Home(program, tmp_path / "user", host, "", Counter())
+        (home.home / "par").mkdir(parents=True)
+        home.install(repository)
+        (home.home / "par" / "Chart.yaml").write_text(
+            "apiVersion: v2\nname: par\nversion: 0.1.0\ndependencies:\n"
+            f"- {{name: toy, version: ^1, repository: 'mar://{host}/other/renamed'}}\n"
+        )
+        home.run("dependency", "update", "par")
+        assert [path.name for path in (home.home / "par" / "charts").iterdir()] == ["toy-1.2.3.tgz"]
+        assert "# Source: par/charts/toy/templates/cm.yaml" in home.run("template", "x", "par").stdout
+        home.run("repo", "add", "mar", f"mar://{host}/other")
+        home.run("pull", "mar/renamed", "--untar")
+        assert (home.home / "toy" / "Chart.yaml").is_file(), "Helm names the directory by Chart.yaml"
+
+
 def test_helm_completes_our_commands_and_what_the_cache_knows(ready: Home) -> None:
     offered = ready.run("__complete", "marfetch", "").stdout.splitlines()
     assert {"pull", "versions", "index"} <= {line.split("\t")[0] for line in offered}

@@ -23,7 +23,7 @@ ROWS: Final[Mapping[str, tuple[str, ...]]] = {
     "client": ("client",),
     "storage": ("layout", "remote", "destination", "content", "records", "files", "budget", "threads"),
     "words": (
-        *("artifact", "firewall", "endpoint", "constraint", "reference", "oci"),
+        *("artifact", "chart", "firewall", "endpoint", "constraint", "reference", "oci"),
         *("tar", "document", "text", "errors", "codes"),
     ),
 }
@@ -33,13 +33,14 @@ A unit is a module at the top of the package, or a package with all that is in i
 """
 
 DOORS: Final[Mapping[str, frozenset[str]]] = {
-    "artifact": frozenset({"chart", "filename", "kinds", "payload"}),
+    "artifact": frozenset({"filename", "kinds", "payload"}),
     "bundle": frozenset({"approval", "check", "create", "format", "inventory", "load", "signatures"}),
+    "chart": frozenset({"expected", "images"}),
     "cli": frozenset(),
     "client": frozenset({"catalog", "fetch", "inspection", "plan", "pull", "resolve", "search", "session", "versions", "workers"}),
     "completion": frozenset({"complete"}),
     "demo": frozenset({"tour"}),
-    "destination": frozenset({"archive", "destination", "stream"}),
+    "destination": frozenset({"archive", "destination", "package", "stream"}),
     "diff": frozenset({"artifacts", "changes"}),
     "doctor": frozenset({"examine"}),
     "helm": frozenset({"charts", "getter", "setup"}),

@@ -7,7 +7,7 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any, Final
 
-from marfetch.artifact.chart import ExpectedChart, Unpacking
+from marfetch.chart.expected import ExpectedChart, Unpacking
 from marfetch.client.pull import Pulled, PullOptions, pull
 from marfetch.client.resolve import Wanted
 from marfetch.client.session import Session

@@ -16,11 +16,11 @@ class ExpectedChart(NamedTuple):
     """The requested chart.
 
     Attributes:
-        name: the chart's name; its directory, in the archive or on disk, may have another name.
+        name: the chart's name; its directory, in the archive or on disk, may have another name. None: any chart.
         tag: the requested version; None: any version.
     """
 
-    name: str
+    name: str | None
     tag: str | None = None
 
     def check(self, raw: bytes, archive: str) -> None:
@@ -51,7 +51,7 @@ class ExpectedChart(NamedTuple):
                 )
 
     def _is_name(self, found: Json) -> bool:
-        return found == self.name
+        return self.name is None or found == self.name
 
     def _is_version(self, found: Json) -> bool:
         """Return whether it is the version of the tag; build metadata counts only if both have it (SemVer 2.0.0, clause 10)."""

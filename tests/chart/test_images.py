@@ -1,0 +1,77 @@
+"""Which container images the files of a chart name."""
+
+from __future__ import annotations
+
+import pytest
+
+from marfetch.chart.images import NamedImage, find_images, is_packed_subchart
+
+
+def images(values: str, path: str = "values.yaml") -> list[tuple[str, str, str]]:
+    return [tuple(one) for one in find_images({path: values.encode()}).named]  # type: ignore[misc]
+
+
+def test_values_name_images_by_key() -> None:
+    text = "image: {registry: r.example, repository: a/b, tag: '1', digest: ''}\nsidecars:\n- image: r.example/c:2\n- {initImage: x/y}\n"
+    assert images(text) == [
+        ("r.example/a/b:1", "values.yaml:image.repository", "values"),
+        ("r.example/c:2", "values.yaml:sidecars[0].image", "values"),
+        ("x/y", "values.yaml:sidecars[1].initImage", "values"),
+    ]
+
+
+def test_each_file_of_a_chart_and_its_subcharts_has_its_source() -> None:
+    line = "a: 1\n  image: r.example/a:1\n"
+    files = ["templates/d.yaml", "charts/sub/templates/_x.tpl", "charts/a/charts/b-1.tgz/crds/c.yml", "charts/b-1.tgz/values.yaml"]
+    found = find_images({path: (line if "values" not in path else "image: r.example/a:1").encode() for path in [*files, "README.md"]})
+    assert found.named == (
+        NamedImage("r.example/a:1", "templates/d.yaml:2", "template"),
+        NamedImage("r.example/a:1", "charts/sub/templates/_x.tpl:2", "template"),
+        NamedImage("r.example/a:1", "charts/a/charts/b-1.tgz/crds/c.yml:2", "crd"),
+        NamedImage("r.example/a:1", "charts/b-1.tgz/values.yaml:image", "values"),
+    )
+    assert (found.images, found.unread) == (("r.example/a:1",), {})
+
+
+def test_anchors_and_merge_keys_are_followed() -> None:
+    text = "base: &b {repository: r.example/a, tag: 1}\nimage: *b\nother: {<<: *b, tag: 2}\n"
+    assert [image for image, where, _ in images(text) if not where.endswith("base.repository")] == ["r.example/a:1", "r.example/a:2"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image: [",
+        "image: a/b\nimage: a/c\n",
+        "a: &a [*a]",
+        "a: *b",
+        "x0: &x0 [1,1,1,1,1,1,1,1,1]\n" + "".join(f"x{n}: &x{n} [{','.join([f'*x{n - 1}'] * 9)}]\n" for n in range(1, 9)),
+        "x0: &x0 1\n" + "".join(f"x{n}: &x{n} [*x{n - 1}]\n" for n in range(1, 80)),
+        "a: !!python/object:os.system x",
+    ],
+    ids=["cut", "twice", "recursive", "unknown", "bomb", "deep", "tag"],
+)
+def test_values_that_cannot_be_read_are_named(text: str) -> None:
+    found = find_images({"charts/sub/values.yaml": text.encode()})
+    assert "malformed" in found.unread["charts/sub/values.yaml"]
+
+
+def test_a_template_that_is_no_text_is_named() -> None:
+    assert "not UTF-8" in find_images({"templates/a.yaml": b"image: a/b:1\xff"}).unread["templates/a.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    {
+        "charts/sub-1.0.0.tgz": True,
+        "charts/mid/charts/sub.tgz": True,
+        "charts/_off.tgz": False,
+        "charts/.off.tgz": False,
+        "charts/a/files/sub.tgz": False,
+        "files/charts/sub.tgz": False,
+        "charts/sub.tar.gz": False,
+        "charts/sub.tgz.prov": False,
+    }.items(),
+)
+def test_packed_subcharts_are_those_of_helm(path: str, is_one: bool) -> None:
+    assert is_packed_subchart(path) is is_one
