@@ -127,7 +127,7 @@ class Item:
     @property
     def wanted(self) -> Wanted:
         """The reference and range to resolve."""
-        return Wanted(self.reference, self.version)
+        return Wanted(self.reference, self.version, choice=self.choice)
 
     @property
     def choice(self) -> Choice:
