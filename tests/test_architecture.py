@@ -43,6 +43,11 @@ SHORT = {
     "cli.helm": "a group of commands with one command",
     "cli.version": "a group of commands with one command",
     "demo.embedded": "a server that the tour and `demo --serve` share",
+    "project.forms.argo": "one file per form",
+    "project.forms.azd": "one file per form",
+    "project.forms.fields": "one file per form",
+    "project.forms.flux": "one file per form",
+    "project.forms.helm": "one file per form",
     "helm.launch": "a script that Helm starts on Windows; its path is fixed",
     "remote.certificates": "loaded by itself where only a probe or a list is asked for",
 }
