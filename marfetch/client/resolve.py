@@ -276,10 +276,12 @@ def _nothing_in_range(
         )
     best = released or versions[0]
     newest_kind = "newest released version" if released else "newest version, a prerelease,"
-    prerelease = next(iter(constraint.select(versions, prereleases=True)), None)
     hint = f"marfetch versions {repository}"
-    if prerelease is not None:
-        hint = f"the range has only prereleases; to include them, add `--devel`, or name one, such as `{prerelease.version}`"
+    if allowed := constraint.select(versions, prereleases=True):
+        hint = f"the range has only prereleases; to include them, add `--devel`, or name one, such as `{allowed[0].version}`"
+    # `6.0.0-rc.1` is below `6.0.*`, also with `--devel`.
+    elif below := [one for one in versions if one.is_prerelease and constraint.allows(str(one.version.finalize_version()))]:
+        hint = f"there are only prereleases, such as `{below[0].version}`; name it with `--version`, or use `--devel` without a range"
     return NotFoundError(
         f"no version of `{repository}` is in the range `{wanted.version}`; the {newest_kind} is `{best.version}`",
         code="version-not-found",

@@ -166,3 +166,35 @@ def test_pull_by_kind_lock_and_outdated_agree(mixed: Registry, call: Call, clien
     with client() as session:
         news = outdated(session, project, locked, today=datetime.now(UTC).date())
     assert [(one.in_range, one.newest and one.newest.tag) for one in news] == [(None, None), (None, "0.0.17")]
+
+
+ONLY_PRERELEASES = {
+    "below the range": (
+        "6.0.0-rc.2",
+        "6.0.*",
+        "there are only prereleases, such as `6.0.0-rc.2`; name it with `--version`, or use `--devel` without",
+    ),
+    "in the range": (
+        "6.0.1-rc.1",
+        "6.0.*",
+        "the range has only prereleases; to include them, add `--devel`, or name one, such as `6.0.1-rc.1`",
+    ),
+    "elsewhere": ("6.0.1-rc.1", "^7", "marfetch versions "),
+}
+
+
+@pytest.mark.parametrize(("version", "text", "hint"), ONLY_PRERELEASES.values(), ids=ONLY_PRERELEASES)
+def test_a_range_with_only_prereleases_names_the_option(mar: Registry, client: Made, version: str, text: str, hint: str) -> None:
+    for one in ("5.0.0", "6.0.0-rc.1", version):
+        add_chart(mar, "mix/app", one, b"chart")
+    with pytest.raises(NotFoundError) as caught:
+        tag(client(), text)
+    assert hint in (caught.value.hint or "")
+
+
+def test_prereleases_are_picked_as_the_hints_say(mar: Registry, client: Made) -> None:
+    for one in ("5.0.0", "6.0.0-rc.1", "6.0.1-rc.1"):
+        add_chart(mar, "mix/app", one, b"chart")
+    assert tag(client(), "6.0.*", devel=True) == "6.0.1-rc.1"
+    assert tag(client(), "6.0.0-rc.1") == "6.0.0-rc.1"
+    assert tag(client(), None, devel=True) == "6.0.1-rc.1"
