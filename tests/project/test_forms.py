@@ -132,7 +132,7 @@ locals {{ d = "oci://{CHARTS}/alb-controller:1.7.8" }}
 """,
         [
             kept("1.7.9"),
-            Expected(ALB, None, None, None, "variable"),
+            Expected(ALB, None, None, None, "its version `${var.version}` is a variable"),
             Expected(ALB, None, None, None, "there is no version"),
             Expected(f"{ALB}:1.7.8", None, "1.7.8"),
         ],
@@ -229,6 +229,11 @@ LEFT_OUT = {
     ),
     "a repository elsewhere": ("helmfile.yaml", "releases: [{chart: mar/x, version: 1}]\n", "`mar` is not in this file"),
     "an unquoted range": ("helmfile.yaml", f"releases:\n- chart: oci://{CHARTS}/a\n  version: >=1\n", "put the version in quotes"),
+    "a name of Terraform": (
+        "x.tf",
+        f'resource "helm_release" "x" {{\nchart = var.x\nrepository = "oci://{CHARTS}"\n}}\n',
+        "not a plain string",
+    ),
     "a variable path": (
         "x.sh",
         "helm pull oci://mcr.microsoft.com/a/$X:1 && oras pull mcr.microsoft.com/a/{{x}}/b\n",

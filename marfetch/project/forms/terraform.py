@@ -25,18 +25,20 @@ _TOKEN: Final = re.compile(
     |(?P<space>[ \t\r\f\v]++)""",
     re.VERBOSE,
 )
-_PLAIN: Final = re.compile(r'"([^"\\$%]*)"')
+_PLAIN: Final = re.compile(r'[ \t]*+"([^"\\$%\n]*+)"[ \t\r]*+(?=\n|#|//|/\*|\}|\Z)')
+"""A string without `${…}` that is the whole value."""
+_MAX_SHOWN: Final = 60
 
 
 class _Block(NamedTuple):
     """One block.
 
     Attributes:
-        texts: attribute → the text of a plain string; None for any other value.
+        texts: attribute → the text of a plain string; for any other value, `${…}` with its first line, which is not located.
         lines: the lines of the block in the file.
     """
 
-    texts: dict[str, Span | None]
+    texts: dict[str, Span]
     lines: range
 
 
@@ -67,10 +69,10 @@ class _Scanner:
                 first, last = (self._file.span("", position).line for position in (token.start(), self._position))
                 yield _Block(texts, range(first, last + 1))
 
-    def _attributes(self) -> dict[str, Span | None]:
+    def _attributes(self) -> dict[str, Span]:
         """Read the attributes of a block, without those of nested blocks, from behind its `{`."""
-        found: dict[str, Span | None] = {}
-        depth, name, values = 1, "", -1  # the number of tokens behind `name =`; -1 before the `=`
+        found: dict[str, Span] = {}
+        depth, name = 1, ""
         for token in self._tokens():
             kind = token.lastgroup
             if kind in ("open", "close"):
@@ -80,13 +82,17 @@ class _Scanner:
             elif depth == 1 and kind == "end":
                 name = ""
             elif depth == 1 and kind == "name" and not name:
-                name, values = token[0], -1
-            elif depth == 1 and kind == "equals" and values < 0:
-                values, found[name] = 0, None
-            elif depth == 1 and name and values >= 0:
-                plain = _PLAIN.fullmatch(token[0]) if kind == "string" and values == 0 else None
-                values, found[name] = values + 1, self._file.span(plain[1], token.start() + 1) if plain is not None else None
+                name = token[0]
+            elif depth == 1 and kind == "equals" and name and name not in found:
+                found[name] = self._value(token.end())
         return found
+
+    def _value(self, position: int) -> Span:
+        plain = _PLAIN.match(self._text, position)
+        if plain is not None:
+            return self._file.span(plain[1], plain.start(1))
+        line = self._text[position : position + _MAX_SHOWN].partition("\n")[0].strip()
+        return Span(f"${{{line}}}", self._file.span("", position).line)
 
 
 def find(text: str) -> tuple[list[Found], set[int]]:
@@ -106,15 +112,13 @@ def find(text: str) -> tuple[list[Found], set[int]]:
 def _chart(block: _Block) -> Iterator[Found]:
     chart, repository, version = (block.texts.get(key) for key in ("chart", "repository", "version"))
     base = registry_path(repository.text) if repository is not None else None
-    if chart is None:
+    if chart is None or not chart.end:
         if base is not None:
             yield LeftOut(block.lines[0], f"left out a chart below `{base}`: its name is not a plain string")
         return
     text = registry_path(chart.text) if "://" in chart.text else f"{base}/{chart.text}" if base is not None else None
     if text is None:
         return
-    if version is None and "version" in block.texts:
-        version = Span("${…}", chart.line)
     yield from place("terraform", chart.line, text, version, is_chart=True)
     if "devel" in block.texts:
         yield LeftOut(chart.line, f"left out `devel` of `{text}`: to lock prereleases, write a range such as `>=0-0`")
