@@ -14,6 +14,7 @@ from ..endpoint import OFFICIAL
 from ..errors import InputError, StorageError
 from ..files import storage_error
 from ..reference import OFFICIAL_HOSTS, Reference
+from ..text import printable
 from .adopt import Adoption, FoundReference, collect
 from .wanted import SCHEMA, SCHEMA_ADDRESS, parse_project
 
@@ -39,7 +40,7 @@ def wanted_bytes(found: Sequence[FoundReference], *, destination: str | None = N
     for one in found:
         comment = f"  # {' '.join(one.where.split())}" if mark is None else ""
         if one.problem is not None:
-            lines.append(f"  # no version could be read: {' '.join(one.problem.split())}; without `version`, this locks the newest release")
+            lines.append(f"  # {' '.join(printable(one.problem).split())}; without `version`, this locks the newest release")
         lines.append(f"  - reference: {_scalar(str(one.reference))}{comment}")
         if one.version is not None:
             lines.append(f"    version: {_scalar(one.version)}")

@@ -258,7 +258,7 @@ def test_an_entry_says_that_its_version_could_not_be_read(call: Call, tmp_path: 
     Path("ci.sh").write_text(f"helm pull oci://{CHARTS}/alb-controller --version $V\n")
     code, _, errors = call("lock", "--from", "ci.sh", "--json")
     assert (code, "ci.sh:1: the version of" in errors, "is a variable" in errors) == (0, True, True)
-    assert "# no version could be read: its version `$V` is a variable" in Path("marfetch.yaml").read_text()
+    assert "# its version `$V` is a variable; without `version`" in Path("marfetch.yaml").read_text()
 
 
 LONG: dict[str, str] = {
@@ -320,3 +320,11 @@ def test_a_byte_order_mark_moves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "helmfile.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + f"releases:\n- {{name: ü, chart: 'oci://{CHARTS}/alb-controller', version: 1.10}}\n".encode())
     assert [(one.version, one.where) for one in collect([path]).found] == [("1.10", f"{path}:2")]
+
+
+def test_control_characters_of_a_version_reach_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.sh"
+    path.write_text(f"helm pull oci://{CHARTS}/alb-controller --version '$\x1b[31m\x00\u202e\x85- reference: x'\n")
+    data = wanted_bytes(collect([path]).found)
+    assert len(parse_project(data, Path("marfetch.yaml")).items) == 1
+    assert not {0x1B, 0} & set(data)
