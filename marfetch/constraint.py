@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple, NoReturn, TypeAlias
 
@@ -336,9 +337,15 @@ def _comparison(text: str, match: re.Match[str]) -> _Comparison:
 
 def _refuse(text: str, part: str) -> NoReturn:
     shown = part.strip()[:80]
+    hint = None
+    if "_" in text:
+        with suppress(InputError):
+            written = Constraint.parse(text.replace("_", "+")).text.strip()
+            hint = f"a version has `+` where a tag has `_`: write `{written[:200]}`"
     raise InputError(
         f"`{text[:200]}` is not a version range" + (f": Helm cannot parse `{shown}`" if shown and shown != text.strip() else ""),
         code="constraint-invalid",
+        hint=hint,
         text=text[:200],
         part=shown or None,
     )

@@ -30,11 +30,14 @@ class Mark(NamedTuple):
     Attributes:
         line, column: of the key or the list item, counted from 1.
         text: a scalar as written, so that `1.10` is not only a number.
+        start, end: the characters of a scalar in the text, with its quotes.
     """
 
     line: int
     column: int
     text: str | None = None
+    start: int = 0
+    end: int = 0
 
 
 Marks: TypeAlias = dict[Path, Mark]
@@ -247,7 +250,8 @@ class _YamlReader:
             self.fail("a tag, which is not allowed", event)
         if kind == "ScalarEvent":
             if self._marks is not None and path in self._marks:
-                self._marks[path] = self._marks[path]._replace(text=event.value)  # type: ignore[attr-defined]
+                start, end = (mark.index if mark is not None else 0 for mark in (event.start_mark, event.end_mark))
+                self._marks[path] = self._marks[path]._replace(text=event.value, start=start, end=end)  # type: ignore[attr-defined]
             return self._scalar(event)
         if len(path) >= MAX_DEPTH:
             self.fail(f"nested more than {MAX_DEPTH} deep", event)

@@ -339,7 +339,10 @@ def _path(text: str, path: str, host: Host | None, scheme: str | None) -> Refere
     last, colon, tag = last.partition(":")
     repository = head + slash + last
     if colon and not _TAG.fullmatch(tag):
-        _fail(text, f"`{tag[:140]}` is not a tag (at most 128 letters, digits, `_`, `.` and `-`)" if tag else "the tag is empty", tag)
+        written = tag.replace("+", "_")
+        hint = f"a tag has `_` where a version has `+`: write `{repository}:{written}`" if _TAG.fullmatch(written) else None
+        reason = f"`{tag[:140]}` is not a tag (at most 128 letters, digits, `_`, `.` and `-`)" if tag else "the tag is empty"
+        _fail(text, reason, tag, hint=hint)
     if any(mark in repository for mark in "?#"):
         mark = "?" if "?" in repository else "#"
         _fail(text, f"a reference cannot have a `{mark}…` part", mark)

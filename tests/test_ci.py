@@ -166,14 +166,38 @@ def test_the_installer_refuses_an_unknown_target(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
+RENOVATED = """artifacts:
+  - reference: aks/foo:1.2.3
+  - reference: bicep/x
+    version: ^1
+  - reference: 'aks/bar:v2.0.0-rc.1'
+  - {reference: "aks/pinned:1.2.3@sha256:DIGEST", name: x}
+  - reference: aks/digest@sha256:DIGEST
+  - reference: mcr.microsoft.com/aks/host:1.10.0
+  - reference: oci://mcr.azure.cn/aks/china:1.0.0_b@sha256:DIGEST  # and more
+  - reference: "https://mcr.microsoft.com/aks/pasted:0.4.023901"
+  - reference: registry.example/aks/foo:1.2.3
+  - reference: localhost:5000/aks/foo:1.2.3
+""".replace("DIGEST", "a" * 64)
+
+
 def test_the_renovate_example_finds_pinned_versions() -> None:
     page = (ROOT / "docs" / "how-to" / "ci.md").read_text()
     (example,) = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", page, flags=re.DOTALL))
-    (manager,) = example["customManagers"]
-    expression = manager["matchStrings"][0].replace("(?<", "(?P<")
-    text = "artifacts:\n  - reference: aks/foo:1.2.3\n  - reference: bicep/x\n    version: ^1\n  - reference: 'aks/bar:v2.0.0-rc.1'\n"
-    found = [(match["depName"], match["currentValue"]) for match in re.finditer(expression, text)]
-    assert found == [("aks/foo", "1.2.3"), ("aks/bar", "v2.0.0-rc.1")]
-    pattern = manager["managerFilePatterns"][0].strip("/")
-    assert re.search(pattern, "deploy/marfetch.yaml")
-    assert not re.search(pattern, "deploy/marfetch.lock")
+    digest = "sha256:" + "a" * 64
+    found = []
+    for manager in example["customManagers"]:
+        assert not re.search(r"\(\?<?[=!]", manager["matchStrings"][0]), "Renovate uses RE2, which has no look-around"
+        expression = manager["matchStrings"][0].replace("(?<", "(?P<")
+        found.append([(match["depName"], match["currentValue"], match["currentDigest"]) for match in re.finditer(expression, RENOVATED)])
+        pattern = manager["managerFilePatterns"][0].strip("/")
+        assert re.search(pattern, "deploy/marfetch.yaml")
+        assert not re.search(pattern, "deploy/marfetch.lock")
+    assert found[0] == [
+        ("aks/foo", "1.2.3", None),
+        ("aks/bar", "v2.0.0-rc.1", None),
+        ("aks/pinned", "1.2.3", digest),
+        ("aks/host", "1.10.0", None),
+        ("aks/pasted", "0.4.023901", None),
+    ]
+    assert found[1] == [("mcr.azure.cn/aks/china", "1.0.0_b", digest)]

@@ -193,3 +193,17 @@ def test_a_refusal_names_the_part_that_helm_does_not_read() -> None:
         Constraint.parse("latest")
     with pytest.raises(InputError, match="`=>>2`"):
         Constraint.parse(">=1, =>>2")
+
+
+@pytest.mark.parametrize(("text", "version"), [("1.0.0-23_a1b2", "1.0.0-23+a1b2"), (">=1.0.0_b <2", ">=1.0.0+b <2")])
+def test_a_tag_as_a_version_names_the_version(text: str, version: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Constraint.parse(text)
+    assert caught.value.hint == f"a version has `+` where a tag has `_`: write `{version}`"
+    Constraint.parse(version)
+
+
+def test_another_mistake_beside_an_underscore_names_no_version() -> None:
+    with pytest.raises(InputError) as caught:
+        Constraint.parse("latest_1")
+    assert "`+`" not in (caught.value.hint or "")

@@ -204,3 +204,10 @@ def test_a_message_never_repeats_an_endless_text() -> None:
     with pytest.raises(Error) as caught:
         Reference.parse("A" * 100_000)
     assert len(caught.value.message) < 1000
+
+
+@pytest.mark.parametrize("text", ["a/web:1.0.0-23+a1b2", "oci://mcr.microsoft.com/a/web:1.0.0-23+a1b2"])
+def test_a_version_as_a_tag_names_the_tag(text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Reference.parse(text)
+    assert caught.value.hint == "a tag has `_` where a version has `+`: write `a/web:1.0.0-23_a1b2`"

@@ -45,7 +45,7 @@ def lock(
 
     Writes the version and digest of each artifact to marfetch.lock. Locked versions that still match are kept, and a moved tag is an
     error; use `--upgrade` to update both. With `--from`, creates marfetch.yaml from charts, helmfiles, Argo CD and Flux files,
-    pipelines and scripts.
+    Terraform, pipelines and scripts.
     """
     from ..project.locking import misfits, read_old, refuse_misfits, settle, upgrades, write, writing
     from ..project.wanted import read_project
@@ -140,7 +140,7 @@ def _adopt(settings: Settings, file: Path, paths: list[Path]) -> int:
     from ..project.wanted import read_project
     from ..render.project import print_adopted
 
-    adoption = collect(paths)
+    adoption = collect(paths, settings.budget().check)
     write_first(file, wanted_bytes(adoption.found))
     return print_adopted(settings.report, read_project(file), adoption)
 

@@ -42,7 +42,7 @@ def payload(
         Error: see `resolve`.
     """
     client.fetches = True
-    resolved = resolve(client, wanted, hints=hints)
+    resolved = resolve(client, wanted._replace(choice=Choice(kinds=(CHART,))), hints=hints)
     if gate is not None:
         gate(client, resolved)
     reference = resolved.reference

@@ -340,7 +340,7 @@ def find(client: Session, wanted: Wanted, request: PullOptions) -> Found:
     Raises:
         Error: it does not exist or does not match the options.
     """
-    resolved = resolve(client, wanted, skip_missing=request.skip_missing)
+    resolved = resolve(client, wanted._replace(choice=request.choice), skip_missing=request.skip_missing)
     if request.gate is not None:
         request.gate(client, resolved)
     return found(client, resolved, request)

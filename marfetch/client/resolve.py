@@ -15,6 +15,7 @@ from ..oci import Descriptor, Index, Manifest, Platform
 from ..reference import Reference
 from ..text import counted
 from .catalog import nearest, suggest
+from .fitting import Look, fits, is_any, looked_at
 from .session import Repository, Session, offline_error
 
 _DANGLING_TRIES: Final = 20
@@ -27,11 +28,13 @@ class Wanted(NamedTuple):
     Attributes:
         version: a range in Helm's syntax; only if the reference has neither tag nor digest.
         devel: include prereleases.
+        choice: filters that the picked version has to match if a version in the range does; by default, it is not a container image.
     """
 
     reference: Reference
     version: str | None = None
     devel: bool = False
+    choice: Choice = Choice()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,9 @@ def _resolve(client: Session, wanted: Wanted, *, skip_missing: bool) -> Resolved
                 raise
             missing.add(tag_of(exact))
         else:
-            return resolved_to(tagged, manifest)
+            # With filters, `1.2.3` may be an image beside the chart `v1.2.3`.
+            if is_any(wanted.choice) or fits(tagged, manifest, wanted.choice):
+                return resolved_to(tagged, manifest)
     return _newest(wanted, constraint, repository, missing, skip_missing=skip_missing)
 
 
@@ -111,26 +116,55 @@ def _newest(wanted: Wanted, constraint: Constraint, repository: Repository, miss
     versions = sort_versions(tags)
     candidates = constraint.select(versions, prereleases=wanted.devel)
     if not candidates:
-        raise _nothing_in_range(wanted, bound, tags, versions, offline=client.options.offline)
-    for number, candidate in enumerate(candidates[:_DANGLING_TRIES]):
-        here = repository.at(tag=candidate.tag)
-        tagged = here.reference
-        try:
-            if candidate.tag in missing:
-                raise NotFoundError(f"`{tagged}` is missing", code="tag-not-found")
-            manifest = here.manifest()
-        except NotFoundError as error:
+        raise _nothing_in_range(wanted, constraint, bound, tags, versions, offline=client.options.offline)
+    skipped: list[Look] = []
+    gone: list[tuple[TaggedVersion, Error]] = []
+    failed: Error | None = None
+    picked: Look | None = None
+    for number, look in enumerate(looked_at(repository, candidates, wanted.choice, missing=missing)):
+        error = look.error
+        if isinstance(error, NotFoundError):
             following = candidates[number + 1] if number + 1 < len(candidates) else None
-            if not skip_missing or following is None:
-                best = following or next_best(tags, candidate.tag)
-                raise _dangling(error, tagged, best, in_range=following is not None) from error
-            dangling = _dangling(error, tagged, following, in_range=True)
-            client.progress.warn(f"{dangling.message}; using `{following.version}`")
-            continue
-        newest = next((version for version in versions if not version.is_prerelease), None)
-        newer = newest if newest is not None and newest.key > candidate.key else None
-        return resolved_to(here, manifest, newer)
-    raise NotFoundError(
+            error = _gone(error, repository, look.version, following, tags)
+            gone.append((look.version, error))
+            if skip_missing and following is not None:
+                if len(gone) < _DANGLING_TRIES:
+                    continue
+                error = _all_gone(bound)
+        # After an image, only images may follow. Then the newest one is picked, and the errors of older versions do not matter.
+        failed = failed or error
+        picked = look if look.fits else None
+        if picked is not None or (failed is not None and not skipped):
+            break
+        skipped += [look] if look.found is not None else []
+    if picked is None and skipped:
+        picked, failed = skipped[0], None
+    if failed is not None:
+        raise failed
+    assert picked is not None, "the last version without a manifest is an error"
+    assert picked.found is not None, "only a manifest fits"
+    for version, error in gone:
+        if version.key >= picked.version.key:
+            client.progress.warn(f"{error.message}; using `{picked.version.version}`")
+    if picked.fits and skipped:
+        reason = "is a container image" if is_any(wanted.choice) else "does not match the filters"
+        client.progress.note(f"`{skipped[0].version.tag}` of `{bound.full_repository}` {reason}; using `{picked.version.tag}`")
+    newest = next((version for version in versions if not version.is_prerelease), None)
+    is_newer = newest is not None and newest.key > picked.version.key and not skipped
+    return resolved_to(repository.at(tag=picked.version.tag), picked.found, newest if is_newer else None)
+
+
+def _gone(
+    error: NotFoundError, repository: Repository, version: TaggedVersion, following: TaggedVersion | None, tags: Sequence[str]
+) -> NotFoundError:
+    tagged = repository.at(tag=version.tag).reference
+    dangling = _dangling(error, tagged, following or next_best(tags, version.tag), in_range=following is not None)
+    dangling.__cause__ = error
+    return dangling
+
+
+def _all_gone(bound: Reference) -> NotFoundError:
+    return NotFoundError(
         f"the {_DANGLING_TRIES} newest versions of `{bound.full_repository}` in the range have no manifest",
         code="dangling-tag",
         hint="name a version with `--version`",
@@ -215,7 +249,9 @@ def _constraint(wanted: Wanted) -> Constraint | None:
     return ANY_OR_PRERELEASE if wanted.devel else ANY
 
 
-def _nothing_in_range(wanted: Wanted, bound: Reference, tags: Sequence[str], versions: Sequence[TaggedVersion], *, offline: bool) -> Error:
+def _nothing_in_range(
+    wanted: Wanted, constraint: Constraint, bound: Reference, tags: Sequence[str], versions: Sequence[TaggedVersion], *, offline: bool
+) -> Error:
     repository = bound.full_repository
     if offline:
         return offline_error(bound)
@@ -240,10 +276,16 @@ def _nothing_in_range(wanted: Wanted, bound: Reference, tags: Sequence[str], ver
         )
     best = released or versions[0]
     newest_kind = "newest released version" if released else "newest version, a prerelease,"
+    hint = f"marfetch versions {repository}"
+    if allowed := constraint.select(versions, prereleases=True):
+        hint = f"the range has only prereleases; to include them, add `--devel`, or name one, such as `{allowed[0].version}`"
+    # `6.0.0-rc.1` is below `6.0.*`, also with `--devel`.
+    elif below := [one for one in versions if one.is_prerelease and constraint.allows(str(one.version.finalize_version()))]:
+        hint = f"there are only prereleases, such as `{below[0].version}`; name it with `--version`, or use `--devel` without a range"
     return NotFoundError(
         f"no version of `{repository}` is in the range `{wanted.version}`; the {newest_kind} is `{best.version}`",
         code="version-not-found",
-        hint=f"marfetch versions {repository}",
+        hint=hint,
         reference=repository,
         range=wanted.version,
         nearest=[best.tag],

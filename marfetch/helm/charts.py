@@ -183,8 +183,8 @@ def releases_of(client: Session, reference: Reference) -> list[Release] | None:
     # Drop versions that are not charts, but keep failed ones, since their tags exist.
     name = next((one.name for one in looked_at if isinstance(one, Release)), None)
     near = [_release(bound, tagged, name) if isinstance(one, Error) else one for tagged, one in zip(versions, looked_at, strict=False)]
-    far = [_known(client, bound, tagged, name) or _release(bound, tagged, name) for tagged in versions[len(near) :]]
-    return [one for one in near if one is not None] + far
+    far = [_known(client, bound, tagged, name) for tagged in versions[len(near) :]]
+    return [one for one in (*near, *far) if one is not None]
 
 
 def _release(bound: Reference, tagged: TaggedVersion, name: str | None = None) -> Release:
@@ -205,9 +205,11 @@ def _looked_at(repository: Repository, tagged: TaggedVersion) -> Release | Error
 
 
 def _known(client: Session, bound: Reference, tagged: TaggedVersion, name: str | None) -> Release | None:
-    """Return a version with its cached facts, without a request; None if they are not cached or it is not a chart."""
+    """Return a version with its cached facts, if any, without a request; None if the cache has something other than a chart."""
     descriptor = client.cache.known(replace(bound, tag=tagged.tag))
     manifest = client.cache.find(descriptor.digest, descriptor.media_type) if descriptor else None
+    if manifest is None:
+        return _release(bound, tagged, name)
     if not isinstance(manifest, Manifest) or kind_of(manifest) is not CHART:
         return None
     return _described(_release(bound, tagged, name), manifest, kept_metadata(client, manifest.config))

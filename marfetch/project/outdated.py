@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-from ..artifact.kinds import LIFECYCLE, end_of_life
+from ..artifact.kinds import IMAGE, LIFECYCLE, end_of_life
+from ..client.fitting import looked_at
 from ..client.session import Repository, Session
 from ..constraint import ANY, Constraint, TaggedVersion, read_version, sort_versions
 from ..errors import Error, NotFoundError
@@ -72,22 +73,29 @@ def _compared(client: Session, item: Item, entry: Entry, today: date) -> Outdate
     locked = read_version(entry.tag) if entry.tag is not None else None
     in_range = newest = None
     if locked is not None:
-        in_range, newest = _newer(item, locked, repository.tags())
+        in_range, newest = _newer(item, entry, locked, repository)
     moved_to, is_gone = _moved(entry, repository)
     marks = [] if client.options.offline else repository.referrers(entry.digest, artifact_type=LIFECYCLE)
     ends = end_of_life((mark.artifact_type or "", mark.annotations) for mark in marks)
     return Outdated(entry, in_range, newest, ends, ends is not None and ends <= today, moved_to, is_gone)
 
 
-def _newer(item: Item, locked: TaggedVersion, tags: Sequence[str]) -> tuple[TaggedVersion | None, TaggedVersion | None]:
-    versions = [version for version in sort_versions(tags) if version.key > locked.key]
+def _newer(item: Item, entry: Entry, locked: TaggedVersion, repository: Repository) -> tuple[TaggedVersion | None, TaggedVersion | None]:
+    def fitting(candidates: Sequence[TaggedVersion]) -> TaggedVersion | None:
+        if entry.kind == IMAGE.name or repository.session.options.offline:
+            return next(iter(candidates), None)
+        # A version without a manifest counts, since it may be about to be published.
+        looks = looked_at(repository, candidates, item.choice, is_open=True)
+        return next((look.version for look in looks if look.fits or look.error is not None), None)
+
+    versions = [version for version in sort_versions(repository.tags()) if version.key > locked.key]
     constraint = Constraint.parse(item.version) if item.version is not None else ANY
     follows = item.reference.tag is None and item.reference.digest is None
-    in_range = next(iter(constraint.select(versions)), None) if follows else None
-    released = next((version for version in versions if not version.is_prerelease), None)
-    if released is not None and in_range is not None and released.key <= in_range.key:
-        released = None
-    return in_range, released
+    allowed = constraint.select(versions) if follows else []
+    in_range = fitting(allowed)
+    # Newer versions in the range were looked at already.
+    above = [one for one in versions if not one.is_prerelease and one not in allowed and (in_range is None or one.key > in_range.key)]
+    return in_range, fitting(above)
 
 
 def _moved(entry: Entry, repository: Repository) -> tuple[Digest | None, bool]:

@@ -14,6 +14,7 @@ from ..endpoint import OFFICIAL
 from ..errors import InputError, StorageError
 from ..files import storage_error
 from ..reference import OFFICIAL_HOSTS, Reference
+from ..text import printable
 from .adopt import Adoption, FoundReference, collect
 from .wanted import SCHEMA, SCHEMA_ADDRESS, parse_project
 
@@ -35,12 +36,15 @@ def wanted_bytes(found: Sequence[FoundReference], *, destination: str | None = N
         lines.append(f"endpoint: {name}")
     lines.append("artifacts:" if found else "artifacts: []")
     taken: set[str] = set()
+    numbers: dict[str, int] = {}
     for one in found:
         comment = f"  # {' '.join(one.where.split())}" if mark is None else ""
+        if one.problem is not None:
+            lines.append(f"  # {' '.join(printable(one.problem).split())}; without `version`, this locks the newest release")
         lines.append(f"  - reference: {_scalar(str(one.reference))}{comment}")
         if one.version is not None:
             lines.append(f"    version: {_scalar(one.version)}")
-        name = _free_name(one.reference, taken)
+        name = _free_name(one.reference, taken, numbers)
         taken.add(name.casefold())
         if name != one.reference.name:
             lines.append(f"    name: {_scalar(name)}")
@@ -53,15 +57,19 @@ def wanted_bytes(found: Sequence[FoundReference], *, destination: str | None = N
     return data
 
 
-def _free_name(reference: Reference, taken: set[str]) -> str:
+def _free_name(reference: Reference, taken: set[str], numbers: dict[str, int]) -> str:
+    """Return a name that is not taken.
+
+    Args:
+        numbers: the last number that was added to each name.
+    """
     parts = PurePosixPath(reference.repository).parts
     name = parts[-1]
     names = [name, *("-".join(parts[-count:]) for count in range(2, len(parts) + 1)), f"{name}-{reference.tag}" if reference.tag else name]
     free = next((one for one in names if one.casefold() not in taken and len(one) <= 128), None)
-    number = 2
     while free is None:
-        free = f"{name[:110]}-{number}" if f"{name[:110]}-{number}".casefold() not in taken else None
-        number += 1
+        numbers[name] = numbers.get(name, 1) + 1
+        free = f"{name[:110]}-{numbers[name]}" if f"{name[:110]}-{numbers[name]}".casefold() not in taken else None
     return free
 
 

@@ -24,6 +24,7 @@ from ..files import storage_error
 from ..oci import Platform
 from ..reference import Reference
 from ..text import counted
+from .forms.places import QUOTES, quotes_hint
 
 # -- the keys of the project file, and its JSON Schema for editors
 
@@ -127,7 +128,7 @@ class Item:
     @property
     def wanted(self) -> Wanted:
         """The reference and range to resolve."""
-        return Wanted(self.reference, self.version)
+        return Wanted(self.reference, self.version, choice=self.choice)
 
     @property
     def choice(self) -> Choice:
@@ -217,9 +218,9 @@ def parse_project(data: bytes, path: Path) -> Project:
     try:
         document = parse_yaml(data, f"`{path}`", marks=marks, limit=MAX_SIZE)
     except IntegrityError as error:
-        hint = "resolve the merge conflict" if _has_merge_markers(data) else None
+        hint = "resolve the merge conflict" if _has_merge_markers(data) else quotes_hint(data.decode("utf-8", "replace"), error.message)
         raise InputError(error.message, code="wanted-invalid", hint=hint, path=str(path)) from error
-    return _Reader(path, marks).project(document)
+    return _Reader(path, marks, data.decode("utf-8").removeprefix("\ufeff")).project(document)
 
 
 def _has_merge_markers(data: bytes) -> bool:
@@ -229,9 +230,10 @@ def _has_merge_markers(data: bytes) -> bool:
 class _Reader:
     """Parses one file; every error has a line and a column."""
 
-    def __init__(self, path: Path, marks: Marks) -> None:
+    def __init__(self, path: Path, marks: Marks, text: str) -> None:
         self._path = path
         self._marks = marks
+        self._text_of_file = text
 
     def fail(self, reason: str, where: tuple[str | int, ...], *, hint: str | None = None) -> NoReturn:
         line, column = self._at(where)
@@ -332,9 +334,15 @@ class _Reader:
         value = keys.get("version")
         # YAML reads `1.10` as the number 1.1: use the text as written.
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        text = self._marks[(*where, "version")].text if is_number else self._text(keys, "version", where)
-        if text is not None:
-            self._checked((*where, "version"), lambda: Constraint.parse(text))
+        try:
+            text = self._marks[(*where, "version")].text if is_number else self._text(keys, "version", where)
+            if text is not None:
+                self._checked((*where, "version"), lambda: Constraint.parse(text))
+        except InputError as error:
+            start = self._marks[(*where, "version")].start
+            if isinstance(value, str) and self._text_of_file[start : start + 1] in (">", "|"):
+                error.hint = QUOTES  # unquoted, `>1` starts a block
+            raise
         return text
 
     def _destination(self, keys: dict[str, Json], where: tuple[str | int, ...]) -> str:

@@ -25,7 +25,7 @@ def print_adopted(report: Report, project: Project, adoption: Adoption) -> int:
     for note in adoption.notes:
         report.note(note)
     artifacts: Any = [
-        {"name": item.name, "reference": str(one.reference), "version": one.version, "where": one.where}
+        {"name": item.name, "reference": str(one.reference), "version": one.version, "where": one.where, "problem": one.problem}
         for item, one in zip(project.items, adoption.found, strict=True)
     ]
     report.data({"file": str(project.path), "artifacts": artifacts, "notes": list(adoption.notes)})

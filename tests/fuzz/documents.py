@@ -65,7 +65,7 @@ def _lock(data: bytes) -> None:
 
 def _adoption(data: bytes) -> None:
     name, _, text = data.partition(b"\n")
-    place = sandbox() / {b"chart": "Chart.yaml", b"script": "run.sh"}.get(name, "any.yaml")
+    place = sandbox() / {b"chart": "Chart.yaml", b"script": "run.sh", b"terraform": "main.tf", b"azd": "azure.yaml"}.get(name, "any.yaml")
     place.write_bytes(text)
     adoption = Adoption()
     adoption.search(place)
@@ -207,6 +207,9 @@ ADOPTED = (
     b"any\nreleases:\n- name: x\n  chart: oci://mcr.microsoft.com/aks/foo\n  version: ^1\n- {chart: mar/bar, version: 1.10}\nrepositories:\n- {name: mar, url: mcr.microsoft.com/aks}\n",
     b"any\napiVersion: argoproj.io/v1alpha1\nkind: Application\nspec:\n  source: {chart: foo, repoURL: mcr.microsoft.com/aks, targetRevision: 1.2.3}\n  sources: [{repoURL: 'oci://mcr.microsoft.com/aks/bar', targetRevision: '*'}]\n",
     b"any\nkind: HelmRepository\nmetadata: {name: r}\nspec: {url: oci://mcr.microsoft.com/aks}\n---\nkind: HelmRelease\nspec: {chart: {spec: {chart: foo, version: '>1', sourceRef: {kind: HelmRepository, name: r}}}}\n---\nkind: OCIRepository\nmetadata: {name: o}\nspec: {url: oci://mcr.microsoft.com/aks/foo, ref: {semver: ^1, tag: x}}\n",
+    b'terraform\nresource "helm_release" "a" {\n  chart = "foo" # x\n  repository = "oci://mcr.microsoft.com/aks"\n  version = var.v\n  values = [<<-E\n    a\n    E\n  ]\n}\n',
+    b"azd\nservices: {a: {k8s: {helm: {releases: [{name: x, chart: 'oci://mcr.microsoft.com/aks/foo', version: 1.10}]}}}}\n",
+    b"any\nhelmCharts:\n- {name: foo, repo: 'oci://mcr.microsoft.com/aks', version: '1.2.3@sha256:" + b"a" * 64 + b"'}\n",
     b"any\nkind: ApplicationSet\nspec: {template: {spec: {sources: [{chart: foo, repoURL: mcr.microsoft.com/a}]}}}\n",
     b"script\nhelm pull oci://mcr.microsoft.com/aks/foo --version 1.2.3 \\\n  --untar\nmarfetch pull br/public:avm/res/x:1.0\nmodule x 'br/public:avm/res/y:0.1.0'\ndocker pull mcr.microsoft.com/dotnet/sdk:8.0\noras pull mcr.microsoft.com/a/b:$TAG\n",
 )
@@ -226,7 +229,7 @@ TARGETS = (
     Target("yaml", _yaml, lambda: CHARTS, (4, 5), ("document.parse_yaml",), runs=1000),
     Target("wanted-file", _wanted, lambda: [WANTED, b"schema: 1\nartifacts: []\n", b"<<<<<<< ours\nschema: 1\n"], (2, 4), ("project.wanted.parse_project",), runs=600),
     Target("lock", _lock, _lock_seeds, (4, 5, 8), ("project.lockfile.parse_lock",), runs=1000),
-    Target("adoption", _adoption, lambda: ADOPTED, (), ("project.adopt.Adoption.search", "project.forms.forms.Forms.read"), runs=400),
+    Target("adoption", _adoption, lambda: ADOPTED, (), ("project.adopt.Adoption.search", "project.forms.forms.find", "project.forms.terraform.find"), runs=400),
     Target("chart-file", _chart, lambda: CHARTS, (4, 5), ("chart.expected.ExpectedChart.check",), runs=1000),
     Target("bundle-record", _record, _record_seeds, (5,), ("bundle.format.parse_record",)),
     Target("layout-index", _index, _index_seeds, (4, 5), ("layout.index.parse_index", "layout.index.check_marker")),

@@ -180,3 +180,19 @@ def test_every_error_of_a_value_is_one_of_ours() -> None:
     for data in (value[0] for value in REFUSED.values()):
         with pytest.raises(Error):
             parse_project(data, PATH)
+
+
+@pytest.mark.parametrize("version", [">=1", ">=1 <2", "> 1", ">1", ">1.2", "*", "!=1.2.3", "|1"])
+def test_an_unquoted_range_that_yaml_reads_as_syntax_names_the_quotes(version: str) -> None:
+    text = f"schema: 1\nartifacts:\n  - reference: aks/foo\n    version: {version}\n    name: x\n"
+    with pytest.raises(InputError) as caught:
+        parse_project(text.encode(), Path("marfetch.yaml"))
+    assert (caught.value.code, caught.value.hint) == ("wanted-invalid", 'put the version in quotes, as in `version: ">=1"`')
+
+
+def test_a_range_in_a_block_is_read_and_other_mistakes_name_no_quotes() -> None:
+    text = "schema: 1\nartifacts:\n  - reference: aks/foo\n    version: >-\n      ^1.7\n"
+    assert parse_project(text.encode(), Path("marfetch.yaml")).items[0].version == "^1.7"
+    with pytest.raises(InputError) as caught:
+        parse_project((text + "    - x\n").encode(), Path("marfetch.yaml"))
+    assert "quotes" not in (caught.value.hint or "")

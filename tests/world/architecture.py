@@ -37,7 +37,9 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     "bundle": frozenset({"approval", "check", "create", "format", "inventory", "load", "signatures"}),
     "chart": frozenset({"expected", "images"}),
     "cli": frozenset(),
-    "client": frozenset({"catalog", "fetch", "inspection", "plan", "pull", "resolve", "search", "session", "versions", "workers"}),
+    "client": frozenset(
+        {"catalog", "fetch", "fitting", "inspection", "plan", "pull", "resolve", "search", "session", "versions", "workers"}
+    ),
     "completion": frozenset({"complete"}),
     "demo": frozenset({"tour"}),
     "destination": frozenset({"archive", "destination", "package", "stream"}),

@@ -1,132 +1,90 @@
-"""Parsers for charts, helmfiles, Argo CD and Flux, which keep a chart's name, registry and range in separate fields."""
+"""The table of forms: which reader finds the places in a file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Final
 
+from ...document import MAX_YAML_SIZE, Marks, parse_yaml
+from ...errors import Error
 from ...reference import OFFICIAL_HOSTS
+from . import fields, lines, terraform
+from .argo import ARGO
+from .azd import AZD
+from .flux import FLUX
+from .helm import CHART, HELMFILE
+from .places import Form, Found, LeftOut, Node, Place, Text, quotes_hint
+
+FORMS: Final[tuple[Form, ...]] = (CHART, AZD, HELMFILE, ARGO, FLUX)
+"""The forms of YAML documents; the first that fits reads the document. All others are searched for charts by their keys, and by line."""
+
+MAX_DOCUMENTS: Final = 10_000
+"""YAML documents in a file; a file with more is searched by line."""
+
+_YAML: Final = (".yaml", ".yml", ".gotmpl")
+_SEPARATOR: Final = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 
 
-class Charts(Protocol):
-    """Receives the references that a parser finds."""
+def find(path: PurePath, text: str, check: Callable[[], None]) -> Iterator[Found]:
+    """Find the places in a file that name artifacts of MAR.
 
-    notes: list[str]
-
-    def chart(self, name: object, repository: object, version: object, where: str) -> None:
-        """Add a chart whose name and registry are separate fields."""
-
-    def add(self, text: str, version: str | float | None, where: str, *, is_chart: bool = False) -> None:
-        """Add a reference."""
-
-
-class Forms:
-    """Parses the documents of one file, if their type is known."""
-
-    def __init__(self, adoption: Charts, path: Path, documents: Sequence[Any]) -> None:
-        self._adoption = adoption
-        self._where = str(path)
-        self._is_chart = path.name == "Chart.yaml"
-        self._sources: dict[str, str] = {}
-        for one in documents:
-            if isinstance(one, dict) and one.get("kind") in ("HelmRepository", "OCIRepository"):
-                name, url = _get(one, "metadata", "name"), _get(one, "spec", "url")
-                if isinstance(name, str) and isinstance(url, str):
-                    self._sources[f"{one['kind']}/{name}"] = url
-
-    def read(self, document: Any) -> bool:
-        """Parse the document; return False if its type is unknown."""
-        if not isinstance(document, dict):
-            return False
-        if self._is_chart:
-            for one in _list(document.get("dependencies")):
-                self._adoption.chart(one.get("name"), one.get("repository"), one.get("version"), self._where)
-            return True
-        if isinstance(document.get("releases"), list):
-            self._helmfile(document)
-            return True
-        reader: Callable[[dict[str, Any]], None] | None = {
-            "Application": self._argo,
-            "ApplicationSet": self._argo_set,
-            "HelmRelease": self._release,
-            "OCIRepository": self._repository,
-            "HelmChart": self._helm_chart,
-            "HelmRepository": lambda _: None,
-        }.get(str(document.get("kind")))
-        if reader is None:
-            return False
-        reader(document)
-        return True
-
-    def _helmfile(self, document: dict[str, Any]) -> None:
-        repositories = {str(one.get("name")): one.get("url") for one in _list(document.get("repositories"))}
-        for one in _list(document["releases"]):
-            chart = one.get("chart")
-            if not isinstance(chart, str):
-                continue
-            if chart.startswith("oci://"):
-                above, _, name = chart.rpartition("/")
-                self._adoption.chart(name, above, one.get("version"), self._where)
-                continue
-            alias, _, name = chart.partition("/")
-            self._adoption.chart(name, repositories.get(alias), one.get("version"), self._where)
-
-    def _argo(self, document: dict[str, Any]) -> None:
-        spec = document.get("spec")
-        sources = [_get(spec, "source"), *_list(_get(spec, "sources"))]
-        for one in sources:
-            if isinstance(one, dict):
-                if one.get("chart"):
-                    self._adoption.chart(one["chart"], one.get("repoURL"), one.get("targetRevision"), self._where)
-                elif str(one.get("repoURL")).startswith("oci://"):
-                    above, _, name = str(one["repoURL"]).rpartition("/")
-                    self._adoption.chart(name, above, one.get("targetRevision"), self._where)
-
-    def _argo_set(self, document: dict[str, Any]) -> None:
-        template = _get(document, "spec", "template")
-        if isinstance(template, dict):
-            self._argo(template)
-
-    def _release(self, document: dict[str, Any]) -> None:
-        spec = _get(document, "spec", "chart", "spec")
-        if isinstance(spec, dict):
-            self._from_source(spec)
-
-    def _helm_chart(self, document: dict[str, Any]) -> None:
-        spec = document.get("spec")
-        if isinstance(spec, dict):
-            self._from_source(spec)
-
-    def _from_source(self, spec: dict[str, Any]) -> None:
-        source = spec.get("sourceRef")
-        key = f"{_get(source, 'kind')}/{_get(source, 'name')}"
-        if key in self._sources:
-            self._adoption.chart(spec.get("chart"), self._sources[key], spec.get("version"), self._where)
-        elif str(key).startswith("HelmRepository/"):
-            self._adoption.notes.append(f"{self._where}: the source `{key}` of `{spec.get('chart')}` is in another file")
-
-    def _repository(self, document: dict[str, Any]) -> None:
-        url, ref = _get(document, "spec", "url"), _get(document, "spec", "ref")
-        if not isinstance(url, str):
-            return
-        base = url.removeprefix("oci://").rstrip("/")
-        if base.partition("/")[0].lower() not in OFFICIAL_HOSTS:
-            return
-        digest, semver, tag = (_get(ref, key) for key in ("digest", "semver", "tag"))  # in Flux's order of precedence
-        if isinstance(digest, str):
-            self._adoption.add(f"{base}@{digest}", None, self._where)
-        elif isinstance(semver, str):
-            self._adoption.add(base, semver, self._where)
-        else:
-            self._adoption.add(f"{base}:{tag}" if isinstance(tag, str) else base, None, self._where)
+    Args:
+        check: called repeatedly; raises if there is no time left.
+    """
+    is_small = len(text) <= MAX_YAML_SIZE
+    if path.suffix in (".tf", ".tofu") and is_small:
+        found, read = terraform.find(text)
+        yield from found
+        yield from _lines(text, 1, 0, read, check)
+    elif path.suffix in _YAML and is_small and text.count("\n---") < MAX_DOCUMENTS:
+        yield from _documents(path, text, check)
+    else:
+        if path.suffix in (*_YAML, ".tf", ".tofu"):
+            yield LeftOut(1, "the file is too large for a complete parse, so it is searched line by line")
+        yield from _lines(text, 1, 0, set(), check)
 
 
-def _get(value: Any, *keys: str) -> Any:
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
+def _documents(path: PurePath, text: str, check: Callable[[], None]) -> Iterator[Found]:
+    starts = [0, *(match.start() for match in _SEPARATOR.finditer(text))]
+    parts: list[tuple[int, int, str, Node | None]] = []
+    file = Text(text)
+    line = 1
+    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+        check()
+        part = text[start:end]
+        marks: Marks = {}
+        first = start, line
+        line += part.count("\n")
+        try:
+            parts.append((*first, part, Node(parse_yaml(part.encode(), f"`{path}`", marks=marks), marks, file, first)))
+        except Error as error:
+            parts.append((*first, part, None))
+            if any(host in part.lower() for host in OFFICIAL_HOSTS):
+                hint = quotes_hint(part, error.message)
+                reason = f"{error.message}; {hint or 'it is searched line by line'}"
+                yield LeftOut(first[1], reason)
+    documents = [node for _, _, _, node in parts if node is not None]
+    for start, first_line, part, node in parts:
+        form = next((one for one in FORMS if node is not None and one.fits(path.name, node)), None)
+        if form is not None and node is not None:
+            yield from form.read(node, documents)
+            continue
+        read: set[int] = set()
+        if node is not None:
+            found, read = fields.find(node)
+            yield from found
+        for one in _lines(part, first_line, start, read, check):
+            if node is None and isinstance(one, Place) and one.problem is not None:
+                yield replace(one, problem="its document is not plain YAML")
+            else:
+                yield one
 
 
-def _list(value: Any) -> list[dict[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+def _lines(text: str, line: int, start: int, skip: set[int], check: Callable[[], None]) -> Iterator[Found]:
+    for number, one in enumerate(lines.find(text, line, start, skip)):
+        if number % 256 == 0:
+            check()
+        yield one

@@ -1,0 +1,20 @@
+"""`azure.yaml` of the Azure Developer CLI: the Helm releases of its services on AKS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from .helm import releases, repositories_of
+from .places import Form, Found, Node
+
+
+def _services(document: Node, _: list[Node]) -> Iterator[Found]:
+    for service in document.get("services").children():
+        helm = service.get("k8s", "helm")
+        yield from releases("azd", helm, repositories_of([helm]))
+
+
+AZD: Final = Form(
+    lambda name, document: name in ("azure.yaml", "azure.yml") and isinstance(document.get("services").value, dict), _services
+)

@@ -1,0 +1,58 @@
+"""Flux: `OCIRepository`, and `HelmRelease` and `HelmChart` with the `HelmRepository` that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from .places import Form, Found, LeftOut, Node, Place, chart, place, registry_path
+
+_KINDS: Final = ("HelmRelease", "OCIRepository", "HelmChart", "HelmRepository")
+
+
+def _objects(document: Node, documents: list[Node]) -> Iterator[Found]:
+    match document.get("kind").value:
+        case "OCIRepository":
+            yield from _repository(document.get("spec"))
+        case "HelmRelease":
+            yield from _from_source(document, document.get("spec", "chart", "spec"), documents)
+        case "HelmChart":
+            spec = document.get("spec")
+            if spec.get("sourceRef").value is not None:
+                yield from _from_source(document, spec, documents)
+            else:  # k3s has another `HelmChart`, with the address of the chart
+                yield from chart("helm-chart", spec.line, spec.get("chart").text, spec.get("repo").text, spec.get("version"))
+
+
+def _from_source(document: Node, spec: Node, documents: list[Node]) -> Iterator[Found]:
+    source = spec.get("sourceRef")
+    kind, name = source.get("kind").text, source.get("name").text
+    namespace = source.get("namespace").text or document.get("metadata", "namespace").text
+    if kind not in ("HelmRepository", "OCIRepository") or name is None:
+        return
+    for one in documents:
+        there = one.get("metadata", "namespace").text
+        is_named = one.get("kind").value == kind and one.get("metadata", "name").text == name
+        if is_named and (there is None or namespace is None or there == namespace):
+            yield from chart("flux", spec.line, spec.get("chart").text, one.get("spec", "url").text, spec.get("version"))
+            return
+    yield LeftOut(spec.line, f"left out `{spec.get('chart').text}`: its source `{kind}/{name}` is in another file")
+
+
+def _repository(spec: Node) -> Iterator[Found]:
+    url, ref = spec.get("url"), spec.get("ref")
+    if registry_path(url.text or "") is None:
+        return
+    # In Flux's order of precedence: a tag beside a digest may have moved, and does not count.
+    digest, semver, tag = (ref.get(key).span for key in ("digest", "semver", "tag"))
+    pinned = tag if digest is None and semver is None else None
+    text = f"{url.text}:{pinned.text}" if pinned is not None else url.text or ""
+    for one in place("flux", pinned.line if pinned is not None else url.line, text, digest or semver):
+        yield replace(one, version=tag) if isinstance(one, Place) and semver is None else one
+    filtered = ref.get("semverFilter")
+    if filtered.text and semver is not None and digest is None:
+        yield LeftOut(filtered.line, f"left out `semverFilter: {filtered.text}` of `{url.text}`: marfetch has no such filter")
+
+
+FLUX: Final = Form(lambda _, document: document.get("kind").value in _KINDS, _objects)

@@ -1,0 +1,58 @@
+"""Charts and helmfiles: dependencies and releases, whose repositories have names or addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from .places import Form, Found, LeftOut, Node, chart, registry_path
+
+
+def _dependencies(document: Node, _: list[Node]) -> Iterator[Found]:
+    for one in document.get("dependencies").each():
+        name, repository = one.get("name"), one.get("repository").text or ""
+        if registry_path(repository) is not None:
+            yield from chart("chart", one.line, name.text, repository, one.get("version"))
+        elif repository.startswith(("@", "alias:")):
+            yield LeftOut(one.line, f"left out `{name.text}`: the repository `{repository}` is an alias in Helm's own settings")
+        elif repository.startswith(("https://", "http://", "oci://")):
+            yield LeftOut(one.line, f"left out `{name.text}`: `{repository}` is not on MAR")
+        elif one.get("url").text:
+            yield LeftOut(one.line, f"left out `{name.text}`: Helm reads `repository`, not `url`")
+
+
+CHART: Final = Form(lambda name, _: name in ("Chart.yaml", "requirements.yaml"), _dependencies)
+
+
+def releases(form: str, document: Node, repositories: Mapping[str, str | None]) -> Iterator[Found]:
+    """Read releases as in a helmfile: `chart` is an address, a path, or the name of a repository and a chart."""
+    for one in document.get("releases").each():
+        for release in (one, *one.get("dependencies").each()):
+            yield from _release(form, release, repositories)
+
+
+def _release(form: str, release: Node, repositories: Mapping[str, str | None]) -> Iterator[Found]:
+    text, line = release.get("chart").text or "", release.get("chart").line
+    alias, slash, name = text.partition("/")
+    if text.startswith("oci://"):
+        found = list(chart(form, line, text, None, release.get("version")))
+    elif slash and alias in repositories:
+        found = list(chart(form, line, name, repositories[alias], release.get("version")))
+    else:
+        if slash and not text.startswith((".", "/")) and "{" not in text:
+            yield LeftOut(line, f"left out `{text}`: the repository `{alias}` is not in this file")
+        return
+    yield from found
+    if found and release.get("devel").value is True:
+        yield LeftOut(release.get("devel").line, f"left out `devel: true` of `{text}`: to lock prereleases, write a range such as `>=0-0`")
+
+
+def repositories_of(documents: list[Node]) -> dict[str, str | None]:
+    """Return the repositories that documents define: name → address."""
+    return {one.get("name").text or "": one.get("url").text for document in documents for one in document.get("repositories").each()}
+
+
+HELMFILE: Final = Form(
+    lambda _, document: isinstance(document.get("releases").value, list),
+    lambda document, documents: releases("helmfile", document, repositories_of(documents)),
+)

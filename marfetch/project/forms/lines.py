@@ -1,0 +1,144 @@
+"""Scripts, pipelines, Bicep and all other text: whole references in lines, with `--version` in the same command.
+
+Container images are skipped: other tools pull them. The time is linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from typing import Final
+
+from ...reference import OFFICIAL_HOSTS
+from .places import Found, LeftOut, Place, Span, place
+
+_HOSTS: Final = "|".join(map(re.escape, OFFICIAL_HOSTS))
+_NAMED: Final = re.compile(rf"(?<![\w.@-])(?:(?:oci|mar|https)://|br:)?(?:{_HOSTS})/[^\s\"'`<>()\[\]{{}},;|\\]++", re.IGNORECASE)
+_BICEP: Final = re.compile(r"(?<![\w/])br/public:[a-z0-9/_.-]+:[\w.-]+")
+_VERSION: Final = re.compile(r"--version[ =]++(?:\"([^\"]*+)\"|'([^']*+)'|([^\s\"']\S*+))")
+# Possessive quantifiers never backtrack, so a long line takes no longer than its length.
+_KEY: Final = re.compile(r"\s*+(?:-\s++)?+([\w.-]++)\s*+[:=]")
+_FROM: Final = re.compile(r"\s*+(?:FROM\s|(?:-\s++)?+container:)", re.IGNORECASE)
+_TOOL: Final = re.compile(r"\b(?:docker|podman|nerdctl|buildah|skopeo|ctr|crictl)\b", re.IGNORECASE)
+_VARIABLE: Final = re.compile(r"[$%]")
+_DIGEST: Final = re.compile(r"@sha256:[0-9a-f]{64}\Z")
+MAX_COMMAND: Final = 16_384
+"""Characters of a command that is continued over several lines."""
+
+
+class _Command:
+    """A line, with the lines that continue it (after `\\` or PowerShell's backtick)."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._texts: list[str] = []
+        self._starts: list[int] = []
+        self._places: list[tuple[int, int]] = []
+
+    def add(self, text: str, line: int, start: int) -> None:
+        self._starts.append(self.size)
+        self._places.append((line, start))
+        self._texts.append(text)
+        self.size += len(text)
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts)
+
+    @property
+    def lines(self) -> list[int]:
+        return [line for line, _ in self._places]
+
+    def span(self, text: str, start: int) -> Span:
+        """Return the position of a part in the file."""
+        number = bisect_right(self._starts, start) - 1
+        line, first = self._places[number]
+        column = start - self._starts[number]
+        return Span(text, line, column + 1, first + column, first + column + len(text))
+
+
+def _commands(text: str, line: int, start: int) -> Iterator[_Command]:
+    command = _Command()
+    for raw in text.split("\n"):
+        plain = raw.rstrip()
+        if plain.endswith(("\\", " `")) and command.size < MAX_COMMAND:
+            command.add(plain[:-1] + " ", line, start)
+        else:
+            command.add(raw, line, start)
+            yield command
+            command = _Command()
+        line, start = line + 1, start + len(raw) + 1
+    if command.size:
+        yield command
+
+
+def find(text: str, line: int, start: int, skip: Collection[int] = ()) -> Iterator[Found]:
+    """Find references in a part of a file.
+
+    Args:
+        line, start: the line and the character of the file where the part starts.
+        skip: lines that were read already.
+    """
+    for command in _commands(text, line, start):
+        if not skip or not any(one in skip for one in command.lines):
+            yield from _references(command)
+
+
+def _references(command: _Command) -> Iterator[Found]:
+    text = command.text
+    matches = [*_NAMED.finditer(text), *_BICEP.finditer(text)]
+    if not matches or text.lstrip().startswith(("#", "//", "<!--")):
+        return
+    line = command.span("", matches[0].start()).line
+    key = _KEY.match(text)
+    if (key is not None and "image" in key[1].lower()) or _FROM.match(text) or _TOOL.search(text):
+        yield LeftOut(line, "skipped a container image")
+        return
+    option = _VERSION.search(text)
+    version = None
+    if option is not None:
+        group = next((number for number in (1, 2, 3) if option[number]), 0)
+        version = command.span(option[group], option.start(group)) if group else None
+    is_helm = "helm" in text
+    for match in matches:
+        yield from _reference(command, match, version, is_helm=is_helm)
+
+
+def _reference(command: _Command, match: re.Match[str], version: Span | None, *, is_helm: bool) -> Iterator[Found]:
+    text = match[0].rstrip(".:/")
+    where = command.span(text, match.start())
+    variable = _VARIABLE.search(match[0])
+    is_variable = variable is not None or match.string[match.end() : match.end() + 1] in ("{", "<")
+    plain = text
+    if is_variable:
+        # The path has to be plain; the digest may be, beside a tag that is a variable.
+        known = match[0][: variable.start()] if variable is not None else match[0]
+        above, slash, last = known.rpartition("/")
+        name = re.split("[:@]", last, maxsplit=1)[0]
+        if name == last:
+            yield LeftOut(where.line, f"left out `{text[:200]}`: its path contains a variable")
+            return
+        digest = _DIGEST.search(text)
+        plain = above + slash + name + (digest[0] if digest is not None else "")
+    body = re.sub(r"^(?:oci://|mar://|https://|br:)", "", plain, flags=re.IGNORECASE)
+    if body.startswith("br/public:"):
+        body = f"{OFFICIAL_HOSTS[0]}/bicep/{body.removeprefix('br/public:')}"
+    if "/" not in body:
+        yield LeftOut(where.line, f"`{text[:200]}` has no repository")
+        return
+    for one in place("lines", where.line, body, version, is_chart=plain.startswith("oci://") and is_helm):
+        if not isinstance(one, Place):
+            yield one
+        elif one.problem is not None and is_variable and version is None:
+            yield replace(one, problem=f"`{text[:200]}` contains a variable")
+        elif one.reference.tag is not None and one.version is None:
+            yield replace(one, version=_tag(where, one.reference.tag))
+        else:
+            yield one
+
+
+def _tag(where: Span, tag: str) -> Span | None:
+    start = where.text.partition("@")[0].rfind(f":{tag}") + 1
+    return where.part(start, start + len(tag)) if start else None

@@ -1,0 +1,124 @@
+"""Terraform: `helm_release` resources and `helm_template` data sources.
+
+Only what is needed of HCL is read: blocks, attributes with a quoted string, comments and heredocs, in one pass.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from .places import Found, LeftOut, Span, Text, place, registry_path
+
+_BLOCK: Final = re.compile(r'(?:resource|data)[ \t]*+"(?:helm_release|helm_template)"[ \t]*+"[^"\n]*+"[ \t]*+\{')
+# Strings may hold `${…}` with further strings; only their ends matter here. Each alternative takes at least one character.
+_TOKEN: Final = re.compile(
+    r"""(?P<comment>\#[^\n]*+|//[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?+)
+    |(?P<heredoc><<-?[ \t]*+(?P<mark>\w++)[^\n]*+\n)
+    |(?P<string>"(?:[^"\\\n]|\\.)*+"?+)
+    |(?P<open>[{\[(])|(?P<close>[}\])])
+    |(?P<name>[A-Za-z_][\w-]*+)
+    |(?P<equals>=(?![=>]))
+    |(?P<end>\n)
+    |(?P<other>[^\s])
+    |(?P<space>[ \t\r\f\v]++)""",
+    re.VERBOSE,
+)
+_PLAIN: Final = re.compile(r'[ \t]*+"([^"\\$%\n]*+)"[ \t\r]*+(?=\n|#|//|/\*|\}|\Z)')
+"""A string without `${…}` that is the whole value."""
+_MAX_SHOWN: Final = 60
+
+
+class _Block(NamedTuple):
+    """One block.
+
+    Attributes:
+        texts: attribute → the text of a plain string; for any other value, `${…}` with its first line, which is not located.
+        lines: the lines of the block in the file.
+    """
+
+    texts: dict[str, Span]
+    lines: range
+
+
+class _Scanner:
+    """Reads the tokens of a file in one pass."""
+
+    def __init__(self, text: str) -> None:
+        self._file, self._text, self._position = Text(text), text, 0
+
+    def _tokens(self) -> Iterator[re.Match[str]]:
+        while (token := _TOKEN.match(self._text, self._position)) is not None:
+            self._position = token.end()
+            if token.lastgroup == "heredoc":
+                end = re.compile(rf"^[ \t]*+{token['mark']}[ \t\r]*+$", re.MULTILINE).search(self._text, self._position)
+                self._position = end.end() if end is not None else len(self._text)
+            elif token.lastgroup not in ("space", "comment"):
+                yield token
+
+    def blocks(self) -> Iterator[_Block]:
+        """Yield the blocks of charts at the top of the file."""
+        depth = 0
+        for token in self._tokens():
+            depth += {"open": 1, "close": -1}.get(token.lastgroup or "", 0)
+            start = _BLOCK.match(self._text, token.start()) if depth == 0 and token.lastgroup == "name" else None
+            if start is not None:
+                self._position = start.end()
+                texts = self._attributes()
+                first, last = (self._file.span("", position).line for position in (token.start(), self._position))
+                yield _Block(texts, range(first, last + 1))
+
+    def _attributes(self) -> dict[str, Span]:
+        """Read the attributes of a block, without those of nested blocks, from behind its `{`."""
+        found: dict[str, Span] = {}
+        depth, name = 1, ""
+        for token in self._tokens():
+            kind = token.lastgroup
+            if kind in ("open", "close"):
+                depth += 1 if kind == "open" else -1
+                if depth == 0:
+                    break
+            elif depth == 1 and kind == "end":
+                name = ""
+            elif depth == 1 and kind == "name" and not name:
+                name = token[0]
+            elif depth == 1 and kind == "equals" and name and name not in found:
+                found[name] = self._value(token.end())
+        return found
+
+    def _value(self, position: int) -> Span:
+        plain = _PLAIN.match(self._text, position)
+        if plain is not None:
+            return self._file.span(plain[1], plain.start(1))
+        line = self._text[position : position + _MAX_SHOWN].partition("\n")[0].strip()
+        return Span(f"${{{line}}}", self._file.span("", position).line)
+
+
+def find(text: str) -> tuple[list[Found], set[int]]:
+    """Find the charts in a Terraform file.
+
+    Returns:
+        What was found, and the lines of the blocks that were read.
+    """
+    found: list[Found] = []
+    lines: set[int] = set()
+    for block in _Scanner(text).blocks():
+        lines.update(block.lines)
+        found += _chart(block)
+    return found, lines
+
+
+def _chart(block: _Block) -> Iterator[Found]:
+    chart, repository, version = (block.texts.get(key) for key in ("chart", "repository", "version"))
+    base = registry_path(repository.text) if repository is not None else None
+    if chart is None or not chart.end:
+        if base is not None:
+            yield LeftOut(block.lines[0], f"left out a chart below `{base}`: its name is not a plain string")
+        return
+    text = registry_path(chart.text) if "://" in chart.text else f"{base}/{chart.text}" if base is not None else None
+    if text is None:
+        return
+    yield from place("terraform", chart.line, text, version, is_chart=True)
+    if "devel" in block.texts:
+        yield LeftOut(chart.line, f"left out `devel` of `{text}`: to lock prereleases, write a range such as `>=0-0`")
