@@ -13,7 +13,6 @@ import re
 import threading
 import urllib.parse
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final, Literal
 
 import urllib3
@@ -26,14 +25,15 @@ from ..text import redacted
 from .certificates import TrustedCertificates
 from .connection import POOLS, ConnectionPool, TLSConnectionPool
 from .dial import resolve
-from .limits import LIST_CONNECT_TIME, LIST_LOOKUP_TIME, LIST_TIME, MAX_CRL_BYTES
+from .limits import LIST_CONNECT_TIME, LIST_TIME, MAX_CRL_BYTES
 from .network_errors import malformed
 from .preconnect import USER_AGENT
 from .transport import Transport
 
 _NAME: Final = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?\.)+[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
 """A name in a domain. URL parsers and `inet_aton` read a name whose last label starts with a digit as an address (`169.254.0xa9fe`)."""
-_LOCAL: Final = (".localhost", ".local", ".internal")
+_LOCAL: Final = (".localhost", ".localdomain", ".local", ".home.arpa", ".internal", ".intranet", ".private", ".corp", ".home", ".lan")
+"""Endings of names in private networks (RFC 6761, 8375, 6762 appendix G). A proxy resolves names itself, so it is not asked for them."""
 _PORTS: Final[dict[str, int]] = {"http": 80, "https": 443}
 _PIECE: Final = 64 * 1024
 
@@ -109,16 +109,13 @@ def _fetch(url: str, budget: Budget, trust: TrustedCertificates) -> bytes:
     try:
         proxy = transport.proxy(Address(scheme, Host(host, port), target))
         if proxy is not None:
-            # The proxy resolves the name. A name that this machine knows as a private one is not for the proxy either.
-            with suppress(OSError):
-                _public_address(url, host, port, LIST_LOOKUP_TIME)
             manager = transport.proxy_manager_for(proxy, ssl_context=context)
             manager.pool_classes_by_scheme = POOLS
             answer = manager.request("GET", url, headers=headers, timeout=timeout, retries=False, redirect=False, preload_content=False)
             return _body(answer, url)
     finally:
         transport.close()
-    address = _public_address(url, host, port, LIST_CONNECT_TIME)
+    address = _public_address(url, host, port)
     pool: urllib3.HTTPConnectionPool
     if scheme == "https":
         pool = TLSConnectionPool(address, port, ssl_context=context, server_hostname=host, assert_hostname=host)
@@ -131,14 +128,14 @@ def _fetch(url: str, budget: Budget, trust: TrustedCertificates) -> bytes:
         return _body(answer, url)
 
 
-def _public_address(url: str, host: str, port: int, patience: float) -> str:
+def _public_address(url: str, host: str, port: int) -> str:
     """Resolve a host to a public address; the connection uses this very address, so a second DNS answer cannot change it.
 
     Raises:
         PolicyError: `address-refused`: one of its addresses is not public.
         OSError: it does not resolve.
     """
-    found = [str(info[4][0]) for info in resolve(host, port, patience)]
+    found = [str(info[4][0]) for info in resolve(host, port, LIST_CONNECT_TIME)]
     for text in found:
         if not is_public(text):
             raise _refused(url, f"its host resolves to `{text}`, which is not a public address")

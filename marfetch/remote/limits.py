@@ -72,8 +72,6 @@ MAX_UNTYPED = 100
 
 LIST_CONNECT_TIME = 3.0
 """Seconds to connect for a CRL."""
-LIST_LOOKUP_TIME = 1.0
-"""Seconds to resolve the host of a CRL that a proxy is asked for."""
 LIST_TIME = 10.0
 """Seconds for the whole download of a CRL."""
 MAX_CRL_BYTES = 32 << 20
