@@ -110,9 +110,14 @@ def verify(client: Session, resolved: Resolved, request: VerifyOptions) -> Verdi
     policy, statement = _statement(resolved, request)
     provenance: Provenance | None = None
     failure: Error | None = None
+    warnings: list[str] = []
     if request.keyring is not None:
         try:
-            provenance = _provenance(resolved, request.keyring, now)
+            provenance, expected = _provenance(resolved, request.keyring, now)
+            if provenance.file != expected:
+                warnings.append(
+                    f"the provenance is of `{provenance.file}`, the package's own name; by its reference it would be `{expected}`"
+                )
         except SignatureError as error:
             failure = error
     referrers = resolved.repository.referrers(resolved.manifest.descriptor.digest)
@@ -124,7 +129,7 @@ def verify(client: Session, resolved: Resolved, request: VerifyOptions) -> Verdi
         others=tuple(sorted({one.artifact_type for one in referrers if one.artifact_type and matches(one.artifact_type, _OTHERS)})),
         ends=ends,
         has_ended=ends is not None and ends <= now.date(),
-        warnings=(*(policy.warnings if policy else ()), *(statement.warnings if statement else ())),
+        warnings=(*warnings, *(policy.warnings if policy else ()), *(statement.warnings if statement else ())),
     )
     if statement is not None and statement.is_skip:
         verdict = replace(verdict, outcome="skipped" if provenance is None else "verified")
@@ -267,7 +272,8 @@ def keep_list(directory: Path, url: str, data: bytes, client: Session) -> None:
 # -- provenance
 
 
-def _provenance(resolved: Resolved, keyring: Path, now: datetime) -> Provenance:
+def _provenance(resolved: Resolved, keyring: Path, now: datetime) -> tuple[Provenance, str]:
+    """Return the valid provenance of a chart, and the package's name by its reference."""
     reference = resolved.reference
     manifest = artifact(resolved, Choice(provenance=True), None)
     what = reference.shown
@@ -283,4 +289,4 @@ def _provenance(resolved: Resolved, keyring: Path, now: datetime) -> Provenance:
     if len(charts) != 1:
         raise SignatureError(f"`{what}` has {len(charts)} payloads, not one chart", code="PROV_FILE_NOT_LISTED")
     raw = resolved.repository.blob(layers[0], limit=MAX_SIZE)
-    return check(raw, keyring, name=charts[0].name, digest=charts[0].layer.digest, now=now)
+    return check(raw, keyring, name=charts[0].name, digest=charts[0].layer.digest, now=now), charts[0].name

@@ -158,7 +158,7 @@ class Provenance:
     Attributes:
         fingerprint: the fingerprint of the OpenPGP certificate.
         users: the user IDs of the certificate.
-        file: the signed file name.
+        file: the name under which the package is listed.
     """
 
     fingerprint: str
