@@ -106,6 +106,12 @@ def test_what_the_policy_skips_is_not_called_unsigned(signed: Signed, config: Pa
     assert (data["verdict"], data["lifecycle"]["note"]) == ("skipped", "its signature was not checked")
 
 
+def test_inspect_shows_the_signature_of_a_mark(signed: Signed, answered: Answered) -> None:
+    signature = signed.sign_too(signed.mark("2026-01-31"))
+    (mark,) = answered("inspect", signed.reference)[1]["data"]["referrers"]
+    assert [(one["kind"], one["digest"]) for one in mark["referrers"]] == [("signature", str(signature.digest))]
+
+
 # -- superseded
 
 
