@@ -22,7 +22,7 @@ from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyErr
 from ..files import unfinished, write_whole
 from ..oci import VERSION, Descriptor, Manifest, Platform
 from ..text import counted
-from .policy import Action, Policy, Statement
+from .policy import Action, Check, Policy, Statement
 from .provenance import MAX_SIZE, check
 from .revocation import Lists, cache_entry
 from .steps import FORMATS, TrustContext, examine
@@ -203,6 +203,9 @@ def _lifecycle(client: Session, resolved: Resolved, referrers: Sequence[Descript
         return LifecycleMark(ends, unsigned=f"its signature could not be checked: {error.message}")
     if found.good is None:
         return LifecycleMark(ends, unsigned=f"its signature is not valid: {found.error.message if found.error else 'unknown'}")
+    doubt = next((one.refusal for one in found.good.checks if one.check is Check.AUTHENTICITY and one.refusal is not None), None)
+    if doubt is not None:  # logged only, by the level `audit`
+        return LifecycleMark(ends, unsigned=f"its signer is not trusted: {doubt.message}")
     return LifecycleMark(ends, found.good.signed.subject)
 
 

@@ -61,6 +61,17 @@ def test_a_mark_with_a_bad_signature_has_no_signer(signed: Signed, config: Path,
     assert "is not valid" in lifecycle["note"]
 
 
+def test_a_signer_whom_the_policy_only_logs_is_not_named(signed: Signed, config: Path, answered: Answered) -> None:
+    (config / "trustpolicy.json").write_text(
+        json.dumps(policy(signatureVerification={"level": "audit"}, trustedIdentities=["x509.subject: C=US, ST=WA, O=Nobody"]))
+    )
+    signed.sign()
+    signed.sign_too(signed.mark("2026-01-31"))
+    code, answer = answered("verify", signed.reference, "--at", AT)
+    assert (code, answer["data"]["lifecycle"]["signer"]) == (0, None)
+    assert "not trusted" in answer["data"]["lifecycle"]["note"]
+
+
 def test_the_newest_mark_counts_whoever_signed_it(signed: Signed, config: Path, answered: Answered) -> None:
     signed.sign()
     signed.sign_too(signed.mark("2026-01-31"))
