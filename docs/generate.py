@@ -345,6 +345,11 @@ EXAMPLES = (
         "`outcome` is `added`, `kept`, `upgraded` or `changed`. `previous` is the entry that was locked before.",
     ),
     (
+        "verify --file",
+        f"echo '{POLICY}' > policy.json; marfetch verify -f marfetch.yaml --trust-policy policy.json --json",
+        "`verdict` is `verified`, `skipped` or `failed`. `code` is `OK`, an error code, or null for `skipped`.",
+    ),
+    (
         "sync",
         "marfetch sync --json",
         "`outcome` is `fetched`, `unchanged`, `replaced`, `drifted` or `failed` (with `error`). `--dry-run` reports `would-fetch` and `would-replace`.",

@@ -27,8 +27,18 @@ def end_of_life(marks: Iterable[tuple[str, Annotations]]) -> date | None:
     Args:
         marks: artifact type and annotations of each referrer.
     """
-    newest: tuple[datetime, date] | None = None
-    for artifact_type, notes in marks:
+    newest = newest_mark(marks)
+    return newest[1] if newest else None
+
+
+def newest_mark(marks: Iterable[tuple[str, Annotations]]) -> tuple[int, date] | None:
+    """Return the position of the newest lifecycle artifact among the referrers, and its end of support.
+
+    Args:
+        marks: as `end_of_life`.
+    """
+    newest: tuple[datetime, int, date] | None = None
+    for place, (artifact_type, notes) in enumerate(marks):
         if artifact_type.lower() != LIFECYCLE:
             continue
         ends = _timestamp(notes.get(END_OF_LIFE, ""))
@@ -36,8 +46,8 @@ def end_of_life(marks: Iterable[tuple[str, Annotations]]) -> date | None:
             continue
         created = _timestamp(notes.get(CREATED, "")) or datetime.min.replace(tzinfo=UTC)
         if newest is None or created >= newest[0]:
-            newest = created, ends.date()
-    return newest[1] if newest else None
+            newest = created, place, ends.date()
+    return newest[1:] if newest else None
 
 
 def _timestamp(text: str) -> datetime | None:
@@ -54,6 +64,8 @@ HELM_CHART: Final = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
 HELM_CHART_LEGACY: Final = "application/tar+gzip"
 HELM_PROVENANCE: Final = "application/vnd.cncf.helm.chart.provenance.v1.prov"
 NOTATION_SIGNATURE: Final = "application/vnd.cncf.notary.signature"
+NOTATION_SIGNATURE_OLD: Final = "application/vnd.cncf.notary.v2.signature"
+"""Of Notation's alphas in 2022, in an envelope that no longer exists; MAR still has some."""
 
 _IMAGE_CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
 _IMAGE_LAYERS = ("application/vnd.oci.image.layer.*", "application/vnd.docker.image.rootfs.*")
@@ -138,7 +150,7 @@ POWERSHELL: Final = Kind(
 SIGNATURE: Final = Kind(
     "signature",
     "Notation signature",
-    types=(NOTATION_SIGNATURE,),
+    types=(NOTATION_SIGNATURE, NOTATION_SIGNATURE_OLD),
     payload=("application/cose", "application/jose+json"),
     facts=(("created", CREATED), ("certificates", "io.cncf.notary.x509chain.thumbprint#S256")),
 )
@@ -155,6 +167,13 @@ SBOM_CYCLONEDX: Final = Kind(
     types=("application/vnd.cyclonedx+*",),
     layers=("application/vnd.cyclonedx+*",),
     facts=_COMMON_FACTS,
+)
+ATTESTATION: Final = Kind(
+    "attestation",
+    "in-toto attestation",
+    types=("application/vnd.in-toto+json",),
+    layers=("application/vnd.in-toto+json",),
+    facts=(("created", CREATED), ("predicate", "in-toto.io/predicate-type")),
 )
 LIFECYCLE_MARK: Final = Kind(
     "lifecycle",
@@ -176,6 +195,7 @@ KINDS: Final = (
     SIGNATURE,
     SBOM_SPDX,
     SBOM_CYCLONEDX,
+    ATTESTATION,
     LIFECYCLE_MARK,
     DISK_IMAGE,
     IMAGE,

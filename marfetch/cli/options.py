@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from ..client.resolve import Wanted
     from ..client.session import Session
 
-_REFERENCE_HELP = "Such as application-lb/charts/alb-controller:1.7.12; also a URL of the registry, or a quoted helm command."
+REFERENCE_HELP = "Such as application-lb/charts/alb-controller:1.7.12; also a URL of the registry, or a quoted helm command."
 
-References = Annotated[list[str], typer.Argument(metavar="REF...", help=_REFERENCE_HELP)]
-OneReference = Annotated[str, typer.Argument(metavar="REF", help=_REFERENCE_HELP)]
+References = Annotated[list[str], typer.Argument(metavar="REF...", help=REFERENCE_HELP)]
+OneReference = Annotated[str, typer.Argument(metavar="REF", help=REFERENCE_HELP)]
 Version = Annotated[str | None, typer.Option("--version", metavar="RANGE", help="Version or range in Helm's syntax, such as '^1.7'.")]
 Devel = Annotated[bool, typer.Option("--devel", help="Include prereleases.")]
 Verify = Annotated[bool, typer.Option("--verify", help="Require a signature that the trust policy accepts. [env: MARFETCH_VERIFY=policy]")]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
 
-from ..artifact.kinds import CHART, IMAGE, LIFECYCLE_MARK, SIGNATURE, Kind, end_of_life, kind_of, kind_of_type, matches
+from ..artifact.kinds import CHART, IMAGE, SIGNATURE, Kind, end_of_life, kind_of, kind_of_type, matches
 from ..artifact.payload import Choice, base_name, select
 from ..document import Json
 from ..errors import Error, IntegrityError, NotFoundError, PolicyError
@@ -127,8 +127,8 @@ def referrers_of(repository: Repository, digest: Digest, *, types: Sequence[str]
         return tuple(rooted)
 
     def with_own(one: Referrer) -> Referrer:
-        # Signatures and lifecycle artifacts have no referrers, and each query costs a request.
-        if one.kind in (SIGNATURE, LIFECYCLE_MARK):
+        # Signatures have no referrers, and each query costs a request. MAR signs some lifecycle artifacts.
+        if one.kind is SIGNATURE:
             return one
         try:
             return replace(one, referrers=referrers_of(repository, one.descriptor.digest, depth=depth - 1))

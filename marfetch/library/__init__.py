@@ -5,6 +5,7 @@ from .values import (
     ArtifactInfo,
     CheckInfo,
     ContentInfo,
+    LifecycleInfo,
     PolicyInfo,
     ProvenanceInfo,
     PulledFile,
@@ -14,6 +15,7 @@ from .values import (
     SignatureInfo,
     TimestampInfo,
     VerifiedArtifact,
+    VerifiedPlatform,
     VersionInfo,
 )
 
@@ -22,6 +24,7 @@ __all__ = [
     "CheckInfo",
     "Client",
     "ContentInfo",
+    "LifecycleInfo",
     "PolicyInfo",
     "ProvenanceInfo",
     "PulledFile",
@@ -31,5 +34,6 @@ __all__ = [
     "SignatureInfo",
     "TimestampInfo",
     "VerifiedArtifact",
+    "VerifiedPlatform",
     "VersionInfo",
 ]

@@ -21,7 +21,7 @@ from ..artifact.payload import Choice
 from ..client.fetch import MAX_SIZE
 from ..client.inspection import inspect
 from ..client.pull import PullOptions, find, pull
-from ..client.resolve import Resolved, Wanted, artifact, resolve, resolved_to
+from ..client.resolve import Wanted, resolve
 from ..client.search import SearchQuery, registry_of, search
 from ..client.session import Connections, Session, SessionOptions
 from ..client.versions import history
@@ -274,16 +274,13 @@ class Client:
         """
         from ..verify import artifact as verification  # late: cryptography, only where signatures are checked
 
-        wanted, chosen = Wanted(_reference(reference)), Platform.parse(platform) if platform else None
+        wanted = Wanted(_reference(reference))
         lists = [Path(crl)] if isinstance(crl, (str, os.PathLike)) else [Path(one) for one in crl or ()]
         options = verification.options_of(_path(trust_policy), _path(trust_store), _moment(at), lists, revocation)
-        options = replace(options, keyring=_path(keyring))
+        options = replace(options, keyring=_path(keyring), platform=Platform.parse(platform) if platform else None)
         with self._session() as session:
             resolved = resolve(session, wanted)
-            for_platform = _for_platform(resolved, chosen) if chosen is not None else None
             verdict = SignatureGate(options)(session, resolved)
-            if for_platform is not None:
-                SignatureGate(replace(options, keyring=None))(session, for_platform)
             return value_of(VerifiedArtifact, verdict_json(resolved, verdict))
 
     def _check_open(self) -> None:
@@ -367,9 +364,3 @@ def _moment(at: str | datetime | None) -> str | None:
             f"`at` has no time zone: `{at}`", code="usage", hint="pass a `datetime` with a time zone, such as `tzinfo=datetime.UTC`"
         )
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _for_platform(resolved: Resolved, platform: Platform) -> Resolved:
-    """Return the manifest of an index for a platform."""
-    manifest = artifact(resolved, Choice(all_layers=True), platform)
-    return resolved_to(resolved.repository.at(digest=manifest.descriptor.digest), manifest)

@@ -247,12 +247,39 @@ class ProvenanceInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class LifecycleInfo:
+    """What the lifecycle mark of an artifact says.
+
+    Attributes:
+        date: the day on which support ends, as `YYYY-MM-DD`.
+        signer: who signed the mark; None if it has no valid signature, and `note` says why.
+    """
+
+    date: str
+    signer: str | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedPlatform:
+    """The result for the manifest of one platform of an index."""
+
+    platform: str
+    digest: str
+    media_type: str
+    verdict: str
+    signatures: tuple[SignatureInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class VerifiedArtifact:
     """The result of a successful verification.
 
     Attributes:
         verdict: `verified`, or `skipped` if the trust policy skips the repository.
         ended: whether support has ended.
+        superseded: whether the tag of an ended artifact names another digest now; None if that is unknown.
+        platform: the result for the platform, if one was asked for.
         not_checked: artifact types of attached signatures in unsupported formats.
     """
 
@@ -265,6 +292,9 @@ class VerifiedArtifact:
     provenance: ProvenanceInfo | None
     end_of_life: str | None
     ended: bool
+    superseded: bool | None
+    lifecycle: LifecycleInfo | None
+    platform: VerifiedPlatform | None
     not_checked: tuple[str, ...]
     warnings: tuple[str, ...]
 

@@ -1,7 +1,8 @@
 """Downloads certificate revocation lists (CRLs) from the addresses in certificates.
 
-It does not use the registry's transport. The addresses come from a certificate chain that is not trusted yet. So it sends no credentials
-or cookies, follows no redirects, and never connects to a loopback or private address. Plain http is allowed, since a CRL is signed.
+The addresses come from a certificate chain that is not trusted yet. So it sends no credentials or cookies to them, follows no redirects,
+and never connects to an address that is not public. Plain http is allowed, since a CRL is signed. Of the registry's transport, it uses
+only the rules for proxies.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import ipaddress
 import queue
 import re
 import urllib.parse
-import urllib.request
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 import urllib3
 
 from ..budget import Budget
+from ..endpoint import GLOBAL, Address
 from ..errors import Error, PolicyError, RemoteError
+from ..reference import Host
 from ..text import redacted
 from ..threads import beside
 from .certificates import TrustedCertificates
@@ -26,10 +28,20 @@ from .dial import resolve
 from .limits import LIST_CONNECT_TIME, LIST_TIME, MAX_CRL_BYTES
 from .network_errors import malformed
 from .preconnect import USER_AGENT
+from .transport import Transport
 
-_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
-_PORTS: Final = {"http": 80, "https": 443}
+_NAME: Final = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?\.)+[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
+"""A name in a domain. URL parsers and `inet_aton` read a name whose last label starts with a digit as an address (`169.254.0xa9fe`)."""
+_LOCAL: Final = (".localhost", ".localdomain", ".local", ".home.arpa", ".internal", ".intranet", ".private", ".corp", ".home", ".lan")
+"""Endings of names in private networks (RFC 6761, 8375, 6762 appendix G). A proxy resolves names itself, so it is not asked for them."""
+_PORTS: Final[dict[str, int]] = {"http": 80, "https": 443}
 _PIECE: Final = 64 * 1024
+
+_GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+"""The well-known prefix of DNS64 (RFC 6052, 2.1): the last 32 bits are the IPv4 address."""
+_DOCUMENTATION: Final = ipaddress.IPv6Network("3fff::/20")
+"""RFC 9637; Python's `is_global` does not know it in all versions."""
 
 
 def fetcher(ca_file: str | None, budget: Budget) -> Callable[[str], bytes]:
@@ -55,7 +67,7 @@ def fetch_list(url: str, *, budget: Budget, trust: TrustedCertificates) -> bytes
 
     def ask() -> None:
         try:
-            answer.put(_fetch(url, trust))
+            answer.put(_fetch(url, budget, trust))
         except Exception as error:
             answer.put(error)
 
@@ -78,30 +90,35 @@ def fetch_list(url: str, *, budget: Budget, trust: TrustedCertificates) -> bytes
     return found
 
 
-def _fetch(url: str, trust: TrustedCertificates) -> bytes:
+def _fetch(url: str, budget: Budget, trust: TrustedCertificates) -> bytes:
     parts = urllib.parse.urlsplit(url)
-    host, scheme = parts.hostname or "", parts.scheme.lower()
-    if scheme not in _PORTS or "@" in parts.netloc or not url.isascii() or not url.isprintable() or " " in url or not _NAME.fullmatch(host):
+    host = parts.hostname or ""
+    scheme: Literal["http", "https"] = "https" if parts.scheme.lower() == "https" else "http"
+    if parts.scheme.lower() != scheme or "@" in parts.netloc or not url.isascii() or not url.isprintable() or " " in url:
         raise _refused(url, "it does not have the form `http://name/…` or `https://name/…`")
+    if len(host) > 253 or not _NAME.fullmatch(host) or host.lower().endswith(_LOCAL):
+        raise _refused(url, "its host is not a public name")
     port = parts.port or _PORTS[scheme]
     if port != _PORTS[scheme]:
         raise _refused(url, f"its port {port} is not the default port of {scheme}")
     target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
     headers = {"Host": host, "User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
     timeout = urllib3.Timeout(connect=LIST_CONNECT_TIME, read=LIST_TIME)
-    proxy = urllib.request.getproxies().get(scheme)
-    if proxy and not urllib.request.proxy_bypass(host):
-        # The proxy resolves the name and applies its own rules; never send it an IP address or a local name.
-        if "." not in host or host.rpartition(".")[2].isdigit() or host.lower().endswith((".localhost", ".local", ".internal")):
-            raise _refused(url, "its host is not a public name")
-        manager = urllib3.ProxyManager(proxy, ssl_context=trust.context() if scheme == "https" else None)
-        manager.pool_classes_by_scheme = POOLS
-        answer = manager.request("GET", url, headers=headers, timeout=timeout, retries=False, redirect=False, preload_content=False)
-        return _body(answer, url)
+    context = trust.context() if scheme == "https" else None
+    transport = Transport(GLOBAL, budget, trust)
+    try:
+        proxy = transport.proxy(Address(scheme, Host(host, port), target))
+        if proxy is not None:
+            manager = transport.proxy_manager_for(proxy, ssl_context=context)
+            manager.pool_classes_by_scheme = POOLS
+            answer = manager.request("GET", url, headers=headers, timeout=timeout, retries=False, redirect=False, preload_content=False)
+            return _body(answer, url)
+    finally:
+        transport.close()
     address = _public_address(url, host, port)
     pool: urllib3.HTTPConnectionPool
     if scheme == "https":
-        pool = TLSConnectionPool(address, port, ssl_context=trust.context(), server_hostname=host, assert_hostname=host)
+        pool = TLSConnectionPool(address, port, ssl_context=context, server_hostname=host, assert_hostname=host)
     else:
         pool = ConnectionPool(address, port)
     with pool:
@@ -112,7 +129,12 @@ def _fetch(url: str, trust: TrustedCertificates) -> bytes:
 
 
 def _public_address(url: str, host: str, port: int) -> str:
-    """Resolve a host to a public address; the connection uses this very address, so a second DNS answer cannot change it."""
+    """Resolve a host to a public address; the connection uses this very address, so a second DNS answer cannot change it.
+
+    Raises:
+        PolicyError: `address-refused`: one of its addresses is not public.
+        OSError: it does not resolve.
+    """
     found = [str(info[4][0]) for info in resolve(host, port, LIST_CONNECT_TIME)]
     for text in found:
         if not is_public(text):
@@ -122,10 +144,18 @@ def _public_address(url: str, host: str, port: int) -> str:
 
 
 def is_public(text: str) -> bool:
-    """Return whether an IP address is public."""
+    """Return whether an IP address is public.
+
+    An IPv6 address that carries an IPv4 address (mapped, 6to4, Teredo) is not: nothing public needs one. DNS64 is the exception, since
+    networks without IPv4 reach every IPv4 host by it; there, the IPv4 address decides.
+    """
     address = ipaddress.ip_address(text.partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
-    return address.is_global and not address.is_multicast and (mapped is None or mapped.is_global)
+    if isinstance(address, ipaddress.IPv4Address):
+        return address.is_global and not address.is_multicast
+    if address in _NAT64:
+        return is_public(str(ipaddress.IPv4Address(address.packed[-4:])))
+    carries = address.sixtofour is not None or address.teredo is not None
+    return address in _GLOBAL_UNICAST and address.is_global and not carries and address not in _DOCUMENTATION
 
 
 def _body(answer: urllib3.BaseHTTPResponse, url: str) -> bytes:

@@ -129,7 +129,9 @@ def print_outdated(report: Report, project: Project, result: Sequence[Outdated])
 def _row(one: Outdated) -> tuple[str, ...]:
     remarks = []
     if one.ends is not None:
-        remarks.append(f"support {'ended' if one.is_ended else 'ends'} on {one.ends.isoformat()}")
+        # A mark is about a digest: publishers also mark the one that the tag named before.
+        word = "superseded" if one.is_ended and one.moved_to is not None else f"support {'ended' if one.is_ended else 'ends'}"
+        remarks.append(f"{word} on {one.ends.isoformat()}")
     if one.moved_to is not None:
         remarks.append(f"the tag was moved to {one.moved_to}")
     if one.is_gone:

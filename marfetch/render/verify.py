@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from ..client.resolve import Resolved
 from ..document import Json
+from ..errors import SignatureError
+from ..project.audit import Audited
 from ..verify.policy import Check
-from ..verify.verdict import OK, CheckOutcome, Signature, Verdict
+from ..verify.verdict import OK, CheckOutcome, LifecycleMark, Signature, Verdict
 from .report import Report
 
 _WORDS: Final = {
@@ -26,8 +30,8 @@ def print_verdict(report: Report, resolved: Resolved, verdict: Verdict) -> int:
         report.warn(warning)
     for one in verdict.others:
         report.warn(f"a signature in the unsupported format `{one}` was not checked")
-    if verdict.has_ended:
-        report.warn(f"support for `{resolved.reference}` ended on {verdict.ends}, according to its lifecycle mark")
+    if verdict.mark is not None and verdict.has_ended:
+        report.warn(verdict.mark.text(str(resolved.reference)))
     data = verdict_json(resolved, verdict)
     if verdict.error is not None:
         for signature in verdict.signatures:
@@ -38,6 +42,52 @@ def print_verdict(report: Report, resolved: Resolved, verdict: Verdict) -> int:
     _show(report, resolved, verdict)
     report.data(data)
     return 0
+
+
+def print_audit(report: Report, lock: str, result: Sequence[Audited]) -> int:
+    """Print one line per locked artifact; return 6 if a signature failed, otherwise the exit code of the first error."""
+    rows = []
+    for one in result:
+        for warning in one.verdict.warnings if one.verdict is not None else ():
+            report.warn(f"{one.entry.name}: {warning}")
+        if one.verdict is not None and one.verdict.mark is not None and one.verdict.has_ended:
+            report.warn(f"{one.entry.name}: {one.verdict.mark.text(str(one.entry.reference))}")
+        said = one.error.code if one.error is not None else signer_line(one.verdict) if one.verdict is not None else ""
+        rows.append((_outcome(one), one.entry.name, str(one.entry.reference), said))
+    report.table(("verdict", "name", "reference", "signer or error"), rows)
+    data: Any = {"lock": lock, "artifacts": [_audited_json(one) for one in result]}
+    errors = [(one.entry.name, one.error) for one in result if one.error is not None]
+    report.note(", ".join(f"{count} {word}" for word, count in Counter(row[0] for row in rows).items()) or "no artifacts")
+    if errors:
+        errors.sort(key=lambda one: not isinstance(one[1], SignatureError))
+        return report.failures(errors, data, several=len(result) > 1)
+    report.data(data)
+    return 0
+
+
+def _outcome(one: Audited) -> str:
+    return "failed" if one.error is not None or one.verdict is None else one.verdict.outcome
+
+
+def _audited_json(one: Audited) -> dict[str, Json]:
+    outcome, mark = _outcome(one), one.verdict.mark if one.verdict is not None else None
+    return {
+        "name": one.entry.name,
+        "reference": str(one.entry.reference),
+        "verdict": outcome,
+        "code": one.error.code if one.error is not None else OK if outcome == "verified" else None,
+        "message": one.error.message if one.error is not None else None,
+        "signer": one.verdict.good.signed.subject if one.verdict is not None and one.verdict.good is not None else None,
+        "endOfLife": mark.date.isoformat() if mark else None,
+        "superseded": mark.is_superseded if mark else None,
+        "lifecycle": _mark_json(mark),
+    }
+
+
+def _mark_json(mark: LifecycleMark | None) -> dict[str, Json] | None:
+    if mark is None:
+        return None
+    return {"date": mark.date.isoformat(), "signer": mark.signer, "note": mark.unsigned if mark.signer is None else None}
 
 
 def signer_line(verdict: Verdict) -> str:
@@ -61,8 +111,15 @@ def _show(report: Report, resolved: Resolved, verdict: Verdict) -> None:
     found = verdict.provenance
     if found is not None:
         report.line("provenance", f"{', '.join(found.users)} ({found.fingerprint}) signed {found.file}")
-    if verdict.ends is not None:
-        report.line("end of life", str(verdict.ends))
+    mark = verdict.mark
+    if mark is not None:
+        report.line("end of life", str(mark.date), mark.signed_by, *(["superseded"] if mark.is_superseded else []))
+    if verdict.platform is not None:
+        good = verdict.platform.verdict.good
+        signer = good.signed.subject if good is not None else None
+        report.line(
+            f"platform {verdict.platform.name}", verdict.platform.verdict.outcome, str(verdict.platform.manifest.digest), signer or ""
+        )
 
 
 def _show_signature(report: Report, good: Signature) -> None:
@@ -86,7 +143,7 @@ def _show_check(report: Report, one: CheckOutcome) -> None:
 
 def verdict_json(resolved: Resolved, verdict: Verdict) -> dict[str, Json]:
     """Return the JSON of `marfetch verify` (`docs/reference/json.md`)."""
-    statement, found = verdict.statement, verdict.provenance
+    statement, found, mark, platform = verdict.statement, verdict.provenance, verdict.mark, verdict.platform
     data: dict[str, Any] = {
         "reference": str(resolved.reference),
         "digest": str(resolved.manifest.descriptor.digest),
@@ -97,8 +154,19 @@ def verdict_json(resolved: Resolved, verdict: Verdict) -> dict[str, Json]:
         "provenance": {"fingerprint": found.fingerprint, "users": list(found.users), "file": found.file, "digest": str(found.digest)}
         if found
         else None,
-        "endOfLife": verdict.ends.isoformat() if verdict.ends else None,
+        "endOfLife": mark.date.isoformat() if mark else None,
         "ended": verdict.has_ended,
+        "superseded": mark.is_superseded if mark else None,
+        "lifecycle": _mark_json(mark),
+        "platform": {
+            "platform": platform.name,
+            "digest": str(platform.manifest.digest),
+            "mediaType": platform.manifest.media_type,
+            "verdict": platform.verdict.outcome,
+            "signatures": [_signature_json(one) for one in platform.verdict.signatures],
+        }
+        if platform
+        else None,
         "notChecked": list(verdict.others),
         "warnings": list(verdict.warnings),
     }

@@ -13,20 +13,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from ..artifact.kinds import HELM_PROVENANCE, NOTATION_SIGNATURE, SIGNATURE, end_of_life, matches
+from ..artifact.kinds import HELM_PROVENANCE, NOTATION_SIGNATURE, NOTATION_SIGNATURE_OLD, matches, newest_mark
 from ..artifact.payload import Choice, base_name, select
-from ..client.resolve import Resolved, artifact
+from ..client.resolve import Resolved, artifact, resolved_to
 from ..client.session import Session
+from ..constraint import read_version, tag_of
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RemoteError, SignatureError
 from ..files import unfinished, write_whole
-from ..oci import Descriptor, Manifest
+from ..oci import VERSION, Descriptor, Manifest, Platform
 from ..text import counted
-from .policy import Action, Policy, Statement
+from .policy import Action, Check, Policy, Statement
 from .provenance import MAX_SIZE, check
 from .revocation import Lists, cache_entry
 from .steps import FORMATS, TrustContext, examine
 from .truststore import Places, cache_directory
-from .verdict import OK, Provenance, RefusalError, Signature, Verdict
+from .verdict import OK, LifecycleMark, PlatformVerdict, Provenance, RefusalError, Signature, Verdict
 
 MAX_SIGNATURES: Final = 100
 """Maximum number of signatures checked per artifact, as in notation."""
@@ -35,7 +36,7 @@ MAX_ENVELOPE: Final = 4 << 20
 CRL_DIRECTORY: Final = "crl"
 """Directory in the cache, in notation's format."""
 
-_OTHERS: Final = ("application/vnd.dev.sigstore.bundle*", "application/vnd.dev.cosign.*")
+_OTHERS: Final = ("application/vnd.dev.sigstore.bundle*", "application/vnd.dev.cosign.*", NOTATION_SIGNATURE_OLD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class VerifyOptions:
         metadata: annotations that a signature must have.
         keyring: the OpenPGP keys for the provenance of a chart; None to skip the check.
         refuse_ended: refuse an artifact whose support has ended.
+        platform: of an index, also verify the manifest for this platform.
     """
 
     places: Places = field(default_factory=Places)
@@ -59,6 +61,7 @@ class VerifyOptions:
     metadata: Mapping[str, str] = field(default_factory=dict)
     keyring: Path | None = None
     refuse_ended: bool = False
+    platform: Platform | None = None
 
 
 _RFC_3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -104,33 +107,58 @@ def verify(client: Session, resolved: Resolved, request: VerifyOptions) -> Verdi
 
     Raises:
         InputError: `POLICY_MISSING`, `POLICY_INVALID`, `NO_APPLICABLE_POLICY`, `TRUST_STORE_INVALID`, `KEYRING_INVALID`.
+        NotFoundError: `platform-not-found`.
         Error: the registry failed.
     """
+    child = artifact(resolved, Choice(all_layers=True), request.platform) if request.platform is not None else None
+    verdict = _verify(client, resolved, request)
+    if child is None or child.descriptor.digest == resolved.manifest.descriptor.digest:
+        return verdict
+    own = resolved_to(resolved.repository.at(digest=child.descriptor.digest), child)
+    of_platform = _verify(client, own, replace(request, keyring=None))
+    return replace(
+        verdict,
+        platform=PlatformVerdict(str(request.platform), child.descriptor, of_platform),
+        warnings=(*verdict.warnings, *(one for one in of_platform.warnings if one not in verdict.warnings)),
+        outcome="failed" if of_platform.error is not None else verdict.outcome,
+        error=verdict.error or of_platform.error,
+    )
+
+
+def _verify(client: Session, resolved: Resolved, request: VerifyOptions) -> Verdict:
     now = request.at or datetime.now(UTC)
     policy, statement = _statement(resolved, request)
+    warnings = [*(policy.warnings if policy else ()), *(statement.warnings if statement else ())]
     provenance: Provenance | None = None
     failure: Error | None = None
     if request.keyring is not None:
         try:
-            provenance = _provenance(resolved, request.keyring, now)
+            provenance, expected = _provenance(resolved, request.keyring, now)
+            if provenance.file != expected:
+                warnings.append(
+                    f"the provenance is of `{provenance.file}`, the package's own name; by its reference it would be `{expected}`"
+                )
         except SignatureError as error:
             failure = error
     referrers = resolved.repository.referrers(resolved.manifest.descriptor.digest)
-    ends = end_of_life((one.artifact_type or "", one.annotations) for one in referrers)
+    trust: TrustContext | None = None
+    if statement is not None and not statement.is_skip:
+        trust = TrustContext(statement, request.places, _lists(client, request), now, request.revocation, request.metadata)
     verdict = Verdict(
         "verified",
         statement,
         provenance=provenance,
         others=tuple(sorted({one.artifact_type for one in referrers if one.artifact_type and matches(one.artifact_type, _OTHERS)})),
-        ends=ends,
-        has_ended=ends is not None and ends <= now.date(),
-        warnings=(*(policy.warnings if policy else ()), *(statement.warnings if statement else ())),
+        warnings=tuple(warnings),
     )
-    if statement is not None and statement.is_skip:
-        verdict = replace(verdict, outcome="skipped" if provenance is None else "verified")
-    elif statement is not None:
-        trust = TrustContext(statement, request.places, _lists(client, request), now, request.revocation, request.metadata)
+    if trust is not None:
         verdict = _signatures(client, resolved, referrers, trust, verdict)
+    elif provenance is None and statement is not None:
+        verdict = replace(verdict, outcome="skipped")
+    if (mark := _lifecycle(client, resolved, referrers, trust)) is not None:
+        has_ended = mark.date <= now.date()
+        superseded = _is_superseded(resolved) if has_ended else None
+        verdict = replace(verdict, mark=replace(mark, is_superseded=superseded), has_ended=has_ended)
     failure = failure or verdict.error or _refused_end(resolved, verdict, request)
     return replace(verdict, outcome="failed", error=failure) if failure is not None else verdict
 
@@ -146,22 +174,71 @@ def _statement(resolved: Resolved, request: VerifyOptions) -> tuple[Policy | Non
     return policy, policy.statement(resolved.reference.full_repository)
 
 
-def _refused_end(resolved: Resolved, verdict: Verdict, request: VerifyOptions) -> Error | None:
-    if not verdict.has_ended or not request.refuse_ended:
+# -- lifecycle
+
+
+def _lifecycle(client: Session, resolved: Resolved, referrers: Sequence[Descriptor], trust: TrustContext | None) -> LifecycleMark | None:
+    """Return the newest lifecycle mark, and who signed it. An unknown signer is no failure: most marks are unsigned."""
+    newest = newest_mark((one.artifact_type or "", one.annotations) for one in referrers)
+    if newest is None:
         return None
-    return PolicyError(
-        f"support for `{resolved.reference}` ended on {verdict.ends}, according to its lifecycle referrer",
-        code="end-of-life",
-        reference=str(resolved.reference),
-        ends=str(verdict.ends),
-    )
+    mark, ends = referrers[newest[0]], newest[1]
+    if trust is None:
+        return LifecycleMark(ends, unsigned="its signature was not checked")
+    try:
+        repository = resolved.repository.at(digest=mark.digest)
+        signatures = repository.referrers(mark.digest)
+        if not any(one.artifact_type and matches(one.artifact_type, (NOTATION_SIGNATURE,)) for one in signatures):
+            return LifecycleMark(ends)
+        # The list of referrers is not signed, so the signed manifest must say the same.
+        manifest = repository.manifest()
+        subject = manifest.subject.digest if manifest.subject is not None else None
+        said = newest_mark([(mark.artifact_type or "", manifest.annotations)])
+        if subject != resolved.manifest.descriptor.digest or said is None or said[1] != ends:
+            return LifecycleMark(ends, unsigned="its manifest says something else than the list of referrers")
+        # Annotations that the artifact's signature must have are not for the mark.
+        found = _signatures(client, resolved_to(repository, manifest), signatures, replace(trust, metadata={}), Verdict("verified"))
+    except (NotFoundError, IntegrityError, PolicyError, RemoteError) as error:
+        client.budget.check()
+        return LifecycleMark(ends, unsigned=f"its signature could not be checked: {error.message}")
+    if found.good is None:
+        return LifecycleMark(ends, unsigned=f"its signature is not valid: {found.error.message if found.error else 'unknown'}")
+    doubt = next((one.refusal for one in found.good.checks if one.check is Check.AUTHENTICITY and one.refusal is not None), None)
+    if doubt is not None:  # logged only, by the level `audit`
+        return LifecycleMark(ends, unsigned=f"its signer is not trusted: {doubt.message}")
+    return LifecycleMark(ends, found.good.signed.subject)
+
+
+def _is_superseded(resolved: Resolved) -> bool | None:
+    """Return whether the tag of a digest names another digest now; None if that is unknown.
+
+    Without a tag in the reference, the version in the manifest's annotations is taken for the tag.
+    """
+    version = tag_of(resolved.manifest.annotations.get(VERSION, ""))
+    tag = resolved.reference.tag or (version if read_version(version) else None)
+    session = resolved.repository.session
+    if tag is None or session.options.offline:
+        return None
+    try:
+        now = resolved.repository.at(tag=tag).manifest()
+    except (InputError, NotFoundError, IntegrityError, PolicyError, RemoteError):
+        session.budget.check()
+        return None
+    return now.descriptor.digest != resolved.manifest.descriptor.digest
+
+
+def _refused_end(resolved: Resolved, verdict: Verdict, request: VerifyOptions) -> Error | None:
+    if verdict.mark is None or not verdict.has_ended or not request.refuse_ended:
+        return None
+    reference = str(resolved.reference)
+    return PolicyError(verdict.mark.text(reference), code="end-of-life", reference=reference, ends=str(verdict.mark.date))
 
 
 # -- signatures
 
 
 def _signatures(client: Session, resolved: Resolved, referrers: Sequence[Descriptor], trust: TrustContext, verdict: Verdict) -> Verdict:
-    listed = {one.digest: one for one in referrers if one.artifact_type and matches(one.artifact_type, SIGNATURE.types)}
+    listed = {one.digest: one for one in referrers if one.artifact_type and matches(one.artifact_type, (NOTATION_SIGNATURE,))}
     found: list[Signature] = []
     outages: list[RemoteError] = []
     for one in list(listed.values())[:MAX_SIGNATURES]:
@@ -267,7 +344,8 @@ def keep_list(directory: Path, url: str, data: bytes, client: Session) -> None:
 # -- provenance
 
 
-def _provenance(resolved: Resolved, keyring: Path, now: datetime) -> Provenance:
+def _provenance(resolved: Resolved, keyring: Path, now: datetime) -> tuple[Provenance, str]:
+    """Return the valid provenance of a chart, and the package's name by its reference."""
     reference = resolved.reference
     manifest = artifact(resolved, Choice(provenance=True), None)
     what = reference.shown
@@ -283,4 +361,4 @@ def _provenance(resolved: Resolved, keyring: Path, now: datetime) -> Provenance:
     if len(charts) != 1:
         raise SignatureError(f"`{what}` has {len(charts)} payloads, not one chart", code="PROV_FILE_NOT_LISTED")
     raw = resolved.repository.blob(layers[0], limit=MAX_SIZE)
-    return check(raw, keyring, name=charts[0].name, digest=charts[0].layer.digest, now=now)
+    return check(raw, keyring, name=charts[0].name, digest=charts[0].layer.digest, now=now), charts[0].name

@@ -28,9 +28,15 @@ _HASH: Final = re.compile(rb"Hash: [A-Za-z0-9, -]+")
 def check(data: bytes, keyring: Path, *, name: str, digest: Digest, now: datetime) -> Provenance:
     """Verify a provenance file with a keyring, and compare it with a package.
 
+    The package may be listed under its expected name, or under the name that `helm package` gave it: publishers push charts to repositories
+    and tags with other names (helm 32546).
+
     Args:
-        name: the expected file name of the package.
+        name: the expected file name of the package, by repository and tag.
         digest: the digest of the package.
+
+    Returns:
+        The signers, and the name under which the package is listed.
 
     Raises:
         SignatureError: `PROV_MALFORMED`, `PROV_SIGNATURE_INVALID`, `PROV_FILE_NOT_LISTED`, `PROV_DIGEST_MISMATCH`.
@@ -45,21 +51,23 @@ def check(data: bytes, keyring: Path, *, name: str, digest: Digest, now: datetim
     if certificate.is_revoked or (expires is not None and _aware(expires) <= now):
         why = "is revoked" if certificate.is_revoked else f"expired at {_aware(expires):%Y-%m-%d %H:%M:%SZ}"
         raise SignatureError(f"the provenance is signed with a key that {why}: {shown}", code="PROV_SIGNATURE_INVALID")
-    listed = _files(text)
-    found = listed.get(name)
-    if found is None:
+    own, listed = _content(text)
+    file = next((one for one in (name, own) if one is not None and listed.get(one) == str(digest)), None)
+    if file is not None:
+        return Provenance(str(certificate.fingerprint), users, file, digest)
+    wrong = next((one for one in (name, own) if one in listed), None)
+    if wrong is not None:
         raise SignatureError(
-            f"the provenance does not list `{name}`, but {', '.join(f'`{one[:80]}`' for one in listed) or 'nothing'}",
-            code="PROV_FILE_NOT_LISTED",
-            file=name,
-        )
-    if found != str(digest):
-        raise SignatureError(
-            f"the provenance lists `{name}` with the digest `{str(found)[:100]}`, but its digest is `{digest}`",
+            f"the provenance lists `{wrong}` with the digest `{str(listed[wrong])[:100]}`, but its digest is `{digest}`",
             code="PROV_DIGEST_MISMATCH",
-            file=name,
+            file=wrong,
         )
-    return Provenance(str(certificate.fingerprint), users, name, digest)
+    missing = " or ".join(f"`{one[:200]}`" for one in dict.fromkeys((name, own)) if one is not None)
+    raise SignatureError(
+        f"the provenance does not list {missing}, but {', '.join(f'`{one[:80]}`' for one in listed) or 'nothing'}",
+        code="PROV_FILE_NOT_LISTED",
+        file=name,
+    )
 
 
 def _sequoia() -> Any:
@@ -120,17 +128,23 @@ def _verified(sequoia: Any, data: bytes, keys: Sequence[Any], keyring: Path) -> 
     raise SignatureError(f"the provenance is not signed by a key of `{keyring}`", code="PROV_SIGNATURE_INVALID", path=str(keyring))
 
 
-def _files(text: bytes) -> dict[str, Json]:
-    """Return file name → digest, from the second part of the signed text."""
+def _content(text: bytes) -> tuple[str | None, dict[str, Json]]:
+    """Return the content of the signed text.
+
+    Returns:
+        The file name that `helm package` gave the chart, by the metadata in the first part (None if they have no name and version); file
+        name → digest, from the second part.
+    """
     parts = text.split(b"\n...\n")
     try:
-        document = parse_yaml(parts[1], "the provenance") if len(parts) == 2 else None
+        metadata, document = (parse_yaml(part, "the provenance") for part in parts) if len(parts) == 2 else (None, None)
     except Error as error:
         raise SignatureError(error.message, code="PROV_MALFORMED") from error
     files = document.get("files") if isinstance(document, dict) else None
     if not isinstance(files, dict):
         raise SignatureError("the provenance lists no files", code="PROV_MALFORMED")
-    return files
+    chart, version = (metadata.get(key) if isinstance(metadata, dict) else None for key in ("name", "version"))
+    return (f"{chart}-{version}.tgz" if isinstance(chart, str) and isinstance(version, str) else None), files
 
 
 def _aware(moment: datetime) -> datetime:

@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import itertools
 import posixpath
+import re
 import urllib.parse
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -34,7 +35,16 @@ MAX_FILES: Final = 1000
 """Maximum number of files read from a directory."""
 MAX_DIRECTORY: Final = 256 << 20
 """Bytes; the limit of all files of a directory. Later files are ignored."""
+MAX_URLS: Final = 8
+"""Addresses of lists in one certificate; the status of one with more is unknown. Real certificates have one or two."""
+MAX_DOWNLOADS: Final = 32
+"""Downloads of lists for one artifact, over the chains of all its signatures."""
+_MAX_REMEMBERED: Final = 64 << 20
+"""Bytes of downloaded lists that are kept in memory for the next certificate."""
 
+_BEGIN: Final = b"-----BEGIN X509 CRL-----"
+_PEM: Final = re.compile(_BEGIN + rb"([A-Za-z0-9+/=\s]+)-----END X509 CRL-----")
+_EVERY_REASON: Final = frozenset(x509.ReasonFlags) - {x509.ReasonFlags.unspecified, x509.ReasonFlags.remove_from_crl}
 _TEMPORARY: Final = (x509.ReasonFlags.certificate_hold, x509.ReasonFlags.remove_from_crl)
 _LIST_EXTENSIONS: Final = frozenset((ExtensionOID.ISSUING_DISTRIBUTION_POINT,))
 
@@ -77,6 +87,9 @@ class Lists:
     ask: Callable[[str], bytes] | None = None
     keep: Callable[[str, bytes], None] | None = None
     _read: dict[Path, list[tuple[str, bytes]]] = field(default_factory=dict)
+    _downloaded: dict[str, list[bytes] | Error] = field(default_factory=dict)
+    _downloads: int = 0
+    _remembered: int = 0
 
     def named(self, url: str) -> list[bytes]:
         """Return the lists of the directories whose file name matches the address."""
@@ -100,11 +113,47 @@ class Lists:
                     found.append([base64.b64decode(text, validate=True) for text in texts if isinstance(text, str)])
         return [one for one in found if one]
 
+    def download(self, url: str) -> list[bytes]:
+        """Download the lists of an address, once for all certificates.
+
+        Raises:
+            RefusalError: `REVOCATION_UNKNOWN`: too many were downloaded.
+            Error: as `ask`.
+        """
+        found = self._downloaded.get(url)
+        if found is None:
+            if self.ask is None or self._downloads >= MAX_DOWNLOADS:
+                raise RefusalError("REVOCATION_UNKNOWN", f"it was not downloaded, since {MAX_DOWNLOADS} lists were already")
+            self._downloads += 1
+            try:
+                data = self.ask(url)
+            except Error as error:
+                self._downloaded[url] = error
+                raise
+            found = split_lists(data)
+            self._remembered += len(data)
+            if self._remembered <= _MAX_REMEMBERED:
+                self._downloaded[url] = found
+        if isinstance(found, Error):
+            raise found
+        return found
+
     def _files(self) -> Iterable[tuple[str, bytes]]:
         for directory in self.directories:
             if directory not in self._read:
                 self._read[directory] = list(_files(directory))
             yield from self._read[directory]
+
+
+def split_lists(data: bytes) -> list[bytes]:
+    """Return the lists of a file, in DER. A PEM file may hold several; a file with one broken list is returned whole."""
+    blocks = [] if data[:1] == b"0" and data[1:2] >= b"\x80" else _PEM.findall(data)  # DER begins with a long SEQUENCE
+    if not blocks or len(blocks) != data.count(_BEGIN):
+        return [data]
+    try:
+        return [base64.b64decode(b"".join(block.split()), validate=True) for block in blocks]
+    except binascii.Error:
+        return [data]
 
 
 def cache_entry(data: bytes) -> bytes:
@@ -120,7 +169,8 @@ def _files(directory: Path) -> Iterable[tuple[str, bytes]]:
             size = path.stat().st_size if path.is_file() else MAX_CRL_BYTES + 1
             if size <= min(MAX_CRL_BYTES, left):
                 left -= size
-                yield path.name, path.read_bytes()
+                for data in split_lists(path.read_bytes()):
+                    yield path.name, data
     except OSError as error:
         raise InputError(
             f"the revocation lists of `{directory}` cannot be read: {(error.strerror or str(error)).lower()}",
@@ -156,14 +206,24 @@ def _status(certificate: Certificate, issuer: Certificate, lists: Lists, now: da
         return Status(subject, RevocationState.NOT_REVOCABLE, "its issuer publishes no revocation information")
     if certificate.extension(ExtensionOID.FRESHEST_CRL) is not None:
         return Status(subject, RevocationState.UNKNOWN, "its issuer publishes separate delta lists, which marfetch does not support")
+    count = sum(len(_urls(point)) for point in points.value)
+    if count > MAX_URLS or len(points.value) > MAX_URLS:
+        return Status(subject, RevocationState.UNKNOWN, f"it names {max(count, len(points.value))} lists, more than {MAX_URLS}")
     notes = []
+    reasons: frozenset[x509.ReasonFlags] = frozenset()
     for point in points.value:
-        urls = [one.value for one in point.full_name or () if isinstance(one, x509.UniformResourceIdentifier)]
-        state, note = _point(certificate, issuer, urls, lists, now, authentic)
+        state, note = _point(certificate, issuer, point, lists, now, authentic)
         if state is not RevocationState.GOOD:
             return Status(subject, state, note)
         notes.append(note)
+        reasons |= _EVERY_REASON if point.reasons is None else point.reasons
+    if not reasons >= _EVERY_REASON:
+        return Status(subject, RevocationState.UNKNOWN, "its lists cover only some of the reasons for a revocation")
     return Status(subject, RevocationState.GOOD, "; ".join(notes))
+
+
+def _urls(point: x509.DistributionPoint) -> list[str]:
+    return [one.value for one in point.full_name or () if isinstance(one, x509.UniformResourceIdentifier)]
 
 
 def _has_ocsp(certificate: Certificate) -> bool:
@@ -172,39 +232,43 @@ def _has_ocsp(certificate: Certificate) -> bool:
 
 
 def _point(
-    certificate: Certificate, issuer: Certificate, urls: Sequence[str], lists: Lists, now: datetime, authentic: datetime | None
+    certificate: Certificate, issuer: Certificate, point: x509.DistributionPoint, lists: Lists, now: datetime, authentic: datetime | None
 ) -> tuple[RevocationState, str]:
     """Return the state by one distribution point; its addresses are alternatives."""
-    reasons: list[str] = []
-    for where, candidates in _candidates(urls, lists):
+    own = x509.DirectoryName(issuer.parsed.subject)
+    if any(one != own for one in point.crl_issuer or ()):
+        return RevocationState.UNKNOWN, "another authority publishes its revocation list, which marfetch does not support"
+    urls, reasons = _urls(point), list[str]()
+
+    def listed(where: str, candidates: Iterable[Sequence[bytes]]) -> bool | None:
+        """Return whether any of the lists has the certificate; None if none of them covers it."""
         revoked: list[bool] = []
         for candidate in candidates:
             try:
-                read = [_list(data, issuer, urls, now, is_delta=place > 0) for place, data in enumerate(candidate)]
+                read = [_list(data, certificate, issuer, point, now, is_delta=place > 0) for place, data in enumerate(candidate)]
                 revoked.append(_is_revoked(certificate, read, authentic))
             except RefusalError as error:
                 reasons.append(f"{where}: {error.message}")
-        if any(revoked):
+        return any(revoked) if revoked else None
+
+    def said(where: str, *, is_revoked: bool) -> tuple[RevocationState, str]:
+        if is_revoked:
             return RevocationState.REVOKED, f"it is on the list of {where}"
-        if revoked:
-            return RevocationState.GOOD, f"it is not on the list of {where}"
-    for url in urls:
-        if lists.ask is None:
-            break
+        return RevocationState.GOOD, f"it is not on the list of {where}"
+
+    for where, candidates in _candidates(urls, lists):
+        if (found := listed(where, candidates)) is not None:
+            return said(where, is_revoked=found)
+    for url in urls if lists.ask is not None else ():
         try:
-            data = lists.ask(url)
-            read = [_list(data, issuer, urls, now, is_delta=False)]
-            is_revoked = _is_revoked(certificate, read, authentic)
+            downloaded = lists.download(url)
         except (Error, RefusalError) as error:
             reasons.append(f"{url}: {error.message}")
             continue
-        if lists.keep is not None:
-            lists.keep(url, data)
-        return (
-            (RevocationState.REVOKED, f"it is on the list of {url}")
-            if is_revoked
-            else (RevocationState.GOOD, f"it is not on the list of {url}")
-        )
+        if (found := listed(url, [[data] for data in downloaded])) is not None:
+            if lists.keep is not None and len(downloaded) == 1:
+                lists.keep(url, downloaded[0])
+            return said(url, is_revoked=found)
     shown = ", ".join(urls) or "a distribution point without a URL"
     return RevocationState.UNKNOWN, "; ".join(reasons)[:600] or f"there is no local list for {shown}, and nothing was downloaded"
 
@@ -218,12 +282,14 @@ def _candidates(urls: Sequence[str], lists: Lists) -> Iterable[tuple[str, list[l
             yield f"the cache for {url}", [cached]
 
 
-def _list(data: bytes, issuer: Certificate, urls: Sequence[str], now: datetime, *, is_delta: bool) -> x509.CertificateRevocationList:
+def _list(
+    data: bytes, certificate: Certificate, issuer: Certificate, point: x509.DistributionPoint, now: datetime, *, is_delta: bool
+) -> x509.CertificateRevocationList:
     """Parse a list and check its issuer, signature, scope and validity."""
     with guarded("REVOCATION_UNKNOWN", "a revocation list"):
         if len(data) > MAX_CRL_BYTES:
             raise RefusalError("REVOCATION_UNKNOWN", f"the list has more than {MAX_CRL_BYTES} bytes")
-        found = x509.load_pem_x509_crl(data) if data.lstrip().startswith(b"-----BEGIN") else x509.load_der_x509_crl(data)
+        found = x509.load_der_x509_crl(data)
         if found.issuer != issuer.parsed.subject:
             raise RefusalError("REVOCATION_UNKNOWN", "the list has another issuer")
         usage = issuer.extension(ExtensionOID.KEY_USAGE)
@@ -241,17 +307,32 @@ def _list(data: bytes, issuer: Certificate, urls: Sequence[str], now: datetime, 
             if (delta and not is_delta) or (extension.critical and not delta and extension.oid not in _LIST_EXTENSIONS):
                 raise RefusalError("REVOCATION_UNKNOWN", "the list is a delta list, or has an unsupported critical extension")
             if extension.oid == ExtensionOID.ISSUING_DISTRIBUTION_POINT:
-                _check_scope(extension.value, urls)
+                _check_scope(extension.value, certificate, issuer, point)
         return found
 
 
-def _check_scope(value: x509.ExtensionType, urls: Sequence[str]) -> None:
-    """Check that a partial list covers the certificate (RFC 5280, 5.2.5)."""
+def _check_scope(value: x509.ExtensionType, certificate: Certificate, issuer: Certificate, point: x509.DistributionPoint) -> None:
+    """Check that the scope of a list covers a certificate by one of its distribution points (RFC 5280, 6.3.3 (b) and (d))."""
     if not isinstance(value, x509.IssuingDistributionPoint):
         raise RefusalError("REVOCATION_UNKNOWN", "the scope of the list is malformed")
-    covered = [one.value for one in value.full_name or () if isinstance(one, x509.UniformResourceIdentifier)]
-    if value.indirect_crl or value.only_contains_attribute_certs or value.only_some_reasons or (covered and not set(covered) & set(urls)):
-        raise RefusalError("REVOCATION_UNKNOWN", "the list covers other certificates")
+    names = _names(value, issuer)
+    for is_outside, reason in (
+        (value.only_contains_ca_certs and not certificate.is_authority, "the list covers only certificates of authorities"),
+        (value.only_contains_user_certs and certificate.is_authority, "the list does not cover certificates of authorities"),
+        (value.only_contains_attribute_certs, "the list covers only attribute certificates"),
+        (value.only_some_reasons is not None, "the list covers only some of the reasons for a revocation"),
+        (value.indirect_crl, "the list is of several issuers, which marfetch does not support"),
+        (names and names.isdisjoint(_names(point, issuer) or point.crl_issuer or ()), "the list is of another distribution point"),
+    ):
+        if is_outside:
+            raise RefusalError("REVOCATION_UNKNOWN", reason)
+
+
+def _names(point: x509.DistributionPoint | x509.IssuingDistributionPoint, issuer: Certificate) -> set[x509.GeneralName]:
+    """Return the names of a distribution point; a relative one continues the name of the issuer (RFC 5280, 4.2.1.13)."""
+    if point.relative_name is not None:
+        return {x509.DirectoryName(x509.Name([*issuer.parsed.subject.rdns, point.relative_name]))}
+    return set(point.full_name or ())
 
 
 def _is_revoked(certificate: Certificate, lists: Sequence[x509.CertificateRevocationList], authentic: datetime | None) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from ..errors import Error
-from ..oci import Digest
+from ..oci import Descriptor, Digest
 from .policy import Action, Check
 
 if TYPE_CHECKING:
@@ -158,13 +158,60 @@ class Provenance:
     Attributes:
         fingerprint: the fingerprint of the OpenPGP certificate.
         users: the user IDs of the certificate.
-        file: the signed file name.
+        file: the name under which the package is listed.
     """
 
     fingerprint: str
     users: tuple[str, ...]
     file: str
     digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class LifecycleMark:
+    """What the newest lifecycle mark says about a digest.
+
+    A mark is about a digest, not a version: publishers also mark the digest that a tag named before.
+
+    Attributes:
+        date: the end of support.
+        signer: the subject of the signing certificate, if the trust policy accepts a signature of the mark.
+        unsigned: why there is no signer, as the end of a sentence about the mark.
+        is_superseded: whether the digest's tag names another digest now; None if the tag is unknown, or support has not ended.
+    """
+
+    date: date
+    signer: str | None = None
+    unsigned: str = "unsigned"
+    is_superseded: bool | None = None
+
+    @property
+    def signed_by(self) -> str:
+        """Who signed it, or why that is unknown."""
+        return f"signed by `{self.signer}`" if self.signer is not None else self.unsigned
+
+    def text(self, reference: str) -> str:
+        """Say that support for an artifact has ended."""
+        said = f"according to its lifecycle mark ({self.signed_by})"
+        if self.is_superseded:
+            return f"`{reference}` was superseded on {self.date}: its tag names another digest now, {said}"
+        if self.is_superseded is None:
+            return f"support for `{reference}` ended on {self.date}, or this digest was superseded then, {said}"
+        return f"support for `{reference}` ended on {self.date}, {said}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformVerdict:
+    """The result for the manifest of one platform of an index.
+
+    Attributes:
+        name: the platform.
+        manifest: the descriptor of the manifest.
+    """
+
+    name: str
+    manifest: Descriptor
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +222,9 @@ class Verdict:
         outcome: if `failed`, `error` is set.
         signatures: the examined signatures; the search ends at the first good one.
         others: artifact types of attached signatures in unsupported formats.
-        ends: the end of support, from the lifecycle referrer.
+        mark: the lifecycle mark, if any.
+        has_ended: whether its date has passed.
+        platform: the result for the requested platform of an index.
     """
 
     outcome: Literal["verified", "skipped", "failed"]
@@ -183,8 +232,9 @@ class Verdict:
     signatures: tuple[Signature, ...] = ()
     provenance: Provenance | None = None
     others: tuple[str, ...] = ()
-    ends: date | None = None
+    mark: LifecycleMark | None = None
     has_ended: bool = False
+    platform: PlatformVerdict | None = None
     warnings: tuple[str, ...] = ()
     error: Error | None = None
 

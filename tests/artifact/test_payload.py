@@ -104,6 +104,17 @@ KIND_OF = {
         "signature",
         ["foo-1.2.3.jws"],
     ),
+    "a signature of Notation's alphas": (
+        manifest(EMPTY, "application/jose+json", artifact_type="application/vnd.cncf.notary.v2.signature"),
+        "signature",
+        ["foo-1.2.3.jws"],
+    ),
+    "an attestation": (
+        manifest(EMPTY, "application/vnd.in-toto+json", artifact_type="application/vnd.in-toto+json"),
+        "attestation",
+        ["foo-1.2.3.json"],
+    ),
+    "an attestation by its layer": (manifest(EMPTY, "application/vnd.in-toto+json"), "attestation", ["foo-1.2.3.json"]),
     "an SBOM": (
         manifest(EMPTY, titled("application/spdx+json", "/mnt/vss/sbom.spdx.json"), artifact_type="application/spdx+json"),
         "sbom-spdx",

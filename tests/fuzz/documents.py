@@ -23,7 +23,7 @@ from marfetch.records import RECORDS_DIRECTORY, Records
 from marfetch.reference import Host, Reference
 from marfetch.remote.credentials import find_credentials, forget_credentials
 from marfetch.verify.policy import parse_policy
-from marfetch.verify.revocation import Lists, cache_entry
+from marfetch.verify.revocation import Lists, cache_entry, split_lists
 
 from ..world.promise import fresh, sandbox
 from ..world.signing import policy
@@ -146,6 +146,12 @@ def _list_cache(data: bytes) -> None:
     (directory / hashlib.sha256(b"http://crl.test/a.crl").hexdigest()).write_bytes(data)
     for lists in Lists(caches=[directory]).cached("http://crl.test/a.crl"):
         assert all(isinstance(one, bytes) for one in lists)
+
+
+def _list_file(data: bytes) -> None:
+    """A file with revocation lists, in DER or PEM."""
+    found = split_lists(data)
+    assert found == [data] or all(len(one) < len(data) for one in found)
 
 
 # -- seeds
@@ -271,4 +277,5 @@ TARGETS = (
         ("verify.policy.parse_policy",),
     ),
     Target("revocation-cache", _list_cache, lambda: [cache_entry(b"0\x00"), b'{"baseCRL":"MAA=","deltaCRL":"MAA="}'], (), ("verify.revocation.Lists.cached",), runs=500),
+    Target("revocation-file", _list_file, lambda: [b"0\x82\x00\x00", 2 * b"-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n"], (), ("verify.revocation.split_lists",), runs=500),
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,12 +12,13 @@ from typing import Any
 import pytest
 
 from marfetch.budget import Budget
-from marfetch.errors import Error, PolicyError, RemoteError
+from marfetch.errors import Error, InputError, PolicyError, RemoteError
 from marfetch.remote import crl, limits
 from marfetch.remote.certificates import TrustedCertificates
 from marfetch.remote.crl import fetch_list, is_public
 
 from ..world.answering import Answering, answering
+from ..world.listener import Listener
 
 
 def fetch(url: str, budget: Budget | None = None) -> bytes:
@@ -42,6 +44,20 @@ def fetch(url: str, budget: Budget | None = None) -> bytes:
         ("::ffff:127.0.0.1", False),
         ("::ffff:10.0.0.1", False),
         ("2002:7f00:1::", False),
+        ("2002:5db8:d70e::1", False),
+        ("::ffff:93.184.215.14", False),
+        ("::7f00:1", False),
+        ("2001::1", False),
+        ("2001:db8::1", False),
+        ("3fff::1", False),
+        ("fec0::1", False),
+        ("5f00::1", False),
+        ("ff0e::1", False),
+        ("64:ff9b::a9fe:a9fe", False),
+        ("64:ff9b::10.0.0.1", False),
+        ("64:ff9b:1::5db8:d70e", False),
+        ("64:ff9b::93.184.215.14", True),
+        ("240.0.0.1", False),
     ],
 )
 def test_which_addresses_are_public(text: str, public: bool) -> None:
@@ -55,6 +71,13 @@ def test_which_addresses_are_public(text: str, public: bool) -> None:
         "http://localhost/a.crl",
         "http://[::1]/a.crl",
         "http://2130706433/a.crl",
+        "http://169.254.0xa9fe/a.crl",
+        "http://0x7f.0.0.0x1/a.crl",
+        "http://10.1/a.crl",
+        "http://crl/a.crl",
+        "http://crl.internal/a.crl",
+        "http://crl..test/a.crl",
+        "http://crl.test./a.crl",
         "http://user:secret@crl.test/a.crl",
         "http://crl.test:8080/a.crl",
         "ldap://crl.test/a.crl",
@@ -151,6 +174,78 @@ def test_a_name_with_one_private_address_is_refused(monkeypatch: pytest.MonkeyPa
     with pytest.raises(PolicyError) as caught:
         fetch("http://crl.test/a.crl")
     assert caught.value.code == "address-refused"
+
+
+class Forward(Listener):
+    """A proxy that answers requests itself, and remembers their heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads: list[str] = []
+
+    def serve(self, client: socket.socket) -> None:
+        self.heads.append(client.recv(65536).decode())
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\na list")
+
+
+@pytest.fixture
+def forward(monkeypatch: pytest.MonkeyPatch) -> Iterator[Forward]:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setattr(crl, "resolve", refuse_to_resolve)
+    with Forward() as proxy:
+        yield proxy
+
+
+def refuse_to_resolve(host: str, port: int, timeout: float) -> list[Any]:
+    raise socket.gaierror("the proxy resolves names")
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("scheme", ["http://", ""], ids=["a scheme", "no scheme"])
+def test_a_proxy_is_asked_by_the_rules_of_artifacts_and_gets_its_credentials(
+    forward: Forward, monkeypatch: pytest.MonkeyPatch, variable: str, scheme: str
+) -> None:
+    monkeypatch.setenv(variable, f"{scheme}me:secret@{forward.host}")
+    assert fetch("http://crl.test/a.crl") == b"a list"
+    (head,) = forward.heads
+    assert head.startswith("GET http://crl.test/a.crl HTTP/1.1\r\n")
+    assert f"proxy-authorization: basic {base64.b64encode(b'me:secret').decode()}".lower() in head.lower()
+
+
+def test_a_list_over_https_goes_through_a_tunnel_of_the_proxy(forward: Forward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", f"me:secret@{forward.host}")
+    with pytest.raises(RemoteError):
+        fetch("https://crl.test/a.crl")  # the proxy here does not open tunnels
+    (head,) = forward.heads
+    assert head.startswith("CONNECT crl.test:443 ")
+    assert "proxy-authorization: basic" in head.lower()
+
+
+def test_no_proxy_holds_for_lists_too(forward: Forward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://{forward.host}")
+    monkeypatch.setenv("no_proxy", "crl.test")
+    with pytest.raises(RemoteError):
+        fetch("http://crl.test/a.crl")
+    assert forward.heads == []
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "http://127.0.0.1:x"])
+def test_a_proxy_that_artifacts_refuse_is_refused_for_lists(forward: Forward, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(InputError):
+        fetch("http://crl.test/a.crl")
+
+
+@pytest.mark.parametrize(
+    "host", ["169.254.0xa9fe", "127.0x1", "10.0x000001", "0x7f.0.0.0x1", "2130706433", "intranet", "crl.corp", "localhost.localdomain"]
+)
+def test_no_proxy_is_asked_for_an_address_however_it_is_spelled(forward: Forward, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("http_proxy", f"http://{forward.host}")
+    with pytest.raises(PolicyError):
+        fetch(f"http://{host}/a.crl")
+    assert forward.heads == []
 
 
 def test_the_limits_are_short() -> None:

@@ -15,6 +15,7 @@ from asn1crypto import tsp
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from marfetch.__main__ import main
+from marfetch.artifact.kinds import END_OF_LIFE, LIFECYCLE
 from marfetch.oci import Digest, descriptor_json
 from marfetch.verify.truststore import cache_directory, config_directory
 
@@ -151,6 +152,36 @@ def test_what_notation_signs_gets_the_same_verdict_from_both(
         assert one["annotations"] == {"build": "42"}
         assert "CN=Test TSA" in one["timestamp"]["authority"]
         assert ours(capsys, reference, "-m", "build=43")["error"]["code"] == "ANNOTATION_MISMATCH"
+
+
+def test_a_lifecycle_mark_that_oras_attached_and_notation_signed(
+    tool: Tool, surroundings: Path, tmp_path: Path, authority: Authority, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notation, helm, oras = tool("notation"), tool("helm4"), tool("oras")
+    authority.write(surroundings / "truststore")
+    key, chain = key_files(tmp_path, authority.signer())
+    keys = {"default": "test", "keys": [{"name": "test", "keyPath": str(key), "certPath": str(chain)}]}
+    (surroundings / "signingkeys.json").write_text(json.dumps(keys))
+    (surroundings / "trustpolicy.json").write_text(json.dumps(policy()))
+
+    def sign(reference: str) -> None:
+        line = [str(notation), "sign", "--insecure-registry", reference]
+        subprocess.run(line, env=environment(surroundings), check=True, capture_output=True, timeout=60)
+
+    with distribution(tool("registry"), tmp_path / "registry") as host:
+        reference = f"{host}/charts/demo:0.1.0"
+        run(helm, "push", package_chart(helm, tmp_path, "demo", "0.1.0"), f"oci://{host}/charts", "--plain-http")
+        mark = ["--artifact-type", LIFECYCLE, "--annotation", f"{END_OF_LIFE}=2025-11-12", "--format", "go-template={{.digest}}"]
+        attached = run(oras, "attach", "--plain-http", *mark, reference).strip()
+        sign(reference)
+        before = ours(capsys, reference)["data"]
+        assert (before["endOfLife"], before["lifecycle"]["signer"], before["superseded"]) == ("2025-11-12", None, False)
+        sign(f"{host}/charts/demo@{attached}")
+        assert "CN=Test Signer" in ours(capsys, reference)["data"]["lifecycle"]["signer"]
+        pinned = f"{host}/charts/demo@{before['digest']}"
+        run(helm, "push", package_chart(helm, tmp_path / "again", "demo", "0.1.0"), f"oci://{host}/charts", "--plain-http")
+        moved = ours(capsys, pinned)["data"]
+        assert (moved["superseded"], moved["verdict"]) == (True, "verified")
 
 
 def test_both_accept_the_layout_of_the_other(tool: Tool, surroundings: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -589,9 +589,7 @@ def test_provenance_vectors(name: str, ring: str) -> None:
 def test_provenance_is_of_one_file_and_one_digest() -> None:
     pytest.importorskip("pysequoia")
     raw, keyring = (TRUST / "prov" / "rsa.prov").read_bytes(), TRUST / "prov" / "pubring.gpg"
-    with pytest.raises(SignatureError) as caught:
-        provenance.check(raw, keyring, name="other-0.1.0.tgz", digest=PACKAGE, now=NOW)
-    assert caught.value.code == "PROV_FILE_NOT_LISTED"
+    assert provenance.check(raw, keyring, name="other-0.1.0.tgz", digest=PACKAGE, now=NOW).file == "demo-0.1.0.tgz"
     with pytest.raises(SignatureError) as caught:
         provenance.check(raw, keyring, name="demo-0.1.0.tgz", digest=Digest.of(b"x"), now=NOW)
     assert caught.value.code == "PROV_DIGEST_MISMATCH"
@@ -629,6 +627,37 @@ def test_a_key_that_has_expired_or_was_revoked_vouches_for_nothing(tmp_path: Pat
     with pytest.raises(SignatureError) as caught:
         provenance.check(raw, keyring, name="demo-0.1.0.tgz", digest=PACKAGE, now=now)
     assert caught.value.code == "PROV_SIGNATURE_INVALID"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "files", "wanted"),
+    [
+        ("name: bar\nversion: v0.1.0", {"bar-v0.1.0.tgz": PACKAGE}, "bar-v0.1.0.tgz"),
+        ("name: bar\nversion: 0.1.0+a", {"bar-0.1.0+a.tgz": PACKAGE}, "bar-0.1.0+a.tgz"),
+        ("name: bar\nversion: 0.1.0", {"foo-0.1.0.tgz": PACKAGE, "bar-0.1.0.tgz": PACKAGE}, "foo-0.1.0.tgz"),
+        ("name: bar\nversion: 0.1.0", {"foo-0.1.0.tgz": Digest.of(b"x"), "bar-0.1.0.tgz": PACKAGE}, "bar-0.1.0.tgz"),
+        ("name: bar\nversion: 0.1.0", {"bar-0.1.0.tgz": Digest.of(b"x")}, "PROV_DIGEST_MISMATCH"),
+        ("name: bar\nversion: 0.1.0", {"other-0.1.0.tgz": PACKAGE}, "PROV_FILE_NOT_LISTED"),
+        ("name: bar", {"bar-0.1.0.tgz": PACKAGE}, "PROV_FILE_NOT_LISTED"),
+        ("name: [bar]\nversion: 1", {"bar-0.1.0.tgz": PACKAGE}, "PROV_FILE_NOT_LISTED"),
+        ("bar", {"foo-0.1.0.tgz": PACKAGE}, "foo-0.1.0.tgz"),
+        ("a: &a 1", {"foo-0.1.0.tgz": PACKAGE}, "PROV_MALFORMED"),
+    ],
+)
+def test_the_name_that_helm_package_gave_counts_too(tmp_path: Path, metadata: str, files: dict[str, Digest], wanted: str) -> None:
+    sequoia: Any = pytest.importorskip("pysequoia")
+    key = sequoia.Tsk.generate("Test <t@example.test>")
+    text = f"{metadata}\n\n...\nfiles:\n" + "".join(f"  {name}: {digest}\n" for name, digest in files.items())
+    raw = bytes(sequoia.sign(key.signer(), text.encode(), mode=sequoia.SignatureMode.CLEAR))
+    keyring = tmp_path / "ring"
+    keyring.write_bytes(bytes(key.extract_certificate()))
+    now = datetime.now(UTC)
+    if not wanted.startswith("PROV"):
+        assert provenance.check(raw, keyring, name="foo-0.1.0.tgz", digest=PACKAGE, now=now).file == wanted
+        return
+    with pytest.raises(SignatureError) as caught:
+        provenance.check(raw, keyring, name="foo-0.1.0.tgz", digest=PACKAGE, now=now)
+    assert caught.value.code == wanted
 
 
 def test_without_pysequoia_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

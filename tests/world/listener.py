@@ -16,6 +16,7 @@ class Listener:
 
     def __init__(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listening.settimeout(0.1)  # here, since a listener may be closed before its thread begins
         self.port: int = self._listening.getsockname()[1]
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -39,7 +40,6 @@ class Listener:
             thread.join(10)
 
     def _accept(self) -> None:
-        self._listening.settimeout(0.1)
         while not self._ended.is_set():
             try:
                 client, _ = self._listening.accept()

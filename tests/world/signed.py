@@ -54,7 +54,14 @@ class Signed:
         raw = json.dumps({key: value for key, value in document.items() if value is not None}).encode()
         return self.mar.add_manifest(REPOSITORY, f"signature-{self.number}", raw)
 
-    def mark(self, ends: str) -> None:
+    def mark(self, ends: str, *, created: str = "2026-01-01T00:00:00Z", subject: Descriptor | None = None) -> Descriptor:
         """A lifecycle mark."""
-        notes = {END_OF_LIFE: ends, "org.opencontainers.image.created": "2026-01-01T00:00:00Z"}
-        self.mar.add_artifact(REPOSITORY, "mark", artifactType=LIFECYCLE, subject=descriptor_json(self.artifact), annotations=notes)
+        notes = {END_OF_LIFE: ends, "org.opencontainers.image.created": created}
+        self.mar.add_blob(b"{}")
+        return self.mar.add_artifact(
+            REPOSITORY, f"mark-{created[:10]}", artifactType=LIFECYCLE, subject=descriptor_json(subject or self.artifact), annotations=notes
+        )
+
+    def sign_too(self, signed: Descriptor, **options: Any) -> Descriptor:
+        """Sign another manifest of the repository, such as a mark or the manifest of a platform."""
+        return self.sign(cose(self.authority.signer(**options), payload(signed)), subject=descriptor_json(signed))
