@@ -49,8 +49,8 @@ def test_charts_are_read_as_helm_reads_them() -> None:
 @pytest.mark.parametrize(
     ("raw", "reason"),
     {
-        "not an archive": (b"no archive", "not gzipped"),
-        "cut": (nested(0)[:-30], "ends early"),
+        "not an archive": (b"no archive", "not compressed with gzip"),
+        "cut": (nested(0)[:-30], "truncated"),
         "no chart": (targz(file("a/x", b"")), "no `a/Chart.yaml`"),
         "leads out": (chart("sub", "1", file("sub/../../x.yaml", b"")), "`..`"),
         "link": (chart("sub", "1", file("sub/x", sort=b"2")), "link"),
