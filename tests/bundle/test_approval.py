@@ -179,7 +179,11 @@ def test_images_of_packed_subcharts_are_listed(client: Callable[..., Session], m
 @pytest.mark.parametrize(
     ("package", "path", "reason"),
     {
-        "a sub-chart": (chart("toy", "1.0.0", file("toy/charts/sub-1.0.0.tgz", b"no archive")), "charts/sub-1.0.0.tgz", "not compressed with gzip"),
+        "a sub-chart": (
+            chart("toy", "1.0.0", file("toy/charts/sub-1.0.0.tgz", b"no archive")),
+            "charts/sub-1.0.0.tgz",
+            "not compressed with gzip",
+        ),
         "the values": (chart("toy", "1.0.0", file("toy/values.yaml", b"[")), "values.yaml", "malformed"),
         "the chart": (b"no archive", "sha256:", "not compressed with gzip"),
         "a file in it": (chart("toy", "1.0.0", file("toy/../x", b"")), "sha256:", "`..`"),
