@@ -46,7 +46,7 @@ test-typer: ## Run the command line's tests with the lowest and the newest allow
 		echo "$$version" > .tmp/typer.txt; $(environment) .venv-typer --upgrade .tmp/typer.txt || exit 1; \
 		echo "== $$version"; \
 		if [ "$$version" = typer ]; then \
-			.venv-typer/bin/python -c 'import sys, typer; sys.exit("pydantic" not in sys.modules)' || { \
+			.venv-typer/bin/python -c 'import sys; from marfetch.__main__ import main; main(["version"]); sys.exit("pydantic" not in sys.modules)' || { \
 				echo "typer $$(.venv-typer/bin/python -c 'import typer; print(typer.__version__)') does not load pydantic:" \
 				"raise the bound in pyproject.toml (docs/decisions/0009-typer.md)" >&2; exit 1; }; \
 		else $(RUN) .venv-typer/bin/python -m pytest -q tests/cli/test_commands.py || exit 1; fi; done
