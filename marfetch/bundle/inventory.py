@@ -126,7 +126,7 @@ def _images(contents: Contents, *, is_checked: bool, most: int | None) -> _Image
     def images(manifest: Manifest) -> FoundImages:
         digest = manifest.descriptor.digest
         if digest not in known and most is not None and len(known) >= most:
-            return FoundImages((), {str(digest): f"only the first {counted(most, 'chart')} are searched"})
+            return FoundImages((), {str(digest): f"beyond the limit of {counted(most, 'chart')}"})
         if digest not in known:
             known[digest] = _images_of(contents.store, manifest, is_checked=is_checked)
         named.add(len(known[digest].images) + len(known[digest].unread))

@@ -55,8 +55,8 @@ def code(value: object) -> str:
 
 
 def copied(value: object) -> str:
-    """Return text that the script gives a copy button."""
-    return f'<div class="copy">{code(value)}</div>'
+    """Return text that the script gives a copy button. It is never cut, since part of a command does something else."""
+    return f'<div class="copy"><code>{html.escape(printable(str(value)))}</code></div>'
 
 
 def card(title: str, value: object, note: str, tone: str = "", name: str = "") -> str:

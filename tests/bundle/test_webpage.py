@@ -269,3 +269,20 @@ def test_equal_contents_give_equal_bytes_of_reasonable_size(items: list[BundleIt
     many = [items[number % len(items)] for number in range(100)]
     assert made(kind, many) == made(kind, list(many))
     assert len(made(kind, many)) < 350_000
+
+
+def test_what_is_copied_is_whole_and_other_long_texts_are_cut(items: list[BundleItem]) -> None:
+    page = made("serve", [replace(items[0], name="n" * 2_000, created="c" * 2_000)]).decode()
+    assert f"--output {'n' * 2_000}</code>" in page
+    assert "c" * 1_001 not in page
+
+
+def test_charts_beyond_the_limit_are_not_searched_and_say_so(recipe: Layout) -> None:
+    contents = Contents(recipe)
+    contents.load()
+    found = bundle_items(contents, None, with_images=True, max_searched=1)
+    unread = [item.unread for item in found if item.kind == "chart"]
+    assert unread[0] == {}
+    assert all(list(one.values()) == ["beyond the limit of 1 chart"] for one in unread[1:])
+    page = served_page(found, "127.0.0.1:5000", TODAY).decode()
+    assert "may name more images" in page
