@@ -55,10 +55,13 @@ lint: $(VENV)/.dev ## Check style and format.
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
 types: $(VENV)/.dev ## Check types, strictly.
-	@$(PY) -m mypy && $(PY) -m mypy docs/generate.py
+	@$(PY) -m mypy && $(PY) -m mypy docs/generate.py docs/pictures.py
 
 docs: $(VENV)/.dev ## Write the parts of the documentation that are made from the code.
 	@mkdir -p .tmp && $(RUN) $(PY) docs/generate.py
+
+pictures: $(VENV)/.dev ## Take the pictures of the web pages in docs/ (needs Chromium).
+	@mkdir -p .tmp && $(RUN) PYTHONPATH=. $(PY) docs/pictures.py
 
 docs-check: $(VENV)/.dev ## Check that they are up to date.
 	@mkdir -p .tmp && $(RUN) $(PY) docs/generate.py --check
@@ -66,7 +69,7 @@ docs-check: $(VENV)/.dev ## Check that they are up to date.
 architecture: $(VENV)/.dev ## Print the map of the package: rows, units, doors, imports.
 	@$(PY) -m tests.world.architecture
 
-tools: $(VENV)/.dev ## Get the real tools that tests use into .tools/ (needs Go, and Node.js for one of them).
+tools: $(VENV)/.dev ## Get the real tools that tests use into .tools/ (needs Go, and Node.js for two of them).
 	@mkdir -p .tmp && $(RUN) $(PY) tests/world/tools.py
 
 audit: .venv-audit/.made ## Ask the index for known holes of what requirements/runtime.lock names; fails too where nobody answers.
@@ -129,4 +132,4 @@ $(VENV)/.bench: requirements/bench.lock $(VENV)/.dev
 .venv-audit/.made: requirements/audit.lock
 	@echo "making .venv-audit with what requirements/audit.lock names"; $(environment) .venv-audit requirements/audit.lock "$(PYTHON)" && touch $@
 
-.PHONY: help demo test test-fast fuzz test-all test-typer lint types docs docs-check architecture tools audit sbom release live crash bench bench-check soak lock clean
+.PHONY: help demo pictures test test-fast fuzz test-all test-typer lint types docs docs-check architecture tools audit sbom release live crash bench bench-check soak lock clean

@@ -39,6 +39,7 @@ FACES_THAT_LOAD_LATE = {"__main__", "cli"}
 """Units whose job is to choose what to load: the program, and the bodies of commands."""
 
 SHORT = {
+    "bundle.approval": "what only one of the two web pages has; `bundle.webpage` is the rest",
     "cli.completion": "a group of commands with one command",
     "cli.version": "a group of commands with one command",
     "demo.embedded": "a server that the tour and `demo --serve` share",

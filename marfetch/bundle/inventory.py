@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
+from pathlib import PurePath
 from typing import Final, Literal, TypeAlias
 
 from ..artifact.kinds import CHART, NOTATION_SIGNATURE, end_of_life, kind_of, kind_of_type, matches
@@ -23,6 +23,7 @@ from ..layout.repositories import Contents, LayoutRepository
 from ..oci import CREATED, Descriptor, Digest, Manifest
 from ..project.lockfile import Entry, Lock
 from ..reference import Reference
+from ..text import counted
 from .check import check_bundle, refuse_broken
 from .format import Opened
 
@@ -93,15 +94,18 @@ class BundleItem:
         return tuple(one for one in self.referrers if one.depth == 0 and one.artifact_type.lower() == NOTATION_SIGNATURE)
 
 
-def bundle_items(contents: Contents, lock: Lock | None, *, with_images: bool = False, is_checked: bool = True) -> list[BundleItem]:
+def bundle_items(
+    contents: Contents, lock: Lock | None, *, with_images: bool = False, is_checked: bool = True, max_searched: int | None = None
+) -> list[BundleItem]:
     """Return the artifacts in a layout.
 
     Args:
         lock: lists the artifacts and their names, if given.
         with_images: search charts for container images.
         is_checked: verify the digests of these charts. If false, the caller verifies them later and discards the result on failure.
+        max_searched: maximum number of charts to search; the others are unread. None: all.
     """
-    images = _images(contents, is_checked=is_checked) if with_images else None
+    images = _images(contents, is_checked=is_checked, most=max_searched) if with_images else None
     named = NamedCount(contents.store.root)
     names: dict[Digest, list[str]] = {}
     for name, one in contents.store.entries():
@@ -114,13 +118,15 @@ def bundle_items(contents: Contents, lock: Lock | None, *, with_images: bool = F
     ]
 
 
-def _images(contents: Contents, *, is_checked: bool) -> _Images:
+def _images(contents: Contents, *, is_checked: bool, most: int | None) -> _Images:
     """Return a function that lists the images of a chart, once for all its names."""
     known: dict[Digest, FoundImages] = {}
     named = NamedCount(contents.store.root)
 
     def images(manifest: Manifest) -> FoundImages:
         digest = manifest.descriptor.digest
+        if digest not in known and most is not None and len(known) >= most:
+            return FoundImages((), {str(digest): f"beyond the limit of {counted(most, 'chart')}"})
         if digest not in known:
             known[digest] = _images_of(contents.store, manifest, is_checked=is_checked)
         named.add(len(known[digest].images) + len(known[digest].unread))
@@ -343,13 +349,14 @@ SERVE_ADDRESS = "127.0.0.1:5000"
 """Default address of `marfetch serve`."""
 
 
-def pull_commands(item: BundleItem, bundle: Path) -> dict[str, list[str]]:
+def pull_commands(item: BundleItem, bundle: PurePath, *, is_folder: bool) -> dict[str, list[str]]:
     """Return tool → shell commands to run in order. Tools that cannot read a layout pull from `marfetch serve`.
 
     Empty if a delta omits content of the artifact, since the result would be incomplete.
 
     Args:
         bundle: path of the bundle as written in the commands.
+        is_folder: whether it is a directory, not an archive.
     """
     if item.omitted:
         return {}
@@ -357,7 +364,6 @@ def pull_commands(item: BundleItem, bundle: Path) -> dict[str, list[str]]:
     digest, repository = str(item.descriptor.digest), item.reference.repository
     serve = f"marfetch serve {file} &"
     files = _files(item)
-    is_folder = bundle.is_dir()
     layout = file if is_folder else "layout"
     transport = "oci" if is_folder else "oci-archive"
     commands = {

@@ -60,7 +60,7 @@ def print_contents(report: Report, found: Opened, checked: CheckResult | None) -
         report.line(item.name, item.version or "-", item.kind, str(item.size), str(item.reference))
         for one in item.referrers:
             report.line("", f"{'> ' * one.depth}{one.title}", str(one.digest))
-        for tool, lines in pull_commands(item, found.path).items():
+        for tool, lines in pull_commands(item, found.path, is_folder=found.path.is_dir()).items():
             for line in lines:
                 report.line("", tool, line)
         if item.omitted:
@@ -110,7 +110,7 @@ def _item_json(item: BundleItem, path: Path) -> Any:
         ],
         "images": list(item.images),
         "unread": [{"path": path, "reason": reason} for path, reason in item.unread.items()],
-        "lines": pull_commands(item, path),
+        "lines": pull_commands(item, path, is_folder=path.is_dir()),
     }
 
 

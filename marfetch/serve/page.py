@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import date
 from typing import Final
 
 from ..artifact.kinds import BICEP_MODULE
-from ..bundle.approval import POLICY, SEARCH, code, document, facts, line, listed, text
-from ..bundle.inventory import BundleItem, BundleReferrer, bundle_items, helm_pull
+from ..bundle.inventory import BundleItem, bundle_items, helm_pull
+from ..bundle.webpage import POLICY, ArtifactSections, copied, document, text
 from ..layout.repositories import Contents
-from ..oci import Descriptor
 from ..text import counted, human_size
 from .responses import PlainResponse, RawHeaders
 
@@ -23,15 +23,16 @@ _HEADERS: RawHeaders = [
     (b"cache-control", b"no-cache"),
 ]
 
-MAX_ROWS: Final = 20_000
-"""Maximum number of artifacts, layers and referrers on the page."""
+MAX_ROWS: Final = 10_000
+"""Maximum number of artifacts, and of their layers, referrers and images, on the page."""
 MAX_LISTED: Final = 100
-"""Maximum number of layers or referrers that the page lists for one artifact."""
-_MAX_DATE: Final = 100
+"""Maximum number of layers, referrers or images that the page lists for one artifact."""
+MAX_SEARCHED: Final = 200
+"""Maximum number of charts that the page searches for images."""
 
 
 class Pages:
-    """Renders the page, and renders it again when the layout has changed.
+    """Renders the page, and renders it again when the layout or the day has changed.
 
     Args:
         contents: the served layout.
@@ -40,7 +41,7 @@ class Pages:
     def __init__(self, contents: Contents) -> None:
         self._contents = contents
         self._items: tuple[object, list[BundleItem]] | None = None
-        self._made: tuple[object, str, bytes] | None = None
+        self._made: tuple[object, bytes] | None = None
         self._alone = threading.Lock()
 
     def answer(self, host: str) -> PlainResponse:
@@ -55,71 +56,41 @@ class Pages:
         with self._alone:  # one page at a time is in memory
             snapshot = self._contents.current()
             if self._items is None or self._items[0] != snapshot.state:
-                self._items = snapshot.state, bundle_items(self._contents, None)
-            if self._made is None or self._made[:2] != (snapshot.state, host):
-                self._made = snapshot.state, host, served_page(self._items[1], host)
-            body = self._made[2]
+                self._items = snapshot.state, bundle_items(self._contents, None, with_images=True, max_searched=MAX_SEARCHED)
+            wanted = snapshot.state, host, date.today()
+            if self._made is None or self._made[0] != wanted:
+                self._made = wanted, served_page(self._items[1], host, wanted[2])
+            body = self._made[1]
         return PlainResponse([*_HEADERS, (b"content-length", b"%d" % len(body))], body)
 
 
-def served_page(items: Sequence[BundleItem], host: str) -> bytes:
-    return document(f"{counted(len(items), 'artifact')} at {host}", _body(items, host))
+def served_page(items: Sequence[BundleItem], host: str, today: date) -> bytes:
+    """Return the page.
+
+    Args:
+        host: the host for the commands.
+        today: the day for "past end of life".
+    """
+    shown = ArtifactSections(items, "registry", lambda item: _commands(item, host), today=today, max_rows=MAX_ROWS, max_listed=MAX_LISTED)
+    return document(f"{counted(len(items), 'artifact')} at {host}", _header(items, host), (shown.cards(), *shown.sections()))
 
 
-def _body(items: Sequence[BundleItem], host: str) -> Iterator[str]:
+def _header(items: Sequence[BundleItem], host: str) -> Iterator[str]:
     total = human_size(sum(item.size for item in items))
-    count = counted(len(items), "artifact")
-    yield f"<header><h1>{text(host)}</h1><p>A read-only registry with {count}, {total}.</p></header>{SEARCH}"
-    if not items:
-        yield "<p>This layout has no named artifacts.</p>"
-    left = MAX_ROWS
-    for number, item in enumerate(items):
-        left -= 1 + min(MAX_LISTED, len(item.layers)) + min(MAX_LISTED, len(item.referrers))
-        if left < 0:
-            yield f"<p>And {counted(len(items) - number, 'more artifact')}, too many to show here.</p>"
-            return
-        rows = [
-            ("digest", code(item.descriptor.digest)),
-            ("kind", f"{text(item.title)}, {code(item.descriptor.media_type)}"),
-            ("size", human_size(item.size)),
-        ]
-        if item.created:
-            rows.append(("created", text(item.created[:_MAX_DATE])))
-        if item.ends is not None:
-            rows.append(("end of life", text(item.ends)))
-        if item.layers:
-            rows.append(("content", _first([_layer(one) for one in item.layers[:MAX_LISTED]], len(item.layers))))
-        if item.referrers:
-            rows.append(("referrers", _first([_referrer(one) for one in item.referrers[:MAX_LISTED]], len(item.referrers))))
-        name = f"{item.reference.repository}:{item.reference.tag}" if item.reference.tag else str(item.reference.repository)
-        yield (
-            f"<article data-item><h3>{text(name)}</h3> <span class='soft'>{text(item.version or '')}</span>{facts(rows)}"
-            + "".join(line(one) for one in _lines(item, host))
-            + "</article>"
-        )
+    yield f'<p class="brand">marfetch serve</p><h1>{text(host)}</h1>'
+    yield f"<p>A read-only registry with {counted(len(items), 'artifact')}, {total}. To make marfetch use it by default:</p>"
+    yield copied(f"export MARFETCH_ENDPOINT=http://{host}")
 
 
-def _layer(one: Descriptor) -> str:
-    return f"{code(one.digest)} {human_size(one.size)}, {code(one.media_type)}"
-
-
-def _first(shown: list[str], count: int) -> str:
-    return listed(shown + ([f"and {count - len(shown)} more"] if count > len(shown) else []))
-
-
-def _lines(item: BundleItem, host: str) -> Iterator[str]:
+def _commands(item: BundleItem, host: str) -> Iterator[tuple[str, str]]:
     """Yield the commands that pull an artifact, by tag if it has one."""
     end = f":{item.reference.tag}" if item.reference.tag else f"@{item.descriptor.digest}"
     where = f"{host}/{item.reference.repository}"
     helm = helm_pull(item, host)
     if helm is not None:
-        yield helm
+        yield "helm", helm
     if item.kind == BICEP_MODULE.name:
-        yield f"module {item.name.replace('-', '_')} 'br:{where}{end}' = {{}}"
+        yield "Bicep", f"module {item.name.replace('-', '_')} 'br:{where}{end}' = {{}}"
     if item.layers:
-        yield f"oras blob fetch --plain-http {where}@{item.layers[0].digest} --output {shlex.quote(item.name)}"
-    yield f"marfetch pull --endpoint http://{host} {item.reference.repository}@{item.descriptor.digest}"
-
-
-def _referrer(one: BundleReferrer) -> str:
-    return f"{'↳ ' * one.depth}{text(one.title)} {code(one.digest)} {human_size(one.size)}, {code(one.artifact_type)}"
+        yield "oras", f"oras blob fetch --plain-http {where}@{item.layers[0].digest} --output {shlex.quote(item.name)}"
+    yield "marfetch", f"marfetch pull --endpoint http://{host} {item.reference.repository}@{item.descriptor.digest}"

@@ -34,7 +34,7 @@ A unit is a module at the top of the package, or a package with all that is in i
 
 DOORS: Final[Mapping[str, frozenset[str]]] = {
     "artifact": frozenset({"filename", "kinds", "payload"}),
-    "bundle": frozenset({"approval", "check", "create", "format", "inventory", "load", "signatures"}),
+    "bundle": frozenset({"check", "create", "format", "inventory", "load", "signatures", "webpage"}),
     "chart": frozenset({"expected", "images"}),
     "cli": frozenset(),
     "client": frozenset(

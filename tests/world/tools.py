@@ -65,8 +65,14 @@ OWN = {"semver-oracle": ROOT / "tests/oracle", "delay": ROOT / "benchmarks/delay
 """Programs of this project: a question to the library that Helm uses, and a forwarder that makes a link longer."""
 
 
-NODE = {"pyright": ("1.1.414", "sha512-FPZZb51jepDX4eP7TEYDeNFtmE3WgwkkEcJpvH3/QmUSsj0EAy3LXu+xB4T/FWDejtsXlCfFr/rbWFjwuwuXww==")}
+NODE = {
+    "axe-core": ("4.14.1", "sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="),
+    "pyright": ("1.1.414", "sha512-FPZZb51jepDX4eP7TEYDeNFtmE3WgwkkEcJpvH3/QmUSsj0EAy3LXu+xB4T/FWDejtsXlCfFr/rbWFjwuwuXww=="),
+}
 """Programs of npm, for Node.js: name → version and checksum."""
+
+SCRIPTS = {"axe-core": "axe.min.js"}
+"""Of these, what runs in a web page: name → file of the package."""
 
 SYSTEM = {
     "chromium": "chromium",
@@ -85,6 +91,9 @@ def find(name: str) -> Path | None:
     if name in SYSTEM:
         there = shutil.which(name)
         return Path(there) if there is not None else None
+    if name in SCRIPTS:
+        script = TOOLS / f".{name}" / "node_modules" / name / SCRIPTS[name]
+        return script if script.is_file() else None
     path = TOOLS / name
     return path if path.is_file() and os.access(path, os.X_OK) else None
 
@@ -148,6 +157,8 @@ def _install(name: str) -> None:
     packages = json.loads((place / "package-lock.json").read_text())["packages"]
     if (found := packages[f"node_modules/{name}"]["integrity"]) != checksum:
         sys.exit(f"{name}@{version} has the checksum {found}, not {checksum}")
+    if name in SCRIPTS:
+        return
     script = TOOLS / f".{name}.new"
     script.write_text(f'#!/bin/sh\nexec node "$(dirname "$0")/.{name}/node_modules/{name}/index.js" "$@"\n')
     script.chmod(0o755)
