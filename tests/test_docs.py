@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import runpy
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from marfetch.cli.help import COMMANDS
 from marfetch.codes import CODES
@@ -109,8 +112,44 @@ def test_every_page_is_linked() -> None:
     assert [
         str(page.relative_to(ROOT))
         for page in PAGES
-        if page.parent.name in ("docs", "reference") and page.name != "index.md" and page.resolve() not in linked
+        if page.is_relative_to(ROOT / "docs") and page != ROOT / "docs" / "index.md" and page.resolve() not in linked
     ] == []
+
+
+def paths(navigation: object) -> list[str]:
+    """Return the pages that the navigation of the site names, in order."""
+    if isinstance(navigation, str):
+        return [navigation]
+    parts = navigation.values() if isinstance(navigation, dict) else navigation
+    assert isinstance(parts, Iterable)
+    return [path for part in parts for path in paths(part)]
+
+
+def test_the_site_has_every_page_once_in_its_navigation() -> None:
+    site = yaml.safe_load((ROOT / "docs" / "site" / "mkdocs.yml").read_text())
+    named = paths(site["nav"])
+    assert sorted(named) == sorted(str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md"))
+    assert [next(iter(part)) for part in site["nav"]] == ["Home", "Tutorial", "How-to guides", "Reference", "Explanation", "Decisions"]
+
+
+def test_the_site_stays_private() -> None:
+    """`docs/site/hooks.py` checks the built pages; these settings would load or send something without leaving a trace in a page."""
+    site = yaml.safe_load((ROOT / "docs" / "site" / "mkdocs.yml").read_text())
+    assert site["theme"]["font"] is False
+    assert not site.keys() & {"repo_url", "extra", "extra_javascript", "extra_css"}
+
+
+def test_a_page_that_loads_something_from_another_host_fails_the_build() -> None:
+    check = runpy.run_path(str(ROOT / "docs" / "site" / "hooks.py"))["on_post_page"]
+    own = '<a href="https://notaryproject.dev">spec</a><script src="../assets/a.js"></script><img src=serve.png>'
+    assert check(own, page=None, config=None) == own
+    for foreign in (
+        '<link rel="stylesheet" href="https://fonts.example/a.css">',
+        "<script async src=//example.com/a.js>",
+        "<img src=http://a.b/c>",
+    ):
+        with pytest.raises(SystemExit, match=r"docs/site/mkdocs\.yml"):
+            check(own + foreign)
 
 
 def test_the_limits_in_the_design_equal_those_of_the_code() -> None:
@@ -156,7 +195,7 @@ def test_make_targets_in_the_docs_exist() -> None:
 
 
 def test_decisions_are_numbered_without_gaps_and_list_their_costs() -> None:
-    pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    pages = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
     assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
     for page in pages:
         text = page.read_text()
