@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import runpy
 import shlex
@@ -19,7 +20,9 @@ import yaml
 from marfetch.cli.help import COMMANDS
 from marfetch.codes import CODES
 
+from .world.command import surroundings
 from .world.paths import ROOT
+from .world.registry import Registry
 
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")] + sorted((ROOT / "docs").rglob("*.md"))
 
@@ -56,7 +59,12 @@ def shown_commands() -> list[tuple[str, str]]:
                 text = line.removeprefix("$ ").removeprefix(".venv/bin/")
                 if text.startswith("marfetch "):
                     found.append((page.name, text))
-    return found
+    return found + [("README.md", line) for line in readme_table() if line.startswith("marfetch ")]
+
+
+def readme_table() -> list[str]:
+    """Return the commands of the table in the README, in order."""
+    return re.findall(r"^\| .* \| `([^`]*\bmarfetch\b[^`]*)` \|$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize(("page", "line"), shown_commands(), ids=lambda value: value)
@@ -71,9 +79,31 @@ def test_commands_in_the_docs_exist_with_their_options(page: str, line: str) -> 
 
 def test_the_readme_shows_every_command() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert {command for command in COMMANDS if f"marfetch {command}" not in readme} <= {"version", "demo", "help"}
+    assert {command for command in COMMANDS if f"marfetch {command}" not in readme} <= {"version"}
     assert "make demo" in readme
     assert "make test" in readme
+    table = readme.partition("| you want to | run |")[2].partition("\n\n")[0]
+    assert len(readme_table()) == table.count("\n| "), "each row has one command"
+
+
+@pytest.mark.slow
+def test_the_table_of_the_readme_works_from_top_to_bottom(mar: Registry, tmp_path: Path) -> None:
+    """Paste each command into a shell with the demo's content, except for two that need another machine or run until Ctrl-C."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "marfetch").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m marfetch "$@"\n')
+    (tmp_path / "bin" / "marfetch").chmod(0o755)
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "marfetch.yaml").write_text("schema: 1\nartifacts:\n  - {reference: application-lb/charts/alb-controller, version: ~1.7}\n")
+    environment = surroundings(mar, tmp_path / "cache", PATH=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    # There are no certificates, so there is no trust policy. The versions differ, and there is a newer one than the locked one.
+    expected = {"trust": 2, "verify": 2, "diff": 1, "outdated": 1}
+    for line in readme_table():
+        command = shlex.split(line)[1] if line.startswith("marfetch ") else ""
+        if command != "serve" and not line.startswith("marfetch bundle load"):
+            done = subprocess.run(["bash", "-c", line], cwd=place, env=environment, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == expected.get(command, 0), f"{line}: {done.stderr}"
+    assert {path.name for path in place.iterdir()} >= {"alb-controller", "storage.json", "index.yaml", "marfetch.lock", "charts.tar"}
 
 
 def test_every_error_code_is_documented_with_a_remedy() -> None:
