@@ -94,7 +94,7 @@ def test_the_table_of_the_readme_works_from_top_to_bottom(mar: Registry, tmp_pat
     (tmp_path / "bin" / "marfetch").chmod(0o755)
     place = tmp_path / "place"
     place.mkdir()
-    (place / "marfetch.yaml").write_text("schema: 1\nartifacts:\n  - {reference: application-lb/charts/alb-controller, version: ~1.7}\n")
+    (place / "marfetch.yaml").write_text(re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)[0])
     environment = surroundings(mar, tmp_path / "cache", PATH=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     # There are no certificates, so there is no trust policy. The versions differ, and there is a newer one than the locked one.
     expected = {"trust": 2, "verify": 2, "diff": 1, "outdated": 1}
