@@ -182,7 +182,7 @@ def test_a_page_that_loads_something_from_another_host_fails_the_build() -> None
             check(own + foreign)
 
 
-def test_the_limits_in_the_design_equal_those_of_the_code() -> None:
+def test_the_limits_in_the_reference_equal_those_of_the_code() -> None:
     from marfetch.destination import packed as of_archives
     from marfetch.diff import changes, contents
     from marfetch.layout import graph, repositories
@@ -203,8 +203,8 @@ def test_the_limits_in_the_design_equal_those_of_the_code() -> None:
         found = {name: value for name, value in vars(module).items() if name.startswith(("MAX_", "RATIO_")) and name not in imported}
         assert not limits.keys() & found.keys(), "two limits have one name"
         limits |= found
-    design = (ROOT / "docs" / "design.md").read_text()
-    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+?) \|", design, flags=re.MULTILINE))
+    page_of_limits = (ROOT / "docs" / "reference" / "limits.md").read_text()
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+?) \|", page_of_limits, flags=re.MULTILINE))
     assert rows
     for name, shown in rows.items():
         value = limits[name]
