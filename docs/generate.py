@@ -125,7 +125,7 @@ def _example(line: str) -> list[str]:
 def cli() -> str:
     """Return the page with the help of every command."""
     pages = [
-        "# Commands\n\nThis page has the help of every command, as `marfetch COMMAND --help` prints it. Options come after the command.\n"
+        "# Commands\n\nThis page has the help of every command, as `marfetch help COMMAND` prints it, or `marfetch COMMAND --help`. Options come after the command.\n"
     ]
     environment = os.environ | {"COLUMNS": str(COLUMNS), "PYTHONPATH": str(ROOT)}
     parser: Any = typer.main.get_command(app())
