@@ -63,8 +63,9 @@ docs: $(VENV)/.dev ## Write the parts of the documentation that are made from th
 docs-check: $(VENV)/.dev ## Check that they are up to date.
 	@mkdir -p .tmp && $(RUN) $(PY) docs/generate.py --check
 
+# Without --quiet, which hides the warnings from --strict too.
 site: .venv-site/.made ## Build the documentation as a site into build/site, and check its links.
-	@$(RUN) NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --quiet --strict --clean -f docs/site/mkdocs.yml && echo "build/site/index.html"
+	@$(RUN) NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --strict -f docs/site/mkdocs.yml && echo "build/site/index.html"
 
 architecture: $(VENV)/.dev ## Print the map of the package: rows, units, doors, imports.
 	@$(PY) -m tests.world.architecture

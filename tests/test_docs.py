@@ -162,6 +162,13 @@ def test_the_site_has_every_page_once_in_its_navigation() -> None:
     assert [next(iter(part)) for part in site["nav"]] == ["Home", "Tutorial", "How-to guides", "Reference", "Explanation", "Decisions"]
 
 
+def test_the_site_is_built_strictly() -> None:
+    """`--quiet` would hide the warnings from `--strict`, so that every site passes."""
+    line = re.findall(r"mkdocs build .*", (ROOT / "Makefile").read_text())[0]
+    assert "--strict" in line
+    assert "-q" not in line
+
+
 def test_the_site_stays_private() -> None:
     """`docs/site/hooks.py` checks the built pages; these settings would load or send something without leaving a trace in a page."""
     site = yaml.safe_load((ROOT / "docs" / "site" / "mkdocs.yml").read_text())
