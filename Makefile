@@ -55,7 +55,7 @@ lint: $(VENV)/.dev ## Check style and format.
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
 types: $(VENV)/.dev ## Check types, strictly.
-	@$(PY) -m mypy && $(PY) -m mypy docs/generate.py docs/pictures.py
+	@$(PY) -m mypy && $(PY) -m mypy docs/generate.py docs/pictures.py docs/site/hooks.py
 
 docs: $(VENV)/.dev ## Write the parts of the documentation that are made from the code.
 	@mkdir -p .tmp && $(RUN) $(PY) docs/generate.py
@@ -65,6 +65,10 @@ pictures: $(VENV)/.dev ## Take the pictures of the web pages in docs/ (needs Chr
 
 docs-check: $(VENV)/.dev ## Check that they are up to date.
 	@mkdir -p .tmp && $(RUN) $(PY) docs/generate.py --check
+
+# Without --quiet, which hides the warnings from --strict too.
+site: .venv-site/.made ## Build the documentation as a site into build/site, and check its links.
+	@$(RUN) NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --strict -f docs/site/mkdocs.yml && echo "build/site/index.html"
 
 architecture: $(VENV)/.dev ## Print the map of the package: rows, units, doors, imports.
 	@$(PY) -m tests.world.architecture
@@ -110,6 +114,8 @@ lock: ## Resolve the locks anew (needs uv).
 		--custom-compile-command "make lock" --constraint requirements/dev.lock --group bench pyproject.toml -o requirements/bench.lock
 	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" requirements/audit.in -o requirements/audit.lock
+	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \
+		--custom-compile-command "make lock" --group pyproject.toml:site -o requirements/site.lock
 
 clean: ## Remove what the other commands have made, the tools aside.
 	@rm -rf .venv .venv-* .tmp .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
@@ -132,4 +138,7 @@ $(VENV)/.bench: requirements/bench.lock $(VENV)/.dev
 .venv-audit/.made: requirements/audit.lock
 	@echo "making .venv-audit with what requirements/audit.lock names"; $(environment) .venv-audit requirements/audit.lock "$(PYTHON)" && touch $@
 
-.PHONY: help demo pictures test test-fast fuzz test-all test-typer lint types docs docs-check architecture tools audit sbom release live crash bench bench-check soak lock clean
+.venv-site/.made: requirements/site.lock
+	@echo "making .venv-site with what requirements/site.lock names"; $(environment) .venv-site requirements/site.lock "$(PYTHON)" && touch $@
+
+.PHONY: help demo pictures test test-fast fuzz test-all test-typer lint types docs docs-check site architecture tools audit sbom release live crash bench bench-check soak lock clean

@@ -8,8 +8,8 @@ Three commands run with an empty cache against the test registry, each in a sepa
 - hashing: hashed bytes of each blob or manifest, as a multiple of its size.
 
 Code that runs while a module is imported does not count. Threads make the hops vary a little, so each number is the minimum of three runs.
-`--write before` or `--write after` writes the numbers into that column of the table in `docs/design.md`. `--details N` lists the N most
-frequent hops and how often each digest is hashed and parsed.
+`--write` writes the numbers into the table in `docs/design.md`. `--details N` lists the N most frequent hops and how often each digest is
+hashed and parsed.
 """
 
 from __future__ import annotations
@@ -174,18 +174,17 @@ def counted(sizes: dict[str, int], document: dict[str, Any]) -> dict[str, str]:
     return {
         "modules entered": str(len(document["modules"])),
         "hops": str(sum(count for *_, count in document["hops"])),
-        "parses of each manifest": _spread(list(parses)),
-        "hashing of each blob": _spread(multiples),
+        "parses of each manifest": _mean(list(parses)),
+        "hashing of each blob": _mean(multiples),
     }
 
 
-def _spread(numbers: list[float]) -> str:
-    mean = sum(numbers) / max(1, len(numbers))
-    return f"{mean:.1f} times (at most {max(numbers, default=0):.0f}), {len(numbers)} of them"
+def _mean(numbers: list[float]) -> str:
+    return f"{sum(numbers) / max(1, len(numbers)):.1f}"
 
 
-def measure(details: int) -> dict[tuple[str, str], str]:
-    """Return the result of each walk and measure.
+def measure(details: int) -> dict[str, dict[str, str]]:
+    """Return the measures of each walk.
 
     Args:
         details: number of most frequent hops to print, followed by each digest.
@@ -195,7 +194,7 @@ def measure(details: int) -> dict[tuple[str, str], str]:
     from marfetch.reference import Host
     from tests.world.registry import Registry
 
-    found: dict[tuple[str, str], str] = {}
+    found: dict[str, dict[str, str]] = {}
     with tempfile.TemporaryDirectory(prefix="marfetch-walks-") as scratch:
         directory = Path(scratch)
         layout = Layout(directory / "registry")
@@ -222,7 +221,7 @@ def measure(details: int) -> dict[tuple[str, str], str]:
                         sys.exit(f"{name} failed: {done.stderr.decode()}")
                     documents.append(json.loads((place / "trace.json").read_text()))
                 least = min(documents, key=lambda one: sum(count for *_, count in one["hops"]))
-                found |= {(name, what): text for what, text in counted(sizes, least).items()}
+                found[name] = counted(sizes, least)
                 for source, target, count in least["hops"][:details]:
                     print(f"{name}: {count:5} {source} → {target}")
                 for digest, fed in least["hashed"].items() if details else ():
@@ -238,21 +237,17 @@ def main() -> None:
     if sys.argv[1:2] == ["--trace"]:
         sys.exit(traced(Path(sys.argv[2]), sys.argv[3:]))
     parser = argparse.ArgumentParser(prog="python -m benchmarks.walks", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--write", choices=("before", "after"), help="write the numbers into this column of docs/design.md")
+    parser.add_argument("--write", action="store_true", help="write the numbers into the table in docs/design.md")
     parser.add_argument("--details", type=int, default=0, metavar="N", help="list the N most frequent hops, and each digest")
     options = parser.parse_args()
     found = measure(options.details)
-    for (walk, what), text in found.items():
-        print(f"| {walk} | {what} | {text} |")
+    for walk, numbers in found.items():
+        print(f"{walk}: {', '.join(f'{number} {what}' for what, number in numbers.items())}")
     if options.write:
-        column = {"before": 3, "after": 4}[options.write]
-        lines = DESIGN.read_text().split("\n")
-        for number, line in enumerate(lines):
-            cells = re.split(r" ?\| ?", line)
-            if len(cells) == 6 and (cells[1], cells[2]) in found:
-                cells[column] = found[cells[1], cells[2]]
-                lines[number] = f"| {' | '.join(cells[1:5])} |"
-        DESIGN.write_text("\n".join(lines))
+        text = DESIGN.read_text()
+        for walk, numbers in found.items():
+            text = re.sub(rf"^(\| `{walk}`[^|]*) \|[ 0-9.|]+$", rf"\1 | {' | '.join(numbers.values())} |", text, flags=re.MULTILINE)
+        DESIGN.write_text(text)
 
 
 if __name__ == "__main__":

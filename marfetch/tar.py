@@ -2,7 +2,7 @@
 
 It reads layouts by position and unpacks archives as a stream. It accepts regular files and directories as GNU tar, bsdtar, Go, Python
 and .NET write them. It refuses anything that two of these would read differently, so that other programs see exactly what was checked.
-`docs/decisions/0012-unpacking.md` has the table of such cases.
+`docs/reference/archives.md` has the table of such cases.
 """
 
 from __future__ import annotations

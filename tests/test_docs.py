@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from marfetch.cli.help import COMMANDS
 from marfetch.codes import CODES
 
+from .world.command import surroundings
 from .world.paths import ROOT
+from .world.registry import Registry
 
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")] + sorted((ROOT / "docs").rglob("*.md"))
 
@@ -53,7 +59,12 @@ def shown_commands() -> list[tuple[str, str]]:
                 text = line.removeprefix("$ ").removeprefix(".venv/bin/")
                 if text.startswith("marfetch "):
                     found.append((page.name, text))
-    return found
+    return found + [("README.md", line) for line in readme_table() if line.startswith("marfetch ")]
+
+
+def readme_table() -> list[str]:
+    """Return the commands of the table in the README, in order."""
+    return re.findall(r"^\| .* \| `([^`]*\bmarfetch\b[^`]*)` \|$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize(("page", "line"), shown_commands(), ids=lambda value: value)
@@ -68,9 +79,31 @@ def test_commands_in_the_docs_exist_with_their_options(page: str, line: str) -> 
 
 def test_the_readme_shows_every_command() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert {command for command in COMMANDS if f"marfetch {command}" not in readme} <= {"version", "demo", "help"}
+    assert {command for command in COMMANDS if f"marfetch {command}" not in readme} <= {"version"}
     assert "make demo" in readme
     assert "make test" in readme
+    table = readme.partition("| you want to | run |")[2].partition("\n\n")[0]
+    assert len(readme_table()) == table.count("\n| "), "each row has one command"
+
+
+@pytest.mark.slow
+def test_the_table_of_the_readme_works_from_top_to_bottom(mar: Registry, tmp_path: Path) -> None:
+    """Paste each command into a shell with the demo's content, except for two that need another machine or run until Ctrl-C."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "marfetch").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m marfetch "$@"\n')
+    (tmp_path / "bin" / "marfetch").chmod(0o755)
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "marfetch.yaml").write_text(re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)[0])
+    environment = surroundings(mar, tmp_path / "cache", PATH=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    # There are no certificates, so there is no trust policy. The versions differ, and there is a newer one than the locked one.
+    expected = {"trust": 2, "verify": 2, "diff": 1, "outdated": 1}
+    for line in readme_table():
+        command = shlex.split(line)[1] if line.startswith("marfetch ") else ""
+        if command != "serve" and not line.startswith("marfetch bundle load"):
+            done = subprocess.run(["bash", "-c", line], cwd=place, env=environment, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == expected.get(command, 0), f"{line}: {done.stderr}"
+    assert {path.name for path in place.iterdir()} >= {"alb-controller", "storage.json", "index.yaml", "marfetch.lock", "charts.tar"}
 
 
 def test_every_error_code_is_documented_with_a_remedy() -> None:
@@ -109,11 +142,54 @@ def test_every_page_is_linked() -> None:
     assert [
         str(page.relative_to(ROOT))
         for page in PAGES
-        if page.parent.name in ("docs", "reference") and page.name != "index.md" and page.resolve() not in linked
+        if page.is_relative_to(ROOT / "docs") and page != ROOT / "docs" / "index.md" and page.resolve() not in linked
     ] == []
 
 
-def test_the_limits_in_the_design_equal_those_of_the_code() -> None:
+def paths(navigation: object) -> list[str]:
+    """Return the pages that the navigation of the site names, in order."""
+    if isinstance(navigation, str):
+        return [navigation]
+    parts = navigation.values() if isinstance(navigation, dict) else navigation
+    assert isinstance(parts, Iterable)
+    return [path for part in parts for path in paths(part)]
+
+
+def test_the_site_has_every_page_once_in_its_navigation() -> None:
+    site = yaml.safe_load((ROOT / "docs" / "site" / "mkdocs.yml").read_text())
+    named = paths(site["nav"])
+    assert sorted(named) == sorted(str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md"))
+    assert [next(iter(part)) for part in site["nav"]] == ["Home", "Tutorial", "How-to guides", "Reference", "Explanation", "Decisions"]
+
+
+def test_the_site_is_built_strictly() -> None:
+    """`--quiet` would hide the warnings from `--strict`, so that every site passes."""
+    line = re.findall(r"mkdocs build .*", (ROOT / "Makefile").read_text())[0]
+    assert "--strict" in line
+    assert "-q" not in line
+
+
+def test_the_site_stays_private() -> None:
+    """`docs/site/hooks.py` checks the built pages; these settings would load or send something without leaving a trace in a page."""
+    site = yaml.safe_load((ROOT / "docs" / "site" / "mkdocs.yml").read_text())
+    assert site["theme"]["font"] is False
+    assert not site.keys() & {"repo_url", "extra", "extra_javascript", "extra_css"}
+
+
+def test_a_page_that_loads_something_from_another_host_fails_the_build() -> None:
+    check = runpy.run_path(str(ROOT / "docs" / "site" / "hooks.py"))["on_post_page"]
+    own = '<a href="https://notaryproject.dev">spec</a><script src="../assets/a.js"></script><img src=serve.png>'
+    assert check(own, page=None, config=None) == own
+    for foreign in (
+        '<link rel="stylesheet" href="https://fonts.example/a.css">',
+        "<script async src=//example.com/a.js>",
+        "<img src=http://a.b/c>",
+    ):
+        with pytest.raises(SystemExit, match=r"docs/site/mkdocs\.yml"):
+            check(own + foreign)
+
+
+def test_the_limits_in_the_reference_equal_those_of_the_code() -> None:
     from marfetch.destination import packed as of_archives
     from marfetch.diff import changes, contents
     from marfetch.layout import graph, repositories
@@ -134,8 +210,8 @@ def test_the_limits_in_the_design_equal_those_of_the_code() -> None:
         found = {name: value for name, value in vars(module).items() if name.startswith(("MAX_", "RATIO_")) and name not in imported}
         assert not limits.keys() & found.keys(), "two limits have one name"
         limits |= found
-    design = (ROOT / "docs" / "design.md").read_text()
-    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+?) \|", design, flags=re.MULTILINE))
+    page_of_limits = (ROOT / "docs" / "reference" / "limits.md").read_text()
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+?) \|", page_of_limits, flags=re.MULTILINE))
     assert rows
     for name, shown in rows.items():
         value = limits[name]
@@ -156,7 +232,7 @@ def test_make_targets_in_the_docs_exist() -> None:
 
 
 def test_decisions_are_numbered_without_gaps_and_list_their_costs() -> None:
-    pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    pages = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
     assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
     for page in pages:
         text = page.read_text()

@@ -40,7 +40,7 @@ def patched(block: bytes, at: int, field: bytes) -> bytes:
 
 
 CASES: dict[str, tuple[bytes, dict[str, bytes | None] | Fault]] = {
-    # The table of `docs/decisions/0012-unpacking.md`, in its order.
+    # The table of `docs/reference/archives.md`, in its order.
     "an empty size": (tar(header("x", size_field=bytes(12))), BROKEN),
     "a size of spaces": (tar(header("x", size_field=b" " * 12)), BROKEN),
     "an old-style directory": (tar(header("a/", sort=b"\0", magic=bytes(8)), file("a/x", b"1")), {"a": None, "a/x": b"1"}),

@@ -10,7 +10,7 @@ from ..content import Verified
 from ..errors import IntegrityError, PolicyError
 from ..oci import Descriptor
 
-# -- limits for unpacking, as in `docs/design.md`
+# -- limits for unpacking, as in `docs/reference/limits.md`
 
 
 MAX_MEMBERS = 20_000

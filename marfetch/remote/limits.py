@@ -1,4 +1,4 @@
-"""Limits of time and size for requests and responses; `docs/design.md` lists them too."""
+"""Limits of time and size for requests and responses; `docs/reference/limits.md` lists them too."""
 
 from __future__ import annotations
 

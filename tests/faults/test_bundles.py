@@ -280,7 +280,7 @@ def test_a_bundle_that_is_replaced_is_served_on(world: World) -> None:
     kept.hardlink_to(path)
     with Serving(world, path) as serving:
         with serving.connect() as asking:
-            asking.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            asking.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
             got = bytearray(asking.recv(1000))
             other = world.here / "other.tar"
             other.write_bytes(bytes(path.stat().st_size))
@@ -303,7 +303,7 @@ def test_a_bundle_that_is_written_into_gives_nothing_wrong(world: World, how: st
     with Serving(world, path) as serving:
         assert serving.ask(target).body == BIG
         with serving.connect() as asking:
-            asking.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            asking.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
             got = bytearray(asking.recv(1000))
             if how == "cut":
                 os.truncate(path, len(content) // 2)
