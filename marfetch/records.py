@@ -47,30 +47,42 @@ _NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 # -- whose directory it is
 
 
+_INSIDE: Final = ("index.json", "oci-layout", "blobs", "blobs/sha256", "ingest", DIRECTORY, "kept", "crl")
+"""The parts of a cache that are checked as well: a directory that once was open to others may hold what they made."""
+
+
 def unsafe(root: Path | str, *, any_owner: bool = False) -> str | None:
     """Return why the content of a directory may be another user's; None if it is safe, or missing.
 
     Safe owners are the user and root. Under `sudo`, so is the user who called it. If the path is a symbolic link, its owner counts too,
-    because the owner can point it elsewhere.
+    because the owner can point it elsewhere. The same holds for the main files and directories of a cache.
 
     Args:
         any_owner: whether the directory may belong to any user.
     """
     if not hasattr(os, "geteuid"):
         return None
-    try:
-        found, link = os.stat(root), os.lstat(root)  # noqa: PTH116 - pathlib takes too long to load for a completion
-    except OSError:
-        return None
-    if found.st_mode & stat.S_IWOTH:
-        return "every user can write to it"
+    for name in ("",) if any_owner else ("", *_INSIDE):
+        path = os.path.join(root, name) if name else root  # noqa: PTH118 - pathlib takes too long to load for a completion
+        try:
+            link = os.lstat(path)
+            found = os.stat(path) if stat.S_ISLNK(link.st_mode) else link  # noqa: PTH116
+        except OSError:
+            continue
+        what = f"its `{name}`" if name else "it"
+        if found.st_mode & stat.S_IWOTH and not stat.S_ISCHR(found.st_mode):
+            return f"every user can write to {what}"
+        strangers = {found.st_uid, link.st_uid} - _owners()
+        any_owner |= bool(found.st_mode & stat.S_IWGRP) and not strangers and not name  # the group writes into it too
+        if strangers and not any_owner:
+            return f"{what} belongs to another user (uid {max(strangers)})"
+    return None
+
+
+def _owners() -> set[int]:
     user = os.geteuid()
-    owners = {0, user}
     caller = os.environ.get("SUDO_UID", "") if user == 0 else ""
-    if caller.isascii() and caller.isdecimal():
-        owners.add(int(caller))
-    strangers = {found.st_uid, link.st_uid} - owners
-    return None if any_owner or not strangers else f"it belongs to another user (uid {max(strangers)})"
+    return {0, user, int(caller)} if caller.isascii() and caller.isdecimal() else {0, user}
 
 
 def refuse_unsafe(root: Path | str, *, any_owner: bool = False) -> None:
@@ -85,7 +97,7 @@ def refuse_unsafe(root: Path | str, *, any_owner: bool = False) -> None:
         raise PolicyError(
             f"refused to use the cache `{root}`: {reason}",
             code="cache-unsafe",
-            hint=another if "belongs" in reason else f"chmod 700 {root}; or {another}",
+            hint=another if "belongs" in reason else f"chmod {'-R o-w' if '`' in reason else '700'} {root}; or {another}",
             path=str(root),
             rule="only its owner writes into the cache, and the owner is the user or root",
         )
