@@ -38,13 +38,26 @@ def test_local_work_ends_with_the_time_limit() -> None:
     with pytest.raises(RemoteError) as caught, settings(0.05).time_limit():
         compute()
     assert (caught.value.code, caught.value.exit_code) == ("timeout", 7)
-    assert "not done within the 0.05 s of `--timeout`" in caught.value.message
+    assert "not finished within the 0.05 s of `--timeout`" in caught.value.message
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
+def test_local_work_ends_without_interval_timers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows."""
+    monkeypatch.delattr(signal, "setitimer")
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(RemoteError, match="not finished within"), settings(0.05).time_limit():
+        compute()
+    with pytest.raises(KeyboardInterrupt), settings(60).time_limit():
+        signal.raise_signal(signal.SIGINT)
+    with settings(60).time_limit():
+        pass
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_the_time_limit_ends_a_wait_for_a_thread() -> None:
-    with pytest.raises(RemoteError, match="not done within"), settings(0.05).time_limit():
+    with pytest.raises(RemoteError, match="not finished within"), settings(0.05).time_limit():
         Event().wait()
 
 
@@ -56,7 +69,7 @@ def test_interrupted_code_may_raise_something_else() -> None:
         except KeyboardInterrupt:
             raise ValueError from None
 
-    with pytest.raises(RemoteError, match="not done within"), settings(0.05).time_limit(), changing():
+    with pytest.raises(RemoteError, match="not finished within"), settings(0.05).time_limit(), changing():
         compute()
 
 
