@@ -204,7 +204,7 @@ def read_catalog(root: Path | str, host: str, *, limit: int = MAX_CATALOG_SIZE) 
     Returns:
         None if there is no cached catalog.
     """
-    found = _read_regular(_catalog_path(root, host), limit) if unsafe(root) is None else None
+    found = _read_regular(_catalog_path(root, host), limit, is_own=True) if unsafe(root) is None else None
     if found is None:
         return None
     data, written = found
@@ -277,14 +277,21 @@ def read_file(path: str | Path, *, limit: int) -> bytes | None:
     return found[0] if found is not None else None
 
 
-def _read_regular(path: str | Path, limit: int) -> tuple[bytes, float] | None:
-    """Return a file's bytes and modification time (seconds since the epoch); None as in `read_file`."""
+def _read_regular(path: str | Path, limit: int, *, is_own: bool = False) -> tuple[bytes, float] | None:
+    """Return a file's bytes and modification time (seconds since the epoch); None as in `read_file`.
+
+    Args:
+        is_own: ignore a file that another user may have written.
+    """
     try:
         with os.fdopen(open_regular(path), "rb") as file:
-            data, written = file.read(limit + 1), os.fstat(file.fileno()).st_mtime
+            status = os.fstat(file.fileno())
+            if is_own and hasattr(os, "geteuid") and (status.st_mode & stat.S_IWOTH or status.st_uid not in _owners()):
+                return None
+            data = file.read(limit + 1)
     except OSError:
         return None
-    return (data, written) if len(data) <= limit else None
+    return (data, status.st_mtime) if len(data) <= limit else None
 
 
 def _file_name(repository: str) -> str | None:
@@ -343,7 +350,8 @@ class Records:
 
     def _read(self, path: Path) -> tuple[dict[str, Json], float] | None:
         """Return a document and its modification time; None if it is unreadable."""
-        found = _read_regular(path, self._most) if unsafe(self._root) is None else None
+        is_safe = unsafe(self._root) is None and unsafe(self._directory, any_owner=True) is None
+        found = _read_regular(path, self._most, is_own=True) if is_safe else None
         if found is None:
             return None
         with suppress(Error):

@@ -139,6 +139,21 @@ def test_no_record_is_read_from_an_unsafe_cache(tmp_path: Path, owned: Owned, fa
     assert complete(["pull", "--cache-dir", str(tmp_path), "aks/"]).startswith(":")
 
 
+@pytest.mark.parametrize("part", ["directory", "file", "owner"])
+def test_a_record_that_others_can_change_is_not_read(tmp_path: Path, part: str) -> None:
+    kept = Records(tmp_path, "indexes")
+    kept.put("x", "data")
+    (path,) = (tmp_path / "kept" / "indexes").glob("*.json")
+    assert kept.get("x") is not None
+    if part == "owner":
+        if os.geteuid() != 0:
+            pytest.skip("only root can give files to others")
+        os.chown(path, OTHER, OTHER)
+    else:
+        (path if part == "file" else path.parent).chmod(0o777)
+    assert kept.get("x") is None
+
+
 @pytest.mark.parametrize("fault", ["world-writable", "another owner"])
 def test_no_record_of_a_created_directory_is_believed_where_others_can_write(tmp_path: Path, owned: Owned, fault: str) -> None:
     created, made = CreatedDirectories(tmp_path / "state"), tmp_path / "made"
