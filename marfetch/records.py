@@ -47,30 +47,42 @@ _NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 # -- whose directory it is
 
 
+_INSIDE: Final = ("index.json", "oci-layout", "blobs", "blobs/sha256", "ingest", DIRECTORY, "kept", "crl")
+"""The parts of a cache that are checked as well: a directory that once was open to others may hold what they made."""
+
+
 def unsafe(root: Path | str, *, any_owner: bool = False) -> str | None:
     """Return why the content of a directory may be another user's; None if it is safe, or missing.
 
     Safe owners are the user and root. Under `sudo`, so is the user who called it. If the path is a symbolic link, its owner counts too,
-    because the owner can point it elsewhere.
+    because the owner can point it elsewhere. The same holds for the main files and directories of a cache.
 
     Args:
         any_owner: whether the directory may belong to any user.
     """
     if not hasattr(os, "geteuid"):
         return None
-    try:
-        found, link = os.stat(root), os.lstat(root)  # noqa: PTH116 - pathlib takes too long to load for a completion
-    except OSError:
-        return None
-    if found.st_mode & stat.S_IWOTH:
-        return "every user can write to it"
+    for name in ("",) if any_owner else ("", *_INSIDE):
+        path = os.path.join(root, name) if name else root  # noqa: PTH118 - pathlib takes too long to load for a completion
+        try:
+            link = os.lstat(path)
+            found = os.stat(path) if stat.S_ISLNK(link.st_mode) else link  # noqa: PTH116
+        except OSError:
+            continue
+        what = f"its `{name}`" if name else "it"
+        if found.st_mode & stat.S_IWOTH and not stat.S_ISCHR(found.st_mode):
+            return f"every user can write to {what}"
+        strangers = {found.st_uid, link.st_uid} - _owners()
+        any_owner |= bool(found.st_mode & stat.S_IWGRP) and not strangers and not name  # the group writes into it too
+        if strangers and not any_owner:
+            return f"{what} belongs to another user (uid {max(strangers)})"
+    return None
+
+
+def _owners() -> set[int]:
     user = os.geteuid()
-    owners = {0, user}
     caller = os.environ.get("SUDO_UID", "") if user == 0 else ""
-    if caller.isascii() and caller.isdecimal():
-        owners.add(int(caller))
-    strangers = {found.st_uid, link.st_uid} - owners
-    return None if any_owner or not strangers else f"it belongs to another user (uid {max(strangers)})"
+    return {0, user, int(caller)} if caller.isascii() and caller.isdecimal() else {0, user}
 
 
 def refuse_unsafe(root: Path | str, *, any_owner: bool = False) -> None:
@@ -85,7 +97,7 @@ def refuse_unsafe(root: Path | str, *, any_owner: bool = False) -> None:
         raise PolicyError(
             f"refused to use the cache `{root}`: {reason}",
             code="cache-unsafe",
-            hint=another if "belongs" in reason else f"chmod 700 {root}; or {another}",
+            hint=another if "belongs" in reason else f"chmod {'-R o-w' if '`' in reason else '700'} {root}; or {another}",
             path=str(root),
             rule="only its owner writes into the cache, and the owner is the user or root",
         )
@@ -192,7 +204,7 @@ def read_catalog(root: Path | str, host: str, *, limit: int = MAX_CATALOG_SIZE) 
     Returns:
         None if there is no cached catalog.
     """
-    found = _read_regular(_catalog_path(root, host), limit) if unsafe(root) is None else None
+    found = _read_regular(_catalog_path(root, host), limit, is_own=True) if unsafe(root) is None else None
     if found is None:
         return None
     data, written = found
@@ -265,14 +277,21 @@ def read_file(path: str | Path, *, limit: int) -> bytes | None:
     return found[0] if found is not None else None
 
 
-def _read_regular(path: str | Path, limit: int) -> tuple[bytes, float] | None:
-    """Return a file's bytes and modification time (seconds since the epoch); None as in `read_file`."""
+def _read_regular(path: str | Path, limit: int, *, is_own: bool = False) -> tuple[bytes, float] | None:
+    """Return a file's bytes and modification time (seconds since the epoch); None as in `read_file`.
+
+    Args:
+        is_own: ignore a file that another user may have written.
+    """
     try:
         with os.fdopen(open_regular(path), "rb") as file:
-            data, written = file.read(limit + 1), os.fstat(file.fileno()).st_mtime
+            status = os.fstat(file.fileno())
+            if is_own and hasattr(os, "geteuid") and (status.st_mode & stat.S_IWOTH or status.st_uid not in _owners()):
+                return None
+            data = file.read(limit + 1)
     except OSError:
         return None
-    return (data, written) if len(data) <= limit else None
+    return (data, status.st_mtime) if len(data) <= limit else None
 
 
 def _file_name(repository: str) -> str | None:
@@ -331,7 +350,8 @@ class Records:
 
     def _read(self, path: Path) -> tuple[dict[str, Json], float] | None:
         """Return a document and its modification time; None if it is unreadable."""
-        found = _read_regular(path, self._most) if unsafe(self._root) is None else None
+        is_safe = unsafe(self._root) is None and unsafe(self._directory, any_owner=True) is None
+        found = _read_regular(path, self._most, is_own=True) if is_safe else None
         if found is None:
             return None
         with suppress(Error):

@@ -37,9 +37,17 @@ def beside(target: Callable[[], object], name: str) -> None:
         target()
 
 
+_NO_MEMORY = ("failed to map segment from shared object", "annot allocate memory")
+"""What the loader of glibc or musl says when there is no memory for a shared library."""
+
+
 def resource_error(error: BaseException) -> StorageError | None:
-    """Return the error to report if the system refused a thread or memory; None for any other exception."""
-    if isinstance(error, MemoryError):
+    """Return the error to report if the system refused a thread, memory or an open file; None for any other exception."""
+    if isinstance(error, ImportError) and str(error).endswith("Too many open files"):  # of a shared library
+        return StorageError(
+            "too many open files", code="no-resources", hint="raise the limit on open files (`ulimit -n`), or lower `--jobs`"
+        )
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and any(one in str(error) for one in _NO_MEMORY)):
         return StorageError("out of memory", code="no-resources", hint="free memory, or lower `--jobs`")
     if isinstance(error, RuntimeError) and str(error).startswith("can't start new thread"):  # CPython has no class for it
         return no_thread()

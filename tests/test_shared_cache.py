@@ -23,6 +23,7 @@ from marfetch.layout.ingest import STALE
 from marfetch.layout.layout import Layout, last_used
 from marfetch.oci import Digest, Manifest
 from marfetch.reference import Reference
+from marfetch.verify.artifact import CRL_DIRECTORY, keep_list
 
 from .world.command import ended, marfetch, started, surroundings
 from .world.content import ALB, MODULE
@@ -113,6 +114,21 @@ def test_a_cache_in_use_is_not_cleared(client: Made, monkeypatch: pytest.MonkeyP
     session.close()
     maintenance.clear(root)
     assert not root.exists()
+
+
+def test_nothing_is_left_of_a_cache_that_is_cleared(mar: Registry, client: Made, tmp_path: Path) -> None:
+    project = tmp_path / "marfetch.yaml"
+    project.write_text(f"schema: 1\nendpoint: http://{mar.host}\nartifacts:\n  - reference: {ALB}\n")
+    session = client()
+    root = session.cache.root
+    given = surroundings(mar, root)
+    for words in (["lock", "-f", project], ["index", f"{mar.host}/{ALB}"]):
+        assert marfetch(*map(str, words), cwd=tmp_path, environment=given).returncode == 0
+    keep_list(root / CRL_DIRECTORY, "http://crl.example/x", b"x", session)
+    session.close()
+    maintenance.clear(root)
+    assert not root.exists()
+    assert maintenance.clear(root) == 0
 
 
 def test_a_command_that_starts_while_the_cache_is_cleared_waits_and_makes_a_new_one(client: Made, tmp_path: Path) -> None:

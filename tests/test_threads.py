@@ -185,6 +185,9 @@ ACCIDENTS = {
     "endless recursion": (RecursionError("maximum recursion depth exceeded"), 70, "internal"),
     "a wrong state": (RuntimeError("no such state"), 70, "internal"),
     "no memory": (MemoryError(), 9, "no-resources"),
+    "no memory for a library": (ImportError("_rust.abi3.so: failed to map segment from shared object"), 9, "no-resources"),
+    "no file for a library": (ImportError("_x.so: cannot open shared object file: Too many open files"), 9, "no-resources"),
+    "a broken library": (ImportError("_x.so: undefined symbol: x"), 70, "internal"),
     "no thread": (RuntimeError(REFUSED), 9, "no-resources"),
 }
 

@@ -103,6 +103,24 @@ def test_what_is_missing_is_safe(tmp_path: Path) -> None:
     assert unsafe(tmp_path / "none") is None
 
 
+@pytest.mark.parametrize("part", ["index.json", "oci-layout", "blobs", "blobs/sha256", "ingest", "listings", "kept", "crl"])
+def test_what_others_can_change_inside_is_refused_too(tmp_path: Path, owned: Owned, part: str) -> None:
+    path = tmp_path / part
+    path.mkdir(parents=True)
+    assert unsafe(tmp_path) is None
+    path.chmod(0o777)
+    with pytest.raises(PolicyError, match=f"every user can write to its `{part}`") as caught:
+        refuse_unsafe(tmp_path)
+    assert f"chmod -R o-w {tmp_path}" in caught.value.hint
+    path.chmod(0o755)
+    owned(path, OTHER)
+    with pytest.raises(PolicyError, match=f"its `{part}` belongs to another user"):
+        refuse_unsafe(tmp_path)
+    refuse_unsafe(tmp_path, any_owner=True)
+    tmp_path.chmod(0o770)  # shared by a group
+    refuse_unsafe(tmp_path)
+
+
 @pytest.mark.parametrize("fault", ["world-writable", "another owner"])
 def test_no_record_is_read_from_an_unsafe_cache(tmp_path: Path, owned: Owned, fault: str) -> None:
     kept = Records(tmp_path, "indexes")
@@ -119,6 +137,21 @@ def test_no_record_is_read_from_an_unsafe_cache(tmp_path: Path, owned: Owned, fa
     assert records.repositories(tmp_path) == []
     assert records.read_catalog(tmp_path, "mcr.microsoft.com") is None
     assert complete(["pull", "--cache-dir", str(tmp_path), "aks/"]).startswith(":")
+
+
+@pytest.mark.parametrize("part", ["directory", "file", "owner"])
+def test_a_record_that_others_can_change_is_not_read(tmp_path: Path, part: str) -> None:
+    kept = Records(tmp_path, "indexes")
+    kept.put("x", "data")
+    (path,) = (tmp_path / "kept" / "indexes").glob("*.json")
+    assert kept.get("x") is not None
+    if part == "owner":
+        if os.geteuid() != 0:
+            pytest.skip("only root can give files to others")
+        os.chown(path, OTHER, OTHER)
+    else:
+        (path if part == "file" else path.parent).chmod(0o777)
+    assert kept.get("x") is None
 
 
 @pytest.mark.parametrize("fault", ["world-writable", "another owner"])

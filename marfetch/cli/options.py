@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import inspect
 import logging
 import os
@@ -11,10 +12,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
+from .. import threads
 from ..endpoint import Preference
 from ..errors import Error, InputError, Interrupted
 from ..remote.preconnect import ConnectionSetups
@@ -110,33 +113,29 @@ class Settings(NamedTuple):
         """End everything inside the `with` block that still runs after `--timeout`, such as a long comparison.
 
         Waits and transfers check the budget themselves and are given a moment to stop in their own way. The block ends like one that
-        Ctrl-C interrupts. Only the main thread of a system with interval timers can be ended like this.
+        Ctrl-C interrupts. Only the main thread can be ended like this.
 
         Raises:
             RemoteError: `timeout`.
         """
-        if self.timeout is None or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        if self.timeout is None or threading.current_thread() is not threading.main_thread():
             yield
             return
         is_over = False
 
-        def end(*_: object) -> None:
+        def end() -> None:
             nonlocal is_over
             if not self.report.has_result:
                 is_over = True
                 raise KeyboardInterrupt
 
-        previous = signal.signal(signal.SIGALRM, end)
-        signal.setitimer(signal.ITIMER_REAL, min(self.timeout, _LONGEST_TIMER) + _STOP_TIME)
         try:
-            yield
+            with _alarm(min(self.timeout, _LONGEST_TIMER) + _STOP_TIME, end):
+                yield
         except (Exception, KeyboardInterrupt) as error:
             if not is_over or isinstance(error, Error):
                 raise
             raise self.budget().exceeded() from error
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, previous)
 
     def request(self, text: str, version: str | None = None, *, devel: bool = False) -> Wanted:
         """Parse a REF argument together with `--version` and `--devel`.
@@ -244,6 +243,44 @@ def _settings(
     if verbose or os.environ.get("HELM_DEBUG") == "true":
         _log_to_stderr()
     return Settings(report, endpoint, tuple(data_host or ()), offline, timeout, jobs, ca_file, cache_dir, ConnectionSetups(ca_file, jobs))
+
+
+@contextmanager
+def _alarm(seconds: float, ring: Callable[[], None]) -> Iterator[None]:
+    """Call a function in the main thread after a time, between two of its instructions: by an interval timer, or by a thread (Windows)."""
+    if hasattr(signal, "setitimer"):
+        previous = signal.signal(signal.SIGALRM, lambda *_: ring())
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, previous)
+        return
+    is_due, guard, is_past = False, threading.Lock(), threading.Event()
+
+    def interrupt() -> None:
+        nonlocal is_due
+        is_past.wait(min(seconds, threading.TIMEOUT_MAX))
+        with guard:
+            if not is_past.is_set():
+                is_due = True
+                _thread.interrupt_main()
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if is_due:
+            ring()
+        elif callable(before):
+            before(number, frame)  # Ctrl-C
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    threads.started(interrupt, "marfetch-limit")
+    try:
+        yield
+    finally:
+        with guard:
+            is_past.set()
+        signal.signal(signal.SIGINT, before)
 
 
 def check_timeout(timeout: float | None) -> None:

@@ -33,6 +33,10 @@ FRESH_IF_INCOMPLETE: Final = 10.0
 """Seconds for which an incomplete index is returned again, since Helm requests it several times within one command."""
 NAMESPACE_TIME: Final = 25.0
 """Seconds that one call spends on a namespace; the next call continues. Helm waits 30 s for its repositories."""
+CACHE_TIME: Final = 3.0
+"""Seconds beyond that, in which it still takes what the cache knows of the other repositories."""
+AT_ONCE: Final = 500
+"""Number of repositories that are passed to the threads at once."""
 MOST_OTHERS: Final = 100
 """Number of newest versions to check before a repository is considered to contain no charts."""
 BUILD_WAIT: Final = 60.0
@@ -251,9 +255,15 @@ def _namespace(client: Session, host_reference: Reference, path: str) -> Listing
         suggest(client, error, bound)
         raise error
     look = _Look(client, bound)
+    charts: dict[str, Sequence[Release]] = {}
     with client.budget.at_most(NAMESPACE_TIME, "that one call spends on a namespace"):
-        found = client.each(look.at, names)
-    charts = {name.removeprefix(prefix): releases for name, releases in zip(names, found, strict=True) if releases}
+        for start in range(0, len(names), AT_ONCE):  # a thread pool holds everything that it is given
+            some = names[start : start + AT_ONCE]
+            found = zip(some, client.each(look.at, some), strict=True)
+            charts.update((name.removeprefix(prefix), releases) for name, releases in found if releases)
+            if client.budget.remaining < -CACHE_TIME:
+                look.failures += [client.budget.exceeded()] * (len(names) - start - len(some))
+                break
     if look.failures:
         first = look.failures[0]
         if not charts:
@@ -280,7 +290,7 @@ class _Look:
         self._client = client
         self._bound = bound
         self._kept = Records(client.cache.root, "charts")
-        self._throttled: RateLimitedError | None = None
+        self._over: Error | None = None
         self.failures: list[Error] = []
 
     def at(self, repository: str) -> list[Release]:
@@ -289,16 +299,17 @@ class _Look:
         before = _read(found.data, repository) if found is not None else None
         if found is not None and before is not None and found.age < (FRESH_IN_NAMESPACE if before else FRESH_IF_OTHER):
             return before
+        if self._over is not None:
+            self.failures.append(self._over)
+            return before or []
         try:
-            if self._throttled is not None:
-                raise self._throttled
             self._client.budget.check()
             releases = releases_of(self._client, replace(self._bound, repository=repository)) or []
         except NotFoundError:
             releases = []  # the catalog lists repositories that do not exist
         except Error as error:
-            if isinstance(error, RateLimitedError):
-                self._throttled = error
+            if isinstance(error, RateLimitedError) or self._client.budget.remaining <= 0:
+                self._over = error
             self.failures.append(error)
             return before or []
         self._kept.put(key, [_record(release) for release in releases])

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO, cast
 
 from ..content import Silent
 from ..errors import Error, Interrupted, NotFoundError, StorageError
@@ -57,6 +57,8 @@ def main(arguments: Sequence[str]) -> int:
         _say("warning: client certificates are ignored: MAR does not use them")
     try:
         data = content(url, ca_file)
+        if cast("TextIO | None", sys.stdout) is None:  # the parent process has closed it
+            raise StorageError("stdout is closed", code="file-unusable")
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except KeyboardInterrupt:
@@ -69,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
         from ..files import storage_error  # late: only for an error
 
         return _failed(storage_error(error, str(error.filename or "stdout")), url)
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ImportError) as error:
         refused = resource_error(error)
         if refused is None:
             raise

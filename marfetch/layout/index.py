@@ -29,6 +29,10 @@ _MAX_VALUES: Final = 10 * MAX_LAYOUT_ENTRIES
 _EMPTY: Final = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}, separators=(",", ":")).encode()
 
 
+MAX_INDEX_SIZE: Final = 64 << 20
+"""Bytes; the limit of `index.json`, some 200,000 entries."""
+
+
 class LayoutTags:
     """The tags of a layout.
 
@@ -140,10 +144,10 @@ class LayoutTags:
             return self._read
         self._read, self._unnamed = {}, {}
         self.changes += 1
-        data = _bytes(self._path)
-        if data is None:
-            return self._read
         try:
+            data = _bytes(self._path)
+            if data is None:
+                return self._read
             document = parse_json(data, f"the index `{self._path}`", most=_MAX_VALUES)
             for descriptor in parse_descriptors(document, what=f"the index `{self._path}`", name="manifests"):
                 name = descriptor.annotations.get(REF_NAME)
@@ -151,6 +155,8 @@ class LayoutTags:
                     self._unnamed[str(descriptor.digest)] = descriptor
                 else:
                     self._read[name] = descriptor
+        except StorageError:
+            raise
         except Error as error:
             # Blobs are found by digest. Only tags are lost, and the registry has them.
             self._read, self._unnamed = {}, {}
@@ -165,14 +171,18 @@ def _bytes(path: Path) -> bytes | None:
 
     Raises:
         StorageError: it cannot be read.
+        PolicyError: `limit-passed`.
     """
     try:
         with os.fdopen(open_regular(path, follow=True), "rb") as file:
-            return file.read()
+            data = file.read(MAX_INDEX_SIZE + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise storage_error(error, path) from error
+    if len(data) > MAX_INDEX_SIZE:
+        raise too_large(path.name, str(path.parent), MAX_INDEX_SIZE)
+    return data
 
 
 def unsupported_index_content(root: Path) -> str | None:
@@ -234,8 +244,6 @@ def check_version(root: Path) -> None:
         )
 
 
-MAX_INDEX_SIZE: Final = 64 << 20
-"""Bytes; the limit of `index.json`, some 200,000 entries."""
 MAX_MARKER_SIZE: Final = 64 << 10
 """Bytes; the limit of `oci-layout`."""
 

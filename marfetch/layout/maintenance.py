@@ -23,7 +23,8 @@ from .graph import ManifestNode, closure
 from .ingest import CHUNK, STALE, drop_stale
 from .layout import Layout, last_used
 
-_CONTENT: Final = ("blobs", INGEST, records.DIRECTORY, RECORDS_DIRECTORY, "index.json", "index.lock", "index.damaged", "oci-layout")
+_DIRECTORIES: Final = ("blobs", INGEST, records.DIRECTORY, RECORDS_DIRECTORY, "projects", "crl")
+_CONTENT: Final = (*_DIRECTORIES, "index.json", "index.lock", "index.damaged", "oci-layout")
 """What a cache has at its top."""
 _CLEAR_WAIT: Final = 10.0
 """Seconds to wait for commands that use the cache."""
@@ -86,7 +87,7 @@ def verify(layout: Layout, *, fix: bool = False) -> list[Bad]:
         if reason is None:
             continue
         bad.append(Bad(f"{path.parent.name}:{path.name}", reason))
-        if fix:
+        if fix and _is_ours(path):
             _remove(path)
     return bad
 
@@ -116,7 +117,7 @@ def _prune(layout: Layout, days: float | None, *, young: float | None) -> Pruned
     count = size = partial = kept = 0
     for path in _blobs(layout):
         status = _status(path)
-        if status is None or f"{path.parent.name}:{path.name}" in keep:
+        if status is None or f"{path.parent.name}:{path.name}" in keep or not _is_ours(path):
             continue
         if young is not None and last_used(status) > young:
             kept += 1
@@ -180,6 +181,16 @@ def _blobs(layout: Layout) -> Iterator[Path]:
     for directory in sorted((layout.root / "blobs").glob("*")):
         with suppress(NotADirectoryError, FileNotFoundError):
             yield from sorted(directory.iterdir())
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a file may be deleted: behind a link to another directory, only one that is named like a blob."""
+    if not (path.parent.is_symlink() or path.parent.parent.is_symlink()):
+        return True
+    with suppress(InputError):
+        Digest.parse(f"{path.parent.name}:{path.name}")
+        return True
+    return False
 
 
 def _parts(layout: Layout) -> Iterator[Path]:

@@ -42,6 +42,8 @@ _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 """The well-known prefix of DNS64 (RFC 6052, 2.1): the last 32 bits are the IPv4 address."""
 _DOCUMENTATION: Final = ipaddress.IPv6Network("3fff::/20")
 """RFC 9637; Python's `is_global` does not know it in all versions."""
+_HOST_OF_AZURE: Final = ipaddress.IPv4Address("168.63.129.16")
+"""The address at which each virtual machine of Azure reaches the services of its host; it is public only by its number."""
 
 
 def fetcher(ca_file: str | None, budget: Budget) -> Callable[[str], bytes]:
@@ -151,7 +153,7 @@ def is_public(text: str) -> bool:
     """
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv4Address):
-        return address.is_global and not address.is_multicast
+        return address.is_global and not address.is_multicast and address != _HOST_OF_AZURE
     if address in _NAT64:
         return is_public(str(ipaddress.IPv4Address(address.packed[-4:])))
     carries = address.sixtofour is not None or address.teredo is not None

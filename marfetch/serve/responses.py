@@ -237,7 +237,7 @@ def unusual(scope: Scope) -> Response | None:
         return refused("a request must have exactly one `Host`")
     if b"transfer-encoding" in names and b"content-length" in names:
         return refused("a request cannot have both `Transfer-Encoding` and `Content-Length`")
-    if not host_parts(header(scope, b"host") or "localhost")[0]:
+    if b"host" in names and not host_parts(header(scope, b"host") or "")[0]:
         return refused("the `Host` is invalid")
     if scope["method"] not in _METHODS:
         allowed = {"Allow": "GET, HEAD"} | ({"Connection": "close"} if {b"content-length", b"transfer-encoding"} & {*names} else {})

@@ -87,6 +87,7 @@ def running(
         listening += [bind(host, port)] + ([bind(host, data_port)] if data_port is not None else [])
         addresses = [_address(one) for one in listening]
         listens_at = ipaddress.ip_address(listening[0].getsockname()[0])
+        listens_at = getattr(listens_at, "ipv4_mapped", None) or listens_at
         wild, is_local = listens_at.is_unspecified, listens_at.is_loopback
         data_address = addresses[1] if data_port is not None else None
         origin = f"http://{{host}}:{listening[1].getsockname()[1]}" if wild and data_address else data_address

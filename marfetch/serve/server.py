@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib.util
 import logging
+import re
 import resource
 import socket
 import struct
@@ -135,10 +136,18 @@ class _TimeoutMixin(_Base):
             one.transport.abort()
 
 
+_ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
+
+
 class _Begun:
-    """Implements `_begun` for httptools, which keeps no bytes but reports the start and the end of the headers."""
+    """Implements `_begun` for httptools, which keeps no bytes but reports the start and the end of the headers.
+
+    Of a target in absolute form, httptools passes on only the path. Its authority replaces `Host` (RFC 9112, 3.2.2).
+    """
 
     _within = False
+    url: bytes
+    headers: list[tuple[bytes, bytes]]
 
     def on_message_begin(self) -> None:
         self._within = True
@@ -146,6 +155,10 @@ class _Begun:
 
     def on_headers_complete(self) -> None:
         self._within = False
+        absolute = _ABSOLUTE.match(self.url)
+        if absolute is not None:
+            hosts = sum(name == b"host" for name, _ in self.headers)
+            self.headers[:] = [one for one in self.headers if one[0] != b"host"] + max(1, hosts) * [(b"host", absolute[1])]
         super().on_headers_complete()  # type: ignore[misc]
 
     def _begun(self) -> bool:

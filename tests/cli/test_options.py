@@ -43,6 +43,19 @@ def test_local_work_ends_with_the_time_limit() -> None:
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
+def test_local_work_ends_without_interval_timers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows."""
+    monkeypatch.delattr(signal, "setitimer")
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(RemoteError, match="not finished within"), settings(0.05).time_limit():
+        compute()
+    with pytest.raises(KeyboardInterrupt), settings(60).time_limit():
+        signal.raise_signal(signal.SIGINT)
+    with settings(60).time_limit():
+        pass
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_the_time_limit_ends_a_wait_for_a_thread() -> None:
     with pytest.raises(RemoteError, match="not finished within"), settings(0.05).time_limit():
         Event().wait()

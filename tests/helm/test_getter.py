@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from marfetch.client.session import Session
+from marfetch.helm import getter
 from marfetch.helm.charts import FRESH, FRESH_IF_INCOMPLETE, NEWEST, build_index, kept_index
 from marfetch.helm.index_yaml import chart_facts, created, index
 from marfetch.oci import Digest
@@ -76,6 +78,13 @@ def test_an_index_holds_every_version_with_what_is_known_of_the_newest(mar: Regi
     assert found[0]["urls"][0].startswith(f"mar://{mar.host}/aks/toy@sha256:")
     assert mar.kinds().count("tags") == 1
     assert mar.kinds().count("manifest") == NEWEST
+
+
+def test_a_closed_stdout_is_no_bug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(getter, "content", lambda *_: b"")
+    monkeypatch.setattr(sys, "stdout", None)
+    assert getter.main(["", "", "", "mar://mcr.microsoft.com/aks/toy/index.yaml"]) == 9
+    assert "stdout is closed" in capsys.readouterr().err
 
 
 def test_entries_have_the_charts_own_name(mar: Registry, got: Got) -> None:
@@ -225,6 +234,11 @@ def test_a_namespace_is_listed_as_far_as_the_time_goes_and_the_next_call_goes_on
         patch.setattr(charts, "NAMESPACE_TIME", 0.0)
         assert known(4) == ["toy0", "toy1"]
     assert any("2 of 4 repositories below" in warning for warning in heard.warnings)
+    with monkeypatch.context() as patch:
+        for name, value in {"NAMESPACE_TIME": 0.0, "CACHE_TIME": 0.0, "AT_ONCE": 1}.items():
+            patch.setattr(charts, name, value)
+        assert known(4) == ["toy0"]
+    assert any("3 of 4 repositories below" in warning for warning in heard.warnings)
     assert known(4) == ["toy0", "toy1", "toy2", "toy3"]
 
 

@@ -165,6 +165,27 @@ def test_a_damaged_index_is_begun_anew_and_said_once(layout: Layout, index: byte
     assert len(Layout(layout.root).names.all()) == 1
 
 
+def test_an_index_over_the_limit_is_not_read(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marfetch.layout.index.MAX_INDEX_SIZE", 1000)
+    with (layout.root / "index.json").open("wb") as file:
+        file.truncate(1001)
+    again = Layout(layout.root)
+    assert again.known(ALB) is None
+    assert "more than 1000 bytes" in str(again.names.damage())
+
+
+def test_behind_a_link_only_blobs_are_deleted(tmp_path: Path, layout: Layout) -> None:
+    there = tmp_path / "there"
+    (layout.root / "blobs" / "sha256").rename(there)
+    (layout.root / "blobs" / "sha256").symlink_to(there)
+    (there / "letter.txt").write_text("keep me")
+    unused = put(layout, b"unused")
+    assert maintenance.prune(layout).blobs == 1
+    assert not layout.has(unused)
+    assert [bad.name for bad in maintenance.verify(layout, fix=True)] == ["sha256:letter.txt"]
+    assert (there / "letter.txt").read_text() == "keep me"
+
+
 @pytest.mark.parametrize("marker", [b'{"imageLayoutVersion":"2.0.0"}', b"{}", b"junk"])
 def test_a_layout_of_another_version_is_not_touched(tmp_path: Path, marker: bytes) -> None:
     (tmp_path / "oci-layout").write_bytes(marker)

@@ -58,6 +58,8 @@ def fetch(url: str, budget: Budget | None = None) -> bytes:
         ("64:ff9b:1::5db8:d70e", False),
         ("64:ff9b::93.184.215.14", True),
         ("240.0.0.1", False),
+        ("168.63.129.16", False),  # Azure's host services
+        ("64:ff9b::168.63.129.16", False),
     ],
 )
 def test_which_addresses_are_public(text: str, public: bool) -> None:

@@ -431,6 +431,7 @@ REFUSED = {
     "HTTP/0.9": b"GET /v2/\r\n\r\n",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "no host": b"GET /v2/ HTTP/1.1\r\n\r\n",
+    "an empty host": b"GET /v2/ HTTP/1.1\r\nHost:\r\n\r\n",
     "two hosts": b"GET /v2/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     "a host with a path": b"GET /v2/ HTTP/1.1\r\nHost: a/../b\r\n\r\n",
     "a host with user information": b"GET /v2/ HTTP/1.1\r\nHost: a@b\r\n\r\n",
@@ -639,6 +640,31 @@ def test_content_is_on_the_data_port_where_one_is_wanted(maker: Maker, tmp_path:
         target = answer.headers["location"].removeprefix(data["dataAddress"])
         assert ask(int(data["dataAddress"].rpartition(":")[2]), target).body == b"x"
         assert one.end()[:2] == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://evil.example/v2/", "Host: localhost\r\n", (421, 404)),
+        ("HTTP://evil.example:1/v2/", "", (421, 404)),
+        ("http://localhost@evil.example/v2/", "Host: localhost\r\n", (400, 404)),
+        ("http://localhost/v2/", "Host: localhost\r\n", (200, 404)),
+        ("/v2/", "", (200, 200)),
+    ],
+)
+def test_the_host_of_an_absolute_target_counts(maker: Maker, parser: str, target: str, host: str, status: tuple[int, int]) -> None:
+    """RFC 9112, 3.2.2; h11 passes on the target as it is, which is no path of a registry."""
+    maker.manifest("x", "aks/foo:1")
+    with Served(maker.root, allowed=frozenset()) as one:
+        answer = raw(one.port, f"GET {target} HTTP/1.0\r\n{host}\r\n".encode())
+        assert int(answer.split()[1]) == status[parser == "h11"]
+
+
+@pytest.mark.slow
+def test_a_mapped_loopback_address_is_one(maker: Maker, tmp_path: Path) -> None:
+    maker.manifest("x", "aks/foo:1")
+    with Command(maker.root, "--port", 0, "--host", "::ffff:127.0.0.1", cwd=tmp_path) as one:
+        assert [ask(one.port, "/v2/", Host=host).status for host in ("localhost", "evil.example")] == [200, 421]
 
 
 @pytest.mark.slow
