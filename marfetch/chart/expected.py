@@ -35,7 +35,7 @@ class ExpectedChart(NamedTuple):
             IntegrityError: `malformed`.
         """
         what = f"`{CHART_FILE}` of `{archive}`"
-        document = parse_yaml(raw, what)
+        document = parse_yaml(raw, what, is_lenient=True)
         if not isinstance(document, dict):
             raise IntegrityError(f"{what} is malformed: it is not a mapping", code="malformed", what=what, archive=archive)
         for name, wanted, is_it in (("name", self.name, self._is_name), ("version", self.tag, self._is_version)):
