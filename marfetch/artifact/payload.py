@@ -336,8 +336,8 @@ def unpacked(selection: Selection, manifest: Manifest, *, repository: str, tag: 
     gzipped tars.
 
     The directory is named after the last component of the repository, since a publisher must not choose which directory is replaced. If
-    several payloads are archives, each gets its own subdirectory. A chart must have the name in the manifest's title, which Helm writes,
-    or else the repository's name.
+    several payloads are archives, each gets its own subdirectory. A chart must have the name in the manifest's title, which Helm writes;
+    without one, it may have any name, as for Helm.
 
     Raises:
         PolicyError: `name-refused`.
@@ -359,8 +359,9 @@ def _unpacked(payload: Payload, selection: Selection, manifest: Manifest, reposi
     """Return an archive with its unpacking and its own name, and any other payload unchanged."""
     if selection.kind is CHART and matches(payload.layer.media_type, chart_types(manifest)):
         version = tag if tag is not None and read_version(tag) else None
-        name = safe_title(chart_name(repository, manifest.annotations.get(TITLE)))
-        return payload._replace(name=name, unpacking=Unpacking(payload.name, ExpectedChart(name, version)))
+        title = manifest.annotations.get(TITLE, "")
+        name = safe_title(chart_name(repository, title))
+        return payload._replace(name=name, unpacking=Unpacking(payload.name, ExpectedChart(name, version, is_named=name == title)))
     if payload.layer.annotations.get(_MARK) == "true" and payload.layer.title == ".":
         return payload._replace(name=safe_title(_stem(payload.name)), unpacking=Unpacking(payload.name))  # its paths have no prefix
     if payload.layer.annotations.get(_MARK) == "true" and payload.name == payload.layer.title:
