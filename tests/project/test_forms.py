@@ -469,6 +469,10 @@ LONG: dict[str, str] = {
     "comments": "/*" * 150_000,
     "quotes": '"\\' * 100_000,
     "heredocs": "<<A\n" * 60_000,
+    "open actions": "{{ " * 60_000 + "mcr.microsoft.com/a/b:1",
+    "actions": "{{ x }} " * 20_000 + "\nmcr.microsoft.com/a/b:1",
+    "open quotes": "' \" " * 60_000 + "mcr.microsoft.com/a/b:1",
+    "commands": "mcr.microsoft.com/a/b:1; " * 6_000,
     "documents": "---\n" * 3_000,
     "entries": "- chart: oci://mcr.microsoft.com/a/b\n  version: 1\n" * 3_000,
 }

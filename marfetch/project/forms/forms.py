@@ -27,7 +27,7 @@ MAX_DOCUMENTS: Final = 10_000
 
 _YAML: Final = (".yaml", ".yml", ".gotmpl", ".json")
 _SEPARATOR: Final = re.compile(r"^---(?=\s|$)", re.MULTILINE)
-_ACTION: Final = r"\{\{(?:[^}]|\}(?!\}))*+\}\}"
+_ACTION: Final = r"\{\{(?:[^{}]|\}(?!\})|\{(?!\{))*+\}\}"
 _ACTIONS: Final = re.compile(rf"(?P<line>^[ \t]*+(?:{_ACTION}[ \t]*+)++(?=\r?$))|{_ACTION}", re.MULTILINE)
 _ADDRESS: Final = re.compile(r"\s*+(?:-\s++)?+[\"']?(?:url|repo\w*|chart_repo_url|chartRepoUrl)[\"']?\s*+:", re.IGNORECASE)
 """A key whose value may be the address above a chart."""
