@@ -31,6 +31,7 @@ class Mark(NamedTuple):
         line, column: of the key or the list item, counted from 1.
         text: a scalar as written, so that `1.10` is not only a number.
         start, end: the characters of a scalar in the text, with its quotes.
+        target: the path of the value, if an alias or a merge key repeats it here.
     """
 
     line: int
@@ -38,6 +39,7 @@ class Mark(NamedTuple):
     text: str | None = None
     start: int = 0
     end: int = 0
+    target: tuple[str | int, ...] | None = None
 
 
 Marks: TypeAlias = dict[Path, Mark]
@@ -127,7 +129,7 @@ def _depth_exceeds(value: Json, limit: int) -> bool:
     return True
 
 
-def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int = MAX_YAML_SIZE, with_aliases: bool = False) -> Json:
+def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int = MAX_YAML_SIZE, is_lenient: bool = False) -> Json:
     """Parse one YAML document that JSON can express (YAML 1.2, chapter 10.3, the core schema: `yes` and dates are strings).
 
     Args:
@@ -135,7 +137,8 @@ def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int
         what: name of the text for messages, such as "`Chart.yaml` of `foo-1.2.3.tgz`".
         marks: receives the position of each value, for messages of the caller.
         limit: maximum size in bytes.
-        with_aliases: accept anchors and aliases. Their values are shared, and the expanded document is limited in size.
+        is_lenient: read what Helm and other tools read: anchors, aliases and merge keys (`<<`), whose values are shared, while the expanded
+            document is limited in size; tags, which are ignored; and numbers that JSON cannot express, as text.
 
     Returns:
         The value; None for a text without a document.
@@ -154,7 +157,7 @@ def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int
             what=what,
             rule=f"at most {limit} bytes of YAML",
         )
-    reader = _YamlReader(what, marks, with_aliases=with_aliases)
+    reader = _YamlReader(what, marks, is_lenient=is_lenient)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -188,10 +191,10 @@ _NO_NUMBERS = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 class _YamlReader:
     """Builds values from the parser's events, so that forbidden constructs are refused with their position."""
 
-    def __init__(self, what: str, marks: Marks | None = None, *, with_aliases: bool = False) -> None:
+    def __init__(self, what: str, marks: Marks | None = None, *, is_lenient: bool = False) -> None:
         self._what = what
         self._marks = marks
-        self._anchors: dict[str, tuple[Json, int]] | None = {} if with_aliases else None
+        self._anchors: dict[str, tuple[Json, int, Path]] | None = {} if is_lenient else None
         self._count = 0  # values so far, with those that aliases repeat
 
     def _mark(self, event: Event, path: Path) -> None:
@@ -233,20 +236,22 @@ class _YamlReader:
         if is_alias:
             if anchor not in self._anchors:
                 self.fail("an alias without an anchor before it", event)
-            value, count = self._anchors[anchor]
+            value, count, target = self._anchors[anchor]
             self._count += count
             if self._count > MAX_VALUES:
                 self.fail(f"more than {MAX_VALUES} values by its aliases", event)
+            if self._marks is not None and path in self._marks:
+                self._marks[path] = self._marks[path]._replace(target=target)
             return value
         before = self._count
         self._count += 1
         value = self._plain_value(event, events, path)
-        self._anchors[anchor] = value, self._count - before
+        self._anchors[anchor] = value, self._count - before, path
         return value
 
     def _plain_value(self, event: Event, events: Iterator[Event], path: Path) -> Json:
         kind = type(event).__name__
-        if getattr(event, "tag", None) is not None:
+        if getattr(event, "tag", None) is not None and self._anchors is None:
             self.fail("a tag, which is not allowed", event)
         if kind == "ScalarEvent":
             if self._marks is not None and path in self._marks:
@@ -272,26 +277,52 @@ class _YamlReader:
                 self.fail(f"the key `{key[:100]}` appears twice", inner)
             self._mark(inner, (*path, key))
             mapping[key] = self._value(next(events), events, (*path, key))
+        if self._anchors is not None and isinstance(mapping.get("<<"), (dict, list)):
+            self._merge(mapping, path)
         return mapping
+
+    def _merge(self, mapping: dict[str, Json], path: Path) -> None:
+        """Replace a merge key by the values that it stands for (yaml.org, type/merge)."""
+        merged, source = mapping.pop("<<"), (*path, "<<")
+        several = [(one, (*source, number)) for number, one in enumerate(merged)] if isinstance(merged, list) else [(merged, source)]
+        for values, place in several:
+            for key, value in values.items() if isinstance(values, dict) else ():
+                if key not in mapping:
+                    mapping[key] = value
+                    self._repeat((*path, key), (*self._target(place), key))
+
+    def _target(self, path: Path) -> Path:
+        mark = self._marks.get(path) if self._marks is not None else None
+        return mark.target if mark is not None and mark.target is not None else path
+
+    def _repeat(self, path: Path, source: Path) -> None:
+        if self._marks is not None and source in self._marks:
+            self._marks[path] = self._marks[source]._replace(target=self._target(source))
 
     def _scalar(self, event: Event) -> Json:
         text: str = event.value  # type: ignore[attr-defined]
-        if not event.implicit[0]:  # type: ignore[attr-defined] # quoted
+        if not event.implicit[0]:  # type: ignore[attr-defined] # quoted, or with a tag
             return text
         if text in _NULL:
             return None
         if text in _BOOLEANS:
             return _BOOLEANS[text]
         if _NO_NUMBERS.fullmatch(text):
+            if self._anchors is not None:
+                return text
             self.fail(f"the value `{text}`", event)
         for expression, base in _INTEGERS:
             if expression.fullmatch(text):
                 if len(text.lstrip("-+")) > MAX_INTEGER_DIGITS:
+                    if self._anchors is not None:
+                        return text
                     self.fail(f"a number of {len(text)} digits", event)
                 return int(text, base)
         if not _FLOAT.fullmatch(text):
             return text
         value = float(text)
+        if math.isinf(value) and self._anchors is not None:
+            return text
         if math.isinf(value):
             self.fail(f"the number `{text[:40]}`, which is too large", event)
         return value

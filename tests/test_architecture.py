@@ -45,9 +45,6 @@ SHORT = {
     "demo.embedded": "a server that the tour and `demo --serve` share",
     "project.forms.argo": "one file per form",
     "project.forms.azd": "one file per form",
-    "project.forms.fields": "one file per form",
-    "project.forms.flux": "one file per form",
-    "project.forms.helm": "one file per form",
     "helm.launch": "a script that Helm starts on Windows; its path is fixed",
     "remote.oras_py": "imports oras-py in its own way before anything else does",
 }

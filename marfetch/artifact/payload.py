@@ -85,7 +85,9 @@ class Choice(NamedTuple):
         provenance: include a chart's provenance.
         all_layers: select every layer, also of a container image.
         titles: name files by their titles, also for kinds with their own file names.
-        output: the user's name for the file, instead of its title; there must be only one payload.
+        output: the user's name for the file, instead of its title; there must be only one payload, or, if all
+            have one media type, only one with a refused title.
+        is_exact: several payloads are an error also if only one of them has a refused title.
     """
 
     media_types: tuple[str, ...] = ()
@@ -95,6 +97,7 @@ class Choice(NamedTuple):
     all_layers: bool = False
     titles: bool = False
     output: str | None = None
+    is_exact: bool = False
 
 
 def select(manifest: Manifest, choice: Choice, *, name: str, tag: str | None, what: str) -> Selection:
@@ -137,8 +140,12 @@ def select(manifest: Manifest, choice: Choice, *, name: str, tag: str | None, wh
             code="layer-not-found",
             reference=what,
         )
-    if choice.output is not None and len(layers) == 1:
-        payloads = [Payload(layers[0], choice.output)]
+    named = layers
+    if choice.output is not None and not choice.is_exact and len({layer.media_type for layer in layers}) == 1:
+        # Of several payloads of one media type, only the one with a refused title can be meant.
+        named = [layer for layer in layers if _is_refused(layer, kind)] or layers
+    if choice.output is not None and len(named) == 1:
+        payloads = [Payload(named[0], choice.output)]
     else:
         try:
             payloads = _named(layers, kind, manifest, name, tag, with_titles=choice.titles)
@@ -148,19 +155,30 @@ def select(manifest: Manifest, choice: Choice, *, name: str, tag: str | None, wh
                 raise
             payloads = [Payload(layer, layer.title or str(layer.digest)) for layer in layers]
         if choice.output is not None:
-            raise _ambiguous(payloads, what)
+            raise _ambiguous(payloads, kind, what)
     return Selection(kind, tuple(payloads), tuple(_warnings(manifest, kind, what)))
 
 
-def _ambiguous(payloads: Sequence[Payload], what: str) -> InputError:
+def _is_refused(layer: Descriptor, kind: Kind) -> bool:
+    try:
+        _title(layer, kind, with_titles=False)
+    except PolicyError:
+        return True
+    return False
+
+
+def _ambiguous(payloads: Sequence[Payload], kind: Kind, what: str) -> InputError:
     names = [one.name for one in payloads]
     types = list(dict.fromkeys(one.layer.media_type for one in payloads))
+    refused = [one.layer for one in payloads if _is_refused(one.layer, kind)]
+    only = f"all of them have the media type `{types[0]}`; download them into a directory with `pull`"
+    if len(types) == 1 and refused:
+        repository = what.partition("@")[0].rpartition(":")[0] if ":" in what.rpartition("/")[2] else what.partition("@")[0]
+        only = f"save each by its digest with another tool, as in: oras blob fetch --output FILE {repository}@{refused[0].digest}"
     return InputError(
         f"`{what}` has {len(names)} payloads: {', '.join(f'`{name}`' for name in names)}",
         code="payload-ambiguous",
-        hint=f"choose one with `--media-type`: {', '.join(f'`{media_type}`' for media_type in types)}"
-        if len(types) > 1
-        else f"all of them have the media type `{types[0]}`; download them into a directory with `pull`",
+        hint=f"choose one with `--media-type`: {', '.join(f'`{media_type}`' for media_type in types)}" if len(types) > 1 else only,
         reference=what,
         names=names,
     )
@@ -318,8 +336,8 @@ def unpacked(selection: Selection, manifest: Manifest, *, repository: str, tag: 
     gzipped tars.
 
     The directory is named after the last component of the repository, since a publisher must not choose which directory is replaced. If
-    several payloads are archives, each gets its own subdirectory. A chart must have the name in the manifest's title, which Helm writes,
-    or else the repository's name.
+    several payloads are archives, each gets its own subdirectory. A chart must have the name in the manifest's title, which Helm writes;
+    without one, it may have any name, as for Helm.
 
     Raises:
         PolicyError: `name-refused`.
@@ -341,8 +359,9 @@ def _unpacked(payload: Payload, selection: Selection, manifest: Manifest, reposi
     """Return an archive with its unpacking and its own name, and any other payload unchanged."""
     if selection.kind is CHART and matches(payload.layer.media_type, chart_types(manifest)):
         version = tag if tag is not None and read_version(tag) else None
-        name = safe_title(chart_name(repository, manifest.annotations.get(TITLE)))
-        return payload._replace(name=name, unpacking=Unpacking(payload.name, ExpectedChart(name, version)))
+        title = manifest.annotations.get(TITLE, "")
+        name = safe_title(chart_name(repository, title))
+        return payload._replace(name=name, unpacking=Unpacking(payload.name, ExpectedChart(name, version, is_named=name == title)))
     if payload.layer.annotations.get(_MARK) == "true" and payload.layer.title == ".":
         return payload._replace(name=safe_title(_stem(payload.name)), unpacking=Unpacking(payload.name))  # its paths have no prefix
     if payload.layer.annotations.get(_MARK) == "true" and payload.name == payload.layer.title:

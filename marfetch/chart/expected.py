@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
 from ..constraint import read_version
@@ -18,10 +19,12 @@ class ExpectedChart(NamedTuple):
     Attributes:
         name: the chart's name; its directory, in the archive or on disk, may have another name. None: any chart.
         tag: the requested version; None: any version.
+        is_named: whether the publisher announced the name; otherwise the chart may have any name that Helm accepts.
     """
 
     name: str | None
     tag: str | None = None
+    is_named: bool = True
 
     def check(self, raw: bytes, archive: str) -> None:
         """Check the `Chart.yaml` of an archive.
@@ -41,8 +44,9 @@ class ExpectedChart(NamedTuple):
         for name, wanted, is_it in (("name", self.name, self._is_name), ("version", self.tag, self._is_version)):
             found = document.get(name)
             if not is_it(found):
+                told = "which Helm does not accept" if name == "name" and not self.is_named else f"not `{wanted}`"
                 raise PolicyError(
-                    f"{what} has the {name} `{str(found)[:120]}`, not `{wanted}`",
+                    f"{what} has the {name} `{str(found)[:120]}`, {told}",
                     code="chart-refused",
                     archive=archive,
                     expected=wanted,
@@ -51,7 +55,9 @@ class ExpectedChart(NamedTuple):
                 )
 
     def _is_name(self, found: Json) -> bool:
-        return self.name is None or found == self.name
+        if self.name is None or self.is_named:
+            return self.name is None or found == self.name
+        return isinstance(found, str) and found not in ("", ".", "..") and not re.search(r"[/\\]", found)
 
     def _is_version(self, found: Json) -> bool:
         """Return whether it is the version of the tag; build metadata counts only if both have it (SemVer 2.0.0, clause 10)."""

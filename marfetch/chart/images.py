@@ -77,7 +77,7 @@ def find_images(files: Mapping[str, bytes], unread: Mapping[str, str] | None = N
         if _VALUES.fullmatch(path):
             source = "values"
             try:
-                named += _in_values(parse_yaml(raw, f"`{path}`", with_aliases=True), f"{path}:")
+                named += _in_values(parse_yaml(raw, f"`{path}`", is_lenient=True), f"{path}:")
             except Error as error:
                 failed[path] = error.message
         try:

@@ -197,7 +197,7 @@ class Client:
             PolicyError: `limit-passed`: the payload is larger than 256 MiB.
             Error: as `pull`.
         """
-        options = PullOptions(Path(), _choice(kind, media_type)._replace(output="payload"), gate=gate())
+        options = PullOptions(Path(), _choice(kind, media_type)._replace(output="payload", is_exact=True), gate=gate())
         wanted = Wanted(_reference(reference), version)
         with self._session() as session:
             session.fetches = True

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from ..errors import InputError
 from ..files import storage_error
 from ..reference import OFFICIAL_HOSTS, Reference
-from .forms.forms import find
-from .forms.places import LeftOut
+from .forms.forms import documents, find
+from .forms.places import Found, LeftOut, Node
 
 MAX_SIZE: Final = 16 << 20
 """Bytes; a larger file is skipped."""
@@ -39,6 +39,10 @@ class FoundReference:
     problem: str | None = None
 
 
+def _key(repository: PurePosixPath | str, reference: Reference) -> tuple[str, str]:
+    return str(reference.host), str(repository)
+
+
 class Adoption:
     """Collects the references of the files that it searches.
 
@@ -61,12 +65,22 @@ class Adoption:
         """What was skipped, and why."""
         return [*self._notes, f"{self._omitted} more notes are not shown"] if self._omitted else list(self._notes)
 
-    def search(self, path: Path) -> None:
-        """Search one file.
+    def search(self, *paths: Path) -> None:
+        """Search files, of which one may define the repositories that another one names.
 
         Raises:
-            StorageError: the file cannot be read.
+            StorageError: a file cannot be read.
         """
+        texts = [(path, text) for path in paths if (text := self._read(path)) is not None]
+        nodes: dict[Path, list[Node]] = {}
+        if len(texts) > 1:
+            nodes = {path: [one.node for one in documents(path, text, self._check) if one.node is not None] for path, text in texts}
+        for path, text in texts:
+            others = [node for other, found in nodes.items() if other != path for node in found]
+            for one in find(path, text, self._check, others):
+                self._add(one, f"{path}:{one.line}")
+
+    def _read(self, path: Path) -> str | None:
         try:
             with path.open("rb") as file:
                 data = file.read(MAX_SIZE + 1)
@@ -74,17 +88,25 @@ class Adoption:
             raise storage_error(error, path) from error
         if len(data) > MAX_SIZE:
             self._note(f"skipped `{path}`: it has more than {MAX_SIZE} bytes")
+            return None
+        return data.decode("utf-8", "replace").removeprefix("\ufeff")
+
+    def _add(self, one: Found, where: str) -> None:
+        if isinstance(one, LeftOut):
+            self._note(f"{where}: {one.reason}")
             return
-        text = data.decode("utf-8", "replace").removeprefix("\ufeff")
-        for one in find(path, text, self._check):
-            where = f"{path}:{one.line}"
-            if isinstance(one, LeftOut):
-                self._note(f"{where}: {one.reason}")
-            elif (one.reference, one.range) not in self._known:
-                self._known.add((one.reference, one.range))
-                if one.problem is not None:
-                    self._note(f"{where}: the version of `{one.reference.repository}` could not be read: {one.problem}")
-                self.found.append(FoundReference(one.reference, one.range, where, one.is_chart, one.problem))
+        if one.problem is not None:
+            self._note(f"{where}: the version of `{one.reference.repository}` could not be read: {one.problem}")
+        if (one.reference, one.range) not in self._known:
+            self._known.add((one.reference, one.range))
+            self.found.append(FoundReference(one.reference, one.range, where, one.is_chart, one.problem))
+
+    def omit_addresses(self) -> None:
+        """Omit what has no version and is only the path above other artifacts that were found: the address of a repository."""
+        above = {_key(parent, one.reference) for one in self.found for parent in PurePosixPath(one.reference.repository).parents}
+        for one in [one for one in self.found if one.problem is not None and _key(one.reference.repository, one.reference) in above]:
+            self.found.remove(one)
+            self._note(f"{one.where}: left out `{one.reference}`: it is the path above other artifacts")
 
     def _note(self, text: str) -> None:
         if len(self._notes) < MAX_NOTES:
@@ -105,8 +127,8 @@ def collect(paths: Iterable[Path], check: Callable[[], None] = lambda: None) -> 
     """
     adoption = Adoption(check)
     names = list(paths)
-    for path in names:
-        adoption.search(path)
+    adoption.search(*names)
+    adoption.omit_addresses()
     if not adoption.found:
         raise InputError(
             f"no reference to a MAR artifact in {', '.join(f'`{path}`' for path in names[:5])}",

@@ -195,8 +195,10 @@ def _of_entry(entry: Any, key: str, shown: str) -> Credentials:
     if not auth:
         return Credentials()
     with suppress(binascii.Error, ValueError):
-        if isinstance(auth, str) and b":" in base64.b64decode(auth, validate=True):
-            return Credentials(auth, source=source)
+        if isinstance(auth, str):  # as in Docker, without line breaks, and without NULs at the end
+            pair = base64.b64decode(re.sub(r"[\r\n]", "", auth), validate=True).rstrip(b"\0")
+            if b":" in pair:
+                return Credentials(base64.b64encode(pair).decode(), source=source)
     return invalid
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, cast
 
@@ -109,8 +109,10 @@ class Registry:
         algorithm = (reference.digest or said or (known.digest if known else None) or Digest("sha256", "")).algorithm
         actual = Digest.of(raw, algorithm)
         if expected is not None and actual != expected:
+            self._refuse_signed(reference, answer, raw)
             raise mismatch(reference, answer, expected, actual, "the requested digest")
         if said is not None and said != (own := actual if said.algorithm == algorithm else Digest.of(raw, said.algorithm)):
+            self._refuse_signed(reference, answer, raw)
             raise mismatch(reference, answer, said, own, "its header `Docker-Content-Digest`")
         with about(answer, reference):
             parsed = self._parse(reference, answer, raw, actual)
@@ -123,6 +125,11 @@ class Registry:
                     actual=str(parsed.descriptor.digest),
                 )
             return parsed
+
+    def _refuse_signed(self, reference: Reference, answer: StreamedResponse, raw: bytes) -> None:
+        """Refuse a signed Docker schema 1 manifest that was announced as another type: its digest is not that of its bytes."""
+        with suppress(IntegrityError), about(answer, reference):
+            parse_manifest(raw, what=f"the manifest of `{reference}`")
 
     def _parse(self, reference: Reference, answer: StreamedResponse, raw: bytes, digest: Digest) -> Manifest | Index:
         media_type = media_type_of(answer.headers)

@@ -221,13 +221,28 @@ def test_a_refused_title_names_the_command_that_saves_the_bytes() -> None:
 
 
 def test_several_payloads_have_no_place_under_one_name() -> None:
-    for other, words in (("text/html", "`--media-type`: `text/plain`, `text/html`"), ("text/plain", "all of them")):
-        two = manifest(EMPTY, titled("text/plain", "x"), titled(other, "../x"))
-        with pytest.raises(InputError, match=re.escape("2 payloads: `x`, `../x`")) as caught:
+    for other, title, words in (
+        ("text/html", "../x", "`--media-type`: `text/plain`, `text/html`"),
+        ("text/plain", "y", "all of them"),
+    ):
+        two = manifest(EMPTY, titled("text/plain", "x"), titled(other, title))
+        with pytest.raises(InputError, match=re.escape(f"2 payloads: `x`, `{title}`")) as caught:
             chosen(two, output="mine")
         assert (caught.value.code, caught.value.exit_code) == ("payload-ambiguous", 2)
         assert words in str(caught.value.hint)
     assert names(chosen(manifest(HELM, PROV, CHART), output="mine")) == ["mine"]
+
+
+def test_of_payloads_of_one_type_the_one_with_a_refused_title_gets_the_name() -> None:
+    bad = titled("text/plain", "../x")
+    two = manifest(EMPTY, titled("text/plain", "x"), bad)
+    (payload,) = chosen(two, output="mine").payloads
+    assert (payload.layer.title, payload.name) == ("../x", "mine")
+    with pytest.raises(InputError):
+        chosen(two, output="mine", is_exact=True)
+    with pytest.raises(InputError) as caught:
+        chosen(manifest(EMPTY, bad, titled("text/plain", "../y")), output="mine")
+    assert "oras blob fetch --output FILE aks/foo@sha256:" in str(caught.value.hint)
 
 
 def test_the_title_of_a_pushed_directory_becomes_a_name() -> None:

@@ -154,7 +154,7 @@ def test_only_a_tag_that_is_a_version_says_the_chart_s_version() -> None:
     for tag, version in (("v1.2.3", "v1.2.3"), ("latest", None), (None, None)):
         (payload,) = unpacked(select(given, Choice(), name="toy", tag=tag, what="x"), given, repository="toy", tag=tag)
         assert payload.unpacking is not None
-        assert payload.unpacking.chart == ExpectedChart("toy", version)
+        assert payload.unpacking.chart == ExpectedChart("toy", version, is_named=False)
 
 
 # -- from the registry
@@ -168,6 +168,13 @@ def test_a_chart_comes_as_its_directory_and_no_archive_stays(client: Make, mar: 
     assert (done.layer.media_type, done.layer.size) == (HELM_CHART, len(chart()))
     assert set(seen(tmp_path / "out")) == {"toy", "toy/Chart.yaml", "toy/templates", "toy/templates/cm.yaml"}
     assert mar.kinds() == ["manifest", "blob", "data"]
+
+
+def test_a_chart_of_another_name_goes_into_the_directory_of_the_repository(client: Make, mar: Registry, tmp_path: Path) -> None:
+    """As for Helm, a repository says nothing about the name in `Chart.yaml`, and the manifest has no title."""
+    add_chart(mar, "aks/web", "1.0.0", chart("other", "1.0.0"))
+    assert [done.path.name for done in fetch(client(), "aks/web:1.0.0", destination=tmp_path / "out").files] == ["web"]
+    assert set(seen(tmp_path / "out")) == {"web", "web/Chart.yaml", "web/templates", "web/templates/cm.yaml"}
 
 
 def test_provenance_stays_a_file_at_the_destination(client: Make, mar: Registry, tmp_path: Path) -> None:
@@ -381,7 +388,7 @@ def test_untardir_needs_untar(run: Run, mar: Registry) -> None:
 
 EXITS = {
     "a link": (chart("toy", "1.2.3", header("toy/x", sort=b"2", link=b"/etc/passwd")), 4, "member-refused"),
-    "another chart": (chart("bar"), 4, "chart-refused"),
+    "another version": (chart("toy", "9.9.9"), 4, "chart-refused"),
     "too large": (chart("toy", "1.2.3", header("toy/x", 6 << 20)), 4, "limit-passed"),
     "no archive": (b"<html>", 5, "malformed"),
 }
@@ -403,7 +410,7 @@ def test_refusals_have_the_exit_codes_of_the_contract(run: Run, mar: Registry, t
 @pytest.mark.slow
 def test_names_in_an_archive_do_not_steer_a_terminal(run: Run, mar: Registry) -> None:
     add_chart(mar, "aks/toy", "1.2.3", chart("toy", "1.2.3", file("toy/\x1b[2J\x1b]0;x\x07")))
-    add_chart(mar, "aks/toy", "1.2.4", chart('"\\e[2J"', "1.2.4", top="toy"))
+    add_chart(mar, "aks/toy", "1.2.4", chart("toy", '"\\e[2J"'))
     for tag, word in (("1.2.3", "member-refused"), ("1.2.4", "chart-refused")):
         done = run("pull", f"aks/toy:{tag}", "--untar", "--json")
         assert document(done)["error"]["code"] == word

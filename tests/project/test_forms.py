@@ -187,6 +187,152 @@ helm pull oci://{CHARTS}/alb-controller
             Expected(ALB, None, None, None, "there is no version"),
         ],
     ),
+    "a helmfile with anchors": (
+        "helmfile.yaml",
+        f"""repositories: [{{name: alb, url: {CHARTS}, oci: true}}]
+releases:
+  - &one
+    name: a
+    chart: alb/alb-controller
+    version: 1.10
+  - {{<<: *one, name: b, version: '1.7.9@{DIGEST}'}}
+  - {{<<: [{{version: !!str 1.20}}, *one], name: c}}
+""",
+        [kept("1.10"), Expected(f"{ALB}:1.7.9@{DIGEST}", None, "1.7.9", DIGEST), Expected(ALB, "1.20", None)],
+    ),
+    "a helmfile with template actions": (
+        "helmfile.yaml.gotmpl",
+        f"""{{{{- /* a comment
+over two lines */ -}}}}
+repositories:
+  - {{name: alb, url: {CHARTS}, oci: true}}
+{{{{ if eq .Environment.Name "prod" }}}}
+releases:
+  - name: {{{{ .Values.name }}}}
+    chart: alb/alb-controller
+    version: 1.10
+  - chart: alb/alb-controller
+    version: {{{{ .Values.v }}}}
+{{{{ end }}}}
+""",
+        [kept("1.10"), Expected(ALB, None, "{{ .Values.v }}", None, "`{{ .Values.v }}` is a variable")],
+    ),
+    "a helmfile with templates": (
+        "helmfile.yaml",
+        f"""repositories: [{{name: alb, url: {CHARTS}}}]
+templates:
+  t: {{chart: alb/alb-controller, version: 1.10}}
+releases:
+- {{inherit: [{{template: t}}]}}
+- {{inherit: [{{template: t}}], version: 1.20}}
+""",
+        [kept("1.10"), kept("1.20")],
+    ),
+    "a helmfile in several documents": (
+        "helmfile.yaml",
+        f"""repositories:
+- {{name: alb, url: {CHARTS}}}
+---
+releases:
+- {{chart: alb/alb-controller, version: 1e3}}
+- {{chart: alb/alb-controller, version: 0x10}}
+- {{chart: alb/alb-controller, version: .inf}}
+""",
+        [
+            Expected(ALB, None, "1e3", None, "`1e3`"),
+            Expected(ALB, None, "0x10", None, "`0x10`"),
+            Expected(ALB, None, ".inf", None, "`.inf`"),
+        ],
+    ),
+    "Argo CD in a list and a generator": (
+        "apps.yaml",
+        f"""kind: List
+items:
+- kind: Application
+  spec: {{source: {{repoURL: {CHARTS}, chart: alb-controller, targetRevision: 1.10}}}}
+- kind: ApplicationSet
+  spec:
+    generators:
+    - list: {{template: {{spec: {{source: {{repoURL: {CHARTS}, chart: alb-controller, targetRevision: 1.20}}}}}}}}
+""",
+        [kept("1.10"), kept("1.20")],
+    ),
+    "Flux with sha512 and variables": (
+        "flux.yaml",
+        f"""kind: OCIRepository
+spec: {{url: 'oci://{CHARTS}/alb-controller', ref: {{digest: 'sha512:{"a" * 128}'}}}}
+---
+kind: OCIRepository
+spec:
+  url: oci://{CHARTS}/alb-controller
+  ref:
+    tag: ${{TAG:=1.7.9}}
+""",
+        [
+            Expected(f"{ALB}@sha512:{'a' * 128}", None, None, "sha512:" + "a" * 128),
+            Expected(ALB, None, "${TAG:=1.7.9}", None, "variable"),
+        ],
+    ),
+    "Terraform with names and heredocs": (
+        "main.tf",
+        f"""locals {{
+  repo = "oci://{CHARTS}"
+  version = "1.10"
+}}
+variable "address" {{ default = "oci://{CHARTS}" }}
+variable "v" {{ default = "1.0.0" }}
+resource helm_release a {{
+  repository = local.repo
+  chart = "alb-controller"
+  version = local.version
+}}
+data "helm_template" "b" {{
+  repository = "${{var.address}}"
+  chart = "alb-controller"
+  version = var.v
+}}
+resource "helm_release" "c" {{
+  chart = <<EOT
+    oci://{CHARTS}/alb-controller
+  EOT
+  version = "1.20"
+}}
+/* resource "helm_release" "d" {{ chart = "oci://{CHARTS}/alb-controller" }} */
+""",
+        [kept("1.10"), Expected(ALB, None, None, None, "variable"), kept("1.20")],
+    ),
+    "Terraform as JSON": (
+        "main.tf.json",
+        f'{{"resource": {{"helm_release": {{"a": {{"repository": "oci://{CHARTS}", "chart": "alb-controller", "version": "1.10"}}}}}}}}',
+        [kept("1.10")],
+    ),
+    "Fleet with a version for some clusters": (
+        "fleet.yaml",
+        f"helm: {{repo: 'oci://{CHARTS}', chart: alb-controller, version: 1.10}}\ntargetCustomizations:\n- helm: {{version: 1.20}}\n",
+        [kept("1.10"), kept("1.20")],
+    ),
+    "Azure Pipelines": (
+        "azure-pipelines.yml",
+        f"steps:\n- task: HelmDeploy@1\n  inputs:\n    chartName: oci://{CHARTS}/alb-controller\n    chartVersion: 1.10\n",
+        [kept("1.10")],
+    ),
+    "several commands in a line": (
+        "ci.sh",
+        f"""helm pull --version 1.10 oci://{CHARTS}/alb-controller; helm pull oci://{CHARTS}/alb-controller --version 1.20;
+X=$(helm pull oci://{CHARTS}/alb-controller --version 1.30) # --version 9
+helm pull oci://{CHARTS}/alb-controller --version '>=1.40 || 2' >out && true
+RUN ["helm", "pull", "oci://{CHARTS}/alb-controller", "--version", "1.50"]
+helm pull oci://{CHARTS}/alb-controller # --version 9
+""",
+        [
+            kept("1.10"),
+            kept("1.20"),
+            kept("1.30"),
+            kept(">=1.40 || 2"),
+            kept("1.50"),
+            Expected(ALB, None, None, None, "there is no version"),
+        ],
+    ),
     "a block": (
         "fleet.yaml",
         f"helm:\n  version: >-\n    ^1.7\n  chart: oci://{CHARTS}/alb-controller\n",
@@ -247,6 +393,55 @@ def test_what_is_left_out_is_named(name: str, text: str, reason: str) -> None:
     assert any(reason in one.reason for one in find(PurePath(name), text, lambda: None) if isinstance(one, LeftOut))
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("helmfile.yaml", f"repositories:\n\t- name: alb\n    url: {CHARTS}\n", "it may be the address above a chart"),
+        (
+            "main.bicep",
+            "/*\nmodule a 'br/public:a/b:1.0.0'\n*/\nmodule b 'br/mine:a/b:1.0.0' = {}\n",
+            "`mine` is an alias of `bicepconfig.json`",
+        ),
+        ("main.tf", 'resource "helm_release" "a" {\n  repository = module.a.repo\n  chart = "b"\n}\n', "its repository `${module.a.repo}`"),
+        ("ci.sh", f"helm repo add mar mar://{CHARTS}\n", "it is the address of a repository"),
+        ("ci.sh", f"helm pull alb-controller --repo mar://{CHARTS} --version 1.0.0\n", "it is the address of a repository"),
+        ("Dockerfile", "COPY --from=mcr.microsoft.com/a/b:1 / /\n", "skipped a container image"),
+        ("values.yaml", "image:\n  repository: mcr.microsoft.com/a/b\n  tag: 1\n", "skipped a container image"),
+        ("values.yaml", "a:\n  repository: mcr.microsoft.com/a/b\n  tag: 1\n", "skipped a container image"),
+        ("zarf.yaml", "images:\n- mcr.microsoft.com/a/b:1\n", "skipped a container image"),
+        ("kustomization.yaml", "images:\n- {name: mcr.microsoft.com/a/b, newTag: v1}\n", "skipped a container image"),
+    ],
+)
+def test_addresses_aliases_and_images_are_no_artifacts(name: str, text: str, reason: str) -> None:
+    found = list(find(PurePath(name), text, lambda: None))
+    assert [one for one in found if isinstance(one, Place)] == []
+    assert [one.reason for one in found if isinstance(one, LeftOut) and reason in one.reason]
+
+
+def test_a_source_in_another_file_is_found(tmp_path: Path) -> None:
+    (tmp_path / "release.yaml").write_text(
+        "kind: HelmRelease\nmetadata: {name: a, namespace: apps}\nspec:\n  chart:\n    spec:\n      chart: alb-controller\n"
+        "      version: 1.10\n      sourceRef: {kind: HelmRepository, name: mar, namespace: flux-system}\n"
+    )
+    (tmp_path / "source.yaml").write_text(
+        f"kind: HelmRepository\nmetadata: {{name: mar, namespace: flux-system}}\nspec: {{type: oci, url: 'oci://{CHARTS}'}}\n"
+    )
+    (one,) = collect([tmp_path / "release.yaml", tmp_path / "source.yaml"]).found
+    assert (str(one.reference), one.version) == (ALB, "1.10")
+
+
+def test_each_unread_version_is_named_and_the_path_above_others_is_no_artifact(tmp_path: Path) -> None:
+    path = tmp_path / "ci.sh"
+    path.write_text(f"A=oci://{CHARTS}\n" + "".join(f"helm pull oci://{CHARTS}/alb-controller --version ${name}\n" for name in "BC"))
+    adoption = collect([path])
+    assert [str(one.reference) for one in adoption.found] == [ALB]
+    assert [note.partition(": ")[2][:40] for note in adoption.notes] == [
+        "the version of `application-lb/charts` could not be read: there is no version"[:40],
+        *(f"the version of `{ALB}` could not be read"[:40] for _ in "BC"),
+        "left out `application-lb/charts`: it is the path above other artifacts"[:40],
+    ]
+
+
 def test_an_unquoted_comparison_of_one_number_is_an_empty_block_and_says_so() -> None:
     (one,) = find(PurePath("fleet.yaml"), f"helm:\n  chart: oci://{CHARTS}/a\n  version: >1\n", lambda: None)
     assert isinstance(one, Place)
@@ -274,6 +469,10 @@ LONG: dict[str, str] = {
     "comments": "/*" * 150_000,
     "quotes": '"\\' * 100_000,
     "heredocs": "<<A\n" * 60_000,
+    "open actions": "{{ " * 60_000 + "mcr.microsoft.com/a/b:1",
+    "actions": "{{ x }} " * 20_000 + "\nmcr.microsoft.com/a/b:1",
+    "open quotes": "' \" " * 60_000 + "mcr.microsoft.com/a/b:1",
+    "commands": "mcr.microsoft.com/a/b:1; " * 6_000,
     "documents": "---\n" * 3_000,
     "entries": "- chart: oci://mcr.microsoft.com/a/b\n  version: 1\n" * 3_000,
 }

@@ -135,6 +135,14 @@ def test_a_password_may_hold_anything(docker: Logs) -> None:
     assert basic_credentials(REGISTRY) == packed("user:p:ä\n\"'")
 
 
+@pytest.mark.parametrize(
+    "auth", [packed("user:pass") + "\n", packed("user:pass")[:4] + "\r\n" + packed("user:pass")[4:], packed("user:pass\0\0")]
+)
+def test_line_breaks_and_final_nuls_are_not_part_of_a_password(docker: Logs, auth: str) -> None:
+    docker({"auths": {"reg.example": {"auth": auth}}})
+    assert basic_credentials(REGISTRY) == packed("user:pass")
+
+
 def test_without_any_configuration_there_are_none() -> None:
     assert basic_credentials(REGISTRY) is None
 

@@ -371,6 +371,12 @@ def test_a_signed_docker_schema_1_manifest_is_named_although_its_digest_is_of_so
     with pytest.raises(PolicyError, match="signed Docker schema 1 manifest") as caught:
         manifest(source, mar, "aks/old:1")
     assert (caught.value.code, caught.value.exit_code) == ("manifest-withdrawn", 4)
+    for media_type in ("application/json", "text/plain"):
+        mar.honestly()
+        mar.on("manifest").answers(200, raw, Content_Type=media_type, Docker_Content_Digest=str(Digest.of(b"without the signatures")))
+        for text in ("aks/old:1", f"aks/old@{Digest.of(b'without the signatures')}"):
+            with pytest.raises(PolicyError, match="Docker schema 1 manifest"):
+                manifest(source, mar, text)
 
 
 def test_a_manifest_that_is_there_but_not_in_an_accepted_format_is_not_missing(source: Source, mar: Registry) -> None:

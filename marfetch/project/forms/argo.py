@@ -1,23 +1,28 @@
-"""Argo CD: the sources of an `Application`, and of the template of an `ApplicationSet`."""
+"""Argo CD: the sources of an `Application` or `ApplicationSet`, also in templates of generators, and of charts that make such objects."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
 
-from .places import Form, Found, Node, chart
+from .places import Form, Found, LeftOut, Node, chart
 
-_KINDS: Final = {"Application": ("spec",), "ApplicationSet": ("spec", "template", "spec")}
+_KINDS: Final = ("Application", "ApplicationSet")
 
 
 def _sources(document: Node, _: list[Node]) -> Iterator[Found]:
-    spec = document.get(*_KINDS[str(document.get("kind").value)])
-    for one in (spec.get("source"), *spec.get("sources").each()):
-        repository = one.get("repoURL")
-        if one.get("chart").text:
-            yield from chart("argo-cd", one.get("chart").line, one.get("chart").text, repository.text, one.get("targetRevision"))
+    nodes = [document]
+    while nodes:
+        node = nodes.pop()
+        nodes += reversed([one for one in node.children() if not one.is_repeated])
+        repository, name, version = (node.get(key) for key in ("repoURL", "chart", "targetRevision"))
+        if name.text:
+            yield from chart("argo-cd", name.line, name.text, repository.text, version)
         elif (repository.text or "").startswith("oci://"):
-            yield from chart("argo-cd", repository.line, repository.text, None, one.get("targetRevision"))
+            yield from chart("argo-cd", repository.line, repository.text, None, version)
+    patch = document.get("spec", "templatePatch")
+    if "targetRevision" in (patch.text or ""):
+        yield LeftOut(patch.line, "left out `templatePatch`, which may set other versions")
 
 
-ARGO: Final = Form(lambda _, document: str(document.get("kind").value) in _KINDS, _sources)
+ARGO: Final = Form(lambda _, document: document.get("kind").value in _KINDS, _sources)

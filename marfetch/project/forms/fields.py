@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
-from .places import Found, Node, chart
+from .places import Found, LeftOut, Node, chart, registry_path
 
 
 class _Shape(NamedTuple):
@@ -25,11 +26,39 @@ class _Shape(NamedTuple):
 
 _SHAPES: Final = (
     _Shape("ansible", ("chart_ref",), ("chart_repo_url",), ("chart_version",)),
+    _Shape("argo-cd", ("chart",), ("repoURL",), ("targetRevision",), ("repoURL",)),
+    _Shape("azure-pipelines", ("chartName",), (), ("chartVersion",)),
+    _Shape("chart", ("name",), ("repository",), ("version",), ("version",)),
     _Shape("fleet", ("chart",), ("repo",), ("version",)),
     _Shape("kustomize", ("name",), ("repo",), ("version",)),
+    _Shape("kustomize", ("chartName",), ("chartRepoUrl",), ("chartVersion",)),
+    _Shape("terraform", ("chart",), ("repository",), ("version",), ("repository",)),
     _Shape("vendir", ("name",), ("repository", "url"), ("version",)),
-    _Shape("zarf", ("url",), ("url",), ("version",), ("name",)),
+    _Shape("zarf", ("url",), (), ("version",), ("name",)),
 )
+_IMAGE: Final = re.compile(r"images?\Z", re.IGNORECASE)
+
+
+def _images(node: Node) -> list[Node]:
+    """Return the texts that name container images, if this value is about images: below such a key, or beside a tag."""
+    if isinstance(node.key, str) and _IMAGE.search(node.key):
+        below = [node]
+        for one in below:
+            below += [child for child in one.children() if not child.is_repeated]
+        return [one for one in below if one.text is not None]
+    name = node.get("name" if node.get("newTag").value is not None or node.get("newName").value is not None else "repository")
+    return [name] if name.text is not None and any(node.get(key).value is not None for key in ("tag", "newTag", "newName")) else []
+
+
+def _customized(document: Node) -> list[Found]:
+    """Return the versions that Fleet uses for some clusters."""
+    helm, found = document.get("helm"), list[Found]()
+    for one in document.get("targetCustomizations").each():
+        own = one.get("helm")
+        if own.get("version").value is not None and own.get("chart").value is None:
+            name, repository = helm.get("chart").text, (own if own.get("repo").value is not None else helm).get("repo").text
+            found += chart("fleet", own.get("version").line, name, repository, own.get("version"))
+    return found
 
 
 def find(document: Node) -> tuple[list[Found], set[int]]:
@@ -43,8 +72,13 @@ def find(document: Node) -> tuple[list[Found], set[int]]:
     nodes = [document]
     while nodes:
         node = nodes.pop()
-        nodes += reversed(list(node.children()))
-        for shape in _SHAPES:
+        images = [one for one in _images(node) if registry_path(one.text or "") is not None]
+        read |= {one.line for one in images}
+        found += [LeftOut(one.line, "skipped a container image") for one in images[:1]]
+        if images:
+            continue
+        nodes += reversed([one for one in node.children() if not one.is_repeated])
+        for shape in _SHAPES if isinstance(node.value, dict) else ():
             name, repository, version = (node.get(*one) for one in (shape.name, shape.repository, shape.version))
             if any(node.get(key).value is None for key in shape.needed):
                 continue
@@ -53,4 +87,4 @@ def find(document: Node) -> tuple[list[Found], set[int]]:
                 found += places
                 read |= {one.line for one in (name, repository, version) if one.value is not None}
                 break
-    return found, read
+    return [*found, *_customized(document)], read

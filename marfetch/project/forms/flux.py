@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from .places import Form, Found, LeftOut, Node, Place, chart, place, registry_path
+from .places import VARIABLE, Form, Found, LeftOut, Node, Place, chart, place, registry_path
 
+_REF: Final = ("digest", "semver", "tag")
 _KINDS: Final = ("HelmRelease", "OCIRepository", "HelmChart", "HelmRepository")
 
 
@@ -37,7 +38,7 @@ def _from_source(document: Node, spec: Node, documents: list[Node]) -> Iterator[
         if is_named and (there is None or namespace is None or there == namespace):
             yield from chart("flux", spec.line, spec.get("chart").text, one.get("spec", "url").text, spec.get("version"))
             return
-    yield LeftOut(spec.line, f"left out `{spec.get('chart').text}`: its source `{kind}/{name}` is in another file")
+    yield LeftOut(spec.line, f"left out `{spec.get('chart').text}`: its source `{kind}/{name}` is in another file; name that file too")
 
 
 def _repository(spec: Node) -> Iterator[Found]:
@@ -45,11 +46,13 @@ def _repository(spec: Node) -> Iterator[Found]:
     if registry_path(url.text or "") is None:
         return
     # In Flux's order of precedence: a tag beside a digest may have moved, and does not count.
-    digest, semver, tag = (ref.get(key).span for key in ("digest", "semver", "tag"))
-    pinned = tag if digest is None and semver is None else None
-    text = f"{url.text}:{pinned.text}" if pinned is not None else url.text or ""
-    for one in place("flux", pinned.line if pinned is not None else url.line, text, digest or semver):
-        yield replace(one, version=tag) if isinstance(one, Place) and semver is None else one
+    digest, semver, tag = (span if span is not None and span.text else None for span in (ref.get(key).span for key in _REF))
+    if tag is None or digest is not None or semver is not None or VARIABLE.search(tag.text):
+        for one in place("flux", url.line, url.text or "", digest or semver or tag):
+            yield replace(one, version=tag) if isinstance(one, Place) and digest is not None and semver is None else one
+    else:
+        for one in place("flux", tag.line, f"{url.text}:{tag.text}", None):
+            yield replace(one, version=tag) if isinstance(one, Place) else one
     filtered = ref.get("semverFilter")
     if filtered.text and semver is not None and digest is None:
         yield LeftOut(filtered.line, f"left out `semverFilter: {filtered.text}` of `{url.text}`: marfetch has no such filter")

@@ -21,26 +21,36 @@ def _dependencies(document: Node, _: list[Node]) -> Iterator[Found]:
             yield LeftOut(one.line, f"left out `{name.text}`: Helm reads `repository`, not `url`")
 
 
-CHART: Final = Form(lambda name, _: name in ("Chart.yaml", "requirements.yaml"), _dependencies)
+CHART_FILES: Final = ("Chart.yaml", "Chart.lock", "requirements.yaml", "requirements.lock")
+
+CHART: Final = Form(lambda name, _: name in CHART_FILES, _dependencies)
 
 
 def releases(form: str, document: Node, repositories: Mapping[str, str | None]) -> Iterator[Found]:
     """Read releases as in a helmfile: `chart` is an address, a path, or the name of a repository and a chart."""
+    templates = document.get("templates")
     for one in document.get("releases").each():
         for release in (one, *one.get("dependencies").each()):
-            yield from _release(form, release, repositories)
+            inherited = [templates.get(each.get("template").text or "") for each in release.get("inherit").each()]
+            name, version = (_first(key, release, *reversed(inherited)) for key in ("chart", "version"))
+            yield from _release(form, release, name, version, repositories)
 
 
-def _release(form: str, release: Node, repositories: Mapping[str, str | None]) -> Iterator[Found]:
-    text, line = release.get("chart").text or "", release.get("chart").line
+def _first(key: str, *nodes: Node) -> Node:
+    """Return the value of the first mapping that has the key."""
+    return next((one.get(key) for one in nodes if one.get(key).value is not None), nodes[0].get(key))
+
+
+def _release(form: str, release: Node, place: Node, version: Node, repositories: Mapping[str, str | None]) -> Iterator[Found]:
+    text, line = place.text or "", place.line
     alias, slash, name = text.partition("/")
     if text.startswith("oci://"):
-        found = list(chart(form, line, text, None, release.get("version")))
+        found = list(chart(form, line, text, None, version))
     elif slash and alias in repositories:
-        found = list(chart(form, line, name, repositories[alias], release.get("version")))
+        found = list(chart(form, line, name, repositories[alias], version))
     else:
         if slash and not text.startswith((".", "/")) and "{" not in text:
-            yield LeftOut(line, f"left out `{text}`: the repository `{alias}` is not in this file")
+            yield LeftOut(line, f"left out `{text}`: the repository `{alias}` is not in this file; name the file that has it too")
         return
     yield from found
     if found and release.get("devel").value is True:
@@ -48,11 +58,12 @@ def _release(form: str, release: Node, repositories: Mapping[str, str | None]) -
 
 
 def repositories_of(documents: list[Node]) -> dict[str, str | None]:
-    """Return the repositories that documents define: name → address."""
-    return {one.get("name").text or "": one.get("url").text for document in documents for one in document.get("repositories").each()}
+    """Return the repositories that documents define: name → address; the first of a name counts."""
+    pairs = [(one.get("name").text or "", one.get("url").text) for document in documents for one in document.get("repositories").each()]
+    return dict(reversed(pairs))
 
 
 HELMFILE: Final = Form(
-    lambda _, document: isinstance(document.get("releases").value, list),
+    lambda _, document: isinstance(document.get("releases").value, list) or isinstance(document.get("repositories").value, list),
     lambda document, documents: releases("helmfile", document, repositories_of(documents)),
 )

@@ -17,10 +17,25 @@ from .places import Found, LeftOut, Place, Span, place
 _HOSTS: Final = "|".join(map(re.escape, OFFICIAL_HOSTS))
 _NAMED: Final = re.compile(rf"(?<![\w.@-])(?:(?:oci|mar|https)://|br:)?(?:{_HOSTS})/[^\s\"'`<>()\[\]{{}},;|\\]++", re.IGNORECASE)
 _BICEP: Final = re.compile(r"(?<![\w/])br/public:[a-z0-9/_.-]+:[\w.-]+")
-_VERSION: Final = re.compile(r"--version[ =]++(?:\"([^\"]*+)\"|'([^']*+)'|([^\s\"']\S*+))")
+_ALIAS: Final = re.compile(r"'br/(?!public:)([\w-]+):[^'\n]*'")
+# The last form is that of arguments in a list. An unquoted `>` starts a range only in front.
+_VERSION: Final = re.compile(
+    r"""--version(?:[\ =]++(?:"([^"]*+)"|'([^']*+)'|(\$?\{\{[^}]*+\}\}|\$\([^)]*+\)|[^\s"'`;|&()][^\s"'`;|&()<>\]]*+))
+    |["']\s*+,\s*+["']([^"']*+)["'])""",
+    re.VERBOSE,
+)
 # Possessive quantifiers never backtrack, so a long line takes no longer than its length.
+_PART: Final = re.compile(r"""(?:"[^"]*+"|'[^']*+'|[^;|&])++""")
+"""One command of several in a line. A lone quote is a character like others."""
+_COMMENT: Final = re.compile(r"""((?:(?:"[^"\n]*+"|'[^'\n]*+'|[^\s#"']|["'])#*+|\s(?!#))*+)\s#""")
+_BLOCK_COMMENT: Final = re.compile(
+    r"""(?P<text>"(?:[^"\\\n]|\\.)*+"?+|'(?:[^'\\\n]|\\.)*+'?+|\#[^\n]*+|//[^\n]*+)
+    |/\*(?:[^*]|\*(?!/))*+(?:\*/)?+""",
+    re.VERBOSE,
+)
+_REPOSITORY: Final = re.compile(r"(?:--repo[ =]|\brepo add\s+\S+\s+)[\"']?\Z")
 _KEY: Final = re.compile(r"\s*+(?:-\s++)?+([\w.-]++)\s*+[:=]")
-_FROM: Final = re.compile(r"\s*+(?:FROM\s|(?:-\s++)?+container:)", re.IGNORECASE)
+_FROM: Final = re.compile(r"\s*+(?:FROM\s|(?:COPY|ADD)\s.*--from=|(?:-\s++)?+container:)", re.IGNORECASE)
 _TOOL: Final = re.compile(r"\b(?:docker|podman|nerdctl|buildah|skopeo|ctr|crictl)\b", re.IGNORECASE)
 _VARIABLE: Final = re.compile(r"[$%]")
 _DIGEST: Final = re.compile(r"@sha256:[0-9a-f]{64}\Z")
@@ -86,24 +101,47 @@ def find(text: str, line: int, start: int, skip: Collection[int] = ()) -> Iterat
             yield from _references(command)
 
 
+def without_comments(text: str) -> str:
+    """Replace block comments (`/* */`) by spaces."""
+    return _BLOCK_COMMENT.sub(lambda match: match[0] if match["text"] is not None else re.sub(r"[^\r\n]", " ", match[0]), text)
+
+
 def _references(command: _Command) -> Iterator[Found]:
     text = command.text
-    matches = [*_NAMED.finditer(text), *_BICEP.finditer(text)]
-    if not matches or text.lstrip().startswith(("#", "//", "<!--")):
+    alias = _ALIAS.search(text)
+    if not _NAMED.search(text) and not _BICEP.search(text) and alias is None:
+        return
+    if text.lstrip().startswith(("#", "//", "<!--")):
+        return
+    if alias is not None:
+        shown = alias[0].strip("'")[:200]
+        yield LeftOut(command.span("", alias.start()).line, f"left out `{shown}`: `{alias[1]}` is an alias of `bicepconfig.json`")
+    comment = _COMMENT.match(text)
+    text = comment[1] if comment is not None else text
+    for part in _PART.finditer(text):
+        yield from _of_part(command, text, part.start(), part.end())
+
+
+def _of_part(command: _Command, text: str, start: int, end: int) -> Iterator[Found]:
+    matches = [*_NAMED.finditer(text, start, end), *_BICEP.finditer(text, start, end)]
+    if not matches:
         return
     line = command.span("", matches[0].start()).line
     key = _KEY.match(text)
-    if (key is not None and "image" in key[1].lower()) or _FROM.match(text) or _TOOL.search(text):
+    if (key is not None and "image" in key[1].lower()) or _FROM.match(text) or _TOOL.search(text, start, end):
         yield LeftOut(line, "skipped a container image")
         return
-    option = _VERSION.search(text)
+    option = _VERSION.search(text, start, end)
     version = None
     if option is not None:
-        group = next((number for number in (1, 2, 3) if option[number]), 0)
+        group = next((number for number in (1, 2, 3, 4) if option[number]), 0)
         version = command.span(option[group], option.start(group)) if group else None
     is_helm = "helm" in text
     for match in matches:
-        yield from _reference(command, match, version, is_helm=is_helm)
+        if _REPOSITORY.search(text, max(start, match.start() - 256), match.start()):
+            yield LeftOut(line, f"left out `{match[0]}`: it is the address of a repository, not of a chart")
+        else:
+            yield from _reference(command, match, version, is_helm=is_helm)
 
 
 def _reference(command: _Command, match: re.Match[str], version: Span | None, *, is_helm: bool) -> Iterator[Found]:

@@ -39,10 +39,14 @@ class Span(NamedTuple):
 
 
 class Text:
-    """The text of a file, and where its lines start."""
+    """The text of a file, and where its lines start.
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    Args:
+        parsed: the text as it was parsed, of the same length; template actions may be masked in it.
+    """
+
+    def __init__(self, text: str, parsed: str | None = None) -> None:
+        self.text, self.parsed = text, text if parsed is None else parsed
         self._starts = [0, *(match.end() for match in re.finditer("\n", text))]
 
     def span(self, text: str, start: int) -> Span:
@@ -85,10 +89,10 @@ class LeftOut(NamedTuple):
 Found: TypeAlias = "Place | LeftOut"
 
 QUOTES: Final = 'put the version in quotes, as in `version: ">=1"`'
-_UNQUOTED: Final = re.compile(r"version[\"']?[ \t]*+:[ \t]*+[>|*!&%@`]", re.IGNORECASE)
+_UNQUOTED: Final = re.compile(r"(?:version|revision|semver)[\"']?[ \t]*+:[ \t]*+[>|*!&%@`]", re.IGNORECASE)
 _SCHEME: Final = re.compile(r"(?:oci|mar|https)://", re.IGNORECASE)
-_PINNED: Final = re.compile(r"(?:([^@]*)@)?(sha256:[0-9a-f]{64})")
-_VARIABLE: Final = re.compile(r"[${%]|<[A-Za-z]")
+_PINNED: Final = re.compile(r"(?:([^@]*)@)?(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})")
+VARIABLE: Final = re.compile(r"[${%]|<[A-Za-z]")
 
 
 def quotes_hint(text: str, message: str) -> str | None:
@@ -150,7 +154,7 @@ def _with_version(found: Place, version: Span) -> Place:
     found = replace(found, reference=reference, version=version if text else None, digest=digest)
     if not text:
         return found
-    if _VARIABLE.search(text):
+    if VARIABLE.search(text):
         return found if reference.tag or reference.digest else replace(found, problem=f"its version `{text[:80]}` is a variable")
     try:
         Constraint.parse(text)
@@ -175,26 +179,33 @@ class Node:
     """
 
     def __init__(self, value: Json, marks: Marks, file: Text, first: tuple[int, int], path: Path = ()) -> None:
-        self.value, self._marks, self._file, self._first, self._path = value, marks, file, first, path
+        mark = marks.get(path)
+        self.is_repeated = mark is not None and mark.target is not None
+        """Whether an alias or a merge key repeats the value of another place."""
+        self.key = path[-1] if path else None
+        self.value, self._marks, self._file, self._first = value, marks, file, first
+        self._path = mark.target if mark is not None and mark.target is not None else path
+
+    def _child(self, value: Json, key: str | int) -> Node:
+        return Node(value, self._marks, self._file, self._first, (*self._path, key))
 
     def get(self, *keys: str) -> Node:
         """Return the value below these keys; its `value` is None if there is none."""
-        value, path = self.value, self._path
+        node = self
         for key in keys:
-            value, path = value.get(key) if isinstance(value, dict) else None, (*path, key)
-        return Node(value, self._marks, self._file, self._first, path)
+            node = node._child(node.value.get(key) if isinstance(node.value, dict) else None, key)
+        return node
 
     def each(self) -> list[Node]:
         """Return the mappings of a list, or nothing if this is no list."""
         items = self.value if isinstance(self.value, list) else []
-        nodes = [Node(one, self._marks, self._file, self._first, (*self._path, number)) for number, one in enumerate(items)]
-        return [one for one in nodes if isinstance(one.value, dict)]
+        return [self._child(one, number) for number, one in enumerate(items) if isinstance(one, dict)]
 
     def children(self) -> Iterator[Node]:
         """Yield the values of a mapping, or the items of a list."""
-        keys = range(len(self.value)) if isinstance(self.value, list) else self.value if isinstance(self.value, dict) else ()
-        for key in keys:
-            yield Node(self.value[key], self._marks, self._file, self._first, (*self._path, key))  # type: ignore[index]
+        items = enumerate(self.value) if isinstance(self.value, list) else self.value.items() if isinstance(self.value, dict) else ()
+        for key, value in items:
+            yield self._child(value, key)
 
     @property
     def line(self) -> int:
@@ -204,8 +215,9 @@ class Node:
 
     @property
     def text(self) -> str | None:
-        """The value if it is a string."""
-        return self.value if isinstance(self.value, str) else None
+        """The value if it is a string, as in the file."""
+        span = self.span if isinstance(self.value, str) else None
+        return span.text if span is not None else None
 
     @property
     def span(self) -> Span | None:
@@ -214,12 +226,12 @@ class Node:
         if mark is None or mark.text is None or isinstance(self.value, (dict, list, bool)) or self.value is None:
             return None
         start, end = self._first[0] + mark.start, self._first[0] + mark.end
-        raw = self._file.text[start:end]
+        raw = self._file.parsed[start:end]
         if raw != mark.text and raw[1:-1] == mark.text and raw[:1] in ("'", '"'):
             start, end = start + 1, end - 1
         elif raw != mark.text:
             return Span(mark.text, self.line)
-        return self._file.span(mark.text, start)
+        return self._file.span(self._file.text[start:end], start)
 
 
 def chart(form: str, line: int, name: str | None, repository: str | None, version: Node) -> Iterator[Found]:

@@ -6,12 +6,20 @@ Only what is needed of HCL is read: blocks, attributes with a quoted string, com
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
+from ...reference import OFFICIAL_HOSTS
 from .places import Found, LeftOut, Span, Text, place, registry_path
 
-_BLOCK: Final = re.compile(r'(?:resource|data)[ \t]*+"(?:helm_release|helm_template)"[ \t]*+"[^"\n]*+"[ \t]*+\{')
+_BLOCK: Final = re.compile(
+    r"""(?:(?:resource|data)[ \t]++(?:"(?:helm_release|helm_template)"|helm_(?:release|template)\b)[ \t]*+(?:"[^"\n]*+"|[\w-]++)
+    |(?P<locals>locals)|variable[ \t]++"?+(?P<variable>[\w-]++)"?+)[ \t]*+\{""",
+    re.VERBOSE,
+)
+_HEREDOC: Final = re.compile(r"[ \t]*+<<-?[ \t]*+(\w++)[ \t\r]*+\n([^\n]*+)\n[ \t]*+\1[ \t\r]*+$", re.MULTILINE)
+"""A heredoc of one line, as the whole value."""
+_NAME: Final = re.compile(r"""\$\{(?:"\$\{)?((?:local|var)\.[\w-]++)(?:\}")?[ \t]*+(?:(?:#|//).*)?\}""")
 # Strings may hold `${…}` with further strings; only their ends matter here. Each alternative takes at least one character.
 _TOKEN: Final = re.compile(
     r"""(?P<comment>\#[^\n]*+|//[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?+)
@@ -27,6 +35,7 @@ _TOKEN: Final = re.compile(
 )
 _PLAIN: Final = re.compile(r'[ \t]*+"([^"\\$%\n]*+)"[ \t\r]*+(?=\n|#|//|/\*|\}|\Z)')
 """A string without `${…}` that is the whole value."""
+_EXPRESSION: Final = re.compile(r"[$%]\{")
 _MAX_SHOWN: Final = 60
 
 
@@ -36,10 +45,12 @@ class _Block(NamedTuple):
     Attributes:
         texts: attribute → the text of a plain string; for any other value, `${…}` with its first line, which is not located.
         lines: the lines of the block in the file.
+        prefix: of the names that the block gives to values (`local.` or `var.NAME.`); empty for a chart.
     """
 
     texts: dict[str, Span]
     lines: range
+    prefix: str
 
 
 class _Scanner:
@@ -58,7 +69,7 @@ class _Scanner:
                 yield token
 
     def blocks(self) -> Iterator[_Block]:
-        """Yield the blocks of charts at the top of the file."""
+        """Yield the blocks of charts, locals and variables at the top of the file."""
         depth = 0
         for token in self._tokens():
             depth += {"open": 1, "close": -1}.get(token.lastgroup or "", 0)
@@ -67,7 +78,8 @@ class _Scanner:
                 self._position = start.end()
                 texts = self._attributes()
                 first, last = (self._file.span("", position).line for position in (token.start(), self._position))
-                yield _Block(texts, range(first, last + 1))
+                prefix = "local." if start["locals"] else f"var.{start['variable']}." if start["variable"] else ""
+                yield _Block(texts, range(first, last + 1), prefix)
 
     def _attributes(self) -> dict[str, Span]:
         """Read the attributes of a block, without those of nested blocks, from behind its `{`."""
@@ -91,6 +103,10 @@ class _Scanner:
         plain = _PLAIN.match(self._text, position)
         if plain is not None:
             return self._file.span(plain[1], plain.start(1))
+        heredoc = _HEREDOC.match(self._text, position)
+        if heredoc is not None and not _EXPRESSION.search(heredoc[2]):
+            text = heredoc[2].strip()
+            return self._file.span(text, heredoc.start(2) + heredoc[2].index(text))
         line = self._text[position : position + _MAX_SHOWN].partition("\n")[0].strip()
         return Span(f"${{{line}}}", self._file.span("", position).line)
 
@@ -103,21 +119,44 @@ def find(text: str) -> tuple[list[Found], set[int]]:
     """
     found: list[Found] = []
     lines: set[int] = set()
-    for block in _Scanner(text).blocks():
-        lines.update(block.lines)
-        found += _chart(block)
+    blocks = list(_Scanner(text).blocks())
+    values = {f"{block.prefix}{key}": span for block in blocks if block.prefix for key, span in block.texts.items()}
+    for block in blocks:
+        if not block.prefix:
+            lines.update(block.lines)
+            texts = {key: _resolved(span, values, lines, is_version=key == "version") for key, span in block.texts.items()}
+            found += _chart(block._replace(texts=texts))
     return found, lines
+
+
+def _resolved(value: Span, values: Mapping[str, Span], lines: set[int], *, is_version: bool) -> Span:
+    """Replace `local.x` and `var.x` by its plain string in this file. The default of a variable is no version: others may set it.
+
+    Args:
+        lines: receives the line of the string.
+    """
+    name = _NAME.fullmatch(value.text) if not value.end else None
+    if name is None or (is_version and name[1].startswith("var.")):
+        return value
+    found = values.get(name[1] if name[1].startswith("local.") else f"{name[1]}.default")
+    if found is None or not found.end:
+        return value
+    lines.add(found.line)
+    return found
 
 
 def _chart(block: _Block) -> Iterator[Found]:
     chart, repository, version = (block.texts.get(key) for key in ("chart", "repository", "version"))
     base = registry_path(repository.text) if repository is not None else None
     if chart is None or not chart.end:
-        if base is not None:
-            yield LeftOut(block.lines[0], f"left out a chart below `{base}`: its name is not a plain string")
+        if base is not None or (chart is not None and any(host in chart.text for host in OFFICIAL_HOSTS)):
+            named = f"a chart below `{base}`: its name" if base is not None else f"`{chart.text if chart else ''}`: it"
+            yield LeftOut(block.lines[0], f"left out {named} is not a plain string")
         return
     text = registry_path(chart.text) if "://" in chart.text else f"{base}/{chart.text}" if base is not None else None
     if text is None:
+        if repository is not None and not repository.end:
+            yield LeftOut(repository.line, f"left out `{chart.text}`: its repository `{repository.text}` is no plain string of this file")
         return
     yield from place("terraform", chart.line, text, version, is_chart=True)
     if "devel" in block.texts:
