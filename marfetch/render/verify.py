@@ -142,7 +142,7 @@ def _signature_rows(good: Signature) -> list[Row]:
 def _check_row(one: CheckOutcome) -> Row:
     outcome = {"passed": status("ok"), "failed": Cell("FAILED, but not enforced", style=BAD)}.get(one.outcome, status(one.outcome))
     reason = one.refusal.message if one.refusal is not None else "; ".join(one.notes)
-    return (f"check {_WORDS[one.check]}", outcome, *([reason] if reason else []))
+    return (f"check {_WORDS[one.check]}", outcome, *([digest(reason)] if reason else []))
 
 
 def verdict_json(resolved: Resolved, verdict: Verdict) -> dict[str, Json]:
