@@ -131,7 +131,7 @@ class Shell:
         for real, shown in ((str(self.running.host), SHOWN_HOST), (self.running.data, SHOWN_DATA)):
             text = text.replace(f'"port": {real.rpartition(":")[2]}', f'"port": {shown.rpartition(":")[2]}')
         # Each command prints this warning about the embedded registry. It would distract in every example.
-        return re.sub(r"^(\x1b\[1;33m)?warning:(\x1b\[0m)? `http://127[^\n]*\n", "", text, flags=re.MULTILINE)
+        return re.sub(r"^(\x1b\[1;33m)?warning: (\x1b\[0m)?`http://127[^\n]*\n", "", text, flags=re.MULTILINE)
 
 
 @contextmanager

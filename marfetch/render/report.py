@@ -21,7 +21,7 @@ from ..content import Progress, Silent, Transfer
 from ..document import Json
 from ..errors import Error
 from ..text import human_size, json_without_commands, printable, without_commands
-from .table import BAD, ODD, Cell, Row, Segments, facts, hanging, has_color, laid_out, painted, piped, plain
+from .table import BAD, ODD, Cell, Row, Segments, can_draw, facts, hanging, has_color, laid_out, painted, piped, plain
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -249,7 +249,7 @@ class Report:
 
     def _write_labeled(self, label: str, text: str, color: str) -> None:
         write = painted if has_color(is_terminal=self.on_terminal) else plain
-        self._write_stderr(write([(f"{label}:", f"bold {color}"), (f" {printable(text)}", "")]))
+        self._write_stderr(write([(f"{label}: ", f"bold {color}"), (printable(text), "")]))
 
     def _write_stderr(self, text: str) -> None:
         if isinstance(self.progress, Bar) and self.progress.print_above(text):
@@ -283,7 +283,7 @@ class Report:
     def _make_progress(self) -> Progress:
         if self.quiet:
             return Silent(self.warn)
-        if self.on_terminal and _can_draw():
+        if self.on_terminal and can_draw():
             return Bar(self.note, self.warn)
         return PlainProgress(self.note, self.warn)
 
@@ -316,11 +316,6 @@ def _is_terminal(stream: TextIO | None) -> bool:
     with suppress(ValueError, AttributeError):
         return stream is not None and stream.isatty()
     return False
-
-
-def _can_draw() -> bool:
-    """Whether progress bars may be drawn, which need escape codes; Windows terminals do not set `TERM`."""
-    return not os.environ.get("NO_COLOR") and (os.name == "nt" or os.environ.get("TERM", "") not in ("", "dumb", "unknown"))
 
 
 class PlainProgress:

@@ -283,7 +283,12 @@ def has_color(*, is_terminal: bool) -> bool:
     """Return whether output has escape codes: on a terminal, or with `FORCE_COLOR`; never with `NO_COLOR` or `TERM=dumb`."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
-    return is_terminal or bool(os.environ.get("FORCE_COLOR"))
+    return bool(os.environ.get("FORCE_COLOR")) or (is_terminal and can_draw())
+
+
+def can_draw() -> bool:
+    """Return whether a terminal may get escape codes, such as progress bars need; Windows terminals do not set `TERM`."""
+    return not os.environ.get("NO_COLOR") and (os.name == "nt" or os.environ.get("TERM", "") not in ("", "dumb", "unknown"))
 
 
 _CODES: Final = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}

@@ -153,7 +153,7 @@ def test_forced_color_adds_color_to_a_pipe_and_nothing_else(here: Path, monkeypa
 
 def test_messages_have_colored_labels(here: Path) -> None:
     _, _, err = in_window(("pull", "aks/nope"), 80, 24)
-    assert re.findall(r"\x1b\[([0-9;]*)m(\w+:)\x1b\[0m ", err) == [
+    assert re.findall(r"\x1b\[([0-9;]*)m(\w+:) \x1b\[0m", err) == [
         ("1;33", "warning:"),
         ("1;31", "error:"),
         ("1;36", "hint:"),

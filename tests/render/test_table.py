@@ -161,6 +161,9 @@ def test_a_terminal_gets_no_tab_and_no_control_character() -> None:
         ({"FORCE_COLOR": "1"}, False, True),
         ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True, False),
         ({"FORCE_COLOR": "1", "TERM": "dumb"}, False, False),
+        ({"TERM": ""}, True, False),
+        ({"TERM": "unknown"}, True, False),
+        ({"FORCE_COLOR": "1", "TERM": ""}, False, True),
     ],
     ids=str,
 )
