@@ -305,6 +305,10 @@ def test_a_command_without_requests_loads_nothing_heavy(command: str) -> None:
     assert loaded(command) & HEAVY == set()
 
 
+def test_color_loads_nothing_more() -> None:
+    assert loaded("endpoints", FORCE_COLOR="1") & HEAVY == set()
+
+
 def test_public_names_need_no_network_and_nothing_heavy() -> None:
     code = (
         "import sys\nfrom marfetch import Client, Constraint, Error, Reference\n"
@@ -345,6 +349,7 @@ def test_what_the_cache_answers_loads_no_oras(tmp_path: Path) -> None:
     needed = {"filelock"}  # the index is written when something was pulled
     assert loaded(*arguments, **environment) & HEAVY <= needed
     assert loaded(*arguments, "--offline", **environment) & HEAVY == set()
+    assert loaded("inspect", arguments[1], "--offline", FORCE_COLOR="1", **environment) & HEAVY == set()
 
 
 @pytest.mark.parametrize("path", ["@{digest}/alb-controller-1.7.12.tgz", "/index.yaml"], ids=["cached chart", "kept index"])

@@ -44,6 +44,13 @@ def test_generated_pages_are_up_to_date(name: str) -> None:
     assert (ROOT / "docs" / name).read_text() == generator().pages()[name](), "run `make docs`"
 
 
+def test_pictures_of_a_terminal_are_shown_and_light() -> None:
+    page = (ROOT / "docs" / "reference" / "output.md").read_text()
+    pictures = {path.stem: path for path in (ROOT / "docs" / "pictures").iterdir()}
+    assert set(pictures) == set(generator().PICTURES)
+    assert [name for name, path in pictures.items() if f"](../pictures/{path.name})" not in page or path.stat().st_size > 12_000] == []
+
+
 @cache
 def options(words: tuple[str, ...]) -> set[str]:
     done = subprocess.run([sys.executable, "-m", "marfetch", *words, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)

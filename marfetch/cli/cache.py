@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError, IntegrityError
+from ..render.table import digest
 from ..text import counted, human_size
 from .help import CommandGroup, add
 from .options import Settings, shared
@@ -66,7 +67,7 @@ def cache_verify(settings: Settings, fix: _Fix = False) -> int:
 
     layout = _layout(settings)
     bad = maintenance.verify(layout, fix=fix)
-    settings.report.table(("blob", "reason"), [(one.name, one.reason) for one in bad], wraps=True)
+    settings.report.table(("blob", "reason"), [(digest(one.name), one.reason) for one in bad], wraps=True)
     data: Any = {"path": str(layout.root), "bad": [{"name": one.name, "reason": one.reason} for one in bad], "fixed": fix}
     if bad and not fix:
         error = IntegrityError(

@@ -43,8 +43,8 @@ def endpoints(settings: Settings, form: _Format = Format.TEXT) -> int:
         report.text(document)
         report.data({"format": form.value, "document": document})
         return 0
-    hosts = [("host", rule.host, str(rule.port), rule.protocol, rule.endpoint, rule.purpose) for rule in RULES]
-    report.table(("rule", "host", "port", "protocol", "endpoint", "purpose"), hosts, wraps=True)
+    hosts = [(rule.host, str(rule.port), rule.protocol, rule.endpoint, rule.purpose) for rule in RULES]
+    report.table(("host", "port", "protocol", "endpoint", "purpose"), hosts, wraps=True, pipe=[("host", *row) for row in hosts])
     report.gap()
     report.facts(
         [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -66,9 +65,8 @@ def _show(settings: Settings, found: Searched, query: Any) -> int:
     from ..render.report import error_json
 
     report = settings.report
-    now = datetime.now(UTC)
     if query.looks_inside:
-        report.table(("name", "newest", "app version", "age", "kind"), [_row(one, now) for one in found.repositories if one.error is None])
+        report.table(("name", "newest", "app version", "age", "kind"), [_row(one) for one in found.repositories if one.error is None])
     else:
         report.table(("name",), [(one.name,) for one in found.repositories])
     failed = [one for one in found.repositories if one.error is not None]
@@ -117,8 +115,8 @@ def _remark(settings: Settings, found: Searched, query: Any) -> None:
         report.note(f"the catalog is {span(known.age)} old; `--refresh` downloads it again")
 
 
-def _row(one: FoundRepository, now: datetime) -> tuple[str, ...]:
-    return (one.name, one.newest or "-", one.app_version or "-", age(one.created, now), one.kind or "-")
+def _row(one: FoundRepository) -> tuple[str, ...]:
+    return (one.name, one.newest or "-", one.app_version or "-", age(one.created), one.kind or "-")
 
 
 def _entry(one: FoundRepository, host: str) -> dict[str, Any]:

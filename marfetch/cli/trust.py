@@ -55,7 +55,9 @@ def trust_add_microsoft(
         raise InputError(f"`--name` takes letters, digits, `_`, `.` and `-`, not `{name[:60]}`", code="usage")
     planned = plan(files, tuple(scope or ("*",)), Places(trust_policy, trust_store), name=name)
     done = "would write" if dry_run else "writes"
-    settings.report.table(("status", "path", "content"), [(done if one.is_new else "keeps", str(one.path), one.what) for one in planned])
+    settings.report.table(
+        ("status", "path", "content"), [(status(done if one.is_new else "keeps"), str(one.path), one.what) for one in planned]
+    )
     if not dry_run:
         write(planned)
     written: Any = [{"path": str(one.path), "new": one.is_new, "what": one.what} for one in planned]

@@ -112,6 +112,7 @@ def _environment(root: Path, running: Embedded) -> Iterator[None]:
         "XDG_STATE_HOME": str(root / "state"),
         ENVIRONMENT: running.endpoint,
         DATA_ENVIRONMENT: running.data,
+        "NO_COLOR": "1",  # the tour reads what its commands print
     }
     values = {name: os.environ.get(name) for name in own}
     directory = root / "here"

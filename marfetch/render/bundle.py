@@ -15,6 +15,7 @@ from ..errors import Error, IntegrityError
 from ..oci import descriptor_json
 from ..text import counted, human_size
 from .report import Report
+from .table import Cell, Row, command, digest, reference, size, status
 
 if TYPE_CHECKING:
     from ..bundle.load import Loaded, To
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 def print_created(report: Report, result: Created) -> int:
     """Print the path, digest and size of a new bundle."""
-    report.line(str(result.path), str(result.digest), str(result.size))
+    report.table(("path", "digest", "size"), [(str(result.path), digest(result.digest), size(result.size))])
     report.data(
         {
             "path": str(result.path),
@@ -57,15 +58,10 @@ def print_contents(report: Report, found: Opened, checked: CheckResult | None) -
     for item in items:
         for path, reason in item.unread.items():
             report.warn(f"cannot search `{path}` of `{item.name}` for images: {reason}")
-        report.line(item.name, item.version or "-", item.kind, str(item.size), str(item.reference))
-        for one in item.referrers:
-            report.line("", f"{'> ' * one.depth}{one.title}", str(one.digest))
-        for tool, lines in pull_commands(item, found.path, is_folder=found.path.is_dir()).items():
-            for line in lines:
-                report.line("", tool, line)
-        if item.omitted:
-            where = f"in the bundle {base.digest}" if base else "not in this bundle"
-            report.line("", "left out", f"{counted(item.omitted, 'byte')}, {where}")
+    for number, item in enumerate(items):
+        if number:
+            report.gap()
+        _show_item(report, item, found)
     data: Any = {
         "path": str(found.path),
         "isBundle": found.is_bundle,
@@ -81,6 +77,21 @@ def print_contents(report: Report, found: Opened, checked: CheckResult | None) -
         return error.exit_code
     report.data(data)
     return 0
+
+
+def _show_item(report: Report, item: BundleItem, found: Opened) -> None:
+    """Print an artifact as a line, or as a block on a terminal, and its referrers and commands below it."""
+    head = ("NAME", "VERSION", "KIND", "SIZE", "REFERENCE")
+    row: Row = (item.name, item.version or "-", item.kind, size(item.size), reference(item.reference))
+    more: list[Row] = [(f"{'> ' * one.depth}{one.title}", digest(one.digest)) for one in item.referrers]
+    more += [
+        (tool, command(line)) for tool, lines in pull_commands(item, found.path, is_folder=found.path.is_dir()).items() for line in lines
+    ]
+    if item.omitted:
+        base = found.record.base if found.record is not None else None
+        where = f"in the bundle {base.digest}" if base else "not in this bundle"
+        more.append(("left out", digest(f"{counted(item.omitted, 'byte')}, {where}")))
+    report.facts([*zip(head, row, strict=True), *more], pipe=[row, *(("", *one) for one in more)])
 
 
 def _item_json(item: BundleItem, path: Path) -> Any:
@@ -120,8 +131,7 @@ def print_check(report: Report, found: Opened, checked: CheckResult, signatures:
     Args:
         signatures: None if they were not checked.
     """
-    for one in checked.findings:
-        report.line(one.kind, one.name, one.reason)
+    report.table(("problem", "name", "reason"), [(status(one.kind), digest(one.name), one.reason) for one in checked.findings], wraps=True)
     base = found.record.base if found.record is not None else None
     data: Any = {
         "path": str(found.path),
@@ -144,8 +154,12 @@ def print_check(report: Report, found: Opened, checked: CheckResult, signatures:
     for each in signatures or ():
         for warning in each.warnings:
             report.warn(warning)
-        if each.error is not None:
-            report.line(each.outcome, str(each.reference), each.error.code, each.error.message)
+    failed = [(status(each.outcome), reference(each.reference), each.error) for each in signatures or () if each.error is not None]
+    report.table(
+        ("verdict", "reference", "code", "reason"),
+        [(*cells, error.code, error.message) for *cells, error in failed],
+        wraps=True,
+    )
     if errors:
         report.note(intact)
         refusal = combined_error(errors)
@@ -215,9 +229,15 @@ def _signature_json(one: SignatureResult) -> Any:
 
 def print_differences(report: Report, a: Path, b: Path, found: Sequence[Changed]) -> int:
     """Print the artifacts in which two bundles differ; return exit code 1 if there are any."""
+    rows: list[Row] = []
+    lines: list[Row] = []
     for one in found:
-        sides = [str(item.reference) if item is not None else "-" for item in (one.old, one.new)]
-        report.line(one.change, one.name, *(one.referrers or sides))
+        sides = [reference(item.reference) if item is not None else Cell("-") for item in (one.old, one.new)]
+        if one.referrers:
+            sides = [digest(" ".join(each for each in one.referrers if each.startswith(sign)) or "-") for sign in "-+"]
+        rows.append((status(one.change), one.name, *sides))
+        lines.append((status(one.change), one.name, *(one.referrers or sides)))
+    report.table(("change", "name", "old", "new"), rows, wraps=True, pipe=lines)
     report.data(
         {
             "old": str(a),
@@ -241,29 +261,25 @@ def print_differences(report: Report, a: Path, b: Path, found: Sequence[Changed]
 def print_loaded(report: Report, path: Path, to: To, found: Sequence[Loaded]) -> int:
     """Print the result of a load; return the exit code of the first failure."""
     failed = [(one.reference, one.error) for one in found if one.error is not None]
-    for one in found:
-        if one.error is None:
-            report.line(one.outcome, one.reference)
+    report.table(("outcome", "reference"), [(status(one.outcome), reference(one.reference)) for one in found if one.error is None])
     data: Any = {
         "path": str(path),
         "to": to.text,
         "artifacts": [
             {"reference": one.reference, "outcome": one.outcome, "blobs": one.blobs, "size": one.size} for one in found if one.error is None
         ],
-        "failed": [
-            {"reference": reference, "code": error.code, "message": error.message, "hint": error.hint} for reference, error in failed
-        ],
+        "failed": [{"reference": name, "code": error.code, "message": error.message, "hint": error.hint} for name, error in failed],
         "blobs": sum(one.blobs for one in found),
         "size": sum(one.size for one in found),
     }
     count = Counter(one.outcome for one in found)
     if not failed:
         report.data(data)
-    for number, (reference, error) in enumerate(failed):
+    for number, (name, error) in enumerate(failed):
         if number == 0:
-            report.failed(error, data, about=reference)
+            report.failed(error, data, about=name)
         else:
-            report.error(error, about=reference)
+            report.error(error, about=name)
     outcomes = ", ".join(f"{number} {outcome}" for outcome, number in sorted(count.items())) or "nothing to do"
     report.note(f"`{to.text}`: {outcomes}; {human_size(data['size'])} uploaded")
     return failed[0][1].exit_code if failed else 0

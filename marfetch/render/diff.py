@@ -12,8 +12,11 @@ from ..errors import Error
 from ..text import counted, printable
 from .markdown import cell, code_fence, write_summary
 from .report import Report
+from .table import BAD, GOOD, ODD, Cell, digest
 
 _SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}
+_COLORS: Final = {"+": GOOD, "-": BAD, "~": ODD, "@": "cyan"}
+"""First character of a line → style."""
 MAX_VALUE: Final = 200
 """Characters of a value that are shown; the rest is cut off."""
 MAX_MARKDOWN: Final = 60_000
@@ -31,9 +34,10 @@ def print_diff(report: Report, found: Sequence[tuple[str, Difference]], errors: 
     if markdown:
         report.text(text)
     else:
-        for name, one in found:
-            for line in _lines(name, one):
-                report.line(line)
+        for number, (name, one) in enumerate(found):
+            if number:
+                report.gap()
+            report.outline(list(_lines(name, one)))
     differs = any(one.differs for _, one in found)
     data: Any = {"differs": differs, "differences": [_json(name, one) for name, one in found]}
     if differs:
@@ -53,19 +57,20 @@ def _title(name: str, one: Difference) -> str:
     return f"{name or new.name}: {versions} ({where})"
 
 
-def _lines(name: str, one: Difference) -> Iterator[str]:
-    yield _title(name, one)
+def _lines(name: str, one: Difference) -> Iterator[tuple[int, Cell]]:
+    """Yield lines with their indentation."""
+    yield 0, digest(_title(name, one))._replace(style="bold")
     if not one.differs:
         return
-    yield f"  digest: {one.old.digest} → {one.new.digest}"
+    yield 2, digest(f"digest: {one.old.digest} → {one.new.digest}")
     if not one.sections:
-        yield "  only the digest differs"
+        yield 2, Cell("only the digest differs")
     for section in one.sections:
-        yield f"  {section.name}:"
+        yield 2, Cell(f"{section.name}:", style="bold")
         for change in section.changes:
-            yield f"    {_SIGNS[change.sort]} {change.path}{_values(change)}"
+            yield 4, digest(f"{_SIGNS[change.sort]} {change.path}{_values(change)}")._replace(style=_COLORS[_SIGNS[change.sort]])
             for line in change.lines:
-                yield f"        {line}"
+                yield 8, Cell(line, style=_COLORS.get(line[:1], ""))
 
 
 def _values(change: Change) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..artifact.kinds import Kind
 from ..client.inspection import Inspected, Referrer
-from ..client.plan import Plan
+from ..client.plan import Artifact, Plan
 from ..client.resolve import Resolved
 from ..document import Json
 from ..oci import CREATED, Descriptor, descriptor_json
 from ..text import counted, human_size
 from .report import Branch, Report, error_json
+from .table import Cell, Row, ago, digest, in_columns, reference
 
 _MAX_VALUE = 300  # characters of an annotation or chart field
 _CHART_FACTS = ("name", "version", "appVersion", "type", "kubeVersion", "deprecated", "description", "home")
@@ -26,10 +28,14 @@ def print_inspection(report: Report, found: Inspected) -> int:
 
 
 def print_referrers(report: Report, resolved: Resolved, found: tuple[Referrer, ...]) -> int:
-    digest = str(resolved.manifest.descriptor.digest)
-    report.data({"reference": str(resolved.reference), "digest": digest, "referrers": [_referrer_json(one) for one in found]})
-    branches = [_referrer_tree(one) for one in found]
-    report.tree(Branch(str(resolved.reference), branches or [Branch("no referrers")]))
+    report.data(
+        {
+            "reference": str(resolved.reference),
+            "digest": str(resolved.manifest.descriptor.digest),
+            "referrers": [_referrer_json(one) for one in found],
+        }
+    )
+    report.tree(Branch(_root(resolved), _referrer_trees(found) or [Branch("no referrers")]))
     return 0
 
 
@@ -77,56 +83,79 @@ def _referrer_json(one: Referrer) -> dict[str, Any]:
 def _inspected_tree(found: Inspected) -> Branch:
     resolved, manifest = found.resolved, found.manifest
     shown = manifest or resolved.manifest
-    facts: list[tuple[str, str | None]] = [
+    created = shown.annotations.get(CREATED)
+    facts: list[tuple[str, str | Cell | None]] = [
         ("kind", found.kind.title if found.kind else "several" if found.children else None),
         ("media type", resolved.manifest.descriptor.media_type),
         ("artifact type", manifest.effective_type if manifest else resolved.manifest.artifact_type),
-        ("created", shown.annotations.get(CREATED)),
+        ("created", ago(created) if created else None),
         ("end of life", found.ends.isoformat() if found.ends else None),
-        ("refers to", str(shown.subject.digest) if shown.subject else None),
+        ("refers to", digest(shown.subject.digest) if shown.subject else None),
     ]
-    parts = [Branch(f"{label}: {text}") for label, text in facts if text]
+    parts = [_fact(label, text) for label, text in facts if text]
     if found.chart is not None:
         known = [(name, found.chart.get(name)) for name in _CHART_FACTS]
-        parts.append(Branch("chart", [Branch(f"{name}: {_cut(value)}") for name, value in known if value not in (None, "", [])]))
+        parts.append(_part("chart", [_fact(name, _cut(value)) for name, value in known if value not in (None, "", [])]))
         parts[-1].below.extend(_dependencies(found.chart))
     if found.children:
-        parts.append(Branch("manifests", [Branch(_child_line(child.descriptor, child.kind)) for child in found.children]))
+        parts.append(_part("manifests", _branches([_child_row(child.descriptor, child.kind) for child in found.children])))
     if found.layers:
-        parts.append(Branch("layers", [Branch(_layer_line(layer.descriptor, layer.name)) for layer in found.layers]))
+        parts.append(_part("layers", _branches([_layer_row(layer.descriptor, layer.name) for layer in found.layers])))
     if shown.annotations:
-        parts.append(Branch("annotations", [Branch(f"{name}: {_cut(value)}") for name, value in shown.annotations.items()]))
+        parts.append(_part("annotations", [_fact(name, digest(_cut(value))) for name, value in shown.annotations.items()]))
     if found.referrers:
-        parts.append(Branch("referrers", [_referrer_tree(one) for one in found.referrers]))
-    return Branch(str(resolved.reference), parts)
+        parts.append(_part("referrers", _referrer_trees(found.referrers)))
+    return Branch(_root(resolved), parts)
+
+
+def _root(resolved: Resolved) -> Cell:
+    return reference(resolved.reference)._replace(style="bold")
+
+
+def _part(title: str, below: list[Branch]) -> Branch:
+    return Branch(Cell(title, style="bold"), below)
+
+
+def _branches(rows: Sequence[Row]) -> list[Branch]:
+    return [Branch(cell) for cell in in_columns(rows)]
+
+
+def _fact(label: str, value: str | Cell) -> Branch:
+    text, shown = (value.text, value.short) if isinstance(value, Cell) else (value, value)
+    return Branch(Cell(f"{label}: {text}", f"{label}: {shown}"))
 
 
 def _dependencies(chart: dict[str, Json]) -> list[Branch]:
     value = chart.get("dependencies")
     entries = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
     lines = [Branch(_cut(" ".join(str(entry[key]) for key in ("name", "version", "repository") if entry.get(key)))) for entry in entries]
-    return [Branch("dependencies", lines)] if lines else []
+    return [_part("dependencies", lines)] if lines else []
 
 
-def _referrer_tree(one: Referrer) -> Branch:
+def _referrer_trees(found: Sequence[Referrer]) -> list[Branch]:
+    branches = _branches([_referrer_row(one) for one in found])
+    for branch, one in zip(branches, found, strict=True):
+        notes = one.descriptor.annotations
+        for label, name in one.kind.facts if one.kind else (("created", CREATED),):
+            if name in notes:
+                value = _cut(notes[name])
+                branch.below.append(_fact(label, ago(value) if name == CREATED else digest(value)))
+        branch.below.extend(_referrer_trees(one.referrers))
+    return branches
+
+
+def _referrer_row(one: Referrer) -> Row:
     what = one.kind.title if one.kind else one.descriptor.artifact_type or "no artifact type"
-    facts = [
-        f"{label}: {_cut(one.descriptor.annotations[name])}"
-        for label, name in (one.kind.facts if one.kind else (("created", CREATED),))
-        if name in one.descriptor.annotations
-    ]
-    line = "  ".join([what, human_size(one.descriptor.size), str(one.descriptor.digest)])
-    return Branch(line, [*(Branch(fact) for fact in facts), *(_referrer_tree(below) for below in one.referrers)])
+    return (what, human_size(one.descriptor.size), digest(one.descriptor.digest))
 
 
-def _child_line(child: Descriptor, kind: Kind | None) -> str:
-    columns = [str(child.platform) if child.platform else None, kind.title if kind else child.artifact_type, str(child.digest)]
-    return "  ".join(column for column in columns if column)
+def _child_row(child: Descriptor, kind: Kind | None) -> Row:
+    return (str(child.platform or ""), (kind.title if kind else child.artifact_type) or "", digest(child.digest))
 
 
-def _layer_line(layer: Descriptor, name: str | None) -> str:
+def _layer_row(layer: Descriptor, name: str | None) -> Row:
     title = None if name else layer.title and f"“{_cut(layer.title)}”"
-    return "  ".join([name or title or "not a payload", human_size(layer.size), layer.media_type, str(layer.digest)])
+    return (name or title or "not a payload", human_size(layer.size), layer.media_type, digest(layer.digest))
 
 
 def _cut(value: Json) -> str:
@@ -134,16 +163,21 @@ def _cut(value: Json) -> str:
     return text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 1] + "…"
 
 
+def _missing(one: Artifact) -> str:
+    sizes = [layer.descriptor.size for layer in one.layers if not layer.cached]
+    return human_size(sum(sizes)) if sizes else "in the cache"
+
+
 def print_plan(report: Report, plan: Plan) -> int:
     """Print a plan; return the exit code of the first failure."""
-    for one in plan.artifacts:
-        missing = [layer.descriptor.size for layer in one.layers if not layer.cached]
-        size = human_size(sum(missing)) if missing else "in the cache"
-        report.line("artifact", str(one.selected.resolved.reference), one.selected.kind.name, size)
-    for need in plan.needs if plan.artifacts else ():
-        report.line("host", need.host, str(need.port), need.scheme, counted(need.requests, "request"), human_size(need.bytes))
+    artifacts = [(reference(one.selected.resolved.reference), one.selected.kind.name, _missing(one)) for one in plan.artifacts]
+    report.table(("reference", "kind", "download"), artifacts, pipe=[("artifact", *row) for row in artifacts])
     if plan.artifacts:
-        report.line("total", counted(plan.requests, "request"), human_size(plan.size), f"{human_size(plan.cached)} in the cache")
+        report.gap()
+        hosts = [(need.host, str(need.port), need.scheme, counted(need.requests, "request"), human_size(need.bytes)) for need in plan.needs]
+        report.table(("host", "port", "protocol", "requests", "download"), hosts, pipe=[("host", *row) for row in hosts])
+        report.gap()
+        report.facts([("total", counted(plan.requests, "request"), human_size(plan.size), f"{human_size(plan.cached)} in the cache")])
     data: dict[str, Any] = {
         "artifacts": [
             {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..constraint import TaggedVersion
@@ -16,12 +16,18 @@ from ..project.wanted import Project
 from ..text import counted
 from .markdown import cell, summarize, table, write_summary
 from .report import Report, error_json
+from .table import Cell, Row, digest, reference, status, version
 
 
 def print_adopted(report: Report, project: Project, adoption: Adoption) -> int:
     """Print the artifacts of a project file that was created from other files."""
-    for item, one in zip(project.items, adoption.found, strict=True):
-        report.line(item.name, str(one.reference), one.version or "-", one.where)
+    report.table(
+        ("name", "reference", "version", "from"),
+        [
+            (item.name, reference(one.reference), one.version or "-", one.where)
+            for item, one in zip(project.items, adoption.found, strict=True)
+        ],
+    )
     for note in adoption.notes:
         report.note(note)
     artifacts: Any = [
@@ -46,16 +52,18 @@ def print_lock_result(report: Report, project: Project, old: Lock | None, found:
     removed = [entry for entry in (old.entries if old else ()) if entry.name not in names]
     failed = [(one.item, one.error) for one in found if one.error is not None]
     rows: list[tuple[str, str, str]] = []
+    former: dict[str, str] = {}
     artifacts: list[Any] = []
     for one in found:
         if one.entry is not None:
             rows.append((one.change, one.item.name, str(one.entry.reference)))
+            if one.previous is not None:
+                former[one.item.name] = str(one.previous.reference)
             artifacts.append(_entry_json(one.entry, one.change, one.previous))
     rows += [("removed", entry.name, str(entry.reference)) for entry in removed]
     if failed:  # nothing was changed then
         rows = []
-    for row in rows:
-        report.line(*row)
+    _show(report, rows, former)
     data: Any = {
         "lock": str(project.lock_path),
         "written": is_written,
@@ -75,8 +83,7 @@ def print_lock_result(report: Report, project: Project, old: Lock | None, found:
 
 def print_synced(report: Report, project: Project, result: Sequence[Synced]) -> int:
     """Print the outcome of each artifact; return the exit code of the first failure."""
-    for one in result:
-        report.line(one.outcome, one.name, one.reference)
+    _show(report, [(one.outcome, one.name, one.reference) for one in result])
     data: Any = {
         "lock": str(project.lock_path),
         "artifacts": [
@@ -107,8 +114,8 @@ def print_synced(report: Report, project: Project, result: Sequence[Synced]) -> 
 def print_outdated(report: Report, project: Project, result: Sequence[Outdated]) -> int:
     """Print outdated artifacts; return the exit code of the first error, otherwise 1 if any artifact is outdated."""
     rows = [_row(one) for one in result if one.is_found]
-    for row in rows:
-        report.line(*(text or "-" for text in row))
+    shown: list[Row] = [[digest(text or "-") for text in row] for row in rows]
+    report.table(("name", "locked", "newest in range", "newest", "remarks"), shown, wraps=True)
     data: Any = {"lock": str(project.lock_path), "artifacts": [_outdated_json(one) for one in result]}
     errors = [(one.entry.name, one.error) for one in result if one.error is not None]
     verb = "is" if len(rows) == 1 else "are"
@@ -124,6 +131,21 @@ def print_outdated(report: Report, project: Project, result: Sequence[Outdated])
     if any(one.in_range for one in result):
         report.note("next: marfetch lock --upgrade")
     return 1 if rows else 0
+
+
+def _show(report: Report, rows: Sequence[tuple[str, str, str]], former: Mapping[str, str] | None = None) -> None:
+    """Print outcome, name and reference of artifacts; a terminal shows version and digest, since the project file has the repository.
+
+    Args:
+        former: the references that were locked before, by name.
+    """
+    shown: list[Row] = []
+    for outcome, name, text in rows:
+        new, old = version(text), version((former or {}).get(name, text))
+        changed = new if old == new else Cell(f"{old.short} → {new.short}")
+        shown.append((status(outcome), name, changed, digest(text.partition("@")[2] or "-")))
+    lines = [(status(outcome), name, text) for outcome, name, text in rows]
+    report.table(("outcome", "name", "version", "digest"), shown, pipe=lines)
 
 
 def _row(one: Outdated) -> tuple[str, ...]:

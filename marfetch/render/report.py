@@ -6,14 +6,13 @@ runner, everything that the program writes as text goes through `RunnerLog`, so 
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO, cast
@@ -22,7 +21,7 @@ from ..content import Progress, Silent, Transfer
 from ..document import Json
 from ..errors import Error
 from ..text import human_size, json_without_commands, printable, without_commands
-from .table import Cell, Row, Segments, facts, has_color, laid_out, painted, piped, plain
+from .table import BAD, ODD, Cell, Row, Segments, can_draw, facts, hanging, has_color, laid_out, painted, piped, plain
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -97,7 +96,7 @@ class RunnerLog:
 class Branch:
     """A line of a tree with the branches below it."""
 
-    text: str
+    text: str | Cell
     below: list[Branch] = field(default_factory=list)
 
 
@@ -130,41 +129,64 @@ class Report:
         """Whether stderr is a terminal."""
         return _is_terminal(self._stderr or sys.stderr)
 
-    def line(self, *columns: str) -> None:
-        """Write one line of data with tab-separated columns; nothing with `--json`."""
+    def line(self, text: str) -> None:
+        """Write one line of data as it is; nothing with `--json`."""
         if not self.as_json:
-            self._write_stdout("\t".join(map(printable, columns)))
+            self._write_stdout(printable(text))
 
     def text(self, document: str) -> None:
         """Write a document that marfetch generated, line by line; nothing with `--json`."""
         for line in document.splitlines():
             self.line(line)
 
-    def table(self, head: Sequence[str], rows: Sequence[Row], *, wraps: bool = False) -> None:
+    def table(self, head: Sequence[str], rows: Sequence[Row], *, wraps: bool = False, pipe: Sequence[Row] | None = None) -> None:
         """Write a list of results, laid out for a person on a terminal, otherwise as tab-separated lines; nothing with `--json`.
 
         Args:
             wraps: the last column is a sentence, so it wraps where the window is too narrow.
+            pipe: the rows for a pipe, if they have other columns there.
         """
         if not self.as_json and rows:
-            shown = [_printable(row) for row in rows]
-            self._write_lines(shown, lambda: laid_out(head, shown, shutil.get_terminal_size().columns, wraps=wraps))
+            shown = list(map(_printable, rows))
+            self._write_lines(_piped(rows if pipe is None else pipe), lambda width: laid_out(head, shown, width, wraps=wraps))
 
     def gap(self) -> None:
         """Write an empty line between two parts, on a terminal only."""
         if not self.as_json and _is_terminal(self._stdout or sys.stdout):
             self._write_stdout("")
 
-    def facts(self, rows: Sequence[Row]) -> None:
-        """Write lines that begin with a label: aligned on a terminal, otherwise tab-separated; nothing with `--json`."""
-        if not self.as_json and rows:
-            shown = [_printable(row) for row in rows]
-            self._write_lines(shown, lambda: facts(shown, shutil.get_terminal_size().columns))
+    def facts(self, rows: Sequence[Row], *, pipe: Sequence[Row] | None = None) -> None:
+        """Write lines that begin with a label: aligned on a terminal, otherwise tab-separated; nothing with `--json`.
 
-    def _write_lines(self, rows: Sequence[Row], lay_out: Callable[[], Iterable[Segments]]) -> None:
+        Args:
+            pipe: the rows for a pipe, if they have other columns there.
+        """
+        if not self.as_json and rows:
+            shown = list(map(_printable, rows))
+            self._write_lines(_piped(rows if pipe is None else pipe), lambda width: facts(shown, width))
+
+    def outline(self, rows: Sequence[tuple[int, Cell]]) -> None:
+        """Write texts with an indentation each; on a terminal, they wrap below themselves. Nothing with `--json`."""
+        self._hang([(" " * indent, " " * (indent + 2), cell) for indent, cell in rows])
+
+    def tree(self, root: Branch) -> None:
+        """Write a tree; on a terminal, its texts wrap beside the guides. Nothing with `--json`."""
+        self._hang(list(_guided(root)))
+
+    def _hang(self, rows: Sequence[tuple[str, str, Cell]]) -> None:
+        """Write texts that wrap, each with what stands before its first line and before the others."""
+        if self.as_json:
+            return
+        shown = [(before, below, _printable([cell])[0]) for before, below, cell in rows]
+        self._write_lines(
+            ([(before, ""), (cell.text.rstrip(), cell.style)] for before, _, cell in shown),
+            lambda width: (line for before, below, cell in shown for line in hanging(before, below, cell, width)),
+        )
+
+    def _write_lines(self, for_pipe: Iterable[Segments], for_terminal: Callable[[int], Iterable[Segments]]) -> None:
         is_terminal = _is_terminal(self._stdout or sys.stdout)
         write = painted if has_color(is_terminal=is_terminal) else plain
-        for line in lay_out() if is_terminal else map(piped, rows):
+        for line in for_terminal(shutil.get_terminal_size().columns) if is_terminal else for_pipe:
             self._write_stdout(write(line))
 
     def data(self, data: Json) -> None:
@@ -176,24 +198,6 @@ class Report:
         """Write serialized JSON in ASCII; its values stay the same in the log of a CI runner too."""
         self._write_stdout(json_without_commands(document) if has_runner() else document)
 
-    def tree(self, root: Branch) -> None:
-        """Write a tree; nothing with `--json`. Lines are never wrapped, because a program may read them."""
-        if self.as_json:
-            return
-        from rich.console import Console  # late: rich, only for a tree
-        from rich.text import Text  # late: rich, only for a tree
-        from rich.tree import Tree  # late: rich, only for a tree
-
-        def build(branch: Branch) -> Tree:
-            tree = Tree(Text(printable(branch.text)))
-            tree.children.extend(build(one) for one in branch.below)
-            return tree
-
-        buffer = io.StringIO()
-        Console(file=buffer, width=100_000, color_system=None, emoji=False, markup=False, highlight=False).print(build(root))
-        for line in buffer.getvalue().splitlines():
-            self._write_stdout(line.rstrip())
-
     def note(self, text: str) -> None:
         """Write a message to stderr; nothing with `--quiet`."""
         if not self.quiet:
@@ -201,7 +205,7 @@ class Report:
 
     def warn(self, text: str) -> None:
         """Write a warning to stderr, also with `--quiet`."""
-        self._write_stderr(f"warning: {printable(text)}")
+        self._write_labeled("warning", text, ODD)
 
     def failed(self, error: Error, data: Json = None, *, about: str | None = None) -> None:
         """Write the error that ends the command.
@@ -219,12 +223,12 @@ class Report:
 
     def error(self, error: Error, *, about: str | None = None) -> None:
         """Write an error with its hint to stderr; a failed response of MAR also has the ids that its support asks for."""
-        self._write_stderr(f"error: {printable(f'{about}: ' if about else '')}{printable(error.message)}")
+        self._write_labeled("error", f"{about}: {error.message}" if about else error.message, BAD)
         for label, name in (("X-Msedge-Ref", "msedge_ref"), ("X-Ms-Correlation-Request-Id", "correlation_id")):
             if error.context.get(name):
                 self._write_stderr(f"{label}: {printable(str(error.context[name]))}")
         if error.hint:
-            self._write_stderr(f"hint: {printable(error.hint)}")
+            self._write_labeled("hint", error.hint, "cyan")
 
     def failures(self, errors: Sequence[tuple[str, Error]], data: Json, *, several: bool = True) -> int:
         """Write all errors, the first one as the failure of the command, and return its exit code.
@@ -242,6 +246,10 @@ class Report:
     def _write_json(self, document: dict[str, Any]) -> None:
         self.has_result = True
         self.json_text(json.dumps(document, ensure_ascii=True))
+
+    def _write_labeled(self, label: str, text: str, color: str) -> None:
+        write = painted if has_color(is_terminal=self.on_terminal) else plain
+        self._write_stderr(write([(f"{label}: ", f"bold {color}"), (printable(text), "")]))
 
     def _write_stderr(self, text: str) -> None:
         if isinstance(self.progress, Bar) and self.progress.print_above(text):
@@ -275,7 +283,7 @@ class Report:
     def _make_progress(self) -> Progress:
         if self.quiet:
             return Silent(self.warn)
-        if self.on_terminal and _can_draw():
+        if self.on_terminal and can_draw():
             return Bar(self.note, self.warn)
         return PlainProgress(self.note, self.warn)
 
@@ -291,15 +299,23 @@ def _printable(row: Row) -> list[Cell]:
     return [one._replace(text=printable(one.text), shown=None if one.shown is None else printable(one.shown)) for one in cells]
 
 
+def _piped(rows: Sequence[Row]) -> Iterator[Segments]:
+    return (piped(_printable(row)) for row in rows)
+
+
+def _guided(branch: Branch, before: str = "", below: str = "") -> Iterator[tuple[str, str, Cell]]:
+    """Yield the lines of a tree: the guide of the first line, that of the others if the text wraps, and the text."""
+    cell = branch.text if isinstance(branch.text, Cell) else Cell(branch.text)
+    yield before, below + ("│   " if branch.below else "    "), cell
+    for one in branch.below:
+        is_last = one is branch.below[-1]
+        yield from _guided(one, below + ("└── " if is_last else "├── "), below + ("    " if is_last else "│   "))
+
+
 def _is_terminal(stream: TextIO | None) -> bool:
     with suppress(ValueError, AttributeError):
         return stream is not None and stream.isatty()
     return False
-
-
-def _can_draw() -> bool:
-    """Whether the terminal can draw progress bars; Windows terminals do not set `TERM`."""
-    return os.name == "nt" or os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 class PlainProgress:
@@ -355,7 +371,9 @@ class Bar:
             bars = self._bars
         if bars is None:
             return False
-        bars.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        from rich.text import Text  # late: rich, only for a bar on a terminal
+
+        bars.console.print(Text.from_ansi(text), soft_wrap=True)
         return True
 
     def show(self) -> RichProgress:

@@ -6,10 +6,11 @@ A cell has two texts: the whole one for pipes, and a short one for a terminal. C
 from __future__ import annotations
 
 import os
-import textwrap
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Final, NamedTuple, TypeAlias
 
 from ..text import counted, human_size
@@ -19,6 +20,8 @@ _DIGITS: Final = 12
 """Shown digits of a digest, as Docker and Git shorten them."""
 _LEAST: Final = 24
 """Columns that a sentence needs to be readable."""
+_LEAST_VALUE: Final = 16
+"""Columns that a value needs beside its label."""
 
 
 class Cell(NamedTuple):
@@ -27,12 +30,14 @@ class Cell(NamedTuple):
     Attributes:
         text: for pipes.
         shown: for a terminal; None for the same text.
-        style: a style of rich, such as `green`; empty for none.
+        style: words of `_CODES`, such as `bold green`; empty for none.
+        joint: what ends a line on a terminal if the text goes on below.
     """
 
     text: str
     shown: str | None = None
     style: str = ""
+    joint: str = ""
 
     @property
     def short(self) -> str:
@@ -52,10 +57,13 @@ GOOD: Final = "green"
 BAD: Final = "red"
 ODD: Final = "yellow"
 _STYLES: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("ok", "verified", "written", "fetched", "created", "loaded", "added", "unchanged", "present", "passed"), GOOD),
-    **dict.fromkeys(("failed", "fault", "missing", "wrong", "error", "removed", "not-fetched"), BAD),
-    **dict.fromkeys(("warning", "replaced", "changed", "moved", "outdated", "skipped", "stale", "logged"), ODD),
+    **dict.fromkeys(("ok", "verified", "fetched", "added", "upgraded", "pushed", "writes", "written"), GOOD),
+    **dict.fromkeys(("failed", "fault", "missing", "wrong", "removed"), BAD),
+    **dict.fromkeys(("warning", "extra", "changed", "replaced", "drifted", "skipped", "not-done", "referrers"), ODD),
+    **dict.fromkeys(("would-fetch", "would-replace", "would write"), ODD),
+    **dict.fromkeys(("kept", "unchanged", "keeps"), ""),
 }
+"""Status word → style; what stayed as it was has none."""
 
 
 def status(word: str) -> Cell:
@@ -64,17 +72,26 @@ def status(word: str) -> Cell:
 
 
 def digest(value: object) -> Cell:
-    """Return the cell of a digest, shortened on a terminal."""
+    """Return the cell of a text with digests, such as a pinned reference; a terminal shows their first digits."""
     text = str(value)
-    algorithm, colon, encoded = text.partition(":")
-    return Cell(text, f"{algorithm}:{encoded[:_DIGITS]}" if colon else text)
+    return Cell(text, re.sub(rf"\b(sha256:|sha512:|(?<![:/]))([0-9a-f]{{{_DIGITS}}})([0-9a-f]{{52}}|[0-9a-f]{{116}})\b", r"\1\2", text))
 
 
 def reference(value: object) -> Cell:
-    """Return the cell of a reference; on a terminal, its digest is shortened."""
-    text = str(value)
-    name, at, rest = text.partition("@")
-    return Cell(text, f"{name}@{digest(rest).short}" if at else text)
+    """Return the cell of a reference, whose digest a terminal shows shortened."""
+    return digest(value)
+
+
+def version(reference: str) -> Cell:
+    """Return the cell of a reference of which a terminal shows only the tag, or else the digest."""
+    name, _, pinned = reference.partition("@")
+    tag = name.rpartition("/")[2].partition(":")[2]
+    return Cell(reference, tag or digest(pinned).short or "-")
+
+
+def command(line: str) -> Cell:
+    """Return the cell of a shell command, which can be pasted from several lines too."""
+    return Cell(line, joint=" \\")
 
 
 def size(count: int) -> Cell:
@@ -94,6 +111,12 @@ def age(created: str | None, now: datetime | None = None) -> str:
 def since(created: str | None) -> Cell:
     """Return the cell of a time: as it is for pipes, as an age on a terminal."""
     return Cell(created or "-", age(created))
+
+
+def ago(created: str) -> Cell:
+    """Return the cell of a time in a sentence: as it is for pipes, such as `2 hours ago` on a terminal."""
+    passed = age(created)
+    return Cell(created, created if passed == "-" else f"{passed} ago")
 
 
 def span(seconds: float) -> str:
@@ -121,48 +144,96 @@ def laid_out(head: Sequence[str], rows: Sequence[Row], width: int, *, wraps: boo
     """Yield the lines of a table for a terminal.
 
     Args:
-        head: names of the columns; a row may have fewer.
+        head: names of the columns; a row may have fewer. A row that begins with an empty cell belongs to the one above.
         width: columns of the window.
         wraps: whether the last column wraps where a row is too wide; otherwise each row becomes a block.
     """
     cells = [[*map(_cell, row), *(Cell("") for _ in head[len(row) :])] for row in rows]
-    title = [name.upper() for name in head]
-    widths = [max(_width(title[at]), *(_width(row[at].short) for row in cells)) for at in range(len(title))]
-    before = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
-    is_wide = before + widths[-1] > width
-    if is_wide and not (wraps and width - before >= _LEAST):
-        yield from _blocks(title, cells, width)
+    title = [Cell(name.upper(), style="bold") for name in head]
+    widths = _widths([title, *cells])
+    rest = width - _total(widths[:-1])
+    if widths[-1] <= rest or (wraps and rest >= _LEAST):
+        yield _aligned(title, widths)
+        for row in cells:
+            yield from _hanging(row, widths, rest)
         return
-    yield _aligned([Cell(name, style="bold") for name in title], widths)
+    blocks: list[list[Row]] = []
     for row in cells:
-        yield from _wrapped(row, widths, width - before) if is_wide else [_aligned(row, widths)]
+        if row[0].short or not blocks:
+            blocks.append([(name, value) for name, value in zip(title, row, strict=True) if value.short])
+        else:
+            blocks[-1].append(row[1:])
+    for number, block in enumerate(blocks):
+        if number:
+            yield []
+        yield from facts(block, width)
 
 
 def facts(rows: Sequence[Row], width: int) -> Iterator[Segments]:
-    """Yield lines that begin with a label: the values line up behind the longest label, and sentences wrap."""
+    """Yield lines that begin with a label.
+
+    The values line up behind the longest label, and their columns line up in rows with the same label. A sentence at the end wraps. In
+    a window that is too narrow for the columns, each value has its own line.
+    """
     cells = [[_cell(one) for one in row] for row in rows]
     first = max((_width(row[0].short) for row in cells), default=0)
-    for label, *values in cells:
-        row = [label._replace(style=label.style or "bold"), *values]
-        widths = [first, *(_width(one.short) for one in values)]
-        before = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
-        yield from _wrapped(row, widths, max(width - before, _LEAST))
+    indent = first + len(_GAP) if width - first - len(_GAP) >= _LEAST_VALUE else len(_GAP)
+    for _, group in groupby(cells, key=lambda row: (row[0], len(row))):
+        found = list(group)
+        widths = _widths([row[1:] for row in found])
+        rest = width - indent - _total(widths[:-1])
+        stacks = len(widths) > 1 and widths[-1] > rest and not (rest >= _LEAST and all(" " in row[-1].short for row in found))
+        for label, *values in found:
+            lines = [line for one in values for line in _hanging([one], [0], width - indent)] if stacks else _hanging(values, widths, rest)
+            name = (label.short, label.style or "bold")
+            if indent < first + len(_GAP):
+                yield [name]
+                name = ("", "")
+            for line in lines:
+                if plain(line):
+                    yield [name, (" " * (indent - _width(name[0])), ""), *line]
+                elif name[0]:
+                    yield [name]
+                name = ("", "")
 
 
-def _blocks(title: Sequence[str], rows: Sequence[Sequence[Cell]], width: int) -> Iterator[Segments]:
-    for number, row in enumerate(rows):
-        if number:
-            yield []
-        yield from facts([(Cell(name), value) for name, value in zip(title, row, strict=True)], width)
+def in_columns(rows: Sequence[Row]) -> list[Cell]:
+    """Return one cell per row: for pipes its texts, two spaces apart and without the empty ones; aligned on a terminal."""
+    cells = [[_cell(one) for one in row] for row in rows]
+    widths = _widths(cells) if cells else []
+    return [Cell(_GAP.join(one.text for one in row if one.text), plain(_aligned(row, widths))) for row in cells]
 
 
-def _wrapped(row: Sequence[Cell], widths: Sequence[int], rest: int) -> Iterator[Segments]:
-    """Yield the lines of a row whose last cell wraps at spaces; a word that is too long, such as a path, stays whole."""
+def hanging(before: str, below: str, cell: Cell, width: int) -> Iterator[Segments]:
+    """Yield the lines of a text that wraps.
+
+    Args:
+        before: what stands before the first line, such as an indentation or the guide of a tree.
+        below: what stands before the others.
+    """
+    for number, line in enumerate(_wrapped(cell.short, width - max(_width(before), _width(below)))):
+        yield [(below if number else before, ""), (line, cell.style)]
+
+
+def _widths(rows: Sequence[Sequence[Cell]]) -> list[int]:
+    return [max(_width(row[at].short) for row in rows) for at in range(len(rows[0]))]
+
+
+def _total(widths: Sequence[int]) -> int:
+    """Return the width of columns with a gap behind each."""
+    return sum(widths) + len(_GAP) * len(widths)
+
+
+def _hanging(row: Sequence[Cell], widths: Sequence[int], rest: int) -> Iterator[Segments]:
+    """Yield the lines of a row whose last cell wraps."""
     *others, last = row
-    lines = textwrap.wrap(last.short, max(1, rest), break_long_words=False, break_on_hyphens=False) if others else []
-    yield _aligned([*others, last._replace(shown=lines[0] if lines else last.short)], widths)
-    for line in lines[1:]:
-        yield [(" " * (sum(widths[:-1]) + len(_GAP) * len(others)), ""), (line, last.style)]
+    lines = _wrapped(last.short, rest)
+    if len(lines) > 1 and last.joint:
+        *most, end = _wrapped(last.short, rest - len(last.joint))
+        lines = [*(line + last.joint for line in most), end]
+    for number, line in enumerate(lines):
+        before = [Cell("") for _ in others] if number else others
+        yield _aligned([*before, last._replace(shown=line)], widths)
 
 
 def _aligned(row: Sequence[Cell], widths: Sequence[int]) -> Segments:
@@ -174,6 +245,24 @@ def _aligned(row: Sequence[Cell], widths: Sequence[int]) -> Segments:
     return line
 
 
+def _wrapped(text: str, width: int) -> list[str]:
+    """Break a text at gaps of several spaces, else between words. A word that is too long, such as a path, stays whole."""
+    lines: list[str] = []
+    line = ""
+    for gap, part in re.findall(r"( *)([^ ]+(?: [^ ]+)*)", text):
+        if _width(line + gap + part) <= width:
+            line += gap + part
+        elif line and _width(part) <= width:
+            lines, line = [*lines, line], part
+        else:
+            for number, word in enumerate(part.split(" ")):
+                space = " " if number else gap
+                if line and _width(line + space + word) > width:
+                    lines, line, space = [*lines, line], "", ""
+                line += space + word
+    return [*lines, line]
+
+
 def _cell(value: str | Cell) -> Cell:
     return value if isinstance(value, Cell) else Cell(value)
 
@@ -182,7 +271,9 @@ def _width(text: str) -> int:
     """Return the columns that a text takes on a terminal (Unicode, East Asian Width)."""
     if text.isascii():
         return len(text)
-    return sum(0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)
+    return sum(
+        0 if unicodedata.category(one) in ("Mn", "Me") else 2 if unicodedata.east_asian_width(one) in ("W", "F") else 1 for one in text
+    )
 
 
 # -- color
@@ -192,15 +283,23 @@ def has_color(*, is_terminal: bool) -> bool:
     """Return whether output has escape codes: on a terminal, or with `FORCE_COLOR`; never with `NO_COLOR` or `TERM=dumb`."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
-    return is_terminal or bool(os.environ.get("FORCE_COLOR"))
+    return bool(os.environ.get("FORCE_COLOR")) or (is_terminal and can_draw())
+
+
+def can_draw() -> bool:
+    """Return whether a terminal may get escape codes, such as progress bars need; Windows terminals do not set `TERM`."""
+    return not os.environ.get("NO_COLOR") and (os.name == "nt" or os.environ.get("TERM", "") not in ("", "dumb", "unknown"))
+
+
+_CODES: Final = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+"""Style → parameter of Select Graphic Rendition (ECMA-48). Written here, because loading rich takes longer than most commands."""
 
 
 def painted(line: Segments) -> str:
     """Return a line with the escape codes of its styles."""
-    from rich.color import ColorSystem  # late: rich, only for color
-    from rich.style import Style  # late: rich, only for color
-
-    return "".join(Style.parse(style).render(text, color_system=ColorSystem.STANDARD) if style and text else text for text, style in line)
+    return "".join(
+        f"\x1b[{';'.join(_CODES[word] for word in style.split())}m{text}\x1b[0m" if style and text else text for text, style in line
+    )
 
 
 def plain(line: Segments) -> str:

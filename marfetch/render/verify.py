@@ -14,6 +14,7 @@ from ..project.audit import Audited
 from ..verify.policy import Check
 from ..verify.verdict import OK, CheckOutcome, LifecycleMark, Signature, Verdict
 from .report import Report
+from .table import BAD, Cell, Row, digest, reference, status, version
 
 _WORDS: Final = {
     Check.INTEGRITY: "integrity",
@@ -46,18 +47,18 @@ def print_verdict(report: Report, resolved: Resolved, verdict: Verdict) -> int:
 
 def print_audit(report: Report, lock: str, result: Sequence[Audited]) -> int:
     """Print one line per locked artifact; return 6 if a signature failed, otherwise the exit code of the first error."""
-    rows = []
+    rows: list[Row] = []
     for one in result:
         for warning in one.verdict.warnings if one.verdict is not None else ():
             report.warn(f"{one.entry.name}: {warning}")
         if one.verdict is not None and one.verdict.mark is not None and one.verdict.has_ended:
             report.warn(f"{one.entry.name}: {one.verdict.mark.text(str(one.entry.reference))}")
         said = one.error.code if one.error is not None else signer_line(one.verdict) if one.verdict is not None else ""
-        rows.append((_outcome(one), one.entry.name, str(one.entry.reference), said))
-    report.table(("verdict", "name", "reference", "signer or error"), rows)
+        rows.append((status(_outcome(one)), one.entry.name, version(str(one.entry.reference)), said))
+    report.table(("verdict", "name", "version", "signer or error"), rows, wraps=True)
     data: Any = {"lock": lock, "artifacts": [_audited_json(one) for one in result]}
     errors = [(one.entry.name, one.error) for one in result if one.error is not None]
-    report.note(", ".join(f"{count} {word}" for word, count in Counter(row[0] for row in rows).items()) or "no artifacts")
+    report.note(", ".join(f"{count} {word}" for word, count in Counter(map(_outcome, result)).items()) or "no artifacts")
     if errors:
         errors.sort(key=lambda one: not isinstance(one[1], SignatureError))
         return report.failures(errors, data, several=len(result) > 1)
@@ -100,45 +101,48 @@ def signer_line(verdict: Verdict) -> str:
 
 
 def _show(report: Report, resolved: Resolved, verdict: Verdict) -> None:
-    report.line(verdict.outcome, str(resolved.reference))
+    rows: list[Row] = [(status(verdict.outcome), reference(resolved.reference))]
     good = verdict.good
     if verdict.outcome == "skipped" and verdict.statement is not None:
-        report.line("nothing was verified", f"skipped by the statement `{verdict.statement.name}` of the trust policy")
+        rows.append(("nothing was verified", f"skipped by the statement `{verdict.statement.name}` of the trust policy"))
     if good is not None:
-        _show_signature(report, good)
-        for one in good.checks:
-            _show_check(report, one)
+        rows += [*_signature_rows(good), *map(_check_row, good.checks)]
     found = verdict.provenance
     if found is not None:
-        report.line("provenance", f"{', '.join(found.users)} ({found.fingerprint}) signed {found.file}")
+        rows.append(("provenance", f"{', '.join(found.users)} ({found.fingerprint}) signed {found.file}"))
     mark = verdict.mark
     if mark is not None:
-        report.line("end of life", str(mark.date), mark.signed_by, *(["superseded"] if mark.is_superseded else []))
+        rows.append(("end of life", str(mark.date), mark.signed_by, *(["superseded"] if mark.is_superseded else [])))
     if verdict.platform is not None:
-        good = verdict.platform.verdict.good
-        signer = good.signed.subject if good is not None else None
-        report.line(
-            f"platform {verdict.platform.name}", verdict.platform.verdict.outcome, str(verdict.platform.manifest.digest), signer or ""
+        of_platform = verdict.platform.verdict
+        signer = of_platform.good.signed.subject if of_platform.good is not None else None
+        rows.append(
+            (
+                f"platform {verdict.platform.name}",
+                status(of_platform.outcome),
+                digest(verdict.platform.manifest.digest),
+                signer or "",
+            )
         )
+    report.facts(rows)
 
 
-def _show_signature(report: Report, good: Signature) -> None:
+def _signature_rows(good: Signature) -> list[Row]:
     signed = good.signed
-    report.line("signed by", signed.subject or "")
+    rows: list[Row] = [("signed by", signed.subject or "")]
     if signed.timestamp is not None:
-        report.line("at", f"{_time_text(signed.timestamp.time)} (timestamp by {signed.timestamp.authority})")
+        rows.append(("at", f"{_time_text(signed.timestamp.time)} (timestamp by {signed.timestamp.authority})"))
     elif signed.signing_time is not None:
-        report.line("at", f"{_time_text(signed.signing_time)} (claimed by the signer, without a timestamp)")
-    report.line("root", signed.root or "", f"sha256:{signed.thumbprints[-1]}" if signed.thumbprints else "")
-    report.line("signature", str(good.digest), signed.algorithm or "", good.media_type or "")
-    for key, value in signed.annotations:
-        report.line("annotation", f"{key}={value}")
+        rows.append(("at", f"{_time_text(signed.signing_time)} (claimed by the signer, without a timestamp)"))
+    rows.append(("root", signed.root or "", digest(f"sha256:{signed.thumbprints[-1]}" if signed.thumbprints else "")))
+    rows.append(("signature", digest(good.digest), signed.algorithm or "", good.media_type or ""))
+    return [*rows, *(("annotation", digest(f"{key}={value}")) for key, value in signed.annotations)]
 
 
-def _show_check(report: Report, one: CheckOutcome) -> None:
-    outcome = {"passed": "ok", "failed": "FAILED, but not enforced"}.get(one.outcome, one.outcome)
+def _check_row(one: CheckOutcome) -> Row:
+    outcome = {"passed": status("ok"), "failed": Cell("FAILED, but not enforced", style=BAD)}.get(one.outcome, status(one.outcome))
     reason = one.refusal.message if one.refusal is not None else "; ".join(one.notes)
-    report.line(f"check {_WORDS[one.check]}", outcome, *([reason] if reason else []))
+    return (f"check {_WORDS[one.check]}", outcome, *([digest(reason)] if reason else []))
 
 
 def verdict_json(resolved: Resolved, verdict: Verdict) -> dict[str, Json]:

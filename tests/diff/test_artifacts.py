@@ -268,7 +268,7 @@ def test_markdown_fits_into_a_comment(client: Callable[..., Session], mar: Regis
 
 def test_lines_json_and_exit_code(client: Callable[..., Session], mar: Registry, capsys: pytest.CaptureFixture[str]) -> None:
     found = hostile(client(), mar)
-    assert next(_lines("", found)).startswith("foo: 1.0.0 → 2.0.0 (")
+    assert next(_lines("", found))[1].text.startswith("foo: 1.0.0 → 2.0.0 (")
     assert print_diff(Report("diff", as_json=True), [("", found)], [], markdown=False) == 1
     (one,) = json.loads(capsys.readouterr().out)["data"]["differences"]
     assert one["sections"]["files"][0]["change"] == "changed"

@@ -69,7 +69,7 @@ def history_of(text: str) -> History:
 
 
 OUTPUTS: dict[str, Callable[[Report], None]] = {
-    "a line": lambda report: report.line("x", EVIL),
+    "a line": lambda report: report.line(EVIL),
     "a note": lambda report: report.note(EVIL),
     "a warning": lambda report: report.warn(EVIL),
     "an error": lambda report: report.error(Error(EVIL, code="usage", hint=EVIL, msedge_ref=EVIL, correlation_id=EVIL), about=EVIL),
@@ -96,7 +96,7 @@ def test_no_output_has_control_characters(name: str, as_json: bool) -> None:
 
 def test_tabs_and_line_breaks_in_a_column_are_escaped() -> None:
     output = Output()
-    output.report.line("a\tb", "c\nd", "e\x85f\u2028g")
+    output.report.table(("x", "y", "z"), [("a\tb", "c\nd", "e\x85f\u2028g")])
     assert output.out.getvalue() == "a\\tb\tc\\nd\te\\x85f\\u2028g\n"
 
 
@@ -115,6 +115,16 @@ def test_bars_and_lines_above_them_are_escaped(monkeypatch: pytest.MonkeyPatch, 
     assert shown.out == ""
 
 
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb"), ("TERM", "xterm")])
+def test_bars_are_escapes_too(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(name, value)
+    stderr = io.StringIO()
+    monkeypatch.setattr(stderr, "isatty", lambda: True)
+    assert isinstance(Report("toy", stderr=stderr).progress, Bar) is (value == "xterm")
+
+
 def test_quiet_keeps_warnings_errors_and_data() -> None:
     output = Output(quiet=True)
     output.report.note("note")
@@ -129,7 +139,7 @@ def test_quiet_keeps_warnings_errors_and_data() -> None:
 
 def test_json_of_a_failure_has_the_results_so_far() -> None:
     output = Output(as_json=True)
-    output.report.line("no", "line")
+    output.report.line("no line")
     output.report.failed(RemoteError("it failed", code="cut", url="https://x/", status=502), {"files": [1]})
     assert json.loads(output.out.getvalue()) == {
         "schema": 1,

@@ -103,7 +103,7 @@ def test_output_is_guarded_only_in_a_job(variable: str | None, monkeypatch: pyte
     if variable is not None:
         monkeypatch.setenv(variable, "true")
     text, as_json = io.StringIO(), io.StringIO()
-    Report("toy", stdout=guarded(text)).line("", "::x::", "##[y]")
+    Report("toy", stdout=guarded(text)).table(("a",), [("", "::x::", "##[y]")])
     Report("toy", stdout=guarded(as_json), as_json=True).data("##[y]")
     assert bool(commands(text.getvalue() + as_json.getvalue())) is (variable is None)
     assert json.loads(as_json.getvalue())["data"] == "##[y]"

@@ -9,7 +9,27 @@ from datetime import UTC, datetime
 import pytest
 
 from marfetch.render.report import Report
-from marfetch.render.table import Cell, Row, age, digest, facts, has_color, laid_out, painted, piped, plain, reference, since, size, status
+from marfetch.render.table import (
+    Cell,
+    Row,
+    age,
+    ago,
+    command,
+    digest,
+    facts,
+    hanging,
+    has_color,
+    in_columns,
+    laid_out,
+    painted,
+    piped,
+    plain,
+    reference,
+    since,
+    size,
+    status,
+    version,
+)
 
 DIGEST = "sha256:" + "1fa33dc4cc3c" + "0" * 52
 HEAD = ("name", "newest", "digest")
@@ -65,6 +85,48 @@ def test_a_sentence_wraps_below_its_column() -> None:
     ]
 
 
+def test_values_with_one_label_share_columns_and_stack_where_they_do_not_fit() -> None:
+    rows: list[Row] = [("root", "a", "CN=x"), ("root", "longer", "CN=y"), ("at", "noon")]
+    assert [plain(line) for line in facts(rows, 80)] == ["root  a       CN=x", "root  longer  CN=y", "at    noon"]
+    wide = [("root", "a" * 30, "b" * 30)]
+    assert [plain(line) for line in facts(wide, 40)] == ["root  " + "a" * 30, "      " + "b" * 30]
+
+
+def test_values_move_below_a_label_that_leaves_no_room() -> None:
+    rows: list[Row] = [("registry location", "US West-Central", "a sentence of words"), ("at", "")]
+    assert [plain(line) for line in facts(rows, 30)] == ["registry location", "  US West-Central", "  a sentence of words", "at"]
+
+
+def test_a_row_without_a_first_cell_belongs_to_the_block_above() -> None:
+    rows: list[Row] = [("warning", "tls", "x" * 30), ("", "do", "use it"), ("ok", "dns", "fine")]
+    assert [plain(line) for line in laid_out(("status", "check", "result"), rows, 40)] == [
+        *("STATUS  warning", "CHECK   tls", "RESULT  " + "x" * 30, "do      use it"),
+        "",
+        *("STATUS  ok", "CHECK   dns", "RESULT  fine"),
+    ]
+
+
+def test_a_wrapped_command_can_be_pasted() -> None:
+    rows: list[Row] = [("oras", command("oras blob fetch --oci-layout b.tar --output c.tgz"))]
+    shown = [plain(line) for line in facts(rows, 34)]
+    assert shown == ["oras  oras blob fetch \\", "      --oci-layout b.tar \\", "      --output c.tgz"]
+    assert plain(piped(rows[0])) == "oras\toras blob fetch --oci-layout b.tar --output c.tgz"
+
+
+def test_branches_line_up_and_wrap_beside_their_guide() -> None:
+    first, second = in_columns([("a.tgz", "10 B", digest(DIGEST)), ("longer.tgz", "", digest(DIGEST))])
+    assert (first.short, second.short) == ("a.tgz       10 B  sha256:1fa33dc4cc3c", "longer.tgz        sha256:1fa33dc4cc3c")
+    assert second.text == f"longer.tgz  {DIGEST}"
+    assert [plain(line) for line in hanging("├── ", "│     ", first, 30)] == ["├── a.tgz       10 B", "│     sha256:1fa33dc4cc3c"]
+    wide = Cell("図 図図 図図図")
+    assert [plain(line) for line in hanging("", "  ", wide, 9)] == ["図 図図", "  図図図"]
+
+
+def test_a_combining_character_takes_no_column() -> None:
+    shown = [plain(line) for line in laid_out(("a", "b"), [("e\u0301\u20dd", "x"), ("ee", "x")], 80)]
+    assert shown == ["A   B", "e\u0301\u20dd   x", "ee  x"]
+
+
 def test_a_path_is_never_cut() -> None:
     path = "/a/very/long/path/" + "x" * 80
     assert path in [plain(line).split()[-1] for line in facts([("path", path)], 40)]
@@ -99,6 +161,9 @@ def test_a_terminal_gets_no_tab_and_no_control_character() -> None:
         ({"FORCE_COLOR": "1"}, False, True),
         ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True, False),
         ({"FORCE_COLOR": "1", "TERM": "dumb"}, False, False),
+        ({"TERM": ""}, True, False),
+        ({"TERM": "unknown"}, True, False),
+        ({"FORCE_COLOR": "1", "TERM": ""}, False, True),
     ],
     ids=str,
 )
@@ -154,13 +219,23 @@ def test_ages_are_in_words(created: str | None, expected: str) -> None:
 
 
 def test_cells_are_whole_for_pipes_and_short_for_people() -> None:
-    assert digest(DIGEST) == (DIGEST, "sha256:1fa33dc4cc3c", "")
-    assert reference(f"mcr.microsoft.com/a:1@{DIGEST}") == (
-        f"mcr.microsoft.com/a:1@{DIGEST}",
-        "mcr.microsoft.com/a:1@sha256:1fa33dc4cc3c",
-        "",
+    assert digest(DIGEST) == Cell(DIGEST, "sha256:1fa33dc4cc3c")
+    assert reference(f"mcr.microsoft.com/a:1@{DIGEST}") == Cell(
+        f"mcr.microsoft.com/a:1@{DIGEST}", "mcr.microsoft.com/a:1@sha256:1fa33dc4cc3c"
     )
     assert reference("mcr.microsoft.com/a:1").short == "mcr.microsoft.com/a:1"
     assert digest("-").short == "-"
-    assert size(10263) == ("10263", "10.0 KiB", "")
-    assert since(None) == ("-", "-", "")
+    assert size(10263) == Cell("10263", "10.0 KiB")
+    assert since(None) == Cell("-", "-")
+    assert version(f"mcr.microsoft.com/a:1@{DIGEST}").short == "1"
+    assert version(f"localhost:5000/a@{DIGEST}").short == "sha256:1fa33dc4cc3c"
+    assert version("localhost:5000/a").short == "-"
+    assert ago("yesterday") == Cell("yesterday", "yesterday")
+    assert ago("2000-01-01T00:00:00Z").short.endswith("years ago")
+
+
+def test_only_digests_are_shortened() -> None:
+    paths = f"/x/{DIGEST[7:]} toy.referrers/{DIGEST[7:]}/a.txt"
+    assert digest(paths).short == paths
+    assert digest(f'["{DIGEST[7:]}"] {DIGEST}').short == '["1fa33dc4cc3c"] sha256:1fa33dc4cc3c'
+    assert digest(f"{DIGEST}0").short == f"{DIGEST}0"

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
+import io
 import json
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+from marfetch.__main__ import main
 
 from .paths import ROOT
 from .registry import Registry
@@ -113,3 +122,48 @@ def on_terminal(arguments: list[str], environment: dict[str, str], cwd: Path) ->
         seen += piece
     os.close(leader)
     return process.returncode, out, seen.decode()
+
+
+class Window:
+    """A pseudo terminal of this size."""
+
+    def __init__(self, columns: int, rows: int) -> None:
+        self._leader, follower = pty.openpty()
+        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.stream = io.TextIOWrapper(io.FileIO(follower, "w"), encoding="utf-8", write_through=True)
+        self._seen = bytearray()
+        self._reading = threading.Thread(target=self._read)
+        self._reading.start()
+
+    def _read(self) -> None:
+        with os.fdopen(self._leader, "rb", buffering=0) as leader:
+            while True:
+                try:
+                    piece = leader.read(65536)
+                except OSError:  # the other end is closed
+                    return
+                if not piece:
+                    return
+                self._seen += piece
+
+    def text(self) -> str:
+        """Close the terminal and return what it got."""
+        self.stream.close()
+        self._reading.join(60)
+        return self._seen.decode().replace("\r\n", "\n")
+
+
+def in_window(words: Sequence[object], columns: int, rows: int) -> tuple[int, str, str]:
+    """Run a command in this process with stdout and stderr on a pseudo terminal each; gives exit code and what they got."""
+    out, err = Window(columns, rows), Window(columns, rows)
+    with redirect_stdout(out.stream), redirect_stderr(err.stream), patch.object(sys, "__stdout__", out.stream):
+        code = main([*map(str, words)])
+    return code, out.text(), err.text()
+
+
+def in_pipe(words: Sequence[object]) -> tuple[int, str, str]:
+    """Run a command in this process with stdout and stderr in a pipe each; gives exit code and what they got."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main([*map(str, words)])
+    return code, out.getvalue(), err.getvalue()
