@@ -48,14 +48,17 @@ class Packed:
     Args:
         blob: the file with its bytes, at its start.
         is_checked: whether to verify the digest.
+        is_read_only: whether to accept any ratio of the unpacked size to the size of the archive, since nothing is written.
     """
 
-    def __init__(self, blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking, *, is_checked: bool = True) -> None:
+    def __init__(
+        self, blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking, *, is_checked: bool = True, is_read_only: bool = False
+    ) -> None:
         self.name = unpacking.archive
         self._blob = blob
         self._verified = Verified(descriptor) if is_checked else None
         most = MAX_UNPACKED if unpacking.chart is None else MAX_CHART
-        self._limit = min(most, max(RATIO_CHECK_MIN_BYTES, MAX_RATIO * descriptor.size))
+        self._limit = most if is_read_only else min(most, max(RATIO_CHECK_MIN_BYTES, MAX_RATIO * descriptor.size))
         self._given = 0
         self._streams = 1
         self._is_chart = unpacking.chart is not None

@@ -49,11 +49,11 @@ def test_charts_are_read_as_helm_reads_them() -> None:
 @pytest.mark.parametrize(
     ("raw", "reason"),
     {
-        "not an archive": (b"no archive", "not gzipped"),
-        "cut": (nested(0)[:-30], "ends early"),
+        "not an archive": (b"no archive", "not compressed with gzip"),
+        "cut": (nested(0)[:-30], "truncated"),
         "no chart": (targz(file("a/x", b"")), "no `a/Chart.yaml`"),
         "leads out": (chart("sub", "1", file("sub/../../x.yaml", b"")), "`..`"),
-        "link": (chart("sub", "1", file("sub/x", sort=b"2")), "link"),
+        "link": (chart("sub", "1", file("sub/x.yaml", sort=b"2")), "link"),
         "too deep": (nested(8), "more than 8 levels"),
     }.values(),
     ids=lambda one: one if isinstance(one, str) else "",
@@ -62,7 +62,7 @@ def test_a_broken_subchart_is_unread_and_the_rest_is_read(raw: bytes, reason: st
     found = read(chart("toy", "1", file("toy/charts/bad.tgz", raw), file("toy/values.yaml", VALUES)))
     assert found.texts["values.yaml"] == VALUES
     assert [path.partition(".tgz")[0] for path in found.unread] == ["charts/bad"]
-    assert reason in next(iter(found.unread.values()))
+    assert reason in next(iter(found.unread.values())).message
 
 
 @pytest.mark.parametrize(

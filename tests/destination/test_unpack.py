@@ -412,7 +412,7 @@ def test_what_leads_elsewhere_on_windows_is_refused_in_a_chart_too(tmp_path: Pat
 def test_members_that_differ_only_in_their_slashes_collide(tmp_path: Path) -> None:
     with pytest.raises(PolicyError) as caught:
         unpack(tmp_path / "out", windows("toy\\a\\b", "toy/a/b"), TOY)
-    assert caught.value.context["rule"] == "it stands there twice"
+    assert caught.value.context["rule"] == "it appears twice"
 
 
 def with_chart(text: bytes, top: str = "toy") -> bytes:
