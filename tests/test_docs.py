@@ -114,6 +114,8 @@ def test_every_page_is_linked() -> None:
 
 
 def test_the_limits_in_the_design_equal_those_of_the_code() -> None:
+    from marfetch.client import show
+    from marfetch.destination import package
     from marfetch.destination import packed as of_archives
     from marfetch.diff import changes, contents
     from marfetch.layout import graph, repositories
@@ -123,6 +125,8 @@ def test_the_limits_in_the_design_equal_those_of_the_code() -> None:
     limits = {name: value for name, value in vars(of_registries).items() if name.isupper()}
     own = {
         of_archives: (),
+        package: (),
+        show: (),
         changes: (),
         contents: (),
         page: (),
