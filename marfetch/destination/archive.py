@@ -106,7 +106,7 @@ class Member(NamedTuple):
         way: the nodes of its path, without the top.
         size: the size of a file in bytes.
         is_executable: whether its owner may execute it; all other permissions are ignored.
-        is_link: whether it is a link, which only an archive that is opened with `is_read_only` yields.
+        is_link: whether it is a link, which only an archive that is opened with a `read_limit` yields.
     """
 
     way: tuple[TreeNode, ...]
@@ -122,18 +122,18 @@ class Archive:
     Args:
         blob: its bytes, which are hashed while they are read. A digest mismatch takes precedence over any error that wrong bytes cause.
         is_checked: whether to verify the digest here; otherwise the caller does.
-        is_read_only: whether the caller writes no files. Then links are members without content, as in Helm, and only the unpacked size of
-            a chart is limited, not the size of one file or the ratio.
+        read_limit: for a caller that writes no files, the maximum unpacked size in bytes. Then links are members without content, as in
+            Helm, and neither the size of one file nor the ratio is limited. None: the limits for unpacking.
 
     Attributes:
         files: path → SHA-256 in hex, of each file that was read so far.
     """
 
     def __init__(
-        self, blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking, *, is_checked: bool = True, is_read_only: bool = False
+        self, blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking, *, is_checked: bool = True, read_limit: int | None = None
     ) -> None:
-        self._bytes = Packed(blob, descriptor, unpacking, is_checked=is_checked, is_read_only=is_read_only)
-        self._is_read_only = is_read_only
+        self._bytes = Packed(blob, descriptor, unpacking, is_checked=is_checked, read_limit=read_limit)
+        self._is_read_only = read_limit is not None
         self._name = unpacking.archive
         self._chart = unpacking.chart
         self._top = unpacking.top.split("/") if unpacking.top is not None else []
@@ -178,6 +178,11 @@ class Archive:
                 top = self._top[0] if self._top else self._chart.name or "*"
                 self._bytes.malformed(f"it has no `{top}/{CHART_FILE}`, so it is not a chart")
             self._chart.check(self._chart_file, self._name)
+
+    @property
+    def unpacked(self) -> int:
+        """The unpacked bytes so far."""
+        return self._bytes.given
 
     def measure(self) -> int | None:
         """Return the unpacked size of an archive whose unpacking stopped early, in bytes; None if unknown."""

@@ -10,7 +10,6 @@ from ..chart.expected import ExpectedChart, Unpacking
 from ..chart.images import is_packed_subchart, is_searched
 from ..errors import Error, IntegrityError, PolicyError
 from ..oci import Descriptor, Digest
-from ..tar import BLOCK
 from . import packed
 from .archive import Archive, Member
 
@@ -98,14 +97,15 @@ class _ChartReader:
         """Read an archive whose files are below the path `above`, which is empty or ends with a slash."""
         found = ChartFiles({}, {}, [])
         unpacking = Unpacking(name, ExpectedChart(None))
-        with Archive(blob, descriptor, unpacking, is_checked=is_checked, is_read_only=True) as archive:
-            for member in archive:
-                self._check()
-                if depth:
-                    self._unpacked += BLOCK + member.size
-                    _limit(name, "unpacked bytes of packed sub-charts", self._unpacked, packed.MAX_CHART)
-                if not member.is_directory:
-                    self._take(archive, member, found, above, depth)
+        left = packed.MAX_CHART - self._unpacked
+        with Archive(blob, descriptor, unpacking, is_checked=is_checked, read_limit=left) as archive:
+            try:
+                for member in archive:
+                    self._check()
+                    if not member.is_directory:
+                        self._take(archive, member, found, above, depth)
+            finally:  # a broken sub-chart counts too
+                self._unpacked += archive.unpacked if depth else 0
         return found
 
     def _take(self, archive: Archive, member: Member, found: ChartFiles, above: str, depth: int) -> None:
