@@ -359,6 +359,16 @@ EXAMPLES = (
         f"marfetch inspect {CHART}:1.7.12 --json",
         "`name` is the file that `pull` writes for a layer, or null if it writes none.",
     ),
+    (
+        "show",
+        f"marfetch show values {CHART}:1.7.12 --json",
+        "`path` is inside the directory of the chart; it is `crds` if there are several files with CRDs. Bytes of `content` that are not UTF-8 are U+FFFD.",
+    ),
+    (
+        "show params",
+        f"marfetch show params {MODULE}:0.14.0 --json",
+        "An entry of `parameters` has `name`, `type`, `required`, `default` and `description`, one of `outputs` has `name`, `type` and `description`. This module has none.",
+    ),
     ("referrers", f"marfetch referrers {SIGNED} --json", "The `referrers` of an entry are its own referrers."),
     (
         "a failed verification",

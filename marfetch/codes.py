@@ -304,6 +304,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "layer-not-found": Code(
             "NotFoundError", "no layer has the requested media type", "choose with `--media-type GLOB`, or use `--all-layers`"
         ),
+        "part-not-found": Code("NotFoundError", "the artifact has no such part", "choose one of the parts that the message names"),
         # 4: refused
         "host-refused": Code(
             "PolicyError",

@@ -32,6 +32,8 @@ _SPARSE: Final = re.compile(rb".*sparse.*|SCHILY\.realsize|SUN\.holesdata", re.D
 _LONG_NAME: Final = b"L"
 _GLOBAL: Final = b"g"
 _EXTENDED: Final = (b"x", _GLOBAL, _LONG_NAME)
+_LONG_LINK: Final = b"K"
+_LINKS: Final = (b"1", b"2")
 _FILE: Final = b"0"
 _OLD: Final = b"\0"
 _DIRECTORY: Final = b"5"
@@ -89,11 +91,11 @@ class TarLimits(NamedTuple):
 
 
 class TarMember(NamedTuple):
-    """A regular file or directory in an archive.
+    """A regular file or directory in an archive, or a link if the caller accepts them.
 
     Attributes:
         name: name as written in the archive.
-        size: bytes, ≥ 0; 0 for a directory.
+        size: bytes, ≥ 0; 0 for a directory or link.
         is_executable: whether the owner may execute it.
         begin: offset in bytes of its first header, which directly follows the padding of the previous member.
         offset: offset in bytes of its content.
@@ -105,6 +107,7 @@ class TarMember(NamedTuple):
     is_executable: bool
     begin: int
     offset: int
+    is_link: bool = False
 
     @property
     def end(self) -> int:
@@ -142,12 +145,14 @@ class TarReader:
         read: returns that many bytes at a position, fewer only at the end. Positions only increase, so `read` can use a stream if the
             caller skips a member's content and padding before it asks for the next member.
         fail: raises the error for a fault.
+        with_links: yield links as members without content, for a caller that writes nothing; otherwise refuse them.
     """
 
-    def __init__(self, read: Callable[[int, int], bytes], fail: Fail, limits: TarLimits) -> None:
+    def __init__(self, read: Callable[[int, int], bytes], fail: Fail, limits: TarLimits, *, with_links: bool = False) -> None:
         self._read = read
         self._fail = fail
         self._limits = limits
+        self._with_links = with_links
         self._at = 0
         self._shown = ""
 
@@ -162,7 +167,8 @@ class TarReader:
         long_name: bytes | None = None
         extended = 0
         while (header := self._header()) is not None:
-            if header.type_flag not in _EXTENDED:
+            is_long_link = self._with_links and header.type_flag == _LONG_LINK
+            if header.type_flag not in _EXTENDED and not is_long_link:
                 member = self._member(header, records or {}, long_name, begin)
                 self._at = begin = member.end
                 records, long_name, extended = None, None, 0
@@ -172,6 +178,8 @@ class TarReader:
             if extended > self._limits.headers:
                 self._fail(Fault.LIMIT, "it has too many extended headers", self._shown, self._limits.headers)
             body = self._body(header.size)
+            if is_long_link:
+                continue
             if header.type_flag == _LONG_NAME:
                 if long_name is not None:
                     self._broken("two long names precede one member")
@@ -262,6 +270,8 @@ class TarReader:
             elif key == b"hdrcharset" and not is_global:
                 if value != _UTF8:
                     self._refuse("its name is not UTF-8")
+            elif key == b"linkpath" and self._with_links:
+                pass
             elif not _HARMLESS.fullmatch(key):
                 self._refuse(f"its extended header has `{_shown(key)[:100]}`")
 
@@ -280,10 +290,13 @@ class TarReader:
         is_directory = header.type_flag == _DIRECTORY or (header.type_flag == _OLD and raw.endswith(b"/"))
         if header.type_flag == _OLD and header.name.endswith(b"/") != is_directory:
             self._ambiguous("some tar programs read it as a directory, others as a file")
-        if not is_directory and header.type_flag not in (_FILE, _OLD):
+        is_link = self._with_links and header.type_flag in _LINKS
+        if not is_directory and not is_link and header.type_flag not in (_FILE, _OLD):
             self._refuse(_REFUSED.get(header.type_flag, f"it has the unknown type {header.type_flag.decode('latin-1')!r}"))
         if is_directory and header.size:
             self._ambiguous("it is a directory with content")
+        if is_link and header.size:
+            self._ambiguous("it is a link with content")
         if b"\0" in raw:
             self._ambiguous("its name contains the invisible character U+0000")
         try:
@@ -294,7 +307,7 @@ class TarReader:
             self._refuse(f"its path is longer than {self._limits.path} bytes")
         if name.startswith("/"):
             self._refuse("it is an absolute path")
-        return TarMember(name, header.size, is_directory, bool(header.mode & 0o100), begin, self._at)
+        return TarMember(name, header.size, is_directory, bool(header.mode & 0o100), begin, self._at, is_link)
 
     def _check_end(self) -> None:
         """Require two zero blocks, then only zeros: some readers would read anything else as a second archive."""

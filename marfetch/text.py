@@ -31,6 +31,13 @@ def printable(text: str) -> str:
     )
 
 
+def without_controls(text: str) -> str:
+    """Remove every character that could control a terminal or reorder the displayed text, except line feeds and tabs."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(character for character in text if character in "\n\t" or unicodedata.category(character) not in _INVISIBLE)
+
+
 def human_size(size: float) -> str:
     """Format a size in bytes, such as `384 KiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -197,6 +197,8 @@ def test_a_page_that_loads_something_from_another_host_fails_the_build() -> None
 
 
 def test_the_limits_in_the_reference_equal_those_of_the_code() -> None:
+    from marfetch.client import show
+    from marfetch.destination import package
     from marfetch.destination import packed as of_archives
     from marfetch.diff import changes, contents
     from marfetch.layout import graph, repositories
@@ -206,6 +208,8 @@ def test_the_limits_in_the_reference_equal_those_of_the_code() -> None:
     limits = {name: value for name, value in vars(of_registries).items() if name.isupper()}
     own = {
         of_archives: (),
+        package: (),
+        show: (),
         changes: (),
         contents: (),
         page: (),

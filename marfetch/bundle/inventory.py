@@ -254,7 +254,7 @@ def _images_of(store: BlobStore, manifest: Manifest, *, is_checked: bool = True)
         except (Error, OSError) as error:
             unread[name] = str(error)
             continue
-        found = find_images(files.texts, files.unread)
+        found = find_images(files.texts, files.reasons)
         named += found.named
         unread |= found.unread
     return FoundImages(tuple(named), unread)

@@ -37,6 +37,8 @@ class ExpectedChart(NamedTuple):
             PolicyError: `chart-refused`: another chart or another version.
             IntegrityError: `malformed`.
         """
+        if self.name is None and self.tag is None:
+            return
         what = f"`{CHART_FILE}` of `{archive}`"
         document = parse_yaml(raw, what)
         if not isinstance(document, dict):

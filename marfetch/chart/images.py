@@ -8,15 +8,13 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from ..document import Json, parse_yaml
 from ..errors import Error
+from .parts import PARTS, WITHIN
 
 Source: TypeAlias = Literal["values", "template", "crd"]
 
 _EXTENSIONS: Final = (".yaml", ".yml", ".tpl")
-_WITHIN: Final = r"(?:charts/[^/]+/)*"
-"""The path of a sub-chart, packed or not, at any depth (Helm, "Chart Dependencies")."""
-_VALUES: Final = re.compile(rf"{_WITHIN}values\.yaml")
-_DEFINITION: Final = re.compile(rf"{_WITHIN}crds/.+")
-_SUBCHART: Final = re.compile(rf"{_WITHIN}charts/[^/_.][^/]*\.tgz")
+_VALUES: Final = re.compile(rf"{WITHIN}values\.yaml")
+_SUBCHART: Final = re.compile(rf"{WITHIN}charts/[^/_.][^/]*\.tgz")
 _LINE: Final = re.compile(r"""^[ \t]*(?:- +)?[\w-]*image: *["']?([^\s"'#{}]+)["']?[ \t]*(?:#.*)?$""", re.MULTILINE | re.IGNORECASE)
 
 _LONGEST: Final = 1_024
@@ -73,7 +71,7 @@ def find_images(files: Mapping[str, bytes], unread: Mapping[str, str] | None = N
     for path, raw in files.items():
         if not is_searched(path):
             continue
-        source: Source = "crd" if _DEFINITION.fullmatch(path) else "template"
+        source: Source = "crd" if PARTS["crds"](path) else "template"
         if _VALUES.fullmatch(path):
             source = "values"
             try:

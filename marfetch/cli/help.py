@@ -10,7 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "Fetch": {"pull": "pull", "plan": "pull", "resolve": "versions"},
-    "Find": {"search": "search", "versions": "versions", "inspect": "inspect", "referrers": "inspect"},
+    "Find": {"search": "search", "versions": "versions", "inspect": "inspect", "show": "inspect", "referrers": "inspect"},
     "Trust": {"verify": "verify", "trust": "trust"},
     "Projects": {"lock": "project", "sync": "project", "outdated": "project", "diff": "diff"},
     "Bundles": {"bundle": "bundle", "serve": "serve"},
@@ -24,6 +24,7 @@ COMMANDS: Final[Mapping[str, str]] = {command: module for commands in GROUPS.val
 """Command → module of this package that defines it."""
 
 _CHART: Final = "application-lb/charts/alb-controller"
+_MODULE: Final = "bicep/avm/res/storage/storage-account"
 
 EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "pull": (f"pull {_CHART}:1.7.12", f"pull {_CHART} --version '^1.7' -d charts", f"pull {_CHART} --untar --verify"),
@@ -32,6 +33,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "search": ("search alb", "search --kind chart", "search storage --json"),
     "versions": (f"versions {_CHART}", f"versions {_CHART} --details", f"versions {_CHART} --all"),
     "inspect": (f"inspect {_CHART}", f"inspect {_CHART}:1.7.12 --json"),
+    "show": (f"show values {_CHART}:1.7.12", f"show chart {_CHART} --version '^1.7'", f"show params {_MODULE}:0.14.0"),
     "referrers": (f"referrers {_CHART}:1.7.12", f"referrers {_CHART}:1.7.12 --fetch -d sboms"),
     "verify": (f"verify {_CHART}:1.7.12", f"verify {_CHART} --trust-policy policy.json"),
     "trust": ("trust add-microsoft root-rsa.crt root-ecc.crt", "trust check"),

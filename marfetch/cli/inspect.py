@@ -1,7 +1,8 @@
-"""`marfetch inspect` and `marfetch referrers`."""
+"""`marfetch inspect`, `marfetch show` and `marfetch referrers`."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +18,21 @@ _Fetch = Annotated[bool, typer.Option("--fetch", help="Save the referrers as fil
 _Destination = Annotated[Path, typer.Option("--destination", "-d", metavar="DIR", help="Directory for the files, with --fetch.")]
 
 
+class PartName(StrEnum):
+    CHART = "chart"
+    VALUES = "values"
+    README = "readme"
+    SCHEMA = "schema"
+    CRDS = "crds"
+    PARAMS = "params"
+
+
+_Part = Annotated[PartName, typer.Argument(metavar="PART", help="chart, values, readme, schema, crds or params.")]
+
+
 def register(app: typer.Typer) -> None:
     add(app, inspect)
+    add(app, show)
     add(app, referrers)
 
 
@@ -44,6 +58,43 @@ def inspect(
     with settings.client() as client:
         found = inspect_artifact(client, request, platform=chosen, skip_missing=skip_missing)
     return print_inspection(settings.report, found)
+
+
+@shared()
+def show(
+    settings: Settings,
+    part: _Part,
+    reference: OneReference,
+    version: Version = None,
+    devel: Devel = False,
+    platform: PlatformName = None,
+    skip_missing: SkipMissing = False,
+    verify: Verify = False,
+) -> int:
+    """Print one part of a chart or Bicep module.
+
+    \b
+      chart     Chart.yaml
+      values    values.yaml
+      readme    README.md, README.txt or README
+      schema    values.schema.json
+      crds      the CRDs of the chart and its sub-charts, joined with ---
+      params    the parameters and outputs of a Bicep module
+
+    Prints the file byte for byte as it is in the package, and writes no files.
+    """
+    settings.preconnect(reference)
+    from ..client.show import show as show_part
+    from ..oci import Platform
+    from ..render.inspect import print_part
+    from ..verify.gate import gate
+
+    check = gate(asked=verify)
+    chosen = Platform.parse(platform) if platform else None
+    request = settings.request(reference, version, devel=devel)
+    with settings.client() as client:
+        shown = show_part(client, request, part.value, platform=chosen, skip_missing=skip_missing, gate=check)
+    return print_part(settings.report, shown)
 
 
 @shared()

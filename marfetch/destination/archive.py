@@ -106,12 +106,14 @@ class Member(NamedTuple):
         way: the nodes of its path, without the top.
         size: the size of a file in bytes.
         is_executable: whether its owner may execute it; all other permissions are ignored.
+        is_link: whether it is a link, which only an archive that is opened with a `read_limit` yields.
     """
 
     way: tuple[TreeNode, ...]
     size: int
     is_directory: bool
     is_executable: bool
+    is_link: bool = False
 
 
 class Archive:
@@ -120,13 +122,18 @@ class Archive:
     Args:
         blob: its bytes, which are hashed while they are read. A digest mismatch takes precedence over any error that wrong bytes cause.
         is_checked: whether to verify the digest here; otherwise the caller does.
+        read_limit: for a caller that writes no files, the maximum unpacked size in bytes. Then links are members without content, as in
+            Helm, and neither the size of one file nor the ratio is limited. None: the limits for unpacking.
 
     Attributes:
         files: path → SHA-256 in hex, of each file that was read so far.
     """
 
-    def __init__(self, blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking, *, is_checked: bool = True) -> None:
-        self._bytes = Packed(blob, descriptor, unpacking, is_checked=is_checked)
+    def __init__(
+        self, blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking, *, is_checked: bool = True, read_limit: int | None = None
+    ) -> None:
+        self._bytes = Packed(blob, descriptor, unpacking, is_checked=is_checked, read_limit=read_limit)
+        self._is_read_only = read_limit is not None
         self._name = unpacking.archive
         self._chart = unpacking.chart
         self._top = unpacking.top.split("/") if unpacking.top is not None else []
@@ -153,7 +160,8 @@ class Archive:
             PolicyError: `member-refused`, `chart-refused`, `limit-passed`.
         """
         limits = TarLimits(packed.MAX_PATH, packed.MAX_HEADER, packed.MAX_MEMBERS, sys.maxsize)
-        for header in TarReader(lambda _, size: self._bytes.exactly(size), self._fail, limits):
+        reader = TarReader(lambda _, size: self._bytes.exactly(size), self._fail, limits, with_links=self._is_read_only)
+        for header in reader:
             member = self._member(header)
             self._rest = header.size
             self._path = "/".join(node.name for node in member.way) if member is not None and not member.is_directory else ""
@@ -170,6 +178,11 @@ class Archive:
                 top = self._top[0] if self._top else self._chart.name or "*"
                 self._bytes.malformed(f"it has no `{top}/{CHART_FILE}`, so it is not a chart")
             self._chart.check(self._chart_file, self._name)
+
+    @property
+    def unpacked(self) -> int:
+        """The unpacked bytes so far."""
+        return self._bytes.given
 
     def measure(self) -> int | None:
         """Return the unpacked size of an archive whose unpacking stopped early, in bytes; None if unknown."""
@@ -231,7 +244,7 @@ class Archive:
     def _member(self, header: TarMember) -> Member | None:
         """Return the member of a header; None for the top of the tree."""
         self._shown = header.name
-        most = packed.MAX_FILE if self._chart is None else packed.MAX_CHART_FILE
+        most = packed.MAX_FILE if self._chart is None or self._is_read_only else packed.MAX_CHART_FILE
         if header.size > most:
             self._bytes.too_much(f"its member `{self._shown[:300]}` has {header.size} bytes", f"{most}")
         is_directory = header.is_directory
@@ -247,7 +260,7 @@ class Archive:
         way = self.tree.add(parts, is_directory=is_directory)
         # Helm creates no executable files in charts either.
         is_executable = header.is_executable and self._chart is None
-        return Member(way, header.size, is_directory, is_executable) if way else None
+        return Member(way, header.size, is_directory, is_executable, header.is_link) if way else None
 
     def _parts(self, name: str, *, is_directory: bool) -> list[str]:
         """Return the parts of a member's path, each safe on every operating system; empty for the top."""

@@ -1,4 +1,4 @@
-"""Read the text files of a chart package into memory, with those of the packed sub-charts in it."""
+"""Read files of a chart package into memory, with those of the packed sub-charts in it."""
 
 from __future__ import annotations
 
@@ -8,41 +8,58 @@ from typing import BinaryIO, Final, NamedTuple
 
 from ..chart.expected import ExpectedChart, Unpacking
 from ..chart.images import is_packed_subchart, is_searched
-from ..errors import IntegrityError, PolicyError
+from ..errors import Error, IntegrityError, PolicyError
 from ..oci import Descriptor, Digest
-from ..tar import BLOCK
 from . import packed
-from .archive import Archive
+from .archive import Archive, Member
 
 MAX_PACKAGES: Final = 500
 """Maximum number of packed sub-charts in a chart, at all depths."""
 MAX_NESTING: Final = 8
 """Maximum depth of packed sub-charts."""
 MAX_TEXTS: Final = 32 << 20
-"""Maximum size in bytes of the text files that are held in memory for one chart."""
+"""Maximum size in bytes of the files that are held in memory for one chart."""
+MAX_PACKAGE: Final = 32 << 20
+"""Maximum size in bytes of one packed sub-chart."""
 
 
 class ChartFiles(NamedTuple):
-    """The text files of a chart.
+    """Files of a chart; all paths are below its directory, those of a packed sub-chart below `charts/NAME.tgz/`.
 
     Attributes:
-        texts: path below the directory of the chart → content; the files of a packed sub-chart are below `charts/NAME.tgz/`.
-        unread: path of a file or packed sub-chart that could not be read → why.
+        texts: path → content of each file that the caller wants.
+        unread: path of such a file, or of a packed sub-chart, that could not be read → why.
+        paths: the paths of all files, in the order of the package.
     """
 
     texts: dict[str, bytes]
-    unread: dict[str, str]
+    unread: dict[str, Error]
+    paths: list[str]
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """The path of each unread file → why."""
+        return {path: error.message for path, error in self.unread.items()}
 
 
 def chart_files(
-    blob: BinaryIO, descriptor: Descriptor, name: str, *, is_checked: bool = True, check: Callable[[], None] = lambda: None
+    blob: BinaryIO,
+    descriptor: Descriptor,
+    name: str,
+    *,
+    is_wanted: Callable[[str], bool] = is_searched,
+    limit: int | None = None,
+    is_checked: bool = True,
+    check: Callable[[], None] = lambda: None,
 ) -> ChartFiles:
-    """Read the text files of a chart and of its packed sub-charts.
+    """Read the wanted files of a chart and of its packed sub-charts; nothing is written, so links in it do no harm.
 
     A sub-chart that is broken or exceeds a limit counts as unread; the rest is read.
 
     Args:
         name: the file name of the package, for messages.
+        is_wanted: whether to read the file with this path; by default, whether it can name images.
+        limit: maximum total size of the wanted files in bytes, `MAX_TEXTS` by default; the file that exceeds it is unread.
         is_checked: whether to verify the digest; otherwise the caller does.
         check: called regularly; it may raise to cancel.
 
@@ -50,12 +67,13 @@ def chart_files(
         IntegrityError, PolicyError: the chart itself is broken or exceeds a limit.
         OSError: it cannot be read.
     """
-    return _ChartReader(check).files(blob, descriptor, name, is_checked=is_checked)
+    reader = _ChartReader(is_wanted, MAX_TEXTS if limit is None else limit, check)
+    return reader.read(blob, descriptor, name, is_checked=is_checked)
 
 
 def with_subcharts(files: Mapping[str, bytes], check: Callable[[], None] = lambda: None) -> ChartFiles:
-    """Add the text files of packed sub-charts to the files of a chart, as `chart_files` does."""
-    reader, found = _ChartReader(check), ChartFiles(dict(files), {})
+    """Add the files of packed sub-charts that can name images to the files of a chart, as `chart_files` does."""
+    reader, found = _ChartReader(is_searched, MAX_TEXTS, check), ChartFiles(dict(files), {}, list(files))
     for path, raw in files.items():
         if is_packed_subchart(path):
             reader.add(found, path, raw, 1)
@@ -65,47 +83,73 @@ def with_subcharts(files: Mapping[str, bytes], check: Callable[[], None] = lambd
 class _ChartReader:
     """Reads a chart; all its packed sub-charts together may have the unpacked size of one chart."""
 
-    def __init__(self, check: Callable[[], None]) -> None:
+    def __init__(self, is_wanted: Callable[[str], bool], limit: int, check: Callable[[], None]) -> None:
+        self._is_wanted = is_wanted
+        self._most = limit
         self._check = check
         self._packages = 0
         self._unpacked = 0
         self._held = 0
 
-    def files(self, blob: BinaryIO, descriptor: Descriptor, name: str, *, is_checked: bool = True, depth: int = 0) -> ChartFiles:
-        found = ChartFiles({}, {})
-        with Archive(blob, descriptor, Unpacking(name, ExpectedChart(None)), is_checked=is_checked) as archive:
-            for member in archive:
-                self._check()
-                if depth:
-                    self._unpacked += BLOCK + member.size
-                    self._limit(name, "unpacked bytes of packed sub-charts", self._unpacked, packed.MAX_CHART)
-                path = "/".join(node.name for node in member.way)
-                if member.is_directory:
-                    continue
-                if is_packed_subchart(path):
-                    self.add(found, path, b"".join(archive.pieces()), depth + 1)
-                elif is_searched(path):
-                    self._held += member.size
-                    if self._held <= MAX_TEXTS:
-                        found.texts[path] = b"".join(archive.pieces())
-                    elif self._held - member.size <= MAX_TEXTS:
-                        found.unread[path] = f"the chart has more than {MAX_TEXTS} bytes of text, so this and all later files are not read"
+    def read(
+        self, blob: BinaryIO, descriptor: Descriptor, name: str, *, is_checked: bool = True, above: str = "", depth: int = 0
+    ) -> ChartFiles:
+        """Read an archive whose files are below the path `above`, which is empty or ends with a slash."""
+        found = ChartFiles({}, {}, [])
+        unpacking = Unpacking(name, ExpectedChart(None))
+        left = packed.MAX_CHART - self._unpacked
+        with Archive(blob, descriptor, unpacking, is_checked=is_checked, read_limit=left) as archive:
+            try:
+                for member in archive:
+                    self._check()
+                    if not member.is_directory:
+                        self._take(archive, member, found, above, depth)
+            finally:  # a broken sub-chart counts too
+                self._unpacked += archive.unpacked if depth else 0
         return found
+
+    def _take(self, archive: Archive, member: Member, found: ChartFiles, above: str, depth: int) -> None:
+        inner = "/".join(node.name for node in member.way)
+        path, is_package = above + inner, is_packed_subchart(inner)
+        found.paths.append(path)
+        if not is_package and not self._is_wanted(path):
+            return
+        try:
+            if member.is_link:
+                rule = "links in a package are not followed"
+                raise PolicyError(f"cannot read `{path}`: it is a link", code="member-refused", member=path, rule=rule)
+            if is_package:
+                _limit(path, "bytes in a packed sub-chart", member.size, MAX_PACKAGE)
+            else:
+                before, self._held = self._held, self._held + member.size
+                if before > self._most:
+                    return
+                _limit(path, "bytes in the files that are read", self._held, self._most)
+        except PolicyError as error:
+            found.unread[path] = error
+            return
+        raw = b"".join(archive.pieces())
+        if is_package:
+            self.add(found, path, raw, depth + 1)
+        else:
+            found.texts[path] = raw
 
     def add(self, found: ChartFiles, path: str, raw: bytes, depth: int) -> None:
         """Add the files of a packed sub-chart under its path."""
         try:
             self._packages += 1
-            self._limit(path, "packed sub-charts", self._packages, MAX_PACKAGES)
-            self._limit(path, "levels of packed sub-charts", depth, MAX_NESTING)
+            _limit(path, "packed sub-charts", self._packages, MAX_PACKAGES)
+            _limit(path, "levels of packed sub-charts", depth, MAX_NESTING)
             descriptor = Descriptor("application/gzip", Digest.of(raw), len(raw))
-            below = self.files(io.BytesIO(raw), descriptor, path, is_checked=False, depth=depth)
+            below = self.read(io.BytesIO(raw), descriptor, path, is_checked=False, above=f"{path}/", depth=depth)
         except (IntegrityError, PolicyError) as error:
-            found.unread[path] = error.message
+            found.unread[path] = error
         else:
-            found.texts.update({f"{path}/{name}": content for name, content in below.texts.items()})
-            found.unread.update({f"{path}/{name}": reason for name, reason in below.unread.items()})
+            found.texts.update(below.texts)
+            found.unread.update(below.unread)
+            found.paths.extend(below.paths)
 
-    def _limit(self, name: str, what: str, count: int, most: int) -> None:
-        if count > most:
-            raise PolicyError(f"cannot read `{name}`: the chart has more than {most} {what}", code="limit-passed", rule=f"{most} {what}")
+
+def _limit(name: str, what: str, count: int, most: int) -> None:
+    if count > most:
+        raise PolicyError(f"cannot read `{name}`: the chart has more than {most} {what}", code="limit-passed", rule=f"{most} {what}")

@@ -45,18 +45,24 @@ _TELL: Final = "the archive was published like this: to download it as a file, r
 class Packed:
     """An archive as a decompressed stream for a tar reader.
 
+    Attributes:
+        given: unpacked bytes so far.
+
     Args:
         blob: the file with its bytes, at its start.
         is_checked: whether to verify the digest.
+        read_limit: maximum unpacked size in bytes, at any ratio to the size of the archive; None: the limits for unpacking.
     """
 
-    def __init__(self, blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking, *, is_checked: bool = True) -> None:
+    def __init__(
+        self, blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking, *, is_checked: bool = True, read_limit: int | None = None
+    ) -> None:
         self.name = unpacking.archive
         self._blob = blob
         self._verified = Verified(descriptor) if is_checked else None
         most = MAX_UNPACKED if unpacking.chart is None else MAX_CHART
-        self._limit = min(most, max(RATIO_CHECK_MIN_BYTES, MAX_RATIO * descriptor.size))
-        self._given = 0
+        self._limit = min(most, max(RATIO_CHECK_MIN_BYTES, MAX_RATIO * descriptor.size)) if read_limit is None else read_limit
+        self.given = 0
         self._streams = 1
         self._is_chart = unpacking.chart is not None
         self._is_begun = False
@@ -107,7 +113,7 @@ class Packed:
         """
         while self.some(PIECE):
             pass
-        return self._given
+        return self.given
 
     def finish(self) -> None:
         """Hash the unread rest, and compare everything with the descriptor.
@@ -130,8 +136,8 @@ class Packed:
         if not self._is_begun:
             self._begin()
         piece = self._inflated() if self._gzip is not None else self._plain()
-        self._given += len(piece)
-        if self._given > self._limit:
+        self.given += len(piece)
+        if self.given > self._limit:
             self.too_much("its unpacked size is too large", f"{self._limit} bytes for an archive of its size")
         return piece
 

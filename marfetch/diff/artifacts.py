@@ -6,17 +6,19 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ..artifact.kinds import BICEP_MODULE, CHART
+from ..artifact.module import parse_template
 from ..chart.expected import CHART_FILE
 from ..chart.images import find_images
+from ..chart.parts import VALUES_FILE
 from ..client.pull import PullOptions
 from ..client.pull import found as find_layers
 from ..client.resolve import Found, Resolved, resolve
 from ..client.session import Session
 from ..destination.package import with_subcharts
-from ..document import Json, parse_json, parse_yaml
+from ..document import Json, parse_yaml
 from ..errors import Error, PolicyError
 from ..files import storage_error
 from ..project.lockfile import Lock
@@ -24,8 +26,6 @@ from ..project.locking import refuse_misfits, request_of, resolve_locked
 from ..project.wanted import Item, Project
 from .changes import Change, Difference, LineDiff, Section, changed_keys, changed_names, flat, section
 from .contents import FileContent, contents
-
-_VALUES: Final = "values.yaml"
 
 
 def compare(client: Session, old: Resolved, new: Resolved, request: PullOptions | None = None) -> Difference:
@@ -84,7 +84,7 @@ def _plain(path: str, found: Found) -> str:
 
 def _charts(old: Mapping[str, FileContent], new: Mapping[str, FileContent], lines: LineDiff) -> tuple[Section, ...]:
     metadata = _changed_document(old, new, CHART_FILE, _metadata, lines)
-    values = _changed_document(old, new, _VALUES, flat, lines)
+    values = _changed_document(old, new, VALUES_FILE, flat, lines)
     templates = _changed_files(lines, _below(old, "templates/"), _below(new, "templates/"))
     definitions = _changed_files(lines, _below(old, "crds/"), _below(new, "crds/"))
     others = _changed_files(lines, *({path: file for path, file in files.items() if not _has_section(path)} for files in (old, new)))
@@ -99,7 +99,7 @@ def _charts(old: Mapping[str, FileContent], new: Mapping[str, FileContent], line
 
 
 def _has_section(path: str) -> bool:
-    return path.startswith(("templates/", "crds/")) or path in (CHART_FILE, _VALUES)
+    return path.startswith(("templates/", "crds/")) or path in (CHART_FILE, VALUES_FILE)
 
 
 def _metadata(document: dict[str, Json]) -> dict[str, Json]:
@@ -159,10 +159,9 @@ def _template(files: Mapping[str, FileContent]) -> dict[str, Any] | None:
     for path, file in files.items():
         if path.endswith(".json") and file.raw is not None:
             try:
-                document = parse_json(file.raw.removeprefix(b"\xef\xbb\xbf"), f"`{path}`")
+                return parse_template(file.raw, f"`{path}`")
             except Error:
                 return None
-            return document if isinstance(document, dict) else None
     return None
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from ..artifact.kinds import Kind
+from ..artifact.module import ModuleParameter
 from ..client.inspection import Inspected, Referrer
 from ..client.plan import Artifact, Plan
 from ..client.resolve import Resolved
+from ..client.show import ShownPart
 from ..document import Json
 from ..oci import CREATED, Descriptor, descriptor_json
 from ..text import counted, human_size
@@ -25,6 +28,34 @@ def print_inspection(report: Report, found: Inspected) -> int:
     report.data(inspection_json(found))
     report.tree(_inspected_tree(found))
     return 0
+
+
+def print_part(report: Report, shown: ShownPart) -> int:
+    data: dict[str, Json] = {"reference": str(shown.reference), "part": shown.part, "path": shown.path}
+    if shown.interface is None:
+        report.data({**data, "content": shown.content.decode("utf-8", "replace")})
+        report.content(shown.content)
+        return 0
+    parameters, outputs = shown.interface
+    report.data({**data, "parameters": [one._asdict() for one in parameters], "outputs": [one._asdict() for one in outputs]})
+    rows = [(one.name, one.type, _use(one), _default(one), _sentence(one.description)) for one in parameters]
+    if not parameters and not outputs:
+        report.note(f"`{shown.reference.shown}` has no parameters and no outputs")
+    rows += [(one.name, one.type, "output", "-", _sentence(one.description)) for one in outputs]
+    report.table(("NAME", "TYPE", "USE", "DEFAULT", "DESCRIPTION"), rows, wraps=True)
+    return 0
+
+
+def _use(one: ModuleParameter) -> str:
+    return "required" if one.required else "optional"
+
+
+def _default(one: ModuleParameter) -> str:
+    return "-" if one.required or one.default is None else json.dumps(one.default, ensure_ascii=False)
+
+
+def _sentence(text: str | None) -> str:
+    return " ".join(text.split()) if text else "-"
 
 
 def print_referrers(report: Report, resolved: Resolved, found: tuple[Referrer, ...]) -> int:

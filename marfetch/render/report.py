@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO, cast
 from ..content import Progress, Silent, Transfer
 from ..document import Json
 from ..errors import Error
-from ..text import human_size, json_without_commands, printable, without_commands
+from ..text import human_size, json_without_commands, printable, without_commands, without_controls
 from .table import BAD, ODD, Cell, Row, Segments, can_draw, facts, hanging, has_color, laid_out, painted, piped, plain
 
 if TYPE_CHECKING:
@@ -138,6 +139,28 @@ class Report:
         """Write a document that marfetch generated, line by line; nothing with `--json`."""
         for line in document.splitlines():
             self.line(line)
+
+    def content(self, raw: bytes) -> None:
+        """Write a file of an artifact, byte for byte; nothing with `--json`.
+
+        On a terminal it has no control characters. In a job of a CI runner, its logging commands are broken up, unless stdout is a file.
+        """
+        stream = self._stdout or sys.stdout
+        if self.as_json or self.reader_is_gone or cast("TextIO | None", stream) is None:
+            return
+        if _is_terminal(stream):
+            self._write_stdout(without_controls(raw.decode("utf-8", "replace")).removesuffix("\n"))
+            return
+        if has_runner() and not _is_file(stream):
+            raw = without_commands(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+        try:
+            stream.buffer.write(raw)
+            stream.buffer.flush()
+        except BrokenPipeError:
+            self.reader_is_gone = True
+        except OSError as error:
+            error.filename = error.filename or "stdout"
+            raise
 
     def table(self, head: Sequence[str], rows: Sequence[Row], *, wraps: bool = False, pipe: Sequence[Row] | None = None) -> None:
         """Write a list of results, laid out for a person on a terminal, otherwise as tab-separated lines; nothing with `--json`.
@@ -315,6 +338,12 @@ def _guided(branch: Branch, before: str = "", below: str = "") -> Iterator[tuple
 def _is_terminal(stream: TextIO | None) -> bool:
     with suppress(ValueError, AttributeError):
         return stream is not None and stream.isatty()
+    return False
+
+
+def _is_file(stream: TextIO) -> bool:
+    with suppress(ValueError, OSError):
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
     return False
 
 

@@ -13,7 +13,7 @@ from marfetch.destination.package import ChartFiles, chart_files, with_subcharts
 from marfetch.errors import Error, IntegrityError, PolicyError
 from marfetch.oci import Descriptor, Digest
 
-from ..world.archives import chart, file, targz
+from ..world.archives import chart, file, gzipped_zeros, targz
 
 VALUES = b"image: {repository: r.example/x, tag: 2}\n"
 
@@ -53,7 +53,7 @@ def test_charts_are_read_as_helm_reads_them() -> None:
         "cut": (nested(0)[:-30], "truncated"),
         "no chart": (targz(file("a/x", b"")), "no `a/Chart.yaml`"),
         "leads out": (chart("sub", "1", file("sub/../../x.yaml", b"")), "`..`"),
-        "link": (chart("sub", "1", file("sub/x", sort=b"2")), "link"),
+        "link": (chart("sub", "1", file("sub/x.yaml", sort=b"2")), "link"),
         "too deep": (nested(8), "more than 8 levels"),
     }.values(),
     ids=lambda one: one if isinstance(one, str) else "",
@@ -62,7 +62,7 @@ def test_a_broken_subchart_is_unread_and_the_rest_is_read(raw: bytes, reason: st
     found = read(chart("toy", "1", file("toy/charts/bad.tgz", raw), file("toy/values.yaml", VALUES)))
     assert found.texts["values.yaml"] == VALUES
     assert [path.partition(".tgz")[0] for path in found.unread] == ["charts/bad"]
-    assert reason in next(iter(found.unread.values()))
+    assert reason in next(iter(found.unread.values())).message
 
 
 @pytest.mark.parametrize(
@@ -97,3 +97,10 @@ def test_all_subcharts_share_the_limits(limit: Callable[[pytest.MonkeyPatch], No
 def test_a_broken_chart_is_an_error(raw: bytes, digest: Digest | None, error: type[Error]) -> None:
     with pytest.raises(error):
         read(raw, digest=digest)
+
+
+def test_what_broken_subcharts_unpack_to_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "MAX_CHART", 3 << 20)
+    bomb = gzipped_zeros(2 << 20, file("a/Chart.yaml", b"name: a\n"))
+    found = with_subcharts({**{f"charts/{number}.tgz": bomb for number in range(5)}, "charts/good.tgz": nested(0)})
+    assert list(found.unread) == [f"charts/{number}.tgz" for number in range(5)] + ["charts/good.tgz"]

@@ -348,7 +348,7 @@ def test_a_gibibyte_of_zeros_ends_early_and_needs_little_memory(
     honest = Packed.too_much
 
     def noted(self: Packed, what: str, rule: str) -> NoReturn:
-        given.append(self._given)
+        given.append(self.given)
         honest(self, what, rule)
 
     monkeypatch.setattr(Packed, "too_much", noted)

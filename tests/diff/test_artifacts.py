@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 
@@ -18,7 +17,6 @@ from marfetch.diff import changes
 from marfetch.diff.artifacts import compare, upstream
 from marfetch.diff.changes import Difference, LineDiff, changed_keys, flat
 from marfetch.errors import Error, PolicyError
-from marfetch.oci import Digest
 from marfetch.project.lockfile import read_lock
 from marfetch.project.locking import settle, write
 from marfetch.project.wanted import read_project
@@ -26,20 +24,8 @@ from marfetch.reference import Reference
 from marfetch.render.diff import _lines, _markdown, print_diff
 from marfetch.render.report import Report
 
-from ..world.charts import VALUES, add_foo
+from ..world.charts import VALUES, add_foo, add_module
 from ..world.registry import Registry
-
-
-def module(mar: Registry, tag: str, template: dict[str, Any]) -> None:
-    blob = mar.add_blob(json.dumps({"$schema": "x", "metadata": {"_generator": {"templateHash": tag}}, **template}).encode())
-    document = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "artifactType": "application/vnd.ms.bicep.module.artifact",
-        "config": {"mediaType": "application/vnd.ms.bicep.module.config.v1+json", "digest": str(Digest.of(b"{}")), "size": 2},
-        "layers": [{"mediaType": "application/vnd.ms.bicep.module.layer.v1+json", "digest": str(blob.digest), "size": blob.size}],
-    }
-    mar.add_manifest("bicep/foo", tag, json.dumps(document).encode())
 
 
 def between(client: Session, repository: str, old: str = "1.0.0", new: str = "2.0.0") -> Difference:
@@ -108,7 +94,7 @@ def test_comments_of_values_are_a_difference_too(client: Callable[..., Session],
 
 
 def test_a_module_is_compared_by_parameters_outputs_and_resources(client: Callable[..., Session], mar: Registry) -> None:
-    module(
+    add_module(
         mar,
         "1.0.0",
         {
@@ -117,7 +103,7 @@ def test_a_module_is_compared_by_parameters_outputs_and_resources(client: Callab
             "resources": [{"type": "A/b", "apiVersion": "1"}],
         },
     )
-    module(
+    add_module(
         mar,
         "2.0.0",
         {

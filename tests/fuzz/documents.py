@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from marfetch import records
+from marfetch.artifact.module import module_interface, parse_template
 from marfetch.bundle.format import Base, Record, parse_record, record_bytes
 from marfetch.chart.expected import ExpectedChart
 from marfetch.document import Json, parse_json, parse_yaml
@@ -31,6 +32,12 @@ from .target import Target
 
 HERE = Path("marfetch.yaml")
 HOST = "mcr.microsoft.com"
+
+
+def _module(data: bytes) -> None:
+    found = module_interface(parse_template(data, "the template"), "the template")
+    assert all(isinstance(one.type, str) for one in found.parameters)
+    assert all(isinstance(one.type, str) for one in found.outputs)
 
 
 def _json(data: bytes) -> None:
@@ -231,6 +238,17 @@ CHARTS = (
 
 
 TARGETS = (
+    Target(
+        "bicep-module",
+        _module,
+        lambda: [
+            b'{"definitions":{"a":{"$ref":"#/definitions/a"}},"parameters":{"p":{"$ref":"#/definitions/a","metadata":{"description":"x"}}},"outputs":{}}',
+            b'\xef\xbb\xbf{"parameters":{"p":{"type":"int","defaultValue":1,"nullable":true}},"outputs":{"o":{"type":"string"}}}',
+        ],
+        (5,),
+        ("artifact.module.parse_template", "artifact.module.module_interface"),
+        runs=500,
+    ),
     Target("json", _json, lambda: [b'{"a":[1,-2.5e3,true,null,"\\u00e9\\ud83d\\ude00"],"b":{}}', b"[1e999]", b'{"a":1,"a":2}', b'"\\ud800"', b"NaN", b"-0"], (5,), ("document.parse_json",)),
     Target("yaml", _yaml, lambda: CHARTS, (4, 5), ("document.parse_yaml",), runs=1000),
     Target("wanted-file", _wanted, lambda: [WANTED, b"schema: 1\nartifacts: []\n", b"<<<<<<< ours\nschema: 1\n"], (2, 4), ("project.wanted.parse_project",), runs=600),

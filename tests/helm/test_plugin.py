@@ -136,6 +136,8 @@ def test_arguments_and_exit_codes_pass_through(ready: Home) -> None:
     assert "hint:" in done.stderr
     ready.run("marfetch", "pull", f"{ALB}:1.7.12", "-o", "mine.tgz", "--endpoint", endpoint, "--data-host", ready.data)
     assert (ready.home / "mine.tgz").read_bytes().startswith(b"\x1f\x8b")
+    shown = ready.run("marfetch", "show", "chart", f"{ALB}:1.7.12", "--endpoint", endpoint, "--data-host", ready.data)
+    assert shown.stdout == "apiVersion: v2\nname: alb-controller\nversion: 1.7.12\n"
     listed = ready.run(
         "--debug", "marfetch", "-n", "q", "versions", ALB, "--version", "^1.7", "--endpoint", endpoint, "--data-host", ready.data
     )

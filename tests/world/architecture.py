@@ -33,12 +33,12 @@ A unit is a module at the top of the package, or a package with all that is in i
 """
 
 DOORS: Final[Mapping[str, frozenset[str]]] = {
-    "artifact": frozenset({"filename", "kinds", "payload"}),
+    "artifact": frozenset({"filename", "kinds", "module", "payload"}),
     "bundle": frozenset({"check", "create", "format", "inventory", "load", "signatures", "webpage"}),
-    "chart": frozenset({"expected", "images"}),
+    "chart": frozenset({"expected", "images", "parts"}),
     "cli": frozenset(),
     "client": frozenset(
-        {"catalog", "fetch", "fitting", "inspection", "plan", "pull", "resolve", "search", "session", "versions", "workers"}
+        {"catalog", "fetch", "fitting", "inspection", "plan", "pull", "resolve", "search", "session", "show", "versions", "workers"}
     ),
     "completion": frozenset({"complete"}),
     "demo": frozenset({"tour"}),

@@ -1,4 +1,4 @@
-"""Charts in a registry, as `helm push` makes them."""
+"""Charts in a registry, as `helm push` makes them, and Bicep modules."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 from marfetch.artifact.kinds import HELM_CHART, HELM_CONFIG
-from marfetch.oci import OCI_MANIFEST, Descriptor, descriptor_json
+from marfetch.oci import OCI_MANIFEST, Descriptor, Digest, descriptor_json
 
 from .archives import file, targz
 from .registry import Registry
@@ -54,3 +54,16 @@ def add_foo(mar: Registry, tag: str, files: dict[str, str] | None = None) -> Non
     package = targz(*(file(f"foo/{name}", text.encode()) for name, text in whole.items()))
     notes = {"org.opencontainers.image.title": "foo", "org.opencontainers.image.version": tag}
     add_chart(mar, "charts/foo", tag, package, annotations=notes)
+
+
+def add_module(mar: Registry, tag: str, template: dict[str, Any]) -> None:
+    """Add the Bicep module `bicep/foo` with this compiled template."""
+    blob = mar.add_blob(json.dumps({"$schema": "x", "metadata": {"_generator": {"templateHash": tag}}, **template}).encode())
+    document = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.ms.bicep.module.artifact",
+        "config": {"mediaType": "application/vnd.ms.bicep.module.config.v1+json", "digest": str(Digest.of(b"{}")), "size": 2},
+        "layers": [{"mediaType": "application/vnd.ms.bicep.module.layer.v1+json", "digest": str(blob.digest), "size": blob.size}],
+    }
+    mar.add_manifest("bicep/foo", tag, json.dumps(document).encode())
