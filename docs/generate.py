@@ -122,10 +122,16 @@ def _example(line: str) -> list[str]:
         return ["```console", f"$ {line}", here.run(line)[1].rstrip("\n"), "```"]
 
 
+_STREAMS = """Results go to stdout, messages and progress to stderr. On a terminal, what takes longer than a moment shows a bar with its count, bytes
+and rate, and what it waits for. In a log, and with `NO_COLOR` or `TERM=dumb`, it prints a line every five seconds. `--quiet` hides both.
+"""
+
+
 def cli() -> str:
     """Return the page with the help of every command."""
     pages = [
-        "# Commands\n\nThis page has the help of every command, as `marfetch COMMAND --help` prints it. Options come after the command.\n"
+        "# Commands\n\nThis page has the help of every command, as `marfetch COMMAND --help` prints it. Options come after the command.\n",
+        _STREAMS,
     ]
     environment = os.environ | {"COLUMNS": str(COLUMNS), "PYTHONPATH": str(ROOT)}
     parser: Any = typer.main.get_command(app())
@@ -462,7 +468,8 @@ SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" 
 
 def picture() -> str:
     """Return the output of `marfetch demo` as an SVG picture."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": programs, "COLUMNS": "120"}
     line = [sys.executable, "-m", "marfetch", "demo"]
     text = subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout
     # Each run uses other free ports.

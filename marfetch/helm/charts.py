@@ -170,7 +170,9 @@ def releases_of(client: Session, reference: Reference) -> list[Release] | None:
     versions = [tagged[0] for tagged in distinct(sort_versions(repository.tags())).values()]
     looked_at: list[Release | Error | None] = []
     for start in range(0, min(len(versions), MOST_OTHERS), NEWEST):
-        looked_at += client.each(lambda tagged: _looked_at(repository, tagged), versions[start : start + NEWEST])
+        looked_at += client.each(
+            lambda tagged: _looked_at(repository, tagged), versions[start : start + NEWEST], label="reading", unit="versions"
+        )
         if any(one is not None for one in looked_at):
             break
     if not any(isinstance(one, Release) for one in looked_at):
@@ -252,7 +254,7 @@ def _namespace(client: Session, host_reference: Reference, path: str) -> Listing
         raise error
     look = _Look(client, bound)
     with client.budget.at_most(NAMESPACE_TIME, "that one call spends on a namespace"):
-        found = client.each(look.at, names)
+        found = client.each(look.at, names, label="reading", unit="repositories")
     charts = {name.removeprefix(prefix): releases for name, releases in zip(names, found, strict=True) if releases}
     if look.failures:
         first = look.failures[0]
