@@ -479,7 +479,8 @@ def picture() -> str:
     console = Console(record=True, width=120, file=StringIO(), force_terminal=True, color_system="truecolor", legacy_windows=False)
     console.print("$ make demo", style="bold green")
     for row in text.splitlines():
-        style = "bold green" if row.startswith("$ ") else "yellow" if "error:" in row else "dim" if row.startswith("  (") else ""
+        styles = {"$ ": "bold green", "[": "bold", "  (": "dim", "  error:": "yellow"}
+        style = next((styles[start] for start in styles if row.startswith(start)), "")
         console.print(Text(row, style=style), overflow="fold", no_wrap=False)
     return console.export_svg(title="make demo", code_format=SVG, unique_id="demo")
 
