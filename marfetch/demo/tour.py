@@ -27,9 +27,9 @@ CORRUPTED = "azure-application-gateway/charts/ingress-azure"
 
 _STEPS: Final = 6
 _NEXT: Final = (
-    (f"versions {CHART}", "the same, from MAR itself"),
-    ("demo --serve", "use this registry from another terminal"),
-    ("pull --help", "all options, with examples"),
+    (f"versions {CHART}", "The same list, from MAR itself"),
+    ("demo --serve", "This registry, for use from another terminal"),
+    ("pull --help", "All options, with examples"),
 )
 """Commands to try after the tour, and what they show."""
 
@@ -66,13 +66,14 @@ class _Tour:
 
     def run_steps(self) -> int:
         show = self._show
-        show("A demo registry, which looks like the Microsoft Artifact Registry (MAR), runs on this machine. No network is needed.")
-        show("Its content is invented. Each command also warns that it is not an official endpoint; the tour leaves that out.")
+        show("A look-alike of the Microsoft Artifact Registry (MAR) runs on this machine.")
+        show("No network is needed, and its content is invented. The warning of each command")
+        show("that it is not an official endpoint is left out here.")
         with _environment(self._root, self._running):
             self._step("List the versions of a chart", "Newest first, with the tag of each version.", "versions", CHART)
             self._step(
                 "Resolve a version range",
-                "The newest version in the range, pinned by digest: put this into a script, and it never changes.",
+                "The newest version in the range, pinned by digest, so that it never changes.",
                 "resolve",
                 CHART,
                 "--version",
@@ -90,7 +91,7 @@ class _Tour:
             Path("alb-controller-1.7.12.tgz").unlink()
             self._step(
                 "Download the chart again",
-                "The file was deleted. Its content comes from the cache, and only the tag is looked up.",
+                "The file was deleted. Its content comes from the cache: no blob is requested.",
                 "pull",
                 CHART,
                 "--version",
@@ -99,7 +100,7 @@ class _Tour:
             self._corrupt(CORRUPTED, "1.9.1")
             self._step(
                 "Download altered content",
-                "One byte in the registry was changed. The download fails, and the error says where the bytes came from.",
+                "One byte in the registry was changed. The download fails and leaves no file.",
                 "pull",
                 CORRUPTED,
                 "--version",
@@ -107,16 +108,16 @@ class _Tour:
                 expected=5,
             )
             files = sorted(path.name for path in Path().iterdir())
-            show(f"Files in this directory: {', '.join(files)}. No file has the corrupted content.")
+            show(f"Files in this directory: {', '.join(files)}")
             self._expect(files == ["alb-controller-1.7.12.tgz", "storage-account-0.14.0.json"])
         show("")
         if self._failures:
             show("A step failed, see above.")
             return 1
         show("Three things to try:")
-        width = max(len(command) for command, _ in _NEXT)
         for command, why in _NEXT:
-            show(f"  {self._program} {command:{width}}  # {why}")
+            show(f"  # {why}")
+            show(f"  {self._program} {command}")
         return 0
 
     def _step(self, title: str, shows: str, *arguments: str, expected: int = 0) -> None:
