@@ -152,10 +152,16 @@ def _example(line: str) -> list[str]:
         return ["```console", f"$ {line}", here.run(line)[1].rstrip("\n"), "```"]
 
 
+_STREAMS = """Results go to stdout, messages and progress to stderr. On a terminal, what takes longer than a moment shows a bar with its count, bytes
+and rate, and what it waits for. In a log, and with `NO_COLOR` or `TERM=dumb`, it prints a line every five seconds. `--quiet` hides both.
+"""
+
+
 def cli() -> str:
     """Return the page with the help of every command."""
     pages = [
-        "# Commands\n\nThis page has the help of every command, as `marfetch help COMMAND` prints it, or `marfetch COMMAND --help`. Options come after the command.\n"
+        "# Commands\n\nThis page has the help of every command, as `marfetch help COMMAND` prints it, or `marfetch COMMAND --help`. Options come after the command.\n",
+        _STREAMS,
     ]
     environment = os.environ | {"COLUMNS": str(COLUMNS), "PYTHONPATH": str(ROOT)}
     parser: Any = typer.main.get_command(app())
@@ -507,7 +513,8 @@ SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" 
 
 def picture() -> str:
     """Return the output of `marfetch demo` as an SVG picture."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": programs, "COLUMNS": "120"}
     line = [sys.executable, "-m", "marfetch", "demo"]
     text = subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout
     # Each run uses other free ports.
@@ -517,7 +524,8 @@ def picture() -> str:
     console = Console(record=True, width=120, file=StringIO(), force_terminal=True, color_system="truecolor", legacy_windows=False)
     console.print("$ make demo", style="bold green")
     for row in text.splitlines():
-        style = "bold green" if row.startswith("$ ") else "yellow" if "error:" in row else "dim" if row.startswith("  (") else ""
+        styles = {"$ ": "bold green", "[": "bold", "  (": "dim", "  error:": "yellow"}
+        style = next((styles[start] for start in styles if row.startswith(start)), "")
         console.print(Text(row, style=style), overflow="fold", no_wrap=False)
     return console.export_svg(code_format=SVG.replace("LINE", "make demo"), unique_id="demo")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from .errors import IntegrityError, PolicyError
@@ -26,6 +26,15 @@ class Progress(Protocol):
     def begin(self, name: str, total: int) -> Transfer:
         """Report the start of a download of `total` bytes."""
 
+    def steps(self, label: str, total: int = 0, unit: str = "artifacts") -> AbstractContextManager[Steps]:
+        """Report a task for the duration of the `with` block.
+
+        Args:
+            label: what is done, such as `resolving`; for a wait, what it waits for.
+            total: the number of items so far; 0 for a wait.
+            unit: what is counted, in the plural.
+        """
+
     def note(self, text: str) -> None:
         """Report a delay, such as a throttle, or a resumed download."""
 
@@ -41,6 +50,16 @@ class Transfer(Protocol):
 
     def end(self) -> None:
         """Report the end, after success or failure."""
+
+
+class Steps(Protocol):
+    """The progress of a task that has a count of items; every method may be called from any thread."""
+
+    def grow(self, count: int) -> None:
+        """Add items to the total."""
+
+    def advance(self, count: int = 1) -> None:
+        """Report finished items."""
 
 
 class Sink(Protocol):
@@ -394,6 +413,9 @@ class Silent:
     def begin(self, name: str, total: int) -> Transfer:  # noqa: ARG002 - the protocol's
         return _Nothing()
 
+    def steps(self, label: str, total: int = 0, unit: str = "artifacts") -> AbstractContextManager[Steps]:  # noqa: ARG002 - the protocol's
+        return nullcontext(_Nothing())
+
     def note(self, text: str) -> None:
         pass
 
@@ -407,4 +429,10 @@ class _Nothing:
         pass
 
     def end(self) -> None:
+        pass
+
+    def grow(self, count: int) -> None:
+        pass
+
+    def advance(self, count: int = 1) -> None:
         pass

@@ -110,7 +110,7 @@ def test_modules_have_a_readable_size() -> None:
 def test_the_house_stays_small() -> None:
     modules = [path for path in HOUSE.modules.values() if path.name != "__init__.py"]
     entered = sum(name in HOUSE.entered for name in HOUSE.inner)
-    assert len(modules) <= 176
+    assert len(modules) <= 182
     assert len(HOUSE.entries) <= 36
     assert len(HOUSE.arrows) <= 240
     assert entered * 2 <= len(HOUSE.inner), "half of the inner modules at most are entered from outside"

@@ -19,7 +19,7 @@ from marfetch.errors import StorageError
 from marfetch.helm import getter
 from marfetch.remote.deadlines import Exchange, Watch
 from marfetch.remote.dial import resolve
-from marfetch.render.report import Bar
+from marfetch.render.progress import DELAY, Bar
 from marfetch.serve.server import Serving, bind
 
 from .world.command import Answered
@@ -135,12 +135,15 @@ def test_a_bar_is_drawn_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> Non
         raise RuntimeError(REFUSED)
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    monkeypatch.setattr("sys.stderr", io.StringIO())
-    bar = Bar(lambda _: None, lambda _: None)
-    monkeypatch.setattr(Bar, "_DELAY", -1.0)
-    row = bar.begin("x", 10)
+    moment, terminal = [0.0], io.StringIO()
+    bar = Bar(print, print, stream=terminal, now=lambda: moment[0], size=lambda: os.terminal_size((80, 24)))
+    row = bar.begin("alb.tgz", 10)
+    moment[0] = DELAY
     row.held(5)
+    shown = terminal.getvalue()
     row.end()
+    assert "alb.tgz" in shown
+    assert terminal.getvalue().endswith("\x1b[2K")
 
 
 def test_a_server_that_cannot_have_its_thread_is_exit_9(limit: Limit) -> None:

@@ -14,6 +14,7 @@ import pytest
 from marfetch import records
 from marfetch.budget import Budget
 from marfetch.completion.complete import complete
+from marfetch.content import Silent
 from marfetch.destination.created import CreatedDirectories, CreatedDirectory
 from marfetch.errors import PolicyError, StorageError
 from marfetch.files import open_own, write_whole
@@ -172,7 +173,7 @@ def test_no_record_of_a_created_directory_is_believed_where_others_can_write(tmp
 
 def test_a_directory_that_users_share_may_belong_to_any_of_them(tmp_path: Path, owned: Owned) -> None:
     owned(tmp_path, OTHER)
-    open_for_writing(tmp_path, Budget(), lambda _: None)
+    open_for_writing(tmp_path, Budget(), Silent())
     with pytest.raises(PolicyError, match="another user"):
         Layout(tmp_path)
 

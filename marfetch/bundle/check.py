@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from .. import threads
-from ..content import Verified
+from ..content import Progress, Silent, Verified
 from ..errors import InputError, IntegrityError
 from ..files import storage_error
 from ..layout.graph import ManifestNode, NamedCount, closure, is_manifest_type
@@ -167,7 +167,12 @@ _WORKERS: Final = min(8, os.cpu_count() or 1)
 
 
 def check_bundle(
-    found: Opened, *, base: Opened | None = None, budget: Callable[[], None] = lambda: None, reads_blobs: bool = True
+    found: Opened,
+    *,
+    base: Opened | None = None,
+    budget: Callable[[], None] = lambda: None,
+    reads_blobs: bool = True,
+    progress: Progress | None = None,
 ) -> CheckResult:
     """Check a bundle: its format, every digest, its lock file, and the blobs that a delta omits.
 
@@ -175,6 +180,7 @@ def check_bundle(
         base: the base bundle of a delta, to check that it is the right one and has every omitted blob.
         reads_blobs: hash the blobs. If false, they only have to be present with the right sizes: the caller hashes the ones that it uses.
         budget: called regularly; it may raise to cancel the check.
+        progress: receives the number of checked blobs.
 
     Raises:
         StorageError: it cannot be read.
@@ -185,7 +191,7 @@ def check_bundle(
         _check_index(found, checked)
     needed = _check_graph(found, checked)
     _check_lock(found, checked)
-    _check_blobs(found, needed, checked, budget, reads=reads_blobs)
+    _check_blobs(found, needed, checked, budget, progress or Silent(), reads=reads_blobs)
     if found.is_bundle and isinstance(found.store, ReadonlyTar):
         check_form(found.store, checked, budget)
     if base is not None:
@@ -194,11 +200,11 @@ def check_bundle(
     return checked
 
 
-def check_layout(found: Opened, *, budget: Callable[[], None] = lambda: None) -> CheckResult:
+def check_layout(found: Opened, *, budget: Callable[[], None] = lambda: None, progress: Progress | None = None) -> CheckResult:
     """Check a layout that is not a bundle: everything reachable from its index is present and matches its digest."""
     checked = CheckResult()
     needed = _check_graph(found, checked)
-    _check_blobs(found, needed, checked, budget, refuses_extra=False)
+    _check_blobs(found, needed, checked, budget, progress or Silent(), refuses_extra=False)
     return checked
 
 
@@ -331,6 +337,7 @@ def _check_blobs(
     needed: dict[Digest, Descriptor],
     checked: CheckResult,
     budget: Callable[[], None],
+    progress: Progress,
     *,
     refuses_extra: bool = True,
     reads: bool = True,
@@ -342,9 +349,12 @@ def _check_blobs(
 
     def check(one: Descriptor) -> str | None:
         budget()
-        return _mismatch(found, one, budget)
+        try:
+            return _mismatch(found, one, budget, progress)
+        finally:
+            steps.advance()
 
-    with threads.pool(_WORKERS) as pool:
+    with progress.steps("checking", len(unread), "blobs") as steps, threads.pool(_WORKERS) as pool:
         for one, reason in zip(unread, pool.map(check, unread), strict=True) if reads else ():
             if reason is not None and str(one.digest) not in reported:
                 checked.add("wrong", one.digest, reason)
@@ -355,16 +365,20 @@ def _check_blobs(
                 checked.add("extra", digest, "no manifest refers to it")
 
 
-def _mismatch(found: Opened, one: Descriptor, budget: Callable[[], None]) -> str | None:
+def _mismatch(found: Opened, one: Descriptor, budget: Callable[[], None], progress: Progress) -> str | None:
     verified = Verified(one)
+    transfer = progress.begin(str(one.digest), one.size)
     try:
         with found.store.extent(one.digest) as extent:
             for piece in extent.pieces():
                 budget()
                 verified.update(piece)
+                transfer.held(verified.held)
         verified.check()
     except IntegrityError as error:
         return error.message
+    finally:
+        transfer.end()
     return None
 
 

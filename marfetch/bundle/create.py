@@ -13,7 +13,7 @@ from typing import Final
 
 from ..artifact.kinds import NOTATION_SIGNATURE
 from ..client.session import Repository, Session
-from ..content import BESIDE_FROM, Verified
+from ..content import BESIDE_FROM, Steps, Verified
 from ..destination.destination import whole_file
 from ..errors import InputError, IntegrityError, LockError, NotFoundError, PolicyError, RemoteError
 from ..layout.blobs import BlobStore, Extent, Stamp, not_there
@@ -169,13 +169,19 @@ def create(client: Session, project: Project, output: Path, *, since: Path | Non
         view = _View(client.cache)
         contents = Contents(view)
         needed = client.each(
-            lambda entry: _needed(client, contents.manifests, items[entry.name], entry, with_referrers=with_referrers), lock.entries
+            lambda entry: _needed(client, contents.manifests, items[entry.name], entry, with_referrers=with_referrers),
+            lock.entries,
+            label="reading",
         )
         blobs = {digest: (one, blob) for one in needed for digest, blob in one.blobs.items()}
         omitted = _omitted(needed, old) if old is not None else {}
         wanted = [pair for digest, pair in blobs.items() if digest not in omitted]
         client.each(
-            lambda pair: pair[0].repository.ensure(pair[1]), wanted, hosts=2 if all(blob.size < BESIDE_FROM for _, blob in wanted) else 1
+            lambda pair: pair[0].repository.ensure(pair[1]),
+            wanted,
+            hosts=2 if all(blob.size < BESIDE_FROM for _, blob in wanted) else 1,
+            label="downloading",
+            unit="blobs",
         )
         entries = _entries(lock, needed)
         view.show(entries, omitted)
@@ -194,7 +200,8 @@ def create(client: Session, project: Project, output: Path, *, since: Path | Non
         sizes = {digest: node.descriptor.size for one in needed for digest, node in one.nodes.items()}
         sizes |= {digest: blob.size for digest, (_, blob) in blobs.items() if digest not in omitted}
         parts = [Part(name, len(text), whole(text)) for name, text in first.items()]
-        parts += [_part(client, digest, size) for digest, size in sorted(sizes.items(), key=lambda one: blob_file(one[0]))]
+        steps = stack.enter_context(client.progress.steps("writing", len(sizes), "blobs"))
+        parts += [_part(client, digest, size, steps) for digest, size in sorted(sizes.items(), key=lambda one: blob_file(one[0]))]
         size = archive_size(parts)
         with whole_file(output, size=size) as file:
             digest = write_archive(file, parts)
@@ -345,7 +352,7 @@ def _base(client: Session, old: Opened, output: Path) -> Base:
             code="bundle-broken",
             hint="pass `--since` an archive from `marfetch bundle create`",
         )
-    refuse_broken(old, check_bundle(old, budget=client.budget.check))
+    refuse_broken(old, check_bundle(old, budget=client.budget.check, progress=client.progress))
     return Base(archive_digest(old.store), old.store.raw().size)
 
 
@@ -371,14 +378,20 @@ def _omitted(needed: Sequence[_Needed], old: Opened) -> dict[Digest, int]:
 # -- writing
 
 
-def _part(client: Session, digest: Digest, size: int) -> Part:
+def _part(client: Session, digest: Digest, size: int, steps: Steps) -> Part:
     def pieces() -> Iterator[bytes]:
         verified = Verified(Descriptor("application/octet-stream", digest, size))
-        with client.cache.extent(digest) as extent:
-            for piece in extent.pieces():
-                client.budget.check()
-                verified.update(piece)
-                yield piece
+        transfer = client.progress.begin(str(digest), size)
+        try:
+            with client.cache.extent(digest) as extent:
+                for piece in extent.pieces():
+                    client.budget.check()
+                    verified.update(piece)
+                    transfer.held(verified.held)
+                    yield piece
+        finally:
+            transfer.end()
+        steps.advance()
         try:
             verified.check()
         except IntegrityError as error:

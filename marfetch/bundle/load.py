@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..client.session import Session, SessionOptions
-from ..client.workers import Answer, Quiet, WorkerCache, ask, error_from_json, error_to_json, part
+from ..client.workers import Answer, WorkerCache, ask, error_from_json, error_to_json, part
+from ..content import Silent
 from ..destination.destination import refuse_git
 from ..endpoint import Preference
 from ..errors import Error, InputError, PolicyError, RemoteError, StorageError
@@ -64,7 +65,7 @@ def load(
         found = stack.enter_context(opened(path))
         _refuse_unfit(to)
         check = check_bundle if found.is_bundle else check_layout
-        refuse_broken(found, check(found, budget=client.budget.check))
+        refuse_broken(found, check(found, budget=client.budget.check, progress=client.progress))
         if gate is not None:
             gate(found)
         found.contents.load()
@@ -74,11 +75,12 @@ def load(
             jobs = jobs[shard.index :: shard.count]
         _check_base(client, found, target, jobs)
         if executor is None:
-            return client.each(lambda job: run_job(found, target, to, job), jobs)
+            return client.each(lambda job: run_job(found, target, to, job), jobs, label="loading")
         if to.endpoint is None:
             raise InputError("`--executor` works only with a registry, not with a folder", code="usage", hint="remove `--executor`")
         config = _worker_config(client, path, to)
-        answers = ask(executor, load_part, config, [[job.repository, str(job.digest), list(job.tags)] for job in jobs])
+        with client.progress.steps("loading", len(jobs)) as steps:
+            answers = ask(executor, load_part, config, [[job.repository, str(job.digest), list(job.tags)] for job in jobs], steps.advance)
         return [_loaded(answer, job, to) for answer, job in zip(answers, jobs, strict=True)]
 
 
@@ -108,7 +110,7 @@ def _check_base(client: Session, found: Opened, target: LoadTarget, jobs: Sequen
         omitted = [blob.digest for blob in repositories[name].blobs.values() if blob.digest in found.omitted]
         return [(name, digest) for digest in target.missing_blobs(name, omitted)]
 
-    missing = [pair for pairs in client.each(missing_in, names) for pair in pairs]
+    missing = [pair for pairs in client.each(missing_in, names, label="checking", unit="repositories") for pair in pairs]
     if missing:
         name, digest = missing[0]
         raise PolicyError(
@@ -146,7 +148,7 @@ def _open_target(client: Session, to: To) -> Iterator[LoadTarget]:
         return
     root = to.folder
     is_new = not root.exists()
-    layout = open_for_writing(root, client.budget, client.progress.note)
+    layout = open_for_writing(root, client.budget, client.progress)
     try:
         yield FolderTarget(layout, client.progress, client.budget.check)
     except Error:
@@ -206,7 +208,7 @@ def _parse_config(config: str) -> tuple[dict[str, Any], To]:
 def _open(config: str, stack: ExitStack) -> tuple[Session, Opened, LoadTarget]:
     options, to = _parse_config(config)
     client = stack.enter_context(
-        Session(SessionOptions(Preference(), timeout=options["timeout"], ca_file=options["ca"], notice=False), Quiet())
+        Session(SessionOptions(Preference(), timeout=options["timeout"], ca_file=options["ca"], notice=False), Silent())
     )
     found = stack.enter_context(opened(Path(options["path"])))
     found.contents.load()

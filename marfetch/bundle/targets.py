@@ -183,7 +183,7 @@ class _Watched:
     def __init__(self, progress: Progress, check: Callable[[], None]) -> None:
         self._progress = progress
         self._check = check
-        self.note, self.warn = progress.note, progress.warn
+        self.note, self.warn, self.steps = progress.note, progress.warn, progress.steps
 
     def begin(self, name: str, total: int) -> Transfer:
         return _WatchedTransfer(self._progress.begin(name, total), self._check)

@@ -121,7 +121,7 @@ def bundle_verify(
     with ExitStack() as stack:
         found = stack.enter_context(opened(file))
         base = stack.enter_context(opened(since)) if since is not None else None
-        checked = check_bundle(found, base=base, budget=settings.budget().check)
+        checked = check_bundle(found, base=base, budget=settings.budget().check, progress=settings.report.progress)
         signatures = None
         if not checked.findings:
             from ..bundle.signatures import check_signatures

@@ -66,7 +66,7 @@ def cache_verify(settings: Settings, fix: _Fix = False) -> int:
     from ..layout import maintenance
 
     layout = _layout(settings)
-    bad = maintenance.verify(layout, fix=fix)
+    bad = maintenance.verify(layout, fix=fix, progress=settings.report.progress)
     settings.report.table(("blob", "reason"), [(digest(one.name), one.reason) for one in bad], wraps=True)
     data: Any = {"path": str(layout.root), "bad": [{"name": one.name, "reason": one.reason} for one in bad], "fixed": fix}
     if bad and not fix:

@@ -60,10 +60,17 @@ def _serve(report: Report) -> int:
     return 0
 
 
+class _Terminal(io.StringIO):
+    """What a command prints on a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def _run_command(arguments: Sequence[str]) -> tuple[int, list[str]]:
     from . import run
 
-    output = io.StringIO()
+    output = _Terminal()
     with redirect_stdout(output), redirect_stderr(output):
         try:
             code = int(run(arguments))

@@ -136,7 +136,7 @@ def referrers_of(repository: Repository, digest: Digest, *, types: Sequence[str]
             repository.session.progress.warn(error.message)
             return one
 
-    return tuple(repository.session.each(with_own, rooted))
+    return tuple(repository.session.each(with_own, rooted, label="reading", unit="referrers"))
 
 
 def _children(client: Session, resolved: Resolved, index: Index) -> tuple[Child, ...]:
@@ -149,7 +149,8 @@ def _children(client: Session, resolved: Resolved, index: Index) -> tuple[Child,
             return None  # listed in the index, but unavailable: choosing it raises the error
         return kind_of(found) if isinstance(found, Manifest) else None
 
-    kinds = client.each(kind, looked_at) or [kind_of_type(child.artifact_type) for child in index.manifests]
+    kinds: Sequence[Kind | None] = client.each(kind, looked_at, label="reading", unit="manifests")
+    kinds = kinds or [kind_of_type(child.artifact_type) for child in index.manifests]
     return tuple(Child(child, one) for child, one in zip(index.manifests, kinds, strict=True))
 
 

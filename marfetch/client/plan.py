@@ -96,7 +96,7 @@ def plan(client: Session, wanted: Sequence[Wanted | Failed], request: PullOption
             except Error as error:
                 job.failed = Failed(str(job.wanted.reference), error)
 
-    client.each(look, [job for job in jobs if job.failed is None])
+    client.each(look, [job for job in jobs if job.failed is None], label="resolving")
     asked = client.asked
     needs: dict[tuple[str, str], Need] = {}
     artifacts = []

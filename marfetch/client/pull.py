@@ -281,11 +281,11 @@ def pull_each(
 
 
 def _pull(client: Session, jobs: Sequence[_Job], *, together: bool, is_rehearsal: bool, kept: Sequence[Path]) -> None:
-    client.each(lambda job: _guard(job, lambda: _prepare(client, job)), [job for job in jobs if job.error is None])
+    client.each(lambda job: _guard(job, lambda: _prepare(client, job)), [job for job in jobs if job.error is None], label="resolving")
     for job in jobs:
         job.error = job.error or _takes_kept(job, kept)
     ready = [job for job in jobs if job.error is None]
-    client.each(lambda job: _guard(job, lambda: _look(client, job)), ready)
+    client.each(lambda job: _guard(job, lambda: _look(client, job)), ready, label="comparing")
     _refuse_clashes(ready, together=together)
     # Items with the same key have the same content (checked above), so write it once.
     first: dict[tuple[Path, bool, str], _Item] = {}
@@ -300,7 +300,13 @@ def _pull(client: Session, jobs: Sequence[_Job], *, together: bool, is_rehearsal
         whole = [job for job in ready if job.error is None and job.task.request.choice.all_layers and not client.options.offline]
         client.each(lambda job: _guard(job, lambda: job.repository.ensure(job.artifact.manifest.config, name="config")), whole, hosts=2)
         are_small = all(item.payload.layer.size < BESIDE_FROM for item in first.values())
-        client.each(lambda item: _guard(item.job, lambda: _fetch(client, item)), list(first.values()), hosts=2 if are_small else 1)
+        client.each(
+            lambda item: _guard(item.job, lambda: _fetch(client, item)),
+            list(first.values()),
+            hosts=2 if are_small else 1,
+            label="downloading",
+            unit="files",
+        )
     for item in (item for job in ready for item in job.items):
         other = first.get(item.key, item)
         if other.job is item.job or item.job.error is not None:

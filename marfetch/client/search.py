@@ -166,7 +166,7 @@ def search(client: Session, host: Reference, query: SearchQuery) -> Searched:
     plain = [FoundRepository(name, listed=name not in unlisted) for name in candidates]
     if query.looks_inside and not client.options.offline:
         look = _Look(registry, memory)
-        seen = client.each(look.at, plain)
+        seen = client.each(look.at, plain, label="inspecting", unit="repositories")
         memory.write()
     else:
         numbers = [0] * len(plain) if recalls else range(len(plain))

@@ -176,7 +176,9 @@ class Session:
             self.progress.warn(f"{damage}; marfetch starts a new index and resolves tags again")
         self._stack.close()
 
-    def each(self, function: Callable[[T], U], items: Sequence[T], *, hosts: int = 1) -> list[U]:
+    def each(
+        self, function: Callable[[T], U], items: Sequence[T], *, hosts: int = 1, label: str | None = None, unit: str = "artifacts"
+    ) -> list[U]:
         """Call a function for each item in parallel, and return the results in the order of the items.
 
         Nested calls run sequentially, because a thread that waits for its own pool can deadlock.
@@ -185,10 +187,22 @@ class Session:
             hosts: number of hosts that an item uses in turn; a small blob uses the registry, then a data host. `hosts` × `jobs` items run
                 in parallel, and each host still serves at most `jobs`. Use 1 for large blobs: an item that waits for a slot holds its
                 lock in the cache.
+            label: what is done with the items, such as `resolving`, for the progress display; None: do not report it.
+            unit: what the items are, in the plural.
 
         Raises:
             BaseException: the first one in the order of the items.
         """
+        if label is not None and len(items) > 1:
+            with self.progress.steps(label, len(items), unit) as steps:
+
+                def counted(item: T) -> U:
+                    try:
+                        return function(item)
+                    finally:
+                        steps.advance()
+
+                return self.each(counted, items, hosts=hosts)
         if len(items) < 2 or self.options.jobs < 2 or getattr(self._worker, "is_one", False):
             return [function(item) for item in items]
         executor = self._executors.get(hosts)

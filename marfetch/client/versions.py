@@ -75,7 +75,7 @@ def history(
     if constraint is not None:
         chosen = {one.tag for one in constraint.select((entry.tagged for entry in entries), prereleases=prereleases)}
         entries = [entry for entry in entries if entry.tagged.tag in chosen]
-    known = client.each(lambda entry: _details(repository.at(tag=entry.tagged.tag)), entries[:details])
+    known = client.each(lambda entry: _details(repository.at(tag=entry.tagged.tag)), entries[:details], label="reading", unit="versions")
     entries[: len(known)] = [entry._replace(details=found) for entry, found in zip(entries, known, strict=False)]
     return History(repository.reference, tuple(entries), tuple(other))
 

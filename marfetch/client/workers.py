@@ -61,12 +61,15 @@ def spread(address: str) -> Iterator[Executor]:
         yield client.get_executor(pure=False, retries=3)
 
 
-def ask(executor: Executor, work: Callable[[str], str], shared: str, jobs: Sequence[Json]) -> list[Answer]:
+def ask(
+    executor: Executor, work: Callable[[str], str], shared: str, jobs: Sequence[Json], done: Callable[[int], object] = lambda _: None
+) -> list[Answer]:
     """Run jobs on the workers in batches, and wait for all results.
 
     Args:
         work: runs one batch (see `part`) and returns a JSON array with one result per job.
         shared: data for all jobs.
+        done: called with the number of jobs of each finished batch.
 
     Returns:
         One result per job, in order: its JSON value, or a RemoteError `unreachable` if its worker was lost too often.
@@ -81,6 +84,7 @@ def ask(executor: Executor, work: Callable[[str], str], shared: str, jobs: Seque
             answers += json.loads(future.result())
         except Exception as failure:  # executors raise different exceptions for a lost worker
             answers += [_lost(failure)] * len(part)
+        done(len(part))
     return answers
 
 
@@ -130,25 +134,6 @@ class WorkerCache(Generic[T]):
                 while len(self._things) > _KEPT:
                     self._things.pop(next(iter(self._things)))[1].close()
             return self._things[key][0]
-
-
-class Quiet:
-    """Progress that a worker discards."""
-
-    def begin(self, name: str, total: int) -> Quiet:  # noqa: ARG002 - the protocol's
-        return self
-
-    def held(self, size: int) -> None:
-        pass
-
-    def end(self) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        pass
-
-    def warn(self, text: str) -> None:
-        pass
 
 
 def error_to_json(error: Error) -> dict[str, object]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from ..artifact.kinds import HELM_CHART
 from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT
@@ -22,6 +25,13 @@ CHART = "application-lb/charts/alb-controller"
 MODULE = "bicep/avm/res/storage/storage-account"
 CORRUPTED = "azure-application-gateway/charts/ingress-azure"
 
+_STEPS: Final = 6
+_NEXT: Final = (
+    (f"versions {CHART}", "The same list, from MAR itself"),
+    ("demo --serve", "This registry, for use from another terminal"),
+    ("pull --help", "All options, with examples"),
+)
+"""Commands to try after the tour, and what they show."""
 
 Run = Callable[[Sequence[str]], tuple[int, list[str]]]
 
@@ -50,42 +60,79 @@ class _Tour:
         self._running = running
         self._show = show
         self._run = run
-        self._shown_warnings: set[str] = set()
+        self._program = _program()
+        self._number = 0
         self._failures = 0
 
     def run_steps(self) -> int:
         show = self._show
-        show("A demo registry, which looks like the Microsoft Artifact Registry, runs on this machine. No network is needed.")
+        show("A look-alike of the Microsoft Artifact Registry (MAR) runs on this machine.")
+        show("No network is needed, and its content is invented. The warning of each command")
+        show("that it is not an official endpoint is left out here.")
         with _environment(self._root, self._running):
-            self._step("List the versions of a chart.", "versions", CHART)
-            self._step("Resolve a version range. The result is pinned by digest.", "resolve", CHART, "--version", "~1.7")
-            self._step("Download the chart. Every byte is checked before the file gets its name.", "pull", CHART, "--version", "~1.7")
-            self._step("Download a Bicep module. Layers are chosen by media type.", "pull", MODULE, "--media-type", "*bicep.module.layer*")
+            self._step("List the versions of a chart", "Newest first, with the tag of each version.", "versions", CHART)
+            self._step(
+                "Resolve a version range",
+                "The newest version in the range, pinned by digest, so that it never changes.",
+                "resolve",
+                CHART,
+                "--version",
+                "~1.7",
+            )
+            self._step("Download the chart", "Every byte is checked before the file gets its name.", "pull", CHART, "--version", "~1.7")
+            self._step(
+                "Download a Bicep module",
+                "MAR has more than charts: layers are chosen by media type.",
+                "pull",
+                MODULE,
+                "--media-type",
+                "*bicep.module.layer*",
+            )
             Path("alb-controller-1.7.12.tgz").unlink()
-            self._step("Download the chart again. The content comes from the cache.", "pull", CHART, "--version", "~1.7")
+            self._step(
+                "Download the chart again",
+                "The file was deleted. Its content comes from the cache: no blob is requested.",
+                "pull",
+                CHART,
+                "--version",
+                "~1.7",
+            )
             self._corrupt(CORRUPTED, "1.9.1")
-            self._step("One byte in the registry was changed. The download fails.", "pull", CORRUPTED, "--version", "1.9.1", expected=5)
+            self._step(
+                "Download altered content",
+                "One byte in the registry was changed. The download fails and leaves no file.",
+                "pull",
+                CORRUPTED,
+                "--version",
+                "1.9.1",
+                expected=5,
+            )
             files = sorted(path.name for path in Path().iterdir())
-            show(f"Files in this directory: {', '.join(files)}. No file has the corrupted content.")
+            show(f"Files in this directory: {', '.join(files)}")
             self._expect(files == ["alb-controller-1.7.12.tgz", "storage-account-0.14.0.json"])
         show("")
-        show("A step failed, see above." if self._failures else f"Now with the real registry: marfetch versions {CHART}")
-        return 1 if self._failures else 0
+        if self._failures:
+            show("A step failed, see above.")
+            return 1
+        show("Three things to try:")
+        for command, why in _NEXT:
+            show(f"  # {why}")
+            show(f"  {self._program} {command}")
+        return 0
 
-    def _step(self, title: str, *arguments: str, expected: int = 0) -> None:
+    def _step(self, title: str, shows: str, *arguments: str, expected: int = 0) -> None:
+        self._number += 1
         self._show("")
-        self._show(title)
+        self._show(f"[{self._number}/{_STEPS}] {title}")
         self._show(f"$ marfetch {shlex.join(arguments)}")
         self._running.requests.clear()
         code, lines = self._run(arguments)
         for line in lines:
-            if line in self._shown_warnings:
-                continue  # every command repeats the warning about the endpoint
-            if line.startswith("warning:"):
-                self._shown_warnings.add(line)
-            self._show(f"  {line.expandtabs(2)}")
+            if not line.startswith("warning:"):
+                self._show(f"  {line}")
         counts = ", ".join(f"{number} for {kind}" for kind, number in sorted(self._running.requests.items())) or "none"
         self._show(f"  (requests: {counts}; exit code {code})")
+        self._show(shows)
         self._expect(code == expected)
 
     def _expect(self, correct: bool) -> None:
@@ -103,6 +150,17 @@ class _Tour:
         path.write_bytes(data)
 
 
+def _program() -> str:
+    """Return how to call this program from the current directory: by its name, or by its path if it is not on the `PATH`."""
+    if shutil.which("marfetch"):
+        return "marfetch"
+    script = Path(sys.executable).with_name("marfetch")
+    if not script.is_file():
+        return shlex.join([sys.executable, "-m", "marfetch"])
+    here = Path.cwd()
+    return shlex.quote(str(script.relative_to(here) if script.is_relative_to(here) else script))
+
+
 @contextmanager
 def _environment(root: Path, running: Embedded) -> Iterator[None]:
     """Give the tour its own directory, cache, state and endpoint, so that its commands need no options."""
@@ -112,7 +170,9 @@ def _environment(root: Path, running: Embedded) -> Iterator[None]:
         "XDG_STATE_HOME": str(root / "state"),
         ENVIRONMENT: running.endpoint,
         DATA_ENVIRONMENT: running.data,
-        "NO_COLOR": "1",  # the tour reads what its commands print
+        # The tour shows what a terminal shows, but it writes lines: no colors, and room for the indentation.
+        "NO_COLOR": "1",
+        "COLUMNS": str(max(40, shutil.get_terminal_size().columns - 2)),
     }
     values = {name: os.environ.get(name) for name in own}
     directory = root / "here"

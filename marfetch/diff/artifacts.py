@@ -231,6 +231,6 @@ def upstream(client: Session, project: Project, lock: Lock) -> tuple[list[tuple[
         except OSError as error:
             return storage_error(error, str(error.filename or item.name))
 
-    found = list(zip(project.items, client.each(one, project.items), strict=True))
+    found = list(zip(project.items, client.each(one, project.items, label="comparing"), strict=True))
     different = [(item.name, result) for item, result in found if isinstance(result, Difference) and result.differs]
     return different, [(item.name, result) for item, result in found if isinstance(result, Error)]

@@ -174,7 +174,9 @@ def releases_of(client: Session, reference: Reference) -> list[Release] | None:
     versions = [tagged[0] for tagged in distinct(sort_versions(repository.tags())).values()]
     looked_at: list[Release | Error | None] = []
     for start in range(0, min(len(versions), MOST_OTHERS), NEWEST):
-        looked_at += client.each(lambda tagged: _looked_at(repository, tagged), versions[start : start + NEWEST])
+        looked_at += client.each(
+            lambda tagged: _looked_at(repository, tagged), versions[start : start + NEWEST], label="reading", unit="versions"
+        )
         if any(one is not None for one in looked_at):
             break
     if not any(isinstance(one, Release) for one in looked_at):
@@ -259,7 +261,7 @@ def _namespace(client: Session, host_reference: Reference, path: str) -> Listing
     with client.budget.at_most(NAMESPACE_TIME, "that one call spends on a namespace"):
         for start in range(0, len(names), AT_ONCE):  # a thread pool holds everything that it is given
             some = names[start : start + AT_ONCE]
-            found = zip(some, client.each(look.at, some), strict=True)
+            found = zip(some, client.each(look.at, some, label="reading", unit="repositories"), strict=True)
             charts.update((name.removeprefix(prefix), releases) for name, releases in found if releases)
             if client.budget.remaining < -CACHE_TIME:
                 look.failures += [client.budget.exceeded()] * (len(names) - start - len(some))

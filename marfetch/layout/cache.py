@@ -39,7 +39,7 @@ class Cache:
     def __init__(self, directory: Path | None, progress: Progress, budget: Budget) -> None:
         def layout_in(root: Path, below: Layout | None = None) -> Layout:
             pauses = Pauses(root)
-            return Layout(root, below=below, warn=progress.warn, patience=StallGuard(budget, progress.note, pauses.is_any))
+            return Layout(root, below=below, warn=progress.warn, patience=StallGuard(budget, progress, pauses.is_any))
 
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._mark: BinaryIO | None = None
@@ -127,7 +127,10 @@ def shared_use(root: Path, budget: Budget, progress: Progress) -> BinaryIO | Non
         if file is None:
             return None
         try:
-            has_locks = wait_for(file.fileno(), look, partial(occupy, alone=False))
+            take = partial(occupy, alone=False)
+            if (has_locks := take(file.fileno())) is False:
+                with progress.steps("waiting for another marfetch"):
+                    has_locks = wait_for(file.fileno(), look, take)
         except BaseException:
             file.close()
             raise

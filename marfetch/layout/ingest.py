@@ -9,13 +9,13 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from ..budget import Budget
-from ..content import BackgroundWriter, Buffer, Verified
+from ..content import BackgroundWriter, Buffer, Progress, Verified
 from ..errors import Error, IntegrityError, RemoteError, StorageError
 from ..files import INGEST, Writer, claim, make_directories, open_own, storage_error, wait_for
 from ..oci import Descriptor
@@ -209,27 +209,29 @@ class StallGuard:
     """Limits the waits for blobs in one layout.
 
     Args:
-        note: reports a long wait.
+        progress: receives the wait.
         excused: returns whether a stall is expected, because a host is throttled.
     """
 
-    def __init__(self, budget: Budget, note: Callable[[str], None], excused: Callable[[], bool]) -> None:
+    def __init__(self, budget: Budget, progress: Progress, excused: Callable[[], bool]) -> None:
         self._budget = budget
-        self._note = note
+        self._progress = progress
         self._excused = excused
 
-    def wait(self, descriptor: Descriptor, part: Path) -> Callable[[], None]:
-        """Start a wait.
+    @contextmanager
+    def wait(self, descriptor: Descriptor, part: Path) -> Iterator[Callable[[], None]]:
+        """Limit a wait for the duration of the `with` block.
 
         Args:
             part: the part of the blob.
 
-        Returns:
+        Yields:
             A function to call regularly during the wait. It raises `RemoteError` (`timeout`) if the part does not grow for too long or
             the budget is used up, and `Cancelled`.
         """
         # Waits are rare: check nothing before the first call.
         begun: float | None = None
+        shown = ExitStack()
         since, seen, is_said = 0.0, None, False
 
         def look() -> None:
@@ -238,15 +240,19 @@ class StallGuard:
             now, state = self._budget.now(), _state(part)
             if begun is None:
                 begun, since, seen = now, now, state
+                shown.enter_context(self._progress.steps("waiting for another marfetch or reference"))
             if state != seen or self._excused():
                 seen, since = state, now
             if now - since >= limits.NO_PROGRESS:
                 raise _stuck(descriptor, part, now - since)
             if not is_said and now - begun >= SAID_AFTER:
                 is_said = True
-                self._note(f"the blob `{descriptor.digest}` is already being fetched by another marfetch or for another reference; waiting")
+                self._progress.note(
+                    f"the blob `{descriptor.digest}` is already being fetched by another marfetch or for another reference; waiting"
+                )
 
-        return look
+        with shown:
+            yield look
 
 
 def _state(part: Path) -> tuple[int, int, int] | None:

@@ -12,14 +12,14 @@ import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from ..artifact.kinds import matches
 from ..budget import Budget
-from ..content import BlobReader, Ingest, Verified
+from ..content import BlobReader, Ingest, Progress, Verified
 from ..errors import Error, IntegrityError, NotFoundError, StorageError
 from ..files import INGEST, make_directories, storage_error, write_whole
 from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
@@ -173,7 +173,8 @@ class Layout:
     def ingest(self, descriptor: Descriptor) -> Iterator[Ingest | None]:
         """Start writing a blob that no other process is fetching; None if another process has just written it."""
         part = self.root.joinpath(INGEST, f"{descriptor.digest.algorithm}-{descriptor.digest.encoded}")
-        part, file = claimed_part(part, self._patience.wait(descriptor, part) if self._patience is not None else None)
+        with self._patience.wait(descriptor, part) if self._patience is not None else nullcontext() as look:
+            part, file = claimed_part(part, look)
         try:
             there = self.has(descriptor)
             if not there:
@@ -415,12 +416,12 @@ def _ref_name(reference: Reference) -> str:
     return f"{reference.full_repository}:{reference.tag}"
 
 
-def open_for_writing(root: Path, budget: Budget, note: Callable[[str], None]) -> Layout:
+def open_for_writing(root: Path, budget: Budget, progress: Progress) -> Layout:
     """Open or create a layout in a directory of the user, readable by others.
 
     Args:
         budget: limits the wait for a blob that another process is writing.
-        note: reports a long wait.
+        progress: receives that wait.
 
     Raises:
         StorageError: rewriting `index.json` would lose content that marfetch does not support.
@@ -433,4 +434,4 @@ def open_for_writing(root: Path, budget: Budget, note: Callable[[str], None]) ->
             hint="use a separate directory, and copy between layouts with `oras cp` or `regctl image copy`",
             path=str(root),
         )
-    return Layout(root, mode=0o755, patience=StallGuard(budget, note, lambda: False))
+    return Layout(root, mode=0o755, patience=StallGuard(budget, progress, lambda: False))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from .. import records
-from ..content import Verified
+from ..content import Progress, Silent, Verified
 from ..errors import Error, InputError, IntegrityError, StorageError
 from ..files import INGEST, storage_error
 from ..oci import Descriptor, Digest
@@ -72,23 +72,28 @@ def info(layout: Layout) -> Info:
     return Info(layout.root, len(layout.names.all()), len(sizes), sum(sizes), len(parts), sum(parts))
 
 
-def verify(layout: Layout, *, fix: bool = False) -> list[Bad]:
+def verify(layout: Layout, *, fix: bool = False, progress: Progress | None = None) -> list[Bad]:
     """Verify every blob.
 
     Args:
         fix: delete the corrupted ones; they are fetched again when needed.
+        progress: receives the number of checked blobs.
 
     Returns:
         The corrupted blobs. Missing blobs are no damage: a cache contains only the blobs that were used.
     """
     bad: list[Bad] = []
-    for path in _blobs(layout):
-        reason = _wrong(path)
-        if reason is None:
-            continue
-        bad.append(Bad(f"{path.parent.name}:{path.name}", reason))
-        if fix and _is_ours(path):
-            _remove(path)
+    progress = progress or Silent()
+    paths = list(_blobs(layout))
+    with progress.steps("checking", len(paths), "blobs") as steps:
+        for path in paths:
+            reason = _wrong(path, progress)
+            steps.advance()
+            if reason is None:
+                continue
+            bad.append(Bad(f"{path.parent.name}:{path.name}", reason))
+            if fix and _is_ours(path):
+                _remove(path)
     return bad
 
 
@@ -206,7 +211,7 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def _wrong(path: Path) -> str | None:
+def _wrong(path: Path, progress: Progress) -> str | None:
     status = _status(path)
     if status is None:
         return None
@@ -217,10 +222,12 @@ def _wrong(path: Path) -> str | None:
     except InputError as error:
         return error.message
     verified = Verified(Descriptor("application/octet-stream", digest, status.st_size))
+    transfer = progress.begin(str(digest), status.st_size)
     try:
         with os.fdopen(records.open_regular(path), "rb", buffering=0) as file:
             while chunk := file.read(CHUNK):
                 verified.update(chunk)
+                transfer.held(verified.held)
         verified.check()
     except IntegrityError as error:
         return error.message
@@ -228,6 +235,8 @@ def _wrong(path: Path) -> str | None:
         return None  # deleted by another process
     except OSError as error:
         return (error.strerror or str(error)).lower()
+    finally:
+        transfer.end()
     return None
 
 

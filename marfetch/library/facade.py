@@ -33,7 +33,8 @@ from ..layout.cache import CACHE_ENVIRONMENT
 from ..oci import Platform
 from ..reference import Reference
 from ..render.inspect import inspection_json
-from ..render.report import PlainProgress, Report, guarded, has_runner
+from ..render.progress import PlainProgress
+from ..render.report import Report, guarded, has_runner
 from ..render.verify import verdict_json
 from ..text import human_size, printable, without_commands
 from ..verify.gate import SignatureGate, gate

@@ -58,7 +58,7 @@ def audit(client: Session, project: Project, lock: Lock, options: VerifyOptions)
         except OSError as error:
             return Audited(entry, error=storage_error(error, str(error.filename or item.name)))
 
-    return client.each(one, project.items)
+    return client.each(one, project.items, label="verifying")
 
 
 def _audited(client: Session, item: Item, entry: Entry, options: VerifyOptions) -> Audited:

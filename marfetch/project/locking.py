@@ -216,7 +216,7 @@ def settle(
         except OSError as error:
             return LockResult(item, previous=previous, error=storage_error(error, str(error.filename or item.name)))
 
-    return client.each(one, project.items)
+    return client.each(one, project.items, label="resolving")
 
 
 def _settle(client: Session, project: Project, item: Item, previous: Entry | None, *, is_upgraded: bool, as_locked: bool) -> LockResult:

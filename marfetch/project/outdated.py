@@ -65,7 +65,7 @@ def outdated(client: Session, project: Project, lock: Lock, *, today: date) -> l
         except OSError as error:
             return Outdated(entry, error=storage_error(error, str(error.filename or item.name)))
 
-    return client.each(one, project.items)
+    return client.each(one, project.items, label="checking")
 
 
 def _compared(client: Session, item: Item, entry: Entry, today: date) -> Outdated:

@@ -18,7 +18,8 @@ from typing import Any, Literal, TypeAlias, cast
 from ..client.pull import Done, Task, pull_each, referrer_request
 from ..client.resolve import Wanted
 from ..client.session import Session, SessionOptions
-from ..client.workers import Answer, Quiet, WorkerCache, ask, error_from_json, error_to_json, part
+from ..client.workers import Answer, WorkerCache, ask, error_from_json, error_to_json, part
+from ..content import Silent
 from ..endpoint import Preference
 from ..errors import Error, InputError, LockError, StorageError
 from ..files import storage_error
@@ -209,7 +210,8 @@ def spread(client: Session, project: Project, executor: Executor) -> Callable[[S
         if data is None:
             raise LockError(f"the lock file `{project.lock_path}` was deleted", code="lock-missing", path=str(project.lock_path))
         shared = _shared(client, project, Digest.of(data))
-        answers = ask(executor, sync_part, shared, list(names))
+        with client.progress.steps("fetching", len(names)) as steps:
+            answers = ask(executor, sync_part, shared, list(names), steps.advance)
         return {name: _from_worker(name, answer) for name, answer in zip(names, answers, strict=True)}
 
     return elsewhere
@@ -285,7 +287,7 @@ def _open(shared: str, stack: ExitStack) -> _Work:
     option, environment, hosts, more = settings["preference"]
     preference = Preference(option, environment, tuple(hosts), more)
     options = SessionOptions(preference, offline=settings["offline"], timeout=settings["timeout"], ca_file=settings["ca"], notice=False)
-    return _Work(stack.enter_context(Session(options, Quiet())), project, parse_lock(data, project.lock_path))
+    return _Work(stack.enter_context(Session(options, Silent())), project, parse_lock(data, project.lock_path))
 
 
 _work: WorkerCache[_Work] = WorkerCache(_open)

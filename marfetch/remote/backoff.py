@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from types import MappingProxyType
 
 from ..budget import Budget
@@ -170,27 +171,30 @@ class Backoff:
             Cancelled: the command is being stopped.
         """
         waited_for = 0.0  # the `resume_at` of the pause that this thread waits for
-        while True:
-            self._budget.check()
-            attempts.heartbeat()
-            self._hear(host)
-            with host.condition:
-                now = self._budget.now()
-                pause = host.resume_at - now
-                if pause > 0:
-                    if waited_for != host.resume_at:
-                        attempts.paused(min(0.0, now - waited_for) if waited_for else 0.0)  # uncount the rest of the replaced pause
-                        attempts.check_pause(host.name, pause, elsewhere=host.elsewhere)
-                        attempts.paused(pause)
-                        waited_for = host.resume_at
-                        self._announce(host, pause)
-                    host.condition.wait(min(pause, self._budget.remaining, 0.5))
-                elif host.active < host.allowed:
-                    host.active += 1
-                    is_first, host.ended = host.ended != host.resume_at, host.resume_at
-                    break
-                else:
-                    host.condition.wait(min(self._budget.remaining, 0.5))
+        with ExitStack() as shown:
+            while True:
+                self._budget.check()
+                attempts.heartbeat()
+                self._hear(host)
+                with host.condition:
+                    now = self._budget.now()
+                    pause = host.resume_at - now
+                    if pause > 0:
+                        if waited_for != host.resume_at:
+                            attempts.paused(min(0.0, now - waited_for) if waited_for else 0.0)  # uncount the rest of the replaced pause
+                            attempts.check_pause(host.name, pause, elsewhere=host.elsewhere)
+                            attempts.paused(pause)
+                            waited_for = host.resume_at
+                            self._announce(host, pause)
+                            shown.close()
+                            shown.enter_context(self._progress.steps(f"throttled by {host.name} for {host.pause:.0f} s"))
+                        host.condition.wait(min(pause, self._budget.remaining, 0.5))
+                    elif host.active < host.allowed:
+                        host.active += 1
+                        is_first, host.ended = host.ended != host.resume_at, host.resume_at
+                        break
+                    else:
+                        host.condition.wait(min(self._budget.remaining, 0.5))
         if waited_for and is_first:
             # Spread out the processes that waited together. Within this one, `allowed` already holds the other threads back.
             try:

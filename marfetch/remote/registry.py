@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, cast
 
@@ -222,10 +222,14 @@ class Registry:
         self, start: Address, name: str, kind: RequestKind, of: Reference, what: str, *, known: str | None = None, patient: bool = True
     ) -> Collected | None:
         def ask(page: Address, headers: dict[str, str]) -> tuple[StreamedResponse, bytes]:
-            return self.document(page, {**preconnect.LISTS, **headers}, kind, of, limit=limits.MAX_PAGE_SIZE, patient=patient)
+            pages.grow(1)
+            found = self.document(page, {**preconnect.LISTS, **headers}, kind, of, limit=limits.MAX_PAGE_SIZE, patient=patient)
+            pages.advance()
+            return found
 
         most = limits.MAX_CATALOG_PAGES if kind is RequestKind.CATALOG else limits.MAX_PAGES
-        return collect(start, ask, name, what, lambda answer: about(answer, of), known=known, most=most)
+        with self._progress.steps(f"reading {what.replace('`', '')}", unit="pages") as pages:
+            return collect(start, ask, name, what, lambda answer: about(answer, of), known=known, most=most)
 
     @contextmanager
     def asking(
@@ -282,11 +286,20 @@ class Registry:
         """Send one request, in one of the slots of its host."""
         self.endpoint.check(address, came_from=came_from)
         with self.backoff.slot(self.backoff.host(str(address.host)), attempts) as slot:
-            # Not `session.send`: it reads the whole body of a redirect, and parses its target.
-            request = ExactRequest(sent, address, headers, came_from=came_from, about_to_send=slot.wait_if_throttled)
-            begun = self._budget.now()
-            self.asked[address.name] += 1
-            answer = cast("StreamedResponse", self.oras.session.get_adapter(address.url).send(request))
+            with ExitStack() as shown:
+                shown.enter_context(self._progress.steps(f"connecting to {address.host}"))
+
+                def about_to_send() -> bool:
+                    shown.close()
+                    waited = slot.wait_if_throttled()
+                    shown.enter_context(self._progress.steps(f"waiting for {address.host}"))
+                    return waited
+
+                # Not `session.send`: it reads the whole body of a redirect, and parses its target.
+                request = ExactRequest(sent, address, headers, came_from=came_from, about_to_send=about_to_send)
+                begun = self._budget.now()
+                self.asked[address.name] += 1
+                answer = cast("StreamedResponse", self.oras.session.get_adapter(address.url).send(request))
             _LOG.debug("%s %s: %s in %.0f ms", sent.method, redacted(address.url), answer.status_code, 1000 * (self._budget.now() - begun))
             try:
                 slot.succeeded = answer.status_code < 400

@@ -12,24 +12,19 @@ import shutil
 import stat
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO, cast
+from typing import Any, BinaryIO, Final, TextIO, cast
 
-from ..content import Progress, Silent, Transfer
+from ..content import Progress, Silent
 from ..document import Json
 from ..errors import Error
-from ..text import human_size, json_without_commands, printable, without_commands, without_controls
+from ..text import json_without_commands, printable, without_commands, without_controls
+from .progress import Bar, PlainProgress
 from .table import BAD, ODD, Cell, Row, Segments, can_draw, facts, hanging, has_color, laid_out, painted, piped, plain
 
-if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
-
-
 SCHEMA: Final = 1
-_PLAIN_INTERVAL: Final = 5.0  # seconds between progress lines if stderr is not a terminal
 
 
 _RUNNERS: Final = ("TF_BUILD", "GITHUB_ACTIONS")
@@ -237,6 +232,8 @@ class Report:
             data: the results so far, for the JSON.
             about: name of the artifact that failed.
         """
+        if isinstance(self.progress, Bar):
+            self.progress.close()  # threads that are being stopped may still have work
         if self.as_json:
             document: dict[str, Json] = {"schema": SCHEMA, "command": self.command, "ok": False, "error": error_json(error)}
             if data is not None:
@@ -275,18 +272,21 @@ class Report:
         self._write_stderr(write([(f"{label}: ", f"bold {color}"), (printable(text), "")]))
 
     def _write_stderr(self, text: str) -> None:
-        if isinstance(self.progress, Bar) and self.progress.print_above(text):
-            return
-        with suppress(OSError, ValueError):
+        with self._without_bar(self._stderr or sys.stderr), suppress(OSError, ValueError):
             self._write(self._stderr or sys.stderr, text)
 
     def _write_stdout(self, text: str) -> None:
         if self.reader_is_gone:
             return
         try:
-            self._write(self._stdout or sys.stdout, text)
+            with self._without_bar(self._stdout or sys.stdout):
+                self._write(self._stdout or sys.stdout, text)
         except BrokenPipeError:
             self.reader_is_gone = True
+
+    def _without_bar(self, stream: TextIO) -> AbstractContextManager[None]:
+        """Remove the progress bars while a line is written to a terminal."""
+        return self.progress.hidden() if isinstance(self.progress, Bar) and _is_terminal(stream) else nullcontext()
 
     def _write(self, stream: TextIO | None, text: str) -> None:
         if stream is None:
@@ -307,7 +307,7 @@ class Report:
         if self.quiet:
             return Silent(self.warn)
         if self.on_terminal and can_draw():
-            return Bar(self.note, self.warn)
+            return Bar(self.note, self.warn, stream=self._stderr)
         return PlainProgress(self.note, self.warn)
 
 
@@ -345,115 +345,3 @@ def _is_file(stream: TextIO) -> bool:
     with suppress(ValueError, OSError):
         return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
     return False
-
-
-class PlainProgress:
-    """Progress as a line every few seconds, for logs."""
-
-    def __init__(self, note: Callable[[str], None], warn: Callable[[str], None], *, now: Callable[[], float] = time.monotonic) -> None:
-        self.note = note
-        self.warn = warn
-        self._now = now
-
-    def begin(self, name: str, total: int) -> Transfer:
-        return _Lines(name, total, self.note, self._now)
-
-
-class _Lines:
-    def __init__(self, name: str, total: int, note: Callable[[str], None], now: Callable[[], float]) -> None:
-        self._name = name
-        self._total = total
-        self._note = note
-        self._now = now
-        self._next = now() + _PLAIN_INTERVAL
-
-    def held(self, size: int) -> None:
-        if self._now() >= self._next:
-            self._next = self._now() + _PLAIN_INTERVAL
-            share = 100 * size // max(1, self._total)
-            self._note(f"{self._name}: {human_size(size)} of {human_size(self._total)} ({share} %)")
-
-    def end(self) -> None:
-        pass
-
-
-class Bar:
-    """Progress bars, one for each blob. They appear after a short delay, so that small transfers do not flicker."""
-
-    _DELAY: Final = 0.3  # seconds
-
-    def __init__(self, note: Callable[[str], None], warn: Callable[[str], None]) -> None:
-        self.note = note
-        self.warn = warn
-        self._lock = threading.Lock()
-        self._bars: RichProgress | None = None
-        self._active = 0
-
-    def begin(self, name: str, total: int) -> Transfer:
-        with self._lock:
-            self._active += 1
-        return _Row(self, name, total)
-
-    def print_above(self, text: str) -> bool:
-        """Write a line above the bars; return False if no bar is shown."""
-        with self._lock:
-            bars = self._bars
-        if bars is None:
-            return False
-        from rich.text import Text  # late: rich, only for a bar on a terminal
-
-        bars.console.print(Text.from_ansi(text), soft_wrap=True)
-        return True
-
-    def show(self) -> RichProgress:
-        """Show the bars and return them."""
-        with self._lock:
-            if self._bars is None:
-                from rich.console import Console  # late: rich, only for a bar on a terminal
-                from rich.progress import (
-                    BarColumn,
-                    DownloadColumn,
-                    TextColumn,
-                    TransferSpeedColumn,
-                )  # late: rich, only for a bar on a terminal
-                from rich.progress import Progress as Bars  # late: rich, only for a bar on a terminal
-
-                columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-                self._bars = Bars(*columns, console=Console(stderr=True), transient=True)
-                try:
-                    self._bars.start()
-                except RuntimeError:  # the system allows no thread that redraws the bars
-                    self._bars = Bars(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
-                    self._bars.start()
-            return self._bars
-
-    def done(self) -> None:
-        """Count a finished transfer; the last one removes the bars."""
-        with self._lock:
-            self._active -= 1
-            bars = self._bars if self._active == 0 else None
-            if bars is not None:
-                self._bars = None
-        if bars is not None:
-            bars.stop()
-
-
-class _Row:
-    def __init__(self, bar: Bar, name: str, total: int) -> None:
-        self._bar = bar
-        self._name = printable(name)
-        self._total = total
-        self._started_at = time.monotonic()
-        self._task: Any = None
-
-    def held(self, size: int) -> None:
-        if self._task is None:
-            if time.monotonic() - self._started_at < Bar._DELAY:  # noqa: SLF001 - same module
-                return
-            self._task = self._bar.show().add_task(self._name, total=self._total)
-        self._bar.show().update(self._task, completed=size)
-
-    def end(self) -> None:
-        if self._task is not None:
-            self._bar.show().update(self._task, visible=False)
-        self._bar.done()

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -25,6 +26,7 @@ from marfetch.layout.maintenance import verify
 from marfetch.oci import Descriptor, Index, Manifest
 from marfetch.reference import Host, Reference
 
+from ..world.command import Call, on_terminal
 from ..world.paths import ROOT
 
 HOST = Host("mar.test")
@@ -197,8 +199,19 @@ def test_the_tour_passes(surroundings: Path) -> None:
     ]
     assert shown.count("exit code 0)") == 5
     assert shown.count("exit code 5)") == 1
-    assert "\nFiles in this directory: alb-controller-1.7.12.tgz, storage-account-0.14.0.json. " in shown
+    assert "\nFiles in this directory: alb-controller-1.7.12.tgz, storage-account-0.14.0.json\n" in shown
     assert "unexpected result" not in shown
+    assert "warning:" not in shown
+    assert [line for line in lines if line.startswith("[")] == [
+        "[1/6] List the versions of a chart",
+        "[2/6] Resolve a version range",
+        "[3/6] Download the chart",
+        "[4/6] Download a Bicep module",
+        "[5/6] Download the chart again",
+        "[6/6] Download altered content",
+    ]
+    assert [line for line in lines if len(line) > 80 and not line.startswith(("  ", "$"))] == []
+    assert all(len(step.splitlines()) <= 24 for step in shown.split("\n\n"))
     assert Path.cwd() == surroundings
     assert list(surroundings.iterdir()) == []
 
@@ -237,6 +250,41 @@ def test_a_command_is_run_with_the_output_of_both_streams(surroundings: Path) ->
     code, lines = _run_command(["pull", "Aks/foo"])
     assert code == 2
     assert [line.partition(":")[0] for line in lines] == ["error", "hint"]
+
+
+def test_the_tour_shows_what_a_terminal_shows_without_colors(surroundings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    lines: list[str] = []
+    assert tour(lines.append, _run_command) == 0
+    assert "  VERSION    TAG" in lines
+    assert not any(sign in "\n".join(lines) for sign in ("\t", "\x1b"))
+    assert os.environ["COLUMNS"] == "60"
+
+
+def test_the_tour_ends_with_commands_that_work_when_pasted(surroundings: Path, monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    lines: list[str] = []
+    monkeypatch.setenv("PATH", str(surroundings))
+    tour(lines.append, _run_command)
+    assert lines[-7] == "Three things to try:"
+    program = Path(sys.executable).with_name("marfetch")
+    assert all(line.startswith(f"  {program} ") for line in lines[-5::2])
+    (surroundings / "marfetch").write_text("")
+    (surroundings / "marfetch").chmod(0o755)
+    tour(lines.append, _run_command)
+    commands = [shlex.split(line) for line in lines[-5::2]]
+    assert [one[0] for one in commands] == ["marfetch"] * 3
+    versions, serve, help_ = (one[1:] for one in commands)
+    assert call(*versions)[0] == 0
+    assert serve == ["demo", "--serve"]
+    assert _run_command(help_)[0] == 0
+
+
+def test_the_demo_never_waits_for_a_key(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "TERM": "xterm"}
+    code, out, _ = on_terminal(["demo"], environment, tmp_path)
+    assert code == 0
+    assert "Three things to try:" in out
 
 
 def test_the_demo_command_leaves_no_files(tmp_path: Path) -> None:

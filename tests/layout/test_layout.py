@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from marfetch.budget import Budget, Cancelled
-from marfetch.content import copy
+from marfetch.content import Silent, copy
 from marfetch.demo.recipe import build, read_recipe
 from marfetch.errors import IntegrityError, NotFoundError, PolicyError, RemoteError, StorageError
 from marfetch.files import claim, storage_error
@@ -359,7 +359,7 @@ def test_a_wait_for_another_process_can_be_given_up(tmp_path: Path) -> None:
         return False
 
     descriptor = Descriptor("a/b", Digest.of(b"x"), 1)
-    patience = StallGuard(Budget(), lambda _: None, look)
+    patience = StallGuard(Budget(), Silent(), look)
     first, second = Layout(tmp_path / "l"), Layout(tmp_path / "l", patience=patience)
     with first.ingest(descriptor) as ingest:
         assert ingest is not None
@@ -379,9 +379,11 @@ class Waiting:
         self.part = tmp_path / "part"
         self.part.write_bytes(b"")
         self.descriptor = Descriptor("a/b", Digest.of(b"x"), 1)
-        self.notes: list[str] = []
+        self.heard = Heard()
+        self.notes = self.heard.notes
         self.is_paused = False
-        self.look = StallGuard(self.budget, self.notes.append, lambda: self.is_paused).wait(self.descriptor, self.part)
+        self.wait = StallGuard(self.budget, self.heard, lambda: self.is_paused).wait(self.descriptor, self.part)
+        self.look = self.wait.__enter__()
         self.look()
 
     def passes(self, seconds: float) -> None:
@@ -397,12 +399,16 @@ def test_a_wait_for_another_process_is_announced_once_and_ends_without_progress(
         waiting.passes(5)
     (note,) = waiting.notes
     assert str(waiting.descriptor.digest) in note
+    (task,) = waiting.heard.tasks
+    assert (task.label, task.total, task.has_ended) == ("waiting for another marfetch or reference", 0, False)
     with pytest.raises(RemoteError) as caught:
         waiting.passes(2)
     assert (caught.value.code, caught.value.exit_code) == ("timeout", 7)
     assert str(waiting.descriptor.digest) in caught.value.message
     assert str(waiting.part) in caught.value.message
     assert "suspended" in str(caught.value.hint)
+    waiting.wait.__exit__(None, None, None)
+    assert task.has_ended
 
 
 def test_a_wait_for_another_process_goes_on_as_long_as_something_comes(tmp_path: Path) -> None:

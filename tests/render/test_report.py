@@ -14,12 +14,12 @@ import pytest
 from marfetch.client.versions import Details, History, VersionEntry
 from marfetch.codes import CODES
 from marfetch.constraint import read_version
-from marfetch.content import Silent
 from marfetch.errors import Error, RemoteError
 from marfetch.files import storage_error
 from marfetch.reference import Reference
+from marfetch.render.progress import Bar
 from marfetch.render.pull import print_versions
-from marfetch.render.report import Bar, PlainProgress, Report, error_json
+from marfetch.render.report import Report, error_json
 from marfetch.text import human_size, printable
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\n\t\x00\x7f\x9b31m\u202eok\u2066\u200b\u2028\u2029\ufeff\udc80\U000e0041"
@@ -100,21 +100,6 @@ def test_tabs_and_line_breaks_in_a_column_are_escaped() -> None:
     assert output.out.getvalue() == "a\\tb\tc\\nd\te\\x85f\\u2028g\n"
 
 
-def test_bars_and_lines_above_them_are_escaped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(Bar, "_DELAY", -1.0)
-    bar = Bar(lambda _: None, lambda _: None)
-    transfer = bar.begin(EVIL, 10)
-    assert not bar.print_above("not shown")
-    transfer.held(5)
-    assert bar.print_above("[red]as it is[/red]")
-    assert bar.show().tasks[0].description == printable(EVIL)
-    transfer.end()
-    assert not bar.print_above("not shown either")
-    shown = capsys.readouterr()
-    assert "[red]as it is[/red]" in shown.err
-    assert shown.out == ""
-
-
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb"), ("TERM", "xterm")])
 def test_bars_are_escapes_too(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -181,27 +166,6 @@ def test_a_closed_stderr_loses_only_messages() -> None:
     output.report.failed(Error("it failed", code="usage"))
     output.report.line("data")
     assert output.out.getvalue() == "data\n"
-
-
-def test_progress_in_a_log_is_a_line_every_few_seconds() -> None:
-    time, notes = [0.0], list[str]()
-    transfer = PlainProgress(notes.append, notes.append, now=lambda: time[0]).begin("toy", 4 << 20)
-    for moment, held in ((1.0, 1), (5.0, 1 << 20), (6.0, 2 << 20), (9.9, 3 << 20), (10.0, 4 << 20)):
-        time[0] = moment
-        transfer.held(held)
-    transfer.end()
-    assert notes == ["toy: 1.0 MiB of 4.0 MiB (25 %)", "toy: 4.0 MiB of 4.0 MiB (100 %)"]
-
-
-def test_progress_of_an_empty_transfer() -> None:
-    time, notes = [0.0], list[str]()
-    transfer = PlainProgress(notes.append, notes.append, now=lambda: time[0]).begin("toy", 0)
-    time[0] = 60.0
-    transfer.held(0)
-    assert notes == ["toy: 0 B of 0 B (0 %)"]
-    silent = Silent()
-    silent.begin("toy", 1).held(1)
-    silent.warn("not shown")
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     "layout": frozenset({"blobs", "cache", "graph", "layout", "maintenance", "readonly", "repositories"}),
     "project": frozenset({"adopt", "audit", "lockfile", "locking", "outdated", "scaffold", "sync", "wanted"}),
     "remote": frozenset({"certificates", "crl", "limits", "pauses", "preconnect", "probe", "push", "registry"}),
-    "render": frozenset({"bundle", "diff", "inspect", "project", "pull", "report", "table", "verify"}),
+    "render": frozenset({"bundle", "diff", "inspect", "project", "progress", "pull", "report", "table", "verify"}),
     "serve": frozenset({"run"}),
     "verify": frozenset({"artifact", "gate", "policy", "truststore", "verdict"}),
 }

@@ -1,0 +1,430 @@
+"""Progress on stderr: a few lines at the bottom of a terminal, or a line now and then in a log.
+
+Both displays know what is under way: tasks with a count, transfers of blobs, and waits. An event only changes numbers, so that reporting
+costs nearly nothing. The text is made from these numbers a few times per second at most.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, NamedTuple, TextIO
+
+from ..content import Steps, Transfer
+from ..text import human_size, printable
+from ..threads import started
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+DELAY: Final = 0.3
+"""Seconds after which a terminal shows what is under way, so that short work does not flicker."""
+PLAIN_INTERVAL: Final = 5.0
+"""Seconds between the lines in a log."""
+_LONG: Final = 1.0
+"""Seconds after which one of several transfers or a wait is shown too."""
+_REDRAW: Final = 0.1
+"""Seconds between two drawings."""
+_RATE_PERIOD: Final = 5.0
+"""Seconds over which the rate is measured."""
+_MOST_ROWS: Final = 4
+"""Maximum number of transfers with a line of their own."""
+_MOST_WAITS: Final = 2
+_LABEL: Final = 24
+"""Columns for names, at least."""
+_BAR: Final = (10, 30)
+"""Columns of a bar: where there is less room, there is none."""
+
+
+class _Task:
+    """A task with a count, or a wait."""
+
+    def __init__(self, display: _Display, label: str, total: int, unit: str) -> None:
+        self._display = display
+        self.label = printable(label)
+        self.total = total
+        self.unit = unit
+        self.done = 0
+        self.began = display.now()
+
+    def grow(self, count: int) -> None:
+        with self._display.lock:
+            self.total += count
+        self._display.happened()
+
+    def advance(self, count: int = 1) -> None:
+        with self._display.lock:
+            self.done += count
+        self._display.happened()
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether its count says anything."""
+        return self.total > 1
+
+
+class _Row:
+    """A transfer. The bytes of an earlier run, with which it begins, are not counted as received."""
+
+    def __init__(self, display: _Display, name: str, total: int) -> None:
+        self._display = display
+        self.name = printable(name)
+        self.total = total
+        self.size = 0
+        self.began = display.now()
+        self._first: int | None = None
+
+    @property
+    def received(self) -> int:
+        return self.size - (self._first or 0)
+
+    def held(self, size: int) -> None:
+        self.size = size
+        self._first = size if self._first is None else min(size, self._first)
+        self._display.happened()
+
+    def end(self) -> None:
+        self._display.ended(self)
+
+
+class _View(NamedTuple):
+    """What is under way at one moment.
+
+    Attributes:
+        task: the outermost task with a count.
+        rows: the transfers, oldest first.
+        waits: what is waited for, newest first.
+        received: bytes of all transfers.
+        rate: bytes per second.
+    """
+
+    task: _Task | None
+    rows: list[_Row]
+    waits: list[str]
+    received: int
+    rate: float
+
+
+class _Display:
+    """What is under way.
+
+    Args:
+        note: shows a message.
+        warn: shows a warning.
+        now: a monotonic clock, in seconds.
+    """
+
+    def __init__(self, note: Callable[[str], None], warn: Callable[[str], None], *, now: Callable[[], float] = time.monotonic) -> None:
+        self.note = note
+        self.warn = warn
+        self.now = now
+        self.lock = threading.Lock()
+        self._tasks: dict[_Task, None] = {}
+        self._rows: dict[_Row, None] = {}
+        self._received = 0  # by transfers that have ended
+        self._samples: deque[tuple[float, int]] = deque()
+
+    @property
+    def _is_idle(self) -> bool:
+        return not self._tasks and not self._rows
+
+    def begin(self, name: str, total: int) -> Transfer:
+        row = _Row(self, name, total)
+        with self.lock:
+            self._start()
+            self._rows[row] = None
+        self.happened()
+        return row
+
+    @contextmanager
+    def steps(self, label: str, total: int = 0, unit: str = "artifacts") -> Iterator[Steps]:
+        task = _Task(self, label, total, unit)
+        with self.lock:
+            self._start()
+            self._tasks[task] = None
+        try:
+            self.happened()
+            yield task
+        finally:
+            with self.lock:
+                del self._tasks[task]
+            self._rest()
+
+    def ended(self, row: _Row) -> None:
+        """Count a finished transfer."""
+        with self.lock:
+            if self._rows.pop(row, row) is None:  # it may be ended twice
+                self._received += row.received
+        self._rest()
+
+    def happened(self) -> None:
+        """Called after each event."""
+
+    def _start(self) -> None:
+        """Called before each task and transfer."""
+        if self._is_idle:
+            self._received = 0
+            self._samples.clear()
+            self._begin()
+
+    def _begin(self) -> None:
+        """Called when the display has been idle."""
+
+    def _rest(self) -> None:
+        """Called after each task and transfer."""
+
+    def _view(self) -> _View:
+        now = self.now()
+        with self.lock:
+            tasks, rows = list(self._tasks), list(self._rows)
+            received = self._received + sum(row.received for row in rows)
+            samples = self._samples
+            samples.append((now, received))
+            while len(samples) > 2 and samples[1][0] <= now - _RATE_PERIOD:
+                samples.popleft()
+            since, before = samples[0]
+        rate = (received - before) / (now - since) if now > since else 0.0
+        task = next((one for one in tasks if one.is_counted), None)
+        age = _LONG if task is not None else DELAY
+        most = 0 if task is not None else 1  # a single step of one of many items says nothing
+        waits = dict.fromkeys(one.label for one in reversed(tasks) if one.total <= most and now - one.began >= age)
+        return _View(task, rows, list(waits), received, max(0.0, rate))
+
+
+class PlainProgress(_Display):
+    """Progress as a line every few seconds, for logs."""
+
+    _next = 0.0
+
+    def _begin(self) -> None:
+        # Work that follows at once goes on in the rhythm of what was before.
+        if self.now() - self._next > PLAIN_INTERVAL or not self._next:
+            self._next = self.now() + PLAIN_INTERVAL
+
+    def happened(self) -> None:
+        if self.now() < self._next:
+            return
+        with self.lock:
+            if self.now() < self._next:  # another thread was first
+                return
+            self._next = self.now() + PLAIN_INTERVAL
+        text = _plain(self._view())
+        if text:
+            self.note(text)
+
+
+def _plain(view: _View) -> str:
+    task, rows = view.task, view.rows
+    if task is not None:
+        parts = [f"{task.label}: {task.done}/{task.total} {task.unit}", *_bytes(view)]
+    elif rows:
+        size, total = sum(row.size for row in rows), sum(row.total for row in rows)
+        name = rows[0].name if len(rows) == 1 else f"{len(rows)} transfers"
+        parts = [f"{name}: {human_size(size)} of {human_size(total)} ({100 * size // max(1, total)} %)"]
+    else:
+        return ""  # a long wait has a message of its own
+    return "; ".join([", ".join(parts), *view.waits[:1]])
+
+
+def _bytes(view: _View) -> list[str]:
+    if not view.received:
+        return []
+    return [human_size(view.received), *([f"{human_size(view.rate)}/s"] if view.rate >= 1 else [])]
+
+
+class Bar(_Display):
+    """Progress as lines at the bottom of a terminal, which a background thread redraws. They are gone when the work has ended.
+
+    Each drawing is one write that overwrites the one before, and no line reaches the last column. The cursor stays visible, so that
+    nothing has to be restored if the process is killed.
+
+    Args:
+        stream: the terminal; None: stderr.
+        size: returns the columns and lines of the terminal.
+    """
+
+    def __init__(
+        self,
+        note: Callable[[str], None],
+        warn: Callable[[str], None],
+        *,
+        stream: TextIO | None = None,
+        now: Callable[[], float] = time.monotonic,
+        size: Callable[[], os.terminal_size] | None = None,
+    ) -> None:
+        super().__init__(note, warn, now=now)
+        self._stream = stream
+        self._size = size or self._window
+        self._screen = threading.RLock()  # held while something is written to the terminal
+        self._busy = threading.Event()
+        self._has_thread: bool | None = None
+        self._console: Console | None = None
+        self._drawn: list[Text] = []
+        self._drawn_at = self._erased_at = float("-inf")
+        self._due = 0.0
+        self._is_closed = False
+
+    def happened(self) -> None:
+        if self._has_thread is False and self.now() - self._drawn_at >= _REDRAW:
+            self.tick()
+
+    def _begin(self) -> None:
+        now = self.now()
+        # What follows at once is shown at once: the lines only change.
+        self._due = now if now - self._erased_at < DELAY else now + DELAY
+        if self._has_thread is None:
+            self._has_thread = started(self._run, "marfetch-progress") is not None
+        self._busy.set()
+
+    def _rest(self) -> None:
+        with self.lock:
+            if not self._is_idle:
+                return
+            self._busy.clear()
+        with self._screen:
+            if not self._busy.is_set() and self._drawn:
+                self._erase()
+                self._erased_at = self.now()
+
+    def _run(self) -> None:
+        while not self._is_closed:
+            self._busy.wait()
+            self.tick()
+            time.sleep(_REDRAW)
+
+    def tick(self) -> None:
+        """Draw what is under way, if it is time for it."""
+        with self._screen:
+            if self._is_closed or not self._busy.is_set() or self.now() < self._due:
+                return
+            columns, height = self._size()
+            lines = self._lines(self._view(), columns - 1)[: max(1, height - 1)]
+            self._drawn_at = self.now()
+            with suppress(OSError, ValueError):  # the terminal has gone
+                self._draw(lines, columns)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Remove the lines while something else is written to the terminal."""
+        with self._screen:
+            had_lines = bool(self._drawn)
+            self._erase()
+            yield
+            if had_lines:
+                self.tick()
+
+    def close(self) -> None:
+        """Remove the lines for good."""
+        with self._screen:
+            self._is_closed = True
+            self._erase()
+
+    # -- drawing
+
+    def _draw(self, lines: list[Text], columns: int) -> None:
+        if lines == self._drawn:
+            return
+        from rich.control import Control  # late: rich, only for a bar on a terminal
+        from rich.segment import ControlType  # late: rich, only for a bar on a terminal
+
+        console = self._terminal()
+        rows = self._occupied(columns)
+        with console:  # one write
+            if rows > len(lines):
+                self._erase(columns)
+            elif rows:
+                console.control(Control(ControlType.CARRIAGE_RETURN, *[(ControlType.CURSOR_UP, rows - 1)] * (rows > 1)))
+            for number, line in enumerate(lines):
+                console.print(line, end="", soft_wrap=True)
+                console.control(Control((ControlType.ERASE_IN_LINE, 0)))
+                if number < len(lines) - 1:
+                    console.print()
+        self._drawn = lines
+
+    def _occupied(self, columns: int) -> int:
+        """Return how many lines of the terminal the drawing takes: terminals wrap lines that a smaller window is too narrow for."""
+        return sum(max(1, -(-line.cell_len // max(1, columns))) for line in self._drawn)
+
+    def _erase(self, columns: int | None = None) -> None:
+        """Erase the drawing, and leave the cursor where it began."""
+        if not self._drawn:
+            return
+        from rich.control import Control  # late: rich, only for a bar on a terminal
+        from rich.segment import ControlType  # late: rich, only for a bar on a terminal
+
+        rows = self._occupied(columns or self._size().columns)
+        line = (ControlType.ERASE_IN_LINE, 2)
+        self._drawn = []
+        with suppress(OSError, ValueError):
+            self._terminal().control(Control(ControlType.CARRIAGE_RETURN, line, *[(ControlType.CURSOR_UP, 1), line] * (rows - 1)))
+
+    def _terminal(self) -> Console:
+        if self._console is None:
+            from rich.console import Console  # late: rich, only for a bar on a terminal
+
+            self._console = Console(file=self._stream, stderr=True, force_terminal=True, markup=False, emoji=False, highlight=False)
+        return self._console
+
+    def _window(self) -> os.terminal_size:
+        with suppress(OSError, ValueError, AttributeError):
+            size = os.get_terminal_size((self._stream or sys.stderr).fileno())
+            if size.columns and size.lines:  # a pseudo-terminal may not know them
+                return size
+        return shutil.get_terminal_size()
+
+    def _lines(self, view: _View, columns: int) -> list[Text]:
+        now = self.now()
+        task = view.task
+        rows = [row for row in view.rows if now - row.began >= (_LONG if task is not None else DELAY)]
+        indent = "" if task is None else "  "
+        parts: list[tuple[str, float, list[str]]] = []
+        if task is not None:
+            count = f"{task.done:{len(str(task.total))}}/{task.total}"
+            parts.append((f"{task.label} {count} {task.unit}", task.done / task.total, _bytes(view)))
+        for row in rows[:_MOST_ROWS]:
+            share = row.size / max(1, row.total)
+            amount = [f"{100 * share:3.0f} %", f"{human_size(row.size)} of {human_size(row.total)}"]
+            rate = [f"{human_size(view.rate)}/s"] if len(view.rows) == 1 and task is None and view.rate >= 1 else []
+            parts.append((indent + row.name, share, [*amount, *rate]))
+        texts = [f"{indent}and {len(rows) - _MOST_ROWS} more"] * (len(rows) > _MOST_ROWS)
+        texts += [indent + wait for wait in view.waits[:_MOST_WAITS]]
+        return [*self._aligned(parts, columns, is_counted=task is not None), *(self._text([(text, "")], columns) for text in texts)]
+
+    def _aligned(self, parts: Sequence[tuple[str, float, list[str]]], columns: int, *, is_counted: bool) -> Iterator[Text]:
+        """Lay out labels, bars and facts; the label of a count, which is the first one, is never cut short for them."""
+        from rich.cells import cell_len, set_cell_size  # late: rich, only for a bar on a terminal
+
+        widths = [cell_len(label) for label, _, _ in parts]
+        left = min(max(widths, default=0), max(columns // 2, _LABEL, *widths[:1] if is_counted else ()))
+        for label, share, facts in parts:
+            fitting = list(facts)
+            while fitting and left + 2 + len("  ".join(fitting)) > columns:
+                fitting.pop()
+            right = "".join(f"  {fact}" for fact in fitting)
+            room = min(columns - left - len(right) - 2, _BAR[1])
+            if room < _BAR[0] and not right:
+                yield self._text([(label, "")], columns)
+                continue
+            name = f"{set_cell_size(label, left - 1)}…" if cell_len(label) > left else set_cell_size(label, left)
+            filled = round(room * min(1.0, max(0.0, share)))
+            bar = [("  ", ""), ("━" * filled, "green"), ("━" * (room - filled), "bright_black")] if room >= _BAR[0] else []
+            yield self._text([(name, ""), *bar, (right, "")], columns)
+
+    def _text(self, parts: Sequence[tuple[str, str]], columns: int) -> Text:
+        from rich.text import Text  # late: rich, only for a bar on a terminal
+
+        encoding = self._terminal().encoding
+        if not encoding.startswith("utf"):
+            ascii_bars = [(text.replace("━", "-" if style == "bright_black" else "#").replace("…", "."), style) for text, style in parts]
+            parts = [(text.encode(encoding, "replace").decode(encoding), style) for text, style in ascii_bars]
+        line = Text.assemble(*parts, no_wrap=True)
+        line.truncate(columns, overflow="ellipsis" if encoding.startswith("utf") else "crop")
+        line.rstrip()
+        return line
