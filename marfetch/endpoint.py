@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from .errors import InputError, PolicyError
@@ -23,8 +22,7 @@ _AUTHORITY = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<target>
 _PRINTABLE = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # ASCII without space, control characters and the backslash
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """A parsed URL. Scheme, host and port decide whether a request is allowed.
 
     Attributes:
@@ -134,8 +132,7 @@ class HostPattern(NamedTuple):
         return f"*.{self.host}" if self.wildcard else str(self.host)
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """A registry endpoint with its data hosts: all hosts that a download may use.
 
     Attributes:

@@ -42,7 +42,6 @@ from .oras_py import oras
 from .pages import Collected, collect, resolve
 from .pauses import Pauses
 from .preconnect import Preconnections
-from .referrers import referrers
 from .transport import GET, ExactRequest, Sent, StreamedResponse, Transport
 
 _LOG = logging.getLogger(__name__)
@@ -169,6 +168,8 @@ class Registry:
         return Catalog(names, found.etag)
 
     def referrers(self, reference: Reference, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:
+        from .referrers import referrers  # late: a download lists none
+
         return referrers(self, reference, digest, artifact_type)
 
     # -- requests
