@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ..world.archives import chart
 from ..world.charts import add_chart
 from ..world.command import surroundings
@@ -64,6 +66,7 @@ def test_one_pull_loads_what_it_needs(mar: Registry, tmp_path: Path) -> None:
     assert {"semver", "jsonschema", "html", "yaml", "rich", "cryptography", "concurrent.futures.process"} & set(loaded) == set()
 
 
+@pytest.mark.slow
 def test_each_further_artifact_costs_three_requests_and_few_looks_at_files(mar: Registry, tmp_path: Path) -> None:
     references = [f"aks/toy{number}:1.2.3" for number in range(12)]
     for number in range(12):
