@@ -1,4 +1,4 @@
-"""`python -m benchmarks [start|official|one|range|artifacts|sizes|bundle|thousand|spread]…`: measure the figures of docs/performance.md.
+"""`python -m benchmarks [start|official|one|range|artifacts|sizes|bundle|thousand|growth|spread]…`: measure the figures of docs/performance.md.
 
 Without a name, measure everything and write the page with its charts. With names, measure these; `--write` also updates the page.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from . import clients, machine, official
+from . import clients, growth, machine, official
 from .bundle import SPREAD, bundled, spread, thousand
 from .measure import Contender, absent, race, table
 from .stage import CHARTS, ROOT, ROUND_TRIP, Stage, real_stage, stage
@@ -194,6 +194,7 @@ SCENES: dict[str, tuple[Callable[[], Scene], str]] = {
     "sizes": (sizes, f"One file of {', '.join(f'{size:,}' for size in SIZES)} MiB, TLS, empty caches"),
     "bundle": (_plain(bundled, 3), f"A bundle of {CHARTS} charts, {ROUND_TRIP} ms round trip, TLS, empty caches"),
     "thousand": (_plain(thousand, 1), "A bundle of 1,000 charts: create, verify, and load into distribution's registry, no delay"),
+    "growth": (_plain(lambda _: growth.table(), 1), "How cost grows, TLS, empty caches, no delay"),
     "spread": (
         _plain(spread, 2),
         f"Loading a bundle of {SPREAD} charts, {ROUND_TRIP} ms round trip: one machine, and workers of a Dask scheduler",

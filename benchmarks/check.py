@@ -1,14 +1,17 @@
 """`python -m benchmarks.check`: check that marfetch has not become slower, by ratios that hardly depend on the load of the machine.
 
 The ratios compare processor time (user and system) of whole commands with a bare Python that runs in turn with them. Round trips are
-computed from the time that a longer link to the registry adds. A ratio that is a third worse than the stored one is measured again, and
-the check fails if it is still worse. `python -m benchmarks.check --store` writes the ratios to `benchmarks/ratios.json`.
+computed from the time that a longer link to the registry adds. Loaded modules and system calls are counted. A figure that is a third
+worse than the stored one is measured again, and the check fails if it is still worse. `python -m benchmarks.check --store` writes the ratios to `benchmarks/ratios.json`.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -65,10 +68,41 @@ def loading() -> float:
 
 
 def one() -> float:
-    """Compare one chart by exact version with a Python that only imports oras-py."""
+    """Compare one chart by exact version with a Python that only imports typer and oras-py."""
     with stage(round_trip=0, charts=1) as where:
         ours = clients.marfetch(where, "one chart", "pull", clients.CHART.format(0), "--version", "1.2.3")
-        return _compared(where, ours, _python(where, "oras-py", "-c", "import oras.provider"))
+        return _compared(where, ours, _python(where, "typer and oras-py", "-c", "import typer, oras.provider"))
+
+
+def _output(where: Stage, charts: int, *before: str) -> str:
+    """Pull charts, with this command line in front of the arguments of Python, and return what it writes to stderr."""
+    names = [f"{clients.CHART.format(number)}:1.2.3" for number in range(charts)]
+    ours = clients.marfetch(where, "charts", "pull", *names)
+    directory = where.directory / "run"
+    directory.mkdir()
+    line = [*before, *list(ours.prepare(directory))[1:]]
+    done = subprocess.run(line, cwd=directory, env=ours.environment, capture_output=True, text=True, check=False)
+    shutil.rmtree(directory)
+    if done.returncode:
+        sys.exit(f"{line[:3]}: {done.stderr[-500:]}")
+    return done.stderr
+
+
+def modules() -> float:
+    """Count the modules that a pull of one chart loads, those of Python and of other packages too."""
+    with stage(round_trip=0, charts=1) as where:
+        return len(re.findall(r"^import time: +[0-9]", _output(where, 1, sys.executable, "-X", "importtime"), re.MULTILINE))
+
+
+def system_calls() -> float | None:
+    """Count the system calls of one more chart, without those that wait or start threads; None without strace."""
+    if shutil.which("strace") is None:
+        return None
+    counted = ["newfstatat", "stat", "lstat", "fstat", "openat", "close", "read", "write", "unlinkat", "linkat", "rename", "lseek", "fsync"]
+    with stage(round_trip=0, charts=CHARTS) as where:
+        strace = ("strace", "-f", "-c", "-e", "trace=" + ",".join(f"?{name}" for name in counted), sys.executable)
+        total = [int(re.findall(r"(\d+) +(?:\d+ +)?total", _output(where, charts, *strace))[-1]) for charts in (1, CHARTS)]
+    return (total[1] - total[0]) / (CHARTS - 1)
 
 
 def many() -> float:
@@ -101,8 +135,10 @@ def round_trips() -> float:
     return (quickest[1] - quickest[0]) * 1000 / (FARTHER - FAR)
 
 
-RATIOS: dict[str, Callable[[], float]] = {
+RATIOS: dict[str, Callable[[], float | None]] = {
     "loading": loading,
+    "modules of one chart": modules,
+    "system calls of one more chart": system_calls,
     "one chart": one,
     "forty charts": many,
     "file of 64 MiB": large,
@@ -113,7 +149,8 @@ RATIOS: dict[str, Callable[[], float]] = {
 def main(arguments: Sequence[str]) -> int:
     """Measure, then compare with the stored ratios or store them."""
     if list(arguments) == ["--store"]:
-        STORED.write_text(json.dumps({name: round(measure(), 2) for name, measure in RATIOS.items()}, indent=2) + "\n")
+        measured = {name: measure() for name, measure in RATIOS.items()}
+        STORED.write_text(json.dumps({name: round(one, 2) for name, one in measured.items() if one is not None}, indent=2) + "\n")
         return 0
     stored: dict[str, float] = json.loads(STORED.read_text())
     if set(stored) != set(RATIOS):
@@ -122,6 +159,9 @@ def main(arguments: Sequence[str]) -> int:
     for name, measure in RATIOS.items():
         for number in range(1, TRIES + 1):
             found = measure()
+            if found is None:
+                print(f"{name}: not measured on this system", flush=True)
+                break
             is_fine = found <= stored[name] * WORSE
             verdict = "fine" if is_fine else "measured anew" if number < TRIES else "WORSE BY A THIRD OR MORE"
             print(f"{name}: {found:.2f}, stored {stored[name]:.2f}: {verdict}", flush=True)

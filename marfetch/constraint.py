@@ -1,8 +1,9 @@
 """Version ranges as in Helm, and the newest tag in a range.
 
 Grammar and results are those of Masterminds/semver v3.5 (`NewConstraint` and `Check`), which Helm 3 and 4 use.
-`fixtures/constraints.jsonl` contains its results, and `tests/oracle` computes them again. Versions are `semver.Version` values. Unlike in
-Helm, the numbers of a tag may have a leading `v` and leading zeros (`v2.9.0`, `0.4.023901`), since MAR has such tags.
+`fixtures/constraints.jsonl` contains its results, and `tests/oracle` computes them again. Versions are `semver.Version` values, made when
+somebody asks for one: ranges compare keys. Unlike in Helm, the numbers of a tag may have a leading `v` and leading zeros (`v2.9.0`,
+`0.4.023901`), since MAR has such tags.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final, NamedTuple, NoReturn, TypeAlias
-
-from semver import Version
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, TypeAlias
 
 from .errors import InputError
+
+if TYPE_CHECKING:
+    from semver import Version
 
 MAX_CONSTRAINT_LENGTH: Final = 512  # bytes; Masterminds/semver: MaxConstraintLen
 MAX_CONSTRAINT_GROUPS: Final = 32  # alternatives between `||`; MaxConstraintGroups
@@ -27,11 +28,11 @@ _IDENTIFIERS = r"[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*"
 _PARTIAL = rf"v?([0-9|xX*]+)(\.[0-9|xX*]+)?(\.[0-9|xX*]+)?(-{_IDENTIFIERS})?(\+{_IDENTIFIERS})?"
 _TAG_VERSION = re.compile(rf"v?([0-9]+)\.([0-9]+)\.([0-9]+)(?:-({_IDENTIFIERS}))?(?:\+({_IDENTIFIERS}))?")
 _STRICT = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*)){2}(?:[-+].*)?")
-_EXACT = re.compile(rf"{_SPACE}*=?{_SPACE}*(v?[0-9]+\.[0-9]+\.[0-9]+(?:-{_IDENTIFIERS})?(?:\+{_IDENTIFIERS})?){_SPACE}*")
-_HYPHEN_RANGE = re.compile(rf"{_SPACE}*({_PARTIAL}){_SPACE}+-{_SPACE}+({_PARTIAL}){_SPACE}*")
+_EXACT = re.compile(rf"{_SPACE}*=?{_SPACE}*([^ \t\n\f\r]+){_SPACE}*")
+_HYPHEN_RANGE: Final = rf"{_SPACE}*({_PARTIAL}){_SPACE}+-{_SPACE}+({_PARTIAL}){_SPACE}*"
 _OPERATORS = frozenset(("", "=", "!=", ">", "<", ">=", "=>", "<=", "=<", "~", "~>", "^"))
 # One comparison, followed by a space, a comma or the end. The lookahead prevents backtracking, so no input takes long.
-_COMPARISON = re.compile(rf"{_SPACE}*([=!<>~^]*){_SPACE}*({_PARTIAL})(?=[\t\n\f\r ,]|\Z)")
+_COMPARISON: Final = rf"{_SPACE}*([=!<>~^]*){_SPACE}*({_PARTIAL})(?=[\t\n\f\r ,]|\Z)"
 _SEPARATOR = re.compile(rf"{_SPACE}*,|{_SPACE}+")
 _BLANK = re.compile(rf"{_SPACE}*")
 
@@ -41,40 +42,46 @@ Key: TypeAlias = tuple[int, int, int, tuple[tuple[int, int, str], ...]]
 _RELEASED: Final = ((2, 0, ""),)  # above every prerelease
 
 
-@dataclass(frozen=True, slots=True)
-class TaggedVersion:
+class TaggedVersion(NamedTuple):
     """A tag that is a version.
 
     Attributes:
         tag: as the registry lists it.
-        version: its version, without a leading `v` and leading zeros, and with `+` for `_`.
         key: precedence; equal for versions that differ only in build metadata.
-        strict: whether the tag is strict SemVer 2.0.0, which Helm requires.
+        prerelease: the part after `-`; None for a released version.
+        build: the part after `+`.
     """
 
     tag: str
-    version: Version
     key: Key
-    strict: bool
+    prerelease: str | None
+    build: str | None
+
+    @property
+    def version(self) -> Version:
+        """The version, without a leading `v` and leading zeros, and with `+` for `_`."""
+        from semver import Version  # late: most tags of a list are only compared
+
+        return Version(*self.key[:3], self.prerelease, self.build)
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether the tag is strict SemVer 2.0.0, which Helm requires."""
+        return _STRICT.fullmatch(self.tag.replace("_", "+")) is not None
 
     @property
     def is_prerelease(self) -> bool:
         """Whether the version is a prerelease."""
-        return self.version.prerelease is not None
+        return self.prerelease is not None
 
 
 def read_version(tag: str) -> TaggedVersion | None:
     """Parse a tag as a version; None if it is not one (`latest`, `2024-01-02`, `3`, `1.2`, `helm-v3.12.2`)."""
     if len(tag) > MAX_VERSION_LENGTH:
         return None
-    text = tag.replace("_", "+")
-    match = _TAG_VERSION.fullmatch(text)
-    if match is None:
-        return None
-    version = _version(match[1], match[2], match[3], match[4], match[5])
-    if version is None:
-        return None
-    return TaggedVersion(tag, version, _key(version), _STRICT.fullmatch(text) is not None)
+    match = _TAG_VERSION.fullmatch(tag.replace("_", "+"))
+    key = _key(match[1], match[2], match[3], match[4]) if match else None
+    return TaggedVersion(tag, key, match[4], match[5]) if match and key else None
 
 
 def sort_versions(tags: Iterable[str]) -> list[TaggedVersion]:
@@ -84,7 +91,7 @@ def sort_versions(tags: Iterable[str]) -> list[TaggedVersion]:
     are both kept; see `distinct`.
     """
     versions = [version for version in map(read_version, tags) if version is not None]
-    versions.sort(key=lambda version: not version.strict)
+    versions.sort(key=lambda version: not version.is_strict)
     versions.sort(key=lambda version: version.key, reverse=True)
     return versions
 
@@ -100,7 +107,7 @@ def distinct(versions: Iterable[TaggedVersion]) -> dict[str, list[TaggedVersion]
 def exact_version(text: str) -> str | None:
     """Return the version, as written, if a range is one full version (`1.2.3`, `=1.2.3`, `v1.2.3`); None for other ranges."""
     match = _EXACT.fullmatch(text)
-    return match[1] if match and read_version(match[1]) else None
+    return match[1] if match and "_" not in match[1] and read_version(match[1]) else None
 
 
 def tag_of(version: str) -> str:
@@ -108,29 +115,20 @@ def tag_of(version: str) -> str:
     return version.replace("+", "_")
 
 
-def _version(major: str, minor: str, patch: str, prerelease: str | None, build: str | None) -> Version | None:
-    """Build a version from its parts, without leading zeros; None for numbers beyond 64 bits and invalid prereleases."""
+def _key(major: str, minor: str, patch: str, prerelease: str | None) -> Key | None:
+    """Build the key of a version from its parts; None for numbers beyond 64 bits and invalid prereleases."""
     if max(len(major), len(minor), len(patch)) > 20 and max(len(n.lstrip("0")) for n in (major, minor, patch)) > 20:
         return None
     numbers = int(major), int(minor), int(patch)
     if max(numbers) > _MAX_NUMBER:
         return None
-    if prerelease and any(part.isdigit() and len(part) > 1 and part[0] == "0" for part in prerelease.split(".")):
-        return None
-    return Version(*numbers, prerelease, build)
-
-
-def _prerelease_key(prerelease: str | None) -> tuple[tuple[int, int, str], ...]:
     if not prerelease:
-        return _RELEASED
-    return tuple(
-        (0, int(part), "") if part.isdigit() and len(part) <= 20 and int(part) <= _MAX_NUMBER else (1, 0, part)
-        for part in prerelease.split(".")
-    )
-
-
-def _key(version: Version) -> Key:
-    return version.major, version.minor, version.patch, _prerelease_key(version.prerelease)
+        return *numbers, _RELEASED
+    parts = prerelease.split(".")
+    if any(part.isdigit() and len(part) > 1 and part[0] == "0" for part in parts):
+        return None
+    read = ((0, int(part), "") if part.isdigit() and len(part) <= 20 and int(part) <= _MAX_NUMBER else (1, 0, part) for part in parts)
+    return *numbers, tuple(read)
 
 
 class _Comparison(NamedTuple):
@@ -141,93 +139,90 @@ class _Comparison(NamedTuple):
     """
 
     operator: str
-    version: Version
     key: Key
     wild: int
 
-    def allows(self, version: Version, key: Key) -> bool:
+    @property
+    def is_prerelease(self) -> bool:
+        return self.key[3] != _RELEASED
+
+    def allows(self, key: Key) -> bool:
         """Return whether a version satisfies the comparison (Masterminds/semver v3.5.0, constraints.go), without prerelease rules."""
         match self.operator:
             case "" | "=":
-                return key == self.key if self.wild == 3 else self._tilde(version, key)
+                return key == self.key if self.wild == 3 else self._tilde(key)
             case "!=":
-                return self._not_equal(version, key)
+                return self._not_equal(key)
             case ">":
-                return self._greater(version, key)
+                return self._greater(key)
             case "<":
                 return key < self.key
             case ">=" | "=>":
                 return key >= self.key
             case "<=" | "=<":
-                return self._less_or_equal(version, key)
+                return self._less_or_equal(key)
             case "~" | "~>":
-                return self._tilde(version, key)
+                return self._tilde(key)
             case _:
-                return self._caret(version, key)
+                return self._caret(key)
 
-    def _not_equal(self, version: Version, key: Key) -> bool:
-        own = self.version
+    def _not_equal(self, key: Key) -> bool:
         if self.wild == 3:
             return key != self.key
-        if version.major != own.major:
+        if key[0] != self.key[0]:
             return True
         if self.wild == 1:
             return False
-        if version.minor != own.minor:
+        if key[1] != self.key[1]:
             return True
         if self.wild == 0:  # `!=*` is compared like `!=0.0.0`
             return key != self.key
-        if version.prerelease or own.prerelease:
-            return _prerelease_key(version.prerelease) != _prerelease_key(own.prerelease)
-        return False
+        return key[3] != self.key[3]
 
-    def _greater(self, version: Version, key: Key) -> bool:
-        own = self.version
+    def _greater(self, key: Key) -> bool:
         if self.wild == 3:
             return key > self.key
-        if version.major != own.major:
-            return version.major > own.major
+        if key[0] != self.key[0]:
+            return key[0] > self.key[0]
         if self.wild == 0:  # `>*` is compared like `>0.0.0`
             return key > self.key
-        return self.wild == 2 and version.minor > own.minor
+        return self.wild == 2 and key[1] > self.key[1]
 
-    def _less_or_equal(self, version: Version, key: Key) -> bool:
-        own = self.version
+    def _less_or_equal(self, key: Key) -> bool:
         if self.wild == 3:
             return key <= self.key
-        return version.major < own.major or (version.major == own.major and (self.wild == 1 or version.minor <= own.minor))
+        return key[0] < self.key[0] or (key[0] == self.key[0] and (self.wild == 1 or key[1] <= self.key[1]))
 
-    def _tilde(self, version: Version, key: Key) -> bool:
-        own = self.version
+    def _tilde(self, key: Key) -> bool:
         if key < self.key:
             return False
-        if (own.major, own.minor, own.patch) == (0, 0, 0) and self.wild in (0, 3):
+        if self.key[:3] == (0, 0, 0) and self.wild in (0, 3):
             return True
-        return version.major == own.major and (self.wild == 1 or version.minor == own.minor)
+        return key[0] == self.key[0] and (self.wild == 1 or key[1] == self.key[1])
 
-    def _caret(self, version: Version, key: Key) -> bool:
-        own = self.version
+    def _caret(self, key: Key) -> bool:
+        major, minor, patch = self.key[:3]
         if key < self.key:
             return False
-        if own.major > 0 or self.wild == 1:
-            return version.major == own.major
-        if version.major > 0:
+        if major > 0 or self.wild == 1:
+            return key[0] == major
+        if key[0] > 0:
             return False
-        if own.minor > 0 or self.wild == 2:
-            return version.minor == own.minor
-        return version.minor == 0 and version.patch == own.patch
+        if minor > 0 or self.wild == 2:
+            return key[1] == minor
+        return key[1] == minor and key[2] == patch
 
 
-@dataclass(frozen=True, slots=True)
-class Constraint:
+class Constraint(NamedTuple):
     """A version range as Helm's `--version` takes it.
 
     Attributes:
         text: the range as written.
+        groups: its alternatives; all comparisons of one must allow a version.
     """
 
     text: str
-    _groups: tuple[tuple[_Comparison, ...], ...]
+    groups: tuple[tuple[_Comparison, ...], ...]
 
     @classmethod
     def parse(cls, text: str) -> Constraint:
@@ -242,6 +237,9 @@ class Constraint:
                 code="constraint-invalid",
                 text=text[:100],
             )
+        exact = read_version(exact_version(text) or "")
+        if exact is not None:
+            return cls(text, ((_Comparison("", exact.key, 3),),))
         groups = _rewrite_hyphens(text).split("||")
         if len(groups) > MAX_CONSTRAINT_GROUPS:
             raise InputError(
@@ -270,7 +268,7 @@ class Constraint:
             version = read_version(tag)
             if version is None or (found is not None and version.key < found.key):
                 continue
-            if found is not None and version.key == found.key and (found.strict or not version.strict):
+            if found is not None and version.key == found.key and (found.is_strict or not version.is_strict):
                 continue
             if self._check(version, prereleases):
                 found = version
@@ -281,11 +279,11 @@ class Constraint:
         return [version for version in versions if self._check(version, prereleases)]
 
     def _check(self, tagged: TaggedVersion, prereleases: bool) -> bool:
-        for group in self._groups:
+        for group in self.groups:
             # A group matches prereleases only if one of its comparisons names a prerelease, as in `>=1.2.0-0`.
-            if tagged.is_prerelease and not prereleases and not any(comparison.version.prerelease for comparison in group):
+            if tagged.is_prerelease and not prereleases and not any(comparison.is_prerelease for comparison in group):
                 continue
-            if all(comparison.allows(tagged.version, tagged.key) for comparison in group):
+            if all(comparison.allows(tagged.key) for comparison in group):
                 return True
         return False
 
@@ -296,7 +294,7 @@ class Constraint:
 def _rewrite_hyphens(text: str) -> str:
     """Rewrite `1.2 - 2.3` to `>= 1.2, <= 2.3`."""
     result = text
-    for match in _HYPHEN_RANGE.finditer(text):
+    for match in re.finditer(_HYPHEN_RANGE, text):
         result = result.replace(match[0], f">= {match[1]}, <= {match[7]} ", 1)
     return result
 
@@ -304,8 +302,9 @@ def _rewrite_hyphens(text: str) -> str:
 def _group(text: str, group: str) -> tuple[_Comparison, ...]:
     comparisons: list[_Comparison] = []
     position = 0
+    pattern = re.compile(_COMPARISON)  # only here: an exact version needs no range
     while True:
-        match = _COMPARISON.match(group, position)
+        match = pattern.match(group, position)
         if match is None or match[1] not in _OPERATORS:
             _refuse(text, group[position:])
         comparisons.append(_comparison(text, match))
@@ -320,19 +319,18 @@ def _group(text: str, group: str) -> tuple[_Comparison, ...]:
 
 
 def _comparison(text: str, match: re.Match[str]) -> _Comparison:
-    major, minor, patch, prerelease, build = match[3], match[4], match[5], match[6], match[7]
+    major, minor, patch, prerelease = match[3], match[4], match[5], match[6]
     numbers = [major, (minor or "")[1:], (patch or "")[1:]]
     wild = next((position for position, number in enumerate(numbers) if number in ("", "x", "X", "*")), 3)
     numbers = numbers[:wild] + ["0"] * (3 - wild)
     # As in Masterminds/semver, a wildcard drops the build metadata, and numbers after it are ignored.
     length = len(match[2]) if wild == 3 else sum(map(len, numbers)) + 2 + len(prerelease or "")
-    version = None
+    key = None
     if length <= MAX_VERSION_LENGTH and all(number.isascii() and number.isdigit() for number in numbers):
-        build_part = build[1:] if build and wild == 3 else None
-        version = _version(numbers[0], numbers[1], numbers[2], prerelease[1:] if prerelease else None, build_part)
-    if version is None:
+        key = _key(numbers[0], numbers[1], numbers[2], prerelease[1:] if prerelease else None)
+    if key is None:
         _refuse(text, match[0].strip())
-    return _Comparison(match[1], version, _key(version), wild)
+    return _Comparison(match[1], key, wild)
 
 
 def _refuse(text: str, part: str) -> NoReturn:
@@ -351,10 +349,10 @@ def _refuse(text: str, part: str) -> NoReturn:
     )
 
 
-ANY: Final = Constraint.parse(">=0.0.0")
+ANY: Final = Constraint(">=0.0.0", ((_Comparison(">=", (0, 0, 0, _RELEASED), 3),),))
 """The range without `--version`: every released version."""
 
-ANY_OR_PRERELEASE: Final = Constraint.parse(">0.0.0-0")
+ANY_OR_PRERELEASE: Final = Constraint(">0.0.0-0", ((_Comparison(">", (0, 0, 0, ((0, 0, ""),)), 3),),))
 """The range of `--devel`, as in Helm."""
 
 

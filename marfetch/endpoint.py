@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from .errors import InputError, PolicyError
@@ -23,8 +22,7 @@ _AUTHORITY = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<target>
 _PRINTABLE = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # ASCII without space, control characters and the backslash
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """A parsed URL. Scheme, host and port decide whether a request is allowed.
 
     Attributes:
@@ -46,26 +44,22 @@ class Address:
         Raises:
             PolicyError: `address-refused`.
         """
-        shown = redacted(url)
+
+        def refuse(reason: str, rule: str) -> PolicyError:
+            shown = redacted(url)
+            return PolicyError(f"the URL `{shown}` is refused: {reason}", code="address-refused", url=shown, rule=rule)
+
         match = _AUTHORITY.fullmatch(url)
         if match is None:
-            raise PolicyError(
-                f"the URL `{shown}` is refused: it is neither https nor http", code="address-refused", url=shown, rule="https only"
-            )
+            raise refuse("it is neither https nor http", "https only")
         if not _PRINTABLE.fullmatch(url):
-            raise PolicyError(
-                f"the URL `{shown}` is refused: it contains a backslash, a space, a control character or a non-ASCII character",
-                code="address-refused",
-                url=shown,
-                rule="printable ASCII without a backslash",
-            )
+            reason = "it contains a backslash, a space, a control character or a non-ASCII character"
+            raise refuse(reason, "printable ASCII without a backslash")
         scheme: Literal["http", "https"] = "https" if match["scheme"].lower() == "https" else "http"
         try:
             host = Host.parse(match["authority"])
         except InputError as error:
-            raise PolicyError(
-                f"the URL `{shown}` is refused: it has no valid host name", code="address-refused", url=shown, rule="a host name"
-            ) from error
+            raise refuse("it has no valid host name", "a host name") from error
         target = match["target"].partition("#")[0] or "/"
         return cls(scheme, Host(host.name, host.port or _DEFAULT_PORTS[scheme]), target if target.startswith("/") else f"/{target}")
 
@@ -134,8 +128,7 @@ class HostPattern(NamedTuple):
         return f"*.{self.host}" if self.wildcard else str(self.host)
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """A registry endpoint with its data hosts: all hosts that a download may use.
 
     Attributes:

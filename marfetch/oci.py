@@ -60,8 +60,7 @@ _MEDIA_TYPE = re.compile(r"[\x21-\x2e\x30-\x7e]{1,127}/[\x21-\x7e]{1,127}")
 Annotations: TypeAlias = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Digest:
+class Digest(NamedTuple):
     """A content identifier (image-spec, descriptor, "Digests").
 
     Attributes:

@@ -7,7 +7,6 @@ or is `localhost`. Invalid input is never corrected silently: the error names th
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, NoReturn
 
@@ -20,8 +19,8 @@ OFFICIAL_HOSTS: Final = ("mcr.microsoft.com", "mcr.azure.cn")
 
 MAX_REPOSITORY_LENGTH: Final = 255
 
-_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_HOST = re.compile(rf"(?P<name>(?:{_LABEL})(?:\.{_LABEL})*|\[[0-9a-f:]{{2,39}}\])(?::(?P<port>[0-9]{{1,5}}))?", re.IGNORECASE)
+_HOST = re.compile(r"(?P<name>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]{2,39}\])(?::(?P<port>[0-9]{1,5}))?")
+_MAX_LABEL: Final = 63  # RFC 1035, 2.3.4
 _OCTET = r"(?:0|[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5])"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -31,12 +30,11 @@ _REPOSITORY = re.compile(rf"{_PART.pattern}(?:/{_PART.pattern})*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LOCALE = r"[a-z]{2}(?:-[a-z]{2,4})?/"
-_PORTAL = re.compile(rf"(?:{_LOCALE})?(?:artifact/mar|product)/(?P<repository>.+?)(?:/(?:about|tags))?/?", re.IGNORECASE)
-_API = re.compile(r"v2/(?P<repository>.+?)/(?:tags/list|(?:manifests|blobs)/(?P<name>[^/]+))")
+_PORTAL: Final = rf"(?i)(?:{_LOCALE})?(?:artifact/mar|product)/(?P<repository>.+?)(?:/(?:about|tags))?/?"
+_API: Final = r"v2/(?P<repository>.+?)/(?:tags/list|(?:manifests|blobs)/(?P<name>[^/]+))"
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(NamedTuple):
     """A host name or IP address with an optional port, from a reference or a URL.
 
     Attributes:
@@ -62,6 +60,8 @@ class Host:
         if match is None:
             _refuse_host(text)
         name = match["name"].lower()
+        if any(not 0 < len(label) <= _MAX_LABEL or "-" in (label[0], label[-1]) for label in name.split(".")):
+            _refuse_host(text)
         port = int(match["port"]) if match["port"] else None
         if port is not None and not 0 < port < 65536:
             _fail(text, f"port {port} is not between 1 and 65535", str(port))
@@ -236,6 +236,8 @@ def _fail(text: str, reason: str, part: str | None = None, *, hint: str | None =
 
 
 def _helm_line(text: str) -> Pasted:
+    import shlex  # late: shlex, only for a pasted command
+
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -289,8 +291,8 @@ def _reference(text: str) -> Reference:
                 rule="https only",
             )
     if host is not None and host.name in OFFICIAL_HOSTS and scheme in (None, "https"):
-        portal = _PORTAL.fullmatch(path)
-        api = _API.fullmatch(path) if scheme == "https" else None
+        portal = re.fullmatch(_PORTAL, path)
+        api = re.fullmatch(_API, path) if scheme == "https" else None
         if portal:
             path = portal["repository"]
         elif api:
@@ -328,7 +330,7 @@ def _host(text: str, rest: str, scheme: str | None) -> tuple[Host | None, str]:
         return None, rest
     host = Host.parse(first)
     # Without the scheme, only a port identifies a name without a dot as a host.
-    return host if is_host else replace(host, port=443), path
+    return host if is_host else host._replace(port=443), path
 
 
 def _path(text: str, path: str, host: Host | None, scheme: str | None) -> Reference:

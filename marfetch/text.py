@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import html
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -160,4 +159,6 @@ def _forms(value: str) -> Iterator[str]:
     plain = unquote(value)
     for form in (value, plain, quote(plain, safe=""), quote(value, safe="")):
         yield form
-        yield html.escape(form)
+        from html import escape  # late: html, only where a message may contain a secret
+
+        yield escape(form)

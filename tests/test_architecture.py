@@ -293,7 +293,10 @@ def test_a_completion_loads_next_to_nothing(tmp_path: Path, words: list[str], pl
     assert loaded("__complete", *words, **{place: str(tmp_path)}) & SLOW == set()
 
 
-def test_only_to_sort_versions_does_a_completion_load_semver(tmp_path: Path) -> None:
+def test_only_to_write_versions_does_a_completion_load_semver(tmp_path: Path) -> None:
+    from marfetch import records
+
+    records.keep(tmp_path, "mcr.microsoft.com/aks/foo", ["1.0.0", "1.1.0"])
     found = loaded("__complete", "pull", "aks/foo", "--version", "", MARFETCH_CACHE_DIR=str(tmp_path))
     assert "semver" in found
     assert found & {"typer", "click", "platformdirs", "pathlib", "tempfile", "threading", "logging"} == set()

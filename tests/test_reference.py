@@ -211,3 +211,10 @@ def test_a_version_as_a_tag_names_the_tag(text: str) -> None:
     with pytest.raises(InputError) as caught:
         Reference.parse(text)
     assert caught.value.hint == "a tag has `_` where a version has `+`: write `a/web:1.0.0-23_a1b2`"
+
+
+@pytest.mark.parametrize("text", ["mcr.micro\u017foft.com", "\u212a.example.com", "m\u0131rror.example.com", "\u0130.example.com:443"])
+def test_a_letter_that_only_lower_case_makes_ascii_is_no_host(text: str) -> None:
+    with pytest.raises(PolicyError) as failed:
+        Host.parse(text)
+    assert failed.value.code == "address-refused"

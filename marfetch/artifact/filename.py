@@ -17,7 +17,7 @@ OWN_PREFIX: Final = ".marfetch-"
 
 # Names that git refuses (`is_ntfs_dotgit`, `is_hfs_dotgit`), and names that case-insensitive file systems treat as `.git`.
 _GIT: Final = re.compile(r"(?:\.git|git~[0-9]+)[. ]*(?::.*)?", re.DOTALL)
-_IGNORABLE: Final = re.compile(f"[{IGNORABLE}]")
+_IGNORABLE: Final = f"[{IGNORABLE}]"
 """Characters that case-insensitive file systems ignore when they compare names."""
 
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(?:\..*)?", re.IGNORECASE)
@@ -78,7 +78,7 @@ def is_git(part: str) -> bool:
     if part.isascii() and "git" not in part.lower():
         return False
     # On Windows, a backslash separates components, and a colon separates the name of a stream of the same file.
-    pieces = (unicodedata.normalize("NFKC", _IGNORABLE.sub("", piece)).casefold() for piece in re.split(r"[\\/]", part))
+    pieces = (unicodedata.normalize("NFKC", re.sub(_IGNORABLE, "", piece)).casefold() for piece in re.split(r"[\\/]", part))
     return any(_GIT.fullmatch(piece) for piece in pieces)
 
 

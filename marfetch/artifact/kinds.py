@@ -204,10 +204,14 @@ KINDS: Final = (
 """Every kind."""
 
 
+_MARKS: Final = frozenset("*?[")
+"""A glob has one of these; most are plain names, and comparing them needs no regular expression."""
+
+
 def matches(media_type: str, globs: Iterable[str]) -> bool:
     """Return whether a media type matches one of the globs, ignoring case (as Bicep does)."""
     lower = media_type.lower()
-    return any(fnmatchcase(lower, glob.lower()) for glob in globs)
+    return any(glob == lower or (not _MARKS.isdisjoint(glob) and fnmatchcase(lower, glob)) for glob in map(str.lower, globs))
 
 
 def kinds_named(*texts: str) -> tuple[Kind, ...]:

@@ -99,6 +99,11 @@ class Choice(NamedTuple):
     output: str | None = None
     is_exact: bool = False
 
+    @property
+    def is_any(self) -> bool:
+        """Whether there are no filters, so that every artifact is accepted that is not an image."""
+        return not (self.kinds or self.artifact_types or self.media_types)
+
 
 def select(manifest: Manifest, choice: Choice, *, name: str, tag: str | None, what: str) -> Selection:
     """Select the payloads of a manifest and name their files.

@@ -69,7 +69,7 @@ class ExpectedChart(NamedTuple):
         version = read_version(found) if isinstance(found, str) else None
         if version is None or version.key != wanted.key:
             return False
-        return None in (version.version.build, wanted.version.build) or version.version.build == wanted.version.build
+        return None in (version.build, wanted.build) or version.build == wanted.build
 
 
 class Unpacking(NamedTuple):

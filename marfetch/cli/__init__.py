@@ -34,6 +34,8 @@ def app(only: str | None = None) -> typer.Typer:
     parser.callback()(_root)
     for module in dict.fromkeys([COMMANDS[only]] if only is not None and only in COMMANDS else COMMANDS.values()):
         importlib.import_module(f".{module}", __name__).register(parser)
+    if only in COMMANDS:
+        parser.registered_commands = [command for command in parser.registered_commands if command.name == only]
     return parser
 
 

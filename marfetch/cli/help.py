@@ -114,7 +114,7 @@ def _summary(command: Any) -> str:
 
 def add(app: typer.Typer, function: Callable[..., int], name: str | None = None) -> None:
     """Register a command."""
-    app.command(name, cls=Command)(function)
+    app.command(name or function.__name__.replace("_", "-"), cls=Command)(function)
 
 
 # -- `marfetch help`

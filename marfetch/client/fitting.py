@@ -90,16 +90,11 @@ def _children(repository: Repository, children: Sequence[Descriptor]) -> dict[Di
     return {child.digest: one for child, one in zip(children, found, strict=True) if not isinstance(one, Error)}
 
 
-def is_any(choice: Choice) -> bool:
-    """Return whether there are no filters, so that every artifact is accepted that is not an image."""
-    return not (choice.kinds or choice.artifact_types or choice.media_types)
-
-
 def _telling(index: Index, choice: Choice) -> list[Descriptor]:
     """Return the children whose manifests decide about an index: one of each sort, with and without a platform."""
     children = _real(index)
     plain = [child for child in children if child.platform is None]
-    if is_any(choice) and (plain or _declares(index) is not None):
+    if choice.is_any and (plain or _declares(index) is not None):
         return []
     # An artifact among images has no platform; in an index with platforms only, all children are of one kind.
     return plain[:1] + [child for child in children if child.platform is not None][:1]
@@ -120,7 +115,7 @@ def _declares(index: Index) -> bool | None:
 
 def _fits(found: Manifest | Index, choice: Choice, known: Mapping[Digest, Manifest | Index]) -> bool:
     if isinstance(found, Manifest):
-        if is_any(choice):
+        if choice.is_any:
             return kind_of(found) is not IMAGE
         return (
             (not choice.kinds or kind_of(found) in choice.kinds)

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..artifact.kinds import Kind, kind_of
 from ..artifact.payload import Choice, Payload, base_name, select, unpacked
 from ..content import BESIDE_FROM
 from ..destination.destination import Destination, OutputFile, OutputState, find_clashes
-from ..destination.stream import open_stream, stream_path, verified_blob
 from ..errors import Error, IntegrityError, PolicyError, StorageError
 from ..files import prepare, storage_error
 from ..oci import Descriptor, Digest, Platform
 from ..reference import Reference
-from .earlier import unknown
-from .fetch import Gate
 from .resolve import Found, Resolved, Wanted, artifact, resolve
 from .session import Repository, Session
+
+if TYPE_CHECKING:
+    from .fetch import Gate
 
 
 class PullOptions(NamedTuple):
@@ -126,16 +125,15 @@ class Pulled(NamedTuple):
 __all__ = ["Failed", "File", "PullOptions", "Pulled", "find", "found", "pull", "pull_each", "pull_to_file"]
 
 
-@dataclass(slots=True)
 class _Job:
     """The state of one task."""
 
-    task: Task
-    files: Destination
-    directories: Destination
-    found: Found | None = None
-    items: list[_Item] = field(default_factory=list)
-    error: Error | None = None
+    def __init__(self, task: Task, files: Destination, directories: Destination) -> None:
+        self.task = task
+        self.files, self.directories = files, directories
+        self.found: Found | None = None
+        self.items: list[_Item] = []
+        self.error = task.artifact.error if isinstance(task.artifact, Failed) else None
 
     @property
     def name(self) -> str:
@@ -155,7 +153,6 @@ class _Job:
         return self.artifact.resolved.repository
 
 
-@dataclass(slots=True, eq=False)
 class _Item:
     """The state of one payload.
 
@@ -164,11 +161,10 @@ class _Item:
         file: the result, once it is written.
     """
 
-    job: _Job
-    payload: Payload
-    destination: Destination
-    state: OutputState = OutputState.ABSENT
-    file: File | None = None
+    def __init__(self, job: _Job, payload: Payload, destination: Destination) -> None:
+        self.job, self.payload, self.destination = job, payload, destination
+        self.state = OutputState.ABSENT
+        self.file: File | None = None
 
     @property
     def is_directory(self) -> bool:
@@ -209,6 +205,8 @@ def pull(client: Session, wanted: Sequence[Wanted | Failed], request: PullOption
 
 def pull_to_file(client: Session, wanted: Wanted | Failed, request: PullOptions, output: str) -> Pulled:
     """Download the one payload of an artifact to a file of this name, or to a stream once all its bytes are verified."""
+    from ..destination.stream import open_stream, stream_path, verified_blob  # late: only for `--output`
+
     path, file_path = stream_path(output), Path(output)
     request = request._replace(choice=request.choice._replace(output=file_path.name))
     if path is None:
@@ -267,8 +265,7 @@ def pull_each(
         jobs = []
         for task in tasks:
             root = task.request.destination
-            error = task.artifact.error if isinstance(task.artifact, Failed) else None
-            jobs.append(_Job(task, destination(root), destination(root / (task.request.untar or "")), error=error))
+            jobs.append(_Job(task, destination(root), destination(root / (task.request.untar or ""))))
         _pull(client, jobs, together=together, is_rehearsal=is_rehearsal, kept=kept)
     return [
         Done(
@@ -388,6 +385,8 @@ def _look(client: Session, job: _Job) -> None:
         if item.state is OutputState.DIFFERENT and not job.force:
             raise _differs(item)
         if item.state is OutputState.DIFFERENT and item.is_directory:
+            from .earlier import unknown  # late: only for archives
+
             destination.refuse_foreign(item.output, partial(unknown, client, job.artifact))
 
 
@@ -465,6 +464,8 @@ def _unpack(client: Session, item: _Item) -> bool:
             return False
         if state is OutputState.DIFFERENT and not item.job.force:
             raise _differs(item)
+    from .earlier import unknown  # late: only for archives
+
     known = partial(unknown, client, item.job.artifact)
     destination.put(item.output, open_blob, force=item.job.force, check=client.budget.check, unknown=known)
     return True

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..artifact.kinds import IMAGE, Kind, kind_of, matches
 from ..artifact.payload import Choice, Payload
@@ -14,9 +13,10 @@ from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyErr
 from ..oci import Descriptor, Index, Manifest, Platform
 from ..reference import Reference
 from ..text import counted
-from .catalog import nearest, suggest
-from .fitting import Look, fits, is_any, looked_at
 from .session import Repository, Session, offline_error
+
+if TYPE_CHECKING:
+    from .fitting import Look
 
 _DANGLING_TRIES: Final = 20
 """Maximum number of versions to try when their manifests are missing."""
@@ -37,8 +37,7 @@ class Wanted(NamedTuple):
     choice: Choice = Choice()
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """A resolved artifact.
 
     Attributes:
@@ -51,7 +50,7 @@ class Resolved:
 
     reference: Reference
     manifest: Manifest | Index
-    repository: Repository = field(compare=False, repr=False)
+    repository: Repository
     version: TaggedVersion | None = None
     newer: TaggedVersion | None = None
 
@@ -72,6 +71,8 @@ def resolve(client: Session, wanted: Wanted, *, skip_missing: bool = False, hint
         return _resolve(client, wanted, skip_missing=skip_missing)
     except NotFoundError as error:
         if hints:
+            from .catalog import suggest  # late: only to explain an error
+
             suggest(client, error, wanted.reference)
         raise
 
@@ -98,9 +99,15 @@ def _resolve(client: Session, wanted: Wanted, *, skip_missing: bool) -> Resolved
             missing.add(tag_of(exact))
         else:
             # With filters, `1.2.3` may be an image beside the chart `v1.2.3`.
-            if is_any(wanted.choice) or fits(tagged, manifest, wanted.choice):
+            if wanted.choice.is_any or _fits(tagged, manifest, wanted.choice):
                 return resolved_to(tagged, manifest)
     return _newest(wanted, constraint, repository, missing, skip_missing=skip_missing)
+
+
+def _fits(tagged: Repository, manifest: Manifest | Index, choice: Choice) -> bool:
+    from .fitting import fits  # late: only for filters
+
+    return fits(tagged, manifest, choice)
 
 
 def resolved_to(repository: Repository, manifest: Manifest | Index, newer: TaggedVersion | None = None) -> Resolved:
@@ -111,6 +118,8 @@ def resolved_to(repository: Repository, manifest: Manifest | Index, newer: Tagge
 
 
 def _newest(wanted: Wanted, constraint: Constraint, repository: Repository, missing: set[str], *, skip_missing: bool) -> Resolved:
+    from .fitting import looked_at  # late: only for ranges
+
     client, bound = repository.session, repository.reference
     tags = repository.tags()
     versions = sort_versions(tags)
@@ -147,7 +156,7 @@ def _newest(wanted: Wanted, constraint: Constraint, repository: Repository, miss
         if version.key >= picked.version.key:
             client.progress.warn(f"{error.message}; using `{picked.version.version}`")
     if picked.fits and skipped:
-        reason = "is a container image" if is_any(wanted.choice) else "does not match the filters"
+        reason = "is a container image" if wanted.choice.is_any else "does not match the filters"
         client.progress.note(f"`{skipped[0].version.tag}` of `{bound.full_repository}` {reason}; using `{picked.version.tag}`")
     newest = next((version for version in versions if not version.is_prerelease), None)
     is_newer = newest is not None and newest.key > picked.version.key and not skipped
@@ -174,6 +183,8 @@ def _all_gone(bound: Reference) -> NotFoundError:
 
 def _with_neighbours(error: NotFoundError, repository: Repository) -> NotFoundError:
     """Add similar tags to the error about a missing tag; costs one more request."""
+    from .catalog import nearest  # late: only to explain an error
+
     bound = repository.reference
     if error.code != "tag-not-found" or bound.tag is None or repository.session.options.offline:
         return error
@@ -224,6 +235,8 @@ def versions(client: Session, reference: Reference) -> tuple[Repository, dict[st
     try:
         tags = repository.tags()
     except NotFoundError as error:
+        from .catalog import suggest  # late: only to explain an error
+
         suggest(client, error, reference)
         raise
     versions = sort_versions(tags)

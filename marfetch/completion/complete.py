@@ -222,7 +222,7 @@ def _versions(line: Line, known: KnownRegistries, word: str) -> Candidates:
     parts = known.split(line.arguments[-1]) if line.arguments else None
     if parts is None or re.search("[:@]", parts[2]):
         return _NOTHING
-    from ..constraint import distinct, sort_versions  # late: semver, only where versions are sorted
+    from ..constraint import distinct, sort_versions  # late: only where versions are sorted
 
     groups = distinct(sort_versions(known.tags(parts[1], parts[2])))
     first = [text for text, tagged in groups.items() if "--devel" in line.options or not tagged[0].is_prerelease]

@@ -18,11 +18,9 @@ from ..content import Verified
 from ..errors import IntegrityError, PolicyError, StorageError
 from ..files import Writer, make_directories, storage_error
 from ..oci import Descriptor
-from .archive import Archive, with_top
 from .created import CreatedDirectories, CreatedDirectory, Unknown, foreign_file, nothing_known
 from .directory import Directory, remove_parts
 from .placing import Placing
-from .unpack import changed, holds, unpack
 
 _CHUNK: Final = 1 << 20
 
@@ -133,6 +131,9 @@ class Destination:
                     return OutputState.DIFFERENT
                 if open_blob is None:
                     return OutputState.UNKNOWN
+                from .archive import Archive, with_top  # late: only for archives
+                from .unpack import holds  # late: as archive
+
                 with closing(directory.enter(name)) as top, open_blob() as blob:
                     archive = Archive(blob, wish.descriptor, with_top(blob, wish.descriptor, unpacking))
                     if not holds(archive, top):
@@ -217,6 +218,9 @@ class Destination:
         unknown: Unknown,
     ) -> None:
         """Unpack next to the final name, and rename when the content is complete and verified."""
+        from .archive import Archive, with_top  # late: only for archives
+        from .unpack import changed, unpack  # late: as archive
+
         path = self.path(wish.name)
         try:
             with self._directory(wish.name, make=True) as (directory, name):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..errors import Error, IntegrityError, NotFoundError, PolicyError, StorageError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
@@ -47,8 +46,7 @@ class NamedCount:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestNode:
+class ManifestNode(NamedTuple):
     """A manifest in the graph, without its bytes.
 
     Attributes:

@@ -30,6 +30,8 @@ from .graph import ManifestNode
 from .index import LayoutTags, check_version, unsupported_index_content
 from .ingest import STALE, FileIngest, StallGuard, claimed_part
 
+_RECENT: Final = 1024
+"""Paths that a layout keeps; each blob is looked up several times."""
 _MARK_AGAIN: Final = STALE / 4
 """Seconds after which a used blob is marked again."""
 
@@ -64,6 +66,7 @@ class Layout:
         patience: StallGuard | None = None,
     ) -> None:
         self.root = root
+        self._paths: dict[Digest, Path] = {}
         self._mode = mode
         self._below = below
         self._warn = warn
@@ -89,7 +92,12 @@ class Layout:
 
     def path(self, digest: Digest) -> Path:
         """Return the path of a blob, existing or not."""
-        return self.root.joinpath("blobs", digest.algorithm, digest.encoded)
+        path = self._paths.get(digest)
+        if path is None:
+            if len(self._paths) >= _RECENT:
+                self._paths.clear()
+            path = self._paths[digest] = self.root.joinpath("blobs", digest.algorithm, digest.encoded)
+        return path
 
     # -- store
 

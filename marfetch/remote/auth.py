@@ -11,23 +11,25 @@ import re
 import threading
 import urllib.parse
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ..document import parse_json
 from ..endpoint import Address, Endpoint
 from ..errors import Error, PolicyError
 from . import limits
 from .backoff import RequestFailed
-from .credentials import Credentials, CredentialUse, find_credentials
 from .transport import GET, Sent
+
+if TYPE_CHECKING:
+    from .credentials import Credentials, CredentialUse
 
 # -- parsing `WWW-Authenticate`
 
 
-_SCHEME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_SCHEME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # Many registries write an address without quotes, which RFC 9110 does not allow.
-_PARAMETER: Final = re.compile(r"""([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,="][^\s,"]*))""")
-_TOKEN68: Final = re.compile(r"[ \t]+[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)")
+_PARAMETER: Final = r"""([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,="][^\s,"]*))"""
+_TOKEN68: Final = r"[ \t]+[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)"
 
 
 class Challenge(NamedTuple):
@@ -45,10 +47,11 @@ class Challenge(NamedTuple):
 def challenges(text: str) -> list[Challenge]:
     """Parse the challenges of a `WWW-Authenticate` header, in order; skip invalid text."""
     found: list[Challenge] = []
+    parameters, schemes, tokens = map(re.compile, (_PARAMETER, _SCHEME, _TOKEN68))
     at = 0
     while at < len(text):
-        parameter = _PARAMETER.match(text, at)
-        scheme = _SCHEME.match(text, at)
+        parameter = parameters.match(text, at)
+        scheme = schemes.match(text, at)
         if text[at] in " \t,":
             at += 1
         elif parameter is not None:
@@ -59,7 +62,7 @@ def challenges(text: str) -> list[Challenge]:
             at = parameter.end()
         elif scheme is not None:
             found.append(Challenge(scheme[0].lower(), {}))
-            single = _TOKEN68.match(text, scheme.end())
+            single = tokens.match(text, scheme.end())
             at = single.end() if single is not None else scheme.end()
         else:
             comma = text.find(",", at)
@@ -84,12 +87,16 @@ class Authority:
 
     def credentials(self, repository: str) -> Credentials:
         """Return the credentials for a repository; empty for official endpoints."""
+        from .credentials import Credentials, find_credentials  # late: most registries are anonymous
+
         return Credentials() if self._endpoint.official else find_credentials(self._endpoint.registry.host, repository)
 
     def explain(self, repository: str) -> CredentialUse | None:
         """Return what is known about the credentials after the registry refused a request; None for official endpoints."""
         if self._endpoint.official:
             return None
+        from .credentials import CredentialUse  # late: as above
+
         with self._guard:
             is_used = repository in self._used
         return CredentialUse(self._endpoint.registry.name, self.credentials(repository), is_used)

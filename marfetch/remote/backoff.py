@@ -11,12 +11,16 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import MappingProxyType
+from typing import Final
 
 from ..budget import Budget
 from ..content import Progress
 from ..errors import Error, RateLimitedError, RemoteError
 from . import limits
 from .pauses import Pauses
+
+_MOMENT: Final = 0.01
+"""Seconds between two looks for the throttles of other processes in one request; opening a connection takes longer."""
 
 
 class HostState:
@@ -90,6 +94,7 @@ class Slot:
         self._attempts = attempts
         self._held = False
         self._waited = False
+        self._taken = 0.0
         self.succeeded = False
         """Whether the request succeeded; set it before the slot is released."""
 
@@ -109,13 +114,14 @@ class Slot:
         Raises:
             Error, Cancelled: as `Backoff.enter`.
         """
-        if self._backoff.is_paused(self._host):
+        if self._backoff.is_paused(self._host, since=self._taken):
             self._give()
             self._take()
         return self._waited
 
     def _take(self) -> None:
         self._waited |= self._backoff.enter(self._host, self._attempts)
+        self._taken = self._backoff.now()
         self._held = True
 
     def _give(self) -> None:
@@ -204,9 +210,18 @@ class Backoff:
                 raise
         return waited_for > 0
 
-    def is_paused(self, host: HostState) -> bool:
-        """Whether the host is throttled now."""
-        self._hear(host)
+    def now(self) -> float:
+        """Return the time of the budget's clock, in seconds."""
+        return self._budget.now()
+
+    def is_paused(self, host: HostState, *, since: float) -> bool:
+        """Whether the host is throttled now.
+
+        Args:
+            since: when `enter` looked; after a moment, this looks again for throttles that other processes recorded.
+        """
+        if self.now() - since > _MOMENT:
+            self._hear(host)
         with host.condition:
             return host.resume_at > self._budget.now()
 

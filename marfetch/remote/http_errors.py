@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 _MAX_SHOWN: Final = 300
 
 _THROTTLE_CODE: Final = "TOOMANYREQUESTS"
-BLOCK_PAGE = re.compile(r"the request is blocked|access denied|request unsuccessful", re.IGNORECASE)
-EDGE_REF = re.compile(r"Ref A: [0-9A-Fa-f]{32} Ref B: [\w.-]{1,40} Ref C: [0-9TZ:.+-]{10,40}")
-_WEB_PAGE = re.compile(r"<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+BLOCK_PAGE: Final = r"(?i)the request is blocked|access denied|request unsuccessful"
+EDGE_REF: Final = r"Ref A: [0-9A-Fa-f]{32} Ref B: [\w.-]{1,40} Ref C: [0-9TZ:.+-]{10,40}"
+_WEB_PAGE: Final = r"(?i)<(?:!doctype\s+html|html)\b"
 WEB_PAGE_HINT: Final = "a proxy or login page may have answered in the registry's name; run: marfetch doctor"
-_XML_CODE = re.compile(r"<Code>\s*([A-Za-z]{1,60})\s*</Code>")
-_TAGS = re.compile(r"<[^<>]*>")
+_XML_CODE: Final = r"<Code>\s*([A-Za-z]{1,60})\s*</Code>"
+_TAGS: Final = r"<[^<>]*>"
 
 
 class RequestKind(Enum):
@@ -85,7 +85,7 @@ class Failure(NamedTuple):
             if isinstance(errors, list):
                 words = [(str(e.get("code", "")), str(e.get("message", ""))) for e in errors[:10] if isinstance(e, dict)]
                 return [(self._shown(code, 60), self._shown(message, _MAX_SHOWN)) for code, message in words]
-        code = _XML_CODE.search(self.text)
+        code = re.search(_XML_CODE, self.text)
         return [(code[1], "")] if code else []
 
     def _shown(self, text: str, most: int) -> str:
@@ -95,7 +95,7 @@ class Failure(NamedTuple):
     @property
     def context(self) -> dict[str, Any]:
         """The context of every error about a response."""
-        edge = self.headers.get("X-Msedge-Ref") or next(iter(EDGE_REF.findall(self.text)), None)
+        edge = self.headers.get("X-Msedge-Ref") or next(iter(re.findall(EDGE_REF, self.text)), None)
         return {
             "url": redacted(self.address.url),
             "status": self.status,
@@ -113,7 +113,7 @@ class Failure(NamedTuple):
         if self.wire:
             code, message = self.wire[0]
             return f"{self.status} {code}" + (f": {message}" if message else "")
-        text = " ".join(_TAGS.sub(" ", self.text).split())
+        text = " ".join(re.sub(_TAGS, " ", self.text).split())
         return f"{self.status}" + (f": {self._shown(text, 120)}" if text else "")
 
 
@@ -132,7 +132,7 @@ def explain(failure: Failure) -> RequestFailed:
         )
         return RequestFailed(error, tries=limits.TRIES, host=_key(failure), retry_after=wait, throttled=wait is not None)
     if failure.status == 404:
-        if BLOCK_PAGE.search(failure.text):
+        if re.search(BLOCK_PAGE, failure.text):
             return _blocked(failure, host)
         if failure.kind in (RequestKind.TAG, RequestKind.MANIFEST) and "accept header does not support" in failure.text:
             return RequestFailed(_not_accepted(failure, host))
@@ -202,7 +202,7 @@ def _forbidden(failure: Failure, host: str, codes: set[str]) -> RequestFailed:
         return RequestFailed(error, tries=3, at_once=True)
     use = failure.credentials
     is_known = bool(codes) or (use is not None and (use.is_sent or bool(use.credentials.problems)))
-    if is_known and not BLOCK_PAGE.search(failure.text):
+    if is_known and not re.search(BLOCK_PAGE, failure.text):
         return RequestFailed(_refused(failure, f"`{host}` denies access to `{failure.what}` ({failure.summary})", "denied"))
     return _blocked(failure, host)
 
@@ -288,7 +288,7 @@ def is_web_page(headers: Mapping[str, str], body: bytes) -> bool:
     """Return whether a response is a web page, such as that of a proxy or a captive portal. JSON is none, whatever its `Content-Type`."""
     start = body[:1024].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     if start.startswith("<"):
-        return _WEB_PAGE.search(start) is not None or media_type_of(headers).lower() in ("text/html", "application/xhtml+xml")
+        return re.search(_WEB_PAGE, start) is not None or media_type_of(headers).lower() in ("text/html", "application/xhtml+xml")
     return not start.startswith(("{", "[")) and media_type_of(headers).lower() in ("text/html", "application/xhtml+xml")
 
 

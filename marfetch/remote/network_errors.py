@@ -21,7 +21,6 @@ from urllib3.exceptions import (
     SSLError,
 )
 
-from ..codes import CODES
 from ..endpoint import Address
 from ..errors import Error, IntegrityError, PolicyError, RemoteError
 from ..files import storage_error
@@ -157,6 +156,8 @@ def _proxy_error(address: Address, error: Exception, proxy: Proxy | None) -> Rem
 
 
 def _tls_error(address: Address, error: BaseException, trusted: str) -> RemoteError:
+    from ..codes import CODES  # late: as in `errors`
+
     host, hint = address.name, CODES["tls"].do
     if isinstance(error, ssl.SSLCertVerificationError):
         message = f"the certificate of `{host}` cannot be trusted: {words(error)} (trusted: {trusted})"

@@ -11,10 +11,9 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..records import Records
 from . import limits
@@ -26,8 +25,7 @@ _SLACK: Final = 2.0
 """Seconds by which a file's modification time may differ from the clock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(NamedTuple):
     """A pause that a host asked for.
 
     Attributes:

@@ -98,12 +98,12 @@ class Seen:
     @property
     def edge_reference(self) -> str | None:
         """The reference id for support requests, from `X-Msedge-Ref` or a block page."""
-        return self.header("X-Msedge-Ref") or next(iter(EDGE_REF.findall(self.text)), None)
+        return self.header("X-Msedge-Ref") or next(iter(re.findall(EDGE_REF, self.text)), None)
 
     @property
     def is_block_page(self) -> bool:
         """Whether the body looks like the block page of a firewall."""
-        return BLOCK_PAGE.search(self.text) is not None
+        return re.search(BLOCK_PAGE, self.text) is not None
 
     def target(self, location: str) -> Address:
         """Resolve a `Location` header.

@@ -20,7 +20,7 @@ from ..endpoint import Address, Endpoint
 from ..errors import IntegrityError, PolicyError, RemoteError
 from ..oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest, refuse_withdrawn
 from ..reference import Host, Reference, is_repository, is_tag
-from ..text import redacted, sent_values
+from ..text import sent_values
 from . import limits, preconnect
 from .auth import Authority
 from .backoff import Attempts, Backoff, RequestFailed
@@ -42,7 +42,6 @@ from .oras_py import oras
 from .pages import Collected, collect, resolve
 from .pauses import Pauses
 from .preconnect import Preconnections
-from .referrers import referrers
 from .transport import GET, ExactRequest, Sent, StreamedResponse, Transport
 
 _LOG = logging.getLogger(__name__)
@@ -176,6 +175,8 @@ class Registry:
         return Catalog(names, found.etag)
 
     def referrers(self, reference: Reference, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:
+        from .referrers import referrers  # late: a download lists none
+
         return referrers(self, reference, digest, artifact_type)
 
     # -- requests
@@ -300,7 +301,9 @@ class Registry:
                 begun = self._budget.now()
                 self.asked[address.name] += 1
                 answer = cast("StreamedResponse", self.oras.session.get_adapter(address.url).send(request))
-            _LOG.debug("%s %s: %s in %.0f ms", sent.method, redacted(address.url), answer.status_code, 1000 * (self._budget.now() - begun))
+            if _LOG.isEnabledFor(logging.DEBUG):
+                took = 1000 * (self._budget.now() - begun)
+                _LOG.debug("%s %s: %s in %.0f ms", sent.method, answer.url, answer.status_code, took)
             try:
                 slot.succeeded = answer.status_code < 400
                 yield answer

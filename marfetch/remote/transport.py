@@ -228,7 +228,7 @@ class Transport(HTTPAdapter):
             raise
         answer = StreamedResponse()
         answer.status_code = raw.status
-        answer.headers = CaseInsensitiveDict(raw.headers)
+        answer.headers = raw.headers  # as case-insensitive as those of requests
         answer.raw = raw
         answer.reason = raw.reason
         answer.url = redacted(address.url)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..artifact.kinds import BICEP_MODULE, CHART, POWERSHELL
 from ..client.pull import File, Pulled
 from ..client.resolve import Resolved
-from ..client.versions import Details, History, VersionEntry
 from ..text import counted, human_size
 from .report import Report, error_json
 from .table import Cell, Row, digest, since
 from .table import reference as reference_cell
+
+if TYPE_CHECKING:
+    from ..client.versions import History, VersionEntry
 
 
 def print_pulled(report: Report, result: Pulled) -> int:
@@ -60,6 +62,8 @@ def print_resolved(report: Report, result: Resolved) -> int:
 
 
 def print_versions(report: Report, result: History, *, show_all: bool, details: bool) -> int:
+    from ..client.versions import Details  # late: only for versions
+
     head = ["version", "tag", *(("digest", "size", "created", "app", "end of life") if details else ())]
     rows: list[Row] = []
     for entry in result.entries:

@@ -245,7 +245,8 @@ def test_an_unexpected_exit_code_fails_the_tour(surroundings: Path, step: int) -
     assert len(taken) == 6
 
 
-def test_a_command_is_run_with_the_output_of_both_streams(surroundings: Path) -> None:
+def test_a_command_is_run_with_the_output_of_both_streams(surroundings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
     assert _run_command(["version"])[0] == 0
     code, lines = _run_command(["pull", "Aks/foo"])
     assert code == 2

@@ -74,7 +74,7 @@ def test_the_library_that_helm_uses_gives_the_same_answer(
         assert not expected["valid"]
         return
     assert expected["valid"]
-    strict = [one for one in candidates if (read := read_version(one)) is not None and read.strict]
+    strict = [one for one in candidates if (read := read_version(one)) is not None and read.is_strict]
     assert [one for one in strict if constraint.allows(one)] == expected["matches"]
 
 

@@ -17,7 +17,7 @@ from marfetch.client.session import Session, SessionOptions
 from marfetch.endpoint import Address, Endpoint, Preference
 from marfetch.errors import IntegrityError, PolicyError, RemoteError
 from marfetch.reference import Host, Reference
-from marfetch.remote import auth, credentials
+from marfetch.remote import credentials
 from marfetch.remote.auth import Authority, challenges
 from marfetch.remote.credentials import find_credentials, forget_credentials
 
@@ -305,7 +305,7 @@ def test_credentials_for_a_scheme_that_is_not_supported_are_not_called_wrong(doc
 
 
 def test_mar_is_never_explained_by_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auth, "find_credentials", lambda *_: pytest.fail("credentials were looked for"))
+    monkeypatch.setattr(credentials, "find_credentials", lambda *_: pytest.fail("credentials were looked for"))
     assert Authority(endpoint("global")).explain("aks/foo") is None
 
 
@@ -449,7 +449,7 @@ def test_mar_never_gets_credentials_and_none_are_read(
     docker: Logs, monkeypatch: pytest.MonkeyPatch, name: str, host: str, data: str
 ) -> None:
     docker({"auths": {one: {"auth": SECRET} for one in (host, f"{host}:443", f"https://{host}", data)}})
-    monkeypatch.setattr(auth, "find_credentials", lambda *_: pytest.fail("credentials were looked for"))
+    monkeypatch.setattr(credentials, "find_credentials", lambda *_: pytest.fail("credentials were looked for"))
     authority = Authority(endpoint(name))
     for challenge in ("Basic realm=x", f'Bearer realm="https://{host}/token"', 'Bearer realm="https://evil.example/"'):
         assert authority.answer(challenge, "aks/foo") is None

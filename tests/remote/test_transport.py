@@ -112,7 +112,7 @@ def test_another_request_than_the_one_that_was_sent_ahead_gets_a_connection_of_i
     changed = PredictedRequest("/v2/", {"Accept": "text/plain"})
     early.send_early(changed)
     transport = Transport(Endpoint.parse(address.origin), Budget(20), TrustedCertificates(ca_file), early)
-    request = Sent(GET, replace(address, target="/v2/"), {})
+    request = Sent(GET, address._replace(target="/v2/"), {})
     with contextlib.closing(transport), contextlib.closing(transport.send(request)) as answer:
         assert answer.status_code == 200
     assert [asked.headers.get("Accept") for asked in secure.asked if asked.target == "/v2/"][-1] != "text/plain"
