@@ -52,7 +52,7 @@ class Budget:
         """Apply a shorter time limit to everything inside the `with` block.
 
         Args:
-            whose: ends the message "not finished within the 25 s …".
+            whose: names the limit at the end of the error message, such as "of `--timeout`".
         """
         before = self.timeout, self.deadline, self._whose
         if seconds < self.remaining:

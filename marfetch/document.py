@@ -86,7 +86,7 @@ def parse_json(data: bytes, what: str, *, most: int = MAX_VALUES) -> Json:
 
     def integer(digits: str) -> int:
         if len(digits.lstrip("-")) > MAX_INTEGER_DIGITS:
-            fail(f"a number of {len(digits)} digits")
+            fail(f"a number with {len(digits)} digits (at most 19)")
         return int(digits)
 
     def real(digits: str) -> float:
@@ -316,7 +316,7 @@ class _YamlReader:
                 if len(text.lstrip("-+")) > MAX_INTEGER_DIGITS:
                     if self._anchors is not None:
                         return text
-                    self.fail(f"a number of {len(text)} digits", event)
+                    self.fail(f"a number with {len(text)} digits (at most 19)", event)
                 return int(text, base)
         if not _FLOAT.fullmatch(text):
             return text

@@ -23,6 +23,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from .codes import CODES  # not late: a failure may be that no further file can be opened
+
 
 class Error(Exception):
     """Superclass of all errors that marfetch raises, except for its own bugs.
@@ -37,8 +39,6 @@ class Error(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, code: str, hint: str | None = None, **context: object) -> None:
-        from .codes import CODES  # late: a long table that only failures need
-
         super().__init__(message)
         self.message = message
         self.code = code

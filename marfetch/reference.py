@@ -329,7 +329,7 @@ def _host(text: str, rest: str, scheme: str | None) -> tuple[Host | None, str]:
     if not is_host and scheme not in ("http", "https"):
         return None, rest
     host = Host.parse(first)
-    # Without the scheme, only a port identifies a name without a dot as a host.
+    # Keep a port: written without the scheme, a name without a dot is read as a host only if it has one.
     return host if is_host else host._replace(port=443), path
 
 

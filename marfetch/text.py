@@ -104,7 +104,7 @@ def redacted(url: str) -> str:
             return f"{match['scheme'] or ''}{HIDDEN}{'/' if '/' in rest else ''}"[:_LONGEST_ADDRESS]
     authority, path = match["authority"], match["path"]
     if re.search(r"[?#]", authority):
-        # The rest may be a query or, with an `@`, still user information; show neither.
+        # What follows may be a query or, before an `@`, a part of the password; show neither.
         authority, path = HIDDEN if "@" in authority else re.split(r"[?#]", authority, maxsplit=1)[0], ""
     return f"{match['scheme'] or ''}{authority.rpartition('@')[2]}{path}"[:_LONGEST_ADDRESS]
 

@@ -92,7 +92,7 @@ BAD_YAML: dict[str, tuple[bytes, str]] = {
     "500,000 brackets": (b"[" * 500_000, "nested"),
     "mappings, deep": (b"{a: " * 65 + b"}" * 65, "nested"),
     "dashes, deep": (b"- " * 400 + b"x", "nested"),
-    "a number of 100 digits": (b"a: " + b"1" * 100, "100 digits at line 1, column 4"),
+    "a number of 100 digits": (b"a: " + b"1" * 100, "100 digits (at most 19) at line 1, column 4"),
     "not a number": (b"a: .nan", "`.nan`"),
     "an open bracket": (b"a: [1, 2", " at line "),
     "a tab": (b"a:\n\tb: c\n", "line 2, column 1"),

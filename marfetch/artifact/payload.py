@@ -378,7 +378,7 @@ def _unpacked(payload: Payload, selection: Selection, manifest: Manifest, reposi
 
 
 def chart_name(repository: str, title: str | None = None) -> str:
-    """Return the name of the chart: the manifest's title if it is a valid name, or the last component that is not a version."""
+    """Return the name of the chart: its title if that is a valid name, or else the last part of the repository that is not a version."""
     if title is not None and _CHART_NAME.fullmatch(title):
         return title
     parts = repository.split("/")

@@ -152,7 +152,7 @@ def _open_target(client: Session, to: To) -> Iterator[LoadTarget]:
     try:
         yield FolderTarget(layout, client.progress, client.budget.check)
     except Error:
-        if is_new:  # the whole load was refused before any data was written: failed jobs do not raise
+        if is_new:  # failed jobs do not raise, so nothing was written before this error
             with suppress(Error):
                 clear(root)
         raise

@@ -300,7 +300,7 @@ class FolderTarget:
         return Loaded(reference, "replaced" if is_replaced else "pushed" if is_new or blobs else "unchanged", blobs, size)
 
     def _entries_of(self, contents: Contents, job: Job, nodes: Sequence[ManifestNode]) -> Iterator[Entry]:
-        """Yield the index entries of a job: its names, and the unnamed manifests among its nodes."""
+        """Yield the index entries of a job: those with its digest, and the unnamed entries of its other manifests."""
         if not self._entries:  # several threads may get here; each builds the same
             found: dict[Digest, list[Entry]] = {}
             for entry in contents.store.entries():

@@ -110,10 +110,9 @@ class Settings(NamedTuple):
 
     @contextmanager
     def time_limit(self) -> Iterator[None]:
-        """End everything inside the `with` block that still runs after `--timeout`, such as a long comparison.
+        """Interrupt the `with` block one second after `--timeout`, as Ctrl-C would, for example during a long comparison.
 
-        Waits and transfers check the budget themselves and are given a moment to stop in their own way. The block ends like one that
-        Ctrl-C interrupts. Only the main thread can be ended like this.
+        Until then, waits and transfers can stop by themselves. Has no effect outside the main thread.
 
         Raises:
             RemoteError: `timeout`.

@@ -65,7 +65,9 @@ def serve(
                 running(layout, host=host, port=port, data_port=data_port, name=name, allowed=allowed, warn=report.warn)
             )
         if allowed and not found.is_local:
-            report.warn(f"`--allow-host` has no effect: `{found.address}` is not a loopback address, so all names are answered")
+            report.warn(
+                f"`--allow-host` has no effect: `{found.address}` is not a loopback address, so requests for every host name are accepted"
+            )
         _print_address(settings, layout, found)
         while not (report.reader_is_gone or stop.wait(1)) and found.serving.is_running:
             pass

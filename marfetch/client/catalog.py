@@ -92,7 +92,7 @@ def near(names: Sequence[str], name: str, *, limit: int) -> list[str]:
         take(process.extract(name, names, scorer=fuzz.ratio, processor=None, limit=wanted, score_cutoff=_WHOLE_LIKE), 1.05)
     else:
         take(process.extract(last, names, scorer=fuzz.partial_ratio, processor=None, limit=wanted, score_cutoff=_PART_LIKE), 0.9)
-    # Break ties by the similarity of the whole path.
+    # The similarity of the whole path adds up to 20 points.
     return sorted(found, key=lambda one: (-found[one] - fuzz.ratio(name, one) / 5, len(one), one))[:limit]
 
 

@@ -127,7 +127,7 @@ def referrers_of(repository: Repository, digest: Digest, *, types: Sequence[str]
         return tuple(rooted)
 
     def with_own(one: Referrer) -> Referrer:
-        # Signatures have no referrers, and each query costs a request. MAR signs some lifecycle artifacts.
+        # Signatures have no referrers, so save the request. Others can have some: MAR signs some lifecycle artifacts.
         if one.kind is SIGNATURE:
             return one
         try:

@@ -306,7 +306,11 @@ def _nothing_in_range(
 
 
 def _dangling(error: NotFoundError, tagged: Reference, best: TaggedVersion | None, *, in_range: bool = False) -> NotFoundError:
-    """Return the error for a listed tag without a manifest. Its hint names the next best version, if in range also `--skip-missing`."""
+    """Return the error for a listed tag without a manifest. The hint suggests the next best version.
+
+    Args:
+        in_range: whether that version is in the range, so that `--skip-missing` would take it.
+    """
     hint = "it is being published or was withdrawn; try again later"
     if best is not None:
         hint = f"to use `{best.version}` instead, add `--skip-missing`" if in_range else f"{hint}, or use `{best.version}`"

@@ -170,7 +170,7 @@ def _environment(root: Path, running: Embedded) -> Iterator[None]:
         "XDG_STATE_HOME": str(root / "state"),
         ENVIRONMENT: running.endpoint,
         DATA_ENVIRONMENT: running.data,
-        # The tour shows what a terminal shows, but it writes lines: no colors, and room for the indentation.
+        # The tour indents the output of its commands by two columns: request no colors, and shorter lines.
         "NO_COLOR": "1",
         "COLUMNS": str(max(40, shutil.get_terminal_size().columns - 2)),
     }

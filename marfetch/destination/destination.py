@@ -160,7 +160,8 @@ class Destination:
             open_blob: opens the blob; its bytes are verified here.
             force: replace existing files and unpacked directories, but never the user's own directories.
             check: called regularly while an archive is unpacked; it may raise to cancel.
-            unknown: returns which files of a directory that marfetch did not create are the user's own.
+            unknown: gets the digests of the files in a directory that marfetch did not create; returns those that do not belong to
+                the artifact.
 
         Returns:
             The path, for messages.

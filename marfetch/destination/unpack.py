@@ -170,7 +170,7 @@ def _read(file: BinaryIO, size: int) -> bytes:
 
 
 def _is_whole(directory: Directory, node: TreeNode) -> bool:
-    """Return whether it contains nothing else, at any depth."""
+    """Return whether the directory has exactly the names in the tree, at every depth."""
     if not _has_names(directory, node):
         return False
     for below in node.directories():

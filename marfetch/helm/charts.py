@@ -115,7 +115,7 @@ def index_of(client: Session, references: Sequence[Reference]) -> bytes:
     if len(hosts) != 1:
         listed = ", ".join(f"`{host}`" for host in sorted(hosts))
         raise InputError(f"an index cannot combine several registries: {listed}", code="usage")
-    paths: dict[str, str] = {}  # by repository, which may be named twice or also be part of a namespace
+    paths: dict[str, str] = {}  # by repository, because one can be given twice, or also through a namespace
     found: dict[str, Sequence[Release]] = {}
     taken: set[str] = set()
     for bound in dict.fromkeys(bounds):

@@ -120,7 +120,7 @@ def _candidates(path: Path, host: Host, repository: str) -> Iterator[Credentials
         yield Credentials(problems=(f"`{shown}` cannot be read ({(error.strerror or 'no access').lower()})",))
         return
     except Error:
-        yield Credentials(problems=(f"`{shown}` is not valid JSON",))  # a quotation could hold a secret
+        yield Credentials(problems=(f"`{shown}` is not valid JSON",))  # the parser's message could quote a secret
         return
     if not isinstance(document, dict):
         yield Credentials(problems=(f"`{shown}` is not a JSON object",))

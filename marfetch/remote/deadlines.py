@@ -84,7 +84,7 @@ class Watch:
             self._exchanges.add(exchange)
             if self._thread is None:
                 self._closed = False
-                self._thread = started(self._run, "marfetch-watch")  # without it, the socket timeouts are all there is
+                self._thread = started(self._run, "marfetch-watch")  # if no thread can start, only the socket timeouts apply
 
     def end(self, exchange: Exchange) -> None:
         """Stop watching an exchange."""

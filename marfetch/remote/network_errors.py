@@ -21,6 +21,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from ..codes import CODES
 from ..endpoint import Address
 from ..errors import Error, IntegrityError, PolicyError, RemoteError
 from ..files import storage_error
@@ -156,8 +157,6 @@ def _proxy_error(address: Address, error: Exception, proxy: Proxy | None) -> Rem
 
 
 def _tls_error(address: Address, error: BaseException, trusted: str) -> RemoteError:
-    from ..codes import CODES  # late: as in `errors`
-
     host, hint = address.name, CODES["tls"].do
     if isinstance(error, ssl.SSLCertVerificationError):
         message = f"the certificate of `{host}` cannot be trusted: {words(error)} (trusted: {trusted})"

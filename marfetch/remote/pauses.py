@@ -100,7 +100,7 @@ class Pauses:
         assert isinstance(seconds, (int, float)), "it is a number"
         assert isinstance(until, (int, float)), "it is a number"
         seconds = min(float(seconds), limits.LONGEST_SHARED_PAUSE)
-        # Use the shortest rest: the wall clock or the file's modification time may have changed since the record was written.
+        # Use the shortest remaining time: the wall clock or the file's modification time may have changed since the record was written.
         return Pause(seconds, min(float(until) - self._now(), seconds, seconds + _SLACK - found.age))
 
 

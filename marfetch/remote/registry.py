@@ -196,7 +196,7 @@ class Registry:
         limit: int = MAX_MANIFEST_SIZE,
         patient: bool = True,
     ) -> tuple[StreamedResponse, bytes]:
-        """Download a small document, which is never a web page.
+        """Download a small document; a web page instead of it is an error.
 
         Args:
             patient: whether to retry after a temporary failure.

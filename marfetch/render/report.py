@@ -184,7 +184,7 @@ class Report:
             self._write_lines(_piped(rows if pipe is None else pipe), lambda width: facts(shown, width))
 
     def outline(self, rows: Sequence[tuple[int, Cell]]) -> None:
-        """Write texts with an indentation each; on a terminal, they wrap below themselves. Nothing with `--json`."""
+        """Write indented lines; on a terminal, wrapped lines are indented by two more columns. Nothing with `--json`."""
         self._hang([(" " * indent, " " * (indent + 2), cell) for indent, cell in rows])
 
     def tree(self, root: Branch) -> None:

@@ -334,7 +334,11 @@ def _usage(certificate: Certificate, *, is_critical: bool) -> x509.KeyUsage:
 
 
 def _invalid(certificate: Certificate, reason: str) -> RefusalError:
-    return RefusalError("CERT_INVALID", f"the certificate `{certificate.subject}` breaks the rules: {reason}", subject=certificate.subject)
+    return RefusalError(
+        "CERT_INVALID",
+        f"the certificate `{certificate.subject}` breaks a rule of the Notary Project: {reason}",
+        subject=certificate.subject,
+    )
 
 
 # -- timestamping authorities

@@ -89,7 +89,7 @@ def _check_form(data: bytes) -> None:
         lines.pop()
     marks = [line.rstrip() for line in lines if line.startswith(b"-----")]
     if len(data) > MAX_SIZE or marks != _LINES or lines[0].rstrip() != _LINES[0] or lines[-1].rstrip() != _LINES[2]:
-        raise SignatureError("the provenance is not exactly one clear-signed block", code="PROV_MALFORMED")
+        raise SignatureError("the provenance is not one OpenPGP clear-signed block with nothing around it", code="PROV_MALFORMED")
     blank = next((number for number, line in enumerate(lines) if not line.strip()), len(lines))
     if not all(_HASH.fullmatch(line.rstrip()) for line in lines[1:blank]):
         raise SignatureError("the provenance has a header other than `Hash`", code="PROV_MALFORMED")

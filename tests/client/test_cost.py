@@ -16,7 +16,7 @@ from ..world.command import surroundings
 from ..world.content import ALB
 from ..world.registry import Registry
 
-MODULES = 64
+MODULES = 66
 """The modules of marfetch that a pull of a chart by its exact version loads."""
 LATE = {
     "client.catalog",
@@ -24,7 +24,6 @@ LATE = {
     "client.fetch",
     "client.fitting",
     "client.versions",
-    "codes",
     "destination.archive",
     "destination.packed",
     "destination.stream",
@@ -33,7 +32,7 @@ LATE = {
     "remote.referrers",
     "tar",
 }
-"""What only archives, ranges, lists, streams, own credentials and failures need."""
+"""What only archives, ranges, lists, streams, own and credentials need."""
 STATUSES = 12
 """Calls of `os.stat` and `os.lstat` for one more chart, at most."""
 

@@ -27,7 +27,7 @@ CHART: Final = Form(lambda name, _: name in CHART_FILES, _dependencies)
 
 
 def releases(form: str, document: Node, repositories: Mapping[str, str | None]) -> Iterator[Found]:
-    """Read releases as in a helmfile: `chart` is an address, a path, or the name of a repository and a chart."""
+    """Read releases as in a helmfile: `chart` is an address, a path or `REPOSITORY/CHART`."""
     templates = document.get("templates")
     for one in document.get("releases").each():
         for release in (one, *one.get("dependencies").each()):
