@@ -73,7 +73,7 @@ def make_directories(path: Path, mode: int = 0o755) -> None:
     except FileNotFoundError:
         if path.parent == path:
             raise
-        make_directories(path.parent, mode)
+        make_directories(path.parent)
         path.mkdir(mode=mode, exist_ok=True)
     except FileExistsError:
         if not path.is_dir():
@@ -111,7 +111,7 @@ def unfinished(root: Path, path: Path) -> Path:
     return root / INGEST / f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}"
 
 
-def write_whole(path: Path, data: bytes, *, through: Path | None = None, mode: int = 0o755) -> None:
+def write_whole(path: Path, data: bytes, *, through: Path | None = None) -> None:
     """Write one of marfetch's own small files atomically: readers see the old content or the new content.
 
     It is not flushed to disk, because readers check it and can do without it. Use `place` for the user's files.
@@ -119,7 +119,6 @@ def write_whole(path: Path, data: bytes, *, through: Path | None = None, mode: i
     Args:
         through: the temporary file, used by one writer at a time; its remains after a kill are overwritten.
             None for a new one next to the path.
-        mode: the mode of new directories; the file gets the same read permissions.
 
     Raises:
         StorageError: the file cannot be written.
@@ -128,14 +127,14 @@ def write_whole(path: Path, data: bytes, *, through: Path | None = None, mode: i
     try:
         try:
             try:
-                _write(temporary, data, 0o600 | mode & 0o044, is_new=through is None)
+                _write(temporary, data, is_new=through is None)
             except FileNotFoundError:
-                make_directories(temporary.parent, 0o700 if through else mode)
-                _write(temporary, data, 0o600 | mode & 0o044, is_new=through is None)
+                make_directories(temporary.parent, 0o700 if through else 0o755)
+                _write(temporary, data, is_new=through is None)
             try:
                 temporary.replace(path)
             except FileNotFoundError:
-                make_directories(path.parent, mode)
+                make_directories(path.parent)
                 temporary.replace(path)
         except BaseException:
             with suppress(OSError):
@@ -145,9 +144,9 @@ def write_whole(path: Path, data: bytes, *, through: Path | None = None, mode: i
         raise storage_error(error, path, needed=len(data)) from error
 
 
-def _write(path: Path, data: bytes, mode: int, *, is_new: bool) -> None:
+def _write(path: Path, data: bytes, *, is_new: bool) -> None:
     """Write a file that others can at most read, whatever the umask."""
-    with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | (os.O_EXCL if is_new else os.O_TRUNC), mode), "wb") as file:
+    with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | (os.O_EXCL if is_new else os.O_TRUNC), 0o644), "wb") as file:
         file.write(data)
 
 

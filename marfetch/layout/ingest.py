@@ -174,6 +174,23 @@ class FileIngest:
     def commit(self) -> None:
         self._worker.end()
         self._verified.check()
+        self._publish()
+
+    def put(self, data: bytes) -> None:
+        """Write and commit the whole blob, whose digest was checked before.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        self.restart()
+        self._held = len(data)
+        try:
+            self._writer.write(data)
+        except OSError as error:
+            raise storage_error(error, self._partial, needed=self._descriptor.size) from error
+        self._publish()
+
+    def _publish(self) -> None:
         try:
             if self._mode & 0o044 and hasattr(os, "fchmod"):
                 os.fchmod(self._file.fileno(), 0o600 | self._mode & 0o044)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +18,9 @@ from typing import BinaryIO, Final
 
 from ..artifact.kinds import matches
 from ..budget import Budget
-from ..content import BlobReader, Ingest, Progress, Verified
+from ..content import BlobReader, Progress, Verified
 from ..errors import Error, IntegrityError, NotFoundError, StorageError
-from ..files import INGEST, make_directories, storage_error, write_whole
+from ..files import INGEST, make_directories, storage_error
 from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..records import open_regular, refuse_unsafe
 from ..reference import Reference
@@ -178,7 +177,7 @@ class Layout:
         return hasher.hexdigest() == digest.encoded
 
     @contextmanager
-    def ingest(self, descriptor: Descriptor) -> Iterator[Ingest | None]:
+    def ingest(self, descriptor: Descriptor) -> Iterator[FileIngest | None]:
         """Start writing a blob that no other process is fetching; None if another process has just written it."""
         part = self.root.joinpath(INGEST, f"{descriptor.digest.algorithm}-{descriptor.digest.encoded}")
         with self._patience.wait(descriptor, part) if self._patience is not None else nullcontext() as look:
@@ -229,12 +228,11 @@ class Layout:
         Raises:
             StorageError: it cannot be written.
         """
-        digest = manifest.descriptor.digest
         if self.has(manifest.descriptor):
             return
-        # Another process may write the same bytes at the same time: each uses its own temporary file.
-        temporary = self.root / INGEST / f"{digest.algorithm}-{digest.encoded}.{os.getpid()}.{secrets.token_hex(4)}"
-        write_whole(self.path(digest), manifest.raw, through=temporary, mode=self._mode)
+        with self.ingest(manifest.descriptor) as ingest:
+            if ingest is not None:
+                ingest.put(manifest.raw)
         self._referrers = None
 
     def tag(self, reference: Reference, descriptor: Descriptor) -> None:

@@ -189,7 +189,8 @@ class Preconnection:
                 sock.close()
                 raise
         except Exception as error:
-            self._outcome = error
+            with self._guard:
+                self._outcome = error
         finally:
             self._done.set()
         with self._guard:

@@ -491,7 +491,7 @@ def test_on_a_terminal_a_long_transfer_shows_a_bar(mar: Registry, tmp_path: Path
     code, _, seen = on_terminal(["pull", "aks/slow:1"], environment, tmp_path)
     assert code == 0
     assert "slow.bin" in seen
-    assert "MB" in seen
+    assert "MiB" in seen
     quiet_code, _, quiet = on_terminal(["pull", "aks/slow:1", "--quiet", "--force"], environment, tmp_path)
     assert quiet_code == 0
-    assert "MB" not in quiet
+    assert "MiB" not in quiet
