@@ -95,7 +95,7 @@ class Authority:
         """Return the credentials for a request that the registry refused, to explain the refusal; None for official endpoints."""
         if self._endpoint.official:
             return None
-        from .credentials import CredentialUse  # late: as above
+        from .credentials import CredentialUse  # late: only for a registry that is not MAR
 
         with self._guard:
             is_used = repository in self._used
@@ -162,11 +162,12 @@ class Authority:
 
         Args:
             challenge: the value of the `WWW-Authenticate` header.
-            tried: whether the refused request carried the user's credentials. If not, another thread may have found them since.
+            tried: whether the refused request carried the user's credentials. If not, another thread may have added them since.
             without: schemes to skip.
 
         Returns:
-            The realm to request a token from. `basic` if later requests must carry the user's credentials. None without an answer.
+            The realm to request a token from. `basic` if later requests must carry the user's credentials. None if no
+            scheme can be used.
 
         Raises:
             PolicyError: `host-refused`: the realm is on another host.
@@ -204,7 +205,7 @@ class Authority:
     def request(self, realm: Address, repository: str) -> tuple[Address, dict[str, str], Sent]:
         """Build the request for a token. It carries an identity token, a password, or no credentials.
 
-        The form of a request with an identity token is that of distribution, "OAuth2 token authentication".
+        With an identity token, the request has the form in distribution, "OAuth2 token authentication".
 
         Returns:
             The address, the headers, and the method and body.

@@ -187,7 +187,8 @@ class Backoff:
                     pause = host.resume_at - now
                     if pause > 0:
                         if waited_for != host.resume_at:
-                            attempts.paused(min(0.0, now - waited_for) if waited_for else 0.0)  # uncount the skipped end of the old pause
+                            # A new pause replaces the old one, so subtract the part of the old one that is left.
+                            attempts.paused(min(0.0, now - waited_for) if waited_for else 0.0)
                             attempts.check_pause(host.name, pause, elsewhere=host.elsewhere)
                             attempts.paused(pause)
                             waited_for = host.resume_at
@@ -307,8 +308,8 @@ class Backoff:
         """Return a new retry counter for one request or download.
 
         Args:
-            what: short name, for progress notes.
-            of: full name, for the final error; `what` if None.
+            what: a short name of the request, for progress notes.
+            of: the full name of the request, for the final error; None to use the short name.
         """
         return Attempts(what, self, self._budget, self._progress, of=of)
 
@@ -320,8 +321,8 @@ class Attempts:
     try received.
 
     Args:
-        what: short name, for progress notes.
-        of: full name, for the final error; `what` if None.
+        what: a short name of the request, for progress notes.
+        of: the full name of the request, for the final error; None to use the short name.
     """
 
     def __init__(self, what: str, backoff: Backoff, budget: Budget, progress: Progress, *, of: str | None = None) -> None:

@@ -49,7 +49,7 @@ class TrustedCertificates:
     """The trusted certificates and the TLS context that uses them.
 
     Args:
-        ca_file: a PEM file that replaces the system's store. If None, the paths in `VARIABLES` replace the store, if there are any.
+        ca_file: a PEM file that replaces the system's store. If None, one of `VARIABLES` may name a replacement.
     """
 
     def __init__(self, ca_file: str | None = None) -> None:
@@ -63,7 +63,7 @@ class TrustedCertificates:
         return " and ".join(map(str, self._named)) or "the certificates of the system"
 
     def context(self) -> ssl.SSLContext:
-        """Return the TLS client context, made at the first call.
+        """Return the TLS context for clients. The first call creates it.
 
         Raises:
             InputError: `usage`: a file or directory cannot be read or contains no certificate.
@@ -75,7 +75,7 @@ class TrustedCertificates:
 
     def _make(self) -> ssl.SSLContext:
         if not self._named:
-            import truststore  # late: truststore, only with the system's store
+            import truststore  # late: only needed for the system's store
 
             context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         else:

@@ -163,13 +163,13 @@ class _Pool(HTTPConnectionPool):
     def carrying(self, exchange: Exchange, early: Preconnections | None) -> _Pool:
         """Return a copy of the pool for one exchange. The copy shares the connections.
 
-        The copy hands the exchange to a connection, which `urlopen` has no parameter for.
+        `urlopen` has no parameter for the exchange, so the copy passes it to the connection.
 
         Args:
             early: preconnections, open or opening.
         """
         pool = copy(self)
-        pool._exchange, pool._early = exchange, early  # noqa: SLF001 - its own
+        pool._exchange, pool._early = exchange, early  # noqa: SLF001 - an object of the same class
         return pool
 
     def _get_conn(self, timeout: float | None = None) -> Any:

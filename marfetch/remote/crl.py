@@ -43,7 +43,7 @@ _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _DOCUMENTATION: Final = ipaddress.IPv6Network("3fff::/20")
 """Addresses for documentation (RFC 9637). Some versions of Python report them as global."""
 _HOST_OF_AZURE: Final = ipaddress.IPv4Address("168.63.129.16")
-"""The address of host services for virtual machines in Azure. It is in a public range, but only reachable from such machines."""
+"""The address at which a virtual machine in Azure reaches services of its host. It is in a public range, but must not be contacted."""
 
 
 def fetcher(ca_file: str | None, budget: Budget) -> Callable[[str], bytes]:

@@ -41,7 +41,7 @@ class Download:
         self._held = 0
         self._etag: str | None = None
         self._lost: RequestFailed | None = None
-        """A transfer failure after the last byte of the blob. It is raised only if the digest does not match either."""
+        """A failure of the transfer after the last byte of the blob. If the digest is also wrong, this failure decides whether to retry."""
 
     @contextmanager
     def __call__(self, start: int) -> Iterator[BlobRange]:
@@ -108,7 +108,7 @@ class Download:
             raise self._short(answer)
 
     def _short(self, answer: StreamedResponse) -> RequestFailed:
-        """Return the error for a body that is too short. Without an announced length, assume that the connection was cut."""
+        """Return the error for a body that is too short. If its length was not announced, assume that the connection was cut."""
         held, size, facts = self._held, self._descriptor.size, self._facts(answer)
         message = f"the blob `{self._descriptor.digest}` of `{self._what}` ended after {held} of {size} bytes"
         if "Content-Length" not in answer.headers and "Transfer-Encoding" not in answer.headers:

@@ -16,7 +16,7 @@ from . import limits
 from .transport import StreamedResponse
 
 _BRACKETS: Final = 10_000
-"""Maximum number of opening brackets in one page. A valid page has two: of an object and of a list."""
+"""Maximum number of opening brackets in one page. A valid page has two: one for the object, and one for the list."""
 
 
 class Collected(NamedTuple):

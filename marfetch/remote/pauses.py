@@ -42,7 +42,7 @@ class Pauses:
 
     Args:
         root: the cache directory.
-        now: returns the wall-clock time in seconds since the epoch. All processes share only this clock, even in containers.
+        now: returns the wall-clock time in seconds since the epoch. It is the only clock that all processes share, even in containers.
     """
 
     def __init__(self, root: Path, *, now: Callable[[], float] = time.time) -> None:

@@ -33,7 +33,7 @@ from .proxies import Proxies, Proxy
 from .transport import GET, ExactRequest, Transport
 
 HASTE: Final = 1.0
-"""Maximum seconds for each step of reading an untrusted certificate, which is optional information."""
+"""Maximum seconds for each step of reading an untrusted certificate. The limit is short, because the result is optional."""
 FAMILIES: Final = ((4, socket.AF_INET), (6, socket.AF_INET6))
 
 

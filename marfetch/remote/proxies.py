@@ -111,7 +111,7 @@ def is_bypassed(host: Host, exceptions: str) -> bool:
                 if address is not None and address in ipaddress.ip_network(entry, strict=False):
                     return True
             continue
-        parts = _ENTRY.fullmatch(entry)  # an IPv6 address without brackets does not match
+        parts = _ENTRY.fullmatch(entry)  # an IPv6 address without brackets has no port and does not match
         pattern, port = (parts["host"].strip("[]"), parts["port"]) if parts is not None else (entry, None)
         if not pattern or (port and port != str(host.port)):
             continue

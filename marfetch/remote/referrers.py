@@ -123,7 +123,7 @@ def by_tag(registry: Documents, reference: Reference, digest: Digest, skipped: l
     except NotFoundError:
         return []
     except PolicyError as error:
-        if error.code != "manifest-withdrawn":  # a withdrawn format is not an index, which is handled below too
+        if error.code != "manifest-withdrawn":  # a manifest in a withdrawn format is not an index
             raise
         return []
     # On some registries, the fallback tag names the subject itself (oras-go 1396). The subject may be an index.

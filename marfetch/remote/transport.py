@@ -1,4 +1,4 @@
-"""The transport adapter (of the library requests) that sends every request to a registry or data host.
+"""The `requests` adapter that sends every HTTP request to a registry or data host.
 
 oras-py's session uses it for http and https. It checks every address against the endpoint before it connects, so oras-py cannot reach
 another host. It sends the path and query byte for byte, follows no redirects, decodes no content and keeps no cookies. A watchdog enforces
@@ -178,7 +178,7 @@ class Transport(HTTPAdapter):
         super().__init__(pool_connections=8, pool_maxsize=limits.MAX_JOBS, max_retries=0, pool_block=False)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
-        """Use connection pools of marfetch. This overrides a method that the constructor of `HTTPAdapter` calls."""
+        """Use marfetch's own connection pools. The constructor of `HTTPAdapter` calls this method."""
         self.poolmanager = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **options)
         self.poolmanager.pool_classes_by_scheme = POOLS
 

@@ -166,7 +166,7 @@ def _verify(client: Session, resolved: Resolved, request: VerifyOptions) -> Verd
 def _statement(resolved: Resolved, request: VerifyOptions) -> tuple[Policy | None, Statement | None]:
     """Return the trust policy and the statement for the artifact.
 
-    Both are None if there is no policy and the user requested a check of the provenance.
+    Both are None if there is no policy at the default path and the user requested a check of the provenance.
     """
     try:
         policy = request.places.load_policy()
@@ -199,7 +199,7 @@ def _lifecycle(client: Session, resolved: Resolved, referrers: Sequence[Descript
         said = newest_mark([(mark.artifact_type or "", manifest.annotations)])
         if subject != resolved.manifest.descriptor.digest or said is None or said[1] != ends:
             return LifecycleMark(ends, unsigned="its manifest differs from the list of referrers")
-        # The annotations required of the artifact's signature are not required of the mark's.
+        # Only the signature of the artifact must have the annotations in `metadata`, not the signature of the mark.
         found = _signatures(client, resolved_to(repository, manifest), signatures, replace(trust, metadata={}), Verdict("verified"))
     except (NotFoundError, IntegrityError, PolicyError, RemoteError) as error:
         client.budget.check()

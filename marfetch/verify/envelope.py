@@ -39,7 +39,7 @@ class Sealed:
     """A parsed envelope. Nothing in it is verified yet.
 
     Attributes:
-        header: the protected header. Names that JWS or COSE defines differ between the formats.
+        header: the protected header, as header name or COSE label → value.
         times: header name → parsed time, or the refusal if the time is malformed.
         algorithm: the signature algorithm, as the envelope names it.
         content_type: the media type of the payload.

@@ -1,4 +1,4 @@
-"""Parses trust policies in notation's format, and checks its rules (trust-store-trust-policy, "Trust Policy", version 1.0)."""
+"""Parses trust policies in notation's format, and checks notation's rules (trust-store-trust-policy, "Trust Policy", version 1.0)."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class LifecycleMark:
-    """The newest lifecycle mark of an artifact, which states when its support ends.
+    """The newest lifecycle mark of an artifact. It states when support for the artifact ends.
 
     A mark applies to a digest, not to a version. If a tag moves to a new digest, publishers also mark the old digest.
 
