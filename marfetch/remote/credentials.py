@@ -70,7 +70,7 @@ class CredentialUse(NamedTuple):
         found = self.credentials
         reasons = list(found.problems)
         if found.source:
-            outcome = "it does not accept" if self.is_sent else "it offers no authentication for"
+            outcome = "it does not accept" if self.is_sent else "it offers no authentication that can use"
             reasons.insert(0, f"{outcome} the credentials of {found.source}")
         return "; ".join(reasons) or f"there are no credentials for it in {' or '.join(found.files)}"
 

@@ -62,7 +62,7 @@ def referrers(registry: Documents, reference: Reference, digest: Digest, artifac
     untyped = sum(entry.artifact_type is None for entry in found)
     if untyped > limits.MAX_UNTYPED:
         raise PolicyError(
-            f"{what} include {untyped} without an artifact type, more than {limits.MAX_UNTYPED}",
+            f"{what} include {untyped} entries without an artifact type; the limit is {limits.MAX_UNTYPED}",
             code="limit-passed",
             what=what,
             rule=f"at most {limits.MAX_UNTYPED} referrers without a type",
@@ -100,7 +100,7 @@ def by_api(
         found += index.manifests
         if len(found) > limits.MAX_REFERRERS:
             raise PolicyError(
-                f"{what} are more than {limits.MAX_REFERRERS}",
+                f"{what} are too many: the limit is {limits.MAX_REFERRERS}",
                 code="limit-passed",
                 what=what,
                 rule=f"at most {limits.MAX_REFERRERS} referrers",
