@@ -1,4 +1,4 @@
-"""Remote registries: oras-py as a source of content, with its unsafe parts replaced (`docs/design.md`).
+"""Access to remote registries through oras-py, with its unsafe parts replaced (`docs/design.md`).
 
-To keep the start fast, most of it is imported only before the first request, by `client.connect`.
+To keep the start fast, `client.connect` imports most of this package only before the first request.
 """

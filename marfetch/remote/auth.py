@@ -1,8 +1,8 @@
 """Authentication for the user's own registries. MAR is anonymous: its endpoints and data hosts never get credentials.
 
-oras-py's auth backends are not used: they send the user's password to any realm that a server names, and reuse the credentials of one
-host for the next (auth/token.py:118-170, auth/base.py:88-142). Here the realm must be the registry itself, and each endpoint has its own
-`Authority`.
+marfetch does not use the auth backends of oras-py (auth/token.py:118-170, auth/base.py:88-142). They send the user's password to any realm
+that a server names, and they reuse the credentials of one host for other hosts. Here the realm must be on the registry itself, and each
+endpoint has its own `Authority`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 _SCHEME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-# Many registries write an address without quotes, which RFC 9110 does not allow.
+# Many registries send the realm without quotes, although RFC 9110 requires them.
 _PARAMETER: Final = r"""([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,="][^\s,"]*))"""
 _TOKEN68: Final = r"[ \t]+[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)"
 
@@ -36,8 +36,8 @@ class Challenge(NamedTuple):
     """An authentication challenge.
 
     Attributes:
-        scheme: in lower case.
-        parameters: by name in lower case; the first one of a repeated name.
+        scheme: the authentication scheme, in lower case.
+        parameters: lower-case name → value. If a name is repeated, the first value counts.
     """
 
     scheme: str
@@ -45,7 +45,7 @@ class Challenge(NamedTuple):
 
 
 def challenges(text: str) -> list[Challenge]:
-    """Parse the challenges of a `WWW-Authenticate` header, in order; skip invalid text."""
+    """Parse the challenges of a `WWW-Authenticate` header, in order. Skip invalid text."""
     found: list[Challenge] = []
     parameters, schemes, tokens = map(re.compile, (_PARAMETER, _SCHEME, _TOKEN68))
     at = 0
@@ -82,27 +82,27 @@ class Authority:
         self._tokens: dict[str, str] = {}
         self._is_basic = False
         self._used: set[str] = set()
-        """The repositories whose credentials were sent to the registry or its realm."""
+        """The repositories whose credentials were already sent to the registry or its realm."""
         self._guard = threading.Lock()
 
     def credentials(self, repository: str) -> Credentials:
-        """Return the credentials for a repository; empty for official endpoints."""
-        from .credentials import Credentials, find_credentials  # late: most registries are anonymous
+        """Return the credentials for a repository. They are empty for official endpoints."""
+        from .credentials import Credentials, find_credentials  # late: only for a registry that is not MAR
 
         return Credentials() if self._endpoint.official else find_credentials(self._endpoint.registry.host, repository)
 
     def explain(self, repository: str) -> CredentialUse | None:
-        """Return what is known about the credentials after the registry refused a request; None for official endpoints."""
+        """Return the credentials for a request that the registry refused, to explain the refusal; None for official endpoints."""
         if self._endpoint.official:
             return None
-        from .credentials import CredentialUse  # late: as above
+        from .credentials import CredentialUse  # late: only for a registry that is not MAR
 
         with self._guard:
             is_used = repository in self._used
         return CredentialUse(self._endpoint.registry.name, self.credentials(repository), is_used)
 
     def headers(self, address: Address, repository: str) -> dict[str, str]:
-        """Return the `Authorization` header of a request; empty for official endpoints and data hosts."""
+        """Return the `Authorization` header for a request. The result is empty for official endpoints and data hosts."""
         if self._endpoint.official or not self._endpoint.is_registry(address):
             return {}
         with self._guard:
@@ -120,15 +120,19 @@ class Authority:
         return basic
 
     def authenticate(self, challenge: str, repository: str, given: set[str], ask: Callable[[Address], None], *, tried: bool) -> bool:
-        """Get the credentials for one of these challenges, each scheme once; return False if there are none.
+        """Answer a `WWW-Authenticate` header, so that the request can be sent again. Try each scheme once.
 
         Args:
-            given: the schemes that were tried already; this adds to it.
+            challenge: the value of the header.
+            given: the schemes that were already tried. This method adds the schemes that it tries.
             ask: requests a token from a realm and stores it.
             tried: as for `answer`.
 
+        Returns:
+            False if there are no credentials for any scheme that is left.
+
         Raises:
-            PolicyError: as `answer`.
+            PolicyError: as for `answer`.
             RequestFailed: the realm gave no token, and no other scheme is left.
         """
         failure: RequestFailed | None = None
@@ -152,16 +156,18 @@ class Authority:
     def answer(
         self, challenge: str, repository: str, *, tried: bool = True, without: Collection[str] = ()
     ) -> Address | Literal["basic"] | None:
-        """Choose how to answer challenges; a registry may offer several schemes (RFC 9110, 11.6.1).
+        """Choose one of the schemes that a registry offers (RFC 9110, 11.6.1).
 
-        A token is preferred: it may be anonymous, and otherwise the password is sent to the realm alone.
+        A token is preferred to basic authentication. It may need no password, and otherwise only the realm gets the password.
 
         Args:
-            tried: whether the request already carried the user's credentials; if not, another thread may have found them since.
+            challenge: the value of the `WWW-Authenticate` header.
+            tried: whether the refused request carried the user's credentials. If not, another thread may have added them since.
             without: schemes to skip.
 
         Returns:
-            The realm to request a token from; `basic` if all further requests carry the user's credentials; None if there are none.
+            The realm to request a token from. `basic` if later requests must carry the user's credentials. None if no
+            scheme can be used.
 
         Raises:
             PolicyError: `host-refused`: the realm is on another host.
@@ -197,7 +203,9 @@ class Authority:
         return Address(realm.scheme, realm.host, f"{path}?{joined}" if joined else path)
 
     def request(self, realm: Address, repository: str) -> tuple[Address, dict[str, str], Sent]:
-        """Build the token request: with an identity token (distribution, "OAuth2 token authentication"), a password, or anonymous.
+        """Build the request for a token. It carries an identity token, a password, or no credentials.
+
+        With an identity token, the request has the form in distribution, "OAuth2 token authentication".
 
         Returns:
             The address, the headers, and the method and body.
@@ -215,7 +223,7 @@ class Authority:
         return Address(realm.scheme, realm.host, path), headers, Sent("POST", (body,))
 
     def take_token(self, document: bytes, repository: str) -> bool:
-        """Store the token of a realm's response; return False if it has no valid one."""
+        """Store the token from a realm's response. Return False if the response has no valid token."""
         try:
             values = parse_json(document, "the token")
         except Error:
@@ -228,6 +236,6 @@ class Authority:
         return True
 
     def forget(self, repository: str) -> None:
-        """Forget a token that the registry no longer accepts."""
+        """Forget the token for a repository, because the registry no longer accepts it."""
         with self._guard:
             self._tokens.pop(repository, None)

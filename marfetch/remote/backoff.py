@@ -1,7 +1,7 @@
 """Throttling and retries: concurrent requests per host, pauses after a 429, and the number of tries.
 
-A throttle applies to the host, not to the request: every thread that needs the host waits for the end of the pause (MAR's
-egress-limits.md expects clients to back off after a 429). Afterwards requests restart slowly instead of all at once.
+A throttle applies to the host, not to one request. Every thread that needs the host waits for the end of the pause, because MAR's
+egress-limits.md expects clients to back off after a 429. After the pause, requests restart slowly instead of all at once.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from . import limits
 from .pauses import Pauses
 
 _MOMENT: Final = 0.01
-"""Seconds between two looks for the throttles of other processes in one request; opening a connection takes longer."""
+"""Minimum seconds between two checks for throttles of other processes. Opening a connection takes longer, so it causes a second check."""
 
 
 class HostState:
     """The throttle and concurrency of one host, shared by all threads.
 
-    After a throttle, requests run one at a time. Each success allows one more, up to half of the former limit; from there on each
-    further one needs `SUCCESSES_TO_RESTORE` successes in a row.
+    After a throttle, requests run one at a time. Each success allows one more concurrent request, up to half of the former limit. Beyond
+    that half, each additional request needs `SUCCESSES_TO_RESTORE` successes in a row.
     """
 
     def __init__(self, name: str, jobs: int) -> None:
         self.name = name
         self.jobs = jobs
         self.allowed = jobs
-        self.bound = jobs  # up to here, each success allows one more request
+        self.bound = jobs  # up to this limit, each success allows one more request
         self.active = 0
         self.resume_at = 0.0  # on the budget's clock
         self.pause = 0.0  # the length of the pause in seconds
-        self.elsewhere = False  # whether another process was throttled
+        self.elsewhere = False  # whether the pause was recorded by another process
         self.announced = 0.0  # the `resume_at` of the last pause shown to the user
         self.ended = 0.0  # the `resume_at` of the last pause after which a request was sent
-        self.throttles = 0  # in a row
-        self.successes = 0  # in a row
+        self.throttles = 0  # consecutive throttles
+        self.successes = 0  # consecutive successes
         self.condition = threading.Condition()
 
     def slow_down(self) -> None:
-        """Halve the concurrency, and restart with one request."""
+        """Halve the limit of concurrent requests, and restart with one request."""
         self.bound = max(1, self.bound // 2)
         self.allowed = 1
         self.successes = 0
 
 
-class RequestFailed(Exception):  # noqa: N818 - internal to `remote`: an error, and whether to retry
+class RequestFailed(Exception):  # noqa: N818 - internal to `remote`, and not an error itself
     """A failed request, and whether to retry it.
 
     Attributes:
@@ -62,7 +62,7 @@ class RequestFailed(Exception):  # noqa: N818 - internal to `remote`: an error, 
         retry_after: seconds from the `Retry-After` header; None without one.
         throttled: whether the host throttled the request.
         at_once: whether to retry without a wait.
-        pause: seconds that the host is paused because of this failure, once `Backoff.hold` has recorded it.
+        pause: seconds for which this failure pauses the host; None until `Backoff.hold` records the pause.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Slot:
         self._waited = False
         self._taken = 0.0
         self.succeeded = False
-        """Whether the request succeeded; set it before the slot is released."""
+        """Whether the request succeeded. The caller sets it before the slot is released."""
 
     def __enter__(self) -> Slot:
         self._take()
@@ -106,13 +106,13 @@ class Slot:
         self._give()
 
     def wait_if_throttled(self) -> bool:
-        """Wait if the host was throttled while the connection was opening. Call it just before the request is sent.
+        """Wait if the host was throttled while the connection was opening. Call this just before the request is sent.
 
         Returns:
-            Whether this request waited for a pause; if it was sent early, it must then be sent again.
+            Whether this request waited for a pause. If so, a request that was sent early must be sent again.
 
         Raises:
-            Error, Cancelled: as `Backoff.enter`.
+            Error, Cancelled: as for `Backoff.enter`.
         """
         if self._backoff.is_paused(self._host, since=self._taken):
             self._give()
@@ -136,7 +136,7 @@ class Backoff:
     Args:
         jobs: concurrent requests per host, 1 to 32.
         chance: returns a random number in [0, 1).
-        pauses: throttles shared with other processes; None to share none.
+        pauses: the throttles that processes with the same cache share; None to share none.
     """
 
     def __init__(
@@ -162,17 +162,17 @@ class Backoff:
             return self._hosts.setdefault(name, HostState(name, self._jobs))
 
     def slot(self, host: HostState, attempts: Attempts) -> Slot:
-        """Return a slot for one request to a host; entering it waits."""
+        """Return the context manager for one request to a host. Entering it waits for a free slot."""
         return Slot(self, host, attempts)
 
     def enter(self, host: HostState, attempts: Attempts) -> bool:
-        """Wait for the end of the host's pause and for a free slot, and take it; `leave` releases it.
+        """Wait for the end of the host's pause, then take a free slot. `leave` releases the slot.
 
         Returns:
             Whether there was a pause.
 
         Raises:
-            RateLimitedError: the pause is longer than the request may wait; raised at once.
+            RateLimitedError: the pause is longer than the request may wait. This is raised without waiting.
             RemoteError: `timeout`: the budget is used up.
             Cancelled: the command is being stopped.
         """
@@ -187,7 +187,8 @@ class Backoff:
                     pause = host.resume_at - now
                     if pause > 0:
                         if waited_for != host.resume_at:
-                            attempts.paused(min(0.0, now - waited_for) if waited_for else 0.0)  # uncount the rest of the replaced pause
+                            # A new pause replaces the old one, so subtract the part of the old one that is left.
+                            attempts.paused(min(0.0, now - waited_for) if waited_for else 0.0)
                             attempts.check_pause(host.name, pause, elsewhere=host.elsewhere)
                             attempts.paused(pause)
                             waited_for = host.resume_at
@@ -202,7 +203,7 @@ class Backoff:
                     else:
                         host.condition.wait(min(self._budget.remaining, 0.5))
         if waited_for and is_first:
-            # Spread out the processes that waited together. Within this one, `allowed` already holds the other threads back.
+            # Several processes may have waited for the same end, so start at random times. `allowed` already delays the other threads.
             try:
                 self._budget.sleep(self._chance() * min(1.0, 0.1 * host.jobs))
             except BaseException:
@@ -215,10 +216,10 @@ class Backoff:
         return self._budget.now()
 
     def is_paused(self, host: HostState, *, since: float) -> bool:
-        """Whether the host is throttled now.
+        """Return whether the host is throttled now.
 
         Args:
-            since: when `enter` looked; after a moment, this looks again for throttles that other processes recorded.
+            since: when `enter` last checked for throttles of other processes. If that is more than `_MOMENT` ago, check again.
         """
         if self.now() - since > _MOMENT:
             self._hear(host)
@@ -226,7 +227,7 @@ class Backoff:
             return host.resume_at > self._budget.now()
 
     def _hear(self, host: HostState) -> None:
-        """Apply throttles that other processes recorded."""
+        """Apply a throttle that another process recorded."""
         found = self._pauses.update(host.name) if self._pauses is not None else None
         if found is None or found.left < -limits.RECENT_PAUSE:
             return
@@ -238,7 +239,7 @@ class Backoff:
                 host.resume_at, host.pause, host.elsewhere = now + found.left, found.seconds, True
 
     def _announce(self, host: HostState, pause: float) -> None:
-        """Show each pause of a second or more once."""
+        """Tell the user about a pause of a second or more, once per pause."""
         if host.announced != host.resume_at:
             host.announced = host.resume_at
             if host.pause >= 1:
@@ -262,7 +263,7 @@ class Backoff:
             host.condition.notify_all()
 
     def hold(self, trouble: RequestFailed) -> float | None:
-        """Pause the host if it throttled the request; each failure counts once, however often this is called.
+        """Pause the host if it throttled the request. A second call with the same failure changes nothing.
 
         Returns:
             The length of the pause in seconds; None if the request was not throttled.
@@ -272,10 +273,12 @@ class Backoff:
         return trouble.pause
 
     def throttled(self, name: str, seconds: float | None) -> float:
-        """Pause a host for all requests, with half the concurrency afterwards.
+        """Pause all requests to a host. After the pause, allow half as many concurrent requests.
 
         Args:
-            seconds: from `Retry-After`; if None or below `LEAST_PAUSE`, a growing random time is used.
+            name: the host, as `host:port`.
+            seconds: the value of `Retry-After`. If it is None or below `LEAST_PAUSE`, the pause has a random length that grows with
+                each throttle.
 
         Returns:
             The length of the pause in seconds.
@@ -283,12 +286,12 @@ class Backoff:
         host = self.host(name)
         with host.condition:
             now = self._budget.now()
-            if now >= host.resume_at:  # of several concurrent 429 responses only the first one counts
+            if now >= host.resume_at:  # count only the first of several concurrent 429 responses
                 host.throttles += 1
                 host.slow_down()
             host.successes = 0
             if seconds is None or seconds < limits.LEAST_PAUSE:
-                # Without a wait of our own, all tries would be used up at once.
+                # Without a pause, the tries would be used up within moments.
                 seconds = max(seconds or 0.0, self.jitter(host.throttles))
             is_longer = now + seconds > host.resume_at
             if is_longer:
@@ -298,15 +301,15 @@ class Backoff:
         return seconds
 
     def jitter(self, tries: int) -> float:
-        """Return the seconds to wait after so many tries: full jitter with a growing bound."""
+        """Return a random number of seconds to wait (full jitter). Its upper bound doubles with each try."""
         return self._chance() * min(limits.LONGEST_WAIT, limits.FIRST_WAIT * 2.0**tries)
 
     def attempts(self, what: str, *, of: str | None = None) -> Attempts:
         """Return a new retry counter for one request or download.
 
         Args:
-            what: short name, for progress notes.
-            of: full name, for the final error; `what` if None.
+            what: a short name of the request, for progress notes.
+            of: the full name of the request, for the final error; None to use the short name.
         """
         return Attempts(what, self, self._budget, self._progress, of=of)
 
@@ -314,11 +317,12 @@ class Backoff:
 class Attempts:
     """Counts the tries of one request or download, and decides whether to retry.
 
-    The failed requests and cut transfers of one blob share a counter. Only bytes beyond all earlier tries count as progress.
+    The failed requests and cut transfers of one blob share a counter. A try makes progress only if it receives bytes that no earlier
+    try received.
 
     Args:
-        what: short name, for progress notes.
-        of: full name, for the final error; `what` if None.
+        what: a short name of the request, for progress notes.
+        of: the full name of the request, for the final error; None to use the short name.
     """
 
     def __init__(self, what: str, backoff: Backoff, budget: Budget, progress: Progress, *, of: str | None = None) -> None:
@@ -349,7 +353,7 @@ class Attempts:
         """Raise if a pause is longer than this request may wait.
 
         Args:
-            elsewhere: whether another process was throttled.
+            elsewhere: whether another process was throttled, not this one.
             context: facts about the throttled response, for the error.
 
         Raises:
@@ -369,17 +373,17 @@ class Attempts:
         )
 
     def paused(self, seconds: float) -> None:
-        """Count a pause as waiting time, not as lack of progress."""
+        """Add a pause to the time spent waiting, and do not count it as lack of progress."""
         self._paused += seconds
         self._progress_at += seconds
 
     def cut(self, error: RemoteError) -> None:
-        """Wait until a cut transfer may resume, or raise.
+        """Wait until a transfer may resume after its connection was cut.
 
         Raises:
-            RemoteError: `error`, after too many cuts.
+            RemoteError: the given error, if the transfer was cut too often.
         """
-        # Some CDNs cut every few MiB. Count a cut against the limit only if little data arrived since the last one.
+        # Some CDNs cut the connection every few MiB. Count a cut only if little data arrived since the previous one.
         self._resumes += self._held - self._held_at_failure < limits.WORTH_A_RESUME
         self._count()
         if self._resumes > limits.RESUMES or self._failures > limits.RESUMES_WITHOUT_PROGRESS or self._is_silent:
@@ -389,10 +393,10 @@ class Attempts:
             self._budget.sleep(self._backoff.jitter(self._failures))
 
     def failed(self, trouble: RequestFailed) -> None:
-        """Wait until a failed request may be retried, or raise.
+        """Wait until a failed request may be retried.
 
         Raises:
-            Error: the error of the failure, after too many tries.
+            Error: the error of the failure, if there were too many tries.
             RateLimitedError: the host asks for a longer pause than the request may wait.
         """
         self._count()

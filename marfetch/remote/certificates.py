@@ -14,7 +14,7 @@ from ..errors import InputError
 
 _DIRECTORIES: Final = "SSL_CERT_DIR"
 VARIABLES: Final = (("REQUESTS_CA_BUNDLE",), ("SSL_CERT_FILE", _DIRECTORIES), ("CURL_CA_BUNDLE",))
-"""The variables that name certificates; the first group with a value replaces the certificates of the system."""
+"""Environment variables that name certificates. The first group with a value replaces the certificates of the system."""
 
 _HASH_LINK: Final = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 
@@ -30,7 +30,7 @@ class CertificateSource(NamedTuple):
 
 
 def named_certificates(ca_file: str | None, variables: Mapping[str, str]) -> list[CertificateSource]:
-    """Return the certificates that replace those of the system; empty if none do."""
+    """Return the files and directories that replace the certificates of the system; empty for the system's own."""
     if ca_file:
         return [CertificateSource("--ca-file", ca_file)]
     for group in VARIABLES:
@@ -41,7 +41,7 @@ def named_certificates(ca_file: str | None, variables: Mapping[str, str]) -> lis
 
 
 def _paths(name: str, value: str) -> list[str]:
-    """Return the paths in a variable. As for OpenSSL, only `SSL_CERT_DIR` may have several."""
+    """Return the paths in a variable. As in OpenSSL, only `SSL_CERT_DIR` may name several."""
     return [path for path in (value.split(os.pathsep) if name == _DIRECTORIES else [value]) if path]
 
 
@@ -49,7 +49,7 @@ class TrustedCertificates:
     """The trusted certificates and the TLS context that uses them.
 
     Args:
-        ca_file: a PEM file to use instead of the system's store. If None: the files and directories in `VARIABLES`, or that store.
+        ca_file: a PEM file that replaces the system's store. If None, one of `VARIABLES` may name a replacement.
     """
 
     def __init__(self, ca_file: str | None = None) -> None:
@@ -59,14 +59,14 @@ class TrustedCertificates:
 
     @property
     def description(self) -> str:
-        """The source of the certificates, for messages."""
+        """Where the certificates come from, for messages."""
         return " and ".join(map(str, self._named)) or "the certificates of the system"
 
     def context(self) -> ssl.SSLContext:
-        """Return the TLS client context, made at the first call.
+        """Return the TLS context for clients. The first call creates it.
 
         Raises:
-            InputError: `usage`: the file cannot be read or holds no certificate.
+            InputError: `usage`: a file or directory cannot be read or contains no certificate.
         """
         with self._guard:
             if self._context is None:
@@ -75,7 +75,7 @@ class TrustedCertificates:
 
     def _make(self) -> ssl.SSLContext:
         if not self._named:
-            import truststore  # late: truststore, only with the system's store
+            import truststore  # late: only needed for the system's store
 
             context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         else:
@@ -86,7 +86,7 @@ class TrustedCertificates:
 
 
 def _made_of(sources: list[CertificateSource]) -> ssl.SSLContext:
-    """Return a context that trusts exactly these certificates, also intermediate ones (as in Go)."""
+    """Return a context that trusts exactly these certificates. As in Go, an intermediate certificate can be trusted too."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     linked = 0
@@ -105,12 +105,12 @@ def _made_of(sources: list[CertificateSource]) -> ssl.SSLContext:
 
 
 def _load_directory(context: ssl.SSLContext, path: str, loaded: list[str]) -> int:
-    """Trust the certificates in a directory; return the number of its hash links.
+    """Trust the certificates in a directory. Return the number of its hash links.
 
-    OpenSSL finds certificates only by links that `openssl rehash` has made. Go reads every file, so files without a link are read too.
+    OpenSSL finds a certificate only through a hash link, which `openssl rehash` makes. Like Go, this also reads the files without a link.
 
     Args:
-        loaded: files that are loaded anyway; `SSL_CERT_FILE` often names the bundle in `SSL_CERT_DIR`.
+        loaded: files to skip because they are loaded separately. `SSL_CERT_FILE` often names the bundle in `SSL_CERT_DIR`.
     """
     with os.scandir(path) as scanned:
         entries = list(scanned)
@@ -121,7 +121,7 @@ def _load_directory(context: ssl.SSLContext, path: str, loaded: list[str]) -> in
         if entry in links or entry.name in linked or entry.path in loaded:
             continue
         if entry.is_file():
-            with suppress(OSError):  # another kind of file, such as a README
+            with suppress(OSError):  # not a certificate, such as a README
                 context.load_verify_locations(cafile=entry.path)
     return len(links)
 

@@ -1,4 +1,4 @@
-"""Connections for urllib3. `dial` or a preconnection opens them, targets are sent byte for byte, and deadlines are enforced."""
+"""Connections for urllib3 that enforce deadlines, use preconnections, and send request targets byte for byte."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from .response import Response
 
 
 class _Carried(HTTPConnection):
-    """Common code of both connection classes.
+    """Base class for http and https connections.
 
     Attributes:
-        exchange: the current exchange; None if no watchdog is used.
+        exchange: the current exchange; None without a watchdog.
     """
 
     response_class = Response
@@ -44,7 +44,7 @@ class _Carried(HTTPConnection):
         return sock
 
     def _failure(self, error: OSError, timeout: float) -> Exception:
-        """Translate a failure to connect into urllib3's exception; TLS errors stay as they are."""
+        """Translate a failure to connect into urllib3's exception. Return a TLS error unchanged."""
         if isinstance(error, ssl.SSLError):
             return error
         if isinstance(error, socket.gaierror):
@@ -62,7 +62,7 @@ class _Carried(HTTPConnection):
 
     def _hold(self, sock: socket.socket) -> None:
         self._drop_handle()
-        # Duplicate the descriptor: TLS takes over the first one, and the watchdog must be able to shut the connection at any time.
+        # The watchdog needs its own descriptor to shut down the connection at any time, because TLS takes over the original one.
         self._handle = socket.socket(fileno=os.dup(sock.fileno()))
         if self.exchange is not None:
             self.exchange.handle = self._handle
@@ -71,12 +71,12 @@ class _Carried(HTTPConnection):
         exchange = self.exchange
         if exchange is not None:
             if self.sock is None:
-                self.connect()  # http.client would connect later, after the throttle check below
+                self.connect()  # connect now, because http.client would only do it after the throttle check below
             exchange.handle = self._handle
             exchange.reused = self._served
             if exchange.wait_if_throttled():
                 self._discard_early()
-            # urllib3 normalizes percent-encodings, but a signed query must be sent as it was received.
+            # urllib3 normalizes percent-encodings, which would break the signature in a signed address.
             url = exchange.target
             exchange.sent()
         self._served = True
@@ -88,7 +88,7 @@ class _Carried(HTTPConnection):
         return answer
 
     def _discard_early(self) -> None:
-        """Discard the response to a request that was sent before a throttle."""
+        """Discard the response to a request that was sent early, before the host was throttled."""
 
     def close(self) -> None:
         super().close()
@@ -103,7 +103,7 @@ class _Carried(HTTPConnection):
 
 
 class Connection(_Carried):
-    """A plain http connection, for loopback addresses."""
+    """An http connection, used only for loopback addresses."""
 
 
 class TLSConnection(_Carried, HTTPSConnection):
@@ -115,7 +115,7 @@ class TLSConnection(_Carried, HTTPSConnection):
 
     early: Preconnections | None = None
     _sent: bytes | None = None
-    """The speculative request that was sent on this connection. Its response is used only if the real request has the same bytes."""
+    """The speculative request that this connection already carries. The response counts only if the real request has the same bytes."""
 
     def connect(self) -> None:
         try:
@@ -131,7 +131,7 @@ class TLSConnection(_Carried, HTTPSConnection):
 
     def _discard_early(self) -> None:
         if self._sent is not None:
-            # The speculative request was sent before the throttle, and its response may be that 429. Discard it and send again.
+            # The response to the speculative request may be the 429 that began the throttle. Make `send` use a fresh connection.
             self._sent = b""
 
     def send(self, data: Any) -> None:
@@ -139,13 +139,13 @@ class TLSConnection(_Carried, HTTPSConnection):
         if sent is not None:
             if data == sent:
                 return
-            # Use a fresh connection; this one already carries the speculative request.
+            # The real request differs. Use a fresh connection, because this one already carries the speculative request.
             taken, self.sock = self.sock, None
             if taken is not None:
                 taken.close()
             super().connect()
             if self.exchange is not None:
-                self.exchange.wait_if_throttled()  # a throttle may have begun meanwhile
+                self.exchange.wait_if_throttled()  # a throttle may have begun while connecting
                 self.exchange.sent()
         super().send(data)
 
@@ -155,19 +155,21 @@ class TLSConnection(_Carried, HTTPSConnection):
 
 
 class _Pool(HTTPConnectionPool):
-    """Common code of both connection pools."""
+    """Base class for http and https connection pools."""
 
     _exchange: Exchange | None = None
     _early: Preconnections | None = None
 
     def carrying(self, exchange: Exchange, early: Preconnections | None) -> _Pool:
-        """Return a copy of the pool, with the same connections, for one exchange: `urlopen` cannot pass it to the connection.
+        """Return a copy of the pool for one exchange. The copy shares the connections.
+
+        `urlopen` has no parameter for the exchange, so the copy passes it to the connection.
 
         Args:
             early: preconnections, open or opening.
         """
         pool = copy(self)
-        pool._exchange, pool._early = exchange, early  # noqa: SLF001 - its own
+        pool._exchange, pool._early = exchange, early  # noqa: SLF001 - an object of the same class
         return pool
 
     def _get_conn(self, timeout: float | None = None) -> Any:

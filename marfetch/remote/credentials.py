@@ -1,6 +1,6 @@
-"""Finds the credentials of a registry in the configuration of Helm and Docker, and in credential helpers.
+"""Finds the credentials for a registry in the configuration files of Helm and Docker, and in credential helpers.
 
-They are read only when the user's own registry requires credentials, never for MAR.
+Credentials are read only when the user's own registry requires them, never for MAR.
 """
 
 from __future__ import annotations
@@ -28,19 +28,21 @@ _MAX_TOKEN: Final = 32 << 10
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _API_PATHS: Final = ("v1/", "v2/")
 _NOT_FOUND: Final = b"credentials not found"
-"""The error of every helper that has no credentials for a registry (docker-credential-helpers, `credentials/error.go`)."""
+"""What every credential helper prints if it has no credentials for a registry (docker-credential-helpers, `credentials/error.go`)."""
 
 
 class Credentials(NamedTuple):
-    """A password, an identity token as `az acr login` stores it, or neither. The repr must not reach a log.
+    """A password, an identity token, or neither. Do not log this object: its repr contains the secrets.
 
-    The realm exchanges an identity token for an access token (distribution, "OAuth2 token authentication").
+    `az acr login` stores an identity token. The realm exchanges an identity token for an access token (distribution, "OAuth2 token
+    authentication").
 
     Attributes:
         basic: `user:password` in base64.
-        source: the file, helper or variable, for messages.
-        problems: why other places gave no credentials, for messages; they contain no secrets.
-        files: the configuration files, if there are no credentials.
+        identity: the identity token.
+        source: the file, helper or variable that has the credentials, for messages.
+        problems: why other files and helpers gave no credentials, for messages. The texts contain no secrets.
+        files: if there are no credentials, the configuration files that were read.
     """
 
     basic: str | None = None
@@ -54,8 +56,8 @@ class CredentialUse(NamedTuple):
     """The credentials for a request that the registry refused, to explain the refusal.
 
     Attributes:
-        host: the registry, as `helm registry login` and `docker login` take it.
-        is_sent: whether the registry got the credentials.
+        host: the registry, in the form that `helm registry login` and `docker login` accept.
+        is_sent: whether the credentials were sent to the registry.
     """
 
     host: str
@@ -64,17 +66,17 @@ class CredentialUse(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """Why the registry got no credentials that it accepts."""
+        """Why the registry refused the request, as the end of a message."""
         found = self.credentials
         reasons = list(found.problems)
         if found.source:
-            outcome = "it does not accept" if self.is_sent else "it offers no authentication for"
+            outcome = "it does not accept" if self.is_sent else "it offers no authentication that can use"
             reasons.insert(0, f"{outcome} the credentials of {found.source}")
         return "; ".join(reasons) or f"there are no credentials for it in {' or '.join(found.files)}"
 
     @property
     def hint(self) -> str:
-        """What to do about it."""
+        """What the user can do about the refusal."""
         login = f"log in with `helm registry login {self.host}` or `docker login {self.host}`"
         return f"correct this, or {login}" if self.credentials.problems else login
 
@@ -82,9 +84,9 @@ class CredentialUse(NamedTuple):
 def find_credentials(host: Host, repository: str) -> Credentials:
     """Return the credentials for a repository of a registry.
 
-    The environment comes first: Helm passes the credentials of `helm repo add --username … --password …` to a getter there. In each file,
-    the longest key that covers the repository comes first: `HOST/a` covers `HOST/a/b`, and `HOST` everything on the registry
-    (containers-auth.json(5)). For each key, helpers come before the file itself, as in Docker.
+    Environment variables come first: Helm uses them to pass the credentials of `helm repo add --username … --password …` to a getter
+    plugin. Within a configuration file, the longest key that covers the repository comes first. `HOST/a` covers `HOST/a/b`, and `HOST`
+    covers the whole registry (containers-auth.json(5)). For each key, credential helpers come before the file itself, as in Docker.
     """
     user, password = os.environ.get("HELM_PLUGIN_USERNAME"), os.environ.get("HELM_PLUGIN_PASSWORD")
     if user and password:
@@ -104,13 +106,13 @@ def _configured(host: Host, repository: str) -> Credentials:
 
 
 def forget_credentials() -> None:
-    """Clear the cache of credentials."""
+    """Clear the in-memory cache of credentials."""
     _configured.cache_clear()
     _ask_helper.cache_clear()
 
 
 def _candidates(path: Path, host: Host, repository: str) -> Iterator[Credentials]:
-    """Yield what the places that a configuration file names have, best first."""
+    """Yield the credentials or problems of a configuration file and its helpers, best first."""
     shown = printable(str(path))
     try:
         document = parse_json(path.read_bytes().removeprefix(_BYTE_ORDER_MARK), f"`{shown}`")
@@ -120,13 +122,13 @@ def _candidates(path: Path, host: Host, repository: str) -> Iterator[Credentials
         yield Credentials(problems=(f"`{shown}` cannot be read ({(error.strerror or 'no access').lower()})",))
         return
     except Error:
-        yield Credentials(problems=(f"`{shown}` is not valid JSON",))  # the parser's message could quote a secret
+        yield Credentials(problems=(f"`{shown}` is not valid JSON",))  # the parser's own message could quote a secret
         return
     if not isinstance(document, dict):
         yield Credentials(problems=(f"`{shown}` is not a JSON object",))
         return
     helpers, entries, store = _section(document, "credHelpers"), _section(document, "auths"), document.get("credsStore")
-    plain = str(Host(host.name, None if host.port == 443 else host.port))  # the key that `login` commands write
+    plain = str(Host(host.name, None if host.port == 443 else host.port))  # `login` commands write this key
     paths = {key: found for key in (*helpers, *entries, plain) if (found := _covered(key, host, repository)) is not None}
     for key in sorted(paths, key=lambda key: -len(paths[key])):
         for setting, helper in (("credHelpers", helpers.get(key)), ("credsStore", store)):
@@ -142,9 +144,9 @@ def _section(document: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _covered(key: str, host: Host, repository: str) -> str | None:
-    """Return the path in a key `[https://]host[:port][/path]` that covers the repository; None if it covers another registry or path.
+    """Return the path of a key `[https://]host[:port][/path]` if the key covers the repository, else None.
 
-    Old versions of Docker wrote the address of an API (`https://host/v1/`); its path is not that of a repository.
+    Old versions of Docker wrote the address of an API as the key (`https://host/v1/`). The path of such an address is ignored.
     """
     scheme, _, rest = key.rpartition("://")
     authority, _, path = rest.partition("/")
@@ -179,23 +181,23 @@ def _configurations() -> Iterator[Path]:
 
 
 def _of_entry(entry: Any, key: str, shown: str) -> Credentials:
-    """Return the credentials of an entry of `auths`. An empty entry is one whose credentials are in `credsStore`."""
+    """Return the credentials in an entry of `auths`. The credentials for an empty entry are in `credsStore`, so the result is empty."""
     source = f"`{shown}`"
     invalid = Credentials(problems=(f"the entry `{key[:200]}` of `{shown}` has no valid `auth`",))
     if not isinstance(entry, dict):
         return invalid
     identity = entry.get("identitytoken")
-    if isinstance(identity, str) and _is_token(identity):  # such an entry has an empty password
+    if isinstance(identity, str) and _is_token(identity):  # an entry with an identity token has an empty password
         return Credentials(identity=identity, source=source)
     auth, user, password = entry.get("auth"), entry.get("username"), entry.get("password")
     if isinstance(user, str) and isinstance(password, str) and user and not auth:
-        with suppress(UnicodeEncodeError):  # JSON can hold a lone surrogate
+        with suppress(UnicodeEncodeError):  # a JSON string can contain a lone surrogate
             return Credentials(base64.b64encode(f"{user}:{password}".encode()).decode(), source=source)
         return invalid
     if not auth:
         return Credentials()
     with suppress(binascii.Error, ValueError):
-        if isinstance(auth, str):  # as in Docker, without line breaks, and without NULs at the end
+        if isinstance(auth, str):  # like Docker, ignore line breaks, and NULs at the end
             pair = base64.b64decode(re.sub(r"[\r\n]", "", auth), validate=True).rstrip(b"\0")
             if b":" in pair:
                 return Credentials(base64.b64encode(pair).decode(), source=source)
@@ -216,9 +218,9 @@ def _of_helper(helper: Any, key: str, setting: str) -> Credentials:
 
 @cache
 def _ask_helper(helper: str, key: str) -> Credentials:
-    """Run `docker-credential-HELPER get` (docker-credential-helpers, protocol). Its output is never shown, since it may contain secrets."""
+    """Run `docker-credential-HELPER get` (docker-credential-helpers, protocol). Never show its output, because it may contain secrets."""
     try:
-        answer = subprocess.run(  # noqa: S603 - the helper that the user has configured, by its name, without a shell
+        answer = subprocess.run(  # noqa: S603 - the user configured this helper, and no shell is used
             [f"docker-credential-{helper}", "get"],
             input=key.encode(),
             capture_output=True,

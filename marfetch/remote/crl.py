@@ -1,8 +1,8 @@
 """Downloads certificate revocation lists (CRLs) from the addresses in certificates.
 
-The addresses come from a certificate chain that is not trusted yet. So it sends no credentials or cookies to them, follows no redirects,
-and never connects to an address that is not public. Plain http is allowed, since a CRL is signed. Of the registry's transport, it uses
-only the rules for proxies.
+The addresses come from a certificate chain that is not trusted yet. So marfetch sends no credentials or cookies to them, follows no
+redirects, and never connects to an address that is not public. Plain http is allowed, because a CRL is signed. From the transport for
+registries, this module uses only the proxy rules.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from .preconnect import USER_AGENT
 from .transport import Transport
 
 _NAME: Final = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?\.)+[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
-"""A name in a domain. URL parsers and `inet_aton` read a name whose last label starts with a digit as an address (`169.254.0xa9fe`)."""
+"""A domain name. Its last label must not start with a digit, or `inet_aton` may read the name as an IP address (`169.254.0xa9fe`)."""
 _LOCAL: Final = (".localhost", ".localdomain", ".local", ".home.arpa", ".internal", ".intranet", ".private", ".corp", ".home", ".lan")
-"""Endings of names in private networks (RFC 6761, 8375, 6762 appendix G). A proxy resolves names itself, so it is not asked for them."""
+"""Suffixes of names in private networks (RFC 6761, 8375, 6762 appendix G). They are refused, because a proxy would resolve them."""
 _PORTS: Final[dict[str, int]] = {"http": 80, "https": 443}
 _PIECE: Final = 64 * 1024
 
@@ -41,23 +41,23 @@ _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 """The well-known prefix of DNS64 (RFC 6052, 2.1): the last 32 bits are the IPv4 address."""
 _DOCUMENTATION: Final = ipaddress.IPv6Network("3fff::/20")
-"""RFC 9637; Python's `is_global` does not know it in all versions."""
+"""Addresses for documentation (RFC 9637). Some versions of Python report them as global."""
 _HOST_OF_AZURE: Final = ipaddress.IPv4Address("168.63.129.16")
-"""The address at which each virtual machine of Azure reaches the services of its host; it is public only by its number."""
+"""The address at which a virtual machine in Azure reaches services of its host. It is in a public range, but must not be contacted."""
 
 
 def fetcher(ca_file: str | None, budget: Budget) -> Callable[[str], bytes]:
     """Return a function that downloads a CRL as `fetch_list` does.
 
     Args:
-        ca_file: as `TrustedCertificates`.
+        ca_file: as for `TrustedCertificates`.
     """
     trust = TrustedCertificates(ca_file)
     return lambda url: fetch_list(url, budget=budget, trust=trust)
 
 
 def fetch_list(url: str, *, budget: Budget, trust: TrustedCertificates) -> bytes:
-    """Download the CRL at an address.
+    """Download a CRL from an address in a certificate.
 
     Raises:
         PolicyError: `address-refused`, `limit-passed`.
@@ -73,7 +73,7 @@ def fetch_list(url: str, *, budget: Budget, trust: TrustedCertificates) -> bytes
         except Exception as error:
             answer.put(error)
 
-    # A server that sends its headers byte by byte cannot be interrupted, but its thread can be abandoned.
+    # A read cannot be interrupted if the server sends its headers byte by byte. So read in a thread that can be abandoned.
     beside(ask, "marfetch-list")
     limit = min(LIST_TIME, budget.remaining)
     try:
@@ -131,11 +131,11 @@ def _fetch(url: str, budget: Budget, trust: TrustedCertificates) -> bytes:
 
 
 def _public_address(url: str, host: str, port: int) -> str:
-    """Resolve a host to a public address; the connection uses this very address, so a second DNS answer cannot change it.
+    """Resolve a host to a public IP address. The caller connects to this address, so that a second DNS response cannot change it.
 
     Raises:
-        PolicyError: `address-refused`: one of its addresses is not public.
-        OSError: it does not resolve.
+        PolicyError: `address-refused`: one of the addresses is not public.
+        OSError: the name cannot be resolved.
     """
     found = [str(info[4][0]) for info in resolve(host, port, LIST_CONNECT_TIME)]
     for text in found:
@@ -148,8 +148,8 @@ def _public_address(url: str, host: str, port: int) -> str:
 def is_public(text: str) -> bool:
     """Return whether an IP address is public.
 
-    An IPv6 address that carries an IPv4 address (mapped, 6to4, Teredo) is not: nothing public needs one. DNS64 is the exception, since
-    networks without IPv4 reach every IPv4 host by it; there, the IPv4 address decides.
+    An IPv6 address that contains an IPv4 address (mapped, 6to4, Teredo) is not public, because no public service needs one. DNS64 is the
+    exception: networks without IPv4 use it to reach every IPv4 host. For such an address, the IPv4 address decides.
     """
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv4Address):
@@ -170,7 +170,7 @@ def _body(answer: urllib3.BaseHTTPResponse, url: str) -> bytes:
                 status=answer.status,
             )
         data = bytearray()
-        # Read in small pieces: for chunked bodies, http.client collects a list of chunks until the piece is full.
+        # Read in small pieces, to save memory: for a chunked body, http.client collects many small chunks per piece.
         while len(data) <= MAX_CRL_BYTES and (piece := answer.read(min(_PIECE, MAX_CRL_BYTES + 1 - len(data)), decode_content=False)):
             data += piece
     finally:

@@ -1,6 +1,6 @@
 """A watchdog that enforces deadlines: it shuts down the socket of an exchange that is too slow or cancelled.
 
-Socket timeouts restart with every byte, so a server that sends one byte a second, endless `1xx` responses or endless trailers would
+A socket timeout restarts with every byte. So a server that sends one byte a second, endless `1xx` responses or endless trailers could
 block a client forever. One background thread per client ends such exchanges.
 """
 
@@ -20,10 +20,11 @@ class Exchange:
     """One request and its response.
 
     Attributes:
-        target: path and query, sent byte for byte.
-        deadline: the end of the current step, on the budget's clock.
+        target: the path and query, which are sent byte for byte.
+        deadline: when the current step must end, on the budget's clock.
         expired: whether the watchdog ended the exchange.
-        reused: whether the connection had served an earlier request.
+        reused: whether the connection carried an earlier request.
+        handle: the socket that the watchdog shuts down; None until a connection exists.
     """
 
     def __init__(
@@ -38,10 +39,10 @@ class Exchange:
         self.handle: socket.socket | None = None
 
     def wait_if_throttled(self) -> bool:
-        """Wait while the host is throttled, with the deadline suspended. Call it when the connection is ready.
+        """Wait while the host is throttled, and suspend the deadline meanwhile. Call this when the connection is ready.
 
         Returns:
-            Whether it had to wait; a request sent early must then be sent again.
+            Whether it waited. If so, a request that was sent early must be sent again.
         """
         if self._about_to_send is None:
             return False
@@ -75,16 +76,16 @@ class Watch:
         self._closed = False
 
     def begin(self, exchange: Exchange) -> None:
-        """Watch an exchange until `end`."""
+        """Watch an exchange until `end` is called with it."""
         with self._condition:
             if self._stopped:
                 exchange.expired = True
             if not self._exchanges:
-                self._condition.notify()  # the thread sleeps without a timeout while it has no exchange
+                self._condition.notify()  # without an exchange, the thread sleeps until it is notified
             self._exchanges.add(exchange)
             if self._thread is None:
                 self._closed = False
-                self._thread = started(self._run, "marfetch-watch")  # if no thread can start, only the socket timeouts apply
+                self._thread = started(self._run, "marfetch-watch")  # if no thread can start, only socket timeouts apply
 
     def end(self, exchange: Exchange) -> None:
         """Stop watching an exchange."""
@@ -92,7 +93,7 @@ class Watch:
             self._exchanges.discard(exchange)
 
     def stop(self) -> None:
-        """End all current and future exchanges."""
+        """End all current exchanges, and each later one as soon as it begins."""
         with self._condition:
             self._stopped = True
             for exchange in self._exchanges:
@@ -100,7 +101,7 @@ class Watch:
                 exchange.shut()
 
     def close(self) -> None:
-        """End the thread after the last exchange, so that a process with many clients does not collect threads."""
+        """End the thread after the last exchange. Otherwise a process with many clients would keep a thread for each."""
         with self._condition:
             self._closed = True
             self._condition.notify()
@@ -111,7 +112,7 @@ class Watch:
                 now = self._now()
                 for exchange in self._exchanges:
                     if exchange.expired or now >= exchange.deadline:
-                        # Repeat at every tick: the socket may not have existed when the exchange expired.
+                        # Shut down again at every tick, because the socket may have been opened after the exchange expired.
                         exchange.expired = True
                         exchange.shut()
                 self._condition.wait(_TICK if self._exchanges else None)

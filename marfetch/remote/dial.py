@@ -1,7 +1,7 @@
-"""Connects a socket to a host name, with the standard library alone.
+"""Connects a socket to a host name. It needs only the standard library, so it can run before oras-py is imported.
 
-MAR has IPv4 and IPv6 addresses, and some networks drop packets of one family (microsoft/containerregistry 165, 166, 175). So the first
-address of each family gets only two seconds before the other family is tried. Most clients wait for the full timeout.
+MAR has IPv4 and IPv6 addresses, and some networks drop the packets of one family (microsoft/containerregistry 165, 166, 175). Most clients
+then wait for the full timeout. marfetch waits two seconds for the first address of a family, and then tries the other family.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _preferred: dict[str, int] = {}
 
 
 def resolve(host: str, port: int, timeout: float, *, family: int = 0) -> list[_AddressInfo]:
-    """Return the addresses of a host. The system's resolver has no timeout, so it runs in a background thread.
+    """Return the IP addresses of a host. The system's resolver has no timeout, so it runs in a background thread.
 
     Args:
         timeout: in seconds.
-        family: the address family; 0 for all.
+        family: the address family, such as `socket.AF_INET6`; 0 for all.
 
     Raises:
-        OSError: no address, or no DNS response in time.
+        OSError: the name cannot be resolved, or there is no DNS response in time.
     """
     answer: queue.SimpleQueue[list[_AddressInfo] | OSError] = queue.SimpleQueue()
 
@@ -52,7 +52,7 @@ def resolve(host: str, port: int, timeout: float, *, family: int = 0) -> list[_A
 
 
 def in_turn(addresses: Sequence[_AddressInfo], preferred: int | None) -> list[_AddressInfo]:
-    """Interleave the address families, the preferred one first, each in the resolver's order (RFC 8305, clause 4)."""
+    """Alternate between the address families, starting with the preferred one (RFC 8305, clause 4). Keep the order within a family."""
     families = list(dict.fromkeys(info[0] for info in addresses))
     if preferred in families:
         families.sort(key=lambda family: family != preferred)
@@ -65,11 +65,11 @@ def connect(host: str, port: int, timeout: float, options: Sequence[Any] = ()) -
     """Return a socket connected to a host.
 
     Args:
-        timeout: seconds for all addresses together.
+        timeout: maximum seconds for all addresses together.
         options: argument tuples for `setsockopt`.
 
     Raises:
-        OSError: no address could be connected; the error of the last one.
+        OSError: no connection to any address was possible. This is the error for the last address.
     """
     end = time.monotonic() + timeout
     order = in_turn(resolve(host, port, timeout), _preferred.get(host))

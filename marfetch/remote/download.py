@@ -1,7 +1,7 @@
-"""Downloads a blob and resumes it after cuts, within a run and across runs.
+"""Downloads a blob. A download that was interrupted resumes, in the same run or in a later one.
 
 A response to a `Range` request is used only if its `Content-Range` is exactly the requested range (RFC 9110, 15.3.7). Otherwise the
-download restarts at the first byte, so that ranges of different files are never mixed.
+download restarts at the first byte, so that bytes of different files are never combined.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 
 
 class Download:
-    """A blob of a registry, as a `content.BlobReader`.
+    """The download of one blob, as a `content.BlobReader`.
 
     Args:
-        ask: requests the blob from the registry with these headers and expected statuses. Each try requests it anew, which also
-            renews an expired data address.
+        ask: requests the blob from the registry, given the request headers and the expected statuses. Each try calls this again, so an
+            expired signed address of the data host is replaced.
         attempts: the retry counter of this download.
         what: the reference, for messages.
     """
@@ -41,7 +41,7 @@ class Download:
         self._held = 0
         self._etag: str | None = None
         self._lost: RequestFailed | None = None
-        """A failure after the last byte of the blob; a digest mismatch then counts as a cut."""
+        """A failure of the transfer after the last byte of the blob. If the digest is also wrong, this failure decides whether to retry."""
 
     @contextmanager
     def __call__(self, start: int) -> Iterator[BlobRange]:
@@ -68,7 +68,7 @@ class Download:
                 self._failed(trouble)
 
     def _accept(self, answer: StreamedResponse) -> bool:
-        """Record where the body of a response starts; return False if the blob must be requested from its first byte.
+        """Record at which byte the body of a response starts. Return False if the blob must be requested again from its first byte.
 
         Raises:
             IntegrityError: `size-mismatch`: `Content-Length` does not match the descriptor.
@@ -108,7 +108,7 @@ class Download:
             raise self._short(answer)
 
     def _short(self, answer: StreamedResponse) -> RequestFailed:
-        """Return the error for a body that is too short: a cut if the response announced no length, else a wrong size."""
+        """Return the error for a body that is too short. If its length was not announced, assume that the connection was cut."""
         held, size, facts = self._held, self._descriptor.size, self._facts(answer)
         message = f"the blob `{self._descriptor.digest}` of `{self._what}` ended after {held} of {size} bytes"
         if "Content-Length" not in answer.headers and "Transfer-Encoding" not in answer.headers:
@@ -119,7 +119,7 @@ class Download:
         return {"reference": self._what, "url": redacted(answer.address.url), "msedge_ref": answer.headers.get("X-Msedge-Ref")}
 
     def _failed(self, trouble: RequestFailed) -> None:
-        """Wait until the download may be retried, or raise the error."""
+        """Wait until the download may be retried. Raise the error if it may not."""
         error = trouble.error
         if not (isinstance(error, RemoteError) and error.code in ("cut", "timeout")):
             self._attempts.failed(trouble)
@@ -134,6 +134,6 @@ class Download:
 
 
 def _strong_etag(answer: StreamedResponse) -> str | None:
-    """Return the entity tag if `If-Range` allows it (RFC 9110, 13.1.5)."""
+    """Return the entity tag if it is a strong one, as `If-Range` requires (RFC 9110, 13.1.5)."""
     etag = answer.headers.get("ETag", "")
     return etag if re.fullmatch(r'"[\x21\x23-\x7e]{1,200}"', etag) else None

@@ -1,8 +1,8 @@
-"""Maps an HTTP error response to an error, and says whether to retry.
+"""Maps an HTTP error response to an error of marfetch, and decides whether to retry the request.
 
-MAR is a CDN, a registry and a storage service, and each has its own error format: JSON of the distribution specification, XML with a
-byte order mark, plain text with reference ids, or HTML pages. A throttle must never be reported as "not found", and a block page of the
-CDN says nothing about the repository.
+MAR consists of a CDN, a registry and a storage service, and each has its own error format. It can be JSON as in the distribution
+specification, XML with a byte order mark, plain text with reference ids, or an HTML page. A throttle must never be reported as "not
+found". A block page of the CDN does not mean that the repository is missing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TAGS: Final = r"<[^<>]*>"
 
 
 class RequestKind(Enum):
-    """The resource of a request; it decides what a 404 means."""
+    """The kind of resource that a request is for. The meaning of a 404 depends on it."""
 
     TAG = "tag"
     MANIFEST = "manifest"
@@ -58,11 +58,11 @@ class Failure(NamedTuple):
         kind: the resource of the request.
         what: the requested reference, or the registry.
         repository: the repository with its host, for hints.
-        address: the address that responded; its query is never shown.
-        text: the body, decoded with replacement characters.
+        address: the address that responded. Its query is never shown, because it may contain a signature.
+        text: the beginning of the body. Invalid UTF-8 becomes replacement characters.
         from_data_host: whether a data host responded, not the registry.
-        sent: secrets of the request, hidden where the response repeats them.
-        credentials: the credentials for the request, if the user's own registry refused it.
+        sent: secrets of the request. If the response repeats them, they are hidden in messages.
+        credentials: the credentials for the request, if the user's own registry refused it with 401 or 403.
     """
 
     kind: RequestKind
@@ -78,7 +78,7 @@ class Failure(NamedTuple):
 
     @property
     def wire(self) -> list[tuple[str, str]]:
-        """Codes and messages of an error document (distribution-spec, "Error Codes"), or the code of an XML error; else empty."""
+        """The codes and messages of an error document (distribution-spec, "Error Codes"), or the code of an XML error."""
         with suppress(Error):
             document = parse_json(self.text.lstrip("\ufeff").encode("utf-8", "replace"), "the error document")
             errors = document.get("errors") if isinstance(document, dict) else None
@@ -89,12 +89,12 @@ class Failure(NamedTuple):
         return [(code[1], "")] if code else []
 
     def _shown(self, text: str, most: int) -> str:
-        """Hide secrets in a text of the server, then truncate it; the other order could leave half a secret."""
+        """Hide the secrets in a text from the server, then truncate it. Truncating first could leave part of a secret."""
         return hidden(text, self.sent)[:most]
 
     @property
     def context(self) -> dict[str, Any]:
-        """The context of every error about a response."""
+        """The context for an error about this response."""
         edge = self.headers.get("X-Msedge-Ref") or next(iter(re.findall(EDGE_REF, self.text)), None)
         return {
             "url": redacted(self.address.url),
@@ -107,7 +107,7 @@ class Failure(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """A summary of the response: status, code and message, or the beginning of its text without markup."""
+        """A summary of the response: its status, with its code and message or the beginning of its text."""
         if self.kind is RequestKind.TOKEN:  # the response may contain secrets
             return str(self.status)
         if self.wire:
@@ -118,7 +118,7 @@ class Failure(NamedTuple):
 
 
 def explain(failure: Failure) -> RequestFailed:
-    """Map an error response to an error, and say whether to retry."""
+    """Map an error response to an error, and decide whether to retry the request."""
     host = failure.address.name
     codes = {code.upper() for code, _ in failure.wire}
     wait = retry_after(failure.headers.get("Retry-After"), time.time(), date=failure.headers.get("Date"))
@@ -157,7 +157,7 @@ def explain(failure: Failure) -> RequestFailed:
 
 @contextmanager
 def about(answer: StreamedResponse, reference: Reference) -> Iterator[None]:
-    """Add the response and the reference to errors about the content of a response."""
+    """Add facts about the response and the reference to each error that is raised in this context."""
     try:
         yield
     except (IntegrityError, PolicyError, RemoteError) as error:
@@ -192,7 +192,7 @@ def _blocked(failure: Failure, host: str) -> RequestFailed:
 
 def _forbidden(failure: Failure, host: str, codes: set[str]) -> RequestFailed:
     if failure.from_data_host:
-        # A signed address expires soon; the retry gets a new one from the registry.
+        # The signed address may have expired. A retry gets a new one from the registry.
         error = RemoteError(
             f"the data host `{host}` denies access to `{failure.what}` ({failure.summary})",
             code="denied",
@@ -215,7 +215,7 @@ def _refused(failure: Failure, message: str, code: str) -> RemoteError:
 
 
 def _not_accepted(failure: Failure, host: str) -> PolicyError:
-    """Return the error for a manifest that is there, but in none of the accepted formats (the answer of MAR and of ACR)."""
+    """Return the error for a manifest that exists only in a format that marfetch does not accept. MAR and ACR respond with a 404."""
     return PolicyError(
         f"`{host}` has `{failure.what}` only in a withdrawn format that marfetch does not read ({failure.summary})",
         code="manifest-withdrawn",
@@ -257,7 +257,7 @@ def _not_found(failure: Failure, host: str) -> NotFoundError:
 
 
 def mismatch(reference: Reference, answer: StreamedResponse, expected: Digest, actual: Digest, by: str) -> IntegrityError:
-    """Return the error for a manifest with a wrong digest; `by` says where the expected one is from."""
+    """Return the error for a manifest with a wrong digest. `by` says where the expected digest comes from."""
     return IntegrityError(
         f"the manifest of `{reference}` has the digest `{actual}`, but {by} is `{expected}`",
         code="digest-mismatch",
@@ -270,7 +270,7 @@ def mismatch(reference: Reference, answer: StreamedResponse, expected: Digest, a
 
 
 def redirect_refused(message: str, address: Address) -> PolicyError:
-    """Return the error for an invalid or repeated redirect."""
+    """Return the error for a redirect without a `Location`, or for too many redirects."""
     return PolicyError(
         message,
         code="redirect-refused",
@@ -285,7 +285,7 @@ def media_type_of(headers: Mapping[str, str]) -> str:
 
 
 def is_web_page(headers: Mapping[str, str], body: bytes) -> bool:
-    """Return whether a response is a web page, such as that of a proxy or a captive portal. JSON is none, whatever its `Content-Type`."""
+    """Return whether a response is a web page, such as one from a proxy or captive portal. Ignore the `Content-Type` of JSON."""
     start = body[:1024].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     if start.startswith("<"):
         return re.search(_WEB_PAGE, start) is not None or media_type_of(headers).lower() in ("text/html", "application/xhtml+xml")

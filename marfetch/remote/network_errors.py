@@ -1,4 +1,4 @@
-"""Translates failures of urllib3 and the socket to errors of marfetch, and says whether to retry."""
+"""Translates failures of urllib3 and sockets to errors of marfetch, and decides whether to retry the request."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from .response import ResponseError
 
 _FIREWALL_HINT: Final = "to find the cause, run `marfetch doctor`; `marfetch endpoints` lists the hosts that a firewall must allow"
 _NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE")
-"""OpenSSL's reasons when a server answers a TLS handshake with something else, depending on its version."""
+"""The reasons that OpenSSL gives if a server does not speak TLS. They differ between versions of OpenSSL."""
 
 
 def trouble(error: Exception, address: Address, *, reused: bool, proxy: Proxy | None, trusted: str) -> RequestFailed:
-    """Translate a failure.
+    """Translate a failed request to an error, and decide whether to retry the request.
 
     Args:
-        reused: whether the connection had served an earlier request; the server may have closed it since.
-        proxy: the proxy that the connection uses.
-        trusted: the source of the trusted certificates.
+        reused: whether the connection carried an earlier request. The server may have closed it since.
+        proxy: the proxy that the connection uses; None without one.
+        trusted: where the trusted certificates come from, for messages.
     """
     host, url = address.name, redacted(address.url)
     inner = _innermost(error)
@@ -61,7 +61,7 @@ def trouble(error: Exception, address: Address, *, reused: bool, proxy: Proxy | 
         return RequestFailed(
             RemoteError(f"`{host}` cannot be reached: {reason}", code="unreachable", hint=hint, url=url, host=host), tries=2
         )
-    if isinstance(error, ConnectTimeoutError):  # NewConnectionError is one too
+    if isinstance(error, ConnectTimeoutError):  # NewConnectionError is a subclass
         reason = words(error) if isinstance(error, NewConnectionError) else f"no connection within {limits.CONNECT_TIME:.0f} s"
         failure = RemoteError(f"`{host}` cannot be reached: {reason}", code="unreachable", hint=_FIREWALL_HINT, url=url, host=host)
         return RequestFailed(failure, tries=limits.TRIES)
@@ -69,26 +69,26 @@ def trouble(error: Exception, address: Address, *, reused: bool, proxy: Proxy | 
         return RequestFailed(
             RemoteError(f"no data from `{host}` for {limits.IDLE_TIME:.0f} s", code="timeout", url=url), tries=limits.TRIES
         )
-    reason = hidden(words(error), sent_values(address.target, {}))  # it may quote the response
+    reason = hidden(words(error), sent_values(address.target, {}))  # the reason may quote the response
     cut = RemoteError(f"the connection to `{host}` was cut ({reason})", code="cut", url=url)
     return RequestFailed(cut, tries=limits.TRIES, at_once=reused)
 
 
 def expired(address: Address) -> RequestFailed:
-    """Return the error for an exchange that the watchdog ended; it is not retried."""
+    """Return the error for an exchange that the watchdog ended. The request is not retried."""
     allowed = f"{limits.HEADER_TIME:.0f} s for the headers, at least {limits.LEAST_RATE} bytes per second"
     message = f"`{address.name}` is too slow (limits: {allowed})"
     return RequestFailed(RemoteError(message, code="timeout", url=redacted(address.url)))
 
 
 def too_slow(address: Address, size: int, seconds: float) -> RequestFailed:
-    """Return the error for a body below the minimum rate; it is not retried."""
+    """Return the error for a body that arrives below the minimum rate. The request is not retried."""
     message = f"`{address.name}` sent {size} bytes in {seconds:.0f} s, less than {limits.LEAST_RATE} per second"
     return RequestFailed(RemoteError(message, code="timeout", url=redacted(address.url)))
 
 
 def malformed(error: BaseException, host: str, url: str) -> Error | None:
-    """Return the error for a response that violates HTTP, which is not retried; None for another failure."""
+    """Return the error for a response that violates HTTP or a limit; None for any other failure."""
     inner = _innermost(error)
     if not isinstance(inner, ResponseError):
         return None
@@ -106,7 +106,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _own(error: BaseException) -> OSError | None:
-    """Return the cause if this process or machine ran out of file descriptors, which is not a network failure."""
+    """Return the cause if it is a lack of file descriptors in this process or machine, not a network failure; else None."""
     for _ in range(10):
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             return error
@@ -118,7 +118,7 @@ def _own(error: BaseException) -> OSError | None:
 
 
 def words(error: BaseException) -> str:
-    """Describe a failed connection in plain words: no class names, error numbers or objects."""
+    """Describe a failed connection without class names, error numbers or object representations."""
     inner = _innermost(error)
     if isinstance(inner, (ssl.SSLEOFError, ssl.SSLZeroReturnError, RemoteDisconnected)):
         return "the server closed it without a response"
@@ -137,7 +137,7 @@ def words(error: BaseException) -> str:
     if isinstance(inner, OSError) and inner.strerror:
         return inner.strerror.lower()
     text = " ".join(str(inner).split())
-    if isinstance(inner, HTTPError):  # urllib3 writes the connection before the reason
+    if isinstance(inner, HTTPError):  # urllib3 puts the connection before the reason
         text = text.rpartition(": ")[2].lower()
     return text[:160] if text and "<" not in text else "it failed"
 

@@ -1,8 +1,8 @@
-"""Import oras-py without jsonschema, whose loading takes a quarter of the start-up.
+"""Imports oras-py without jsonschema, because importing jsonschema takes a quarter of the start-up time.
 
-`oras.provider` 0.2.43 imports jsonschema to validate manifests in functions that marfetch does not call. While oras-py is imported,
-`jsonschema` is a placeholder; afterwards `sys.modules` is as before. When a function of oras-py uses the placeholder, it loads the real
-package.
+`oras.provider` 0.2.43 uses jsonschema only to validate manifests, in functions that marfetch does not call. While oras-py is imported,
+`sys.modules` has a placeholder for jsonschema. The placeholder is removed afterwards. If a function of oras-py uses the placeholder, it
+loads the real package.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _NAME = "jsonschema"
 
 
 class _Deferred(ModuleType):
-    """A module that is loaded when one of its attributes is used."""
+    """A placeholder that imports the real module when one of its attributes is used."""
 
     def __getattr__(self, name: str) -> Any:
-        _remove(self)  # another thread may import jsonschema while oras-py loads
+        _remove(self)  # another thread may use the placeholder while oras-py is still being imported
         return getattr(importlib.import_module(_NAME), name)
 
 

@@ -1,4 +1,4 @@
-"""Paginated lists: tags, the catalog, referrers (distribution-spec, "Listing Tags", `Link`)."""
+"""Downloads paginated lists: tags, the catalog and referrers (distribution-spec, "Listing Tags", `Link`)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from . import limits
 from .transport import StreamedResponse
 
 _BRACKETS: Final = 10_000
-"""Maximum number of opening brackets in one page; a valid list of strings has two."""
+"""Maximum number of opening brackets in one page. A valid page has two: one for the object, and one for the list."""
 
 
 class Collected(NamedTuple):
-    """A complete list.
+    """The entries of all pages of a list.
 
     Attributes:
-        entries: without duplicates, in the registry's order.
-        etag: the entity tag of a list with one page; None for several pages, since an entity tag covers only one.
+        entries: the entries in the registry's order, without duplicates.
+        etag: the entity tag of the page; None if there are several pages, because an entity tag covers only one page.
     """
 
     entries: list[str]
@@ -41,18 +41,18 @@ def collect(
     known: str | None = None,
     most: int = limits.MAX_PAGES,
 ) -> Collected | None:
-    """Download all entries of a list; return None if it has not changed.
+    """Download all entries of a list. Return None if the list still has the known entity tag.
 
     Args:
-        ask: downloads one page, with these extra headers.
+        ask: downloads one page, given its address and extra headers.
         name: the JSON key of the entries.
         what: the list, for messages.
-        about: returns the context manager in which a response is parsed.
-        known: the entity tag of the cached list.
+        about: returns a context manager that adds facts about a response to errors. The response is parsed in this context.
+        known: the entity tag of the cached list, for a conditional request.
         most: maximum number of pages.
 
     Raises:
-        PolicyError, IntegrityError: as `pages` and `entries`.
+        PolicyError, IntegrityError: as for `pages` and `entries`; `limit-passed`: too many entries.
     """
 
     def conditionally(page: Address) -> tuple[StreamedResponse, bytes]:
@@ -74,7 +74,7 @@ def collect(
 
 
 def _entity_tag(answer: StreamedResponse) -> str | None:
-    """Return the entity tag of a response if it is valid (RFC 9110, 8.8.3)."""
+    """Return the entity tag of a response; None if it is missing or invalid (RFC 9110, 8.8.3)."""
     etag = answer.headers.get("ETag", "").strip()
     return etag if re.fullmatch(r'(?:W/)?"[\x21\x23-\x7e]{1,200}"', etag) else None
 
@@ -82,7 +82,7 @@ def _entity_tag(answer: StreamedResponse) -> str | None:
 def pages(
     start: Address, ask: Callable[[Address], tuple[StreamedResponse, bytes]], what: str, *, most: int = limits.MAX_PAGES
 ) -> Iterator[tuple[StreamedResponse, bytes]]:
-    """Yield the pages of a list, each with its body.
+    """Yield the response and body of each page of a list.
 
     Args:
         ask: downloads one page.
@@ -90,7 +90,7 @@ def pages(
         most: maximum number of pages.
 
     Raises:
-        PolicyError: `limit-passed`: too many pages; `redirect-refused`: a page appears twice; `host-refused`: a page on another host.
+        PolicyError: `limit-passed`: too many pages; `redirect-refused`: a page appears twice; `host-refused`: a page is on another host.
         IntegrityError: `malformed`.
     """
     seen: set[str] = set()
@@ -98,7 +98,7 @@ def pages(
     while address is not None:
         if address.target in seen:
             raise PolicyError(
-                f"{what} repeats: the next page is one that was already read",
+                f"{what} repeats: its next page was already read",
                 code="redirect-refused",
                 rule="no page twice",
             )
@@ -111,7 +111,7 @@ def pages(
 
 
 def _next(answer: StreamedResponse, start: Address, what: str) -> Address | None:
-    """Return the address of the next page; it must be on the same registry and have the same path."""
+    """Return the address of the next page, if any. The page must be on the same registry and have the same path."""
     header = answer.headers.get("Link")
     if not header:
         return None
@@ -134,7 +134,7 @@ def _next(answer: StreamedResponse, start: Address, what: str) -> Address | None
 
 
 def resolve(base: Address, location: str) -> Address:
-    """Resolve a `Location` or `Link` byte for byte (RFC 3986, 5.2, but dot segments and slashes are kept).
+    """Resolve a `Location` or `Link` relative to an address (RFC 3986, 5.2), but keep dot segments and repeated slashes.
 
     Raises:
         PolicyError: `address-refused`.
@@ -155,9 +155,9 @@ def resolve(base: Address, location: str) -> Address:
 
 
 def entries(data: bytes, name: str, what: str) -> list[str]:
-    """Return the strings of one page; another value becomes a string that starts with a space, which is never a valid name.
+    """Return the entries of one page. An entry that is not a string becomes a string that starts with a space.
 
-    `null` means an empty list, as Go encodes it.
+    No valid name starts with a space, so the caller skips such an entry. `null` means an empty list, because Go encodes it this way.
 
     Args:
         name: the JSON key of the list.
@@ -166,7 +166,7 @@ def entries(data: bytes, name: str, what: str) -> list[str]:
     Raises:
         IntegrityError: `malformed`.
     """
-    if data.count(b"[") + data.count(b"{") > _BRACKETS:  # parsed, each bracket takes many times its bytes of memory
+    if data.count(b"[") + data.count(b"{") > _BRACKETS:  # each parsed list or object takes many times its bytes in memory
         raise IntegrityError(f"{what} is malformed: it is not a list of strings", code="malformed", what=what)
     document = parse_json(data, what)
     value: Json = document.get(name) if isinstance(document, dict) else None

@@ -1,7 +1,7 @@
-"""Throttles shared by all processes with the same cache, and the parser of `Retry-After`.
+"""Shares throttles between all processes with the same cache, and parses `Retry-After`.
 
-A record has the length and end of a pause. It is a hint, never a lock: an unreadable, oversized or invalid record, or one from the
-future, is ignored, and no process waits longer than the host asked for.
+Each record contains the length and end of a pause. A record is a hint, not a lock: a record that is unreadable, too large or invalid is
+ignored. No process waits longer than the host asked for, whatever the clock says.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from . import limits
 
 SORT: Final = "pauses"
 MAX_RECORD: Final = 4096
-"""Bytes."""
+"""Maximum bytes of a record."""
 _SLACK: Final = 2.0
 """Seconds by which a file's modification time may differ from the clock."""
 
@@ -29,8 +29,8 @@ class Pause(NamedTuple):
     """A pause that a host asked for.
 
     Attributes:
-        seconds: its whole length.
-        left: seconds until its end; negative after it.
+        seconds: the length of the whole pause.
+        left: the seconds until the end of the pause; negative after the end.
     """
 
     seconds: float
@@ -38,11 +38,11 @@ class Pause(NamedTuple):
 
 
 class Pauses:
-    """The shared pauses of one cache; thread-safe.
+    """The shared pauses in one cache. It is thread-safe.
 
     Args:
         root: the cache directory.
-        now: returns the wall clock, in seconds since the epoch; the only clock that all processes share, even in containers.
+        now: returns the wall-clock time in seconds since the epoch. It is the only clock that all processes share, even in containers.
     """
 
     def __init__(self, root: Path, *, now: Callable[[], float] = time.time) -> None:
@@ -53,7 +53,7 @@ class Pauses:
         self._recorded: dict[str, float] = {}
 
     def record(self, host: str, seconds: float) -> None:
-        """Record a pause that begins now, unless a longer one is recorded."""
+        """Record a pause that begins now, unless the recorded pause ends later."""
         seconds = min(seconds, limits.LONGEST_SHARED_PAUSE)
         until = self._now() + seconds
         with self._guard:
@@ -63,7 +63,7 @@ class Pauses:
                 self._records.put(host, {"seconds": seconds, "until": until})
 
     def update(self, host: str) -> Pause | None:
-        """Return the pause that another process recorded since the last call; None if there is none."""
+        """Return the pause that another process recorded since the last call, if any."""
         stamp = self._records.stamp(host)
         with self._guard:
             if stamp is None or self._seen.get(host) == stamp:
@@ -72,7 +72,7 @@ class Pauses:
             return self._read(host, others=True)
 
     def pause(self, host: str) -> Pause | None:
-        """Return the current pause of a host, from any process; None if it is not throttled."""
+        """Return the current pause of a host, recorded by any process; None if the host is not throttled."""
         with self._guard:
             found = self._read(host)
         return found if found is not None and found.left > 0 else None
@@ -82,11 +82,11 @@ class Pauses:
         return any(self.pause(host) is not None for host in self._records.found_keys())
 
     def may_send_early(self, host: str) -> bool:
-        """Return whether a speculative request is allowed now: not during a pause, nor soon after it."""
+        """Return whether a speculative request is allowed now. It is not allowed during a pause or soon after one."""
         with self._guard:
             found, recorded = self._read(host), self._recorded.get(host)
         ends = [found.left] if found is not None else []
-        if recorded is not None:  # writing the record may have failed
+        if recorded is not None:  # this process knows its own pause even if the record was not written
             ends.append(recorded - self._now())
         return all(left < -limits.RECENT_PAUSE for left in ends)
 
@@ -100,7 +100,7 @@ class Pauses:
         assert isinstance(seconds, (int, float)), "it is a number"
         assert isinstance(until, (int, float)), "it is a number"
         seconds = min(float(seconds), limits.LONGEST_SHARED_PAUSE)
-        # Use the shortest remaining time: the wall clock or the file's modification time may have changed since the record was written.
+        # Use the shortest of three times: the wall clock may have been set since, and the file's modification time may be wrong.
         return Pause(seconds, min(float(until) - self._now(), seconds, seconds + _SLACK - found.age))
 
 
@@ -109,11 +109,11 @@ def _is_number(value: object) -> bool:
 
 
 def retry_after(value: str | None, now: float, *, date: str | None = None) -> float | None:
-    """Parse a `Retry-After` header, a number or a date (RFC 9110, 10.2.3); return seconds, or None if it is invalid.
+    """Parse a `Retry-After` header, which has a number or a date (RFC 9110, 10.2.3). Return seconds, or None if it is invalid.
 
     Args:
-        now: the current time in seconds since the epoch, used if there is no `date`.
-        date: the `Date` header of the response. A date in `Retry-After` is on the host's clock, and ours may be wrong.
+        now: the current time in seconds since the epoch. It is used only without a valid `date`.
+        date: the `Date` header of the response. It is preferred, because a date in `Retry-After` is on the clock of the host.
     """
     if value is None:
         return None
@@ -129,7 +129,7 @@ def retry_after(value: str | None, now: float, *, date: str | None = None) -> fl
 
 def _moment(text: str) -> float | None:
     """Parse an HTTP date to seconds since the epoch."""
-    from email.utils import parsedate_to_datetime  # late: only for a date in a response
+    from email.utils import parsedate_to_datetime  # late: only if a response contains a date
 
     with suppress(ValueError, TypeError, OverflowError):
         moment = parsedate_to_datetime(text)

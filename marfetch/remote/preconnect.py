@@ -1,8 +1,8 @@
-"""Opens connections early, and predicts a command's first HTTP request so that it can be sent while oras-py is still importing.
+"""Opens connections early, and sends a command's predicted first request while oras-py is still being imported.
 
-Importing oras-py takes longer than three round trips: enough to resolve the registry's name, connect, and get the first response. The
-connection to the data host is opened while the manifest is requested. A connection serves only the request that it was opened for, and
-the early response counts only if the client later builds exactly the same bytes.
+The import takes longer than three round trips. In this time, marfetch resolves the registry's name, connects, and gets the first response.
+While the manifest is requested, marfetch also connects to the data host. A connection that carries an early request serves only this
+request. The early response counts only if the client later builds exactly the same bytes.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from .certificates import TrustedCertificates
 
 
-# -- the data host that the registry redirected to last time, to connect to it early
+# -- the data host of the last redirect, to connect to it early
 
 
 class DataHost:
-    """The remembered data host of one endpoint.
+    """Remembers the data host that the registry of one endpoint redirects to.
 
     Args:
         root: the cache directory.
@@ -50,14 +50,14 @@ class DataHost:
 
     @property
     def _only(self) -> Address | None:
-        """The configured data host, if it is a single host without a wildcard."""
+        """The data host in the configuration, if it is the only one and has no wildcard."""
         hosts = self._endpoint.data_hosts
         if len(hosts) != 1 or hosts[0].wildcard:
             return None
         return Address.parse(f"https://{hosts[0].host}")
 
     def likely(self) -> Address | None:
-        """Return the probable target of the next redirect, if the endpoint allows it; else None."""
+        """Return the probable data host of the next download, if it is known and the endpoint allows it."""
         found = self._only
         if found is None:
             document = self._records.get(self._endpoint.name)
@@ -71,12 +71,12 @@ class DataHost:
         return found if found is not None and not self._endpoint.is_registry(found) else None
 
     def keep(self, address: Address) -> None:
-        """Remember the target of a redirect."""
+        """Remember the data host that the registry redirected to."""
         if self._only is None and (self._known is None or self._known.origin != address.origin):
             self._records.put(self._endpoint.name, address.origin)
 
 
-# -- the first request of a command; `remote.registry` builds its requests from the same functions
+# -- predicting the first request of a command; `remote.registry` builds the real requests with the same functions
 
 
 USER_AGENT: Final = f"marfetch/{__version__} (+https://github.com/marfetch/marfetch)"
@@ -88,25 +88,25 @@ ACCEPT: Final = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}"
 
 
 class PredictedRequest(NamedTuple):
-    """A GET request to the registry.
+    """A GET request that a command will probably send to the registry.
 
     Attributes:
         target: the path.
-        headers: the headers after those of every request, in order.
+        headers: the headers in addition to `ALWAYS`, in order.
     """
 
     target: str
     headers: dict[str, str]
 
     def bytes(self, address: Address) -> bytes:
-        """Return the HTTP/1.1 message (RFC 9112) for the registry at this address."""
+        """Return the bytes of the HTTP/1.1 message (RFC 9112) to the registry at this address."""
         fields = {"Host": address.name, **ALWAYS, **self.headers}
         lines = [f"GET {self.target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
         return "".join(f"{line}\r\n" for line in [*lines, ""]).encode("ascii")
 
 
 def manifest(reference: Reference, known: Descriptor | None) -> PredictedRequest:
-    """Return the request for a manifest; conditional if one is known."""
+    """Return the request for a manifest. It is conditional if the cache has the manifest."""
     headers = {"Accept": ACCEPT}
     if known is not None:
         headers["If-None-Match"] = f'"{known.digest}"'
@@ -119,7 +119,7 @@ def tags(reference: Reference) -> PredictedRequest:
 
 
 _LOOK: Final = 0.1
-"""Seconds between two checks whether the waiting exchange has expired."""
+"""Seconds between two checks of whether an exchange that waits for a connection has expired."""
 
 
 def always() -> bool:
@@ -131,7 +131,7 @@ class Ready(NamedTuple):
     """An open connection.
 
     Attributes:
-        sent: the request that was sent early on it, if any.
+        sent: the bytes of the request that was sent early on this connection, if any.
     """
 
     socket: ssl.SSLSocket
@@ -144,8 +144,8 @@ class Preconnection:
     Args:
         address: an https address of the host.
         context: returns the TLS context that verifies the certificate.
-        first: a request to send as soon as the connection is open; see `send_early`.
-        may: whether a speculative request is allowed; called just before it is sent. If not, nothing is sent.
+        first: a speculative request to send as soon as the connection is open; None to send none.
+        may: returns whether the request may be sent; called just before it is sent.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class Preconnection:
         self._guard = threading.Lock()
         self._taken = False
         if started(self._open, "marfetch-ahead") is None:
-            self._taken = True  # nothing was opened, so the transport connects by itself
+            self._taken = True  # no thread could start, so the transport connects by itself
             self._done.set()
 
     def _open(self) -> None:
@@ -194,14 +194,17 @@ class Preconnection:
         finally:
             self._done.set()
         with self._guard:
-            if self._taken:  # it was closed while it was opening
+            if self._taken:  # `close` was called while the connection was opening
                 self._drop()
 
     def send_early(self, first: PredictedRequest, may: Callable[[], bool] = always) -> bool:
-        """Send a speculative request; return False if the connection failed, was taken, or already carries a request.
+        """Send a speculative request, at once or as soon as the connection is open.
 
         Args:
-            may: as for `Preconnection`; if it returns False, nothing is sent and the connection stays usable.
+            may: as for `Preconnection`. If it returns False, nothing is sent and the connection stays usable.
+
+        Returns:
+            False if the connection failed, was taken, or already carries a request.
         """
         with self._guard:
             if self._target is not None or self._taken or isinstance(self._outcome, Exception):
@@ -220,13 +223,16 @@ class Preconnection:
             return True
 
     def take(self, host: str, port: int | None, exchange: Exchange | None = None) -> Ready | None:
-        """Wait until the connection is open and return it; None for another host, another early request, or if it was taken.
+        """Wait until the connection is open, and return it.
 
         Args:
-            exchange: the exchange that needs the connection; the wait ends when it expires.
+            exchange: the exchange that needs the connection. The wait ends when the exchange expires.
+
+        Returns:
+            None if the connection is to another host, carries another request, is too old, or was taken before.
 
         Raises:
-            OSError: the connection failed or timed out; only the first caller gets the error.
+            OSError: the connection failed or timed out. Only the first caller gets the error.
         """
         target = exchange.target if exchange is not None else None
         if (self._host, self._port) != (host, port) or self._target not in (None, target) or self.is_taken:
@@ -241,7 +247,7 @@ class Preconnection:
             self._taken = True
             outcome = self._outcome
             if isinstance(outcome, socket.socket) and time.monotonic() - self._since > limits.AHEAD_TIME:
-                self._drop()  # the host may have closed an idle connection by now
+                self._drop()  # the host may have closed the idle connection
                 return None
             self._outcome = None
         if isinstance(outcome, Exception):
@@ -250,7 +256,7 @@ class Preconnection:
 
     @property
     def is_taken(self) -> bool:
-        """Whether the connection was taken or closed."""
+        """Whether the connection was taken or closed, so that nothing else can use it."""
         return self._taken
 
     def close(self) -> None:
@@ -272,7 +278,7 @@ class Preconnections:
 
     Args:
         registry: the address of the registry.
-        context: as for `Preconnection`.
+        context: returns the TLS context that verifies certificates.
         most: maximum number of connections per host.
     """
 
@@ -284,14 +290,14 @@ class Preconnections:
         self._guard = threading.Lock()
 
     def open(self) -> None:
-        """Open a connection to the registry, without a request yet."""
+        """Start to open a connection to the registry, without sending a request."""
         self._add(self._registry, None)
 
     def send_early(self, first: PredictedRequest | None, may: Callable[[], bool] = always) -> None:
-        """Send the predicted first request on a connection that is open or opening; open another if none is free.
+        """Send the predicted first request on a free connection to the registry. Open a connection if none is free.
 
         Args:
-            first: None if the first request is not known; then only a connection is opened.
+            first: the request; None if it cannot be predicted. Without a request, only a connection is opened.
             may: as for `Preconnection`.
         """
         if first is not None and not may():
@@ -304,7 +310,7 @@ class Preconnections:
             self.open()
 
     def expect(self, data: Address) -> None:
-        """Open a connection to a data host that the next blob download will probably need."""
+        """Start to open a connection to a data host, which the next download of a blob will probably need."""
         self._add(data, None)
 
     def _add(self, address: Address, first: PredictedRequest | None, may: Callable[[], bool] = always) -> None:
@@ -314,7 +320,7 @@ class Preconnections:
                 opened.append(Preconnection(address, self._context, first, may))
 
     def take(self, host: str, port: int | None, exchange: Exchange | None) -> Ready | None:
-        """Return the first matching connection; as `Preconnection.take`."""
+        """Return the first connection that matches, as `Preconnection.take` does; None if there is none."""
         with self._guard:
             opened = [ahead for some in self._opened.values() for ahead in some]
         for ahead in opened:
@@ -324,7 +330,7 @@ class Preconnections:
         return None
 
     def close(self) -> None:
-        """Close the connections that were not taken."""
+        """Close all connections that were not taken."""
         with self._guard:
             for some in self._opened.values():
                 for ahead in some:
@@ -338,7 +344,7 @@ class ConnectionSetup(NamedTuple):
     """The trusted certificates and preconnections of one endpoint.
 
     Attributes:
-        early: None with a proxy or plain http.
+        early: the preconnections; None if the environment names a proxy, or for plain http.
     """
 
     trust: TrustedCertificates
@@ -349,7 +355,7 @@ class ConnectionSetups:
     """The connection setups of one command.
 
     Args:
-        ca_file: as `TrustedCertificates`.
+        ca_file: as for `TrustedCertificates`.
         jobs: maximum number of connections per host.
     """
 
@@ -360,13 +366,13 @@ class ConnectionSetups:
         self._guard = threading.Lock()
 
     def for_endpoint(self, endpoint: Endpoint) -> ConnectionSetup:
-        """Return the setup of an endpoint, made at the first call."""
+        """Return the setup of an endpoint. The first call creates it."""
         with self._guard:
             if endpoint not in self._setups:
-                from .certificates import TrustedCertificates  # late: ssl, only if a request is needed
+                from .certificates import TrustedCertificates  # late: loads ssl, which only requests need
 
                 trust = TrustedCertificates(self._ca_file)
-                # Only the transport handles proxies.
+                # Preconnections cannot use a proxy.
                 proxied = any(name.lower().endswith("_proxy") and value for name, value in os.environ.items())
                 direct = endpoint.registry.scheme == "https" and not proxied
                 early = Preconnections(endpoint.registry, trust.context, self._jobs) if direct else None
@@ -374,10 +380,10 @@ class ConnectionSetups:
             return self._setups[endpoint]
 
     def preconnect(self, text: str, preference: Preference) -> None:
-        """Open a connection to the registry of a reference; not for one with a digest, since it may be cached.
+        """Start to open a connection to the registry of a reference. Skip a reference with a digest, because it may be cached.
 
         Args:
-            text: the reference as typed. An invalid one is ignored here and reported when it is used.
+            text: the reference as typed. An invalid reference is ignored here, and reported when the command uses it.
         """
         with suppress(Error):
             reference = Pasted.parse(text).reference

@@ -1,7 +1,7 @@
-"""Single checks of a host, for the doctor: its addresses, a connection to each of them, and one request without retries.
+"""Network checks of one host, for `marfetch doctor`: DNS, a connection to each address, and one request without retries.
 
-Requests use the ordinary transport. A connection to a single address only does a TLS handshake. If the certificate is not trusted, a
-second handshake reads its issuer; no data is sent on that connection.
+Requests use the ordinary transport. A connection to a single address only does a TLS handshake. If the certificate is not trusted, two
+more connections read its issuer. They send no data.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .proxies import Proxies, Proxy
 from .transport import GET, ExactRequest, Transport
 
 HASTE: Final = 1.0
-"""Maximum seconds for each step of reading an untrusted certificate."""
+"""Maximum seconds for each step of reading an untrusted certificate. The limit is short, because the result is optional."""
 FAMILIES: Final = ((4, socket.AF_INET), (6, socket.AF_INET6))
 
 
@@ -42,8 +42,8 @@ class NameLookup:
     """The DNS result for a host.
 
     Attributes:
-        addresses: pairs of family (4 or 6) and address, in the resolver's order.
-        failure: the error if there is no address at all.
+        addresses: pairs of IP version (4 or 6) and address, in the resolver's order.
+        failure: why there is no address at all.
     """
 
     addresses: tuple[tuple[int, str], ...]
@@ -55,13 +55,13 @@ class Reached:
     """The result of a connection to one address.
 
     Attributes:
-        family: 4 or 6; 0 through a proxy.
+        family: the IP version, 4 or 6; 0 for a connection through a proxy.
         address: the IP address, or `proxy`.
-        stage: `tcp` or `tls` if that step failed, else `done`.
+        stage: the step that failed, `tcp` or `tls`; `done` if the connection succeeded.
         failure: why the step failed.
-        verify: OpenSSL's verification error code; None if the certificate was not the problem.
-        issuer: organization and name of the certificate's issuer.
-        seconds: the time it took.
+        verify: OpenSSL's error code for the certificate; None if the certificate was not the problem.
+        issuer: the organization and name of the certificate's issuer.
+        seconds: how long the connection and the handshake took.
     """
 
     family: int
@@ -78,6 +78,7 @@ class Seen:
     """One HTTP response.
 
     Attributes:
+        address: the address of the request.
         body: the beginning of the body.
     """
 
@@ -87,7 +88,7 @@ class Seen:
     body: bytes
 
     def header(self, name: str) -> str | None:
-        """Return the value of a header; case-insensitive."""
+        """Return the value of a header, whose name is case-insensitive."""
         return next((value for key, value in self.headers.items() if key.lower() == name.lower()), None)
 
     @property
@@ -97,7 +98,7 @@ class Seen:
 
     @property
     def edge_reference(self) -> str | None:
-        """The reference id for support requests, from `X-Msedge-Ref` or a block page."""
+        """The reference ID that Microsoft's support asks for, from `X-Msedge-Ref` or a block page."""
         return self.header("X-Msedge-Ref") or next(iter(re.findall(EDGE_REF, self.text)), None)
 
     @property
@@ -106,7 +107,7 @@ class Seen:
         return re.search(BLOCK_PAGE, self.text) is not None
 
     def target(self, location: str) -> Address:
-        """Resolve a `Location` header.
+        """Resolve a `Location` header of this response to an address.
 
         Raises:
             PolicyError: `address-refused`.
@@ -118,8 +119,8 @@ class Prober:
     """Checks the hosts of one endpoint.
 
     Args:
-        ca_file: as `TrustedCertificates`.
-        patience: timeout of each step, in seconds.
+        ca_file: as for `TrustedCertificates`.
+        patience: the timeout of each step, in seconds.
     """
 
     def __init__(self, endpoint: Endpoint, ca_file: str | None, *, patience: float) -> None:
@@ -134,7 +135,7 @@ class Prober:
         return hurried
 
     def names(self, host: str, port: int) -> NameLookup:
-        """Resolve a host, one query per address family, since some DNS servers answer only one of them."""
+        """Resolve a host, with one query for IPv4 and one for IPv6. Some DNS servers respond to only one of them."""
         found: list[tuple[int, str]] = []
         failures: list[str] = []
 
@@ -154,14 +155,14 @@ class Prober:
         return NameLookup(tuple(dict.fromkeys(found)), failures[0] if failures and not found else None)
 
     def reach(self, host: str, port: int, names: NameLookup, *, tls: bool) -> list[Reached]:
-        """Connect to every address in parallel."""
+        """Connect to all addresses in parallel. With `tls`, also do a TLS handshake."""
         if not names.addresses:
             return []
         with threads.pool(min(16, len(names.addresses))) as pool:
             return list(pool.map(lambda one: self._reach(host, port, *one, tls=tls), names.addresses))
 
     def through(self, proxy: str, host: str, port: int) -> Reached:
-        """Connect through a proxy, to see whose certificate it presents."""
+        """Connect to a host through a proxy, to see which certificate arrives."""
         begun = time.monotonic()
         try:
             with tunnel(proxy, host, port, self.patience) as sock:
@@ -177,7 +178,7 @@ class Prober:
         """Send one GET request, without retries or redirects.
 
         Raises:
-            Error: no response, or the endpoint does not cover the address.
+            Error: there is no response, or the endpoint does not allow the address.
         """
         transport = Transport(self.endpoint, Budget(self.patience), self._trust)
         try:
@@ -197,7 +198,7 @@ class Prober:
             transport.close()
 
     def proxy(self, address: Address) -> Proxy | None:
-        """Return the proxy for an address.
+        """Return the proxy for an address; None without one.
 
         Raises:
             InputError: `usage`: the proxy setting is invalid.
@@ -239,11 +240,14 @@ class Prober:
             return "tls", str(error.verify_message or error).lower(), error.verify_code, None
         except OSError as error:
             return "tls", _words(error, self.patience), None, None
-        except Error as error:  # the CA file cannot be read
+        except Error as error:  # the file of `--ca-file` cannot be read
             return "tls", error.message, None, None
 
     def _untrusted_issuer(self, host: str, connect: Callable[[], socket.socket]) -> str | None:
-        """Return the issuer of an untrusted certificate: read the certificate unverified, then connect again and trust only it."""
+        """Return the issuer of an untrusted certificate.
+
+        Python parses only trusted certificates. So read the raw certificate first, then connect again and trust only this certificate.
+        """
         plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         plain.check_hostname, plain.verify_mode = False, ssl.CERT_NONE
         with connect() as sock:
@@ -266,7 +270,7 @@ def tunnel(proxy: str, host: str, port: int, timeout: float) -> socket.socket:
     """Open a tunnel through a proxy (RFC 9110, 9.3.6).
 
     Raises:
-        OSError: the proxy cannot be reached, or refused.
+        OSError: the proxy cannot be reached or refused the tunnel.
     """
     split = urllib.parse.urlsplit(proxy)
     end = time.monotonic() + timeout
@@ -280,7 +284,7 @@ def tunnel(proxy: str, host: str, port: int, timeout: float) -> socket.socket:
         sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
         head = b""
         while b"\r\n\r\n" not in head and len(head) < 65_536:
-            sock.settimeout(max(0.001, end - time.monotonic()))  # one deadline for the whole response: some proxies send it slowly
+            sock.settimeout(max(0.001, end - time.monotonic()))  # one deadline for the whole response, which may be slow
             piece = sock.recv(1)
             if not piece:
                 break
@@ -296,7 +300,7 @@ def tunnel(proxy: str, host: str, port: int, timeout: float) -> socket.socket:
 
 
 def _issuer(certificate: object) -> str | None:
-    """Return organization and name of a certificate's issuer."""
+    """Return the organization and name of a certificate's issuer, separated by a comma."""
     if not isinstance(certificate, dict):
         return None
     facts = {key: value for part in certificate.get("issuer", ()) for key, value in part}
@@ -305,7 +309,7 @@ def _issuer(certificate: object) -> str | None:
 
 
 def _words(error: OSError, patience: float) -> str:
-    """Describe a socket failure."""
+    """Describe a failure of a socket in a few words."""
     if isinstance(error, TimeoutError):
         return f"no answer within {patience:.0f} s"
     if isinstance(error, (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)):

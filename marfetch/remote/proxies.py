@@ -1,7 +1,7 @@
-"""The proxies of the environment, or of the system's settings on macOS and Windows.
+"""Finds the proxy for an address in environment variables, or in the system's settings on macOS and Windows.
 
-`NO_PROXY` has the meaning that Go programs such as Helm, oras and crane give it (golang.org/x/net/http/httpproxy). urllib and requests
-know neither wildcards nor, in some places, networks.
+`NO_PROXY` has the same meaning as in Go programs such as Helm, oras and crane (golang.org/x/net/http/httpproxy). urllib and requests do not
+support wildcards, and only partly support networks.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Proxy(NamedTuple):
     """A proxy.
 
     Attributes:
-        url: `http://` or `https://`, possibly with credentials.
-        setting: the variable that names it, for messages.
+        url: the address of the proxy, `http://…` or `https://…`. It may contain credentials.
+        setting: the environment variable that names the proxy, or the system's settings, for messages.
     """
 
     url: str
@@ -40,7 +40,7 @@ class Proxy(NamedTuple):
 
 
 class Proxies:
-    """The proxy settings at the time of construction."""
+    """The proxy settings, as they were when this object was created."""
 
     def __init__(self) -> None:
         self._proxies = urllib.request.getproxies()
@@ -49,7 +49,7 @@ class Proxies:
         self._is_environment = bool(environment)
 
     def of(self, address: Address) -> Proxy | None:
-        """Return the proxy for an address; None without one, and for loopback hosts (as in Go).
+        """Return the proxy for an address, if any. Like Go, use no proxy for loopback hosts.
 
         Raises:
             InputError: `usage`: the setting is not the address of an http or https proxy.
@@ -69,7 +69,7 @@ class Proxies:
             raise _refused(url, setting, "marfetch supports only http and https proxies")
         with suppress(ValueError):
             parsed = urllib.parse.urlsplit(url)
-            if parsed.hostname and parsed.port != 0:  # `port` raises if it is not a number
+            if parsed.hostname and parsed.port != 0:  # `port` raises `ValueError` if it is not a number
                 return Proxy(url, setting)
         raise _refused(url, setting, "it does not have the form `http://host:port`")
 
@@ -79,7 +79,7 @@ class Proxies:
         return bool(urllib.request.proxy_bypass(str(host)))
 
     def _setting(self, kind: str) -> str:
-        """Return the variable of a kind of proxy; of two spellings, the one in lower case has priority."""
+        """Return the name of the variable for a kind of proxy. The lower-case name has priority over the upper-case one."""
         names = sorted((name for name, value in os.environ.items() if value and name.lower() == f"{kind}_proxy"), reverse=True)
         return f"`{names[0]}`" if names else "the system's settings"
 
@@ -95,10 +95,11 @@ def is_bypassed(host: Host, exceptions: str) -> bool:
     | `10.0.0.1`, `2001:db8::1` | the IP address |
     | `10.0.0.0/8`, `2001:db8::/32` | the IP addresses of the network |
 
-    All but networks may have a port. Entries are separated by commas or, as for curl, by spaces.
+    Each entry except a network may end with a port. Entries are separated by commas or, as in curl, by spaces.
 
     Args:
-        host: with its port.
+        host: the host with its port.
+        exceptions: the value of `NO_PROXY`.
     """
     name = host.name.strip("[]")
     address = _ip(name)
@@ -110,7 +111,7 @@ def is_bypassed(host: Host, exceptions: str) -> bool:
                 if address is not None and address in ipaddress.ip_network(entry, strict=False):
                     return True
             continue
-        parts = _ENTRY.fullmatch(entry)  # an IPv6 address without brackets does not match
+        parts = _ENTRY.fullmatch(entry)  # an IPv6 address without brackets has no port and does not match
         pattern, port = (parts["host"].strip("[]"), parts["port"]) if parts is not None else (entry, None)
         if not pattern or (port and port != str(host.port)):
             continue
@@ -131,7 +132,7 @@ def _ip(text: str) -> _IP | None:
 
 
 def _refused(url: str, setting: str, reason: str) -> InputError:
-    # An address that does not parse may have a password anywhere, so show only its scheme.
+    # An address that cannot be parsed may contain a password anywhere, so show only its scheme.
     scheme, found, _ = url.partition("://")
     shown = f"{redacted(scheme)[:20]}://…" if found else "…"
     return InputError(

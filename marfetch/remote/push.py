@@ -1,7 +1,7 @@
-"""Uploads to the user's own registries; the only module that writes to a registry (distribution-spec, "Push").
+"""Uploads to the user's own registries (distribution-spec, "Push"). No other module writes to a registry.
 
-Stored bytes are sent unchanged: a manifest with its own content type, a blob streamed from its file. So digests stay the same. The
-`Location` of an upload is checked against the endpoint like any other address.
+Manifests and blobs are sent byte for byte, so their digests stay the same. The `Location` of an upload is checked against the endpoint
+like any other address.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ def refuse_official(endpoint: Endpoint) -> None:
 
 
 def refuse_name(name: str) -> None:
-    """Refuse to write to a host of MAR; the name is in lower case.
+    """Refuse to write to a host of MAR.
+
+    Args:
+        name: the name of the host, in lower case.
 
     Raises:
         PolicyError: `push-refused`.
@@ -52,7 +55,7 @@ def refuse_name(name: str) -> None:
 
 
 class Pushing:
-    """Uploads to the repositories of one registry; thread-safe, and each method may be called again after a failure.
+    """Uploads to the repositories of one registry. It is thread-safe, and each method may be called again after a failure.
 
     Raises:
         PolicyError: `push-refused`: the registry is MAR.
@@ -69,7 +72,7 @@ class Pushing:
         return self._head(reference, f"blobs/{digest}", RequestKind.BLOB, {}).status_code == 200
 
     def digest(self, reference: Reference) -> Digest | None:
-        """Return the digest of the manifest with a tag or digest; None if the repository has no such manifest.
+        """Return the digest of the manifest that a reference names; None if the repository has no such manifest.
 
         Raises:
             Error: the registry failed.
@@ -90,15 +93,16 @@ class Pushing:
     # -- uploads
 
     def blob(self, reference: Reference, descriptor: Descriptor, pieces: Callable[[], Iterable[bytes]], transfer: Transfer) -> None:
-        """Upload a blob in one request; a retry restarts at the first byte.
+        """Upload a blob. A retry restarts at the first byte.
 
         Args:
-            pieces: returns the chunks of the blob; called for each try.
+            pieces: returns the chunks of the blob. Each try calls it again.
+            transfer: reports the progress of the upload.
 
         Raises:
             RemoteError: `push-failed`: the registry rejected the blob.
             PolicyError: the endpoint does not allow the `Location` of the upload.
-            Error: reading the pieces failed, or the registry failed.
+            Error: the blob cannot be read, or the registry failed.
         """
         attempts = self._registry.backoff.attempts(f"`{reference.full_repository}`")
         start = self._registry.repository_address(reference, "blobs/uploads/")
@@ -119,11 +123,11 @@ class Pushing:
                 attempts.failed(trouble)
 
     def manifest(self, reference: Reference, manifest: Manifest | Index) -> None:
-        """Upload a manifest unchanged, under the reference's tag or else its digest.
+        """Upload a manifest unchanged, under the tag of the reference. Without a tag, upload it under its digest.
 
         Raises:
             RemoteError: `push-failed`: the registry rejected the manifest.
-            IntegrityError: `digest-mismatch`: the registry stored something else.
+            IntegrityError: `digest-mismatch`: the registry stored other bytes.
         """
         name = reference.tag or str(manifest.descriptor.digest)
         address = self._registry.repository_address(reference, f"manifests/{name}")
@@ -138,10 +142,14 @@ class Pushing:
                 attempts.failed(trouble)
 
     def referrers(self, reference: Reference, subject: Digest, entries: Sequence[Descriptor]) -> bool:
-        """Make the registry list uploaded referrers: without the referrers API, add them to the fallback tag.
+        """Make the registry list the uploaded referrers of a manifest. If it has no referrers API, add them to the fallback tag.
+
+        Args:
+            subject: the digest of the manifest.
+            entries: the descriptors of the uploaded referrers.
 
         Returns:
-            Whether the fallback tag was written.
+            Whether the fallback tag was changed.
 
         Raises:
             Error: the registry failed.
@@ -167,7 +175,7 @@ class Pushing:
     # -- requests
 
     def _head(self, reference: Reference, path: str, kind: RequestKind, headers: dict[str, str]) -> StreamedResponse:
-        """Send a HEAD request with retries, and return its response, 200 or 404."""
+        """Send a HEAD request with retries. Return its response, which has the status 200 or 404."""
         address = self._registry.repository_address(reference, path)
         attempts = self._registry.backoff.attempts(f"`{reference}`")
         while True:
@@ -187,7 +195,7 @@ class Pushing:
         expected: tuple[int, ...],
         sent: Sent,
     ) -> StreamedResponse:
-        """Send a request without retries, and return its response."""
+        """Send a request of an upload without retries, and return its response."""
         try:
             with self._registry.asking(address, headers, attempts, RequestKind.MANIFEST, reference, expected=expected, sent=sent) as answer:
                 answer.body(limits.MAX_ERROR_BODY, all_of_it=False)
@@ -205,7 +213,7 @@ class Pushing:
             raise
 
     def _body(self, pieces: Callable[[], Iterable[bytes]], transfer: Transfer, exchange: Exchange) -> Iterator[bytes]:
-        """Yield the body of an upload; report progress, and extend the deadline with each piece."""
+        """Yield the body of an upload. Before each piece, extend the deadline. After it, report progress."""
         transport = self._registry.transport
         sent = 0
         transfer.held(0)
@@ -217,7 +225,7 @@ class Pushing:
                 yield piece
                 sent += len(piece)
                 transfer.held(sent)
-        # Before it responds, the registry may have to hash the blob or forward it to its storage.
+        # The registry may have to hash the blob or forward it to its storage before it responds.
         exchange.deadline = transport.until(limits.COMMIT_TIME)
 
     def _location(self, answer: StreamedResponse, start: Address, reference: Reference) -> Address:
@@ -231,7 +239,7 @@ class Pushing:
             )
         try:
             address = resolve(start, location)
-            refuse_name(address.host.name)  # even if it matches a data host with a wildcard
+            refuse_name(address.host.name)  # even if a wildcard among the data hosts covers it
             self._registry.endpoint.check(address, came_from=start)
         except PolicyError as error:
             error.message = f"`{start.name}` forwards the upload to an address that marfetch does not follow: {error.message}"

@@ -1,4 +1,4 @@
-"""The referrers of a manifest, from the referrers API or the fallback tag (distribution-spec, "Listing Referrers")."""
+"""Lists the referrers of a manifest, with the referrers API or the fallback tag (distribution-spec, "Listing Referrers")."""
 
 from __future__ import annotations
 
@@ -18,34 +18,38 @@ from .pages import pages
 from .transport import StreamedResponse
 
 _OF_ONE_MANIFEST: Final = ("denied", "unauthorized", "server-error", "unexpected-answer")
-"""Failures that may concern a single manifest while the registry works."""
+"""Codes of failures that may affect a single manifest while the registry works otherwise."""
 
 
 class Documents(Protocol):
-    """The methods of `Registry` that listing referrers needs."""
+    """The methods of `Registry` that this module calls."""
 
     def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
-        """As `content.Source.manifest`."""
+        """Return a manifest, as `content.Source.manifest` does."""
 
     def document(
         self, address: Address, headers: dict[str, str], kind: RequestKind, reference: Reference
     ) -> tuple[StreamedResponse, bytes]:
-        """Return the response to a GET request, and its body."""
+        """Send a GET request, and return the response and its body."""
 
     def repository_address(self, reference: Reference, path: str) -> Address:
-        """Return the address of a path below a repository."""
+        """Return the address of `/v2/<repository>/<path>`."""
 
     def warn_of_skipped(self, lost: int, what: str) -> None:
         """Warn that invalid entries of a list were skipped."""
 
 
 def referrers(registry: Documents, reference: Reference, digest: Digest, artifact_type: str | None) -> Sequence[Descriptor]:
-    """List the referrers of a manifest, of one artifact type if it is given.
+    """Return the referrers of a manifest.
+
+    Args:
+        digest: the digest of the manifest.
+        artifact_type: return only referrers of this type; None for all types.
 
     Raises:
         IntegrityError: `malformed`.
         PolicyError: `limit-passed`.
-        Error: the registry failed; a failure never means "no referrers".
+        Error: the registry failed. A failure never results in an empty list.
     """
     what = f"the referrers of `{reference.full_repository}@{digest}`"
     skipped: list[str] = []
@@ -58,28 +62,29 @@ def referrers(registry: Documents, reference: Reference, digest: Digest, artifac
     untyped = sum(entry.artifact_type is None for entry in found)
     if untyped > limits.MAX_UNTYPED:
         raise PolicyError(
-            f"{what} include {untyped} without an artifact type, more than {limits.MAX_UNTYPED}",
+            f"{what} include {untyped} entries without an artifact type; the limit is {limits.MAX_UNTYPED}",
             code="limit-passed",
             what=what,
             rule=f"at most {limits.MAX_UNTYPED} referrers without a type",
         )
     found = [_filled(registry, reference, digest, entry) for entry in found]
-    # Filter here too: a registry may ignore the filter in the query.
+    # Filter the list here, because a registry may ignore the filter in the query.
     return [entry for entry in found if artifact_type is None or matches(entry.artifact_type or "", (artifact_type,))]
 
 
 def by_api(
     registry: Documents, reference: Reference, digest: Digest, artifact_type: str | None, what: str, skipped: list[str]
 ) -> list[Descriptor]:
-    """Return the referrers listed by the referrers API.
+    """Return the referrers that the referrers API lists.
 
     Args:
-        skipped: as for `parse_manifest`.
+        what: the list, for messages.
+        skipped: collects the problems of invalid entries, which are skipped.
 
     Raises:
         NotFoundError: the registry has no referrers API.
         PolicyError: `limit-passed`: too many referrers.
-        Error: as `referrers`.
+        Error: as for `referrers`.
     """
     query = f"?artifactType={urllib.parse.quote(artifact_type, safe='')}" if artifact_type else ""
     start = registry.repository_address(reference, f"referrers/{digest}{query}")
@@ -95,7 +100,7 @@ def by_api(
         found += index.manifests
         if len(found) > limits.MAX_REFERRERS:
             raise PolicyError(
-                f"{what} are more than {limits.MAX_REFERRERS}",
+                f"{what} are too many: the limit is {limits.MAX_REFERRERS}",
                 code="limit-passed",
                 what=what,
                 rule=f"at most {limits.MAX_REFERRERS} referrers",
@@ -104,10 +109,10 @@ def by_api(
 
 
 def by_tag(registry: Documents, reference: Reference, digest: Digest, skipped: list[str] | None = None) -> list[Descriptor]:
-    """Return the referrers listed under the fallback tag (Referrers Tag Schema); empty if there is no such tag.
+    """Return the referrers in the index that the fallback tag names (Referrers Tag Schema). Without such a tag there are none.
 
     Args:
-        skipped: as for `parse_manifest`.
+        skipped: collects the problems of invalid entries, which are skipped; None if they are errors.
     """
     tagged = Reference(reference.repository, reference.host, fallback_tag(digest))
     try:
@@ -118,10 +123,10 @@ def by_tag(registry: Documents, reference: Reference, digest: Digest, skipped: l
     except NotFoundError:
         return []
     except PolicyError as error:
-        if error.code != "manifest-withdrawn":  # it is no index, see below
+        if error.code != "manifest-withdrawn":  # a manifest in a withdrawn format is not an index
             raise
         return []
-    # On some registries the fallback tag points to the subject itself (oras-go 1396), which may be an index.
+    # On some registries, the fallback tag names the subject itself (oras-go 1396). The subject may be an index.
     if not isinstance(index, Index) or index.descriptor.media_type.lower() not in INDEX_TYPES or index.descriptor.digest == digest:
         return []
     return list(index.manifests)
@@ -133,7 +138,7 @@ def fallback_tag(digest: Digest) -> str:
 
 
 def _filled(registry: Documents, reference: Reference, digest: Digest, entry: Descriptor) -> Descriptor:
-    """Complete an entry without an artifact type with the type and annotations of its manifest."""
+    """Add the artifact type and annotations from the manifest of an entry, if the entry has no artifact type."""
     if entry.artifact_type is not None:
         return entry
     try:

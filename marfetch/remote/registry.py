@@ -1,7 +1,7 @@
-"""A registry as a source of content: requests go through an oras-py session and marfetch's own transport.
+"""A registry as a source of content. Requests go through an oras-py session and marfetch's own transport.
 
-From oras-py 0.2.43 it uses the session of `oras.provider.Registry` and the addresses of `Container`.
-`tests/remote/test_oras.py` checks that it uses nothing else, and that both still behave the same.
+This module uses two parts of oras-py 0.2.43: the session of `oras.provider.Registry`, and the addresses of `Container`.
+`tests/remote/test_oras.py` checks that it uses nothing else, and that the behavior of both parts has not changed.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class Registry:
     """All repositories of one endpoint, as a `content.Source`.
 
     Args:
-        endpoint: the endpoint of the registry; every address is checked against it.
-        jobs: concurrent requests per host, 1 to 32.
-        trust: the trusted certificates.
-        early: preconnections, open or opening.
-        pauses: throttles shared with other processes.
+        endpoint: the endpoint of the registry. Every address is checked against it.
+        jobs: the maximum number of concurrent requests per host, 1 to 32.
+        trust: the trusted certificates; None for the default ones.
+        early: the preconnections that may be used, if any.
+        pauses: the throttles that processes with the same cache share; None to share none.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class Registry:
         self._budget = budget
         self._progress = progress
         address = endpoint.registry
-        # The transport verifies certificates; leave oras-py's switch on too.
+        # The transport verifies certificates, but oras-py's own option stays on as well.
         self.oras = oras.provider.Registry(hostname=str(address.host), insecure=address.scheme == "http", tls_verify=True)
         self.transport = Transport(endpoint, budget, trust or TrustedCertificates(), early)
         session = self.oras.session
-        session.trust_env = False  # no netrc; the transport reads the proxies of the environment itself
+        session.trust_env = False  # no netrc file, and the transport finds proxies itself
         session.adapters.clear()
         session.mount("https://", self.transport)
         session.mount("http://", self.transport)
@@ -94,15 +94,15 @@ class Registry:
 
     def manifest(self, reference: Reference, *, known: Descriptor | None = None) -> Manifest | Index | None:
         kind = RequestKind.MANIFEST if reference.tag is None else RequestKind.TAG
-        request = preconnect.manifest(reference, known)  # may have been sent early
+        request = preconnect.manifest(reference, known)  # the same bytes as the early request
         answer, raw = self.document(self._at(request.target), request.headers, kind, reference)
         said = header_digest(answer)
         if answer.status_code == 304:
-            # A header of another algorithm says nothing about a known digest.
+            # A digest with another algorithm cannot be compared with the known digest.
             if known is None or (said is not None and said.algorithm == known.digest.algorithm and said != known.digest):
                 raise self._malformed(reference, answer, f"the status is 304 (not modified), but the digest is now `{said}`")
             return None
-        with about(answer, reference):  # first: the digest of a signed Docker schema 1 manifest is not that of its bytes
+        with about(answer, reference):  # before the digest check, which a signed Docker schema 1 manifest never passes
             refuse_withdrawn(media_type_of(answer.headers), f"the manifest of `{reference}`")
         expected = reference.digest if reference.tag is None else None
         algorithm = (reference.digest or said or (known.digest if known else None) or Digest("sha256", "")).algorithm
@@ -126,7 +126,10 @@ class Registry:
             return parsed
 
     def _refuse_signed(self, reference: Reference, answer: StreamedResponse, raw: bytes) -> None:
-        """Refuse a signed Docker schema 1 manifest that was announced as another type: its digest is not that of its bytes."""
+        """Refuse a signed Docker schema 1 manifest whose `Content-Type` names another type.
+
+        Its digest does not cover its signature, so without this check it would be reported as a digest mismatch.
+        """
         with suppress(IntegrityError), about(answer, reference):
             parse_manifest(raw, what=f"the manifest of `{reference}`")
 
@@ -149,8 +152,8 @@ class Registry:
         return Download(descriptor, ask, attempts, what=str(reference))
 
     def tags(self, reference: Reference) -> list[str]:
-        # Without `n`, MAR returns the whole list in one page. oras-py is not used here: it follows `Link` to any host, without a
-        # limit, and reads a string as a list of letters.
+        # Without the parameter `n`, MAR returns the whole list in one page. oras-py is not used here, because it follows `Link` to
+        # any host without a limit. It also treats a string as a list of its characters.
         request = preconnect.tags(reference)
         found = self._list(self._at(request.target), "tags", RequestKind.TAGS, reference, f"the tag list of `{reference.full_repository}`")
         listed = cast("Collected", found).entries
@@ -160,7 +163,7 @@ class Registry:
         return tags
 
     def repositories(self) -> list[str]:
-        return list(cast("Catalog", self.catalog()).names)  # never None without `known`
+        return list(cast("Catalog", self.catalog()).names)  # `catalog` returns None only with `known`
 
     def catalog(self, *, known: str | None = None, patient: bool = True) -> Catalog | None:
         host = self.endpoint.registry.name
@@ -175,7 +178,7 @@ class Registry:
         return Catalog(names, found.etag)
 
     def referrers(self, reference: Reference, digest: Digest, *, artifact_type: str | None = None) -> Sequence[Descriptor]:
-        from .referrers import referrers  # late: a download lists none
+        from .referrers import referrers  # late: a download needs no referrers
 
         return referrers(self, reference, digest, artifact_type)
 
@@ -196,14 +199,15 @@ class Registry:
         limit: int = MAX_MANIFEST_SIZE,
         patient: bool = True,
     ) -> tuple[StreamedResponse, bytes]:
-        """Download a small document; a web page instead of it is an error.
+        """Download a small document, such as a manifest or a page of a list.
 
         Args:
+            limit: the maximum size in bytes.
             patient: whether to retry after a temporary failure.
 
         Raises:
-            IntegrityError: `malformed`: it is a web page.
-            Error: as `explain` maps the response.
+            IntegrityError: `malformed`: the response is a web page.
+            Error: the error that `explain` returns for an error response.
         """
         attempts = self.backoff.attempts(f"`{reference}`")
         expected = (200, 304) if "If-None-Match" in headers else (200,)
@@ -244,14 +248,14 @@ class Registry:
         expected: tuple[int, ...],
         sent: Sent = GET,
     ) -> Iterator[StreamedResponse]:
-        """Send a request and yield the response with its body unread; follow redirects, and answer each kind of challenge once.
+        """Send a request and yield the response, before its body is read. Follow redirects, and authenticate if the registry asks for it.
 
         Args:
             expected: the statuses that count as success.
 
         Raises:
-            RequestFailed: no response, or one with another status.
-            Error: the endpoint refuses a redirect or realm.
+            RequestFailed: there is no response, or its status is not expected.
+            Error: the endpoint does not allow a redirect or realm.
         """
         current: Address = address
         came_from: Address | None = None
@@ -284,7 +288,7 @@ class Registry:
     def _exchange(
         self, address: Address, headers: dict[str, str], attempts: Attempts, came_from: Address | None, sent: Sent = GET
     ) -> Iterator[StreamedResponse]:
-        """Send one request, in one of the slots of its host."""
+        """Send one request as soon as its host has a free slot, and yield the response."""
         self.endpoint.check(address, came_from=came_from)
         with self.backoff.slot(self.backoff.host(str(address.host)), attempts) as slot:
             with ExitStack() as shown:
@@ -296,7 +300,7 @@ class Registry:
                     shown.enter_context(self._progress.steps(f"waiting for {address.host}"))
                     return waited
 
-                # Not `session.send`: it reads the whole body of a redirect, and parses its target.
+                # Bypass `session.send`, which would read the whole body of a redirect and parse its target.
                 request = ExactRequest(sent, address, headers, came_from=came_from, about_to_send=about_to_send)
                 begun = self._budget.now()
                 self.asked[address.name] += 1
@@ -308,14 +312,14 @@ class Registry:
                 slot.succeeded = answer.status_code < 400
                 yield answer
             except RequestFailed as trouble:
-                # Record the throttle before releasing the slot and connection, so that the next request sees it.
+                # Record a throttle before the slot is released, so that the next request waits for it.
                 self.backoff.hold(trouble)
                 raise
             finally:
                 answer.close()
 
     def _redirect(self, answer: StreamedResponse, base: Address, number: int, reference: Reference) -> Address:
-        """Return the checked target of a redirect; `number` counts consecutive redirects."""
+        """Return the target of a redirect, after checking it. `number` counts consecutive redirects."""
         try:
             location = answer.headers.get("Location")
             if number > limits.MAX_REDIRECTS:
@@ -350,13 +354,13 @@ class Registry:
         self.transport.close()
 
     def stop(self) -> None:
-        """Abort all requests; may be called from another thread."""
+        """Abort all requests. Any thread may call this."""
         self.transport.watch.stop()
 
     # -- addresses
 
     def _container(self, reference: Reference) -> Any:
-        """Build oras-py's container from our parsed reference; its own parser would read `https://…` as a Docker Hub name."""
+        """Build a container of oras-py from a parsed reference. The parser of oras-py would read `https://…` as a Docker Hub name."""
         host = self.endpoint.registry.host
         container = oras.container.Container(f"{host.name}:{host.port}/{reference.repository}")
         container.registry = self.endpoint.registry.origin.partition("://")[2]
@@ -401,11 +405,11 @@ class Registry:
         )
 
     def _refuse_error_document(self, raw: bytes, reference: Reference, answer: StreamedResponse) -> None:
-        """Raise if the body of a 200 is an error document."""
+        """Raise an error if a response with the status 200 contains an error document."""
         try:
             document = parse_json(raw, "the answer")
         except IntegrityError:
-            return  # the manifest parser gives the better error
+            return  # the manifest parser reports this better
         if isinstance(document, dict) and isinstance(document.get("errors"), list):
             failure = self._failure(RequestKind.TAG, reference, answer, raw)
             raise RemoteError(

@@ -1,8 +1,8 @@
-"""A strict parser for HTTP responses: 1xx responses, body lengths and chunks.
+"""A strict parser for the parts of HTTP responses that `http.client` parses leniently: 1xx responses, body lengths and chunks.
 
-http.client of the standard library accepts responses that other parsers read differently. It skips only 100, and takes any other 1xx for
-the final response. It parses a chunk size with `int`, which accepts `-1`, `+5`, `0x5` and `1_0`; a chunk of size -1 is read into memory
-until the connection ends. Here a response that violates RFC 9112 ends the exchange, so that its rest never becomes the next response.
+`http.client` accepts responses that other parsers read differently. It skips only the status 100, and treats any other 1xx response as the
+final one. It parses a chunk size with `int`, which accepts `-1`, `+5`, `0x5` and `1_0`. With a chunk size of -1, it reads into memory until
+the connection ends. Here, a response that violates RFC 9112 ends the exchange. So the remaining bytes are never read as the next response.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class ResponseError(HTTPException):
     """A response that violates HTTP or a limit.
 
     Attributes:
-        rule: the violated section or limit.
-        is_flood: whether a limit was exceeded, not HTTP violated.
+        rule: the section of an RFC, or the limit.
+        is_flood: whether the response exceeds a limit, rather than violating HTTP.
     """
 
     def __init__(self, reason: str, rule: str, *, is_flood: bool = False) -> None:
@@ -35,10 +35,10 @@ class ResponseError(HTTPException):
 
 
 class Response(HTTPResponse):
-    """A response of http.client with strict framing; the watchdog limits the time to read it."""
+    """A response of `http.client` with strict framing. The watchdog limits the time for reading it."""
 
     _framing = 0
-    """Bytes of chunk framing beyond the allowance per chunk and byte of content."""
+    """Bytes of chunk framing so far, beyond what is allowed per chunk and per byte of content."""
 
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(limits.MAX_INTERIM + 1):
@@ -52,10 +52,10 @@ class Response(HTTPResponse):
         raise ResponseError(reason, f"at most {limits.MAX_INTERIM} responses with a 1xx status", is_flood=True)
 
     def begin(self) -> None:
-        """Read the headers, and check that they define the length of the body unambiguously.
+        """Read the headers, and check that they define exactly one length of the body.
 
         Raises:
-            ResponseError: they do not.
+            ResponseError: the length is invalid or ambiguous.
         """
         super().begin()
         codings = self._listed("Transfer-Encoding")
@@ -65,22 +65,24 @@ class Response(HTTPResponse):
         if lengths is not None and not all(map(_LENGTH.fullmatch, lengths)):
             raise ResponseError("its `Content-Length` is not a number", "RFC 9112, 6.3")
         if len(set(lengths or ())) > 1 or (lengths is not None and codings is not None):
-            raise ResponseError("it has two lengths", "RFC 9112, 6.3")
+            raise ResponseError("it states more than one length of its body", "RFC 9112, 6.3")
         if codings is not None:
-            # http.client has set the length to 0 where a response has no body whatever its headers say: 204, 304, and HEAD.
+            # http.client sets the length to 0 for responses that never have a body: to HEAD, or with the status 204 or 304.
             self.chunked, self.chunk_left = self.length != 0, None
         elif lengths is not None:
             del self.headers["Content-Length"]
-            self.headers["Content-Length"] = lengths[0]  # drop repetitions
+            self.headers["Content-Length"] = lengths[0]  # drop repeated values
             self.length = int(lengths[0]) if self.length is None else self.length
 
     def _listed(self, name: str) -> list[str] | None:
-        """Return the elements of a list header over all its lines; None if it is missing."""
+        """Return the elements of a header that is a list, from all its lines; None if the header is missing."""
         lines = self.headers.get_all(name)
         return None if lines is None else [one.strip(" \t") for line in lines for one in line.split(",")]
 
     def _get_chunk_left(self) -> int | None:
-        """Return the bytes left in the chunk, None at the end of the body (overrides the method that all readers in http.client use).
+        """Return the number of bytes left in the chunk; None at the end of the body.
+
+        This overrides a private method of `http.client` that all its reading methods call.
 
         Raises:
             ResponseError: the framing is malformed.
@@ -119,7 +121,7 @@ class Response(HTTPResponse):
         """Read one line of the framing.
 
         Args:
-            may_end: whether the connection may end here; some servers omit the last line.
+            may_end: whether the connection may end here. Some servers omit the empty line after the trailers.
         """
         line = self.fp.readline(limits.MAX_FRAMING_LINE)
         if not line.endswith(b"\n"):

@@ -1,8 +1,8 @@
-"""The transport adapter of requests: every request to a registry or data host leaves the machine here.
+"""The `requests` adapter that sends every HTTP request to a registry or data host.
 
-It is mounted on oras-py's session for both schemes and checks every address against the endpoint before it connects, so that oras-py
-cannot reach another host. It sends the target byte for byte, follows no redirects, decodes nothing and keeps no cookies. A watchdog
-enforces the deadlines.
+oras-py's session uses it for http and https. It checks every address against the endpoint before it connects, so oras-py cannot reach
+another host. It sends the path and query byte for byte, follows no redirects, decodes no content and keeps no cookies. A watchdog enforces
+the deadlines.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from .proxies import Proxies
 _READ: Final = 64 * 1024
 _LARGEST_READ: Final = 1 << 20
 _SMALL_READS: Final = 4 << 20
-"""Up to this many bytes, data is read as it arrives, so that a cut loses little; after that, larger reads save time."""
+"""Bytes of a body that are read as they arrive, so that a cut loses little. After that, larger reads save time."""
 
 
 class Sent(NamedTuple):
     """The method and body of a request.
 
     Attributes:
-        body: chunks that can be iterated again for a retry; needs a `Content-Length` header. The body of a long upload is a function: it
-            gets the exchange, so that it can extend the deadline.
+        body: the chunks of the body, which a retry iterates again; None for no body. A body needs a `Content-Length` header. A long upload
+            passes a function that gets the exchange and returns the chunks, so that it can extend the deadline.
     """
 
     method: str = "GET"
@@ -54,10 +54,10 @@ class ExactRequest(PreparedRequest):
     """A request whose address is sent byte for byte.
 
     Attributes:
-        address: the requested address; `url` is its text.
-        came_from: the address that redirected here.
-        about_to_send: called when the connection is ready. It waits while the host is throttled, or raises; it returns True if it had to
-            wait, since a request sent early must then be sent again.
+        address: the requested address. `url` is the same address as text.
+        came_from: the address that redirected to this one, if any.
+        about_to_send: called when the connection is ready. It waits while the host is throttled, or raises an error. It returns whether
+            it waited. If so, a request that was sent early must be sent again.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ExactRequest(PreparedRequest):
 
 
 class StreamedResponse(Response):
-    """A response with its body unread; `close` releases the connection."""
+    """A response whose body has not been read yet. `close` releases the connection."""
 
     exchange: Exchange
     address: Address
@@ -93,7 +93,7 @@ class StreamedResponse(Response):
             most: maximum number of bytes to read.
 
         Raises:
-            RequestFailed: the transfer failed. It must not be retried after an expired deadline or below the minimum rate.
+            RequestFailed: the transfer failed, or is slower than the minimum rate.
             Cancelled: the command is being stopped.
         """
         budget, exchange = self.transport.budget, self.exchange
@@ -103,7 +103,7 @@ class StreamedResponse(Response):
             large = received >= _SMALL_READS
             size = min(_LARGEST_READ, received // 8) if large else _READ
             size = size if most is None else min(size, most - received)
-            # A read that takes longer than this is below the minimum rate.
+            # A read that is still running at this deadline is below the minimum rate.
             exchange.deadline = self.transport.until(max(limits.RATE_TIME, size / limits.LEAST_RATE))
             try:
                 piece = self.raw.read(size, decode_content=False) if large else self.raw.read1(size, decode_content=False)
@@ -123,14 +123,14 @@ class StreamedResponse(Response):
             yield piece
 
     def body(self, limit: int, *, all_of_it: bool = True) -> bytes:
-        """Read the body.
+        """Return the body.
 
         Args:
-            limit: maximum size in bytes.
-            all_of_it: whether a longer body is an error; if not, it is truncated.
+            limit: the maximum size in bytes.
+            all_of_it: whether a longer body is an error. If not, it is truncated.
 
         Raises:
-            RequestFailed: as `pieces`; `limit-passed`: the body is longer than the limit.
+            RequestFailed: as for `pieces`; `limit-passed`: the body is longer than the limit.
         """
         announced = self.headers.get("Content-Length", "")
         if all_of_it and announced.isascii() and announced.isdigit() and int(announced[:18]) > limit:
@@ -138,13 +138,13 @@ class StreamedResponse(Response):
         body = bytearray()
         # Read one byte more than allowed, to detect a body that is too long.
         for piece in self.pieces(limit + 1 if all_of_it else limit):
-            body += piece  # a list of tiny pieces would take many times the memory
+            body += piece  # joining a list of tiny pieces would need many times the memory
         if len(body) > limit:
             raise RequestFailed(_too_long(self.address, limit))
         return bytes(body)
 
     def close(self) -> None:
-        """Release the connection; it is reused if the body was read to its end."""
+        """Release the connection. It can be reused if the whole body was read."""
         self.transport.watch.end(self.exchange)
         super().close()
 
@@ -163,9 +163,9 @@ class Transport(HTTPAdapter):
     """Sends single requests to the hosts of one endpoint.
 
     Args:
-        endpoint: checks every address.
+        endpoint: the endpoint that every address is checked against.
         trust: the trusted certificates.
-        early: preconnections, open or opening.
+        early: the preconnections that may be used, if any.
     """
 
     def __init__(self, endpoint: Endpoint, budget: Budget, trust: TrustedCertificates, early: Preconnections | None = None) -> None:
@@ -178,7 +178,7 @@ class Transport(HTTPAdapter):
         super().__init__(pool_connections=8, pool_maxsize=limits.MAX_JOBS, max_retries=0, pool_block=False)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
-        """Use pools of our own connections (overrides requests; called by its constructor)."""
+        """Use marfetch's own connection pools. The constructor of `HTTPAdapter` calls this method."""
         self.poolmanager = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **options)
         self.poolmanager.pool_classes_by_scheme = POOLS
 
@@ -186,12 +186,12 @@ class Transport(HTTPAdapter):
         """Send one request.
 
         Raises:
-            PolicyError: the endpoint does not cover the address; nothing was sent, and no name was resolved.
-            RequestFailed: no response.
+            PolicyError: the endpoint does not allow the address. Nothing was sent, and no name was resolved.
+            RequestFailed: there is no response.
             Cancelled: the command is being stopped.
         """
         if not isinstance(request, ExactRequest):
-            # A request that oras-py built itself: parse and check its address like any other.
+            # oras-py built this request, so its address has not been parsed yet.
             request = ExactRequest(Sent(request.method or "GET"), Address.parse(request.url or ""), dict(request.headers))
         address = request.address
         self.endpoint.check(address, came_from=request.came_from)
@@ -228,7 +228,7 @@ class Transport(HTTPAdapter):
             raise
         answer = StreamedResponse()
         answer.status_code = raw.status
-        answer.headers = raw.headers  # as case-insensitive as those of requests
+        answer.headers = raw.headers  # case-insensitive, like the headers of requests
         answer.raw = raw
         answer.reason = raw.reason
         answer.url = redacted(address.url)
@@ -237,7 +237,7 @@ class Transport(HTTPAdapter):
         return answer
 
     def until(self, seconds: float) -> float:
-        """Return the time `seconds` from now, or the deadline of the command if that is earlier."""
+        """Return the time in so many seconds, or the deadline of the command if it is earlier. Both are on the budget's clock."""
         return min(self.budget.now() + seconds, self.budget.deadline or float("inf"))
 
     def _pool(self, address: Address) -> Any:
@@ -259,10 +259,10 @@ class Transport(HTTPAdapter):
         super().close()
 
     def proxy(self, address: Address) -> str | None:
-        """Return the proxy for this address; None without one.
+        """Return the URL of the proxy for an address; None without one.
 
         Raises:
-            InputError: `usage`: the setting is invalid.
+            InputError: `usage`: the proxy setting is invalid.
         """
         found = self.proxies.of(address)
         return found.url if found is not None else None
@@ -278,10 +278,10 @@ class Transport(HTTPAdapter):
         return expired(address)
 
     def trouble(self, error: Exception, address: Address, exchange: Exchange) -> RequestFailed:
-        """Translate a failure of urllib3 or the socket.
+        """Translate a failure of urllib3 or the socket to an error of marfetch.
 
         Raises:
-            Cancelled, RemoteError: as `ended`.
+            Cancelled, RemoteError: as for `ended`.
         """
         self.budget.check()
         if exchange.expired:

@@ -1,4 +1,4 @@
-"""Verify Notary Project signatures and Helm provenance, in this process and without other programs.
+"""Verifies Notary Project signatures and Helm provenance without running other programs.
 
-The cryptography libraries are imported only if a verification is requested.
+The cryptography libraries are imported only if the user requests a verification.
 """

@@ -1,6 +1,6 @@
-"""Verify an artifact: find its signatures among its referrers and check them against the trust policy, one after the other.
+"""Verifies an artifact: finds its signatures among its referrers, and checks them one by one against the trust policy.
 
-A broken signature never hides a good one: failures are recorded, and the first good signature ends the search.
+A broken signature never hides a good one. Failures are recorded, and the first good signature ends the search.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from .truststore import Places, cache_directory
 from .verdict import OK, LifecycleMark, PlatformVerdict, Provenance, RefusalError, Signature, Verdict
 
 MAX_SIGNATURES: Final = 100
-"""Maximum number of signatures checked per artifact, as in notation."""
+"""Maximum number of signatures that are checked per artifact, as in notation."""
 MAX_ENVELOPE: Final = 4 << 20
-"""Bytes; the limit of an envelope. Real ones have 4 to 14 KiB."""
+"""Maximum bytes of a signature envelope. Real envelopes have 4 to 14 KiB."""
 CRL_DIRECTORY: Final = "crl"
-"""Directory in the cache, in notation's format."""
+"""The subdirectory of the cache for revocation lists. It has the format of notation's cache."""
 
 _OTHERS: Final = ("application/vnd.dev.sigstore.bundle*", "application/vnd.dev.cosign.*", NOTATION_SIGNATURE_OLD)
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyOptions:
-    """How to verify.
+    """The options of a verification.
 
     Attributes:
         places: the location of the trust policy and the trust stores.
-        at: the time to verify for; None for now.
-        crl: directories of revocation lists.
-        revocation: overrides the policy's action for revocation.
+        at: the time at which signatures and certificates must be valid; None for now.
+        crl: directories or files with revocation lists.
+        revocation: the action for the revocation check; None for the action in the trust policy.
         metadata: annotations that a signature must have.
-        keyring: the OpenPGP keys for the provenance of a chart; None to skip the check.
-        refuse_ended: refuse an artifact whose support has ended.
-        platform: of an index, also verify the manifest for this platform.
+        keyring: the file of OpenPGP keys for checking the provenance of a chart; None to skip this check.
+        refuse_ended: whether to refuse an artifact whose support has ended.
+        platform: the platform whose manifest is also verified if the artifact is an index; None for the index alone.
     """
 
     places: Places = field(default_factory=Places)
@@ -70,7 +70,7 @@ _RFC_3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[
 def options_of(
     trust_policy: Path | None, trust_store: Path | None, at: str | None, crl: Sequence[Path] | None, revocation: str | None
 ) -> VerifyOptions:
-    """Build the options from the command line.
+    """Return the verification options for the values of command-line options.
 
     Raises:
         InputError: `usage`.
@@ -103,7 +103,7 @@ def verify(client: Session, resolved: Resolved, request: VerifyOptions) -> Verdi
     """Verify a resolved artifact.
 
     Returns:
-        The verdict; if it failed, with its error.
+        The verdict. If the verification failed, the verdict contains the error.
 
     Raises:
         InputError: `POLICY_MISSING`, `POLICY_INVALID`, `NO_APPLICABLE_POLICY`, `TRUST_STORE_INVALID`, `KEYRING_INVALID`.
@@ -136,7 +136,7 @@ def _verify(client: Session, resolved: Resolved, request: VerifyOptions) -> Verd
             provenance, expected = _provenance(resolved, request.keyring, now)
             if provenance.file != expected:
                 warnings.append(
-                    f"the provenance is of `{provenance.file}`, the package's own name; by its reference it would be `{expected}`"
+                    f"the provenance lists `{provenance.file}` (the package's own name), not `{expected}` (its name by the reference)"
                 )
         except SignatureError as error:
             failure = error
@@ -164,7 +164,10 @@ def _verify(client: Session, resolved: Resolved, request: VerifyOptions) -> Verd
 
 
 def _statement(resolved: Resolved, request: VerifyOptions) -> tuple[Policy | None, Statement | None]:
-    """Return the policy and its statement; None for both if only provenance is requested and there is no policy."""
+    """Return the trust policy and the statement for the artifact.
+
+    Both are None if there is no policy at the default path and the user requested a check of the provenance.
+    """
     try:
         policy = request.places.load_policy()
     except InputError as error:
@@ -178,7 +181,7 @@ def _statement(resolved: Resolved, request: VerifyOptions) -> tuple[Policy | Non
 
 
 def _lifecycle(client: Session, resolved: Resolved, referrers: Sequence[Descriptor], trust: TrustContext | None) -> LifecycleMark | None:
-    """Return the newest lifecycle mark, and who signed it. An unknown signer is no failure: most marks are unsigned."""
+    """Return the newest lifecycle mark and its signer. An unknown signer is not an error, because most marks are unsigned."""
     newest = newest_mark((one.artifact_type or "", one.annotations) for one in referrers)
     if newest is None:
         return None
@@ -190,13 +193,13 @@ def _lifecycle(client: Session, resolved: Resolved, referrers: Sequence[Descript
         signatures = repository.referrers(mark.digest)
         if not any(one.artifact_type and matches(one.artifact_type, (NOTATION_SIGNATURE,)) for one in signatures):
             return LifecycleMark(ends)
-        # The list of referrers is not signed, so the signed manifest must say the same.
+        # The list of referrers is not signed, so compare it with the manifest of the mark.
         manifest = repository.manifest()
         subject = manifest.subject.digest if manifest.subject is not None else None
         said = newest_mark([(mark.artifact_type or "", manifest.annotations)])
         if subject != resolved.manifest.descriptor.digest or said is None or said[1] != ends:
-            return LifecycleMark(ends, unsigned="its manifest says something else than the list of referrers")
-        # Annotations that the artifact's signature must have are not for the mark.
+            return LifecycleMark(ends, unsigned="its manifest differs from the list of referrers")
+        # Only the signature of the artifact must have the annotations in `metadata`, not the signature of the mark.
         found = _signatures(client, resolved_to(repository, manifest), signatures, replace(trust, metadata={}), Verdict("verified"))
     except (NotFoundError, IntegrityError, PolicyError, RemoteError) as error:
         client.budget.check()
@@ -204,15 +207,15 @@ def _lifecycle(client: Session, resolved: Resolved, referrers: Sequence[Descript
     if found.good is None:
         return LifecycleMark(ends, unsigned=f"its signature is not valid: {found.error.message if found.error else 'unknown'}")
     doubt = next((one.refusal for one in found.good.checks if one.check is Check.AUTHENTICITY and one.refusal is not None), None)
-    if doubt is not None:  # logged only, by the level `audit`
+    if doubt is not None:  # the level `audit` only logs such a failure
         return LifecycleMark(ends, unsigned=f"its signer is not trusted: {doubt.message}")
     return LifecycleMark(ends, found.good.signed.subject)
 
 
 def _is_superseded(resolved: Resolved) -> bool | None:
-    """Return whether the tag of a digest names another digest now; None if that is unknown.
+    """Return whether the tag of the artifact now names another digest; None if this is unknown.
 
-    Without a tag in the reference, the version in the manifest's annotations is taken for the tag.
+    If the reference has no tag, the version in the manifest's annotations is used as the tag.
     """
     version = tag_of(resolved.manifest.annotations.get(VERSION, ""))
     tag = resolved.reference.tag or (version if read_version(version) else None)
@@ -265,7 +268,7 @@ def _failure(resolved: Resolved, found: Sequence[Signature], outages: Sequence[R
         )
     furthest = max(found, key=lambda one: one.progress)
     if furthest.code == "REGISTRY_ERROR" and outages:
-        return outages[0]  # the signatures could not be fetched, so report that instead
+        return outages[0]  # no signature was downloaded, so report why
     refusal = furthest.refusal
     assert refusal is not None, "a signature that is not good was refused"
     several = f" (the best of {len(found)} signatures)" if len(found) > 1 else ""
@@ -278,7 +281,7 @@ def _failure(resolved: Resolved, found: Sequence[Signature], outages: Sequence[R
 
 
 def _signature(client: Session, resolved: Resolved, listed: Descriptor, trust: TrustContext, outages: list[RemoteError]) -> Signature:
-    """Check one signature; its problems become its result, not an exception."""
+    """Check one signature. A problem with the signature becomes part of the result, not an exception."""
     layer: Descriptor | None = None
     try:
         layer = _layer(resolved, listed)
@@ -300,7 +303,7 @@ def _signature(client: Session, resolved: Resolved, listed: Descriptor, trust: T
 
 
 def _layer(resolved: Resolved, listed: Descriptor) -> Descriptor:
-    """Return the envelope's descriptor from a signature's manifest (signature-specification, "Storage")."""
+    """Return the descriptor of the envelope in the manifest of a signature (signature-specification, "Storage")."""
     manifest = resolved.repository.manifest(listed.digest)
 
     def refuse(reason: str) -> RefusalError:
@@ -319,7 +322,7 @@ def _layer(resolved: Resolved, listed: Descriptor) -> Descriptor:
 
 
 def _lists(client: Session, request: VerifyOptions) -> Lists:
-    """Return the sources of revocation lists: files, marfetch's and notation's caches, then the issuers."""
+    """Return the sources of revocation lists: the user's files, then the caches of marfetch and notation, then downloads."""
     own = client.cache.root / CRL_DIRECTORY
     caches = [own, cache_directory() / CRL_DIRECTORY]
     if client.options.offline or request.revocation is Action.SKIP:
@@ -333,7 +336,7 @@ def _lists(client: Session, request: VerifyOptions) -> Lists:
 
 
 def keep_list(directory: Path, url: str, data: bytes, client: Session) -> None:
-    """Cache a revocation list, best effort: a failure only causes a warning."""
+    """Cache a revocation list (best effort). A failure only causes a warning."""
     path = directory / hashlib.sha256(url.encode()).hexdigest()
     try:
         write_whole(path, cache_entry(data), through=unfinished(client.cache.root, path))
@@ -345,7 +348,7 @@ def keep_list(directory: Path, url: str, data: bytes, client: Session) -> None:
 
 
 def _provenance(resolved: Resolved, keyring: Path, now: datetime) -> tuple[Provenance, str]:
-    """Return the valid provenance of a chart, and the package's name by its reference."""
+    """Check the provenance of a chart. Return the provenance, and the file name of the package according to the reference."""
     reference = resolved.reference
     manifest = artifact(resolved, Choice(provenance=True), None)
     what = reference.shown

@@ -1,6 +1,6 @@
-"""A small, strict CBOR parser (RFC 8949): minimal encodings, definite lengths, unique labels, no trailing bytes.
+"""A small, strict CBOR parser (RFC 8949). It requires minimal encodings, definite lengths, unique labels, and no trailing bytes.
 
-CBOR libraries accept duplicate labels, interpret tags and fill in missing values. Signed data needs a strict parser.
+Signed data needs a strict parser, but CBOR libraries accept duplicate labels and interpret tags.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _FLOATS: Final = {25: ">e", 26: ">f", 27: ">d"}
 
 
 class CborError(ValueError):
-    """The bytes are not CBOR in the supported form."""
+    """The bytes are not CBOR, or not in the strict form that the parser supports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A tagged value; the tag is not interpreted."""
+    """A tagged value, whose tag is not interpreted."""
 
     number: int
     value: Value
@@ -34,7 +34,7 @@ def loads(data: bytes) -> Value:
     """Parse bytes that hold exactly one value.
 
     Raises:
-        CborError: not CBOR, or not in the strict form.
+        CborError: the bytes are not CBOR, or not in the strict form.
     """
     value, end = _read(data, 0, MAX_DEPTH)
     if end != len(data):
@@ -43,12 +43,12 @@ def loads(data: bytes) -> Value:
 
 
 def array_head(size: int) -> bytes:
-    """Encode the head of an array of fewer than 24 values."""
+    """Encode the head of an array that has fewer than 24 values."""
     return bytes([0x80 | size])
 
 
 def string(data: bytes, major: int = 2) -> bytes:
-    """Encode a byte string (major type 2) or text (3) minimally."""
+    """Encode a byte string (major type 2) or text string (major type 3) minimally."""
     size = len(data)
     for limit, number, form in ((1 << 8, 24, ">B"), (1 << 16, 25, ">H"), (1 << 32, 26, ">I")):
         if size < 24:
@@ -59,7 +59,7 @@ def string(data: bytes, major: int = 2) -> bytes:
 
 
 def _argument(data: bytes, at: int) -> tuple[int, int, int]:
-    """Return the major type, the argument and the end offset of a head."""
+    """Read the head of a value. Return its major type, its argument, and the offset after it."""
     if at >= len(data):
         raise CborError("truncated head")
     major, short = data[at] >> 5, data[at] & 0x1F

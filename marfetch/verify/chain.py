@@ -1,6 +1,7 @@
-"""Parse certificates and check the Notary Project's rules for them (signature-specification, "Certificate Requirements").
+"""Parses certificates, and checks the Notary Project's rules for them (signature-specification, "Certificate Requirements").
 
-The library parses parts of a certificate lazily and raises more than `ValueError`. `guarded` turns all these exceptions into one refusal.
+The cryptography library parses parts of a certificate lazily, and raises various exceptions for malformed parts. `guarded` turns all of
+them into a `RefusalError`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
     "2.16.840.1.101.3.4.2.2": hashes.SHA384(),
     "2.16.840.1.101.3.4.2.3": hashes.SHA512(),
 }
-"""The supported hashes by object identifier. SHA-1 is not supported."""
+"""Object identifier → supported hash. SHA-1 is not supported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,10 @@ class Algorithm:
     """A signature algorithm of the Notary Project.
 
     Attributes:
-        name: its name in the JOSE registry.
-        number: its number in the COSE registry.
-        size: the size of r and of s in bytes; 0 for RSA.
+        name: the name in the JOSE registry.
+        number: the number in the COSE registry.
+        hash: the hash that is signed.
+        size: the size in bytes of each of the two integers in an ECDSA signature; 0 for RSA.
     """
 
     name: str
@@ -64,7 +66,7 @@ _EC: Final = {
 
 
 def algorithm_of(key: Any) -> Algorithm:
-    """Return the algorithm that the rules assign to a public key.
+    """Return the only signature algorithm that the Notary Project allows for a public key.
 
     Raises:
         RefusalError: `KEY_UNSUPPORTED`.
@@ -83,7 +85,9 @@ def algorithm_of(key: Any) -> Algorithm:
 
 
 def verify(key: Any, algorithm: Algorithm, signature: bytes, data: bytes) -> None:
-    """Check the signature of an envelope: RSASSA-PSS with a salt as long as the hash, or ECDSA as r followed by s.
+    """Check the signature of an envelope.
+
+    It is RSASSA-PSS with a salt as long as the hash, or ECDSA with the integers r and s one after the other.
 
     Raises:
         RefusalError: `SIGNATURE_INVALID`.
@@ -118,7 +122,7 @@ def verify_cms(key: Any, algorithm: str, digest: str, signature: bytes, data: by
 
     Args:
         algorithm: the object identifier of the signature algorithm.
-        digest: the object identifier of the hash, one of `HASHES`.
+        digest: the object identifier of the hash, a key of `HASHES`.
 
     Raises:
         RefusalError: `TIMESTAMP_INVALID`.
@@ -139,9 +143,9 @@ _STRONG: Final = frozenset(one.name for one in HASHES.values())
 
 
 def is_weak(signed: x509.Certificate | x509.CertificateRevocationList) -> bool:
-    """Return whether a certificate or a revocation list is signed with an insecure hash, such as SHA-1."""
+    """Return whether a certificate or revocation list is signed with a weak hash, such as SHA-1."""
     used = signed.signature_hash_algorithm
-    return used is not None and used.name not in _STRONG  # None: the algorithm has its own, as Ed25519
+    return used is not None and used.name not in _STRONG  # None for an algorithm with a built-in hash, such as Ed25519
 
 
 _REFUSED_USAGES: Final = {
@@ -168,13 +172,18 @@ _UNDERSTOOD: Final = frozenset(
 
 @contextmanager
 def guarded(code: str, what: str) -> Iterator[None]:
-    """Turn every exception of the library into a refusal with this code."""
+    """Turn every exception of the cryptography library into a refusal.
+
+    Args:
+        code: the code of the refusal.
+        what: the object that is read, for the message.
+    """
     try:
         yield
     except (RefusalError, InputError, MemoryError):
         raise
     except BaseException as error:
-        # A panic in the library's Rust code is not an `Exception`.
+        # A panic in the library's Rust code is a `BaseException`, not an `Exception`.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise RefusalError(code, f"{what} cannot be read: {str(error)[:200] or type(error).__name__}") from error
@@ -182,22 +191,25 @@ def guarded(code: str, what: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A parsed certificate and its bytes."""
+    """A certificate, as bytes and parsed."""
 
     raw: bytes
     parsed: x509.Certificate
 
     @classmethod
     def parse(cls, raw: bytes, code: str = "CERT_INVALID") -> Certificate:
-        """Parse a DER certificate.
+        """Parse a certificate in DER.
+
+        Args:
+            code: the code of the refusal if the certificate is invalid.
 
         Raises:
-            RefusalError: with this code.
+            RefusalError: the certificate is invalid, or its type of key is unsupported.
         """
         with guarded(code, "a certificate"):
             _check_form(raw)
             parsed = x509.load_der_x509_certificate(raw)
-            # Parse now what the library would otherwise parse lazily, in the middle of another check.
+            # Parse these parts now. The library parses them lazily, so errors would appear during another check.
             _ = parsed.subject, parsed.issuer, parsed.version, parsed.extensions, parsed.signature_hash_algorithm
             try:
                 parsed.public_key()
@@ -208,31 +220,31 @@ class Certificate:
 
     @property
     def thumbprint(self) -> str:
-        """The SHA-256 of its bytes, in hex."""
+        """The SHA-256 of the certificate, in hex."""
         return hashlib.sha256(self.raw).hexdigest()
 
     @property
     def subject(self) -> str:
-        """Its subject, formatted for trust policies."""
+        """The subject of the certificate, formatted as in trust policies."""
         return subject_text(self.parsed.subject)
 
     @property
     def key(self) -> Any:
-        """Its public key."""
+        """The public key in the certificate."""
         return self.parsed.public_key()
 
     def extension(self, oid: x509.ObjectIdentifier) -> x509.Extension[Any] | None:
-        """Return one of its extensions, or None."""
+        """Return the extension with this identifier, if the certificate has it."""
         return next((found for found in self.parsed.extensions if found.oid == oid), None)
 
     @property
     def is_authority(self) -> bool:
-        """Whether it is a CA certificate, by its basic constraints."""
+        """Whether the basic constraints say that this is a CA certificate."""
         found = self.extension(ExtensionOID.BASIC_CONSTRAINTS)
         return found is not None and bool(found.value.ca)
 
     def is_issued_by(self, issuer: Certificate) -> bool:
-        """Return whether issuer name and signature match the issuer."""
+        """Return whether the issuer's name and key match the issuer field and the signature of this certificate."""
         try:
             self.parsed.verify_directly_issued_by(issuer.parsed)
         except (InvalidSignature, ValueError, TypeError):
@@ -241,15 +253,17 @@ class Certificate:
 
     @property
     def is_self_signed(self) -> bool:
-        """Whether it is self-signed."""
+        """Whether the certificate is signed with its own key."""
         return self.parsed.issuer == self.parsed.subject and self.is_issued_by(self)
 
 
 def _check_form(raw: bytes) -> None:
-    """Check the parts that the issuer's signature does not cover; the library would accept several encodings of one certificate.
+    """Check the encoding of the parts that the issuer's signature does not cover.
+
+    The library accepts several encodings of these parts, so one certificate could have several thumbprints.
 
     Raises:
-        DerError: the encoding is not the canonical one.
+        DerError: the encoding is not canonical.
     """
     signed, algorithm, signature = der.one(raw).children(der.SEQUENCE)
     fields = signed.children(der.SEQUENCE)
@@ -260,7 +274,10 @@ def _check_form(raw: bytes) -> None:
 
 
 def check_chain(chain: Sequence[Certificate]) -> None:
-    """Check the rules for a signing chain, leaf first.
+    """Check the Notary Project's rules for the certificate chain of a signature.
+
+    Args:
+        chain: the certificates, leaf first.
 
     Raises:
         RefusalError: `CERT_CHAIN_INVALID`, `CERT_INVALID`, `KEY_UNSUPPORTED`.
@@ -315,7 +332,7 @@ def _check_leaf_purpose(leaf: Certificate) -> None:
 
 
 def _check_authority(certificate: Certificate, depth: int, *, is_critical: bool) -> None:
-    """Check a CA certificate; `depth` counts the CA certificates between it and the leaf."""
+    """Check a CA certificate. `depth` is the number of CA certificates between it and the leaf."""
     found = certificate.extension(ExtensionOID.BASIC_CONSTRAINTS)
     if found is None or not found.value.ca or (is_critical and not found.critical):
         raise _invalid(certificate, "it issues certificates, but its basic constraints do not allow that")
@@ -345,7 +362,10 @@ def _invalid(certificate: Certificate, reason: str) -> RefusalError:
 
 
 def check_authority_chain(chain: Sequence[Certificate]) -> None:
-    """Check the rules for a timestamping chain, leaf first (RFC 3161, 2.3, like notation).
+    """Check the rules for the certificate chain of a timestamping authority (RFC 3161, 2.3), as notation does.
+
+    Args:
+        chain: the certificates, leaf first.
 
     Raises:
         RefusalError: `TIMESTAMP_INVALID`.

@@ -1,6 +1,6 @@
-"""A small, strict DER parser (X.690): definite, minimal lengths, tags up to 30, no trailing bytes.
+"""A small, strict DER parser (X.690). It requires definite, minimal lengths, tags up to 30, and no trailing bytes.
 
-Signed data is parsed strictly, because two tolerant parsers may read different content from the same bytes.
+Signed data is parsed strictly, because two lenient parsers may read different content from the same bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _UTC = re.compile(rb"(\d\d)(\d{10})Z")
 
 
 class DerError(ValueError):
-    """The bytes are not DER, or not of the expected type."""
+    """The bytes are not DER, or the value does not have the expected type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,9 @@ class DerValue:
     """A DER value.
 
     Attributes:
-        raw: its bytes, with tag and length.
-        start: the offset of its content in `raw`.
+        tag: the tag, which is the first byte.
+        raw: all bytes of the value, including its tag and length.
+        start: the offset of the content in `raw`.
     """
 
     tag: int
@@ -44,50 +45,50 @@ class DerValue:
 
     @property
     def content(self) -> bytes:
-        """The bytes after tag and length."""
+        """The bytes after the tag and length."""
         return self.raw[self.start :]
 
     def children(self, tag: int) -> list[DerValue]:
-        """Check the tag and return the values inside."""
+        """Check that the value has this tag, and return the values that it contains."""
         return many(self.expect(tag).content)
 
     def expect(self, tag: int) -> DerValue:
-        """Return the node itself if it has this tag.
+        """Check that the value has this tag, and return the value itself.
 
         Raises:
-            DerError: another tag.
+            DerError: the value has another tag.
         """
         if self.tag != tag:
             raise DerError(f"expected the tag 0x{tag:02x}, not 0x{self.tag:02x}")
         return self
 
     def only(self, tag: int) -> DerValue:
-        """Return the only value in an explicit tag."""
+        """Check that the value has this tag, and return the single value that it contains."""
         found = self.children(tag)
         if len(found) != 1:
             raise DerError(f"expected one value, not {len(found)}")
         return found[0]
 
     def octets(self) -> bytes:
-        """Read an OCTET STRING."""
+        """Return the bytes of an OCTET STRING."""
         return self.expect(OCTETS).content
 
     def integer(self, tag: int = INTEGER) -> int:
-        """Read an INTEGER in minimal encoding."""
+        """Return the number in an INTEGER, which must be minimally encoded."""
         data = self.expect(tag).content
         if not data or (len(data) > 1 and ((data[0] == 0 and data[1] < 0x80) or (data[0] == 0xFF and data[1] >= 0x80))):
             raise DerError("an integer is not minimally encoded")
         return int.from_bytes(data, "big", signed=True)
 
     def boolean(self) -> bool:
-        """Read a BOOLEAN."""
+        """Return the value of a BOOLEAN."""
         data = self.expect(BOOLEAN).content
         if data not in (b"\x00", b"\xff"):
             raise DerError("a boolean is neither 00 nor FF")
         return data == b"\xff"
 
     def oid(self) -> str:
-        """Read an OBJECT IDENTIFIER, in dotted form."""
+        """Return an OBJECT IDENTIFIER in dotted form."""
         data = self.expect(OID).content
         if not data or data[-1] & 0x80 or len(data) > 64:
             raise DerError("an object identifier is truncated, empty or too long")
@@ -105,7 +106,7 @@ class DerValue:
         return ".".join(map(str, [first, arcs[0] - 40 * first, *arcs[1:]]))
 
     def time(self) -> datetime:
-        """Read a UTCTime or GeneralizedTime, in UTC."""
+        """Return the time in a UTCTime or GeneralizedTime, in UTC."""
         data = self.content
         try:
             if self.tag == UTC_TIME and (found := _UTC.fullmatch(data)):
@@ -123,7 +124,7 @@ def one(data: bytes) -> DerValue:
     """Parse bytes that hold exactly one value.
 
     Raises:
-        DerError: not DER, or something stands behind it.
+        DerError: the bytes are not DER, or there are trailing bytes.
     """
     node, end = _read(data, 0)
     if end != len(data):
@@ -132,10 +133,10 @@ def one(data: bytes) -> DerValue:
 
 
 def many(data: bytes) -> list[DerValue]:
-    """Parse a sequence of values.
+    """Parse bytes that hold any number of values.
 
     Raises:
-        DerError: not DER.
+        DerError: the bytes are not DER.
     """
     found, at = [], 0
     while at < len(data):

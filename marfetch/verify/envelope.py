@@ -1,4 +1,4 @@
-"""JWS and COSE envelopes: parse them and check their headers (signature-specification, "Signed Attributes")."""
+"""Parses signature envelopes in JWS and COSE format, and checks their headers (signature-specification, "Signed Attributes")."""
 
 from __future__ import annotations
 
@@ -31,19 +31,24 @@ AUTHORITY: Final = "notary.x509.signingAuthority"
 PAYLOAD_TYPE: Final = "application/vnd.cncf.notary.payload.v1+json"
 
 MAX_CHAIN: Final = 16
-"""Maximum number of certificates in a chain."""
+"""Maximum number of certificates in an envelope."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A parsed envelope, before anything in it is verified.
+    """A parsed envelope. Nothing in it is verified yet.
 
     Attributes:
-        header: the protected header, with the names of its format.
-        times: the parsed times of the header, or the refusal for a malformed one.
-        critical: the header names in `crit`; None without `crit`.
-        understood: format-specific names that may be critical.
-        signed: the signed bytes, as received.
+        header: the protected header, as header name or COSE label → value.
+        times: header name → parsed time, or the refusal if the time is malformed.
+        algorithm: the signature algorithm, as the envelope names it.
+        content_type: the media type of the payload.
+        critical: the header names that are marked as critical; None if there is no such list.
+        understood: the names defined by the format that may be marked as critical.
+        certificates: the certificates in DER, leaf first.
+        signed: the bytes that the signature covers, as received.
+        token: the timestamp token, if any.
+        agent: the name of the program that made the signature, if any.
     """
 
     header: Mapping[Any, Any]
@@ -63,12 +68,15 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """An envelope with a valid signature and header; its signer is not verified yet.
+    """An envelope with a valid signature and header. Its signer is not verified yet.
 
     Attributes:
-        chain: the certificates, leaf first; not verified yet.
-        signing_time: authentic only in the signing authority scheme.
-        token: the timestamp token over `signature`.
+        chain: the certificates, leaf first. They are not verified yet.
+        scheme: `X509` or `AUTHORITY`.
+        signing_time: when the signature was made. Only the scheme `AUTHORITY` makes this time trustworthy.
+        expiry: when the signature expires, if ever.
+        token: the timestamp token for `signature`, if any.
+        agent: the name of the program that made the signature, if any.
     """
 
     chain: tuple[Certificate, ...]
@@ -83,10 +91,10 @@ class Envelope:
 
 
 def opened(sealed: Sealed) -> Envelope:
-    """Check the signature, then the header.
+    """Check the signature of an envelope, then its header.
 
     Raises:
-        RefusalError: the first rule that it breaks.
+        RefusalError: the envelope breaks a rule.
     """
     if not sealed.certificates:
         raise RefusalError("CERT_CHAIN_MISSING", "the envelope has no certificate")
@@ -122,7 +130,7 @@ def _header(sealed: Sealed) -> tuple[str, datetime, datetime | None]:
         raise RefusalError("HEADER_INVALID", f"the header `{needed}` is missing")
     expiry = _time(sealed, EXPIRY)
     if expiry is not None and expiry <= signing_time:
-        raise RefusalError("HEADER_INVALID", f"the signature expires at {expiry:%Y-%m-%d %H:%M:%SZ}, before it was made")
+        raise RefusalError("HEADER_INVALID", f"the signature expires at {expiry:%Y-%m-%d %H:%M:%SZ}, which is not after its signing time")
     _critical(sealed)
     return str(scheme), signing_time, expiry
 
@@ -135,7 +143,7 @@ def _time(sealed: Sealed, name: str) -> datetime | None:
 
 
 def _critical(sealed: Sealed) -> None:
-    """Check that every critical header exists and is understood, and that every required one is marked."""
+    """Check that every critical header exists and is understood, and that the required headers are marked as critical."""
     marked = sealed.critical
     if not marked:
         raise RefusalError("CRIT_INVALID", "no header is marked as critical, not even the signing scheme")
@@ -155,7 +163,7 @@ def _critical(sealed: Sealed) -> None:
             raise RefusalError("CRIT_INVALID", f"the header `{name}` must be marked as critical")
 
 
-# -- COSE envelopes (RFC 9052, COSE_Sign1; signature-envelope-cose): tag 18 over protected header, unprotected header, payload, signature
+# -- COSE envelopes (RFC 9052, signature-envelope-cose): tag 18 with protected header, unprotected header, payload and signature
 
 
 _ALGORITHM: Final = 1
@@ -167,7 +175,7 @@ _SIGNED: Final = cbor.array_head(4) + cbor.string(b"Signature1", 3)
 
 
 def parse_cose(data: bytes) -> Sealed:
-    """Parse an envelope.
+    """Parse an envelope in COSE format.
 
     Raises:
         RefusalError: `ENVELOPE_MALFORMED`.
@@ -216,7 +224,7 @@ def _parse(data: bytes) -> Sealed:
 
 
 def _certificates(value: cbor.Value) -> tuple[bytes, ...]:
-    """Return the certificates, leaf first; a single certificate needs no array (RFC 9360, 2)."""
+    """Return the certificates, leaf first. A single certificate may be encoded without an array (RFC 9360, 2)."""
     chain = [value] if isinstance(value, bytes) else value
     if chain is None:
         return ()
@@ -241,7 +249,7 @@ def _malformed_cose(reason: str) -> RefusalError:
     return RefusalError("ENVELOPE_MALFORMED", f"the COSE envelope is malformed: {reason}")
 
 
-# -- JWS envelopes (RFC 7515, flattened JSON; signature-envelope-jws), parsed strictly: unique names, exact case, canonical base64
+# -- JWS envelopes (RFC 7515, signature-envelope-jws) in flattened JSON. Names are unique and case-sensitive, and base64 is canonical.
 
 
 _MEMBERS: Final = frozenset(("payload", "protected", "header", "signature"))
@@ -250,7 +258,7 @@ _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d
 
 
 def parse_jws(data: bytes) -> Sealed:
-    """Parse an envelope.
+    """Parse an envelope in JWS format.
 
     Raises:
         RefusalError: `ENVELOPE_MALFORMED`.
@@ -273,7 +281,7 @@ def parse_jws(data: bytes) -> Sealed:
     chain, token, agent = header.get("x5c"), header.get(TIMESTAMP), header.get(AGENT)
     if chain is not None and not isinstance(chain, list):
         raise _malformed_jws("the certificates are not an array")
-    # Names that JWS defines must not be in `crit` (RFC 7515, 4.1.11); treat them as absent.
+    # `crit` must not list names that JWS defines (RFC 7515, 4.1.11), so `header` leaves them out.
     named = {name: value for name, value in protected.items() if name not in ("alg", "cty", "crit")}
     return Sealed(
         header=named,
@@ -303,7 +311,7 @@ def _object(data: bytes, what: str) -> dict[str, Json]:
 
 
 def _url_decoded(text: str) -> bytes:
-    """Decode canonical base64url without padding."""
+    """Decode base64url, which must be canonical and without padding."""
     try:
         data = base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The signature check of every command that downloads: whether it is required, and the check itself.
+"""The signature check before a download: decides whether it is required, and does it.
 
 The cryptography libraries are imported when the first artifact is checked.
 """
@@ -26,7 +26,7 @@ def is_required(*, asked: bool = False) -> bool:
     """Return whether signatures must be checked.
 
     Args:
-        asked: an option or the project file requires it; otherwise `MARFETCH_VERIFY` decides.
+        asked: whether an option or the project file requires the check. If not, `MARFETCH_VERIFY` decides.
 
     Raises:
         InputError: `usage`: `MARFETCH_VERIFY` has a value other than `policy`.
@@ -41,10 +41,10 @@ def gate(*, asked: bool = False) -> SignatureGate | None:
     """Return the check that artifacts must pass before they are downloaded; None if none is required.
 
     Args:
-        asked: as `is_required`.
+        asked: as for `is_required`.
 
     Raises:
-        InputError: as `is_required`.
+        InputError: as for `is_required`.
     """
     return SignatureGate() if is_required(asked=asked) else None
 
@@ -53,10 +53,10 @@ class SignatureGate:
     """Rejects artifacts that do not satisfy the trust policy.
 
     Args:
-        options: how to verify; None for Notation's own trust policy and stores.
+        options: the options of the verification; None for notation's own trust policy and trust stores.
 
     Attributes:
-        signer: describes the signer of a verdict, for a note about each artifact; None for no notes.
+        signer: returns a description of the signer, for a note about each artifact; None for no notes.
     """
 
     signer: Callable[[Verdict], str] | None = None
@@ -68,7 +68,7 @@ class SignatureGate:
         """Check an artifact and report its warnings.
 
         Args:
-            resolved: the artifact; the check and the download use the same digest.
+            resolved: the artifact. The check and the download use the same digest.
 
         Raises:
             SignatureError: no signature is valid and trusted.
@@ -83,14 +83,14 @@ class SignatureGate:
         return verdict
 
     def referrers(self, repository: Repository, digests: Iterable[Digest]) -> None:
-        """Check the referrers of an artifact, except signatures, which are not signed themselves.
+        """Check the signatures of an artifact's referrers. Skip referrers that are signatures, because they are not signed themselves.
 
         Args:
             repository: the repository of the referrers.
             digests: the digests of the referrers.
 
         Raises:
-            Error: as for an artifact.
+            Error: as for the check of an artifact.
         """
         for digest in digests:
             own = repository.at(digest=digest)

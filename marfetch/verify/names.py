@@ -1,6 +1,6 @@
-"""Distinguished names of trust policies and signers (trust-store-trust-policy, "Trusted Identities").
+"""Parses and compares distinguished names in trust policies and certificates (trust-store-trust-policy, "Trusted Identities").
 
-Both are parsed to attribute → value. Attribute names and values are compared case-sensitively.
+A name is parsed to attribute → value. The comparison of attributes and values is case-sensitive.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ _ATTRIBUTES: Final = {
     "2.5.4.11": "OU",
     "2.5.4.17": "POSTALCODE",
 }
-"""By object identifier, because libraries print different names for the same attribute."""
+"""Object identifier → attribute name. Libraries print different names for the same attribute."""
 
 _SPECIAL: Final = ',+"\\<>;#='
 _ESCAPE = re.compile(r'\\([0-9A-Fa-f]{2}|[ ,+"\\<>;#=])')
 
 
 class DistinguishedNameError(ValueError):
-    """The text is not a distinguished name, or not one that an identity may have."""
+    """The text is not a distinguished name, or an identity may not have this name."""
 
 
 def parse_name(text: str) -> dict[str, str]:
-    """Parse a distinguished name (RFC 4514) with the Notary Project's limits.
+    """Parse a distinguished name (RFC 4514) with the restrictions of the Notary Project.
 
     Raises:
-        DistinguishedNameError: not a name; an attribute twice; several attributes in one part; `=#`; C, ST or O missing.
+        DistinguishedNameError: the text is not such a name, an attribute appears twice, a part has several attributes (`+`), a value is
+            in hex (`=#`), or C, ST or O is missing.
     """
     found: dict[str, str] = {}
     for part in _split(text):
@@ -60,7 +61,7 @@ def parse_name(text: str) -> dict[str, str]:
 
 
 def _split(text: str) -> list[str]:
-    """Split at unescaped commas."""
+    """Split a name into its parts, at unescaped commas and semicolons."""
     parts, begin, at = [], 0, 0
     while at < len(text):
         if text[at] == "\\":
@@ -116,7 +117,7 @@ def subject_attributes(name: x509.Name) -> dict[str, str]:
 
 
 def subject_text(name: x509.Name) -> str:
-    """Format a subject for a trust policy, last attribute first."""
+    """Format a certificate's subject as in a trust policy, with the last attribute first."""
     parts = []
     for one in name:
         value = one.value if isinstance(one.value, str) else one.value.hex()

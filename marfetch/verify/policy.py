@@ -1,4 +1,4 @@
-"""Parse trust policies, with the format and rules of `notation` (trust-store-trust-policy, "Trust Policy", version 1.0)."""
+"""Parses trust policies in notation's format, and checks notation's rules (trust-store-trust-policy, "Trust Policy", version 1.0)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .names import DistinguishedNameError, covers, parse_name
 
 
 class Check(StrEnum):
-    """The checks of the Notary Project (trust-store-trust-policy, "Signature Verification details"), in their order."""
+    """The checks of the Notary Project, in the order they run (trust-store-trust-policy, "Signature Verification details")."""
 
     INTEGRITY = "integrity"
     AUTHENTICITY = "authenticity"
@@ -24,7 +24,7 @@ class Check(StrEnum):
 
 
 class Action(StrEnum):
-    """What happens if a check fails."""
+    """What to do if a check fails: refuse the artifact, warn, or skip the check."""
 
     ENFORCE = "enforce"
     LOG = "log"
@@ -66,13 +66,17 @@ class StoreName:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement of a trust policy, for some repositories.
+    """A statement of a trust policy.
 
     Attributes:
-        scopes: repositories with their registry, or only `*`.
-        identities: the trusted distinguished names; None for any signer with a trusted root.
-        timestamps_always: with a `tsa` store, always require a timestamp, not only for expired certificates.
-        warnings: oddities that marfetch accepts, as notation does.
+        scopes: the repositories that the statement covers, each with its registry; or only `*`, for all repositories.
+        level: the verification level, a key of `LEVELS`.
+        actions: what to do if a check fails.
+        stores: the trust stores.
+        identities: the trusted distinguished names; None to trust any signer with a trusted root.
+        timestamps_always: whether a signature always needs a timestamp, not only if certificates have expired. Without a `tsa` store, this
+            has no effect.
+        warnings: problems in the statement that marfetch and notation accept.
     """
 
     name: str
@@ -86,11 +90,11 @@ class Statement:
 
     @property
     def is_skip(self) -> bool:
-        """Whether nothing is verified."""
+        """Whether the statement skips all checks."""
         return self.level == "skip"
 
     def stores_of(self, kind: str) -> tuple[StoreName, ...]:
-        """Return its stores of one type, without duplicates."""
+        """Return the trust stores of one type, without duplicates."""
         return tuple(dict.fromkeys(store for store in self.stores if store.kind == kind))
 
 
@@ -99,7 +103,8 @@ class Policy:
     """A trust policy document.
 
     Attributes:
-        path: its path, for messages.
+        path: the path of the document, for messages.
+        warnings: problems in the document that marfetch and notation accept.
     """
 
     statements: tuple[Statement, ...]
@@ -107,10 +112,13 @@ class Policy:
     warnings: tuple[str, ...] = field(default=())
 
     def statement(self, repository: str) -> Statement:
-        """Return the statement for a repository (with its registry): by exact scope, else by `*`.
+        """Return the statement that names a repository, or else the statement for `*`.
+
+        Args:
+            repository: the repository with its registry.
 
         Raises:
-            InputError: `NO_APPLICABLE_POLICY`.
+            InputError: `NO_APPLICABLE_POLICY`: no statement covers the repository.
         """
         for scope in (repository, "*"):
             for statement in self.statements:
@@ -126,10 +134,13 @@ class Policy:
 
 
 def parse_policy(data: bytes, path: str) -> Policy:
-    """Read and check a document.
+    """Parse a trust policy and check its rules.
+
+    Args:
+        path: the path of the document, for messages.
 
     Raises:
-        InputError: `POLICY_INVALID`, naming the statement and the rule.
+        InputError: `POLICY_INVALID`. The message names the statement and the rule.
     """
     reader = _Reader(path)
     try:

@@ -1,6 +1,6 @@
-"""Verify Helm provenance: a clear-signed block with the package's name and digest (Helm, "Helm Provenance and Integrity").
+"""Verifies Helm provenance files, which contain a signed package name and digest (Helm, "Helm Provenance and Integrity").
 
-pysequoia (the extra `prov`) verifies the OpenPGP signature. Only the bytes that it returns are trusted.
+pysequoia, from the extra `prov`, verifies the OpenPGP signature. marfetch trusts only the bytes that pysequoia returns.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ..oci import Digest
 from .verdict import Provenance
 
 MAX_SIZE: Final = 1 << 20
-"""Bytes; the limit of a provenance file."""
+"""Maximum bytes of a provenance file."""
 MAX_KEYRING: Final = 64 << 20
-"""Bytes; the limit of a keyring."""
+"""Maximum bytes of a keyring."""
 
 _LINES: Final = [b"-----BEGIN PGP SIGNED MESSAGE-----", b"-----BEGIN PGP SIGNATURE-----", b"-----END PGP SIGNATURE-----"]
 _HASH: Final = re.compile(rb"Hash: [A-Za-z0-9, -]+")
@@ -28,15 +28,18 @@ _HASH: Final = re.compile(rb"Hash: [A-Za-z0-9, -]+")
 def check(data: bytes, keyring: Path, *, name: str, digest: Digest, now: datetime) -> Provenance:
     """Verify a provenance file with a keyring, and compare it with a package.
 
-    The package may be listed under its expected name, or under the name that `helm package` gave it: publishers push charts to repositories
-    and tags with other names (helm 32546).
+    The file may list the package under its expected name, or under the name that `helm package` gave it. The names can differ, because
+    publishers push charts to repositories and tags with other names (helm 32546).
 
     Args:
-        name: the expected file name of the package, by repository and tag.
+        data: the provenance file.
+        keyring: the file of trusted OpenPGP keys.
+        name: the expected file name of the package, from its repository and tag.
         digest: the digest of the package.
+        now: the time at which the key must be valid.
 
     Returns:
-        The signers, and the name under which the package is listed.
+        The signing key, and the name under which the file lists the package.
 
     Raises:
         SignatureError: `PROV_MALFORMED`, `PROV_SIGNATURE_INVALID`, `PROV_FILE_NOT_LISTED`, `PROV_DIGEST_MISMATCH`.
@@ -58,13 +61,13 @@ def check(data: bytes, keyring: Path, *, name: str, digest: Digest, now: datetim
     wrong = next((one for one in (name, own) if one in listed), None)
     if wrong is not None:
         raise SignatureError(
-            f"the provenance lists `{wrong}` with the digest `{str(listed[wrong])[:100]}`, but its digest is `{digest}`",
+            f"the provenance lists `{wrong}` with the digest `{str(listed[wrong])[:100]}`, but the package has the digest `{digest}`",
             code="PROV_DIGEST_MISMATCH",
             file=wrong,
         )
     missing = " or ".join(f"`{one[:200]}`" for one in dict.fromkeys((name, own)) if one is not None)
     raise SignatureError(
-        f"the provenance does not list {missing}, but {', '.join(f'`{one[:80]}`' for one in listed) or 'nothing'}",
+        f"the provenance does not list {missing}; it lists {', '.join(f'`{one[:80]}`' for one in listed) or 'nothing'}",
         code="PROV_FILE_NOT_LISTED",
         file=name,
     )
@@ -72,7 +75,7 @@ def check(data: bytes, keyring: Path, *, name: str, digest: Digest, now: datetim
 
 def _sequoia() -> Any:
     try:
-        import pysequoia  # late: an extra, only where provenance is checked
+        import pysequoia  # late: an optional dependency, only needed to check provenance
     except ImportError as error:
         raise InputError(
             "checking provenance needs pysequoia, which is not installed",
@@ -83,7 +86,7 @@ def _sequoia() -> Any:
 
 
 def _check_form(data: bytes) -> None:
-    """Require exactly one block and nothing around it: text outside is unsigned, but people may read it."""
+    """Require exactly one block and nothing around it. Text outside the block is unsigned, but a reader may take it for signed."""
     lines = [line.rstrip(b"\r") for line in data.split(b"\n")]
     while lines and not lines[-1].strip():
         lines.pop()
@@ -129,11 +132,11 @@ def _verified(sequoia: Any, data: bytes, keys: Sequence[Any], keyring: Path) -> 
 
 
 def _content(text: bytes) -> tuple[str | None, dict[str, Json]]:
-    """Return the content of the signed text.
+    """Parse the signed text. Its first part is the metadata of the chart, and its second part lists files.
 
     Returns:
-        The file name that `helm package` gave the chart, by the metadata in the first part (None if they have no name and version); file
-        name → digest, from the second part.
+        The file name that `helm package` gives a chart with this metadata, and file name → digest. The file name is None if the metadata
+        has no name or version.
     """
     parts = text.split(b"\n...\n")
     try:

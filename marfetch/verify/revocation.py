@@ -1,6 +1,6 @@
-"""Check certificates against revocation lists (RFC 5280, 5 and 6.3) from files, caches or the network.
+"""Checks certificates against revocation lists (RFC 5280, 5 and 6.3) from files, caches or the network.
 
-An undetermined status is `unknown`, never `good`.
+If the status of a certificate cannot be determined, it is `unknown`, never `good`.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from .chain import Certificate, guarded, is_weak
 from .verdict import RefusalError
 
 MAX_CRL_BYTES: Final = 32 << 20
-"""Bytes; a longer revocation list is refused."""
+"""Maximum bytes of a revocation list. A longer list is not used."""
 MAX_FILES: Final = 1000
-"""Maximum number of files read from a directory."""
+"""Maximum number of files that are read from a directory."""
 MAX_DIRECTORY: Final = 256 << 20
-"""Bytes; the limit of all files of a directory. Later files are ignored."""
+"""Maximum bytes of all files in a directory together. A file that would exceed this limit is ignored."""
 MAX_URLS: Final = 8
-"""Addresses of lists in one certificate; the status of one with more is unknown. Real certificates have one or two."""
+"""Maximum number of list addresses in a certificate. With more, its status is unknown. Real certificates have one or two."""
 MAX_DOWNLOADS: Final = 32
-"""Downloads of lists for one artifact, over the chains of all its signatures."""
+"""Maximum number of lists that are downloaded for one artifact, for all its signatures together."""
 _MAX_REMEMBERED: Final = 64 << 20
-"""Bytes of downloaded lists that are kept in memory for the next certificate."""
+"""Maximum bytes of downloaded lists that are kept in memory, because other certificates may need the same lists."""
 
 _BEGIN: Final = b"-----BEGIN X509 CRL-----"
 _PEM: Final = re.compile(_BEGIN + rb"([A-Za-z0-9+/=\s]+)-----END X509 CRL-----")
@@ -50,7 +50,7 @@ _LIST_EXTENSIONS: Final = frozenset((ExtensionOID.ISSUING_DISTRIBUTION_POINT,))
 
 
 class RevocationState(StrEnum):
-    """The revocation state of a certificate."""
+    """The revocation state of a certificate. `NOT_REVOCABLE`: its issuer publishes no revocation information."""
 
     GOOD = "good"
     REVOKED = "revoked"
@@ -63,7 +63,9 @@ class Status:
     """The revocation status of a certificate.
 
     Attributes:
-        note: the reason, as a sentence.
+        subject: the subject of the certificate.
+        state: the revocation state.
+        note: the reason for the state, as the end of a message.
     """
 
     subject: str
@@ -76,10 +78,10 @@ class Lists:
     """The sources of revocation lists, in order of precedence.
 
     Attributes:
-        directories: the user's directories; lists in DER or PEM, with any name.
-        caches: directories in notation's cache format: `sha256(address)` → JSON.
-        ask: downloads a list; None for no downloads.
-        keep: caches a downloaded, valid list.
+        directories: the user's directories or files. Lists are in DER or PEM, and file names do not matter.
+        caches: directories in the format of notation's cache. A file is named by the SHA-256 of the list's address, and contains JSON.
+        ask: downloads the list at an address; None for no downloads.
+        keep: caches a list after it was downloaded and found valid; None to cache nothing.
     """
 
     directories: Sequence[Path] = ()
@@ -92,16 +94,16 @@ class Lists:
     _remembered: int = 0
 
     def named(self, url: str) -> list[bytes]:
-        """Return the lists of the directories whose file name matches the address."""
+        """Return the lists in the user's directories whose file name matches an address."""
         names = {hashlib.sha256(url.encode()).hexdigest(), urllib.parse.unquote(posixpath.basename(urllib.parse.urlsplit(url).path))} - {""}
         return [data for name, data in self._files() if name in names or Path(name).stem in names]
 
     def all(self) -> list[bytes]:
-        """Return all lists of the directories."""
+        """Return all lists in the user's directories."""
         return [data for _, data in self._files()]
 
     def cached(self, url: str) -> list[list[bytes]]:
-        """Return the base list and the delta list, if any, of an address, from each cache that has it."""
+        """Return the cached lists for an address: per cache, the base list and, if there is one, the delta list."""
         name = hashlib.sha256(url.encode()).hexdigest()
         found = []
         for cache in self.caches:
@@ -114,16 +116,16 @@ class Lists:
         return [one for one in found if one]
 
     def download(self, url: str) -> list[bytes]:
-        """Download the lists of an address, once for all certificates.
+        """Download the lists at an address. Later calls with the same address normally reuse the result.
 
         Raises:
-            RefusalError: `REVOCATION_UNKNOWN`: too many were downloaded.
-            Error: as `ask`.
+            RefusalError: `REVOCATION_UNKNOWN`: too many lists were downloaded already.
+            Error: the download failed.
         """
         found = self._downloaded.get(url)
         if found is None:
             if self.ask is None or self._downloads >= MAX_DOWNLOADS:
-                raise RefusalError("REVOCATION_UNKNOWN", f"it was not downloaded, since {MAX_DOWNLOADS} lists were already")
+                raise RefusalError("REVOCATION_UNKNOWN", f"it was not downloaded, because {MAX_DOWNLOADS} lists already have been")
             self._downloads += 1
             try:
                 data = self.ask(url)
@@ -146,8 +148,8 @@ class Lists:
 
 
 def split_lists(data: bytes) -> list[bytes]:
-    """Return the lists of a file, in DER. A PEM file may hold several; a file with one broken list is returned whole."""
-    blocks = [] if data[:1] == b"0" and data[1:2] >= b"\x80" else _PEM.findall(data)  # DER begins with a long SEQUENCE
+    """Return the lists in a file, in DER. A PEM file may contain several. If one of them is broken, return the whole file."""
+    blocks = [] if data[:1] == b"0" and data[1:2] >= b"\x80" else _PEM.findall(data)  # a file in DER begins with a long SEQUENCE
     if not blocks or len(blocks) != data.count(_BEGIN):
         return [data]
     try:
@@ -157,7 +159,7 @@ def split_lists(data: bytes) -> list[bytes]:
 
 
 def cache_entry(data: bytes) -> bytes:
-    """Encode a list for notation's cache."""
+    """Encode a list as a file in notation's cache."""
     return b'{"baseCRL":"' + base64.b64encode(data) + b'"}'
 
 
@@ -181,11 +183,13 @@ def _files(directory: Path) -> Iterable[tuple[str, bytes]]:
 
 
 def check(chain: Sequence[Certificate], lists: Lists, now: datetime, *, authentic: datetime | None = None) -> tuple[Status, ...]:
-    """Return the status of every certificate of a chain except its root.
+    """Return the revocation status of every certificate in a chain except the root.
 
     Args:
-        chain: leaf first; order and signatures are already verified.
-        authentic: the authentic signing time, if any; a certificate that became invalid later counts as good.
+        chain: the certificates, leaf first. Their order and signatures must be verified already.
+        lists: the sources of revocation lists.
+        now: the time at which the lists must be valid.
+        authentic: the trustworthy signing time, if any. A certificate that became invalid after this time counts as good.
     """
     found = []
     for certificate, issuer in itertools.pairwise(chain):
@@ -234,14 +238,14 @@ def _has_ocsp(certificate: Certificate) -> bool:
 def _point(
     certificate: Certificate, issuer: Certificate, point: x509.DistributionPoint, lists: Lists, now: datetime, authentic: datetime | None
 ) -> tuple[RevocationState, str]:
-    """Return the state by one distribution point; its addresses are alternatives."""
+    """Return the state according to one distribution point, and the reason. The addresses of the point are alternatives."""
     own = x509.DirectoryName(issuer.parsed.subject)
     if any(one != own for one in point.crl_issuer or ()):
         return RevocationState.UNKNOWN, "another authority publishes its revocation list, which marfetch does not support"
     urls, reasons = _urls(point), list[str]()
 
     def listed(where: str, candidates: Iterable[Sequence[bytes]]) -> bool | None:
-        """Return whether any of the lists has the certificate; None if none of them covers it."""
+        """Return whether any of the lists revokes the certificate; None if no valid list covers the certificate."""
         revoked: list[bool] = []
         for candidate in candidates:
             try:
@@ -253,8 +257,8 @@ def _point(
 
     def said(where: str, *, is_revoked: bool) -> tuple[RevocationState, str]:
         if is_revoked:
-            return RevocationState.REVOKED, f"it is on the list of {where}"
-        return RevocationState.GOOD, f"it is not on the list of {where}"
+            return RevocationState.REVOKED, f"it is on the list from {where}"
+        return RevocationState.GOOD, f"it is not on the list from {where}"
 
     for where, candidates in _candidates(urls, lists):
         if (found := listed(where, candidates)) is not None:
@@ -274,7 +278,7 @@ def _point(
 
 
 def _candidates(urls: Sequence[str], lists: Lists) -> Iterable[tuple[str, list[list[bytes]]]]:
-    """Yield candidate lists, best first; if a file is named like the address, other files are ignored."""
+    """Yield the local lists that may cover a certificate, best first. If a file is named like an address, ignore the other files."""
     named = [data for url in urls for data in lists.named(url)]
     yield "the files", [[data] for data in (named or lists.all())]
     for url in urls:
@@ -285,7 +289,7 @@ def _candidates(urls: Sequence[str], lists: Lists) -> Iterable[tuple[str, list[l
 def _list(
     data: bytes, certificate: Certificate, issuer: Certificate, point: x509.DistributionPoint, now: datetime, *, is_delta: bool
 ) -> x509.CertificateRevocationList:
-    """Parse a list and check its issuer, signature, scope and validity."""
+    """Parse a revocation list, and check its issuer, signature, scope and validity."""
     with guarded("REVOCATION_UNKNOWN", "a revocation list"):
         if len(data) > MAX_CRL_BYTES:
             raise RefusalError("REVOCATION_UNKNOWN", f"the list has more than {MAX_CRL_BYTES} bytes")
@@ -312,7 +316,7 @@ def _list(
 
 
 def _check_scope(value: x509.ExtensionType, certificate: Certificate, issuer: Certificate, point: x509.DistributionPoint) -> None:
-    """Check that the scope of a list covers a certificate by one of its distribution points (RFC 5280, 6.3.3 (b) and (d))."""
+    """Check that a list covers a certificate and its distribution point (RFC 5280, 6.3.3 (b) and (d))."""
     if not isinstance(value, x509.IssuingDistributionPoint):
         raise RefusalError("REVOCATION_UNKNOWN", "the scope of the list is malformed")
     names = _names(value, issuer)
@@ -321,15 +325,15 @@ def _check_scope(value: x509.ExtensionType, certificate: Certificate, issuer: Ce
         (value.only_contains_user_certs and certificate.is_authority, "the list does not cover certificates of authorities"),
         (value.only_contains_attribute_certs, "the list covers only attribute certificates"),
         (value.only_some_reasons is not None, "the list covers only some of the reasons for a revocation"),
-        (value.indirect_crl, "the list is of several issuers, which marfetch does not support"),
-        (names and names.isdisjoint(_names(point, issuer) or point.crl_issuer or ()), "the list is of another distribution point"),
+        (value.indirect_crl, "the list covers several issuers, which marfetch does not support"),
+        (names and names.isdisjoint(_names(point, issuer) or point.crl_issuer or ()), "the list belongs to another distribution point"),
     ):
         if is_outside:
             raise RefusalError("REVOCATION_UNKNOWN", reason)
 
 
 def _names(point: x509.DistributionPoint | x509.IssuingDistributionPoint, issuer: Certificate) -> set[x509.GeneralName]:
-    """Return the names of a distribution point; a relative one continues the name of the issuer (RFC 5280, 4.2.1.13)."""
+    """Return the names of a distribution point. A relative name is appended to the name of the issuer (RFC 5280, 4.2.1.13)."""
     if point.relative_name is not None:
         return {x509.DirectoryName(x509.Name([*issuer.parsed.subject.rdns, point.relative_name]))}
     return set(point.full_name or ())

@@ -1,6 +1,6 @@
-"""Verify one signature envelope, step by step (trust-store-trust-policy, "Steps"), without downloading artifacts.
+"""Verifies one signature envelope with a series of checks (trust-store-trust-policy, "Steps"). It does not download artifacts.
 
-Integrity is always enforced. For the other checks, the policy decides whether a failure is an error or a warning.
+The integrity check is always enforced. For each other check, the trust policy decides whether a failure is an error or a warning.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from .truststore import Places
 from .verdict import CheckOutcome, RefusalError, Signed
 
 FORMATS: Final = {"application/cose": parse_cose, "application/jose+json": parse_jws}
-"""Layer media type → parser."""
+"""Media type of the layer → parser of the envelope."""
 
 _Notes = Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class TrustContext:
-    """What signatures are verified against.
+    """The trust policy and the other inputs that a signature is verified with.
 
     Attributes:
+        statement: the statement of the trust policy.
         places: the location of the trust stores.
-        lists: the revocation lists.
+        lists: the sources of revocation lists.
         now: the time at which certificates and signatures must be valid.
-        revocation: overrides the policy's action for revocation.
+        revocation: the action for the revocation check; None for the action in the trust policy.
         metadata: annotations that the signature must have.
     """
 
@@ -49,7 +50,7 @@ class TrustContext:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def action(self, check: Check) -> Action:
-        """Return the action if this check fails."""
+        """Return what to do if a check fails."""
         if check is Check.REVOCATION and self.revocation is not None:
             return self.revocation
         return self.statement.actions[check]
@@ -57,7 +58,13 @@ class TrustContext:
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeResult:
-    """The result for one envelope; `refusal` is the decisive one, or None if the envelope is good."""
+    """The result for one envelope.
+
+    Attributes:
+        checks: the results of all checks, in order.
+        signed: the content of the signature, as far as it was parsed.
+        refusal: the first failure that the policy enforces; None if the envelope is good.
+    """
 
     checks: tuple[CheckOutcome, ...]
     signed: Signed
@@ -68,11 +75,12 @@ def examine(data: bytes, media_type: str, artifact: Descriptor, trust: TrustCont
     """Verify an envelope against the trust policy and the trust stores.
 
     Args:
-        media_type: the media type of its layer.
-        artifact: the descriptor that must be signed, computed from the artifact's bytes.
+        data: the envelope.
+        media_type: the media type of the envelope's layer.
+        artifact: the descriptor that the signature must cover. It is computed from the artifact's bytes.
 
     Raises:
-        InputError: `TRUST_STORE_INVALID`: a trust store is invalid, whatever the signature.
+        InputError: `TRUST_STORE_INVALID`: a trust store is invalid. This does not depend on the signature.
     """
     return _Examination(artifact, trust).run(data, media_type)
 
@@ -109,7 +117,7 @@ class _Examination:
         return EnvelopeResult(checks, self._signed, refusal)
 
     def _step(self, check: Check, step: Callable[[], _Notes]) -> RefusalError | None:
-        """Run one check; its refusal is decisive if the policy enforces it."""
+        """Run one check and record its result. Return the failure if the policy enforces the check."""
         action = self._trust.action(check)
         if action is Action.SKIP:
             self._checks[check] = CheckOutcome(check, action, "skipped")
@@ -118,7 +126,7 @@ class _Examination:
         notes: _Notes = ()
         refusal: RefusalError | None = None
         try:
-            # Any library exception is a refusal, never a traceback and never a pass.
+            # An exception of the library must not end the program, and must not count as passed.
             with guarded("ENVELOPE_MALFORMED" if check is Check.INTEGRITY else "CERT_INVALID", "the envelope"):
                 notes = step()
         except RefusalError as error:

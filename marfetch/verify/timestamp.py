@@ -1,6 +1,6 @@
-"""Verify timestamps of signatures: RFC 3161 tokens (with RFC 5652, 5816, 5035).
+"""Verifies the timestamps of signatures, which are RFC 3161 tokens (see also RFC 5652, 5816 and 5035).
 
-A token counts only if its certificate chains to a root in a `tsa` store. It is parsed with marfetch's own strict DER parser.
+A token counts only if its certificate chains to a root in a `tsa` store. marfetch's own strict DER parser reads the token.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MESSAGE_DIGEST: Final = "1.2.840.113549.1.9.4"
 _SIGNING_TIME: Final = "1.2.840.113549.1.9.5"
 _SIGNING_CERTIFICATE_2: Final = "1.2.840.113549.1.9.16.2.47"
 _BASELINE_POLICY: Final = "0.4.0.2023.1.1"
-"""The policy of ETSI EN 319 421, whose accuracy is one second if the token states none."""
+"""The policy of ETSI EN 319 421. If a token with this policy states no accuracy, the accuracy is one second."""
 _MAX_PATH: Final = 8
 _MAX_CERTIFICATES: Final = 16
 _MAX_STEPS: Final = 64
@@ -30,7 +30,7 @@ _MAX_STEPS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class _Info:
-    """The signed content of a timestamp (RFC 3161, TSTInfo)."""
+    """The signed content of a timestamp token (TSTInfo in RFC 3161)."""
 
     digest: str
     imprint: bytes
@@ -40,7 +40,7 @@ class _Info:
 
 @dataclass(frozen=True, slots=True)
 class _Signer:
-    """The signer of a timestamp (RFC 5652, SignerInfo)."""
+    """The signer of a timestamp token (SignerInfo in RFC 5652)."""
 
     issuer: bytes
     serial: int
@@ -53,7 +53,14 @@ class _Signer:
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """A proven time, and the chain of the authority, leaf first."""
+    """A time that a timestamp proves.
+
+    Attributes:
+        moment: the time, and who states it.
+        earliest: the time minus its accuracy.
+        latest: the time plus its accuracy.
+        chain: the certificates of the timestamping authority, leaf first.
+    """
 
     moment: Moment
     earliest: datetime
@@ -62,7 +69,11 @@ class Proven:
 
 
 def proven(token: bytes, signature: bytes, roots: Sequence[Certificate]) -> Proven:
-    """Verify a token and return the time that it proves.
+    """Verify a timestamp token, and return the time that it proves.
+
+    Args:
+        signature: the signature that the token must belong to.
+        roots: the trusted root certificates of timestamping authorities.
 
     Raises:
         RefusalError: `TIMESTAMP_MALFORMED`, `TIMESTAMP_MISMATCH`, `TIMESTAMP_INVALID`, `UNTRUSTED_TSA`.
@@ -126,7 +137,7 @@ def _signer(node: der.DerValue) -> _Signer:
         if name.oid() in found:
             raise der.DerError("a signed attribute appears twice")
         (found[name.oid()],) = _exactly(values.children(der.SET), 1)
-    # The signature covers the attributes as a SET OF. In the token they have an implicit tag instead (RFC 5652, 5.4).
+    # The signature covers the attributes with the tag SET OF, but the token has another, implicit tag there (RFC 5652, 5.4).
     signed = bytes([der.SET]) + attributes.raw[1:]
     return _Signer(issuer.raw, serial.integer(), _algorithm(digest), _algorithm(algorithm), signature.octets(), found, signed)
 
@@ -178,7 +189,7 @@ def _check_extensions(node: der.DerValue) -> None:
 
 
 def _algorithm(node: der.DerValue) -> str:
-    """Return the identifier of an algorithm; its parameters are not used."""
+    """Return the object identifier of an algorithm. Ignore the parameters of the algorithm."""
     return node.children(der.SEQUENCE)[0].oid()
 
 
@@ -200,7 +211,7 @@ def _compare(algorithm: str, wanted: bytes, data: bytes, code: str, reason: str)
 
 
 def _signing_certificate(signer: _Signer, certificates: Sequence[Certificate]) -> Certificate:
-    """Return the certificate that the signed attribute names; the signer's unsigned fields must name the same one."""
+    """Return the certificate that signed the token. The signed attribute and the unsigned fields must name the same certificate."""
     attribute = signer.attributes.get(_SIGNING_CERTIFICATE_2)
     if attribute is None:
         raise RefusalError("TIMESTAMP_INVALID", "the timestamp does not say which certificate signed it (ESSCertIDv2)")
@@ -221,7 +232,7 @@ def _signing_certificate(signer: _Signer, certificates: Sequence[Certificate]) -
 
 
 def _raw_issuer(certificate: Certificate) -> bytes:
-    """Return the issuer's name as encoded in the certificate."""
+    """Return the issuer's name in DER, as encoded in the certificate."""
     fields = der.one(certificate.raw).children(der.SEQUENCE)[0].children(der.SEQUENCE)
     return fields[3 if fields[0].tag == 0xA0 else 2].raw
 
@@ -229,7 +240,7 @@ def _raw_issuer(certificate: Certificate) -> bytes:
 def _path(
     leaf: Certificate, certificates: Sequence[Certificate], roots: Sequence[Certificate], moment: datetime
 ) -> tuple[Certificate, ...]:
-    """Return a chain from the leaf to a trusted root that was valid at the given time."""
+    """Return a certificate chain from the leaf to a trusted root that was valid at a given time."""
     failure: RefusalError | None = None
     for chain in _paths(leaf, certificates, roots):
         try:
@@ -250,7 +261,7 @@ def _path(
 
 
 def _paths(leaf: Certificate, certificates: Sequence[Certificate], roots: Sequence[Certificate]) -> list[tuple[Certificate, ...]]:
-    """Return chains to a trusted root. The search has a limit of steps, because cross-signed certificates can form very many chains."""
+    """Return the chains to a trusted root. Stop after `_MAX_STEPS`, because cross-signed certificates can form very many chains."""
     found: list[tuple[Certificate, ...]] = []
     waiting: list[tuple[Certificate, ...]] = [(leaf,)]
     for _ in range(_MAX_STEPS):

@@ -1,4 +1,4 @@
-"""Notation's trust policies and trust stores on disk (notation, "directory structure")."""
+"""Reads and writes notation's trust policies and trust stores on disk (notation, "directory structure")."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .policy import Policy, StoreName, parse_policy
 from .verdict import RefusalError
 
 StoreContent: TypeAlias = tuple[tuple[Certificate, ...], InputError | None]
-"""The certificates of a trust store, or why it cannot be used."""
+"""The certificates of a trust store, and the error if the store cannot be used."""
 
 POLICY_FILES: Final = ("trustpolicy.oci.json", "trustpolicy.json")
-"""The first existing file is used."""
+"""The names of the policy file. The first file that exists is used."""
 STORE_DIRECTORY: Final = "truststore"
 MAX_FILE: Final = 4 << 20
-"""Bytes; the limit of a policy or certificate file."""
+"""Maximum bytes of a policy file or certificate file."""
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 
@@ -73,15 +73,15 @@ class Places:
     """The location of the trust policy and the trust stores.
 
     Attributes:
-        policy: the policy file; None for the first of `POLICY_FILES` in notation's directory.
-        stores: the directory that contains `x509`; None for notation's.
+        policy: the policy file; None for the first existing file of `POLICY_FILES` in notation's configuration directory.
+        stores: the directory that contains `x509`; None for the one in notation's configuration directory.
     """
 
     policy: Path | None = None
     stores: Path | None = None
 
     def load_policy(self) -> Policy:
-        """Read the trust policy.
+        """Read and parse the trust policy.
 
         Raises:
             InputError: `POLICY_MISSING`, `POLICY_INVALID`.
@@ -114,18 +114,18 @@ class Places:
 
     @property
     def store_root(self) -> Path:
-        """The directory that contains `x509`."""
+        """The directory of all trust stores, which contains `x509`."""
         return self.stores if self.stores is not None else config_directory() / STORE_DIRECTORY
 
     def store_path(self, store: StoreName) -> Path:
-        """Return the directory of one store."""
+        """Return the directory of one trust store."""
         return self.store_root / "x509" / store.kind / store.name
 
     def certificates(self, stores: Sequence[StoreName]) -> tuple[Certificate, ...]:
-        """Return all certificates of these stores.
+        """Return all certificates in some trust stores.
 
         Raises:
-            InputError: `TRUST_STORE_INVALID`: a store is missing, or contains something other than certificates.
+            InputError: `TRUST_STORE_INVALID`: a store is missing, or contains other files than certificates.
         """
         return tuple(one for store in stores for one in self._load(store))
 
@@ -161,10 +161,10 @@ def _check_anchor(store: StoreName, path: Path, one: Certificate) -> None:
 
 
 def read_certificates(data: bytes) -> list[Certificate]:
-    """Read the certificates of a PEM or DER file.
+    """Parse the certificates in a PEM or DER file.
 
     Raises:
-        RefusalError: `TRUST_STORE_INVALID`: there is no certificate, or one cannot be read.
+        RefusalError: `TRUST_STORE_INVALID`: the file has no certificate, or a certificate cannot be parsed.
     """
     blocks = list(_PEM.finditer(data))
     if not blocks:
@@ -206,9 +206,10 @@ class Root:
     """A root certificate of Microsoft.
 
     Attributes:
-        store: its trust store.
-        sha256: of its bytes.
-        url: Microsoft's download address.
+        store: the trust store that the certificate belongs in.
+        sha256: the SHA-256 of the certificate.
+        url: the address at Microsoft to download the certificate from.
+        file: the name of its file in the trust store.
     """
 
     store: StoreName
@@ -242,10 +243,11 @@ IDENTITIES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A planned file of `add-microsoft`.
+    """A file that `marfetch trust add-microsoft` writes.
 
     Attributes:
-        is_new: False if the file exists with the same content.
+        what: the content of the file, for messages.
+        is_new: whether the file must be written; False if it already has this content.
     """
 
     path: Path
@@ -257,16 +259,17 @@ class Written:
 def plan(
     files: Sequence[Path], scopes: Sequence[str], places: Places, *, name: str = STORE_NAME, roots: Sequence[Root] = ROOTS
 ) -> tuple[Written, ...]:
-    """Return the files that `add-microsoft` would write.
+    """Return the files that `marfetch trust add-microsoft` would write.
 
     Args:
-        files: PEM or DER files with the two roots.
-        scopes: repositories with their registry, or `*`.
-        name: the name of the stores and the statement.
-        roots: the expected roots.
+        files: PEM or DER files with the two root certificates.
+        scopes: the repositories that the statement covers, each with its registry; or `*`.
+        name: the name of the trust stores and of the statement.
+        roots: the expected root certificates.
 
     Raises:
-        InputError: `root-mismatch`: a certificate is not one of the two roots; `usage`: a root is missing; `POLICY_INVALID`.
+        InputError: `root-mismatch`: a certificate is not one of the two roots; `usage`: a root is missing; `POLICY_INVALID`: the existing
+            policy is invalid, or has a different statement with this name.
     """
     found: dict[str, Certificate] = {}
     for path in files:
@@ -311,7 +314,7 @@ def _planned(path: Path, data: bytes, what: str) -> Written:
 
 
 def _policy(places: Places, scopes: Sequence[str], name: str) -> Written:
-    """Add one statement to the policy and leave the rest unchanged."""
+    """Return the policy file with one more statement. The other statements do not change."""
     path = places.policy or next(
         (config_directory() / one for one in POLICY_FILES if (config_directory() / one).exists()), config_directory() / POLICY_FILES[-1]
     )
@@ -345,10 +348,10 @@ def _policy(places: Places, scopes: Sequence[str], name: str) -> Written:
 
 
 def write(planned: Sequence[Written]) -> None:
-    """Write the planned files, the policy last, so that it never names missing stores.
+    """Write the planned files. The policy is the last one, so that it never names a missing trust store.
 
     Raises:
-        StorageError: something cannot be written.
+        StorageError: a file cannot be written.
     """
     for one in planned:
         if one.is_new:

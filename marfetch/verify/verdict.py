@@ -1,4 +1,4 @@
-"""The result of a verification: refusals, checks, signatures and the verdict."""
+"""The results of a verification: refusals, checks, signatures and the verdict."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ PROGRESS: Final = (
     "REVOKED",
     "ANNOTATION_MISMATCH",
 )
-"""The failure codes in the order of the checks: a later code means more passed. All are in `codes.CODES`."""
+"""The failure codes in the order of the checks. A later code means that more checks passed. All codes are in `codes.CODES`."""
 
 
 class RefusalError(Exception):
@@ -62,8 +62,8 @@ class RefusalError(Exception):
     Args:
         code: one of `codes.CODES`.
         message: one sentence in lower case, without a period.
-        hint: what to do; None for the hint of the code.
-        facts: details of the message, as JSON values.
+        hint: what the user can do; None for the general hint of the code.
+        facts: details for the JSON output.
     """
 
     def __init__(self, code: str, message: str, *, hint: str | None = None, **facts: object) -> None:
@@ -79,8 +79,10 @@ class CheckOutcome:
     """The result of one check.
 
     Attributes:
-        outcome: `skipped`: by the policy or an option; `not-done`: an earlier check failed.
-        notes: what was checked, or why not.
+        action: what the policy says to do if the check fails.
+        outcome: `skipped` if the policy or an option skips the check; `not-done` if an earlier check failed.
+        refusal: why the check failed, if it failed.
+        notes: what was checked, or why nothing was checked.
     """
 
     check: Check
@@ -92,12 +94,12 @@ class CheckOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The time of a timestamp (RFC 3161).
+    """The time in a timestamp (RFC 3161), and who states it.
 
     Attributes:
-        accuracy: plus or minus this many seconds.
-        authority: the subject of the authority's certificate.
-        root: the subject of the trusted root.
+        accuracy: the maximum error of the time, in seconds.
+        authority: the subject of the timestamping authority's certificate.
+        root: the subject of the trusted root certificate.
     """
 
     time: datetime
@@ -111,8 +113,12 @@ class Signed:
     """The content of a signature, as far as it was parsed.
 
     Attributes:
-        signing_time: the signer's claim; not trustworthy without a timestamp.
-        thumbprints: the SHA-256 of the certificates, leaf first.
+        subject: the subject of the signing certificate.
+        root: the subject of the root certificate.
+        anchor: the SHA-256 of the certificate that is in a trust store.
+        signing_time: the signing time that the envelope states. The scheme `notary.x509` needs a timestamp to prove it.
+        agent: the name of the program that made the signature.
+        thumbprints: the SHA-256 of each certificate, leaf first.
     """
 
     subject: str | None = None
@@ -133,8 +139,11 @@ class Signature:
     """The result for one signature.
 
     Attributes:
-        digest: the digest of its manifest.
-        code: `OK`, or the code of the decisive refusal.
+        digest: the digest of the signature's manifest.
+        code: `OK`, or the code of the refusal.
+        refusal: why the signature is not valid and trusted; None if it is.
+        envelope: the digest of the envelope's layer.
+        media_type: the media type of the envelope's layer.
     """
 
     digest: Digest
@@ -147,7 +156,7 @@ class Signature:
 
     @property
     def progress(self) -> int:
-        """The number of checks that it passed, for comparison."""
+        """How far the checks of the signature came. A higher number means that more checks passed."""
         return len(PROGRESS) if self.code == OK else PROGRESS.index(self.code)
 
 
@@ -156,9 +165,10 @@ class Provenance:
     """A valid Helm provenance file.
 
     Attributes:
-        fingerprint: the fingerprint of the OpenPGP certificate.
-        users: the user IDs of the certificate.
-        file: the name under which the package is listed.
+        fingerprint: the fingerprint of the OpenPGP certificate that signed the file.
+        users: the user IDs in this certificate.
+        file: the name under which the file lists the package.
+        digest: the digest of the package.
     """
 
     fingerprint: str
@@ -169,15 +179,15 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class LifecycleMark:
-    """What the newest lifecycle mark says about a digest.
+    """The newest lifecycle mark of an artifact. It states when support for the artifact ends.
 
-    A mark is about a digest, not a version: publishers also mark the digest that a tag named before.
+    A mark applies to a digest, not to a version. If a tag moves to a new digest, publishers also mark the old digest.
 
     Attributes:
         date: the end of support.
-        signer: the subject of the signing certificate, if the trust policy accepts a signature of the mark.
-        unsigned: why there is no signer, as the end of a sentence about the mark.
-        is_superseded: whether the digest's tag names another digest now; None if the tag is unknown, or support has not ended.
+        signer: the subject of the certificate that signed the mark; None if the mark has no signature that the trust policy accepts.
+        unsigned: why there is no signer, as the end of a message about the mark.
+        is_superseded: whether the tag of the digest now names another digest; None if this is unknown, or support has not ended.
     """
 
     date: date
@@ -187,11 +197,11 @@ class LifecycleMark:
 
     @property
     def signed_by(self) -> str:
-        """Who signed it, or why that is unknown."""
+        """Who signed the mark, or why the signer is unknown."""
         return f"signed by `{self.signer}`" if self.signer is not None else self.unsigned
 
     def text(self, reference: str) -> str:
-        """Say that support for an artifact has ended."""
+        """Return a message that support for an artifact has ended."""
         said = f"according to its lifecycle mark ({self.signed_by})"
         if self.is_superseded:
             return f"`{reference}` was superseded on {self.date}: its tag names another digest now, {said}"
@@ -205,8 +215,9 @@ class PlatformVerdict:
     """The result for the manifest of one platform of an index.
 
     Attributes:
-        name: the platform.
+        name: the platform, such as `linux/amd64`.
         manifest: the descriptor of the manifest.
+        verdict: the result of its verification.
     """
 
     name: str
@@ -219,12 +230,15 @@ class Verdict:
     """The result of a verification.
 
     Attributes:
-        outcome: if `failed`, `error` is set.
-        signatures: the examined signatures; the search ends at the first good one.
-        others: artifact types of attached signatures in unsupported formats.
+        outcome: the overall result. If it is `failed`, `error` is set.
+        statement: the statement of the trust policy that was used, if any.
+        signatures: the signatures that were checked. The first good signature is the last one, because it ends the search.
+        provenance: the provenance, if the user requested its check and it is valid.
+        others: the artifact types of signatures in formats that marfetch does not verify.
         mark: the lifecycle mark, if any.
-        has_ended: whether its date has passed.
+        has_ended: whether support has ended, according to the mark.
         platform: the result for the requested platform of an index.
+        error: the reason for the failure.
     """
 
     outcome: Literal["verified", "skipped", "failed"]
@@ -240,7 +254,7 @@ class Verdict:
 
     @property
     def logged_failures(self) -> tuple[str, ...]:
-        """Warnings for failed checks of the good signature that the policy does not enforce."""
+        """Warnings for checks that the good signature failed, but that the policy does not enforce."""
         return tuple(
             f"the check {one.check} failed ({one.refusal.code}), which the policy only logs: {one.refusal.message}"
             for one in (self.good.checks if self.good is not None else ())
@@ -249,5 +263,5 @@ class Verdict:
 
     @property
     def good(self) -> Signature | None:
-        """The first good signature, if any."""
+        """The good signature that ended the search, if any."""
         return next((one for one in self.signatures if one.code == OK), None)
