@@ -62,7 +62,7 @@ def audit(client: Session, project: Project, lock: Lock, options: VerifyOptions)
 
 
 def _audited(client: Session, item: Item, entry: Entry, options: VerifyOptions) -> Audited:
-    from ..verify.artifact import verify  # imported here because it loads cryptography, which is slow
+    from ..verify.artifact import verify  # late: it loads cryptography, which is slow
 
     resolved = resolve_locked(client, item, entry, asks_tag=False)
     own = options if entry.kind == CHART.name else replace(options, keyring=None)
