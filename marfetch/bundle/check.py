@@ -330,7 +330,7 @@ def _check_lock(found: Opened, checked: CheckResult) -> None:
         if reached[entry.digest] is None or (node is None and artifact.digest in reached):
             continue  # the manifest is missing or wrong, which `_check_graph` has reported
         if node is None or _facts(node.descriptor) != _facts(artifact):
-            checked.add("wrong", entry.reference, f"its index does not contain `{artifact.digest}`, which the lock file names")
+            checked.add("wrong", entry.reference, f"its index does not contain the locked manifest `{artifact.digest}`")
         elif list(map(_facts, node.blobs)) != list(map(_facts, entry.blobs())):
             checked.add("wrong", entry.reference, "its blobs differ from those in the lock file")
 
@@ -396,7 +396,7 @@ def _check_base(found: Opened, base: Opened, checked: CheckResult) -> None:
         checked.add("wrong", found.path, "it is not a delta, so it has no base bundle")
         return
     if not isinstance(base.store, ReadonlyTar) or archive_digest(base.store) != record.base.digest:
-        checked.add("wrong", base.path, f"it is not the base bundle of `{found.path}`, which is `{record.base.digest}`")
+        checked.add("wrong", base.path, f"it is not the base bundle of `{found.path}`: that has the digest `{record.base.digest}`")
         return
     base_omitted = set(base.omitted)
     for digest in found.omitted:

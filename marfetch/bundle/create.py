@@ -155,7 +155,7 @@ def create(client: Session, project: Project, output: Path, *, since: Path | Non
     """
     if with_referrers and client.options.offline:
         raise RemoteError(
-            "`--referrers` has to list referrers at the registry, but `--offline` is set",
+            "`--referrers` needs the registry to list referrers, but `--offline` is set",
             code="offline",
             hint="remove `--offline`; or set `referrers: true` in marfetch.yaml, run `marfetch lock`, and drop `--referrers`",
         )
@@ -306,7 +306,7 @@ def _refer(needed: _Needed, one: Descriptor, subject: Digest) -> str | None:
 
 
 def _follow(needed: _Needed, root: Descriptor) -> None:
-    """Add a manifest and everything reachable from it."""
+    """Add a manifest, and all manifests and blobs reachable from it."""
     reached = list(closure([root], lambda each: _node(needed, each)))  # read all manifests first, so that a broken referrer adds nothing
     for one, node in reached:
         assert node is not None, "`_node` raises if a manifest cannot be read"
