@@ -32,6 +32,7 @@ class LockedLayer:
     """A layer of a locked artifact.
 
     Attributes:
+        descriptor: the layer's digest, size and media type.
         file: the path that `sync` writes below the destination: a file, or a directory with `untar`. None if the layer is not fetched.
     """
 
@@ -377,7 +378,7 @@ class _Reader:
         except Error as error:
             self.fail(error.message, name=name)
         if str(reference) != value["reference"] or reference.host is None or reference.scheme is not None:
-            self.fail(f"`reference` of `{name}` is not canonical, with a host", name=name)
+            self.fail(f"`reference` of `{name}` is not in canonical form with a host", name=name)
         if reference.digest != manifest.digest or reference.tag != value["tag"]:
             self.fail(f"`reference`, `tag` and `digest` of `{name}` disagree", name=name)
         if (artifact is not None) != (manifest.media_type.lower() in INDEX_TYPES):

@@ -159,7 +159,7 @@ def _chart(block: _Block) -> Iterator[Found]:
     text = registry_path(chart.text) if "://" in chart.text else f"{base}/{chart.text}" if base is not None else None
     if text is None:
         if repository is not None and not repository.end:
-            yield LeftOut(repository.line, f"left out `{chart.text}`: its repository `{repository.text}` is no plain string of this file")
+            yield LeftOut(repository.line, f"left out `{chart.text}`: its repository `{repository.text}` is not a plain string here")
         return
     yield from place("terraform", chart.line, text, version, is_chart=True)
     if "devel" in block.texts:
