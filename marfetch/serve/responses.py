@@ -217,8 +217,8 @@ def host_parts(text: str) -> tuple[str | None, str]:
     """Split a `Host` header into the host name and the port.
 
     Returns:
-        The host name in lower case without a trailing dot, or None if the header is invalid. Then the port with its colon; empty if
-        there is no port.
+        First, the host name in lower case without a trailing dot, or None if the header is invalid. Second, the port with its colon, or
+        an empty string if there is no port.
     """
     match = _HOST.fullmatch(text)
     return (match[1].lower().removesuffix("."), match[2] or "") if match else (None, "")
