@@ -1,1 +1,1 @@
-"""Bundles: one tar archive (an OCI image layout) with everything in a lock file, to carry into another network."""
+"""Bundles: a tar archive (an OCI image layout) with every artifact in a lock file, to carry into another network."""

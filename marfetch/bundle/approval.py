@@ -12,12 +12,12 @@ from .inventory import BundleItem, pull_commands
 from .webpage import ArtifactSections, code, copied, document
 
 _BUNDLE: Final = "bundle.tar"
-"""Stands for the path of the bundle in commands: the page is part of the bundle, so it cannot know the path."""
+"""A placeholder for the path of the bundle in commands. The page is inside the bundle, so it cannot know the path."""
 _TOOLS: Final = ("helm", "oras", "marfetch")
 
 
 def approval_page(items: Sequence[BundleItem], base: Base | None) -> bytes:
-    """Return the page. Equal contents give equal bytes, so it names no time and no machine."""
+    """Return the approval page as HTML. Equal bundles give equal bytes, so the page has no date and no machine name."""
     return document("What is in this bundle", _header(items), _main(items, base))
 
 

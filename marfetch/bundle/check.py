@@ -1,7 +1,7 @@
-"""Check a bundle offline: report all missing, extra or wrong content.
+"""Check a bundle offline, and report all missing, extra or wrong content.
 
-marfetch always writes the same content as the same bytes. Any difference is therefore a later change: of a byte of a blob, of the page
-or of the padding, or of the list of files.
+marfetch always writes equal content as equal bytes. Therefore any difference, even in the padding, means that the bundle was changed
+after marfetch wrote it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from .format import FIRST, LOCK_FILE, MAX_RECORD_SIZE, RECORD_FILE, Opened, arch
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One difference between a bundle and what it should be.
+    """One difference between a bundle and its expected content.
 
     Attributes:
-        name: a digest, a file in the archive, or a reference.
+        name: what is missing, extra or wrong: a digest, a file in the archive, or a reference.
     """
 
     kind: Literal["missing", "extra", "wrong"]
@@ -40,12 +40,13 @@ class Problem:
 
 @dataclass(slots=True)
 class CheckResult:
-    """Result of a check.
+    """The result of a check.
 
     Attributes:
-        findings: empty for an intact bundle.
-        artifacts, blobs: how many were checked.
-        size: bytes of these blobs.
+        findings: the problems that were found; empty if the bundle is intact.
+        artifacts: the number of artifacts that were checked.
+        blobs: the number of manifests and blobs that were checked.
+        size: the total size of these blobs in bytes.
     """
 
     findings: list[Problem] = field(default_factory=list)
@@ -127,7 +128,7 @@ def blob_of(name: str) -> Digest | None:
 
 
 def check_form(store: ReadonlyTar, checked: CheckResult, budget: Callable[[], None]) -> None:
-    """Compare the archive byte for byte with what `format.write_archive` writes for its files; report each member separately."""
+    """Check that the archive has the same bytes as `format.write_archive` would write. Every wrong member is one finding."""
     known = [name for name in store.members if name in FIRST or blob_of(name) is not None]
     for name in _out_of_order(known):
         checked.add("wrong", name, "it is in the wrong position in the archive")
@@ -147,9 +148,9 @@ def check_form(store: ReadonlyTar, checked: CheckResult, budget: Callable[[], No
 
 
 def _out_of_order(names: Sequence[str]) -> list[str]:
-    """Return the smallest set of names whose removal leaves the others in order."""
+    """Return as few names as possible such that the other names are in order."""
     places = [(FIRST.index(name) if name in FIRST else len(FIRST), name) for name in names]
-    ends: list[int] = []  # for each length: index of the smallest last name of an ordered run of that length
+    ends: list[int] = []  # ends[n]: the index of the smallest name that can end an ordered run of n + 1 names
     before: list[int | None] = []
     for number, place in enumerate(places):
         length = bisect_left(ends, place, key=lambda one: places[one])
@@ -177,13 +178,13 @@ def check_bundle(
     """Check a bundle: its format, every digest, its lock file, and the blobs that a delta omits.
 
     Args:
-        base: the base bundle of a delta, to check that it is the right one and has every omitted blob.
-        reads_blobs: hash the blobs. If false, they only have to be present with the right sizes: the caller hashes the ones that it uses.
+        base: the base bundle of a delta. If given, check that the delta was made from this base, and that the base has every omitted blob.
+        reads_blobs: whether to hash the blobs. If false, the check does not read them, and the caller must hash each blob that it uses.
         budget: called regularly; it may raise to cancel the check.
-        progress: receives the number of checked blobs.
+        progress: shows the number of checked blobs.
 
     Raises:
-        StorageError: it cannot be read.
+        StorageError: the bundle cannot be read.
     """
     checked = CheckResult()
     check_files(found, checked)
@@ -201,7 +202,7 @@ def check_bundle(
 
 
 def check_layout(found: Opened, *, budget: Callable[[], None] = lambda: None, progress: Progress | None = None) -> CheckResult:
-    """Check a layout that is not a bundle: everything reachable from its index is present and matches its digest."""
+    """Check a layout that is not a bundle: all content reachable from its index must be present and match its digest."""
     checked = CheckResult()
     needed = _check_graph(found, checked)
     _check_blobs(found, needed, checked, budget, progress or Silent(), refuses_extra=False)
@@ -212,7 +213,7 @@ def refuse_broken(found: Opened, checked: CheckResult) -> None:
     """Raise unless the bundle is intact.
 
     Raises:
-        IntegrityError: `bundle-broken`, with the first problem and the number of others.
+        IntegrityError: `bundle-broken`. The message has the first problem and the number of further problems.
     """
     if not checked.findings:
         return
@@ -256,11 +257,11 @@ def _check_index(found: Opened, checked: CheckResult) -> None:
         checked.add("wrong", "index.json", "its bytes differ from what marfetch writes")
 
 
-# -- what is reachable from the index
+# -- the content reachable from the index
 
 
 def _check_graph(found: Opened, checked: CheckResult) -> dict[Digest, Descriptor]:
-    """Follow the index; return every manifest and blob that must be present."""
+    """Check the manifests reachable from the index. Return every manifest and blob that the bundle needs, by digest."""
     graph = found.contents.graph
     needed: dict[Digest, Descriptor] = {}
     abouts: list[tuple[Digest, str | None]] = []
@@ -295,7 +296,13 @@ def _check_rest(
     abouts: list[tuple[Digest, str | None]],
     checked: CheckResult,
 ) -> None:
-    """Check the unnamed manifests of a bundle (referrers), and the blobs that a delta omits."""
+    """Check the unnamed manifests of a bundle, which must be referrers, and the blobs that a delta omits.
+
+    Args:
+        needed: the manifests and blobs that are reachable from the index.
+        manifests: the digests of the manifests among them.
+        abouts: the digest and the subject of every unnamed manifest.
+    """
     for digest, subject in abouts:
         if subject is None or Digest.parse(subject) not in needed:
             checked.add("extra", digest, "it has no name, and its subject is not in the bundle")
@@ -321,9 +328,9 @@ def _check_lock(found: Opened, checked: CheckResult) -> None:
             reached[one.digest] = reached_node
         node = reached.get(artifact.digest)
         if reached[entry.digest] is None or (node is None and artifact.digest in reached):
-            continue  # missing or wrong: reported already
+            continue  # the manifest is missing or wrong, which `_check_graph` has reported
         if node is None or _facts(node.descriptor) != _facts(artifact):
-            checked.add("wrong", entry.reference, f"its index does not contain `{artifact.digest}`, which the lock file names")
+            checked.add("wrong", entry.reference, f"its index does not contain the locked manifest `{artifact.digest}`")
         elif list(map(_facts, node.blobs)) != list(map(_facts, entry.blobs())):
             checked.add("wrong", entry.reference, "its blobs differ from those in the lock file")
 
@@ -343,7 +350,7 @@ def _check_blobs(
     reads: bool = True,
 ) -> None:
     present = [one for one in needed.values() if found.store.stamp(one.digest) is not None]
-    manifests = found.contents.manifests  # a cached manifest was hashed already; only its size has to agree
+    manifests = found.contents.manifests  # hash a cached manifest again only if its size is wrong
     unread = [one for one in present if (cached := manifests.cached(one.digest)) is None or cached.descriptor.size != one.size]
     reported = {one.name for one in checked.findings}
 
@@ -383,13 +390,13 @@ def _mismatch(found: Opened, one: Descriptor, budget: Callable[[], None], progre
 
 
 def _check_base(found: Opened, base: Opened, checked: CheckResult) -> None:
-    """Check that `base` is exactly the base bundle of a delta and has every omitted blob."""
+    """Check that `base` is the base bundle of the delta, and that `base` has every omitted blob."""
     record = found.record
     if record is None or record.base is None:
         checked.add("wrong", found.path, "it is not a delta, so it has no base bundle")
         return
     if not isinstance(base.store, ReadonlyTar) or archive_digest(base.store) != record.base.digest:
-        checked.add("wrong", base.path, f"it is not the base bundle of `{found.path}`, which is `{record.base.digest}`")
+        checked.add("wrong", base.path, f"it is not the base bundle of `{found.path}`: that has the digest `{record.base.digest}`")
         return
     base_omitted = set(base.omitted)
     for digest in found.omitted:

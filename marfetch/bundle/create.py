@@ -1,4 +1,4 @@
-"""Create a bundle from a lock file: download everything that it names into the cache, by digest, and write the archive from there.
+"""Create a bundle from a lock file: download the locked content into the cache by digest, then write the archive from the cache.
 
 No tag is resolved. Downloads stay in the cache, so an interrupted run resumes where it stopped.
 """
@@ -53,7 +53,7 @@ from .format import (
 from .inventory import bundle_items
 
 MAX_REFERRERS: Final = 10_000
-"""Limit for one artifact, over all levels."""
+"""The maximum number of referrers of one artifact, including referrers of referrers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,14 @@ class Created:
     """A new bundle.
 
     Attributes:
-        size: bytes of the archive.
-        artifacts, referrers, blobs: how many the bundle contains; `blobs` counts manifests too.
-        base: digest of the base bundle of a delta.
-        omitted: number of blobs that a delta omits.
-        omitted_size: bytes of these blobs.
+        digest: the digest of the archive.
+        size: the size of the archive in bytes.
+        artifacts: the number of artifacts in the bundle.
+        referrers: the number of referrers in the bundle.
+        blobs: the number of blobs in the bundle, including manifests.
+        base: the digest of the base bundle; None if the bundle is not a delta.
+        omitted: the number of blobs that the delta omits.
+        omitted_size: the total size of the omitted blobs in bytes.
     """
 
     path: Path
@@ -84,11 +87,11 @@ class _Needed:
     """Everything that belongs to one lock entry.
 
     Attributes:
-        manifests: manifests read so far, shared by all entries.
-        nodes: manifests of this entry, with its referrers.
-        referrers: the referrers among them.
-        blobs: config and layer blobs of these manifests.
-        signature_blobs: the blobs of signatures. A delta never omits them, so that it can be verified on its own.
+        manifests: the manifests that were read so far, shared by all entries.
+        nodes: the manifests of this entry, including its referrers.
+        referrers: the descriptors of the referrers.
+        blobs: the config and layer blobs of all manifests in `nodes`.
+        signature_blobs: the blobs of signatures. A delta never omits them, so that its signatures can be verified without the base.
     """
 
     manifests: Manifests
@@ -100,7 +103,7 @@ class _Needed:
 
 
 class _View:
-    """The cache, seen as the layout that the bundle will contain: a `BlobStore`."""
+    """A `BlobStore` over the cache that shows only the content of the bundle to create."""
 
     def __init__(self, below: BlobStore) -> None:
         self._below = below
@@ -108,7 +111,7 @@ class _View:
         self._hidden: frozenset[Digest] = frozenset()
 
     def show(self, entries: Sequence[IndexEntry], hidden: Iterable[Digest]) -> None:
-        """Set the entries of the bundle and the blobs that it omits."""
+        """Set the index entries of the bundle, and the blobs to hide because the bundle omits them."""
         self._entries, self._hidden = entries, frozenset(hidden)
 
     @property
@@ -130,20 +133,21 @@ class _View:
         return self._below.extent(digest)
 
     def close(self) -> None:
-        """Do nothing: the session owns the cache."""
+        """Do nothing: the session closes the cache."""
 
 
 def create(client: Session, project: Project, output: Path, *, since: Path | None = None, with_referrers: bool = False) -> Created:
     """Write a bundle with everything in a project's lock file.
 
     Args:
-        since: base bundle. Write a delta that omits the blobs of this bundle.
-        with_referrers: include all referrers of the artifacts, and the referrers of these.
+        output: the path of the archive to write.
+        since: the path of a base bundle. If given, write a delta that omits blobs of the base bundle.
+        with_referrers: include all referrers of the artifacts, and referrers of these referrers.
 
     Raises:
         LockError: `lock-missing`, `lock-outdated`.
         InputError: `usage`: `output` is the base bundle or a project file.
-        RemoteError: `offline`: content is missing in the cache, or `with_referrers` is set, which needs the registry.
+        RemoteError: `offline`: content is missing in the cache, or `with_referrers` needs the registry to list referrers.
         SignatureError: a referrer is unsigned, but the project file or `MARFETCH_VERIFY` requires signatures.
         IntegrityError: content differs from the lock file, or the base bundle is broken.
         StorageError: the archive cannot be written.
@@ -151,7 +155,7 @@ def create(client: Session, project: Project, output: Path, *, since: Path | Non
     """
     if with_referrers and client.options.offline:
         raise RemoteError(
-            "`--referrers` has to list referrers at the registry, but `--offline` is set",
+            "`--referrers` needs the registry to list referrers, but `--offline` is set",
             code="offline",
             hint="remove `--offline`; or set `referrers: true` in marfetch.yaml, run `marfetch lock`, and drop `--referrers`",
         )
@@ -190,7 +194,7 @@ def create(client: Session, project: Project, output: Path, *, since: Path | Non
             raise IntegrityError(
                 f"{counted(len(missing), 'blob')} disappeared from the cache while the bundle was created, such as `{min(missing)}`",
                 code="bundle-broken",
-                hint="run it again, and do not clear the cache meanwhile",
+                hint="run the command again, and do not clear the cache while it runs",
                 digests=sorted(missing),
             )
         page = approval_page(bundle_items(contents, lock, with_images=True, is_checked=False), base)
@@ -235,11 +239,11 @@ def _refuse_project_files(project: Project, output: Path) -> None:
 
 
 _STRANGE: Final = ("malformed", "manifest-withdrawn", "manifest-not-found")
-"""Errors about a referrer that no bundle can hold; it must not keep out the others."""
+"""Codes of errors for a referrer that is skipped because it is broken. Other referrers are still included."""
 
 
 def _needed(client: Session, manifests: Manifests, item: Item, entry: Entry, *, with_referrers: bool) -> _Needed:
-    """Collect everything that belongs to a lock entry; download manifests only."""
+    """Collect the manifests and blobs that belong to a lock entry. Only manifests are downloaded."""
     needed = _Needed(manifests, client.repository(replace(item.reference, tag=None, digest=entry.digest)))
     _follow(needed, entry.manifest)
     for one in entry.referrers:
@@ -288,7 +292,7 @@ def _needed(client: Session, manifests: Manifests, item: Item, entry: Entry, *, 
 
 
 def _refer(needed: _Needed, one: Descriptor, subject: Digest) -> str | None:
-    """Add a referrer of a manifest. Return why not, if its `subject` is another manifest."""
+    """Add a referrer of a manifest. If the referrer's `subject` is not this manifest, return the reason and add nothing."""
     if one.digest in needed.nodes:
         return None
     found = _node(needed, one).subject
@@ -302,8 +306,8 @@ def _refer(needed: _Needed, one: Descriptor, subject: Digest) -> str | None:
 
 
 def _follow(needed: _Needed, root: Descriptor) -> None:
-    """Add a manifest and everything reachable from it."""
-    reached = list(closure([root], lambda each: _node(needed, each)))  # all or nothing: a broken referrer adds nothing
+    """Add a manifest, and all manifests and blobs reachable from it."""
+    reached = list(closure([root], lambda each: _node(needed, each)))  # read all manifests first, so that a broken referrer adds nothing
     for one, node in reached:
         assert node is not None, "`_node` raises if a manifest cannot be read"
         needed.nodes[one.digest] = node
@@ -328,7 +332,7 @@ def _node(needed: _Needed, one: Descriptor) -> ManifestNode:
 
 
 def _entries(lock: Lock, needed: Sequence[_Needed]) -> list[IndexEntry]:
-    """Return the index entries: every artifact under its full name, and every referrer without a name."""
+    """Return the index entries of the bundle. Artifacts have their full reference as name; referrers have no name."""
     named: dict[str, IndexEntry] = {}
     for entry, one in zip(lock.entries, needed, strict=True):
         name = ref_name(entry)
@@ -342,7 +346,7 @@ def _entries(lock: Lock, needed: Sequence[_Needed]) -> list[IndexEntry]:
 
 
 def _base(client: Session, old: Opened, output: Path) -> Base:
-    """Check the base bundle completely, since a delta omits everything that the base contains."""
+    """Check the base bundle completely, and return its digest and size. The delta depends on the blobs in the base bundle."""
     from_file = old.path
     if output.exists() and output.samefile(from_file):
         raise InputError(f"the delta would overwrite its base bundle `{output}`", code="usage", hint="choose another name for the delta")
@@ -357,9 +361,9 @@ def _base(client: Session, old: Opened, output: Path) -> Base:
 
 
 def _omitted(needed: Sequence[_Needed], old: Opened) -> dict[Digest, int]:
-    """Return digest → size of the blobs that the base bundle has in every repository that needs them.
+    """Return the blobs that a delta can omit, with their sizes. The base bundle must have a blob in every repository that needs it.
 
-    A delta always includes manifests and signatures: they are small, and they show what the delta contains and who signed it.
+    A delta always includes manifests and signatures. They are small, and they show the content of the delta and its signers.
     """
     snapshot = old.contents.load()
     lost = {Digest.parse(text) for text in snapshot.missing} - set(old.omitted)
@@ -399,7 +403,7 @@ def _part(client: Session, digest: Digest, size: int, steps: Steps) -> Part:
             raise IntegrityError(
                 f"corrupted blob in the cache: {error.message}",
                 code=error.code,
-                hint="the blob was deleted: run it again to download a new copy",
+                hint="the blob was deleted: run the command again to download a new copy",
                 **error.context,
             ) from error
 

@@ -1,12 +1,13 @@
-"""The bundle format: which files the archive holds, in which order, with which tar headers. Equal contents give equal bytes.
+"""The bundle format: the files in the archive, their order, and their tar headers. Equal contents give equal bytes.
 
     oci-layout, index.json     the OCI image layout (image-spec, image layout)
-    bundle.json                the record: digests of these files, blobs that a delta omits, and a checksum of the record itself
-    marfetch.lock              the lock file, byte for byte
+    bundle.json                the record: digests of the other files before the blobs, blobs that a delta omits, and a seal
+    marfetch.lock              a copy of the lock file
     bundle.html                a page for the person who approves the transfer
-    blobs/sha256/…             in the order of their digests
+    blobs/sha256/…             manifests and blobs, in the order of their digests
 
-Headers have no times and no owners. They use the GNU format, which holds names and sizes of any length and which every tar program reads.
+The tar headers have no times and no owners. They use the GNU format, which allows long names and large files, and which every tar
+program can read.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ RECORD_FILE: Final = "bundle.json"
 LOCK_FILE: Final = "marfetch.lock"
 PAGE_FILE: Final = "bundle.html"
 FIRST: Final = (MARKER_FILE, INDEX_FILE, RECORD_FILE, LOCK_FILE, PAGE_FILE)
-"""The files before the blobs, in this order."""
+"""The files before the blobs, in the order of the archive."""
 MAX_RECORD_SIZE: Final = 128 << 20
 
 _TAR_RECORD: Final = 10 * 1024  # the size of a tar is a multiple of this
@@ -50,8 +51,8 @@ class Base:
     """The base bundle of a delta.
 
     Attributes:
-        digest: digest of the archive file.
-        size: bytes of the archive file.
+        digest: the digest of the archive file.
+        size: the size of the archive file in bytes.
     """
 
     digest: Digest
@@ -60,12 +61,12 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Content of `bundle.json`.
+    """The content of `bundle.json`.
 
     Attributes:
-        files: name → digest of the other files before the blobs.
-        base: base bundle, if this is a delta.
-        omitted: digest → size in bytes of the blobs that a delta omits.
+        files: the digests of the other files before the blobs, by name.
+        base: the base bundle; None if the bundle is not a delta.
+        omitted: the sizes in bytes of the blobs that a delta omits, by digest; None if the bundle is not a delta.
     """
 
     files: Mapping[str, Digest]
@@ -74,7 +75,7 @@ class Record:
 
 
 def record_bytes(record: Record) -> bytes:
-    """Encode a record."""
+    """Encode a record as the content of `bundle.json`, with its seal."""
     document: dict[str, Any] = {"schema": SCHEMA, "files": {name: str(record.files[name]) for name in sorted(record.files)}}
     if record.base is not None:
         document["base"] = {"digest": str(record.base.digest), "size": record.base.size}
@@ -86,7 +87,10 @@ def record_bytes(record: Record) -> bytes:
 
 
 def parse_record(data: bytes, where: str) -> Record:
-    """Parse a record. Refuse any encoding that differs from `record_bytes`.
+    """Parse the content of `bundle.json`. It must have the same bytes as `record_bytes` would write.
+
+    Args:
+        where: the path of the bundle, for error messages.
 
     Raises:
         IntegrityError: `malformed`; `bundle-broken`: the record was edited.
@@ -116,11 +120,11 @@ def _encoded(document: Mapping[str, Any]) -> bytes:
 
 
 def index_bytes(entries: Iterable[Entry]) -> bytes:
-    """Encode the index: named manifests sorted by name, then unnamed ones sorted by digest."""
+    """Encode `index.json`: first the named manifests, sorted by name, then the unnamed manifests, sorted by digest."""
     manifests = []
     for name, descriptor in sorted(entries, key=lambda one: (one[0] is None, one[0] or "", str(one[1].digest))):
         document = descriptor_json(descriptor)
-        document.pop("annotations", None)  # the manifest holds them
+        document.pop("annotations", None)  # annotations are in the manifest, so the index need not repeat them
         if name is not None:
             document["annotations"] = {REF_NAME: name}
         manifests.append(document)
@@ -147,8 +151,9 @@ class Part:
     """One file in the archive.
 
     Attributes:
-        size: bytes.
-        pieces: yields exactly `size` bytes, or raises.
+        name: the path of the file in the archive.
+        size: the size of the file in bytes.
+        pieces: returns the content in chunks. The chunks have `size` bytes in total, or iterating over them raises.
     """
 
     name: str
@@ -157,19 +162,19 @@ class Part:
 
 
 def header(name: str, size: int) -> bytes:
-    """Return the tar header of a file: one block, or three for a long name."""
+    """Return the tar header of a file. The header has one block, or three blocks if the name is long."""
     member = tarfile.TarInfo(name)
     member.size, member.mode = size, 0o644
     return member.tobuf(tarfile.GNU_FORMAT, "utf-8", "strict")
 
 
 def padding(size: int) -> bytes:
-    """Return the padding after a file of this size."""
+    """Return the zero bytes that follow a file of this size."""
     return bytes(-size % BLOCK)
 
 
 def ending(position: int) -> bytes:
-    """Return the end of an archive whose last file ends at `position`."""
+    """Return the zero bytes at the end of an archive whose last file ends at `position`."""
     return bytes(2 * BLOCK + -(position + 2 * BLOCK) % _TAR_RECORD)
 
 
@@ -187,7 +192,7 @@ def write_archive(file: BinaryIO, parts: Iterable[Part]) -> Digest:
 
     Raises:
         OSError: the file cannot be written.
-        Error: raised by the pieces.
+        Error: the content of a file cannot be read.
     """
     writer, hasher, position = Writer(file), Digest("sha256", "").hasher(), 0
 
@@ -200,7 +205,7 @@ def write_archive(file: BinaryIO, parts: Iterable[Part]) -> Digest:
     for part in parts:
         unwritten = header(part.name, part.size)
         for piece in part.pieces():
-            put(unwritten + piece if unwritten else piece)  # header and first piece in one write: most files are small
+            put(unwritten + piece if unwritten else piece)  # write the header with the first piece: this saves a write for every small file
             unwritten = b""
         put(unwritten + padding(part.size))
     put(ending(position))
@@ -208,7 +213,7 @@ def write_archive(file: BinaryIO, parts: Iterable[Part]) -> Digest:
 
 
 def whole(data: bytes) -> Callable[[], Iterator[bytes]]:
-    """Return `pieces` for data in memory."""
+    """Return a function for `Part.pieces` that yields data in memory as one chunk."""
     return lambda: iter((data,))
 
 
@@ -223,10 +228,10 @@ class Opened:
     """An open bundle or other layout.
 
     Attributes:
-        record: content of `bundle.json`; None if that file is missing.
-        lock: None if there is no lock file, or if it is unreadable and its digest is not the one in the record.
-        is_bundle: whether it has any file that only bundles have. A bundle without its record is a broken bundle, not a plain layout.
-        unread: why the lock file is unreadable.
+        record: the content of `bundle.json`; None if that file is missing.
+        lock: the content of the lock file; None if the file is missing or was changed so that it cannot be parsed.
+        is_bundle: whether the layout has any file that only bundles have. A bundle without `bundle.json` is broken, not a plain layout.
+        unread: why the lock file cannot be parsed, if it was changed.
         warnings: warnings about names in the index.
     """
 
@@ -241,7 +246,7 @@ class Opened:
 
     @property
     def omitted(self) -> dict[Digest, int]:
-        """Digest → size in bytes of the blobs that a delta omits."""
+        """The sizes in bytes of the blobs that a delta omits, by digest."""
         return dict((self.record.omitted if self.record else None) or {})
 
 
@@ -250,7 +255,8 @@ def opened(path: Path) -> Iterator[Opened]:
     """Open a bundle or another layout (tar or folder) for the duration of the context.
 
     Raises:
-        IntegrityError: `bundle-broken`: not a layout, or tampered; `malformed`, `lock-malformed`, `lock-edited`.
+        IntegrityError: `bundle-broken`: the path is not a layout, or the bundle was tampered with; `malformed`, `lock-malformed`,
+            `lock-edited`.
         PolicyError: `limit-passed`.
         StorageError: the archive cannot be read.
     """
@@ -267,10 +273,10 @@ def opened(path: Path) -> Iterator[Opened]:
 
 
 def opened_store(path: Path, store: ReadonlyTar | Folder) -> Opened:
-    """Read the record, lock file and names of an open layout.
+    """Read the record, the lock file and the index of an open layout.
 
     Raises:
-        Error: as `opened`.
+        Error: the same errors as `opened`.
     """
     data = store.document(RECORD_FILE, MAX_RECORD_SIZE)
     record = parse_record(data, str(path)) if data is not None else None
@@ -282,9 +288,10 @@ def opened_store(path: Path, store: ReadonlyTar | Folder) -> Opened:
 
 
 def _lock(path: Path, store: ReadonlyTar | Folder, record: Record | None) -> tuple[Lock | None, Error | None]:
-    """Return the lock, or the error if the file is unreadable and its digest is not the one in the record.
+    """Return the lock, or the reason why the file cannot be parsed if its digest is not in the record.
 
-    Such a file was changed, so its own error may mislead: one changed byte can make it look like a lock file of a newer version.
+    A file with another digest was changed after the bundle was written. Its parse error may then be misleading: one changed byte can
+    make it look like a lock file of a newer version. The error is therefore not raised, and the check reports the changed file.
     """
     data = store.document(LOCK_FILE, MAX_LOCK_SIZE)
     if data is None:

@@ -1,4 +1,4 @@
-"""List the artifacts in a bundle for people: the approval page, `bundle inspect` and `serve` show this."""
+"""List the artifacts in a bundle. The approval page, `bundle inspect` and the page of `serve` show this list."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from .format import Opened
 THUMBPRINTS: Final = "io.cncf.notary.x509chain.thumbprint#S256"
 _DEPTH: Final = 8
 _COUNTED: Final = 256
-"""Bytes of a manifest that count like a further blob: annotations are shown for each name."""
+"""Bytes of a manifest that count as one more blob, because a manifest with many tags is listed many times."""
 _Images: TypeAlias = Callable[[Manifest], FoundImages]
 
 
 @dataclass(frozen=True, slots=True)
 class BundleReferrer:
-    """A referrer of an artifact: a signature, an SBOM, an end-of-life mark.
+    """A referrer of an artifact, such as a signature, an SBOM or an end-of-life mark.
 
     Attributes:
-        title: kind, for people.
-        size: bytes of the manifest.
-        signer: certificate thumbprints that a signature claims; not verified here.
+        title: the kind of the referrer in words.
+        size: the size of the manifest in bytes.
+        signer: the certificate thumbprints in the annotations of a signature. They are not verified here.
         depth: 0 for a referrer of the artifact itself, 1 for a referrer of that referrer, and so on.
     """
 
@@ -55,20 +55,25 @@ class BundleReferrer:
 
 @dataclass(frozen=True, slots=True)
 class BundleItem:
-    """One artifact.
+    """One artifact in a bundle.
 
     Attributes:
-        name: name in the lock file; without a lock file, the last path component of the repository.
-        reference: pinned reference from the lock file.
-        version: version of the tag; None if the tag is not a version.
-        size: bytes of its manifests and blobs, without referrers.
-        omitted: bytes of its blobs that a delta omits.
-        layers: payload layers.
-        ends: end-of-life date from its lifecycle marks.
-        images: container images that a chart names.
-        unread: path in a chart, or its file name → why it could not be searched for images.
-        verdict: result of the verification when it was locked; None if it was not verified.
-        index_name: name in the index, or None.
+        name: the name in the lock file; without a lock file, the last path component of the repository.
+        reference: the pinned reference.
+        descriptor: the descriptor of the artifact's manifest or index.
+        kind: the kind of the artifact, such as `chart`.
+        title: the kind in words, such as `Helm chart`.
+        version: the version of the tag; None if the tag is not a version.
+        size: the total size in bytes of the artifact's manifests and blobs, without referrers.
+        omitted: the total size in bytes of the artifact's blobs that a delta omits.
+        layers: the payload layers.
+        created: the creation time in the annotations, if any.
+        ends: the end-of-life date in the lifecycle referrers, if any.
+        referrers: the referrers of the artifact, each followed by its own referrers.
+        images: the container images that a chart names.
+        unread: why files of a chart could not be searched for images. The keys are paths in the chart, or the digest of the whole chart.
+        verdict: the result of the signature check when the artifact was locked; None if it was not checked.
+        index_name: the name in the index; None if the index has no name for it.
     """
 
     name: str
@@ -90,7 +95,7 @@ class BundleItem:
 
     @property
     def signatures(self) -> tuple[BundleReferrer, ...]:
-        """Signatures of the artifact itself."""
+        """The signatures of the artifact itself, without signatures of its referrers."""
         return tuple(one for one in self.referrers if one.depth == 0 and one.artifact_type.lower() == NOTATION_SIGNATURE)
 
 
@@ -100,10 +105,10 @@ def bundle_items(
     """Return the artifacts in a layout.
 
     Args:
-        lock: lists the artifacts and their names, if given.
-        with_images: search charts for container images.
-        is_checked: verify the digests of these charts. If false, the caller verifies them later and discards the result on failure.
-        max_searched: maximum number of charts to search; the others are unread. None: all.
+        lock: the lock file of a bundle. If given, only its entries are listed. None: list the names in the index.
+        with_images: whether to search charts for container images.
+        is_checked: whether to verify the digests of the searched charts. If false, the caller must verify them before it uses the result.
+        max_searched: the maximum number of charts to search; further charts are marked as unread. None: search all.
     """
     images = _images(contents, is_checked=is_checked, most=max_searched) if with_images else None
     named = NamedCount(contents.store.root)
@@ -119,7 +124,7 @@ def bundle_items(
 
 
 def _images(contents: Contents, *, is_checked: bool, most: int | None) -> _Images:
-    """Return a function that lists the images of a chart, once for all its names."""
+    """Return a function that lists the images of a chart. The function searches a chart only once, even if it has many tags."""
     known: dict[Digest, FoundImages] = {}
     named = NamedCount(contents.store.root)
 
@@ -205,7 +210,7 @@ def _index_name(names: Sequence[str], reference: Reference, descriptor: Descript
 
 
 def _manifest(contents: Contents, descriptor: Descriptor) -> Manifest | None:
-    """Return a manifest; None for an index or an unreadable manifest, which the bundle check reports."""
+    """Return an artifact's manifest. Return None for an index or an unreadable manifest; the bundle check reports the latter."""
     with suppress(Error):
         found = contents.manifests.read(descriptor)
         return found if isinstance(found, Manifest) else None
@@ -238,7 +243,7 @@ class _ExtentFile(io.RawIOBase):
 
 
 def _images_of(store: BlobStore, manifest: Manifest, *, is_checked: bool = True) -> FoundImages:
-    """Return the images that a chart names. The bundle does not contain them, but the chart needs them to run."""
+    """Return the container images that a chart names. The chart needs these images, but the bundle does not contain them."""
     named: list[NamedImage] = []
     unread: dict[str, str] = {}
     for layer in manifest.layers:
@@ -285,8 +290,9 @@ class Changed:
     """One artifact that differs between two bundles.
 
     Attributes:
-        old, new: None if the artifact is not in that bundle.
-        referrers: for an artifact with equal digests, its added (`+DIGEST`) and removed (`-DIGEST`) referrers.
+        old: the artifact in the old bundle; None if it was added.
+        new: the artifact in the new bundle; None if it was removed.
+        referrers: the added (`+DIGEST`) and removed (`-DIGEST`) referrers, if only the referrers differ.
     """
 
     change: Literal["added", "removed", "changed", "referrers"]
@@ -299,10 +305,10 @@ class Changed:
 def differences(old: Opened, new: Opened, *, budget: Callable[[], None] = lambda: None) -> list[Changed]:
     """Return the differences between two bundles or other layouts, sorted by name.
 
-    Both bundles are checked first, because people approve a transfer by these differences.
+    Both bundles are checked first, because someone may approve a transfer based on the differences.
 
     Args:
-        budget: called regularly; it may raise to cancel.
+        budget: called regularly; it may raise to cancel the comparison.
 
     Raises:
         IntegrityError: a bundle is broken.
@@ -334,7 +340,7 @@ def differences(old: Opened, new: Opened, *, budget: Callable[[], None] = lambda
 
 
 def _items(found: Opened) -> dict[str, BundleItem]:
-    """Return artifacts by name in the lock file; without a lock file, by repository and tag."""
+    """Return the artifacts. The keys are the names in the lock file; without a lock file, repository and tag."""
     found.contents.load()
     items = bundle_items(found.contents, found.lock)
     if found.lock is not None:
@@ -342,21 +348,21 @@ def _items(found: Opened) -> dict[str, BundleItem]:
     return {f"{item.reference.repository}:{item.reference.tag or item.descriptor.digest}": item for item in items}
 
 
-# -- commands of other tools that get an artifact out of a bundle
+# -- commands that extract an artifact from a bundle with other tools
 
 
 SERVE_ADDRESS = "127.0.0.1:5000"
-"""Default address of `marfetch serve`."""
+"""The default address of `marfetch serve`."""
 
 
 def pull_commands(item: BundleItem, bundle: PurePath, *, is_folder: bool) -> dict[str, list[str]]:
-    """Return tool → shell commands to run in order. Tools that cannot read a layout pull from `marfetch serve`.
+    """Return the shell commands that extract an artifact, in the order to run them, by tool.
 
-    Empty if a delta omits content of the artifact, since the result would be incomplete.
+    Tools that cannot read a layout pull from `marfetch serve`. The result is empty if a delta omits content of the artifact.
 
     Args:
-        bundle: path of the bundle as written in the commands.
-        is_folder: whether it is a directory, not an archive.
+        bundle: the path of the bundle to write in the commands.
+        is_folder: whether the bundle is a folder and not an archive.
     """
     if item.omitted:
         return {}
@@ -386,7 +392,7 @@ def pull_commands(item: BundleItem, bundle: PurePath, *, is_folder: bool) -> dic
 
 
 def helm_pull(item: BundleItem, host: str) -> str | None:
-    """Return the `helm pull` command; None if the artifact is not a chart or has no version that helm accepts."""
+    """Return the `helm pull` command for a chart. Return None if the artifact is not a chart or its tag is not a version."""
     version = read_version(item.reference.tag) if item.reference.tag else None
     if item.kind != CHART.name or version is None:
         return None
@@ -394,7 +400,7 @@ def helm_pull(item: BundleItem, host: str) -> str | None:
 
 
 def _files(item: BundleItem) -> list[tuple[str, str]]:
-    """Return the digest and file name of each payload layer."""
+    """Return the digest of each payload layer, with a file name to write it to."""
     stem = f"{item.name.replace('/', '-')}-{item.version or item.descriptor.digest.encoded[:12]}"
     several = len(item.layers) > 1
     return [

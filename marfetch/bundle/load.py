@@ -1,7 +1,7 @@
-"""Load a bundle into a registry or a folder: upload what is missing there, byte for byte.
+"""Load a bundle into a registry or a folder: upload missing content without changing it.
 
-The work is split into jobs, one per named manifest with its blobs and referrers. A job is idempotent and runs on any machine that has the
-bundle: it skips existing content, and uploads a manifest after everything that the manifest refers to.
+The work is split into jobs. A job loads one manifest with its blobs and referrers, and runs on any machine that has the bundle. Jobs are
+idempotent: they skip existing content. A job uploads a manifest only after the content that the manifest refers to.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def load(
     """Check a bundle or another layout, then load its content into a registry or folder.
 
     Args:
-        shard: run only this share of the jobs.
-        executor: runs the jobs on other machines, which need the bundle at the same path. It receives strings only.
-        gate: called with the checked bundle before anything is written; it raises to refuse the whole load.
+        shard: the share of the jobs to run; None for all jobs.
+        executor: runs the jobs on other machines, which need the bundle at the same path; None to run them here.
+        gate: called with the checked bundle before anything is written. It raises to prevent the load.
 
     Returns:
-        One result per job. A failed job is a result, not an exception.
+        One result per job. If a job fails, its result has the error.
 
     Raises:
         IntegrityError: `bundle-broken`: nothing was written.
@@ -85,7 +85,7 @@ def load(
 
 
 def run_job(found: Opened, target: LoadTarget, to: To, job: Job) -> Loaded:
-    """Run a job; return a failure as a result."""
+    """Run a job. If the job fails, return the error in the result."""
     try:
         return target.load(found.contents, job)
     except Error as error:
@@ -99,7 +99,7 @@ def _failed(job: Job, to: To, error: Error) -> Loaded:
 
 
 def _check_base(client: Session, found: Opened, target: LoadTarget, jobs: Sequence[Job]) -> None:
-    """Refuse a delta unless the target has every blob that it omits."""
+    """Raise if the bundle is a delta and the target lacks a blob that the delta omits."""
     base = found.record.base if found.record is not None else None
     if base is None:
         return
@@ -125,7 +125,7 @@ def _check_base(client: Session, found: Opened, target: LoadTarget, jobs: Sequen
 
 
 def _refuse_unfit(to: To) -> None:
-    """Refuse a folder with content that is not an OCI image layout; create nothing."""
+    """Raise if the target is a folder with other content than an OCI image layout. Nothing is created."""
     if to.endpoint is not None:
         return
     root = to.folder
@@ -152,7 +152,7 @@ def _open_target(client: Session, to: To) -> Iterator[LoadTarget]:
     try:
         yield FolderTarget(layout, client.progress, client.budget.check)
     except Error:
-        if is_new:  # failed jobs do not raise, so nothing was written before this error
+        if is_new:  # failed jobs do not raise, so this error came before any content was written
             with suppress(Error):
                 clear(root)
         raise
@@ -165,7 +165,10 @@ def _open_target(client: Session, to: To) -> Iterator[LoadTarget]:
 
 
 def _worker_config(client: Session, path: Path, to: To) -> str:
-    """Encode the options of all jobs for a worker, unique per command. Credentials are not included: a worker has its own."""
+    """Encode the options that a worker needs, with a random value that is unique per command.
+
+    Credentials are not included: every worker uses the credentials on its own machine.
+    """
     assert to.endpoint is not None, "workers load into registries only"
     return json.dumps(
         {
@@ -181,9 +184,9 @@ def _worker_config(client: Session, path: Path, to: To) -> str:
 
 
 def load_part(text: str) -> str:
-    """Run a batch of jobs in a worker. Input and result are strings, so it runs on any machine, and may run twice.
+    """Run a batch of jobs in a worker. Input and result are strings, so that any machine can run it. It is safe to run twice.
 
-    The coordinator has checked the bundle, and a registry refuses a blob whose digest does not match.
+    The worker does not check the bundle again: the coordinator has checked it, and a registry rejects a blob with a wrong digest.
     """
     config, batch = part(text)
     jobs = [Job(repository, Digest.parse(digest), tuple(tags)) for repository, digest, tags in batch]
@@ -200,7 +203,7 @@ def load_part(text: str) -> str:
 
 
 def _parse_config(config: str) -> tuple[dict[str, Any], To]:
-    """Return the options from `_worker_config`, and the target."""
+    """Decode the result of `_worker_config` into its options and the target."""
     options = json.loads(config)
     return options, To.parse(options["to"], plain_http=options["plain"], data_hosts=options["hosts"])
 
@@ -216,11 +219,11 @@ def _open(config: str, stack: ExitStack) -> tuple[Session, Opened, LoadTarget]:
 
 
 _opened: WorkerCache[tuple[Session, Opened, LoadTarget]] = WorkerCache(_open)
-"""Per-worker cache of the session, the open bundle and the target."""
+"""A cache in each worker for the session, the open bundle and the target."""
 
 
 def _loaded(answer: Answer, job: Job, to: To) -> Loaded:
-    """Decode the result of a worker."""
+    """Decode a worker's result for one job."""
     if isinstance(answer, Error):
         return _failed(job, to, answer)
     reference, outcome, blobs, size, error = cast("list[Any]", answer)

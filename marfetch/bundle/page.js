@@ -1,5 +1,5 @@
 "use strict";
-// The page is complete without this script. It adds filters, sorting, copy buttons, and what depends on today's date.
+// The page shows all content without this script. The script adds filters, sorting and copy buttons, and marks ended artifacts.
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const one = id => document.getElementById(id);
@@ -49,7 +49,7 @@
     images.parentNode.querySelector(".head").append(make("Copy all images", "", button => copy(button, text, images)));
   }
 
-  // Details: closed when there are many, opened by a link from the table, and all opened for print.
+  // Close the details if there are more than two. A link from the table opens one; printing opens all.
   const reveal = () => { const part = /^#a\d+$/.test(location.hash) && one(location.hash.slice(1)); if (part) part.open = true; };
   for (const part of parts) {
     part.addEventListener("toggle", () => { if (part.open) ready(part); });
@@ -67,7 +67,7 @@
   one("details").append(make("Open all", "", () => { for (const part of parts) part.open = true; }), make("Close all", "", () => { for (const part of parts) part.open = false; }));
   one("details").lastChild.before(" ");
 
-  // Rows that are displayed as blocks in a narrow window stay a table for screen readers.
+  // In a narrow window, rows are displayed as blocks. Roles make screen readers still read them as a table.
   document.documentElement.classList.add("live");
   for (const [selector, role] of [["table", "table"], ["thead, tbody", "rowgroup"], ["tr", "row"], ["thead th", "columnheader"], ["tbody th", "rowheader"], ["td", "cell"]]) {
     for (const element of all(selector, body.parentNode.parentNode)) element.setAttribute("role", role);

@@ -27,14 +27,14 @@ Outcome: TypeAlias = Literal["verified", "skipped", "unsigned", "unchecked", "fa
 
 @dataclass(frozen=True, slots=True)
 class SignatureResult:
-    """Result of verifying one artifact.
+    """The result of verifying one artifact.
 
     Attributes:
-        reference: pinned reference from the lock file.
-        outcome: `unsigned`: the bundle has no signature of it, and none is required; `unchecked`: it has a signature, but no statement of
-            the trust policy applies to it.
-        subject: certificate subject of the signer, if the signature is valid.
-        reason: why it was not checked.
+        reference: the pinned reference from the lock file.
+        outcome: the result. `unsigned` means that the bundle has no signature of the artifact, and none is required. `unchecked` means
+            that there is a signature, but no statement of the trust policy applies to the artifact.
+        subject: the certificate subject of the signer, if the signature is valid.
+        reason: why the outcome is `unchecked`.
         error: why the verification failed.
         warnings: warnings about the policy, and failed checks that the policy only logs.
     """
@@ -58,16 +58,17 @@ def check_signatures(
     """Verify the signatures of every artifact in an intact bundle, without requests.
 
     Args:
-        make_client: creates an offline session; called only if there is something to verify.
-        base: base bundle of a delta, which may hold the signature envelopes.
-        is_required: verify every artifact. If false, verify only artifacts that have a signature or were locked with `verify: true`.
+        make_client: creates an offline session. It is called only if there is a trust policy.
+        request: the options of the verification; None for the defaults.
+        base: the base bundle of a delta, which may contain signatures that the delta omits.
+        is_required: whether to verify every artifact. If false, verify only artifacts that have a signature or were verified when locked.
 
     Returns:
-        One result per lock entry; None if there is no trust policy and none is required.
+        One result per lock entry. None if there is no trust policy and `is_required` is false.
 
     Raises:
         InputError: `POLICY_MISSING` if `is_required`, `POLICY_INVALID`, `NO_APPLICABLE_POLICY`, `TRUST_STORE_INVALID`;
-            `usage`: the bundle has no lock file, or it is a delta and the envelopes are in its base bundle.
+            `usage`: the bundle has no lock file, or it is a delta whose signatures are in the base bundle.
     """
     request = request or VerifyOptions()
     if found.lock is None:
@@ -108,7 +109,7 @@ def check_signatures(
 
 
 def _skipped(found: Opened, entry: Entry, policy: Policy) -> SignatureResult | None:
-    """Return the result for an artifact that needs no verification; None if it has to be verified."""
+    """Return the result for an artifact that is not verified. Return None if the artifact must be verified."""
     is_promised = entry.verification is not None and entry.verification.verdict == "verified"
     if not (is_promised or _signatures(found.contents, entry)):
         return SignatureResult(entry.reference, "unsigned")
@@ -139,7 +140,7 @@ def _refuse_omitted(found: Opened, entry: Entry, base: Opened | None) -> None:
 
 
 class _DeltaOverBase:
-    """A delta that reads omitted blobs from its base bundle."""
+    """The content of a delta. Blobs that the delta omits are read from its base bundle."""
 
     def __init__(self, delta: Contents, base: Contents) -> None:
         self._delta = delta

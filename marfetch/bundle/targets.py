@@ -1,4 +1,4 @@
-"""Targets of `bundle load`: a registry or a folder. They skip existing content and write a manifest after everything that it refers to."""
+"""Targets of `bundle load`: a registry or a folder. Both skip existing content, and write a manifest after the content it refers to."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ from ..remote.registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Load one manifest with its children, blobs and referrers.
+    """A unit of work: one manifest to load, with its children, blobs and referrers.
 
     Attributes:
-        tags: its tags in the repository; empty if it is known by digest only.
+        repository: the repository of the manifest in the bundle.
+        digest: the digest of the manifest.
+        tags: the tags of the manifest in the repository; empty if it has none.
     """
 
     repository: str
@@ -36,7 +38,7 @@ class Job:
 
 
 def jobs_of(contents: Contents) -> list[Job]:
-    """Return the jobs for everything in a layout, sorted by repository and digest."""
+    """Return the jobs that load all content of a layout, sorted by repository and digest."""
     found: list[Job] = []
     snapshot = contents.current()
     named = NamedCount(contents.store.root)
@@ -53,7 +55,7 @@ def jobs_of(contents: Contents) -> list[Job]:
         for tag, descriptor in repository.tags.items():
             roots.setdefault(str(descriptor.digest), []).append(tag)
         reached = {digest for root in roots for digest in reach(root)}
-        # Untagged manifests: first the ones that are neither referrer nor child of another, since their jobs include the others.
+        # Among untagged manifests, referrers and children come last: the job of their subject or parent usually includes them.
         referrers = {str(one.digest) for listed in repository.referrers.values() for one in listed}
         children = {
             str(child.digest)
@@ -71,7 +73,7 @@ def jobs_of(contents: Contents) -> list[Job]:
 
 
 def _nodes(snapshot: Snapshot, repository: LayoutRepository, root: str) -> Iterator[ManifestNode]:
-    """Yield a manifest after its children and before its referrers, each once."""
+    """Yield the manifests of a job, each once. A manifest comes after its children and before its referrers."""
     found = closure([repository.manifests[root]], snapshot.graph.node, lambda digest: repository.referrers.get(str(digest), ()))
     return (node for _, node in found if node is not None)
 
@@ -86,14 +88,14 @@ Outcome: TypeAlias = Literal["pushed", "unchanged", "replaced", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Result of a job.
+    """The result of a job.
 
     Attributes:
-        reference: pinned reference at the target.
-        outcome: `replaced` if a tag pointed to another manifest before.
-        blobs: number of blobs written.
-        size: bytes written.
-        error: why the job failed.
+        reference: the pinned reference at the target.
+        outcome: the result. `replaced` means that a tag pointed to another manifest before.
+        blobs: the number of blobs that were written.
+        size: the number of bytes that were written.
+        error: why the job failed; None if it did not.
     """
 
     reference: str
@@ -105,12 +107,12 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class To:
-    """Value of `--to`: a registry with an optional prefix, or a folder.
+    """The value of `--to`: a registry with an optional prefix, or a folder.
 
     Attributes:
         text: the value as typed.
-        endpoint: None for a folder.
-        prefix: prefix of the repositories; may be empty.
+        endpoint: the registry; None for a folder.
+        prefix: the prefix of the repositories at the registry; may be empty.
     """
 
     text: str
@@ -119,7 +121,7 @@ class To:
 
     @classmethod
     def parse(cls, text: str, *, plain_http: bool = False, data_hosts: Sequence[str] = ()) -> To:
-        """Parse `HOST[:PORT][/PREFIX]` or a folder. As in references, a host contains `.` or `:`, or is `localhost`.
+        """Parse `HOST[:PORT][/PREFIX]` or a folder. A host contains `.` or `:` or is `localhost`, as in references.
 
         Raises:
             InputError: `reference-invalid`, `usage`.
@@ -147,7 +149,7 @@ class To:
 
     @property
     def folder(self) -> Path:
-        """Path of the folder, with `~` expanded.
+        """The path of the folder, with `~` expanded.
 
         Raises:
             InputError: `usage`: the path names the home directory of an unknown user.
@@ -163,12 +165,12 @@ class To:
 
 
 def _refuse_official(text: str) -> None:
-    """Refuse MAR as a target. Uploads may be redirected to data hosts, so these are checked too."""
+    """Raise if a host of the target belongs to MAR."""
     refuse_name(text.strip().removeprefix("*.").partition(":")[0].rstrip(".").lower())
 
 
 class LoadTarget(Protocol):
-    """Where a bundle is loaded. Methods may be called from any thread."""
+    """A registry or folder that a bundle is loaded into. Its methods may be called from any thread."""
 
     def missing_blobs(self, repository: str, blobs: Iterable[Digest]) -> list[Digest]:
         """Return the blobs that the repository does not have."""
@@ -178,7 +180,7 @@ class LoadTarget(Protocol):
 
 
 class _Watched:
-    """Progress that calls `check` regularly, which may raise to cancel."""
+    """A progress display that calls `check` for every chunk of a transfer. `check` may raise to cancel."""
 
     def __init__(self, progress: Progress, check: Callable[[], None]) -> None:
         self._progress = progress
@@ -201,7 +203,7 @@ class _WatchedTransfer:
 
 
 class RegistryTarget:
-    """A registry with a prefix."""
+    """A registry, with a prefix for its repositories."""
 
     def __init__(self, to: To, registry: Registry, progress: Progress) -> None:
         self._to = to
@@ -251,10 +253,10 @@ class RegistryTarget:
 
 
 class FolderTarget:
-    """An OCI image layout in a folder, with the names from the bundle.
+    """An OCI image layout in a folder. The index keeps the names from the bundle.
 
     Args:
-        check: called regularly; it may raise to cancel.
+        check: called regularly; it may raise to cancel the load.
     """
 
     def __init__(self, layout: Layout, progress: Progress, check: Callable[[], None] = lambda: None) -> None:
@@ -271,7 +273,7 @@ class FolderTarget:
         return self._layout.digest_matches(digest)
 
     def _drop_if_corrupted(self, digest: Digest) -> None:
-        """Drop a corrupted blob, so that it is written again: an existing blob would be reused without hashing it."""
+        """Delete a blob if it is corrupted, so that it is written again. Otherwise it would be reused, because `copy` does not hash it."""
         if self._layout.stamp(digest) is not None and not self._digest_matches(digest):
             self._layout.drop(digest, "its content does not match its digest")
 
@@ -300,8 +302,8 @@ class FolderTarget:
         return Loaded(reference, "replaced" if is_replaced else "pushed" if is_new or blobs else "unchanged", blobs, size)
 
     def _entries_of(self, contents: Contents, job: Job, nodes: Sequence[ManifestNode]) -> Iterator[Entry]:
-        """Yield the index entries of a job: those with its digest, and the unnamed entries of its other manifests."""
-        if not self._entries:  # several threads may get here; each builds the same
+        """Yield the index entries to write for a job: all entries of its own manifest, and unnamed entries of its other manifests."""
+        if not self._entries:  # no lock is needed: threads that get here together build equal values
             found: dict[Digest, list[Entry]] = {}
             for entry in contents.store.entries():
                 found.setdefault(entry[1].digest, []).append(entry)

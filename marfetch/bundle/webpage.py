@@ -1,6 +1,6 @@
-"""The look of marfetch's HTML pages: style, script, policy, and the cards, table and details of artifacts.
+"""Generate marfetch's HTML pages: style, script, content security policy, and the cards, table and details of artifacts.
 
-A page is self-contained: it makes no requests, escapes all foreign text, and is complete without JavaScript. Equal arguments give equal bytes.
+A page makes no requests, escapes all untrusted text, and shows all content without JavaScript. Equal arguments give equal bytes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ..text import counted, human_size, printable
 from .inventory import BundleItem, BundleReferrer
 
 _LONGEST: Final = 1_000
-"""Characters of one foreign text; more says nothing to people."""
+"""The maximum number of characters of one untrusted text. Longer text is cut."""
 _MANY: Final = 200
-"""Artifacts beyond which the browser lays details out only when they come into view."""
+"""With more artifacts than this, the browser lays out details only when they scroll into view."""
 
 
 def _source(name: str) -> str:
@@ -37,10 +37,10 @@ def _hash(text: str) -> str:
 STYLE: Final = _source("page.css")
 SCRIPT: Final = _source("page.js")
 POLICY: Final = f"default-src 'none'; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)}; base-uri 'none'; form-action 'none'"
-"""Content security policy of every page."""
+"""The content security policy of every page."""
 
 
-# -- building blocks: each returns markup
+# -- building blocks: each function returns markup
 
 
 def text(value: object) -> str:
@@ -55,7 +55,7 @@ def code(value: object) -> str:
 
 
 def copied(value: object) -> str:
-    """Return text that the script gives a copy button. It is never cut, since part of a command does something else."""
+    """Return escaped text to which the script adds a copy button. The text is never cut, because half a command could do harm."""
     return f'<div class="copy"><code>{html.escape(printable(str(value)))}</code></div>'
 
 
@@ -63,16 +63,17 @@ def card(title: str, value: object, note: str, tone: str = "", name: str = "") -
     """Return one summary card.
 
     Args:
-        title, note: markup.
-        tone: `good`, `warn`, `bad` or `info`; the words must say the same.
-        name: `id` for the script.
+        title, note: markup above and below the value.
+        value: the text to show large.
+        tone: the color: `good`, `warn`, `bad` or `info`. The words must convey the same, for readers who do not see the color.
+        name: the `id` of the element, for the script.
     """
     attributes = (f' id="{name}"' if name else "") + (f' class="{tone}"' if tone else "")
     return f'<div{attributes}><dt>{title}</dt><dd class="value">{text(value)}</dd><dd>{note}</dd></div>'
 
 
 def _facts(pairs: Iterable[tuple[str, str]], kind: str = "facts") -> str:
-    """Return a definition list. The first of each pair is text, the second is markup."""
+    """Return a definition list. Each pair is a term, which is escaped, and its description, which is markup."""
     return f'<dl class="{kind}">' + "".join(f"<dt>{text(name)}</dt><dd>{markup}</dd>" for name, markup in pairs) + "</dl>"
 
 
@@ -80,7 +81,8 @@ def document(title: str, header: Iterable[str], main: Iterable[str]) -> bytes:
     """Return a complete HTML document.
 
     Args:
-        header, main: markup.
+        title: the title, which is escaped.
+        header, main: the markup of the header and of the main content.
     """
     parts = [
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{text(POLICY)}">',
@@ -101,15 +103,16 @@ def document(title: str, header: Iterable[str], main: Iterable[str]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactSections:
-    """Artifacts as markup.
+    """The sections of a page that show artifacts.
 
     Attributes:
-        place: the noun for what holds the artifacts, such as `bundle`.
-        commands: tool and command lines that fetch an artifact.
+        items: the artifacts to show.
+        place: the noun for what contains the artifacts, such as `bundle`.
+        commands: returns the commands that fetch an artifact, as pairs of a tool and a command line.
         hint: markup above the details.
-        today: the day for "past end of life"; None where the page must not depend on it, then the script adds it.
-        max_rows: maximum number of artifacts, and of their layers, referrers and images; None: all.
-        max_listed: maximum number of layers, referrers or images of one artifact; None: all.
+        today: the date for "past end of life". None if the page must not depend on the date; then the script marks ended artifacts.
+        max_rows: the maximum total of artifacts, layers, referrers and images on the page; None for no limit.
+        max_listed: the maximum number of layers, referrers or images that are listed for one artifact; None for no limit.
     """
 
     items: Sequence[BundleItem]
@@ -121,7 +124,7 @@ class ArtifactSections:
     max_listed: int | None = None
 
     def cards(self) -> str:
-        """Return the summary."""
+        """Return the summary cards."""
         items, count = self.items, len(self.items)
         kinds = Counter(item.title for item in items)
         signed = sum(1 for item in items if item.signatures)
@@ -148,7 +151,7 @@ class ArtifactSections:
         return card("Past end of life", past, f"of {len(dates)} with an end-of-life date, on {self.today}", "bad" if past else "")
 
     def sections(self) -> Iterator[str]:
-        """Yield the table, the details and the images."""
+        """Yield the table of artifacts, their details, and the list of images."""
         shown = self.items[: self._shown()]
         left = len(self.items) - len(shown)
         yield '<section id="artifacts" aria-labelledby="artifacts-title"><div class="head"><h2 id="artifacts-title">Artifacts</h2></div>'
@@ -171,7 +174,7 @@ class ArtifactSections:
         yield from self._images(shown)
 
     def _shown(self) -> int:
-        """Return how many artifacts fit on the page."""
+        """Return how many artifacts fit on the page with `max_rows`."""
         if self.max_rows is None:
             return len(self.items)
         left = self.max_rows
@@ -243,7 +246,7 @@ class ArtifactSections:
         )
 
     def _listed(self, values: Iterable[str], nothing: str) -> str:
-        """Return a bulleted list of markup, or what to say where it is empty."""
+        """Return a bulleted list of markup. If the list is empty, return the text `nothing`."""
         found = list(values)
         shown = found[: self.max_listed]
         more = [f"and {len(found) - len(shown)} more"] if len(found) > len(shown) else []
@@ -271,7 +274,7 @@ class ArtifactSections:
 
 
 def _filters(items: Sequence[BundleItem]) -> str:
-    """Return the filters; hidden until the script runs."""
+    """Return the filters. They are hidden until the script runs."""
 
     def choice(name: str, label: str, options: Iterable[tuple[str, str]]) -> str:
         shown = "".join(f'<option value="{text(value)}">{text(word)}</option>' for value, word in (("", "All"), *options))
@@ -288,7 +291,7 @@ def _filters(items: Sequence[BundleItem]) -> str:
 
 
 def _kinds(kinds: Counter[str]) -> str:
-    """Return the most frequent kinds, such as `2 × Helm chart`."""
+    """Return the most frequent kinds with their counts, such as `2 × Helm chart`."""
     ordered = sorted(kinds.items(), key=lambda one: (-one[1], one[0]))
     shown = [f"{number}\u00a0× {text(title)}" for title, number in ordered[:3]]
     return ", ".join([*shown, counted(len(ordered) - 3, "other kind")] if len(ordered) > 3 else shown) or "none"

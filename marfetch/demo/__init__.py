@@ -1,1 +1,1 @@
-"""A guided tour (`tour`) on an embedded registry that looks like MAR, with generated content (`recipe`)."""
+"""The demo: a guided tour (`tour`) with an embedded registry that looks like MAR. Its content is generated (`recipe`)."""

@@ -1,4 +1,4 @@
-"""A registry that looks like MAR: serves the content of the recipe on two loopback ports."""
+"""A registry that looks like MAR. It serves the content of the recipe on two loopback ports: one for the registry, one for data."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Embedded:
     """A running registry.
 
     Attributes:
-        layout: the content that it serves.
+        layout: the content of the registry.
         host: the address of the registry.
-        data: the address of the data endpoint, to which blob requests are redirected, as `host:port`.
-        requests: number of requests by kind.
+        data: the address (`host:port`) of the data endpoint, to which blob requests are redirected.
+        requests: the number of requests so far, by kind.
     """
 
     layout: Layout
@@ -32,18 +32,18 @@ class Embedded:
 
     @property
     def endpoint(self) -> str:
-        """The address of the registry, in the form of `--endpoint`."""
+        """The URL of the registry, for `--endpoint`."""
         return f"http://{self.host}"
 
 
 @contextmanager
 def embedded(root: Path) -> Iterator[Embedded]:
-    """Build the content below a directory and serve it until the context ends."""
+    """Build the content in a directory, and serve it for the duration of the context."""
     registry_socket, data_socket = bind(), bind()
     host = Host("127.0.0.1", registry_socket.getsockname()[1])
     running = Embedded(Layout(root), host, f"127.0.0.1:{data_socket.getsockname()[1]}")
     build(running.layout, host)
-    # Without `check`, the registry serves the corrupted blob of the tour.
+    # Turn off `check`, so that the registry serves the blob that the tour corrupts.
     registry = ServedRegistry(running.layout, host, data_origin=f"http://{running.data}", check=False)
     requests = running.requests
     with Serving([(counted(registry.app(), requests), registry_socket), (counted(registry.data_app(), requests), data_socket)]):

@@ -1,8 +1,10 @@
-"""Build a layout that looks like MAR: real repository names and manifest shapes with invented content.
+"""Build a layout that looks like MAR. Repository names and manifest structures are real; the content is invented.
 
-The recipe, `fixtures/repositories.jsonl`, has one JSON object per line. A `blob` record defines bytes: a `text`, or a reproducible archive,
-`targz` or `zip` (path → text). An `id` record defines a manifest, in which `@x` is the digest or size of the blob or manifest `x`. `like`
-lists more tags: for each, the manifest and its blobs are copied with the first tag's text replaced by the new tag.
+The recipe, `fixtures/repositories.jsonl`, has one JSON object (a record) per line. There are two kinds of records:
+
+- A `blob` record defines the content of a blob. It has a `text`, or the files of a reproducible archive (`targz` or `zip`).
+- An `id` record defines a manifest. In the manifest, `@x` refers to the blob or manifest `x`. `like` lists more tags. For each of these,
+  the manifest and its blobs are copied, and the first tag is replaced with the new tag in the text of the copies.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from ..oci import VERSION, Descriptor, Digest, parse_manifest
 from ..reference import Host, Reference
 
 _CONTENT = ("annotations", "text", "targz", "zip")
-_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can store
 
 
 def recipe_file() -> Path:
-    """Return the path of the recipe, in the installed package or in a checkout."""
+    """Return the path of the recipe in the installed package or, if there is none, in the checkout."""
     installed = Path(__file__).with_name("repositories.jsonl")
     return installed if installed.is_file() else Path(__file__).parents[2] / "fixtures" / "repositories.jsonl"
 
@@ -36,13 +38,14 @@ def read_recipe(path: Path | None = None) -> list[dict[str, Any]]:
 
 
 def build(layout: Layout, host: Host, records: Iterable[dict[str, Any]] | None = None) -> dict[str, Descriptor]:
-    """Fill a layout with the records.
+    """Add the manifests of a recipe, with their blobs and tags, to a layout.
 
     Args:
-        host: host of every repository in the layout's names.
+        host: the host in the names of the layout's index.
+        records: the records of the recipe; None for the recipe of the demo.
 
     Returns:
-        The id of each manifest record → descriptor of the manifest.
+        The descriptors of the manifests, by the id of the record.
     """
     records = list(read_recipe() if records is None else records)
     sources = {record["blob"]: record for record in records if "blob" in record}
@@ -56,7 +59,7 @@ def build(layout: Layout, host: Host, records: Iterable[dict[str, Any]] | None =
         for tag in record.get("like", ()):
             copy, blobs = _replaced(record, first, tag), _blobs_like(record, sources, first, tag)
             if copy["manifest"] == record["manifest"] and blobs == sources:
-                # Without a version in its content, an annotation makes each copy a manifest of its own.
+                # The content does not contain the tag, so the copy would be identical: add an annotation to give it its own digest.
                 copy["manifest"] = {**copy["manifest"], "annotations": {**copy["manifest"].get("annotations", {}), VERSION: tag}}
             _put(layout, host, copy, blobs, made, [tag])
     layout.names.flush()
@@ -72,7 +75,7 @@ def content(record: dict[str, Any]) -> bytes:
 
 
 def tar_gz(files: dict[str, bytes]) -> bytes:
-    """Return a reproducible gzipped tar."""
+    """Return a gzipped tar archive. Equal files give equal bytes."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in sorted(files.items()):
@@ -80,14 +83,14 @@ def tar_gz(files: dict[str, bytes]) -> bytes:
             member.size, member.mode = len(data), 0o644
             archive.addfile(member, io.BytesIO(data))
     packed = io.BytesIO()
-    # Not compressed, because the output of zlib differs between builds.
+    # Do not compress: the output of zlib differs between its builds.
     with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=0, mtime=0, filename="") as file:
         file.write(raw.getvalue())
     return packed.getvalue()
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
-    """Return a reproducible zip."""
+    """Return a zip archive. Equal files give equal bytes."""
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as archive:
         for name, data in sorted(files.items()):
@@ -137,7 +140,11 @@ def _descriptors(manifest: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _replaced(value: Any, old: str | None, new: str, *, inside: bool = False) -> Any:
-    """Replace the text of one tag by another in all content of a JSON value; `_` in a tag is `+` in a version."""
+    """Replace one tag with another in the texts, archives and annotations of a record. A `_` in a tag matches a `+` in the text.
+
+    Args:
+        inside: whether `value` is part of a text, an archive or annotations. Other values are not changed.
+    """
     if old is None:
         return value
     if isinstance(value, str):

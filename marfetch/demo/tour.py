@@ -1,4 +1,4 @@
-"""The guided tour: real commands against the embedded registry. It needs no network and leaves no files."""
+"""The guided tour. It runs real commands against the embedded registry, needs no network, and leaves no files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NEXT: Final = (
     ("demo --serve", "This registry, for use from another terminal"),
     ("pull --help", "All options, with examples"),
 )
-"""Commands to try after the tour, and what they show."""
+"""Commands to try after the tour, with what each shows."""
 
 Run = Callable[[Sequence[str]], tuple[int, list[str]]]
 
@@ -41,7 +41,7 @@ def tour(show: Callable[[str], None], run: Run) -> int:
 
     Args:
         show: prints a line.
-        run: runs a command line and returns its exit code and the lines of both streams.
+        run: runs marfetch with arguments, and returns the exit code and the lines of stdout and stderr.
 
     Returns:
         0 if every step had the expected result, otherwise 1.
@@ -53,7 +53,7 @@ def tour(show: Callable[[str], None], run: Run) -> int:
 
 
 class _Tour:
-    """The steps of the tour, each a command with its expected exit code."""
+    """Runs the steps of the tour. Each step is a command with an expected exit code."""
 
     def __init__(self, root: Path, running: Embedded, show: Callable[[str], None], run: Run) -> None:
         self._root = root
@@ -67,8 +67,8 @@ class _Tour:
     def run_steps(self) -> int:
         show = self._show
         show("A look-alike of the Microsoft Artifact Registry (MAR) runs on this machine.")
-        show("No network is needed, and its content is invented. The warning of each command")
-        show("that it is not an official endpoint is left out here.")
+        show("It needs no network, and its content is invented. Each command warns that")
+        show("this registry is not an official endpoint; the tour hides these warnings.")
         with _environment(self._root, self._running):
             self._step("List the versions of a chart", "Newest first, with the tag of each version.", "versions", CHART)
             self._step(
@@ -151,7 +151,7 @@ class _Tour:
 
 
 def _program() -> str:
-    """Return how to call this program from the current directory: by its name, or by its path if it is not on the `PATH`."""
+    """Return the command that runs marfetch from the current directory: its name if it is on the `PATH`, otherwise its path."""
     if shutil.which("marfetch"):
         return "marfetch"
     script = Path(sys.executable).with_name("marfetch")
@@ -163,14 +163,14 @@ def _program() -> str:
 
 @contextmanager
 def _environment(root: Path, running: Embedded) -> Iterator[None]:
-    """Give the tour its own directory, cache, state and endpoint, so that its commands need no options."""
+    """Set up a directory, a cache, a state directory and the endpoint for the tour, so that its commands need no options."""
     previous = Path.cwd()
     own = {
         CACHE_ENVIRONMENT: str(root / "cache"),
         "XDG_STATE_HOME": str(root / "state"),
         ENVIRONMENT: running.endpoint,
         DATA_ENVIRONMENT: running.data,
-        # The tour indents the output of its commands by two columns: request no colors, and shorter lines.
+        # The tour indents the output of its commands by two columns, so the lines must be shorter. Colors are turned off.
         "NO_COLOR": "1",
         "COLUMNS": str(max(40, shutil.get_terminal_size().columns - 2)),
     }

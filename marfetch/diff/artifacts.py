@@ -1,4 +1,4 @@
-"""Compare two artifacts: charts and Bicep modules by their structure, everything else file by file."""
+"""Compare two artifacts. Charts and Bicep modules are compared by structure; other artifacts are compared file by file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def compare(client: Session, old: Resolved, new: Resolved, request: PullOptions 
     """Compare two artifacts.
 
     Args:
-        request: the layers and platform to compare, its destination is ignored; None: the default.
+        request: selects the layers and the platform to compare; None for the defaults. Its destination is ignored.
 
     Raises:
         Error: an artifact cannot be fetched or does not match the request.
@@ -55,7 +55,7 @@ def compare(client: Session, old: Resolved, new: Resolved, request: PullOptions 
 
 
 def _manifest(old: Found, new: Found) -> tuple[Section, ...]:
-    """Compare the manifests, without the annotations that change with each build (creation time and version)."""
+    """Compare the manifests. Annotations that change with every build are ignored: the creation time and the version."""
 
     def facts(found: Found) -> dict[str, Json]:
         manifest = found.manifest
@@ -69,7 +69,7 @@ def _manifest(old: Found, new: Found) -> tuple[Section, ...]:
 def _aligned(
     old: Found, new: Found, old_files: Mapping[str, FileContent], new_files: Mapping[str, FileContent]
 ) -> tuple[Mapping[str, FileContent], Mapping[str, FileContent]]:
-    """Give files whose names differ only by the version (`foo-1.0.json`, `foo-1.1.json`) the same name."""
+    """Rename files so that names that differ only by the version (`foo-1.0.json`, `foo-1.1.json`) become equal."""
     if len(old_files) == 1 and len(new_files) == 1 and len(old.payloads) == 1 and len(new.payloads) == 1:
         name = new.payloads[0].name if new.payloads[0].unpacking is None else next(iter(new_files))
         if old.payloads[0].unpacking is None:
@@ -103,7 +103,7 @@ def _has_section(path: str) -> bool:
 
 
 def _metadata(document: dict[str, Json]) -> dict[str, Json]:
-    # Match dependencies by name, not by position.
+    # Use the names of dependencies as keys: their positions may change.
     dependencies = document.get("dependencies")
     found = flat({key: value for key, value in document.items() if key != "dependencies"})
     for one in dependencies if isinstance(dependencies, list) else ():
@@ -121,7 +121,10 @@ def _changed_document(
     flattened: Callable[[dict[str, Json]], dict[str, Json]],
     lines: LineDiff,
 ) -> list[Change]:
-    """Compare a YAML file by its keys; compare its text if it cannot be parsed, has too long paths, or only comments changed."""
+    """Compare a YAML file by its keys.
+
+    The text is compared instead if the file cannot be parsed, if its paths are too long, or if all keys are equal.
+    """
     before, after = (_yaml(files.get(path)) for files in (old, new))
     if isinstance(before, dict) and isinstance(after, dict):
         with suppress(PolicyError):
@@ -132,7 +135,7 @@ def _changed_document(
 
 
 def images(files: Mapping[str, FileContent]) -> tuple[str, ...]:
-    """Return the sorted images that a chart names."""
+    """Return the container images that a chart names, sorted."""
     found = with_subcharts({path: file.raw for path, file in files.items() if file.raw is not None})
     return find_images(found.texts).images
 
@@ -155,7 +158,7 @@ def _modules(
 
 
 def _template(files: Mapping[str, FileContent]) -> dict[str, Any] | None:
-    """Return the compiled ARM template of a Bicep module."""
+    """Return the compiled ARM template of a Bicep module, or None if it is missing or invalid."""
     for path, file in files.items():
         if path.endswith(".json") and file.raw is not None:
             try:
@@ -171,7 +174,7 @@ def _changed_members(old: Mapping[str, Any], new: Mapping[str, Any], name: str) 
 
 
 def _resources(template: Mapping[str, Any]) -> list[str]:
-    """Return the type and API version of each resource."""
+    """Return the type and API version of each resource, as `TYPE@VERSION`."""
     found = template.get("resources")
     resources = list(found.values()) if isinstance(found, dict) else found if isinstance(found, list) else []
     return [f"{one['type']}@{one.get('apiVersion', '')}" for one in resources if isinstance(one, dict) and "type" in one]
@@ -211,10 +214,11 @@ def _yaml(file: FileContent | None) -> Json:
 
 
 def upstream(client: Session, project: Project, lock: Lock) -> tuple[list[tuple[str, Difference]], list[tuple[str, Error]]]:
-    """Compare each locked artifact with the one that `lock --upgrade` would lock.
+    """Compare each locked artifact with the version that `lock --upgrade` would lock.
 
     Returns:
-        (name, difference) of each differing artifact and (name, error) of each failed one, in the order of the project file.
+        Two lists in the order of the project file: the names and differences of artifacts that differ, and the names and errors of
+        artifacts that could not be compared.
 
     Raises:
         LockError: `lock-outdated`.

@@ -1,4 +1,4 @@
-"""Compute differences: of mappings by key, of texts by line."""
+"""Compute differences between mappings by key, and between texts by line."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from ..errors import PolicyError
 from ..reference import Reference
 
 MAX_LINES: Final = 20_000
-"""Maximum number of lines of a text for a line-by-line comparison."""
+"""The maximum number of lines of a text. Longer texts are not compared."""
 MAX_SHOWN: Final = 2_000
-"""Maximum number of lines of one difference."""
+"""The maximum number of lines to show of one text's difference."""
 MAX_WIDTH: Final = 2_000
-"""Maximum number of characters of one of these lines."""
+"""The maximum number of characters to show of one line."""
 MAX_OUTPUT: Final = 4 << 20
-"""Maximum number of characters of all lines of one comparison."""
+"""The maximum number of characters to show in total for two artifacts."""
 MAX_STEPS: Final = 20_000_000
-"""Maximum number of steps of the line-by-line comparisons of two artifacts, some seconds. After that, lines are only replaced."""
+"""The maximum number of steps to compare all texts of two artifacts, which take some seconds.
+
+After that, the remaining lines of a text are shown as removed and added.
+"""
 MAX_PATHS: Final = 16 << 20
-"""Maximum number of characters of all paths in a document. A long key is part of the path of each value below it."""
+"""The maximum number of characters of all paths in a document. A long key counts again for each value below it."""
 _CONTEXT: Final = 3
 
 Sort: TypeAlias = Literal["added", "removed", "changed"]
@@ -35,9 +38,11 @@ class Change:
     """One added, removed or changed item.
 
     Attributes:
-        path: a file, a key (`image.tag`) or a parameter.
-        old, new: the values; None if there is none.
-        lines: the unified diff of a text.
+        sort: whether the item was added, removed or changed.
+        path: what changed: a file, a key such as `image.tag`, or a parameter.
+        old: the old value, if any.
+        new: the new value, if any.
+        lines: the lines of the unified diff, if the item is a text.
     """
 
     sort: Sort
@@ -60,9 +65,10 @@ class Difference:
     """The differences between two artifacts.
 
     Attributes:
-        old, new: pinned references.
+        old: the pinned reference of the old artifact.
+        new: the pinned reference of the new artifact.
         kind: the kind of the new artifact.
-        sections: the sections with changes.
+        sections: the sections that have changes.
     """
 
     old: Reference
@@ -76,7 +82,7 @@ class Difference:
 
 
 def section(name: str, changes: Sequence[Change]) -> tuple[Section, ...]:
-    """Return a section, or nothing if there are no changes."""
+    """Return a tuple with one section, or an empty tuple if there are no changes."""
     return (Section(name, tuple(changes)),) if changes else ()
 
 
@@ -94,7 +100,7 @@ def changed_keys(old: Mapping[str, Json], new: Mapping[str, Json]) -> list[Chang
 
 
 def _is_same(old: Json, new: Json) -> bool:
-    # In Python `1 == True == 1.0`, but in values they differ.
+    # In Python, 1, True and 1.0 are equal, but in a values file they are different.
     return type(old) is type(new) and old == new
 
 
@@ -106,10 +112,10 @@ def changed_names(old: Sequence[str], new: Sequence[str]) -> list[Change]:
 
 
 def flat(value: Json, path: str = "") -> dict[str, Json]:
-    """Flatten a document to one level: `image.tag`, `hosts[0]` → value. Keep empty mappings and lists as values.
+    """Flatten a document to a mapping from paths such as `image.tag` and `hosts[0]` to values. Empty mappings and lists are values.
 
     Raises:
-        PolicyError: `limit-passed`: its keys are so long that their paths need too much memory.
+        PolicyError: `limit-passed`: the paths are so long that they need too much memory.
     """
     found: dict[str, Json] = {}
     size = 0
@@ -138,10 +144,10 @@ def _flat(value: Json, path: str) -> Iterator[tuple[str, Json]]:
 
 
 class LineDiff:
-    """Compares texts line by line, within limits that all texts of one comparison share.
+    """Compares texts line by line. The limits on time and output apply to all texts of one instance together.
 
     Args:
-        check: called regularly; it may raise to cancel.
+        check: called regularly; it may raise to cancel the comparison.
     """
 
     def __init__(self, check: Callable[[], None] = lambda: None) -> None:
@@ -150,7 +156,7 @@ class LineDiff:
         self._left = MAX_OUTPUT
 
     def unified(self, old: str, new: str) -> tuple[str, ...]:
-        """Return the lines of a unified diff without its two headers; a note instead if the texts are too long."""
+        """Return the lines of a unified diff, without the two header lines. If the texts are too long, return a note instead."""
         self._check()
         before, after = old.splitlines(), new.splitlines()
         if max(len(before), len(after)) > MAX_LINES:
@@ -172,7 +178,7 @@ class LineDiff:
 
 
 def _unified_lines(matcher: _BoundedMatcher, before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
-    """Yield what `difflib.unified_diff` would, which cannot be given a matcher."""
+    """Yield the lines of a unified diff. `difflib.unified_diff` cannot be used, because it does not accept a matcher."""
     for group in matcher.get_grouped_opcodes(_CONTEXT):
         first, last = group[0], group[-1]
         yield f"@@ -{_hunk(first[1], last[2])} +{_hunk(first[3], last[4])} @@"
@@ -185,24 +191,24 @@ def _unified_lines(matcher: _BoundedMatcher, before: Sequence[str], after: Seque
 
 
 def _hunk(start: int, end: int) -> str:
-    """Return the position of a hunk as `diff -u` writes it (POSIX, `diff`, "Diff -u Output Format")."""
+    """Return the position of a hunk in the format of `diff -u` (POSIX, `diff`, "Diff -u Output Format")."""
     if end - start == 1:
         return str(start + 1)
     return f"{start + 1 if end > start else start},{end - start}"
 
 
 class _BoundedMatcher(difflib.SequenceMatcher[str]):
-    """A matcher that finds no more matches after a number of steps; difflib is cubic on texts that an attacker chose.
+    """A matcher that stops finding matches after a number of steps. Without the limit, crafted texts take cubic time.
 
     Attributes:
-        steps: how many are left.
+        steps: the number of steps that are left.
     """
 
     def __init__(self, before: Sequence[str], after: Sequence[str], steps: int, check: Callable[[], None]) -> None:
         super().__init__(None, before, after)
         self.steps = steps
         self._check = check
-        occurrences: Mapping[str, Sequence[int]] = self.b2j  # type: ignore[attr-defined] # its index of `after`
+        occurrences: Mapping[str, Sequence[int]] = self.b2j  # type: ignore[attr-defined] # `b2j` maps each line of `after` to its positions
         self._costs = [0, *accumulate(1 + len(occurrences.get(line, ())) for line in before)]
 
     def find_longest_match(self, alo: int = 0, ahi: int | None = None, blo: int = 0, bhi: int | None = None) -> difflib.Match:

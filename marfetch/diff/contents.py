@@ -1,4 +1,4 @@
-"""List the files of an artifact: the members of its archives, and layers that are not archives."""
+"""List the files of an artifact: the members of its archives, and its other layers."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..client.session import Session
 from ..destination.archive import Archive, with_top
 
 MAX_TEXT: Final = 4 << 20
-"""Maximum size in bytes of a file whose content is held in memory; for larger files only the digest is."""
+"""The maximum size in bytes of a file to keep in memory. For a larger file, only the digest is kept."""
 MAX_HELD: Final = 128 << 20
-"""Maximum total size in bytes of the files held for one artifact."""
+"""The maximum total size in bytes of the files that are kept in memory for one artifact."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileContent:
-    """One file.
+    """One file of an artifact.
 
     Attributes:
-        size: in bytes.
-        digest: SHA-256 in hex.
-        raw: its content; None if it is too large to hold.
+        size: the size in bytes.
+        digest: the SHA-256 hash in hexadecimal.
+        raw: the content; None if it is too large to keep in memory.
     """
 
     size: int
@@ -34,7 +34,7 @@ class FileContent:
 
     @property
     def text(self) -> str | None:
-        """The content as text; None if it is not UTF-8 or contains NUL."""
+        """The content as text; None if it was not kept, is not UTF-8, or contains NUL."""
         if self.raw is None or b"\0" in self.raw:
             return None
         try:
@@ -44,7 +44,7 @@ class FileContent:
 
 
 class _Held:
-    """Remaining bytes that may be held for one artifact."""
+    """The number of bytes that may still be kept in memory for one artifact."""
 
     def __init__(self) -> None:
         self.left = MAX_HELD

@@ -1,1 +1,1 @@
-"""Diagnose why MAR cannot be reached: each finding says what was seen, what it means and what to do."""
+"""Diagnose why MAR cannot be reached. Every finding has an observation, its meaning, and what to do."""

@@ -26,16 +26,17 @@ from .network import FIREWALL, hosts
 
 
 SKEW: Final = 300.0
-"""Seconds; a larger clock skew makes signed URLs and certificates fail."""
+"""A larger clock skew, in seconds, is a fault: it makes signed URLs and certificates invalid."""
 SMALL_SKEW: Final = 60.0
-"""Seconds; a smaller clock skew is not reported."""
+"""A smaller clock skew, in seconds, is not a problem."""
 
 
 def clock_finding(seen: Seen, now: float) -> Finding:
-    """Compare this machine's clock with the `Date` of a response.
+    """Compare this machine's clock with the `Date` header of a response.
 
     Args:
-        now: seconds since the epoch.
+        seen: the response.
+        now: this machine's time, in seconds since the epoch.
     """
     try:
         there = parsedate_to_datetime(seen.header("Date") or "")
@@ -55,10 +56,11 @@ def clock_finding(seen: Seen, now: float) -> Finding:
 
 
 def throttled(seen: Seen, now: float) -> Finding:
-    """Report a throttle (429) and how long to wait.
+    """Report that the registry throttles requests (429), and how long to wait.
 
     Args:
-        now: seconds since the epoch.
+        seen: the response with status 429.
+        now: this machine's time, in seconds since the epoch.
     """
     wait = retry_after(seen.header("Retry-After"), now, date=seen.header("Date"))
     when, do = "it does not say for how long", "wait a few minutes"
@@ -72,10 +74,11 @@ def throttled(seen: Seen, now: float) -> Finding:
 
 
 def paused(address: Address, pause: Pause, now: float) -> Finding:
-    """Report a host that is not contacted because it throttled another process.
+    """Report that no request was sent to a host, because the host throttled another process.
 
     Args:
-        now: seconds since the epoch.
+        pause: the throttle of the other process.
+        now: this machine's time, in seconds since the epoch.
     """
     moment = datetime.fromtimestamp(now, UTC) + timedelta(seconds=pause.left)
     return _throttle(
@@ -99,20 +102,26 @@ _JSON: Final = "application/json"
 
 
 class Stop(Exception):  # noqa: N818 - not an error
-    """Ends the checks: the next one needs the result of this one."""
+    """Raised by a check to skip the remaining checks, which need its result."""
 
 
 @dataclass
 class RegistryChecks:
-    """Runs the checks one after the other and collects their findings.
+    """Runs the checks of a registry in order and collects their findings.
 
     Args:
-        reference: the artifact to try, with its host.
+        prober: sends the requests.
+        reference: the artifact to request, with its host.
         chosen: whether the user named the artifact.
         now: returns this machine's time, in seconds since the epoch.
         has_time: returns whether there is time for another check.
-        untunnelled: why the proxy opened no tunnel; None if it did, or if there is no proxy.
-        pauses: the throttles shared with other processes; None if there is no cache.
+        untunnelled: why the proxy did not open a tunnel; None if it did, or if no proxy is used.
+        pauses: the throttles that other processes recorded in the cache; None if there is no cache.
+
+    Attributes:
+        found: the findings.
+        references: the `X-Msedge-Ref` headers of failed responses, for support.
+        data: the data host that the registry redirects to; None until it is known.
     """
 
     prober: Prober
@@ -136,7 +145,7 @@ class RegistryChecks:
         return self.endpoint.official
 
     def run(self) -> None:
-        """Run the checks until one fails."""
+        """Run the checks in order until one fails."""
         try:
             self._base()
             manifest = self._manifest()
@@ -228,7 +237,7 @@ class RegistryChecks:
         return parsed
 
     def _tagged(self) -> tuple[Reference, Seen]:
-        """Return a reference with an existing tag or digest, and the response for its manifest."""
+        """Request a manifest. Return its reference, with an existing tag or digest, and the response."""
         reference = self.reference
         if reference.tag is None and reference.digest is None:
             tag = self._newest(reference)
@@ -256,7 +265,7 @@ class RegistryChecks:
         return ANY_OR_PRERELEASE.newest(tags) or next(iter(tags), None)
 
     def _any(self) -> tuple[Reference, str | None]:
-        """Return any artifact of a registry that lacks the default one."""
+        """Return an artifact from the catalog, with a tag, for a registry that does not have the default artifact."""
         seen = self._ask("manifest", self._address("/v2/_catalog"), {"Accept": _JSON})
         for name in [name for name in _texts(seen, "repositories") if is_repository(name)][:3]:
             reference = replace(self.reference, repository=name)
@@ -355,13 +364,13 @@ class RegistryChecks:
         return Address.parse(f"{self.endpoint.registry.origin}{target}")
 
     def _ask(self, step: str, address: Address, headers: dict[str, str] | None = None, *, came_from: Address | None = None) -> Seen:
-        """Send one request; a failure, throttle or block page becomes a finding and ends the checks."""
+        """Send one request and return the response. If it fails, is throttled or is a block page, add a finding and end the checks."""
         if not self.has_time():
             self._stop(
                 warning(
                     step,
-                    f"skipped: the time was used up before a request to `{address.name}`",
-                    "everything works, but slowly",
+                    f"skipped: no time was left for a request to `{address.name}`",
+                    "the previous checks passed, but they were slow",
                     "check the network: a slow proxy or DNS server delays every client",
                 )
             )
@@ -437,7 +446,7 @@ class RegistryChecks:
 
 
 def _without_doctor(hint: str) -> str:
-    """Return the hint of a network failure without the advice to run the doctor."""
+    """Remove the advice to run `marfetch doctor` from the hint of a network failure."""
     return hint.removesuffix(", or run `marfetch doctor`")
 
 

@@ -1,4 +1,4 @@
-"""Local checks: variables, the cache, Helm and its plugins. They make no requests."""
+"""Local checks of environment variables, the cache, Helm and its plugins. These checks make no requests."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from ..text import human_size
 from .findings import Finding, fault, ok, warning
 
 LITTLE_ROOM: Final = 1 << 30
-"""Bytes; less free space on the cache's disk is a warning."""
+"""Less free space than this on the cache's disk, in bytes, is a warning."""
 HELM_TIME: Final = 5.0
-"""Seconds; the timeout for Helm commands."""
+"""The timeout for Helm commands, in seconds."""
 _OTHERS: Final = {
     "PYTHONHTTPSVERIFY": "marfetch ignores it and always verifies; other programs may not",
-    "SSLKEYLOGFILE": "marfetch ignores it; other programs write the keys of every connection to it, which lets its readers decrypt them",
+    "SSLKEYLOGFILE": "marfetch ignores it; other programs write connection keys to this file, and anyone who reads it can decrypt traffic",
     "HELM_KUBEINSECURE_SKIP_TLS_VERIFY": "Helm does not verify the cluster's certificate",
 }
 
 
 def endpoint(chosen: Endpoint) -> Finding:
-    """Report the endpoint."""
+    """Report the endpoint, and whether it is one of Microsoft's."""
     if chosen.official:
         return ok("endpoint", f"`{chosen.registry.name}`, the official endpoint `{chosen.name}`")
     return warning(
@@ -45,7 +45,7 @@ def endpoint(chosen: Endpoint) -> Finding:
 
 
 def environment(variables: Mapping[str, str], *, ca_file: str | None) -> Iterator[Finding]:
-    """Report variables that change trusted certificates or the endpoint."""
+    """Report environment variables that change trusted certificates or the endpoint."""
     found: list[Finding] = []
     for name, path in named_certificates(ca_file, variables):
         if not Path(path).exists():
@@ -76,7 +76,7 @@ def environment(variables: Mapping[str, str], *, ca_file: str | None) -> Iterato
 
 
 def cache(directory: Path | None, progress: Progress) -> Finding:
-    """Check permissions, free space and damage of the cache directory."""
+    """Check the cache directory for missing permissions, low disk space and damage."""
     try:
         root = cache_root(directory)
     except StorageError as error:
@@ -132,7 +132,7 @@ def helm(variables: Mapping[str, str]) -> Finding:
             "helm",
             f"{named}; the plugin `{name}` runs `{gone}`, which no longer exists",
             "the environment that it was installed from was removed or moved",
-            "run `marfetch setup` in the present environment",
+            "run `marfetch setup` in the current environment",
         )
     return ok("helm", f"{named}; both plugins are in `{plugins}`")
 

@@ -26,13 +26,13 @@ from .findings import CHECKS, Finding, fault, joined, ok, warning
 from .network import ObservedHost
 
 DEFAULT: Final = "application-lb/charts/alb-controller"
-"""A small public chart, tried if the user names no artifact."""
+"""A small public chart. It is requested if the user does not name an artifact."""
 PATIENCE: Final = 3.0
-"""Seconds for each step."""
+"""The timeout in seconds for each step."""
 WHOLE: Final = 15.0
-"""Seconds after which no step starts; a running step may finish."""
+"""The time in seconds after which no new step starts. A running step may finish."""
 REGION_TIME: Final = 1.5
-"""Seconds for each of the three steps of the region check."""
+"""The timeout in seconds for each of the three steps of the region check."""
 REGIONS: Final = (
     "westus",
     "westus2",
@@ -44,19 +44,19 @@ REGIONS: Final = (
     "eastasia",
     "southeastasia",
 )
-"""Known regions of the data endpoint; names that do not resolve are ignored."""
+"""Known regions of MAR's data hosts. Hosts whose name does not resolve are ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExamineOptions:
-    """What to examine.
+    """The options of `examine`.
 
     Attributes:
-        endpoint: the endpoint to reach.
-        reference: the artifact to try; None for `DEFAULT`.
-        ca_file: as in `--ca-file`.
-        cache_dir: as in `--cache-dir`.
-        timeout: seconds for everything.
+        endpoint: the endpoint to check.
+        reference: the artifact to request; None for `DEFAULT`.
+        ca_file: the value of `--ca-file`.
+        cache_dir: the value of `--cache-dir`.
+        timeout: the time limit in seconds for all checks.
         now: returns this machine's time, in seconds since the epoch.
     """
 
@@ -70,10 +70,12 @@ class ExamineOptions:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The findings, in the order of `CHECKS`.
+    """The result of all checks.
 
     Attributes:
-        references: the `X-Msedge-Ref` of failed responses, for support.
+        findings: the findings, in the order of `CHECKS`.
+        references: the `X-Msedge-Ref` headers of failed responses, for support.
+        seconds: how long the checks took.
     """
 
     findings: tuple[Finding, ...]
@@ -82,12 +84,12 @@ class Diagnosis:
 
     @property
     def has_fault(self) -> bool:
-        """Whether any check failed."""
+        """Whether any finding is a fault."""
         return any(one.status == "fault" for one in self.findings)
 
 
 def examine(options: ExamineOptions, progress: Progress) -> Diagnosis:
-    """Run all checks; problems become findings, never exceptions."""
+    """Run all checks. Problems are reported as findings and do not raise."""
     begun = time.monotonic()
     end = begun + min(options.timeout, WHOLE)
     prober = Prober(options.endpoint, options.ca_file, patience=max(0.2, min(PATIENCE, options.timeout / 5)))
@@ -112,7 +114,11 @@ def _local_findings(options: ExamineOptions, progress: Progress) -> list[Finding
 
 
 def _network_findings(options: ExamineOptions, prober: Prober, found: list[Finding], end: float) -> list[str]:
-    """Check the network and the registry, from DNS to the first byte of content; return references for support."""
+    """Check the network and the registry, from DNS to the first byte of content, and add the findings to `found`.
+
+    Returns:
+        The `X-Msedge-Ref` headers of failed responses, for support.
+    """
     registry = options.endpoint.registry
     try:
         proxy = prober.proxy(registry)
@@ -142,7 +148,7 @@ def _network_findings(options: ExamineOptions, prober: Prober, found: list[Findi
 
 
 def _pauses(options: ExamineOptions) -> Pauses | None:
-    """Return the throttles shared through the cache; None if there is no cache (doctor never creates one)."""
+    """Return the throttles that other processes recorded in the cache. Return None if there is no cache: doctor does not create one."""
     with suppress(StorageError):
         root = cache_root(options.cache_dir)
         if (root / "oci-layout").is_file():
@@ -151,7 +157,7 @@ def _pauses(options: ExamineOptions) -> Pauses | None:
 
 
 def _drop(found: list[Finding], names: set[str]) -> None:
-    """Drop earlier `ok` findings that a later fault contradicts."""
+    """Remove `ok` findings with these ids, because a later check with the same id failed."""
     found[:] = [one for one in found if one.id not in names or one.status != "ok"]
 
 
@@ -160,7 +166,7 @@ def _observe(address: Address, prober: Prober, proxy: str | None, *, official: b
     names, shown = prober.names(host, port), address.name
     if proxy is not None:
         through = [prober.through(proxy, host, port)] if tls and proxy.startswith("http://") else []
-        # The following request reports the proxy's error.
+        # Do not report a failure of the proxy here: the next request fails too, with a better message.
         failed = next((one.failure for one in through if one.stage == "tcp"), None)
         return ObservedHost(shown, names, tuple(one for one in through if one.stage != "tcp"), True, official, tls, failed)
     return ObservedHost(shown, names, tuple(prober.reach(host, port, names, tls=tls and greet)), False, official, tls)
@@ -170,7 +176,7 @@ def _observe(address: Address, prober: Prober, proxy: str | None, *, official: b
 
 
 def _regions(endpoint: Endpoint, prober: Prober, checks: RegistryChecks) -> Iterator[Finding]:
-    """Warn if only some data hosts can be reached: the firewall has rules for single regions."""
+    """Warn if some data hosts cannot be reached. The firewall may allow only single regions."""
     if endpoint.official:
         wildcard = str(endpoint.data_hosts[0])
         names = [(f"{region}{wildcard.removeprefix('*')}", 443) for region in REGIONS] if endpoint is GLOBAL else []
@@ -213,7 +219,7 @@ def _regions(endpoint: Endpoint, prober: Prober, checks: RegistryChecks) -> Iter
 
 
 def _other(options: ExamineOptions, prober: Prober) -> ObservedHost | None:
-    """Check the network path to the other official registry, without sending a request."""
+    """Try to connect to the other official registry, without sending a request. Return None if a proxy is used or the check fails."""
     other = GLOBAL if options.endpoint is CHINA else CHINA
     try:
         if prober.proxy(options.endpoint.registry) is not None:

@@ -1,4 +1,4 @@
-"""Findings of `marfetch doctor`; their texts contain no secrets and can be shared."""
+"""Findings of `marfetch doctor`. Their texts contain no secrets, so they can be shared."""
 
 from __future__ import annotations
 
@@ -33,20 +33,21 @@ CHECKS: Final[Mapping[str, str]] = {
     "cache": "the cache directory: permissions, free space, damage",
     "helm": "Helm and the two plugins",
 }
-"""The id of every finding, and what it checks."""
+"""The ids of the checks, with descriptions. Every finding has one of these ids."""
 
 _WORST: Final = ("fault", "warning", "ok")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding. Its constructor removes secrets from its texts.
+    """One finding. The constructor removes secrets from the texts.
 
     Attributes:
-        id: one of `CHECKS`.
-        saw: what was seen.
-        means: what that means; empty for `ok`.
-        do: what to do; empty for `ok`.
+        id: the check, one of `CHECKS`.
+        status: the severity.
+        saw: what was observed.
+        means: what the observation means; empty if the status is `ok`.
+        do: what to do; empty if the status is `ok`.
     """
 
     id: str
@@ -75,7 +76,12 @@ def fault(name: str, saw: str, means: str, do: str) -> Finding:
 
 
 def joined(name: str, found: Sequence[Finding]) -> Finding | None:
-    """Merge the findings with one id, worst first; the worst gives the status. None if there is none."""
+    """Merge all findings of one check into one, which has the worst status. Return None if the check has no findings.
+
+    Args:
+        name: the id of the check.
+        found: the findings of all checks.
+    """
     own = sorted(dict.fromkeys(one for one in found if one.id == name), key=lambda one: _WORST.index(one.status))
     if len(own) < 2:
         return own[0] if own else None

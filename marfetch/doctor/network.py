@@ -1,4 +1,4 @@
-"""Findings about the network path to one host: DNS, connections, certificates."""
+"""Findings about the network path to one host: DNS, connections and certificates."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from ..remote.probe import NameLookup, Reached
 from .findings import Finding, fault, ok, warning
 
 ISSUERS: Final = ("microsoft", "digicert")
-"""Words in the names of the certificate authorities that MAR uses."""
+"""Words that identify the certificate authorities of MAR by their names."""
 FIREWALL: Final = "ask the firewall team to allow {hosts} on port 443; `marfetch endpoints --format azure-firewall` prints rules"
 _EXPIRED, _NOT_YET, _WRONG_NAME = 10, 9, 62  # OpenSSL: X509_V_ERR_*
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedHost:
-    """Observations about one host.
+    """Observations about the network path to one host.
 
     Attributes:
-        host: its name or IP address, with the port unless it is the default.
-        reached: the result for each address, or for the proxy.
-        proxied: whether a proxy is used; the proxy resolves the name.
-        official: whether it is one of Microsoft's hosts.
+        host: the host's name or IP address, with the port unless it is the default port.
+        names: the result of the DNS lookup.
+        reached: the result of connecting to each address, or through the proxy.
+        proxied: whether a proxy is used. The proxy then resolves the name of the host.
+        official: whether the host is one of Microsoft's.
         tls: whether HTTPS is used.
-        untunnelled: why the proxy opened no tunnel.
+        untunnelled: why the proxy did not open a tunnel; None if it did, or if no proxy is used.
     """
 
     host: str
@@ -40,22 +41,22 @@ class ObservedHost:
 
     @property
     def open(self) -> bool:
-        """Whether any address could be connected."""
+        """Whether a connection succeeded, including TLS if HTTPS is used."""
         return any(one.stage == "done" for one in self.reached)
 
     @property
     def answers(self) -> bool:
-        """Whether any address accepted TCP."""
+        """Whether any address accepted a TCP connection."""
         return any(one.stage != "tcp" for one in self.reached)
 
 
 def hosts(*, china: bool) -> str:
-    """Return the official hosts of an endpoint as text."""
+    """Return the official hosts of the global endpoint or the China endpoint, as text for a message."""
     return " and ".join(f"`{rule.host}`" for rule in RULES if (rule.endpoint == "china") is china)
 
 
 def findings(observed: ObservedHost) -> Iterator[Finding]:
-    """Return the findings about the path to a host."""
+    """Yield the findings about the network path to a host."""
     yield _dns(observed)
     if observed.names.addresses and not observed.proxied:
         yield from _connection(observed)
@@ -63,8 +64,8 @@ def findings(observed: ObservedHost) -> Iterator[Finding]:
         yield warning(
             "tls",
             f"`{observed.host}` is used over plain HTTP",
-            "plain HTTP proves no identity; it is meant for tests on this machine",
-            "use HTTPS for everything else",
+            "plain HTTP does not prove the identity of the server; use it only for tests on this machine",
+            "use HTTPS for any other registry",
         )
     elif observed.answers:
         yield from _certificates(observed)
@@ -150,7 +151,7 @@ def _connection(observed: ObservedHost) -> Iterator[Finding]:
         yield warning(
             "connection",
             f"some addresses of `{observed.host}` accept no connection: {shown}",
-            "a firewall has rules for single addresses, so clients fail now and then",
+            "a firewall has rules for single addresses, so clients fail from time to time",
             "use rules by name or by both service tags, because the addresses change; " + allow,
         )
 

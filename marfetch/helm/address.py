@@ -1,6 +1,6 @@
 """Parse the `mar://` addresses of indexes and charts that Helm passes to the getter.
 
-| address | means |
+| address | meaning |
 |---|---|
 | `mar://HOST/[NAMESPACE/]index.yaml` | the index of the charts below a namespace |
 | `mar://HOST/REPO/index.yaml` | the index of one repository |
@@ -33,8 +33,8 @@ class IndexAddress:
     """The address of an index.
 
     Attributes:
-        host: as written in the address.
-        path: a repository or a namespace; empty for the whole registry.
+        host: the host as written in the address.
+        path: the path of a repository or a namespace; empty for the whole registry.
     """
 
     host: str
@@ -46,9 +46,9 @@ class ChartAddress:
     """The address of a chart.
 
     Attributes:
-        references: possible locations, likeliest first.
-        version: a version or a range; None if the reference has a tag or digest, or for the newest version.
-        provenance: whether the address names the provenance instead of the chart.
+        references: the repositories that may contain the chart, most likely first.
+        version: a version or a range; None for the newest version, or if the reference has a tag or digest.
+        provenance: whether the address names the provenance file instead of the chart.
     """
 
     references: tuple[Reference, ...]
@@ -75,7 +75,7 @@ def parse(url: str) -> IndexAddress | ChartAddress:
         _fail(url, "it has no path; write `mar://HOST/index.yaml` or `mar://HOST/REPOSITORY`")
     parent, _, last = path.rpartition("/")
     if last == _INDEX and not provenance:
-        Reference.parse(f"{host}/{parent or 'x'}")  # validate host and path as strictly as those of any reference
+        Reference.parse(f"{host}/{parent or 'x'}")  # raise if the host or the path is invalid in a reference
         return IndexAddress(host, parent)
     version = _version(url, query)
     if not last.endswith(".tgz"):
@@ -94,11 +94,16 @@ def _version(url: str, query: str) -> str | None:
     name, _, version = query.partition("=")
     if name != "version" or "&" in version:
         _fail(url, "the query may only contain one `version=`")
-    return unquote(version)  # keep `+`, which versions contain
+    return unquote(version)  # not `unquote_plus`: a version may contain `+`
 
 
 def _by_file_name(url: str, host: str, parent: str, stem: str) -> tuple[tuple[Reference, ...], str]:
-    """Split `NAME-VERSION` at the first `-` that is followed by a version. The parent is the repository or its parent path."""
+    """Split `NAME-VERSION` at the first `-` before a version. Return the possible repositories and the version.
+
+    Args:
+        parent: the path above the file name, which is either the repository or the path above the repository.
+        stem: the file name without `.tgz`.
+    """
     splits = [(stem[: match.start()], stem[match.end() :]) for match in re.finditer("-", stem)]
     found = next(((name, version) for name, version in splits if name and read_version(version.replace("+", "_"))), None)
     if found is None:

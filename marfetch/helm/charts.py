@@ -1,4 +1,4 @@
-"""Find the charts of a repository or a namespace for Helm's index. Results are cached to keep later calls fast."""
+"""Find the charts of a repository or a namespace for Helm's index. Results are cached, so that later calls are fast."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from ..text import counted
 from .index_yaml import Release, chart_facts, created, index, is_chart_name
 
 NEWEST: Final = 20
-"""Number of newest versions whose manifests are fetched."""
+"""The number of newest versions whose manifests are fetched. Older versions use only what is cached."""
 FRESH: Final = 60.0
-"""Seconds for which a cached index is returned without a request."""
+"""The time in seconds for which a cached index is returned without a request."""
 FRESH_IN_NAMESPACE: Final = 600.0
-"""Seconds for which the cached charts of a repository count in the index of a namespace."""
+"""The time in seconds for which the index of a namespace uses the cached charts of a repository."""
 FRESH_IF_OTHER: Final = 86_400.0
-"""Seconds for which a repository is remembered to contain no charts."""
+"""The time in seconds for which the cache remembers that a repository contains no charts."""
 FRESH_IF_INCOMPLETE: Final = 10.0
-"""Seconds for which an incomplete index is returned again, since Helm requests it several times within one command."""
+"""The time in seconds for which a cached incomplete index is returned. Helm requests an index several times within one command."""
 NAMESPACE_TIME: Final = 25.0
-"""Seconds that one call spends on a namespace; the next call continues. Helm waits 30 s for its repositories."""
+"""The time in seconds that one call spends on a namespace. The next call continues. Helm waits 30 s for an index."""
 CACHE_TIME: Final = 3.0
-"""Seconds beyond that, in which it still takes what the cache knows of the other repositories."""
+"""The time in seconds after `NAMESPACE_TIME` in which a call still reads other repositories from the cache, without requests."""
 AT_ONCE: Final = 500
-"""Number of repositories that are passed to the threads at once."""
+"""The number of repositories that are queued for the threads at once."""
 MOST_OTHERS: Final = 100
-"""Number of newest versions to check before a repository is considered to contain no charts."""
+"""The number of newest versions to check. If none of them is a chart, the repository is considered to contain no charts."""
 BUILD_WAIT: Final = 60.0
-"""Seconds to wait for another process that builds the same index."""
+"""The time in seconds to wait for another process that is building the same index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ class Listing:
     """The charts of an index.
 
     Attributes:
-        charts: path of the repository in the index → versions, newest first.
+        charts: the versions of each chart, newest first, by the path of the repository in the index.
         failures: the errors of repositories that could not be read.
-        taken: further paths of repositories, which may have charts: no chart's own name is a key that hides them.
+        taken: the paths of all repositories in the namespace, including unread ones. The names of charts must not hide these paths.
     """
 
     charts: Mapping[str, Sequence[Release]]
@@ -59,11 +59,11 @@ class Listing:
 
 
 def kept_index(kept: Records, host: str, path: str) -> bytes | None:
-    """Return a cached index that is still fresh, without a network or a session.
+    """Return a cached index that is still fresh, or None. It needs no session, so that this is fast.
 
     Args:
         kept: the cached indexes.
-        path: a repository or a namespace; empty for the whole registry.
+        path: the path of a repository or a namespace; empty for the whole registry.
     """
     found = kept.get(f"{host}/{path}")
     if found is None:
@@ -77,13 +77,15 @@ def kept_index(kept: Records, host: str, path: str) -> bytes | None:
 
 
 def build_index(client: Session, host_reference: Reference, path: str) -> bytes:
-    """Build Helm's index of a repository or a namespace. Processes that need the same index wait for the first one.
+    """Build Helm's index of a repository or a namespace. If another process is building the same index, wait for its result.
 
     Args:
-        host_reference: any reference of the registry; only its host counts.
+        host_reference: any reference of the registry. Only its host is used.
+        path: the path of a repository or a namespace; empty for the whole registry.
 
     Raises:
-        NotFoundError: there is no repository or namespace with this name, or it contains no charts.
+        NotFoundError: there is no repository or namespace with this path.
+        PolicyError: `kind-refused`: the repository contains no charts.
         Error: the registry failed.
     """
     host = str(host_reference.host) if host_reference.host else ""
@@ -102,9 +104,9 @@ def index_of(client: Session, references: Sequence[Reference]) -> bytes:
     """Build Helm's index of several chart repositories or namespaces of one registry.
 
     Raises:
-        InputError: `usage`: a tag or digest, or several registries.
-        PolicyError: `kind-refused`: one of them contains no charts.
-        Error: see `releases_of`.
+        InputError: `usage`: a reference has a tag or digest, or the references are on several registries.
+        PolicyError: `kind-refused`: a repository contains no charts.
+        Error: the same errors as `releases_of`.
     """
     bounds = []
     for reference in references:
@@ -115,7 +117,7 @@ def index_of(client: Session, references: Sequence[Reference]) -> bytes:
     if len(hosts) != 1:
         listed = ", ".join(f"`{host}`" for host in sorted(hosts))
         raise InputError(f"an index cannot combine several registries: {listed}", code="usage")
-    paths: dict[str, str] = {}  # by repository, because one can be given twice, or also through a namespace
+    paths: dict[str, str] = {}  # by repository, because a repository may be given twice, directly and by its namespace
     found: dict[str, Sequence[Release]] = {}
     taken: set[str] = set()
     for bound in dict.fromkeys(bounds):
@@ -131,11 +133,11 @@ def index_of(client: Session, references: Sequence[Reference]) -> bytes:
 
 
 def _by_own_names(charts: Mapping[str, Sequence[Release]], taken: Set[str]) -> dict[str, Sequence[Release]]:
-    """Add keys for charts whose own name is not that of their repository: Helm finds dependencies only by the chart's own name.
+    """Add a key for each chart whose name differs from the name of its repository. Helm finds dependencies only by the chart's name.
 
-    A name that is the path of another repository, or that charts of several repositories have, gets no key.
+    No key is added for a name that is also the path of another repository, or that charts in several repositories have.
     """
-    found: dict[str, dict[str, list[Release]]] = {}  # key → path of the repository → versions with that name
+    found: dict[str, dict[str, list[Release]]] = {}  # the versions with that name, by key and by path of the repository
     for path, releases in charts.items():
         for release in releases:
             key = f"{path.rpartition('/')[0]}/{release.name}".removeprefix("/")
@@ -161,9 +163,9 @@ def _listing(client: Session, host_reference: Reference, path: str) -> Listing:
 
 
 def releases_of(client: Session, reference: Reference) -> list[Release] | None:
-    """Return the versions of the chart in a repository, newest first; None if it contains no charts.
+    """Return the versions of the chart in a repository, newest first. Return None if the repository contains no charts.
 
-    Requests the tag list, and the manifests and configs of the newest versions that are not cached.
+    This requests the list of tags, and the manifests and configs of the newest versions if they are not cached.
 
     Raises:
         NotFoundError: `repository-not-found`.
@@ -186,7 +188,7 @@ def releases_of(client: Session, reference: Reference) -> list[Release] | None:
                 raise failure
         if not failures:
             return None
-    # Drop versions that are not charts, but keep failed ones, since their tags exist.
+    # Skip versions that are not charts. Keep versions that could not be read, because their tags exist.
     name = next((one.name for one in looked_at if isinstance(one, Release)), None)
     near = [_release(bound, tagged, name) if isinstance(one, Error) else one for tagged, one in zip(versions, looked_at, strict=False)]
     far = [_known(client, bound, tagged, name) for tagged in versions[len(near) :]]
@@ -198,7 +200,7 @@ def _release(bound: Reference, tagged: TaggedVersion, name: str | None = None) -
 
 
 def _looked_at(repository: Repository, tagged: TaggedVersion) -> Release | Error | None:
-    """Return a version with the facts of its manifest and config; None if it is not a chart."""
+    """Request a version's manifest and config. Return the version with their facts, the error, or None if it is not a chart."""
     here = repository.at(tag=tagged.tag)
     try:
         manifest = here.manifest()
@@ -211,7 +213,7 @@ def _looked_at(repository: Repository, tagged: TaggedVersion) -> Release | Error
 
 
 def _known(client: Session, bound: Reference, tagged: TaggedVersion, name: str | None) -> Release | None:
-    """Return a version with its cached facts, if any, without a request; None if the cache has something other than a chart."""
+    """Return a version with its cached facts, if any, without a request. Return None if the cache shows that it is not a chart."""
     descriptor = client.cache.known(replace(bound, tag=tagged.tag))
     manifest = client.cache.find(descriptor.digest, descriptor.media_type) if descriptor else None
     if manifest is None:
@@ -227,8 +229,8 @@ def _described(release: Release, manifest: Manifest, metadata: dict[str, Json]) 
         (payload,) = select(manifest, Choice(), name=release.name, tag=release.tag, what=release.repository).payloads
         package = payload.layer.digest
     except (Error, ValueError):
-        pass  # pulling this version reports the error
-    names = (metadata.get("name"), manifest.annotations.get(TITLE))  # the title is the name that `helm push` writes
+        pass  # list the version anyway; pulling it reports the error
+    names = (metadata.get("name"), manifest.annotations.get(TITLE))  # `helm push` writes the chart's name as title
     return replace(
         release,
         name=next((name for name in names if isinstance(name, str) and is_chart_name(name)), release.name),
@@ -243,7 +245,7 @@ def _described(release: Release, manifest: Manifest, metadata: dict[str, Json]) 
 
 
 def _namespace(client: Session, host_reference: Reference, path: str) -> Listing:
-    """Find the charts below a path through the catalog."""
+    """Find the charts in all repositories of the catalog below a path."""
     bound = client.repository(replace(host_reference, repository=path or "catalog")).reference
     prefix = f"{path}/" if path else ""
     listed = _listed(client, bound)
@@ -259,7 +261,7 @@ def _namespace(client: Session, host_reference: Reference, path: str) -> Listing
     look = _Look(client, bound)
     charts: dict[str, Sequence[Release]] = {}
     with client.budget.at_most(NAMESPACE_TIME, "that one call spends on a namespace"):
-        for start in range(0, len(names), AT_ONCE):  # a thread pool holds everything that it is given
+        for start in range(0, len(names), AT_ONCE):  # queue a part at a time: a thread pool keeps all queued work in memory
             some = names[start : start + AT_ONCE]
             found = zip(some, client.each(look.at, some, label="reading", unit="repositories"), strict=True)
             charts.update((name.removeprefix(prefix), releases) for name, releases in found if releases)
@@ -278,7 +280,7 @@ def _namespace(client: Session, host_reference: Reference, path: str) -> Listing
 
 
 def _listed(client: Session, bound: Reference) -> tuple[str, ...]:
-    """Return the names of the current catalog; an index is never built from an outdated one."""
+    """Return the names in the catalog. Raise if the catalog cannot be updated, because an outdated one would hide charts."""
     known = catalog(client, bound, fresh=0.0)
     if known.stale is not None:
         raise known.stale
@@ -286,7 +288,7 @@ def _listed(client: Session, bound: Reference) -> tuple[str, ...]:
 
 
 class _Look:
-    """Reads the repositories of a namespace until the time is up, and caches the results."""
+    """Reads the repositories of a namespace until the time limit, and caches the results."""
 
     def __init__(self, client: Session, bound: Reference) -> None:
         self._client = client
@@ -308,7 +310,7 @@ class _Look:
             self._client.budget.check()
             releases = releases_of(self._client, replace(self._bound, repository=repository)) or []
         except NotFoundError:
-            releases = []  # the catalog lists repositories that do not exist
+            releases = []  # a catalog can list repositories that do not exist
         except Error as error:
             if isinstance(error, RateLimitedError) or self._client.budget.remaining <= 0:
                 self._over = error
@@ -331,7 +333,7 @@ def _record(release: Release) -> Json:
 
 
 def _read(data: Json, repository: str) -> list[Release] | None:
-    """Decode the cached charts of a repository; None if the record is corrupted."""
+    """Decode the cached charts of a repository. Return None if the record is corrupted."""
     try:
         return [_release_of(one, repository) for one in data] if isinstance(data, list) else None
     except (Error, KeyError, TypeError):
@@ -342,7 +344,7 @@ def _release_of(record: Json, repository: str) -> Release:
     if not isinstance(record, dict):
         raise TypeError("not a record")
     made, facts = record["created"], record["facts"]
-    name = record.get("name")  # not in the records of version 0.1
+    name = record.get("name")  # version 0.1 wrote records without a name
     return Release(
         name if isinstance(name, str) and is_chart_name(name) else base_name(repository),
         str(record["version"]),

@@ -1,7 +1,7 @@
-"""The getter that Helm runs for each `mar://` address. It writes the complete, verified content to stdout, or nothing.
+"""The getter that Helm runs for each `mar://` address. It writes verified content to stdout, or nothing.
 
-Helm passes the repository's certificate, key and CA files and the address. It uses the output as the content if the exit code is 0. Helm
-sets no timeout.
+Helm passes four arguments: the repository's certificate, key and CA files, and the address. If the exit code is 0, Helm uses the output
+as the content. Helm sets no timeout.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ _OPTIONS: Final = {
     "`--destination` or ": "",
     ", or set a longer `--timeout`": "",
 }
-"""Options in hints → environment variables, since Helm passes no options to the getter."""
+"""Replacements for options in hints. With Helm, only environment variables work, because Helm passes no options to the getter."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Serve one call from Helm.
 
     Args:
-        arguments: the last four are the CERT, KEY and CA files (each may be empty) and the address.
+        arguments: the last four are the certificate, key and CA files, which may be empty, and the address.
 
     Returns:
-        0 if the complete content was written to stdout; otherwise the exit code of the error, which is one line on stderr.
+        0 if the complete content was written to stdout. Otherwise the exit code of the error, which is printed to stderr as one line.
     """
     url = arguments[-1] if arguments else ""
     ca_file = arguments[-2] if len(arguments) >= 4 and arguments[-2] else None
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         _say("warning: client certificates are ignored: MAR does not use them")
     try:
         data = content(url, ca_file)
-        if cast("TextIO | None", sys.stdout) is None:  # the parent process has closed it
+        if cast("TextIO | None", sys.stdout) is None:  # None if the parent process has closed stdout
             raise StorageError("stdout is closed", code="file-unusable")
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     except Error as error:
         return _failed(error, url)
     except OSError as error:
-        from ..files import storage_error  # late: only for an error
+        from ..files import storage_error  # late: only errors need it
 
         return _failed(storage_error(error, str(error.filename or "stdout")), url)
     except (MemoryError, RuntimeError, ImportError) as error:
@@ -83,11 +83,11 @@ def content(url: str, ca_file: str | None = None) -> bytes:
     """Return the content of an address.
 
     Raises:
-        Error: it cannot be fetched or is invalid.
+        Error: the address is invalid, or the content cannot be fetched or is invalid.
     """
     address = parse(url)
     if isinstance(address, IndexAddress):
-        from .charts import kept_index  # late: only for an index
+        from .charts import kept_index  # late: only indexes need it
 
         with suppress(StorageError):  # without a cache directory there is no cached index
             found = kept_index(Records(cache_root(None), "indexes"), str(Host.parse(address.host)), address.path)
@@ -95,7 +95,7 @@ def content(url: str, ca_file: str | None = None) -> bytes:
                 return found
     with _client(ca_file) as client:
         if isinstance(address, IndexAddress):
-            from .charts import build_index  # late: only for an index
+            from .charts import build_index  # late: only indexes need it
 
             bound = client.repository(Reference.parse(f"{address.host}/{address.path or 'x'}")).reference
             return build_index(client, bound, address.path)
@@ -103,10 +103,10 @@ def content(url: str, ca_file: str | None = None) -> bytes:
 
 
 def _chart(client: Session, address: ChartAddress) -> bytes:
-    from ..client.fetch import payload  # late: only if it is not cached
-    from ..client.resolve import Wanted  # late: only if it is not cached
-    from ..verify.gate import gate  # late: only if it is not cached
-    from .charts import FRESH  # late: only if it is not cached
+    from ..client.fetch import payload  # late: a cached index does not need it
+    from ..client.resolve import Wanted  # late: a cached index does not need it
+    from ..verify.gate import gate  # late: a cached index does not need it
+    from .charts import FRESH  # late: a cached index does not need it
 
     check = gate()
     kept = Records(client.cache.root, "tags")
@@ -116,7 +116,7 @@ def _chart(client: Session, address: ChartAddress) -> bytes:
         found = kept.get(key)
         try:
             if found is not None and found.age < FRESH and isinstance(found.data, str):
-                # Helm requests a chart and its provenance in turn, and often the same chart several times.
+                # Use the recently resolved digest: Helm often requests the same chart several times, and then its provenance file.
                 return payload(client, Wanted(Reference.parse(found.data)), provenance=address.provenance, gate=check)[0]
             wanted, is_last = Wanted(reference, address.version), number == len(address.references)
             raw, pinned = payload(client, wanted, provenance=address.provenance, hints=is_last, gate=check)
@@ -130,14 +130,14 @@ def _chart(client: Session, address: ChartAddress) -> bytes:
 
 
 def _client(ca_file: str | None) -> Session:
-    from ..client.session import Session, SessionOptions  # late: only if it is not cached
-    from ..endpoint import Preference  # late: only if it is not cached
+    from ..client.session import Session, SessionOptions  # late: a cached index does not need it
+    from ..endpoint import Preference  # late: a cached index does not need it
 
     return Session(SessionOptions(Preference.from_environment(os.environ), ca_file=ca_file, notice=False), StderrProgress())
 
 
 class StderrProgress(Silent):
-    """Prints warnings and waits as one line each, without a progress display; Helm shows stderr to its user."""
+    """Prints notes and warnings to stderr, one line each, without a progress display. Helm shows stderr to the user."""
 
     def note(self, text: str) -> None:
         _say(text)

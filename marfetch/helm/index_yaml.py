@@ -1,7 +1,7 @@
-"""Write Helm's `index.yaml`, with only the facts of a chart that Helm can read.
+"""Write Helm's `index.yaml`, with only those facts of a chart that Helm can read.
 
-Format: `index.yaml` as Helm 3 and 4 read it (helm/helm, pkg/repo). The index is written as JSON, which is valid YAML and which Helm reads
-two to three times faster. An unknown field or an unreadable date would break the whole repository for Helm.
+The format is `index.yaml` of Helm 3 and 4 (helm/helm, pkg/repo). The index is written as JSON, which is valid YAML. Helm reads JSON two to
+three times faster. Helm rejects the whole index if it has an unknown field or an unreadable date.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ..oci import Digest
 
 API_VERSION: Final = "v1"
 MAX_TEXT: Final = 500
-"""Maximum number of characters of a publisher's text in an index."""
+"""The maximum number of characters of a publisher's text in an index. Longer texts are cut."""
 
 _TEXTS: Final = ("appVersion", "description", "kubeVersion", "type", "home", "icon")
 _TYPES: Final = ("application", "library")
-"""Valid types. Helm skips a version of any other type, and warns in each command (helm/helm, pkg/chart, `Metadata.Validate`)."""
+"""Valid chart types. Helm skips a version of any other type, and prints a warning each time (helm/helm, pkg/chart, `Metadata.Validate`)."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
@@ -32,14 +32,14 @@ class Release:
     """One version of a chart in an index.
 
     Attributes:
-        name: the chart's own name, from its `Chart.yaml` if known.
-        version: the tag with `+` for `_`, as Helm writes versions.
-        repository: without the host.
-        tag: its tag in the registry.
+        name: the name in the chart's `Chart.yaml`; if unknown, the last part of the repository.
+        version: the version in Helm's notation, which is the tag with `+` instead of `_`.
+        repository: the repository, without the host.
+        tag: the tag in the registry.
         manifest: the digest of the manifest, if known.
         package: the digest of the `.tgz`, if known.
-        created: the creation time in RFC 3339, if the manifest has a readable one.
-        facts: fields of the entry such as `appVersion` and `description`.
+        created: the creation time in RFC 3339, if the manifest has a valid one.
+        facts: other fields of the index entry, such as `appVersion` and `description`.
     """
 
     name: str
@@ -52,16 +52,16 @@ class Release:
     facts: Mapping[str, Json] = field(default_factory=dict, compare=False)
 
     def url(self, host: str) -> str:
-        """Return the address that Helm passes to the getter, with the digest if known, so that it matches the index."""
+        """Return the address that Helm passes to the getter. It has the digest if known, so that Helm gets exactly the listed chart."""
         named = f"@{self.manifest}" if self.manifest else f":{self.tag}"
         return f"mar://{host}/{self.repository}{named}/{self.name}-{self.version}.tgz"
 
 
 def chart_facts(metadata: Mapping[str, Json]) -> dict[str, Json]:
-    """Select the facts of a chart for an index, with texts shortened to one line without control characters.
+    """Select the facts of a chart for an index. Texts are limited to one line without control characters.
 
     Args:
-        metadata: the untrusted Chart.yaml from the config of an artifact.
+        metadata: the content of `Chart.yaml` in the config of an artifact. It is untrusted.
     """
     facts: dict[str, Json] = {name: shown for name in _TEXTS if (shown := _text(metadata.get(name)))}
     if facts.get("type") not in _TYPES:
@@ -78,7 +78,7 @@ def chart_facts(metadata: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def created(text: str | None) -> str | None:
-    """Convert a time to RFC 3339, the only format that Helm reads; None if it cannot be parsed."""
+    """Convert a time to RFC 3339, the only format that Helm reads. Return None if the time cannot be parsed."""
     try:
         moment = datetime.fromisoformat(text or "")
     except ValueError:
@@ -89,7 +89,7 @@ def created(text: str | None) -> str | None:
 
 
 def is_chart_name(text: str) -> bool:
-    """Return whether a text can be the name of a chart in an index, which has no `/`."""
+    """Return whether a text is a valid chart name for an index. A chart name has no `/`."""
     return _NAME.fullmatch(text) is not None
 
 
@@ -97,8 +97,8 @@ def index(charts: Mapping[str, Sequence[Release]], *, host: str) -> bytes:
     """Return Helm's `index.yaml`.
 
     Args:
-        charts: key of the entry → its versions, newest first.
-        host: the registry in the addresses.
+        charts: the versions of each chart, newest first, by the key of the index entry.
+        host: the host of the registry, for the addresses of the charts.
     """
     entries = {key: [_entry(release, host) for release in releases] for key, releases in charts.items() if releases}
     return json.dumps({"apiVersion": API_VERSION, "entries": entries}, ensure_ascii=True, separators=(",", ":")).encode()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def launch() -> int:
-    """Run marfetch with the plugin's Python. A batch file would lose the `^` of `--version ^1`."""
+    """Run marfetch with the plugin's Python. This is not a batch file, because that would lose the `^` of `--version ^1`."""
     root = Path(__file__).resolve().parents[2]
     own = root / ".venv" / "Scripts" / "python.exe"
     named = os.environ.get("MARFETCH_PYTHON")

@@ -1,8 +1,8 @@
-"""Install two Helm plugins: the command `helm marfetch` and the getter for `mar://`. Helm 4 allows one type per plugin.
+"""Install two Helm plugins: the command `helm marfetch`, and the getter for `mar://`. There are two because a Helm 4 plugin has one type.
 
-The plugin files use the legacy format, because one file in the newer format breaks all plugins in Helm 3. Each folder is written to a
-temporary folder, one level deeper than Helm looks, and then renamed. Helm therefore never sees a partial folder or two with one name,
-even if the process is killed.
+The plugin files use the legacy format, because a single file in the newer format breaks all plugins in Helm 3. Each plugin is first written
+to a temporary folder, one level deeper than Helm searches, and then renamed. Therefore Helm never sees a partial plugin, or two plugins
+with the same name, even if the process is killed.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ PLUGIN: Final = "marfetch"
 GETTER: Final = "marfetch-getter"
 _HERE: Final = Path(__file__).parent
 _LAUNCHER: Final = Path("marfetch", "helm", "launch")
-"""The launcher in a plugin that Helm has installed from the repository."""
+"""The path of the launcher in a plugin that Helm itself installed from the repository (`helm plugin install`)."""
 _WRITTEN: Final = {"plugin.yaml", "plugin.complete", "marfetch", "marfetch.py"}
-"""The files of a `helm marfetch` folder that marfetch has created."""
+"""The names of the files that marfetch itself writes to the folder of the `helm marfetch` plugin."""
 _ASIDE: Final = ".marfetch-"
 _LEFT_OVER: Final = 600.0
-"""Seconds after which a temporary folder counts as left by a killed process."""
+"""The age in seconds after which a temporary folder is considered to be left over from a killed process."""
 _STARTED = re.compile(r"^exec '([^']+)' -P -m marfetch", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledPlugin:
-    """An installed plugin; `changed` is False if it was already up to date."""
+    """An installed plugin. `changed` is False if the plugin was already up to date."""
 
     name: str
     path: Path
@@ -50,12 +50,12 @@ class InstalledPlugin:
 
 
 def plugins_directory(environment: Mapping[str, str] = os.environ, *, patience: float = 20) -> Path:
-    """Return Helm's plugin directory: from `helm env HELM_PLUGINS`, or by Helm's rules if Helm is not installed.
+    """Return Helm's plugin directory. If there are several, return the first.
 
-    Returns the first of several directories.
+    The directory is `HELM_PLUGINS` from the environment or from `helm env`. If Helm is not installed, it follows from Helm's rules.
 
     Args:
-        patience: timeout for Helm in seconds.
+        patience: the timeout in seconds for running Helm.
     """
     named = environment.get("HELM_PLUGINS")
     if not named:
@@ -76,7 +76,10 @@ def plugins_directory(environment: Mapping[str, str] = os.environ, *, patience: 
 
 
 def starts(plugins: Path) -> dict[str, str | None]:
-    """Return marfetch's plugins in a folder, with the program that each starts; None if that is in the plugin's own folder."""
+    """Return the names of marfetch's plugins in a folder, each with the path of the Python that it runs.
+
+    The path is None if the plugin runs a program in its own folder.
+    """
     found: dict[str, str | None] = {}
     for file in sorted(plugins.glob("*/plugin.yaml")):
         name = _name(file)
@@ -91,10 +94,10 @@ def starts(plugins: Path) -> dict[str, str | None]:
 
 
 def set_up(plugins: Path) -> list[InstalledPlugin]:
-    """Install both plugins with the current Python. Keep a plugin that Helm itself has installed.
+    """Install both plugins for the current Python. If Helm itself installed `helm marfetch`, keep it and install only the getter.
 
     Raises:
-        StorageError: the folder cannot be written, or another plugin or file has the name.
+        StorageError: the folder cannot be written, or another plugin or file has the same name.
     """
     main, getter = plugins / PLUGIN, plugins / GETTER
     if (main / _LAUNCHER).exists():
@@ -106,13 +109,13 @@ def set_up(plugins: Path) -> list[InstalledPlugin]:
 
 
 def set_up_getter(plugin: Path) -> list[InstalledPlugin]:
-    """Install the getter next to a plugin that Helm has installed.
+    """Install the getter next to a `helm marfetch` plugin that Helm itself installed.
 
     Args:
-        plugin: the plugin's folder, whose name depends on where Helm installed it from.
+        plugin: the folder of the plugin. Its name depends on where Helm installed the plugin from.
 
     Raises:
-        StorageError: see `set_up`, or there is no such plugin.
+        StorageError: the folder is not this plugin; or the same errors as `set_up`.
     """
     if not (plugin / _LAUNCHER).exists():
         raise StorageError(
@@ -128,7 +131,7 @@ def set_up_getter(plugin: Path) -> list[InstalledPlugin]:
 
 
 def _refuse_others(plugins: Path, own: Mapping[str, Path]) -> None:
-    """Refuse to install a second plugin with the same name, because Helm then fails for all plugins."""
+    """Raise if another folder has a plugin with the same name. With two such plugins, Helm fails for all plugins."""
     for file in sorted(plugins.glob("*/plugin.yaml")):
         found = _name(file)
         if found is not None and found in own and file.parent != own[found]:
@@ -141,7 +144,7 @@ def _refuse_others(plugins: Path, own: Mapping[str, Path]) -> None:
 
 
 def _refuse_foreign(own: Mapping[str, Path]) -> None:
-    """Refuse to replace anything except a plugin of marfetch or a dangling symbolic link."""
+    """Raise if a path to replace exists and is neither a plugin of marfetch nor a dangling symbolic link."""
     for name, path in own.items():
         if not os.path.lexists(path) or (path.is_symlink() and not path.exists()):
             continue
@@ -158,12 +161,12 @@ def _is_ours(path: Path, name: str) -> bool:
     if not path.is_dir():
         return False
     held = {one.name for one in path.iterdir()}
-    # Only marfetch creates a getter with this name, but a `marfetch` folder may contain files of the user.
+    # Only marfetch uses the name of the getter. A `marfetch` folder, however, may contain files of the user.
     return not held or (_name(path / "plugin.yaml") == name and (name == GETTER or held <= _WRITTEN))
 
 
 def _name(file: Path) -> str | None:
-    """Return the plugin's name from its file; None if it cannot be read."""
+    """Return the plugin's name from its `plugin.yaml`, or None if the file cannot be read."""
     with suppress(OSError, Error):
         document = parse_yaml(file.read_bytes(), f"`{file}`")
         if isinstance(document, dict) and isinstance(document.get("name"), str):
@@ -172,7 +175,7 @@ def _name(file: Path) -> str | None:
 
 
 def _place(path: Path, files: Mapping[str, bytes]) -> InstalledPlugin:
-    """Replace a folder with one that contains exactly these files."""
+    """Replace a folder with a new one that contains exactly these files. Do nothing if it already does."""
     try:
         if _holds(path, files):
             return InstalledPlugin(path.name, path, changed=False)
@@ -204,7 +207,7 @@ def _place(path: Path, files: Mapping[str, bytes]) -> InstalledPlugin:
 
 
 def _clear(plugins: Path) -> None:
-    """Delete temporary folders of killed processes."""
+    """Delete temporary folders that are left over from killed processes."""
     for left in plugins.glob(f"{_ASIDE}*"):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _LEFT_OVER:
@@ -221,7 +224,11 @@ def _holds(path: Path, files: Mapping[str, bytes]) -> bool:
 
 
 def _getter_files(*, beside: str | None = None) -> dict[str, bytes]:
-    """Return the files of the getter; `beside` is the folder of the plugin whose launcher it starts."""
+    """Return the names and contents of the getter's files.
+
+    Args:
+        beside: the name of the folder of the plugin whose launcher the getter runs; None to run the current Python.
+    """
     plugin = (_HERE / "getter.plugin").read_bytes()
     if os.name == "nt":
         return {"plugin.yaml": plugin, "mar-get.exe": _getter_program()}
@@ -239,7 +246,7 @@ def _getter_files(*, beside: str | None = None) -> dict[str, bytes]:
 
 
 def _getter_program() -> bytes:
-    """Return pip's entry point program for Windows. In a batch file, an address could inject commands for cmd.exe."""
+    """Return the program that pip created for Windows. A batch file would be unsafe: an address could inject commands for cmd.exe."""
     program = Path(sysconfig.get_path("scripts")) / "mar-get.exe"
     try:
         return program.read_bytes()
@@ -253,7 +260,7 @@ def _getter_program() -> bytes:
 
 
 def _command_files() -> dict[str, bytes]:
-    """Return the files of `helm marfetch` for an installation with pip: the repository's plugin file with other launchers."""
+    """Return the names and contents of the files of `helm marfetch`. Its launchers run the current Python."""
     systems = "\n".join(f"  - os: {system}\n    command: '$HELM_PLUGIN_DIR/marfetch'" for system in ("linux", "darwin"))
     plugin = (
         f'name: {PLUGIN}\nversion: {__version__}\nusage: "fetch Helm charts and other artifacts from the Microsoft Artifact Registry"\n'
@@ -273,7 +280,7 @@ def _command_files() -> dict[str, bytes]:
 
 
 def _started() -> str:
-    """Return the shell command that starts marfetch. With `-P`, Python imports no modules from the current directory."""
+    """Return the shell command that runs marfetch. `-P` keeps Python from importing modules from the current directory."""
     return f"{_quoted(sys.executable)} -P -m marfetch"
 
 

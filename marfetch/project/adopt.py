@@ -1,4 +1,4 @@
-"""Find references to MAR in the files of a project, for a first project file. The readers of each kind of file are in `forms`."""
+"""Collect references to MAR from files such as `Chart.yaml`, to generate a first project file. The parsers are in `forms`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .forms.forms import documents, find
 from .forms.places import Found, LeftOut, Node
 
 MAX_SIZE: Final = 16 << 20
-"""Bytes; a larger file is skipped."""
+"""The maximum size of a file in bytes; larger files are skipped."""
 
 MAX_NOTES: Final = 1000
-"""Notes that are kept; the others are counted."""
+"""The maximum number of notes to keep; further notes are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,11 @@ class FoundReference:
     """A reference to an artifact, found in a file.
 
     Attributes:
-        reference: without a host if the host is `mcr.microsoft.com`.
-        version: a range; None if the reference has a tag or digest, or if no version could be read.
-        where: the file and the line.
-        is_chart: whether the context shows that it is a chart.
-        problem: why no version could be read, so that the newest release would be locked.
+        reference: the reference; it has no host if the host is `mcr.microsoft.com`.
+        version: a version range; None if the reference has a tag or digest, or if no version could be read.
+        where: the file and line of the reference.
+        is_chart: whether the context shows that the artifact is a chart.
+        problem: why no version could be read; None if there is no problem. Without a version, the newest release is locked.
     """
 
     reference: Reference
@@ -44,13 +44,13 @@ def _key(repository: PurePosixPath | str, reference: Reference) -> tuple[str, st
 
 
 class Adoption:
-    """Collects the references of the files that it searches.
+    """Searches files and collects their references to MAR.
 
     Args:
-        check: called repeatedly; raises if there is no time left.
+        check: called repeatedly during the search; it raises when the timeout has passed.
 
     Attributes:
-        found: the references, without duplicates, in the order of the files.
+        found: the references without duplicates, in the order of the files.
     """
 
     def __init__(self, check: Callable[[], None] = lambda: None) -> None:
@@ -62,11 +62,11 @@ class Adoption:
 
     @property
     def notes(self) -> list[str]:
-        """What was skipped, and why."""
+        """Notes on what was skipped, with the reason."""
         return [*self._notes, f"{self._omitted} more notes are not shown"] if self._omitted else list(self._notes)
 
     def search(self, *paths: Path) -> None:
-        """Search files, of which one may define the repositories that another one names.
+        """Search files together: one file may use a repository that another file defines.
 
         Raises:
             StorageError: a file cannot be read.
@@ -102,7 +102,7 @@ class Adoption:
             self.found.append(FoundReference(one.reference, one.range, where, one.is_chart, one.problem))
 
     def omit_addresses(self) -> None:
-        """Omit what has no version and is only the path above other artifacts that were found: the address of a repository."""
+        """Remove references that have no version and are a parent path of another reference: they are repository addresses."""
         above = {_key(parent, one.reference) for one in self.found for parent in PurePosixPath(one.reference.repository).parents}
         for one in [one for one in self.found if one.problem is not None and _key(one.reference.repository, one.reference) in above]:
             self.found.remove(one)
@@ -119,7 +119,7 @@ def collect(paths: Iterable[Path], check: Callable[[], None] = lambda: None) -> 
     """Search files for references to MAR.
 
     Args:
-        check: called repeatedly; raises if there is no time left.
+        check: called repeatedly during the search; it raises when the timeout has passed.
 
     Raises:
         InputError: `usage`: no file has a reference to MAR.

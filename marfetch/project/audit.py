@@ -1,4 +1,4 @@
-"""Verify everything that a lock file names, without downloading content."""
+"""Verify the signatures of every artifact in a lock file, without downloading content."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Audited:
     """The result for one locked artifact.
 
     Attributes:
-        verdict: None if the artifact could not be verified.
-        error: why it failed: its own signatures, or those of a locked referrer.
+        verdict: the result of the check; None if the check could not be made.
+        error: why the artifact or one of its locked referrers failed the check; None if both passed.
     """
 
     entry: Entry
@@ -34,20 +34,20 @@ class Audited:
 
 
 def audit(client: Session, project: Project, lock: Lock, options: VerifyOptions) -> list[Audited]:
-    """Verify every locked artifact and its locked referrers, by their digests. Tags are not resolved.
+    """Verify every locked artifact and its locked referrers by digest. Tags are not resolved.
 
     Args:
         lock: a lock that matches the project.
-        options: how to verify; the keyring is for charts only.
+        options: how to verify; the keyring applies to charts only.
 
     Returns:
-        One result per item, in the order of the file; the error of an item is in its result.
+        One result per item, in the order of the project file. If an item fails, its result has the error.
 
     Raises:
         InputError: `POLICY_MISSING`, `POLICY_INVALID`.
     """
     if options.keyring is None:
-        options.places.load_policy()  # one error, and not one for each artifact
+        options.places.load_policy()  # fail once here, not once per artifact
 
     def one(item: Item) -> Audited:
         entry = lock.by_name[item.name]
@@ -62,7 +62,7 @@ def audit(client: Session, project: Project, lock: Lock, options: VerifyOptions)
 
 
 def _audited(client: Session, item: Item, entry: Entry, options: VerifyOptions) -> Audited:
-    from ..verify.artifact import verify  # late: cryptography, only to check signatures
+    from ..verify.artifact import verify  # late: it loads cryptography, which is slow
 
     resolved = resolve_locked(client, item, entry, asks_tag=False)
     own = options if entry.kind == CHART.name else replace(options, keyring=None)

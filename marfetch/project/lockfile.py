@@ -32,7 +32,8 @@ class LockedLayer:
     """A layer of a locked artifact.
 
     Attributes:
-        file: the file (with `untar`, the directory) that `sync` writes below the destination; None if the layer is not fetched.
+        descriptor: the layer's digest, size and media type.
+        file: the path that `sync` writes below the destination: a file, or a directory with `untar`. None if the layer is not fetched.
     """
 
     descriptor: Descriptor
@@ -45,7 +46,7 @@ class Verification:
 
     Attributes:
         verdict: `verified` or `skipped`, as in `marfetch verify`.
-        evidence: the reason for the verdict, such as digests of signatures, with the keys of `marfetch verify --json`.
+        evidence: facts behind the verdict, such as the digest of the signature. The keys are those of `marfetch verify --json`.
     """
 
     verdict: str
@@ -58,17 +59,18 @@ class Entry:
 
     Attributes:
         name: the item's name in the project file.
-        reference: pinned: with host, digest and the resolved tag (None if the project file names a digest).
+        reference: the pinned reference, with host, tag and digest. It has no tag if the project file names a digest.
         manifest: the manifest or index that the reference names.
         version: the version of the tag; None if the tag is not a version.
         kind: the kind of the artifact, such as `chart`.
-        artifact_type: the artifact type, or the config's media type.
+        artifact_type: the manifest's artifact type; the config's media type if the manifest has no artifact type.
         created: the creation time in the manifest's annotations, if any.
         artifact: the manifest that was chosen from an index; None if the reference does not name an index.
-        config, layers: the artifact's config and all its layers, fetched or not.
-        referrers: the requested referrers.
+        config: the artifact's config.
+        layers: all layers of the artifact, including layers that are not fetched.
+        referrers: the referrers that the project file requests.
         options: the item's other keys in the project file (`destination`, `kind`, `platform`, …).
-        verification: the result of the signature check; None without `verify`.
+        verification: the result of the signature check; None if the item does not have `verify: true`.
     """
 
     name: str
@@ -96,12 +98,12 @@ class Entry:
 
     @property
     def destination(self) -> str:
-        """The directory relative to the project file, with `/`."""
+        """The directory relative to the project file, with `/` as separator."""
         return str(self.options.get("destination", "."))
 
     @property
     def size(self) -> int:
-        """The size of the layers that are fetched, in bytes."""
+        """The total size in bytes of the layers that are fetched."""
         return sum(layer.descriptor.size for layer in self.layers if layer.file is not None)
 
     def blobs(self) -> tuple[Descriptor, ...]:
@@ -115,7 +117,7 @@ class Lock:
 
     Attributes:
         entries: sorted by name.
-        tool: the program that wrote it, such as `marfetch 1.2.3`.
+        tool: the program that wrote the lock file, such as `marfetch 1.2.3`.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -123,7 +125,7 @@ class Lock:
 
     @cached_property
     def by_name(self) -> dict[str, Entry]:
-        """Name → entry."""
+        """The entries by name."""
         return {entry.name: entry for entry in self.entries}
 
     def get(self, name: str) -> Entry | None:
@@ -131,7 +133,7 @@ class Lock:
 
 
 def make_lock(entries: Iterable[Entry]) -> Lock:
-    """Return a lock with these entries, marked as written by this version."""
+    """Return a lock with these entries and this version of marfetch as its `tool`."""
     return Lock(tuple(sorted(entries, key=lambda entry: entry.name)))
 
 
@@ -141,7 +143,7 @@ def seal(entry: Entry) -> str:
 
 
 def sealed(document: Mapping[str, Any]) -> str:
-    """Return the hash of an entry's JSON."""
+    """Return the hash of an entry's JSON, which must not contain the seal."""
     return str(Digest.of(json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()))
 
 
@@ -176,14 +178,14 @@ def entry_json(entry: Entry) -> dict[str, Any]:
 
 def _descriptor(descriptor: Descriptor) -> dict[str, Any]:
     document = descriptor_json(descriptor)
-    document.pop("annotations", None)  # the manifest holds them
+    document.pop("annotations", None)  # annotations are in the manifest, so the lock need not repeat them
     return document
 
 
 __all__ = ["Entry", "Lock", "LockedLayer", "Verification", "lock_bytes", "make_lock", "parse_lock", "read_bytes", "read_lock", "seal"]
 
 MAX_SIZE: Final = 128 << 20
-"""Bytes of a lock file."""
+"""The maximum size of a lock file in bytes."""
 MAX_ENTRIES: Final = 100_000
 _MAX_VALUES: Final = 30 * MAX_ENTRIES
 
@@ -195,9 +197,9 @@ def read_lock(path: Path) -> Lock:
 
     Raises:
         LockError: `lock-missing`; `lock-newer`.
-        IntegrityError: `lock-malformed`, `lock-edited`, with the line.
+        IntegrityError: `lock-malformed`, `lock-edited`. The error has the line.
         PolicyError: `limit-passed`.
-        StorageError: it cannot be read.
+        StorageError: the file cannot be read.
     """
     found = read_bytes(path)
     if found is None:
@@ -206,11 +208,11 @@ def read_lock(path: Path) -> Lock:
 
 
 def read_bytes(path: Path) -> bytes | None:
-    """Return the bytes of a lock file, or None if there is none.
+    """Return the bytes of a lock file, or None if the file does not exist.
 
     Raises:
         PolicyError: `limit-passed`.
-        StorageError: it cannot be read.
+        StorageError: the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -230,16 +232,16 @@ def parse_lock(data: bytes, path: Path) -> Lock:
     """Parse the bytes of a lock file.
 
     Args:
-        path: of the lock file, for messages.
+        path: the path of the lock file, for error messages.
 
     Raises:
-        Error: as `read_lock`.
+        Error: the same errors as `read_lock`, except `lock-missing`.
     """
     return _Reader(data, path).lock()
 
 
 def lock_bytes(lock: Lock) -> bytes:
-    """Return the bytes of the lock file: equal entries give equal bytes."""
+    """Return the content of the lock file. Equal locks give equal bytes."""
     entries = [{**entry_json(entry), "seal": seal(entry)} for entry in sorted(lock.entries, key=lambda entry: entry.name)]
     document = {"schema": SCHEMA, "tool": lock.tool, "artifacts": entries}
     return (json.dumps(document, indent=1, ensure_ascii=True) + "\n").encode()
@@ -284,7 +286,7 @@ class _Reader:
         )
 
     def _line(self, name: str, number: int) -> int | None:
-        """Return the line of an entry's name; `number` counts its occurrences from 1."""
+        """Return the line with the entry's name. `number` selects the occurrence, counted from 1."""
         wanted = json.dumps(name)
         count = 0
         for line, text in enumerate(self._data.decode("utf-8", "replace").splitlines(), start=1):
@@ -376,7 +378,7 @@ class _Reader:
         except Error as error:
             self.fail(error.message, name=name)
         if str(reference) != value["reference"] or reference.host is None or reference.scheme is not None:
-            self.fail(f"`reference` of `{name}` is not canonical, with a host", name=name)
+            self.fail(f"`reference` of `{name}` is not in canonical form with a host", name=name)
         if reference.digest != manifest.digest or reference.tag != value["tag"]:
             self.fail(f"`reference`, `tag` and `digest` of `{name}` disagree", name=name)
         if (artifact is not None) != (manifest.media_type.lower() in INDEX_TYPES):
@@ -409,5 +411,5 @@ class _Reader:
 
 def _one(value: Mapping[str, Any], what: str) -> Descriptor:
     kept = {key: value[key] for key in ("mediaType", "digest", "size", "artifactType", "platform") if key in value}
-    kept.pop("artifactType" if "reference" in value else "", None)  # in an entry, this is the artifact's own type
+    kept.pop("artifactType" if "reference" in value else "", None)  # an entry's `artifactType` does not belong to its descriptor
     return parse_descriptors({"one": [kept]}, what=what, name="one")[0]

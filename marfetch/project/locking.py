@@ -1,4 +1,4 @@
-"""Lock a project: keep the entries that still match the project file, and resolve the rest."""
+"""Lock a project: keep the lock entries that match the project file, and resolve the other items."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from ..verify.gate import SignatureGate, gate
 from .lockfile import Entry, Lock, LockedLayer, Verification, lock_bytes, make_lock, parse_lock, read_bytes
 from .wanted import Item, Project
 
-# -- the signature check, before an artifact is locked, fetched or bundled
+# -- the signature check, which runs before an artifact is locked, fetched or bundled
 
 
 def verified(check: SignatureGate | None, client: Session, item: Item, resolved: Resolved) -> Verification | None:
     """Check the signatures of an artifact if the project file or `MARFETCH_VERIFY` requires it.
 
     Args:
-        check: the check; None if none is required.
-        resolved: the artifact; the check and the download use the same digest.
+        check: the signature check; None if no check is required.
+        resolved: the resolved artifact. The check uses the same digest as the download.
 
     Returns:
-        The result for the lock; None if the project file requires no check.
+        The result to write to the lock; None if the project file does not require the check.
 
     Raises:
-        Error: as `SignatureGate`.
+        Error: the same errors as `SignatureGate`.
     """
     verdict = check(client, resolved) if check is not None else None
     if verdict is None or not item.verify:
@@ -58,9 +58,9 @@ def verified(check: SignatureGate | None, client: Session, item: Item, resolved:
 
 
 DIRECTORY: Final = "projects"
-"""Directory in the cache for the locks that keep two processes from writing one lock file."""
+"""Directory in the cache for file locks. They keep two processes from writing the same `marfetch.lock` at once."""
 
-_WAIT: Final = 600.0  # seconds; the other process may have to resolve everything
+_WAIT: Final = 600.0  # seconds to wait for the other process, which may have to resolve every item
 
 Change: TypeAlias = Literal["added", "upgraded", "changed", "kept", "removed"]
 
@@ -71,9 +71,9 @@ class LockResult:
 
     Attributes:
         entry: the new entry; None if the item failed.
-        previous: the old entry, if any.
-        found: the layers to fetch.
-        error: why the item failed.
+        previous: the old entry; None if the item is new.
+        found: the layers to fetch; None if the item failed.
+        error: why the item failed; None if it did not.
     """
 
     item: Item
@@ -105,7 +105,7 @@ def request_of(project: Project, item: Item) -> PullOptions:
 
 
 def mismatch(item: Item, entry: Entry | None) -> str | None:
-    """Say why an entry does not match an item; None if it matches. Makes no request."""
+    """Return the reason why an entry does not match an item, or None if it matches. Makes no request."""
     if entry is None:
         return f"`{item.name}` is not in the lock"
     wanted, locked = item.reference, entry.reference
@@ -123,7 +123,11 @@ def mismatch(item: Item, entry: Entry | None) -> str | None:
 
 
 def _other_endpoint(project: Project, item: Item, entry: Entry) -> str | None:
-    """Say why an entry is not of the project file's endpoint; None if it is, or if the file names none."""
+    """Return the reason why an entry's host differs from the project file's endpoint.
+
+    Returns:
+        None if the host is the same, if the file has no `endpoint`, or if the item names its own host.
+    """
     if project.endpoint is None or item.reference.host is not None:
         return None
     host = Host.parse(Endpoint.parse(project.endpoint).registry.name)
@@ -131,7 +135,7 @@ def _other_endpoint(project: Project, item: Item, entry: Entry) -> str | None:
 
 
 def misfits(project: Project, lock: Lock | None) -> list[str]:
-    """List the differences between a lock and the project file, in the order of the file."""
+    """List the differences between a lock and the project file, in the order of the project file."""
     entries = lock.by_name if lock else {}
     found: list[str] = []
     for item in project.items:
@@ -169,20 +173,20 @@ def refuse_misfits(project: Project, lock: Lock | None) -> None:
 
 
 def read_old(project: Project) -> Lock | None:
-    """Read the present lock, or return None if there is none.
+    """Read the project's current lock, or return None if there is no lock file.
 
     Raises:
-        Error: as `lockfile.read_lock`, except `lock-missing`.
+        Error: the same errors as `lockfile.read_lock`, except `lock-missing`.
     """
     data = read_bytes(project.lock_path)
     return None if data is None else parse_lock(data, project.lock_path)
 
 
 def upgrades(project: Project, names: Sequence[str]) -> frozenset[str]:
-    """Return the names of the items to upgrade: the given ones, or all.
+    """Return the names of the items to upgrade: the given names, or all items if none are given.
 
     Raises:
-        InputError: `usage`: no item has that name.
+        InputError: `usage`: no item has one of the names.
     """
     known = [item.name for item in project.items]
     for name in names:
@@ -200,10 +204,10 @@ def settle(
 
     Args:
         upgrade: names of items to resolve again even if their entry matches.
-        as_locked: use the locked digests and request no tag.
+        as_locked: use the locked digests and do not check whether tags have moved.
 
     Returns:
-        One result per item, in their order; the error of an item is in its result.
+        One result per item, in the order of the project file. If an item fails, its result has the error.
     """
     entries = lock.by_name if lock else {}
 
@@ -240,17 +244,20 @@ def _settle(client: Session, project: Project, item: Item, previous: Entry | Non
 
 
 def _warn_of_older(client: Session, item: Item, entry: Entry, previous: Entry | None) -> None:
-    """Warn about a downgrade: a registry that hides newer versions may be trying to bring back an old vulnerability."""
+    """Warn if the new version is older than the locked one. A malicious mirror may hide newer versions to keep a vulnerability."""
     new, old = (read_version(one.tag) if one is not None and one.tag else None for one in (entry, previous))
     if new is not None and old is not None and new.key < old.key:
         client.progress.warn(f"`{item.name}` is downgraded from `{old.tag}` to `{new.tag}`")
 
 
 def resolve_locked(client: Session, item: Item, entry: Entry, *, asks_tag: bool) -> Resolved:
-    """Fetch the locked manifest by its digest from the current endpoint, after checking that its tag has not moved.
+    """Fetch the locked manifest by its digest from the current endpoint.
+
+    Args:
+        asks_tag: whether to check first that the tag still has the locked digest. Offline, the check is skipped.
 
     Raises:
-        LockError: `tag-drifted`.
+        LockError: `tag-drifted`: the tag was moved.
     """
     asked = replace(item.reference, tag=entry.tag, digest=None)
     repository = client.repository(asked)
@@ -310,19 +317,19 @@ def _referrers(item: Item, resolved: Resolved) -> tuple[Descriptor, ...]:
 
 @contextmanager
 def writing(client: Session, project: Project) -> Iterator[None]:
-    """Hold this project's write lock, so that no other process writes its lock file; projects do not block each other."""
+    """Hold this project's file lock, so that no other process writes its `marfetch.lock`. Other projects are not blocked."""
     directory = client.cache.root / DIRECTORY
     with suppress(OSError):
         make_directories(directory, 0o700)
     name = sha256(os.fsencode(project.lock_path.resolve())).hexdigest()
     with ExitStack() as stack:
-        with suppress(StorageError):  # without a writable cache there is no locking; write anyway
+        with suppress(StorageError):  # best effort: the file lock needs a writable cache
             stack.enter_context(alone(directory / f"{name}.lock", wait=max(0.0, min(_WAIT, client.budget.remaining))))
         yield
 
 
 def write(project: Project, settled: Sequence[LockResult]) -> bool:
-    """Write the lock file atomically if it changed; failed items keep their old entry.
+    """Write the lock file atomically if its entries changed. Failed items keep their old entry.
 
     Returns:
         Whether the file was written.
@@ -338,7 +345,7 @@ def write(project: Project, settled: Sequence[LockResult]) -> bool:
             old = parse_lock(found, path)
         except Error:
             old = None
-        # A different `tool` alone is no reason to rewrite the file.
+        # Compare entries only: a new marfetch version alone must not change the file.
         if old is not None and old.entries == make_lock(entries).entries:
             return False
     write_file(path, lock_bytes(make_lock(entries)))

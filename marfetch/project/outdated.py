@@ -19,16 +19,16 @@ from .wanted import Item, Project
 
 @dataclass(frozen=True, slots=True)
 class Outdated:
-    """The news about one locked artifact.
+    """What changed in the registry for one locked artifact.
 
     Attributes:
-        in_range: the newest version in the range, if newer than the locked one; `lock --upgrade` locks it.
-        newest: the newest release, if newer than the locked one and outside the range.
-        ends: the end of support, from the lifecycle referrer.
+        in_range: the newest version in the range, which `lock --upgrade` would lock; None if the locked version is the newest.
+        newest: the newest release outside the range; None if no such release is newer.
+        ends: the date when support ends, from the lifecycle referrer; None if unknown.
         is_ended: whether support has ended.
-        moved_to: the tag's new digest, if the tag was moved.
+        moved_to: the tag's new digest; None if the tag was not moved.
         is_gone: whether the tag was deleted.
-        error: why the comparison failed.
+        error: why the comparison failed; None if it did not.
     """
 
     entry: Entry
@@ -42,7 +42,7 @@ class Outdated:
 
     @property
     def is_found(self) -> bool:
-        """Whether there is any news."""
+        """Whether anything changed."""
         return bool(self.in_range or self.newest or self.is_ended or self.moved_to or self.is_gone)
 
 
@@ -53,7 +53,7 @@ def outdated(client: Session, project: Project, lock: Lock, *, today: date) -> l
         lock: a lock that matches the project.
 
     Returns:
-        One result per item, in the order of the file; the error of an item is in its result.
+        One result per item, in the order of the project file. If an item fails, its result has the error.
     """
 
     def one(item: Item) -> Outdated:
@@ -84,7 +84,7 @@ def _newer(item: Item, entry: Entry, locked: TaggedVersion, repository: Reposito
     def fitting(candidates: Sequence[TaggedVersion]) -> TaggedVersion | None:
         if entry.kind == IMAGE.name or repository.session.options.offline:
             return next(iter(candidates), None)
-        # A version without a manifest counts, since it may be about to be published.
+        # A version without a manifest counts as new: publishing it may not be complete.
         looks = looked_at(repository, candidates, item.choice, is_open=True)
         return next((look.version for look in looks if look.fits or look.error is not None), None)
 
@@ -93,7 +93,7 @@ def _newer(item: Item, entry: Entry, locked: TaggedVersion, repository: Reposito
     follows = item.reference.tag is None and item.reference.digest is None
     allowed = constraint.select(versions) if follows else []
     in_range = fitting(allowed)
-    # Newer versions in the range were looked at already.
+    # Versions in the range were already checked above.
     above = [one for one in versions if not one.is_prerelease and one not in allowed and (in_range is None or one.key > in_range.key)]
     return in_range, fitting(above)
 

@@ -1,4 +1,4 @@
-"""Write a project's first project file from the references that were found."""
+"""Write the first project file of a project, from the references that were found in other files."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _WORDS: Final = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y
 
 
 def wanted_bytes(found: Sequence[FoundReference], *, destination: str | None = None, mark: str | None = None) -> bytes:
-    """Return a project file with the references that were found.
+    """Return the content of a project file with the references that were found.
 
     Args:
-        destination: the destination of every item.
-        mark: a comment at the top of the file.
+        destination: the destination of every item; None for the default.
+        mark: a comment for the top of the file; None for no comment.
     """
     lines = [f"# yaml-language-server: $schema={SCHEMA_ADDRESS}", *([mark] if mark else []), f"schema: {SCHEMA}"]
     hosts = {one.reference.host.name if one.reference.host else OFFICIAL_HOSTS[0] for one in found}
@@ -53,15 +53,16 @@ def wanted_bytes(found: Sequence[FoundReference], *, destination: str | None = N
         if one.is_chart:
             lines.append("    kind: chart")
     data = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
-    parse_project(data, Path("marfetch.yaml"))  # proves that marfetch can read it
+    parse_project(data, Path("marfetch.yaml"))  # raise now if marfetch could not read the file
     return data
 
 
 def _free_name(reference: Reference, taken: set[str], numbers: dict[str, int]) -> str:
-    """Return a name that is not taken.
+    """Return an item name that no other item has.
 
     Args:
-        numbers: the last number that was added to each name.
+        taken: the names of the other items, casefolded.
+        numbers: the last number that was appended to each name; this function updates it.
     """
     parts = PurePosixPath(reference.repository).parts
     name = parts[-1]
@@ -74,7 +75,7 @@ def _free_name(reference: Reference, taken: set[str], numbers: dict[str, int]) -
 
 
 def _scalar(text: str) -> str:
-    """Return a YAML scalar: plain if that is unambiguous, otherwise quoted."""
+    """Return the text as a YAML scalar, in quotes unless it is unambiguous without them."""
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9._/-]*(?::[A-Za-z0-9._-]+)?(?:@sha256:[0-9a-f]{64})?", text) and text.lower() not in _WORDS:
         return text
     return json.dumps(text)
@@ -97,14 +98,14 @@ def write_first(path: Path, data: bytes) -> None:
 
 
 def adopt_chart(directory: Path) -> tuple[Path, Adoption]:
-    """Write a project file for a chart's dependencies next to its `Chart.yaml`; a generated file is replaced.
+    """Write a project file with a chart's dependencies next to its `Chart.yaml`. An earlier generated file is replaced.
 
     Returns:
-        The path of the file, and the references.
+        The path of the project file, and the references that were found.
 
     Raises:
         InputError: `usage`: there is no chart, or it has no dependency on MAR.
-        StorageError: there is a project file that was not generated.
+        StorageError: a project file exists that marfetch did not generate.
     """
     chart = directory / "Chart.yaml"
     if not chart.is_file():

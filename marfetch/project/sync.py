@@ -1,6 +1,7 @@
-"""Make the files of a project match its lock, and touch nothing else.
+"""Make the files of a project match its lock. Other files are not changed.
 
-Each item has exactly one outcome. A tag that moved since it was locked is drift: the item is not fetched until you run `lock --upgrade`.
+Each item has exactly one outcome. If a tag was moved after it was locked, the item has drifted. A drifted item is not fetched
+until you run `lock --upgrade`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Outcome: TypeAlias = Literal["fetched", "unchanged", "replaced", "drifted", "fai
 
 @dataclass(frozen=True, slots=True)
 class SyncedFile:
-    """A file of an item, or a directory that an archive was unpacked to."""
+    """A file of an item, or the directory that its archive was unpacked into."""
 
     path: Path
     layer: Descriptor
@@ -44,9 +45,9 @@ class Synced:
     """The outcome of one item.
 
     Attributes:
-        reference: pinned, or as in the project file if it was not resolved.
-        files: the files on disk; in a dry run the files that would be written.
-        error: why the item drifted or failed.
+        reference: the pinned reference; if the item was not resolved, the reference in the project file.
+        files: the files on disk; in a dry run, the files that would be written.
+        error: why the item drifted or failed; None if it did neither.
     """
 
     name: str
@@ -58,10 +59,11 @@ class Synced:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A share of the items, to spread them over several machines.
+    """One of `count` equal shares of the items, so that several machines can divide the work.
 
     Attributes:
-        index: from 0 to `count` - 1.
+        index: the number of this shard, from 0 to `count` - 1.
+        count: the number of shards.
     """
 
     index: int
@@ -69,7 +71,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Parse `I/N`. Use 1/N to N/N, or 0/N to N-1/N: `0/N` equals `N/N`.
+        """Parse `I/N`, where `I` is from 1 to `N`. `0/N` means the same as `N/N`, so counting from 0 works too.
 
         Raises:
             InputError: `usage`.
@@ -85,7 +87,7 @@ class Shard:
         return cls(int(match[1]) % int(match[2]), int(match[2]))
 
     def of(self, project: Project) -> Project:
-        """Return the project with the items of this shard; the order in the file does not matter."""
+        """Return the project with only the items of this shard. Items are assigned by name, whatever their order in the file."""
         names = sorted(item.name for item in project.items)[self.index :: self.count]
         chosen = set(names)
         return replace(project, items=tuple(item for item in project.items if item.name in chosen))
@@ -103,16 +105,16 @@ def sync(
     """Make the files of a project match its lock.
 
     Args:
-        as_locked: require a matching lock. Otherwise, missing entries are resolved and added to it.
-        is_rehearsal: dry run: fetch no content and write nothing.
-        shard: the items that this process handles; None for all.
-        elsewhere: fetches and writes items on other machines: takes their names, after the lock is written, and returns the outcomes.
+        as_locked: fail unless the lock matches the project file. If False, missing entries are resolved and added to the lock.
+        is_rehearsal: make a dry run, which fetches no content and writes nothing.
+        shard: the share of the items that this process handles; None for all items.
+        elsewhere: syncs items on other machines. It is called with their names after the lock is written, and returns the outcomes.
 
     Returns:
-        One outcome per item, in the order of the file; the error of an item is in its outcome.
+        One outcome per item, in the order of the project file. If an item fails, its outcome has the error.
 
     Raises:
-        LockError: `lock-missing`, `lock-outdated`: with `as_locked` only.
+        LockError: `lock-missing` or `lock-outdated`, only with `as_locked`.
         Error: the lock cannot be read or written.
     """
     if as_locked:
@@ -128,7 +130,7 @@ def sync(
             _write(project, lock, settled)
     if elsewhere is None or is_rehearsal:
         return placed(client, project, settled, is_rehearsal=is_rehearsal)
-    # Only this process knows all items: find conflicts, refusals and existing files before the work is spread.
+    # Do a dry run here first: only this process sees all items, so only it can find conflicts between their files.
     planned = placed(client, project, settled, is_rehearsal=True)
     done = elsewhere([one.name for one in planned if one.outcome in ("would-fetch", "would-replace")])
     return [done.get(one.name, one) for one in planned]
@@ -139,7 +141,7 @@ def _settled(client: Session, project: Project, lock: Lock | None, shard: Shard 
 
 
 def _write(project: Project, lock: Lock | None, settled: Sequence[LockResult]) -> None:
-    """Write the resolved entries; failed items and those of other shards keep their old entries."""
+    """Write the resolved entries to the lock. Failed items and items of other shards keep their old entries."""
     done = {one.item.name for one in settled}
     entries = lock.by_name if lock else {}
     others = [LockResult(item, previous=entries.get(item.name)) for item in project.items if item.name not in done]
@@ -147,7 +149,7 @@ def _write(project: Project, lock: Lock | None, settled: Sequence[LockResult]) -
 
 
 def placed(client: Session, project: Project, settled: Sequence[LockResult], *, is_rehearsal: bool = False) -> list[Synced]:
-    """Download the resolved items to their destinations; the error of an item is in its outcome."""
+    """Download the resolved items to their destinations. If an item fails, its outcome has the error."""
     tasks: list[Task] = []
     owners: list[int] = []
     refused: dict[int, Error] = {}
@@ -167,7 +169,7 @@ def placed(client: Session, project: Project, settled: Sequence[LockResult], *, 
         tasks.append(Task(one.found, request, one.item.name))
         owners.append(number)
         for referrer in one.entry.referrers:
-            # By digest: the referrers of the lock, not the ones that the registry has now.
+            # Use the locked digests: the registry may have other referrers now.
             reference = replace(one.found.resolved.reference, tag=None, digest=referrer.digest)
             own = referrer_request(request.destination, one.item.name, referrer.digest, force=True)
             tasks.append(Task(Wanted(reference), own, one.item.name))
@@ -199,11 +201,11 @@ def _synced(one: LockResult, done: Sequence[Done], *, is_rehearsal: bool) -> Syn
     return Synced(one.item.name, reference, outcome, there)
 
 
-# -- sync over several machines that share the project directory: each item is a job, and may run twice
+# -- sync on several machines that share the project directory; each item is a job that is safe to run twice
 
 
 def spread(client: Session, project: Project, executor: Executor) -> Callable[[Sequence[str]], Mapping[str, Synced]]:
-    """Return an `elsewhere` for `sync` that runs the items on an executor's workers."""
+    """Return a function for the `elsewhere` parameter of `sync`. The function syncs items on the executor's workers."""
 
     def elsewhere(names: Sequence[str]) -> dict[str, Synced]:
         data = read_bytes(project.lock_path)
@@ -218,7 +220,7 @@ def spread(client: Session, project: Project, executor: Executor) -> Callable[[S
 
 
 def _shared(client: Session, project: Project, lock: Digest) -> str:
-    """Return the settings of a command for its workers, as JSON; unique per command."""
+    """Return the settings that a command passes to its workers, as JSON. A random value makes them unique per command."""
     options = client.options
     preference = options.preference
     return json.dumps(
@@ -235,7 +237,7 @@ def _shared(client: Session, project: Project, lock: Digest) -> str:
 
 
 def sync_part(text: str) -> str:
-    """Sync some items in a worker. Input and output are JSON, so it can run on any machine, and twice."""
+    """Sync some items in a worker. Input and output are JSON, so that the job can run on any machine. It is safe to run twice."""
     shared, names = part(text)
     try:
         work = _work.get(shared)

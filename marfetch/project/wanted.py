@@ -59,7 +59,7 @@ ITEM_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
         "default": False,
         "description": "Fetch referrers too: true for all, or globs over artifact types.",
     },
-    "verify": {"type": "boolean", "default": False, "description": "Check the signatures before the artifact is used."},
+    "verify": {"type": "boolean", "default": False, "description": "Check the signatures before the artifact is locked or fetched."},
 }
 PROJECT_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
     "schema": {"const": SCHEMA, "description": "The format version of this file."},
@@ -93,7 +93,7 @@ T = TypeVar("T")
 
 DEFAULT: Final = "marfetch.yaml"
 MAX_SIZE: Final = 16 << 20
-"""Bytes of a project file."""
+"""The maximum size of a project file in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +101,15 @@ class Item:
     """One artifact in the project file.
 
     Attributes:
-        name: unique in the file.
-        reference: as written: with a tag, with a digest, or with neither.
-        version: a range; None if the reference has a tag or digest.
-        destination: the directory relative to the project file, with `/`.
-        kinds, media_types, artifact_types, platform: as in the options of `pull`.
+        name: the item's name, unique in the file.
+        reference: the reference as written, with or without a tag or digest.
+        version: the version range; None for the newest release, or if the reference has a tag or digest.
+        destination: the directory relative to the project file, with `/` as separator.
+        kinds, media_types, artifact_types, platform: the same as the options of `pull`.
         untar: whether to unpack archives.
-        referrers: globs over the artifact types of referrers to fetch; empty for none.
-        verify: whether to check signatures when locking and fetching.
-        line: its line in the file.
+        referrers: globs for the artifact types of the referrers to fetch; empty to fetch no referrers.
+        verify: whether to check signatures before locking and fetching.
+        line: the item's line in the project file.
     """
 
     name: str
@@ -132,7 +132,7 @@ class Item:
 
     @property
     def choice(self) -> Choice:
-        """The filters for kinds and layers."""
+        """The filters for kinds, artifact types and layers."""
         return Choice(self.media_types, self.artifact_types, kinds_named(*self.kinds))
 
     @property
@@ -140,7 +140,7 @@ class Item:
         return Platform.parse(self.platform) if self.platform else None
 
     def options(self) -> dict[str, Json]:
-        """Return the keys other than name, reference and version that are set, as in the file."""
+        """Return the keys that differ from their default, as in the file, without `name`, `reference` and `version`."""
         found: dict[str, Json] = {
             "destination": self.destination if self.destination != "." else None,
             "kind": list(self.kinds),
@@ -159,8 +159,8 @@ class Project:
     """The content of a project file.
 
     Attributes:
-        path: of the file; destinations and the lock file are relative to its directory.
-        endpoint: as in `--endpoint`; None if the file has none.
+        path: the path of the project file. Destinations and the lock file are relative to its directory.
+        endpoint: the registry, with the same values as `--endpoint`; None if the file has no `endpoint`.
         items: the artifacts, in the order of the file.
     """
 
@@ -186,7 +186,7 @@ def read_project(path: Path) -> Project:
     """Read a project file.
 
     Raises:
-        InputError: `wanted-invalid`, with line and column.
+        InputError: `wanted-invalid`. The error has the line and column.
         PolicyError: `limit-passed`; `address-refused` for a reference with a misleading host.
         StorageError: the file cannot be read.
     """
@@ -209,10 +209,10 @@ def parse_project(data: bytes, path: Path) -> Project:
     """Parse the bytes of a project file.
 
     Args:
-        path: of the file, for messages and for the lock file and the destinations.
+        path: the path of the file. It appears in messages; its directory has the lock file and the destinations.
 
     Raises:
-        InputError: as `read_project`.
+        Error: the same errors as `read_project`, except `StorageError`.
     """
     marks: Marks = {}
     try:
@@ -228,7 +228,7 @@ def _has_merge_markers(data: bytes) -> bool:
 
 
 class _Reader:
-    """Parses one file; every error has a line and a column."""
+    """Parses one project file. Every error has a line and a column."""
 
     def __init__(self, path: Path, marks: Marks, text: str) -> None:
         self._path = path
@@ -332,7 +332,7 @@ class _Reader:
 
     def _version(self, keys: dict[str, Json], where: tuple[str | int, ...]) -> str | None:
         value = keys.get("version")
-        # YAML reads `1.10` as the number 1.1: use the text as written.
+        # Use the text as written: YAML reads `1.10` as the number 1.1.
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         try:
             text = self._marks[(*where, "version")].text if is_number else self._text(keys, "version", where)
@@ -341,7 +341,7 @@ class _Reader:
         except InputError as error:
             start = self._marks[(*where, "version")].start
             if isinstance(value, str) and self._text_of_file[start : start + 1] in (">", "|"):
-                error.hint = QUOTES  # unquoted, `>1` starts a block
+                error.hint = QUOTES  # YAML reads an unquoted `>1` as the start of a block
             raise
         return text
 
@@ -391,7 +391,7 @@ class _Reader:
         return value
 
     def _checked(self, where: tuple[str | int, ...], read: Callable[[], T]) -> T:
-        """Parse a value; add the line and column to its error."""
+        """Call `read` to parse a value. If it fails, add the line and column to the error."""
         try:
             return read()
         except Error as error:

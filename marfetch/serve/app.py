@@ -1,6 +1,7 @@
-"""The registry application: pull and content discovery of the distribution specification for a layout.
+"""The registry application: serve a layout with the pull and content discovery APIs of the distribution specification.
 
-With a data origin, a blob request is redirected as MAR does it: 307 to another host, with a signed URL and a double slash in its path.
+With a data origin, blob requests are redirected in the same way as by MAR. The response is a 307 to a signed URL on another host, and the
+path of the URL contains a double slash.
 """
 
 from __future__ import annotations
@@ -45,16 +46,16 @@ _log = logging.getLogger("marfetch.serve")
 
 
 class ServedRegistry:
-    """A read-only registry over a layout.
+    """A read-only registry that serves a layout.
 
     Args:
         store: the layout.
-        host: serve only names with this host; None: all names.
-        name: the repository for entries whose name has no repository.
-        data_origin: target of blob redirects, with `{host}` for the requested host; None: serve blobs directly.
-        allowed: answer only for these host names and for loopback names; None: for all.
-        check: verify blobs before they are first served; turn it off only to test how clients handle corrupted blobs.
-        warn: called with each problem of the layout.
+        host: serve only the index names with this host; None to serve all names.
+        name: the repository for index names that have no repository.
+        data_origin: the target of blob redirects, where `{host}` is replaced with the requested host; None to serve blobs directly.
+        allowed: answer only requests for these host names and for loopback names; None to answer requests for any host name.
+        check: whether to verify a blob before it is first served. Turn it off only to test how clients handle corrupted blobs.
+        warn: called with the description of each problem in the layout.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class ServedRegistry:
         return self._guarded(self._data)
 
     def _guarded(self, answer: Callable[[Scope], Awaitable[ASGIApp]]) -> ASGIApp:
-        """Refuse ambiguous, writing and misdirected requests for any path, and report errors as warnings."""
+        """Wrap an application: refuse ambiguous, misdirected and write requests, and report errors as warnings."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":
@@ -96,7 +97,7 @@ class ServedRegistry:
                 given: ASGIApp = refused or await self._answer(answer, scope)
                 await given(scope, receive, send)
             except Error as error:
-                # The response has already started; the client sees that it is incomplete.
+                # The response has already started, so it cannot become an error response. The client sees that it is incomplete.
                 self._warn(error.message)
             except Exception:
                 _log.exception("bug: no response for `%s`", scope["path"])
@@ -140,7 +141,7 @@ class ServedRegistry:
     async def _page(self, scope: Scope) -> ASGIApp:
         await self._current()
         host = header(scope, b"host") or ""
-        # People copy the host into a shell, so allow only safe characters.
+        # The page shows the host in commands to copy into a shell, so allow only safe characters.
         shown = host if re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9a-fA-F:]+\](:[0-9]{1,5})?", host) else "localhost"
         return await asyncio.to_thread(self._pages.answer, shown)
 
@@ -232,7 +233,7 @@ class ServedRegistry:
     # -- the data endpoint
 
     async def _data(self, scope: Scope) -> ASGIApp:
-        """Serve a blob by its digest, without a repository: the signed URL from the redirect is the permission."""
+        """Serve a blob by its digest, without checking the repository. The signed URL from the redirect grants access."""
         parts = scope["path"].split("/")
         try:
             digest = Digest.parse(f"{parts[-4]}:{parts[-2]}")
@@ -277,7 +278,7 @@ class ServedRegistry:
         condition, wanted = header(scope, b"if-none-match"), header(scope, b"range")
         if condition and matches_tag(condition, tag):
             return PlainResponse(headers[2:], b"", 304)
-        # `Range` only applies to GET (RFC 9110, 14.2).
+        # `Range` applies only to GET (RFC 9110, 14.2).
         if wanted and scope["method"] == "GET" and (header(scope, b"if-range") or tag).strip() == tag:
             given = part(wanted, size)
             if given is not None:
@@ -299,7 +300,7 @@ def _find(repository: LayoutRepository, text: str) -> Descriptor | None:
 
 
 def logged(app: ASGIApp, log: Callable[[str], None]) -> ASGIApp:
-    """Wrap an application to log every response. Queries are not logged, because those of signed URLs are secrets."""
+    """Wrap an application to log every response. Queries are not logged, because the queries of signed URLs are secrets."""
 
     async def logging_app(scope: Scope, receive: Receive, send: Send) -> None:
         async def logging_send(message: Message) -> None:
@@ -313,7 +314,11 @@ def logged(app: ASGIApp, log: Callable[[str], None]) -> ASGIApp:
 
 
 def counted(app: ASGIApp, asked: Counter[str]) -> ASGIApp:
-    """Wrap an application to count its requests by kind."""
+    """Wrap an application to count its requests by kind.
+
+    Args:
+        asked: the counter to increment.
+    """
     kinds = {"/manifests/": "a manifest", "/tags/": "tags", "/docker/": "content", "/blobs/": "a blob"}
 
     async def counting(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""The HTML page of `serve`: the artifacts of the layout, and how to pull each with helm, oras, Bicep and marfetch."""
+"""The HTML page of `serve`: the artifacts in the layout, with the commands that pull each with helm, oras, Bicep and marfetch."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _HEADERS: RawHeaders = [
 ]
 
 MAX_ROWS: Final = 10_000
-"""Maximum number of artifacts, and of their layers, referrers and images, on the page."""
+"""The maximum total of artifacts, layers, referrers and images on the page."""
 MAX_LISTED: Final = 100
-"""Maximum number of layers, referrers or images that the page lists for one artifact."""
+"""The maximum number of layers, referrers or images that the page lists for one artifact."""
 MAX_SEARCHED: Final = 200
-"""Maximum number of charts that the page searches for images."""
+"""The maximum number of charts that are searched for images."""
 
 
 class Pages:
-    """Renders the page, and renders it again when the layout or the day has changed.
+    """Renders the page and caches it until the layout, the host or the day changes.
 
     Args:
         contents: the served layout.
@@ -45,15 +45,15 @@ class Pages:
         self._alone = threading.Lock()
 
     def answer(self, host: str) -> PlainResponse:
-        """Return the page.
+        """Return the page as a response.
 
         Args:
-            host: the host from the request, for the commands to copy.
+            host: the host from the request, to show in the commands.
 
         Raises:
             Error: the layout cannot be read.
         """
-        with self._alone:  # one page at a time is in memory
+        with self._alone:  # render one page at a time, to limit memory
             snapshot = self._contents.current()
             if self._items is None or self._items[0] != snapshot.state:
                 self._items = snapshot.state, bundle_items(self._contents, None, with_images=True, max_searched=MAX_SEARCHED)
@@ -65,11 +65,12 @@ class Pages:
 
 
 def served_page(items: Sequence[BundleItem], host: str, today: date) -> bytes:
-    """Return the page.
+    """Return the page as HTML.
 
     Args:
-        host: the host for the commands.
-        today: the day for "past end of life".
+        items: the artifacts to show.
+        host: the host to show in the commands.
+        today: the date for "past end of life".
     """
     shown = ArtifactSections(items, "registry", lambda item: _commands(item, host), today=today, max_rows=MAX_ROWS, max_listed=MAX_LISTED)
     return document(f"{counted(len(items), 'artifact')} at {host}", _header(items, host), (shown.cards(), *shown.sections()))
@@ -83,7 +84,7 @@ def _header(items: Sequence[BundleItem], host: str) -> Iterator[str]:
 
 
 def _commands(item: BundleItem, host: str) -> Iterator[tuple[str, str]]:
-    """Yield the commands that pull an artifact, by tag if it has one."""
+    """Yield the commands that pull an artifact, as pairs of a tool and a command line."""
     end = f":{item.reference.tag}" if item.reference.tag else f"@{item.descriptor.digest}"
     where = f"{host}/{item.reference.repository}"
     helm = helm_pull(item, host)

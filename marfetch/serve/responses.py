@@ -1,4 +1,4 @@
-"""Building blocks of responses: errors of the specification, pagination, conditional requests and ranges."""
+"""Building blocks of responses: errors of the distribution specification, pagination, conditional requests and ranges."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 
 PIECE: Final = 256 << 10
-"""Bytes that are sent at once: the memory that one slow reader needs."""
+"""The size in bytes of the chunks of a response. It limits the memory that a slow client uses."""
 MAX_PAGE: Final = 10_000
-"""Maximum number of names in a page of a list."""
+"""The maximum number of names in one page of a list."""
 
 
 class PlainResponse:
-    """A response with a complete body and encoded headers. The body is sent in chunks, so that connections share it."""
+    """A response with a complete body and encoded headers. The body is sent in chunks, so that connections need not copy it whole."""
 
     __slots__ = ("_body", "_headers", "_status")
 
@@ -57,7 +57,7 @@ def problem(
 
 
 def refused(message: str) -> Response:
-    """Return the response to an ambiguous request, and close its connection."""
+    """Return the error response to an ambiguous request. The response closes the connection."""
     return problem(400, "UNSUPPORTED", message, headers={"Connection": "close"})
 
 
@@ -72,8 +72,10 @@ def page(entries: Sequence[str], query: bytes, path: str, *, key: Callable[[str]
     """Return the page that `n` and `last` select, with at most `MAX_PAGE` entries (distribution-spec, "Listing Tags").
 
     Args:
-        entries: sorted by `key`.
-        path: the path of the list, for the link.
+        entries: all entries of the list, sorted by `key`.
+        query: the query of the request, with `n` and `last`.
+        path: the path of the list, for the link to the next page.
+        key: the sort key of an entry.
 
     Raises:
         InputError: `usage`: `n` is not a number.
@@ -91,12 +93,14 @@ def page(entries: Sequence[str], query: bytes, path: str, *, key: Callable[[str]
 
 
 def referrers_page(entries: Sequence[Descriptor], asked: QueryParams, path: str) -> tuple[bytes, dict[str, str]]:
-    """Return an index with as many referrers as fit into `PIECE` and a manifest, at least one, and its headers.
+    """Return one page of a referrers list as an index, and its headers (distribution-spec, "Listing Referrers").
 
-    The client follows the link to the rest (distribution-spec, "Listing Referrers").
+    A page has at most `MAX_CHILDREN` referrers and about `PIECE` bytes, but always the first referrer, whatever its size. The `Link`
+    header leads to the next page.
 
     Args:
-        entries: all referrers; `artifactType` chooses among them, and `last` is the digest of the last one that the client has.
+        entries: all referrers of the subject.
+        asked: the query of the request: `artifactType` filters the referrers, and `last` is the last digest of the previous page.
         path: the path of the list, for the link to the next page.
     """
     wanted = asked.getlist("artifactType")
@@ -119,7 +123,7 @@ def referrers_page(entries: Sequence[Descriptor], asked: QueryParams, path: str)
 
 
 def matches_tag(condition: str, tag: str) -> bool:
-    """Return whether `If-None-Match` contains this ETag (RFC 9110, 13.1.2: by weak comparison)."""
+    """Return whether the value of `If-None-Match` contains an ETag, by weak comparison (RFC 9110, 13.1.2)."""
     return any(one.strip().removeprefix("W/") in (tag, "*") for one in condition.split(","))
 
 
@@ -130,7 +134,7 @@ def part(wanted: str, size: int) -> tuple[int, int] | None:
     """Parse a `Range` header into start and (exclusive) end (RFC 9110, 14.1.2).
 
     Returns:
-        None to send everything, for an invalid header or several ranges. An empty range is not satisfiable.
+        The range; if it is empty, the header cannot be satisfied. None for an invalid header or several ranges, which are ignored.
     """
     match = _RANGE.fullmatch(wanted.strip())
     if match is None:
@@ -144,7 +148,7 @@ def part(wanted: str, size: int) -> tuple[int, int] | None:
 
 
 def _number(text: str | None) -> int | None:
-    """Parse a position. One with twenty or more digits is past the end of every blob and is not parsed further."""
+    """Parse a position in a range. A number with 20 or more digits is not parsed, because it is beyond the end of every blob."""
     if not text:
         return None
     return int(text) if len(text) < 20 else 10**19
@@ -194,7 +198,7 @@ def _plain(message: str) -> str:
     return "".join(one if one.isprintable() else "?" for one in message)[:500]
 
 
-# -- requests: headers, and requests that two servers could parse differently
+# -- requests: read headers, and refuse requests that two servers could parse differently
 
 
 _METHODS: Final = ("GET", "HEAD")
@@ -202,7 +206,7 @@ _HOST: Final = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    """Return the first value of a header."""
+    """Return the first value of a header, or None if the request does not have the header."""
     for key, value in scope["headers"]:
         if key == name:
             return str(value, "latin-1")
@@ -210,16 +214,23 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 
 def host_parts(text: str) -> tuple[str | None, str]:
-    """Return the host name in lower case and without a trailing dot, or None if it is invalid; and the port with its colon, or nothing."""
+    """Split a `Host` header into the host name and the port.
+
+    Returns:
+        First, the host name in lower case without a trailing dot, or None if the header is invalid. Second, the port with its colon, or
+        an empty string if there is no port.
+    """
     match = _HOST.fullmatch(text)
     return (match[1].lower().removesuffix("."), match[2] or "") if match else (None, "")
 
 
 def misdirected(scope: Scope, allowed: Set[str]) -> Response | None:
-    """Return the response to a request for another host (RFC 9110, 15.5.20): a web page whose name points to this machine (DNS rebinding).
+    """Return the error response to a request for a host name that is not allowed (RFC 9110, 15.5.20). Return None if it is allowed.
+
+    This prevents DNS rebinding: a web page could otherwise read the registry through a host name that resolves to this machine.
 
     Args:
-        allowed: host names in lower case, besides the loopback ones, which only this machine can resolve (RFC 6761, 6.3).
+        allowed: allowed host names in lower case. Loopback names are always allowed: they cannot belong to a web page (RFC 6761, 6.3).
     """
     name, _ = host_parts(header(scope, b"host") or "localhost")
     if name is not None and (name in allowed or name.endswith(".localhost") or Host(name).is_loopback):
@@ -229,7 +240,10 @@ def misdirected(scope: Scope, allowed: Set[str]) -> Response | None:
 
 
 def unusual(scope: Scope) -> Response | None:
-    """Return the response to a request that two servers could parse differently (request smuggling), or that is not a read."""
+    """Return the error response to a request that is ambiguous or not a read. Return None for any other request.
+
+    A request is ambiguous if two servers could parse it differently, which allows request smuggling.
+    """
     names = [name for name, _ in scope["headers"]]
     if scope["http_version"] not in ("1.1", "1.0"):
         return refused("only HTTP/1.0 and HTTP/1.1 are supported")

@@ -34,10 +34,10 @@ class Running:
     """A running registry.
 
     Attributes:
-        address: URL of the registry, for `--endpoint`.
-        data_address: URL of the data endpoint for blob redirects; None if blobs are served directly.
-        is_local: whether only this machine can reach it.
-        held: the content of the layout at the start.
+        address: the URL of the registry, for `--endpoint`.
+        data_address: the URL of the data endpoint that blob requests are redirected to; None if blobs are served directly.
+        is_local: whether only this machine can reach the registry.
+        held: the content of the layout when the server started.
         serving: the server.
     """
 
@@ -59,21 +59,22 @@ def running(
     allowed: Sequence[str] = (),
     warn: Callable[[str], None],
 ) -> Iterator[Running]:
-    """Serve a layout for the duration of the context; then open requests have `DRAIN` seconds to finish.
+    """Serve a layout for the duration of the context. When the context ends, open requests have `DRAIN` seconds to finish.
 
     Args:
-        path: a folder or a tar.
-        port: 0 picks a free port; also for `data_port`.
-        data_port: None: serve blobs directly.
-        name: the repository for names that are only a tag; None: derived from the path.
-        allowed: host names to answer for, besides the loopback ones. On other addresses than loopback, all names are answered.
-        warn: called with each problem of the layout, from any thread.
+        path: the layout, which is a folder or a tar archive.
+        host: the address to listen on.
+        port: the port of the registry; 0 for any free port.
+        data_port: the port of the data endpoint, to which blob requests are redirected; None to serve blobs directly.
+        name: the repository for index names that are only a tag; None to derive it from the path.
+        allowed: host names that requests may use in addition to loopback names. If `host` is not a loopback address, any name is allowed.
+        warn: called with the description of each problem in the layout, from any thread.
 
     Raises:
         InputError: `not-a-layout`; `usage`: invalid name, host or allowed host.
         IntegrityError: the layout is invalid, or it is a corrupted bundle.
         PolicyError: `archive-refused`, `limit-passed`.
-        StorageError: the layout cannot be read, or `port-unusable`.
+        StorageError: the layout cannot be read; `port-unusable`.
     """
     if name is not None:
         _check(name)
@@ -82,7 +83,7 @@ def running(
     listening: list[socket.socket] = []
     try:
         found = opened_store(path, store)
-        if found.is_bundle:  # blobs are verified when they are requested
+        if found.is_bundle:  # do not hash blobs here: each is verified before it is first served
             refuse_broken(found, check_bundle(found, reads_blobs=False))
         listening += [bind(host, port)] + ([bind(host, data_port)] if data_port is not None else [])
         addresses = [_address(one) for one in listening]
@@ -114,7 +115,7 @@ def _logged(app: ASGIApp) -> ASGIApp:
 
 
 def _once(warn: Callable[[str], None]) -> Callable[[str], None]:
-    """Wrap `warn` to skip repeated warnings, and to stop after `_MAX_WARNINGS`."""
+    """Wrap `warn` to skip repeated warnings, and all warnings after the first `_MAX_WARNINGS`."""
     seen: set[str] = set()
 
     def warn_once(text: str) -> None:

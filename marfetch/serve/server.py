@@ -1,4 +1,4 @@
-"""Run ASGI applications in a background thread, on sockets that are already bound so that their ports are known."""
+"""Run ASGI applications in a background thread. Their sockets are bound first, so that the ports are known."""
 
 from __future__ import annotations
 
@@ -22,19 +22,22 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from .. import threads
 from ..errors import InputError, StorageError
 
-# -- limits that uvicorn lacks: time and size of request headers, slow readers, and number of connections
+# -- limits that uvicorn does not have: time and size of request headers, slow clients, and number of connections
 
 
 HEADER_TIME: Final = 10.0
-"""Timeout in seconds for the headers of a request, from the connection or from the first byte of a further request."""
+"""The timeout in seconds for receiving all headers of a request.
+
+It starts with the connection; for further requests on the connection, it starts with their first byte.
+"""
 IDLE_TIME: Final = 30
-"""Seconds after which an idle connection is closed."""
+"""The time in seconds after which an idle connection is closed."""
 STALL_TIME: Final = 30.0
-"""Seconds over which the rate of a reader is measured."""
+"""The interval in seconds over which the download rate of a slow client is measured."""
 LEAST_RATE: Final = 256
-"""Minimum rate of a reader in bytes per second."""
+"""The minimum download rate of a client in bytes per second. The connection of a slower client is closed."""
 MAX_HEADERS: Final = 64 << 10
-"""Maximum size of the request line and all headers in bytes."""
+"""The maximum total size of the request line and headers in bytes."""
 MAX_CONNECTIONS: Final = 4096
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ else:
 
 
 class _TimeoutMixin(_Base):
-    """Adds timeouts and limits to uvicorn's connection class, which must come after it."""
+    """Adds timeouts and limits to uvicorn's connection class. List this class before uvicorn's class in the bases."""
 
     most = MAX_CONNECTIONS
     header_time = HEADER_TIME
@@ -57,7 +60,7 @@ class _TimeoutMixin(_Base):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the connection waits for a request."""
+        """Whether the connection is waiting for a request."""
         cycle: Any = self.cycle
         return cycle is None or cycle.response_complete
 
@@ -86,7 +89,7 @@ class _TimeoutMixin(_Base):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        # Part of a pipelined request may have arrived already: its headers have a deadline too.
+        # Part of the next request may have arrived with the previous one (pipelining). Its headers have a deadline too.
         if self.is_waiting and self._deadline is None and self._begun() and not self.transport.is_closing():
             self._deadline = self.loop.call_later(self.header_time, self._too_late)
 
@@ -108,7 +111,7 @@ class _TimeoutMixin(_Base):
             self._stall = None
 
     def _begun(self) -> bool:
-        """Whether part of the headers of a further request has arrived."""
+        """Whether part of the headers of the next request has arrived."""
         return bool(self.conn.trailing_data[0])
 
     def _too_late(self) -> None:
@@ -122,14 +125,14 @@ class _TimeoutMixin(_Base):
 
     def _look_at_reader(self, before: int) -> None:
         if before - self.transport.get_write_buffer_size() < LEAST_RATE * self.stall_time:
-            # Reset the connection, or the operating system would keep its send buffer for a long time.
+            # Reset the connection: otherwise the operating system keeps the send buffer in memory for a long time.
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.transport.abort()
         else:
             self._watch_reader()
 
     def _make_room(self) -> None:
-        """Close the connections that have been idle longest; this one is idle too."""
+        """Close the connections that have been idle longest. This new connection counts as idle too."""
         connections: set[Any] = {*self.connections}
         waiting = sorted((one for one in connections if one.is_waiting), key=lambda one: one._since)  # noqa: SLF001 - same class
         for one in waiting[: max(1, self.most // 16)]:
@@ -140,9 +143,10 @@ _ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 
 
 class _Begun:
-    """Implements `_begun` for httptools, which keeps no bytes but reports the start and the end of the headers.
+    """Adapts `_TimeoutMixin` to httptools, and corrects `Host` for requests with an absolute URL.
 
-    Of a target in absolute form, httptools passes on only the path. Its authority replaces `Host` (RFC 9112, 3.2.2).
+    httptools does not keep unparsed bytes. `_begun` therefore uses the callbacks for the start and the end of the headers. If the request
+    target is an absolute URL, httptools drops its host, which must replace the `Host` header (RFC 9112, 3.2.2).
     """
 
     _within = False
@@ -166,7 +170,7 @@ class _Begun:
 
 
 def protocol() -> type[asyncio.Protocol]:
-    """Return the connection class: with httptools if it is installed, which is twice as fast, otherwise with h11."""
+    """Return the connection class. It uses httptools if it is installed, because it is twice as fast; otherwise h11."""
     if importlib.util.find_spec("httptools") is None:
         return type("Connection", (_TimeoutMixin, H11Protocol), {})
     base: Any = importlib.import_module("uvicorn.protocols.http.httptools_impl").HttpToolsProtocol
@@ -174,19 +178,19 @@ def protocol() -> type[asyncio.Protocol]:
 
 
 DRAIN: Final = 5
-"""Seconds for open responses to finish at shutdown."""
+"""The time in seconds that open responses have to finish at shutdown."""
 _BACKLOG: Final = 1024
 _SPARE_FILES: Final = 128
 _THREADS: Final = 8
-"""Maximum number of threads that read blobs."""
+"""The maximum number of threads that read blobs."""
 
 
 def bind(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
-    """Return a listening socket; port 0 picks a free port.
+    """Return a listening socket. Port 0 selects a free port.
 
     Raises:
         InputError: `usage`: the host is not an address of this machine.
-        StorageError: `port-unusable`.
+        StorageError: `port-unusable`: another program uses the port, or listening is not permitted.
     """
     try:
         family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -196,7 +200,7 @@ def bind(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-        # Listen now, because only this detects that another program uses the port.
+        # Listen now: `bind` alone can succeed even if another program uses the port.
         listening.listen(_BACKLOG)
     except OSError as error:
         listening.close()
@@ -206,10 +210,11 @@ def bind(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
 
 
 class Serving:
-    """Serves applications, each on its socket, for the duration of the context.
+    """Serves applications for the duration of the context.
 
     Args:
-        drain: seconds for open responses to finish when the context ends.
+        apps: the applications, each with the socket to serve it on.
+        drain: the time in seconds that open responses have to finish when the context ends.
     """
 
     def __init__(self, apps: Sequence[tuple[ASGIApp, socket.socket]], *, drain: int = 2) -> None:
@@ -222,7 +227,7 @@ class Serving:
         """Start the server.
 
         Raises:
-            StorageError: `no-resources`: the system allows no further thread.
+            StorageError: `no-resources`: the system does not allow another thread.
         """
         self._thread = threads.started(self._run, "marfetch-serve")
         if self._thread is None:
@@ -246,7 +251,7 @@ class Serving:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except RuntimeError as error:  # asyncio ends its pool of threads in one more thread
+        except RuntimeError as error:  # asyncio needs one more thread to shut down its thread pool
             if threads.resource_error(error) is None:
                 raise
 
@@ -277,14 +282,14 @@ def _config(app: ASGIApp, drain: int) -> uvicorn.Config:
 
 
 def _be_silent() -> None:
-    """Keep uvicorn from printing every malformed request to stderr when the program has not set up logging."""
+    """Keep uvicorn from printing malformed requests to stderr if logging is not set up."""
     logger = logging.getLogger("uvicorn.error")
     if not any(isinstance(one, logging.NullHandler) for one in logger.handlers):
         logger.addHandler(logging.NullHandler())
 
 
 def raise_file_limit() -> None:
-    """Raise the limit of open files, if allowed, to what the connections and their blobs need."""
+    """Raise the limit of open files so that every connection can have an open blob. Best effort."""
     wanted = 2 * MAX_CONNECTIONS + _SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:

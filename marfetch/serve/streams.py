@@ -1,4 +1,4 @@
-"""Stream blobs: verify each before it is first served, then send it, or a range of it, in chunks."""
+"""Stream blobs in chunks. Each blob is verified before it is first served."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .responses import PIECE, RawHeaders
 
 
 class VerifiedBlobs:
-    """Verifies blobs, and remembers the verified ones until their files change."""
+    """Verifies blobs, and remembers which blobs are verified until their files change."""
 
     def __init__(self) -> None:
         self._whole: dict[Digest, Stamp] = {}
@@ -25,7 +25,7 @@ class VerifiedBlobs:
         self._places = asyncio.Semaphore(max(1, (os.cpu_count() or 2) - 1))
 
     async def digest_matches(self, digest: Digest, extent: Extent) -> bool:
-        """Return whether the bytes have this digest. Concurrent requests share one hash."""
+        """Return whether the content of a blob has this digest. Concurrent requests for a blob hash it only once."""
         if self._whole.get(digest) == extent.stamp:
             return True
         key = digest, extent.stamp
@@ -33,7 +33,7 @@ class VerifiedBlobs:
         if task is None:
             task = self._hashing[key] = asyncio.create_task(self._hash(digest, extent.stamp, extent))
             task.add_done_callback(lambda _: self._hashing.pop(key, None))
-        # A cancelled request must not cancel the hash for the others.
+        # If this request is cancelled, other requests still need the result.
         return await asyncio.shield(task)
 
     async def _hash(self, digest: Digest, stamp: Stamp, extent: Extent) -> bool:
@@ -56,11 +56,12 @@ def _has_digest(digest: Digest, extent: Extent) -> bool:
 
 
 class BlobResponse:
-    """A response with a blob or a range of it; closes the blob.
+    """A response with a blob or a range of a blob. It closes the blob after sending.
 
     Args:
-        start: offset of the first byte.
-        end: offset after the last byte.
+        extent: the open blob.
+        start: the offset of the first byte to send.
+        end: the offset after the last byte to send.
     """
 
     def __init__(self, status: int, headers: RawHeaders, extent: Extent, start: int, end: int) -> None:
@@ -79,7 +80,7 @@ class BlobResponse:
                 return
             while position < end:
                 piece = await _read(extent, position, min(PIECE, end - position))
-                # Never mix two versions of a file: stop, so that the client sees an incomplete response.
+                # Stop if the file has changed: the client must see an incomplete response, not a mix of two versions.
                 if not piece or not extent.is_unchanged():
                     return
                 position += len(piece)
@@ -90,7 +91,7 @@ _NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 
 
 async def _read(extent: Extent, position: int, length: int) -> bytes:
-    """Read a chunk; in a thread if it is not in the page cache, since a disk read would block all connections."""
+    """Read a chunk of a blob. If the chunk is not in the page cache, read it in a thread, because a disk read blocks all connections."""
     if _NOWAIT is not None:
         buffer = bytearray(length)
         try:

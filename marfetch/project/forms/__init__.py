@@ -1,1 +1,1 @@
-"""Project files of other tools, read for their references to artifacts."""
+"""Parsers for the project files of other tools. They find references to artifacts."""

@@ -1,4 +1,4 @@
-"""Argo CD: the sources of an `Application` or `ApplicationSet`, also in templates of generators, and of charts that make such objects."""
+"""Argo CD: the sources of an `Application` or `ApplicationSet`. They may be nested in generators or in a chart's templates."""
 
 from __future__ import annotations
 

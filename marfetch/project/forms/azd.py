@@ -1,4 +1,4 @@
-"""`azure.yaml` of the Azure Developer CLI: the Helm releases of its services on AKS."""
+"""Azure Developer CLI: the Helm releases of the AKS services in `azure.yaml`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forms whose charts are mappings with fixed keys, wherever they are in a document."""
+"""File formats that describe a chart by a mapping with fixed keys, at any depth of a document."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from .places import Found, LeftOut, Node, chart, registry_path
 
 
 class _Shape(NamedTuple):
-    """The keys of a chart in one form.
+    """The keys that describe a chart in one file format. A key of a nested mapping is a tuple with several names.
 
     Attributes:
-        name: of the chart, or its whole address.
-        repository: of the registry and the path above the chart.
-        needed: further keys, without which the mapping is something else.
+        form: the name of the file format.
+        name: the key with the chart's name or whole address.
+        repository: the key with the registry and the path above the chart; empty if the format has no such key.
+        version: the key with the chart's version.
+        needed: keys that must be present; otherwise the mapping is not a chart.
     """
 
     form: str
@@ -40,7 +42,7 @@ _IMAGE: Final = re.compile(r"images?\Z", re.IGNORECASE)
 
 
 def _images(node: Node) -> list[Node]:
-    """Return the texts that name container images, if this value is about images: below such a key, or beside a tag."""
+    """Return the values that name container images: all texts below a key such as `image`, or a name with a `tag` key next to it."""
     if isinstance(node.key, str) and _IMAGE.search(node.key):
         below = [node]
         for one in below:
@@ -51,7 +53,7 @@ def _images(node: Node) -> list[Node]:
 
 
 def _customized(document: Node) -> list[Found]:
-    """Return the versions that Fleet uses for some clusters."""
+    """Return the chart versions that Fleet uses for specific clusters only."""
     helm, found = document.get("helm"), list[Found]()
     for one in document.get("targetCustomizations").each():
         own = one.get("helm")
@@ -62,10 +64,10 @@ def _customized(document: Node) -> list[Found]:
 
 
 def find(document: Node) -> tuple[list[Found], set[int]]:
-    """Find charts by their keys in a document of any form.
+    """Find charts by their keys in a document of any format.
 
     Returns:
-        What was found, and the lines of the charts, which need no second search.
+        The places that were found, and the numbers of the lines that the line-by-line search can skip.
     """
     found: list[Found] = []
     read: set[int] = set()

@@ -1,4 +1,4 @@
-"""Flux: `OCIRepository`, and `HelmRelease` and `HelmChart` with the `HelmRepository` that they name."""
+"""Flux: `OCIRepository` objects, and `HelmRelease` and `HelmChart` objects with the source that they name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _objects(document: Node, documents: list[Node]) -> Iterator[Found]:
             spec = document.get("spec")
             if spec.get("sourceRef").value is not None:
                 yield from _from_source(document, spec, documents)
-            else:  # k3s has another `HelmChart`, with the address of the chart
+            else:  # the `HelmChart` of k3s has the chart's address instead
                 yield from chart("helm-chart", spec.line, spec.get("chart").text, spec.get("repo").text, spec.get("version"))
 
 
@@ -45,7 +45,7 @@ def _repository(spec: Node) -> Iterator[Found]:
     url, ref = spec.get("url"), spec.get("ref")
     if registry_path(url.text or "") is None:
         return
-    # In Flux's order of precedence: a tag beside a digest may have moved, and does not count.
+    # Flux prefers the digest, then the range, then the tag. It ignores a tag next to a digest, and so does this.
     digest, semver, tag = (span if span is not None and span.text else None for span in (ref.get(key).span for key in _REF))
     if tag is None or digest is not None or semver is not None or VARIABLE.search(tag.text):
         for one in place("flux", url.line, url.text or "", digest or semver or tag):

@@ -1,4 +1,4 @@
-"""The table of forms: which reader finds the places in a file."""
+"""Choose the parser for a file, and find the places in the file that name artifacts."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ from .helm import CHART, CHART_FILES, HELMFILE
 from .places import Form, Found, LeftOut, Node, Place, Text, quotes_hint
 
 FORMS: Final[tuple[Form, ...]] = (CHART, AZD, HELMFILE, ARGO, FLUX)
-"""The forms of YAML documents; the first that fits reads the document. All others are searched for charts by their keys, and by line."""
+"""The forms of YAML documents. The first form that fits parses the document.
+
+If no form fits, the document is searched for the keys in `fields`, and then line by line.
+"""
 
 MAX_DOCUMENTS: Final = 10_000
-"""YAML documents in a file; a file with more is searched by line."""
+"""The maximum number of YAML documents in a file. A file with more documents is searched line by line."""
 
 _YAML: Final = (".yaml", ".yml", ".gotmpl", ".json")
 _SEPARATOR: Final = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _ACTION: Final = r"\{\{(?:[^{}]|\}(?!\})|\{(?!\{))*+\}\}"
 _ACTIONS: Final = re.compile(rf"(?P<line>^[ \t]*+(?:{_ACTION}[ \t]*+)++(?=\r?$))|{_ACTION}", re.MULTILINE)
 _ADDRESS: Final = re.compile(r"\s*+(?:-\s++)?+[\"']?(?:url|repo\w*|chart_repo_url|chartRepoUrl)[\"']?\s*+:", re.IGNORECASE)
-"""A key whose value may be the address above a chart."""
+"""A line with a key whose value may be the address of a chart repository."""
 
 
 class Document(NamedTuple):
     """A YAML document of a file.
 
     Attributes:
-        start, line: the character and the line of the file where it starts.
-        node: its value; None if it could not be parsed.
-        error: why not.
+        start, line: the position in the file where the document starts: the character's index, and the line.
+        text: the text of the document.
+        node: the parsed value; None if the document could not be parsed.
+        error: why the document could not be parsed; empty if it could.
     """
 
     start: int
@@ -50,10 +54,10 @@ class Document(NamedTuple):
 
 
 def documents(path: PurePath, text: str, check: Callable[[], None]) -> list[Document]:
-    """Parse the YAML documents of a file; return none if it is another kind of file, or too large.
+    """Parse the YAML documents of a file. Return an empty list if the file is not YAML or is too large.
 
     Args:
-        check: called repeatedly; raises if there is no time left.
+        check: called repeatedly; it raises when the timeout has passed.
     """
     if (path.suffix not in _YAML and path.name not in CHART_FILES) or len(text) > MAX_YAML_SIZE or text.count("\n---") >= MAX_DOCUMENTS:
         return []
@@ -85,7 +89,10 @@ def _parsed(path: PurePath, file: Text, start: int, end: int, line: int) -> Docu
 
 
 def _masked(text: str) -> str:
-    """Replace template actions: lines of them by spaces, others by a variable of the same length."""
+    """Replace template actions (`{{ … }}`) without changing the length of the text.
+
+    A line that has only actions becomes spaces. Any other action becomes a variable such as `$0`.
+    """
     numbers = itertools.count()
 
     def mask(match: re.Match[str]) -> str:
@@ -101,8 +108,8 @@ def find(path: PurePath, text: str, check: Callable[[], None], others: Sequence[
     """Find the places in a file that name artifacts of MAR.
 
     Args:
-        check: called repeatedly; raises if there is no time left.
-        others: documents of other files, which may define the repositories that this one names.
+        check: called repeatedly; it raises when the timeout has passed.
+        others: documents of other files, which may define repositories that this file uses.
     """
     parts = documents(path, text, check)
     if parts:
@@ -146,7 +153,7 @@ def _objects(node: Node) -> list[Node]:
 
 
 def _unparsed(part: Document, check: Callable[[], None]) -> Iterator[Found]:
-    """Search a document by line. What is near a reference is not known then, such as its version, or the chart below an address."""
+    """Search a document line by line. This search cannot find a version that is on another line than its reference."""
     if any(host in part.text.lower() for host in OFFICIAL_HOSTS):
         yield LeftOut(part.line, f"{part.error}; {quotes_hint(part.text, part.error) or 'it is searched line by line'}")
     rows = part.text.split("\n")

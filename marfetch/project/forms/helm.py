@@ -1,4 +1,4 @@
-"""Charts and helmfiles: dependencies and releases, whose repositories have names or addresses."""
+"""Helm and Helmfile: the dependencies of charts, and the releases of helmfiles."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ CHART: Final = Form(lambda name, _: name in CHART_FILES, _dependencies)
 
 
 def releases(form: str, document: Node, repositories: Mapping[str, str | None]) -> Iterator[Found]:
-    """Read releases as in a helmfile: `chart` is an address, a path or `REPOSITORY/CHART`."""
+    """Find the charts of releases in a helmfile. The value of `chart` is an address, a path or `REPOSITORY/CHART`.
+
+    Args:
+        repositories: the repositories that `chart` may name, by name; the values are addresses.
+    """
     templates = document.get("templates")
     for one in document.get("releases").each():
         for release in (one, *one.get("dependencies").each()):
@@ -37,7 +41,7 @@ def releases(form: str, document: Node, repositories: Mapping[str, str | None]) 
 
 
 def _first(key: str, *nodes: Node) -> Node:
-    """Return the value of the first mapping that has the key."""
+    """Return the key's value from the first mapping that has the key."""
     return next((one.get(key) for one in nodes if one.get(key).value is not None), nodes[0].get(key))
 
 
@@ -58,7 +62,7 @@ def _release(form: str, release: Node, place: Node, version: Node, repositories:
 
 
 def repositories_of(documents: list[Node]) -> dict[str, str | None]:
-    """Return the repositories that documents define: name → address; the first of a name counts."""
+    """Return the addresses of the repositories that documents define, by name. If a name is defined twice, the first address is used."""
     pairs = [(one.get("name").text or "", one.get("url").text) for document in documents for one in document.get("repositories").each()]
     return dict(reversed(pairs))
 

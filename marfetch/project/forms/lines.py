@@ -1,6 +1,6 @@
-"""Scripts, pipelines, Bicep and all other text: whole references in lines, with `--version` in the same command.
+"""Scripts, pipelines, Bicep and all other text: references in lines, with the `--version` option of the same command.
 
-Container images are skipped: other tools pull them. The time is linear in the length of the text.
+Container images are skipped, because other tools pull them. The search takes time linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _HOSTS: Final = "|".join(map(re.escape, OFFICIAL_HOSTS))
 _NAMED: Final = re.compile(rf"(?<![\w.@-])(?:(?:oci|mar|https)://|br:)?(?:{_HOSTS})/[^\s\"'`<>()\[\]{{}},;|\\]++", re.IGNORECASE)
 _BICEP: Final = re.compile(r"(?<![\w/])br/public:[a-z0-9/_.-]+:[\w.-]+")
 _ALIAS: Final = re.compile(r"'br/(?!public:)([\w-]+):[^'\n]*'")
-# The last form is that of arguments in a list. An unquoted `>` starts a range only in front.
+# The last alternative matches arguments in a list, such as `"--version", "1.2"`. Elsewhere in an unquoted value, `>` is a redirection.
 _VERSION: Final = re.compile(
     r"""--version(?:[\ =]++(?:"([^"]*+)"|'([^']*+)'|(\$?\{\{[^}]*+\}\}|\$\([^)]*+\)|[^\s"'`;|&()][^\s"'`;|&()<>\]]*+))
     |["']\s*+,\s*+["']([^"']*+)["'])""",
     re.VERBOSE,
 )
-# Possessive quantifiers never backtrack, so a long line takes no longer than its length.
+# Possessive quantifiers do not backtrack, so the search takes linear time even in a very long line.
 _PART: Final = re.compile(r"""(?:"[^"]*+"|'[^']*+'|[^;|&])++""")
-"""One command of several in a line. A lone quote is a character like others."""
+"""One command in a line that may have several, separated by `;`, `|` or `&`. An unmatched quote is an ordinary character."""
 _COMMENT: Final = re.compile(r"""((?:(?:"[^"\n]*+"|'[^'\n]*+'|[^\s#"']|["'])#*+|\s(?!#))*+)\s#""")
 _BLOCK_COMMENT: Final = re.compile(
     r"""(?P<text>"(?:[^"\\\n]|\\.)*+"?+|'(?:[^'\\\n]|\\.)*+'?+|\#[^\n]*+|//[^\n]*+)
@@ -40,7 +40,7 @@ _TOOL: Final = re.compile(r"\b(?:docker|podman|nerdctl|buildah|skopeo|ctr|crictl
 _VARIABLE: Final = re.compile(r"[$%]")
 _DIGEST: Final = re.compile(r"@sha256:[0-9a-f]{64}\Z")
 MAX_COMMAND: Final = 16_384
-"""Characters of a command that is continued over several lines."""
+"""The maximum number of characters of a command that continues over several lines."""
 
 
 class _Command:
@@ -67,7 +67,7 @@ class _Command:
         return [line for line, _ in self._places]
 
     def span(self, text: str, start: int) -> Span:
-        """Return the position of a part in the file."""
+        """Return the position in the file of the part that starts at `start` in this command."""
         number = bisect_right(self._starts, start) - 1
         line, first = self._places[number]
         column = start - self._starts[number]
@@ -93,8 +93,8 @@ def find(text: str, line: int, start: int, skip: Collection[int] = ()) -> Iterat
     """Find references in a part of a file.
 
     Args:
-        line, start: the line and the character of the file where the part starts.
-        skip: lines that were read already.
+        line, start: the position in the file where the part starts: the line, and the character's index.
+        skip: lines that another parser has already searched.
     """
     for command in _commands(text, line, start):
         if not skip or not any(one in skip for one in command.lines):
@@ -151,7 +151,7 @@ def _reference(command: _Command, match: re.Match[str], version: Span | None, *,
     is_variable = variable is not None or match.string[match.end() : match.end() + 1] in ("{", "<")
     plain = text
     if is_variable:
-        # The path has to be plain; the digest may be, beside a tag that is a variable.
+        # The path must not contain the variable. If only the tag is a variable, a digest after the tag still counts.
         known = match[0][: variable.start()] if variable is not None else match[0]
         above, slash, last = known.rpartition("/")
         name = re.split("[:@]", last, maxsplit=1)[0]

@@ -1,4 +1,4 @@
-"""Places in project files that name an artifact: the reference, its version, and where exactly the version is written."""
+"""Places in project files that name an artifact: the reference, the version, and the exact position of the version."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ...reference import OFFICIAL_HOSTS, Reference
 
 
 class Span(NamedTuple):
-    """A piece of a file.
+    """A piece of a file's text, with its position.
 
     Attributes:
-        text: its characters, without quotes.
-        line, column: where it starts, counted from 1.
-        start, end: its characters in the file, not counting a byte order mark. They are 0 if the text is written in another way
-            (folded, in a block, with escapes), so that it cannot be replaced.
+        text: the text, without quotes.
+        line, column: the position where the text starts, counted from 1.
+        start, end: the indexes of the first character and of the end, without a byte order mark. Both are 0 if the file has the text
+            in another notation (folded, in a block, with escapes), because such text cannot be replaced.
     """
 
     text: str
@@ -32,17 +32,17 @@ class Span(NamedTuple):
     end: int = 0
 
     def part(self, start: int, end: int) -> Span:
-        """Return a part of the text."""
+        """Return the part of the text between these indexes, with its position in the file."""
         if not self.end:
             return self._replace(text=self.text[start:end])
         return Span(self.text[start:end], self.line, self.column + start, self.start + start, self.start + end)
 
 
 class Text:
-    """The text of a file, and where its lines start.
+    """The text of a file, with an index of its lines.
 
     Args:
-        parsed: the text as it was parsed, of the same length; template actions may be masked in it.
+        parsed: the text that was parsed. It has the same length, but its template actions may be masked. None if nothing is masked.
     """
 
     def __init__(self, text: str, parsed: str | None = None) -> None:
@@ -50,7 +50,7 @@ class Text:
         self._starts = [0, *(match.end() for match in re.finditer("\n", text))]
 
     def span(self, text: str, start: int) -> Span:
-        """Return the span of a piece that is written at this character."""
+        """Return the span of a text that starts at this index of the file."""
         line = bisect_right(self._starts, start)
         return Span(text, line, start - self._starts[line - 1] + 1, start, start + len(text))
 
@@ -61,12 +61,13 @@ class Place:
 
     Attributes:
         form: the kind of file, such as `helmfile`.
-        line: of the version, or else of the reference.
-        reference: with a tag or digest, if it is pinned.
+        line: the line of the version; the line of the reference if there is no version.
+        reference: the reference, with its tag or digest if it has one.
         range: a version or range; None if the reference has a tag or digest, or if no version could be read.
-        version, digest: where they are written; the version may be a tag.
-        problem: why no version could be read.
-        is_chart: whether the context shows that it is a chart.
+        version: the position of the version or tag in the file, if there is one.
+        digest: the position of the digest in the file, if there is one.
+        problem: why no version could be read; None if there is no problem.
+        is_chart: whether the context shows that the artifact is a chart.
     """
 
     form: str
@@ -80,7 +81,7 @@ class Place:
 
 
 class LeftOut(NamedTuple):
-    """Something that was not read, and why."""
+    """A place that was skipped, with the reason."""
 
     line: int
     reason: str
@@ -96,10 +97,11 @@ VARIABLE: Final = re.compile(r"[${%]|<[A-Za-z]")
 
 
 def quotes_hint(text: str, message: str) -> str | None:
-    """Return a hint if YAML reads the first character of a version as syntax (`>=1`, `*`, `!=1`); None if that is not the reason.
+    """Return a hint to quote a version whose first character is YAML syntax (`>=1`, `*`, `!=1`). Return None for any other problem.
 
     Args:
-        message: why the text is not YAML, with the line.
+        text: the YAML text.
+        message: the message of the YAML parser, which has the number of the line.
     """
     line = re.search(r"at line ([0-9]+)", message)
     found = line is not None and _UNQUOTED.search("".join(text.splitlines(keepends=True)[int(line[1]) - 1 : int(line[1])]))
@@ -107,16 +109,16 @@ def quotes_hint(text: str, message: str) -> str | None:
 
 
 def registry_path(text: str) -> str | None:
-    """Return a reference or an address without its scheme; None if it is not on MAR."""
+    """Remove the scheme from a reference or an address. Return None if its host is not MAR."""
     plain = _SCHEME.sub("", text.strip(), count=1).rstrip("/")
     return plain if plain.partition("/")[0].lower() in OFFICIAL_HOSTS else None
 
 
 def place(form: str, line: int, text: str, version: Span | None, *, is_chart: bool = False) -> Iterator[Found]:
-    """Read a reference and a version that are separate, such as `oci://mcr.microsoft.com/a/b` and `^1.2@sha256:…`.
+    """Combine a reference and a separate version, such as `oci://mcr.microsoft.com/a/b` and `^1.2@sha256:…`.
 
     Args:
-        text: the reference, which may have a tag or digest of its own.
+        text: the reference, which may already have a tag or digest.
     """
     try:
         reference = Reference.parse(registry_path(text) or text)
@@ -133,7 +135,7 @@ def place(form: str, line: int, text: str, version: Span | None, *, is_chart: bo
 
 
 def _short(reference: Reference) -> Reference:
-    """Omit the default host, unless the first part of the repository would then be read as a host."""
+    """Remove the default host, unless the first part of the repository looks like a host."""
     first = reference.repository.partition("/")[0]
     plain = Reference(reference.repository, None, reference.tag, reference.digest)
     if reference.host is None or (reference.host.name == OFFICIAL_HOSTS[0] and "." not in first and first != "localhost"):
@@ -174,14 +176,14 @@ class Node:
     """A value in a YAML document, with its position in the file.
 
     Args:
-        file: the whole file.
-        first: the character and the line where the document starts.
+        file: the text of the whole file.
+        first: the position in the file where the document starts: the character's index, and the line.
     """
 
     def __init__(self, value: Json, marks: Marks, file: Text, first: tuple[int, int], path: Path = ()) -> None:
         mark = marks.get(path)
         self.is_repeated = mark is not None and mark.target is not None
-        """Whether an alias or a merge key repeats the value of another place."""
+        """Whether this value repeats the value of a YAML anchor, by an alias or a merge key."""
         self.key = path[-1] if path else None
         self.value, self._marks, self._file, self._first = value, marks, file, first
         self._path = mark.target if mark is not None and mark.target is not None else path
@@ -190,38 +192,38 @@ class Node:
         return Node(value, self._marks, self._file, self._first, (*self._path, key))
 
     def get(self, *keys: str) -> Node:
-        """Return the value below these keys; its `value` is None if there is none."""
+        """Return the node below these keys. If a key is missing, the node's `value` is None."""
         node = self
         for key in keys:
             node = node._child(node.value.get(key) if isinstance(node.value, dict) else None, key)
         return node
 
     def each(self) -> list[Node]:
-        """Return the mappings of a list, or nothing if this is no list."""
+        """Return the mappings in this list, or an empty list if this node is not a list."""
         items = self.value if isinstance(self.value, list) else []
         return [self._child(one, number) for number, one in enumerate(items) if isinstance(one, dict)]
 
     def children(self) -> Iterator[Node]:
-        """Yield the values of a mapping, or the items of a list."""
+        """Yield the values of this mapping, or the items of this list."""
         items = enumerate(self.value) if isinstance(self.value, list) else self.value.items() if isinstance(self.value, dict) else ()
         for key, value in items:
             yield self._child(value, key)
 
     @property
     def line(self) -> int:
-        """The line of the key or list item in the file."""
+        """The line in the file of this node's key or list item."""
         mark = self._marks.get(self._path)
         return self._first[1] + (mark.line - 1 if mark is not None else 0)
 
     @property
     def text(self) -> str | None:
-        """The value if it is a string, as in the file."""
+        """The value as in the file if it is a string; otherwise None."""
         span = self.span if isinstance(self.value, str) else None
         return span.text if span is not None else None
 
     @property
     def span(self) -> Span | None:
-        """A string or number as written (`1.10`, not 1.1)."""
+        """The position of a string or number, with its text as written (`1.10`, not 1.1); None for any other value."""
         mark = self._marks.get(self._path)
         if mark is None or mark.text is None or isinstance(self.value, (dict, list, bool)) or self.value is None:
             return None
@@ -235,10 +237,10 @@ class Node:
 
 
 def chart(form: str, line: int, name: str | None, repository: str | None, version: Node) -> Iterator[Found]:
-    """Read a chart whose name, registry and version are separate values; nothing if the registry is not MAR.
+    """Combine the name, registry and version of a chart, which are separate values. Yield nothing if the registry is not MAR.
 
     Args:
-        name: the name, or the whole address.
+        name: the name, or the whole address with its scheme.
     """
     base = registry_path(repository or "")
     text = registry_path(name or "") if name and "://" in name else f"{base}/{name}" if base is not None and name else None
@@ -250,8 +252,8 @@ class Form(NamedTuple):
     """A kind of YAML file.
 
     Attributes:
-        fits: whether a document is of this form, by the name of its file and its content.
-        read: finds the places in a document, given all documents of its file.
+        fits: takes the name of the file and a document, and returns whether the document has this form.
+        read: takes a document and all documents that may define its repositories, and yields the document's places.
     """
 
     fits: Callable[[str, Node], bool]

@@ -1,6 +1,6 @@
 """Terraform: `helm_release` resources and `helm_template` data sources.
 
-Only what is needed of HCL is read: blocks, attributes with a quoted string, comments and heredocs, in one pass.
+The parser understands only a part of HCL: blocks, attributes with a quoted string, comments and heredocs.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _BLOCK: Final = re.compile(
     re.VERBOSE,
 )
 _HEREDOC: Final = re.compile(r"[ \t]*+<<-?[ \t]*+(\w++)[ \t\r]*+\n([^\n]*+)\n[ \t]*+\1[ \t\r]*+$", re.MULTILINE)
-"""A heredoc of one line, as the whole value."""
+"""An attribute's value that is a heredoc with a single line."""
 _NAME: Final = re.compile(r"""\$\{(?:"\$\{)?((?:local|var)\.[\w-]++)(?:\}")?[ \t]*+(?:(?:#|//).*)?\}""")
-# Strings may hold `${…}` with further strings; only their ends matter here. Each alternative takes at least one character.
+# Nested strings in `${…}` are not parsed: only the end of a string matters. Each alternative matches at least one character.
 _TOKEN: Final = re.compile(
     r"""(?P<comment>\#[^\n]*+|//[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?+)
     |(?P<heredoc><<-?[ \t]*+(?P<mark>\w++)[^\n]*+\n)
@@ -34,18 +34,19 @@ _TOKEN: Final = re.compile(
     re.VERBOSE,
 )
 _PLAIN: Final = re.compile(r'[ \t]*+"([^"\\$%\n]*+)"[ \t\r]*+(?=\n|#|//|/\*|\}|\Z)')
-"""A string without `${…}` that is the whole value."""
+"""An attribute's value that is only a quoted string, without `${…}`."""
 _EXPRESSION: Final = re.compile(r"[$%]\{")
 _MAX_SHOWN: Final = 60
 
 
 class _Block(NamedTuple):
-    """One block.
+    """One block of a Terraform file.
 
     Attributes:
-        texts: attribute → the text of a plain string; for any other value, `${…}` with its first line, which is not located.
+        texts: the values of the attributes, by name. A plain string has its position. Any other value is `${…}` around its first
+            line, without a position.
         lines: the lines of the block in the file.
-        prefix: of the names that the block gives to values (`local.` or `var.NAME.`); empty for a chart.
+        prefix: how expressions refer to the block's attributes: `local.` or `var.NAME.`. Empty if the block is a chart.
     """
 
     texts: dict[str, Span]
@@ -69,7 +70,7 @@ class _Scanner:
                 yield token
 
     def blocks(self) -> Iterator[_Block]:
-        """Yield the blocks of charts, locals and variables at the top of the file."""
+        """Yield the blocks of charts, locals and variables at the top level of the file."""
         depth = 0
         for token in self._tokens():
             depth += {"open": 1, "close": -1}.get(token.lastgroup or "", 0)
@@ -82,7 +83,7 @@ class _Scanner:
                 yield _Block(texts, range(first, last + 1), prefix)
 
     def _attributes(self) -> dict[str, Span]:
-        """Read the attributes of a block, without those of nested blocks, from behind its `{`."""
+        """Read the attributes of a block, starting after its `{`. Attributes of nested blocks are skipped."""
         found: dict[str, Span] = {}
         depth, name = 1, ""
         for token in self._tokens():
@@ -115,7 +116,7 @@ def find(text: str) -> tuple[list[Found], set[int]]:
     """Find the charts in a Terraform file.
 
     Returns:
-        What was found, and the lines of the blocks that were read.
+        The places that were found, and the numbers of the lines that the line-by-line search can skip.
     """
     found: list[Found] = []
     lines: set[int] = set()
@@ -130,10 +131,12 @@ def find(text: str) -> tuple[list[Found], set[int]]:
 
 
 def _resolved(value: Span, values: Mapping[str, Span], lines: set[int], *, is_version: bool) -> Span:
-    """Replace `local.x` and `var.x` by its plain string in this file. The default of a variable is no version: others may set it.
+    """Replace `local.x` or `var.x` with its value, if this file defines the value as a plain string.
+
+    A version is not replaced by the default of a variable, because the variable may be set to another version elsewhere.
 
     Args:
-        lines: receives the line of the string.
+        lines: a set to which the line of the string is added.
     """
     name = _NAME.fullmatch(value.text) if not value.end else None
     if name is None or (is_version and name[1].startswith("var.")):
@@ -156,7 +159,7 @@ def _chart(block: _Block) -> Iterator[Found]:
     text = registry_path(chart.text) if "://" in chart.text else f"{base}/{chart.text}" if base is not None else None
     if text is None:
         if repository is not None and not repository.end:
-            yield LeftOut(repository.line, f"left out `{chart.text}`: its repository `{repository.text}` is no plain string of this file")
+            yield LeftOut(repository.line, f"left out `{chart.text}`: its repository `{repository.text}` is not a plain string here")
         return
     yield from place("terraform", chart.line, text, version, is_chart=True)
     if "devel" in block.texts:
