@@ -410,10 +410,10 @@ class Silent:
     def __init__(self, warn: Callable[[str], None] | None = None) -> None:
         self._warn = warn
 
-    def begin(self, name: str, total: int) -> Transfer:  # noqa: ARG002 - the protocol's
+    def begin(self, name: str, total: int) -> Transfer:  # noqa: ARG002 - required by the protocol
         return _Nothing()
 
-    def steps(self, label: str, total: int = 0, unit: str = "artifacts") -> AbstractContextManager[Steps]:  # noqa: ARG002 - the protocol's
+    def steps(self, label: str, total: int = 0, unit: str = "artifacts") -> AbstractContextManager[Steps]:  # noqa: ARG002 - required by the protocol
         return nullcontext(_Nothing())
 
     def note(self, text: str) -> None:

@@ -218,7 +218,7 @@ def lock(path: Path, *, wait: float = LOCK_WAIT) -> Iterator[None]:
     Raises:
         StorageError: another process holds the lock for longer, or the file cannot be opened.
     """
-    import filelock  # late: only where something is written
+    import filelock  # late: needed only to write
 
     held = filelock.FileLock(path, mode=0o600, thread_local=False)
     try:
@@ -244,7 +244,7 @@ def lock(path: Path, *, wait: float = LOCK_WAIT) -> Iterator[None]:
 
 def prepare() -> None:
     """Import `filelock` early. Later the process may have no free file descriptors, and the import would fail."""
-    import filelock  # noqa: F401  # late: only for several downloads
+    import filelock  # noqa: F401  # late: needed only for several downloads
 
 
 def claim(descriptor: int) -> bool | None:
@@ -253,7 +253,7 @@ def claim(descriptor: int) -> bool | None:
     Returns:
         True if the file is now locked; False if another process holds the lock; None if the file system has no locks.
     """
-    import filelock  # late: only where something is written
+    import filelock  # late: needed only to write
 
     try:
         return filelock.lock_descriptor(descriptor, blocking=False)
@@ -268,7 +268,7 @@ def occupy(descriptor: int, *, alone: bool) -> bool | None:
         True if the file is now locked; False if another process holds a conflicting lock; None if the system has no such locks.
     """
     try:
-        import fcntl  # late: not on Windows
+        import fcntl  # late: missing on Windows
 
         fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):

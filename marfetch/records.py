@@ -63,7 +63,7 @@ def unsafe(root: Path | str, *, any_owner: bool = False) -> str | None:
     if not hasattr(os, "geteuid"):
         return None
     for name in ("",) if any_owner else ("", *_INSIDE):
-        path = os.path.join(root, name) if name else root  # noqa: PTH118 - pathlib takes too long to load for a completion
+        path = os.path.join(root, name) if name else root  # noqa: PTH118 - importing pathlib is too slow for shell completion
         try:
             link = os.lstat(path)
             found = os.stat(path) if stat.S_ISLNK(link.st_mode) else link  # noqa: PTH116
@@ -131,7 +131,7 @@ def keep(root: Path, repository: str, tags: Sequence[str]) -> None:
         if len(data) > MAX_SIZE:
             path.unlink(missing_ok=True)  # no list is better than an outdated one
             return
-        from .files import unfinished, write_whole  # late: reading needs no writing
+        from .files import unfinished, write_whole  # late: needed only to write
 
         write_whole(path, data, through=unfinished(root, path))
 
@@ -141,7 +141,7 @@ def read(root: Path | str, repository: str) -> list[str] | None:
     name = _file_name(repository)
     if name is None or unsafe(root) is not None:
         return None
-    data = read_file(os.path.join(root, DIRECTORY, name), limit=MAX_SIZE)  # noqa: PTH118 - see above
+    data = read_file(os.path.join(root, DIRECTORY, name), limit=MAX_SIZE)  # noqa: PTH118 - pathlib is slow to import
     if data is None:
         return None
     try:
@@ -161,7 +161,7 @@ def repositories(root: Path | str) -> list[str]:
     if unsafe(root) is not None:
         return []
     try:
-        files = os.listdir(os.path.join(root, DIRECTORY))  # noqa: PTH118, PTH208 - see above
+        files = os.listdir(os.path.join(root, DIRECTORY))  # noqa: PTH118, PTH208 - pathlib is slow to import
     except OSError:
         return []
     names = [name.removesuffix(_SUFFIX).translate(_FROM_FILE) for name in files if name.endswith(_SUFFIX) and not name.startswith(".")]
@@ -184,7 +184,7 @@ def keep_catalog(root: Path, host: str, names: Sequence[str], etag: str | None) 
         if len(data) > MAX_CATALOG_SIZE:
             path.unlink(missing_ok=True)
             return
-        from .files import unfinished, write_whole  # late: reading needs no writing
+        from .files import unfinished, write_whole  # late: needed only to write
 
         write_whole(path, data, through=unfinished(root, path))
 
@@ -221,7 +221,7 @@ def read_catalog(root: Path | str, host: str, *, limit: int = MAX_CATALOG_SIZE) 
 
 
 def _catalog_path(root: Path | str, host: str) -> str:
-    return os.path.join(root, DIRECTORY, _file_name(f"{host}/{CATALOG}") or os.devnull)  # noqa: PTH118 - see above
+    return os.path.join(root, DIRECTORY, _file_name(f"{host}/{CATALOG}") or os.devnull)  # noqa: PTH118 - pathlib is slow to import
 
 
 def prune(root: Path, *, before: float | None, stale: float) -> tuple[int, int]:
@@ -375,7 +375,7 @@ class Records:
         """Cache a document, best effort: a failed write only costs a later request."""
         raw = json.dumps({"schema": SCHEMA, "key": key, "data": data}, separators=(",", ":")).encode()
         if len(raw) <= self._most:
-            from .files import make_directories, unfinished, write_whole  # late: reading needs no writing
+            from .files import make_directories, unfinished, write_whole  # late: needed only to write
 
             with suppress(OSError, StorageError):
                 make_directories(self._directory, 0o700)
@@ -396,7 +396,7 @@ class Records:
         Args:
             wait: maximum time to wait for the lock, in seconds.
         """
-        from .files import lock, make_directories  # late: reading needs no writing
+        from .files import lock, make_directories  # late: needed only to write
 
         with suppress(OSError):
             make_directories(self._directory, 0o700)

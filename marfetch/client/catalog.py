@@ -76,7 +76,7 @@ def near(names: Sequence[str], name: str, *, limit: int) -> list[str]:
     """
     if len(name) < _SHORTEST or not names:
         return []
-    from rapidfuzz import fuzz, process  # late: rapidfuzz, only if no name contains the text
+    from rapidfuzz import fuzz, process  # late: rapidfuzz is needed only if no name contains the text
 
     parent, _, last = name.rpartition("/")
     found: dict[str, float] = {}
@@ -102,7 +102,7 @@ def nearest(names: Sequence[str], name: str, *, limit: int, like: float = _LAST_
     Args:
         like: minimum similarity in percent.
     """
-    from rapidfuzz import fuzz, process  # late: rapidfuzz, only for a wrong name
+    from rapidfuzz import fuzz, process  # late: rapidfuzz is needed only for a wrong name
 
     return [one for one, _, _ in process.extract(name, names, scorer=fuzz.ratio, processor=None, limit=limit, score_cutoff=like)]
 
@@ -151,7 +151,7 @@ def catalog(client: Session, reference: Reference, *, fresh: float = FRESH, pati
 
     Args:
         reference: any reference of the registry; only its host counts.
-        fresh: seconds for which a cached copy is used without a request; 0 always sends one.
+        fresh: seconds for which a cached copy is used without a request; 0: always send a request.
         patient: whether to retry after a failure.
 
     Raises:

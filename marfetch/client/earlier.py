@@ -59,7 +59,7 @@ def _manifests(client: Session, found: Found) -> Iterator[Manifest]:
 
 
 def _files(client: Session, layer: Descriptor, *, is_chart: bool) -> Set[str]:
-    """Return the digests of the files in a cached archive; after an error, only those read so far."""
+    """Return the digests of the files in a cached archive. If reading fails, return the digests so far."""
     with suppress(Error, OSError):
         if client.cache.has(layer):
             with client.cache.open(layer.digest) as blob:

@@ -20,7 +20,7 @@ from .session import Repository, Session
 MAX_DEPTH: Final = 3
 """Maximum depth of the tree of referrers."""
 MAX_CHILDREN: Final = 16
-"""Maximum number of manifests in an index for which marfetch fetches them to find their kinds. Each costs a request."""
+"""In an index with more manifests than this, their kinds are not looked up, because each lookup costs a request."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,7 +205,7 @@ def pull(client: Session, wanted: Sequence[Wanted | Failed], request: PullOption
 
 def pull_to_file(client: Session, wanted: Wanted | Failed, request: PullOptions, output: str) -> Pulled:
     """Download the only payload of an artifact to a file or a stream. A stream gets bytes only after all of them are verified."""
-    from ..destination.stream import open_stream, stream_path, verified_blob  # late: only for `--output`
+    from ..destination.stream import open_stream, stream_path, verified_blob  # late: needed only for `--output`
 
     path, file_path = stream_path(output), Path(output)
     request = request._replace(choice=request.choice._replace(output=file_path.name))
@@ -385,7 +385,7 @@ def _look(client: Session, job: _Job) -> None:
         if item.state is OutputState.DIFFERENT and not job.force:
             raise _differs(item)
         if item.state is OutputState.DIFFERENT and item.is_directory:
-            from .earlier import unknown  # late: only for archives
+            from .earlier import unknown  # late: needed only to unpack archives
 
             destination.refuse_foreign(item.output, partial(unknown, client, job.artifact))
 
@@ -464,7 +464,7 @@ def _unpack(client: Session, item: _Item) -> bool:
             return False
         if state is OutputState.DIFFERENT and not item.job.force:
             raise _differs(item)
-    from .earlier import unknown  # late: only for archives
+    from .earlier import unknown  # late: needed only to unpack archives
 
     known = partial(unknown, client, item.job.artifact)
     destination.put(item.output, open_blob, force=item.job.force, check=client.budget.check, unknown=known)

@@ -45,7 +45,7 @@ class Resolved(NamedTuple):
         manifest: a manifest or an index.
         repository: the repository that has the artifact's content.
         version: the version of the tag, or None.
-        newer: the newest released version, if it is newer than this one and known without another request.
+        newer: the newest released version, if it is newer than `version` and known without another request.
     """
 
     reference: Reference
@@ -71,7 +71,7 @@ def resolve(client: Session, wanted: Wanted, *, skip_missing: bool = False, hint
         return _resolve(client, wanted, skip_missing=skip_missing)
     except NotFoundError as error:
         if hints:
-            from .catalog import suggest  # late: only to explain an error
+            from .catalog import suggest  # late: needed only to explain an error
 
             suggest(client, error, wanted.reference)
         raise
@@ -105,7 +105,7 @@ def _resolve(client: Session, wanted: Wanted, *, skip_missing: bool) -> Resolved
 
 
 def _fits(tagged: Repository, manifest: Manifest | Index, choice: Choice) -> bool:
-    from .fitting import fits  # late: only for filters
+    from .fitting import fits  # late: needed only for filters
 
     return fits(tagged, manifest, choice)
 
@@ -118,7 +118,7 @@ def resolved_to(repository: Repository, manifest: Manifest | Index, newer: Tagge
 
 
 def _newest(wanted: Wanted, constraint: Constraint, repository: Repository, missing: set[str], *, skip_missing: bool) -> Resolved:
-    from .fitting import looked_at  # late: only for ranges
+    from .fitting import looked_at  # late: needed only for ranges
 
     client, bound = repository.session, repository.reference
     tags = repository.tags()
@@ -183,7 +183,7 @@ def _all_gone(bound: Reference) -> NotFoundError:
 
 def _with_neighbours(error: NotFoundError, repository: Repository) -> NotFoundError:
     """Add similar tags to the error about a missing tag. This costs one more request."""
-    from .catalog import nearest  # late: only to explain an error
+    from .catalog import nearest  # late: needed only to explain an error
 
     bound = repository.reference
     if error.code != "tag-not-found" or bound.tag is None or repository.session.options.offline:
@@ -235,7 +235,7 @@ def versions(client: Session, reference: Reference) -> tuple[Repository, dict[st
     try:
         tags = repository.tags()
     except NotFoundError as error:
-        from .catalog import suggest  # late: only to explain an error
+        from .catalog import suggest  # late: needed only to explain an error
 
         suggest(client, error, reference)
         raise
@@ -328,7 +328,7 @@ def _dangling(error: NotFoundError, tagged: Reference, best: TaggedVersion | Non
 
 MAX_NESTING: Final = 2
 _LOOKED_AT: Final = 16
-"""Maximum number of manifests in an index for which marfetch fetches them to find the only artifact among images."""
+"""In an index with more manifests than this, marfetch does not look for the only artifact among images."""
 
 
 def artifact(resolved: Resolved, choice: Choice, platform: Platform | None) -> Manifest:

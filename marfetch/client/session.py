@@ -184,7 +184,7 @@ class Session:
         Nested calls run sequentially, because a thread that waits for its own pool can deadlock.
 
         Args:
-            hosts: number of hosts that each item uses in turn; for a small blob 2, the registry and a data host. `hosts` × `jobs` items run
+            hosts: number of hosts that each item uses in turn: 2 for a small blob (registry and data host). `hosts` × `jobs` items run
                 in parallel, while each host still serves at most `jobs` requests at once. Use 1 for large blobs, because an item that
                 waits for its turn keeps its blob locked in the cache.
             label: the action for the progress display, such as `resolving`; None: report no progress.
@@ -221,7 +221,7 @@ class Session:
 
     def _wait_a_moment(self) -> None:
         """Wait briefly for running threads to end. A thread in a blocking system call, such as `connect`, may need longer."""
-        from concurrent.futures import wait  # late: only where an executor was made
+        from concurrent.futures import wait  # late: needed only if a thread pool was created
 
         wait(self._under_way, timeout=_STOP_WAIT)
 
@@ -271,7 +271,7 @@ class Session:
         with self._loading:
             source = self._sources.get(endpoint)
             if source is None:
-                from ..remote.registry import Registry  # late: oras-py, only if a request is needed
+                from ..remote.registry import Registry  # late: oras-py is slow to import; needed only for requests
 
                 budget, progress, jobs, pauses = self.budget, self.progress, self.options.jobs, self._pauses
                 source = Registry(endpoint, budget=budget, progress=progress, jobs=jobs, trust=way.trust, early=way.early, pauses=pauses)

@@ -45,7 +45,7 @@ def spread(address: str) -> Iterator[Executor]:
     if match is None:
         raise InputError(f"`--executor` takes `dask://HOST:PORT`, not `{address[:100]}`", code="usage", text=address[:200])
     try:
-        from distributed import Client  # late: an optional dependency, only for `--executor`
+        from distributed import Client  # late: an optional dependency, needed only for `--executor`
     except ImportError as error:
         raise InputError(
             "`--executor dask://…` needs the extra `dask`, which is not installed",

@@ -185,7 +185,7 @@ class Archive:
         return self._bytes.given
 
     def measure(self) -> int | None:
-        """Read the rest of the archive, and return the whole unpacked size in bytes; None if the rest cannot be read."""
+        """Read the rest of the archive, and return the whole unpacked size in bytes; None if an error occurs."""
         with suppress(OSError, Error):
             return self._bytes.measure()
         return None

@@ -83,7 +83,7 @@ class Destination:
 
     def takes(self, name: str, path: Path) -> bool:
         """Return whether writing this name would replace the path or one of its parents, on any file system."""
-        own = [*Path(os.path.abspath(self.root)).parts, *name.split("/")]  # noqa: PTH100 - symbolic links are kept, to be refused later
+        own = [*Path(os.path.abspath(self.root)).parts, *name.split("/")]  # noqa: PTH100 - `resolve` would follow links
         other = Path(os.path.abspath(path)).parts  # noqa: PTH100
         return [same_name(part) for part in own] == [same_name(part) for part in other[: len(own)]]
 
@@ -131,8 +131,8 @@ class Destination:
                     return OutputState.DIFFERENT
                 if open_blob is None:
                     return OutputState.UNKNOWN
-                from .archive import Archive, with_top  # late: only for archives
-                from .unpack import holds  # late: as archive
+                from .archive import Archive, with_top  # late: needed only to unpack archives
+                from .unpack import holds  # late: needed only to unpack archives
 
                 with closing(directory.enter(name)) as top, open_blob() as blob:
                     archive = Archive(blob, wish.descriptor, with_top(blob, wish.descriptor, unpacking))
@@ -219,8 +219,8 @@ class Destination:
         unknown: Unknown,
     ) -> None:
         """Unpack into a temporary directory, and rename it when its content is complete and verified."""
-        from .archive import Archive, with_top  # late: only for archives
-        from .unpack import changed, unpack  # late: as archive
+        from .archive import Archive, with_top  # late: needed only to unpack archives
+        from .unpack import changed, unpack  # late: needed only to unpack archives
 
         path = self.path(wish.name)
         try:
@@ -370,7 +370,7 @@ def find_clashes(wishes: Sequence[tuple[Destination, OutputFile]]) -> dict[str, 
     files: dict[str, OutputFile] = {}
     directories: dict[str, OutputFile] = {}
     for destination, wish in wishes:
-        root = Path(os.path.abspath(destination.root))  # noqa: PTH100 - symbolic links are kept, to be refused later
+        root = Path(os.path.abspath(destination.root))  # noqa: PTH100 - `resolve` would follow links
         parts = [*root.parts, *wish.name.split("/")]
         *above, own = [same_name("/".join(parts[: depth + 1])) for depth in range(len(parts))]
         # An output also clashes if one of its parent directories is another output's file.

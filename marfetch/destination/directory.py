@@ -57,7 +57,7 @@ AT_LAST.append(_take_away)
 
 def cloned(blob: BinaryIO, file: BinaryIO) -> bool:
     try:
-        import fcntl  # late: not on every operating system
+        import fcntl  # late: missing on Windows
     except ImportError:
         return False
     with suppress(OSError):
@@ -92,7 +92,7 @@ class Directory:
     def names(self) -> list[str]:
         """Return the names in the directory, decoded as UTF-8 in every locale."""
         if self._descriptor is None:
-            return os.listdir(self.path)  # noqa: PTH208 - as below
+            return os.listdir(self.path)  # noqa: PTH208 - like the call below
         return [os.fsencode(name).decode("utf-8", "surrogateescape") for name in os.listdir(self._descriptor)]  # noqa: PTH208
 
     def sync(self) -> None:
@@ -262,7 +262,7 @@ class Directory:
         if self._descriptor is None:
             return False
         try:
-            import ctypes  # late: ctypes, only to publish a directory
+            import ctypes  # late: ctypes is needed only to publish a directory
 
             library = ctypes.CDLL(None, use_errno=True)
             # renameat2(2) of Linux, renameatx_np(2) of macOS
@@ -275,7 +275,7 @@ class Directory:
     def sweep(self) -> None:
         """Delete the parts of killed runs: parts that no process has claimed or, if claims are unsupported, old parts."""
         with suppress(OSError):
-            for name in os.listdir(self.path if self._descriptor is None else self._descriptor):  # noqa: PTH208 - by descriptor
+            for name in os.listdir(self.path if self._descriptor is None else self._descriptor):  # noqa: PTH208 - pathlib cannot list a descriptor
                 if name.startswith(OWN_PREFIX) and name.endswith(_SUFFIX):
                     with suppress(OSError):
                         self.sweep_one(name)

@@ -109,7 +109,7 @@ class Packed:
         """Unpack the rest of the archive, and return the total unpacked size in bytes.
 
         Raises:
-            IntegrityError, PolicyError, OSError: the rest cannot be read.
+            IntegrityError, PolicyError, OSError: the rest of the archive cannot be read.
         """
         while self.some(PIECE):
             pass

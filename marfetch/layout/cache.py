@@ -187,7 +187,7 @@ def cache_root(directory: Path | None) -> Path:
         return directory
     if os.environ.get(CACHE_ENVIRONMENT):
         return Path(os.environ[CACHE_ENVIRONMENT])
-    import platformdirs  # late: platformdirs, only for the default directory
+    import platformdirs  # late: platformdirs is needed only for the default directory
 
     try:
         return platformdirs.user_cache_path("marfetch", appauthor=False)

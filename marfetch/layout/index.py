@@ -53,7 +53,7 @@ class LayoutTags:
         """A counter that increases whenever an entry changes or the index is read from disk again."""
 
     def create(self) -> None:
-        """Create an empty index unless there is one."""
+        """Create an empty index if there is none."""
         if not self._path.exists():
             with lock(self._lock_path):
                 if not self._path.exists():

@@ -382,7 +382,7 @@ class Layout:
             )
         return found
 
-    def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: object = None) -> BlobReader:  # noqa: ARG002 - the protocol's
+    def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: object = None) -> BlobReader:  # noqa: ARG002 - required by the protocol
         return partial(open_range, self, descriptor.digest)
 
     def tags(self, reference: Reference) -> list[str]:

@@ -149,7 +149,7 @@ class Contents:
             )
         return None if known is not None and known.digest == found.digest else self.manifests.read(found)
 
-    def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: object = None) -> BlobReader:  # noqa: ARG002 - the protocol's
+    def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: object = None) -> BlobReader:  # noqa: ARG002 - required by the protocol
         if str(descriptor.digest) not in self._repository(reference).blobs:
             raise not_there(descriptor.digest, self.store.root)
         return partial(open_range, self.store, descriptor.digest)
