@@ -1,4 +1,4 @@
-"""The time limit of a command, and its cancellation: every wait checks one `Budget`."""
+"""The time limit and the cancellation of a command. Every wait checks the command's `Budget`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from .errors import RemoteError
 
 
-class Cancelled(Exception):  # noqa: N818 - not an error: the code that cancels reports why
+class Cancelled(Exception):  # noqa: N818 - not an error: the code that cancels the command reports the reason
     """The command was interrupted while this thread waited or transferred."""
 
 
@@ -52,7 +52,7 @@ class Budget:
         """Apply a shorter time limit to everything inside the `with` block.
 
         Args:
-            whose: names the limit at the end of the error message, such as "of `--timeout`".
+            whose: the end of the error message, which says what set the limit, such as "of `--timeout`".
         """
         before = self.timeout, self.deadline, self._whose
         if seconds < self.remaining:
@@ -91,8 +91,8 @@ class Budget:
         """Sleep, but wake up early if the command is cancelled or out of time.
 
         Raises:
-            Cancelled: as `check`.
-            RemoteError: as `check`.
+            Cancelled: see `check`.
+            RemoteError: see `check`.
         """
         self._cancelled.wait(max(0.0, min(seconds, self.remaining)))
         self.check()

@@ -1,7 +1,7 @@
 """Interfaces for content sources and targets, and verified copying between them.
 
-`copy` copies the blob of a `Descriptor` from a `Source` to a `Target`. Every target checks the bytes with `Verified`: nothing is committed
-unless its size and digest match its descriptor.
+`copy` copies the blob of a `Descriptor` from a `Source` to a `Target`. Every target checks the bytes with `Verified`, and commits a blob
+only if its size and digest match its descriptor.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
 class Progress(Protocol):
-    """Receives progress events; every method may be called from any thread."""
+    """Receives progress events. Every method may be called from any thread."""
 
     def begin(self, name: str, total: int) -> Transfer:
         """Report the start of a download of `total` bytes."""
@@ -30,13 +30,13 @@ class Progress(Protocol):
         """Report a task for the duration of the `with` block.
 
         Args:
-            label: what is done, such as `resolving`; for a wait, what it waits for.
-            total: the number of items so far; 0 for a wait.
-            unit: what is counted, in the plural.
+            label: the action, such as `resolving`, or the text that describes a wait.
+            total: the number of items known so far; 0 for a wait.
+            unit: the noun for the items, in the plural.
         """
 
     def note(self, text: str) -> None:
-        """Report a delay, such as a throttle, or a resumed download."""
+        """Report an event, such as a delay by throttling or a resumed download."""
 
     def warn(self, text: str) -> None:
         """Report a warning."""
@@ -46,14 +46,14 @@ class Transfer(Protocol):
     """The progress of one blob."""
 
     def held(self, size: int) -> None:
-        """Report the number of bytes so far; it drops if the download restarts."""
+        """Report the number of bytes received so far. The number drops if the download restarts."""
 
     def end(self) -> None:
-        """Report the end, after success or failure."""
+        """Report the end of the transfer, after success or failure."""
 
 
 class Steps(Protocol):
-    """The progress of a task that has a count of items; every method may be called from any thread."""
+    """The progress of a task that consists of items. Every method may be called from any thread."""
 
     def grow(self, count: int) -> None:
         """Add items to the total."""
@@ -66,15 +66,15 @@ class Sink(Protocol):
     """Receives the bytes of one blob in order."""
 
     def write(self, data: Buffer) -> None:
-        """Write the next bytes; the caller must not change the buffer afterwards.
+        """Write the next bytes. The caller must not change the buffer afterwards.
 
         Raises:
-            IntegrityError: `size-mismatch`: more bytes than in the descriptor.
+            IntegrityError: `size-mismatch`: there are more bytes than the descriptor says.
             StorageError: the write failed.
         """
 
     def restart(self) -> None:
-        """Discard all bytes; the blob is sent again from its start."""
+        """Discard all bytes. The caller then writes the blob again from its start."""
 
 
 class Ingest(Sink, Protocol):
@@ -82,7 +82,7 @@ class Ingest(Sink, Protocol):
 
     @property
     def held(self) -> int:
-        """Bytes so far: the offset from which a source resumes."""
+        """The number of bytes so far, which is the offset from which a download resumes."""
 
     def heartbeat(self) -> None:
         """Signal that the download is alive, so that a process waiting for this blob does not give up."""
@@ -100,8 +100,8 @@ class BlobRange(NamedTuple):
     """A part of a blob, from an offset to the end.
 
     Attributes:
-        start: the offset of the first piece: the requested one, or 0 if the source cannot resume.
-        pieces: the bytes up to the end of the blob; the reader checks size and digest.
+        start: the offset of the first piece: the requested offset, or 0 if the source cannot resume.
+        pieces: the bytes up to the end of the blob. The reader must check size and digest.
     """
 
     start: int
@@ -109,8 +109,8 @@ class BlobRange(NamedTuple):
 
 
 BlobReader: TypeAlias = Callable[[int], AbstractContextManager[BlobRange]]
-"""Opens a blob at an offset, as a context manager. A temporary failure inside the `with` block is suppressed once a retry is allowed; the
-caller notices missing bytes and opens the blob again."""
+"""Opens a blob at an offset, as a context manager. If reading fails temporarily, the `with` block ends without an exception once a retry is
+allowed. The caller sees that bytes are missing, and opens the blob again."""
 
 
 class Catalog(NamedTuple):
@@ -131,7 +131,7 @@ class Source(Protocol):
         """Fetch the manifest of the reference's digest or tag; its digest is computed from its bytes.
 
         Args:
-            known: a known descriptor of the tag; if the tag is unchanged, the result is None.
+            known: the descriptor that the tag had before; if the tag still points to it, the result is None.
 
         Raises:
             NotFoundError: `repository-not-found`, `tag-not-found`, `manifest-not-found`.
@@ -139,14 +139,14 @@ class Source(Protocol):
         """
 
     def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: Callable[[], None] | None = None) -> BlobReader:
-        """Open a blob of the reference's repository; the caller checks its bytes.
+        """Open a blob of the reference's repository. The caller must check the bytes.
 
         Args:
-            heartbeat: called regularly while the source waits for its turn.
+            heartbeat: called regularly while the source waits before it can send the request.
 
         Raises:
-            NotFoundError: `blob-not-found`, now or when it is read.
-            IntegrityError: when it is read: the source announces a different size.
+            NotFoundError: `blob-not-found`, now or when the blob is read.
+            IntegrityError: the source announces a different size, when the blob is read.
         """
 
     def tags(self, reference: Reference) -> list[str]:
@@ -170,9 +170,9 @@ class Target(Protocol):
         """Return whether the target has the blob."""
 
     def ingest(self, descriptor: Descriptor) -> AbstractContextManager[Ingest | None]:
-        """Start writing a blob; None if another process has just written it.
+        """Start writing a blob, or yield None if another process has just written it.
 
-        The written part is kept for a later run if the transfer is interrupted, and deleted if its bytes are wrong.
+        If the transfer is interrupted, the bytes so far are kept for a later run. If the bytes are wrong, they are deleted.
         """
 
 
@@ -189,7 +189,7 @@ class Verified:
         self._hash = descriptor.digest.hasher()
 
     def update(self, data: Buffer) -> None:
-        """Hash the next bytes; raise `size-mismatch` as soon as there are too many."""
+        """Hash the next bytes. Raise `size-mismatch` as soon as there are too many."""
         self.held += len(data)
         if self.held > self.descriptor.size:
             raise IntegrityError(
@@ -226,16 +226,16 @@ class Verified:
 
 
 BESIDE_FROM: Final = 8 << 20
-"""Bytes; larger blobs are hashed and written in background threads."""
+"""Blobs of at least this size, in bytes, are hashed and written in background threads."""
 _QUEUE_LENGTH: Final = 8
-"""Queued pieces per background thread; this bounds the memory of one transfer."""
+"""Maximum number of queued pieces per background thread. This limits the memory of one transfer."""
 
 
 class BackgroundWriter:
-    """Processes the pieces of a blob in order; for a large blob in a background thread.
+    """Processes the pieces of a blob in order. For a large blob, a background thread does this.
 
     Args:
-        put: processes a piece; `give` or `end` raises its exceptions.
+        put: processes a piece. If it raises an exception, a later `give` or `end` raises that exception.
         size: the size of the blob in bytes.
     """
 
@@ -245,7 +245,7 @@ class BackgroundWriter:
         self._thread: threading.Thread | None = None
 
     def give(self, data: Buffer) -> None:
-        """Process or queue a piece; blocks while the queue is full."""
+        """Process or queue a piece. Block while the queue is full."""
         if not self._is_large:
             self._put(data)
             return
@@ -262,7 +262,7 @@ class BackgroundWriter:
         self._queue.put(data)
 
     def end(self) -> None:
-        """Wait until all pieces are processed; more may follow."""
+        """Wait until all pieces so far are processed. More pieces may follow."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._queue.put(None)
@@ -294,15 +294,15 @@ def copy(
     progress: Progress,
     beside: Sink | None = None,
 ) -> bool:
-    """Copy one blob of the reference's repository to the target, unless the target has it.
+    """Copy one blob of the reference's repository to the target, unless the target already has it.
 
     Args:
-        name: the name for progress events.
-        beside: receives the same bytes. If it has all of them afterwards, they are verified; it has fewer if the target had the blob
-            or a part of it.
+        name: the name of the blob in progress events.
+        beside: a second sink for the same bytes. If it has all bytes afterwards, they are verified. It gets no bytes if the target
+            already had the blob or a part of it.
 
     Returns:
-        Whether the source was used.
+        Whether the blob was read from the source.
 
     Raises:
         IntegrityError: the bytes do not match the descriptor.
@@ -339,8 +339,8 @@ def copy(
 
 
 def _receive(blob: BlobReader, ingest: Ingest, transfer: Transfer, beside: Sink | None = None) -> None:
-    """Read the missing bytes and commit. If a resumed blob does not verify, read it once more from the start."""
-    # `beside` lacks the bytes of an earlier run, so a resumed blob is not written to it.
+    """Read the missing bytes, and commit. If the digest of a resumed blob is wrong, read the blob again from its start."""
+    # `beside` lacks the bytes of an earlier run, so it gets no bytes of a resumed blob.
     sinks = [ingest] if beside is None or ingest.held else [ingest, beside]
     transfer.held(ingest.held)
     while True:
@@ -394,10 +394,10 @@ class Memory:
 
 
 def read(source: Source, reference: Reference, descriptor: Descriptor) -> bytes:
-    """Return a small, verified blob; the caller must limit `descriptor.size`.
+    """Return the verified bytes of a small blob. The caller must limit `descriptor.size`.
 
     Raises:
-        Error: as `copy`.
+        Error: see `copy`.
     """
     memory = Memory(descriptor)
     _receive(source.blob(reference, descriptor), memory, _Nothing())
@@ -410,10 +410,10 @@ class Silent:
     def __init__(self, warn: Callable[[str], None] | None = None) -> None:
         self._warn = warn
 
-    def begin(self, name: str, total: int) -> Transfer:  # noqa: ARG002 - the protocol's
+    def begin(self, name: str, total: int) -> Transfer:  # noqa: ARG002 - required by the protocol
         return _Nothing()
 
-    def steps(self, label: str, total: int = 0, unit: str = "artifacts") -> AbstractContextManager[Steps]:  # noqa: ARG002 - the protocol's
+    def steps(self, label: str, total: int = 0, unit: str = "artifacts") -> AbstractContextManager[Steps]:  # noqa: ARG002 - required by the protocol
         return nullcontext(_Nothing())
 
     def note(self, text: str) -> None:

@@ -15,10 +15,10 @@ from typing import BinaryIO, Final
 from .errors import StorageError
 
 INGEST: Final = "ingest"
-"""Directory of a layout for incomplete files; later runs resume or delete what a killed run left there."""
+"""Directory of a layout for incomplete files. Later runs resume or delete the files that a killed run left there."""
 
 AT_LAST: Final[list[Callable[[bool], None]]] = []
-"""Callbacks for the end of a command; the argument is True if the process exits, so that open resources can be dropped."""
+"""Callbacks for the end of a command. The argument is True if the process exits, so that open resources can be dropped."""
 _RELEASE_EVERY: Final = 16 << 20  # bytes
 _SAFELY: Final = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
@@ -27,7 +27,7 @@ def storage_error(error: OSError, path: Path | str, *, needed: int | None = None
     """Turn a failed file operation into an error with a hint.
 
     Args:
-        needed: bytes that were to be written, if known.
+        needed: number of bytes that were to be written; None if unknown.
     """
     shown = str(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -39,7 +39,7 @@ def storage_error(error: OSError, path: Path | str, *, needed: int | None = None
             if error.errno == errno.ENOSPC and status.f_files and not status.f_favail:
                 room = ": no inodes are left, so no more files fit"
             elif needed is not None:
-                room = f": it needs {needed} bytes and has {free}"
+                room = f": {needed} bytes are needed and {free} are free"
         quota = "the quota is used up" if error.errno == errno.EDQUOT else "the disk is full"
         return StorageError(
             f"{quota}{room}, at `{shown}`",
@@ -63,10 +63,10 @@ def storage_error(error: OSError, path: Path | str, *, needed: int | None = None
 
 
 def make_directories(path: Path, mode: int = 0o755) -> None:
-    """Create a directory and its missing parents, never writable by others, whatever the umask.
+    """Create a directory and its missing parents. With any umask, other users cannot write to them.
 
     Raises:
-        OSError: it cannot be created, or a file has its name.
+        OSError: the directory cannot be created, or a file has its name.
     """
     try:
         path.mkdir(mode=mode)
@@ -114,11 +114,12 @@ def unfinished(root: Path, path: Path) -> Path:
 def write_whole(path: Path, data: bytes, *, through: Path | None = None) -> None:
     """Write one of marfetch's own small files atomically: readers see the old content or the new content.
 
-    It is not flushed to disk, because readers check it and can do without it. Use `place` for the user's files.
+    The file is not flushed to disk, because readers check its content and can do without it. For the user's files, use
+    `destination.destination.write_file`.
 
     Args:
-        through: the temporary file, used by one writer at a time; its remains after a kill are overwritten.
-            None for a new one next to the path.
+        through: the temporary file, which only one writer uses at a time; a leftover of a killed run is overwritten.
+            None: use a new file next to the path.
 
     Raises:
         StorageError: the file cannot be written.
@@ -145,19 +146,19 @@ def write_whole(path: Path, data: bytes, *, through: Path | None = None) -> None
 
 
 def _write(path: Path, data: bytes, *, is_new: bool) -> None:
-    """Write a file that others can at most read, whatever the umask."""
+    """Write a file. With any umask, other users can at most read it."""
     with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | (os.O_EXCL if is_new else os.O_TRUNC), 0o644), "wb") as file:
         file.write(data)
 
 
 def open_own(path: Path, flags: int, mode: int = 0o600) -> int:
-    """Open one of marfetch's own files for writing, without following a link and without blocking on a named pipe.
+    """Open one of marfetch's own files. Do not follow a link, and do not block on a named pipe.
 
     Returns:
         The file descriptor.
 
     Raises:
-        OSError: it cannot be opened; `ELOOP`: a symbolic link; `EINVAL`: not a regular file.
+        OSError: the file cannot be opened; `ELOOP`: it is a symbolic link; `EINVAL`: it is not a regular file.
     """
     number = os.open(path, flags | _SAFELY, mode)
     if not stat.S_ISREG(os.fstat(number).st_mode):
@@ -169,11 +170,11 @@ def open_own(path: Path, flags: int, mode: int = 0o600) -> int:
 class Writer:
     """Writes everything to an unbuffered file, and keeps large files out of the page cache.
 
-    Every 16 MiB it asks the kernel to start writing to disk and to drop the written pages. A download then does not evict the
-    pages of other programs, and reused memory is faster than new memory.
+    After every 16 MiB, the writer asks the kernel to start writing to disk, and to drop the pages that are written. A download then
+    does not evict the pages of other programs, and reused memory is faster than new memory.
 
     Args:
-        lazy: leave that to the kernel, because a more urgent file needs the disk.
+        lazy: let the kernel decide when to write, because a more urgent file needs the disk.
     """
 
     def __init__(self, file: BinaryIO, *, lazy: bool = False) -> None:
@@ -200,7 +201,7 @@ class Writer:
 # -- locks between processes and threads; the kernel releases them when a process ends
 
 
-LOCK_WAIT = 60.0  # seconds; the holder of such a lock writes one small file
+LOCK_WAIT = 60.0  # seconds; long enough, because a process that holds such a lock writes only one small file
 _POLL = 0.02  # seconds between two tries
 _LOOK = 0.25  # seconds between two calls of `meanwhile`
 _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -208,15 +209,15 @@ _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 @contextmanager
 def lock(path: Path, *, wait: float = LOCK_WAIT) -> Iterator[None]:
-    """Hold an exclusive lock on a lock file, which is kept afterwards.
+    """Hold an exclusive lock on a lock file. The file is not deleted afterwards.
 
     Args:
-        wait: seconds to wait for the holder.
+        wait: maximum time to wait for the lock, in seconds.
 
     Raises:
-        StorageError: the lock is held for longer, or the file cannot be opened.
+        StorageError: another process holds the lock for longer, or the file cannot be opened.
     """
-    import filelock  # late: only where something is written
+    import filelock  # late: needed only to write
 
     held = filelock.FileLock(path, mode=0o600, thread_local=False)
     try:
@@ -231,7 +232,7 @@ def lock(path: Path, *, wait: float = LOCK_WAIT) -> Iterator[None]:
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
             raise storage_error(error, path) from error
-        # No lock support, as on some NFS mounts. Writes under this lock are atomic, so at worst an update is lost.
+        # Some NFS mounts support no locks. Writes under this lock are atomic, so at worst an update is lost.
         yield
         return
     try:
@@ -241,17 +242,17 @@ def lock(path: Path, *, wait: float = LOCK_WAIT) -> Iterator[None]:
 
 
 def prepare() -> None:
-    """Import `filelock` early: the import fails halfway once the process runs out of file descriptors."""
-    import filelock  # noqa: F401  # late: only for several downloads
+    """Import `filelock` early. Later the process may have no free file descriptors, and the import would fail."""
+    import filelock  # noqa: F401  # late: needed only for several downloads
 
 
 def claim(descriptor: int) -> bool | None:
     """Lock an open file until it is closed, without waiting.
 
     Returns:
-        False if another process holds the lock; None if the file system has no locks.
+        True if the file is now locked; False if another process holds the lock; None if the file system has no locks.
     """
-    import filelock  # late: only where something is written
+    import filelock  # late: needed only to write
 
     try:
         return filelock.lock_descriptor(descriptor, blocking=False)
@@ -260,13 +261,13 @@ def claim(descriptor: int) -> bool | None:
 
 
 def occupy(descriptor: int, *, alone: bool) -> bool | None:
-    """Lock an open file until it is closed, without waiting: alone, or together with others that share it.
+    """Lock an open file until it is closed, without waiting. The lock is exclusive if `alone`, and shared otherwise.
 
     Returns:
-        False if another process holds it in a way that does not allow this; None if the system has no such locks.
+        True if the file is now locked; False if another process holds a conflicting lock; None if the system has no such locks.
     """
     try:
-        import fcntl  # late: not on Windows
+        import fcntl  # late: missing on Windows
 
         fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
@@ -280,11 +281,11 @@ def wait_for(descriptor: int, meanwhile: Callable[[], None] | None, take: Callab
     """Wait for the lock of an open file, and hold it until the file is closed.
 
     Args:
-        meanwhile: called every 0.25 s; it may raise to give up.
-        take: tries to get the lock; None: `claim`.
+        meanwhile: called every 0.25 s during the wait; it may raise to cancel the wait.
+        take: tries to get the lock; None: use `claim`.
 
     Returns:
-        False if the file system has no locks.
+        Whether the file is now locked; False if the file system has no locks.
     """
     looked = time.monotonic()
     while (is_ours := (take or claim)(descriptor)) is False:

@@ -3,9 +3,9 @@
 There are two kinds: the last tag list of each repository and catalog of each registry (`listings/`), and keyed documents, such as a
 generated index (`kept/`).
 
-`--offline` never picks a version from a tag list, because the cache may lack its content. A list's file name is the repository, so a
-directory listing shows which repositories have one. Shell completion reads lists: reading imports neither `pathlib` nor `hashlib`, which
-would take longer than the completion itself.
+`--offline` never picks a version from a tag list, because the cache may lack that version. The file of a tag list is named after the
+repository, so listing the directory shows which repositories have one. Shell completion reads these files. Reading therefore imports
+neither `pathlib` nor `hashlib`: importing them would take longer than the completion itself.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 DIRECTORY: Final = "listings"
 SCHEMA: Final = 1
 MAX_SIZE: Final = 1 << 20
-"""Bytes; longer tag lists are not cached."""
+"""Maximum size of a tag list in bytes. Longer tag lists are not cached."""
 
 MAX_CATALOG_SIZE: Final = 32 << 20
-"""Bytes; longer catalogs are not cached."""
+"""Maximum size of a catalog in bytes. Longer catalogs are not cached."""
 CATALOG: Final = "_catalog"
-"""The name of a catalog's file, where a tag list has the repository; no repository begins with `_`."""
+"""Used as the repository in the file name of a catalog. No real repository begins with `_`."""
 
 _MAX_NAME = 200  # bytes; file systems allow 255, and `write_whole` appends a suffix
 _TO_FILE = str.maketrans("/:", "+=")  # neither hosts nor repositories contain `+` or `=`
@@ -44,26 +44,26 @@ _READING: Final = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOC
 _NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 
 
-# -- whose directory it is
+# -- whether other users can write to the cache
 
 
 _INSIDE: Final = ("index.json", "oci-layout", "blobs", "blobs/sha256", "ingest", DIRECTORY, "kept", "crl")
-"""The parts of a cache that are checked as well: a directory that once was open to others may hold what they made."""
+"""Files and directories of a cache that are checked too. Another user may have created them while the cache was writable."""
 
 
 def unsafe(root: Path | str, *, any_owner: bool = False) -> str | None:
-    """Return why the content of a directory may be another user's; None if it is safe, or missing.
+    """Return why another user may have written the content of a directory; None if the directory is safe or missing.
 
-    Safe owners are the user and root. Under `sudo`, so is the user who called it. If the path is a symbolic link, its owner counts too,
-    because the owner can point it elsewhere. The same holds for the main files and directories of a cache.
+    Safe owners are the user, root and, under `sudo`, the calling user. The owner of a symbolic link is checked too, because the owner
+    can point the link elsewhere. The main files and directories of a cache are checked in the same way.
 
     Args:
-        any_owner: whether the directory may belong to any user.
+        any_owner: whether the directory may belong to any user; the files in a cache are then not checked.
     """
     if not hasattr(os, "geteuid"):
         return None
     for name in ("",) if any_owner else ("", *_INSIDE):
-        path = os.path.join(root, name) if name else root  # noqa: PTH118 - pathlib takes too long to load for a completion
+        path = os.path.join(root, name) if name else root  # noqa: PTH118 - importing pathlib is too slow for shell completion
         try:
             link = os.lstat(path)
             found = os.stat(path) if stat.S_ISLNK(link.st_mode) else link  # noqa: PTH116
@@ -73,7 +73,7 @@ def unsafe(root: Path | str, *, any_owner: bool = False) -> str | None:
         if found.st_mode & stat.S_IWOTH and not stat.S_ISCHR(found.st_mode):
             return f"every user can write to {what}"
         strangers = {found.st_uid, link.st_uid} - _owners()
-        any_owner |= bool(found.st_mode & stat.S_IWGRP) and not strangers and not name  # the group writes into it too
+        any_owner |= bool(found.st_mode & stat.S_IWGRP) and not strangers and not name  # members of its group may own files in it
         if strangers and not any_owner:
             return f"{what} belongs to another user (uid {max(strangers)})"
     return None
@@ -86,7 +86,7 @@ def _owners() -> set[int]:
 
 
 def refuse_unsafe(root: Path | str, *, any_owner: bool = False) -> None:
-    """Refuse a cache that another user may have changed. Call this before anything in it is read.
+    """Refuse a cache that another user may have changed. Call this before reading anything in the cache.
 
     Raises:
         PolicyError: `cache-unsafe`.
@@ -111,7 +111,7 @@ def keep(root: Path, repository: str, tags: Sequence[str]) -> None:
 
     Args:
         root: the cache directory.
-        repository: with its host, such as `mcr.microsoft.com/aks/foo`.
+        repository: the repository with its host, such as `mcr.microsoft.com/aks/foo`.
     """
     name = _file_name(repository)
     if name is None:
@@ -119,7 +119,7 @@ def keep(root: Path, repository: str, tags: Sequence[str]) -> None:
     path = root / DIRECTORY / name
     with suppress(OSError, StorageError):
         if read(root, repository) == list(tags):
-            os.utime(path)  # `prune` uses the time of the last listing
+            os.utime(path)  # `prune` deletes a list by the time when its tags were last listed
             return
         document = {
             "schema": SCHEMA,
@@ -131,7 +131,7 @@ def keep(root: Path, repository: str, tags: Sequence[str]) -> None:
         if len(data) > MAX_SIZE:
             path.unlink(missing_ok=True)  # no list is better than an outdated one
             return
-        from .files import unfinished, write_whole  # late: reading needs no writing
+        from .files import unfinished, write_whole  # late: needed only to write
 
         write_whole(path, data, through=unfinished(root, path))
 
@@ -141,7 +141,7 @@ def read(root: Path | str, repository: str) -> list[str] | None:
     name = _file_name(repository)
     if name is None or unsafe(root) is not None:
         return None
-    data = read_file(os.path.join(root, DIRECTORY, name), limit=MAX_SIZE)  # noqa: PTH118 - see above
+    data = read_file(os.path.join(root, DIRECTORY, name), limit=MAX_SIZE)  # noqa: PTH118 - pathlib is slow to import
     if data is None:
         return None
     try:
@@ -157,11 +157,11 @@ def read(root: Path | str, repository: str) -> list[str] | None:
 
 
 def repositories(root: Path | str) -> list[str]:
-    """Return the repositories with a cached tag list, with their hosts."""
+    """Return the names, including hosts, of the repositories that have a cached tag list."""
     if unsafe(root) is not None:
         return []
     try:
-        files = os.listdir(os.path.join(root, DIRECTORY))  # noqa: PTH118, PTH208 - see above
+        files = os.listdir(os.path.join(root, DIRECTORY))  # noqa: PTH118, PTH208 - pathlib is slow to import
     except OSError:
         return []
     names = [name.removesuffix(_SUFFIX).translate(_FROM_FILE) for name in files if name.endswith(_SUFFIX) and not name.startswith(".")]
@@ -184,7 +184,7 @@ def keep_catalog(root: Path, host: str, names: Sequence[str], etag: str | None) 
         if len(data) > MAX_CATALOG_SIZE:
             path.unlink(missing_ok=True)
             return
-        from .files import unfinished, write_whole  # late: reading needs no writing
+        from .files import unfinished, write_whole  # late: needed only to write
 
         write_whole(path, data, through=unfinished(root, path))
 
@@ -199,7 +199,7 @@ def read_catalog(root: Path | str, host: str, *, limit: int = MAX_CATALOG_SIZE) 
     """Return the cached catalog of a registry: names, `ETag` and age in seconds.
 
     Args:
-        limit: bytes; a longer file is ignored.
+        limit: maximum size in bytes; a longer file is ignored.
 
     Returns:
         None if there is no cached catalog.
@@ -221,15 +221,15 @@ def read_catalog(root: Path | str, host: str, *, limit: int = MAX_CATALOG_SIZE) 
 
 
 def _catalog_path(root: Path | str, host: str) -> str:
-    return os.path.join(root, DIRECTORY, _file_name(f"{host}/{CATALOG}") or os.devnull)  # noqa: PTH118 - see above
+    return os.path.join(root, DIRECTORY, _file_name(f"{host}/{CATALOG}") or os.devnull)  # noqa: PTH118 - pathlib is slow to import
 
 
 def prune(root: Path, *, before: float | None, stale: float) -> tuple[int, int]:
     """Delete old lists and leftover temporary files.
 
     Args:
-        before: delete lists last used before this time, in seconds since the epoch; None keeps all lists.
-        stale: the same for temporary files.
+        before: delete lists that were last used before this time, in seconds since the epoch; None: keep all lists.
+        stale: delete temporary files that were last changed before this time, in seconds since the epoch.
 
     Returns:
         The number of deleted lists, and the size of all deleted files in bytes.
@@ -249,7 +249,7 @@ def prune(root: Path, *, before: float | None, stale: float) -> tuple[int, int]:
 
 
 def open_regular(path: str | Path, *, follow: bool = False) -> int:
-    """Open a file that another user may control for reading, without blocking on a named pipe.
+    """Open a regular file for reading. The path may belong to another user, so a named pipe must not block the call.
 
     Args:
         follow: follow symbolic links.
@@ -258,7 +258,7 @@ def open_regular(path: str | Path, *, follow: bool = False) -> int:
         The file descriptor.
 
     Raises:
-        OSError: it cannot be opened; `ELOOP`: a symbolic link; `EINVAL`: not a regular file.
+        OSError: the file cannot be opened; `ELOOP`: it is a symbolic link; `EINVAL`: it is not a regular file.
     """
     number = os.open(path, _READING | (0 if follow else _NO_FOLLOW))
     if not stat.S_ISREG(os.fstat(number).st_mode):
@@ -271,14 +271,14 @@ def read_file(path: str | Path, *, limit: int) -> bytes | None:
     """Return a file's bytes; None if it is longer than the limit, a link, not a regular file, or unreadable.
 
     Args:
-        limit: in bytes.
+        limit: maximum size in bytes.
     """
     found = _read_regular(path, limit)
     return found[0] if found is not None else None
 
 
 def _read_regular(path: str | Path, limit: int, *, is_own: bool = False) -> tuple[bytes, float] | None:
-    """Return a file's bytes and modification time (seconds since the epoch); None as in `read_file`.
+    """Return a file's bytes and modification time (seconds since the epoch); None for the same reasons as `read_file`.
 
     Args:
         is_own: ignore a file that another user may have written.
@@ -304,20 +304,20 @@ def _file_name(repository: str) -> str | None:
 
 
 RECORDS_DIRECTORY: Final = "kept"
-"""Directory in the cache."""
+"""Name of the directory in the cache."""
 _CLOCKS_DIFFER: Final = 2.0
-"""Seconds; the tolerated clock skew between a machine and its file server."""
+"""Tolerated clock skew between a machine and its file server, in seconds."""
 MAX_RECORD_SIZE: Final = 16 << 20
-"""Bytes; the default limit of one document."""
+"""Default maximum size of one document in bytes."""
 _FEW: Final = 64
-"""Limit of the cache of paths; some are needed before every request."""
+"""Maximum number of paths kept in memory. Some paths are needed before every request."""
 
 
 class CachedRecord(NamedTuple):
     """A cached document.
 
     Attributes:
-        age: seconds since it was written, ≥ 0.
+        age: seconds since the document was written, at least 0.
     """
 
     data: Json
@@ -328,9 +328,9 @@ class Records:
     """The cached documents of one type.
 
     Args:
-        root: the cache.
-        kind: the name of its directory.
-        most: the size limit of one document in bytes.
+        root: the cache directory.
+        kind: the name of the type, which is also the name of its directory.
+        most: maximum size of one document in bytes.
     """
 
     def __init__(self, root: Path, kind: str, *, most: int = MAX_RECORD_SIZE) -> None:
@@ -344,7 +344,7 @@ class Records:
         found = self._read(self._path(key))
         if found is not None and found[0].get("key") == key:
             age = time.time() - found[1]
-            if age > -_CLOCKS_DIFFER:  # a time in the future would keep it fresh forever
+            if age > -_CLOCKS_DIFFER:  # a time far in the future would keep the document fresh for too long
                 return CachedRecord(found[0].get("data"), max(0.0, age))
         return None
 
@@ -375,7 +375,7 @@ class Records:
         """Cache a document, best effort: a failed write only costs a later request."""
         raw = json.dumps({"schema": SCHEMA, "key": key, "data": data}, separators=(",", ":")).encode()
         if len(raw) <= self._most:
-            from .files import make_directories, unfinished, write_whole  # late: reading needs no writing
+            from .files import make_directories, unfinished, write_whole  # late: needed only to write
 
             with suppress(OSError, StorageError):
                 make_directories(self._directory, 0o700)
@@ -391,12 +391,12 @@ class Records:
 
     @contextmanager
     def alone(self, key: str, *, wait: float) -> Iterator[None]:
-        """Hold the lock of a key, so that only one process builds its document; continues without it if locking fails.
+        """Hold the lock of a key, so that only one process builds the document. If locking fails, continue without the lock.
 
         Args:
-            wait: the most seconds to wait.
+            wait: maximum time to wait for the lock, in seconds.
         """
-        from .files import lock, make_directories  # late: reading needs no writing
+        from .files import lock, make_directories  # late: needed only to write
 
         with suppress(OSError):
             make_directories(self._directory, 0o700)
@@ -408,7 +408,7 @@ class Records:
     def _path(self, key: str) -> Path:
         path = self._paths.get(key)
         if path is None:
-            import hashlib  # late: a completion reads lists, whose names need no hash
+            import hashlib  # late: shell completion reads only tag lists, whose file names need no hash
 
             path = self._directory / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
             if len(self._paths) < _FEW:
@@ -417,7 +417,7 @@ class Records:
 
 
 def prune_records(root: Path, *, older: float) -> None:
-    """Delete documents older than `older` seconds; their lock files stay, because a process may hold one."""
+    """Delete documents older than `older` seconds. Their lock files stay, because a process may hold one of them."""
     with suppress(OSError):
         for path in sorted((root / RECORDS_DIRECTORY).glob("*/*.json")):
             with suppress(OSError):

@@ -1,7 +1,7 @@
-"""Background threads, and what happens without them: the work is done with fewer threads, or in the calling thread.
+"""Start background threads. If the system allows no further thread, do the work in fewer threads or in the calling thread.
 
 Limits on processes count threads too (`ulimit -u`, the pids limit of a container). At the limit, Python raises RuntimeError when a thread
-is started. That is no reason to fail where threads only save time.
+is started. Where threads only save time, the command continues without them.
 """
 
 from __future__ import annotations
@@ -38,38 +38,38 @@ def beside(target: Callable[[], object], name: str) -> None:
 
 
 _NO_MEMORY = ("failed to map segment from shared object", "annot allocate memory")
-"""What the loader of glibc or musl says when there is no memory for a shared library."""
+"""Error messages of glibc and musl when there is no memory to load a shared library."""
 
 
 def resource_error(error: BaseException) -> StorageError | None:
     """Return the error to report if the system refused a thread, memory or an open file; None for any other exception."""
-    if isinstance(error, ImportError) and str(error).endswith("Too many open files"):  # of a shared library
+    if isinstance(error, ImportError) and str(error).endswith("Too many open files"):  # raised while loading a shared library
         return StorageError(
             "too many open files", code="no-resources", hint="raise the limit on open files (`ulimit -n`), or lower `--jobs`"
         )
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and any(one in str(error) for one in _NO_MEMORY)):
         return StorageError("out of memory", code="no-resources", hint="free memory, or lower `--jobs`")
-    if isinstance(error, RuntimeError) and str(error).startswith("can't start new thread"):  # CPython has no class for it
+    if isinstance(error, RuntimeError) and str(error).startswith("can't start new thread"):  # CPython has no exception class for this
         return no_thread()
     return None
 
 
 def no_thread() -> StorageError:
-    """Return the error for a thread that marfetch cannot do without."""
+    """Return the error for a required thread that cannot be started."""
     return StorageError("the system allows no further thread", code="no-resources")
 
 
 def pool(most: int, *, initializer: Callable[[], object] | None = None) -> ThreadPoolExecutor:
-    """Return a thread pool in which the calling thread runs the calls for which no further thread can be started.
+    """Return a thread pool. If a thread for a call cannot be started, the calling thread runs the call.
 
     Args:
         most: the maximum number of threads.
         initializer: called first in each thread of the pool.
     """
-    from concurrent.futures import Future, ThreadPoolExecutor  # late: it loads much, and most commands have one item
+    from concurrent.futures import Future, ThreadPoolExecutor  # late: a slow import, and most commands have only one item
 
     class Call(Generic[T]):
-        """A call that runs once, in the first thread that gets to it."""
+        """A call that runs once, in the first thread that starts it."""
 
         def __init__(self, function: Callable[[], T]) -> None:
             self.future: Future[T] = Future()
@@ -94,7 +94,7 @@ def pool(most: int, *, initializer: Callable[[], object] | None = None) -> Threa
             except RuntimeError as error:
                 if resource_error(error) is None:
                     raise
-                call.run()  # it is in the pool's queue too, but the pool may have no thread at all
+                call.run()  # the call is also in the pool's queue, but the pool may have no thread
             return call.future
 
     return Pool(most, thread_name_prefix="marfetch", initializer=initializer)

@@ -160,7 +160,7 @@ def test_an_obstacle_at_the_path_of_a_small_file_is_exit_9_and_stays(tmp_path: P
 def test_a_full_disk_is_reported_with_needed_and_free_bytes(tmp_path: Path) -> None:
     error = storage_error(OSError(errno.ENOSPC, "No space left"), tmp_path / "x", needed=123)
     assert error.context["needed"] == 123
-    assert error.message.startswith(f"the disk is full: it needs 123 bytes and has {error.context['free']}, at `")
+    assert error.message.startswith(f"the disk is full: 123 bytes are needed and {error.context['free']} are free, at `")
     unknown = storage_error(OSError(errno.ENOSPC, "No space left"), "/no/such/place/x", needed=123)
     assert unknown.message == "the disk is full, at `/no/such/place/x`"
     assert "free" not in unknown.context

@@ -26,7 +26,7 @@ NEAR: Final = 20
 _LAST_LIKE: Final = 62
 _WHOLE_LIKE: Final = 72
 _PART_LIKE: Final = 84
-"""Minimum similarity in percent: of the last path component, of the whole path, of any substring."""
+"""Minimum similarities in percent: for the last path component, for the whole path, and for any substring."""
 _SHORTEST: Final = 3
 """Minimum length of a text for a similarity search."""
 
@@ -40,7 +40,7 @@ class Suggestions(NamedTuple):
 
     Attributes:
         names: best match first.
-        way: how they were found; `near` means that no name contains the text and these are similar.
+        way: how the names were found; `near` means that no name contains the text, so similar names are returned.
     """
 
     names: tuple[str, ...]
@@ -51,8 +51,8 @@ def find(names: Sequence[str], text: str) -> Suggestions:
     """Return the names that match a text, best match first.
 
     Args:
-        text: a glob, matched against the whole name or its last component; otherwise words that must all occur in the name. Case is
-            ignored.
+        text: a glob that matches the whole name or its last component, or words that must all occur in the name. Case is ignored. If
+            no name contains the words, similar names are returned.
     """
     lower = text.lower().strip()
     if not lower:
@@ -68,7 +68,7 @@ def find(names: Sequence[str], text: str) -> Suggestions:
 
 
 def near(names: Sequence[str], name: str, *, limit: int) -> list[str]:
-    """Return the names most similar to a name that is not among them, best match first.
+    """Return the names that are most similar to an unknown name, best match first.
 
     Args:
         name: a repository, or only its last component.
@@ -76,7 +76,7 @@ def near(names: Sequence[str], name: str, *, limit: int) -> list[str]:
     """
     if len(name) < _SHORTEST or not names:
         return []
-    from rapidfuzz import fuzz, process  # late: rapidfuzz, only if no name contains the text
+    from rapidfuzz import fuzz, process  # late: rapidfuzz is needed only if no name contains the text
 
     parent, _, last = name.rpartition("/")
     found: dict[str, float] = {}
@@ -97,18 +97,18 @@ def near(names: Sequence[str], name: str, *, limit: int) -> list[str]:
 
 
 def nearest(names: Sequence[str], name: str, *, limit: int, like: float = _LAST_LIKE) -> list[str]:
-    """Return the names with the most similar spelling, best match first. For tags, keys and other names without a path.
+    """Return the names with the most similar spelling, best match first. Use it for tags, keys and other names without a path.
 
     Args:
         like: minimum similarity in percent.
     """
-    from rapidfuzz import fuzz, process  # late: rapidfuzz, only for a wrong name
+    from rapidfuzz import fuzz, process  # late: rapidfuzz is needed only for a wrong name
 
     return [one for one, _, _ in process.extract(name, names, scorer=fuzz.ratio, processor=None, limit=limit, score_cutoff=like)]
 
 
 def _distance(name: str, words: Sequence[str]) -> tuple[int, int, int, str]:
-    """Sort key for a name that contains all words: exact names first, then matches in the last component, then in the path."""
+    """Return the sort key of a name that contains all words: exact names, then matches in the last component, then in the path."""
     last = name.rpartition("/")[2]
     first = words[0]
     if name == first:
@@ -151,11 +151,11 @@ def catalog(client: Session, reference: Reference, *, fresh: float = FRESH, pati
 
     Args:
         reference: any reference of the registry; only its host counts.
-        fresh: seconds for which a cached copy is used without a request; 0 always sends one.
+        fresh: seconds for which a cached copy is used without a request; 0: always send a request.
         patient: whether to retry after a failure.
 
     Raises:
-        Error: the registry failed and there is no cached copy.
+        Error: the request failed, and there is no cached copy.
     """
     bound = client.repository(reference).reference
     host = bound.host
@@ -233,7 +233,7 @@ def suggest(client: Session, error: NotFoundError, wanted: Reference) -> None:
     if error.code not in ("repository-not-found", "manifest-not-found"):
         return
     with suppress(Error):
-        # A hint is not worth retries. A missing digest may also mean that the repository does not exist.
+        # A hint is not worth retries. The same error code can mean a missing manifest or a missing repository.
         known = catalog(client, wanted, patient=False)
         wrong = wanted.repository
         if wrong in known.names:

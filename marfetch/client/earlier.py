@@ -20,7 +20,7 @@ MAX_MANIFESTS: Final = 200
 
 
 def unknown(client: Session, found: Found, digests: Set[str]) -> Set[str]:
-    """Return the digests that belong to no file of any cached version of an artifact.
+    """Return the digests that match no file of any cached version of an artifact.
 
     Args:
         digests: SHA-256 digests of files, in hex.
@@ -38,7 +38,7 @@ def unknown(client: Session, found: Found, digests: Set[str]) -> Set[str]:
 
 
 def _manifests(client: Session, found: Found) -> Iterator[Manifest]:
-    """Yield the artifact's manifest, then every cached manifest that a tag of its repository leads to."""
+    """Yield the artifact's manifest, then the cached manifests that the tags of its repository lead to."""
     yield found.manifest
     reference = replace(found.resolved.reference, digest=None)
     roots: list[Descriptor] = []
@@ -59,7 +59,7 @@ def _manifests(client: Session, found: Found) -> Iterator[Manifest]:
 
 
 def _files(client: Session, layer: Descriptor, *, is_chart: bool) -> Set[str]:
-    """Return the digests of the files in an archive, up to the first error."""
+    """Return the digests of the files in a cached archive. If reading fails, return the digests so far."""
     with suppress(Error, OSError):
         if client.cache.has(layer):
             with client.cache.open(layer.digest) as blob:

@@ -17,10 +17,10 @@ from .resolve import Resolved, Wanted, artifact, resolve
 from .session import Repository, Session
 
 Gate: TypeAlias = Callable[[Session, Resolved], object]
-"""Check of a resolved artifact before its download, such as signature verification; raises to refuse it."""
+"""Checks a resolved artifact before its download, such as its signature. Raises an error to refuse the artifact."""
 
 MAX_SIZE = 256 << 20
-"""Maximum size in bytes; the whole package is held in memory until it is checked."""
+"""Maximum size of a package in bytes. The whole package is held in memory until it is checked."""
 
 
 def payload(
@@ -31,13 +31,13 @@ def payload(
     Args:
         provenance: fetch the provenance instead of the package.
         hints: see `resolve`.
-        gate: called before anything is fetched; raises to refuse the artifact.
+        gate: called before the payload is downloaded; raises an error to refuse the artifact.
 
     Returns:
-        The bytes, and the pinned reference that they came from.
+        The bytes, and the reference of the artifact, pinned to its digest.
 
     Raises:
-        PolicyError: `kind-refused`: not a chart; `limit-passed`.
+        PolicyError: `kind-refused`: the artifact is not a chart; `limit-passed`.
         NotFoundError: `layer-not-found`: there is no provenance.
         Error: see `resolve`.
     """
@@ -69,12 +69,12 @@ MAX_CONFIG_SIZE: Final = 1 << 20
 
 
 def chart_metadata(repository: Repository, config: Descriptor) -> dict[str, Json]:
-    """Return a chart's metadata from its config, fetched into the cache.
+    """Return a chart's metadata from its config. Download the config into the cache if it is missing.
 
     Raises:
         PolicyError: `limit-passed`.
         IntegrityError: `malformed`, or the config does not match its descriptor.
-        Error: it cannot be fetched.
+        Error: the config cannot be downloaded.
     """
     what = f"the config of `{repository.reference}`"
     document = parse_json(repository.blob(config, limit=MAX_CONFIG_SIZE, what=what), what)

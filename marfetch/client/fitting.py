@@ -1,7 +1,7 @@
-"""Look at the manifests of versions, newest first, to find the newest one that a range may pick.
+"""Fetch the manifests of versions, newest first, to find the newest version that a range may pick.
 
-A repository may hold charts and container images under the tags of one series. A range then picks the newest version that is not an
-image, or that the user's filters accept. The manifest decides, so each candidate costs a request.
+Some versions in a repository may be charts and others container images. A range then picks the newest version that is not an image, or
+that matches the user's filters. Only the manifest shows what a version is, so each candidate costs a request.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ MAX_MANIFESTS: Final = 50
 """Maximum number of manifests to request for one range."""
 
 _AT_ONCE: Final = 8
-"""Versions to look at in parallel, after the newest one."""
+"""Number of manifests to request in parallel, after the manifest of the newest version."""
 
 
 class Look(NamedTuple):
-    """One version that was looked at.
+    """One version, and what its manifest shows.
 
     Attributes:
         found: its manifest; None if there is an error.
-        fits: whether a range may pick it.
-        error: why there is no manifest: it is missing, malformed, too large, or not cached.
+        fits: whether a range may pick this version.
+        error: why there is no manifest, for example because it is missing, malformed, too large, or not cached.
     """
 
     version: TaggedVersion
@@ -41,11 +41,11 @@ class Look(NamedTuple):
 def looked_at(
     repository: Repository, versions: Sequence[TaggedVersion], choice: Choice, *, missing: Collection[str] = (), is_open: bool = False
 ) -> Iterator[Look]:
-    """Request the manifests of versions in the given order: first one, then several in parallel.
+    """Request the manifests of versions, and yield the results in the given order. After the first, request several in parallel.
 
     Args:
         missing: tags that are known to have no manifest.
-        is_open: whether there may be no answer; otherwise a single version always fits, because there is no alternative.
+        is_open: whether it is acceptable that no version fits; if False, a single version always fits, because there is no alternative.
 
     Raises:
         Error: the registry failed.
@@ -68,7 +68,7 @@ def looked_at(
 
 
 def fits(repository: Repository, found: Manifest | Index, choice: Choice) -> bool:
-    """Return whether a range may pick this manifest; for an index, this may request manifests in it."""
+    """Return whether a range may pick this manifest. For an index, this may request some of its manifests."""
     return _fits(found, choice, _children(repository, _telling(found, choice)) if isinstance(found, Index) else {})
 
 
@@ -91,22 +91,22 @@ def _children(repository: Repository, children: Sequence[Descriptor]) -> dict[Di
 
 
 def _telling(index: Index, choice: Choice) -> list[Descriptor]:
-    """Return the children whose manifests decide about an index: one of each sort, with and without a platform."""
+    """Return the children that show whether an index fits: the first one without a platform, and the first one with a platform."""
     children = _real(index)
     plain = [child for child in children if child.platform is None]
     if choice.is_any and (plain or _declares(index) is not None):
         return []
-    # An artifact among images has no platform; in an index with platforms only, all children are of one kind.
+    # Among images, an artifact has no platform. If all children have a platform, they are all of one kind.
     return plain[:1] + [child for child in children if child.platform is not None][:1]
 
 
 def _real(index: Index) -> list[Descriptor]:
-    """Return the children without attestations, which build tools mark with the platform `unknown/unknown`."""
+    """Return the children, except attestations. Build tools mark attestations with the platform `unknown/unknown`."""
     return [child for child in index.manifests if child.platform is None or child.platform.os != "unknown"]
 
 
 def _declares(index: Index) -> bool | None:
-    """Return whether an index says by itself that it is no image index; None if it does not say."""
+    """Return whether an index declares artifacts other than images, by its media type or artifact types; None if unknown."""
     if index.descriptor.media_type.lower() == DOCKER_LIST:
         return False
     types = [one for one in (index.artifact_type, *(child.artifact_type for child in _real(index))) if one]

@@ -20,7 +20,7 @@ from .session import Repository, Session
 MAX_DEPTH: Final = 3
 """Maximum depth of the tree of referrers."""
 MAX_CHILDREN: Final = 16
-"""Largest index whose manifests are fetched to find their kinds; each costs a request."""
+"""In an index with more manifests than this, their kinds are not looked up, because each lookup costs a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class InspectedLayer:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One manifest of an index; the kind is None if it was not looked up."""
+    """One manifest of an index. The kind is None if it is unknown."""
 
     descriptor: Descriptor
     kind: Kind | None = None
@@ -59,11 +59,11 @@ class Inspected:
 
     Attributes:
         resolved: the resolved reference, with its manifest or index.
-        manifest: the manifest, or the one chosen from an index; None if several are possible.
-        kind: the artifact's kind, or the common kind of all manifests of an index.
-        chart: a chart's metadata (Chart.yaml as JSON).
+        manifest: the artifact's manifest; for an index, the manifest that was chosen, or None if there are several.
+        kind: the artifact's kind; for an index, the kind of all its manifests, or None if the kinds differ.
+        chart: the metadata of a chart (Chart.yaml as JSON).
         children: the manifests of an index.
-        ends: the end of support, from the attached lifecycle artifacts.
+        ends: the date when support ends, from the attached lifecycle artifacts.
         warnings: why `pull` would refuse the artifact, or what is unusual about it.
     """
 
@@ -79,7 +79,7 @@ class Inspected:
 
 
 def inspect(client: Session, wanted: Wanted, *, platform: Platform | None = None, skip_missing: bool = False) -> Inspected:
-    """Inspect an artifact. Fetches manifests and a chart's config, but no payload.
+    """Inspect an artifact. Fetch its manifests, and the config of a chart, but no payload.
 
     Args:
         platform: platform to pick from a multi-platform index.
@@ -110,13 +110,13 @@ def referrers_of(repository: Repository, digest: Digest, *, types: Sequence[str]
     """Return the referrers of a manifest as a tree.
 
     Args:
-        types: globs that the artifact types of the first level must match; empty: all types.
+        types: globs for the artifact types of the first level; empty: all types.
         depth: number of levels, at least 1.
 
     Raises:
-        Error: the source failed; a failure never counts as "no referrers".
+        Error: the request failed; a failure is never treated as an empty list.
     """
-    # Filter here because the registry's filter is case-sensitive and media types are not.
+    # Filter here, not in the registry: its filter is case-sensitive, but media types are case-insensitive.
     found = [one for one in repository.referrers(digest) if not types or matches(one.artifact_type or "", types)]
     rooted = [
         Referrer(one, kind_of_type(one.artifact_type), repository.at(digest=one.digest).reference)
@@ -127,7 +127,7 @@ def referrers_of(repository: Repository, digest: Digest, *, types: Sequence[str]
         return tuple(rooted)
 
     def with_own(one: Referrer) -> Referrer:
-        # Signatures have no referrers, so save the request. Others can have some: MAR signs some lifecycle artifacts.
+        # Signatures have no referrers, so save the request. Other referrers can have some: MAR signs some lifecycle artifacts.
         if one.kind is SIGNATURE:
             return one
         try:
@@ -146,7 +146,7 @@ def _children(client: Session, resolved: Resolved, index: Index) -> tuple[Child,
         try:
             found = resolved.repository.manifest(child.digest)
         except Error:
-            return None  # listed in the index, but unavailable: choosing it raises the error
+            return None  # ignore the error here: choosing this manifest reports it
         return kind_of(found) if isinstance(found, Manifest) else None
 
     kinds: Sequence[Kind | None] = client.each(kind, looked_at, label="reading", unit="manifests")
@@ -155,7 +155,7 @@ def _children(client: Session, resolved: Resolved, index: Index) -> tuple[Child,
 
 
 def _chosen(resolved: Resolved, children: tuple[Child, ...], platform: Platform | None) -> Manifest | None:
-    """Return the selected manifest; None if there are several and no platform was given."""
+    """Return the manifest to inspect; None if there are several and no platform was given."""
     if isinstance(resolved.manifest, Manifest):
         return resolved.manifest
     real = [child for child in children if child.descriptor.platform is None or child.descriptor.platform.os != "unknown"]

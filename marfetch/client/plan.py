@@ -1,7 +1,7 @@
 """Plan a download: the hosts, requests and bytes that it needs, before any blob is requested.
 
-Planning resolves the references and counts the requests that this sends. The rest is computed: each blob that is not cached needs one
-request to the registry and, if the registry redirects, one to a data host.
+Planning resolves the references, and counts the requests that resolving sends. All other requests are computed: each blob that is not
+cached needs one request to the registry and, if the registry redirects, one to a data host.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .session import Session
 
 @dataclass(frozen=True, slots=True)
 class PlannedBlob:
-    """One blob that a download needs; a `cached` one needs no request."""
+    """One blob that a download needs. A `cached` blob needs no request."""
 
     descriptor: Descriptor
     name: str | None
@@ -43,7 +43,7 @@ class Need:
     """The requests and bytes that one host has to serve.
 
     Attributes:
-        host: a name, with its port unless it is the default, or `*.` and a name.
+        host: a host name, with the port unless it is the default port; or a wildcard such as `*.example.com`.
         purpose: `registry` or `data`.
         sure: whether the host is certain to be used; False if a redirect chooses one of several data hosts.
     """
@@ -64,8 +64,8 @@ class Plan:
     Attributes:
         artifacts: the resolved artifacts.
         failed: the artifacts that could not be resolved.
-        needs: one per host, registries first.
-        requests: total number, including those of resolving.
+        needs: what each host has to serve, registries first.
+        requests: total number of requests, including the requests for resolving.
         size: bytes to download.
         cached: bytes that are already in the cache.
     """
@@ -86,7 +86,7 @@ class _Job:
 
 
 def plan(client: Session, wanted: Sequence[Wanted | Failed], request: PullOptions) -> Plan:
-    """Compute what a `pull` with the same arguments would need. The error of one artifact goes into `failed` and is not raised."""
+    """Compute what a `pull` with the same arguments would need. Errors of single artifacts are returned in `failed`, not raised."""
     jobs = [_Job(one, failed=one if isinstance(one, Failed) else None) for one in wanted]
 
     def look(job: _Job) -> None:
@@ -152,13 +152,13 @@ def _data(needs: dict[tuple[str, str], Need], endpoint: Endpoint, size: int) -> 
     for number, pattern in enumerate(endpoint.data_hosts):
         port = pattern.host.port or (443 if endpoint.registry.scheme == "https" else 80)
         need = needs.setdefault((endpoint.name, str(pattern)), Need(str(pattern), "data", endpoint.registry.scheme, port, sure=not several))
-        if number == 0:  # only the redirect chooses the data host, so count the first
+        if number == 0:  # the data host is unknown before the redirect, so count the first one
             need.requests += 1
             need.bytes += size
 
 
 def _add_asked(needs: dict[tuple[str, str], Need], asked: Counter[str], registries: Mapping[str, Address]) -> None:
-    """Add the requests that resolving has sent, since a download sends them too."""
+    """Add the requests that resolving has sent, because a download sends them too."""
     by_host = {need.host: need for need in needs.values()}
     for host, count in asked.items():
         need = by_host.get(host)

@@ -1,7 +1,7 @@
 """Download several artifacts to files and directories with their final names.
 
-All artifacts are resolved, and file names checked for clashes, before the first blob is requested. Blobs are then downloaded in parallel
-into the cache and copied to their destinations. A failure of one artifact does not stop the others.
+Before the first blob is requested, all artifacts are resolved, and their file names are checked for clashes. Blobs are then downloaded
+in parallel into the cache and copied to their destinations. A failure of one artifact does not stop the others.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class PullOptions(NamedTuple):
         platform: platform to pick from a multi-platform index.
         force: replace files that differ.
         skip_missing: skip versions whose manifest is missing.
-        untar: directory for unpacked archives, relative to the destination as in Helm; None: do not unpack.
-        below: subdirectory of the destination for the files of a referrer, with `/` as separator; empty: the destination itself.
-        gate: called with each artifact before its payload is fetched; raises to refuse it.
+        untar: directory for unpacked archives, relative to the destination as in Helm; None: do not unpack archives.
+        below: subdirectory of the destination for the files of a referrer, with `/` as separator; empty: use the destination itself.
+        gate: called with each artifact before its payload is downloaded; raises an error to refuse the artifact.
     """
 
     destination: Path
@@ -52,7 +52,7 @@ class PullOptions(NamedTuple):
 
 
 def referrer_request(destination: Path, name: str, digest: Digest, *, force: bool) -> PullOptions:
-    """Return options that write a referrer to `NAME.referrers/HEX/TITLE`, where its titles cannot clash with other files."""
+    """Return options that write a referrer's files to `NAME.referrers/HEX/TITLE`, so that they cannot clash with other files."""
     return PullOptions(destination, Choice(all_layers=True, titles=True), force=force, below=f"{name}.referrers/{digest.encoded}")
 
 
@@ -60,9 +60,9 @@ class Task(NamedTuple):
     """One artifact of a pull, with its own options.
 
     Attributes:
-        artifact: the artifact to download, already found, or already failed.
-        request: its options.
-        label: its name in errors.
+        artifact: the artifact to download, which may already be resolved or have failed.
+        request: the options for this artifact.
+        label: the name of the artifact in errors.
     """
 
     artifact: Wanted | Found | Failed
@@ -74,10 +74,10 @@ class File(NamedTuple):
     """One written or unchanged file, or the directory of an unpacked archive.
 
     Attributes:
-        reference: pinned to the digest.
-        status: `unchanged` if the same bytes were already there.
-        is_directory: whether it was unpacked.
-        is_replaced: whether it replaced something else.
+        reference: the artifact's reference, pinned to the digest.
+        status: `unchanged` if the destination already had the same content.
+        is_directory: whether this is the directory of an unpacked archive.
+        is_replaced: whether it replaced different content.
     """
 
     path: Path
@@ -93,7 +93,7 @@ class Done(NamedTuple):
     """The result of one task.
 
     Attributes:
-        error: None if all files were written.
+        error: why the task failed; None if all files were written.
     """
 
     files: tuple[File, ...]
@@ -157,8 +157,8 @@ class _Item:
     """The state of one payload.
 
     Attributes:
-        state: the state of the output before the pull.
-        file: the result, once it is written.
+        state: what existed at the output's path before the pull.
+        file: the result, once the payload is written.
     """
 
     def __init__(self, job: _Job, payload: Payload, destination: Destination) -> None:
@@ -180,7 +180,7 @@ class _Item:
 
     @property
     def key(self) -> tuple[Path, bool, str]:
-        """Identify the payload's output among those of the call."""
+        """A key that identifies the payload's output among all outputs of the pull."""
         return self.destination.root, self.is_directory, self.payload.name
 
     def place(self, status: Literal["fetched", "unchanged"]) -> None:
@@ -195,22 +195,22 @@ def pull(client: Session, wanted: Sequence[Wanted | Failed], request: PullOption
     """Download artifacts into one directory.
 
     Args:
-        wanted: the artifacts, including references that could not be parsed, so that the result has the same order.
+        wanted: the artifacts. References that could not be parsed are included as `Failed`, so that the result keeps the order.
 
     Returns:
-        Files and failures; the error of one artifact is not raised.
+        The files and failures. Errors of single artifacts are not raised.
     """
     return pull_tasks(client, [Task(one, request, one.reference if isinstance(one, Failed) else str(one.reference)) for one in wanted])
 
 
 def pull_to_file(client: Session, wanted: Wanted | Failed, request: PullOptions, output: str) -> Pulled:
-    """Download the one payload of an artifact to a file of this name, or to a stream once all its bytes are verified."""
-    from ..destination.stream import open_stream, stream_path, verified_blob  # late: only for `--output`
+    """Download the only payload of an artifact to a file or a stream. A stream gets bytes only after all of them are verified."""
+    from ..destination.stream import open_stream, stream_path, verified_blob  # late: needed only for `--output`
 
     path, file_path = stream_path(output), Path(output)
     request = request._replace(choice=request.choice._replace(output=file_path.name))
     if path is None:
-        # `Destination` refuses a symbolic link, but the user means the directory that it leads to.
+        # `Destination` refuses a symbolic link, so resolve it here: the user means the directory that the link leads to.
         parent = file_path.parent.resolve() if file_path.parent.is_symlink() else file_path.parent
         return pull(client, [wanted], request._replace(destination=parent))
     try:
@@ -244,12 +244,12 @@ def pull_each(
     """Download artifacts, each to its own destination.
 
     Args:
-        together: if two file names clash, download nothing; otherwise only these two fail.
-        is_rehearsal: a dry run that returns the files without downloading them.
-        kept: files that no payload may overwrite.
+        together: whether to download nothing if two file names clash; if False, only the artifacts that clash fail.
+        is_rehearsal: whether to return the files without downloading them (a dry run).
+        kept: paths that no payload may overwrite.
 
     Returns:
-        One result per task, in order; the error of one artifact is not raised.
+        One result per task, in order. Errors of single artifacts are not raised.
     """
     client.fetches = not is_rehearsal
     if len(tasks) > 1:
@@ -309,7 +309,7 @@ def _pull(client: Session, jobs: Sequence[_Job], *, together: bool, is_rehearsal
         if other.job is item.job or item.job.error is not None:
             continue
         if item.is_directory and not is_rehearsal:
-            # The same archive, but possibly requested as a version other than the one that it contains: check it again.
+            # Another reference to the same archive. Its tag may not match the version in the chart, so check the archive again.
             item.state = OutputState.UNKNOWN
             _guard(item.job, lambda item=item: _fetch(client, item))  # type: ignore[misc]
             continue
@@ -358,7 +358,7 @@ def found(client: Session, resolved: Resolved, request: PullOptions) -> Found:
     manifest = artifact(resolved, request.choice, request.platform)
     reference = resolved.reference
     what = reference.shown
-    if request.below and not manifest.layers:  # such a referrer says everything in its annotations
+    if request.below and not manifest.layers:  # such a referrer has only annotations
         client.progress.warn(f"`{what}` has no layers, so there is nothing to save")
         return Found(resolved, manifest, kind_of(manifest), ())
     selection = select(manifest, request.choice, name=base_name(reference.repository), tag=reference.tag, what=what)
@@ -373,19 +373,19 @@ def found(client: Session, resolved: Resolved, request: PullOptions) -> Found:
 
 
 def _look(client: Session, job: _Job) -> None:
-    """Compare the payloads with existing files. A directory is compared only if its archive is cached."""
+    """Compare the payloads with existing files. A directory can be compared only if its archive is cached."""
     for item in job.items:
         destination, layer = item.destination, item.payload.layer
         destination.check(item.payload.name)
         open_blob = partial(client.cache.open, layer.digest) if item.is_directory and client.cache.has(layer) else None
         try:
             item.state = destination.state(item.output, open_blob)
-        except (IntegrityError, PolicyError):  # a bad archive: unpacking it reports the error
+        except (IntegrityError, PolicyError):  # the archive is bad: unpacking reports the error
             item.state = OutputState.UNKNOWN
         if item.state is OutputState.DIFFERENT and not job.force:
             raise _differs(item)
         if item.state is OutputState.DIFFERENT and item.is_directory:
-            from .earlier import unknown  # late: only for archives
+            from .earlier import unknown  # late: needed only to unpack archives
 
             destination.refuse_foreign(item.output, partial(unknown, client, job.artifact))
 
@@ -405,14 +405,14 @@ def _takes_kept(job: _Job, kept: Sequence[Path]) -> StorageError | None:
                 return StorageError(
                     f"`{item.payload.name}` of `{job.name}` would overwrite `{path}`",
                     code="name-clash",
-                    hint="set another `destination`; unless it is an archive, report the file name to the publisher",
+                    hint="set another `destination`; if the file is not an archive, also report its name to the publisher",
                     path=str(path),
                 )
     return None
 
 
 def _refuse_clashes(jobs: Sequence[_Job], *, together: bool) -> None:
-    """Fail the jobs whose file names clash; with `together`, fail all jobs if any two clash."""
+    """Set the error of all jobs whose file names clash; with `together`, of all jobs if any two clash."""
     candidates = [job for job in jobs if job.items]
     clashes = find_clashes([(item.destination, item.output) for job in candidates for item in job.items])
     for job in candidates:
@@ -443,7 +443,7 @@ def _fetch(client: Session, item: _Item) -> None:
 
 
 def _place(client: Session, item: _Item) -> None:
-    """Download a blob into the cache and copy it to its destination; write a large one to both at once."""
+    """Download a blob into the cache, and copy it to its destination. A large blob is written to both at the same time."""
     layer, name, repository = item.payload.layer, item.payload.name, item.job.repository
     if layer.size >= BESIDE_FROM and not client.cache.has(layer):
         with item.destination.begin(item.output) as placing:
@@ -464,7 +464,7 @@ def _unpack(client: Session, item: _Item) -> bool:
             return False
         if state is OutputState.DIFFERENT and not item.job.force:
             raise _differs(item)
-    from .earlier import unknown  # late: only for archives
+    from .earlier import unknown  # late: needed only to unpack archives
 
     known = partial(unknown, client, item.job.artifact)
     destination.put(item.output, open_blob, force=item.job.force, check=client.budget.check, unknown=known)

@@ -26,9 +26,9 @@ class Wanted(NamedTuple):
     """One artifact to resolve.
 
     Attributes:
-        version: a range in Helm's syntax; only if the reference has neither tag nor digest.
+        version: a range in Helm's syntax; allowed only if the reference has neither tag nor digest.
         devel: include prereleases.
-        choice: filters that the picked version has to match if a version in the range does; by default, it is not a container image.
+        choice: filters for a range: pick the newest version that matches, if there is one. By default, container images do not match.
     """
 
     reference: Reference
@@ -41,11 +41,11 @@ class Resolved(NamedTuple):
     """A resolved artifact.
 
     Attributes:
-        reference: with the host, the digest, and the tag if it was found by one.
+        reference: the reference with host and digest, and with the tag if the artifact was found by a tag.
         manifest: a manifest or an index.
-        repository: the repository to fetch its content from.
+        repository: the repository that has the artifact's content.
         version: the version of the tag, or None.
-        newer: the newest released version, if it is newer than this one and known without another request.
+        newer: the newest released version, if it is newer than `version` and known without another request.
     """
 
     reference: Reference
@@ -63,7 +63,7 @@ def resolve(client: Session, wanted: Wanted, *, skip_missing: bool = False, hint
         hints: whether to add a "did you mean" hint if the repository does not exist.
 
     Raises:
-        InputError: `usage`: a tag or digest together with a version; `constraint-invalid`.
+        InputError: `usage`: the reference has a tag or digest, and a version is given too; `constraint-invalid`.
         NotFoundError: no version is in the range, or the artifact does not exist.
         PolicyError: the reference names a host that is refused.
     """
@@ -71,7 +71,7 @@ def resolve(client: Session, wanted: Wanted, *, skip_missing: bool = False, hint
         return _resolve(client, wanted, skip_missing=skip_missing)
     except NotFoundError as error:
         if hints:
-            from .catalog import suggest  # late: only to explain an error
+            from .catalog import suggest  # late: needed only to explain an error
 
             suggest(client, error, wanted.reference)
         raise
@@ -89,7 +89,7 @@ def _resolve(client: Session, wanted: Wanted, *, skip_missing: bool) -> Resolved
     missing: set[str] = set()
     exact = exact_version(wanted.version) if wanted.version else None
     if exact is not None:
-        # An exact version is usually a tag, which needs no tag list.
+        # An exact version is usually a tag, so try this tag before requesting the tag list.
         tagged = repository.at(tag=tag_of(exact))
         try:
             manifest = tagged.manifest()
@@ -98,14 +98,14 @@ def _resolve(client: Session, wanted: Wanted, *, skip_missing: bool) -> Resolved
                 raise
             missing.add(tag_of(exact))
         else:
-            # With filters, `1.2.3` may be an image beside the chart `v1.2.3`.
+            # With filters, check the manifest: the tag `1.2.3` may be an image, and the tag `v1.2.3` the chart.
             if wanted.choice.is_any or _fits(tagged, manifest, wanted.choice):
                 return resolved_to(tagged, manifest)
     return _newest(wanted, constraint, repository, missing, skip_missing=skip_missing)
 
 
 def _fits(tagged: Repository, manifest: Manifest | Index, choice: Choice) -> bool:
-    from .fitting import fits  # late: only for filters
+    from .fitting import fits  # late: needed only for filters
 
     return fits(tagged, manifest, choice)
 
@@ -118,7 +118,7 @@ def resolved_to(repository: Repository, manifest: Manifest | Index, newer: Tagge
 
 
 def _newest(wanted: Wanted, constraint: Constraint, repository: Repository, missing: set[str], *, skip_missing: bool) -> Resolved:
-    from .fitting import looked_at  # late: only for ranges
+    from .fitting import looked_at  # late: needed only for ranges
 
     client, bound = repository.session, repository.reference
     tags = repository.tags()
@@ -140,7 +140,7 @@ def _newest(wanted: Wanted, constraint: Constraint, repository: Repository, miss
                 if len(gone) < _DANGLING_TRIES:
                     continue
                 error = _all_gone(bound)
-        # After an image, only images may follow. Then the newest one is picked, and the errors of older versions do not matter.
+        # If all versions are images, the newest image is picked below, and the errors of older versions do not matter.
         failed = failed or error
         picked = look if look.fits else None
         if picked is not None or (failed is not None and not skipped):
@@ -182,8 +182,8 @@ def _all_gone(bound: Reference) -> NotFoundError:
 
 
 def _with_neighbours(error: NotFoundError, repository: Repository) -> NotFoundError:
-    """Add similar tags to the error about a missing tag; costs one more request."""
-    from .catalog import nearest  # late: only to explain an error
+    """Add similar tags to the error about a missing tag. This costs one more request."""
+    from .catalog import nearest  # late: needed only to explain an error
 
     bound = repository.reference
     if error.code != "tag-not-found" or bound.tag is None or repository.session.options.offline:
@@ -206,7 +206,7 @@ def _with_neighbours(error: NotFoundError, repository: Repository) -> NotFoundEr
 
 
 def next_best(tags: Iterable[str], missing: str) -> TaggedVersion | None:
-    """Return a replacement for a version whose manifest is missing: the next lower one, or else the newest. Prefers released versions."""
+    """Return a replacement for a version without a manifest: the next lower version, or else the newest. Prefer released versions."""
     versions = [version for version in sort_versions(tags) if version.tag != missing]
     versions = [version for version in versions if not version.is_prerelease] or versions
     gone = read_version(missing)
@@ -235,7 +235,7 @@ def versions(client: Session, reference: Reference) -> tuple[Repository, dict[st
     try:
         tags = repository.tags()
     except NotFoundError as error:
-        from .catalog import suggest  # late: only to explain an error
+        from .catalog import suggest  # late: needed only to explain an error
 
         suggest(client, error, reference)
         raise
@@ -292,7 +292,7 @@ def _nothing_in_range(
     hint = f"marfetch versions {repository}"
     if allowed := constraint.select(versions, prereleases=True):
         hint = f"the range has only prereleases; to include them, add `--devel`, or name one, such as `{allowed[0].version}`"
-    # `6.0.0-rc.1` is below `6.0.*`, also with `--devel`.
+    # `6.0.0-rc.1` is lower than `6.0.0`, so the range `6.0.*` excludes it even with `--devel`.
     elif below := [one for one in versions if one.is_prerelease and constraint.allows(str(one.version.finalize_version()))]:
         hint = f"there are only prereleases, such as `{below[0].version}`; name it with `--version`, or use `--devel` without a range"
     return NotFoundError(
@@ -309,7 +309,7 @@ def _dangling(error: NotFoundError, tagged: Reference, best: TaggedVersion | Non
     """Return the error for a listed tag without a manifest. The hint suggests the next best version.
 
     Args:
-        in_range: whether that version is in the range, so that `--skip-missing` would take it.
+        in_range: whether the next best version is in the range, so that `--skip-missing` would use it.
     """
     hint = "it is being published or was withdrawn; try again later"
     if best is not None:
@@ -328,11 +328,11 @@ def _dangling(error: NotFoundError, tagged: Reference, best: TaggedVersion | Non
 
 MAX_NESTING: Final = 2
 _LOOKED_AT: Final = 16
-"""Largest index whose manifests are fetched to find the only artifact among images."""
+"""In an index with more manifests than this, marfetch does not look for the only artifact among images."""
 
 
 def artifact(resolved: Resolved, choice: Choice, platform: Platform | None) -> Manifest:
-    """Return the manifest; from an index, the one for the platform or the only artifact.
+    """Return the artifact's manifest. From an index, choose the manifest for the platform, or the only artifact.
 
     Raises:
         InputError: `platform-needed`.
@@ -427,7 +427,7 @@ class Found(NamedTuple):
     """A resolved artifact with its selected payloads, before they are downloaded.
 
     Attributes:
-        manifest: the manifest, or the one chosen from an index.
+        manifest: the artifact's manifest; for an index, the manifest that was chosen.
         payloads: the selected layers with their file names.
     """
 

@@ -1,7 +1,7 @@
 """Search repositories by name, and by the kind of their newest version.
 
-The newest manifest decides the kind of a repository, never its path. A search by kind therefore fetches the tags and one manifest of each
-candidate in parallel, and the config of a chart. The results are cached in one record per registry.
+The manifest of the newest version decides the kind of a repository, never its name. A search by kind therefore fetches the tags and
+one manifest of each candidate in parallel, and the config of a chart. The results are cached in one record per registry.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FRESH: Final = 3600.0
 FRESH_IF_EMPTY: Final = 86_400.0
 """Seconds before a repository without tags is fetched again."""
 YOUNG: Final = 60.0
-"""Seconds for which the cached catalog is trusted when it lacks a name."""
+"""If no name matches, a cached catalog older than this many seconds is requested again."""
 FORGOTTEN: Final = 30 * 86_400.0
 """Seconds after which a cached result is deleted."""
 _TRIES: Final = 3
@@ -67,12 +67,12 @@ class FoundRepository:
     """A repository that matches a search.
 
     Attributes:
-        name: without the host.
+        name: the repository, without the host.
         listed: whether the catalog lists it.
-        ghost: whether the catalog lists it though it has no tags; None if unknown.
-        newest: the newest version that has a manifest; a tag if no tag is a version.
+        ghost: whether the repository has no tags although the catalog lists it; None if unknown.
+        newest: the newest version that has a manifest; if no tag is a version, a tag.
         missing: newer tags whose manifests are missing.
-        error: why its newest version could not be fetched.
+        error: why the newest version could not be fetched.
     """
 
     name: str
@@ -97,10 +97,10 @@ class Searched:
     Attributes:
         repositories: best match first.
         ghosts: matching names that have no tags.
-        way: how names were compared.
+        way: how the names were matched.
         candidates: number of matching names.
         looked_at: number of candidates that were checked.
-        known: the catalog.
+        known: the catalog that was searched.
         unknown: number of names whose kind is not cached, in an offline search.
     """
 
@@ -113,7 +113,7 @@ class Searched:
     unknown: int = 0
 
     def failure(self) -> Error | None:
-        """Return the first error of a repository, with the number of failed repositories in its message; None if none failed."""
+        """Return the first error, with the number of failed repositories in its message; None if no repository failed."""
         failed = [(one.name, one.error) for one in self.repositories if one.error is not None]
         if not failed:
             return None
@@ -124,10 +124,10 @@ class Searched:
 
 
 def registry_of(text: str) -> tuple[Reference, str]:
-    """Split a search text into a reference of the registry and the words, without their scheme and host.
+    """Split a search text such as `HOST/WORDS` into a reference of the registry and the search words.
 
     Raises:
-        InputError, PolicyError: the host cannot be read, or is refused.
+        InputError, PolicyError: the host is invalid or refused.
     """
     head, separator, rest = text.partition("://")
     if separator and head.lower() in ("oci", "mar", "https"):
@@ -147,7 +147,7 @@ def search(client: Session, host: Reference, query: SearchQuery) -> Searched:
         host: any reference of the registry; only its host counts.
 
     Raises:
-        Error: the catalog is not available. The error of one repository is stored in its result.
+        Error: the catalog is not available. An error about one repository is stored in its result.
     """
     known = catalog(client, host) if query.fresh is None else catalog(client, host, fresh=query.fresh)
     registry = client.repository(host)
@@ -159,7 +159,7 @@ def search(client: Session, host: Reference, query: SearchQuery) -> Searched:
         names, unlisted = _names(client, known)
         found = find(names, query.text)
     found, unlisted = _with_exact(registry, query.text, found, unlisted)
-    recalls = query.looks_inside and client.options.offline  # no limit: each name costs at most one file read
+    recalls = query.looks_inside and client.options.offline  # offline needs no limit: each name costs at most one file read
     limit = query.limit if query.limit is not None or recalls else CANDIDATES if query.looks_inside else None
     candidates = found.names[:limit]
     memory = _Memory(client, str(registry.reference.host))
@@ -181,14 +181,14 @@ def search(client: Session, host: Reference, query: SearchQuery) -> Searched:
 
 def _fits(one: FoundRepository, query: SearchQuery) -> bool:
     if one.error is not None:
-        return True  # unknown: report the error instead of dropping the repository
+        return True  # keep the repository, so that its error is reported
     if query.kinds and one.kind not in {kind.name for kind in query.kinds}:
         return False
     return not query.artifact_types or matches(one.artifact_type or "", query.artifact_types)
 
 
 def _names(client: Session, known: KnownCatalog) -> tuple[list[str], frozenset[str]]:
-    """Return all names of the catalog and the cache, and the subset that only the cache knows."""
+    """Return all names in the catalog and the cache, and the names that are only in the cache."""
     prefix = f"{known.host}/"
     cached = {name.rpartition(":")[0] if ":" in name.rpartition("/")[2] else name for name in client.cache.names.all()}
     used = {name[len(prefix) :] for name in cached.union(records.repositories(client.cache.root)) if name.startswith(prefix)}
@@ -197,7 +197,7 @@ def _names(client: Session, known: KnownCatalog) -> tuple[list[str], frozenset[s
 
 
 def _with_exact(registry: Repository, text: str, found: Suggestions, unlisted: frozenset[str]) -> tuple[Suggestions, frozenset[str]]:
-    """Check with one request whether a path names a repository that the catalog lacks, and add it."""
+    """If the text is a path that the catalog lacks, check with one request whether it is a repository, and add it."""
     if "/" not in text or text in found.names or not is_repository(text) or registry.session.options.offline:
         return found, unlisted
     try:
@@ -209,7 +209,7 @@ def _with_exact(registry: Repository, text: str, found: Suggestions, unlisted: f
 
 
 class _Memory:
-    """Cached results for the repositories of one registry, stored in one record."""
+    """The cached results for the repositories of one registry. One record stores them all."""
 
     def __init__(self, client: Session, host: str) -> None:
         self._kept = Records(client.cache.root, "search")
@@ -246,7 +246,7 @@ class _Memory:
         self._new[one.name] = {**record, "ghost": bool(one.ghost), "missing": list(one.missing), "at": round(time.time())}
 
     def write(self) -> None:
-        """Merge new results with results that other processes have written meanwhile."""
+        """Write the new results, merged with the results that other processes have written."""
         if not self._new:
             return
         limit = time.time() - FORGOTTEN
@@ -262,7 +262,7 @@ _KIND_NAMES: Final = frozenset(kind.name for kind in KINDS)
 
 
 class _Look:
-    """Fetches the newest version of repositories until the registry throttles or the time is up."""
+    """Fetches the newest versions of repositories, until the registry throttles or the time is up."""
 
     def __init__(self, registry: Repository, memory: _Memory) -> None:
         self._client = registry.session
@@ -363,7 +363,7 @@ def _with_metadata(one: FoundRepository, metadata: dict[str, Json]) -> FoundRepo
 
 
 def _cached(registry: Repository, plain: FoundRepository, number: int) -> FoundRepository:
-    """Fill in cached facts of a repository, without a request. Skips repositories after the first `CANDIDATES` to save time."""
+    """Add what the cache has about a repository, without a request. To save time, only the first `CANDIDATES` are looked up."""
     if number >= CANDIDATES:
         return plain
     client, repository = registry.session, _in(registry, plain.name)

@@ -36,25 +36,25 @@ U = TypeVar("U")
 
 
 class RegistryConnection(Source, Protocol):
-    """A registry that can be stopped from another thread.
+    """A connection to a registry. Another thread can stop it.
 
     Attributes:
         asked: host → number of requests sent.
-        last_redirect: target of the last redirect.
+        last_redirect: the host that the last redirect led to.
     """
 
     asked: Counter[str]
     last_redirect: Address | None
 
     def catalog(self, *, known: str | None = None, patient: bool = True) -> Catalog | None:
-        """List the repositories; None if the catalog still has the ETag `known`.
+        """Return the catalog; None if its ETag is still `known`.
 
         Args:
             patient: whether to retry after a failure.
         """
 
     def stop(self) -> None:
-        """Abort all open requests, from another thread."""
+        """Abort all open requests. Any thread may call this."""
 
     def close(self) -> None:
         """Close all connections."""
@@ -87,7 +87,7 @@ class Connections:
 
     Args:
         options: the options of the sessions.
-        ways: connections that were opened early.
+        ways: connections that were opened before the session; None: none yet.
 
     Attributes:
         sources: the connected registries.
@@ -107,13 +107,13 @@ class Connections:
 
 
 class Session:
-    """Gives one command access to registries and the cache. Close it, or use it as a context manager.
+    """Gives one command access to registries and the cache. Close the session, or use it as a context manager.
 
     Args:
-        options: its options.
+        options: the options of the session.
         progress: receives progress, waits, retries and warnings.
-        ways: connections that this command opened early.
-        lent: reused connections that stay open after the session; None: the session opens and closes its own.
+        ways: connections that the command opened before the session.
+        lent: connections to reuse, which stay open after the session; None: the session opens and closes its own connections.
     """
 
     def __init__(
@@ -184,14 +184,14 @@ class Session:
         Nested calls run sequentially, because a thread that waits for its own pool can deadlock.
 
         Args:
-            hosts: number of hosts that an item uses in turn; a small blob uses the registry, then a data host. `hosts` × `jobs` items run
-                in parallel, and each host still serves at most `jobs`. Use 1 for large blobs: an item that waits for a slot holds its
-                lock in the cache.
-            label: what is done with the items, such as `resolving`, for the progress display; None: do not report it.
-            unit: what the items are, in the plural.
+            hosts: number of hosts that each item uses in turn: 2 for a small blob (registry and data host). `hosts` × `jobs` items run
+                in parallel, while each host still serves at most `jobs` requests at once. Use 1 for large blobs, because an item that
+                waits for its turn keeps its blob locked in the cache.
+            label: the action for the progress display, such as `resolving`; None: report no progress.
+            unit: the noun for the items, in the plural.
 
         Raises:
-            BaseException: the first one in the order of the items.
+            BaseException: the exception of the first item that failed, in the order of the items.
         """
         if label is not None and len(items) > 1:
             with self.progress.steps(label, len(items), unit) as steps:
@@ -220,8 +220,8 @@ class Session:
             self._under_way = [future for future in self._under_way if not future.done()]
 
     def _wait_a_moment(self) -> None:
-        """Wait briefly for running threads to end. A thread in a blocking system call, such as connect, may take longer."""
-        from concurrent.futures import wait  # late: only where an executor was made
+        """Wait briefly for running threads to end. A thread in a blocking system call, such as `connect`, may need longer."""
+        from concurrent.futures import wait  # late: needed only if a thread pool was created
 
         wait(self._under_way, timeout=_STOP_WAIT)
 
@@ -254,16 +254,16 @@ class Session:
         return Repository(self, bound, self.cache if self.options.offline else LazyRegistry(self, endpoint))
 
     def connect(self, endpoint: Endpoint, asked: preconnect.PredictedRequest | None = None, *, new: bool = False) -> RegistryConnection:
-        """Connect to the registry of an endpoint. This alone imports oras-py, so cached results need no import.
+        """Connect to the registry of an endpoint. Only this method imports oras-py, so cached results do not need the slow import.
 
         Args:
-            asked: the next request, sent while oras-py is importing.
-            new: whether the cache lacks the requested content.
+            asked: the request that follows; it is sent while oras-py is imported.
+            new: whether the cache lacks the requested content, so that a download is likely.
         """
         way = self._ways.for_endpoint(endpoint)
         if way.early is not None and endpoint not in self._opened_before:
             if endpoint not in self._sources:
-                # While the host is throttled, send nothing early: `Backoff` decides when a request may go out.
+                # While the host is throttled, send nothing early: `Backoff` decides when the next request is sent.
                 name = str(endpoint.registry.host)
                 way.early.send_early(asked, lambda: self._pauses.may_send_early(name))
             if new and self.fetches and (likely := self._data_host(endpoint).likely()) is not None:
@@ -271,7 +271,7 @@ class Session:
         with self._loading:
             source = self._sources.get(endpoint)
             if source is None:
-                from ..remote.registry import Registry  # late: oras-py, only if a request is needed
+                from ..remote.registry import Registry  # late: oras-py is slow to import; needed only for requests
 
                 budget, progress, jobs, pauses = self.budget, self.progress, self.options.jobs, self._pauses
                 source = Registry(endpoint, budget=budget, progress=progress, jobs=jobs, trust=way.trust, early=way.early, pauses=pauses)
@@ -293,7 +293,8 @@ class Session:
         """Return the tags of a repository, requested once per session and cached for shell completion.
 
         Args:
-            repository: with its host.
+            repository: the repository, with its host.
+            ask: requests the tags.
         """
         with self._guard:
             alone = self._listing.setdefault(repository, threading.Lock())
@@ -311,8 +312,8 @@ class Repository:
     """One repository, accessed through the cache of a session.
 
     Attributes:
-        reference: with its host; its tag and digest select the manifest.
-        source: the source of content that is not cached; offline, the cache itself.
+        reference: the reference with its host; the tag or digest selects the manifest.
+        source: where content comes from that is not cached; offline, this is the cache itself.
     """
 
     session: Session = field(compare=False, repr=False)
@@ -324,7 +325,9 @@ class Repository:
         return replace(self, reference=replace(self.reference, tag=tag, digest=digest))
 
     def manifest(self, digest: Digest | None = None) -> Manifest | Index:
-        """Return the manifest with a digest, or the one that the reference names. By digest it may come from the cache without a request.
+        """Return the manifest with this digest; without a digest, the manifest that the reference names.
+
+        If a digest is known, the manifest may come from the cache without a request.
 
         Raises:
             NotFoundError, IntegrityError, RemoteError: see `content.Source.manifest`.
@@ -374,7 +377,7 @@ class Repository:
         """Download a blob into the cache, unless it is cached.
 
         Args:
-            name: its name in the progress display; None: the repository's name.
+            name: the name of the blob in the progress display; None: the repository's name.
             beside: see `content.copy`.
 
         Raises:
@@ -387,17 +390,17 @@ class Repository:
         copy(self.source, cache, self.reference, blob, name=name or self.reference.name, progress=self.session.progress, beside=beside)
 
     def blob(self, blob: Descriptor, *, limit: int, what: str | None = None, hint: str | None = None) -> bytes:
-        """Return the bytes of a small blob through the cache, verified; a corrupted cached copy is downloaded again once.
+        """Return the verified bytes of a small blob through the cache. If the cached copy is corrupted, download it again once.
 
         Args:
             limit: maximum size in bytes.
-            what: its name in messages.
-            hint: the hint if it is larger.
+            what: the name of the blob in messages.
+            hint: the hint of the error if the blob is larger than the limit.
 
         Raises:
             PolicyError: `limit-passed`.
-            IntegrityError: it does not match its descriptor.
-            Error: it cannot be fetched.
+            IntegrityError: the blob does not match its descriptor.
+            Error: the blob cannot be downloaded.
         """
         if blob.size > limit:
             raise PolicyError(
@@ -410,14 +413,14 @@ class Repository:
         return self.use(blob, lambda: self.session.cache.read(blob))
 
     def use(self, blob: Descriptor, take: Callable[[], T], *, name: str | None = None) -> T:
-        """Download a blob into the cache and use it there. If the cached bytes are corrupted or gone, download it again once.
+        """Download a blob into the cache, and use it there. If the cached copy is corrupted or gone, download the blob again once.
 
         Args:
             take: reads the blob from the cache and verifies its digest.
             name: see `ensure`.
 
         Raises:
-            IntegrityError: from `take`: corrupted again, or `malformed` by its publisher.
+            IntegrityError: from `take`: the blob is corrupted again, or its publisher made it malformed.
             Error: see `ensure`.
         """
         self.ensure(blob, name=name)
@@ -428,7 +431,7 @@ class Repository:
                 raise
             self.session.cache.drop(blob.digest, error.message)
         except NotFoundError as error:
-            if error.code != "blob-not-found":  # deleted since `ensure`, by a program that knows no lock of the cache
+            if error.code != "blob-not-found":  # this code: a program that ignores the cache's lock deleted the blob
                 raise
         self.ensure(blob, name=name)
         return take()

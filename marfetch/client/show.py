@@ -21,7 +21,7 @@ from .session import Session
 MAX_PART: Final = 20 << 20
 """Maximum size of a part in bytes."""
 _OF_PACKAGE: Final = ("malformed", "member-refused", "chart-refused", "limit-passed")
-"""Errors of a package that its publisher made, so that only the package as a file is left."""
+"""Codes of errors that the publisher caused. The hint then suggests to download the package as a file."""
 INTERFACE: Final = "params"
 """The only part of a Bicep module."""
 _TEMPLATE: Final = "main.json"
@@ -34,10 +34,10 @@ class ShownPart(NamedTuple):
     """One part of an artifact.
 
     Attributes:
-        reference: pinned to the digest.
-        part: its name, see `PART_NAMES`.
-        path: its file, below the directory of the chart; for CRDs from several files, the directory `crds`.
-        content: the bytes of the file; CRDs are joined with `---`.
+        reference: the artifact's reference, pinned to the digest.
+        part: the name of the part, one of `PART_NAMES`.
+        path: the path of the file in the chart; for CRDs from several files, the directory `crds`.
+        content: the bytes of the file; CRDs from several files are joined with `---`.
         interface: for `params`, the parameters and outputs.
     """
 
@@ -62,7 +62,7 @@ def show(
     Args:
         part: one of `PART_NAMES`.
         platform: platform to pick from a multi-platform index.
-        gate: called before the payload is fetched; raises to refuse the artifact.
+        gate: called before the payload is downloaded; raises an error to refuse the artifact.
 
     Raises:
         NotFoundError: `part-not-found`.

@@ -19,9 +19,9 @@ class VersionEntry(NamedTuple):
     """One version.
 
     Attributes:
-        tagged: the preferred tag.
-        aliases: further tags of the same version.
-        details: None if they were not requested.
+        tagged: the version with its preferred tag.
+        aliases: other tags of the same version.
+        details: the details of the version; None if they were not requested.
     """
 
     tagged: TaggedVersion
@@ -34,9 +34,9 @@ class Details(NamedTuple):
 
     Attributes:
         size: total size of all layers in bytes; None for an index.
-        created: the creation time from the manifest's annotation.
+        created: the creation time, from an annotation of the manifest.
         app_version: a chart's application version.
-        end_of_life: the end of support, from the newest lifecycle artifact.
+        end_of_life: the date when support ends, from the newest lifecycle artifact.
         error: why the details are missing.
     """
 
@@ -68,7 +68,7 @@ def history(
         details: number of newest versions whose details are fetched, in parallel.
 
     Raises:
-        Error: see `Client.versions`. An error in the details of one version is stored in them.
+        Error: see `client.resolve.versions`. An error about the details of one version is stored in its details.
     """
     repository, versions, other = versions_of(client, reference)
     entries = [VersionEntry(tags[0], tuple(tag.tag for tag in tags[1:])) for tags in versions.values()]

@@ -1,6 +1,6 @@
 """Distribute work to Dask workers on other machines, in batches of jobs that are sent and returned as JSON. A batch may run twice.
 
-A worker runs the jobs of a batch in parallel, since they wait for the network and not for a processor. It opens the resources that it
+A worker runs the jobs of a batch in parallel, because the jobs mostly wait for the network. The worker opens the resources that it
 needs, and keeps them open for the next batch.
 """
 
@@ -25,9 +25,9 @@ Answer: TypeAlias = "Json | Error"
 _TOGETHER: Final = 16
 """Maximum number of jobs per batch."""
 _LEAST: Final = 8
-"""Minimum number of batches (if there are enough jobs), so that several workers have work."""
+"""Minimum number of batches if there are enough jobs, so that several workers have work."""
 _KEPT: Final = 4
-"""Maximum number of commands whose resources a worker keeps open; one scheduler may serve several commands at once."""
+"""Maximum number of commands whose resources a worker keeps open. One scheduler may serve several commands at once."""
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def spread(address: str) -> Iterator[Executor]:
     if match is None:
         raise InputError(f"`--executor` takes `dask://HOST:PORT`, not `{address[:100]}`", code="usage", text=address[:200])
     try:
-        from distributed import Client  # late: an optional dependency, only for `--executor`
+        from distributed import Client  # late: an optional dependency, needed only for `--executor`
     except ImportError as error:
         raise InputError(
             "`--executor dask://…` needs the extra `dask`, which is not installed",
@@ -68,7 +68,7 @@ def ask(
 
     Args:
         work: runs one batch (see `part`) and returns a JSON array with one result per job.
-        shared: data for all jobs.
+        shared: data that all jobs need.
         done: called with the number of jobs of each finished batch.
 
     Returns:
@@ -76,7 +76,7 @@ def ask(
     """
     size = max(1, min(_TOGETHER, len(jobs) // _LEAST))
     parts = [jobs[start : start + size] for start in range(0, len(jobs), size)]
-    # Call `submit` instead of `map`, which not every executor supports.
+    # Use `submit`: not every executor supports `map`.
     futures = [executor.submit(work, json.dumps({"shared": shared, "jobs": part})) for part in parts]
     answers: list[Answer] = []
     for future, part in zip(futures, parts, strict=True):
@@ -109,7 +109,7 @@ def part(text: str) -> tuple[str, list[Any]]:
 
 
 class WorkerCache(Generic[T]):
-    """A worker's cache of open resources, one per command, shared by its threads.
+    """A worker's cache of open resources: one per command, shared by all threads of the worker.
 
     Args:
         open_it: opens the resource for a key, and registers its cleanup on the stack.
@@ -124,7 +124,7 @@ class WorkerCache(Generic[T]):
         """Return the resource for a key, which is the argument of `open_it`.
 
         Raises:
-            Error: it cannot be opened.
+            Error: the resource cannot be opened.
         """
         with self._guard:
             if key not in self._things:
@@ -137,7 +137,7 @@ class WorkerCache(Generic[T]):
 
 
 def error_to_json(error: Error) -> dict[str, object]:
-    """Convert an error to JSON values; `error_from_json` restores it on another machine."""
+    """Convert an error to JSON values, from which `error_from_json` restores it on another machine."""
     return {"code": error.code, "message": error.message, "hint": error.hint, "context": error.context}
 
 

@@ -1,6 +1,6 @@
-"""Read tar archives as a stream, member by member; every name is safe on every operating system, and all sizes are limited.
+"""Read tar archives as a stream, member by member. Refuse names that are unsafe on any operating system, and limit all sizes.
 
-`tar` parses the headers; it accepts only files and directories.
+The module `tar` parses the headers. It accepts only files and directories.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class TreeNode:
     """A file or directory in the tree.
 
     Attributes:
-        below: the children of a directory, by a key that is equal for names that clash on some file system.
-        is_stated: whether the archive has a member for it; a directory may only occur in other members' paths.
-        identity: device and inode of a created directory, to detect a replacement.
+        below: key → child of a directory; names that clash on some file system have the same key. None for a file.
+        is_stated: whether the archive has a member for this node. A directory may occur only in the paths of other members.
+        identity: device and inode of the created directory, to detect that another process replaced it.
     """
 
     __slots__ = ("below", "identity", "is_stated", "name")
@@ -50,8 +50,8 @@ class Tree:
     """The tree of names in an archive.
 
     Args:
-        refuse: called with the rule that a name breaks; it must raise.
-        too_much: called with the excess and the limit; it must raise.
+        refuse: called with the rule that a name breaks; it must raise an error.
+        too_much: called with what exceeds a limit, and the limit; it must raise an error.
     """
 
     def __init__(self, refuse: Callable[[str], NoReturn], too_much: Callable[[str, str], NoReturn]) -> None:
@@ -61,10 +61,10 @@ class Tree:
         self._count = 0
 
     def add(self, parts: Sequence[str], *, is_directory: bool) -> tuple[TreeNode, ...]:
-        """Add a member, and return the nodes of its path, without the top.
+        """Add a member, and return the nodes on its path, without the top node.
 
         Args:
-            parts: the parts of its path, each safe by itself; empty for the top.
+            parts: the parts of the member's path, each a safe name; empty for the top directory.
 
         Raises:
             PolicyError: `member-refused`, `limit-passed`.
@@ -103,10 +103,10 @@ class Member(NamedTuple):
     """A file or directory of an archive.
 
     Attributes:
-        way: the nodes of its path, without the top.
+        way: the nodes on its path, without the top node.
         size: the size of a file in bytes.
-        is_executable: whether its owner may execute it; all other permissions are ignored.
-        is_link: whether it is a link, which only an archive that is opened with a `read_limit` yields.
+        is_executable: whether its owner may execute it. All other permissions in the archive are ignored.
+        is_link: whether it is a link. An archive yields links only if it was opened with a `read_limit`.
     """
 
     way: tuple[TreeNode, ...]
@@ -117,16 +117,16 @@ class Member(NamedTuple):
 
 
 class Archive:
-    """An archive that is read once, in order: iterate over its members and read the bytes of each with `pieces`.
+    """An archive that can be read once, in order. Iterate over the members, and read the bytes of each with `pieces`.
 
     Args:
-        blob: its bytes, which are hashed while they are read. A digest mismatch takes precedence over any error that wrong bytes cause.
-        is_checked: whether to verify the digest here; otherwise the caller does.
-        read_limit: for a caller that writes no files, the maximum unpacked size in bytes. Then links are members without content, as in
-            Helm, and neither the size of one file nor the ratio is limited. None: the limits for unpacking.
+        blob: the file of the archive; its bytes are hashed while they are read. A digest mismatch is reported first, before other errors.
+        is_checked: whether to verify the digest; if False, the caller verifies it.
+        read_limit: maximum unpacked size in bytes, for a caller that writes no files. Links are then members without content, as in
+            Helm, and the compression ratio is not limited. None: apply the limits for unpacking.
 
     Attributes:
-        files: path → SHA-256 in hex, of each file that was read so far.
+        files: path → SHA-256 in hex, for each file read so far.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Archive:
             self._bytes.finish()
 
     def __iter__(self) -> Iterator[Member]:
-        """Yield the members in order; after the last one, the digest and the chart are checked.
+        """Yield the members in order. After the last one, check the digest and the `Chart.yaml` of a chart.
 
         Raises:
             IntegrityError: `malformed`, `size-mismatch`, `digest-mismatch`.
@@ -181,17 +181,17 @@ class Archive:
 
     @property
     def unpacked(self) -> int:
-        """The unpacked bytes so far."""
+        """The number of bytes unpacked so far."""
         return self._bytes.given
 
     def measure(self) -> int | None:
-        """Return the unpacked size of an archive whose unpacking stopped early, in bytes; None if unknown."""
+        """Read the rest of the archive, and return the whole unpacked size in bytes; None if an error occurs."""
         with suppress(OSError, Error):
             return self._bytes.measure()
         return None
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the bytes of the last member."""
+        """Yield the bytes of the member that was yielded last."""
         path, self._path = self._path, ""
         hasher = sha256()
         while self._rest:
@@ -242,7 +242,7 @@ class Archive:
     # -- members
 
     def _member(self, header: TarMember) -> Member | None:
-        """Return the member of a header; None for the top of the tree."""
+        """Return the member that a header describes; None for the top directory."""
         self._shown = header.name
         most = packed.MAX_FILE if self._chart is None or self._is_read_only else packed.MAX_CHART_FILE
         if header.size > most:
@@ -250,7 +250,7 @@ class Archive:
         is_directory = header.is_directory
         parts = self._parts(header.name, is_directory=is_directory)
         if self._chart is not None and not self._top and (len(parts) > 1 or (parts and is_directory)):
-            self._top = parts[:1]  # as in Helm, the directory of a chart may have any name
+            self._top = parts[:1]  # as in Helm, the top directory of a chart may have any name
         if self._top or self._chart is not None:
             parts = self._inside(parts, is_directory=is_directory)
         if self._chart is not None and parts == [CHART_FILE]:
@@ -258,14 +258,14 @@ class Archive:
                 self._bytes.too_much(f"its `{CHART_FILE}` has {header.size} bytes", f"{MAX_YAML_SIZE}")
             self._kept = bytearray()
         way = self.tree.add(parts, is_directory=is_directory)
-        # Helm creates no executable files in charts either.
+        # As in Helm, no file of a chart is executable.
         is_executable = header.is_executable and self._chart is None
         return Member(way, header.size, is_directory, is_executable, header.is_link) if way else None
 
     def _parts(self, name: str, *, is_directory: bool) -> list[str]:
-        """Return the parts of a member's path, each safe on every operating system; empty for the top."""
+        """Return the parts of a member's path, each safe on every operating system; empty for the top directory."""
         if self._chart is not None and "/" not in name.partition("\\")[0]:
-            # `helm package` on Windows wrote such names. Helm splits at the backslash first, so it reads `a/b\c` in another way.
+            # `helm package` on Windows wrote names with backslashes. Leave `a/b\c` as it is: Helm takes `a/b` for its top directory.
             name = name.replace("\\", "/")
         plain = plain_name(name, is_directory=is_directory)
         if is_directory and plain == ".":
@@ -279,7 +279,7 @@ class Archive:
         return parts
 
     def _inside(self, parts: list[str], *, is_directory: bool) -> list[str]:
-        """Return a path without the common top directory; skip the directories above it."""
+        """Return a path without the common top directory. For that directory and its parents, the result is empty."""
         depth = len(self._top)
         if is_directory and parts == self._top[: len(parts)]:
             return []
@@ -298,18 +298,18 @@ class Archive:
 
 
 def with_top(blob: BinaryIO, descriptor: Descriptor, unpacking: Unpacking, check: Callable[[], None] = lambda: None) -> Unpacking:
-    """Find the common top directory of an archive, if it should be dropped; rewinds the blob afterwards.
+    """Add the common top directory of the archive to the options, if it is to be stripped. Rewind the blob afterwards.
 
     Args:
         check: called regularly; it may raise to cancel.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the archive cannot be read.
     """
     if not unpacking.is_stripped:
         return unpacking
     top: str | None = None
-    with suppress(IntegrityError, PolicyError):  # unpacking reports a broken archive
+    with suppress(IntegrityError, PolicyError):  # ignore a broken archive here: unpacking reports the error
         for member in Archive(blob, descriptor, unpacking):
             check()
             name = member.way[0].name

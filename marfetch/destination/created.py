@@ -1,7 +1,7 @@
-"""Records of the directories that marfetch created, so that it never replaces one of the user's.
+"""Record the directories that marfetch created, so that it never replaces a directory that the user created.
 
 Each record is a small file in the user's state directory, written atomically. Losing one is harmless: a directory without a record is
-replaced only if every file in it is known.
+replaced only if every file in it belongs to a known version of the artifact.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from .directory import Directory
 STATE_ENVIRONMENT: Final = "XDG_STATE_HOME"
 SCHEMA: Final = 1
 MAX_SIZE: Final = 64 << 20
-"""Bytes; the limit of one record. An archive has at most 20,000 members with paths of at most 1,024 bytes."""
+"""Maximum size of one record in bytes. An archive has at most 20,000 members with paths of at most 1,024 bytes."""
 _DIRECTORY: Final = "directories"
 _MAX_FILES: Final = 100_000
-"""Maximum number of files hashed to find out whether a directory's files are known."""
+"""Maximum number of files to hash in a directory, to find out whether they belong to the artifact."""
 _PRUNED: Final = 8
-"""Records checked per written record, to delete the records of deleted directories over time."""
+"""Number of records to check whenever one is written. Over time, this deletes the records of deleted directories."""
 _SMALL: Final = 1 << 20
-"""Bytes; larger records are skipped in that check."""
+"""Records larger than this, in bytes, are not checked."""
 _STALE: Final = 24 * 3600.0
-"""Seconds."""
+"""Seconds after which the temporary file of a killed run is deleted."""
 _PIECE: Final = 1 << 20
 
 Unknown: TypeAlias = Callable[[Set[str]], Set[str]]
-"""Returns the given SHA-256 digests (in hex) that belong to no known version of the artifact."""
+"""Takes the SHA-256 digests (in hex) of files, and returns the digests that belong to no known version of the artifact."""
 
 
 def nothing_known(digests: Set[str]) -> Set[str]:
-    """Return all digests: no file is known."""
+    """Return all digests, as if no version of the artifact were known."""
     return digests
 
 
@@ -51,8 +51,8 @@ class CreatedDirectory(NamedTuple):
     """The record of a directory.
 
     Attributes:
-        number: the inode of the directory that marfetch created; None if marfetch only found the artifact's content there.
-        files: path → SHA-256 in hex.
+        number: the inode of the directory that marfetch created; None if the directory already had the artifact's content.
+        files: path → SHA-256 of the file, in hex.
     """
 
     number: int | None
@@ -63,7 +63,7 @@ class CreatedDirectories:
     """The user's records of created directories.
 
     Args:
-        root: the state directory; None for the user's own.
+        root: the state directory; None: the user's default state directory.
     """
 
     def __init__(self, root: Path | None = None) -> None:
@@ -85,11 +85,11 @@ class CreatedDirectories:
         return None
 
     def put(self, path: Path, record: CreatedDirectory) -> None:
-        """Save the record of a directory, if possible. Without a record, a directory is replaced only if all its files are known."""
+        """Save the record of a directory, best effort. Without a record, a directory is replaced only if all its files are known."""
         file = self._file(path)
         if file is None:
             return
-        number = str(record.number) if record.number is not None else None  # an inode may exceed the integers of JSON parsers
+        number = str(record.number) if record.number is not None else None  # text: not all JSON parsers support such large integers
         document = {"schema": SCHEMA, "path": _text(path), "number": number, "files": dict(record.files)}
         with suppress(OSError, StorageError):
             make_directories(file.parent, 0o700)
@@ -103,7 +103,7 @@ class CreatedDirectories:
         return root / _DIRECTORY / f"{hashlib.sha256(_bytes(path)).hexdigest()}.json" if root is not None else None
 
     def _prune(self, directory: Path) -> None:
-        names = os.listdir(directory)  # noqa: PTH208 - thousands of names, of which only a few are needed
+        names = os.listdir(directory)  # noqa: PTH208 - faster than pathlib for thousands of names
         for name in random.sample(names, min(len(names), _PRUNED)):
             file = directory / name
             with suppress(Error, OSError):
@@ -117,7 +117,7 @@ class CreatedDirectories:
 
 
 def _is_safe(directory: Path) -> bool:
-    """Return whether no other user can have written the records: a forged one could have a directory of the user replaced."""
+    """Return whether only the user can have written the records. A forged record could make marfetch replace a user's directory."""
     return unsafe(directory) is None and unsafe(directory.parent) is None
 
 
@@ -126,7 +126,7 @@ def state_root() -> Path | None:
     named = os.environ.get(STATE_ENVIRONMENT)
     if named and Path(named).is_absolute():
         return Path(named) / "marfetch"
-    import platformdirs  # late: platformdirs, only to unpack archives
+    import platformdirs  # late: platformdirs is needed only to unpack archives
 
     with suppress(StorageError, RuntimeError):
         if not named and (path := platformdirs.user_state_path("marfetch", appauthor=False)).is_absolute():
@@ -142,7 +142,7 @@ def foreign_file(top: Directory, record: CreatedDirectory | None, unknown: Unkno
     files are in the record or belong to the artifact.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the directory cannot be read.
     """
     if record is not None and record.number == top.identity[1] and _is_still(top, record):
         return None
@@ -158,7 +158,7 @@ def foreign_file(top: Directory, record: CreatedDirectory | None, unknown: Unkno
 
 
 def _is_still(top: Directory, record: CreatedDirectory) -> bool:
-    """Return whether a directory with the recorded inode is still the same one: file systems reuse inodes."""
+    """Return whether a directory with the recorded inode is the recorded one. File systems reuse inodes, so compare its files."""
     missing = False
     for path, digest in record.files.items():
         found = _digest(top, path.split("/"))
@@ -201,7 +201,7 @@ def _hashed(directory: Directory, name: str) -> str:
 
 
 def _bytes(path: Path | str) -> bytes:
-    # UTF-8 in every locale, so that a name always has the same bytes.
+    # Use UTF-8 in every locale, so that a name always has the same bytes.
     return str(path).encode("utf-8", "surrogateescape")
 
 

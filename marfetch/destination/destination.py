@@ -26,13 +26,13 @@ _CHUNK: Final = 1 << 20
 
 
 class OutputState(Enum):
-    """The state of a final name before writing."""
+    """What exists at the final name of an output before it is written."""
 
     ABSENT = "absent"
     SAME = "same"
     DIFFERENT = "different"
     UNKNOWN = "unknown"
-    """A directory exists; comparing it needs the archive."""
+    """A directory exists, but the archive to compare it with is not cached or cannot be unpacked."""
 
 
 class OutputFile(NamedTuple):
@@ -40,7 +40,7 @@ class OutputFile(NamedTuple):
 
     Attributes:
         name: a safe relative path with `/`.
-        owner: the reference of its artifact, for messages.
+        owner: the reference of the artifact that it belongs to, for messages.
         unpacking: how to unpack it into a directory; None for a file.
     """
 
@@ -70,7 +70,7 @@ class Destination:
         return self.root / Path(*name.split("/"))
 
     def clashes(self, wishes: Sequence[OutputFile]) -> dict[str, StorageError]:
-        """Return the clashes of files in this destination, as `find_clashes` does."""
+        """Return the clashes between outputs in this destination; see `find_clashes`."""
         return find_clashes([(self, wish) for wish in wishes])
 
     def check(self, name: str) -> None:
@@ -82,16 +82,16 @@ class Destination:
         self._refuse_git(name)
 
     def takes(self, name: str, path: Path) -> bool:
-        """Return whether this name would replace a path or one of its parents, on any file system."""
-        own = [*Path(os.path.abspath(self.root)).parts, *name.split("/")]  # noqa: PTH100 - symbolic links are kept, to be refused later
+        """Return whether writing this name would replace the path or one of its parents, on any file system."""
+        own = [*Path(os.path.abspath(self.root)).parts, *name.split("/")]  # noqa: PTH100 - `resolve` would follow links
         other = Path(os.path.abspath(path)).parts  # noqa: PTH100
         return [same_name(part) for part in own] == [same_name(part) for part in other[: len(own)]]
 
     def state(self, wish: OutputFile, open_blob: Callable[[], BinaryIO] | None = None) -> OutputState:
-        """Return the state of an output's final name.
+        """Return what exists at the final name of an output.
 
         Args:
-            open_blob: opens the archive to compare a directory with; None if it is not downloaded yet.
+            open_blob: opens the archive that a directory is compared with; None if the archive is not downloaded yet.
 
         Raises:
             StorageError: the existing file cannot be read.
@@ -131,8 +131,8 @@ class Destination:
                     return OutputState.DIFFERENT
                 if open_blob is None:
                     return OutputState.UNKNOWN
-                from .archive import Archive, with_top  # late: only for archives
-                from .unpack import holds  # late: as archive
+                from .archive import Archive, with_top  # late: needed only to unpack archives
+                from .unpack import holds  # late: needed only to unpack archives
 
                 with closing(directory.enter(name)) as top, open_blob() as blob:
                     archive = Archive(blob, wish.descriptor, with_top(blob, wish.descriptor, unpacking))
@@ -160,16 +160,16 @@ class Destination:
             open_blob: opens the blob; its bytes are verified here.
             force: replace existing files and unpacked directories, but never the user's own directories.
             check: called regularly while an archive is unpacked; it may raise to cancel.
-            unknown: gets the digests of the files in a directory that marfetch did not create; returns those that do not belong to
-                the artifact.
+            unknown: returns which of the given file digests belong to no known version of the artifact. It decides whether a directory
+                that marfetch did not create may be replaced.
 
         Returns:
-            The path, for messages.
+            The path of the output, for messages.
 
         Raises:
             IntegrityError: the blob does not match its descriptor, or the archive is malformed; nothing was changed.
             PolicyError: the archive is refused; nothing was changed.
-            StorageError: it cannot be written, or another process has taken the name; `directory-foreign`.
+            StorageError: the output cannot be written, or another process created a different one; `directory-foreign`.
         """
         if wish.unpacking is not None:
             self._unpack(wish, wish.unpacking, open_blob, force=force, check=check, unknown=unknown)
@@ -218,9 +218,9 @@ class Destination:
         check: Callable[[], None],
         unknown: Unknown,
     ) -> None:
-        """Unpack next to the final name, and rename when the content is complete and verified."""
-        from .archive import Archive, with_top  # late: only for archives
-        from .unpack import changed, unpack  # late: as archive
+        """Unpack into a temporary directory, and rename it when its content is complete and verified."""
+        from .archive import Archive, with_top  # late: needed only to unpack archives
+        from .unpack import changed, unpack  # late: needed only to unpack archives
 
         path = self.path(wish.name)
         try:
@@ -254,10 +254,10 @@ class Destination:
 
     @contextmanager
     def begin(self, wish: OutputFile) -> Iterator[Placing]:
-        """Create a temporary file next to an output's final name; the context renames or deletes it.
+        """Create a temporary file next to an output's final name. It is deleted at the end of the context, unless it was published.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: the file cannot be written.
         """
         path = self.path(wish.name)
         try:
@@ -291,7 +291,7 @@ class Destination:
                 self._note(self._absolute(wish), directory.stat(name).st_ino, files)
 
     def _note(self, path: Path, number: int, files: dict[str, str]) -> None:
-        """Record an up-to-date directory if its record is missing or outdated (after a killed run)."""
+        """Record a directory that is up to date, if a killed run left its record missing or outdated."""
         old = self._records.get(path)
         new = CreatedDirectory(number if old is not None and old.number == number else None, files)
         if old != new:
@@ -323,12 +323,12 @@ class Destination:
             directory.close()
 
     def _refuse_git(self, name: str) -> None:
-        """Refuse a name inside `.git`. Links below the destination are not followed, so its own path is resolved only until it is open."""
+        """Refuse a name inside `.git`. Once the destination is open, only the name matters: links below it are not followed."""
         if self._opened is None or any(map(is_git, name.split("/"))):
             refuse_git(self.path(name))
 
     def _open_root(self, *, make: bool) -> Directory:
-        """Open the destination, only once, so that all files go to the same directory."""
+        """Return a handle on the destination. It is opened only once, so that all files go to the same directory."""
         with self._guard:
             if self._opened is None:
                 if make:
@@ -364,16 +364,16 @@ def find_clashes(wishes: Sequence[tuple[Destination, OutputFile]]) -> dict[str, 
         wishes: outputs with their destinations, which may be nested.
 
     Returns:
-        Owner → its error; empty if there are no clashes.
+        Owner of an output that clashes → the error; empty if there are no clashes.
     """
     found: dict[str, StorageError] = {}
     files: dict[str, OutputFile] = {}
     directories: dict[str, OutputFile] = {}
     for destination, wish in wishes:
-        root = Path(os.path.abspath(destination.root))  # noqa: PTH100 - symbolic links are kept, to be refused later
+        root = Path(os.path.abspath(destination.root))  # noqa: PTH100 - `resolve` would follow links
         parts = [*root.parts, *wish.name.split("/")]
         *above, own = [same_name("/".join(parts[: depth + 1])) for depth in range(len(parts))]
-        # The parent directory of one output may be the file of another.
+        # An output also clashes if one of its parent directories is another output's file.
         other = files.get(own) or directories.get(own) or next((files[key] for key in above if key in files), None)
         if other is None:
             files[own] = wish
@@ -390,7 +390,7 @@ def find_clashes(wishes: Sequence[tuple[Destination, OutputFile]]) -> dict[str, 
 
 
 def _is_one(one: OutputFile, other: OutputFile) -> bool:
-    """Return whether two outputs with one name have the same content."""
+    """Return whether two outputs with the same name also have the same content."""
     return (one.descriptor.digest, one.name, one.unpacking is None) == (other.descriptor.digest, other.name, other.unpacking is None)
 
 
@@ -432,14 +432,14 @@ def write_file(path: Path, data: bytes) -> None:
     """Write a small file of the user atomically, and flush it to disk.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the file cannot be written.
     """
     with whole_file(path, size=len(data)) as file:
         Writer(file).write(data)
 
 
 def _refuse_others(path: Path) -> None:
-    """Refuse to replace anything but a regular file: replacing a device would break it for everyone."""
+    """Refuse to replace anything but a regular file. Replacing a device such as `/dev/null` would break other programs."""
     with suppress(FileNotFoundError):
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
@@ -454,7 +454,7 @@ def _check_room(path: Path, size: int) -> None:
         free = status.f_bavail * status.f_frsize
     if free is not None and size > free:
         raise StorageError(
-            f"the disk is full: it needs {size} bytes and has {free}, at `{path}`",
+            f"the disk is full: {size} bytes are needed and {free} are free, at `{path}`",
             code="disk-full",
             hint="free disk space, or use another path",
             path=str(path),
@@ -471,8 +471,8 @@ def refuse_git(path: Path) -> None:
     """
     if not any(map(is_git, path.parts)):
         resolved = path
-        with suppress(OSError):  # the current directory was deleted; opening the path reports it
-            # UTF-8 in every locale, as in `Directory`.
+        with suppress(OSError):  # the current directory was deleted; opening the path reports the error
+            # Use UTF-8 in every locale, as in `Directory`.
             resolved = Path(os.path.realpath(str(path).encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape"))
         if not any(map(is_git, resolved.parts)):
             return

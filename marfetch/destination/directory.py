@@ -17,7 +17,7 @@ from ..artifact.filename import OWN_PREFIX
 from ..files import AT_LAST, claim
 
 _SUFFIX: Final = ".part"
-_KEPT: Final = ".kept"  # the old file during a replacement; never deleted, because it is the user's
+_KEPT: Final = ".kept"  # for an old directory that is moved aside; `sweep` keeps it, because it is the user's
 _STALE: Final = 24 * 3600.0  # seconds after which a part of a killed run is deleted
 _FICLONE: Final = 0x40049409  # ioctl_ficlonerange(2): share blocks between files, if the file system can
 _NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
@@ -34,8 +34,8 @@ def remove_parts(directories: Collection[Path] | None = None, *, is_over: bool =
     """Delete the remaining parts of this process, for example after a signal.
 
     Args:
-        directories: limit this to parts in these directories; None for all.
-        is_over: whether all threads have finished; otherwise claimed parts are kept.
+        directories: delete only the parts in these directories; None: in all directories.
+        is_over: whether all threads have finished; if False, claimed parts are kept.
     """
     for path, part in [one for one in list(_parts) if directories is None or one[0] in directories]:
         with suppress(OSError), closing(Directory.open_root(path)) as directory:
@@ -46,7 +46,7 @@ def remove_parts(directories: Collection[Path] | None = None, *, is_over: bool =
 
 
 def _take_away(is_last: bool) -> None:
-    """Delete parts that could not be deleted before, because the process was out of file descriptors."""
+    """Delete the parts that could not be deleted before, because the process had no free file descriptor."""
     if _parts and is_last:
         os.closerange(3, 256)  # free some descriptors, so that deleting works
     remove_parts(is_over=is_last)
@@ -57,7 +57,7 @@ AT_LAST.append(_take_away)
 
 def cloned(blob: BinaryIO, file: BinaryIO) -> bool:
     try:
-        import fcntl  # late: not on every operating system
+        import fcntl  # late: missing on Windows
     except ImportError:
         return False
     with suppress(OSError):
@@ -67,7 +67,7 @@ def cloned(blob: BinaryIO, file: BinaryIO) -> bool:
 
 
 class Directory:
-    """An open directory. Where supported, access is by descriptor, so that no one can swap it for a link."""
+    """An open directory. Where supported, access is by descriptor, so that no other process can swap it for a link."""
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self.path = path
@@ -90,13 +90,13 @@ class Directory:
         return status.st_dev, status.st_ino
 
     def names(self) -> list[str]:
-        """Return the names in it, decoded as UTF-8 in every locale."""
+        """Return the names in the directory, decoded as UTF-8 in every locale."""
         if self._descriptor is None:
-            return os.listdir(self.path)  # noqa: PTH208 - as below
+            return os.listdir(self.path)  # noqa: PTH208 - like the call below
         return [os.fsencode(name).decode("utf-8", "surrogateescape") for name in os.listdir(self._descriptor)]  # noqa: PTH208
 
     def sync(self) -> None:
-        """Flush its names to disk, if supported."""
+        """Flush the names in the directory to disk, if supported."""
         if self._descriptor is not None:
             with suppress(OSError):
                 os.fsync(self._descriptor)
@@ -131,11 +131,11 @@ class Directory:
         return os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False)
 
     def open(self, name: str, flags: int, mode: str, *, rights: int = 0o644) -> BinaryIO:
-        # At most 0644; the umask may remove more permissions.
+        # The umask may remove permissions from `rights`.
         return os.fdopen(os.open(self._at(name), flags | _NO_FOLLOW | _CLOEXEC, rights, dir_fd=self._descriptor), mode, buffering=0)  # type: ignore[return-value]
 
     def make_part(self) -> tuple[str, BinaryIO]:
-        """Create a file with a unique name, claimed while it is open."""
+        """Create a temporary file with a unique name. It stays claimed while it is open."""
         while True:
             part = self._new_part()
             file = self.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, "w+b")
@@ -146,7 +146,7 @@ class Directory:
                 self.unlink(part)
                 file.close()
                 raise
-            file.close()  # another run deleted it before it was claimed
+            file.close()  # another run deleted the part before it was claimed
 
     def _new_part(self) -> str:
         part = f"{OWN_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
@@ -154,12 +154,12 @@ class Directory:
         return part
 
     def make_part_directory(self) -> tuple[str, Directory]:
-        """Create a directory with a unique name, claimed while it is open."""
+        """Create a temporary directory with a unique name. It stays claimed while it is open."""
         while True:
             part = self._new_part()
             self.make(part)
             try:
-                with suppress(FileNotFoundError):  # another run deleted it before it was claimed
+                with suppress(FileNotFoundError):  # another run deleted the part before it was claimed
                     below = self.enter(part)
                     with suppress(FileNotFoundError):
                         if below.claim() is not False and self.is_at(part, below):
@@ -170,12 +170,12 @@ class Directory:
                 raise
 
     def is_at(self, name: str, below: Directory) -> bool:
-        """Return whether a name here refers to the open directory."""
+        """Return whether a name in this directory refers to the open directory `below`."""
         status = self.stat(name)
         return below.identity == (status.st_dev, status.st_ino)
 
     def claim(self) -> bool | None:
-        """Claim the directory, as `files.claim` does."""
+        """Lock the directory until it is closed; see `files.claim`."""
         return None if self._descriptor is None else claim(self._descriptor)
 
     def remove(self, name: str) -> None:
@@ -208,7 +208,7 @@ class Directory:
             except FileExistsError:
                 raise
             except (OSError, NotImplementedError):
-                # Without hard links, check and rename are two steps.
+                # Without hard links, checking the name and renaming are two steps.
                 with suppress(FileNotFoundError):
                     self.stat(name)
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from None
@@ -221,8 +221,8 @@ class Directory:
     def publish_directory(self, part: str, name: str, *, replace: bool) -> None:
         """Rename a directory part atomically; without `replace`, only if the name is free.
 
-        If the system can exchange two names, the old directory then has the name of the part. Otherwise it is moved aside first; if the
-        process is killed between the two steps, the old directory stays there.
+        If the system can exchange two names, the old directory gets the name of the part. Otherwise the old directory is moved aside
+        first, and stays there if the process is killed before the part is renamed.
 
         Raises:
             FileExistsError: the name is taken.
@@ -258,11 +258,11 @@ class Directory:
         os.rename(self._at(old), self._at(new), src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
 
     def _renamed(self, old: str, new: str, how: Literal["exclusively", "exchanged"]) -> bool:
-        """Rename with a system call that Python lacks; return False if unsupported."""
+        """Rename with a system call that Python does not offer. Return False if the system does not support it."""
         if self._descriptor is None:
             return False
         try:
-            import ctypes  # late: ctypes, only to publish a directory
+            import ctypes  # late: ctypes is needed only to publish a directory
 
             library = ctypes.CDLL(None, use_errno=True)
             # renameat2(2) of Linux, renameatx_np(2) of macOS
@@ -273,16 +273,16 @@ class Directory:
         return bool(call(self._descriptor, self._at(old), self._descriptor, self._at(new), flag) == 0)
 
     def sweep(self) -> None:
-        """Delete the parts of killed runs: unclaimed ones, or old ones if claims are unsupported."""
+        """Delete the parts of killed runs: parts that no process has claimed or, if claims are unsupported, old parts."""
         with suppress(OSError):
-            for name in os.listdir(self.path if self._descriptor is None else self._descriptor):  # noqa: PTH208 - by descriptor
+            for name in os.listdir(self.path if self._descriptor is None else self._descriptor):  # noqa: PTH208 - pathlib cannot list a descriptor
                 if name.startswith(OWN_PREFIX) and name.endswith(_SUFFIX):
                     with suppress(OSError):
                         self.sweep_one(name)
 
     def sweep_one(self, name: str) -> None:
-        """Delete a part if it is unclaimed, or old if claims are unsupported."""
-        # Non-blocking, because of named pipes; this also works for directories.
+        """Delete a part if no process has claimed it or, if claims are unsupported, if it is old."""
+        # Open without blocking: the name may be a named pipe. These flags also work for directories.
         number = os.open(self._at(name), os.O_RDONLY | _NO_WAIT | _NO_FOLLOW | _CLOEXEC, dir_fd=self._descriptor)
         try:
             status = os.fstat(number)
@@ -299,5 +299,5 @@ class Directory:
             self._descriptor = None
 
     def _at(self, name: str) -> str | bytes:
-        # UTF-8 in every locale, so that a name has the same bytes on every machine.
+        # Use UTF-8 in every locale, so that a name has the same bytes on every machine.
         return str(self.path / name) if self._descriptor is None else name.encode("utf-8", "surrogateescape")

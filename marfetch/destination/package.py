@@ -1,4 +1,4 @@
-"""Read files of a chart package into memory, with those of the packed sub-charts in it."""
+"""Read files of a chart package, and of the packed sub-charts in it, into memory."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ MAX_PACKAGES: Final = 500
 MAX_NESTING: Final = 8
 """Maximum depth of packed sub-charts."""
 MAX_TEXTS: Final = 32 << 20
-"""Maximum size in bytes of the files that are held in memory for one chart."""
+"""Maximum total size in bytes of the files that are held in memory for one chart."""
 MAX_PACKAGE: Final = 32 << 20
 """Maximum size in bytes of one packed sub-chart."""
 
 
 class ChartFiles(NamedTuple):
-    """Files of a chart; all paths are below its directory, those of a packed sub-chart below `charts/NAME.tgz/`.
+    """Files of a chart. Paths are relative to the chart's directory; files of a packed sub-chart are below `charts/NAME.tgz/`.
 
     Attributes:
         texts: path → content of each file that the caller wants.
-        unread: path of such a file, or of a packed sub-chart, that could not be read → why.
+        unread: path of each wanted file or packed sub-chart that could not be read → the error.
         paths: the paths of all files, in the order of the package.
     """
 
@@ -38,7 +38,7 @@ class ChartFiles(NamedTuple):
 
     @property
     def reasons(self) -> dict[str, str]:
-        """The path of each unread file → why."""
+        """Path of each unread file → the reason."""
         return {path: error.message for path, error in self.unread.items()}
 
 
@@ -52,27 +52,27 @@ def chart_files(
     is_checked: bool = True,
     check: Callable[[], None] = lambda: None,
 ) -> ChartFiles:
-    """Read the wanted files of a chart and of its packed sub-charts; nothing is written, so links in it do no harm.
+    """Read the wanted files of a chart and of its packed sub-charts into memory. Links are not followed.
 
-    A sub-chart that is broken or exceeds a limit counts as unread; the rest is read.
+    A sub-chart that is broken or exceeds a limit counts as unread. The other files are still read.
 
     Args:
         name: the file name of the package, for messages.
-        is_wanted: whether to read the file with this path; by default, whether it can name images.
-        limit: maximum total size of the wanted files in bytes, `MAX_TEXTS` by default; the file that exceeds it is unread.
-        is_checked: whether to verify the digest; otherwise the caller does.
+        is_wanted: returns whether to read the file with this path. By default, files that can name images are read.
+        limit: maximum total size of the wanted files in bytes, `MAX_TEXTS` by default. The file that exceeds the limit counts as unread.
+        is_checked: whether to verify the digest; if False, the caller verifies it.
         check: called regularly; it may raise to cancel.
 
     Raises:
         IntegrityError, PolicyError: the chart itself is broken or exceeds a limit.
-        OSError: it cannot be read.
+        OSError: the package cannot be read.
     """
     reader = _ChartReader(is_wanted, MAX_TEXTS if limit is None else limit, check)
     return reader.read(blob, descriptor, name, is_checked=is_checked)
 
 
 def with_subcharts(files: Mapping[str, bytes], check: Callable[[], None] = lambda: None) -> ChartFiles:
-    """Add the files of packed sub-charts that can name images to the files of a chart, as `chart_files` does."""
+    """Return the given files of a chart, plus the files of its packed sub-charts that can name images."""
     reader, found = _ChartReader(is_searched, MAX_TEXTS, check), ChartFiles(dict(files), {}, list(files))
     for path, raw in files.items():
         if is_packed_subchart(path):
@@ -81,7 +81,7 @@ def with_subcharts(files: Mapping[str, bytes], check: Callable[[], None] = lambd
 
 
 class _ChartReader:
-    """Reads a chart; all its packed sub-charts together may have the unpacked size of one chart."""
+    """Reads a chart. All packed sub-charts together have the same limit on the unpacked size as one chart."""
 
     def __init__(self, is_wanted: Callable[[str], bool], limit: int, check: Callable[[], None]) -> None:
         self._is_wanted = is_wanted
@@ -94,7 +94,7 @@ class _ChartReader:
     def read(
         self, blob: BinaryIO, descriptor: Descriptor, name: str, *, is_checked: bool = True, above: str = "", depth: int = 0
     ) -> ChartFiles:
-        """Read an archive whose files are below the path `above`, which is empty or ends with a slash."""
+        """Read an archive, and prefix its paths with `above`, which is empty or ends with a slash."""
         found = ChartFiles({}, {}, [])
         unpacking = Unpacking(name, ExpectedChart(None))
         left = packed.MAX_CHART - self._unpacked
@@ -104,7 +104,7 @@ class _ChartReader:
                     self._check()
                     if not member.is_directory:
                         self._take(archive, member, found, above, depth)
-            finally:  # a broken sub-chart counts too
+            finally:  # the bytes of a broken sub-chart count too
                 self._unpacked += archive.unpacked if depth else 0
         return found
 

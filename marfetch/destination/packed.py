@@ -14,44 +14,44 @@ from ..oci import Descriptor
 
 
 MAX_MEMBERS = 20_000
-"""Maximum number of files and directories in an archive, implied directories included; also of gzip streams."""
+"""Maximum number of files and directories in an archive, including implied directories. Also the limit of gzip streams."""
 MAX_DEPTH = 64
 """Maximum number of parts in a member's path."""
 MAX_PATH = 1024
-"""Bytes; the limit of a member's path, the same as on macOS."""
+"""Maximum length of a member's path in bytes, the same as on macOS."""
 MAX_HEADER = 64 * 1024
-"""Bytes; the limit of an extended header (PAX or a long GNU name), which is held in memory."""
+"""Maximum size in bytes of an extended header (PAX or a long GNU name), which is held in memory."""
 
 MAX_CHART = 100 << 20
 MAX_CHART_FILE = 5 << 20
-"""Bytes; the limits of an unpacked chart, headers included, and of one file in it, as in Helm (CVE-2025-32386)."""
+"""Maximum sizes in bytes of an unpacked chart (including headers) and of one file in it, as in Helm (CVE-2025-32386)."""
 MAX_UNPACKED = 8 << 30
 MAX_FILE = 4 << 30
-"""Bytes; the same limits for other archives."""
+"""Maximum sizes in bytes of any other unpacked archive and of one file in it."""
 MAX_RATIO = 200
 """Maximum ratio of the unpacked size to the size of the archive."""
 RATIO_CHECK_MIN_BYTES = 10 << 20
-"""Bytes; below this unpacked size the ratio is not checked, because small texts compress well and are harmless."""
+"""Unpacked size in bytes below which the ratio is not checked, because small texts compress well and are harmless."""
 
 
 PIECE: Final = 256 * 1024
-"""Bytes; the most that is decompressed at a time, which limits the memory."""
+"""Maximum number of bytes to decompress at a time. This limits the memory."""
 _CHUNK: Final = 64 * 1024
 _GZIP: Final = b"\x1f\x8b"
 _GZIP_FORMAT: Final = 16 + zlib.MAX_WBITS  # zlib also checks header, trailer, checksum and length (RFC 1952)
-_TELL: Final = "the archive was published like this: to download it as a file, remove `--untar`; report it to the publisher"
+_TELL: Final = "report this to the publisher, who made the archive; to download it as a file instead, remove `--untar`"
 
 
 class Packed:
     """An archive as a decompressed stream for a tar reader.
 
     Attributes:
-        given: unpacked bytes so far.
+        given: number of bytes unpacked so far.
 
     Args:
-        blob: the file with its bytes, at its start.
+        blob: the file of the archive, positioned at its start.
         is_checked: whether to verify the digest.
-        read_limit: maximum unpacked size in bytes, at any ratio to the size of the archive; None: the limits for unpacking.
+        read_limit: maximum unpacked size in bytes; the compression ratio is then not limited. None: apply the limits for unpacking.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Packed:
     # -- bytes
 
     def some(self, size: int) -> bytes:
-        """Return between 1 and `size` bytes; none at the end."""
+        """Return between 1 and `size` bytes; no bytes at the end."""
         if self._at >= len(self._ready):
             self._ready, self._at = self._unpack(), 0
         piece = self._ready[self._at : self._at + size]
@@ -106,17 +106,17 @@ class Packed:
         return b"".join(pieces)
 
     def measure(self) -> int:
-        """Skip the unread rest and return the total size.
+        """Unpack the rest of the archive, and return the total unpacked size in bytes.
 
         Raises:
-            IntegrityError, PolicyError, OSError: the rest cannot be read.
+            IntegrityError, PolicyError, OSError: the rest of the archive cannot be read.
         """
         while self.some(PIECE):
             pass
         return self.given
 
     def finish(self) -> None:
-        """Hash the unread rest, and compare everything with the descriptor.
+        """Hash the rest of the archive, and compare its size and digest with the descriptor.
 
         Raises:
             IntegrityError: `size-mismatch`, `digest-mismatch`.
@@ -176,7 +176,7 @@ class Packed:
                 self.malformed("its gzip stream is truncated")
 
     def _following(self, rest: bytes) -> bytes:
-        """Continue after a gzip stream: with another one (RFC 1952, section 2.2), or at the end."""
+        """Return the start of the next gzip stream (RFC 1952, section 2.2); no bytes at the end of the archive."""
         while len(rest) < len(_GZIP) and (more := self._fetch()):
             rest += more
         if rest and not rest.startswith(_GZIP):

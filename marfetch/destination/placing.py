@@ -18,11 +18,11 @@ _CHUNK: Final = 1 << 20
 
 
 class Placing:
-    """A temporary file that becomes the final one: filled from a blob, or alongside a download to the cache.
+    """A temporary file that gets its final name by `publish`. It is filled from a cached blob, or during the download to the cache.
 
     Args:
-        publish: renames the part; the argument is whether to replace an existing file.
-        same: returns whether the present file has the expected content.
+        publish: renames the temporary file; its argument says whether to replace an existing file.
+        same: returns whether the existing file with the final name has the expected content.
     """
 
     def __init__(
@@ -91,6 +91,6 @@ class Placing:
             ) from error
 
     def end(self) -> None:
-        """Close the file."""
+        """Stop the background writer, and ignore its errors."""
         with suppress(Exception):
             self._writer.end()

@@ -21,14 +21,14 @@ from ..oci import Descriptor
 STDOUT: Final = Path("-")
 """The path that means stdout."""
 READER_WAIT: Final = 60.0
-"""Maximum time in seconds until a program opens a named pipe for reading."""
+"""Maximum time in seconds to wait for a program to open a named pipe for reading."""
 
 _CHUNK: Final = 1 << 20
 _POLL: Final = 0.1  # seconds
 
 
 def stream_path(text: str) -> Path | None:
-    """Return the path of a stream, which is `STDOUT` under all its names; None for a file, present or not."""
+    """Return the path if it is a stream, and `STDOUT` for every name of stdout; None for a file or a missing path."""
     if text in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
         return STDOUT
     path = Path(text)
@@ -72,11 +72,11 @@ class Stream:
         self._budget = budget
 
     def send(self, blob: BinaryIO, descriptor: Descriptor) -> None:
-        """Write a verified blob. It is hashed again, in case its file changes in the meantime.
+        """Write a verified blob. Its bytes are hashed again, in case the file has changed since.
 
         Raises:
-            IntegrityError: it has changed; a part of it is already written.
-            StorageError: it cannot be written.
+            IntegrityError: the file has changed; some bytes are already written.
+            StorageError: the stream cannot be written.
         """
         verified = Verified(descriptor)
         try:
@@ -105,8 +105,8 @@ def open_stream(path: Path, budget: Budget) -> Iterator[Stream]:
     """Open a stream for writing.
 
     Raises:
-        InputError: `usage`: it is a terminal.
-        StorageError: `file-unusable`: it is no pipe and no character device, or nothing reads the pipe.
+        InputError: `usage`: the stream is a terminal.
+        StorageError: `file-unusable`: the path is neither a pipe nor a character device, or no program reads the pipe.
     """
     if path == STDOUT:
         try:
@@ -136,7 +136,7 @@ def _opened(path: Path, budget: Budget) -> int:
             try:
                 return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
             except OSError as error:
-                if error.errno != errno.ENXIO:  # it means that nothing reads the pipe yet
+                if error.errno != errno.ENXIO:  # ENXIO means that no program reads the pipe yet
                     raise
                 if budget.now() > end:
                     hint = "start the program that reads it, and try again"
@@ -149,7 +149,7 @@ def _opened(path: Path, budget: Budget) -> int:
 def _refuse_terminal(number: int) -> None:
     if os.isatty(number):
         raise InputError(
-            "`--output` would write the payload to a terminal, which it may control",
+            "refused to write the payload to a terminal, because its bytes may be control sequences",
             code="usage",
             hint="redirect stdout to a file or a pipe, or use the name of a file",
         )

@@ -27,9 +27,9 @@ def unpack(archive: Archive, top: Directory, check: Callable[[], None]) -> None:
         check: called regularly; it may raise to cancel.
 
     Raises:
-        IntegrityError, PolicyError: as iterating `Archive`.
+        IntegrityError, PolicyError: see `Archive.__iter__`.
         StorageError: another process changed the directory.
-        OSError: it cannot be written.
+        OSError: a file cannot be written.
     """
     try:
         with archive, closing(_Way(top, _make)) as way:
@@ -48,8 +48,8 @@ def holds(archive: Archive, top: Directory) -> bool:
     """Return whether a directory has exactly the content of an archive. Permissions are ignored: not all file systems keep them.
 
     Raises:
-        IntegrityError, PolicyError: as iterating `Archive`.
-        OSError: it cannot be read.
+        IntegrityError, PolicyError: see `Archive.__iter__`.
+        OSError: a file cannot be read.
     """
     with archive, closing(_Way(top, lambda above, node: above.enter(node.name))) as way:
         try:
@@ -64,7 +64,7 @@ def holds(archive: Archive, top: Directory) -> bool:
         except OSError as error:
             if error.errno != errno.ELOOP:  # ELOOP: a symbolic link, which is never followed
                 raise
-        archive.finish()  # a corrupted archive proves nothing about the directory
+        archive.finish()  # verify the rest: a corrupted archive proves nothing about the directory
     return False
 
 
@@ -73,7 +73,7 @@ class _DiffersError(Exception):
 
 
 class _Way:
-    """The open directories on the path of the last member, so that its siblings need no new lookup."""
+    """Keeps the directories on the path of the last member open, so that its siblings need no new lookup."""
 
     def __init__(self, top: Directory, step: Callable[[Directory, TreeNode], Directory]) -> None:
         self._top = top
@@ -82,7 +82,7 @@ class _Way:
         self._open: list[Directory] = []
 
     def to(self, way: Sequence[TreeNode]) -> Directory:
-        """Return the open directory of a path; the caller must not close it."""
+        """Return the open directory at a path. The caller must not close it."""
         common = 0
         while common < min(len(way), len(self._nodes)) and self._nodes[common] is way[common]:
             common += 1
@@ -103,7 +103,7 @@ class _Way:
 
 
 def _make(above: Directory, node: TreeNode) -> Directory:
-    """Create a directory or open it again; refuse a replacement by another process."""
+    """Create a directory, or open it again. Raise an error if another process has replaced it."""
     is_new = node.identity is None
     if is_new:
         above.make(node.name)
@@ -141,7 +141,7 @@ def _seal(directory: Directory, node: TreeNode) -> None:
 
 
 def changed(directory: Directory) -> StorageError:
-    """Return the error for another process that writes to a directory during unpacking."""
+    """Return the error for a directory that another process changed during unpacking."""
     return StorageError(
         f"another process changed `{directory.path}` during unpacking",
         code="file-unusable",

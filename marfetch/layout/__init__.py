@@ -1,1 +1,1 @@
-"""OCI image layouts on disk as sources and targets (image-spec, image layout). The cache is one."""
+"""OCI image layouts on disk as sources and targets (image-spec, image layout). The cache is such a layout."""

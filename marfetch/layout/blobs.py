@@ -22,7 +22,7 @@ Entry: TypeAlias = tuple[str | None, Descriptor]
 class Stamp(NamedTuple):
     """Cheap metadata that shows whether a blob's file has changed.
 
-    The inode's change time is not included: it also changes if an open file is replaced.
+    The inode's change time is left out: it also changes when another file takes over the name of an open file.
 
     Attributes:
         size: the size of the blob in bytes.
@@ -46,7 +46,7 @@ class Extent:
     Args:
         file: an open file descriptor.
         offset: the offset of the blob in the file, in bytes.
-        owned: whether `close` closes the file; a tar stays open.
+        owned: whether `close` closes the file; False for a blob in a tar, because the tar stays open.
     """
 
     __slots__ = ("_owned", "_path", "file", "offset", "stamp")
@@ -60,7 +60,7 @@ class Extent:
 
     @classmethod
     def of(cls, file: int, path: str) -> Extent:
-        """Return the extent of a whole file.
+        """Return the extent that covers a whole file.
 
         Raises:
             OSError: the file was deleted.
@@ -115,7 +115,7 @@ class BlobStore(Protocol):
 
     @property
     def root(self) -> Path:
-        """Its path, for messages."""
+        """The path of the layout, for messages."""
 
     def state(self) -> object:
         """Return a value that changes when the index changes.
@@ -129,14 +129,14 @@ class BlobStore(Protocol):
 
         Raises:
             IntegrityError: `malformed`.
-            StorageError: it cannot be read.
+            StorageError: the index cannot be read.
         """
 
     def stamp(self, digest: Digest) -> Stamp | None:
         """Return the stamp of a blob, or None if it is missing."""
 
     def extent(self, digest: Digest) -> Extent:
-        """Open a blob, unverified; the caller must close it.
+        """Open a blob. Its bytes are not verified, and the caller must close it.
 
         Raises:
             NotFoundError: `blob-not-found`.
@@ -149,10 +149,10 @@ class BlobStore(Protocol):
 
 @contextmanager
 def open_range(store: BlobStore, digest: Digest, start: int) -> Iterator[BlobRange]:
-    """Open a blob at an offset, as a `BlobReader`.
+    """Open a blob at an offset. With store and digest bound, this function is a `BlobReader`.
 
     Raises:
-        Error: as `BlobStore.extent`.
+        Error: see `BlobStore.extent`.
     """
     with store.extent(digest) as extent:
         yield BlobRange(start, extent.pieces(start))

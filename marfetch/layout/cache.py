@@ -1,4 +1,4 @@
-"""Locate a command's cache: the user's directory, or a temporary one if that is not writable."""
+"""Open a command's cache: the user's cache directory, or a temporary one if that directory is not writable."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ CACHE_ENVIRONMENT: Final = "MARFETCH_CACHE_DIR"
 _POLL: Final = 0.05  # seconds
 _PREFIX: Final = "marfetch-cache-"
 _MARK: Final = "in-use"
-"""File in a temporary cache that stays locked while its process lives."""
+"""Lock file of a temporary cache. It stays locked until the process ends."""
 USE: Final = "use.lock"
-"""File in a cache that each command locks: together with other commands, or alone to delete what they could need."""
+"""Lock file of a cache. Commands that use the cache share the lock; a command that deletes content holds it exclusively."""
 _SAID_AFTER: Final = 5.0
-"""Seconds after which a wait for that lock is reported."""
+"""Seconds to wait for the lock before the wait is reported."""
 
 
 class Cache:
-    """The cache of one command: the user's directory, or a temporary one if that is not writable."""
+    """The cache of one command: the user's cache directory, or a temporary one if that directory is not writable."""
 
     def __init__(self, directory: Path | None, progress: Progress, budget: Budget) -> None:
         def layout_in(root: Path, below: Layout | None = None) -> Layout:
@@ -88,7 +88,7 @@ class Cache:
 
 
 def _open_use(root: Path) -> BinaryIO | None:
-    """Open the lock file of a cache; None if there is none and none can be made."""
+    """Open the lock file of a cache; None if it neither exists nor can be created."""
     for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
         with suppress(OSError):
             return os.fdopen(open_own(root / USE, flags), "rb")
@@ -96,7 +96,7 @@ def _open_use(root: Path) -> BinaryIO | None:
 
 
 def _is_current(file: BinaryIO, root: Path) -> bool:
-    """Return whether a lock file is still the one of the cache: `cache clear` deletes it."""
+    """Return whether an open lock file is still the lock file of the cache. `cache clear` may have deleted it."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), (root / USE).lstat())
     except OSError:
@@ -104,7 +104,10 @@ def _is_current(file: BinaryIO, root: Path) -> bool:
 
 
 def shared_use(root: Path, budget: Budget, progress: Progress) -> BinaryIO | None:
-    """Hold the lock of a cache together with other commands, until the file is closed.
+    """Hold a shared lock on a cache until the returned file is closed. Wait while another command deletes content.
+
+    Returns:
+        The lock file; None if it cannot be opened.
 
     Raises:
         PolicyError: `cache-unsafe`.
@@ -117,7 +120,7 @@ def shared_use(root: Path, budget: Budget, progress: Progress) -> BinaryIO | Non
         budget.check()
         if not is_said and time.monotonic() - begun > _SAID_AFTER:
             is_said = True
-            progress.note(f"waiting for another marfetch that deletes content of the cache `{root}`")
+            progress.note(f"waiting for another marfetch that is deleting content from the cache `{root}`")
 
     while True:
         with suppress(OSError):
@@ -141,13 +144,13 @@ def shared_use(root: Path, budget: Budget, progress: Progress) -> BinaryIO | Non
 
 @contextmanager
 def alone(root: Path, *, wait: float = 0.0) -> Iterator[bool | None]:
-    """Keep commands from starting with a cache while content is deleted.
+    """Hold the exclusive lock on a cache, so that no other command starts to use it while content is deleted.
 
     Args:
-        wait: the most seconds to wait for the commands that use it now.
+        wait: maximum time in seconds to wait for commands that are using the cache.
 
-    Returns:
-        Whether no other command uses it; None if the system has no such locks.
+    Yields:
+        True if no other command uses the cache, False if one does; None if the cache cannot be locked.
     """
     end = time.monotonic() + wait
     while (file := _open_use(root)) is not None:
@@ -155,7 +158,7 @@ def alone(root: Path, *, wait: float = 0.0) -> Iterator[bool | None]:
             while (is_alone := occupy(file.fileno(), alone=True)) is False:
                 if time.monotonic() >= end and occupy(file.fileno(), alone=False) is not False:
                     break
-                time.sleep(_POLL)  # also beyond the end, if another process deletes content now
+                time.sleep(_POLL)  # continue after the time limit while another process deletes content
             if is_alone is not None and not _is_current(file, root):
                 continue  # another process has just cleared the cache
             yield is_alone
@@ -164,7 +167,7 @@ def alone(root: Path, *, wait: float = 0.0) -> Iterator[bool | None]:
 
 
 def _sweep_temporary() -> None:
-    """Delete the temporary caches of killed runs: those whose mark is not locked."""
+    """Delete the temporary caches of killed runs, whose lock files are no longer locked."""
     for mark in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_MARK}"):
         with suppress(OSError):
             status = mark.parent.lstat()
@@ -184,7 +187,7 @@ def cache_root(directory: Path | None) -> Path:
         return directory
     if os.environ.get(CACHE_ENVIRONMENT):
         return Path(os.environ[CACHE_ENVIRONMENT])
-    import platformdirs  # late: platformdirs, only for the default directory
+    import platformdirs  # late: platformdirs is needed only for the default directory
 
     try:
         return platformdirs.user_cache_path("marfetch", appauthor=False)

@@ -12,15 +12,17 @@ from ..oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_SIZE, Descriptor, Di
 from .blobs import BlobStore, Stamp
 
 KEPT: Final = 16 << 20
-"""Bytes; the limit of manifests cached in memory."""
+"""Maximum total size of the manifests cached in memory, in bytes."""
 MAX_MANIFESTS: Final = 512 << 20
-"""Maximum size in bytes of all manifests of a layout; what they name is held in memory."""
+"""Maximum total size of a layout's manifests, in bytes. The descriptors in these manifests are held in memory."""
 MAX_NAMED: Final = 1_000_000
-"""Maximum number of manifests and blobs of a layout, counted again for each name that leads to them."""
+"""Maximum number of manifests and blobs that the names of a layout lead to. Content with several names counts once per name."""
 
 
 class NamedCount:
-    """Counts what the names of a layout lead to. Names are cheap: many can lead to one index with many manifests.
+    """Counts the manifests and blobs that the names of a layout lead to, once per name.
+
+    The count bounds the work: a small layout can have many names that all lead to one large index.
 
     Args:
         where: the path of the layout, for messages.
@@ -39,7 +41,7 @@ class NamedCount:
         self._count += number
         if self._count > MAX_NAMED:
             raise PolicyError(
-                f"the names in `{self._where}` lead to more than {MAX_NAMED} manifests and blobs, counted for each name",
+                f"the names in `{self._where}` lead to more than {MAX_NAMED} manifests and blobs, counted once per name",
                 code="limit-passed",
                 path=str(self._where),
                 rule=f"at most {MAX_NAMED} manifests and blobs",
@@ -51,10 +53,10 @@ class ManifestNode(NamedTuple):
 
     Attributes:
         descriptor: its descriptor, with the media type that its bytes declare.
-        children: the manifests of an index.
-        blobs: config and layers of a manifest; for an index, its entries that are not manifests.
-        subject: the digest of its subject.
-        referrer: its descriptor in a list of referrers (distribution-spec, "Listing Referrers").
+        children: the manifests that an index lists; empty for a manifest.
+        blobs: the config and layers of a manifest, or the entries of an index that are not manifests.
+        subject: the digest of the manifest's subject; None without a subject.
+        referrer: the manifest's own entry in a list of referrers (distribution-spec, "Listing Referrers").
     """
 
     descriptor: Descriptor
@@ -80,7 +82,7 @@ class ManifestNode(NamedTuple):
 
 
 def is_manifest_type(media_type: str) -> bool:
-    """Return whether a media type is that of a manifest or an index."""
+    """Return whether a media type denotes a manifest or an index."""
     return media_type.lower() in MANIFEST_TYPES | INDEX_TYPES
 
 
@@ -89,10 +91,12 @@ def closure(
     node: Callable[[Descriptor], ManifestNode | None],
     referrers: Callable[[Digest], Iterable[Descriptor]] = lambda _: (),
 ) -> Iterator[tuple[Descriptor, ManifestNode | None]]:
-    """Yield everything that manifests lead to, without duplicates: children before their index, referrers after their subject.
+    """Yield the root manifests and every manifest that they lead to, each once and with its node.
+
+    Children come before their index, and referrers after their subject.
 
     Args:
-        node: returns the node of a manifest, or None to skip it; called once per manifest.
+        node: returns the node of a manifest, or None to follow nothing from that manifest; called once per manifest.
         referrers: returns the referrers of a manifest, which are followed too.
     """
     seen: set[Digest] = set()
@@ -115,7 +119,7 @@ def closure(
 
 
 class Manifests:
-    """The manifests of a store, verified when read and cached in memory while their files do not change."""
+    """The manifests of a store. Each is verified when it is read, and cached in memory until its file changes."""
 
     def __init__(self, store: BlobStore) -> None:
         self._store = store
@@ -132,12 +136,12 @@ class Manifests:
         """Read the manifest with the descriptor's digest.
 
         Args:
-            descriptor: its media type is used if the body has none.
+            descriptor: its digest selects the manifest; its media type is used if the manifest declares none.
 
         Raises:
             NotFoundError: `blob-not-found`.
             IntegrityError: `digest-mismatch`, `size-mismatch`, `malformed`.
-            StorageError: it cannot be read.
+            StorageError: the manifest cannot be read.
         """
         digest = descriptor.digest
         found = self.cached(digest)
@@ -183,12 +187,12 @@ class Manifests:
 
 
 class Graph:
-    """The manifests that entries lead to, each read once.
+    """The graph of a layout's manifests. Each manifest is read once.
 
     Attributes:
-        missing: digests of manifests and blobs that something names but the layout lacks (image-spec, image layout: "implementations MUST
+        missing: digests of referenced manifests and blobs that are not in the layout (image-spec, image layout: "implementations MUST
             support missing blobs").
-        wrong: digests of corrupted content, and the reasons.
+        wrong: the digest of each corrupted manifest or blob → the error.
     """
 
     def __init__(self, store: BlobStore, manifests: Manifests) -> None:
@@ -205,7 +209,7 @@ class Graph:
 
         Raises:
             PolicyError: `limit-passed`: the layout has too many manifests.
-            StorageError: it cannot be read.
+            StorageError: the manifest cannot be read.
         """
         digest = descriptor.digest
         if digest not in self._nodes:
@@ -236,7 +240,7 @@ class Graph:
         return node
 
     def _look(self, blob: Descriptor) -> None:
-        """Check the size of a blob; its bytes are verified when they are read."""
+        """Check that a blob exists and has the right size. Its bytes are verified only when they are read."""
         if blob.digest in self._blobs:
             return
         self._blobs.add(blob.digest)

@@ -1,6 +1,6 @@
 """Parse `oci-layout` and `index.json` strictly (image-spec, image layout, "oci-layout file" and "index.json file").
 
-`LayoutTags` repairs a damaged index of the cache. The functions for other layouts repair nothing: any damage is an error.
+In the cache, `LayoutTags` replaces a damaged index with a new one. For other layouts, any damage is an error.
 """
 
 from __future__ import annotations
@@ -30,14 +30,13 @@ _EMPTY: Final = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifes
 
 
 MAX_INDEX_SIZE: Final = 64 << 20
-"""Bytes; the limit of `index.json`, some 200,000 entries."""
+"""Maximum size of `index.json` in bytes, enough for about 200,000 entries."""
 
 
 class LayoutTags:
     """The tags of a layout.
 
-    Changes are kept in memory until `flush`, which merges them with the changes of other processes. Losing them only costs a later
-    request.
+    Changes stay in memory until `flush` merges them with the changes of other processes. A lost change only costs a later request.
     """
 
     def __init__(self, root: Path) -> None:
@@ -51,10 +50,10 @@ class LayoutTags:
         self._pending_unnamed: dict[str, Descriptor] = {}
         self._damage: str | None = None
         self.changes = 0
-        """A number that changes whenever a tag changes or another process's changes are read."""
+        """A counter that increases whenever an entry changes or the index is read from disk again."""
 
     def create(self) -> None:
-        """Create an empty index unless there is one."""
+        """Create an empty index if there is none."""
         if not self._path.exists():
             with lock(self._lock_path):
                 if not self._path.exists():
@@ -83,7 +82,7 @@ class LayoutTags:
             return [*named, *((None, one) for one in (*self._unnamed.values(), *self._pending_unnamed.values()))]
 
     def put(self, name: str | None, descriptor: Descriptor) -> None:
-        """Point a name to a manifest, or add a manifest without a name; `flush` writes it."""
+        """Point a name to a manifest, or add an entry without a name. `flush` writes the change to disk."""
         with self._guard:
             entries = self._load()
             if name is None:
@@ -113,7 +112,7 @@ class LayoutTags:
             self._pending, self._pending_unnamed = {}, {}
 
     def forget(self, useless: Callable[[Descriptor], bool]) -> None:
-        """Remove every entry whose manifest is useless."""
+        """Remove every entry for which `useless` returns True, and write the index."""
         with self._guard, lock(self._lock_path):
             self._read = None
             entries = {**self._load(), **self._pending}
@@ -125,7 +124,7 @@ class LayoutTags:
             self.changes += 1
 
     def damage(self) -> str | None:
-        """Return the damage found when the index was read, if any; only once."""
+        """Describe the damage found when the index was read; None if there was none or it was already returned."""
         with self._guard:
             damage, self._damage = self._damage, None
             return damage
@@ -158,7 +157,7 @@ class LayoutTags:
         except StorageError:
             raise
         except Error as error:
-            # Blobs are found by digest. Only tags are lost, and the registry has them.
+            # Only the tags are lost, and the registry still has them. Blobs are found by digest.
             self._read, self._unnamed = {}, {}
             self._damage = error.message
             with suppress(OSError):
@@ -170,7 +169,7 @@ def _bytes(path: Path) -> bytes | None:
     """Return the content of a file of the layout; None if it is missing.
 
     Raises:
-        StorageError: it cannot be read.
+        StorageError: the file cannot be read.
         PolicyError: `limit-passed`.
     """
     try:
@@ -188,10 +187,10 @@ def _bytes(path: Path) -> bytes | None:
 def unsupported_index_content(root: Path) -> str | None:
     """Describe the first content of `index.json` that marfetch would drop when rewriting it, or None.
 
-    This protects layouts of other tools; the cache does not need it.
+    This check protects layouts that other tools wrote. The cache does not need it.
 
     Raises:
-        StorageError: it cannot be read.
+        StorageError: the index cannot be read.
     """
     path = root / "index.json"
     data = _bytes(path)
@@ -207,7 +206,7 @@ def unsupported_index_content(root: Path) -> str | None:
         return f"it has `{min(set(document) - {'schemaVersion', 'mediaType', 'manifests'})[:80]}`"
     names: set[str] = set()
     listed = document["manifests"]
-    assert isinstance(listed, list), "it was read as one"
+    assert isinstance(listed, list), "it was read as a list"
     for value, descriptor in zip(listed, descriptors, strict=True):
         name = descriptor.annotations.get(REF_NAME)
         if name is not None and name in names:
@@ -219,14 +218,14 @@ def unsupported_index_content(root: Path) -> str | None:
 
 
 def check_version(root: Path) -> None:
-    """Check the version of the layout in a directory; mark a new directory as a layout.
+    """Check the version of the layout in a directory. In a new directory, create `oci-layout`.
 
     Raises:
-        StorageError: `cache-damaged`: the layout has another version, or it is not a layout.
+        StorageError: `cache-damaged`: the layout has an unsupported version, or the directory is not a layout.
     """
     marker = root / "oci-layout"
     data = _bytes(marker) or b""
-    if not data.strip(b"\x00"):  # new, or lost in a power failure; blobs are found by digest
+    if not data.strip(b"\x00"):  # a new layout, or the file was lost in a power failure; blobs are found by digest
         with lock(root / _LOCK):
             write_whole(marker, b'{"imageLayoutVersion":"1.0.0"}', through=root / INGEST / marker.name)
         return
@@ -245,7 +244,7 @@ def check_version(root: Path) -> None:
 
 
 MAX_MARKER_SIZE: Final = 64 << 10
-"""Bytes; the limit of `oci-layout`."""
+"""Maximum size of `oci-layout` in bytes."""
 
 
 def _version(document: object) -> tuple[object, bool]:
@@ -255,7 +254,7 @@ def _version(document: object) -> tuple[object, bool]:
 
 
 def check_marker(data: bytes, where: str) -> None:
-    """Check the version in `oci-layout`.
+    """Check the layout version in the content of an `oci-layout` file.
 
     Raises:
         IntegrityError: `malformed`.
@@ -272,7 +271,7 @@ def check_marker(data: bytes, where: str) -> None:
 
 
 def parse_index(data: bytes, where: str) -> list[Entry]:
-    """Parse `index.json`.
+    """Parse the content of an `index.json` file.
 
     Raises:
         IntegrityError: `malformed`.

@@ -1,6 +1,6 @@
-"""Write a blob into a layout: to a temporary file, verified, then renamed.
+"""Write a blob into a layout: write a temporary file, verify it, then rename it.
 
-The file is named after the digest, so that a later run or another process can resume an interrupted download.
+The temporary file (the "part") is named after the digest, so that a later run or another process can resume an interrupted download.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ CHUNK: Final = 1 << 20
 STALE: Final = 24 * 3600.0
 """Seconds after which an unused part may be deleted."""
 _HEARTBEAT_INTERVAL: Final = 5.0
-"""Seconds between heartbeats, which update the part's modification time."""
+"""Seconds between heartbeats. A heartbeat updates the part's modification time."""
 
 
 def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> tuple[Path, BinaryIO]:
-    """Open or create the part of a blob, once no other process holds it.
+    """Open or create the part of a blob, and lock it. Wait while another process holds the lock.
 
     Args:
-        meanwhile: called regularly while another process fetches the blob; it may raise to cancel.
+        meanwhile: called regularly while another process downloads the blob; it may raise to cancel the wait.
 
     Returns:
-        Its path, and the open file. On a file system without locks this is a new file, which no later run resumes: two processes that
-        write one file would corrupt it.
+        The path of the part, and the open file. On a file system without locks, the part is always a new file: if two processes wrote
+        to one file, they would corrupt it. No later run resumes such a part.
 
     Raises:
         StorageError: the part cannot be opened.
@@ -66,11 +66,11 @@ def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> tuple[Path
         except BaseException:
             file.close()
             raise
-        file.close()  # the other process finished the blob or gave up
+        file.close()  # this part is gone: the other process finished the blob or gave up
 
 
 def sweep(root: Path) -> None:
-    """Delete parts of killed runs that are unused for a day; claimed parts stay."""
+    """Delete the parts of killed runs that were not used for a day. Locked parts stay."""
     with suppress(OSError):
         for part in sorted((root / INGEST).iterdir()):
             with suppress(OSError):
@@ -78,7 +78,7 @@ def sweep(root: Path) -> None:
 
 
 def drop_stale(part: Path, status: os.stat_result) -> bool:
-    """Delete a part that is unused for a day, unless another process holds it; return whether it was deleted."""
+    """Delete a part that was not used for a day, unless another process holds its lock. Return whether it was deleted."""
     if time.time() - status.st_mtime <= STALE:
         return False
     if not stat.S_ISREG(status.st_mode):
@@ -99,13 +99,13 @@ def _dropped(part: Path) -> bool:
 
 
 class FileIngest:
-    """Writes one blob to a file.
+    """Writes one blob to its part, and renames the part once it is complete.
 
     Args:
-        file: the claimed part; the bytes of an earlier run are reused.
+        file: the part, open and locked; bytes from an earlier run are reused.
         partial: the path of the part.
         final: the path of the blob.
-        mode: the permissions of the directory to create.
+        mode: the permissions of the blob's directory if it must be created; the blob gets the same read permissions.
     """
 
     def __init__(self, descriptor: Descriptor, file: BinaryIO, partial: Path, final: Path, *, mode: int = 0o700) -> None:
@@ -125,7 +125,7 @@ class FileIngest:
             raise storage_error(error, partial) from error
 
     def _take_up(self) -> None:
-        """Reuse the bytes of an earlier run; start over if they are too many, or complete but wrong."""
+        """Reuse the bytes of an earlier run. Start over if there are too many, or if all are there but do not match the digest."""
         self._verified = Verified(self._descriptor)
         if os.fstat(self._file.fileno()).st_size > self._descriptor.size:
             self._file.truncate(0)
@@ -136,7 +136,7 @@ class FileIngest:
         self._held = self._verified.held
         if self._held == self._descriptor.size:
             try:
-                self._verified.check()  # complete: the process was killed before the rename
+                self._verified.check()  # complete: the earlier run was killed just before the rename
             except IntegrityError:
                 self.restart()
 
@@ -147,7 +147,7 @@ class FileIngest:
     def heartbeat(self) -> None:
         if time.monotonic() - self._last_heartbeat > _HEARTBEAT_INTERVAL:
             self._last_heartbeat = time.monotonic()
-            with suppress(OSError, TypeError, NotImplementedError):  # not supported for open files everywhere
+            with suppress(OSError, TypeError, NotImplementedError):  # not every system can set the time of an open file
                 os.utime(self._file.fileno())
 
     def write(self, data: Buffer) -> None:
@@ -205,7 +205,7 @@ class FileIngest:
             raise storage_error(error, self._final) from error
 
     def close(self, error: BaseException | None) -> None:
-        """Close the part. It is deleted if it is wrong or does not fit on the disk; after an interruption it stays for a later run."""
+        """Close the part. Delete it if its bytes are wrong or the disk failed; otherwise keep it, so that a later run can resume."""
         with suppress(Error):
             self._worker.end()
         keep = self._held > 0 and not ((isinstance(error, Error) and error.exit_code in (4, 5)) or isinstance(error, StorageError))
@@ -215,19 +215,19 @@ class FileIngest:
         self._file.close()
 
 
-# -- waiting for a blob that another process or another reference is already fetching
+# -- waiting for a blob that is already being downloaded, by another process or for another reference
 
 
 SAID_AFTER: Final = 5.0
-"""Seconds after which a wait is reported."""
+"""Seconds to wait before the wait is reported."""
 
 
 class StallGuard:
-    """Limits the waits for blobs in one layout.
+    """Limits how long marfetch waits for a blob that is already being downloaded.
 
     Args:
-        progress: receives the wait.
-        excused: returns whether a stall is expected, because a host is throttled.
+        progress: shows that marfetch is waiting.
+        excused: returns True while a host is throttled, when a stalled download is expected.
     """
 
     def __init__(self, budget: Budget, progress: Progress, excused: Callable[[], bool]) -> None:
@@ -244,9 +244,9 @@ class StallGuard:
 
         Yields:
             A function to call regularly during the wait. It raises `RemoteError` (`timeout`) if the part does not grow for too long or
-            the budget is used up, and `Cancelled`.
+            the command's time is up, and `Cancelled` if the command is canceled.
         """
-        # Waits are rare: check nothing before the first call.
+        # Most blobs need no wait, so read no clock and no file before the first call.
         begun: float | None = None
         shown = ExitStack()
         since, seen, is_said = 0.0, None, False

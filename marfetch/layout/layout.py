@@ -1,7 +1,7 @@
-"""A writable layout in a directory: blobs by digest, tags in `index.json`. The cache is one, so other OCI tools can read it.
+"""A writable layout in a directory: blobs by digest, tags in `index.json`. The cache is such a layout, so other OCI tools can read it.
 
-Its content is never trusted: manifests are hashed when they are read, payloads when they are placed. Therefore blobs are not flushed
-one by one (no `fsync`): a blob that a power failure truncated is detected and downloaded again.
+marfetch never trusts the content: it hashes manifests when it reads them, and payloads when it writes them to their destination. So
+blobs need no `fsync`: if a power failure truncates a blob, marfetch notices and downloads it again.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from .index import LayoutTags, check_version, unsupported_index_content
 from .ingest import STALE, FileIngest, StallGuard, claimed_part
 
 _RECENT: Final = 1024
-"""Paths that a layout keeps; each blob is looked up several times."""
+"""Maximum number of blob paths kept in memory. Each blob is looked up several times."""
 _MARK_AGAIN: Final = STALE / 4
-"""Seconds after which a used blob is marked again."""
+"""Seconds after which a blob that is used again is marked as used again."""
 
 
 def last_used(status: os.stat_result) -> float:
@@ -46,13 +46,13 @@ class Layout:
     Args:
         root: the directory; created if it is missing.
         mode: the permissions of new directories; new files get the same read permissions.
-        below: a fallback layout for reading, such as a cache that is not writable.
-        warn: reports corrupted content that was dropped.
-        patience: limits the wait for a blob that another process fetches; None for no limit.
+        below: a layout to read from if content is missing here, such as a cache that is not writable.
+        warn: called with a message when corrupted content is deleted.
+        patience: limits the wait for a blob that another process downloads; None for no limit.
 
     Raises:
-        StorageError: it cannot be created or read, or it has another version.
-        PolicyError: `cache-unsafe`: another user may have changed it.
+        StorageError: the layout cannot be created or read, or has an unsupported version.
+        PolicyError: `cache-unsafe`: another user may have changed the layout.
     """
 
     def __init__(
@@ -73,12 +73,12 @@ class Layout:
         self.names = LayoutTags(root)
         self._referrers: dict[Digest, list[Descriptor]] | None = None
         self._hidden: set[Digest] = set()
-        """Corrupted blobs that cannot be deleted, because the layout is read-only."""
+        """Corrupted blobs to ignore. They cannot be deleted, because the layout is read-only."""
         try:
             make_directories(root, mode)
         except OSError as error:
             raise storage_error(error, root) from error
-        refuse_unsafe(root, any_owner=bool(mode & 0o077))  # a directory that the user shares may be another user's
+        refuse_unsafe(root, any_owner=bool(mode & 0o077))  # a shared directory may belong to another user
         check_version(root)
         self.names.create()
         with suppress(OSError):
@@ -154,13 +154,13 @@ class Layout:
         return False
 
     def mark_used(self, digest: Digest) -> None:
-        """Mark a blob as used now, so that `cache prune` in another process keeps it."""
+        """Mark a blob as used now, so that a concurrent `cache prune` keeps it."""
         with suppress(OSError):
             self._mark_used(self.path(digest), self._status(digest))
 
     def _mark_used(self, path: Path, status: os.stat_result) -> None:
         if time.time() - last_used(status) > _MARK_AGAIN:
-            with suppress(OSError):  # the access time: the modification time shows whether the blob was changed
+            with suppress(OSError):  # set only the access time: the modification time shows whether the blob was changed
                 os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))
 
     def digest_matches(self, digest: Digest) -> bool:
@@ -168,7 +168,7 @@ class Layout:
 
         Raises:
             NotFoundError: `blob-not-found`.
-            StorageError: it cannot be read.
+            StorageError: the blob cannot be read.
         """
         hasher = digest.hasher()
         with self.extent(digest) as extent:
@@ -178,7 +178,7 @@ class Layout:
 
     @contextmanager
     def ingest(self, descriptor: Descriptor) -> Iterator[FileIngest | None]:
-        """Start writing a blob that no other process is fetching; None if another process has just written it."""
+        """Start writing a blob. Wait while another process downloads it, and yield None if that process completed it."""
         part = self.root.joinpath(INGEST, f"{descriptor.digest.algorithm}-{descriptor.digest.encoded}")
         with self._patience.wait(descriptor, part) if self._patience is not None else nullcontext() as look:
             part, file = claimed_part(part, look)
@@ -223,10 +223,10 @@ class Layout:
             )
 
     def add(self, manifest: Manifest | Index) -> None:
-        """Store a manifest or index with its original bytes, which were hashed when they were parsed.
+        """Store the original bytes of a manifest or index. Its digest was computed from them when it was parsed.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: the manifest cannot be written.
         """
         if self.has(manifest.descriptor):
             return
@@ -236,14 +236,14 @@ class Layout:
         self._referrers = None
 
     def tag(self, reference: Reference, descriptor: Descriptor) -> None:
-        """Point the reference's tag to a manifest; without a tag, store an entry without a name."""
+        """Point the reference's tag to a manifest. If the reference has no tag, add an entry without a name."""
         self.names.put(_ref_name(reference) if reference.tag else None, descriptor)
 
     def drop(self, digest: Digest, reason: str) -> None:
-        """Delete a corrupted blob. If it is a link, only the link is deleted.
+        """Delete a corrupted blob, or ignore it from now on if the layout is read-only. If the blob is a link, delete only the link.
 
         Raises:
-            StorageError: it cannot be removed.
+            StorageError: the blob cannot be deleted.
         """
         path = self.path(digest)
         if self._warn is not None:
@@ -262,13 +262,13 @@ class Layout:
             raise storage_error(error, path) from error
 
     def hide(self, digest: Digest) -> None:
-        """Ignore a blob from now on; its file stays."""
+        """Ignore a blob from now on, without deleting its file."""
         self._hidden.add(digest)
 
     # -- source
 
     def known(self, reference: Reference) -> Descriptor | None:
-        """Return the last known manifest of the reference's tag, if it is still present and valid."""
+        """Return the descriptor of the manifest that the reference's tag last pointed to, if that manifest is cached and valid."""
         if reference.tag is None:
             return None
         found = self.names.get(_ref_name(reference))
@@ -280,7 +280,7 @@ class Layout:
         """Read and verify a manifest by digest; None if it is missing or corrupted.
 
         Args:
-            media_type: the media type from the index or a descriptor, in case the body has none.
+            media_type: the media type from the index or a descriptor; used if the manifest declares none.
         """
         try:
             with self.open(digest) as file:
@@ -293,7 +293,7 @@ class Layout:
             self.drop(digest, "it is not a file")
             return None
         if len(raw) > MAX_MANIFEST_SIZE:
-            return None  # another kind of blob
+            return None  # too large for a manifest: another kind of blob
         if Digest.of(raw, digest.algorithm) != digest:
             with suppress(StorageError):
                 self.drop(digest, "its bytes have another digest")
@@ -301,23 +301,23 @@ class Layout:
         try:
             return parse_manifest(raw, what=f"the manifest `{digest}`", media_type=media_type, digest=digest)
         except Error:
-            return None  # another kind of blob, requested as a manifest
+            return None  # the bytes match the digest but are no manifest
 
     def read(self, descriptor: Descriptor) -> bytes:
-        """Return a small blob, verified; the caller must limit its size.
+        """Return the verified bytes of a small blob. The caller must limit the size.
 
         Raises:
             NotFoundError: `blob-not-found`.
-            IntegrityError: it does not match its descriptor.
-            StorageError: it cannot be read.
+            IntegrityError: the blob does not match its descriptor.
+            StorageError: the blob cannot be read.
         """
         return b"".join(self.pieces(descriptor))
 
     def pieces(self, descriptor: Descriptor) -> Iterator[bytes]:
-        """Yield the bytes of a blob; they are verified after the last piece.
+        """Yield the bytes of a blob, and verify them after the last piece.
 
         Raises:
-            Error: as `read`.
+            Error: see `read`.
         """
         verified = Verified(descriptor)
         with self.extent(descriptor.digest) as extent:
@@ -327,11 +327,11 @@ class Layout:
         verified.check()
 
     def open(self, digest: Digest) -> BinaryIO:
-        """Open the file of a blob, unverified.
+        """Open the file of a blob, without verifying the bytes.
 
         Raises:
             NotFoundError: `blob-not-found`.
-            StorageError: it cannot be read.
+            StorageError: the file cannot be opened.
         """
         path = self.path(digest)
         try:
@@ -363,7 +363,7 @@ class Layout:
                 )
             if digest is not None and digest != named.digest:
                 raise IntegrityError(
-                    f"`{_ref_name(reference)}` is `{named.digest}` here, not `{digest}`",
+                    f"the tag `{_ref_name(reference)}` points to `{named.digest}`, not to `{digest}`",
                     code="tag-moved",
                     reference=str(reference),
                     expected=str(digest),
@@ -380,7 +380,7 @@ class Layout:
             )
         return found
 
-    def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: object = None) -> BlobReader:  # noqa: ARG002 - the protocol's
+    def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: object = None) -> BlobReader:  # noqa: ARG002 - required by the protocol
         return partial(open_range, self, descriptor.digest)
 
     def tags(self, reference: Reference) -> list[str]:
@@ -423,11 +423,11 @@ def _ref_name(reference: Reference) -> str:
 
 
 def open_for_writing(root: Path, budget: Budget, progress: Progress) -> Layout:
-    """Open or create a layout in a directory of the user, readable by others.
+    """Open or create a layout in a directory that the user chose. Other users can read the layout.
 
     Args:
         budget: limits the wait for a blob that another process is writing.
-        progress: receives that wait.
+        progress: shows that marfetch is waiting.
 
     Raises:
         StorageError: rewriting `index.json` would lose content that marfetch does not support.

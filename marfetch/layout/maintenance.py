@@ -25,14 +25,14 @@ from .layout import Layout, last_used
 
 _DIRECTORIES: Final = ("blobs", INGEST, records.DIRECTORY, RECORDS_DIRECTORY, "projects", "crl")
 _CONTENT: Final = (*_DIRECTORIES, "index.json", "index.lock", "index.damaged", "oci-layout")
-"""What a cache has at its top."""
+"""Names of the files and directories at the top of a cache."""
 _CLEAR_WAIT: Final = 10.0
-"""Seconds to wait for commands that use the cache."""
+"""Seconds that `cache clear` waits for commands that use the cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """The content of a layout; sizes in bytes."""
+    """The number of tags, blobs and parts in a layout, and their total sizes in bytes."""
 
     root: Path
     names: int
@@ -52,10 +52,10 @@ class Bad:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was deleted; `size` is the total in bytes.
+    """The number of deleted blobs, parts and tag lists; `size` is their total size in bytes.
 
     Attributes:
-        kept: the number of unreferenced blobs that stay, because another command may need them.
+        kept: the number of unreferenced blobs that were not deleted, because another command may need them.
     """
 
     blobs: int
@@ -76,11 +76,11 @@ def verify(layout: Layout, *, fix: bool = False, progress: Progress | None = Non
     """Verify every blob.
 
     Args:
-        fix: delete the corrupted ones; they are fetched again when needed.
+        fix: delete corrupted blobs; marfetch downloads them again when they are needed.
         progress: receives the number of checked blobs.
 
     Returns:
-        The corrupted blobs. Missing blobs are no damage: a cache contains only the blobs that were used.
+        The corrupted blobs. A missing blob is not damage, because a cache contains only blobs that were used.
     """
     bad: list[Bad] = []
     progress = progress or Silent()
@@ -98,17 +98,17 @@ def verify(layout: Layout, *, fix: bool = False, progress: Progress | None = Non
 
 
 def prune(layout: Layout, *, days: float | None = None) -> Pruned:
-    """Delete blobs that no entry of the index needs, and parts that are unused for a day.
+    """Delete blobs that no entry of the index needs, and parts that were not used for a day.
 
-    The index has the content of a command only when the command has ended. So while another command uses the cache, or may use it, blobs
-    and tags that were used within a day stay.
+    A command adds its artifacts to the index only when it ends. So if another command may be using the cache, blobs and tags that were
+    used within the last day stay.
 
     Args:
         days: first delete tags and tag lists that were not used for this many days.
     """
     with alone(layout.root) as is_alone:
         if not (layout.root / "oci-layout").exists():
-            return Pruned(0, 0, 0)  # another process has just cleared it
+            return Pruned(0, 0, 0)  # another process has just cleared the cache
         return _prune(layout, days, young=None if is_alone else time.time() - STALE)
 
 
@@ -146,12 +146,12 @@ def _prune(layout: Layout, days: float | None, *, young: float | None) -> Pruned
 
 
 def clear(root: Path) -> int:
-    """Delete everything in a cache, and return the size in bytes. Waits a few seconds for commands that use it.
+    """Delete everything in a cache, and return the deleted size in bytes. Wait a few seconds for commands that use the cache.
 
     Raises:
         InputError: `usage`: the directory is not a cache.
-        PolicyError: `cache-unsafe`: another user may have changed it.
-        StorageError: it cannot be removed, or another command uses it.
+        PolicyError: `cache-unsafe`: another user may have changed the cache.
+        StorageError: the cache cannot be deleted, or another command uses it.
     """
     if not root.exists():
         return 0
@@ -168,7 +168,7 @@ def clear(root: Path) -> int:
             )
         statuses = (_status(path) for path in root.rglob("*") if path.name != USE)
         size = sum(status.st_size for status in statuses if status is not None and stat.S_ISREG(status.st_mode))
-        for name in (*_CONTENT, USE):  # the lock last: a command that waits for it then starts anew
+        for name in (*_CONTENT, USE):  # delete the lock file last: a command that waits for the lock then opens a new one
             _remove(root / name)
         with suppress(OSError):
             root.rmdir()
@@ -178,7 +178,7 @@ def clear(root: Path) -> int:
 def _has_entries(root: Path) -> bool:
     try:
         return next(root.iterdir(), None) is not None
-    except FileNotFoundError:  # another process has just cleared it
+    except FileNotFoundError:  # another process has just cleared the cache
         return False
 
 
@@ -189,7 +189,7 @@ def _blobs(layout: Layout) -> Iterator[Path]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Return whether a file may be deleted: behind a link to another directory, only one that is named like a blob."""
+    """Return whether a file may be deleted. In a directory reached through a link, only files that are named like a blob may be."""
     if not (path.parent.is_symlink() or path.parent.parent.is_symlink()):
         return True
     with suppress(InputError):

@@ -1,6 +1,6 @@
 """Read-only layouts in directories and tars. Blobs in a tar are read in place, without unpacking. A bundle is such a tar.
 
-The file is opened once and stays open, so that the checked archive is also the one that is read, even if the path is replaced.
+A tar is opened once and stays open. Even if another file takes over its path, marfetch reads the archive that it checked.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .index import MAX_INDEX_SIZE, MAX_MARKER_SIZE, check_marker, missing_index,
 
 
 class Folder:
-    """A layout in a directory, read-only. Links are followed, because some tools create them, and all bytes are verified.
+    """A read-only layout in a directory. Links are followed, because some tools create them; all bytes are verified anyway.
 
     Raises:
         InputError: `not-a-layout`.
-        IntegrityError: `malformed`: the layout has another version.
-        StorageError: it cannot be read.
+        IntegrityError: `malformed`: the layout has an unsupported version.
+        StorageError: the layout cannot be read.
     """
 
     def __init__(self, root: Path) -> None:
@@ -76,7 +76,7 @@ class Folder:
         """Do nothing: no file stays open."""
 
     def _path(self, digest: Digest) -> str:
-        # A `Path` would take longer than the `stat` call.
+        # Building a `Path` would take longer than the `stat` call.
         return f"{self._blobs}/{digest.algorithm}/{digest.encoded}"
 
     def document(self, name: str, most: int) -> bytes | None:
@@ -84,7 +84,7 @@ class Folder:
 
         Raises:
             PolicyError: `limit-passed`: the file is too large.
-            StorageError: it cannot be read.
+            StorageError: the file cannot be read.
         """
         path = self.root / name
         try:
@@ -100,7 +100,7 @@ class Folder:
 
 
 def not_a_layout(path: Path, reason: str, *, hint: str | None = None) -> Error:
-    """Return the error for something that is not an OCI image layout."""
+    """Return the error for a path that is not an OCI image layout."""
     return InputError(f"`{path}` is not an OCI image layout: {reason}", code="not-a-layout", hint=hint, path=str(path))
 
 
@@ -114,21 +114,21 @@ def unreadable(error: OSError, path: Path | str) -> StorageError:
 
 MAX_MEMBERS: Final = 500_000
 _LIMITS: Final = TarLimits(path=1024, header=64 << 10, headers=MAX_MEMBERS, padding=4 << 20)
-"""Limits in bytes; a blob's name has 78 or 142 bytes."""
+"""Limits for the headers of the tar. The path of a blob has only 77 bytes (SHA-256) or 141 bytes (SHA-512)."""
 _NO_PARTS: Final = frozenset({"", ".", ".."})
 _COMPRESSED: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
 
 
 def members(archive: Extent, where: str) -> Iterator[TarMember]:
-    """Yield the regular files and directories of an archive; all names are plain and relative.
+    """Yield the regular files and directories of an archive. All names are plain relative paths.
 
     Args:
         where: the path of the archive, for messages.
 
     Raises:
-        IntegrityError: `malformed`: truncated, a wrong checksum, or ambiguous.
+        IntegrityError: `malformed`: the archive is truncated or ambiguous, or has a wrong checksum.
         PolicyError: `archive-refused`, `limit-passed`.
-        StorageError: it cannot be read.
+        StorageError: the archive cannot be read.
     """
 
     def fail(fault: Fault, reason: str, member: str, limit: int = 0) -> NoReturn:
@@ -158,13 +158,13 @@ def malformed(where: str, reason: str, about: str = "") -> IntegrityError:
 
 
 class ReadonlyTar:
-    """A layout in a tar, read-only; close it after use.
+    """A read-only layout in a tar. Close it after use.
 
     Raises:
-        InputError: `not-a-layout`, also for a compressed tar, because its content has no fixed offsets.
+        InputError: `not-a-layout`, also for a compressed tar: its members cannot be read in place.
         IntegrityError: `malformed`.
         PolicyError: `archive-refused`, `limit-passed`.
-        StorageError: it cannot be read.
+        StorageError: the tar cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -215,7 +215,7 @@ class ReadonlyTar:
                 self._members[member.name] = member
 
     def state(self) -> object:
-        """Return a constant: the open file does not change."""
+        """Return a constant, because the index is read only once."""
         return self._file
 
     def entries(self) -> Sequence[Entry]:
@@ -257,8 +257,8 @@ class ReadonlyTar:
 
         Raises:
             PolicyError: `limit-passed`: the file is too large.
-            IntegrityError: `malformed`: it was truncated while marfetch read it.
-            StorageError: it cannot be read.
+            IntegrityError: `malformed`: the archive was truncated while marfetch read it.
+            StorageError: the file cannot be read.
         """
         member = self._members.get(name)
         if member is None:
@@ -271,7 +271,7 @@ class ReadonlyTar:
         return data
 
     def raw(self) -> Extent:
-        """Return the archive itself as an extent; the caller must not close it.
+        """Return the whole archive as an extent. The caller must not close it.
 
         Raises:
             StorageError: the file cannot be read.
@@ -285,7 +285,7 @@ class ReadonlyTar:
         return self._members.get(f"blobs/{digest.algorithm}/{digest.encoded}")
 
     def _stamp(self, member: TarMember) -> Stamp:
-        # Another process may still write to the open file: its time changes then, and everything is verified again.
+        # If another process writes to the open file, the modification time changes, and everything is verified again.
         status = os.fstat(self._file)
         return Stamp(status.st_dev, status.st_ino, member.size, status.st_mtime_ns)
 
@@ -294,6 +294,6 @@ def open_store(path: Path) -> ReadonlyTar | Folder:
     """Open the layout in a directory or a tar.
 
     Raises:
-        Error: as `Folder` and `ReadonlyTar`.
+        Error: see `Folder` and `ReadonlyTar`.
     """
     return Folder(path) if path.is_dir() else ReadonlyTar(path)

@@ -1,4 +1,4 @@
-"""Read a layout by repository, for `serve` and for bundles.
+"""Group the content of a layout by repository, for `serve` and for bundles.
 
 A layout has names, manifests and blobs, but no repositories. The names in `index.json` assign each manifest and its content to a
 repository; a referrer belongs to the repositories of its subject.
@@ -24,18 +24,18 @@ from .graph import Graph, ManifestNode, Manifests, NamedCount, closure, is_manif
 _SHOWN: Final = 5
 """Maximum number of digests in a message."""
 MAX_WARNINGS: Final = 1_000
-"""Maximum number of warnings about one layout; the others are only counted."""
+"""Maximum number of warnings about one layout. Further warnings are only counted."""
 
 
 @dataclass(slots=True)
 class LayoutRepository:
-    """One repository of a layout; the keys are digests as text.
+    """One repository of a layout. Manifests, blobs and referrers are keyed by digest, as text.
 
     Attributes:
-        tags: in the order of the distribution specification: lexical and case-insensitive.
-        manifests: all manifests of its tags, and their referrers.
+        tags: tag → manifest, in the order of the distribution specification: lexical and case-insensitive.
+        manifests: all manifests that the tags lead to, and their referrers.
         blobs: the blobs of these manifests; some may be missing from the layout.
-        referrers: the subject's digest → its referrers.
+        referrers: digest of the subject → its referrers.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Snapshot:
     """The content of a layout when it was read.
 
     Attributes:
-        repositories: by name, in the order of the catalog.
+        repositories: name → repository, in the order of the catalog.
         missing: digests of missing manifests and blobs.
         graph: the graph of its manifests.
     """
@@ -62,15 +62,15 @@ class Snapshot:
 
 
 class Contents:
-    """The repositories of a layout; read again when its index changes.
+    """The repositories of a layout. They are read again when the index changes.
 
     Args:
-        host: use only names with this host; None for all names, without their hosts.
-        name: the repository for bare tags and for manifests with neither name nor subject; None to ignore them.
+        host: use only names with this host; None: use all names, and ignore their hosts.
+        name: the repository for names that are only a tag, and for manifests that no name leads to; None: ignore both.
         warn: reports missing, corrupted and skipped content.
 
     Attributes:
-        graph: the known manifests, reused by the next reading.
+        graph: the graph that the next `load` uses; manifests that are already in it are not read again.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Contents:
         return True  # the index is temporarily unreadable: keep the old content
 
     def current(self) -> Snapshot:
-        """Return the present content; if the index is unreadable, the previous content."""
+        """Return the current content; if the index is unreadable, the previous content."""
         if self._snapshot is None or not self.is_current:
             try:
                 self.load(strict=False)
@@ -115,9 +115,9 @@ class Contents:
             strict: raise for corrupted content; otherwise skip it with a warning.
 
         Raises:
-            IntegrityError: `malformed`, `digest-mismatch`, `size-mismatch`, naming the digests.
+            IntegrityError: `malformed`, `digest-mismatch`, `size-mismatch`, with the digests of the corrupted content.
             PolicyError: `limit-passed`.
-            StorageError: something cannot be read.
+            StorageError: the index or a blob cannot be read.
         """
         graph, self.graph = self.graph, Graph(self.store, self.manifests)
         reading = _Reading(self.store, graph, self._host, self._name, self._warn)
@@ -125,7 +125,7 @@ class Contents:
         return self._snapshot
 
     def look_again(self, digest: str) -> bool:
-        """Return whether missing content has appeared; the next request then reads everything again."""
+        """Return whether missing content has been added. If so, the next request reads the layout again."""
         if self._snapshot is None or digest not in self._snapshot.missing or self.store.stamp(Digest.parse(digest)) is None:
             return False
         self._snapshot = None
@@ -149,7 +149,7 @@ class Contents:
             )
         return None if known is not None and known.digest == found.digest else self.manifests.read(found)
 
-    def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: object = None) -> BlobReader:  # noqa: ARG002 - the protocol's
+    def blob(self, reference: Reference, descriptor: Descriptor, heartbeat: object = None) -> BlobReader:  # noqa: ARG002 - required by the protocol
         if str(descriptor.digest) not in self._repository(reference).blobs:
             raise not_there(descriptor.digest, self.store.root)
         return partial(open_range, self.store, descriptor.digest)
@@ -174,7 +174,7 @@ class Contents:
 
 
 class _Reading:
-    """One reading of a layout."""
+    """Reads the index and manifests of a layout once, and groups them by repository."""
 
     def __init__(self, store: BlobStore, graph: Graph, host: Host | None, name: str | None, warn: Callable[[str], None]) -> None:
         self._store = store
@@ -244,7 +244,7 @@ class _Reading:
             shown = f"`{key[0]}:{key[1]}` names two manifests, `{before[1].digest}` and `{one.digest}`"
             if before[0] == host:
                 self._graph.wrong[str(one.digest)] = IntegrityError(shown, code="malformed")
-            # Two registries have the same name: prefer the official one, as with `--endpoint`, then the first entry.
+            # Two registries use this name for different manifests: prefer the official registry, then the first entry.
             first = min(before[0], host, key=lambda each: OFFICIAL_HOSTS.index(each) if each in OFFICIAL_HOSTS else len(OFFICIAL_HOSTS))
             if before[0] != host:
                 self._warn(f"{shown}, from `{before[0]}` and `{host}`; serving the one from `{first}`")
@@ -277,7 +277,7 @@ class _Reading:
             self._named.add(size)
 
     def _put_closure(self, repository: LayoutRepository, root: Descriptor) -> int:
-        """Place everything that a manifest leads to; return how much that is."""
+        """Add a manifest and everything that it leads to; return the number of manifests and blobs."""
         size = 0
         for _, found in closure([root], self._graph.node, lambda digest: [one.descriptor for one in self._about.get(str(digest), [])]):
             if found is None:
@@ -295,14 +295,14 @@ class _Reading:
         return size
 
     def _keys(self, node: ManifestNode) -> tuple[str, list[tuple[str, Descriptor]]]:
-        """Return the digest of a manifest, and its blobs by digest, as text that all repositories share."""
+        """Return the digest of a manifest and its blobs by digest. All repositories share these strings, to save memory."""
         own = node.descriptor.digest
         if own not in self._texts:
             self._texts[own] = str(own), [(str(blob.digest), blob) for blob in node.blobs]
         return self._texts[own]
 
     def _put_rest(self) -> None:
-        """Place the unnamed entries whose subject is also unnamed; possible subjects first."""
+        """Add the entries that no name leads to. Entries without a subject come first: they may be the subjects of others."""
         if self._name is None:
             return
         for about in (False, True):
@@ -328,7 +328,7 @@ class _Reading:
         for error in graph.wrong.values():
             self._warn(f"skipped in `{self._store.root}`: {error.message}")
         if graph.missing:
-            self._warn(f"`{self._store.root}` lacks {len(graph.missing)} of the blobs that it names: {_listed(graph.missing)}")
+            self._warn(f"`{self._store.root}` lacks {len(graph.missing)} of the manifests and blobs it names: {_listed(graph.missing)}")
         if self._warnings > MAX_WARNINGS:
             self._warn_all(f"`{self._store.root}` has {self._warnings - MAX_WARNINGS} more problems")
 
@@ -337,7 +337,7 @@ _HINT: Final = "create the layout again from its source; if it is a cache, run `
 
 
 def lexical(name: str) -> tuple[str, str]:
-    """Sort key of tags (distribution-spec, "Listing Tags": lexical, "i.e. case-insensitive alphanumeric order")."""
+    """Return the sort key of a tag (distribution-spec, "Listing Tags": lexical, "i.e. case-insensitive alphanumeric order")."""
     return name.lower(), name
 
 

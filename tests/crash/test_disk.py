@@ -20,7 +20,7 @@ PLAYED = ("pull", "pull-new", "untar", "sync", "lock", "bundle-create", "bundle-
 GROWING = ("write", "pwrite64", "fsync", "rename", "renameat", "renameat2", "link", "linkat", "mkdir", "mkdirat", "openat")
 """Calls that a full disk fails: `openat` where it makes a file."""
 FULL = "error: .*the disk is full"
-NEEDS = rf"{FULL}: it needs \d+ bytes and has \d+, at `|{FULL}, at `stdout`"
+NEEDS = rf"{FULL}: \d+ bytes are needed and \d+ are free, at `|{FULL}, at `stdout`"
 OTHER = {
     "EIO": ("write", "fsync", "openat", "renameat", "rename", "read", "pread64"),
     "EDQUOT": ("write", "openat", "mkdir", "mkdirat"),
