@@ -287,8 +287,8 @@ def reliability() -> str:
         "make test      # all tests; those on this page are in tests/faults and tests/crash",
         "```",
         "",
-        "They cause real faults, with registries, proxies, disks and signals, and run marfetch's command line. Each row below shows a fault, what",
-        "marfetch does, the [exit code](reference/exit-codes.md), and the test that proves it.",
+        "The tests run marfetch's command line and cause real faults: with registries, proxies, disks and signals. Each row below shows a fault,",
+        "what marfetch does, the [exit code](reference/exit-codes.md), and the test that proves it.",
         "",
         "After each command, the tests in `tests/faults/` also check that:",
         "",
@@ -296,7 +296,7 @@ def reliability() -> str:
         "- existing files are unchanged",
         "- the content of each new blob in the cache matches its digest",
         "- the output and the written files contain no secret, and the output contains no raw control character",
-        "- marfetch contacted and looked up only the hosts that the test allows",
+        "- marfetch looked up and contacted only the hosts that the test allows",
         "- marfetch used less than 300 MiB of memory",
     ]
     for letter, title in CLASSES.items():

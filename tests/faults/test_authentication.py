@@ -63,7 +63,7 @@ def test_a_token_is_found_beside_another_way(world: World, between: str) -> None
 
 @row(
     "A01",
-    "both are offered and you are logged in, but the realm issues no token or a rejected one",
+    "the registry offers `Basic` and `Bearer`, you are logged in, and the realm issues no token or a rejected one",
     "Sends your password to the registry",
     code=0,
 )
@@ -159,7 +159,12 @@ def test_a_challenge_that_cannot_be_met_says_how_to_log_in(world: World) -> None
     assert [one["code"] for one in ended.failures] == ["unauthorized"] * len(CHALLENGES)
 
 
-@row("A03", "401 at every try, despite a token or a password", "Tries once more with it, then reports the failure", code=7)
+@row(
+    "A03",
+    "the registry answers 401 even to requests with a token or a password",
+    "Sends the token or the password once, then reports the failure",
+    code=7,
+)
 @pytest.mark.parametrize("scheme", ["Bearer", "Basic"])
 def test_credentials_that_are_never_taken_are_given_once(world: World, scheme: str) -> None:
     world.artifact("aks/foo", DATA)

@@ -180,7 +180,7 @@ def test_a_pinned_manifest_with_other_bytes_is_refused(world: World, tag: str) -
     assert ended.error["expected"] == str(pinned.digest)
 
 
-@row("B06", "a tag moves while its payload is downloaded", "Takes all files from the manifest that it read first", code=0)
+@row("B06", "a tag moves while its payload is downloaded", "Downloads all files of the manifest that it read first", code=0)
 def test_a_tag_that_moves_gives_one_of_the_two(world: World) -> None:
     def publish(data: bytes) -> str:
         return str(world.registry.add_artifact("aks/foo", "1", ("one.bin", data), ("two.bin", data[::-1])).digest)

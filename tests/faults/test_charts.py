@@ -103,8 +103,8 @@ MODES = (
 
 @row(
     "C02",
-    "modes with set-uid, set-gid and sticky bits and write access for everyone",
-    "Keeps only the right to execute, and not even that in charts",
+    "members with set-uid, set-gid or sticky bits, or with write access for everyone",
+    "Keeps only the owner's right to execute; in charts, drops this too",
     code=0,
 )
 @pytest.mark.parametrize("is_chart", [True, False], ids=["chart", "archive"])

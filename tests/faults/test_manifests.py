@@ -106,7 +106,7 @@ JUNK: dict[str, Any] = {
 
 @row(
     "M02",
-    "200,000 brackets, 100,000 digits, NaN, a byte order mark, UTF-16, Latin-1, trailing junk, a duplicate key",
+    "JSON with 200,000 brackets, 100,000 digits, NaN, a byte order mark, UTF-16, Latin-1, trailing junk or a duplicate key",
     "Refuses it as malformed after one request, in bounded memory",
     code=5,
 )
@@ -161,7 +161,12 @@ FORMS: dict[str, Any] = {
 }
 
 
-@row("M04", "null, a list, nothing, a web page; layers missing, of a wrong type, or 20,000 of them", "Refuses it", code=5)
+@row(
+    "M04",
+    "null, a list, nothing or a web page instead of a manifest; layers that are missing, of a wrong type, or 20,000 in number",
+    "Refuses it",
+    code=5,
+)
 def test_a_document_of_another_form_is_refused(world: World) -> None:
     said = {"no layers": "`layers` is missing", "layers an object": "`layers`", "20,000 layers": "20000 entries", "a web page": "web page"}
     # What the registry would not give out under these types.

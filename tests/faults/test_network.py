@@ -90,7 +90,7 @@ def test_after_a_reset_only_the_rest_comes_again(world: World) -> None:
 
 @row(
     "N04",
-    "after a cut, the server ignores `Range` and returns 200 with the whole body",
+    "after the connection broke, the server ignores `Range` and returns 200 with the whole body",
     "Starts again at the first byte and never appends",
     code=0,
 )
@@ -130,7 +130,7 @@ def test_a_rest_that_does_not_fit_is_never_spliced(world: World) -> None:
     assert ranges(world).count(f"bytes={PART}-") == len(SPLICES)
 
 
-@row("N05", "after a cut, every retry returns other bytes", "Detects the wrong digest and keeps nothing", code=5)
+@row("N05", "after the connection broke, every retry returns other bytes", "Detects the wrong digest and keeps nothing", code=5)
 def test_a_rest_that_always_lies_is_refused(world: World) -> None:
     world.artifact("aks/long", DATA).cuts_after(PART, times=1)
     world.on_data(DATA).answers_with(b"x" * (SIZE - PART), times=1)
@@ -140,7 +140,12 @@ def test_a_rest_that_always_lies_is_refused(world: World) -> None:
     world.recovers(*PULL, made=MADE)
 
 
-@row("N06", "the content has another `ETag` after the cut", "Sends `If-Range`, so that the server returns the whole new content", code=0)
+@row(
+    "N06",
+    "the blob has another `ETag` after the connection broke",
+    "Sends `If-Range`, so that the server returns the whole new content",
+    code=0,
+)
 def test_another_entity_tag_begins_again(world: World) -> None:
     world.artifact("aks/long", DATA).says(ETag='"0xOLD"').cuts_after(PART, times=1)
     world.run(*PULL).succeeded(made=MADE, requests=5)
@@ -516,7 +521,7 @@ def test_a_proxy_that_dies_in_mid_body_is_outlasted(official: tuple[World, Proxy
     assert int(second.headers["range"].removeprefix("bytes=").removesuffix("-")) > 0
 
 
-@row("N15", "`NO_PROXY` names the host", "Connects without the proxy", code=7)
+@row("N15", "`NO_PROXY` contains the host", "Connects without the proxy", code=7)
 def test_a_host_that_is_passed_by_is_not_asked_through_the_proxy(official: tuple[World, Proxy]) -> None:
     world, proxy = official
     world.environment |= {"NO_PROXY": "nowhere.invalid", ENVIRONMENT: "https://nowhere.invalid"}

@@ -56,7 +56,7 @@ def test_a_redirect_to_the_data_host_is_followed(world: World) -> None:
     assert {asked.target.partition("?")[2] for asked in ended.asked if asked.kind == "data"} == {world.registry.signature}
 
 
-@row("R01", "a relative redirect; a chain of five", "Follows it to the end", code=0)
+@row("R01", "a relative redirect; a chain of five redirects", "Follows it to the end", code=0)
 def test_relative_redirects_and_a_chain_are_followed(world: World) -> None:
     world.artifact("aks/foo", DATA)
     digest = f"sha256:{sha256(DATA)}"
@@ -68,7 +68,12 @@ def test_relative_redirects_and_a_chain_are_followed(world: World) -> None:
     assert ended.kinds == ["manifest", *["blob"] * 5, "data"]
 
 
-@row("R02", "a loop, six hops, no `Location`, junk, `file:`, `ftp:`", "Refuses the redirect and makes no further request", code=4)
+@row(
+    "R02",
+    "redirects in a loop or over six hops, without `Location`, or to junk, `file:` or `ftp:`",
+    "Refuses the redirect and makes no further request",
+    code=4,
+)
 @pytest.mark.parametrize("kind", ["blob", "manifest"])
 def test_a_redirect_that_leads_nowhere_is_refused(world: World, kind: str) -> None:
     locations = [
@@ -102,7 +107,7 @@ def test_a_status_that_is_no_redirect_is_not_followed(world: World) -> None:
 
 @row(
     "R03",
-    "a host that is not allowed: for a blob, a manifest, a tag list, or at the second hop",
+    "a redirect to a host that is not allowed, for a blob, a manifest or a tag list, or at the second hop",
     "Refuses it before any contact and names both hosts",
     code=4,
 )
@@ -120,7 +125,7 @@ def test_a_foreign_host_is_refused_by_name(world: World, kind: str) -> None:
 
 @row(
     "R03",
-    "another port of this machine; a data host that was not named",
+    "a redirect to another port of this machine, or to a data host that you did not name",
     "Refuses it and shows the `--data-host` option that allows it",
     code=4,
 )
@@ -164,7 +169,8 @@ LOOK_ALIKES = [
 
 @row(
     "R04",
-    "suffix, prefix, user information, backslash, fragment, escapes, Cyrillic, full-width dots, `//host`, another port",
+    "a redirect to an address that looks like an allowed one: with a suffix, a prefix, user information, a backslash, a fragment, escapes, "
+    "Cyrillic letters, full-width dots, `//host` or another port",
     "Refuses it, or reads it as a path on the registry; looks up and contacts no other host",
     code=4,
 )

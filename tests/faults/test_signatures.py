@@ -130,7 +130,7 @@ def listed(trusting: Trusting, count: int, *, typed: bool) -> None:
     trusting.world.registry.on("referrers").answers_with(body)
 
 
-@row("V02", "10,000 signatures", "Checks 100 of them at most, and none if the list alone shows too many", code=4)
+@row("V02", "10,000 signatures", "Checks at most 100 of them, and none if the list of referrers already shows more", code=4)
 @pytest.mark.parametrize("typed", [True, False], ids=["typed", "untyped"])
 def test_of_very_many_signatures_a_hundred_are_looked_at(trusting: Trusting, typed: bool) -> None:
     listed(trusting, 1000, typed=typed)

@@ -62,7 +62,7 @@ def test_a_pause_of_a_day_is_said_and_not_waited_for(world: World, wait: str) ->
     assert ended.error["msedge_ref"] == MSEDGE
 
 
-@row("S02", "429 at every try, with no wait or a wait of 0", "Gives up after five tries", code=7)
+@row("S02", "429 at every try, without `Retry-After` or with a value of 0", "Gives up after five tries", code=7)
 @pytest.mark.parametrize("wait", [None, "0"])
 def test_a_throttle_for_ever_ends(world: World, wait: str | None) -> None:
     world.artifact("aks/foo", DATA)
@@ -73,7 +73,7 @@ def test_a_throttle_for_ever_ends(world: World, wait: str | None) -> None:
 @row(
     "S02",
     "429 with another pause at every try",
-    "Waits two minutes in all at most (shortened in the test), then says when to try again",
+    "Waits at most two minutes in total (shortened in the test), then says when to try again",
     code=7,
 )
 def test_pauses_in_a_row_are_not_waited_for_beyond_the_limit(world: World) -> None:

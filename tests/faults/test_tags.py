@@ -64,13 +64,13 @@ def test_odd_versions_never_win(world: World) -> None:
     assert ended.document["data"]["tag"] == "1.9.0"
 
 
-@row("T02", "pages that link back to an earlier page", "Stops at the first repetition", code=4)
+@row("T02", "a page that links back to an earlier page", "Stops at the first repetition", code=4)
 def test_pages_in_a_loop_are_left_at_the_first_repeat(world: World) -> None:
     world.registry.page_size, world.registry.page_style = 2, "loop"
     world.run("versions", ALB, "--json").failed(4, "redirect-refused", "already read", ALB, requests=3)
 
 
-@row("T02", "endless pages, each one new", "Stops after 200", code=4)
+@row("T02", "endless pages, each with new tags", "Stops after 200", code=4)
 def test_pages_without_end_are_left_at_the_limit(world: World) -> None:
     world.registry.page_size, world.registry.page_style = 2, "endless"
     ended = world.run("versions", ALB, "--json").failed(4, "limit-passed", "more than 200 pages", ALB, requests=200)
@@ -145,7 +145,7 @@ def test_tags_that_are_none_are_dropped_and_counted(world: World, as_json: bool)
         assert ended.out.splitlines() == ["1.0.3\t1.0.3", "1.0.0\t1.0.0"]
 
 
-@row("T04", "200,000 tags in a page; one more", "Accepts and searches 200,000; refuses one more at the limit", code=(3, 4))
+@row("T04", "a page of 200,000 tags, and a page of 200,001", "Accepts and searches the first, refuses the second", code=(3, 4))
 @pytest.mark.parametrize(("count", "code"), [(200_000, 3), (200_001, 4)])
 def test_so_many_tags_are_taken_and_no_more(world: World, count: int, code: int) -> None:
     listed(world, [f"1.{number // 1000}.{number % 1000}" for number in range(count)])
