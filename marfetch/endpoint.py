@@ -211,7 +211,7 @@ class Endpoint(NamedTuple):
         source = (came_from or self.registry).host
         if address.scheme == "http" and not (self.registry.scheme == "http" and address.host.is_loopback):
             raise PolicyError(
-                f"`{source}` redirects to `{address.origin}`, which is refused: plain http",
+                f"`{source}` redirects to `{address.origin}`, which is refused because it is plain http",
                 code="address-refused",
                 hint="marfetch downloads only over https; report it to the operator of the registry",
                 url=f"{address.origin}{redacted(address.target)}",

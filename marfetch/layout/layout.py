@@ -365,7 +365,7 @@ class Layout:
                 )
             if digest is not None and digest != named.digest:
                 raise IntegrityError(
-                    f"`{_ref_name(reference)}` is `{named.digest}` here, not `{digest}`",
+                    f"`{_ref_name(reference)}` points to `{named.digest}` in this layout, not to `{digest}`",
                     code="tag-moved",
                     reference=str(reference),
                     expected=str(digest),

@@ -95,7 +95,7 @@ def by_api(
         found += index.manifests
         if len(found) > limits.MAX_REFERRERS:
             raise PolicyError(
-                f"{what} are more than {limits.MAX_REFERRERS}",
+                f"{what} number more than {limits.MAX_REFERRERS}",
                 code="limit-passed",
                 what=what,
                 rule=f"at most {limits.MAX_REFERRERS} referrers",

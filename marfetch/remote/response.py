@@ -65,7 +65,7 @@ class Response(HTTPResponse):
         if lengths is not None and not all(map(_LENGTH.fullmatch, lengths)):
             raise ResponseError("its `Content-Length` is not a number", "RFC 9112, 6.3")
         if len(set(lengths or ())) > 1 or (lengths is not None and codings is not None):
-            raise ResponseError("it has two lengths", "RFC 9112, 6.3")
+            raise ResponseError("it has two lengths or both a length and chunks", "RFC 9112, 6.3")
         if codings is not None:
             # http.client has set the length to 0 where a response has no body whatever its headers say: 204, 304, and HEAD.
             self.chunked, self.chunk_left = self.length != 0, None

@@ -178,7 +178,7 @@ def _broken(found: Opened, checked: CheckResult) -> Error:
     first = checked.findings[0]
     return IntegrityError(
         f"the bundle `{found.path}` is broken: {', '.join(f'{number} {sort}' for sort, number in sorted(count.items()))};"
-        f" `{first.name}`: {first.reason}",
+        f" the first problem is `{first.name}`: {first.reason}",
         code="bundle-broken",
         path=str(found.path),
     )
