@@ -27,7 +27,7 @@ else:
     def __getattr__(name):
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import import_module  # late: importing the package costs nothing
+        from importlib import import_module  # late: keeps the import of the package fast
 
         value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
         return value

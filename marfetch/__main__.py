@@ -8,7 +8,7 @@ import sys
 
 _GRACE_PERIOD = 3.0  # seconds after the first signal; a further signal after that ends the process at once
 _RERAISE_DELAY = 0.001  # seconds
-_LONGEST_MESSAGE = 300  # characters of the message of a bug; the traceback has it all
+_LONGEST_MESSAGE = 300  # characters of an internal error's message; the traceback has the whole text
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .errors import Error
@@ -45,7 +45,7 @@ def _print_candidates(candidates: str) -> int:
 
 def _print(line: str) -> int:
     try:
-        print(line, flush=True)  # noqa: T201 - `Report` would have to be loaded
+        print(line, flush=True)  # noqa: T201 - avoids loading `Report`
     except BrokenPipeError:
         _discard_stdout()
     except OSError as error:
@@ -88,7 +88,7 @@ def _run(words: list[str], *, is_last: bool) -> int:
     """Run a command with its own signal handlers.
 
     Args:
-        is_last: the process ends after this command, so the previous handlers need not be restored.
+        is_last: whether the process ends after this command; if so, the previous signal handlers are not restored.
     """
     import signal
 
@@ -103,7 +103,7 @@ def _run(words: list[str], *, is_last: bool) -> int:
         for number in numbers:
             signal.signal(number, command.interrupt)
         return command.run()
-    except KeyboardInterrupt:  # while modules were still being loaded
+    except KeyboardInterrupt:  # a signal arrived while modules were being loaded
         return command.signal_exit_code()
     finally:
         command.is_done = True
@@ -134,8 +134,8 @@ class CommandRun:
     def interrupt(self, number: int, _: object) -> None:
         """Handle SIGINT, SIGTERM or SIGHUP: stop the command and let it clean up.
 
-        Further signals do not interrupt the cleanup. Once it has taken longer than the grace period, the next signal ends the process at
-        once, and the next run removes leftover files.
+        Further signals do not interrupt the cleanup. Once the cleanup has taken longer than the grace period, the next signal ends the
+        process at once. The next run then removes leftover files.
         """
         import signal
         import time
@@ -216,7 +216,7 @@ class CommandRun:
         try:
             result = run(self._words)
         except Exception as error:
-            # Usage errors of typer, recognized by their attributes: their classes move between versions.
+            # Recognize typer's usage errors by their attributes, because their classes move between versions.
             message = getattr(error, "format_message", None)
             if message is None or getattr(error, "exit_code", None) != 2:
                 raise
@@ -266,8 +266,8 @@ def program() -> None:
     import gc
     import os
 
-    gc.set_threshold(50_000, 20, 20)  # most objects are created while loading and stay, so frequent collections find nothing
-    if os.environ.get("TF_BUILD") or os.environ.get("GITHUB_ACTIONS"):  # asked here too, to load nothing elsewhere
+    gc.set_threshold(50_000, 20, 20)  # most objects are created at start and never freed, so collect rarely
+    if os.environ.get("TF_BUILD") or os.environ.get("GITHUB_ACTIONS"):  # checked here too, to load `report` only in CI
         from .render.report import guard_output
 
         guard_output()

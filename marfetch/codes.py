@@ -1,4 +1,4 @@
-"""Every error code: the exception class that carries it, its meaning, and what to do.
+"""Every error code: the exception class that has it, its meaning, and what to do.
 
 `docs/reference/errors.md` is generated from `CODES`. The codes of signature verification are in capitals because users compare them
 with those of `notation`.
@@ -41,7 +41,7 @@ REFUSALS: Final[Mapping[str, tuple[str, str, str]]] = {
         "the artifact has no signature",
         "not every artifact on MAR is signed: use another version, or set the policy level `skip` for this repository",
     ),
-    "REGISTRY_ERROR": ("SignatureError", "a signature could not be fetched", "try again; if it fails again, the registry has lost it"),
+    "REGISTRY_ERROR": ("SignatureError", "a signature could not be fetched", "try again; if it fails again, the signature is lost"),
     "SIGNATURE_MANIFEST_INVALID": (
         "SignatureError",
         "the manifest of a signature is invalid",
@@ -74,7 +74,7 @@ REFUSALS: Final[Mapping[str, tuple[str, str, str]]] = {
     ),
     "KEY_UNSUPPORTED": (
         "SignatureError",
-        "a key of a type or size that the Notary Project does not allow",
+        "the key has a type or size that the Notary Project does not allow",
         "the publisher has to sign with another key",
     ),
     "ALG_MISMATCH": (
@@ -113,7 +113,7 @@ REFUSALS: Final[Mapping[str, tuple[str, str, str]]] = {
     ),
     "TRUST_STORE_EMPTY": (
         "SignatureError",
-        "no trust store of the type that the signature needs contains a certificate",
+        "the policy names no trust store with certificates of the type that the signature needs",
         "add a store of that type to the policy, and a root certificate to the store",
     ),
     "UNTRUSTED_ROOT": (
@@ -126,7 +126,7 @@ REFUSALS: Final[Mapping[str, tuple[str, str, str]]] = {
         "the policy does not trust the signer",
         "if the signer is the right one, add its subject to `trustedIdentities`",
     ),
-    "SIGNATURE_EXPIRED": ("SignatureError", "the signature has expired", "use a newer version, or override `expiry` with `log`"),
+    "SIGNATURE_EXPIRED": ("SignatureError", "the signature has expired", "use a newer version, or set the check `expiry` to `log`"),
     "CERT_EXPIRED": (
         "SignatureError",
         "a certificate had expired at the proven time of signing, or now if no time is proven",
@@ -210,7 +210,7 @@ class Code(NamedTuple):
     """One stable error code.
 
     Attributes:
-        kind: the exception class that carries it.
+        kind: the exception class that has this code.
         means: its meaning.
         do: the default hint.
     """
@@ -247,7 +247,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         ),
         "constraint-invalid": Code(
             "InputError",
-            "a version range that Helm does not accept either",
+            "a version range that Helm cannot parse",
             "write a version or a range such as `1.7.12`, `^1.7`, `~1.7.9`, `>=1.7 <2` or `1.7.x`",
         ),
         "endpoint-invalid": Code(
@@ -315,7 +315,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "PolicyError", "a URL that can disguise its host, or that is not https", "use https and the full name or address of the host"
         ),
         "redirect-refused": Code(
-            "PolicyError", "a redirect without a valid target, in a loop, or one too many", "the registry or a proxy is broken; report it"
+            "PolicyError", "a redirect has no valid target, loops, or is one too many", "the registry or a proxy is broken; report it"
         ),
         "endpoint-disagrees": Code("PolicyError", "`--endpoint` and the reference name different registries", "remove one of the two"),
         "kind-refused": Code(
@@ -380,7 +380,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         ),
         "tag-moved": Code(
             "IntegrityError",
-            "the tag of a reference no longer has the digest of the reference",
+            "the tag of a reference no longer points to the digest in the reference",
             "use only the digest to get the pinned content, or only the tag to get the new content",
         ),
         "malformed": Code(
@@ -410,7 +410,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         ),
         "proxy": Code("RemoteError", "the proxy fails or refuses", "check `HTTPS_PROXY` and `NO_PROXY`, or run `marfetch doctor`"),
         "timeout": Code("RemoteError", "no response or data in time", "run the command again (data is kept), or run `marfetch doctor`"),
-        "cut": Code("RemoteError", "a download was cut off for good", "run the command again (data is kept), or run `marfetch doctor`"),
+        "cut": Code("RemoteError", "a download broke off repeatedly", "run the command again (data is kept), or run `marfetch doctor`"),
         "blocked": Code(
             "RemoteError",
             "MAR's CDN answered with a block page, which says nothing about the repository",
@@ -452,7 +452,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "lock-outdated": Code("LockError", "the lock file does not match `marfetch.yaml`", "run `marfetch lock`, and commit the lock file"),
         "tag-drifted": Code(
             "LockError",
-            "a tag no longer has the digest that was locked",
+            "a tag no longer points to the digest that was locked",
             "find out why its publisher moved it; to accept the new content, run `marfetch lock --upgrade NAME`",
         ),
         # 9: the local disk

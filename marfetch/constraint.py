@@ -1,8 +1,8 @@
 """Version ranges as in Helm, and the newest tag in a range.
 
-Grammar and results are those of Masterminds/semver v3.5 (`NewConstraint` and `Check`), which Helm 3 and 4 use.
-`fixtures/constraints.jsonl` contains its results, and `tests/oracle` computes them again. Versions are `semver.Version` values, made when
-somebody asks for one: ranges compare keys. Unlike in Helm, the numbers of a tag may have a leading `v` and leading zeros (`v2.9.0`,
+The grammar and the results are those of Masterminds/semver v3.5 (`NewConstraint` and `Check`), which Helm 3 and 4 use.
+`fixtures/constraints.jsonl` contains results of that library, and `tests/oracle` computes them again. Ranges compare sort keys; a
+`semver.Version` is created only on demand. Unlike in Helm, the numbers of a tag may have a leading `v` and leading zeros (`v2.9.0`,
 `0.4.023901`), since MAR has such tags.
 """
 
@@ -37,9 +37,9 @@ _SEPARATOR = re.compile(rf"{_SPACE}*,|{_SPACE}+")
 _BLANK = re.compile(rf"{_SPACE}*")
 
 Key: TypeAlias = tuple[int, int, int, tuple[tuple[int, int, str], ...]]
-"""Sorts versions by precedence (SemVer 2.0.0, clause 11), with Masterminds' reading of numbers beyond 64 bits as text."""
+"""Sort key of a version by precedence (SemVer 2.0.0, clause 11). Like Masterminds/semver, it treats identifiers beyond 64 bits as text."""
 
-_RELEASED: Final = ((2, 0, ""),)  # above every prerelease
+_RELEASED: Final = ((2, 0, ""),)  # sorts after every prerelease
 
 
 class TaggedVersion(NamedTuple):
@@ -47,7 +47,7 @@ class TaggedVersion(NamedTuple):
 
     Attributes:
         tag: as the registry lists it.
-        key: precedence; equal for versions that differ only in build metadata.
+        key: sort key; equal for versions that differ only in build metadata.
         prerelease: the part after `-`; None for a released version.
         build: the part after `+`.
     """
@@ -59,8 +59,8 @@ class TaggedVersion(NamedTuple):
 
     @property
     def version(self) -> Version:
-        """The version, without a leading `v` and leading zeros, and with `+` for `_`."""
-        from semver import Version  # late: most tags of a list are only compared
+        """The version without a leading `v` or leading zeros, and with `+` instead of `_`."""
+        from semver import Version  # late: most tags are only compared, which needs no semver
 
         return Version(*self.key[:3], self.prerelease, self.build)
 
@@ -87,8 +87,8 @@ def read_version(tag: str) -> TaggedVersion | None:
 def sort_versions(tags: Iterable[str]) -> list[TaggedVersion]:
     """Return the versions among the tags, newest first.
 
-    Tags of equal precedence are sorted by strictness, then in the order of the registry. Two tags for one version (`1.2.3` and `v1.2.3`)
-    are both kept; see `distinct`.
+    Among tags of equal precedence, strict SemVer comes first; otherwise the order of the registry is kept. If two tags name one version
+    (`1.2.3` and `v1.2.3`), both are returned; see `distinct`.
     """
     versions = [version for version in map(read_version, tags) if version is not None]
     versions.sort(key=lambda version: not version.is_strict)
@@ -147,7 +147,10 @@ class _Comparison(NamedTuple):
         return self.key[3] != _RELEASED
 
     def allows(self, key: Key) -> bool:
-        """Return whether a version satisfies the comparison (Masterminds/semver v3.5.0, constraints.go), without prerelease rules."""
+        """Return whether a version satisfies the comparison (Masterminds/semver v3.5.0, constraints.go).
+
+        `Constraint` applies the rules for prereleases.
+        """
         match self.operator:
             case "" | "=":
                 return key == self.key if self.wild == 3 else self._tilde(key)
@@ -218,7 +221,7 @@ class Constraint(NamedTuple):
 
     Attributes:
         text: the range as written.
-        groups: its alternatives; all comparisons of one must allow a version.
+        groups: the alternatives between `||`; a version must satisfy all comparisons of one alternative.
     """
 
     text: str
@@ -261,7 +264,7 @@ class Constraint(NamedTuple):
     def newest(self, tags: Iterable[str], *, prereleases: bool = False) -> str | None:
         """Return the tag of the newest version in the range, or None.
 
-        Of two tags for one version, return the strict one; of versions that differ only in build metadata, the first listed.
+        If two tags name the same version, the tag in strict SemVer wins. If versions differ only in build metadata, the first one wins.
         """
         found: TaggedVersion | None = None
         for tag in tags:
@@ -302,7 +305,7 @@ def _rewrite_hyphens(text: str) -> str:
 def _group(text: str, group: str) -> tuple[_Comparison, ...]:
     comparisons: list[_Comparison] = []
     position = 0
-    pattern = re.compile(_COMPARISON)  # only here: an exact version needs no range
+    pattern = re.compile(_COMPARISON)  # compiled here, because an exact version does not need it
     while True:
         match = pattern.match(group, position)
         if match is None or match[1] not in _OPERATORS:
@@ -350,12 +353,12 @@ def _refuse(text: str, part: str) -> NoReturn:
 
 
 ANY: Final = Constraint(">=0.0.0", ((_Comparison(">=", (0, 0, 0, _RELEASED), 3),),))
-"""The range without `--version`: every released version."""
+"""The range if `--version` is not given: every released version."""
 
 ANY_OR_PRERELEASE: Final = Constraint(">0.0.0-0", ((_Comparison(">", (0, 0, 0, ((0, 0, ""),)), 3),),))
 """The range of `--devel`, as in Helm."""
 
 
 def chart_version(tagged: TaggedVersion) -> str:
-    """Return the version of a tag as Helm writes it, with a leading `v` and leading zeros, which Helm's index allows."""
+    """Return the version of a tag as Helm writes it. A leading `v` and leading zeros stay, because Helm's index allows them."""
     return tagged.tag.replace("_", "+")

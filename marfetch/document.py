@@ -1,6 +1,6 @@
 """Parse strict JSON and safe YAML from untrusted sources into plain values.
 
-JSON from a registry must be I-JSON (RFC 7493): UTF-8, no duplicate names, no NaN. The image layout requires it, and parsers that disagree
+JSON from a registry must be I-JSON (RFC 7493): UTF-8, no duplicate names, no NaN. The image layout requires it. Parsers that disagree
 about a duplicate name would verify one value and use another. YAML is limited to what JSON can express: one document, no aliases (which
 allow bombs) and no tags (which create objects). Only this module imports a YAML library.
 """
@@ -29,9 +29,9 @@ class Mark(NamedTuple):
 
     Attributes:
         line, column: of the key or the list item, counted from 1.
-        text: a scalar as written, so that `1.10` is not only a number.
-        start, end: the characters of a scalar in the text, with its quotes.
-        target: the path of the value, if an alias or a merge key repeats it here.
+        text: a scalar as written, because the number 1.1 no longer shows that `1.10` was written.
+        start, end: offsets of a scalar in the text, including its quotes.
+        target: the original path of the value, if an alias or a merge key repeats the value here.
     """
 
     line: int
@@ -51,7 +51,7 @@ MAX_INTEGER_DIGITS = 19
 """Maximum digits of an integer: sizes are 64-bit numbers (image-spec, descriptor, `size`)."""
 
 MAX_VALUES = 500_000
-"""Maximum number of values in a JSON document, counted by commas. A value of three bytes (`[],`) needs over twenty times that in memory."""
+"""Maximum number of values in a JSON document, counted by commas. A value such as `[],` needs over twenty times its length in memory."""
 
 MAX_YAML_SIZE = 1 << 20
 """Maximum size of a YAML text in bytes (1 MiB)."""
@@ -86,13 +86,13 @@ def parse_json(data: bytes, what: str, *, most: int = MAX_VALUES) -> Json:
 
     def integer(digits: str) -> int:
         if len(digits.lstrip("-")) > MAX_INTEGER_DIGITS:
-            fail(f"a number with {len(digits)} digits (at most 19)")
+            fail(f"a number has {len(digits)} digits, more than {MAX_INTEGER_DIGITS}")
         return int(digits)
 
     def real(digits: str) -> float:
         value = float(digits)
         if math.isinf(value):  # RFC 7493, 2.2; JSON cannot express `Infinity`
-            fail(f"the number `{digits[:40]}`, which is too large")
+            fail(f"the number `{digits[:40]}` is too large")
         return value
 
     try:
@@ -103,7 +103,7 @@ def parse_json(data: bytes, what: str, *, most: int = MAX_VALUES) -> Json:
         fail("it starts with a byte order mark")
     try:
         value: Json = json.loads(
-            text, object_pairs_hook=unique, parse_int=integer, parse_float=real, parse_constant=lambda name: fail(f"the value `{name}`")
+            text, object_pairs_hook=unique, parse_int=integer, parse_float=real, parse_constant=lambda name: fail(f"`{name}` is not JSON")
         )
     except json.JSONDecodeError as error:
         fail(f"{error.msg.lower()} at line {error.lineno}, column {error.colno}")
@@ -135,10 +135,10 @@ def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int
     Args:
         data: UTF-8 text.
         what: name of the text for messages, such as "`Chart.yaml` of `foo-1.2.3.tgz`".
-        marks: receives the position of each value, for messages of the caller.
+        marks: a mapping that receives the position of each value, for messages of the caller.
         limit: maximum size in bytes.
-        is_lenient: read what Helm and other tools read: anchors, aliases and merge keys (`<<`), whose values are shared, while the expanded
-            document is limited in size; tags, which are ignored; and numbers that JSON cannot express, as text.
+        is_lenient: accept what Helm and other tools accept. Anchors, aliases and merge keys (`<<`) are expanded, up to a limit. Tags are
+            ignored. Numbers that JSON cannot express become text.
 
     Returns:
         The value; None for a text without a document.
@@ -148,7 +148,7 @@ def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int
             that appears twice or is not a string, a number of over 19 digits or beyond a double, nested too deeply.
         PolicyError: `limit-passed`: more than `limit` bytes.
     """
-    import yaml  # late: PyYAML, only for a YAML file
+    import yaml  # late: only YAML files need PyYAML
 
     if len(data) > limit:
         raise PolicyError(
@@ -195,7 +195,7 @@ class _YamlReader:
         self._what = what
         self._marks = marks
         self._anchors: dict[str, tuple[Json, int, Path]] | None = {} if is_lenient else None
-        self._count = 0  # values so far, with those that aliases repeat
+        self._count = 0  # values so far, including values that aliases repeat
 
     def _mark(self, event: Event, path: Path) -> None:
         mark = event.start_mark
@@ -232,14 +232,14 @@ class _YamlReader:
             return self._plain_value(event, events, path)
         is_alias = type(event).__name__ == "AliasEvent"
         if self._anchors is None:
-            self.fail(f"an {'alias' if is_alias else 'anchor'}, which is not allowed", event)
+            self.fail(f"an {'alias' if is_alias else 'anchor'} is not allowed", event)
         if is_alias:
             if anchor not in self._anchors:
-                self.fail("an alias without an anchor before it", event)
+                self.fail("an alias has no anchor before it", event)
             value, count, target = self._anchors[anchor]
             self._count += count
             if self._count > MAX_VALUES:
-                self.fail(f"more than {MAX_VALUES} values by its aliases", event)
+                self.fail(f"its aliases expand to more than {MAX_VALUES} values", event)
             if self._marks is not None and path in self._marks:
                 self._marks[path] = self._marks[path]._replace(target=target)
             return value
@@ -252,7 +252,7 @@ class _YamlReader:
     def _plain_value(self, event: Event, events: Iterator[Event], path: Path) -> Json:
         kind = type(event).__name__
         if getattr(event, "tag", None) is not None and self._anchors is None:
-            self.fail("a tag, which is not allowed", event)
+            self.fail("a tag is not allowed", event)
         if kind == "ScalarEvent":
             if self._marks is not None and path in self._marks:
                 start, end = (mark.index if mark is not None else 0 for mark in (event.start_mark, event.end_mark))
@@ -270,8 +270,8 @@ class _YamlReader:
         mapping: dict[str, Json] = {}
         while type(inner := next(events)).__name__ != "MappingEndEvent":
             if type(inner).__name__ != "ScalarEvent":
-                self.fail("a key that is not a string", inner)
-            self._value(inner, events, path)  # refuses anchors and tags; the key itself is always a string
+                self.fail("a key is not a string", inner)
+            self._value(inner, events, path)  # called only to refuse anchors and tags; the key itself is always a string
             key: str = inner.value  # type: ignore[attr-defined]
             if key in mapping:
                 self.fail(f"the key `{key[:100]}` appears twice", inner)
@@ -310,13 +310,13 @@ class _YamlReader:
         if _NO_NUMBERS.fullmatch(text):
             if self._anchors is not None:
                 return text
-            self.fail(f"the value `{text}`", event)
+            self.fail(f"`{text}` is not allowed", event)
         for expression, base in _INTEGERS:
             if expression.fullmatch(text):
                 if len(text.lstrip("-+")) > MAX_INTEGER_DIGITS:
                     if self._anchors is not None:
                         return text
-                    self.fail(f"a number with {len(text)} digits (at most 19)", event)
+                    self.fail(f"a number has {len(text)} digits, more than {MAX_INTEGER_DIGITS}", event)
                 return int(text, base)
         if not _FLOAT.fullmatch(text):
             return text
@@ -324,5 +324,5 @@ class _YamlReader:
         if math.isinf(value) and self._anchors is not None:
             return text
         if math.isinf(value):
-            self.fail(f"the number `{text[:40]}`, which is too large", event)
+            self.fail(f"the number `{text[:40]}` is too large", event)
         return value

@@ -84,7 +84,7 @@ class HostPattern(NamedTuple):
     """A data host: a name or IP address, or `*.` and a name, which matches all its subdomains but not the name itself.
 
     Attributes:
-        host: the name or address; without a port, the default port of the scheme.
+        host: the name or address; if it has no port, the default port of the scheme is meant.
     """
 
     host: Host
@@ -148,7 +148,7 @@ class Endpoint(NamedTuple):
         """Parse `global`, `china`, `https://host[:port]`, or `http://` with a loopback address.
 
         Raises:
-            InputError: `endpoint-invalid`; `usage` for data hosts of an official endpoint.
+            InputError: `endpoint-invalid`; `usage`: data hosts were given for an official endpoint.
             PolicyError: `address-refused`.
         """
         if text in OFFICIAL:
@@ -198,20 +198,20 @@ class Endpoint(NamedTuple):
         return (address.scheme, address.host) == (self.registry.scheme, self.registry.host)
 
     def check(self, address: Address, *, came_from: Address | None = None) -> None:
-        """Refuse a URL on any other host than the registry and its data hosts.
+        """Refuse a URL unless its host is the registry or one of the data hosts.
 
         Args:
             came_from: the URL that redirected to this one.
 
         Raises:
-            PolicyError: `host-refused` or `address-refused`, with the rule and the two hosts.
+            PolicyError: `host-refused` or `address-refused`; the error names the rule and both hosts.
         """
         if self.is_registry(address):
             return
         source = (came_from or self.registry).host
         if address.scheme == "http" and not (self.registry.scheme == "http" and address.host.is_loopback):
             raise PolicyError(
-                f"`{source}` redirects to `{address.origin}`, which is refused: plain http",
+                f"`{source}` redirects to `{address.origin}`, which is refused because it is plain http",
                 code="address-refused",
                 hint="marfetch downloads only over https; report it to the operator of the registry",
                 url=f"{address.origin}{redacted(address.target)}",

@@ -23,11 +23,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .codes import CODES  # not late: a failure may be that no further file can be opened
+from .codes import CODES  # loaded at the start: after `too many open files`, no module can be loaded
 
 
 class Error(Exception):
-    """Superclass of all errors that marfetch raises, except for its own bugs.
+    """Base class of all errors that marfetch raises on purpose.
 
     Args:
         message: one sentence in lower case, with values last or in backticks.
@@ -93,7 +93,7 @@ class RemoteError(Error):
 
 
 class RateLimitedError(RemoteError):
-    """The registry throttles for longer than the time budget allows to wait (context also: `retry_after`, seconds; `host`)."""
+    """The registry throttles for longer than the time budget allows to wait (additional context: `retry_after` in seconds, `host`)."""
 
     def __init__(self, message: str, *, hint: str | None = None, **context: object) -> None:
         super().__init__(message, code="rate-limited", hint=hint, **context)

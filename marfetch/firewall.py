@@ -1,6 +1,6 @@
 """The hosts of MAR, and firewall rules for them: Azure Firewall, and Kubernetes network policies with host names.
 
-The data endpoint is a wildcard in both, because rules for single regions break when MAR moves (guidance, "strongly recommended to avoid").
+Both use a wildcard for the data endpoint. Microsoft's guidance strongly discourages rules for single regions, which break when MAR moves.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ class Rule:
     """One host that a firewall must allow.
 
     Attributes:
-        host: a name, or `*.` and a name.
+        host: a host name, or `*.` and a host name.
         endpoint: `global` or `china`.
-        purpose: what it serves, for people.
+        purpose: what the host serves, as text for display.
     """
 
     host: str
@@ -59,7 +59,7 @@ DATA_LOCATIONS: Final = (
     ("worldwide", "https://docs.microsoft.com/azure/cdn/cdn-pop-locations"),
     ("china", "https://docs.azure.cn/cdn/cdn-pops"),
 )
-"""Where the locations of the data endpoint are listed: points of presence of Azure Front Door."""
+"""Pages that list the locations of the data endpoint: the points of presence of Azure Front Door."""
 
 NOT_MAR: Final = (
     ("mcr.azk8s.cn", "an old proxy in China, not MAR"),
@@ -142,7 +142,7 @@ def azure_firewall() -> str:
 def kubernetes() -> str:
     """Return a network policy with host names for Cilium (in AKS: Azure CNI powered by Cilium, with FQDN filtering).
 
-    Kubernetes' NetworkPolicy supports only IP addresses, and those of MAR change.
+    Kubernetes' NetworkPolicy supports only IP addresses, and MAR's IP addresses change.
     """
     lines = [
         "# Allow pods of one namespace to reach the Microsoft Artifact Registry. This policy needs Cilium, because Kubernetes'",

@@ -164,7 +164,7 @@ class Manifest:
     Attributes:
         raw: the original bytes.
         descriptor: the manifest's own descriptor.
-        artifact_type: as declared; None if the config's media type counts.
+        artifact_type: as declared; None if the manifest declares none (see `effective_type`).
         subject: the manifest that this referrer refers to.
     """
 
@@ -207,9 +207,9 @@ def parse_manifest(
     Args:
         raw: the bytes.
         what: name of the document for messages.
-        media_type: from the `Content-Type` or the descriptor, if it is one of the four types.
+        media_type: from the `Content-Type` or the descriptor; None if it is not one of the four manifest and index types.
         digest: the digest of the bytes, if already computed.
-        skipped: receives the reason for each invalid entry of an index, which is then skipped; None: such an index is malformed.
+        skipped: a list that receives the reason for each skipped entry of an index; None: an invalid entry makes the index malformed.
 
     Raises:
         IntegrityError: `malformed`, naming the field. distribution-spec, "Pulling manifests": a client should refuse a body whose
@@ -220,7 +220,7 @@ def parse_manifest(
     reader.limit("bytes", len(raw), MAX_MANIFEST_SIZE)
     document = reader.mapping(parse_json(raw, what, most=MAX_VALUES), "the document")
     refuse_withdrawn(document.get("mediaType") or media_type, what)
-    if document.get("schemaVersion") == 1 and "fsLayers" in document:  # such a body has no `mediaType`
+    if document.get("schemaVersion") == 1 and "fsLayers" in document:  # a schema 1 manifest has no `mediaType`
         refuse_withdrawn("application/vnd.docker.distribution.manifest.v1+json", what)
     version = document.get("schemaVersion")
     if version != 2 or isinstance(version, bool):
@@ -258,7 +258,7 @@ def refuse_withdrawn(media_type: Json, what: str) -> None:
     """Refuse a manifest in a withdrawn format.
 
     Args:
-        media_type: its media type, as announced or declared.
+        media_type: the media type from the `Content-Type`, the descriptor or the manifest itself.
         what: name of the document for messages.
 
     Raises:
@@ -412,6 +412,6 @@ class _Reader:
 
 
 EMPTY_CONFIG: Final = Descriptor(EMPTY_TYPE, Digest.of(b"{}"), 2)
-"""The config of a manifest without one (image-spec, "Guidance for an Empty Descriptor")."""
+"""The config of a manifest that needs none (image-spec, "Guidance for an Empty Descriptor")."""
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"

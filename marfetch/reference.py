@@ -50,7 +50,7 @@ class Host(NamedTuple):
         """Parse `name[:port]`.
 
         Accepts only forms that all URL parsers read alike. An IP address must be written in full, since `127.1`, `0x7f.0.0.1` and
-        `[::ffff:127.0.0.1]` disguise their target. Whether an address may be contacted is decided by the endpoint.
+        `[::ffff:127.0.0.1]` disguise their target. The endpoint decides whether an address may be contacted.
 
         Raises:
             PolicyError: `address-refused`: the form can disguise its target.
@@ -88,7 +88,7 @@ class Host(NamedTuple):
 
 def _ipv6(text: str, address: str) -> str:
     """Return an IPv6 address in its short form, with brackets."""
-    import ipaddress  # late: ipaddress, only for such an address
+    import ipaddress  # late: only an IPv6 address needs ipaddress
 
     try:
         parsed = ipaddress.IPv6Address(address)
@@ -236,7 +236,7 @@ def _fail(text: str, reason: str, part: str | None = None, *, hint: str | None =
 
 
 def _helm_line(text: str) -> Pasted:
-    import shlex  # late: shlex, only for a pasted command
+    import shlex  # late: only a pasted command needs shlex
 
     try:
         words = shlex.split(text)
@@ -329,7 +329,7 @@ def _host(text: str, rest: str, scheme: str | None) -> tuple[Host | None, str]:
     if not is_host and scheme not in ("http", "https"):
         return None, rest
     host = Host.parse(first)
-    # Keep a port: written without the scheme, a name without a dot is read as a host only if it has one.
+    # Add the port: without a scheme, a name without a dot is read as a host only if it has a port.
     return host if is_host else host._replace(port=443), path
 
 

@@ -1,7 +1,7 @@
 """Strict tar reader (POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Format").
 
 It reads layouts by position and unpacks archives as a stream. It accepts regular files and directories as GNU tar, bsdtar, Go, Python
-and .NET write them. It refuses anything that two of these would read differently, so that other programs see exactly what was checked.
+and .NET write them. It refuses anything that two of them would read differently, so that other programs see exactly what was checked.
 `docs/reference/archives.md` has the table of such cases.
 """
 
@@ -17,9 +17,9 @@ _EMPTY: Final = bytes(BLOCK)
 _PIECE: Final = 256 * 1024
 _POSIX: Final = b"ustar\0"
 _OTHER_MAGICS: Final = (b"ustar  \0", bytes(8))
-"""GNU tar and pre-POSIX. POSIX's magic is followed by a version, which every reader ignores."""
+"""Magics of GNU tar and of pre-POSIX tar. The version after POSIX's magic is not checked, because every reader ignores it."""
 _OCTAL: Final = re.compile(rb" *([0-7]*)[ \0]*")
-"""Other readers stop at a zero byte, so nothing but padding may follow it."""
+"""A number in a header. Other readers stop at a zero byte, so only padding may follow it."""
 _NUMBERS: Final = ((108, 116, "owner"), (116, 124, "group"), (136, 148, "time"), (329, 337, "device"), (337, 345, "device"))
 _RECORD: Final = re.compile(rb"([1-9][0-9]{0,7}) ")
 _UTF8: Final = b"ISO-IR 10646 2000 UTF-8"
@@ -52,13 +52,13 @@ class Fault(Enum):
     """Why an archive is refused."""
 
     BROKEN = auto()
-    """It violates the format, or is truncated."""
+    """The archive violates the format, or is truncated."""
     AMBIGUOUS = auto()
-    """Two tar programs would read it differently."""
+    """Two tar programs would read the archive differently."""
     REFUSED = auto()
-    """It contains something other than plain files and directories, such as a link."""
+    """The archive contains something other than plain files and directories, such as a link."""
     LIMIT = auto()
-    """It exceeds a limit of the caller."""
+    """The archive exceeds a limit of the caller."""
 
 
 class Fail(Protocol):
@@ -68,8 +68,8 @@ class Fail(Protocol):
         """Raise the error for a fault.
 
         Args:
-            reason: a clause whose "it" is the member, or the archive for `BROKEN`.
-            member: path of the member read last; empty before the first.
+            reason: a clause in which "it" means the member, or the archive if the fault is `BROKEN`.
+            member: path of the member that was read last; empty before the first member.
             limit: for `LIMIT`, the exceeded limit.
         """
 
@@ -111,7 +111,7 @@ class TarMember(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Offset in bytes of the end of its padding."""
+        """Offset in bytes of the end of the member, including its padding."""
         return self.offset + self.size + -self.size % BLOCK
 
 
@@ -142,10 +142,10 @@ class TarReader:
     """Iterator over the members of an archive; usable once.
 
     Args:
-        read: returns that many bytes at a position, fewer only at the end. Positions only increase, so `read` can use a stream if the
-            caller skips a member's content and padding before it asks for the next member.
+        read: takes a position and a length, and returns the bytes there; fewer only at the end. Positions only increase, so `read` can use
+            a stream if the caller skips a member's content and padding before it asks for the next member.
         fail: raises the error for a fault.
-        with_links: yield links as members without content, for a caller that writes nothing; otherwise refuse them.
+        with_links: yield links as members without content; otherwise refuse them. Only for a caller that writes no files.
     """
 
     def __init__(self, read: Callable[[int, int], bytes], fail: Fail, limits: TarLimits, *, with_links: bool = False) -> None:
@@ -260,7 +260,7 @@ class TarReader:
         return records
 
     def _check_records(self, records: Mapping[bytes, bytes], *, is_global: bool = False) -> None:
-        """Refuse records that change more than path and size, or that some reader could interpret so."""
+        """Refuse records that change anything but path and size, or that some reader could interpret that way."""
         for key, value in records.items():
             if key in (b"path", b"size"):
                 if is_global:  # it would override the names and sizes of all following members
@@ -286,7 +286,7 @@ class TarReader:
         self._check_records(records)
         if records.get(b"size", b"%d" % header.size) != b"%d" % header.size:
             self._ambiguous("it has two sizes: its extended header and its header differ")
-        # Pre-POSIX tars have no type flag for directories, but a trailing slash.
+        # Pre-POSIX archives mark a directory by a trailing slash, because they have no type flag for it.
         is_directory = header.type_flag == _DIRECTORY or (header.type_flag == _OLD and raw.endswith(b"/"))
         if header.type_flag == _OLD and header.name.endswith(b"/") != is_directory:
             self._ambiguous("some tar programs read it as a directory, others as a file")

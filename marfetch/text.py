@@ -55,7 +55,7 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
 
 
 _UNSEEN: Final = rf"(?:\x1b(?:\[[0-?]*[ -/]*[@-~])?|[\x00-\x08\x0e-\x1a\x7f-\x84\x86-\x9f{IGNORABLE}])*"
-"""What may be between the characters of a command and disappear before the runner reads it: escape sequences and invisible characters."""
+"""Escape sequences and invisible characters. They may vanish from between a command's characters before the runner reads it."""
 _ANYWHERE: Final = rf"(?i)#({_UNSEEN})#(?={_UNSEEN}(?:v{_UNSEEN}s{_UNSEEN}o{_UNSEEN})?\[)"
 _AT_START: Final = rf"((?:\A|(?<=[\n\r]))(?:[^\S\n\r]|[{IGNORABLE}]|\x1b\[[0-?]*[ -/]*[@-~])*):({_UNSEEN}):"
 
@@ -70,7 +70,7 @@ def without_commands(text: str) -> str:
 
 
 def json_without_commands(document: str) -> str:
-    """Write the characters of logging commands in serialized JSON as escapes, which leaves its values the same."""
+    """Escape the characters of logging commands in serialized JSON; its values stay the same."""
     return re.sub(r"(?i)##(?=(?:vso)?\[)", r"\\u0023\\u0023", document).replace("::", r"\u003a\u003a")
 
 
@@ -86,7 +86,7 @@ _LONGEST_ADDRESS: Final = 300
 _QUERY: Final = re.compile(r'(\?|%3[Ff])[^\s"<>`]+')
 _AFTER_SLASHES: Final = re.compile(r"(?<=//)[^\s`]+")
 _USER: Final = re.compile(r"@(?!sha(?:256|512):)")
-# The lookahead has a limit, since a server can send a text with many beginnings.
+# The lookahead has a limit, because a server could send a text that starts a match in many places and makes the search slow.
 _CREDENTIAL: Final = re.compile(
     r"(?i)\b(sig|token|password|authorization|bearer|basic)\b(=|: ?| )(?=[^\s0-9%/+=]{0,1000}[0-9%/+=])[^\s`&,;]+"
 )
@@ -98,13 +98,13 @@ def redacted(url: str) -> str:
     match = _ADDRESS.match(url)
     assert match is not None, "the pattern matches every text"
     if "@" in re.split(r"[?#\s]", match["path"], maxsplit=1)[0]:
-        # An unencoded `/` in a password makes it look like a path, so hide everything before an `@`, even in a real path.
+        # An unencoded `/` in a password makes the password look like a path, so hide everything before an `@`, even in a real path.
         rest = match["path"].rpartition("@")[2]
         if not rest.startswith(("sha256:", "sha512:")):
             return f"{match['scheme'] or ''}{HIDDEN}{'/' if '/' in rest else ''}"[:_LONGEST_ADDRESS]
     authority, path = match["authority"], match["path"]
     if re.search(r"[?#]", authority):
-        # What follows may be a query or, before an `@`, a part of the password; show neither.
+        # The text that follows may be a query or, before an `@`, a part of the password. Show neither.
         authority, path = HIDDEN if "@" in authority else re.split(r"[?#]", authority, maxsplit=1)[0], ""
     return f"{match['scheme'] or ''}{authority.rpartition('@')[2]}{path}"[:_LONGEST_ADDRESS]
 
@@ -159,6 +159,6 @@ def _forms(value: str) -> Iterator[str]:
     plain = unquote(value)
     for form in (value, plain, quote(plain, safe=""), quote(value, safe="")):
         yield form
-        from html import escape  # late: html, only where a message may contain a secret
+        from html import escape  # late: only a message that may contain a secret needs html
 
         yield escape(form)

@@ -1,4 +1,4 @@
-"""Use publishers' titles as file names if they are safe on every operating system, and refuse the others."""
+"""Check that a publisher's title is safe to use as a file name on every operating system."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_TITLE_LENGTH: Final = 255
 OWN_PREFIX: Final = ".marfetch-"
 """Prefix of temporary files."""
 
-# Names that git refuses (`is_ntfs_dotgit`, `is_hfs_dotgit`), and names that case-insensitive file systems treat as `.git`.
+# `.git`, and the names that NTFS or HFS+ treat as `.git`. Git refuses them too (`is_ntfs_dotgit`, `is_hfs_dotgit`).
 _GIT: Final = re.compile(r"(?:\.git|git~[0-9]+)[. ]*(?::.*)?", re.DOTALL)
 _IGNORABLE: Final = f"[{IGNORABLE}]"
 """Characters that case-insensitive file systems ignore when they compare names."""
@@ -24,10 +24,12 @@ _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\
 
 
 def safe_title(title: str) -> str:
-    """Return a publisher's title as a relative path, with the same rules on every operating system.
+    """Return a publisher's title as a relative path, or refuse an unsafe title.
+
+    The rules are the same on every operating system.
 
     Raises:
-        PolicyError: `name-refused`, with the broken rule.
+        PolicyError: `name-refused`; the error names the broken rule.
     """
 
     def refuse(rule: str) -> PolicyError:
@@ -77,11 +79,11 @@ def is_git(part: str) -> bool:
     """Return whether some file system treats a path component as `.git`."""
     if part.isascii() and "git" not in part.lower():
         return False
-    # On Windows, a backslash separates components, and a colon separates the name of a stream of the same file.
+    # On Windows, a backslash separates path components, and `NAME:STREAM` opens a stream of the file NAME.
     pieces = (unicodedata.normalize("NFKC", re.sub(_IGNORABLE, "", piece)).casefold() for piece in re.split(r"[\\/]", part))
     return any(_GIT.fullmatch(piece) for piece in pieces)
 
 
 def same_name(name: str) -> str:
-    """Return the case-folded, normalized form of a name, which is equal for names that some file system treats as one."""
+    """Return a form of a name for comparisons: two names with the same form clash on some file systems."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -1,7 +1,7 @@
 """The kinds of artifacts on MAR, and how to determine the kind of a manifest.
 
-The content of the manifest decides, never the path of the repository (MAR uses `charts/`, `helm/` and no prefix at all) and never the
-position of a layer (Helm sorts layers by digest).
+The content of the manifest determines the kind. The path of the repository is not used, because MAR has charts below `charts/`, below
+`helm/` and without a prefix. The position of a layer is not used either, because Helm sorts layers by digest.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from ..errors import InputError
 from ..oci import CREATED, EMPTY_TYPE, VERSION, Annotations, Manifest
 
-# -- end of support, from the lifecycle artifacts that refer to an artifact
+# -- end of support, which lifecycle artifacts state
 
 
 LIFECYCLE: Final = "application/vnd.microsoft.artifact.lifecycle"
@@ -22,7 +22,7 @@ END_OF_LIFE: Final = "vnd.microsoft.artifact.lifecycle.end-of-life.date"
 
 
 def end_of_life(marks: Iterable[tuple[str, Annotations]]) -> date | None:
-    """Return the end of support, from the newest lifecycle artifact among the referrers.
+    """Return the date on which support ends, as the newest lifecycle artifact among the referrers states it.
 
     Args:
         marks: artifact type and annotations of each referrer.
@@ -32,10 +32,10 @@ def end_of_life(marks: Iterable[tuple[str, Annotations]]) -> date | None:
 
 
 def newest_mark(marks: Iterable[tuple[str, Annotations]]) -> tuple[int, date] | None:
-    """Return the position of the newest lifecycle artifact among the referrers, and its end of support.
+    """Return the position of the newest lifecycle artifact among the referrers, and the date on which support ends.
 
     Args:
-        marks: as `end_of_life`.
+        marks: see `end_of_life`.
     """
     newest: tuple[datetime, int, date] | None = None
     for place, (artifact_type, notes) in enumerate(marks):
@@ -51,7 +51,7 @@ def newest_mark(marks: Iterable[tuple[str, Annotations]]) -> tuple[int, date] | 
 
 
 def _timestamp(text: str) -> datetime | None:
-    """Parse RFC 3339 or a date."""
+    """Parse an RFC 3339 timestamp or a date; return None if the text is neither."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -65,7 +65,7 @@ HELM_CHART_LEGACY: Final = "application/tar+gzip"
 HELM_PROVENANCE: Final = "application/vnd.cncf.helm.chart.provenance.v1.prov"
 NOTATION_SIGNATURE: Final = "application/vnd.cncf.notary.signature"
 NOTATION_SIGNATURE_OLD: Final = "application/vnd.cncf.notary.v2.signature"
-"""Of Notation's alphas in 2022, in an envelope that no longer exists; MAR still has some."""
+"""Artifact type of signatures by the alpha versions of Notation in 2022. Their format is no longer supported, but MAR still has some."""
 
 _IMAGE_CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
 _IMAGE_LAYERS = ("application/vnd.oci.image.layer.*", "application/vnd.docker.image.rootfs.*")
@@ -76,15 +76,15 @@ class Kind(NamedTuple):
     """One kind of artifact.
 
     Attributes:
-        name: its name in `--kind` and in JSON.
-        title: its name for people.
+        name: the name in `--kind` and in JSON.
+        title: the name for display.
         types: globs over the artifact type (or the config's media type) that identify the kind.
-        layers: globs over the media types of layers that identify the kind if its type does not, in lower case.
+        layers: globs over the media types of layers, in lower case; they identify the kind if the artifact type does not.
         payload: globs over the media types of the layers to download.
-        more: globs over the media types of further layers, which are downloaded on demand.
-        extension: file name extension of the payload; None: from the media type of the layer.
-        separator: separator of name and version in the file name.
-        titled: whether layers are named by their titles.
+        more: globs over the media types of further layers, which are downloaded only on request.
+        extension: file extension of the payload; None: it follows from the media type of the layer.
+        separator: separator between name and version in the file name.
+        titled: whether files are named after the titles of their layers.
         facts: annotations that `inspect` shows, as (label, annotation).
     """
 
@@ -142,7 +142,7 @@ BICEP_EXTENSION: Final = Kind(
 POWERSHELL: Final = Kind(
     "powershell",
     "PowerShell module",
-    # It looks like a container image; only the annotation `resourceType` of its layer identifies it (`kind_of`).
+    # Its manifest looks like that of a container image. Only the annotation `resourceType` of its layer identifies it (see `kind_of`).
     extension=".nupkg",
     separator=".",
     facts=(("package", "org.opencontainers.image.title"), ("type", "resourceType"), ("metadata", "metadata")),
@@ -205,7 +205,7 @@ KINDS: Final = (
 
 
 _MARKS: Final = frozenset("*?[")
-"""A glob has one of these; most are plain names, and comparing them needs no regular expression."""
+"""Characters that make a text a glob. Most patterns have none, so they are compared without a regular expression."""
 
 
 def matches(media_type: str, globs: Iterable[str]) -> bool:
@@ -218,7 +218,7 @@ def kinds_named(*texts: str) -> tuple[Kind, ...]:
     """Parse comma-separated lists of kinds; `sbom` means both SBOM kinds.
 
     Raises:
-        InputError: `usage`, with all kinds in the hint.
+        InputError: `usage`: a name is not a kind. The hint lists all kinds.
     """
     kinds: list[Kind] = []
     for text, name in ((one, part.strip()) for one in texts for part in one.lower().split(",")):
@@ -231,7 +231,7 @@ def kinds_named(*texts: str) -> tuple[Kind, ...]:
 
 
 def kind_of(manifest: Manifest) -> Kind:
-    """Return the kind of a manifest: by its declared type, or else by its layers."""
+    """Return the kind of a manifest, from its declared type or else from its layers."""
     for kind in KINDS:
         if kind is not IMAGE and kind.types and matches(manifest.effective_type, kind.types):
             return kind
@@ -251,19 +251,19 @@ def kind_of(manifest: Manifest) -> Kind:
 
 
 def kind_of_type(artifact_type: str | None) -> Kind | None:
-    """Return the kind that an artifact type alone identifies, as in a list of referrers; None if it identifies none."""
+    """Return the kind that an artifact type identifies, or None. A list of referrers has no more than the type."""
     return next((kind for kind in KINDS if artifact_type and kind.types and matches(artifact_type, kind.types)), None)
 
 
 def _is_chart_by_layers(manifest: Manifest) -> bool:
-    # `application/tar+gzip` is ambiguous, so it counts only if no type is declared.
+    # `application/tar+gzip` is ambiguous, so it identifies a chart only if no type is declared.
     undeclared = manifest.artifact_type is None or manifest.artifact_type.startswith("application/vnd.unknown.")
     telling = (HELM_CHART, HELM_CHART_LEGACY) if undeclared else (HELM_CHART,)
     return any(matches(layer.media_type, telling) for layer in manifest.layers)
 
 
 def _is_image(manifest: Manifest) -> bool:
-    # Layers of an image are file system layers without titles. Files pushed with an image config have titles or other types.
+    # A real image has file system layers without titles. Other files pushed with an image config have titles or other media types.
     return matches(manifest.effective_type, _IMAGE_CONFIGS) and all(
         layer.title is None and matches(layer.media_type, _IMAGE_LAYERS) for layer in manifest.layers
     )

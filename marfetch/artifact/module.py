@@ -10,16 +10,16 @@ from ..errors import IntegrityError
 
 _DEFINITIONS: Final = "#/definitions/"
 _LONGEST_CHAIN: Final = 64
-"""Definitions that refer to each other; a longer chain is a circle."""
+"""Maximum number of references from definition to definition; a longer chain is treated as circular."""
 
 
 class ModuleParameter(NamedTuple):
-    """One parameter.
+    """A parameter of a module.
 
     Attributes:
         type: an ARM type such as `string`, or the name of a type that the module defines; empty if the template has none.
-        required: whether a caller must set it: it has no default and is not nullable.
-        default: its default value; an expression is a text in brackets. None if it has none.
+        required: whether a caller must set it, because it has no default and is not nullable.
+        default: the default value, or None. An expression is a string in brackets, such as `[resourceGroup().location]`.
     """
 
     name: str
@@ -30,7 +30,7 @@ class ModuleParameter(NamedTuple):
 
 
 class ModuleOutput(NamedTuple):
-    """One output; for its type, see `ModuleParameter`."""
+    """An output of a module. `type` is that of `ModuleParameter`."""
 
     name: str
     type: str
@@ -38,7 +38,7 @@ class ModuleOutput(NamedTuple):
 
 
 class ModuleInterface(NamedTuple):
-    """What a caller of a module sees, in the order of the template."""
+    """The parameters and outputs of a module, in the order of the template."""
 
     parameters: tuple[ModuleParameter, ...]
     outputs: tuple[ModuleOutput, ...]
@@ -48,7 +48,7 @@ def parse_template(raw: bytes, what: str) -> dict[str, Json]:
     """Parse a compiled ARM template ("Understand the structure and syntax of ARM templates"), which may begin with a byte order mark.
 
     Args:
-        what: its name in messages.
+        what: name of the template in messages.
 
     Raises:
         IntegrityError: `malformed`.
@@ -64,10 +64,10 @@ def module_interface(template: dict[str, Json], what: str) -> ModuleInterface:
     """Return the parameters and outputs of a template.
 
     Args:
-        what: its name in messages.
+        what: name of the template in messages.
 
     Raises:
-        IntegrityError: `malformed`: they are not objects.
+        IntegrityError: `malformed`: the parameters or outputs are not objects.
     """
     types = _members(template, "definitions", what)
     parameters = tuple(

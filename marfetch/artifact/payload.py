@@ -17,7 +17,7 @@ from .filename import safe_title
 from .kinds import CHART, HELM_CHART, HELM_CHART_LEGACY, HELM_CONFIG, HELM_PROVENANCE, IMAGE, Kind, kind_of, matches
 
 _EXTENSIONS: Final = (
-    # media type (glob), extension; the first match counts
+    # Media type (glob) and extension. The first matching row is used.
     (HELM_CHART, ".tgz"),
     (HELM_PROVENANCE, ".tgz.prov"),
     ("application/vnd.ms.bicep.module.source.v1.tar+gzip", ".source.tgz"),
@@ -47,7 +47,7 @@ _EXTENSIONS: Final = (
 
 
 _CHART_TYPES: Final[tuple[tuple[str, ...], ...]] = ((HELM_CHART,), (HELM_CHART_LEGACY,), ("*tar[+.]gzip",))
-"""Media types of a chart's layer, best first; the last one covers publishers that used a wrong type."""
+"""Media types of a chart's layer, most specific first. The last one covers publishers that used a wrong type."""
 
 
 class Payload(NamedTuple):
@@ -55,7 +55,7 @@ class Payload(NamedTuple):
 
     Attributes:
         name: a relative path with `/`, safe on every operating system.
-        unpacking: how to unpack it to a directory; None: keep it as a file.
+        unpacking: how to unpack the layer to a directory; None: save it as a file.
     """
 
     layer: Descriptor
@@ -79,15 +79,15 @@ class Choice(NamedTuple):
     """The user's selection of layers.
 
     Attributes:
-        media_types: globs over the media types of layers; if given, only they select layers.
+        media_types: globs for the media types of layers; if given, `provenance` and `all_layers` have no effect.
         artifact_types: globs for the artifact type; at least one must match.
         kinds: accepted kinds; empty: any.
-        provenance: include a chart's provenance.
-        all_layers: select every layer, also of a container image.
-        titles: name files by their titles, also for kinds with their own file names.
-        output: the user's name for the file, instead of its title; there must be only one payload, or, if all
-            have one media type, only one with a refused title.
-        is_exact: several payloads are an error also if only one of them has a refused title.
+        provenance: include the provenance file of a chart.
+        all_layers: select every layer, even of a container image.
+        titles: name files after the titles of their layers, even for kinds that have their own file names.
+        output: the file name that the user chose. It requires a single payload. If all payloads have the same media type, it names the
+            only payload with a refused title.
+        is_exact: treat several payloads as an error, even if only one of them has a refused title.
     """
 
     media_types: tuple[str, ...] = ()
@@ -101,7 +101,7 @@ class Choice(NamedTuple):
 
     @property
     def is_any(self) -> bool:
-        """Whether there are no filters, so that every artifact is accepted that is not an image."""
+        """Whether there are no filters, so that every artifact except a container image is accepted."""
         return not (self.kinds or self.artifact_types or self.media_types)
 
 
@@ -110,7 +110,7 @@ def select(manifest: Manifest, choice: Choice, *, name: str, tag: str | None, wh
 
     Args:
         name: the base of file names, see `base_name`.
-        tag: the requested tag, if any, which is the version in file names.
+        tag: the requested tag, which is the version in file names; None if no tag was requested.
         what: the reference, for messages.
 
     Raises:
@@ -147,7 +147,7 @@ def select(manifest: Manifest, choice: Choice, *, name: str, tag: str | None, wh
         )
     named = layers
     if choice.output is not None and not choice.is_exact and len({layer.media_type for layer in layers}) == 1:
-        # Of several payloads of one media type, only the one with a refused title can be meant.
+        # `--media-type` cannot choose among payloads of one media type, so `--output` names the one with a refused title.
         named = [layer for layer in layers if _is_refused(layer, kind)] or layers
     if choice.output is not None and len(named) == 1:
         payloads = [Payload(named[0], choice.output)]
@@ -190,7 +190,7 @@ def _ambiguous(payloads: Sequence[Payload], kind: Kind, what: str) -> InputError
 
 
 def _pull_of(error: PolicyError, layers: Sequence[Descriptor], what: str) -> str:
-    """Return the command that saves the layer with a refused title."""
+    """Return a command that saves the layer with the refused title under another name."""
     refused = next((layer for layer in layers if (layer.title or "")[:300] == error.context.get("title")), layers[0])
     by_type = f" --media-type {shlex.quote(refused.media_type)}" if len(layers) > 1 else ""
     return f"marfetch pull {what}{by_type} --output FILE"
@@ -248,7 +248,7 @@ def _wanted(manifest: Manifest, kind: Kind, choice: Choice, what: str) -> Callab
 
 
 def chart_types(manifest: Manifest) -> tuple[str, ...]:
-    """Return the best media type of the chart's layer in this manifest, which may also have other gzipped archives."""
+    """Return the globs for the chart's layer in this manifest: the most specific ones that match any layer."""
     has = [layer.media_type for layer in manifest.layers]
     return next((types for types in _CHART_TYPES if any(matches(media_type, types) for media_type in has)), _CHART_TYPES[0])
 
@@ -287,7 +287,7 @@ def _named(layers: Sequence[Descriptor], kind: Kind, manifest: Manifest, name: s
 
 
 def _title(layer: Descriptor, kind: Kind, *, with_titles: bool) -> str | None:
-    """Return the title to use as the file name, or None; `oras push DIR` sets `.` for a packed directory."""
+    """Return the title to use as the file name, or None. `oras push DIR` gives a packed directory the title `.`."""
     if not layer.title or not (kind.titled or with_titles):
         return None
     if layer.title == ".":
@@ -300,7 +300,7 @@ def _title(layer: Descriptor, kind: Kind, *, with_titles: bool) -> str | None:
 
 
 def _version_part(manifest: Manifest, kind: Kind, tag: str | None) -> str:
-    """Return the part of the file name after the name: the version, or the digest if there is none (as in Helm)."""
+    """Return the part of the file name that follows the name: the version, or the digest if there is no version (as in Helm)."""
     if tag:
         return kind.separator + (tag.replace("_", "+") if read_version(tag) else tag)
     version = manifest.annotations.get(VERSION, "")
@@ -330,19 +330,19 @@ def extension_of(media_type: str) -> str:
 _ENDINGS: Final = (".tar.gz", ".tgz", ".tar")
 _CHART_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
 _MARK: Final = "io.deis.oras.content.unpack"
-"""Annotation of oras for a layer that is a packed directory, whose name is the layer's title."""
+"""Annotation that oras sets on a layer with a packed directory. The layer's title is the name of the directory."""
 
 
 def unpacked(selection: Selection, manifest: Manifest, *, repository: str, tag: str | None) -> tuple[Payload, ...]:
-    """Return the payloads, with archives under the names of the directories that they are unpacked to.
+    """Return the payloads; each archive gets an unpacking and the name of the directory to unpack to.
 
-    The extension of the file name (from its title or media type) or oras's annotation identifies an archive, so that its destination is
+    An archive is identified by its file extension (from the title or media type) or by oras's annotation. Its destination is therefore
     known before the download. The media type of a titled layer is unreliable: PowerShell modules on MAR are zip archives that are typed as
     gzipped tars.
 
     The directory is named after the last component of the repository, since a publisher must not choose which directory is replaced. If
-    several payloads are archives, each gets its own subdirectory. A chart must have the name in the manifest's title, which Helm writes;
-    without one, it may have any name, as for Helm.
+    several payloads are archives, each gets its own subdirectory. Helm writes the chart's name as the title of the manifest. A chart must
+    have that name; without a title, it may have any name, as in Helm.
 
     Raises:
         PolicyError: `name-refused`.
@@ -361,14 +361,15 @@ def unpacked(selection: Selection, manifest: Manifest, *, repository: str, tag: 
 
 
 def _unpacked(payload: Payload, selection: Selection, manifest: Manifest, repository: str, tag: str | None) -> Payload:
-    """Return an archive with its unpacking and its own name, and any other payload unchanged."""
+    """Add the unpacking and the archive's own name to an archive; return any other payload unchanged."""
     if selection.kind is CHART and matches(payload.layer.media_type, chart_types(manifest)):
         version = tag if tag is not None and read_version(tag) else None
         title = manifest.annotations.get(TITLE, "")
         name = safe_title(chart_name(repository, title))
         return payload._replace(name=name, unpacking=Unpacking(payload.name, ExpectedChart(name, version, is_named=name == title)))
     if payload.layer.annotations.get(_MARK) == "true" and payload.layer.title == ".":
-        return payload._replace(name=safe_title(_stem(payload.name)), unpacking=Unpacking(payload.name))  # its paths have no prefix
+        # Such an archive has no top-level directory.
+        return payload._replace(name=safe_title(_stem(payload.name)), unpacking=Unpacking(payload.name))
     if payload.layer.annotations.get(_MARK) == "true" and payload.name == payload.layer.title:
         # oras prefixes each path with the title, and strips it when it unpacks.
         return payload._replace(unpacking=Unpacking(payload.name, top=payload.name))

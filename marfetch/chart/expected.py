@@ -17,9 +17,9 @@ class ExpectedChart(NamedTuple):
     """The requested chart.
 
     Attributes:
-        name: the chart's name; its directory, in the archive or on disk, may have another name. None: any chart.
+        name: the requested name; None: any chart. The chart's directory, in the archive or on disk, may have another name.
         tag: the requested version; None: any version.
-        is_named: whether the publisher announced the name; otherwise the chart may have any name that Helm accepts.
+        is_named: whether the manifest states the name; otherwise the chart may have any name that Helm accepts.
     """
 
     name: str | None
@@ -34,8 +34,8 @@ class ExpectedChart(NamedTuple):
             archive: the name of the archive, for messages.
 
         Raises:
-            PolicyError: `chart-refused`: another chart or another version.
-            IntegrityError: `malformed`.
+            PolicyError: `chart-refused`: the archive contains another chart or another version.
+            IntegrityError: `malformed`: `Chart.yaml` cannot be parsed or is not a mapping.
         """
         if self.name is None and self.tag is None:
             return
@@ -62,7 +62,7 @@ class ExpectedChart(NamedTuple):
         return isinstance(found, str) and found not in ("", ".", "..") and not re.search(r"[/\\]", found)
 
     def _is_version(self, found: Json) -> bool:
-        """Return whether it is the version of the tag; build metadata counts only if both have it (SemVer 2.0.0, clause 10)."""
+        """Return whether the version is that of the tag. Build metadata is compared only if both have it (SemVer 2.0.0, clause 10)."""
         wanted = read_version(self.tag) if self.tag is not None else None
         if wanted is None:
             return True
@@ -78,8 +78,8 @@ class Unpacking(NamedTuple):
     Attributes:
         archive: the file name of the archive, for messages.
         chart: the chart that the archive must contain; None: any content.
-        top: except for charts, the only top-level directory of the archive, which becomes the target directory; None: there is none.
-        is_stripped: except for charts, whether to drop a single top-level directory of any name.
+        top: unless it is a chart, the single top-level directory of the archive, which becomes the target directory; None: it has none.
+        is_stripped: unless it is a chart, whether to drop the top-level directory if there is only one.
     """
 
     archive: str

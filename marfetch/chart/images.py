@@ -1,4 +1,4 @@
-"""Find the container images that the files of a chart name, in values, templates and CRDs."""
+"""Find the container images that a chart names in its values, templates and CRDs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _SUBCHART: Final = re.compile(rf"{WITHIN}charts/[^/_.][^/]*\.tgz")
 _LINE: Final = re.compile(r"""^[ \t]*(?:- +)?[\w-]*image: *["']?([^\s"'#{}]+)["']?[ \t]*(?:#.*)?$""", re.MULTILINE | re.IGNORECASE)
 
 _LONGEST: Final = 1_024
-"""Characters; a longer text is no image."""
+"""Maximum number of characters; a longer text is not an image."""
 
 
 class NamedImage(NamedTuple):
-    """One image where a chart names it.
+    """An image, and the place where a chart names it.
 
     Attributes:
         where: file and key, or file and line: `values.yaml:image.repository`, `charts/sub-1.0.0.tgz/templates/job.yaml:12`.
@@ -37,7 +37,7 @@ class FoundImages(NamedTuple):
     """The images that a chart names.
 
     Attributes:
-        unread: path of a file or packed sub-chart that could not be searched → why.
+        unread: path of a file or packed sub-chart that could not be searched → reason.
     """
 
     named: tuple[NamedImage, ...]
@@ -50,7 +50,7 @@ class FoundImages(NamedTuple):
 
 
 def is_searched(path: str) -> bool:
-    """Return whether a file of a chart can name images; paths are below the directory of the chart."""
+    """Return whether a file is searched for images. The path is relative to the directory of the chart."""
     return path.endswith(_EXTENSIONS)
 
 
@@ -60,11 +60,13 @@ def is_packed_subchart(path: str) -> bool:
 
 
 def find_images(files: Mapping[str, bytes], unread: Mapping[str, str] | None = None) -> FoundImages:
-    """Find the images in the files of a chart: in values by their keys, elsewhere in plain text without template expressions.
+    """Find the images in the files of a chart.
+
+    `values.yaml` is searched by its keys. All files are searched for lines such as `image: NAME`, unless the name is a template expression.
 
     Args:
-        files: path below the directory of the chart → content; the files of a packed sub-chart are below `charts/NAME.tgz/`.
-        unread: paths that could not be read → why.
+        files: path relative to the directory of the chart → content; the files of a packed sub-chart are below `charts/NAME.tgz/`.
+        unread: path that could not be read → reason.
     """
     named: list[NamedImage] = []
     failed = dict(unread or {})
@@ -104,7 +106,7 @@ def _in_values(value: Json, where: str) -> Iterator[NamedImage]:
             yield from _in_values(one, f"{where}[{number}]")
     if not isinstance(value, dict):
         return
-    merged = value.get("<<")  # YAML 1.1, merge key; Helm's parser knows it
+    merged = value.get("<<")  # YAML 1.1 merge key, which Helm's parser supports
     if isinstance(merged, dict):
         value = {**merged, **{key: inner for key, inner in value.items() if key != "<<"}}
     below = where if where.endswith(":") else f"{where}."

@@ -1,4 +1,4 @@
-"""The parts of a chart that `marfetch show` prints, and the files that they are."""
+"""The parts of a chart that `marfetch show` prints, and the files of each part."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SUBCHART: Final = re.compile(r"charts/[^/_.][^/]*/")
 WITHIN: Final = rf"(?:{_SUBCHART.pattern})*"
 """The directory of the chart or of a sub-chart at any depth (Helm, "Chart Dependencies"), as a regular expression."""
 _DEFINITION: Final = re.compile(rf"{WITHIN}crds/.+\.(?i:yaml|yml|json)", re.DOTALL)
-"""A file with CRDs, also of a sub-chart at any depth (helm/helm, `CRDObjects`)."""
+"""A file with CRDs, of the chart or of a sub-chart at any depth (helm/helm, `CRDObjects`)."""
 
 PARTS: Final[Mapping[str, Callable[[str], bool]]] = {
     "chart": lambda path: path == CHART_FILE,
@@ -27,7 +27,10 @@ PARTS: Final[Mapping[str, Callable[[str], bool]]] = {
     "schema": lambda path: path == SCHEMA_FILE,
     "crds": lambda path: _DEFINITION.fullmatch(path) is not None,
 }
-"""Part → whether a file belongs to it; paths are below the directory of the chart, those of a packed sub-chart below `charts/NAME.tgz/`."""
+"""Part → function that tests whether a file belongs to it.
+
+Paths are relative to the directory of the chart. The files of a packed sub-chart are below `charts/NAME.tgz/`.
+"""
 
 DEFINITIONS: Final = "crds"
 """The only part that may consist of several files."""
@@ -50,7 +53,7 @@ def files_of(part: str, paths: Iterable[str]) -> list[str]:
 
 
 def _own_first(paths: Iterable[str]) -> Iterator[str]:
-    """Yield the files of a chart, then those of each sub-chart."""
+    """Yield the chart's own files, then the files of each sub-chart."""
     below: dict[str, list[str]] = {}
     for path in paths:
         match = _SUBCHART.match(path)
@@ -63,7 +66,10 @@ def _own_first(paths: Iterable[str]) -> Iterator[str]:
 
 
 def joined(documents: Iterable[bytes]) -> bytes:
-    """Join YAML files with lines of `---`; a file that begins with such a line needs no other one, and a single file stays as it is."""
+    """Join YAML files, separated by lines of `---`.
+
+    A file that already begins with `---` gets no second separator. A single file is returned unchanged.
+    """
     whole = bytearray()
     for number, document in enumerate(documents):
         if number:

@@ -30,7 +30,7 @@ _B = Annotated[Path, typer.Argument(metavar="FILE", help="Newer bundle.")]
 _To = Annotated[str, typer.Option("--to", metavar="HOST[:PORT][/PREFIX]|DIR", help="Your own registry, or a directory, written as ./NAME.")]
 _PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Use HTTP instead of HTTPS; for loopback addresses only.")]
 _COMPRESSED: Final = (".gz", ".tgz", ".zst", ".tzst", ".xz", ".txz", ".bz2", ".tbz2", ".lz4", ".zip")
-"""Ends of names that promise a compressed file."""
+"""File extensions of compressed files."""
 
 
 def register(app: typer.Typer) -> None:
@@ -80,8 +80,8 @@ def bundle_inspect(settings: Settings, file: _Bundle) -> int:
     """List the artifacts in a bundle.
 
     Prints one line per artifact: name, version, kind, size and pinned reference. Indented lines below it show its referrers, the commands
-    that extract it with oras, skopeo, regctl, crane or helm, and the bundle that has the content that a delta leaves out. Blobs are not
-    hashed. The exit code is 5 if anything is missing, unexpected or wrong.
+    that extract it with oras, skopeo, regctl, crane or helm. If content was left out of a delta, they also name its base bundle. Blobs
+    are not hashed. The exit code is 5 if anything is missing, unexpected or wrong.
     """
     from ..bundle.check import check_bundle
     from ..bundle.format import opened
@@ -157,7 +157,7 @@ def bundle_load(
 ) -> int:
     """Copy a bundle into your own registry or a directory.
 
-    Checks the whole bundle first, then uploads only what is missing there. Repositories keep their paths below the prefix. Prints one line
+    Checks the whole bundle first, then uploads only what the target lacks. Repositories keep their paths below the prefix. Prints one line
     per artifact: the outcome and the new pinned reference. Nothing is ever uploaded to MAR.
     """
     from ..bundle.load import To, load
@@ -178,7 +178,7 @@ def bundle_load(
 
 
 def _offline(settings: Settings, stack: ExitStack) -> Callable[[], Session]:
-    """Return a factory of an offline client; without signatures to check, no client and no cache are needed."""
+    """Return a function that opens an offline client. It is called only if there are signatures to check."""
     return lambda: stack.enter_context(settings._replace(offline=True).client())
 
 

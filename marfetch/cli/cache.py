@@ -91,7 +91,7 @@ def cache_prune(settings: Settings, unused_days: _Days = None) -> int:
     """
     from ..layout import maintenance
 
-    if unused_days is not None and not unused_days >= 0:  # NaN compares with nothing
+    if unused_days is not None and not unused_days >= 0:  # `not` also refuses NaN
         raise InputError(f"`--unused-days` takes a number of days, 0 or more, not {unused_days:g}", code="usage")
     layout = _layout(settings)
     done = maintenance.prune(layout, days=unused_days)

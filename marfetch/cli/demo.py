@@ -61,7 +61,7 @@ def _serve(report: Report) -> int:
 
 
 class _Terminal(io.StringIO):
-    """What a command prints on a terminal."""
+    """Captures the output of a command, which takes this stream for a terminal."""
 
     def isatty(self) -> bool:
         return True

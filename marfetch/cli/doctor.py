@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
     add(app, doctor)
 
 
-@shared(limited=False)  # it reports what it has found by then
+@shared(limited=False)  # at the time limit, `examine` returns the findings so far
 def doctor(settings: Settings, reference: _Tried = None) -> int:
     """Find out why MAR cannot be reached.
 

@@ -1,4 +1,4 @@
-"""What `--help` shows: commands grouped by purpose, and examples at the end of each command's help."""
+"""Format the output of `--help`: commands grouped by purpose, and examples at the end of each command's help."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Commands(TyperGroup):
 
 
 def _summary(command: Any) -> str:
-    """Return the first sentence of a command's help, whole."""
+    """Return the first line of a command's help, without shortening it."""
     return str(command.help or "").strip().partition("\n")[0]
 
 

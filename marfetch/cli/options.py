@@ -62,9 +62,9 @@ _CaFile = Annotated[str | None, typer.Option("--ca-file", metavar="PEM", help="C
 _CacheDir = Annotated[Path | None, typer.Option("--cache-dir", metavar="DIR", help="Cache directory. [env: MARFETCH_CACHE_DIR]")]
 
 _STOP_TIME: Final = 1.0
-"""Seconds after `--timeout` in which waits and transfers stop by themselves, with an error that says more."""
+"""Seconds between `--timeout` and the interrupt. Waits and transfers stop by themselves in this time, with a more specific error."""
 _LONGEST_TIMER: Final = 1e8
-"""Seconds; the longest interval that every system accepts."""
+"""Longest timer interval in seconds that every system accepts."""
 
 
 class Settings(NamedTuple):
@@ -167,8 +167,8 @@ def shared(*, network: bool = True, local: bool = False, limited: bool = True) -
 
     Args:
         network: add the options for endpoints, timeouts and the cache; otherwise only those for output.
-        local: add these without `--endpoint` and `--data-host`, so that scripts can pass them to commands that make no requests.
-        limited: end the command after `--timeout`; otherwise it applies the limit itself.
+        local: add the same options except `--endpoint` and `--data-host`, so that scripts can pass them to commands without requests.
+        limited: end the command after `--timeout`; otherwise the command applies the limit itself.
     """
     output: dict[str, tuple[Any, Any]] = {"as_json": (_Json, False), "quiet": (_Quiet, False), "verbose": (_Verbose, False)}
     about_network: dict[str, tuple[Any, Any]] = {
@@ -197,7 +197,7 @@ def shared(*, network: bool = True, local: bool = False, limited: bool = True) -
             try:
                 with settings.time_limit() if limited else nullcontext():
                     return command(settings, **values)
-            except KeyboardInterrupt as error:  # typer would replace it by its own exit code
+            except KeyboardInterrupt as error:  # typer would turn it into its own exit code
                 raise Interrupted("interrupted", code="interrupted") from error
 
         parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + extra
@@ -211,7 +211,7 @@ def shared(*, network: bool = True, local: bool = False, limited: bool = True) -
 
 
 class _Current:
-    """The report of the running command, so that its failure can be printed from outside."""
+    """Holds the report of the running command, so that `__main__` can print a failure with it."""
 
     report: Report | None = None
 
@@ -246,7 +246,7 @@ def _settings(
 
 @contextmanager
 def _alarm(seconds: float, ring: Callable[[], None]) -> Iterator[None]:
-    """Call a function in the main thread after a time, between two of its instructions: by an interval timer, or by a thread (Windows)."""
+    """Call `ring` in the main thread after a time, with an interval timer, or with a background thread on Windows."""
     if hasattr(signal, "setitimer"):
         previous = signal.signal(signal.SIGALRM, lambda *_: ring())
         signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -57,7 +57,7 @@ def pull(
     """Download artifacts.
 
     Saves the payload layers, chosen by media type, after checking every byte. Prints one line per file, or per directory with `--untar`:
-    path, digest and pinned reference. `--output` saves the one payload under a name of yours, whatever its title is.
+    path, digest and pinned reference. `--output` saves a single payload under a name that you choose.
     """
     to_stdout = False
     if output is not None:
@@ -162,7 +162,7 @@ def _choice(
 
 
 def _request(settings: Settings, text: str, version: str | None, *, devel: bool) -> Wanted | Failed:
-    """Parse one REF; an invalid one is returned as a failure, so that the others are still tried."""
+    """Parse one REF. Return an invalid one as a failure, so that the other REFs are still processed."""
     from ..client.pull import Failed
 
     try:

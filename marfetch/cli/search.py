@@ -39,7 +39,7 @@ def search(
 ) -> int:
     """Find repositories in the catalog.
 
-    Lists the repositories whose name matches TEXT, or similar names if there is none. With `--kind` or `--artifact-type`, the newest
+    Lists the repositories whose name matches TEXT, or similar names if none matches. With `--kind` or `--artifact-type`, the newest
     version of each match is checked too, and the output has name, newest version, app version, age and kind.
     """
     from ..artifact.kinds import kinds_named

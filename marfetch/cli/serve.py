@@ -53,7 +53,7 @@ def serve(
 
     Prints its address as the first line on stdout and runs until Ctrl-C or SIGTERM. Clients such as helm, oras and crane can pull from it,
     and marfetch with `--endpoint`. A bundle that fails its check is refused with exit code 5. On a loopback address it answers only for
-    loopback names and those of `--allow-host`, so that web pages cannot read it. `--timeout` limits the start.
+    loopback names and the names of `--allow-host`, so that web pages cannot read it. `--timeout` limits only the start.
     """
     from ..serve.run import running
 

@@ -30,7 +30,7 @@ MAX_CANDIDATES: Final = 2000
 
 TAKES_FILE: Final = frozenset(("PEM", "FILE", "LAYOUT"))
 TAKES_DIRECTORY: Final = frozenset(("DIR",))
-"""Metavars (`takes` in the table) completed with files or directories. `FROM_CACHE` and the table's `values` complete others."""
+"""Metavars whose values are files or directories. `FROM_CACHE` and the `values` in `commands.json` complete other metavars."""
 
 _REPOSITORY_ONLY: Final = frozenset((("versions",),))
 """Commands whose REF takes no tag or digest."""
@@ -78,7 +78,7 @@ class Line(NamedTuple):
 
 
 def complete(words: Sequence[str]) -> str:
-    """Return the output for the words after `marfetch`, the last of which is under the cursor; never fails."""
+    """Return the output for the words after `marfetch`; never fails. The last word is under the cursor."""
     try:
         candidates, directive = find_candidates(words, os.environ)
     except Exception:  # an error message would disturb the command line that the user is typing
@@ -142,7 +142,7 @@ def read_line(table: Mapping[str, Any], words: Iterable[str]) -> Line | None:
             name, equals, value = word.partition("=") if long else (word[:2], word[2:3], word[2:])
             option = _option(command, name)
             if option is None:
-                continue  # the real parser reports it
+                continue  # the real parser will report it as an error
             if option["takes"] is not None and not equals:
                 pending = option
             else:
@@ -222,7 +222,7 @@ def _versions(line: Line, known: KnownRegistries, word: str) -> Candidates:
     parts = known.split(line.arguments[-1]) if line.arguments else None
     if parts is None or re.search("[:@]", parts[2]):
         return _NOTHING
-    from ..constraint import distinct, sort_versions  # late: only where versions are sorted
+    from ..constraint import distinct, sort_versions  # late: only the completion of versions needs it
 
     groups = distinct(sort_versions(known.tags(parts[1], parts[2])))
     first = [text for text, tagged in groups.items() if "--devel" in line.options or not tagged[0].is_prerelease]

@@ -30,14 +30,14 @@ _ENDPOINT = re.compile(r"(https?)://([a-z0-9.-]+)(?::([0-9]{1,5}))?/?")
 
 
 class KnownRegistries:
-    """The cached knowledge of the registries that a command line can use.
+    """The cached repositories, tags and digests of the registries that a command line can use.
 
     Args:
         endpoint: value of `--endpoint`, or None.
         cache_dir: value of `--cache-dir`, or None.
 
     Attributes:
-        hosts: hosts that are completed in front of a repository.
+        hosts: hosts to offer in front of a repository.
     """
 
     def __init__(self, endpoint: str | None, cache_dir: str | None, environment: Mapping[str, str]) -> None:
@@ -136,6 +136,6 @@ def cache_directory(option: str | None, environment: Mapping[str, str]) -> str:
     usual = _CACHES.get(sys.platform)
     if usual and not environment.get("XDG_CACHE_HOME"):
         return os.path.expanduser(usual)  # noqa: PTH111
-    from ..layout.cache import cache_root  # late: platformdirs, only for an unusual directory
+    from ..layout.cache import cache_root  # late: only an unusual directory needs platformdirs
 
     return str(cache_root(None))

@@ -1,6 +1,6 @@
 """The public `Client`: a facade with one method per operation.
 
-Each call has its own session, as each command does; the connections are kept for the next call.
+Each call opens a session, as a command does. The connections stay open for the next call.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from .values import ArtifactInfo, PulledFile, RepositoryInfo, ResolvedReference,
 
 _StrPath: TypeAlias = str | os.PathLike[str]
 _Texts: TypeAlias = str | Iterable[str]
-"""A string, or several."""
+"""One string or several strings."""
 
 
 class Client:
@@ -114,7 +114,7 @@ class Client:
         """List the versions of a repository, newest first, including prereleases.
 
         Raises:
-            Error: as `marfetch versions`.
+            Error: the same errors as `marfetch versions`.
         """
         asked = _reference(repository)
         with self._session() as session:
@@ -129,7 +129,7 @@ class Client:
             devel: include prereleases.
 
         Raises:
-            Error: as `marfetch resolve`.
+            Error: the same errors as `marfetch resolve`.
         """
         wanted = Wanted(_reference(reference), version, devel)
         with self._session() as session:
@@ -163,7 +163,7 @@ class Client:
             force: replace files that differ.
 
         Raises:
-            Error: as `marfetch pull`.
+            Error: the same errors as `marfetch pull`.
         """
         options = PullOptions(
             Path(to),
@@ -196,7 +196,7 @@ class Client:
         Raises:
             InputError: `payload-ambiguous`: there are several payloads.
             PolicyError: `limit-passed`: the payload is larger than 256 MiB.
-            Error: as `pull`.
+            Error: the same errors as `pull`.
         """
         options = PullOptions(Path(), _choice(kind, media_type)._replace(output="payload", is_exact=True), gate=gate())
         wanted = Wanted(_reference(reference), version)
@@ -213,7 +213,7 @@ class Client:
             version: see `resolve`.
 
         Raises:
-            Error: as `marfetch inspect`.
+            Error: the same errors as `marfetch inspect`.
         """
         wanted = Wanted(_reference(reference), version)
         with self._session() as session:
@@ -227,7 +227,7 @@ class Client:
             kind: return only repositories whose newest version is of this kind.
 
         Raises:
-            Error: as `marfetch search`, or the newest version of a repository could not be inspected.
+            Error: the same errors as `marfetch search`; also if the newest version of a repository cannot be inspected.
         """
         host, words = registry_of(text)
         query = SearchQuery(words, _kinds(kind))
@@ -265,15 +265,15 @@ class Client:
             platform: `os/architecture`; its manifest in a multi-platform index must be signed too.
 
         Returns:
-            The result for the reference itself.
+            The result for the artifact that the reference names.
 
         Raises:
-            SignatureError: no signature is valid and trusted. The code is that of the signature that passed the most checks.
+            SignatureError: no signature is valid and trusted. The error code comes from the signature that passed the most checks.
             InputError: the trust policy, a trust store or the keyring cannot be used, such as `POLICY_MISSING`.
             NotFoundError: `platform-not-found`.
-            Error: as `marfetch verify`.
+            Error: the same errors as `marfetch verify`.
         """
-        from ..verify import artifact as verification  # late: cryptography, only where signatures are checked
+        from ..verify import artifact as verification  # late: only signature checks need cryptography
 
         wanted = Wanted(_reference(reference))
         lists = [Path(crl)] if isinstance(crl, (str, os.PathLike)) else [Path(one) for one in crl or ()]

@@ -22,7 +22,7 @@ class VersionInfo:
     """One version of a repository.
 
     Attributes:
-        aliases: further tags of the same version.
+        aliases: other tags of the same version.
     """
 
     version: str
@@ -146,7 +146,7 @@ class ArtifactInfo:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryInfo:
-    """A repository found by a search. Facts from its manifests are None, unless the search was by kind or they are cached.
+    """A repository found by a search. Fields from its manifests are None, unless the search was by kind or they are cached.
 
     Attributes:
         name: without the host.
@@ -248,7 +248,7 @@ class ProvenanceInfo:
 
 @dataclass(frozen=True, slots=True)
 class LifecycleInfo:
-    """What the lifecycle mark of an artifact says.
+    """The lifecycle mark of an artifact, which states when support ends.
 
     Attributes:
         date: the day on which support ends, as `YYYY-MM-DD`.
@@ -278,7 +278,7 @@ class VerifiedArtifact:
     Attributes:
         verdict: `verified`, or `skipped` if the trust policy skips the repository.
         ended: whether support has ended.
-        superseded: whether the tag of an ended artifact names another digest now; None if that is unknown.
+        superseded: whether the tag of an ended artifact now points to another digest; None if unknown.
         platform: the result for the platform, if one was asked for.
         not_checked: artifact types of attached signatures in unsupported formats.
     """
@@ -314,7 +314,7 @@ def _json_name(name: str) -> str:
 def _typed(hint: Any, value: Any) -> Any:
     """Convert a JSON value to the type of its field."""
     origin, arguments = get_origin(hint), get_args(hint)
-    if origin is UnionType:  # with None
+    if origin is UnionType:  # `X | None`
         return None if value is None else _typed(arguments[0], value)
     if origin is tuple:
         return tuple(_typed(arguments[0], one) for one in value or ())

@@ -359,7 +359,7 @@ class _Reader:
 
     def _mapping(self, value: Json, where: tuple[str | int, ...], known: Mapping[str, object]) -> dict[str, Json]:
         if not isinstance(value, dict):
-            self.fail(f"expected keys, not {_shown(value)}", where, hint=f"the keys are {', '.join(known)}")
+            self.fail(f"expected a mapping with keys, not {_shown(value)}", where, hint=f"the keys are {', '.join(known)}")
         for key in value:
             if key not in known:
                 self.fail(f"`{key[:80]}` is not a known key", (*where, key), hint=_nearest(key, known))

@@ -178,7 +178,7 @@ def _broken(found: Opened, checked: CheckResult) -> Error:
     first = checked.findings[0]
     return IntegrityError(
         f"the bundle `{found.path}` is broken: {', '.join(f'{number} {sort}' for sort, number in sorted(count.items()))};"
-        f" `{first.name}`: {first.reason}",
+        f" the first problem is `{first.name}`: {first.reason}",
         code="bundle-broken",
         path=str(found.path),
     )
@@ -192,7 +192,7 @@ def _findings_json(checked: CheckResult) -> dict[str, Any]:
 
 
 def combined_error(errors: Sequence[Error]) -> Error:
-    """Return the first error, with the number of the others in its message."""
+    """Return the first error; its message also says how many more errors there are."""
     first = errors[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return type(first)(f"{first.message}{more}", code=first.code, hint=first.hint, **first.context)
@@ -228,7 +228,7 @@ def _signature_json(one: SignatureResult) -> Any:
 
 
 def print_differences(report: Report, a: Path, b: Path, found: Sequence[Changed]) -> int:
-    """Print the artifacts in which two bundles differ; return exit code 1 if there are any."""
+    """Print the differences between the artifacts of two bundles; return exit code 1 if there are any."""
     rows: list[Row] = []
     lines: list[Row] = []
     for one in found:

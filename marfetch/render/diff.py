@@ -18,9 +18,9 @@ _SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}
 _COLORS: Final = {"+": GOOD, "-": BAD, "~": ODD, "@": "cyan"}
 """First character of a line → style."""
 MAX_VALUE: Final = 200
-"""Characters of a value that are shown; the rest is cut off."""
+"""Maximum number of characters that are shown of a value."""
 MAX_MARKDOWN: Final = 60_000
-"""Characters of Markdown; GitHub limits comments to 65,536."""
+"""Maximum number of characters of Markdown; GitHub limits comments to 65,536."""
 
 
 def print_diff(report: Report, found: Sequence[tuple[str, Difference]], errors: Sequence[tuple[str, Error]], *, markdown: bool) -> int:

@@ -14,7 +14,7 @@ from .report import Report
 
 ENVIRONMENT: Final = "GITHUB_STEP_SUMMARY"
 MAX_ROWS: Final = 500
-"""Rows of a table; GitHub limits the summary of a step to 1 MiB."""
+"""Maximum number of rows in a table; GitHub limits the summary of a step to 1 MiB."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -37,7 +37,7 @@ def cell(text: str) -> str:
 
 
 def code_fence(text: str, shortest: int) -> str:
-    """Return more backticks than any run of them in the text has, so that they can enclose it."""
+    """Return a fence to enclose a text in: more backticks than the longest run of backticks in the text."""
     return "`" * max([shortest, *(len(run) + 1 for run in re.findall("`+", text))])
 
 

@@ -1,7 +1,7 @@
-"""Progress on stderr: a few lines at the bottom of a terminal, or a line now and then in a log.
+"""Progress on stderr: a few lines at the bottom of a terminal, or a line every few seconds in a log.
 
-Both displays know what is under way: tasks with a count, transfers of blobs, and waits. An event only changes numbers, so that reporting
-costs nearly nothing. The text is made from these numbers a few times per second at most.
+Both displays keep track of tasks with a count, transfers of blobs, and waits. An event only changes numbers, so it costs nearly nothing.
+The text is made from these numbers a few times per second at most.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 DELAY: Final = 0.3
-"""Seconds after which a terminal shows what is under way, so that short work does not flicker."""
+"""Seconds before a terminal shows progress, so that short work does not flicker."""
 PLAIN_INTERVAL: Final = 5.0
 """Seconds between the lines in a log."""
 _LONG: Final = 1.0
-"""Seconds after which one of several transfers or a wait is shown too."""
+"""Seconds before a transfer or a wait is shown below a task with a count."""
 _REDRAW: Final = 0.1
 """Seconds between two drawings."""
 _RATE_PERIOD: Final = 5.0
@@ -38,9 +38,9 @@ _MOST_ROWS: Final = 4
 """Maximum number of transfers with a line of their own."""
 _MOST_WAITS: Final = 2
 _LABEL: Final = 24
-"""Columns for names, at least."""
+"""Minimum number of columns for labels."""
 _BAR: Final = (10, 30)
-"""Columns of a bar: where there is less room, there is none."""
+"""Minimum and maximum columns of a bar. If there is less room, the bar is left out."""
 
 
 class _Task:
@@ -66,12 +66,12 @@ class _Task:
 
     @property
     def is_counted(self) -> bool:
-        """Whether its count says anything."""
+        """Whether the count is worth showing; that of a single item is not."""
         return self.total > 1
 
 
 class _Row:
-    """A transfer. The bytes of an earlier run, with which it begins, are not counted as received."""
+    """A transfer. Bytes that an earlier run already downloaded do not count as received."""
 
     def __init__(self, display: _Display, name: str, total: int) -> None:
         self._display = display
@@ -95,13 +95,13 @@ class _Row:
 
 
 class _View(NamedTuple):
-    """What is under way at one moment.
+    """The state of all tasks and transfers at one moment.
 
     Attributes:
         task: the outermost task with a count.
         rows: the transfers, oldest first.
-        waits: what is waited for, newest first.
-        received: bytes of all transfers.
+        waits: labels of the current waits, newest first.
+        received: bytes that all transfers have received so far.
         rate: bytes per second.
     """
 
@@ -113,7 +113,7 @@ class _View(NamedTuple):
 
 
 class _Display:
-    """What is under way.
+    """Base class of the displays: keeps track of tasks, transfers and waits.
 
     Args:
         note: shows a message.
@@ -128,7 +128,7 @@ class _Display:
         self.lock = threading.Lock()
         self._tasks: dict[_Task, None] = {}
         self._rows: dict[_Row, None] = {}
-        self._received = 0  # by transfers that have ended
+        self._received = 0  # bytes of finished transfers
         self._samples: deque[tuple[float, int]] = deque()
 
     @property
@@ -160,7 +160,7 @@ class _Display:
     def ended(self, row: _Row) -> None:
         """Count a finished transfer."""
         with self.lock:
-            if self._rows.pop(row, row) is None:  # it may be ended twice
+            if self._rows.pop(row, row) is None:  # `end` may be called twice
                 self._received += row.received
         self._rest()
 
@@ -193,7 +193,7 @@ class _Display:
         rate = (received - before) / (now - since) if now > since else 0.0
         task = next((one for one in tasks if one.is_counted), None)
         age = _LONG if task is not None else DELAY
-        most = 0 if task is not None else 1  # a single step of one of many items says nothing
+        most = 0 if task is not None else 1  # a task with one item is shown like a wait, unless another task has a count
         waits = dict.fromkeys(one.label for one in reversed(tasks) if one.total <= most and now - one.began >= age)
         return _View(task, rows, list(waits), received, max(0.0, rate))
 
@@ -204,7 +204,7 @@ class PlainProgress(_Display):
     _next = 0.0
 
     def _begin(self) -> None:
-        # Work that follows at once goes on in the rhythm of what was before.
+        # Work that starts right after other work keeps the interval of its lines.
         if self.now() - self._next > PLAIN_INTERVAL or not self._next:
             self._next = self.now() + PLAIN_INTERVAL
 
@@ -240,10 +240,10 @@ def _bytes(view: _View) -> list[str]:
 
 
 class Bar(_Display):
-    """Progress as lines at the bottom of a terminal, which a background thread redraws. They are gone when the work has ended.
+    """Progress as lines at the bottom of a terminal, which a background thread redraws. They disappear when the work ends.
 
-    Each drawing is one write that overwrites the one before, and no line reaches the last column. The cursor stays visible, so that
-    nothing has to be restored if the process is killed.
+    Each drawing is a single write that overwrites the previous drawing. No line reaches the last column. The cursor stays visible, so
+    that nothing has to be restored if the process is killed.
 
     Args:
         stream: the terminal; None: stderr.
@@ -277,7 +277,7 @@ class Bar(_Display):
 
     def _begin(self) -> None:
         now = self.now()
-        # What follows at once is shown at once: the lines only change.
+        # Show work that starts right after other work without a delay: it causes no flicker.
         self._due = now if now - self._erased_at < DELAY else now + DELAY
         if self._has_thread is None:
             self._has_thread = started(self._run, "marfetch-progress") is not None
@@ -300,7 +300,7 @@ class Bar(_Display):
             time.sleep(_REDRAW)
 
     def tick(self) -> None:
-        """Draw what is under way, if it is time for it."""
+        """Draw the current progress, if a drawing is due."""
         with self._screen:
             if self._is_closed or not self._busy.is_set() or self.now() < self._due:
                 return
@@ -331,12 +331,12 @@ class Bar(_Display):
     def _draw(self, lines: list[Text], columns: int) -> None:
         if lines == self._drawn:
             return
-        from rich.control import Control  # late: rich, only for a bar on a terminal
-        from rich.segment import ControlType  # late: rich, only for a bar on a terminal
+        from rich.control import Control  # late: only a progress bar needs rich
+        from rich.segment import ControlType  # late: only a progress bar needs rich
 
         console = self._terminal()
         rows = self._occupied(columns)
-        with console:  # one write
+        with console:  # collects the drawing into one write
             if rows > len(lines):
                 self._erase(columns)
             elif rows:
@@ -349,15 +349,15 @@ class Bar(_Display):
         self._drawn = lines
 
     def _occupied(self, columns: int) -> int:
-        """Return how many lines of the terminal the drawing takes: terminals wrap lines that a smaller window is too narrow for."""
+        """Return how many lines of the terminal the drawing takes. A terminal wraps drawn lines when its window becomes narrower."""
         return sum(max(1, -(-line.cell_len // max(1, columns))) for line in self._drawn)
 
     def _erase(self, columns: int | None = None) -> None:
-        """Erase the drawing, and leave the cursor where it began."""
+        """Erase the drawing, and move the cursor to where it began."""
         if not self._drawn:
             return
-        from rich.control import Control  # late: rich, only for a bar on a terminal
-        from rich.segment import ControlType  # late: rich, only for a bar on a terminal
+        from rich.control import Control  # late: only a progress bar needs rich
+        from rich.segment import ControlType  # late: only a progress bar needs rich
 
         rows = self._occupied(columns or self._size().columns)
         line = (ControlType.ERASE_IN_LINE, 2)
@@ -367,7 +367,7 @@ class Bar(_Display):
 
     def _terminal(self) -> Console:
         if self._console is None:
-            from rich.console import Console  # late: rich, only for a bar on a terminal
+            from rich.console import Console  # late: only a progress bar needs rich
 
             self._console = Console(file=self._stream, stderr=True, force_terminal=True, markup=False, emoji=False, highlight=False)
         return self._console
@@ -375,7 +375,7 @@ class Bar(_Display):
     def _window(self) -> os.terminal_size:
         with suppress(OSError, ValueError, AttributeError):
             size = os.get_terminal_size((self._stream or sys.stderr).fileno())
-            if size.columns and size.lines:  # a pseudo-terminal may not know them
+            if size.columns and size.lines:  # a pseudo-terminal may report 0 for both
                 return size
         return shutil.get_terminal_size()
 
@@ -398,8 +398,8 @@ class Bar(_Display):
         return [*self._aligned(parts, columns, is_counted=task is not None), *(self._text([(text, "")], columns) for text in texts)]
 
     def _aligned(self, parts: Sequence[tuple[str, float, list[str]]], columns: int, *, is_counted: bool) -> Iterator[Text]:
-        """Lay out labels, bars and facts; the label of a count, which is the first one, is never cut short for them."""
-        from rich.cells import cell_len, set_cell_size  # late: rich, only for a bar on a terminal
+        """Lay out labels, bars and facts. The label of a task with a count comes first and is never cut short."""
+        from rich.cells import cell_len, set_cell_size  # late: only a progress bar needs rich
 
         widths = [cell_len(label) for label, _, _ in parts]
         left = min(max(widths, default=0), max(columns // 2, _LABEL, *widths[:1] if is_counted else ()))
@@ -418,7 +418,7 @@ class Bar(_Display):
             yield self._text([(name, ""), *bar, (right, "")], columns)
 
     def _text(self, parts: Sequence[tuple[str, str]], columns: int) -> Text:
-        from rich.text import Text  # late: rich, only for a bar on a terminal
+        from rich.text import Text  # late: only a progress bar needs rich
 
         encoding = self._terminal().encoding
         if not encoding.startswith("utf"):

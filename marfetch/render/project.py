@@ -61,7 +61,7 @@ def print_lock_result(report: Report, project: Project, old: Lock | None, found:
                 former[one.item.name] = str(one.previous.reference)
             artifacts.append(_entry_json(one.entry, one.change, one.previous))
     rows += [("removed", entry.name, str(entry.reference)) for entry in removed]
-    if failed:  # nothing was changed then
+    if failed:  # a failure leaves the lock file unchanged
         rows = []
     _show(report, rows, former)
     data: Any = {
@@ -134,7 +134,7 @@ def print_outdated(report: Report, project: Project, result: Sequence[Outdated])
 
 
 def _show(report: Report, rows: Sequence[tuple[str, str, str]], former: Mapping[str, str] | None = None) -> None:
-    """Print outcome, name and reference of artifacts; a terminal shows version and digest, since the project file has the repository.
+    """Print outcome, name and reference of artifacts. A terminal shows only version and digest of the reference.
 
     Args:
         former: the references that were locked before, by name.
@@ -151,7 +151,7 @@ def _show(report: Report, rows: Sequence[tuple[str, str, str]], former: Mapping[
 def _row(one: Outdated) -> tuple[str, ...]:
     remarks = []
     if one.ends is not None:
-        # A mark is about a digest: publishers also mark the one that the tag named before.
+        # A lifecycle mark belongs to a digest. When a tag is moved, publishers also mark the old digest.
         word = "superseded" if one.is_ended and one.moved_to is not None else f"support {'ended' if one.is_ended else 'ends'}"
         remarks.append(f"{word} on {one.ends.isoformat()}")
     if one.moved_to is not None:

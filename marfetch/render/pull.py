@@ -62,7 +62,7 @@ def print_resolved(report: Report, result: Resolved) -> int:
 
 
 def print_versions(report: Report, result: History, *, show_all: bool, details: bool) -> int:
-    from ..client.versions import Details  # late: only for versions
+    from ..client.versions import Details  # late: only `versions` needs it
 
     head = ["version", "tag", *(("digest", "size", "created", "app", "end of life") if details else ())]
     rows: list[Row] = []
@@ -112,7 +112,7 @@ def _note_newer(report: Report, result: Resolved) -> None:
 
 
 def _note_next(report: Report, result: Pulled) -> None:
-    """Note newer versions and the next command; on a terminal only."""
+    """Print newer versions and the command that usually follows, on a terminal only."""
     if not report.on_terminal or report.quiet:
         return
     for one in result.resolved:

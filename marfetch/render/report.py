@@ -1,7 +1,7 @@
 """Write the output of a command: results to stdout, messages and progress to stderr.
 
-Every text goes through `printable`, so that control characters from a registry or a file cannot steer the terminal. In a job of a CI
-runner, everything that the program writes as text goes through `RunnerLog`, so that it cannot steer the runner.
+Every text goes through `printable`, so that control characters from a registry or a file cannot control the terminal. In a CI job,
+all text also goes through `RunnerLog`, so that it cannot contain commands to the CI runner.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _RUNNERS: Final = ("TF_BUILD", "GITHUB_ACTIONS")
 
 
 def has_runner() -> bool:
-    """Whether a CI runner reads the output and acts on logging commands in it."""
+    """Return whether a CI runner reads the output and acts on logging commands in it."""
     return any(os.environ.get(name) for name in _RUNNERS)
 
 
 def guard_output() -> None:
-    """Break up logging commands in everything that this process prints as text from now on, if a CI runner reads it."""
+    """Break up logging commands in all text that this process prints from now on, if a CI runner reads it."""
     sys.stdout, sys.stderr = guarded(sys.stdout), guarded(sys.stderr)
 
 
@@ -117,7 +117,7 @@ class Report:
         self.reader_is_gone = False
         """Whether the reader has closed stdout (`| head`). Further output is dropped, and the exit code stays the same."""
         self.has_result = False
-        """Whether the JSON object, which a command prints once, is written or being written."""
+        """Whether the JSON object of the command was written, or is being written."""
         self.progress: Progress = self._make_progress()
 
     @property
@@ -126,7 +126,7 @@ class Report:
         return _is_terminal(self._stderr or sys.stderr)
 
     def line(self, text: str) -> None:
-        """Write one line of data as it is; nothing with `--json`."""
+        """Write one line of data; nothing with `--json`."""
         if not self.as_json:
             self._write_stdout(printable(text))
 
@@ -138,7 +138,7 @@ class Report:
     def content(self, raw: bytes) -> None:
         """Write a file of an artifact, byte for byte; nothing with `--json`.
 
-        On a terminal it has no control characters. In a job of a CI runner, its logging commands are broken up, unless stdout is a file.
+        On a terminal, control characters are removed. In a CI job, logging commands are broken up, unless stdout is a file.
         """
         stream = self._stdout or sys.stdout
         if self.as_json or self.reader_is_gone or cast("TextIO | None", stream) is None:
@@ -161,8 +161,8 @@ class Report:
         """Write a list of results, laid out for a person on a terminal, otherwise as tab-separated lines; nothing with `--json`.
 
         Args:
-            wraps: the last column is a sentence, so it wraps where the window is too narrow.
-            pipe: the rows for a pipe, if they have other columns there.
+            wraps: whether the last column is a sentence, which wraps if the window is too narrow.
+            pipe: the rows for output to a pipe, if their columns differ from those on a terminal.
         """
         if not self.as_json and rows:
             shown = list(map(_printable, rows))
@@ -177,7 +177,7 @@ class Report:
         """Write lines that begin with a label: aligned on a terminal, otherwise tab-separated; nothing with `--json`.
 
         Args:
-            pipe: the rows for a pipe, if they have other columns there.
+            pipe: the rows for output to a pipe, if their columns differ from those on a terminal.
         """
         if not self.as_json and rows:
             shown = list(map(_printable, rows))
@@ -188,11 +188,11 @@ class Report:
         self._hang([(" " * indent, " " * (indent + 2), cell) for indent, cell in rows])
 
     def tree(self, root: Branch) -> None:
-        """Write a tree; on a terminal, its texts wrap beside the guides. Nothing with `--json`."""
+        """Write a tree; on a terminal, long texts wrap to the right of the branch lines. Nothing with `--json`."""
         self._hang(list(_guided(root)))
 
     def _hang(self, rows: Sequence[tuple[str, str, Cell]]) -> None:
-        """Write texts that wrap, each with what stands before its first line and before the others."""
+        """Write texts that wrap. Each row has a prefix for the first line, a prefix for further lines, and the text."""
         if self.as_json:
             return
         shown = [(before, below, _printable([cell])[0]) for before, below, cell in rows]
@@ -213,7 +213,7 @@ class Report:
             self._write_json({"schema": SCHEMA, "command": self.command, "ok": True, "data": data})
 
     def json_text(self, document: str) -> None:
-        """Write serialized JSON in ASCII; its values stay the same in the log of a CI runner too."""
+        """Write serialized JSON in ASCII. In a CI job, logging commands in it are escaped; its values stay the same."""
         self._write_stdout(json_without_commands(document) if has_runner() else document)
 
     def note(self, text: str) -> None:
@@ -233,7 +233,7 @@ class Report:
             about: name of the artifact that failed.
         """
         if isinstance(self.progress, Bar):
-            self.progress.close()  # threads that are being stopped may still have work
+            self.progress.close()  # background threads may still report progress while they stop
         if self.as_json:
             document: dict[str, Json] = {"schema": SCHEMA, "command": self.command, "ok": False, "error": error_json(error)}
             if data is not None:
@@ -242,7 +242,7 @@ class Report:
         self.error(error, about=about)
 
     def error(self, error: Error, *, about: str | None = None) -> None:
-        """Write an error with its hint to stderr; a failed response of MAR also has the ids that its support asks for."""
+        """Write an error with its hint to stderr, and the IDs of a failed response that Microsoft support asks for."""
         self._write_labeled("error", f"{about}: {error.message}" if about else error.message, BAD)
         for label, name in (("X-Msedge-Ref", "msedge_ref"), ("X-Ms-Correlation-Request-Id", "correlation_id")):
             if error.context.get(name):
@@ -254,7 +254,7 @@ class Report:
         """Write all errors, the first one as the failure of the command, and return its exit code.
 
         Args:
-            errors: name of an artifact and its error.
+            errors: the name of each failed artifact, and its error.
             several: whether the command had several artifacts, so that the message must name the failed one.
         """
         for name, error in errors[1:]:
@@ -327,7 +327,7 @@ def _piped(rows: Sequence[Row]) -> Iterator[Segments]:
 
 
 def _guided(branch: Branch, before: str = "", below: str = "") -> Iterator[tuple[str, str, Cell]]:
-    """Yield the lines of a tree: the guide of the first line, that of the others if the text wraps, and the text."""
+    """Yield the rows of a tree: the prefix of the first line, the prefix of further lines if the text wraps, and the text."""
     cell = branch.text if isinstance(branch.text, Cell) else Cell(branch.text)
     yield before, below + ("│   " if branch.below else "    "), cell
     for one in branch.below:

@@ -28,10 +28,10 @@ class Cell(NamedTuple):
     """A value in a table.
 
     Attributes:
-        text: for pipes.
-        shown: for a terminal; None for the same text.
+        text: the whole text, for pipes.
+        shown: the short text, for a terminal; None: the same as `text`.
         style: words of `_CODES`, such as `bold green`; empty for none.
-        joint: what ends a line on a terminal if the text goes on below.
+        joint: suffix of each wrapped line on a terminal, except the last.
     """
 
     text: str
@@ -63,7 +63,7 @@ _STYLES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("would-fetch", "would-replace", "would write"), ODD),
     **dict.fromkeys(("kept", "unchanged", "keeps"), ""),
 }
-"""Status word → style; what stayed as it was has none."""
+"""Status word → style. Words that report no change have no style."""
 
 
 def status(word: str) -> Cell:
@@ -72,25 +72,25 @@ def status(word: str) -> Cell:
 
 
 def digest(value: object) -> Cell:
-    """Return the cell of a text with digests, such as a pinned reference; a terminal shows their first digits."""
+    """Return the cell of a text with digests, such as a pinned reference. A terminal shows only the first digits of each digest."""
     text = str(value)
     return Cell(text, re.sub(rf"\b(sha256:|sha512:|(?<![:/]))([0-9a-f]{{{_DIGITS}}})([0-9a-f]{{52}}|[0-9a-f]{{116}})\b", r"\1\2", text))
 
 
 def reference(value: object) -> Cell:
-    """Return the cell of a reference, whose digest a terminal shows shortened."""
+    """Return the cell of a reference. A terminal shows its digest shortened."""
     return digest(value)
 
 
 def version(reference: str) -> Cell:
-    """Return the cell of a reference of which a terminal shows only the tag, or else the digest."""
+    """Return the cell of a reference. A terminal shows only its tag, or its digest if it has no tag."""
     name, _, pinned = reference.partition("@")
     tag = name.rpartition("/")[2].partition(":")[2]
     return Cell(reference, tag or digest(pinned).short or "-")
 
 
 def command(line: str) -> Cell:
-    """Return the cell of a shell command, which can be pasted from several lines too."""
+    """Return the cell of a shell command. If it wraps, its lines end with a backslash, so that it can still be pasted."""
     return Cell(line, joint=" \\")
 
 
@@ -109,12 +109,12 @@ def age(created: str | None, now: datetime | None = None) -> str:
 
 
 def since(created: str | None) -> Cell:
-    """Return the cell of a time: as it is for pipes, as an age on a terminal."""
+    """Return the cell of a time: unchanged for pipes, and as an age such as `2 hours` on a terminal."""
     return Cell(created or "-", age(created))
 
 
 def ago(created: str) -> Cell:
-    """Return the cell of a time in a sentence: as it is for pipes, such as `2 hours ago` on a terminal."""
+    """Return the cell of a time: unchanged for pipes, and as an age such as `2 hours ago` on a terminal."""
     passed = age(created)
     return Cell(created, created if passed == "-" else f"{passed} ago")
 
@@ -144,7 +144,7 @@ def laid_out(head: Sequence[str], rows: Sequence[Row], width: int, *, wraps: boo
     """Yield the lines of a table for a terminal.
 
     Args:
-        head: names of the columns; a row may have fewer. A row that begins with an empty cell belongs to the one above.
+        head: names of the columns; a row may have fewer cells. A row that begins with an empty cell belongs to the one above.
         width: columns of the window.
         wraps: whether the last column wraps where a row is too wide; otherwise each row becomes a block.
     """
@@ -198,7 +198,7 @@ def facts(rows: Sequence[Row], width: int) -> Iterator[Segments]:
 
 
 def in_columns(rows: Sequence[Row]) -> list[Cell]:
-    """Return one cell per row: for pipes its texts, two spaces apart and without the empty ones; aligned on a terminal."""
+    """Join the cells of each row. On a terminal, the columns are aligned; for pipes, empty cells are left out."""
     cells = [[_cell(one) for one in row] for row in rows]
     widths = _widths(cells) if cells else []
     return [Cell(_GAP.join(one.text for one in row if one.text), plain(_aligned(row, widths))) for row in cells]
@@ -208,8 +208,8 @@ def hanging(before: str, below: str, cell: Cell, width: int) -> Iterator[Segment
     """Yield the lines of a text that wraps.
 
     Args:
-        before: what stands before the first line, such as an indentation or the guide of a tree.
-        below: what stands before the others.
+        before: prefix of the first line, such as an indentation or the branch line of a tree.
+        below: prefix of the further lines.
     """
     for number, line in enumerate(_wrapped(cell.short, width - max(_width(before), _width(below)))):
         yield [(below if number else before, ""), (line, cell.style)]
@@ -246,7 +246,7 @@ def _aligned(row: Sequence[Cell], widths: Sequence[int]) -> Segments:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Break a text at gaps of several spaces, else between words. A word that is too long, such as a path, stays whole."""
+    """Break a text at gaps of several spaces, otherwise between words. A word that is too long, such as a path, stays whole."""
     lines: list[str] = []
     line = ""
     for gap, part in re.findall(r"( *)([^ ]+(?: [^ ]+)*)", text):
@@ -292,7 +292,7 @@ def can_draw() -> bool:
 
 
 _CODES: Final = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
-"""Style → parameter of Select Graphic Rendition (ECMA-48). Written here, because loading rich takes longer than most commands."""
+"""Style → parameter of Select Graphic Rendition (ECMA-48). Not taken from rich, because loading it takes longer than most commands."""
 
 
 def painted(line: Segments) -> str:

@@ -26,7 +26,7 @@ _WORDS: Final = {
 
 
 def print_verdict(report: Report, resolved: Resolved, verdict: Verdict) -> int:
-    """Print a verdict; return the exit code of its error."""
+    """Print a verdict; return 0, or the exit code of its error."""
     for warning in verdict.warnings:
         report.warn(warning)
     for one in verdict.others:

@@ -73,7 +73,7 @@ REFUSED: dict[str, tuple[bytes, str, int, int]] = {
     "no reference": (HEAD.encode() + b"  - name: x\n", "`reference` is missing", 3, 5),
     "a reference that is none": (HEAD.encode() + b"  - reference: aks/Foo\n", "`Foo`", 3, 5),
     "a reference that is a number": (HEAD.encode() + b"  - reference: 12\n", "not a string", 3, 5),
-    "an item that is a text": (HEAD.encode() + b"  - aks/foo\n", "expected keys", 3, 5),
+    "an item that is a text": (HEAD.encode() + b"  - aks/foo\n", "expected a mapping", 3, 5),
     "a range that is none": (item("version: latest"), "`latest` is not a version range", 4, 5),
     "a range that is a list": (item("version: [1]"), "a list, not a string", 4, 5),
     "a range that is true": (item("version: true"), "not a string", 4, 5),
@@ -92,7 +92,7 @@ REFUSED: dict[str, tuple[bytes, str, int, int]] = {
     "artifacts that are a mapping": (b"schema: 1\nartifacts: {}\n", "a mapping, not a list", 2, 1),
     "an endpoint that is none": (b"schema: 1\nendpoint: moon\nartifacts: []\n", "`moon`", 2, 1),
     "an empty file": (b"", "empty", 1, 1),
-    "a list": (b"- a\n", "expected keys", 1, 1),
+    "a list": (b"- a\n", "expected a mapping", 1, 1),
     "two of one name": (HEAD.encode() + b"  - reference: a/foo\n  - reference: b/foo\n", "the first is in line 3", 4, 5),
     "two names that some file system takes for one": (item("name: a") + b"  - {reference: b/c, name: A}\n", "appears twice", 5, 22),
 }
