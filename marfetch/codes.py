@@ -475,7 +475,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "StorageError", "two payloads have the same file name", "download them into different directories (`--destination`)"
         ),
         "not-fetched": Code(
-            "StorageError", "skipped because other file names in the same call clash", "resolve the clash, or download it separately"
+            "StorageError", "skipped because another file of the same call clashes or differs", "resolve that, or download it separately"
         ),
         "file-unusable": Code(
             "StorageError",

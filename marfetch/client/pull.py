@@ -422,7 +422,7 @@ def _refuse_clashes(jobs: Sequence[_Job], *, together: bool) -> None:
         for job in candidates:
             if job.error is None:
                 job.error = StorageError(
-                    f"`{job.name}` was skipped because other file names in this call clash",
+                    f"`{job.name}` was skipped because another file of this call clashes or differs",
                     code="not-fetched",
                     reference=job.name,
                 )

@@ -33,7 +33,7 @@ LATE = {
     "tar",
 }
 """What only archives, ranges, lists, streams, own and credentials need."""
-STATUSES = 12
+STATUSES = 14
 """Calls of `os.stat` and `os.lstat` for one more chart, at most."""
 
 

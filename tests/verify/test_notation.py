@@ -179,7 +179,8 @@ def test_a_lifecycle_mark_that_oras_attached_and_notation_signed(
         sign(f"{host}/charts/demo@{attached}")
         assert "CN=Test Signer" in ours(capsys, reference)["data"]["lifecycle"]["signer"]
         pinned = f"{host}/charts/demo@{before['digest']}"
-        run(helm, "push", package_chart(helm, tmp_path / "again", "demo", "0.1.0"), f"oci://{host}/charts", "--plain-http")
+        other = package_chart(helm, tmp_path / "again", "demo", "0.1.0", values="replicas: 2\n")
+        run(helm, "push", other, f"oci://{host}/charts", "--plain-http")
         moved = ours(capsys, pinned)["data"]
         assert (moved["superseded"], moved["verdict"]) == (True, "verified")
 

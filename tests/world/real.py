@@ -59,12 +59,12 @@ def distribution(program: Path, directory: Path, *, tls: str | None = None, htpa
         process.wait(10)
 
 
-def package_chart(helm: Path, directory: Path, name: str, version: str) -> Path:
+def package_chart(helm: Path, directory: Path, name: str, version: str, *, values: str = "replicas: 1\n") -> Path:
     """A chart, packaged by helm itself."""
     source = directory / f"{name}-source"
     (source / "templates").mkdir(parents=True, exist_ok=True)
     (source / "Chart.yaml").write_text(f"apiVersion: v2\nname: {name}\nversion: {version}\nappVersion: '9.9'\n")
-    (source / "values.yaml").write_text("replicas: 1\n")
+    (source / "values.yaml").write_text(values)
     (source / "templates" / "cm.yaml").write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n")
     run(helm, "package", source, "-d", directory)
     return directory / f"{name}-{version}.tgz"
