@@ -87,6 +87,14 @@ class _TimeoutMixin(_Base):
         elif self._deadline is None:
             self._deadline = self.loop.call_later(self.header_time, self._too_late)
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse a malformed request. Close the connection if it was a HEAD request: uvicorn would send a body, which h11 refuses."""
+        scope: Any = self.scope
+        if not self.is_waiting and scope is not None and scope["method"] == "HEAD":
+            self.transport.close()
+            return
+        super().send_400_response(msg)
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
         # Part of the next request may have arrived with the previous one (pipelining). Its headers have a deadline too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import posixpath
 import re
@@ -45,6 +46,12 @@ def _endpoint(data: bytes) -> None:
         assert HostPattern.parse(str(pattern)) == pattern
 
 
+def _short(host: str) -> str:
+    """A host as marfetch names it: in lower case, an IPv6 address in its short form."""
+    inside = host.strip("[]")
+    return f"[{ipaddress.IPv6Address(inside).compressed}]" if ":" in inside else host.lower()
+
+
 def _address(data: bytes) -> None:
     text = data.decode("latin-1")  # as headers come
     address = Address.parse(text)
@@ -56,9 +63,9 @@ def _address(data: bytes) -> None:
             there = parse_url(url)
         except LocationParseError:
             continue  # an unreadable address is never connected to
-        assert (there.scheme, (there.host or "").lower(), there.port or {"https": 443, "http": 80}[address.scheme]) == wanted, url
+        assert (there.scheme, _short(there.host or ""), there.port or {"https": 443, "http": 80}[address.scheme]) == wanted, url
         other = urllib.parse.urlsplit(url)
-        assert (other.hostname or "") == address.host.name.strip("[]"), url
+        assert _short(other.hostname or "").strip("[]") == address.host.name.strip("[]"), url
     GLOBAL.check(address)
     assert address.scheme == "https"
     assert address.host.port == 443

@@ -22,6 +22,11 @@ from .targets import TARGETS
 DIGEST = b'"sha256:' + b"a" * 64 + b'"'
 
 FOUND: dict[str, tuple[str, bytes]] = {
+    "an IPv6 address that is not in its short form": ("address", b"https://[::0]:443/a"),
+    "a HEAD request with a malformed chunk": (
+        "wire",
+        b"HEAD /v2/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n\n\xe0\r\n\r\n \r\n",
+    ),
     "a number beyond a double, which Python reads as infinite": ("json", b"[1e999]"),
     "the same in YAML": ("yaml", b"1e999"),
     "an infinite size in the record of a bundle": (
