@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from marfetch.__main__ import main
 
 from ..world.archives import chart, file, header, pax, targz
 from ..world.charts import add_chart, add_module
-from ..world.command import Run, document, line, surroundings
+from ..world.command import Run, Window, document, line, surroundings
 from ..world.content import ALB, IMAGE, MODULE
 from ..world.registry import Registry
 
@@ -268,16 +267,13 @@ def test_versions_cache_and_signatures_work_as_elsewhere(mar: Registry, show: Sh
 
 def test_a_terminal_gets_no_control_characters(mar: Registry, tmp_path: Path) -> None:
     add(mar, {"Chart.yaml": METADATA, "values.yaml": BOM + b"a:\tb\x1b]0;x\x07\r\n\xc2\x9bc\xe2\x80\xae\xff"})
-    leader, follower = pty.openpty()
+    window = Window()
     environment = surroundings(mar, tmp_path / "cache")
     done = subprocess.run(
-        line("show", "values", "charts/toy:1.0.0", "--quiet"), stdout=follower, stderr=subprocess.PIPE, env=environment, check=True
+        line("show", "values", "charts/toy:1.0.0", "--quiet"), stdout=window.stream, stderr=subprocess.PIPE, env=environment, check=True
     )
-    os.close(follower)
-    seen = os.read(leader, 4096).decode()
-    os.close(leader)
     assert done.returncode == 0
-    assert seen.replace("\r\n", "\n").expandtabs() == "a:\tb]0;x\nc\ufffd\n".expandtabs()
+    assert window.text().expandtabs() == "a:\tb]0;x\nc\ufffd\n".expandtabs()
 
 
 def test_a_runner_gets_no_logging_commands_and_a_file_gets_all_bytes(mar: Registry, run: Run, tmp_path: Path) -> None:

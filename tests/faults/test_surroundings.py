@@ -6,14 +6,12 @@ import ctypes
 import fcntl
 import json
 import os
-import pty
 import shlex
 import shutil
 import stat
 import subprocess
 import sys
 import termios
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from ..world.command import Window
 from ..world.paths import ROOT
 from ..world.rows import row
 from ..world.world import Ended, World, tree
@@ -137,32 +136,16 @@ def test_a_dumb_terminal_gets_no_escapes(world: World, term: str) -> None:
     world.registry.add_artifact("aks/slow", "1", ("slow.bin", data))
     world.registry.on("data").drips(128 * 1024, 0.1)
     world.environment["TERM"] = term
-    leader, follower = pty.openpty()
-    shown = bytearray()
-
-    def read() -> None:
-        with os.fdopen(leader, "rb", buffering=0) as terminal:
-            while True:
-                try:
-                    piece = terminal.read(65536)
-                except OSError:  # the other end is closed
-                    return
-                if not piece:
-                    return
-                shown.extend(piece)
-
-    reading = threading.Thread(target=read)
-    reading.start()
+    window = Window()
     try:
-        ended = world.run("pull", "aks/slow:1", stderr=follower)
+        ended = world.run("pull", "aks/slow:1", stderr=window.stream)
     finally:
-        os.close(follower)
-        reading.join(30)
+        shown = window.text()
     ended.succeeded(made={"slow.bin": data})
-    assert b"warning: " in shown
-    assert b"\x1b]" not in shown
+    assert "warning: " in shown
+    assert "\x1b]" not in shown
     if term != "xterm":
-        assert b"\x1b" not in bytes(shown) or term == "nonsense", bytes(shown)[:500]
+        assert "\x1b" not in shown or term == "nonsense", shown[:500]
 
 
 @row(

@@ -103,31 +103,10 @@ def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return parsed
 
 
-def on_terminal(arguments: list[str], environment: dict[str, str], cwd: Path) -> tuple[int, str, str]:
-    """Run a command with stderr on a pseudo terminal; gives exit code, stdout and what the terminal got."""
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        line(*arguments), cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, stdout=subprocess.PIPE, stderr=follower, text=True
-    )  # fmt: skip
-    os.close(follower)
-    out, _ = process.communicate(timeout=60)
-    seen = b""
-    while True:
-        try:
-            piece = os.read(leader, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        seen += piece
-    os.close(leader)
-    return process.returncode, out, seen.decode()
-
-
 class Window:
     """A pseudo terminal of this size."""
 
-    def __init__(self, columns: int, rows: int) -> None:
+    def __init__(self, columns: int = 80, rows: int = 24) -> None:
         self._leader, follower = pty.openpty()
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.stream = io.TextIOWrapper(io.FileIO(follower, "w"), encoding="utf-8", write_through=True)
@@ -151,6 +130,16 @@ class Window:
         self.stream.close()
         self._reading.join(60)
         return self._seen.decode().replace("\r\n", "\n")
+
+
+def on_terminal(arguments: list[str], environment: dict[str, str], cwd: Path) -> tuple[int, str, str]:
+    """Run a command with stderr on a pseudo terminal; gives exit code, stdout and what the terminal got."""
+    window = Window()
+    process = subprocess.Popen(
+        line(*arguments), cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, stdout=subprocess.PIPE, stderr=window.stream, text=True
+    )  # fmt: skip
+    out, _ = process.communicate(timeout=60)
+    return process.returncode, out, window.text()
 
 
 def in_window(words: Sequence[object], columns: int, rows: int) -> tuple[int, str, str]:
