@@ -172,7 +172,7 @@ def first_runs() -> Scene:
         return scene
     official.plain()
     for distance in reversed(DISTANCES):
-        scene.add(official.inside("benchmarks.official", str(distance)).strip())
+        scene.add(official.inside(str(distance)).strip())
     return scene
 
 

@@ -35,18 +35,18 @@ def reason() -> str | None:
     return None if shutil.which("unshare") and shutil.which("ip") else "needs the programs unshare and ip"
 
 
-def inside(module: str, *arguments: str) -> str:
-    """Run a benchmark module in namespaces where the official names lead to loopback, and return what it prints."""
+def inside(*arguments: str) -> str:
+    """Run this module in namespaces where the official names lead to loopback, and return what it prints."""
     with tempfile.TemporaryDirectory(prefix="marfetch-hosts-") as scratch:
         hosts = Path(scratch) / "hosts"
         hosts.write_text(HOSTS)
         script = 'ip link set lo up && mount --bind "$0" /etc/hosts && exec "$@"'
-        line = ["unshare", "--net", "--mount", "sh", "-ec", script, str(hosts), sys.executable, "-m", module, *arguments]
+        line = ["unshare", "--net", "--mount", "sh", "-ec", script, str(hosts), sys.executable, "-m", "benchmarks.official", *arguments]
         return subprocess.run(line, cwd=ROOT, env={**os.environ, _INSIDE: "1"}, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
-def plain() -> Path | None:
-    """Build the wheel, install it into a new environment with nothing pinned, and return its marfetch; None without a package index."""
+def plain() -> None:
+    """Build the wheel and install it into a new environment with nothing pinned. Without a package index, there is no marfetch in it."""
     with tempfile.TemporaryDirectory(prefix="marfetch-wheel-") as scratch:
         shutil.rmtree(PLAIN, ignore_errors=True)
         lines = [
@@ -56,8 +56,7 @@ def plain() -> Path | None:
         ]
         for line in lines:
             if subprocess.run(line, cwd=ROOT, capture_output=True, check=False).returncode:
-                return None
-    return PLAIN / "bin" / "marfetch"
+                return
 
 
 @contextlib.contextmanager
@@ -141,4 +140,4 @@ if __name__ == "__main__":
         if why := reason():
             sys.exit(f"the official names cannot be used: {why}")
         plain()
-        print(inside("benchmarks.official", *(sys.argv[1:] or ["40"])))
+        print(inside(*(sys.argv[1:] or ["40"])))

@@ -67,6 +67,16 @@ def _write_traceback(error: BaseException) -> None:
             sys.stderr.write(f"{printable(hidden(line))}\n")
 
 
+def _unexpected(error: BaseException) -> "Error":
+    """Return the error to report for an exception that nothing has translated; the traceback of a bug is written here."""
+    from .threads import resource_error
+
+    refused = resource_error(error)
+    if refused is None:
+        _write_traceback(error)
+    return refused or _internal(error)
+
+
 def _internal(error: BaseException) -> "Error":
     from .errors import InternalError
     from .text import hidden
@@ -199,12 +209,7 @@ class CommandRun:
             except Exception as error:
                 if self._signal:
                     return self._interrupted()  # the interrupted code turned the KeyboardInterrupt into another exception
-                from .threads import resource_error
-
-                refused = resource_error(error)
-                if refused is None:
-                    _write_traceback(error)
-                return self._failed(refused or _internal(error))
+                return self._failed(_unexpected(error))
         except SystemExit:  # typer exits like this when the reader of its help text has gone
             _discard_stdout()
             return 0
@@ -292,11 +297,7 @@ def program() -> None:
 def _last_resort(error: BaseException) -> int:
     """Report an exception outside a command, where even the modules that report errors may be missing, and return the exit code."""
     try:
-        from .threads import resource_error
-
-        failure = resource_error(error) or _internal(error)
-        if failure.code == "internal":
-            _write_traceback(error)
+        failure = _unexpected(error)
         sys.stderr.write(f"error: {failure.message}\nhint: {failure.hint}\n")
     except BaseException:
         return 70

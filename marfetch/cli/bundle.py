@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from ..errors import InputError
-from .help import CommandGroup, add
+from .help import add, add_group
 from .options import Executor, Settings, Shard, Verify, shared
 from .verify import At, Crl, Revocation, TrustPolicy, TrustStore
 
@@ -34,15 +34,12 @@ _COMPRESSED: Final = (".gz", ".tgz", ".zst", ".tzst", ".xz", ".txz", ".bz2", ".t
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(
-        cls=CommandGroup, no_args_is_help=True, help="Pack locked artifacts for machines without a network.", rich_markup_mode=None
-    )
+    group = add_group(app, "bundle", "Pack locked artifacts for machines without a network.")
     add(group, bundle_create, "create")
     add(group, bundle_inspect, "inspect")
     add(group, bundle_verify, "verify")
     add(group, bundle_diff, "diff")
     add(group, bundle_load, "load")
-    app.add_typer(group, name="bundle")
 
 
 @shared()

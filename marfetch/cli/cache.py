@@ -11,7 +11,7 @@ import typer
 from ..errors import InputError, IntegrityError
 from ..render.table import digest
 from ..text import counted, human_size
-from .help import CommandGroup, add
+from .help import add, add_group
 from .options import Settings, shared
 
 if TYPE_CHECKING:
@@ -22,12 +22,11 @@ _Days = Annotated[float | None, typer.Option("--unused-days", metavar="DAYS", he
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Manage the cache.", rich_markup_mode=None)
+    group = add_group(app, "cache", "Manage the cache.")
     add(group, cache_info, "info")
     add(group, cache_verify, "verify")
     add(group, cache_prune, "prune")
     add(group, cache_clear, "clear")
-    app.add_typer(group, name="cache")
 
 
 @shared()

@@ -117,6 +117,17 @@ def add(app: typer.Typer, function: Callable[..., int], name: str | None = None)
     app.command(name or function.__name__.replace("_", "-"), cls=Command)(function)
 
 
+def add_group(app: typer.Typer, name: str, text: str) -> typer.Typer:
+    """Register a command with subcommands.
+
+    Args:
+        text: its help, one sentence.
+    """
+    group = typer.Typer(cls=CommandGroup, no_args_is_help=True, help=text, rich_markup_mode=None)
+    app.add_typer(group, name=name)
+    return group
+
+
 # -- `marfetch help`
 
 _Words = Annotated[

@@ -9,7 +9,7 @@ import typer
 
 from ..errors import InputError
 from ..render.table import Row, digest, status
-from .help import CommandGroup, add
+from .help import add, add_group
 from .options import Settings, shared
 from .verify import TrustPolicy, TrustStore
 
@@ -26,11 +26,10 @@ _DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be wri
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Manage the trust policy and the trust stores.", rich_markup_mode=None)
+    group = add_group(app, "trust", "Manage the trust policy and the trust stores.")
     add(group, trust_add_microsoft, "add-microsoft")
     add(group, trust_show, "show")
     add(group, trust_check, "check")
-    app.add_typer(group, name="trust")
 
 
 @shared(network=False)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..bundle.check import CheckResult
 from ..bundle.create import Created
-from ..bundle.format import Opened
+from ..bundle.format import Base, Opened
 from ..bundle.inventory import BundleItem, Changed, bundle_items, pull_commands
 from ..errors import Error, IntegrityError
 from ..oci import descriptor_json
@@ -58,16 +58,18 @@ def print_contents(report: Report, found: Opened, checked: CheckResult | None) -
     for item in items:
         for path, reason in item.unread.items():
             report.warn(f"cannot search `{path}` of `{item.name}` for images: {reason}")
+    is_folder = found.path.is_dir()
+    commands = [pull_commands(item, found.path, is_folder=is_folder) for item in items]
     for number, item in enumerate(items):
         if number:
             report.gap()
-        _show_item(report, item, found)
+        _show_item(report, item, base, commands[number])
     data: Any = {
         "path": str(found.path),
         "isBundle": found.is_bundle,
         "base": {"digest": str(base.digest), "size": base.size} if base else None,
         "omitted": len(found.omitted),
-        "artifacts": [_item_json(item, found.path) for item in items],
+        "artifacts": [_item_json(item, lines) for item, lines in zip(items, commands, strict=True)],
     }
     if checked is not None and checked.findings:
         for finding in checked.findings:
@@ -79,22 +81,19 @@ def print_contents(report: Report, found: Opened, checked: CheckResult | None) -
     return 0
 
 
-def _show_item(report: Report, item: BundleItem, found: Opened) -> None:
+def _show_item(report: Report, item: BundleItem, base: Base | None, commands: Mapping[str, list[str]]) -> None:
     """Print an artifact as a line, or as a block on a terminal, and its referrers and commands below it."""
     head = ("NAME", "VERSION", "KIND", "SIZE", "REFERENCE")
     row: Row = (item.name, item.version or "-", item.kind, size(item.size), reference(item.reference))
     more: list[Row] = [(f"{'> ' * one.depth}{one.title}", digest(one.digest)) for one in item.referrers]
-    more += [
-        (tool, command(line)) for tool, lines in pull_commands(item, found.path, is_folder=found.path.is_dir()).items() for line in lines
-    ]
+    more += [(tool, command(line)) for tool, lines in commands.items() for line in lines]
     if item.omitted:
-        base = found.record.base if found.record is not None else None
         where = f"in the bundle {base.digest}" if base else "not in this bundle"
         more.append(("left out", digest(f"{counted(item.omitted, 'byte')}, {where}")))
     report.facts([*zip(head, row, strict=True), *more], pipe=[row, *(("", *one) for one in more)])
 
 
-def _item_json(item: BundleItem, path: Path) -> Any:
+def _item_json(item: BundleItem, commands: Mapping[str, list[str]]) -> Any:
     return {
         "name": item.name,
         "reference": str(item.reference),
@@ -121,7 +120,7 @@ def _item_json(item: BundleItem, path: Path) -> Any:
         ],
         "images": list(item.images),
         "unread": [{"path": path, "reason": reason} for path, reason in item.unread.items()],
-        "lines": pull_commands(item, path, is_folder=path.is_dir()),
+        "lines": commands,
     }
 
 

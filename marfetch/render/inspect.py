@@ -16,7 +16,7 @@ from ..document import Json
 from ..oci import CREATED, Descriptor, descriptor_json
 from ..text import counted, human_size
 from .report import Branch, Report, error_json
-from .table import Cell, Row, ago, digest, in_columns, reference
+from .table import Cell, Row, ago, as_cell, digest, in_columns, reference
 
 _MAX_VALUE = 300  # characters of an annotation or chart field
 _CHART_FACTS = ("name", "version", "appVersion", "type", "kubeVersion", "deprecated", "description", "home")
@@ -152,8 +152,8 @@ def _branches(rows: Sequence[Row]) -> list[Branch]:
 
 
 def _fact(label: str, value: str | Cell) -> Branch:
-    text, shown = (value.text, value.short) if isinstance(value, Cell) else (value, value)
-    return Branch(Cell(f"{label}: {text}", f"{label}: {shown}"))
+    cell = as_cell(value)
+    return Branch(Cell(f"{label}: {cell.text}", f"{label}: {cell.short}"))
 
 
 def _dependencies(chart: dict[str, Json]) -> list[Branch]:

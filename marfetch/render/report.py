@@ -13,7 +13,7 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final, TextIO, cast
 
@@ -22,7 +22,7 @@ from ..document import Json
 from ..errors import Error
 from ..text import json_without_commands, printable, without_commands, without_controls
 from .progress import Bar, PlainProgress
-from .table import BAD, ODD, Cell, Row, Segments, can_draw, facts, hanging, has_color, laid_out, painted, piped, plain
+from .table import BAD, ODD, Cell, Row, Segments, as_cell, can_draw, facts, hanging, has_color, laid_out, painted, piped, plain
 
 SCHEMA: Final = 1
 
@@ -148,14 +148,9 @@ class Report:
             return
         if has_runner() and not _is_file(stream):
             raw = without_commands(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
-        try:
+        with self._to_stdout():
             stream.buffer.write(raw)
             stream.buffer.flush()
-        except BrokenPipeError:
-            self.reader_is_gone = True
-        except OSError as error:
-            error.filename = error.filename or "stdout"
-            raise
 
     def table(self, head: Sequence[str], rows: Sequence[Row], *, wraps: bool = False, pipe: Sequence[Row] | None = None) -> None:
         """Write a list of results, laid out for a person on a terminal, otherwise as tab-separated lines; nothing with `--json`.
@@ -164,9 +159,7 @@ class Report:
             wraps: whether the last column is a sentence, which wraps if the window is too narrow.
             pipe: the rows for output to a pipe, if their columns differ from those on a terminal.
         """
-        if not self.as_json and rows:
-            shown = list(map(_printable, rows))
-            self._write_lines(_piped(rows if pipe is None else pipe), lambda width: laid_out(head, shown, width, wraps=wraps))
+        self._write_rows(rows, pipe, lambda shown, width: laid_out(head, shown, width, wraps=wraps))
 
     def gap(self) -> None:
         """Write an empty line between two parts, on a terminal only."""
@@ -179,9 +172,7 @@ class Report:
         Args:
             pipe: the rows for output to a pipe, if their columns differ from those on a terminal.
         """
-        if not self.as_json and rows:
-            shown = list(map(_printable, rows))
-            self._write_lines(_piped(rows if pipe is None else pipe), lambda width: facts(shown, width))
+        self._write_rows(rows, pipe, facts)
 
     def outline(self, rows: Sequence[tuple[int, Cell]]) -> None:
         """Write indented lines; on a terminal, wrapped lines are indented by two more columns. Nothing with `--json`."""
@@ -190,6 +181,13 @@ class Report:
     def tree(self, root: Branch) -> None:
         """Write a tree; on a terminal, long texts wrap to the right of the branch lines. Nothing with `--json`."""
         self._hang(list(_guided(root)))
+
+    def _write_rows(
+        self, rows: Sequence[Row], pipe: Sequence[Row] | None, lay_out: Callable[[Sequence[Row], int], Iterable[Segments]]
+    ) -> None:
+        if not self.as_json and rows:
+            for_pipe = (piped(_printable(row)) for row in (rows if pipe is None else pipe))
+            self._write_lines(for_pipe, lambda width: lay_out(list(map(_printable, rows)), width))
 
     def _hang(self, rows: Sequence[tuple[str, str, Cell]]) -> None:
         """Write texts that wrap. Each row has a prefix for the first line, a prefix for further lines, and the text."""
@@ -278,11 +276,19 @@ class Report:
     def _write_stdout(self, text: str) -> None:
         if self.reader_is_gone:
             return
+        with self._to_stdout(), self._without_bar(self._stdout or sys.stdout):
+            self._write(self._stdout or sys.stdout, text)
+
+    @contextmanager
+    def _to_stdout(self) -> Iterator[None]:
+        """Note that the reader has gone, and name stdout in any other failure."""
         try:
-            with self._without_bar(self._stdout or sys.stdout):
-                self._write(self._stdout or sys.stdout, text)
+            yield
         except BrokenPipeError:
             self.reader_is_gone = True
+        except OSError as error:
+            error.filename = error.filename or "stdout"
+            raise
 
     def _without_bar(self, stream: TextIO) -> AbstractContextManager[None]:
         """Remove the progress bars while a line is written to a terminal."""
@@ -293,15 +299,11 @@ class Report:
             return
         with self._lock:
             try:
-                try:
-                    stream.write(text + "\n")
-                except UnicodeEncodeError:
-                    encoding = stream.encoding or "ascii"
-                    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-                stream.flush()
-            except OSError as error:
-                error.filename = error.filename or "stdout"  # errors of stderr are suppressed anyway
-                raise
+                stream.write(text + "\n")
+            except UnicodeEncodeError:
+                encoding = stream.encoding or "ascii"
+                stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+            stream.flush()
 
     def _make_progress(self) -> Progress:
         if self.quiet:
@@ -318,18 +320,13 @@ def error_json(error: Error) -> dict[str, Json]:
 
 
 def _printable(row: Row) -> list[Cell]:
-    cells = [one if isinstance(one, Cell) else Cell(one) for one in row]
+    cells = map(as_cell, row)
     return [one._replace(text=printable(one.text), shown=None if one.shown is None else printable(one.shown)) for one in cells]
-
-
-def _piped(rows: Sequence[Row]) -> Iterator[Segments]:
-    return (piped(_printable(row)) for row in rows)
 
 
 def _guided(branch: Branch, before: str = "", below: str = "") -> Iterator[tuple[str, str, Cell]]:
     """Yield the rows of a tree: the prefix of the first line, the prefix of further lines if the text wraps, and the text."""
-    cell = branch.text if isinstance(branch.text, Cell) else Cell(branch.text)
-    yield before, below + ("│   " if branch.below else "    "), cell
+    yield before, below + ("│   " if branch.below else "    "), as_cell(branch.text)
     for one in branch.below:
         is_last = one is branch.below[-1]
         yield from _guided(one, below + ("└── " if is_last else "├── "), below + ("    " if is_last else "│   "))

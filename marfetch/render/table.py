@@ -134,7 +134,7 @@ def span(seconds: float) -> str:
 def piped(row: Row) -> Segments:
     """Return the line of a row for a pipe: its cells, separated by tabs."""
     line: Segments = []
-    for one in map(_cell, row):
+    for one in map(as_cell, row):
         line += [("\t", "")] if line else []
         line.append((one.text, one.style))
     return line
@@ -148,7 +148,7 @@ def laid_out(head: Sequence[str], rows: Sequence[Row], width: int, *, wraps: boo
         width: columns of the window.
         wraps: whether the last column wraps where a row is too wide; otherwise each row becomes a block.
     """
-    cells = [[*map(_cell, row), *(Cell("") for _ in head[len(row) :])] for row in rows]
+    cells = [[*map(as_cell, row), *(Cell("") for _ in head[len(row) :])] for row in rows]
     title = [Cell(name.upper(), style="bold") for name in head]
     widths = _widths([title, *cells])
     rest = width - _total(widths[:-1])
@@ -175,7 +175,7 @@ def facts(rows: Sequence[Row], width: int) -> Iterator[Segments]:
     The values line up behind the longest label, and their columns line up in rows with the same label. A sentence at the end wraps. In
     a window that is too narrow for the columns, each value has its own line.
     """
-    cells = [[_cell(one) for one in row] for row in rows]
+    cells = [[as_cell(one) for one in row] for row in rows]
     first = max((_width(row[0].short) for row in cells), default=0)
     indent = first + len(_GAP) if width - first - len(_GAP) >= _LEAST_VALUE else len(_GAP)
     for _, group in groupby(cells, key=lambda row: (row[0], len(row))):
@@ -199,7 +199,7 @@ def facts(rows: Sequence[Row], width: int) -> Iterator[Segments]:
 
 def in_columns(rows: Sequence[Row]) -> list[Cell]:
     """Join the cells of each row. On a terminal, the columns are aligned; for pipes, empty cells are left out."""
-    cells = [[_cell(one) for one in row] for row in rows]
+    cells = [[as_cell(one) for one in row] for row in rows]
     widths = _widths(cells) if cells else []
     return [Cell(_GAP.join(one.text for one in row if one.text), plain(_aligned(row, widths))) for row in cells]
 
@@ -263,7 +263,8 @@ def _wrapped(text: str, width: int) -> list[str]:
     return [*lines, line]
 
 
-def _cell(value: str | Cell) -> Cell:
+def as_cell(value: str | Cell) -> Cell:
+    """Return the cell of a value."""
     return value if isinstance(value, Cell) else Cell(value)
 
 

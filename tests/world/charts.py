@@ -59,11 +59,10 @@ def add_foo(mar: Registry, tag: str, files: dict[str, str] | None = None) -> Non
 def add_module(mar: Registry, tag: str, template: dict[str, Any]) -> None:
     """Add the Bicep module `bicep/foo` with this compiled template."""
     blob = mar.add_blob(json.dumps({"$schema": "x", "metadata": {"_generator": {"templateHash": tag}}, **template}).encode())
-    document = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "artifactType": "application/vnd.ms.bicep.module.artifact",
-        "config": {"mediaType": "application/vnd.ms.bicep.module.config.v1+json", "digest": str(Digest.of(b"{}")), "size": 2},
-        "layers": [{"mediaType": "application/vnd.ms.bicep.module.layer.v1+json", "digest": str(blob.digest), "size": blob.size}],
-    }
-    mar.add_manifest("bicep/foo", tag, json.dumps(document).encode())
+    mar.add_artifact(
+        "bicep/foo",
+        tag,
+        artifactType="application/vnd.ms.bicep.module.artifact",
+        config={"mediaType": "application/vnd.ms.bicep.module.config.v1+json", "digest": str(Digest.of(b"{}")), "size": 2},
+        layers=[{"mediaType": "application/vnd.ms.bicep.module.layer.v1+json", "digest": str(blob.digest), "size": blob.size}],
+    )
