@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..files import storage_error
 from ..reference import OFFICIAL_HOSTS, Reference
 from .forms.forms import documents, find
-from .forms.places import Found, LeftOut, Node
+from .forms.places import Found, LeftOut
 
 MAX_SIZE: Final = 16 << 20
 """The maximum size of a file in bytes; larger files are skipped."""
@@ -72,12 +72,10 @@ class Adoption:
             StorageError: a file cannot be read.
         """
         texts = [(path, text) for path in paths if (text := self._read(path)) is not None]
-        nodes: dict[Path, list[Node]] = {}
-        if len(texts) > 1:
-            nodes = {path: [one.node for one in documents(path, text, self._check) if one.node is not None] for path, text in texts}
+        parts = {path: documents(path, text, self._check) for path, text in texts}
         for path, text in texts:
-            others = [node for other, found in nodes.items() if other != path for node in found]
-            for one in find(path, text, self._check, others):
+            others = [one.node for other, found in parts.items() if other != path for one in found if one.node is not None]
+            for one in find(path, text, self._check, others, parts[path]):
                 self._add(one, f"{path}:{one.line}")
 
     def _read(self, path: Path) -> str | None:

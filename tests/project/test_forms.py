@@ -474,6 +474,8 @@ LONG: dict[str, str] = {
     "open quotes": "' \" " * 60_000 + "mcr.microsoft.com/a/b:1",
     "commands": "mcr.microsoft.com/a/b:1; " * 6_000,
     "documents": "---\n" * 3_000,
+    "helmfiles": "repositories: [{name: a, url: x}]\nreleases: [{chart: a/b}]\n---\n" * 3_000,
+    "objects": "kind: HelmRelease\nspec: {chart: {spec: {chart: a, sourceRef: {kind: HelmRepository, name: b}}}}\n---\n" * 3_000,
     "entries": "- chart: oci://mcr.microsoft.com/a/b\n  version: 1\n" * 3_000,
 }
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from .places import Form, Found, LeftOut, Node, chart
+from .places import Form, Found, LeftOut, Node, Sources, chart
 
 _KINDS: Final = ("Application", "ApplicationSet")
 
 
-def _sources(document: Node, _: list[Node]) -> Iterator[Found]:
+def _sources(document: Node, _: Sources) -> Iterator[Found]:
     nodes = [document]
     while nodes:
         node = nodes.pop()

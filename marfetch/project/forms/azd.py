@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from .helm import releases, repositories_of
-from .places import Form, Found, Node
+from .helm import releases
+from .places import Form, Found, Node, Sources
 
 
-def _services(document: Node, _: list[Node]) -> Iterator[Found]:
+def _services(document: Node, _: Sources) -> Iterator[Found]:
     for service in document.get("services").children():
         helm = service.get("k8s", "helm")
-        yield from releases("azd", helm, repositories_of([helm]))
+        yield from releases("azd", helm, Sources([helm]).repositories)
 
 
 AZD: Final = Form(

@@ -6,36 +6,35 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from .places import VARIABLE, Form, Found, LeftOut, Node, Place, chart, place, registry_path
+from .places import VARIABLE, Form, Found, LeftOut, Node, Place, Sources, chart, place, registry_path
 
 _REF: Final = ("digest", "semver", "tag")
 _KINDS: Final = ("HelmRelease", "OCIRepository", "HelmChart", "HelmRepository")
 
 
-def _objects(document: Node, documents: list[Node]) -> Iterator[Found]:
+def _objects(document: Node, sources: Sources) -> Iterator[Found]:
     match document.get("kind").value:
         case "OCIRepository":
             yield from _repository(document.get("spec"))
         case "HelmRelease":
-            yield from _from_source(document, document.get("spec", "chart", "spec"), documents)
+            yield from _from_source(document, document.get("spec", "chart", "spec"), sources)
         case "HelmChart":
             spec = document.get("spec")
             if spec.get("sourceRef").value is not None:
-                yield from _from_source(document, spec, documents)
+                yield from _from_source(document, spec, sources)
             else:  # the `HelmChart` of k3s has the chart's address instead
                 yield from chart("helm-chart", spec.line, spec.get("chart").text, spec.get("repo").text, spec.get("version"))
 
 
-def _from_source(document: Node, spec: Node, documents: list[Node]) -> Iterator[Found]:
+def _from_source(document: Node, spec: Node, sources: Sources) -> Iterator[Found]:
     source = spec.get("sourceRef")
     kind, name = source.get("kind").text, source.get("name").text
     namespace = source.get("namespace").text or document.get("metadata", "namespace").text
     if kind not in ("HelmRepository", "OCIRepository") or name is None:
         return
-    for one in documents:
+    for one in sources.objects.get((kind, name), ()):
         there = one.get("metadata", "namespace").text
-        is_named = one.get("kind").value == kind and one.get("metadata", "name").text == name
-        if is_named and (there is None or namespace is None or there == namespace):
+        if there is None or namespace is None or there == namespace:
             yield from chart("flux", spec.line, spec.get("chart").text, one.get("spec", "url").text, spec.get("version"))
             return
     yield LeftOut(spec.line, f"left out `{spec.get('chart').text}`: its source `{kind}/{name}` is in another file; name that file too")

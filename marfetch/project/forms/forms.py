@@ -17,7 +17,7 @@ from .argo import ARGO
 from .azd import AZD
 from .flux import FLUX
 from .helm import CHART, CHART_FILES, HELMFILE
-from .places import Form, Found, LeftOut, Node, Place, Text, quotes_hint
+from .places import Form, Found, LeftOut, Node, Place, Sources, Text, quotes_hint
 
 FORMS: Final[tuple[Form, ...]] = (CHART, AZD, HELMFILE, ARGO, FLUX)
 """The forms of YAML documents. The first form that fits parses the document.
@@ -104,14 +104,17 @@ def _masked(text: str) -> str:
     return _ACTIONS.sub(mask, text)
 
 
-def find(path: PurePath, text: str, check: Callable[[], None], others: Sequence[Node] = ()) -> Iterator[Found]:
+def find(
+    path: PurePath, text: str, check: Callable[[], None], others: Sequence[Node] = (), parts: list[Document] | None = None
+) -> Iterator[Found]:
     """Find the places in a file that name artifacts of MAR.
 
     Args:
         check: called repeatedly; it raises when the timeout has passed.
         others: documents of other files, which may define repositories that this file uses.
+        parts: the documents of this file; None if they were not parsed before.
     """
-    parts = documents(path, text, check)
+    parts = documents(path, text, check) if parts is None else parts
     if parts:
         yield from _documents(path, parts, check, others)
     elif path.suffix in (".tf", ".tofu") and len(text) <= MAX_YAML_SIZE:
@@ -126,7 +129,7 @@ def find(path: PurePath, text: str, check: Callable[[], None], others: Sequence[
 
 def _documents(path: PurePath, parts: list[Document], check: Callable[[], None], others: Sequence[Node]) -> Iterator[Found]:
     objects = [one for part in parts if part.node is not None for one in _objects(part.node)]
-    known = [*objects, *others]
+    known = Sources([*objects, *others])
     for part in parts:
         if part.node is None:
             yield from _unparsed(part, check)
@@ -134,6 +137,7 @@ def _documents(path: PurePath, parts: list[Document], check: Callable[[], None],
         read: set[int] = set()
         last = part.line + part.text.count("\n")
         for one, following in itertools.pairwise([*_objects(part.node), None]):
+            check()
             form = next((each for each in FORMS if one is not None and each.fits(path.name, one)), None)
             if one is not None and form is not None:
                 yield from form.read(one, known)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from .places import Form, Found, LeftOut, Node, chart, registry_path
+from .places import Form, Found, LeftOut, Node, Sources, chart, registry_path
 
 
-def _dependencies(document: Node, _: list[Node]) -> Iterator[Found]:
+def _dependencies(document: Node, _: Sources) -> Iterator[Found]:
     for one in document.get("dependencies").each():
         name, repository = one.get("name"), one.get("repository").text or ""
         if registry_path(repository) is not None:
@@ -61,13 +61,7 @@ def _release(form: str, release: Node, place: Node, version: Node, repositories:
         yield LeftOut(release.get("devel").line, f"left out `devel: true` of `{text}`: to lock prereleases, write a range such as `>=0-0`")
 
 
-def repositories_of(documents: list[Node]) -> dict[str, str | None]:
-    """Return the addresses of the repositories that documents define, by name. If a name is defined twice, the first address is used."""
-    pairs = [(one.get("name").text or "", one.get("url").text) for document in documents for one in document.get("repositories").each()]
-    return dict(reversed(pairs))
-
-
 HELMFILE: Final = Form(
     lambda _, document: isinstance(document.get("releases").value, list) or isinstance(document.get("repositories").value, list),
-    lambda document, documents: releases("helmfile", document, repositories_of(documents)),
+    lambda document, sources: releases("helmfile", document, sources.repositories),
 )

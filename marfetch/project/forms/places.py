@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, NamedTuple, TypeAlias
 
 from ...constraint import Constraint, exact_version, tag_of
@@ -248,13 +249,40 @@ def chart(form: str, line: int, name: str | None, repository: str | None, versio
         yield from place(form, line, text, version.span, is_chart=True)
 
 
+class Sources:
+    """The repositories and sources that documents define, for documents that name them.
+
+    Args:
+        documents: all documents of the file, then those of the files that are searched with it.
+    """
+
+    def __init__(self, documents: Sequence[Node]) -> None:
+        self._documents = documents
+
+    @cached_property
+    def repositories(self) -> dict[str, str | None]:
+        """Name → address of each repository. If a name is defined twice, the first address is used."""
+        found = [one for document in self._documents for one in document.get("repositories").each()]
+        return dict(reversed([(one.get("name").text or "", one.get("url").text) for one in found]))
+
+    @cached_property
+    def objects(self) -> dict[tuple[str, str], list[Node]]:
+        """Kind and name → the objects of Kubernetes with them, in order."""
+        found: dict[tuple[str, str], list[Node]] = {}
+        for one in self._documents:
+            kind, name = one.get("kind").text, one.get("metadata", "name").text
+            if kind is not None and name is not None:
+                found.setdefault((kind, name), []).append(one)
+        return found
+
+
 class Form(NamedTuple):
     """A kind of YAML file.
 
     Attributes:
         fits: takes the name of the file and a document, and returns whether the document has this form.
-        read: takes a document and all documents that may define its repositories, and yields the document's places.
+        read: takes a document and the sources that it may name, and yields the document's places.
     """
 
     fits: Callable[[str, Node], bool]
-    read: Callable[[Node, list[Node]], Iterator[Found]]
+    read: Callable[[Node, Sources], Iterator[Found]]
