@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from .errors import IntegrityError, PolicyError
@@ -284,6 +284,20 @@ WELL_KNOWN: Final = {Digest.of(data): data for data in (b"{}", b"")}
 """Blobs that need no download: the empty JSON object of the image specification, and the empty blob."""
 
 
+@contextmanager
+def transferring(progress: Progress, name: str, size: int) -> Iterator[Transfer]:
+    """Report the transfer of a blob while the `with` block runs.
+
+    Args:
+        size: bytes of the blob.
+    """
+    transfer = progress.begin(name, size)
+    try:
+        yield transfer
+    finally:
+        transfer.end()
+
+
 def copy(
     source: Source,
     target: Target,
@@ -330,11 +344,8 @@ def copy(
             ingest.write(known)
             ingest.commit()
             return False
-        transfer = progress.begin(name, descriptor.size)
-        try:
+        with transferring(progress, name, descriptor.size) as transfer:
             _receive(source.blob(reference, descriptor, ingest.heartbeat), ingest, transfer, beside)
-        finally:
-            transfer.end()
     return True
 
 

@@ -156,6 +156,11 @@ class Descriptor:
         """The publisher's name for the content; not trusted as a file name."""
         return self.annotations.get(TITLE)
 
+    @property
+    def is_attestation(self) -> bool:
+        """Whether this entry of an index holds attestations, not content for a platform: BuildKit gives it the platform `unknown`."""
+        return self.platform is not None and self.platform.os == "unknown"
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:

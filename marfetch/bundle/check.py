@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from .. import threads
-from ..content import Progress, Silent, Verified
+from ..content import Progress, Silent, Verified, transferring
 from ..errors import InputError, IntegrityError
 from ..files import storage_error
 from ..layout.graph import ManifestNode, NamedCount, closure, is_manifest_type
@@ -374,9 +374,8 @@ def _check_blobs(
 
 def _mismatch(found: Opened, one: Descriptor, budget: Callable[[], None], progress: Progress) -> str | None:
     verified = Verified(one)
-    transfer = progress.begin(str(one.digest), one.size)
     try:
-        with found.store.extent(one.digest) as extent:
+        with transferring(progress, str(one.digest), one.size) as transfer, found.store.extent(one.digest) as extent:
             for piece in extent.pieces():
                 budget()
                 verified.update(piece)
@@ -384,8 +383,6 @@ def _mismatch(found: Opened, one: Descriptor, budget: Callable[[], None], progre
         verified.check()
     except IntegrityError as error:
         return error.message
-    finally:
-        transfer.end()
     return None
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from ..artifact.kinds import NOTATION_SIGNATURE
 from ..client.session import Repository, Session
-from ..content import BESIDE_FROM, Steps, Verified
+from ..content import BESIDE_FROM, Steps, Verified, transferring
 from ..destination.destination import whole_file
 from ..errors import InputError, IntegrityError, LockError, NotFoundError, PolicyError, RemoteError
 from ..layout.blobs import BlobStore, Extent, Stamp, not_there
@@ -385,16 +385,12 @@ def _omitted(needed: Sequence[_Needed], old: Opened) -> dict[Digest, int]:
 def _part(client: Session, digest: Digest, size: int, steps: Steps) -> Part:
     def pieces() -> Iterator[bytes]:
         verified = Verified(Descriptor("application/octet-stream", digest, size))
-        transfer = client.progress.begin(str(digest), size)
-        try:
-            with client.cache.extent(digest) as extent:
-                for piece in extent.pieces():
-                    client.budget.check()
-                    verified.update(piece)
-                    transfer.held(verified.held)
-                    yield piece
-        finally:
-            transfer.end()
+        with transferring(client.progress, str(digest), size) as transfer, client.cache.extent(digest) as extent:
+            for piece in extent.pieces():
+                client.budget.check()
+                verified.update(piece)
+                transfer.held(verified.held)
+                yield piece
         steps.advance()
         try:
             verified.check()

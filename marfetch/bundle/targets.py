@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
-from ..content import Progress, Transfer, copy
+from ..content import Progress, Transfer, copy, transferring
 from ..endpoint import Endpoint
 from ..errors import Error, InputError
 from ..layout.blobs import Entry
@@ -244,12 +244,8 @@ class RegistryTarget:
         return Loaded(reference, "replaced" if is_replaced else "pushed" if is_new else "unchanged", blobs, size)
 
     def _send(self, contents: Contents, target: Reference, blob: Descriptor) -> None:
-        transfer = self._progress.begin(target.name, blob.size)
-        try:
-            with contents.store.extent(blob.digest) as extent:
-                self._pushing.blob(target, blob, extent.pieces, transfer)
-        finally:
-            transfer.end()
+        with transferring(self._progress, target.name, blob.size) as transfer, contents.store.extent(blob.digest) as extent:
+            self._pushing.blob(target, blob, extent.pieces, transfer)
 
 
 class FolderTarget:

@@ -102,7 +102,7 @@ def _telling(index: Index, choice: Choice) -> list[Descriptor]:
 
 def _real(index: Index) -> list[Descriptor]:
     """Return the children, except attestations. Build tools mark attestations with the platform `unknown/unknown`."""
-    return [child for child in index.manifests if child.platform is None or child.platform.os != "unknown"]
+    return [child for child in index.manifests if not child.is_attestation]
 
 
 def _declares(index: Index) -> bool | None:

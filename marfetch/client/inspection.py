@@ -158,7 +158,7 @@ def _chosen(resolved: Resolved, children: tuple[Child, ...], platform: Platform 
     """Return the manifest to inspect; None if there are several and no platform was given."""
     if isinstance(resolved.manifest, Manifest):
         return resolved.manifest
-    real = [child for child in children if child.descriptor.platform is None or child.descriptor.platform.os != "unknown"]
+    real = [child for child in children if not child.descriptor.is_attestation]
     if platform is None and len(real) != 1:
         return None
     return artifact(resolved, Choice(all_layers=True), platform)

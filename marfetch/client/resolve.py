@@ -364,7 +364,7 @@ def _child(resolved: Resolved, index: Index, choice: Choice, platform: Platform 
             reference=str(reference),
         )
     # Build tools mark attestations with the platform `unknown/unknown`; they are not artifacts.
-    children = [child for child in index.manifests if child.platform is None or child.platform.os != "unknown"]
+    children = [child for child in index.manifests if not child.is_attestation]
     if choice.artifact_types:
         typed = [child for child in children if child.artifact_type and matches(child.artifact_type, choice.artifact_types)]
         children = typed or children
@@ -409,7 +409,7 @@ def _child_manifest(resolved: Resolved, child: Descriptor) -> Manifest | Index:
 
 
 def _platforms_hint(index: Index) -> str:
-    names = dict.fromkeys(str(child.platform) for child in index.manifests if child.platform and child.platform.os != "unknown")
+    names = dict.fromkeys(str(child.platform) for child in index.manifests if child.platform and not child.is_attestation)
     return f"it has {', '.join(f'`{name}`' for name in names)}" if names else "its manifests name no platform"
 
 

@@ -328,7 +328,7 @@ def _newest(tags: Sequence[str]) -> list[tuple[TaggedVersion | None, str]]:
 
 def _first_manifest(repository: Repository, index: Index) -> Manifest | None:
     """Return the first artifact of an index. Build tools mark attestations, which are skipped, with an `unknown` platform."""
-    children = [child for child in index.manifests if child.platform is None or child.platform.os != "unknown"]
+    children = [child for child in index.manifests if not child.is_attestation]
     if not children:
         return None
     found = repository.manifest(children[0].digest)

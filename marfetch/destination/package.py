@@ -71,9 +71,9 @@ def chart_files(
     return reader.read(blob, descriptor, name, is_checked=is_checked)
 
 
-def with_subcharts(files: Mapping[str, bytes], check: Callable[[], None] = lambda: None) -> ChartFiles:
+def with_subcharts(files: Mapping[str, bytes]) -> ChartFiles:
     """Return the given files of a chart, plus the files of its packed sub-charts that can name images."""
-    reader, found = _ChartReader(is_searched, MAX_TEXTS, check), ChartFiles(dict(files), {}, list(files))
+    reader, found = _ChartReader(is_searched, MAX_TEXTS, lambda: None), ChartFiles(dict(files), {}, list(files))
     for path, raw in files.items():
         if is_packed_subchart(path):
             reader.add(found, path, raw, 1)

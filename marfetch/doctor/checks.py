@@ -217,7 +217,7 @@ class RegistryChecks:
             if said and said.startswith("sha256:") and said != str(parsed.descriptor.digest):
                 raise PolicyError(f"{what} has the digest `{parsed.descriptor.digest}`, but the header says `{said}`", code="host-refused")
             if isinstance(parsed, Index):
-                child = next((one for one in parsed.manifests if one.platform is None or one.platform.os != "unknown"), None)
+                child = next((one for one in parsed.manifests if not one.is_attestation), None)
                 if child is None:
                     raise Stop
                 inner = self._ask("manifest", self._address(f"/v2/{reference.repository}/manifests/{child.digest}"), {"Accept": _ACCEPT})

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from .. import records
-from ..content import Progress, Silent, Verified
+from ..content import Progress, Silent, Verified, transferring
 from ..errors import Error, InputError, IntegrityError, StorageError
 from ..files import INGEST, storage_error
 from ..oci import Descriptor, Digest
@@ -222,9 +222,11 @@ def _wrong(path: Path, progress: Progress) -> str | None:
     except InputError as error:
         return error.message
     verified = Verified(Descriptor("application/octet-stream", digest, status.st_size))
-    transfer = progress.begin(str(digest), status.st_size)
     try:
-        with os.fdopen(records.open_regular(path), "rb", buffering=0) as file:
+        with (
+            transferring(progress, str(digest), status.st_size) as transfer,
+            os.fdopen(records.open_regular(path), "rb", buffering=0) as file,
+        ):
             while chunk := file.read(CHUNK):
                 verified.update(chunk)
                 transfer.held(verified.held)
@@ -235,8 +237,6 @@ def _wrong(path: Path, progress: Progress) -> str | None:
         return None  # deleted by another process
     except OSError as error:
         return (error.strerror or str(error)).lower()
-    finally:
-        transfer.end()
     return None
 
 

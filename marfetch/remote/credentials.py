@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ..document import parse_json
+from ..document import Json, parse_json
 from ..errors import Error
 from ..reference import Host
 from ..text import printable
@@ -105,27 +105,33 @@ def _configured(host: Host, repository: str) -> Credentials:
     return Credentials(problems=tuple(problems), files=tuple(f"`{path}`" for path in _configurations()))
 
 
+@cache
+def _document(path: Path) -> dict[str, Json] | str:
+    """Return a configuration file, empty if it is missing, or why it cannot be used."""
+    shown = printable(str(path))
+    try:
+        document = parse_json(path.read_bytes().removeprefix(_BYTE_ORDER_MARK), f"`{shown}`")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        return f"`{shown}` cannot be read ({(error.strerror or 'no access').lower()})"
+    except Error:
+        return f"`{shown}` is not valid JSON"  # the parser's own message could quote a secret
+    return document if isinstance(document, dict) else f"`{shown}` is not a JSON object"
+
+
 def forget_credentials() -> None:
     """Clear the in-memory cache of credentials."""
+    _document.cache_clear()
     _configured.cache_clear()
     _ask_helper.cache_clear()
 
 
 def _candidates(path: Path, host: Host, repository: str) -> Iterator[Credentials]:
     """Yield the credentials or problems of a configuration file and its helpers, best first."""
-    shown = printable(str(path))
-    try:
-        document = parse_json(path.read_bytes().removeprefix(_BYTE_ORDER_MARK), f"`{shown}`")
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        yield Credentials(problems=(f"`{shown}` cannot be read ({(error.strerror or 'no access').lower()})",))
-        return
-    except Error:
-        yield Credentials(problems=(f"`{shown}` is not valid JSON",))  # the parser's own message could quote a secret
-        return
-    if not isinstance(document, dict):
-        yield Credentials(problems=(f"`{shown}` is not a JSON object",))
+    document, shown = _document(path), printable(str(path))
+    if isinstance(document, str):
+        yield Credentials(problems=(document,))
         return
     helpers, entries, store = _section(document, "credHelpers"), _section(document, "auths"), document.get("credsStore")
     plain = str(Host(host.name, None if host.port == 443 else host.port))  # `login` commands write this key

@@ -1,8 +1,8 @@
 """Downloads certificate revocation lists (CRLs) from the addresses in certificates.
 
 The addresses come from a certificate chain that is not trusted yet. So marfetch sends no credentials or cookies to them, follows no
-redirects, and never connects to an address that is not public. Plain http is allowed, because a CRL is signed. From the transport for
-registries, this module uses only the proxy rules.
+redirects, and never connects to an address that is not public. Plain http is allowed, because a CRL is signed. With the transport for
+registries, this module shares only the proxy rules.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import queue
 import re
 import urllib.parse
 from collections.abc import Callable
+from contextlib import closing
 from typing import Final, Literal
 
 import urllib3
+from requests.adapters import HTTPAdapter
 
 from ..budget import Budget
-from ..endpoint import GLOBAL, Address
+from ..endpoint import Address
 from ..errors import Error, PolicyError, RemoteError
 from ..reference import Host
 from ..text import redacted
@@ -28,7 +30,7 @@ from .dial import resolve
 from .limits import LIST_CONNECT_TIME, LIST_TIME, MAX_CRL_BYTES
 from .network_errors import malformed
 from .preconnect import USER_AGENT
-from .transport import Transport
+from .proxies import Proxies
 
 _NAME: Final = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?\.)+[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
 """A domain name. Its last label must not start with a digit, or `inet_aton` may read the name as an IP address (`169.254.0xa9fe`)."""
@@ -69,7 +71,7 @@ def fetch_list(url: str, *, budget: Budget, trust: TrustedCertificates) -> bytes
 
     def ask() -> None:
         try:
-            answer.put(_fetch(url, budget, trust))
+            answer.put(_fetch(url, trust))
         except Exception as error:
             answer.put(error)
 
@@ -92,7 +94,7 @@ def fetch_list(url: str, *, budget: Budget, trust: TrustedCertificates) -> bytes
     return found
 
 
-def _fetch(url: str, budget: Budget, trust: TrustedCertificates) -> bytes:
+def _fetch(url: str, trust: TrustedCertificates) -> bytes:
     parts = urllib.parse.urlsplit(url)
     host = parts.hostname or ""
     scheme: Literal["http", "https"] = "https" if parts.scheme.lower() == "https" else "http"
@@ -107,16 +109,13 @@ def _fetch(url: str, budget: Budget, trust: TrustedCertificates) -> bytes:
     headers = {"Host": host, "User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
     timeout = urllib3.Timeout(connect=LIST_CONNECT_TIME, read=LIST_TIME)
     context = trust.context() if scheme == "https" else None
-    transport = Transport(GLOBAL, budget, trust)
-    try:
-        proxy = transport.proxy(Address(scheme, Host(host, port), target))
-        if proxy is not None:
-            manager = transport.proxy_manager_for(proxy, ssl_context=context)
+    proxy = Proxies().of(Address(scheme, Host(host, port), target))
+    if proxy is not None:
+        with closing(HTTPAdapter()) as adapter:
+            manager = adapter.proxy_manager_for(proxy.url, ssl_context=context)
             manager.pool_classes_by_scheme = POOLS
             answer = manager.request("GET", url, headers=headers, timeout=timeout, retries=False, redirect=False, preload_content=False)
             return _body(answer, url)
-    finally:
-        transport.close()
     address = _public_address(url, host, port)
     pool: urllib3.HTTPConnectionPool
     if scheme == "https":

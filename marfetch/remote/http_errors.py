@@ -287,9 +287,10 @@ def media_type_of(headers: Mapping[str, str]) -> str:
 def is_web_page(headers: Mapping[str, str], body: bytes) -> bool:
     """Return whether a response is a web page, such as one from a proxy or captive portal. Ignore the `Content-Type` of JSON."""
     start = body[:1024].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
-    if start.startswith("<"):
-        return re.search(_WEB_PAGE, start) is not None or media_type_of(headers).lower() in ("text/html", "application/xhtml+xml")
-    return not start.startswith(("{", "[")) and media_type_of(headers).lower() in ("text/html", "application/xhtml+xml")
+    if start.startswith(("{", "[")):
+        return False
+    is_html = media_type_of(headers).lower() in ("text/html", "application/xhtml+xml")
+    return is_html or (start.startswith("<") and re.search(_WEB_PAGE, start) is not None)
 
 
 def header_digest(answer: StreamedResponse) -> Digest | None:

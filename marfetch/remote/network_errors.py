@@ -159,10 +159,11 @@ def _proxy_error(address: Address, error: Exception, proxy: Proxy | None) -> Rem
 def _tls_error(address: Address, error: BaseException, trusted: str) -> RemoteError:
     host, hint = address.name, CODES["tls"].do
     if isinstance(error, ssl.SSLCertVerificationError):
-        message = f"the certificate of `{host}` cannot be trusted: {words(error)} (trusted: {trusted})"
-        if "expired" in message or "not yet valid" in message:
+        reason = words(error)
+        message = f"the certificate of `{host}` cannot be trusted: {reason} (trusted: {trusted})"
+        if "expired" in reason or "not yet valid" in reason:
             hint = f"check the clock of this machine; {hint}"
-        elif "mismatch" in message:
+        elif "mismatch" in reason:
             hint = "use a name or IP address that the certificate contains, or run `marfetch doctor`"
     elif isinstance(error, ssl.SSLError) and error.reason in _NOT_TLS:
         message = f"`{host}` answers without TLS, like a plain http server"
