@@ -95,7 +95,7 @@ def modules() -> float:
 
 
 def system_calls() -> float | None:
-    """Count the system calls of one more chart, without those that wait or start threads; None without strace."""
+    """Count the system calls of one more chart, except waits and starts of threads; None without strace."""
     if shutil.which("strace") is None:
         return None
     counted = ["newfstatat", "stat", "lstat", "fstat", "openat", "close", "read", "write", "unlinkat", "linkat", "rename", "lseek", "fsync"]

@@ -211,7 +211,7 @@ def test_a_missing_platform_is_not_found(signed: Signed, config: Path, answered:
 
 @pytest.fixture
 def project(signed: Signed, tmp_path: Path, answered: Answered) -> Path:
-    """A project with two locked artifacts, of which nobody has signed one yet."""
+    """A project with two locked artifacts. Both are still unsigned."""
     signed.mar.add_artifact(REPOSITORY, "2.0.0", ("thing.txt", b"another"))
     path = tmp_path / "marfetch.yaml"
     host = signed.mar.host

@@ -1,4 +1,4 @@
-"""Work on several machines: a real Dask scheduler with three workers, one of which is killed during the work."""
+"""Work on several machines: a real Dask scheduler with three workers. One of them is killed during the work."""
 
 from __future__ import annotations
 

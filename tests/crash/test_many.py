@@ -1,4 +1,4 @@
-"""Many processes that download the same content at once, one of which is killed while the others wait for it."""
+"""Many processes download the same content at once. One of them is killed while the others wait for it."""
 
 from __future__ import annotations
 
