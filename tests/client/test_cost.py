@@ -16,7 +16,7 @@ from ..world.command import surroundings
 from ..world.content import ALB
 from ..world.registry import Registry
 
-MODULES = 66
+MODULES = 67
 """The modules of marfetch that a pull of a chart by its exact version loads."""
 LATE = {
     "client.catalog",

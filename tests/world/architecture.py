@@ -24,7 +24,7 @@ ROWS: Final[Mapping[str, tuple[str, ...]]] = {
     "storage": ("layout", "remote", "destination", "content", "records", "files", "budget", "threads"),
     "words": (
         *("artifact", "chart", "firewall", "endpoint", "constraint", "reference", "oci"),
-        *("tar", "document", "text", "errors", "codes"),
+        *("tar", "document", "text", "errors", "codes", "refusals"),
     ),
 }
 """Row → its units, from the top of the house to its ground. A unit imports only units to its right in its row, or in rows below.
