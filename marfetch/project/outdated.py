@@ -13,8 +13,22 @@ from ..constraint import ANY, Constraint, TaggedVersion, read_version, sort_vers
 from ..errors import Error, NotFoundError
 from ..files import storage_error
 from ..oci import Digest
-from .lockfile import Entry, Lock
+from .lockfile import Entry, Lock, LockedImage
 from .wanted import Item, Project
+
+
+@dataclass(frozen=True, slots=True)
+class MovedImage:
+    """What changed in the registry for the tag of one locked image.
+
+    Attributes:
+        moved_to: the tag's new digest; None if the tag was not moved.
+        is_gone: whether the tag was deleted.
+    """
+
+    image: LockedImage
+    moved_to: Digest | None = None
+    is_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +43,7 @@ class Outdated:
         moved_to: the tag's new digest; None if the tag was not moved.
         is_gone: whether the tag was deleted.
         error: why the comparison failed; None if it did not.
+        images: the locked images of a chart. An image that the chart names by digest cannot change.
     """
 
     entry: Entry
@@ -39,11 +54,18 @@ class Outdated:
     moved_to: Digest | None = None
     is_gone: bool = False
     error: Error | None = None
+    images: tuple[MovedImage, ...] = ()
+
+    @property
+    def is_drifted(self) -> bool:
+        """Whether a tag was moved: the tag of the artifact, or of an image that it names."""
+        return self.moved_to is not None or any(one.moved_to is not None for one in self.images)
 
     @property
     def is_found(self) -> bool:
         """Whether anything changed."""
-        return bool(self.in_range or self.newest or self.is_ended or self.moved_to or self.is_gone)
+        is_gone = self.is_gone or any(one.is_gone for one in self.images)
+        return bool(self.in_range or self.newest or self.is_ended or self.is_drifted or is_gone)
 
 
 def outdated(client: Session, project: Project, lock: Lock, *, today: date) -> list[Outdated]:
@@ -74,10 +96,11 @@ def _compared(client: Session, item: Item, entry: Entry, today: date) -> Outdate
     in_range = newest = None
     if locked is not None:
         in_range, newest = _newer(item, entry, locked, repository)
-    moved_to, is_gone = _moved(entry, repository)
+    moved_to, is_gone = _moved(entry.digest, repository)
+    images = tuple(_moved_image(client, item, one) for one in entry.images if one.reference is not None)
     marks = [] if client.options.offline else repository.referrers(entry.digest, artifact_type=LIFECYCLE)
     ends = end_of_life((mark.artifact_type or "", mark.annotations) for mark in marks)
-    return Outdated(entry, in_range, newest, ends, ends is not None and ends <= today, moved_to, is_gone)
+    return Outdated(entry, in_range, newest, ends, ends is not None and ends <= today, moved_to, is_gone, images=images)
 
 
 def _newer(item: Item, entry: Entry, locked: TaggedVersion, repository: Repository) -> tuple[TaggedVersion | None, TaggedVersion | None]:
@@ -98,7 +121,16 @@ def _newer(item: Item, entry: Entry, locked: TaggedVersion, repository: Reposito
     return in_range, fitting(above)
 
 
-def _moved(entry: Entry, repository: Repository) -> tuple[Digest | None, bool]:
+def _moved_image(client: Session, item: Item, one: LockedImage) -> MovedImage:
+    assert one.reference is not None, "the caller leaves out images that are not at the endpoint"
+    assert one.reference.digest is not None, "a locked reference is pinned"
+    if not one.follows_tag:
+        return MovedImage(one)
+    repository = client.repository(replace(item.reference, repository=one.reference.repository, tag=one.reference.tag, digest=None))
+    return MovedImage(one, *_moved(one.reference.digest, repository))
+
+
+def _moved(locked: Digest, repository: Repository) -> tuple[Digest | None, bool]:
     if repository.reference.tag is None:
         return None, False
     try:
@@ -107,4 +139,4 @@ def _moved(entry: Entry, repository: Repository) -> tuple[Digest | None, bool]:
         if error.code == "repository-not-found":
             raise
         return None, True
-    return (now if now != entry.digest else None), False
+    return (now if now != locked else None), False

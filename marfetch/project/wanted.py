@@ -60,6 +60,15 @@ ITEM_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "Fetch referrers too: true for all, or globs over artifact types.",
     },
     "verify": {"type": "boolean", "default": False, "description": "Check the signatures before the artifact is locked or fetched."},
+    "images": {
+        "anyOf": [{"type": "boolean"}, *_TEXTS["anyOf"]],
+        "default": False,
+        "description": "Lock and bundle the container images that the chart names: true for all, or globs over image references.",
+    },
+    "platforms": {
+        **_TEXTS,
+        "description": "Bundle only these platforms of multi-platform images, such as linux/amd64. Default: all platforms.",
+    },
 }
 PROJECT_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
     "schema": {"const": SCHEMA, "description": "The format version of this file."},
@@ -109,6 +118,8 @@ class Item:
         untar: whether to unpack archives.
         referrers: globs for the artifact types of the referrers to fetch; empty to fetch no referrers.
         verify: whether to check signatures before locking and fetching.
+        images: globs for the images of a chart to lock; empty to lock no images.
+        platforms: the platforms of these images to bundle; empty for all platforms.
         line: the item's line in the project file.
     """
 
@@ -123,6 +134,8 @@ class Item:
     untar: bool = False
     referrers: tuple[str, ...] = ()
     verify: bool = False
+    images: tuple[str, ...] = ()
+    platforms: tuple[str, ...] = ()
     line: int = field(default=0, compare=False)
 
     @property
@@ -150,6 +163,8 @@ class Item:
             "untar": self.untar,
             "referrers": list(self.referrers),
             "verify": self.verify,
+            "images": list(self.images),
+            "platforms": list(self.platforms),
         }
         return {key: value for key, value in found.items() if value}
 
@@ -314,7 +329,11 @@ class _Reader:
         kinds = self._texts(keys, "kind", where)
         for kind in kinds:
             self._checked((*where, "kind"), lambda kind=kind: kinds_named(kind))  # type: ignore[misc]
-        referrers = keys.get("referrers")
+        platforms = self._texts(keys, "platforms", where)
+        for one in platforms:
+            self._checked((*where, "platforms"), lambda one=one: Platform.parse(one))  # type: ignore[misc]
+        if platforms and "images" not in keys:
+            self.fail("`platforms` needs `images`", (*where, "platforms"), hint="add `images: true`, or use `platform` for the artifact")
         return Item(
             name or reference.name,
             reference,
@@ -325,8 +344,10 @@ class _Reader:
             self._texts(keys, "artifact-type", where),
             platform,
             self._flag(keys, "untar", where),
-            (("*",) if referrers else ()) if isinstance(referrers, bool) else self._texts(keys, "referrers", where),
+            self._globs(keys, "referrers", where),
             self._flag(keys, "verify", where),
+            self._globs(keys, "images", where),
+            platforms,
             self._at(where)[0],
         )
 
@@ -383,6 +404,11 @@ class _Reader:
         if not values or not all(isinstance(one, str) and one for one in values):
             self.fail(f"`{key}` is {_shown(value)}, neither a string nor a list of strings", (*where, key))
         return tuple(str(one) for one in values)
+
+    def _globs(self, keys: dict[str, Json], key: str, where: tuple[str | int, ...]) -> tuple[str, ...]:
+        """Read a flag or globs. True means all."""
+        value = keys.get(key)
+        return (("*",) if value else ()) if isinstance(value, bool) else self._texts(keys, key, where)
 
     def _flag(self, keys: dict[str, Json], key: str, where: tuple[str | int, ...]) -> bool:
         value = keys.get(key, False)
