@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..client.age import held_back_json
 from ..constraint import TaggedVersion
 from ..project.adopt import Adoption
 from ..project.lockfile import Entry, Lock
@@ -128,6 +129,9 @@ def print_outdated(report: Report, project: Project, result: Sequence[Outdated])
         return report.failures(errors, data, several=len(result) > 1)
     report.data(data)
     report.note(summary)
+    for one in result:
+        for held in one.held_back:
+            report.note(f"`{held.version.version}` of `{one.entry.name}` is held back: {held.reason}")
     if any(one.in_range or one.is_drifted for one in result):
         report.note("next: marfetch lock --upgrade")
     return 1 if rows else 0
@@ -194,6 +198,7 @@ def _outdated_json(one: Outdated) -> dict[str, Any]:
             }
             for each in one.images
         ],
+        "heldBack": [held_back_json(held) for held in one.held_back],
         "error": error_json(one.error) if one.error else None,
     }
 
