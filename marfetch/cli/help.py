@@ -44,7 +44,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "trust show": ("trust show", "trust show --json"),
     "trust check": ("trust check", "trust check --trust-policy policy.json"),
     "lock": ("lock", "lock --upgrade alb-controller", "lock --from helmfile.yaml"),
-    "sync": ("sync", "sync --locked"),
+    "sync": ("sync", "sync --locked", "sync --prune --dry-run"),
     "outdated": ("outdated", "outdated --json"),
     "diff": ("diff", f"diff {_CHART}:1.6.7 {_CHART}:1.7.12"),
     "bundle": ("bundle create -o bundle.tar", "bundle load bundle.tar --to registry.example.com/mar"),
