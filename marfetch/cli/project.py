@@ -17,6 +17,7 @@ _Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Art
 _Upgrade = Annotated[bool, typer.Option("--upgrade", help="Move to the newest version in the range, and accept moved tags.")]
 _Check = Annotated[bool, typer.Option("--check", help="Only check that the lock file matches the project file; make no requests.")]
 _Locked = Annotated[bool, typer.Option("--locked", help="Fail if the lock file does not match the project file.")]
+_Prune = Annotated[bool, typer.Option("--prune", help="Remove unchanged files of artifacts that left the project file.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, without writing anything.")]
 
 _From = Annotated[Path | None, typer.Option("--from", metavar="FILE", help="Create marfetch.yaml from the references in this file.")]
@@ -86,6 +87,7 @@ def sync(
     file: _File = DEFAULT,
     locked: _Locked = False,
     dry_run: _DryRun = False,
+    prune: _Prune = False,
     shard: Shard = None,
     executor: Executor = None,
 ) -> int:
@@ -93,9 +95,12 @@ def sync(
 
     Downloads the versions in marfetch.lock, and replaces files that differ from it. Without `--locked`, artifacts that are not locked
     yet are locked first. Prints one line per artifact: outcome, name and pinned reference. Dask workers need the directory of
-    marfetch.yaml under the same path.
+    marfetch.yaml under the same path. `--prune` also removes what an earlier `sync` wrote for artifacts that are no longer in
+    marfetch.yaml; files and directories that were changed since are named and kept.
     """
     from ..client.workers import spread
+    from ..project.prune import prune as prune_files
+    from ..project.prune import remember
     from ..project.sync import Shard as Part
     from ..project.sync import spread as spread_items
     from ..project.sync import sync as sync_all
@@ -109,7 +114,10 @@ def sync(
         workers = stack.enter_context(spread(executor)) if executor is not None else None
         elsewhere = spread_items(client, project, workers) if workers is not None else None
         result = sync_all(client, project, as_locked=locked, is_rehearsal=dry_run, shard=part, elsewhere=elsewhere)
-    return print_synced(settings.report, project, result)
+    if not dry_run:
+        remember(project, result)
+    pruned = prune_files(project, result, is_rehearsal=dry_run) if prune else None
+    return print_synced(settings.report, project, result, pruned)
 
 
 @shared()

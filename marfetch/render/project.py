@@ -12,6 +12,7 @@ from ..project.adopt import Adoption
 from ..project.lockfile import Entry, Lock
 from ..project.locking import LockResult
 from ..project.outdated import Outdated
+from ..project.prune import Pruned
 from ..project.sync import Synced
 from ..project.wanted import Project
 from ..text import counted
@@ -82,9 +83,17 @@ def print_lock_result(report: Report, project: Project, old: Lock | None, found:
     return report.failures([(item.name, error) for item, error in failed], data, several=len(found) > 1)
 
 
-def print_synced(report: Report, project: Project, result: Sequence[Synced]) -> int:
-    """Print the outcome of each artifact; return the exit code of the first failure."""
+def print_synced(report: Report, project: Project, result: Sequence[Synced], pruned: Sequence[Pruned] | None = None) -> int:
+    """Print the outcome of each artifact; return the exit code of the first failure.
+
+    Args:
+        pruned: what `--prune` removed or kept; None without that option.
+    """
     _show(report, [(one.outcome, one.name, one.reference) for one in result])
+    report.table(("outcome", "name", "path"), [(status(one.outcome), one.name, Cell(str(one.path))) for one in pruned or ()])
+    for each in pruned or ():
+        if each.reason is not None:
+            report.warn(f"kept `{each.path}` of `{each.name}`, which is no longer in `{project.path}`: {each.reason}")
     data: Any = {
         "lock": str(project.lock_path),
         "artifacts": [
@@ -101,7 +110,9 @@ def print_synced(report: Report, project: Project, result: Sequence[Synced]) -> 
             for one in result
         ],
     }
-    outcomes = _outcomes(one.outcome for one in result)
+    if pruned is not None:
+        data["pruned"] = [{"name": one.name, "path": str(one.path), "outcome": one.outcome, "reason": one.reason} for one in pruned]
+    outcomes = _outcomes([*(one.outcome for one in result), *(one.outcome for one in pruned or ())])
     errors = [(one.name, one.error) for one in result if one.error is not None]
     rows = [(one.outcome, one.name, one.reference) for one in result if one.outcome != "unchanged"]
     summarize(report, f"marfetch sync: {outcomes}", rows, [error for _, error in errors])
