@@ -296,6 +296,7 @@ def opened_store(path: Path, store: ReadonlyTar | Folder) -> Opened:
     is_bundle = record is not None or lock is not None or unread is not None or store.document(PAGE_FILE, MAX_RECORD_SIZE) is not None
     warnings: list[str] = []
     contents = Contents(store, name=repository_name(path.resolve()), warn=warnings.append)
+    contents.omitted = frozenset(map(str, record.omitted_manifests if record is not None else ()))
     try:
         roots = roots_of(lock) if lock is not None else []
     except LockError as error:

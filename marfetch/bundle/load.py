@@ -70,7 +70,7 @@ def load(
             gate(found)
         found.contents.load()
         target = stack.enter_context(_open_target(client, to))
-        jobs = jobs_of(found.contents)
+        jobs = jobs_of(found.contents, found.roots)
         if shard is not None:
             jobs = jobs[shard.index :: shard.count]
         _check_base(client, found, target, jobs)
@@ -80,7 +80,7 @@ def load(
             raise InputError("`--executor` works only with a registry, not with a folder", code="usage", hint="remove `--executor`")
         config = _worker_config(client, path, to)
         with client.progress.steps("loading", len(jobs)) as steps:
-            answers = ask(executor, load_part, config, [[job.repository, str(job.digest), list(job.tags)] for job in jobs], steps.advance)
+            answers = ask(executor, load_part, config, [job.to_json() for job in jobs], steps.advance)
         return [_loaded(answer, job, to) for answer, job in zip(answers, jobs, strict=True)]
 
 
@@ -189,7 +189,7 @@ def load_part(text: str) -> str:
     The worker does not check the bundle again: the coordinator has checked it, and a registry rejects a blob with a wrong digest.
     """
     config, batch = part(text)
-    jobs = [Job(repository, Digest.parse(digest), tuple(tags)) for repository, digest, tags in batch]
+    jobs = [Job.from_json(one) for one in batch]
     options, to = _parse_config(config)
     try:
         client, found, target = _opened.get(config)
@@ -198,7 +198,7 @@ def load_part(text: str) -> str:
         failure = error if isinstance(error, Error) else storage_error(error, options["path"])
         loaded = [_failed(job, to, failure) for job in jobs]
     return json.dumps(
-        [[one.reference, one.outcome, one.blobs, one.size, error_to_json(one.error) if one.error else None] for one in loaded]
+        [[one.reference, one.outcome, one.blobs, one.size, error_to_json(one.error) if one.error else None, one.warning] for one in loaded]
     )
 
 
@@ -226,5 +226,5 @@ def _loaded(answer: Answer, job: Job, to: To) -> Loaded:
     """Decode a worker's result for one job."""
     if isinstance(answer, Error):
         return _failed(job, to, answer)
-    reference, outcome, blobs, size, error = cast("list[Any]", answer)
-    return Loaded(reference, outcome, blobs, size, error_from_json(error) if error else None)
+    reference, outcome, blobs, size, error, warning = cast("list[Any]", answer)
+    return Loaded(reference, outcome, blobs, size, error_from_json(error) if error else None, warning)

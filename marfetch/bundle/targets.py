@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from ..content import Progress, Transfer, copy, transferring
+from ..document import Json
 from ..endpoint import Endpoint
-from ..errors import Error, InputError
+from ..errors import Error, InputError, RemoteError
 from ..layout.blobs import Entry
 from ..layout.graph import ManifestNode, NamedCount, closure
 from ..layout.layout import Layout
 from ..layout.repositories import Contents, LayoutRepository, Snapshot
 from ..oci import Descriptor, Digest
+from ..project.roots import LockedRoot
 from ..reference import Host, Reference
 from ..remote.push import Pushing, refuse_name
 from ..remote.registry import Registry
@@ -30,16 +32,34 @@ class Job:
         repository: the repository of the manifest in the bundle.
         digest: the digest of the manifest.
         tags: the tags of the manifest in the repository; empty if it has none.
+        first: the manifest for the first platform, if the manifest is an index with only some of its platforms. It gets the tags if
+            the registry refuses such an index.
     """
 
     repository: str
     digest: Digest
     tags: tuple[str, ...] = ()
+    first: Digest | None = None
+
+    def to_json(self) -> Json:
+        """Return the job as JSON."""
+        return [self.repository, str(self.digest), list(self.tags), str(self.first) if self.first else None]
+
+    @classmethod
+    def from_json(cls, value: Sequence[Any]) -> Job:
+        """Parse the result of `to_json`."""
+        repository, digest, tags, first = value
+        return cls(repository, Digest.parse(digest), tuple(tags), Digest.parse(first) if first else None)
 
 
-def jobs_of(contents: Contents) -> list[Job]:
-    """Return the jobs that load all content of a layout, sorted by repository and digest."""
+def jobs_of(contents: Contents, roots: Sequence[LockedRoot] = ()) -> list[Job]:
+    """Return the jobs that load all content of a layout, sorted by repository and digest.
+
+    Args:
+        roots: the roots of the lock file in the layout.
+    """
     found: list[Job] = []
+    first = {(root.reference.repository, str(root.manifest.digest)): root.children[0].digest for root in roots if root.children}
     snapshot = contents.current()
     named = NamedCount(contents.store.root)
 
@@ -51,10 +71,10 @@ def jobs_of(contents: Contents) -> list[Job]:
         return reached
 
     for repository in snapshot.repositories.values():
-        roots: dict[str, list[str]] = {}
+        tags: dict[str, list[str]] = {}
         for tag, descriptor in repository.tags.items():
-            roots.setdefault(str(descriptor.digest), []).append(tag)
-        reached = {digest for root in roots for digest in reach(root)}
+            tags.setdefault(str(descriptor.digest), []).append(tag)
+        reached = {digest for root in tags for digest in reach(root)}
         # Among untagged manifests, referrers and children come last: the job of their subject or parent usually includes them.
         referrers = {str(one.digest) for listed in repository.referrers.values() for one in listed}
         children = {
@@ -62,13 +82,14 @@ def jobs_of(contents: Contents) -> list[Job]:
             for one in repository.manifests.values()
             if (node := snapshot.graph.node(one)) is not None
             for child in node.children
-            if str(child.digest) not in roots
+            if str(child.digest) not in tags
         }
         for digest in sorted(repository.manifests, key=lambda one: (one in referrers or one in children, one)):
             if digest not in reached:
-                roots[digest] = []
+                tags[digest] = []
                 reached |= reach(digest)
-        found += [Job(repository.name, Digest.parse(digest), tuple(roots[digest])) for digest in sorted(roots)]
+        name = repository.name
+        found += [Job(name, Digest.parse(one), tuple(tags[one]), first.get((name, one))) for one in sorted(tags)]
     return found
 
 
@@ -96,6 +117,7 @@ class Loaded:
         blobs: the number of blobs that were written.
         size: the number of bytes that were written.
         error: why the job failed; None if it did not.
+        warning: what the registry does not have although the job succeeded.
     """
 
     reference: str
@@ -103,6 +125,7 @@ class Loaded:
     blobs: int = 0
     size: int = 0
     error: Error | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +245,7 @@ class RegistryTarget:
         nodes = list(_nodes(snapshot, repository, str(job.digest)))
         blobs = size = 0
         is_new = is_replaced = False
+        tagged, warning = job.digest, None
         for node in nodes:
             one = node.descriptor
             if self._pushing.digest(replace(target, digest=one.digest)) == one.digest:
@@ -230,22 +254,39 @@ class RegistryTarget:
                 if not self._pushing.has_blob(target, blob.digest):
                     self._send(contents, target, blob)
                     blobs, size = blobs + 1, size + blob.size
-            self._pushing.manifest(replace(target, digest=one.digest), contents.manifests.read(one))
+            try:
+                self._pushing.manifest(replace(target, digest=one.digest), contents.manifests.read(one))
+            except RemoteError as error:
+                if job.first is None or one.digest != job.digest or error.code != "push-failed":
+                    raise
+                tagged, warning = job.first, _refused_index(target, job, error)
+                continue
             is_new, size = True, size + one.size
         for tag in job.tags:
             before = self._pushing.digest(replace(target, tag=tag))
-            if before != job.digest:
-                self._pushing.manifest(replace(target, tag=tag), contents.manifests.read(repository.manifests[str(job.digest)]))
+            if before != tagged:
+                self._pushing.manifest(replace(target, tag=tag), contents.manifests.read(repository.manifests[str(tagged)]))
                 is_new, is_replaced = True, is_replaced or before is not None
         for node in nodes:
             if referrers := repository.referrers.get(str(node.descriptor.digest)):
                 is_new |= self._pushing.referrers(target, node.descriptor.digest, referrers)
-        reference = str(Reference(target.repository, self._host, job.tags[0] if job.tags else None, job.digest))
-        return Loaded(reference, "replaced" if is_replaced else "pushed" if is_new else "unchanged", blobs, size)
+        reference = str(Reference(target.repository, self._host, job.tags[0] if job.tags else None, tagged))
+        outcome: Outcome = "replaced" if is_replaced else "pushed" if is_new else "unchanged"
+        return Loaded(reference, outcome, blobs, size, warning=warning)
 
     def _send(self, contents: Contents, target: Reference, blob: Descriptor) -> None:
         with transferring(self._progress, target.name, blob.size) as transfer, contents.store.extent(blob.digest) as extent:
             self._pushing.blob(target, blob, extent.pieces, transfer)
+
+
+def _refused_index(target: Reference, job: Job, error: Error) -> str:
+    """Return the warning that a registry refused an index of which only some platforms are carried."""
+    tags = " and ".join(f"`{tag}`" for tag in job.tags)
+    return (
+        f"`{target.host}` refuses the index `{job.digest}` of `{target.repository}`, because only some of its platforms are there;"
+        + (f" {tags} {'points' if len(job.tags) == 1 else 'point'} to the first platform, `{job.first}`" if job.tags else " it has no tag")
+        + f" ({error.message})"
+    )
 
 
 class FolderTarget:
