@@ -65,7 +65,9 @@ class ServedRegistry(RegistryApp):
 
     # -- the registry endpoint
 
-    async def home(self, scope: Scope) -> ASGIApp:
+    async def other(self, scope: Scope) -> ASGIApp:
+        if scope["path"] != "/":
+            return await super().other(scope)
         await self._current()
         host = header(scope, b"host") or ""
         # The page shows the host in commands to copy into a shell, so allow only safe characters.

@@ -154,7 +154,7 @@ def _number(text: str | None) -> int | None:
     return int(text) if len(text) < 20 else 10**19
 
 
-class Span(NamedTuple):
+class SentPart(NamedTuple):
     """The part of a blob that a response carries.
 
     Attributes:
@@ -168,7 +168,7 @@ class Span(NamedTuple):
     end: int
 
 
-def span(scope: Scope, digest: Digest, size: int) -> Span | ASGIApp:
+def span(scope: Scope, digest: Digest, size: int) -> SentPart | ASGIApp:
     """Return what to send of a blob: all of it, or a range. If its bytes are not needed, return the response (RFC 9110, 13 and 14)."""
     tag = f'"{digest}"'
     start, end, status = 0, size, 200
@@ -191,7 +191,7 @@ def span(scope: Scope, digest: Digest, size: int) -> Span | ASGIApp:
             status = 206
             headers.append((b"content-range", b"bytes %d-%d/%d" % (start, end - 1, size)))
     headers.append((b"content-length", b"%d" % (end - start)))
-    return Span(status, headers, start, end)
+    return SentPart(status, headers, start, end)
 
 
 def data_digest(path: str) -> Digest | None:

@@ -52,8 +52,8 @@ class RegistryApp:
 
     # -- what a subclass looks up
 
-    async def home(self, scope: Scope) -> ASGIApp:  # noqa: ARG002 - for subclasses
-        """Return the response to `/`."""
+    async def other(self, scope: Scope) -> ASGIApp:  # noqa: ARG002 - for subclasses
+        """Return the response to a path that the specification does not define."""
         return nowhere()
 
     async def catalog(self) -> Sequence[str]:
@@ -94,7 +94,7 @@ class RegistryApp:
             if scope["type"] != "http":
                 return
             try:
-                given = self.refuse(scope) or await self._answer(answer, scope)
+                given = self.refuse(scope) or await self.answered(answer, scope)
                 await given(scope, receive, send)
             except Error as error:
                 # The response has already started, so it cannot become an error response. The client sees that it is incomplete.
@@ -105,7 +105,8 @@ class RegistryApp:
 
         return guarded
 
-    async def _answer(self, answer: Callable[[Scope], Awaitable[ASGIApp]], scope: Scope) -> ASGIApp:
+    async def answered(self, answer: Callable[[Scope], Awaitable[ASGIApp]], scope: Scope) -> ASGIApp:
+        """Return the response to a request that is not refused."""
         try:
             return await answer(scope)
         except Error as error:
@@ -114,9 +115,7 @@ class RegistryApp:
     async def _route(self, scope: Scope) -> ASGIApp:
         path: str = scope["path"]
         if not path.startswith("/v2/"):
-            if path == "/":
-                return await self.home(scope)
-            return base() if path == "/v2" else nowhere()
+            return base() if path == "/v2" else await self.other(scope)
         rest = path[4:]
         if rest == "":
             return base()
@@ -135,7 +134,7 @@ class RegistryApp:
                 return await self.blob(scope, name, last)
             case "referrers":
                 return await self._referrers(scope, name, last)
-        return nowhere()
+        return await self.other(scope)
 
     async def _referrers(self, scope: Scope, name: str, text: str) -> ASGIApp:
         try:

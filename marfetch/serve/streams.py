@@ -12,7 +12,7 @@ from ..content import Verified
 from ..errors import Error
 from ..layout.blobs import Extent, Stamp
 from ..oci import Descriptor, Digest
-from .responses import PIECE, RawHeaders, Span, span
+from .responses import PIECE, RawHeaders, SentPart, span
 
 
 class VerifiedBlobs:
@@ -65,7 +65,7 @@ async def blob_response(scope: Scope, digest: Digest, extent: Extent, checked: V
     try:
         if checked is None or scope["method"] != "GET" or await checked.digest_matches(digest, extent):
             found = span(scope, digest, extent.size)
-            answer = BlobResponse(found.status, found.headers, extent, found.start, found.end) if isinstance(found, Span) else found
+            answer = BlobResponse(found.status, found.headers, extent, found.start, found.end) if isinstance(found, SentPart) else found
         return answer
     finally:
         if not isinstance(answer, BlobResponse):
