@@ -19,7 +19,7 @@ PACKAGE: Final = Path(__file__).parents[2] / "marfetch"
 
 ROWS: Final[Mapping[str, tuple[str, ...]]] = {
     "faces": ("__main__", "library", "cli", "render", "completion"),
-    "features": ("demo", "serve", "bundle", "diff", "doctor", "helm", "project", "verify"),
+    "features": ("demo", "serve", "bump", "bundle", "diff", "doctor", "helm", "project", "verify"),
     "client": ("client",),
     "storage": ("layout", "remote", "destination", "content", "records", "files", "budget", "threads"),
     "words": (
@@ -34,6 +34,7 @@ A unit is a module at the top of the package, or a package with all that is in i
 
 DOORS: Final[Mapping[str, frozenset[str]]] = {
     "artifact": frozenset({"filename", "kinds", "module", "payload"}),
+    "bump": frozenset({"bump", "decide", "differences"}),
     "bundle": frozenset({"check", "create", "format", "inventory", "load", "signatures", "webpage"}),
     "chart": frozenset({"expected", "images", "parts"}),
     "cli": frozenset(),
@@ -42,15 +43,17 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     ),
     "completion": frozenset({"complete"}),
     "demo": frozenset({"tour"}),
-    "destination": frozenset({"archive", "destination", "package", "stream"}),
+    "destination": frozenset({"archive", "destination", "package", "rewriting", "stream"}),
     "diff": frozenset({"artifacts", "changes"}),
     "doctor": frozenset({"examine"}),
     "helm": frozenset({"charts", "getter", "setup"}),
     "library": frozenset(),
     "layout": frozenset({"blobs", "cache", "graph", "layout", "maintenance", "readonly", "repositories"}),
-    "project": frozenset({"adopt", "audit", "lockfile", "locking", "outdated", "scaffold", "sync", "wanted"}),
+    "project": frozenset(
+        {"adopt", "audit", "forms.forms", "forms.places", "lockfile", "locking", "outdated", "scaffold", "sync", "wanted"}
+    ),
     "remote": frozenset({"certificates", "crl", "limits", "pauses", "preconnect", "probe", "push", "registry"}),
-    "render": frozenset({"bundle", "diff", "inspect", "project", "progress", "pull", "report", "table", "verify"}),
+    "render": frozenset({"bump", "bundle", "diff", "inspect", "project", "progress", "pull", "report", "table", "verify"}),
     "serve": frozenset({"run"}),
     "verify": frozenset({"artifact", "gate", "policy", "truststore", "verdict"}),
 }
