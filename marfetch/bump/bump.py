@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
-from ..client.session import Session
+from ..client.session import Repository, Session
 from ..destination.rewriting import Rewrite, rewrite
 from ..errors import Error
 from ..files import storage_error
@@ -19,6 +19,9 @@ from .survey import LOCKS, FoundPlace, SourceFile, Survey, repository_of, survey
 
 Connect = Callable[[str | None], Session]
 """Takes the endpoint of a `marfetch.yaml`, or None for the default, and returns a session."""
+
+
+Choose = Callable[[Repository], Chooser]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +85,14 @@ def plan(
     connect: Connect,
     *,
     only: Sequence[str] = (),
+    min_age: str | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> BumpPlan:
     """Find the places of a project, and decide what happens to each. Nothing is written.
 
     Args:
         check: called repeatedly; it raises when the timeout has passed.
+        min_age: the minimum age of newer versions, such as `7d`; None for no minimum.
         only: globs for the repositories to look at, with or without their host; empty for all.
 
     Raises:
@@ -101,7 +106,7 @@ def plan(
         for one in found.unread
         if _is_chosen(one.reference.partition("://")[2] or one.reference, only)
     ]
-    results = _without_conflicts([*_decided(places, policy, connect), *unread])
+    results = _without_conflicts([*_decided(places, lambda one: Chooser(one, policy, min_age), connect), *unread])
     order = {file.real: number for number, file in enumerate(_files_of(found))}
     results.sort(key=lambda one: (order[one.file.real], one.line))
     return BumpPlan(tuple(results), found.notes)
@@ -117,7 +122,7 @@ def _is_chosen(repository: str, only: Sequence[str]) -> bool:
     return not only or any(fnmatchcase(name, glob) for name in names for glob in only)
 
 
-def _decided(places: Sequence[FoundPlace], policy: UpgradePolicy, connect: Connect) -> list[Result]:
+def _decided(places: Sequence[FoundPlace], choose: Choose, connect: Connect) -> list[Result]:
     groups: dict[str | None, dict[Reference, list[FoundPlace]]] = {}
     for one in places:
         repository = replace(one.place.reference, tag=None, digest=None)
@@ -126,7 +131,7 @@ def _decided(places: Sequence[FoundPlace], policy: UpgradePolicy, connect: Conne
     for endpoint, repositories in groups.items():
         client = connect(endpoint)
         for found in client.each(
-            lambda item, client=client: _of_repository(client, item[0], item[1], policy),  # type: ignore[misc]
+            lambda item, client=client: _of_repository(client, item[0], item[1], choose),  # type: ignore[misc]
             list(repositories.items()),
             label="checking",
             unit="repositories",
@@ -139,14 +144,14 @@ def _endpoint(place: Place) -> str | None:
     return place.context.get("endpoint") if place.reference.host is None else None
 
 
-def _of_repository(client: Session, reference: Reference, places: Sequence[FoundPlace], policy: UpgradePolicy) -> list[Result]:
+def _of_repository(client: Session, reference: Reference, places: Sequence[FoundPlace], choose: Choose) -> list[Result]:
     name = repository_of(places[0].place)
     error: Error | None = None
     chooser: Chooser | None = None
     try:
         repository = client.repository(reference)
         name = repository.reference.full_repository
-        chooser = Chooser(repository, policy)
+        chooser = choose(repository)
     except Error as failed:
         error = failed
     except OSError as failed:

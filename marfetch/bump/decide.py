@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from ..artifact.payload import Choice
+from ..client.age import HeldBack
 from ..client.fitting import looked_at
 from ..client.session import Repository
 from ..constraint import Constraint, TaggedVersion, chart_version, exact_version, read_version, sort_versions
@@ -14,10 +15,14 @@ from ..errors import Error
 from ..oci import Digest
 from ..project.forms.places import Place, Span
 from ..reference import Reference
+from ..verify.gate import cool_down
 from .ranges import lowest, moved, raised
 
 Level: TypeAlias = Literal["patch", "minor", "major"]
 Status: TypeAlias = Literal["bumped", "current", "range-allows", "held-back", "unreadable"]
+
+_SHOWN: Final = 3
+"""The maximum number of versions that a reason names."""
 
 LEVELS: Final[tuple[Level, ...]] = ("patch", "minor", "major")
 
@@ -79,12 +84,14 @@ class Chooser:
 
     Args:
         repository: the repository, without tag and digest.
+        min_age: the minimum age of versions in files other than a `marfetch.yaml` with an age of its own; None for no minimum.
     """
 
-    def __init__(self, repository: Repository, policy: UpgradePolicy) -> None:
+    def __init__(self, repository: Repository, policy: UpgradePolicy, min_age: str | None = None) -> None:
         self._repository, self._policy = repository, policy
+        self._min_age, self._cool_down = min_age, cool_down(min_age)
         self._versions = sort_versions(repository.tags())
-        self._picked: dict[tuple[TaggedVersion, ...], tuple[Picked | None, str | None]] = {}
+        self._picked: dict[tuple[str | None, tuple[TaggedVersion, ...]], tuple[Picked | None, str | None]] = {}
         self._digests: dict[str, Digest] = {}
 
     def decide(self, place: Place) -> Decision:
@@ -97,6 +104,7 @@ class Chooser:
         if unreadable is not None:
             return unreadable
         version = place.version
+        self._cool_down = cool_down(self._min_age or place.context.get("min-age"))
         if version is None:
             return Decision("range-allows", place.range, place.range)
         base = read_version(version.text) if place.is_tag else read_version(exact_version(version.text) or "")
@@ -198,16 +206,19 @@ class Chooser:
 
         If a repository has only images, return the newest image.
         """
-        if candidates not in self._picked:
+        key = (self._cool_down.text if self._cool_down is not None else None, candidates)
+        if key not in self._picked:
             found: Picked | None = None
-            for look in looked_at(self._repository, candidates, Choice(), is_open=True):
-                if look.found is not None and (look.fits or found is None):
-                    found = Picked(look.version, look.found.descriptor.digest)
-                    self._digests[look.version.tag] = look.found.descriptor.digest
+            held: list[HeldBack] = []
+            for look in looked_at(self._repository, candidates, Choice(), is_open=True, cool_down=self._cool_down):
+                if look.is_held_back(held) or look.found is None or (found is not None and not look.fits):
+                    continue
+                found = Picked(look.version, look.found.descriptor.digest)
+                self._digests[look.version.tag] = found.digest
                 if look.fits:
                     break
-            self._picked[candidates] = found, None
-        return self._picked[candidates]
+            self._picked[key] = found, ", ".join(f"`{one.version.version}` is {one.reason}" for one in held[:_SHOWN]) or None
+        return self._picked[key]
 
     def _digest(self, tag: str) -> Digest:
         if tag not in self._digests:

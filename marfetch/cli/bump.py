@@ -11,7 +11,7 @@ import typer
 
 from ..errors import Error, InputError
 from .help import add
-from .options import Devel, Settings, shared
+from .options import Devel, MinAge, Settings, shared
 
 if TYPE_CHECKING:
     from ..bump.decide import UpgradePolicy
@@ -36,6 +36,7 @@ def bump(
     paths: _Paths = None,
     level: _Level = "major",
     devel: Devel = False,
+    min_age: MinAge = None,
     only: _Only = None,
     ranges: _Ranges = False,
     pin: _Pin = False,
@@ -56,7 +57,7 @@ def bump(
     if chosen is None:
         raise InputError(f"`--level` takes `patch`, `minor` or `major`, not `{level[:60]}`", code="usage", hint="omit it for `major`")
     policy = UpgradePolicy(chosen, devel, ranges, pin)
-    return run(settings, paths or [Path()], policy, only=only or (), is_check=check, markdown=markdown)
+    return run(settings, paths or [Path()], policy, only=only or (), min_age=min_age, is_check=check, markdown=markdown)
 
 
 def run(
@@ -65,6 +66,7 @@ def run(
     policy: UpgradePolicy,
     *,
     only: Sequence[str] = (),
+    min_age: str | None = None,
     is_check: bool = False,
     markdown: bool = False,
 ) -> int:
@@ -73,7 +75,9 @@ def run(
     from ..bump.differences import upgrades
     from ..client.session import Session
     from ..render.bump import print_bump, pull_request
+    from ..verify.gate import cool_down
 
+    cool_down(min_age)  # report an invalid duration before anything is read
     written: list[Path] = []
     failure: Error | None = None
     with ExitStack() as stack:
@@ -85,7 +89,7 @@ def run(
                 sessions[endpoint] = stack.enter_context(settings.client(endpoint=endpoint))
             return sessions[endpoint]
 
-        found = plan(paths, policy, registries(settings), connect, only=only, check=settings.budget().check)
+        found = plan(paths, policy, registries(settings), connect, only=only, min_age=min_age, check=settings.budget().check)
         body = pull_request(found, upgrades(found, connect)) if markdown and not found.errors else None
         if not is_check and not found.errors:
             try:

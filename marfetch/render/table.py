@@ -59,10 +59,8 @@ ODD: Final = "yellow"
 _STYLES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("ok", "verified", "fetched", "added", "upgraded", "pushed", "writes", "written", "bumped"), GOOD),
     **dict.fromkeys(("failed", "fault", "missing", "wrong", "removed"), BAD),
-    **dict.fromkeys(
-        ("warning", "extra", "changed", "replaced", "drifted", "skipped", "not-done", "referrers", "held-back", "unreadable"), ODD
-    ),
-    **dict.fromkeys(("would-fetch", "would-replace", "would write"), ODD),
+    **dict.fromkeys(("warning", "extra", "changed", "replaced", "drifted", "skipped", "not-done", "referrers"), ODD),
+    **dict.fromkeys(("would-fetch", "would-push", "would-remove", "would-replace", "would write", "held-back", "unreadable"), ODD),
     **dict.fromkeys(("kept", "unchanged", "keeps", "current", "range-allows"), ""),
 }
 """Status word → style. Words that report no change have no style."""
