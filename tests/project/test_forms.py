@@ -198,7 +198,7 @@ releases:
   - {{<<: *one, name: b, version: '1.7.9@{DIGEST}'}}
   - {{<<: [{{version: !!str 1.20}}, *one], name: c}}
 """,
-        [kept("1.10"), Expected(f"{ALB}:1.7.9@{DIGEST}", None, "1.7.9", DIGEST), Expected(ALB, "1.20", None)],
+        [kept("1.10"), Expected(f"{ALB}:1.7.9@{DIGEST}", None, "1.7.9", DIGEST), kept("1.20")],
     ),
     "a helmfile with template actions": (
         "helmfile.yaml.gotmpl",

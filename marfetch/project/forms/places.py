@@ -135,6 +135,8 @@ QUOTES: Final = 'put the version in quotes, as in `version: ">=1"`'
 _UNQUOTED: Final = re.compile(r"(?:version|revision|semver)[\"']?[ \t]*+:[ \t]*+[>|*!&%@`]", re.IGNORECASE)
 _SCHEME: Final = re.compile(r"(oci|mar|https)://", re.IGNORECASE)
 _LOOPBACK: Final = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?")
+_PROPERTIES: Final = re.compile(r"(?:[&!]\S*+\s++)++")
+"""The anchor and the tag before a value (YAML 1.2, 6.9)."""
 _PINNED: Final = re.compile(r"(?:([^@]*)@)?(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})")
 VARIABLE: Final = re.compile(r"[${%]|<[A-Za-z]")
 
@@ -322,6 +324,9 @@ class Node:
             return None
         start, end = self._first[0] + mark.start, self._first[0] + mark.end
         raw = self._file.parsed[start:end]
+        properties = _PROPERTIES.match(raw)
+        if properties is not None:
+            start, raw = start + properties.end(), raw[properties.end() :]
         if raw != mark.text and raw[1:-1] == mark.text and raw[:1] in ("'", '"'):
             start, end = start + 1, end - 1
         elif raw != mark.text:
