@@ -126,7 +126,7 @@ def _decided(places: Sequence[FoundPlace], choose: Choose, connect: Connect) -> 
     groups: dict[str | None, dict[Reference, list[FoundPlace]]] = {}
     for one in places:
         repository = replace(one.place.reference, tag=None, digest=None)
-        groups.setdefault(_endpoint(one.place), {}).setdefault(repository, []).append(one)
+        groups.setdefault(one.place.context.get("endpoint"), {}).setdefault(repository, []).append(one)
     results: list[Result] = []
     for endpoint, repositories in groups.items():
         client = connect(endpoint)
@@ -138,10 +138,6 @@ def _decided(places: Sequence[FoundPlace], choose: Choose, connect: Connect) -> 
         ):
             results += found
     return results
-
-
-def _endpoint(place: Place) -> str | None:
-    return place.context.get("endpoint") if place.reference.host is None else None
 
 
 def _of_repository(client: Session, reference: Reference, places: Sequence[FoundPlace], choose: Choose) -> list[Result]:
@@ -164,7 +160,9 @@ def _of_repository(client: Session, reference: Reference, places: Sequence[Found
                 decision = chooser.decide(one.place)
             except Error as failed:
                 error = failed
-        results.append(Result(one.file, one.place.line, one.place.form, name, decision, one.place, _endpoint(one.place), error))
+        results.append(
+            Result(one.file, one.place.line, one.place.form, name, decision, one.place, one.place.context.get("endpoint"), error)
+        )
     return results
 
 

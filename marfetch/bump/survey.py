@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 from ..files import storage_error
-from ..project.adopt import MAX_SIZE, nearest_aliases
+from ..project.adopt import MAX_SIZE, Aliases
 from ..project.forms.forms import Context, documents, find, objects
 from ..project.forms.places import Place, Registries, Sources, short
 from ..reference import OFFICIAL_HOSTS
@@ -103,10 +103,11 @@ def survey(paths: Sequence[Path], registries: Registries, check: Callable[[], No
     files = list(_files(paths, registries, check, notes))
     parts = {file.real: documents(file.path, file.text, check) for file in files}
     others = Sources([one for found in parts.values() for part in found for one in objects(part)])
+    known = Aliases()
     places: list[FoundPlace] = []
     unread: list[Unread] = []
     for file in files:
-        context = Context(check, others, registries, nearest_aliases(file.real))
+        context = Context(check, others, registries, known.of(file.real))
         for one in find(file.path, file.text, context, parts[file.real]):
             if isinstance(one, Place):
                 if one.is_certain:

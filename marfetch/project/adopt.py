@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -41,14 +40,24 @@ class FoundReference:
     problem: str | None = None
 
 
-def nearest_aliases(path: Path) -> dict[str, str]:
-    """Return the aliases of the nearest `bicepconfig.json`, which is the only one that Bicep reads. Ignore what cannot be read."""
-    if path.suffix in (".bicep", ".bicepparam"):
-        with suppress(OSError):
-            for directory in path.resolve().parents:
-                if (directory / CONFIGURATION).is_file():
-                    return aliases((directory / CONFIGURATION).read_bytes()[:MAX_SIZE].decode("utf-8-sig", "replace"))
-    return {}
+class Aliases:
+    """Looks up the aliases of the nearest `bicepconfig.json`, which is the only one that Bicep reads. Each file is read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, dict[str, str]] = {}
+
+    def of(self, path: Path) -> dict[str, str]:
+        """Return the aliases for a file; empty if it is no Bicep file, or if the configuration cannot be read."""
+        return self._in(path.resolve().parent) if path.suffix in (".bicep", ".bicepparam") else {}
+
+    def _in(self, directory: Path) -> dict[str, str]:
+        if directory not in self._known:
+            try:
+                with (directory / CONFIGURATION).open("rb") as file:
+                    self._known[directory] = aliases(file.read(MAX_SIZE).decode("utf-8-sig", "replace"))
+            except OSError:
+                self._known[directory] = self._in(directory.parent) if directory != directory.parent else {}
+        return self._known[directory]
 
 
 def _key(repository: PurePosixPath | str, reference: Reference) -> tuple[str, str]:
@@ -86,9 +95,10 @@ class Adoption:
         """
         texts = [(path, text) for path in paths if (text := self._read(path)) is not None]
         parts = {path: documents(path, text, self._check) for path, text in texts}
+        known = Aliases()
         others = Sources([one for found in parts.values() for part in found for one in objects(part)])
         for path, text in texts:
-            context = Context(self._check, others, self._registries, nearest_aliases(path))
+            context = Context(self._check, others, self._registries, known.of(path))
             for one in find(path, text, context, parts[path]):
                 self._add(one, f"{path}:{one.line}")
 

@@ -153,11 +153,20 @@ spec: {chart: oci://HOST/charts/foo, version: <<1.2.3|2.1.0>>}
 """,
     ),
     "Kustomize": ("kustomization.yaml", "helmCharts:\n- name: foo\n  repo: oci://HOST/charts\n  version: <<1.2.3|2.1.0>>\n"),
-    "Fleet": ("fleet.yaml", "helm: {chart: 'oci://HOST/charts/foo', version: <<1.2.3|2.1.0>>}\ntargetCustomizations:\n- helm: {version: <<1.0.0|2.1.0>>}\n"),
-    "Zarf": ("zarf.yaml", "components:\n- charts:\n  - name: x\n    url: oci://HOST/charts/foo\n    version: <<1.2.3|2.1.0>>\n  images: [HOST/charts/foo:1.2.3]\n"),
+    "Fleet": (
+        "fleet.yaml",
+        "helm: {chart: 'oci://HOST/charts/foo', version: <<1.2.3|2.1.0>>}\ntargetCustomizations:\n- helm: {version: <<1.0.0|2.1.0>>}\n",
+    ),
+    "Zarf": (
+        "zarf.yaml",
+        "components:\n- charts:\n  - name: x\n    url: oci://HOST/charts/foo\n    version: <<1.2.3|2.1.0>>\n  images: [HOST/charts/foo:1.2.3]\n",
+    ),
     "vendir": ("vendir.yml", "contents:\n- helmChart: {name: foo, version: '<<1.2.3|2.1.0>>', repository: {url: 'oci://HOST/charts'}}\n"),
     "hauler": ("hauler.yaml", "kind: Charts\nspec:\n  charts:\n  - {name: foo, repoURL: oci://HOST/charts, version: <<1.2.3|2.1.0>>}\n"),
-    "Ansible": ("play.yml", "- tasks:\n  - kubernetes.core.helm:\n      chart_ref: oci://HOST/charts/foo\n      chart_version: <<1.2.3|2.1.0>>\n"),
+    "Ansible": (
+        "play.yml",
+        "- tasks:\n  - kubernetes.core.helm:\n      chart_ref: oci://HOST/charts/foo\n      chart_version: <<1.2.3|2.1.0>>\n",
+    ),
     "Terraform": (
         "main.tf",
         """# version = "1.2.3"
@@ -271,7 +280,7 @@ def test_only_versions_and_digests_change(mar: Registry, foo: str, bump: Bump, n
         template = template.replace("\n", ending)
     before, after = ((b"\xef\xbb\xbf" if ending == "mark" else b"") + MARK.sub(group, template).encode() for group in (r"\1", r"\2"))
     Path("bicepconfig.json").write_text(
-        '{ /* c */ "moduleAliases": {"br": {"mine": {"registry": "%s", "modulePath": "bicep/foo"}, // x\n "other": {"registry": "a.azurecr.io"}}},}' % mar.host
+        f'{{ /* c */ "moduleAliases": {{"br": {{"mine": {{"registry": "{mar.host}", "modulePath": "bicep/foo"}}, // x\n "other": {{"registry": "a.azurecr.io"}}}}}},}}'
     )
     path = Path(name)
     path.write_bytes(before)
@@ -304,7 +313,10 @@ UNREADABLE = {
     "a template": ("helmfile.yaml", "releases: [{chart: 'oci://HOST/charts/foo', version: '{{ .Values.v }}'}]\n"),
     "alternatives": ("fleet.yaml", "helm: {chart: 'oci://HOST/charts/foo', version: '1.0.x || 1.2.x'}\n"),
     "a variable of Terraform": ("a.tf", 'resource "helm_release" "a" {\n  chart = "oci://HOST/charts/foo"\n  version = var.v\n}\n'),
-    "a filter of Flux": ("o.yaml", "kind: OCIRepository\nspec: {url: 'oci://HOST/charts/foo', ref: {semver: 1.2.x, semverFilter: '1.*'}}\n"),
+    "a filter of Flux": (
+        "o.yaml",
+        "kind: OCIRepository\nspec: {url: 'oci://HOST/charts/foo', ref: {semver: 1.2.x, semverFilter: '1.*'}}\n",
+    ),
     "a missing source of Flux": (
         "r.yaml",
         "kind: HelmRelease\nspec: {chart: {spec: {chart: foo, version: 1.2.3, sourceRef: {kind: HelmRepository, name: mar}}}}\n",
@@ -328,12 +340,18 @@ def test_what_cannot_be_read_is_named_and_left_alone(mar: Registry, foo: str, bu
 
 
 PASSED_OVER = {
-    "images": ("k.yaml", "kind: Pod\nspec:\n  containers:\n  - {image: HOST/charts/foo:1.2.3}\n  - {env: [{value: 'mcr.microsoft.com/a/b:1.2.3'}]}\n"),
+    "images": (
+        "k.yaml",
+        "kind: Pod\nspec:\n  containers:\n  - {image: HOST/charts/foo:1.2.3}\n  - {env: [{value: 'mcr.microsoft.com/a/b:1.2.3'}]}\n",
+    ),
     "values": ("values.yaml", "a:\n  repository: mcr.microsoft.com/a/b\n  tag: 1.2.3\nsidecarImage: mcr.microsoft.com/a/c:1.2.3\n"),
     "text": ("notes.md", "helm pull oci://HOST/charts/foo --version 1.2.3\n"),
     "a script without a first line": ("notes", "helm pull oci://HOST/charts/foo --version 1.2.3\n"),
     "addresses": ("project.yaml", "kind: AppProject\nspec: {sourceRepos: ['https://mcr.microsoft.com/helm/a']}\n"),
-    "other registries": ("helmfile.yaml", "repositories: [{name: a, url: ghcr.io/a, oci: true}]\nreleases: [{chart: a/foo, version: 1.2.3}]\n"),
+    "other registries": (
+        "helmfile.yaml",
+        "repositories: [{name: a, url: ghcr.io/a, oci: true}]\nreleases: [{chart: a/foo, version: 1.2.3}]\n",
+    ),
     "a lock file": ("Chart.lock", "dependencies: [{name: foo, version: 1.2.3, repository: 'oci://HOST/charts'}]\n"),
     "a link that leads out": ("link", ""),
     "binary": ("a.sh", "helm pull oci://HOST/charts/foo --version 1.2.3\0\n"),
@@ -356,7 +374,18 @@ def test_images_other_registries_and_other_files_are_passed_over(mar: Registry, 
 def test_directories_of_tools_and_what_git_ignores_are_not_searched(mar: Registry, foo: str, bump: Bump) -> None:
     text = f"helm pull oci://{mar.host}/charts/foo --version 1.2.3\n"
     inside = ["a.sh", "b/keep.sh", "b/build/c.sh", "sub/inside.sh", ".github/workflows/x.yml", "script"]
-    outside = [".git/a.sh", "node_modules/a.sh", "b/node_modules/a.sh", ".terraform/a.sh", "env/a.sh", ".venv/a.sh", "build/a.sh", "b/x.sh", "b/c.ignored.sh", "sub/excluded.sh"]
+    outside = [
+        ".git/a.sh",
+        "node_modules/a.sh",
+        "b/node_modules/a.sh",
+        ".terraform/a.sh",
+        "env/a.sh",
+        ".venv/a.sh",
+        "build/a.sh",
+        "b/x.sh",
+        "b/c.ignored.sh",
+        "sub/excluded.sh",
+    ]
     for name in (*inside, *outside, "env/pyvenv.cfg"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(f"#!/bin/sh\n{text}" if name == "script" else f"a: {text}" if name.endswith("yml") else text)
@@ -567,21 +596,30 @@ def test_a_full_disk_changes_no_file(mar: Registry, foo: str, call: Call, bump: 
 
 
 SET: dict[str, tuple[str, str]] = {
-    "helmfile": ("helmfile.yaml", "releases: [{chart: 'oci://HOST/charts/foo', version: 1.0.0, values: [values.yaml, {gone: 1}], set: [{name: old.a}]}]\n"),
+    "helmfile": (
+        "helmfile.yaml",
+        "releases: [{chart: 'oci://HOST/charts/foo', version: 1.0.0, values: [values.yaml, {gone: 1}], set: [{name: old.a}]}]\n",
+    ),
     "Argo CD": (
         "app.yaml",
-        "kind: Application\nspec:\n  sources:\n  - repoURL: HOST/charts\n    chart: foo\n    targetRevision: 1.0.0\n    helm:\n"
-        "      valueFiles: [$here/values.yaml]\n      parameters: [{name: old.a}]\n      values: |\n        gone: 1\n",
+        (
+            "kind: Application\nspec:\n  sources:\n  - repoURL: HOST/charts\n    chart: foo\n    targetRevision: 1.0.0\n    helm:\n"
+            "      valueFiles: [$here/values.yaml]\n      parameters: [{name: old.a}]\n      values: |\n        gone: 1\n"
+        ),
     ),
     "Flux": (
         "flux.yaml",
-        "kind: HelmRelease\nspec:\n  chart: {spec: {chart: foo, version: 1.0.0, sourceRef: {kind: HelmRepository, name: m}}}\n"
-        "  values: {gone: 1, old: {a: 1}, kept: 1, new: 1}\n---\nkind: HelmRepository\nmetadata: {name: m}\nspec: {url: oci://HOST/charts}\n",
+        (
+            "kind: HelmRelease\nspec:\n  chart: {spec: {chart: foo, version: 1.0.0, sourceRef: {kind: HelmRepository, name: m}}}\n"
+            "  values: {gone: 1, old: {a: 1}, kept: 1, new: 1}\n---\nkind: HelmRepository\nmetadata: {name: m}\nspec: {url: oci://HOST/charts}\n"
+        ),
     ),
     "Terraform": (
         "main.tf",
-        'resource "helm_release" "a" {\n  chart = "oci://HOST/charts/foo"\n  version = "1.0.0"\n  values = [file("${path.module}/values.yaml")]\n'
-        '  set {\n    name  = "old.a"\n    value = 1\n  }\n  set = [{ name = "gone", value = 1 }]\n}\n',
+        (
+            'resource "helm_release" "a" {\n  chart = "oci://HOST/charts/foo"\n  version = "1.0.0"\n  values = [file("${path.module}/values.yaml")]\n'
+            '  set {\n    name  = "old.a"\n    value = 1\n  }\n  set = [{ name = "gone", value = 1 }]\n}\n'
+        ),
     ),
 }
 

@@ -110,7 +110,10 @@ def find(document: Node, sources: Sources) -> tuple[list[Found], set[int]]:
             if any(node.get(key).value is None for key in shape.needed):
                 continue
             option = _option(node.get("arguments")) if shape.form == "azure-pipelines" and version.value is None else None
-            places = list(sources.registries.chart(shape.form, name, repository, option or version, values=_values(node)))
+            # Without a scheme, it may be a container image. Only Argo CD has no scheme for charts.
+            is_certain = shape.form == "argo-cd" or "://" in f"{name.text} {repository.text}"
+            more = {"values": _values(node), "is_certain": is_certain}
+            places = list(sources.registries.chart(shape.form, name, repository, option or version, **more))
             if places:
                 found += places
                 read |= {

@@ -205,7 +205,7 @@ def _unparsed(part: Document, search: Search, check: Callable[[], None]) -> Iter
             yield one
         elif _ADDRESS.match(rows[one.line - part.line]):
             reason = f"left out `{one.reference}`: in a document that is not plain YAML, it may be the address above a chart"
-            yield LeftOut(one.line, reason, str(one.reference))
+            yield LeftOut(one.line, reason, str(one.reference) if one.is_certain or "url" in rows[one.line - part.line] else None)
         else:
             yield replace(one, problem="its document is not plain YAML")
 
