@@ -1,7 +1,7 @@
 """Find the files of a project that may name artifacts. Files that git ignores and the directories of tools are left out.
 
 The rules of git are applied here instead of asking `git ls-files`: git runs programs that the configuration of a repository names, refuses
-repositories of other users, and is not installed everywhere (docs/decisions/0027-files-of-a-project.md).
+repositories of other users, and is not installed everywhere (docs/decisions/0024-files-of-a-project.md).
 """
 
 from __future__ import annotations
