@@ -26,6 +26,7 @@ OWNERS = {
     "semver": {"constraint"},
     "rapidfuzz": {"client"},
     "yaml": {"document"},
+    "pathspec": {"bump"},
     "filelock": {"files"},
     "platformdirs": {"destination", "layout"},
     "rich": {"render"},
@@ -48,6 +49,7 @@ SHORT = {
     "demo.embedded": "a server that the tour and `demo --serve` share",
     "project.forms.argo": "one file per form",
     "project.forms.azd": "one file per form",
+    "project.forms.project_file": "one file per form",
     "helm.launch": "a script that Helm starts on Windows; its path is fixed",
     "remote.oras_py": "imports oras-py in its own way before anything else does",
 }
