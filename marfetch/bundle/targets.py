@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
+from ..artifact.kinds import kind_of
 from ..content import Progress, Transfer, copy, transferring
 from ..document import Json
 from ..endpoint import Endpoint
@@ -15,7 +16,7 @@ from ..layout.blobs import Entry
 from ..layout.graph import ManifestNode, NamedCount, closure
 from ..layout.layout import Layout
 from ..layout.repositories import Contents, LayoutRepository, Snapshot
-from ..oci import Descriptor, Digest
+from ..oci import Descriptor, Digest, Index, Manifest
 from ..project.roots import LockedRoot
 from ..reference import Host, Reference
 from ..remote.push import Pushing, refuse_name
@@ -43,13 +44,13 @@ class Job:
 
     def to_json(self) -> Json:
         """Return the job as JSON."""
-        return [self.repository, str(self.digest), list(self.tags), str(self.first) if self.first else None]
+        return [self.repository, str(self.digest), list(self.tags), *([str(self.first)] if self.first else [])]
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> Job:
         """Parse the result of `to_json`."""
-        repository, digest, tags, first = value
-        return cls(repository, Digest.parse(digest), tuple(tags), Digest.parse(first) if first else None)
+        repository, digest, tags, *first = value
+        return cls(repository, Digest.parse(digest), tuple(tags), *map(Digest.parse, first))
 
 
 def jobs_of(contents: Contents, roots: Sequence[LockedRoot] = ()) -> list[Job]:
@@ -104,7 +105,7 @@ def _blobs(node: ManifestNode) -> Iterable[Descriptor]:
     return {blob.digest: blob for blob in node.blobs}.values()
 
 
-Outcome: TypeAlias = Literal["pushed", "unchanged", "replaced", "failed"]
+Outcome: TypeAlias = Literal["pushed", "unchanged", "replaced", "failed", "would-push", "would-replace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,7 @@ class Loaded:
         blobs: the number of blobs that were written.
         size: the number of bytes that were written.
         error: why the job failed; None if it did not.
+        kind: the kind of the artifact, such as `chart`; None if it is unknown or not needed.
         warning: what the registry does not have although the job succeeded.
     """
 
@@ -125,6 +127,7 @@ class Loaded:
     blobs: int = 0
     size: int = 0
     error: Error | None = None
+    kind: str | None = None
     warning: str | None = None
 
 
@@ -225,6 +228,39 @@ class _WatchedTransfer:
         self._transfer.held(size)
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A job with its manifests, wherever they come from.
+
+    Attributes:
+        nodes: the manifests; children come before their index, and referrers after their subject.
+        referrers: digest of a subject, as text → its referrers.
+        kind: the kind of the artifact; None if it is unknown.
+    """
+
+    job: Job
+    nodes: Sequence[ManifestNode]
+    referrers: Mapping[str, Sequence[Descriptor]]
+    kind: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """What a registry lacks of an upload.
+
+    Attributes:
+        nodes: the manifests that it lacks, in the order of the upload.
+        blobs: the config and layer blobs that it lacks, each once.
+        tags: the tags that it lacks, or that point to another manifest.
+        is_replaced: whether one of the tags points to another manifest.
+    """
+
+    nodes: Sequence[ManifestNode]
+    blobs: Sequence[Descriptor]
+    tags: Sequence[str]
+    is_replaced: bool
+
+
 class RegistryTarget:
     """A registry, with a prefix for its repositories."""
 
@@ -233,50 +269,119 @@ class RegistryTarget:
         self._pushing = Pushing(registry)
         self._host = registry.endpoint.registry.host
         self._progress = progress
+        self._origins: dict[Digest, str] = {}
+        """Digest of a blob → a repository of the target that has it, from which other repositories can mount it."""
+
+    def result(self, upload: Upload, lacking: Lacking, *, is_listed: bool = False) -> Loaded:
+        """Return the result of an upload.
+
+        Args:
+            is_listed: whether a list of referrers was changed.
+        """
+        job = upload.job
+        reference = Reference(self._to.repository(job.repository), self._host, job.tags[0] if job.tags else None, job.digest)
+        outcome: Outcome = "replaced" if lacking.is_replaced else "pushed" if lacking.nodes or lacking.tags or is_listed else "unchanged"
+        size = sum(blob.size for blob in lacking.blobs) + sum(node.descriptor.size for node in lacking.nodes)
+        return Loaded(str(reference), outcome, len(lacking.blobs), size, kind=upload.kind)
 
     def missing_blobs(self, repository: str, blobs: Iterable[Digest]) -> list[Digest]:
         reference = Reference(self._to.repository(repository), self._host)
-        return [digest for digest in blobs if not self._pushing.has_blob(reference, digest)]
+        missing = []
+        for digest in blobs:
+            if self._pushing.has_blob(reference, digest):
+                self._origins.setdefault(digest, reference.repository)
+            else:
+                missing.append(digest)
+        return missing
 
     def load(self, contents: Contents, job: Job) -> Loaded:
-        target = Reference(self._to.repository(job.repository), self._host)
         snapshot = contents.current()
         repository = snapshot.repositories[job.repository]
         nodes = list(_nodes(snapshot, repository, str(job.digest)))
-        blobs = size = 0
-        is_new = is_replaced = False
-        tagged, warning = job.digest, None
-        for node in nodes:
-            one = node.descriptor
-            if self._pushing.digest(replace(target, digest=one.digest)) == one.digest:
-                continue
-            for blob in _blobs(node):
-                if not self._pushing.has_blob(target, blob.digest):
-                    self._send(contents, target, blob)
-                    blobs, size = blobs + 1, size + blob.size
-            try:
-                self._pushing.manifest(replace(target, digest=one.digest), contents.manifests.read(one))
-            except RemoteError as error:
-                if job.first is None or one.digest != job.digest or error.code != "push-failed":
-                    raise
-                tagged, warning = job.first, _refused_index(target, job, error)
-                continue
-            is_new, size = True, size + one.size
-        for tag in job.tags:
-            before = self._pushing.digest(replace(target, tag=tag))
-            if before != tagged:
-                self._pushing.manifest(replace(target, tag=tag), contents.manifests.read(repository.manifests[str(tagged)]))
-                is_new, is_replaced = True, is_replaced or before is not None
-        for node in nodes:
-            if referrers := repository.referrers.get(str(node.descriptor.digest)):
-                is_new |= self._pushing.referrers(target, node.descriptor.digest, referrers)
-        reference = str(Reference(target.repository, self._host, job.tags[0] if job.tags else None, tagged))
-        outcome: Outcome = "replaced" if is_replaced else "pushed" if is_new else "unchanged"
-        return Loaded(reference, outcome, blobs, size, warning=warning)
+        root = contents.manifests.read(repository.manifests[str(job.digest)])
+        upload = Upload(job, nodes, repository.referrers, kind_of(root).name if isinstance(root, Manifest) else None)
+        lacking = self.lacking(upload)
+        for blob in lacking.blobs:
+            with contents.store.extent(blob.digest) as extent:
+                self.send(job.repository, blob, extent.pieces)
+        return self.finish(upload, lacking, contents.manifests.read)
 
-    def _send(self, contents: Contents, target: Reference, blob: Descriptor) -> None:
-        with transferring(self._progress, target.name, blob.size) as transfer, contents.store.extent(blob.digest) as extent:
-            self._pushing.blob(target, blob, extent.pieces, transfer)
+    def lacking(self, upload: Upload) -> Lacking:
+        """Return what the registry lacks. If it has a manifest, it also has the blobs of that manifest."""
+        job = upload.job
+        target = Reference(self._to.repository(job.repository), self._host)
+        before = {tag: self._pushing.digest(replace(target, tag=tag)) for tag in job.tags}
+        there = {digest for digest in before.values() if digest is not None}
+
+        def has(digest: Digest) -> bool:
+            return digest in there or self._pushing.digest(replace(target, digest=digest)) == digest
+
+        nodes = [node for node in upload.nodes if not has(node.descriptor.digest)]
+        blobs = {blob.digest: blob for node in nodes for blob in _blobs(node)}
+        missing = [blobs[digest] for digest in self.missing_blobs(job.repository, blobs)]
+        tags = [tag for tag, digest in before.items() if digest != job.digest]
+        return Lacking(nodes, missing, tags, any(before[tag] is not None for tag in tags))
+
+    def send(self, repository: str, blob: Descriptor, pieces: Callable[[], Iterable[bytes]]) -> None:
+        """Upload a blob, or mount it from another repository of the registry.
+
+        Args:
+            repository: the repository, without the prefix of the target.
+            pieces: returns the chunks of the blob. Each try calls it again.
+        """
+        target = Reference(self._to.repository(repository), self._host)
+        with transferring(self._progress, target.name, blob.size) as transfer:
+            self._pushing.blob(target, blob, pieces, transfer, origin=self._origins.get(blob.digest))
+        self._origins.setdefault(blob.digest, target.repository)
+
+    def finish(self, upload: Upload, lacking: Lacking, read: Callable[[Descriptor], Manifest | Index]) -> Loaded:
+        """Upload manifests, then tags, then lists of referrers if the registry has no referrers API. The blobs must be there.
+
+        Args:
+            read: returns the original bytes of a manifest.
+        """
+        job, last = upload.job, upload.nodes[-1].descriptor
+        target = Reference(self._to.repository(job.repository), self._host)
+        own = next(node.descriptor for node in upload.nodes if node.descriptor.digest == job.digest)
+        refused: Error | None = None
+        for node in lacking.nodes:
+            one = node.descriptor
+            if not (lacking.tags and one.digest == job.digest == last.digest):  # else the tag, which is next, uploads the same bytes
+                refused = self._put(job, replace(target, digest=one.digest), read(one)) or refused
+        for tag in lacking.tags:
+            refused = refused or self._put(job, replace(target, tag=tag), read(own))
+        if refused is not None and job.first is not None:
+            upload, lacking = self._first_platform(upload, lacking, job.first, read)
+        is_listed = False
+        for node in upload.nodes:
+            if referrers := upload.referrers.get(str(node.descriptor.digest)):
+                is_listed |= self._pushing.referrers(target, node.descriptor.digest, referrers)
+        result = self.result(upload, lacking, is_listed=is_listed)
+        return replace(result, warning=_refused_index(target, job, refused)) if refused is not None else result
+
+    def _put(self, job: Job, reference: Reference, manifest: Manifest | Index) -> Error | None:
+        """Upload a manifest. If the registry refuses a job's index because only some of its platforms are there, return the error."""
+        try:
+            self._pushing.manifest(reference, manifest)
+        except RemoteError as error:
+            if job.first is None or manifest.descriptor.digest != job.digest or error.code != "push-failed":
+                raise
+            return error
+        return None
+
+    def _first_platform(
+        self, upload: Upload, lacking: Lacking, first: Digest, read: Callable[[Descriptor], Manifest | Index]
+    ) -> tuple[Upload, Lacking]:
+        """Put the tags of an index on the manifest for its first platform. Return what was uploaded, without the index."""
+        job = replace(upload.job, digest=first)
+        target = Reference(self._to.repository(job.repository), self._host)
+        manifest = read(next(node.descriptor for node in upload.nodes if node.descriptor.digest == first))
+        before = {tag: self._pushing.digest(replace(target, tag=tag)) for tag in lacking.tags}
+        tags = [tag for tag, digest in before.items() if digest != first]
+        for tag in tags:
+            self._pushing.manifest(replace(target, tag=tag), manifest)
+        nodes = [node for node in lacking.nodes if node.descriptor.digest != upload.job.digest]
+        return replace(upload, job=job), Lacking(nodes, lacking.blobs, tags, any(before[tag] is not None for tag in tags))
 
 
 def _refused_index(target: Reference, job: Job, error: Error) -> str:

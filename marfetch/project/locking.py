@@ -20,7 +20,7 @@ from ..constraint import ANY, Constraint, read_version
 from ..destination.destination import write_file
 from ..document import Json
 from ..endpoint import Endpoint
-from ..errors import Error, InputError, LockError, StorageError
+from ..errors import Error, InputError, LockError, NotFoundError, StorageError
 from ..files import lock as alone
 from ..files import make_directories, storage_error
 from ..oci import CREATED, Descriptor, Index
@@ -263,7 +263,7 @@ def _settle(client: Session, project: Project, item: Item, previous: Entry | Non
     if is_kept and previous is not None:
         resolved = resolve_locked(client, item, previous, asks_tag=not as_locked)
     else:
-        resolved = resolve(client, item.wanted)
+        resolved = _resolve(client, item, previous if mismatch(item, previous) is None else None)
     check = gate(asked=item.verify)
     verification = verified(check, client, item, resolved)
     layers = find_layers(client, resolved, request_of(project, item))
@@ -276,6 +276,24 @@ def _settle(client: Session, project: Project, item: Item, previous: Entry | Non
     if check is not None:
         check.referrers(resolved.repository, (one.digest for one in entry.referrers))
     return LockResult(item, replace(entry, verification=verification), previous, layers)
+
+
+def _resolve(client: Session, item: Item, previous: Entry | None) -> Resolved:
+    """Resolve an item. If the cool-down holds back the locked version or everything else, keep what is locked.
+
+    Args:
+        previous: the locked entry if it matches the item.
+    """
+    try:
+        resolved = resolve(client, item.wanted)
+    except NotFoundError as error:
+        if error.code != "held-back" or previous is None:
+            raise
+        client.progress.note(f"`{item.name}` stays as it is locked: {error.message}")
+    else:
+        if previous is None or all(one.version.tag != previous.tag for one in resolved.held_back):
+            return resolved
+    return resolve_locked(client, item, previous, asks_tag=False)
 
 
 def _warn_of_older(client: Session, item: Item, entry: Entry, previous: Entry | None) -> None:

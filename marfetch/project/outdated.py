@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from ..artifact.kinds import IMAGE, LIFECYCLE, end_of_life
-from ..client.fitting import looked_at
+from ..client.age import HeldBack
+from ..client.fitting import MAX_MANIFESTS, Allowance, looked_at
 from ..client.session import Repository, Session
 from ..constraint import ANY, Constraint, TaggedVersion, read_version, sort_versions
 from ..errors import Error, NotFoundError
@@ -42,6 +43,7 @@ class Outdated:
         is_ended: whether support has ended.
         moved_to: the tag's new digest; None if the tag was not moved.
         is_gone: whether the tag was deleted.
+        held_back: newer versions that the cool-down holds back, newest first.
         error: why the comparison failed; None if it did not.
         images: the locked images of a chart. An image that the chart names by digest cannot change.
     """
@@ -53,6 +55,7 @@ class Outdated:
     is_ended: bool = False
     moved_to: Digest | None = None
     is_gone: bool = False
+    held_back: tuple[HeldBack, ...] = ()
     error: Error | None = None
     images: tuple[MovedImage, ...] = ()
 
@@ -94,22 +97,38 @@ def _compared(client: Session, item: Item, entry: Entry, today: date) -> Outdate
     repository = client.repository(replace(item.reference, tag=entry.tag, digest=None))
     locked = read_version(entry.tag) if entry.tag is not None else None
     in_range = newest = None
+    held: list[HeldBack] = []
     if locked is not None:
-        in_range, newest = _newer(item, entry, locked, repository)
+        in_range, newest = _newer(item, entry, locked, repository, held)
     moved_to, is_gone = _moved(entry.digest, repository)
     images = tuple(_moved_image(client, item, one) for one in entry.images if one.reference is not None)
     marks = [] if client.options.offline else repository.referrers(entry.digest, artifact_type=LIFECYCLE)
     ends = end_of_life((mark.artifact_type or "", mark.annotations) for mark in marks)
-    return Outdated(entry, in_range, newest, ends, ends is not None and ends <= today, moved_to, is_gone, images=images)
+    return Outdated(entry, in_range, newest, ends, ends is not None and ends <= today, moved_to, is_gone, tuple(held), images=images)
 
 
-def _newer(item: Item, entry: Entry, locked: TaggedVersion, repository: Repository) -> tuple[TaggedVersion | None, TaggedVersion | None]:
+def _newer(
+    item: Item, entry: Entry, locked: TaggedVersion, repository: Repository, held: list[HeldBack]
+) -> tuple[TaggedVersion | None, TaggedVersion | None]:
+    """Return the newest version in the range and the newest of all, if they are newer than the locked one.
+
+    Args:
+        held: collects the versions that the cool-down holds back.
+    """
+    cool_down = item.wanted.cool_down
+    is_image = entry.kind == IMAGE.name
+    choice = item.choice._replace(kinds=(IMAGE,)) if is_image else item.choice
+    allowance = Allowance(MAX_MANIFESTS - 1)  # one more for the locked tag
+
     def fitting(candidates: Sequence[TaggedVersion]) -> TaggedVersion | None:
-        if entry.kind == IMAGE.name or repository.session.options.offline:
+        if cool_down is None and (is_image or repository.session.options.offline):
             return next(iter(candidates), None)
-        # A version without a manifest counts as new: publishing it may not be complete.
-        looks = looked_at(repository, candidates, item.choice, is_open=True)
-        return next((look.version for look in looks if look.fits or look.error is not None), None)
+        # A version without a manifest counts as new: publishing it may not be complete. A cool-down holds it back.
+        shared = allowance if cool_down is not None else None
+        for look in looked_at(repository, candidates, choice, is_open=True, cool_down=cool_down, allowance=shared):
+            if not look.is_held_back(held) and (look.fits or look.error is not None):
+                return look.version
+        return None
 
     versions = [version for version in sort_versions(repository.tags()) if version.key > locked.key]
     constraint = Constraint.parse(item.version) if item.version is not None else ANY

@@ -385,7 +385,7 @@ def test_shards_and_workers_load_images_too(mar: Registry, bundled: Callable[...
     assert job == Job(WEB, index.digest, ("2.1",), children[1].digest)
     assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
     config = {"path": str(path), "to": registry, "plain": True, "hosts": [], "timeout": None, "ca": None, "command": "x"}
-    ((_, outcome, _, _, error, warning),) = json.loads(load_part(json.dumps({"shared": json.dumps(config), "jobs": [job.to_json()]})))
+    ((_, outcome, _, _, error, _, warning),) = json.loads(load_part(json.dumps({"shared": json.dumps(config), "jobs": [job.to_json()]})))
     assert (outcome, error) == ("unchanged", None)
     assert "first platform" in warning
 
