@@ -15,7 +15,7 @@ from .expected import CHART_FILE
 from .manifests import IMAGE, LINE, MAX_IMAGE, ImagePlace, images_in, is_image
 from .parts import PARTS, WITHIN
 from .rendering import Rendered, render
-from .template.marked import SourceSpan, cut, spans_of
+from .template.marked import SourceSpan, concat, cut, spans_of
 from .tree import Chart, enabled_chart, read_chart
 
 Source: TypeAlias = Literal["values", "template", "crd", "annotation", "rendered"]
@@ -87,6 +87,10 @@ def find_images(
     return FoundImages(tuple(dict.fromkeys(one for one, _ in found.occurrences)), found.unread, found.guessed)
 
 
+Occurrence: TypeAlias = tuple[NamedImage, tuple[SourceSpan, ...]]
+"""An image, and the parts of its text that come from values or templates."""
+
+
 class Search(NamedTuple):
     """The images of a chart with all that is known about them.
 
@@ -97,7 +101,7 @@ class Search(NamedTuple):
     """
 
     chart: Chart
-    occurrences: list[tuple[NamedImage, tuple[SourceSpan, ...]]]
+    occurrences: list[Occurrence]
     unread: dict[str, str]
     guessed: dict[str, str]
 
@@ -115,22 +119,28 @@ def search(
     rendered = render(chart, check=check)
     found = [_occurrence(output, place, path) for path, output in rendered.outputs for place in images_in(output)]
     for one in chart.all():
-        found += ((named, ()) for named in _beside_templates(one, rendered, failed))
+        found += _beside_templates(one, rendered, failed)
     return Search(chart, found, failed, rendered.failed)
 
 
-def _occurrence(output: str, place: ImagePlace, path: str) -> tuple[NamedImage, tuple[SourceSpan, ...]]:
+def _occurrence(output: str, place: ImagePlace, path: str) -> Occurrence:
     """Return an image in the output of a template, with the value that gives its repository, or the line of the template."""
     image, raw = place.image, cut(output, place.start, place.end)
     parts = spans_of(raw if raw == image else cut(raw, 1, len(raw) - 1)) if image in (raw, raw[1:-1]) else ()
-    origins = [span for span in parts if span.is_value and f"/{CHART_FILE}:" not in f"/{span.origin}"]
-    if origins:
-        name_end = len(repository_of(image))
-        best = max(origins, key=lambda span: (span.start < name_end <= span.end, min(span.end, name_end) - span.start))
-        return NamedImage(image, best.origin, "crd" if place.is_default else "values"), parts
+    source: Source = "crd" if place.is_default else "values"
+    if (where := _value_in(image, parts)) is not None:
+        return NamedImage(image, where, source), parts
     start = str.rfind(output, "\n", 0, place.start) + 1
     lines = [span.origin for span in spans_of(cut(output, start, place.end)) if not span.is_value]
     return NamedImage(image, lines[0] if lines else path, "crd" if place.is_default else "template"), parts
+
+
+def _value_in(image: str, parts: tuple[SourceSpan, ...]) -> str | None:
+    """Return the value that gives the last part of the repository; None if no value gives any part of the image."""
+    end = len(repository_of(image))
+    values = [span for span in parts if span.is_value and f"/{CHART_FILE}:" not in f"/{span.origin}"]
+    best = max(values, key=lambda span: (span.start < end <= span.end, min(span.end, end) - span.start), default=None)
+    return best.origin if best is not None else None
 
 
 def repository_of(image: str) -> str:
@@ -140,7 +150,7 @@ def repository_of(image: str) -> str:
     return f"{head}/{last.partition(':')[0]}" if head else last.partition(":")[0]
 
 
-def _beside_templates(chart: Chart, rendered: Rendered, failed: dict[str, str]) -> Iterator[NamedImage]:
+def _beside_templates(chart: Chart, rendered: Rendered, failed: dict[str, str]) -> Iterator[Occurrence]:
     """Yield what the evaluated templates of a chart do not show: CRDs, annotations, and all that was not evaluated.
 
     If no template uses the values, they may be for something else, and are searched too.
@@ -157,30 +167,30 @@ def _beside_templates(chart: Chart, rendered: Rendered, failed: dict[str, str]) 
             continue
         if is_crd:
             for one in images_in(text):
-                yield NamedImage(one.image, f"{path}:{text.count(chr(10), 0, one.start) + 1}", "crd")
+                yield NamedImage(one.image, f"{path}:{text.count(chr(10), 0, one.start) + 1}", "crd"), ()
         else:
-            yield from _in_lines(text, path)
+            yield from ((named, ()) for named in _in_lines(text, path))
             for mention in _MENTION.finditer(text):
-                yield from _mentioned(chart.values, mention[1].split(".")[1:], chart.path)
+                yield from _mentioned(chart.values, mention[1].split(".")[1:])
     if not any(name.startswith("templates/") and _USES_VALUES.search(raw) for name, raw in chart.files.items()):
         below = {one.name for one in chart.charts}
-        yield from _in_values({key: value for key, value in chart.values.items() if key not in below}, chart.path)
+        yield from _in_values({key: value for key, value in chart.values.items() if key not in below})
     annotations = chart.metadata.get("annotations")
     for key, text in annotations.items() if isinstance(annotations, dict) else ():
         for image in _listed(text) if key in _ANNOTATIONS else ():
-            yield NamedImage(image, f"{chart.path}{CHART_FILE}:annotations.{key}", "annotation")
+            yield NamedImage(image, f"{chart.path}{CHART_FILE}:annotations.{key}", "annotation"), ()
 
 
-def _mentioned(values: Any, keys: list[str], where: str) -> Iterator[NamedImage]:
+def _mentioned(values: Any, keys: list[str]) -> Iterator[Occurrence]:
     """Yield the images in the value that a template mentions: `.Values.sidecar`, `.Values.image.tag`."""
     above: Any = None
     for key in keys:
         above, values = values, values.get(key) if isinstance(values, dict) else None
     if isinstance(values, (dict, list)):
-        yield from _in_values(values, where)
+        yield from _in_values(values)
     elif isinstance(above, dict):
         known = {key: value for key, value in above.items() if not isinstance(value, (dict, list))}
-        yield from _in_values(known if "repository" in known else {keys[-1]: values}, where)
+        yield from _in_values(known if "repository" in known else {keys[-1]: values})
 
 
 def _in_lines(text: str, path: str) -> Iterator[NamedImage]:
@@ -201,26 +211,24 @@ def _listed(text: Json) -> Iterator[str]:
     yield from (str(one) for one in listed if isinstance(one, str) and is_image(one))
 
 
-def _in_values(value: Any, where: str) -> Iterator[NamedImage]:
+def _in_values(value: Any) -> Iterator[Occurrence]:
     """Yield images written as `image: a/b:1`, or as a mapping with `repository`, `registry`, `tag` and `digest`."""
     for one in value if isinstance(value, list) else ():
-        yield from _in_values(one, where)
+        yield from _in_values(one)
     if not isinstance(value, dict):
         return
-    repository = value.get("repository")
-    if isinstance(repository, str) and repository and ("tag" in value or "digest" in value):
-        registry, tag, digest = (value.get(key) for key in ("registry", "tag", "digest"))
-        name = f"{registry}/{repository}" if isinstance(registry, str) and registry else str(repository)
-        name += f":{tag}" if tag not in (None, "") else ""
-        name += f"@{digest}" if isinstance(digest, str) and digest else ""
-        if IMAGE.fullmatch(name) and len(name) <= MAX_IMAGE:
-            yield NamedImage(name, _origin(repository, where), "values")
+    if "tag" in value or "digest" in value:
+        registry, repository, tag, digest = (value.get(key) or "" for key in ("registry", "repository", "tag", "digest"))
+        if all(isinstance(one, str) for one in (registry, repository, digest)) and repository:
+            parts = (registry, "/" if registry else "", repository, ":" if tag else "", tag if isinstance(tag, str) else str(tag))
+            yield from _from_values(concat([*parts, "@" if digest else "", digest]), needs_path=False)
     for key, inner in value.items():
-        if key.lower().endswith("image") and isinstance(inner, str) and "/" in inner and is_image(inner):
-            yield NamedImage(str(inner), _origin(inner, where), "values")
-        yield from _in_values(inner, where)
+        if key.lower().endswith("image") and isinstance(inner, str):
+            yield from _from_values(inner)
+        yield from _in_values(inner)
 
 
-def _origin(text: str, where: str) -> str:
-    spans = spans_of(text)
-    return spans[0].origin if spans else where
+def _from_values(text: str, *, needs_path: bool = True) -> Iterator[Occurrence]:
+    where = _value_in(text, spans_of(text))
+    if where is not None and (is_image(text) or (not needs_path and len(text) <= MAX_IMAGE and IMAGE.fullmatch(text))):
+        yield NamedImage(str(text), where, "values"), spans_of(text)

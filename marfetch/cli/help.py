@@ -62,6 +62,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "bundle diff": ("bundle diff old.tar bundle.tar", "bundle diff old.tar bundle.tar --json"),
     "bundle load": ("bundle load bundle.tar --to registry.example.com/mar", "bundle load bundle.tar --to ./layout"),
     "mirror": ("mirror --to registry.example.com/mar", "mirror --to registry.example.com/mar --referrers --dry-run"),
+    "bundle overlay": (
+        "bundle overlay bundle.tar --registry registry.example.com/mar > values.yaml",
+        "bundle overlay bundle.tar --registry registry.example.com --chart alb-controller --strict",
+    ),
     "serve": ("serve bundle.tar", "serve bundle.tar --port 5000"),
     "index": (f"index {_CHART}", f"index {_CHART} -o index.yaml"),
     "setup": ("setup", "setup --quiet"),

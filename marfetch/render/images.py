@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from ..bundle.overlay import Overlay
+from ..chart.relocation import Left, yaml_of
 from ..client.chartimages import ChartImages
 from .report import Report
 from .table import reference
@@ -38,6 +40,26 @@ def print_images(report: Report, found: Sequence[ChartImages], form: str = "text
         return report.failures([(chart, error) for chart, _, error in unread], data)
     report.data(data)
     return 0
+
+
+def print_overlays(report: Report, found: Sequence[Overlay], registry: str, *, is_strict: bool) -> int:
+    """Print a values file per chart; return 1 if the values do not express everything and that is asked for."""
+    for number, one in enumerate(found):
+        values, left = one.relocation
+        lines = [f"# values of {one.chart} for {registry}", *(f"# not set: {_sentence(image)}" for image in left)]
+        report.text("\n".join([*(["---"] if number else []), *lines, yaml_of(values)]))
+    charts: Any = [
+        {"chart": one.chart, "name": one.name, "values": one.relocation.values, "left": [image._asdict() for image in one.relocation.left]}
+        for one in found
+    ]
+    report.data({"registry": registry, "charts": charts})
+    if not found:
+        report.note("the bundle has no chart")
+    return 1 if is_strict and any(one.relocation.left for one in found) else 0
+
+
+def _sentence(left: Left) -> str:
+    return f"{left.image or 'what it names'} ({left.where}): {left.reason}"
 
 
 class _Image(NamedTuple):
