@@ -140,8 +140,8 @@ def _metadata(chart: Chart) -> dict[str, Any]:
 
 
 def _has_api(name: str) -> bool:
-    """Return whether Kubernetes has a version (`apps/v1`) or a kind (`apps/v1/Deployment`)."""
-    group, _, version = re.sub(r"/[A-Z]\w*$", "", name).partition("/")
+    """Return whether `helm template` knows a version such as `apps/v1`. Without a cluster, it knows no kinds (`apps/v1/Deployment`)."""
+    group, _, version = name.partition("/")
     return version in _GROUPS.get(group, ())
 
 
