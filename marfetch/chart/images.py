@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from ..document import Json, parse_yaml
-from ..errors import Error
+from ..errors import Error, PolicyError
 from .expected import CHART_FILE
 from .manifests import IMAGE, LINE, MAX_IMAGE, ImagePlace, images_in, is_image
-from .parts import PARTS, WITHIN
+from .parts import PARTS, VALUES_FILE, WITHIN
 from .rendering import Rendered, render
 from .template.marked import SourceSpan, concat, cut, spans_of
 from .tree import Chart, enabled_chart, read_chart
@@ -22,6 +22,8 @@ Source: TypeAlias = Literal["values", "template", "crd", "annotation", "rendered
 
 _SEARCHED: Final = re.compile(rf"{WITHIN}(?:templates/.*|.*\.(?:yaml|yml|tpl))", re.DOTALL)
 _PACKED: Final = re.compile(rf"{WITHIN}charts/[^/_.][^/]*\.tgz")
+MAX_MANIFESTS: Final = 16 << 20
+"""Maximum number of characters in the manifests of a chart."""
 _ANNOTATIONS: Final = ("artifacthub.io/images", "helm.sh/images")
 _USES_VALUES: Final = re.compile(rb"\{\{[^}]*\b(?:Values|include|template)\b")
 _MENTION: Final = re.compile(r"\.Values((?:\.\w+)+)", re.ASCII)
@@ -115,9 +117,21 @@ def search(
 ) -> Search:
     """Find the images as `find_images` does, also several times, with the parts that they were made from."""
     failed = dict(unread or {})
-    chart = enabled_chart(read_chart(files, failed), values)
+    chart = read_chart(files, failed)
+    try:
+        chart = enabled_chart(chart, values)
+    except PolicyError as error:
+        return Search(chart, [], {**failed, VALUES_FILE: error.message}, {})
     rendered = render(chart, check=check)
-    found = [_occurrence(output, place, path) for path, output in rendered.outputs for place in images_in(output)]
+    found: list[Occurrence] = []
+    left = MAX_MANIFESTS
+    for path, output in rendered.outputs:
+        check()
+        left -= len(output)
+        if left < 0:
+            rendered.failed[path] = f"`{path}` was not searched: the manifests of the chart have more than {MAX_MANIFESTS} characters"
+        else:
+            found += (_occurrence(output, place, path) for place in images_in(output))
     for one in chart.all():
         found += _beside_templates(one, rendered, failed)
     return Search(chart, found, failed, rendered.failed)

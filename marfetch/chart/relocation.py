@@ -70,7 +70,7 @@ def relocate(
             reasons[named] = "no value alone names it"
         for origin, edit in found or ():
             edits.setdefault(origin, set()).add(edit)
-    defaults = enabled_chart(read_chart(files, {})).values
+    defaults = enabled_chart(read_chart(files, {})).values if before.occurrences else {}
     values: dict[str, Any] = {}
     texts: dict[str, tuple[str, list[_Path]]] = {}
     for path, text in _texts(defaults, ()):

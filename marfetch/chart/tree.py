@@ -11,13 +11,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ..document import MAX_YAML_SIZE, Marks, parse_yaml
-from ..errors import Error
+from ..errors import Error, PolicyError
 from .expected import CHART_FILE
 from .parts import SUBCHART, VALUES_FILE
 from .template.marked import from_value
 
 MAX_CHARTS: Final = 500
 """Maximum number of charts in a chart, at all depths and with all aliases."""
+MAX_VALUES: Final = 1_000_000
+"""Maximum number of values of all charts together; each alias of a sub-chart and each copy of a global value counts."""
 MAX_DEPTH: Final = 8
 """Maximum depth of sub-charts."""
 _REQUIREMENTS: Final = "requirements.yaml"
@@ -133,9 +135,12 @@ def enabled_chart(chart: Chart, given: Mapping[str, Any] | None = None) -> Chart
 
     Args:
         given: values of the user, which override those of the chart.
+
+    Raises:
+        PolicyError: `limit-passed`.
     """
     values: dict[str, Any] = _copy(given or {})
-    named = _aliased(chart, 0, [0])
+    named = _aliased(chart, _Count(_weight(chart.values.get("global"))))
     _coalesce(named, values)
     _disable(named, values, "", values.get("tags"))
     _import(named)
@@ -151,17 +156,42 @@ def _copy(value: Any) -> Any:
     return [_copy(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _aliased(chart: Chart, depth: int, count: list[int]) -> Chart:
+class _Count:
+    """Counts charts and values. `shared` is the number of global values, of which each chart gets a copy."""
+
+    def __init__(self, shared: int) -> None:
+        self._shared = shared
+        self._charts = self._values = 0
+
+    def add(self, chart: Chart) -> None:
+        self._charts += 1
+        self._values += _weight(chart.values) + self._shared
+        for count, most, what in ((self._charts, MAX_CHARTS, "charts"), (self._values, MAX_VALUES, "values")):
+            if count > most:
+                rule = f"at most {most} {what}"
+                raise PolicyError(f"the chart and its sub-charts have more than {most} {what}", code="limit-passed", rule=rule)
+
+
+def _weight(value: Any) -> int:
+    """Return the number of values in a value."""
+    count, level = 0, [value]
+    while level:
+        count += len(level)
+        level = [inner for one in level if isinstance(one, (dict, list)) for inner in (one.values() if isinstance(one, dict) else one)]
+    return count
+
+
+def _aliased(chart: Chart, count: _Count) -> Chart:
     """Return a copy in which each dependency that names an alias has its own copy of the sub-chart."""
-    count[0] += 1
+    count.add(chart)
     required = chart.dependencies
     charts: list[Chart] = [one for one in chart.charts if one.name not in {two.get("name") for two in required}]
     for one in required:
         found = next((two for two in chart.charts if two.name == one.get("name")), None)
-        if found is not None and count[0] <= MAX_CHARTS:
+        if found is not None:
             alias = one.get("alias")
             charts.append(replace(found, name=alias if isinstance(alias, str) and alias else found.name))
-    return replace(chart, values=_copy(chart.values), charts=[_aliased(one, depth + 1, count) for one in charts])
+    return replace(chart, values=_copy(chart.values), charts=[_aliased(one, count) for one in charts])
 
 
 def _coalesce(chart: Chart, values: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from .marked import concat
 from .syntax import Block, Function, Invocation, Jump, Literal, Node, Parser, Pipeline, Printed, RawText, TemplateError, Term
 
-MAX_STEPS: Final = 3_000_000
+MAX_STEPS: Final = 1_000_000
 """Maximum number of steps for all templates of a chart. A long text or list counts as several steps."""
 MAX_OUTPUT: Final = 16 << 20
 """Maximum length of one text in characters."""
@@ -118,6 +118,8 @@ class Evaluator:
         parts: list[str] = []
         try:
             self._nodes(nodes, dot, [{"$": dot}], parts)
+        except _JumpError as jump:
+            raise TemplateError(f"`{jump}` outside of a loop") from None
         finally:
             self._depth -= 1
         result: str = self._meter.take(concat(parts))
@@ -245,6 +247,7 @@ class Evaluator:
             function = self._functions.get(name)
             if function is None:
                 raise TemplateError(f"the function `{name}` is not supported")
+            self._meter.spend(sum(len(one) // 16 for one in arguments if isinstance(one, (str, list, dict))))
             return self._meter.take(function(*arguments))
         except (TypeError, ValueError, IndexError, KeyError, AttributeError, ArithmeticError) as error:
             raise TemplateError(f"`{name}` failed: {error}") from error

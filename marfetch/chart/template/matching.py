@@ -139,6 +139,8 @@ def _is_word(text: str) -> bool:
 _ATOM: Final = re.compile(r"\\[pP]\{?\w+\}?|\\x\{[0-9a-fA-F]+\}|\\x[0-9a-fA-F]{2}|\\.|\[\^?\]?(?:\[:\w+:\]|\\.|[^\]\\])*\]|.", re.DOTALL)
 _COUNT: Final = re.compile(r"([*+?]|\{(\d+)(?:(,)(\d*))?\})(\??)")
 _GROUP: Final = re.compile(r"\(\?([imsU]*)(?:-[imsU]+)?(:|\))|\(\?P?<\w+>|\((?!\?)")
+_CLASS_SIGN: Final = re.compile(r"(?<!^)(?<!\\)\[|([-&~|])(?=\1)")
+"""What is special in a class of Python, but not of Go: a second `[`, and doubled signs."""
 _CLASSES: Final = {"alnum": "a-zA-Z0-9", "alpha": "a-zA-Z", "digit": "0-9", "lower": "a-z", "upper": "A-Z", "space": r"\s", "word": r"\w"}
 
 
@@ -233,7 +235,7 @@ class _Compiler:
             re.sub(r"\\x\{([0-9a-fA-F]+)\}", lambda code: re.escape(chr(int(code[1], 16))), text),
         )
         options = re.ASCII | (re.IGNORECASE if "i" in flags else 0) | (re.DOTALL if "s" in flags else 0)
-        return [_Step("char", test=re.compile(text.replace("[[", r"[\["), options))]
+        return [_Step("char", test=re.compile(_CLASS_SIGN.sub(r"\\\g<0>", text), options))]
 
     def _repeated(self, atom: list[_Step]) -> list[_Step]:
         while (match := _COUNT.match(self._pattern, self._at)) is not None:
