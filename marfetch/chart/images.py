@@ -22,7 +22,7 @@ Source: TypeAlias = Literal["values", "template", "crd", "annotation", "rendered
 
 _SEARCHED: Final = re.compile(rf"{WITHIN}(?:templates/.*|.*\.(?:yaml|yml|tpl))", re.DOTALL)
 _PACKED: Final = re.compile(rf"{WITHIN}charts/[^/_.][^/]*\.tgz")
-MAX_MANIFESTS: Final = 16 << 20
+MAX_READ: Final = 16 << 20
 """Maximum number of characters in the manifests of a chart."""
 _ANNOTATIONS: Final = ("artifacthub.io/images", "helm.sh/images")
 _USES_VALUES: Final = re.compile(rb"\{\{[^}]*\b(?:Values|include|template)\b")
@@ -124,12 +124,12 @@ def search(
         return Search(chart, [], {**failed, VALUES_FILE: error.message}, {})
     rendered = render(chart, check=check)
     found: list[Occurrence] = []
-    left = MAX_MANIFESTS
+    left = MAX_READ
     for path, output in rendered.outputs:
         check()
         left -= len(output)
         if left < 0:
-            rendered.failed[path] = f"`{path}` was not searched: the manifests of the chart have more than {MAX_MANIFESTS} characters"
+            rendered.failed[path] = f"`{path}` was not searched: the manifests of the chart have more than {MAX_READ} characters"
         else:
             found += (_occurrence(output, place, path) for place in images_in(output))
     for one in chart.all():

@@ -18,9 +18,9 @@ from .template.marked import from_value
 
 MAX_CHARTS: Final = 500
 """Maximum number of charts in a chart, at all depths and with all aliases."""
-MAX_VALUES: Final = 1_000_000
+MAX_CHART_VALUES: Final = 1_000_000
 """Maximum number of values of all charts together; each alias of a sub-chart and each copy of a global value counts."""
-MAX_DEPTH: Final = 8
+MAX_LEVELS: Final = 8
 """Maximum depth of sub-charts."""
 _REQUIREMENTS: Final = "requirements.yaml"
 """The file with the dependencies of a chart with `apiVersion: v1`."""
@@ -96,8 +96,8 @@ def _read(path: str, files: dict[str, bytes], unread: dict[str, str], depth: int
     own_name = metadata.get("name")
     known_as = own_name if isinstance(own_name, str) else path.rstrip("/").rpartition("/")[2]
     chart = Chart(path, known_as, metadata, parsed(VALUES_FILE), own)
-    if depth >= MAX_DEPTH or len(below) > MAX_CHARTS:
-        unread[f"{path}charts"] = f"more than {MAX_DEPTH} levels or {MAX_CHARTS} sub-charts"
+    if depth >= MAX_LEVELS or len(below) > MAX_CHARTS:
+        unread[f"{path}charts"] = f"more than {MAX_LEVELS} levels or {MAX_CHARTS} sub-charts"
         return chart
     chart.charts = [_read(f"{path}{name}", inner, unread, depth + 1) for name, inner in below.items()]
     return chart
@@ -166,7 +166,7 @@ class _Count:
     def add(self, chart: Chart) -> None:
         self._charts += 1
         self._values += _weight(chart.values) + self._shared
-        for count, most, what in ((self._charts, MAX_CHARTS, "charts"), (self._values, MAX_VALUES, "values")):
+        for count, most, what in ((self._charts, MAX_CHARTS, "charts"), (self._values, MAX_CHART_VALUES, "values")):
             if count > most:
                 rule = f"at most {most} {what}"
                 raise PolicyError(f"the chart and its sub-charts have more than {most} {what}", code="limit-passed", rule=rule)

@@ -21,7 +21,7 @@ from .session import Session
 
 Rendering: TypeAlias = Callable[[Iterable[bytes], str], FoundImages]
 """Finds the images of a packed chart in the manifests that Helm renders. Arguments: the bytes of the package, and its name for messages."""
-MAX_VALUES: Final = 4 << 20
+MAX_VALUES_FILE: Final = 4 << 20
 """Maximum size in bytes of a file with values."""
 
 
@@ -72,7 +72,7 @@ def read_values(paths: Sequence[Path]) -> dict[str, Any]:
     for path in paths:
         try:
             with path.open("rb") as file:
-                found = parse_yaml(file.read(MAX_VALUES + 1), f"`{path}`", limit=MAX_VALUES, is_lenient=True)
+                found = parse_yaml(file.read(MAX_VALUES_FILE + 1), f"`{path}`", limit=MAX_VALUES_FILE, is_lenient=True)
         except FileNotFoundError as error:
             raise InputError(f"there is no file `{path}`", code="usage", hint="name a YAML file with values") from error
         except OSError as error:

@@ -53,13 +53,6 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     "doctor": frozenset({"examine"}),
     "helm": frozenset({"charts", "getter", "setup", "templating"}),
     "library": frozenset(),
-<<<<<<< HEAD
-    "layout": frozenset({"blobs", "cache", "graph", "layout", "maintenance", "readonly", "repositories"}),
-    "project": frozenset({"adopt", "audit", "lockfile", "locking", "outdated", "prune", "roots", "scaffold", "snippets", "sync", "wanted"}),
-    "remote": frozenset({"certificates", "crl", "limits", "pauses", "preconnect", "probe", "push", "registry"}),
-    "render": frozenset({"bundle", "diff", "images", "inspect", "project", "progress", "pull", "report", "table", "verify"}),
-    "serve": frozenset({"run"}),
-=======
     "layout": frozenset({"blobs", "cache", "graph", "ingest", "layout", "maintenance", "readonly", "repositories"}),
     "project": frozenset(
         {
@@ -69,9 +62,10 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     ),
     "recording": frozenset({"record"}),
     "remote": frozenset({"certificates", "crl", "limits", "pauses", "preconnect", "probe", "proxies", "push", "registry"}),
-    "render": frozenset({"bump", "bundle", "diff", "inspect", "progress", "project", "pull", "record", "report", "table", "verify"}),
+    "render": frozenset(
+        {"bump", "bundle", "diff", "images", "inspect", "progress", "project", "pull", "record", "report", "table", "verify"}
+    ),
     "serve": frozenset({"responses", "routing", "run", "server", "streams"}),
->>>>>>> main
     "verify": frozenset({"artifact", "gate", "policy", "truststore", "verdict"}),
 }
 """Package → its modules that other units may import."""

@@ -8,9 +8,9 @@ from typing import Any, Final
 from .marked import concat
 from .syntax import Block, Function, Invocation, Jump, Literal, Node, Parser, Pipeline, Printed, RawText, TemplateError, Term
 
-MAX_STEPS: Final = 1_000_000
+MAX_EVALUATED: Final = 1_000_000
 """Maximum number of steps for all templates of a chart. A long text or list counts as several steps."""
-MAX_OUTPUT: Final = 16 << 20
+MAX_RESULT: Final = 16 << 20
 """Maximum length of one text in characters."""
 MAX_CALLS: Final = 60
 """Maximum depth of templates that include one another. Charts need about ten."""
@@ -25,7 +25,7 @@ class StepsExceededError(TemplateError):
 class Meter:
     """Counts the steps of all templates of a chart."""
 
-    def __init__(self, most: int = MAX_STEPS) -> None:
+    def __init__(self, most: int = MAX_EVALUATED) -> None:
         self._left = most
 
     def spend(self, steps: int = 1) -> None:
@@ -36,8 +36,8 @@ class Meter:
     def take(self, value: Any) -> Any:
         """Count a value by its length, and return it."""
         if isinstance(value, (str, list, dict)):
-            if len(value) > MAX_OUTPUT:
-                raise StepsExceededError(f"a value has more than {MAX_OUTPUT} characters or items")
+            if len(value) > MAX_RESULT:
+                raise StepsExceededError(f"a value has more than {MAX_RESULT} characters or items")
             self.spend(1 + len(value) // _PER_STEP)
         return value
 

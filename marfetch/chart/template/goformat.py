@@ -12,7 +12,7 @@ from .evaluate import Meter, Struct
 from .marked import Marked, changed, concat
 from .syntax import TemplateError
 
-MAX_WIDTH: Final = 1_000
+MAX_PADDING: Final = 1_000
 """Maximum width in a format of `printf`."""
 _VERB: Final = re.compile(r"%([-+# 0]*)(\d*)(?:\.(\d*))?([a-zA-Z%])")
 _PLAIN: Final = re.compile(r"[A-Za-z_/][\w./@+$-]*(?::[\w./@+$-]+)*", re.ASCII)
@@ -78,7 +78,7 @@ class Formatter:
             if not rest:
                 parts.append(f"%!{verb}(MISSING)")
                 continue
-            if int(width or 0) > MAX_WIDTH or int(precision or 0) > MAX_WIDTH:
+            if int(width or 0) > MAX_PADDING or int(precision or 0) > MAX_PADDING:
                 raise TemplateError("`printf` with too large a width")
             text = self._verb(rest.pop(0), verb, flags, precision)
             if width and len(text) < int(width):

@@ -10,7 +10,7 @@ from .marked import SourceSpan, cut, marked
 
 MAX_TEMPLATE: Final = 4 << 20
 """Maximum length of one template in characters."""
-MAX_NESTING: Final = 60
+MAX_BLOCKS: Final = 60
 """Maximum depth of blocks and parentheses in a template."""
 
 
@@ -181,7 +181,7 @@ class Parser:
     def _nodes(self) -> tuple[list[Node], tuple[str, list[_Token]] | None]:
         """Return the nodes up to an `end` or `else`, with the rest of that action; None at the end of the template."""
         self._depth += 1
-        if self._depth > MAX_NESTING:
+        if self._depth > MAX_BLOCKS:
             self._fail("blocks are nested too deeply")
         nodes: list[Node] = []
         trims = False
@@ -291,7 +291,7 @@ class Parser:
         return Pipeline(commands, tuple(variables), is_new)
 
     def _commands(self, queue: list[_Token], depth: int) -> list[list[Term]]:
-        if depth > MAX_NESTING:
+        if depth > MAX_BLOCKS:
             self._fail("parentheses are nested too deeply")
         commands: list[list[Term]] = [[]]
         while queue and not (queue[-1].kind == "sign" and queue[-1].text == ")"):

@@ -15,7 +15,7 @@ from .marked import changed, concat, cut, replaced, split
 from .matching import matches
 from .syntax import TemplateError
 
-MAX_WIDTH: Final = 500
+MAX_INDENT: Final = 500
 """Maximum number of columns to indent by, and of random characters."""
 _GROUP: Final = re.compile(r"\$\{?(\d+)\}?")
 _SPACE: Final = " \t\n\r\v\f"
@@ -133,7 +133,7 @@ class _Wording:
 
     @staticmethod
     def _indented(count: int, text: str) -> str:
-        if not 0 <= count <= MAX_WIDTH:
+        if not 0 <= count <= MAX_INDENT:
             raise TemplateError(f"cannot indent by {count}")
         space = " " * count
         return replaced(text, "\n", "\n" + space) if not count else concat([space, replaced(text, "\n", "\n" + space)])
@@ -283,7 +283,7 @@ class _Wording:
         return "2006-01-02"
 
     def randAlphaNum(self, count: Any) -> str:
-        return "x" * min(int(count), MAX_WIDTH)
+        return "x" * min(int(count), MAX_INDENT)
 
     def uuidv4(self) -> str:
         return "00000000-0000-4000-8000-000000000000"
