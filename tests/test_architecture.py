@@ -30,6 +30,8 @@ OWNERS = {
     "platformdirs": {"destination", "layout"},
     "rich": {"render"},
     "distributed": {"client"},
+    "mcp": {"agents"},
+    "pydantic": {"agents"},
     "starlette": {"serve"},
     "uvicorn": {"serve"},
 }
