@@ -62,17 +62,21 @@ def archive(name: str, *, when: int) -> bytes:
     return gzip.compress(raw.getvalue(), mtime=when)
 
 
+def message(path: Path) -> bytes:
+    """Return the text to sign: the metadata of the plugin and the digest of its archive (helm/helm, pkg/provenance)."""
+    found = metadata()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return f"name: {found['name']}\nversion: {found['version']}\n\n...\nfiles:\n  {path.name}: sha256:{digest}\n".encode()
+
+
 def signature(path: Path, key: str) -> bytes:
-    """Return the provenance of an archive: its metadata and digest, signed by GnuPG (helm/helm, pkg/provenance).
+    """Return the provenance of an archive, signed by GnuPG.
 
     Raises:
         subprocess.CalledProcessError: GnuPG cannot sign; its reason is on stderr.
     """
-    found = metadata()
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    message = f"name: {found['name']}\nversion: {found['version']}\n\n...\nfiles:\n  {path.name}: sha256:{digest}\n"
     line = ["gpg", "--batch", "--yes", "--local-user", key, "--digest-algo", "SHA512", "--clearsign", "--output", "-"]
-    return subprocess.run(line, input=message.encode(), stdout=subprocess.PIPE, check=True).stdout
+    return subprocess.run(line, input=message(path), stdout=subprocess.PIPE, check=True).stdout
 
 
 def main() -> int:
@@ -94,9 +98,10 @@ def main() -> int:
             print(f"release: cannot sign {path} with `{given.key}`: {error}", file=sys.stderr)
             return 1
     else:
+        path.with_name(f"{path.name}.unsigned").write_bytes(message(path))
         print(f"release: {path} is not signed, so Helm 4 refuses it; name a key: make release KEY=…", file=sys.stderr)
     sums = directory / "SHA256SUMS"
-    files = sorted(one for one in directory.iterdir() if one.is_file() and one != sums)
+    files = sorted(one for one in directory.iterdir() if one.is_file() and one != sums and one.suffix != ".unsigned")
     sums.write_text("".join(f"{hashlib.sha256(one.read_bytes()).hexdigest()}  {one.name}\n" for one in files), encoding="utf-8")
     print(*(one.name for one in (*files, sums)), sep="\n")
     return 0
