@@ -43,6 +43,7 @@ FACES_THAT_LOAD_LATE = {"__main__", "cli"}
 SHORT = {
     "bundle.approval": "what only one of the two web pages has; `bundle.webpage` is the rest",
     "cli.completion": "a group of commands with one command",
+    "cli.mcp": "a group of commands with one command",
     "cli.version": "a group of commands with one command",
     "demo.embedded": "a server that the tour and `demo --serve` share",
     "project.forms.argo": "one file per form",
