@@ -433,7 +433,7 @@ EXAMPLES = (
     (
         "bundle load",
         "marfetch bundle load charts.tar --to ./mirror --json",
-        "`outcome` is `pushed`, `unchanged` or `replaced`. `size` is the number of bytes sent.",
+        "`outcome` is `pushed`, `unchanged` or `replaced`. `size` is the number of bytes sent. `next` maps `helm`, `flux`, `bicep` and `powershell` to lines that these clients of the registry need; it has only kinds that were loaded, and is empty for a folder. `marfetch mirror --json` prints the same object, with `would-push` and `would-replace` for `--dry-run`.",
     ),
     ("version", "marfetch version --json", ""),
     (

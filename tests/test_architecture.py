@@ -41,6 +41,8 @@ FACES_THAT_LOAD_LATE = {"__main__", "cli"}
 """Units whose job is to choose what to load: the program, and the bodies of commands."""
 
 SHORT = {
+    "bundle.clients": "lines for other tools, which `load` and `mirror` share",
+    "cli.mirror": "a group of commands with one command",
     "bundle.approval": "what only one of the two web pages has; `bundle.webpage` is the rest",
     "cli.completion": "a group of commands with one command",
     "cli.mcp": "a group of commands with one command",

@@ -173,7 +173,7 @@ def create(client: Session, project: Project, output: Path, *, since: Path | Non
         view = _View(client.cache)
         contents = Contents(view)
         needed = client.each(
-            lambda entry: _needed(client, contents.manifests, items[entry.name], entry, with_referrers=with_referrers),
+            lambda entry: needed_of(client, contents.manifests, items[entry.name], entry, with_referrers=with_referrers),
             lock.entries,
             label="reading",
         )
@@ -242,7 +242,7 @@ _STRANGE: Final = ("malformed", "manifest-withdrawn", "manifest-not-found")
 """Codes of errors for a referrer that is skipped because it is broken. Other referrers are still included."""
 
 
-def _needed(client: Session, manifests: Manifests, item: Item, entry: Entry, *, with_referrers: bool) -> _Needed:
+def needed_of(client: Session, manifests: Manifests, item: Item, entry: Entry, *, with_referrers: bool) -> _Needed:
     """Collect the manifests and blobs that belong to a lock entry. Only manifests are downloaded."""
     needed = _Needed(manifests, client.repository(replace(item.reference, tag=None, digest=entry.digest)))
     _follow(needed, entry.manifest)

@@ -81,7 +81,7 @@ def load(
         config = _worker_config(client, path, to)
         with client.progress.steps("loading", len(jobs)) as steps:
             answers = ask(executor, load_part, config, [[job.repository, str(job.digest), list(job.tags)] for job in jobs], steps.advance)
-        return [_loaded(answer, job, to) for answer, job in zip(answers, jobs, strict=True)]
+        return [loaded_from(answer, job, to) for answer, job in zip(answers, jobs, strict=True)]
 
 
 def run_job(found: Opened, target: LoadTarget, to: To, job: Job) -> Loaded:
@@ -89,12 +89,13 @@ def run_job(found: Opened, target: LoadTarget, to: To, job: Job) -> Loaded:
     try:
         return target.load(found.contents, job)
     except Error as error:
-        if error.code == "tls" and "plain http" in error.message and to.endpoint is not None and to.endpoint.registry.host.is_loopback:
-            error.hint = "if the registry on this machine does not use TLS, add `--plain-http`, or run `marfetch doctor`"
-        return _failed(job, to, error)
+        return failed(job, to, error)
 
 
-def _failed(job: Job, to: To, error: Error) -> Loaded:
+def failed(job: Job, to: To, error: Error) -> Loaded:
+    """Return the result of a job that failed."""
+    if error.code == "tls" and "plain http" in error.message and to.endpoint is not None and to.endpoint.registry.host.is_loopback:
+        error.hint = "if the registry on this machine does not use TLS, add `--plain-http`, or run `marfetch doctor`"
     return Loaded(str(Reference(to.repository(job.repository), None, job.tags[0] if job.tags else None, job.digest)), "failed", error=error)
 
 
@@ -196,10 +197,8 @@ def load_part(text: str) -> str:
         loaded = client.each(lambda job: run_job(found, target, to, job), jobs)
     except (Error, OSError) as error:
         failure = error if isinstance(error, Error) else storage_error(error, options["path"])
-        loaded = [_failed(job, to, failure) for job in jobs]
-    return json.dumps(
-        [[one.reference, one.outcome, one.blobs, one.size, error_to_json(one.error) if one.error else None] for one in loaded]
-    )
+        loaded = [failed(job, to, failure) for job in jobs]
+    return json.dumps([loaded_json(one) for one in loaded])
 
 
 def _parse_config(config: str) -> tuple[dict[str, Any], To]:
@@ -222,9 +221,14 @@ _opened: WorkerCache[tuple[Session, Opened, LoadTarget]] = WorkerCache(_open)
 """A cache in each worker for the session, the open bundle and the target."""
 
 
-def _loaded(answer: Answer, job: Job, to: To) -> Loaded:
+def loaded_json(one: Loaded) -> list[object]:
+    """Encode a worker's result for one job, for `loaded_from`."""
+    return [one.reference, one.outcome, one.blobs, one.size, error_to_json(one.error) if one.error else None, one.kind]
+
+
+def loaded_from(answer: Answer, job: Job, to: To) -> Loaded:
     """Decode a worker's result for one job."""
     if isinstance(answer, Error):
-        return _failed(job, to, answer)
-    reference, outcome, blobs, size, error = cast("list[Any]", answer)
-    return Loaded(reference, outcome, blobs, size, error_from_json(error) if error else None)
+        return failed(job, to, answer)
+    reference, outcome, blobs, size, error, kind = cast("list[Any]", answer)
+    return Loaded(reference, outcome, blobs, size, error_from_json(error) if error else None, kind)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
+from ..artifact.kinds import kind_of
 from ..content import Progress, Transfer, copy, transferring
 from ..endpoint import Endpoint
 from ..errors import Error, InputError
@@ -14,7 +15,7 @@ from ..layout.blobs import Entry
 from ..layout.graph import ManifestNode, NamedCount, closure
 from ..layout.layout import Layout
 from ..layout.repositories import Contents, LayoutRepository, Snapshot
-from ..oci import Descriptor, Digest
+from ..oci import Descriptor, Digest, Index, Manifest
 from ..reference import Host, Reference
 from ..remote.push import Pushing, refuse_name
 from ..remote.registry import Registry
@@ -83,7 +84,7 @@ def _blobs(node: ManifestNode) -> Iterable[Descriptor]:
     return {blob.digest: blob for blob in node.blobs}.values()
 
 
-Outcome: TypeAlias = Literal["pushed", "unchanged", "replaced", "failed"]
+Outcome: TypeAlias = Literal["pushed", "unchanged", "replaced", "failed", "would-push", "would-replace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class Loaded:
         blobs: the number of blobs that were written.
         size: the number of bytes that were written.
         error: why the job failed; None if it did not.
+        kind: the kind of the artifact, such as `chart`; None if it is unknown or not needed.
     """
 
     reference: str
@@ -103,6 +105,7 @@ class Loaded:
     blobs: int = 0
     size: int = 0
     error: Error | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +205,39 @@ class _WatchedTransfer:
         self._transfer.held(size)
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A job with its manifests, wherever they come from.
+
+    Attributes:
+        nodes: the manifests; children come before their index, and referrers after their subject.
+        referrers: digest of a subject, as text → its referrers.
+        kind: the kind of the artifact; None if it is unknown.
+    """
+
+    job: Job
+    nodes: Sequence[ManifestNode]
+    referrers: Mapping[str, Sequence[Descriptor]]
+    kind: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """What a registry lacks of an upload.
+
+    Attributes:
+        nodes: the manifests that it lacks, in the order of the upload.
+        blobs: the config and layer blobs that it lacks, each once.
+        tags: the tags that it lacks, or that point to another manifest.
+        is_replaced: whether one of the tags points to another manifest.
+    """
+
+    nodes: Sequence[ManifestNode]
+    blobs: Sequence[Descriptor]
+    tags: Sequence[str]
+    is_replaced: bool
+
+
 class RegistryTarget:
     """A registry, with a prefix for its repositories."""
 
@@ -210,42 +246,91 @@ class RegistryTarget:
         self._pushing = Pushing(registry)
         self._host = registry.endpoint.registry.host
         self._progress = progress
+        self._origins: dict[Digest, str] = {}
+        """Digest of a blob → a repository of the target that has it, from which other repositories can mount it."""
+
+    def result(self, upload: Upload, lacking: Lacking, *, is_listed: bool = False) -> Loaded:
+        """Return the result of an upload.
+
+        Args:
+            is_listed: whether a list of referrers was changed.
+        """
+        job = upload.job
+        reference = Reference(self._to.repository(job.repository), self._host, job.tags[0] if job.tags else None, job.digest)
+        outcome: Outcome = "replaced" if lacking.is_replaced else "pushed" if lacking.nodes or lacking.tags or is_listed else "unchanged"
+        size = sum(blob.size for blob in lacking.blobs) + sum(node.descriptor.size for node in lacking.nodes)
+        return Loaded(str(reference), outcome, len(lacking.blobs), size, kind=upload.kind)
 
     def missing_blobs(self, repository: str, blobs: Iterable[Digest]) -> list[Digest]:
         reference = Reference(self._to.repository(repository), self._host)
-        return [digest for digest in blobs if not self._pushing.has_blob(reference, digest)]
+        missing = []
+        for digest in blobs:
+            if self._pushing.has_blob(reference, digest):
+                self._origins.setdefault(digest, reference.repository)
+            else:
+                missing.append(digest)
+        return missing
 
     def load(self, contents: Contents, job: Job) -> Loaded:
-        target = Reference(self._to.repository(job.repository), self._host)
         snapshot = contents.current()
         repository = snapshot.repositories[job.repository]
         nodes = list(_nodes(snapshot, repository, str(job.digest)))
-        blobs = size = 0
-        is_new = is_replaced = False
-        for node in nodes:
-            one = node.descriptor
-            if self._pushing.digest(replace(target, digest=one.digest)) == one.digest:
-                continue
-            for blob in _blobs(node):
-                if not self._pushing.has_blob(target, blob.digest):
-                    self._send(contents, target, blob)
-                    blobs, size = blobs + 1, size + blob.size
-            self._pushing.manifest(replace(target, digest=one.digest), contents.manifests.read(one))
-            is_new, size = True, size + one.size
-        for tag in job.tags:
-            before = self._pushing.digest(replace(target, tag=tag))
-            if before != job.digest:
-                self._pushing.manifest(replace(target, tag=tag), contents.manifests.read(repository.manifests[str(job.digest)]))
-                is_new, is_replaced = True, is_replaced or before is not None
-        for node in nodes:
-            if referrers := repository.referrers.get(str(node.descriptor.digest)):
-                is_new |= self._pushing.referrers(target, node.descriptor.digest, referrers)
-        reference = str(Reference(target.repository, self._host, job.tags[0] if job.tags else None, job.digest))
-        return Loaded(reference, "replaced" if is_replaced else "pushed" if is_new else "unchanged", blobs, size)
+        root = contents.manifests.read(repository.manifests[str(job.digest)])
+        upload = Upload(job, nodes, repository.referrers, kind_of(root).name if isinstance(root, Manifest) else None)
+        lacking = self.lacking(upload)
+        for blob in lacking.blobs:
+            with contents.store.extent(blob.digest) as extent:
+                self.send(job.repository, blob, extent.pieces)
+        return self.finish(upload, lacking, contents.manifests.read)
 
-    def _send(self, contents: Contents, target: Reference, blob: Descriptor) -> None:
-        with transferring(self._progress, target.name, blob.size) as transfer, contents.store.extent(blob.digest) as extent:
-            self._pushing.blob(target, blob, extent.pieces, transfer)
+    def lacking(self, upload: Upload) -> Lacking:
+        """Return what the registry lacks. If it has a manifest, it also has the blobs of that manifest."""
+        job = upload.job
+        target = Reference(self._to.repository(job.repository), self._host)
+        before = {tag: self._pushing.digest(replace(target, tag=tag)) for tag in job.tags}
+        there = {digest for digest in before.values() if digest is not None}
+
+        def has(digest: Digest) -> bool:
+            return digest in there or self._pushing.digest(replace(target, digest=digest)) == digest
+
+        nodes = [node for node in upload.nodes if not has(node.descriptor.digest)]
+        blobs = {blob.digest: blob for node in nodes for blob in _blobs(node)}
+        missing = [blobs[digest] for digest in self.missing_blobs(job.repository, blobs)]
+        tags = [tag for tag, digest in before.items() if digest != job.digest]
+        return Lacking(nodes, missing, tags, any(before[tag] is not None for tag in tags))
+
+    def send(self, repository: str, blob: Descriptor, pieces: Callable[[], Iterable[bytes]]) -> None:
+        """Upload a blob, or mount it from another repository of the registry.
+
+        Args:
+            repository: the repository, without the prefix of the target.
+            pieces: returns the chunks of the blob. Each try calls it again.
+        """
+        target = Reference(self._to.repository(repository), self._host)
+        with transferring(self._progress, target.name, blob.size) as transfer:
+            self._pushing.blob(target, blob, pieces, transfer, origin=self._origins.get(blob.digest))
+        self._origins.setdefault(blob.digest, target.repository)
+
+    def finish(self, upload: Upload, lacking: Lacking, read: Callable[[Descriptor], Manifest | Index]) -> Loaded:
+        """Upload manifests, then tags, then lists of referrers if the registry has no referrers API. The blobs must be there.
+
+        Args:
+            read: returns the original bytes of a manifest.
+        """
+        job, last = upload.job, upload.nodes[-1].descriptor
+        target = Reference(self._to.repository(job.repository), self._host)
+        for node in lacking.nodes:
+            one = node.descriptor
+            if not (lacking.tags and one.digest == job.digest == last.digest):  # else the tag, which is next, uploads the same bytes
+                self._pushing.manifest(replace(target, digest=one.digest), read(one))
+        for tag in lacking.tags:
+            own = next(node.descriptor for node in upload.nodes if node.descriptor.digest == job.digest)
+            self._pushing.manifest(replace(target, tag=tag), read(own))
+        is_listed = False
+        for node in upload.nodes:
+            if referrers := upload.referrers.get(str(node.descriptor.digest)):
+                is_listed |= self._pushing.referrers(target, node.descriptor.digest, referrers)
+        return self.result(upload, lacking, is_listed=is_listed)
 
 
 class FolderTarget:

@@ -28,7 +28,7 @@ _Bundle = Annotated[Path, typer.Argument(metavar="FILE", help="Bundle or other O
 _A = Annotated[Path, typer.Argument(metavar="FILE", help="Older bundle.")]
 _B = Annotated[Path, typer.Argument(metavar="FILE", help="Newer bundle.")]
 _To = Annotated[str, typer.Option("--to", metavar="HOST[:PORT][/PREFIX]|DIR", help="Your own registry, or a directory, written as ./NAME.")]
-_PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Use HTTP instead of HTTPS; for loopback addresses only.")]
+PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Use HTTP instead of HTTPS; for loopback addresses only.")]
 _COMPRESSED: Final = (".gz", ".tgz", ".zst", ".tzst", ".xz", ".txz", ".bz2", ".tbz2", ".lz4", ".zip")
 """File extensions of compressed files."""
 
@@ -147,7 +147,7 @@ def bundle_load(
     settings: Settings,
     file: _Bundle,
     to: _To,
-    plain_http: _PlainHttp = False,
+    plain_http: PlainHttp = False,
     shard: Shard = None,
     executor: Executor = None,
     verify: Verify = False,
@@ -157,6 +157,7 @@ def bundle_load(
     Checks the whole bundle first, then uploads only what the target lacks. Repositories keep their paths below the prefix. Prints one line
     per artifact: the outcome and the new pinned reference. Nothing is ever uploaded to MAR.
     """
+    from ..bundle.clients import client_lines
     from ..bundle.load import To, load
     from ..client.workers import spread
     from ..project.sync import Shard as Part
@@ -171,7 +172,8 @@ def bundle_load(
         client = stack.enter_context(settings.client())
         workers = stack.enter_context(spread(executor)) if executor is not None else None
         gate = _gate(settings, stack) if is_required(asked=verify) else None
-        return print_loaded(settings.report, file, target, load(client, file, target, shard=part, executor=workers, gate=gate))
+        found = load(client, file, target, shard=part, executor=workers, gate=gate)
+        return print_loaded(settings.report, file, target, found, client_lines(target, found))
 
 
 def _offline(settings: Settings, stack: ExitStack) -> Callable[[], Session]:

@@ -10,13 +10,14 @@ import typer
 
 from ..errors import InputError
 from .help import add
-from .options import Executor, Settings, Shard, shared
+from .options import Executor, MinAge, Settings, Shard, shared
 
 _File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Project file; the lock file is next to it.")]
 _Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Artifacts for --upgrade, or more files for --from.")]
 _Upgrade = Annotated[bool, typer.Option("--upgrade", help="Move to the newest version in the range, and accept moved tags.")]
 _Check = Annotated[bool, typer.Option("--check", help="Only check that the lock file matches the project file; make no requests.")]
 _Locked = Annotated[bool, typer.Option("--locked", help="Fail if the lock file does not match the project file.")]
+_Prune = Annotated[bool, typer.Option("--prune", help="Remove unchanged files of artifacts that left the project file.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, without writing anything.")]
 
 _From = Annotated[Path | None, typer.Option("--from", metavar="FILE", help="Create marfetch.yaml from the references in this file.")]
@@ -38,6 +39,7 @@ def lock(
     file: _File = DEFAULT,
     upgrade: _Upgrade = False,
     check: _Check = False,
+    min_age: MinAge = None,
     from_file: _From = None,
     chart: _Chart = None,
 ) -> int:
@@ -65,7 +67,7 @@ def lock(
         )
     if upgrade and check:
         raise InputError("`--check` and `--upgrade` cannot be combined", code="usage", hint="use only one of them")
-    project = read_project(file)
+    project = read_project(file).with_min_age(min_age)
     if check:
         old = read_old(project)
         if old is not None and not misfits(project, old):
@@ -85,6 +87,7 @@ def sync(
     file: _File = DEFAULT,
     locked: _Locked = False,
     dry_run: _DryRun = False,
+    prune: _Prune = False,
     shard: Shard = None,
     executor: Executor = None,
 ) -> int:
@@ -92,9 +95,12 @@ def sync(
 
     Downloads the versions in marfetch.lock, and replaces files that differ from it. Without `--locked`, artifacts that are not locked
     yet are locked first. Prints one line per artifact: outcome, name and pinned reference. Dask workers need the directory of
-    marfetch.yaml under the same path.
+    marfetch.yaml under the same path. `--prune` also removes what an earlier `sync` wrote for artifacts that are no longer in
+    marfetch.yaml; files and directories that were changed since are named and kept.
     """
     from ..client.workers import spread
+    from ..project.prune import prune as prune_files
+    from ..project.prune import remember
     from ..project.sync import Shard as Part
     from ..project.sync import spread as spread_items
     from ..project.sync import sync as sync_all
@@ -108,11 +114,14 @@ def sync(
         workers = stack.enter_context(spread(executor)) if executor is not None else None
         elsewhere = spread_items(client, project, workers) if workers is not None else None
         result = sync_all(client, project, as_locked=locked, is_rehearsal=dry_run, shard=part, elsewhere=elsewhere)
-    return print_synced(settings.report, project, result)
+    if not dry_run:
+        remember(project, result)
+    pruned = prune_files(project, result, is_rehearsal=dry_run) if prune else None
+    return print_synced(settings.report, project, result, pruned)
 
 
 @shared()
-def outdated(settings: Settings, file: _File = DEFAULT) -> int:
+def outdated(settings: Settings, file: _File = DEFAULT, min_age: MinAge = None) -> int:
     """List newer versions of locked artifacts.
 
     Prints one line per outdated artifact: name, locked version, newest version in the range, newest version of all, and remarks on ended
@@ -126,7 +135,7 @@ def outdated(settings: Settings, file: _File = DEFAULT) -> int:
     from ..project.wanted import read_project
     from ..render.project import print_outdated
 
-    project = read_project(file)
+    project = read_project(file).with_min_age(min_age)
     lock = read_lock(project.lock_path)
     refuse_misfits(project, lock)
     with settings.client(endpoint=project.endpoint) as client:

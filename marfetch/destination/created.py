@@ -1,7 +1,8 @@
-"""Record the directories that marfetch created, so that it never replaces a directory that the user created.
+"""Record what marfetch wrote, so that it never replaces or removes what the user created.
 
-Each record is a small file in the user's state directory, written atomically. Losing one is harmless: a directory without a record is
-replaced only if every file in it belongs to a known version of the artifact.
+There is one record for each directory that marfetch unpacked, and one for the files of each project. A record is a small file in the user's
+state directory, written atomically. Losing one is harmless: a directory without a record is replaced only if every file in it belongs to a
+known version of the artifact, and files without a record are never removed.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import random
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Set
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import ClassVar, Final, NamedTuple, TypeAlias
 
-from ..document import parse_json
+from ..document import Json, parse_json
 from ..errors import Error, StorageError
 from ..files import home, make_directories, write_whole
+from ..oci import Digest
 from ..records import read_file, unsafe
 from .directory import Directory
 
@@ -27,7 +29,6 @@ STATE_ENVIRONMENT: Final = "XDG_STATE_HOME"
 SCHEMA: Final = 1
 MAX_SIZE: Final = 64 << 20
 """Maximum size of one record in bytes. An archive has at most 20,000 members with paths of at most 1,024 bytes."""
-_DIRECTORY: Final = "directories"
 _MAX_FILES: Final = 100_000
 """Maximum number of files to hash in a directory, to find out whether they belong to the artifact."""
 _PRUNED: Final = 8
@@ -59,18 +60,20 @@ class CreatedDirectory(NamedTuple):
     files: Mapping[str, str]
 
 
-class CreatedDirectories:
-    """The user's records of created directories.
+class _Records:
+    """Records about absolute paths.
 
     Args:
         root: the state directory; None: the user's default state directory.
     """
 
+    folder: ClassVar[str]
+
     def __init__(self, root: Path | None = None) -> None:
         self._root = root
 
-    def get(self, path: Path) -> CreatedDirectory | None:
-        """Return the record of a directory, or None."""
+    def _read(self, path: Path) -> dict[str, Json] | None:
+        """Return the record of a path; None if there is none that only the user can have written."""
         file = self._file(path)
         raw = read_file(str(file), limit=MAX_SIZE) if file is not None and _is_safe(file.parent) else None
         if raw is None:
@@ -78,29 +81,24 @@ class CreatedDirectories:
         with suppress(Error):
             document = parse_json(raw, f"`{file}`")
             if isinstance(document, dict) and document.get("schema") == SCHEMA and document.get("path") == _text(path):
-                files, number = document.get("files"), document.get("number")
-                if isinstance(files, dict):
-                    known = {name: digest for name, digest in files.items() if isinstance(digest, str)}
-                    return CreatedDirectory(int(number) if isinstance(number, str) and number.isdecimal() else None, known)
+                return document
         return None
 
-    def put(self, path: Path, record: CreatedDirectory) -> None:
-        """Save the record of a directory, best effort. Without a record, a directory is replaced only if all its files are known."""
+    def _write(self, path: Path, document: Mapping[str, object]) -> None:
+        """Save the record of a path, best effort."""
         file = self._file(path)
         if file is None:
             return
-        number = str(record.number) if record.number is not None else None  # text: not all JSON parsers support such large integers
-        document = {"schema": SCHEMA, "path": _text(path), "number": number, "files": dict(record.files)}
         with suppress(OSError, StorageError):
             make_directories(file.parent, 0o700)
             if not _is_safe(file.parent):
                 return
             self._prune(file.parent)
-            write_whole(file, json.dumps(document, separators=(",", ":")).encode())
+            write_whole(file, json.dumps({"schema": SCHEMA, "path": _text(path), **document}, separators=(",", ":")).encode())
 
     def _file(self, path: Path) -> Path | None:
         root = self._root or state_root()
-        return root / _DIRECTORY / f"{hashlib.sha256(_bytes(path)).hexdigest()}.json" if root is not None else None
+        return root / self.folder / f"{hashlib.sha256(_bytes(path)).hexdigest()}.json" if root is not None else None
 
     def _prune(self, directory: Path) -> None:
         names = os.listdir(directory)  # noqa: PTH208 - faster than pathlib for thousands of names
@@ -114,6 +112,104 @@ class CreatedDirectories:
                 path = document.get("path") if isinstance(document, dict) else None
                 if isinstance(path, str) and not os.path.lexists(_bytes(path)):
                     file.unlink()
+
+
+class CreatedDirectories(_Records):
+    """The user's records of unpacked directories."""
+
+    folder = "directories"
+
+    def get(self, path: Path) -> CreatedDirectory | None:
+        """Return the record of a directory, or None."""
+        document = self._read(path) or {}
+        files, number = document.get("files"), document.get("number")
+        if not isinstance(files, dict):
+            return None
+        known = {name: digest for name, digest in files.items() if isinstance(digest, str)}
+        return CreatedDirectory(int(number) if isinstance(number, str) and number.isdecimal() else None, known)
+
+    def put(self, path: Path, record: CreatedDirectory) -> None:
+        """Save the record of a directory, best effort. Without a record, a directory is replaced only if all its files are known."""
+        number = str(record.number) if record.number is not None else None  # text: not all JSON parsers support such large integers
+        self._write(path, {"number": number, "files": dict(record.files)})
+
+
+UNPACKED: Final = "unpacked"
+MADE: Final = "made"
+Written: TypeAlias = dict[str, dict[str, str]]
+"""Name of an entry → absolute path → what marfetch wrote there: the digest of a file, `UNPACKED` for the directory of an archive, or `MADE`
+for a directory that marfetch made around them."""
+
+
+class WrittenFiles(_Records):
+    """The user's records of what `sync` wrote for a project."""
+
+    folder = "projects"
+
+    def get(self, project: Path) -> Written:
+        """Return what was written for a project file; empty without a record."""
+        entries = (self._read(project) or {}).get("entries")
+        return {
+            name: {path: what for path, what in paths.items() if isinstance(what, str) and _is_below(path, project.parent, what)}
+            for name, paths in (entries.items() if isinstance(entries, dict) else ())
+            if isinstance(paths, dict)
+        }
+
+    def put(self, project: Path, entries: Written) -> None:
+        """Save the record of a project, best effort."""
+        self._write(project, {"entries": {name: paths for name, paths in entries.items() if paths}})
+
+
+def _is_below(path: str, root: Path, what: str) -> bool:
+    """Return whether an entry of a record is what marfetch writes: a path below the project, and a digest or a word."""
+    place = Path(path)
+    if not place.is_relative_to(root) or place == root or ".." in place.parts:
+        return False
+    with suppress(Error):
+        return what in (UNPACKED, MADE) or bool(Digest.parse(what))
+    return False
+
+
+def remove_unchanged(root: Path, path: Path, what: str, *, is_rehearsal: bool) -> str | None:
+    """Remove what marfetch wrote, if it is unchanged. No link is followed below the root.
+
+    Args:
+        root: a directory above the path, without links.
+        what: what marfetch wrote there, see `Written`.
+        is_rehearsal: only find out whether it would be removed.
+
+    Returns:
+        Why it stays; None if it is removed.
+
+    Raises:
+        FileNotFoundError: it is gone already.
+        OSError: it cannot be read or removed.
+    """
+    with ExitStack() as stack:
+        parent = stack.enter_context(closing(Directory.open_root(root)))
+        for name in path.relative_to(root).parts[:-1]:
+            parent = stack.enter_context(closing(parent.enter(name)))
+        mode = parent.stat(path.name).st_mode
+        if what in (UNPACKED, MADE):
+            if not stat.S_ISDIR(mode):
+                return "it is not a directory any more"
+            with closing(parent.enter(path.name)) as top:
+                if what == UNPACKED:
+                    record = CreatedDirectories().get(path)
+                    if record is None or record.number != top.identity[1] or dict(_files(top)) != dict(record.files):
+                        return "its files were changed"
+                elif top.names():
+                    return "it has other files"
+            if not is_rehearsal:
+                parent.discard(path.name)
+            return None
+        if not stat.S_ISREG(mode):
+            return "it is not a file any more"
+        if _hashed(parent, path.name, Digest.parse(what).algorithm) != Digest.parse(what).encoded:
+            return "it was changed"
+        if not is_rehearsal:
+            parent.unlink(path.name)
+        return None
 
 
 def _is_safe(directory: Path) -> bool:
@@ -192,8 +288,8 @@ def _files(directory: Directory, above: str = "") -> Iterator[tuple[str, str | N
             yield f"{above}{name}", _hashed(directory, name) if stat.S_ISREG(mode) else None
 
 
-def _hashed(directory: Directory, name: str) -> str:
-    hasher = hashlib.sha256()
+def _hashed(directory: Directory, name: str, algorithm: str = "sha256") -> str:
+    hasher = hashlib.new(algorithm)
     with directory.open(name, os.O_RDONLY, "rb") as file:
         while piece := file.read(_PIECE):
             hasher.update(piece)

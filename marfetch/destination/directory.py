@@ -223,6 +223,16 @@ class Directory:
             os.rmdir(self._at(name), dir_fd=self._descriptor)
             _parts.discard((self.path, name))
 
+    def discard(self, name: str) -> None:
+        """Delete a directory tree. It is renamed to a part first, so that a killed run leaves no half of it under its name.
+
+        Raises:
+            OSError: it cannot be renamed.
+        """
+        part = self._new_part()
+        self._rename(name, part)
+        self.remove(part)
+
     def unlink(self, name: str) -> None:
         with suppress(OSError):
             with suppress(FileNotFoundError):

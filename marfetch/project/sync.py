@@ -7,9 +7,10 @@ until you run `lock --upgrade`.
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from ..errors import Error, InputError, LockError, StorageError
 from ..files import storage_error
 from ..oci import Descriptor, Digest
 from .lockfile import Lock, parse_lock, read_bytes
-from .locking import LockResult, read_old, refuse_misfits, request_of, settle, write, writing
+from .locking import Images, LockResult, read_old, refuse_misfits, request_of, settle, write, writing
 from .wanted import Project, read_project
 
 Outcome: TypeAlias = Literal["fetched", "unchanged", "replaced", "drifted", "failed", "would-fetch", "would-replace"]
@@ -34,10 +35,17 @@ Outcome: TypeAlias = Literal["fetched", "unchanged", "replaced", "drifted", "fai
 
 @dataclass(frozen=True, slots=True)
 class SyncedFile:
-    """A file of an item, or the directory that its archive was unpacked into."""
+    """A file of an item, or the directory that its archive was unpacked into.
+
+    Attributes:
+        is_directory: whether it is such a directory.
+        is_written: whether this run wrote it; False if it was there already.
+    """
 
     path: Path
     layer: Descriptor
+    is_directory: bool = False
+    is_written: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,7 @@ class Synced:
         reference: the pinned reference; if the item was not resolved, the reference in the project file.
         files: the files on disk; in a dry run, the files that would be written.
         error: why the item drifted or failed; None if it did neither.
+        made: the directories around the files that were not there before.
     """
 
     name: str
@@ -55,6 +64,7 @@ class Synced:
     outcome: Outcome
     files: tuple[SyncedFile, ...] = ()
     error: Error | None = None
+    made: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +132,11 @@ def sync(
         refuse_misfits(project, lock)
         settled = settle(client, shard.of(project) if shard else project, lock, as_locked=True)
     elif is_rehearsal:
-        settled = _settled(client, project, read_old(project), shard)
+        settled = _settled(client, project, read_old(project), shard, "kept")
     else:
         with writing(client, project):
             lock = read_old(project)
-            settled = _settled(client, project, lock, shard)
+            settled = _settled(client, project, lock, shard, "added")
             _write(project, lock, settled)
     if elsewhere is None or is_rehearsal:
         return placed(client, project, settled, is_rehearsal=is_rehearsal)
@@ -136,8 +146,8 @@ def sync(
     return [done.get(one.name, one) for one in planned]
 
 
-def _settled(client: Session, project: Project, lock: Lock | None, shard: Shard | None) -> list[LockResult]:
-    return settle(client, shard.of(project) if shard else project, lock)
+def _settled(client: Session, project: Project, lock: Lock | None, shard: Shard | None, images: Images) -> list[LockResult]:
+    return settle(client, shard.of(project) if shard else project, lock, images=images)
 
 
 def _write(project: Project, lock: Lock | None, settled: Sequence[LockResult]) -> None:
@@ -175,13 +185,24 @@ def placed(client: Session, project: Project, settled: Sequence[LockResult], *, 
             tasks.append(Task(Wanted(reference), own, one.item.name))
             owners.append(number)
     kept = (project.path, project.lock_path)
+    missing: dict[int, list[Path]] = {}
+    for owner, task in zip(owners, tasks, strict=True):
+        missing.setdefault(owner, []).extend(_missing(task.request.destination / task.request.below, project.directory))
     done: dict[int, list[Done]] = {}
     for owner, result in zip(owners, pull_each(client, tasks, together=False, is_rehearsal=is_rehearsal, kept=kept), strict=True):
         done.setdefault(owner, []).append(result)
-    return [
+    synced = [
         _synced(replace(one, error=one.error or refused.get(number)), done.get(number, []), is_rehearsal=is_rehearsal)
         for number, one in enumerate(settled)
     ]
+    return [replace(one, made=tuple(path for path in missing.get(number, ()) if path.is_dir())) for number, one in enumerate(synced)]
+
+
+def _missing(directory: Path, root: Path) -> Iterator[Path]:
+    """Yield a directory and the directories above it, up to the root, that do not exist."""
+    while directory != root and not os.path.lexists(directory):
+        yield directory
+        directory = directory.parent
 
 
 def _synced(one: LockResult, done: Sequence[Done], *, is_rehearsal: bool) -> Synced:
@@ -190,7 +211,7 @@ def _synced(one: LockResult, done: Sequence[Done], *, is_rehearsal: bool) -> Syn
     is_drift = isinstance(error, LockError) and error.code == "tag-drifted"
     locked = one.previous.reference if is_drift and one.previous else one.item.reference
     reference = str(one.found.resolved.reference if one.found else locked)
-    there = tuple(SyncedFile(file.path, file.layer) for file in files)
+    there = tuple(SyncedFile(file.path, file.layer, file.is_directory, file.status == "fetched") for file in files)
     if error is not None:
         return Synced(one.item.name, reference, "drifted" if is_drift else "failed", () if is_rehearsal else there, error)
     outcome: Outcome = "unchanged"
@@ -251,20 +272,27 @@ def sync_part(text: str) -> str:
 
 
 def _to_worker_json(one: Synced) -> list[object]:
-    files = [[str(file.path), file.layer.media_type, str(file.layer.digest), file.layer.size] for file in one.files]
-    return [one.reference, one.outcome, files, error_to_json(one.error) if one.error else None]
+    files = [
+        [str(file.path), file.layer.media_type, str(file.layer.digest), file.layer.size, file.is_directory, file.is_written]
+        for file in one.files
+    ]
+    return [one.reference, one.outcome, files, error_to_json(one.error) if one.error else None, list(map(str, one.made))]
 
 
 def _from_worker(name: str, answer: Answer) -> Synced:
     if isinstance(answer, Error):
         return Synced(name, name, "failed", error=answer)
-    reference, outcome, files, error = cast("list[Any]", answer)
+    reference, outcome, files, error, made = cast("list[Any]", answer)
     return Synced(
         name,
         reference,
         outcome,
-        tuple(SyncedFile(Path(path), Descriptor(media_type, Digest.parse(digest), size)) for path, media_type, digest, size in files),
+        tuple(
+            SyncedFile(Path(path), Descriptor(media_type, Digest.parse(digest), size), *flags)
+            for path, media_type, digest, size, *flags in files
+        ),
         error_from_json(error) if error else None,
+        tuple(map(Path, made)),
     )
 
 

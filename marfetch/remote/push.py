@@ -92,12 +92,22 @@ class Pushing:
 
     # -- uploads
 
-    def blob(self, reference: Reference, descriptor: Descriptor, pieces: Callable[[], Iterable[bytes]], transfer: Transfer) -> None:
+    def blob(
+        self,
+        reference: Reference,
+        descriptor: Descriptor,
+        pieces: Callable[[], Iterable[bytes]],
+        transfer: Transfer,
+        *,
+        origin: str | None = None,
+    ) -> None:
         """Upload a blob. A retry restarts at the first byte.
 
         Args:
             pieces: returns the chunks of the blob. Each try calls it again.
             transfer: reports the progress of the upload.
+            origin: a repository of the same registry that has the blob; the registry is asked to mount it (distribution-spec, "Mounting a
+                blob from another repository"), and gets the bytes if it does not.
 
         Raises:
             RemoteError: `push-failed`: the registry rejected the blob.
@@ -105,7 +115,10 @@ class Pushing:
             Error: the blob cannot be read, or the registry failed.
         """
         attempts = self._registry.backoff.attempts(f"`{reference.full_repository}`")
-        start = self._registry.repository_address(reference, "blobs/uploads/")
+        plain = self._registry.repository_address(reference, "blobs/uploads/")
+        start = plain
+        if origin not in (None, reference.repository):
+            start = Address(plain.scheme, plain.host, f"{plain.target}?mount={descriptor.digest}&from={origin}")
         body = partial(self._body, pieces, transfer)
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(descriptor.size)}
         while True:
@@ -119,8 +132,13 @@ class Pushing:
                 self._registry.endpoint.check(upload, came_from=start)
                 self._compare(self._send(upload, reference, headers, attempts, (201,), Sent("PUT", body)), descriptor, reference)
                 return
-            except RequestFailed as trouble:
-                attempts.failed(trouble)
+            except (RequestFailed, RemoteError) as trouble:
+                if start is not plain:  # such as a token that is not valid for the other repository
+                    start = plain
+                elif isinstance(trouble, RequestFailed):
+                    attempts.failed(trouble)
+                else:
+                    raise
 
     def manifest(self, reference: Reference, manifest: Manifest | Index) -> None:
         """Upload a manifest unchanged, under the tag of the reference. Without a tag, upload it under its digest.

@@ -17,6 +17,8 @@ from ..text import counted, human_size
 from .report import Report
 from .table import Cell, Row, command, digest, reference, size, status
 
+_CLIENTS = {"helm": "Helm", "flux": "Flux", "bicep": "Bicep", "powershell": "PowerShell"}
+
 if TYPE_CHECKING:
     from ..bundle.load import Loaded, To
     from ..bundle.signatures import SignatureResult
@@ -257,8 +259,13 @@ def print_differences(report: Report, a: Path, b: Path, found: Sequence[Changed]
     return 1 if found else 0
 
 
-def print_loaded(report: Report, path: Path, to: To, found: Sequence[Loaded]) -> int:
-    """Print the result of a load; return the exit code of the first failure."""
+def print_loaded(report: Report, path: Path, to: To, found: Sequence[Loaded], following: Mapping[str, list[str]]) -> int:
+    """Print the result of a load or a mirror; return the exit code of the first failure.
+
+    Args:
+        path: the bundle or the project file.
+        following: tool → lines that clients of the registry need.
+    """
     failed = [(one.reference, one.error) for one in found if one.error is not None]
     report.table(("outcome", "reference"), [(status(one.outcome), reference(one.reference)) for one in found if one.error is None])
     data: Any = {
@@ -270,6 +277,7 @@ def print_loaded(report: Report, path: Path, to: To, found: Sequence[Loaded]) ->
         "failed": [{"reference": name, "code": error.code, "message": error.message, "hint": error.hint} for name, error in failed],
         "blobs": sum(one.blobs for one in found),
         "size": sum(one.size for one in found),
+        "next": following,
     }
     count = Counter(one.outcome for one in found)
     if not failed:
@@ -280,7 +288,12 @@ def print_loaded(report: Report, path: Path, to: To, found: Sequence[Loaded]) ->
         else:
             report.error(error, about=name)
     outcomes = ", ".join(f"{number} {outcome}" for outcome, number in sorted(count.items())) or "nothing to do"
-    report.note(f"`{to.text}`: {outcomes}; {human_size(data['size'])} uploaded")
+    is_rehearsal = any(outcome.startswith("would-") for outcome in count)
+    report.note(f"`{to.text}`: {outcomes}; {human_size(data['size'])} {'to upload' if is_rehearsal else 'uploaded'}")
+    for tool, lines in () if report.as_json else following.items():
+        report.note(f"{_CLIENTS[tool]}:")
+        for line in lines:
+            report.note(f"  {line}")
     return failed[0][1].exit_code if failed else 0
 
 

@@ -60,7 +60,7 @@ _STYLES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("ok", "verified", "fetched", "added", "upgraded", "pushed", "writes", "written"), GOOD),
     **dict.fromkeys(("failed", "fault", "missing", "wrong", "removed"), BAD),
     **dict.fromkeys(("warning", "extra", "changed", "replaced", "drifted", "skipped", "not-done", "referrers"), ODD),
-    **dict.fromkeys(("would-fetch", "would-replace", "would write"), ODD),
+    **dict.fromkeys(("would-fetch", "would-push", "would-remove", "would-replace", "would write"), ODD),
     **dict.fromkeys(("kept", "unchanged", "keeps"), ""),
 }
 """Status word → style. Words that report no change have no style."""

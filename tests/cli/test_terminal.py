@@ -13,7 +13,7 @@ from marfetch.bundle import inventory, signatures, targets
 from marfetch.bundle.check import Problem
 from marfetch.diff.changes import Sort
 from marfetch.doctor.findings import Status
-from marfetch.project import locking, sync
+from marfetch.project import locking, prune, sync
 from marfetch.render import table
 from marfetch.verify import verdict
 
@@ -237,7 +237,7 @@ def test_control_characters_of_a_publisher_reach_no_terminal(here: Path, mar: Re
 def test_every_status_word_has_its_style() -> None:
     """Color only repeats what a word says; a new word needs a decision in `table.py`."""
     words: set[str] = set()
-    for kind in (locking.Change, sync.Outcome, targets.Outcome, signatures.Outcome, Status, Sort):
+    for kind in (locking.Change, sync.Outcome, prune.PruneOutcome, targets.Outcome, signatures.Outcome, Status, Sort):
         words |= set(get_args(kind))
     for owner, field in ((Problem, "kind"), (inventory.Changed, "change"), (verdict.Verdict, "outcome"), (verdict.CheckOutcome, "outcome")):
         words |= set(re.findall(r"['\"]([a-z-]+)['\"]", str(owner.__annotations__[field])))

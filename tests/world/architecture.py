@@ -35,21 +35,21 @@ A unit is a module at the top of the package, or a package with all that is in i
 DOORS: Final[Mapping[str, frozenset[str]]] = {
     "agents": frozenset({"tools"}),
     "artifact": frozenset({"filename", "kinds", "module", "payload"}),
-    "bundle": frozenset({"check", "create", "format", "inventory", "load", "signatures", "webpage"}),
+    "bundle": frozenset({"check", "clients", "create", "format", "inventory", "load", "mirror", "signatures", "webpage"}),
     "chart": frozenset({"expected", "images", "parts"}),
     "cli": frozenset(),
     "client": frozenset(
-        {"catalog", "fetch", "fitting", "inspection", "plan", "pull", "resolve", "search", "session", "show", "versions", "workers"}
+        {"age", "catalog", "fetch", "fitting", "inspection", "plan", "pull", "resolve", "search", "session", "show", "versions", "workers"}
     ),
     "completion": frozenset({"complete"}),
     "demo": frozenset({"tour"}),
-    "destination": frozenset({"archive", "destination", "package", "stream"}),
+    "destination": frozenset({"archive", "created", "destination", "package", "stream"}),
     "diff": frozenset({"artifacts", "changes"}),
     "doctor": frozenset({"examine"}),
     "helm": frozenset({"charts", "getter", "setup"}),
     "library": frozenset(),
     "layout": frozenset({"blobs", "cache", "graph", "layout", "maintenance", "readonly", "repositories"}),
-    "project": frozenset({"adopt", "audit", "lockfile", "locking", "outdated", "scaffold", "sync", "wanted"}),
+    "project": frozenset({"adopt", "audit", "lockfile", "locking", "outdated", "prune", "scaffold", "sync", "wanted"}),
     "remote": frozenset({"certificates", "crl", "limits", "pauses", "preconnect", "probe", "push", "registry"}),
     "render": frozenset({"bundle", "diff", "inspect", "project", "progress", "pull", "report", "table", "verify"}),
     "serve": frozenset({"run"}),

@@ -1,0 +1,260 @@
+"""Copy everything in a lock file into a registry, without an archive in between.
+
+Manifests and missing blobs go through the cache, so that nothing reaches the registry before it was verified, and an interrupted download
+resumes. Large blobs leave the cache when the registry has them. Tags come last.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..client.session import Repository, Session, SessionOptions
+from ..client.workers import WorkerCache, ask, part
+from ..content import BESIDE_FROM, Silent, Verified
+from ..endpoint import Preference
+from ..errors import Error, InputError, RemoteError
+from ..layout.blobs import Extent
+from ..layout.graph import Manifests
+from ..oci import Descriptor, Digest
+from ..project.lockfile import Entry, Lock, lock_bytes, parse_lock, read_bytes
+from ..project.locking import refuse_misfits
+from ..project.sync import Shard
+from ..project.wanted import Project, parse_project
+from ..remote.registry import Registry
+from .create import needed_of
+from .load import Loaded, To, failed, loaded_from, loaded_json
+from .targets import Job, Lacking, RegistryTarget, Upload
+
+__all__ = ["Loaded", "To", "mirror"]
+
+
+def mirror(
+    client: Session,
+    project: Project,
+    to: To,
+    *,
+    with_referrers: bool = False,
+    is_rehearsal: bool = False,
+    shard: Shard | None = None,
+    executor: Executor | None = None,
+) -> list[Loaded]:
+    """Copy everything in a project's lock file into a registry. Content that the registry has is skipped.
+
+    Args:
+        with_referrers: copy all referrers of the artifacts, and referrers of these referrers.
+        is_rehearsal: make a dry run, which uploads nothing and downloads no blob.
+        shard: the share of the artifacts to copy; None for all.
+        executor: copies the artifacts on other machines, which need no files of this one; None to copy them here.
+
+    Returns:
+        One result per manifest of the lock file, sorted by repository and digest. If an artifact fails, its result has the error.
+
+    Raises:
+        InputError: `usage`: the target is not a registry.
+        LockError: `lock-missing`, `lock-outdated`.
+        RemoteError: `offline`.
+    """
+    if to.endpoint is None:
+        raise InputError(
+            f"`mirror` needs a registry, but `--to {to.text[:200]}` is a folder",
+            code="usage",
+            hint="write the registry as `HOST[:PORT][/PREFIX]`; for a folder, use `marfetch bundle create` and `marfetch bundle load`",
+        )
+    if client.options.offline:
+        raise RemoteError(f"cannot copy to the registry `{to.text}`: `--offline` is set", code="offline", hint="remove `--offline`")
+    data = read_bytes(project.lock_path)
+    lock = parse_lock(data, project.lock_path) if data is not None else None
+    refuse_misfits(project, lock)
+    assert lock is not None, "`refuse_misfits` refuses a missing lock file"
+    groups = _groups(lock)
+    if shard is not None:
+        groups = groups[shard.index :: shard.count]
+    work = _Work(client, project, to, _target(client, to), with_referrers=with_referrers)
+    if executor is None or is_rehearsal:
+        return work.copied(groups, is_rehearsal=is_rehearsal)
+    config = _worker_config(client, project, lock, to, with_referrers=with_referrers)
+    with client.progress.steps("copying", len(groups)) as steps:
+        answers = ask(executor, mirror_part, config, [[entry.name for entry in group] for group in groups], steps.advance)
+    return [loaded_from(answer, _job(group), to) for answer, group in zip(answers, groups, strict=True)]
+
+
+def _groups(lock: Lock) -> list[list[Entry]]:
+    """Group the entries that name the same manifest of the same repository. Each group is one job."""
+    found: dict[tuple[str, str], list[Entry]] = {}
+    for entry in lock.entries:
+        found.setdefault((entry.reference.repository, str(entry.digest)), []).append(entry)
+    return [found[key] for key in sorted(found)]
+
+
+def _job(group: Sequence[Entry]) -> Job:
+    tags = {entry.tag: None for entry in group if entry.tag is not None}
+    return Job(group[0].reference.repository, group[0].digest, tuple(tags))
+
+
+def _target(client: Session, to: To) -> RegistryTarget:
+    assert to.endpoint is not None, "only registries are mirrors"
+    registry = client.connect(to.endpoint)
+    assert isinstance(registry, Registry), "an endpoint belongs to a registry"
+    return RegistryTarget(to, registry, client.progress)
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """One job, with what the registry lacks of it."""
+
+    upload: Upload
+    source: Repository
+    lacking: Lacking
+
+
+class _Work:
+    """Copies groups of lock entries to a registry."""
+
+    def __init__(self, client: Session, project: Project, to: To, target: RegistryTarget, *, with_referrers: bool) -> None:
+        self._client, self._to, self._target, self._with_referrers = client, to, target, with_referrers
+        self._items = {item.name: item for item in project.items}
+        self._manifests = Manifests(client.cache)
+
+    def copied(self, groups: Sequence[Sequence[Entry]], *, is_rehearsal: bool = False) -> list[Loaded]:
+        """Copy the groups, and return one result per group: all blobs first, then manifests and tags."""
+        self._client.fetches = not is_rehearsal
+        found = self._client.each(self._compared, groups, hosts=2, label="comparing")
+        if is_rehearsal:
+            return [one if isinstance(one, Loaded) else _rehearsed(self._target.result(one.upload, one.lacking)) for one in found]
+        blobs: dict[Digest, tuple[Descriptor, list[_Copy]]] = {}
+        for one in (each for each in found if isinstance(each, _Copy)):
+            for blob in one.lacking.blobs:
+                blobs.setdefault(blob.digest, (blob, []))[1].append(one)
+        # A small blob takes its turn at three hosts: the registry it comes from, its data host, and the target.
+        hosts = 3 if all(blob.size < BESIDE_FROM for blob, _ in blobs.values()) else 1
+        failures = self._client.each(self._carried, list(blobs.values()), hosts=hosts, label="copying", unit="blobs")
+        broken = {digest: error for digest, error in zip(blobs, failures, strict=True) if error is not None}
+        return self._client.each(lambda one: one if isinstance(one, Loaded) else self._finished(one, broken), found, label="tagging")
+
+    def _compared(self, group: Sequence[Entry]) -> _Copy | Loaded:
+        """Find out what the registry lacks of a group; if that fails, return the failed result."""
+        job = _job(group)
+        try:
+            parts = [
+                needed_of(self._client, self._manifests, self._items[one.name], one, with_referrers=self._with_referrers) for one in group
+            ]
+            nodes = {digest: node for each in parts for digest, node in each.nodes.items()}
+            referrers: dict[str, list[Descriptor]] = {}
+            for node in nodes.values():
+                if node.subject is not None:
+                    referrers.setdefault(node.subject, []).append(node.referrer)
+            upload = Upload(job, list(nodes.values()), referrers, group[0].kind)
+            return _Copy(upload, parts[0].repository, self._target.lacking(upload))
+        except Error as error:
+            return failed(job, self._to, error)
+
+    def _carried(self, wanted: tuple[Descriptor, Sequence[_Copy]]) -> Error | None:
+        """Download a blob and upload it to each repository that lacks it; return the error if that fails."""
+        blob, copies = wanted
+        cache, source = self._client.cache, copies[0].source
+        was_cached = cache.stamp(blob.digest) is not None
+
+        def send() -> None:
+            with cache.extent(blob.digest) as extent:
+                for one in copies:
+                    self._target.send(one.upload.job.repository, blob, lambda: _checked(extent, blob))
+
+        try:
+            source.use(blob, send)
+        except Error as error:
+            return error
+        if not was_cached and blob.size >= BESIDE_FROM and cache.is_writable:
+            with suppress(OSError):
+                cache.path(blob.digest).unlink()
+        return None
+
+    def _finished(self, one: _Copy, broken: dict[Digest, Error]) -> Loaded:
+        try:
+            for blob in one.lacking.blobs:
+                if blob.digest in broken:
+                    raise broken[blob.digest]
+            return self._target.finish(one.upload, one.lacking, self._manifests.read)
+        except Error as error:
+            return failed(one.upload.job, self._to, error)
+
+
+def _checked(extent: Extent, blob: Descriptor) -> Iterator[bytes]:
+    """Yield the bytes of a cached blob. Wrong bytes raise an error before the last piece, so the registry never gets the whole blob."""
+    verified, held = Verified(blob), b""
+    for piece in extent.pieces():
+        if held:
+            yield held
+        held = bytes(piece)
+        verified.update(held)
+    verified.check()
+    if held:
+        yield held
+
+
+def _rehearsed(one: Loaded) -> Loaded:
+    if one.outcome == "replaced":
+        return replace(one, outcome="would-replace")
+    return replace(one, outcome="would-push") if one.outcome == "pushed" else one
+
+
+# -- workers on other machines
+
+
+def _worker_config(client: Session, project: Project, lock: Lock, to: To, *, with_referrers: bool) -> str:
+    """Encode what a worker needs, with a random value that is unique per command. Credentials are those of the worker's machine."""
+    assert to.endpoint is not None, "only registries are mirrors"
+    options, preference = client.options, client.options.preference
+    return json.dumps(
+        {
+            "project": (read_bytes(project.path) or b"").decode(),
+            "lock": lock_bytes(lock).decode(),
+            "path": str(project.path),
+            "preference": [preference.option, preference.environment, list(preference.data_hosts), preference.data_environment],
+            "to": to.text,
+            "plain": to.endpoint.registry.scheme == "http",
+            "hosts": [str(host) for host in to.endpoint.data_hosts],
+            "referrers": with_referrers,
+            "timeout": client.budget.remaining if options.timeout is not None else None,
+            "ca": options.ca_file,
+            "command": secrets.token_hex(8),
+        }
+    )
+
+
+def mirror_part(text: str) -> str:
+    """Copy a batch of groups in a worker. Input and result are strings, so that any machine can run it. It is safe to run twice."""
+    config, batch = part(text)
+    lock, to = _parsed(json.loads(config))
+    groups = [[lock.by_name[name] for name in names] for names in batch]
+    try:
+        results: Iterable[Loaded] = _opened.get(config).copied(groups)
+    except Error as error:
+        results = [failed(_job(group), to, error) for group in groups]
+    return json.dumps([loaded_json(one) for one in results])
+
+
+def _parsed(settings: dict[str, Any]) -> tuple[Lock, To]:
+    lock = parse_lock(settings["lock"].encode(), Path(settings["path"]).with_suffix(".lock"))
+    return lock, To.parse(settings["to"], plain_http=settings["plain"], data_hosts=settings["hosts"])
+
+
+def _open(config: str, stack: ExitStack) -> _Work:
+    settings = json.loads(config)
+    _, to = _parsed(settings)
+    option, environment, hosts, more = settings["preference"]
+    preference = Preference(option, environment, tuple(hosts), more)
+    options = SessionOptions(preference, timeout=settings["timeout"], ca_file=settings["ca"], notice=False)
+    client = stack.enter_context(Session(options, Silent()))
+    project = parse_project(settings["project"].encode(), Path(settings["path"]))
+    return _Work(client, project, to, _target(client, to), with_referrers=settings["referrers"])
+
+
+_opened: WorkerCache[_Work] = WorkerCache(_open)
+"""A cache in each worker for the session and the target."""
