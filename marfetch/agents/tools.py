@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from mcp.server import MCPServer
@@ -27,6 +28,8 @@ _Platform = Annotated[str | None, Field(description="Platform of a multi-platfor
 _Kind = Annotated[str | None, Field(description="Only this kind, such as `chart`, `bicep`, `powershell`.", max_length=100)]
 _Text = Annotated[str, Field(description="Words or a glob; empty: all names.", max_length=200)]
 _Part = Literal["chart", "values", "readme", "schema", "crds", "params"]
+_Path = Annotated[str, Field(description="File or directory of the project, below the working directory.", max_length=2000)]
+_Level = Literal["patch", "minor", "major"]
 _Offset = Annotated[int, Field(description="Characters of `content` to skip.", ge=0)]
 
 
@@ -49,20 +52,18 @@ class Tools(MCPServer):
             return _result(failed("usage", f"`{name}` cannot be called: {shown[:1000]}", "correct the arguments", 2))
 
 
-def server(options: Sequence[str]) -> Tools:
+def server(options: Sequence[str], commands: Collection[str]) -> Tools:
     """Return the server with all tools.
 
     Args:
         options: options for every command, such as `--endpoint=…`.
+        commands: the commands of this marfetch; only these become tools.
     """
     made = Tools("marfetch", instructions=INSTRUCTIONS, version=__version__, log_level="ERROR")
     annotations = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True)
 
     def run(command: str, *words: str | None, behind: Sequence[str] = (), select: Callable[[Any], Any] | None = None) -> CallToolResult:
         return _result(ask([command, *options, *filter(None, words), "--", *behind], select))
-
-    def tool(function: Callable[..., CallToolResult]) -> None:
-        made.tool(annotations=annotations, structured_output=False)(function)
 
     def search(text: _Text = "", kind: _Kind = None) -> CallToolResult:
         """Find repositories in the catalog by name, and with `kind` by what their newest version is."""
@@ -88,8 +89,19 @@ def server(options: Sequence[str]) -> Tools:
         """Verify an artifact's signatures against the user's trust policy, and say when its end of life is."""
         return run("verify", _option("version", version), _option("platform", platform), behind=[reference])
 
-    for function in (search, versions, inspect, show, diff, verify):
-        tool(function)
+    def images(reference: _Reference, version: _Range = None) -> CallToolResult:
+        """List the container images that a chart names, and where it names them."""
+        return run("images", _option("version", version), behind=[reference])
+
+    def bump_check(path: _Path = ".", level: _Level = "major") -> CallToolResult:
+        """List newer versions for the MAR artifacts in a project's files (Chart.yaml, helmfile, Bicep, …), without changing a file."""
+        if (rule := _outside(path)) is not None:
+            return _result(failed("path-refused", f"`{path[:200]}` {rule}", "use a path below the working directory", 4))
+        return run("bump", "--check", f"--level={level}", behind=[path])
+
+    for function in (search, versions, inspect, show, diff, verify, images, bump_check):
+        if function.__name__.partition("_")[0] in commands:
+            made.tool(annotations=annotations, structured_output=False)(function)
     return made
 
 
@@ -105,6 +117,15 @@ def _from(data: dict[str, Any], offset: int) -> dict[str, Any]:
     end = offset + MAX_STRING // 2
     more = {"nextOffset": end} if end < len(content) else {}
     return {**data, "content": content[offset:end], "offset": offset, "total": len(content), **more}
+
+
+def _outside(path: str) -> str | None:
+    """Return why an agent may not read a path, or None. It reads below the server's working directory only, links resolved."""
+    here = Path.cwd().resolve()
+    try:
+        return None if Path(path).resolve().is_relative_to(here) else f"leads out of `{here}`"
+    except (OSError, ValueError):
+        return "is not a path"
 
 
 def _result(answer: Answer) -> CallToolResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from ..errors import InputError
-from .help import add
+from .help import COMMANDS, add
 from .options import Settings, shared
 
 
@@ -18,7 +18,8 @@ def mcp(settings: Settings) -> int:
     """Serve read-only tools to coding agents (MCP).
 
     Speaks the Model Context Protocol on stdin and stdout until stdin is closed, and needs the `mcp` extra. The tools run search, versions,
-    inspect, show, diff and verify. They write nothing but the cache. `--endpoint`, `--offline` and the other options hold for each of them.
+    inspect, show, diff, verify, images and `bump --check`. They write nothing but the cache. `--endpoint`, `--offline` and the other options
+    hold for each of them.
     """
     if settings.report.as_json:
         raise InputError("`mcp` has no `--json`: it speaks JSON-RPC", code="usage", hint="omit `--json`")
@@ -35,7 +36,7 @@ def mcp(settings: Settings) -> int:
             code="usage",
             hint="install it: pip install 'marfetch[mcp]'",
         ) from error
-    server(_options(settings)).run("stdio")
+    server(_options(settings), COMMANDS).run("stdio")
     return 0
 
 

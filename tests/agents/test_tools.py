@@ -13,11 +13,17 @@ from typing import Any
 import pytest
 from mcp import Client, StdioServerParameters
 
+from marfetch.cli.help import COMMANDS
+
 from ..world.command import line, surroundings
 from ..world.content import ALB, MODULE
 from ..world.registry import Registry
 
-TOOLS = ["search", "versions", "inspect", "show", "diff", "verify"]
+TOOLS = [
+    name
+    for name in ("search", "versions", "inspect", "show", "diff", "verify", "images", "bump_check")
+    if name.partition("_")[0] in COMMANDS
+]
 Talk = Callable[[Callable[[Client], Awaitable[Any]]], Any]
 
 
@@ -72,6 +78,34 @@ def test_each_tool_gives_the_data_of_its_command(talk: Talk) -> None:
     assert data["inspect"]["kind"] == "chart"
     assert "version: 1.7.12" in data["show"]["content"]
     assert data["diff"]
+
+
+@pytest.mark.skipif("images" not in COMMANDS, reason="there is no command `images`")
+def test_images_gives_the_images_of_a_chart(talk: Talk) -> None:
+    async def asked(client: Client) -> Any:
+        return await client.call_tool("images", {"reference": f"{ALB}:1.7.12"})
+
+    result = talk(asked)
+    assert not result.is_error, result.content
+    assert isinstance(result.structured_content["images"], list)
+
+
+@pytest.mark.skipif("bump" not in COMMANDS, reason="there is no command `bump`")
+def test_bump_check_changes_no_file_and_reads_none_elsewhere(talk: Talk, mar: Registry, tmp_path: Path) -> None:
+    text = f"schema: 1\nartifacts:\n  - {{reference: '{mar.host}/{ALB}:1.7.9'}}\n"
+    (tmp_path / "marfetch.yaml").write_text(text)
+    (tmp_path / "link").symlink_to("/etc")
+
+    async def asked(client: Client) -> Any:
+        paths = ("marfetch.yaml", "..", "/etc", "link", "a\0b")
+        return [await client.call_tool("bump_check", {"path": path}) for path in paths]
+
+    first, *refused = talk(asked)
+    assert not first.is_error, first.content
+    (place,) = first.structured_content["places"]
+    assert (place["old"], place["new"], place["status"]) == ("1.7.9", "1.11.4", "bumped")
+    assert (tmp_path / "marfetch.yaml").read_text() == text
+    assert [result.structured_content["code"] for result in refused] == ["path-refused"] * 4
 
 
 def test_errors_have_code_message_and_hint(talk: Talk) -> None:
