@@ -300,7 +300,7 @@ def _check_rest(
 
     Args:
         needed: the manifests and blobs that are reachable from the index.
-        manifests: the digests of the manifests among them.
+        manifests: the digests of the manifests in `needed`.
         abouts: the digest and the subject of every unnamed manifest.
     """
     for digest, subject in abouts:

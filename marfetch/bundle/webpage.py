@@ -136,7 +136,7 @@ class ArtifactSections:
             card("Size", human_size(sum(item.size for item in items)), "without signatures and other referrers"),
             card("Signed", f"{signed} of {count}", f"{count - signed} unsigned; signatures are not checked here", signature_tone),
             self._ends(),
-            card("Images named", len(images), f"by charts; they are not in this {self.place}"),
+            card("Images named", len(images), f"by charts; this {self.place} does not contain them"),
             card("Unread charts", unread, "may name more images" if unread else "every chart was searched", "bad" if unread else ""),
         ]
         return f'<dl class="cards" aria-label="Summary">{"".join(shown)}</dl>'

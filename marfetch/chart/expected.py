@@ -78,8 +78,9 @@ class Unpacking(NamedTuple):
     Attributes:
         archive: the file name of the archive, for messages.
         chart: the chart that the archive must contain; None: any content.
-        top: unless it is a chart, the single top-level directory of the archive, which becomes the target directory; None: it has none.
-        is_stripped: unless it is a chart, whether to drop the top-level directory if there is only one.
+        top: the top-level directory that every path in the archive starts with. It becomes the target directory. None: no such directory.
+            Not used for charts.
+        is_stripped: whether to drop the top-level directory if there is only one. Not used for charts.
     """
 
     archive: str

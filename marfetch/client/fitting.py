@@ -45,7 +45,7 @@ def looked_at(
 
     Args:
         missing: tags that are known to have no manifest.
-        is_open: whether it is acceptable that no version fits; if False, a single version always fits, because there is no alternative.
+        is_open: whether the result may contain no version that fits. If False, a single version always fits, because there is no other.
 
     Raises:
         Error: the registry failed.
@@ -96,7 +96,7 @@ def _telling(index: Index, choice: Choice) -> list[Descriptor]:
     plain = [child for child in children if child.platform is None]
     if choice.is_any and (plain or _declares(index) is not None):
         return []
-    # Among images, an artifact has no platform. If all children have a platform, they are all of one kind.
+    # In an index with images, any other artifact has no platform. If all children have a platform, all are of one kind.
     return plain[:1] + [child for child in children if child.platform is not None][:1]
 
 

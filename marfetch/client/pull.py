@@ -184,7 +184,7 @@ class _Item:
         return self.destination.root, self.is_directory, self.payload.name
 
     def place(self, status: Literal["fetched", "unchanged"]) -> None:
-        """Record the result of this payload."""
+        """Record that the payload's file or directory now exists at its destination."""
         artifact = self.job.artifact
         is_replaced = status == "fetched" and self.state in (OutputState.DIFFERENT, OutputState.UNKNOWN)
         reference, layer = artifact.resolved.reference, self.payload.layer
@@ -358,7 +358,7 @@ def found(client: Session, resolved: Resolved, request: PullOptions) -> Found:
     manifest = artifact(resolved, request.choice, request.platform)
     reference = resolved.reference
     what = reference.shown
-    if request.below and not manifest.layers:  # such a referrer has only annotations
+    if request.below and not manifest.layers:  # a referrer without layers has only annotations, so there is no file to save
         client.progress.warn(f"`{what}` has no layers, so there is nothing to save")
         return Found(resolved, manifest, kind_of(manifest), ())
     selection = select(manifest, request.choice, name=base_name(reference.repository), tag=reference.tag, what=what)
@@ -422,7 +422,7 @@ def _refuse_clashes(jobs: Sequence[_Job], *, together: bool) -> None:
         for job in candidates:
             if job.error is None:
                 job.error = StorageError(
-                    f"`{job.name}` was skipped because another file of this call clashes or differs",
+                    f"`{job.name}` was skipped because another file has the same name, or would overwrite different content",
                     code="not-fetched",
                     reference=job.name,
                 )

@@ -150,8 +150,8 @@ def _newest(wanted: Wanted, constraint: Constraint, repository: Repository, miss
         picked, failed = skipped[0], None
     if failed is not None:
         raise failed
-    assert picked is not None, "the last version without a manifest is an error"
-    assert picked.found is not None, "only a manifest fits"
+    assert picked is not None, "if no version has a manifest, the last one has set `failed`"
+    assert picked.found is not None, "a version without a manifest never fits"
     for version, error in gone:
         if version.key >= picked.version.key:
             client.progress.warn(f"{error.message}; using `{picked.version.version}`")

@@ -78,7 +78,7 @@ class Packed:
         raise IntegrityError(f"the archive `{self.name}` is malformed: {reason}", code="malformed", hint=_TELL, archive=self.name)
 
     def too_much(self, what: str, rule: str) -> NoReturn:
-        """Refuse an archive that exceeds a limit."""
+        """Refuse an archive that exceeds a limit. `what` says what is too large, and `rule` names the limit."""
         raise PolicyError(
             f"cannot unpack the archive `{self.name}`: {what}, the limit is {rule}",
             code="limit-passed",

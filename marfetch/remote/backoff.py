@@ -203,7 +203,7 @@ class Backoff:
                     else:
                         host.condition.wait(min(self._budget.remaining, 0.5))
         if waited_for and is_first:
-            # Several processes may have waited for the same end, so start at random times. `allowed` already delays the other threads.
+            # Other processes may wait for the end of this pause too, so start at a random time. `allowed` already delays other threads.
             try:
                 self._budget.sleep(self._chance() * min(1.0, 0.1 * host.jobs))
             except BaseException:

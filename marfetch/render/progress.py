@@ -66,7 +66,7 @@ class _Task:
 
     @property
     def is_counted(self) -> bool:
-        """Whether the count is worth showing; that of a single item is not."""
+        """Whether to show the count. A task with a single item shows no count."""
         return self.total > 1
 
 
@@ -229,7 +229,7 @@ def _plain(view: _View) -> str:
         name = rows[0].name if len(rows) == 1 else f"{len(rows)} transfers"
         parts = [f"{name}: {human_size(size)} of {human_size(total)} ({100 * size // max(1, total)} %)"]
     else:
-        return ""  # a long wait has a message of its own
+        return ""  # no line for waits alone: each long wait already prints its own message
     return "; ".join([", ".join(parts), *view.waits[:1]])
 
 

@@ -270,7 +270,7 @@ def _failure(resolved: Resolved, found: Sequence[Signature], outages: Sequence[R
     if furthest.code == "REGISTRY_ERROR" and outages:
         return outages[0]  # no signature was downloaded, so report why
     refusal = furthest.refusal
-    assert refusal is not None, "a signature that is not good was refused"
+    assert refusal is not None, "every signature that is not valid has a refusal"
     several = f" (the best of {len(found)} signatures)" if len(found) > 1 else ""
     return SignatureError(
         f"the signature `{furthest.digest}` of `{reference}` is not valid{several}: {refusal.message}",

@@ -125,7 +125,7 @@ class Lists:
         found = self._downloaded.get(url)
         if found is None:
             if self.ask is None or self._downloads >= MAX_DOWNLOADS:
-                raise RefusalError("REVOCATION_UNKNOWN", f"it was not downloaded, because {MAX_DOWNLOADS} lists already have been")
+                raise RefusalError("REVOCATION_UNKNOWN", f"it was not downloaded, because {MAX_DOWNLOADS} lists were already downloaded")
             self._downloads += 1
             try:
                 data = self.ask(url)

@@ -236,8 +236,8 @@ class _Examination:
     def _timestamp(self, envelope: Envelope) -> _Notes:
         if envelope.scheme == AUTHORITY:
             moment = envelope.signing_time
-            _check_validity(envelope.chain, moment, moment, "at the time that the signing authority says")
-            return [f"the certificates were valid at {_written(moment)}, the signing time by the signing authority"]
+            _check_validity(envelope.chain, moment, moment, "at the signing time that the signing authority states")
+            return [f"the certificates were valid at {_written(moment)}, the signing time that the signing authority states"]
         now, statement = self._trust.now, self._trust.statement
         stores = statement.stores_of("tsa")
         has_expired = any(now > one.parsed.not_valid_after_utc for one in envelope.chain)
