@@ -1,4 +1,4 @@
-"""The rules of the house (`docs/design.md`): rows, doors, names, sizes, owners, late imports, and what a start loads."""
+"""The rules for the structure of the package (`docs/design.md`): rows, doors, names, sizes, owners, late imports, start-up imports."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_packages_are_entered_by_their_doors() -> None:
 
 
 def test_there_are_no_cycles() -> None:
-    # A command looks the commands up by name, and the demo runs them; both happen at run time.
+    # The only cycle exists at run time: `cli` imports its commands by name, and the demo runs commands.
     assert [circle for circle in HOUSE.cycles() if circle != "cli -> cli.demo -> cli"] == []
 
 
@@ -163,7 +163,8 @@ def test_only_faces_speak_and_only_the_program_exits() -> None:
                 and isinstance(node.value, ast.Name)
                 and node.value.id in ("sys", "os")
             ):
-                assert name in ("__main__", "helm.launch")  # two front doors: the second is a script of the plugin on Windows
+                # Only these modules may be run as programs. Helm runs the second one on Windows.
+                assert name in ("__main__", "helm.launch")
 
 
 def test_the_map_names_every_unit() -> None:
@@ -178,7 +179,7 @@ def test_the_map_names_every_unit() -> None:
 
 
 def test_tests_import_from_the_world_and_not_from_one_another() -> None:
-    """What two tests share is in `tests/world`, or in a module of their own folder that is no test, or is a fixture of a `conftest.py`."""
+    """Shared code of tests is in `tests/world`, in a module of the same folder that is not a test, or in a `conftest.py`."""
     tests = ROOT / "tests"
     wrong = []
     for path in sorted(tests.rglob("*.py")):
@@ -202,7 +203,7 @@ def test_tests_import_from_the_world_and_not_from_one_another() -> None:
 
 
 def test_no_fixture_is_written_twice() -> None:
-    """A fixture that another folder needs too is in `tests/conftest.py`; one that goes on from it takes it as an argument."""
+    """A fixture for several folders is in `tests/conftest.py`. A fixture that extends it takes it as an argument."""
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / "tests").rglob("*.py")):
         for node in ast.parse(path.read_text()).body:
@@ -221,11 +222,11 @@ def test_the_readme_of_the_tests_names_every_marker_and_every_module_of_the_worl
     assert [name for name in names if f"`{name}`" not in text] == []
 
 
-# -- what a start loads
+# -- modules that are loaded at start-up
 
 
 def loaded(*arguments: str, **environment: str) -> set[str]:
-    """The top-level modules that are loaded when a command line has run."""
+    """Run a command line, and return the top-level modules that it has loaded."""
     code = (
         "import sys, json\nbefore = set(sys.modules)\nfrom marfetch.__main__ import main\n"
         f"code = main({list(arguments)!r})\nassert code == 0, code\n"
@@ -349,7 +350,7 @@ def test_what_the_cache_answers_loads_no_oras(tmp_path: Path) -> None:
     made = build(layout, Host("mcr.microsoft.com"))
     arguments = ["pull", f"application-lb/charts/alb-controller@{made['F1'].digest}", "-d", str(tmp_path / "out")]
     environment = {"MARFETCH_CACHE_DIR": str(tmp_path / "cache")}
-    needed = {"filelock"}  # the index is written when something was pulled
+    needed = {"filelock"}  # after a pull, the index of the cache is written under a lock
     assert loaded(*arguments, **environment) & HEAVY <= needed
     assert loaded(*arguments, "--offline", **environment) & HEAVY == set()
     assert loaded("inspect", arguments[1], "--offline", FORCE_COLOR="1", **environment) & HEAVY == set()

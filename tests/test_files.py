@@ -55,7 +55,7 @@ def test_a_lock_that_another_process_holds_is_exit_9_and_ends_with_that_process(
         process.wait(60)
         with lock(path, wait=0):
             assert path.exists()
-    with lock(path, wait=0):  # and it was given back
+    with lock(path, wait=0):  # the lock was released
         pass
 
 
@@ -178,7 +178,7 @@ def test_every_failure_of_a_file_names_it_and_what_to_do(error: OSError, words: 
 
 
 class Grudging(io.RawIOBase):
-    """A file that takes a few bytes at a time."""
+    """A file whose `write` accepts only a few bytes at a time."""
 
     def __init__(self, most: int) -> None:
         self.taken = bytearray()

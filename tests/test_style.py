@@ -1,4 +1,4 @@
-"""How marfetch writes: counted phrases, and the form of help texts and messages."""
+"""The style of marfetch's texts: counted phrases, and the form of help texts and messages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def rate(texts: list[str]) -> float:
 
 
 def found(texts: dict[str, str]) -> str:
-    """Return the phrases, most frequent places first."""
+    """Return the counted phrases with their files, most frequent first."""
     places = Counter({name: len(PHRASES.findall(text)) for name, text in texts.items()})
     return ", ".join(f"{name} ({count}: {PHRASES.findall(texts[name])[:3]})" for name, count in places.most_common(8) if count)
 
@@ -87,7 +87,7 @@ def test_the_summary_of_a_command_is_one_short_sentence() -> None:
 
 
 def raised() -> Iterator[tuple[str, ast.expr]]:
-    """Yield each message that an error is made with."""
+    """Yield the file and the message of each error that the package creates."""
     for name, tree in HOUSE.trees.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in MESSAGES and node.args:
@@ -114,7 +114,7 @@ COUNTED = re.compile(
 
 
 def test_counts_agree_with_their_nouns() -> None:
-    """`text.counted(1, "artifact")` is "1 artifact"; a number beside a noun in the plural is wrong for one of them."""
+    """Use `text.counted(1, "artifact")` for "1 artifact". A number followed by a fixed plural noun is wrong for 1."""
     wrong = []
     for name, tree in HOUSE.trees.items():
         for node in ast.walk(tree):

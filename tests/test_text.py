@@ -1,4 +1,4 @@
-"""Secrets in texts are hidden in every form, also in a server's response that repeats them."""
+"""Secrets in texts are hidden in every encoding, even if the response of a server repeats them."""
 
 from __future__ import annotations
 

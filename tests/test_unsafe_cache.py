@@ -1,4 +1,4 @@
-"""A cache, or a record beside it, that another user may have changed: nothing in it is read, and nothing there blocks a command."""
+"""Caches and records that another user may have changed: marfetch reads nothing from them, and no file there blocks a command."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Owned = Callable[[Path, int], None]
 
 @pytest.fixture
 def owned(monkeypatch: pytest.MonkeyPatch) -> Owned:
-    """`owned(path, uid)`: the path belongs to this user, for what runs in this process."""
+    """`owned(path, uid)` makes the path appear to belong to this user, in this process only."""
     stat, lstat = os.stat, os.lstat
     owners: dict[str, int] = {}
 
@@ -72,7 +72,7 @@ def as_user(monkeypatch: pytest.MonkeyPatch, uid: int, caller: str | None = None
         (0, 1000, "", False),
         (0, 1000, " 1000", False),
         (0, 1000, "+1000", False),
-        (1000, 1001, "1001", False),  # only root is believed to run under sudo
+        (1000, 1001, "1001", False),  # `SUDO_UID` counts only if the user is root
     ],
 )
 def test_the_owner_is_the_user_root_or_the_caller_of_sudo(
@@ -118,7 +118,7 @@ def test_what_others_can_change_inside_is_refused_too(tmp_path: Path, owned: Own
     with pytest.raises(PolicyError, match=f"its `{part}` belongs to another user"):
         refuse_unsafe(tmp_path)
     refuse_unsafe(tmp_path, any_owner=True)
-    tmp_path.chmod(0o770)  # shared by a group
+    tmp_path.chmod(0o770)  # a directory that a group shares
     refuse_unsafe(tmp_path)
 
 
@@ -238,7 +238,7 @@ def test_the_library_refuses_it_too(mar: Registry, tmp_path: Path) -> None:
         client.versions(ALB)
 
 
-# -- files that block, or lead elsewhere
+# -- named pipes and links in the cache
 
 
 def pipe(path: Path) -> None:

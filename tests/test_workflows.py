@@ -32,7 +32,7 @@ RIGHTS = {
 
 
 def parsed(path: Path) -> dict[str, Any]:
-    document: dict[str, Any] = yaml.load(path.read_text(), Loader=yaml.BaseLoader)  # `on` is a text
+    document: dict[str, Any] = yaml.load(path.read_text(), Loader=yaml.BaseLoader)  # keep the key `on` as a string
     return document
 
 
@@ -88,7 +88,7 @@ def test_nothing_foreign_gets_into_a_script_or_a_checkout(path: Path) -> None:
         assert "${{" not in step.get("run", ""), step
         if step.get("uses", "").startswith("actions/checkout@"):
             assert step["with"]["persist-credentials"] == "false"
-    # No secret but the token of the run, which is handed to one command.
+    # The only secret is the token of the run, which only one command gets.
     assert re.findall(r"secrets\.\w+", path.read_text()) == []
     assert path.read_text().count("github.token") == (path.name == "release.yml")
 
@@ -101,7 +101,7 @@ def test_what_is_published_was_built_once_and_is_attested_first() -> None:
         ("publish", "attest"),
         ("release", "publish"),
     ]
-    # Only the job without any other right runs code of the project; the others take what it made.
+    # Only the job without further permissions runs the project's code. The other jobs use its artifacts.
     assert [name for name, job in jobs.items() if any("checkout" in step.get("uses", "") for step in job["steps"])] == ["build"]
     assert [name for name, job in jobs.items() if any("make" in step.get("run", "").split() for step in job["steps"])] == ["build"]
     (attested,) = [step for step in jobs["attest"]["steps"] if "attest-build-provenance" in step["uses"]]
@@ -146,7 +146,7 @@ def test_tools_of_the_release_are_pinned_by_hash() -> None:
 
 
 def test_the_bill_of_materials_is_of_the_lock(tmp_path: Path) -> None:
-    """Made by the real tool where `make sbom` has put it."""
+    """Create the SBOM with the tool that `make sbom` installs, if it is installed."""
     tool = ROOT / ".venv-audit" / "bin" / "cyclonedx-py"
     if not tool.is_file():
         pytest.skip("`make sbom` was not run here")

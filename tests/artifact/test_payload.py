@@ -29,7 +29,7 @@ PROVIDER = "application/vnd.ms.bicep.provider"
 
 
 def manifest(config: str, *layers: str | tuple[str, dict[str, str]], artifact_type: str | None = None, **annotations: str) -> Manifest:
-    """A manifest with these media types; a layer may carry annotations, such as a title."""
+    """Return a manifest with these media types. A layer may have annotations, such as a title."""
     pairs = [(layer, {}) if isinstance(layer, str) else layer for layer in layers]
     document: dict[str, Any] = {
         "schemaVersion": 2,
@@ -372,7 +372,7 @@ def test_no_title_leads_outside_whatever_the_kind(title: str) -> None:
         try:
             selection = chosen(manifest(config, titled(layer, title)))
         except Error as error:
-            assert error.exit_code == 4  # noqa: PT017 - either it is refused or the name is safe
+            assert error.exit_code == 4  # noqa: PT017 - the title is either refused or safe
             continue
         for name in names(selection):
             assert safe_title(name) == name

@@ -1,4 +1,4 @@
-"""What one pull loads, asks the system and asks the registry, as counts that no busy machine changes."""
+"""Count the loaded modules, file system calls and requests of one pull. The load of the machine does not change these counts."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ STATUSES = 14
 
 
 def pulled(mar: Registry, place: Path, *references: str) -> dict[str, Any]:
-    """Pull twice, and return the modules that the first pull has loaded, and the calls that the second one made."""
+    """Pull twice. Return the modules that the first pull loaded, and how often the second pull called `os.stat` and `os.lstat`."""
     code = (
         "import json, os, sys\nfrom marfetch.__main__ import main\ncalls = []\n"
-        # On a busy machine, a request that waited would look for throttles again.
+        # On a busy machine, a request that waits would check for throttles again and change the counts.
         "from marfetch.remote import backoff\nbackoff._MOMENT = 60\n"
         "def counting(real):\n    return lambda *a, **k: (calls.append(a), real(*a, **k))[1]\n"
         "first = main([*sys.argv[1:], '-d', 'first', '--cache-dir', 'c1'])\nloaded = sorted(sys.modules)\n"
@@ -76,6 +76,6 @@ def test_each_further_artifact_costs_three_requests_and_few_looks_at_files(mar: 
         place.mkdir()
         mar.asked.clear()
         found = pulled(mar, place, *references[:several])
-        assert len(mar.asked) == 2 * several * 3  # the manifest, the redirect of the blob, and the blob, in each of two pulls
+        assert len(mar.asked) == 2 * several * 3  # each of the two pulls requests the manifest, the redirect of the blob, and the blob
         counts.append(found["statuses"])
     assert (counts[1] - counts[0]) / 10 <= STATUSES, counts

@@ -113,10 +113,10 @@ def test_referrers_attached_by_oras_are_found_through_the_fallback_tag(tool: Too
     )
     data = json.loads(marfetch("versions", f"{registry}/aks/files", "--details", "--json", cwd=tmp_path))["data"]
     assert [(one["version"], one["endOfLife"]) for one in data["versions"]] == [("1.0.0", "2024-11-12")]
-    assert len(data["other"]) == 1  # the fallback tag of the referrers API is no version
+    assert len(data["other"]) == 1  # the fallback tag of the referrers API is not a version
 
 
-# -- other clients on our honest registry
+# -- other clients pull from `marfetch serve`
 
 
 @pytest.fixture

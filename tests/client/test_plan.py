@@ -101,7 +101,7 @@ def test_the_template_for_azure_firewall_names_all_hosts(call: Call) -> None:
 def test_the_policy_for_kubernetes_names_all_hosts_and_the_name_service() -> None:
     policy = yaml.safe_load(firewall.kubernetes())
     assert (policy["apiVersion"], policy["kind"]) == ("cilium.io/v2", "CiliumNetworkPolicy")
-    assert policy["spec"]["endpointSelector"] != {}  # it would close everything else for every pod
+    assert policy["spec"]["endpointSelector"] != {}  # an empty selector would block all other traffic of every pod
     names, *hosts = policy["spec"]["egress"]
     assert names["toPorts"][0]["rules"]["dns"] == [{"matchPattern": "*"}]
     found = [one for rule in hosts for one in rule["toFQDNs"]]

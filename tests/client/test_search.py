@@ -167,7 +167,7 @@ def test_an_old_catalog_costs_one_conditional_request(mar: Registry, client: Cli
     assert ALB in again.names
     assert again.age == 0
     assert [asked.headers.get("if-none-match") for asked in mar.asked] == [None, '"0x8DC"']
-    assert catalog(one, ANY).age < 60  # it counts from when the registry said so
+    assert catalog(one, ANY).age < 60  # the age counts from the last confirmation by the registry
     assert len(mar.asked) == 2
 
 
@@ -335,7 +335,7 @@ def test_the_getter_names_the_right_one_too(mar: Registry, monkeypatch: pytest.M
     assert f"did you mean `{mar.host}/{AGIC}`" in capfd.readouterr().err
 
 
-# -- what they hold
+# -- search by the kind of repositories
 
 
 def searched(client: Session, *words: str, kind: str | None = None, **options: Any) -> Searched:
@@ -422,7 +422,7 @@ def test_an_unlisted_repository_is_found_by_its_whole_name(mar: Registry, client
     mar.listed = [AGIC]
     (one,) = searched(client(), ALB, kind="chart").repositories
     assert (one.name, one.listed, one.newest) == (ALB, False, "1.11.4")
-    # From now on the cache knows it, by any of its words.
+    # Now the repository is cached, so every word of its name finds it.
     assert [(one.name, one.listed) for one in searched(client(), "alb").repositories] == [(ALB, False)]
 
 

@@ -38,7 +38,7 @@ def shell(name: str) -> str:
 
 @pytest.fixture
 def surroundings(tmp_path: Path) -> dict[str, str]:
-    """An environment with its own cache, in which `marfetch` completes words and otherwise only prints its arguments."""
+    """Return an environment with its own cache. In it, `marfetch` completes words, and otherwise only prints its arguments."""
     layout = Layout(tmp_path / "cache")
     records.keep(layout.root, FOO, ["1.9.0", "1.10.0", "0.1.0", "2.0.0-rc.1"])
     records.keep(layout.root, "mcr.microsoft.com/bicep/vault", ["0.1.0"])

@@ -1,4 +1,4 @@
-"""How many cases run: all of them (`make crash`), or as many as a normal test run has time for."""
+"""Choose the cases to run: all of them with `make crash`, or as many as a normal test run has time for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Count = Callable[..., None]
 
 
 def chosen(steps: list[Step], most: int) -> list[Step]:
-    """So many steps: some of each name, in proportion to how many there are, the rare ones first."""
+    """Choose about `most` steps, with an equal share for each system call. Frequent calls also get the unused share of rare calls."""
     by_name: dict[str, list[Step]] = {}
     for step in steps:
         by_name.setdefault(step.name, []).append(step)

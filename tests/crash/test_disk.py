@@ -32,7 +32,7 @@ OTHER = {
 
 
 def steps_of(stage: Stage, scene: Scene, log: Path, calls: str = CHANGING) -> list[Step]:
-    """What an undisturbed run does with its files."""
+    """Return the file system calls of a run without faults."""
     place = stage.fresh()
     steps, ended = written_down(stage.start(place, *scene.words), log, calls)
     assert ended.code == 0, ended
@@ -41,7 +41,7 @@ def steps_of(stage: Stage, scene: Scene, log: Path, calls: str = CHANGING) -> li
 
 
 def fails_well(stage: Stage, scene: Scene, step: Step, error: str) -> int:
-    """Let one call fail: the command says so and ends with 9, or can do without and ends with everything right.
+    """Let one call fail. The command must either report it with exit code 9, or succeed without the call.
 
     Returns:
         The exit code.
@@ -56,12 +56,12 @@ def fails_well(stage: Stage, scene: Scene, step: Step, error: str) -> int:
             assert "hint: " in ended.err, ended
             if error == "ENOSPC":
                 assert re.search(NEEDS if step.name in ("write", "fsync") else FULL, ended.err), ended
-            if error == "EDQUOT" and "O_RDONLY" not in step.text:  # a quota does not keep anything from being read
+            if error == "EDQUOT" and "O_RDONLY" not in step.text:  # a quota never makes a read fail
                 assert "the quota is used up" in ended.err, ended
         else:
             stage.check_ended(place)
         stage.check_finals(scene, place)
-        if ended.code == 9 and not step.name.startswith("unlink"):  # a part that could not be removed stays for the next run
+        if ended.code == 9 and not step.name.startswith("unlink"):  # if `unlink` failed, the temporary file stays until the next run
             stage.check_tidy(place)
         stage.check_cache(place)
         stage.check_recovery(scene, place)

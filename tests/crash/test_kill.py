@@ -68,13 +68,13 @@ def test_a_command_that_is_killed_leaves_nothing_wrong_and_the_next_run_ends_it(
             raise
         stage.drop(place)
         missed += ended.code == 0
-        if not points and killed < LEAST:  # threads take turns: some were done before
+        if not points and killed < LEAST:  # the order of the threads varies, so some steps may be done before
             assert missed < 2 * LEAST, f"only {killed} of {killed + missed} were killed in time"
             points.append(random.uniform(0, duration / 2))
     count("kill points", killed)
 
 
-# -- into a registry
+# -- uploads to a registry
 
 ANY = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json"
 
@@ -89,7 +89,7 @@ def asked(host: str, method: str, path: str) -> tuple[int, bytes]:
 
 
 def lacking(host: str, prefix: str, wanted: dict[str, tuple[str, list[str]]]) -> tuple[int, int]:
-    """Count missing blobs and manifests; everything that the index refers to must exist."""
+    """Count the missing blobs and manifests. Everything that an uploaded manifest refers to must exist."""
     blobs = manifests = 0
     for repository, (digest, own) in wanted.items():
         missing = [one for one in own if asked(host, "HEAD", f"{prefix}/{repository}/blobs/{one}")[0] != 200]
@@ -133,14 +133,14 @@ def test_a_load_into_a_registry_that_is_killed_sends_what_is_missing_and_no_more
             ended = stage.run(place, *words(f"p{number}"))
             assert ended.code == 0, ended
             data = json.loads(ended.out)["data"]
-            # What was on its way when the sender was killed may have been taken only after that look.
+            # The registry may have accepted up to three more uploads after the check above.
             assert blobs - 3 <= data["blobs"] <= blobs, f"{point}: {data}"
             assert lacking(host, f"p{number}", wanted) == (0, 0)
         count("kill points", killed)
         assert killed
 
 
-# -- a power cut, of which a trace can tell whether it would have mattered
+# -- power failures: a trace shows whether files were flushed before they were renamed
 
 _AT = r'\d+<(?P<{0}>[^>]*)>, "(?P<{1}>[^"]*)"'
 _RENAMED = re.compile(_AT.format("above", "old") + ", " + _AT.format("there", "new"))

@@ -32,7 +32,7 @@ def all_of(children: list[Child]) -> list[Ended]:
 
 
 def transfers(stage: Stage) -> Counter[str]:
-    """Blob → how often its bytes were asked for."""
+    """Count how often each blob was requested from the data host."""
     return Counter(re.findall(r"[0-9a-f]{64}", " ".join(one.target for one in stage.mar.asked if one.kind == "data")))
 
 
@@ -54,7 +54,7 @@ def test_processes_that_pull_the_same_at_once_all_succeed_and_each_blob_comes_on
     (place / "work").mkdir(parents=True)
     words = ("pull", "aks/one:2.0.0", "aks/two:2.0.0", "aks/toy:2.0.0", "--untar", "--quiet")
     stage.mar.on("data").drips(100_000, 0.1)
-    # Half of them to one place, the others each to a place of its own.
+    # Half of the processes write to the same directory, the others each to a directory of their own.
     children = [stage.start(place, *words, "-d", "out" if index % 2 else f"out{index}") for index in range(number)]
     for child in children:
         child.go()
@@ -141,10 +141,10 @@ def test_a_lock_goes_with_the_process_that_is_killed_while_it_holds_it(held: str
     stage.prepare(scene)
     place = stage.fresh()
     steps, _ = written_down(stage.start(place, *scene.words), tmp_path / "log", "rename,renameat")
-    # The last one: the step for which the lock is held.
+    # The last step is the one that needs the lock.
     step = [one for one in near(steps, place) if re.search(rf'{re.escape(Path(held).name)}"\)', one.text)][-1]
     killed = 0
-    for _ in range(6):  # another one may have written it before
+    for _ in range(6):  # another process may have written the file first
         place = stage.fresh()
         others = [stage.start(place, *scene.words) for _ in range(8)]
         victim = stage.start(place, *scene.words)

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP at any moment, once and twice: the right exit code, soon, and nothing left beside final names."""
+"""SIGINT, SIGTERM and SIGHUP at any moment, once and twice: marfetch exits soon with the right code and leaves no temporary files."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_terminated_command_ends_and_leaves_nothing(number: signal.Signals, is
             again = dice.uniform(0, 0.03) if is_twice else None
             try:
                 ended = told_to_end(stage.start(place, *scene.words), number, moment, again)
-                # The second two: it was done already, or did not even listen yet.
+                # 0: the command had already finished; -number: no signal handler was installed yet.
                 assert ended.code in (CODES[number], 0, -number), ended
                 assert "Traceback" not in ended.err, ended
                 if ended.code == -number:
@@ -105,7 +105,7 @@ def test_a_signal_that_comes_in_a_finalizer_is_not_lost(stage: Stage, tmp_path: 
 
     place = stage.root / "prepared"
     (place / "work").mkdir(parents=True)
-    # The finalizer runs until the signal has come into it; then the command is in the middle of its work.
+    # The finalizer sends the signal to its own process, and sleeps until the signal arrives, in the middle of the command's work.
     code = (
         "import os, signal, sys, time\nfrom marfetch import __main__\nfrom marfetch.client import pull\n"
         "class Late:\n    def __del__(self):\n        os.kill(os.getpid(), signal.SIGTERM)\n        time.sleep(30)\n"

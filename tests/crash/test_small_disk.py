@@ -23,7 +23,7 @@ Disk = Callable[..., Path]
 
 @pytest.fixture
 def ext4(tmp_path: Path) -> Iterator[Path]:
-    """A file system on a block device of 2 MiB, where room is given out late."""
+    """Mount ext4 on a block device of 2 MiB. ext4 allocates blocks late, so a full disk is detected late."""
     image, place = tmp_path / "image", tmp_path / "ext4"
     place.mkdir()
     image.touch()
@@ -37,7 +37,7 @@ def ext4(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(place: Path) -> Path:
-    """Take all the room that is left."""
+    """Write a file that uses up the free space."""
     path = place / "filler"
     with path.open("wb", buffering=0) as file:
         try:
@@ -48,7 +48,7 @@ def fill(place: Path) -> Path:
 
 
 def use_up(place: Path) -> list[Path]:
-    """Take all inodes that are left."""
+    """Create empty files until there are no free inodes."""
     made: list[Path] = []
     try:
         while True:
@@ -114,7 +114,7 @@ def test_a_blob_too_large_for_the_disk_of_the_cache_is_reported_before_the_downl
     full(stage.run(place, *line))
     assert "data" not in stage.mar.kinds()
     assert tree(place / "work") == {}
-    # As long as other programs take the room, it may also end in the middle.
+    # Another program may also use up the space in the middle of the download.
     stage.mar.honestly()
     subprocess.run(["mount", "-o", "remount,size=3m", str(cache)], check=True)
     stage.mar.on("data").drips(1 << 18, 0.2)
@@ -258,7 +258,7 @@ def test_a_destination_without_free_inodes_is_reported(words: tuple[str, ...], s
     taken = use_up(there)
     full(stage.run(place, *line), "the disk is full: .*inodes")
     assert set(tree(there)) == {path.name for path in taken}
-    taken.pop().unlink()  # enough for one, and an archive needs more
+    taken.pop().unlink()  # one free inode, but an archive needs more
     ended = stage.run(place, *line)
     full(ended, "the disk is full: .*inodes")
     assert not temporary(there)

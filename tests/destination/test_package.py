@@ -23,7 +23,7 @@ def read(raw: bytes, *, digest: Digest | None = None) -> ChartFiles:
 
 
 def nested(levels: int) -> bytes:
-    """A chart within so many charts."""
+    """Return a chart that contains a packed sub-chart, and so on, to this number of levels."""
     raw = chart("sub", "1.0.0", file("sub/values.yaml", VALUES))
     for _ in range(levels):
         raw = chart("toy", "1.0.0", file("toy/charts/sub.tgz", raw))

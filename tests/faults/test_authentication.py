@@ -18,7 +18,7 @@ MADE = {"foo.bin": DATA}
 
 
 def logged_in(world: World, host: str) -> str:
-    """The user has logged in to this host with Docker, and has a `.netrc`; gives what must not be shown."""
+    """Write Docker's configuration and a `.netrc` with a login for this host. Return the secret, which must never be shown."""
     packed = world.secret(base64.b64encode(f"me:{world.secret('pa55word')}".encode()).decode())
     (world.home / ".docker").mkdir()
     (world.home / ".docker" / "config.json").write_text(json.dumps({"auths": {host: {"auth": packed}}}))

@@ -32,7 +32,7 @@ MADE = {"long.bin": DATA}
 
 
 def ranges(world: World) -> list[str | None]:
-    """The ranges that the data host was asked for."""
+    """Return the `Range` headers of the requests to the data host."""
     return [asked.headers.get("range") for asked in world.registry.asked if asked.kind == "data"]
 
 
@@ -60,7 +60,12 @@ def test_a_body_that_stops_early_once_is_resumed(world: World) -> None:
     assert ranges(world) == [None, f"bytes={PART}-"]
 
 
-@row("N02", "the same without `Content-Length`, so that the early end looks regular", "Notices the missing bytes and requests them", code=0)
+@row(
+    "N02",
+    "the connection closes early, and there is no `Content-Length`, so the end looks regular",
+    "Notices the missing bytes and requests them",
+    code=0,
+)
 def test_a_body_without_a_length_that_stops_early_once_is_resumed(world: World) -> None:
     world.artifact("aks/long", DATA).says(Content_Length=None).cuts_after(PART, times=1)
     world.run(*PULL).succeeded(made=MADE, requests=5)
@@ -125,7 +130,7 @@ def test_a_rest_that_does_not_fit_is_never_spliced(world: World) -> None:
         world.artifact(f"aks/rest{number}", data, name=f"{name}.bin").cuts_after(PART, times=1)
         twist(world.on_data(data))
         made[f"{name}.bin"] = data
-    # For each: manifest, then three times the address and the body.
+    # For each artifact: the manifest, then three times the signed address and the body.
     world.run("pull", *(f"aks/rest{number}:1" for number in range(len(SPLICES))), "--json").succeeded(made=made, requests=7 * len(SPLICES))
     assert ranges(world).count(f"bytes={PART}-") == len(SPLICES)
 
@@ -217,7 +222,7 @@ def test_a_stall_at_each_try_is_said(world: World) -> None:
     world.recovers(*PULL, made=MADE)
 
 
-# A read of 64 KiB is given as long as the least rate needs for it.
+# A read of 64 KiB may take as long as it does at the minimum rate.
 BRISK = {**BRIEF, "IDLE_TIME": 2.0, "HEADER_TIME": 2.5, "GRACE": 0.5, "RATE_TIME": 2.0, "LEAST_RATE": 1 << 16}
 
 TRICKLES: dict[str, Callable[[Knob], object]] = {
@@ -353,7 +358,7 @@ def test_a_size_that_is_none_is_malformed(world: World, kind: str) -> None:
 
 
 def strange(world: World, kind: str, cases: dict[str, tuple[Callable[[Knob], object], str]], exit_code: int, *, tries: int) -> None:
-    """Each case in an artifact of its own."""
+    """Pull one artifact per case, and check the error of each."""
     for number, (twist, _) in enumerate(cases.values()):
         data = bytes([number]) + DATA[1:]
         knob = world.artifact(f"aks/strange{number}", data)
@@ -367,11 +372,11 @@ def strange(world: World, kind: str, cases: dict[str, tuple[Callable[[Knob], obj
     assert ended.received < 16 << 20
 
 
-# -- hosts that are not there
+# -- hosts that do not exist or do not respond
 
 
 def elsewhere(world: World, origin: str, *names: str) -> tuple[str, ...]:
-    """The registry is there now; only it may be contacted, and the data host that is named, whose connection is opened ahead with TLS."""
+    """Use this address as the endpoint. Allow connections only to it and, with https, to the data host, to which marfetch connects early."""
     world.environment[ENVIRONMENT] = origin
     scheme, _, host = origin.partition("://")
     world.allowed, world.names = {host, *([world.registry.data_host] if scheme == "https" else [])}, set(names)
@@ -408,7 +413,7 @@ def test_a_name_that_cannot_be_resolved_is_said(world: World) -> None:
 @row("N14", "the host never accepts the connection", "Gives up after the connect timeout", code=7)
 def test_a_host_that_does_not_answer_is_given_up(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, contextlib.ExitStack() as callers:
-        for _ in range(20):  # until its queue is full, and the system drops what comes
+        for _ in range(20):  # connect until the queue is full, so that the system drops further packets
             caller = callers.enter_context(socket.socket())
             caller.settimeout(0.5)
             try:

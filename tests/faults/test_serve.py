@@ -31,7 +31,7 @@ PATIENCE = 30.0
 
 @pytest.fixture
 def layout(world: World) -> Path:
-    """A layout with a chart and a blob of 8 MiB."""
+    """Create a layout with a chart and a blob of 8 MiB."""
     world.registry.add_artifact("aks/large", "1", ("large.bin", LARGE))
     world.run("pull", f"{ALB}:1.7.12", "aks/large:1", "--all-layers", "-d", "pulled", "--json").succeeded()
     return world.cache
@@ -42,13 +42,13 @@ LARGE = bytes(range(256)) * 32_768
 
 @pytest.fixture
 def serving(world: World, layout: Path) -> Iterator[Serving]:
-    """The layout, served. The server gets a signal at the end of the test and has to exit cleanly."""
+    """Serve the layout. At the end of the test, send a signal to the server, and check that it exits cleanly."""
     with Serving(world, layout) as one:
         yield one
 
 
 def is_healthy(serving: Serving) -> None:
-    """An ordinary client has its answer."""
+    """Check that a normal client gets a response."""
     started = time.monotonic()
     got = serving.ask(f"/v2/{ALB}/manifests/1.7.12")
     assert got.status == 200
@@ -57,7 +57,7 @@ def is_healthy(serving: Serving) -> None:
 
 
 def answers(raw: bytes) -> list[int]:
-    """The statuses of everything that was answered on one connection."""
+    """Return the status codes of all responses on one connection."""
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", raw)]
 
 
@@ -207,13 +207,13 @@ def test_a_foreign_host_appears_in_no_response(serving: Serving) -> None:
         assert host not in str(got.headers) + got.body.decode()
     for target in ("/v2/_catalog", f"/v2/{ALB}/tags/list?n=1"):
         assert "evil.example" not in str(serving.ask(target, Host="evil.example"))
-    # The page shows the address by which its reader came; nothing of that is markup.
+    # The page shows the requested host, and must not contain it as markup.
     assert b"<script>" not in serving.ask("/", Host="a<script>").body
 
 
 @pytest.fixture
 def many_files() -> Iterator[None]:
-    """This process may have as many connections as the test needs."""
+    """Raise the limit on open files, so that the test can open enough connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 4096:
         pytest.skip(f"this process may only have {hard} open files")
@@ -307,7 +307,7 @@ def test_blobs_that_are_on_their_way_come_whole_when_it_is_ended(world: World, l
 
 
 def rest(connection: socket.socket) -> bytes:
-    """Everything that still comes."""
+    """Return all bytes that arrive before the connection ends."""
     got = bytearray()
     with contextlib.suppress(ConnectionError):
         while piece := connection.recv(1 << 18):

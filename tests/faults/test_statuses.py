@@ -1,4 +1,4 @@
-"""S: responses other than the content."""
+"""S: error statuses and unexpected statuses."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ WEB_PAGE = b"<html><head><title>502</title></head><body><h1>Bad Gateway</h1></bo
 
 
 def gap(ended: Ended) -> float:
-    """Seconds between the first two requests."""
+    """Return the seconds between the first two requests."""
     return ended.asked[1].at - ended.asked[0].at
 
 
 def later(seconds: float) -> str:
-    """The date in so many seconds, as HTTP writes it."""
+    """Return the HTTP date that is this number of seconds from now."""
     return f"{dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds):%a, %d %b %Y %H:%M:%S} GMT"
 
 
@@ -35,7 +35,7 @@ def later(seconds: float) -> str:
 @pytest.mark.parametrize("wait", ["2", "a date"])
 def test_a_pause_that_was_asked_for_is_kept(world: World, wait: str) -> None:
     world.artifact("aks/foo", DATA)
-    # A date has whole seconds, so that a part of one is lost.
+    # An HTTP date has whole seconds, so the wait can be up to a second shorter.
     world.registry.on("manifest").answers(429, retry_after=wait if wait == "2" else lambda: later(3), times=1)
     ended = world.run(*PULL, limits={}).succeeded(made=MADE, requests=4)
     assert gap(ended) >= 1.5
@@ -110,7 +110,7 @@ def test_a_server_that_is_not_available_is_said(world: World, kind: str) -> None
     assert "<" not in ended.error["message"]
 
 
-# -- what is not there
+# -- missing content
 
 
 @row("S05", "404 for a repository", "Tries once and suggests repositories with similar names", code=3)
@@ -137,7 +137,7 @@ def test_a_blob_that_is_not_there_is_said(world: World, kind: str) -> None:
     world.recovers(*PULL, made=MADE)
 
 
-# -- front doors and odd words
+# -- block pages and unusual texts
 
 
 @row(
@@ -224,5 +224,5 @@ def test_an_error_body_without_end_is_left(world: World) -> None:
     ended = world.run("pull", *(f"aks/foo{number}:1" for number in range(len(cases))), "--json")
     ended.failed(3, "dangling-tag", "aks/foo0")
     assert [one["exitCode"] for one in ended.failures] == [3, 7, 4, 7, 7]
-    # Nine such bodies, since 500 is tried five times; their headers, and the list of tags for a hint.
+    # The body arrives nine times, because 500 is tried five times. The rest is headers, and the tag list for a hint.
     assert ended.received < 9 * (64 + 1) * 1024 + 8192, ended

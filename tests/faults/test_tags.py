@@ -1,4 +1,4 @@
-"""T: lists of tags."""
+"""T: tag lists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGE = 16 << 20
 
 
 def listed(world: World, tags: list[object] | bytes) -> World:
-    """A repository with this list, or with just these bytes in its place."""
+    """Make the registry return this tag list, or these bytes instead of a list."""
     world.registry.tags["aks/foo"] = tags if isinstance(tags, bytes) else json.dumps({"name": "aks/foo", "tags": tags}).encode()
     return world
 

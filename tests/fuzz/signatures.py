@@ -95,7 +95,7 @@ def _der(data: bytes) -> None:
 
 @cache
 def _stamped() -> bytes:
-    """The signature that one of the tokens is over."""
+    """Return the signature that one of the timestamp tokens covers."""
     return envelope.parse_cose((TRUST / "sig" / "ok-cli-rsa3072-ts-cose.cose").read_bytes()).signature
 
 

@@ -1,4 +1,4 @@
-"""All targets."""
+"""The table of all fuzzing targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses of indexes and charts, as Helm gives them to the getter."""
+"""Addresses of indexes and charts, as Helm passes them to the getter."""
 
 from __future__ import annotations
 

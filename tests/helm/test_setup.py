@@ -136,7 +136,7 @@ def test_in_no_moment_does_helm_see_two_plugins_of_one_name(tmp_path: Path, monk
     seen = []
 
     def looked_at(self: Path, target: Path) -> Path:
-        # What Helm would find in this moment (Go's glob takes hidden folders too).
+        # Helm would find these plugins now. Go's glob also matches hidden folders.
         seen.append(sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/plugin.yaml")))
         return rename(self, target)
 
@@ -309,7 +309,7 @@ def test_the_tree_is_one_that_every_helm_can_install() -> None:
     if not tracked:
         pytest.skip("not a git checkout")
     paths = {line.split("\t")[1]: line.split()[0] for line in tracked}
-    assert [path for path, mode in paths.items() if mode == "120000"] == []  # Helm 4 takes no links
+    assert [path for path, mode in paths.items() if mode == "120000"] == []  # Helm 4 does not accept symbolic links
     assert next(path for path in sorted(paths) if path.endswith("plugin.yaml")) == "plugin.yaml"
     assert {path: paths.get(path) for path in FIXED} == FIXED
 
@@ -331,7 +331,7 @@ FIXED = {
 
 @pytest.mark.parametrize("is_same", [True, False], ids=["the same packages", "other packages"])
 def test_the_update_of_a_plugin_makes_its_environment_anew_where_the_lock_is_another(tmp_path: Path, is_same: bool) -> None:
-    """As a plugin of version 0.1 meets it: that kept a copy of its lock, which stood at the root, in `.venv/.locked`."""
+    """The plugin of version 0.1 had its lock file in the root directory, and a copy in `.venv/.locked`."""
     plugin, lock = tmp_path / "plugins" / "marfetch", "requirements/runtime.lock"
     shutil.copytree(ROOT / "marfetch", plugin / "marfetch", ignore=shutil.ignore_patterns("__pycache__"))
     (plugin / lock).parent.mkdir()

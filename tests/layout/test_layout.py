@@ -416,7 +416,7 @@ def test_a_wait_for_another_process_goes_on_as_long_as_something_comes(tmp_path:
     for number in range(20):
         waiting.part.write_bytes(b"x" * number)
         waiting.passes(50)
-    waiting.part.unlink()  # it begins anew, or has become the blob
+    waiting.part.unlink()  # the download restarts, or the blob is complete
     waiting.passes(50)
     with pytest.raises(RemoteError):
         waiting.passes(61)

@@ -43,7 +43,7 @@ def _surroundings(mar: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 @pytest.fixture
 def make() -> Iterator[Make]:
-    """`make(offline=True, …)`: a client that the test need not close."""
+    """`make(offline=True, …)` returns a client. The fixture closes it."""
     made: list[Client] = []
 
     def new(**options: Any) -> Client:
@@ -80,7 +80,7 @@ def test_the_public_names_and_signatures_are_these() -> None:
     assert marfetch.__all__ == ["Client", "Constraint", "Error", "Reference"]
     assert set(marfetch.__all__) <= set(dir(marfetch))
     calls = {name: value for name, value in vars(Client).items() if not name.startswith("_")} | {"Client": Client}
-    # Annotations are texts there, in quotes.
+    # The annotations are strings, so remove the quotes.
     found = {name: str(inspect.signature(value)).replace("'", "") for name, value in calls.items()}
     assert found == SIGNATURES
     assert [name for name in marfetch.library.__all__ if not inspect.isclass(getattr(marfetch.library, name))] == []
@@ -93,11 +93,11 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         exec("from marfetch import NothingOfThisName")
 
 
-# -- what calls give: the same as the command line
+# -- the results are the same as those of the command line
 
 
 def as_json(value: Any) -> Any:
-    """A value with the names of the JSON; what is empty is left out."""
+    """Convert a value to JSON with the keys of the command line, without empty values."""
     if isinstance(value, (Path, Reference)):
         return str(value)
     if is_dataclass(value):
@@ -113,7 +113,7 @@ def as_json(value: Any) -> Any:
 
 
 def said(call: Call, *words: object) -> Any:
-    """The data of a command with `--json`."""
+    """Run a command with `--json`, and return its `data`."""
     code, out, _ = call(*words, "--json")
     assert code == 0, out
     return json.loads(out)["data"]
@@ -301,7 +301,7 @@ def test_two_threads_use_one_client_at_once(make: Make, mar: Registry) -> None:
 
     def progress(text: str) -> None:
         if text.startswith("fetching"):
-            both.wait()  # each is in the middle of its call
+            both.wait()  # wait until both calls are running
 
     client = make(progress=progress)
     found: dict[str, bytes] = {}
@@ -374,7 +374,7 @@ def test_the_time_counts_for_each_call(make: Make, mar: Registry) -> None:
     client = make(timeout=20.0)
     client.resolve(f"{ALB}:1.7.12")
     (connections,) = client._idle
-    connections.budget.deadline = connections.budget.now() - 1  # as long ago as that
+    connections.budget.deadline = connections.budget.now() - 1  # the time limit of an earlier call has passed
     assert client.resolve(f"{ALB}:1.7.12").version == "1.7.12"
 
 
@@ -599,7 +599,7 @@ def test_progress_is_shown_on_stderr_on_demand(make: Make, capfd: pytest.Capture
 
 
 def test_the_process_is_left_as_it_was(mar: Registry, tmp_path: Path) -> None:
-    """Signals, logging, gc, the environment and the exit of a process of its own."""
+    """A call does not change signal handlers, logging, garbage collection, the environment or the exit of the process."""
     program = f"""
 import atexit, gc, logging, os, signal, sys, threading
 hooks = []

@@ -1,4 +1,4 @@
-"""The live check itself, tried on the look-alike: it finds what is to be found there, and writes down no secret."""
+"""Run the live check against the test registry: its answers are right, and it records no secrets."""
 
 from __future__ import annotations
 

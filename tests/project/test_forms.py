@@ -1,4 +1,4 @@
-"""The readers of other tools' files: what they find, where exactly it is written, and what they say about the rest."""
+"""Parsers for the files of other tools: the references that they find, their exact positions, and the notes on skipped references."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DIGEST = "sha256:" + "b7" * 32
 
 
 class Expected(NamedTuple):
-    """One place: reference, range, the text of the version and the digest where they are written, and the problem."""
+    """An expected place: the reference, the range, the texts at the positions of version and digest, and the problem."""
 
     reference: str
     range: str | None = None

@@ -161,7 +161,7 @@ def test_a_missing_lock_is_said_as_such(tmp_path: Path) -> None:
 
 
 def merged(tmp_path: Path, base: bytes, ours: bytes, theirs: bytes) -> tuple[int, bytes]:
-    """What git makes of two branches."""
+    """Merge two branches with git. Return the exit code and the merged file."""
     for name, data in (("base", base), ("ours", ours), ("theirs", theirs)):
         (tmp_path / name).write_bytes(data)
     done = subprocess.run(["git", "merge-file", "-p", "ours", "base", "theirs"], cwd=tmp_path, capture_output=True, check=False)

@@ -1,4 +1,4 @@
-"""Addresses: the checked host is the host that every parser sees."""
+"""Addresses: every URL parser reads the same host that marfetch checks."""
 
 from __future__ import annotations
 

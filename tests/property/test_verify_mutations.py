@@ -1,7 +1,7 @@
-"""Changed envelopes, timestamps, policies and lists: never a traceback, never accepted with something else in them.
+"""Mutated envelopes, timestamps, policies and lists: no traceback, and none is accepted with different content.
 
-The number of mutations of each form is `MARFETCH_MUTATIONS` (default 20,000; of revocation lists and
-provenance, of which each costs more, a tenth).
+`MARFETCH_MUTATIONS` is the number of mutations of each form (default: 20,000). For revocation lists and provenance, which are slower to
+check, it is a tenth.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def envelope(form: str) -> bytes:
 
 
 def content(data: bytes, form: str) -> tuple[Any, ...]:
-    """What counts in an envelope: header, payload and certificates."""
+    """Return the relevant content of an envelope: header, payload and certificates."""
     sealed = {"cose": parse_cose, "jws": parse_jws}[form](data)
     return dict(sealed.header), sealed.payload, sealed.certificates, sealed.algorithm, sealed.content_type, sealed.critical
 
@@ -112,7 +112,7 @@ def test_every_flipped_bit_of_what_is_signed_is_refused(trust: TrustContext, for
 
 def test_a_certificate_has_one_form_only(trust: TrustContext) -> None:
     leaf = signer()
-    while leaf.der[-1] & 1:  # a signature whose last bit can be called unused
+    while leaf.der[-1] & 1:  # repeat until the last bit of the signature is 0, so that it can be marked as unused
         leaf = authority().signer()
     at = leaf.der.rindex(leaf.certificate.signature) - 1
     changed = leaf.der[:at] + b"\x01" + leaf.der[at + 1 :]
@@ -162,7 +162,7 @@ def test_no_mutation_of_a_policy_is_more_than_an_error() -> None:
         assert codes <= {"POLICY_INVALID"}
 
 
-# -- oracles: other readers of the same bytes
+# -- comparison with other parsers
 
 SCALARS = st.integers(-(1 << 63), (1 << 64) - 1) | st.binary(max_size=300) | st.text(max_size=80) | st.booleans() | st.none()
 VALUES = st.recursive(
@@ -190,7 +190,7 @@ def test_what_is_read_of_any_bytes_cbor2_reads_too_and_writes_back(data: bytes) 
         value = cbor.loads(data)
     except cbor.CborError:
         return
-    if not has_tag(value):  # cbor2 undoes tags, and fails at some
+    if not has_tag(value):  # cbor2 interprets tags, and raises for some
         assert_same(value, cbor2.loads(data))
 
 

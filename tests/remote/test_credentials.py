@@ -58,7 +58,7 @@ Made = Callable[..., Session]
 
 @pytest.fixture
 def docker(tmp_path: Path) -> Logs:
-    """`docker(document)`: what `docker login` has left in the home directory."""
+    """`docker(document)` writes Docker's `config.json` to the home directory, as `docker login` does."""
 
     def write(document: object, path: str = "home/.docker/config.json") -> Path:
         file = tmp_path / path
@@ -71,7 +71,7 @@ def docker(tmp_path: Path) -> Logs:
 
 @pytest.fixture
 def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """`helper(name, script)`: puts a credential helper on the path, and returns the file with the requests that it got."""
+    """`helper(name, script)` puts a credential helper on the `PATH`, and returns the file in which it records its requests."""
     directory = tmp_path / "bin"
     directory.mkdir()
     monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
@@ -89,7 +89,7 @@ def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pat
 SAYS = """echo '{"ServerURL":"x","Username":"user","Secret":"pass"}'"""
 
 
-# -- where they are
+# -- the sources of credentials
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_helper_of_the_registry_is_asked_by_its_protocol(docker: Logs, helper:
     assert basic_credentials(REGISTRY) == SECRET
     assert asked.read_text() == "get reg.example\n"
     assert basic_credentials(REGISTRY) == SECRET
-    assert asked.read_text().count("get") == 1  # once in a run
+    assert asked.read_text().count("get") == 1  # the helper runs only once per process
 
 
 @pytest.mark.parametrize(
@@ -371,9 +371,9 @@ def test_where_there_is_a_password_there_is_no_identity_token(docker: Logs) -> N
 
 
 class _Realm(Answering):
-    """A registry that takes a token of its own realm only, which it gives for an identity token (as that of Azure does)."""
+    """A registry that accepts only tokens of its own realm. Like Azure's, the realm exchanges an identity token for a token."""
 
-    bodies: list[dict[str, str]] = []  # noqa: RUF012 - set anew for each test
+    bodies: list[dict[str, str]] = []  # noqa: RUF012 - each test sets a new list
 
     def get(self) -> None:
         if self.headers.get("Authorization") == "Bearer fresh":
@@ -431,7 +431,7 @@ def test_a_helper_that_is_no_name_is_never_run(
     assert not asked.exists()
 
 
-# -- whom they are given to
+# -- the hosts that receive credentials
 
 
 def endpoint(text: str, *data_hosts: str) -> Endpoint:
@@ -465,8 +465,8 @@ def test_an_own_registry_gets_them_from_its_first_challenge_on(docker: Logs) -> 
     assert authority.headers(address, "aks/foo") == {}
     assert authority.answer("basic realm=x", "aks/foo") == "basic"
     assert authority.headers(address, "aks/foo") == {"Authorization": f"Basic {SECRET}"}
-    assert authority.answer("Basic realm=x", "aks/foo") is None  # they were wrong; once is enough
-    # A request that went out before another one learned of them was not refused for being wrong.
+    assert authority.answer("Basic realm=x", "aks/foo") is None  # the credentials were wrong, so they are not sent again
+    # The refused request carried no credentials, because another thread added them later. So they may still be right.
     assert authority.answer("Basic realm=x", "aks/foo", tried=False) == "basic"
 
 
@@ -622,7 +622,7 @@ def test_a_token_that_cannot_be_one_is_not_kept(document: bytes) -> None:
     assert authority.headers(Address.parse("https://reg.example/"), "aks/foo") == {}
 
 
-# -- over real connections
+# -- requests over real connections
 
 
 def given(mar: Registry) -> list[tuple[str, str | None]]:

@@ -1,4 +1,4 @@
-"""The parts of oras-py that marfetch uses: only those listed here, in their present form, and none reaches another host."""
+"""marfetch uses only the parts of oras-py that are listed here. The parts have not changed, and none contacts another host."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ADDRESSES = {
 
 
 def dotted(node: ast.AST) -> str:
-    """`a.b.c` of an expression; empty where it is none."""
+    """Return an expression as `a.b.c`, or an empty string if it has another form."""
     if isinstance(node, ast.Attribute):
         before = dotted(node.value)
         return f"{before}.{node.attr}" if before else ""
@@ -50,7 +50,7 @@ def dotted(node: ast.AST) -> str:
 
 
 def asked_of(tree: ast.AST, holder: Callable[[ast.expr], bool]) -> set[str]:
-    """The attributes that are taken of expressions."""
+    """Return the attributes that are read from the expressions for which `holder` returns True."""
     return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and holder(node.value)}
 
 
@@ -131,7 +131,7 @@ def test_a_registry_of_oras_py_is_made_without_asking_anybody(monkeypatch: pytes
         pytest.fail("something was asked for")
 
     monkeypatch.setattr(requests.Session, "send", never)
-    monkeypatch.setattr("builtins.open", never)  # such as Docker's configuration
+    monkeypatch.setattr("builtins.open", never)  # oras-py must not read files, such as Docker's configuration
     assert list(inspect.signature(oras.provider.Registry).parameters) == ["hostname", "insecure", "tls_verify", "auth_backend"]
     made = oras.provider.Registry(hostname="h:1", insecure=insecure, tls_verify=True)
     assert type(made.session) is requests.Session
@@ -159,7 +159,7 @@ def test_the_session_has_our_adapter_and_nothing_else(remote: Remote) -> None:
 
 @pytest.mark.parametrize("url", ["https://evil.example/x", "http://127.0.0.1:1/", "http://10.0.0.1/", "https://user@mcr.microsoft.com/"])
 def test_even_the_bare_session_cannot_reach_another_host(remote: Remote, mar: Registry, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setattr("time.sleep", lambda _: None)  # oras-py tries whatever fails again
+    monkeypatch.setattr("time.sleep", lambda _: None)  # oras-py retries after every failure
     with pytest.raises(PolicyError):
         remote.oras.session.get(url)
     with pytest.raises(PolicyError):

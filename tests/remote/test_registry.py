@@ -475,7 +475,7 @@ def test_lists_and_manifests_may_be_redirected_to_the_data_host(source: Source, 
 def test_a_relative_redirect_is_followed(source: Source, mar: Registry, location: str) -> None:
     mar.on("manifest", path="/old$").redirects(location.format(ALB))
     if location.startswith("./"):
-        with pytest.raises(NotFoundError):  # dot segments are kept byte for byte
+        with pytest.raises(NotFoundError):  # dot segments in the address are sent unchanged
             manifest(source, mar, f"{ALB}:old")
         assert mar.asked[-1].target.endswith("/manifests/./1.7.12?x=1")
         return
@@ -607,7 +607,7 @@ def test_referrers_come_by_the_api_or_by_the_tag(source: Source, mar: Registry, 
 
 
 def strange(mar: Registry) -> tuple[Descriptor, Descriptor, dict[str, object]]:
-    """A subject, its one good referrer, and a list of that one between strange ones."""
+    """Return a subject, its only valid referrer, and a list that contains this referrer between invalid entries."""
     subject = mar.add_artifact("aks/foo", "1", ("x.txt", b"x"))
     refers = {"mediaType": subject.media_type, "digest": str(subject.digest), "size": subject.size}
     good = mar.add_artifact("aks/foo", "sbom", ("t", b"t"), subject=refers, artifactType="application/spdx+json")

@@ -1,4 +1,4 @@
-"""CI runners act on logging commands in the log of a job: none of them may come from outside."""
+"""CI runners execute logging commands in the log of a job. Text from a registry or file must never contain one."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ HARMLESS = ("## heading", "### `a` [b]", "a::b", "http://[::1]:5000", "#1 [x]", 
 
 
 def commands(text: str) -> list[str]:
-    """The lines that a runner would act on."""
+    """Return the lines that a runner would execute."""
     gone = str.maketrans("", "", "\u034f\ufe00\u200b\u115f\ufeff")
     lines = text.replace("\x1b[0m", "").replace("\x1b[31m", "").replace("\x1b", "").translate(gone).splitlines()
     return [line for line in lines if "##vso[" in line.lower() or "##[" in line or line.lstrip().startswith("::")]
@@ -136,7 +136,7 @@ EVIL = "##vso[task.prependpath]/tmp/evil"
 
 @pytest.fixture
 def job(mar: Registry, run: Run) -> Run:
-    """Marfetch in a job, with a registry full of commands."""
+    """Return a function that runs marfetch in a CI job, with a registry whose texts contain logging commands."""
     notes = {f"org.opencontainers.image.{name}": value for name, value in (("title", "toy"), ("description", EVIL), ("version", "::x::"))}
     metadata = f"apiVersion: v2\nname: toy\nversion: VERSION\ndescription: '{EVIL}'\nappVersion: '::stop-commands::x'\n"
     for version, values in (("1.0.0", "a: '::group::'\n"), ("1.1.0", f"::b: |-\n  1\n  {EVIL}\n  ::x::\n")):

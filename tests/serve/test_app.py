@@ -1,4 +1,4 @@
-"""The honest registry over real connections: the behavior that clients of the distribution specification rely on."""
+"""`marfetch.serve` over real connections: the behavior that clients of the distribution specification rely on."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UNKNOWN = Digest.of(b"nobody has this")
 
 
 class Served:
-    """A layout on two ports, and a client that sends targets byte for byte and follows nothing."""
+    """A layout served on two ports, and a client that sends targets byte for byte and follows no redirects."""
 
     def __init__(self, layout: Layout, names: Host = HOST, *, redirect: bool = True) -> None:
         self.layout = layout
@@ -64,7 +64,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(recipe: Layout) -> Iterator[Served]:
-    """With blobs on the second port; read-only."""
+    """Serve a read-only layout with blobs on the second port."""
     one = Served(recipe)
     with one.serving:
         yield one
@@ -72,7 +72,7 @@ def served(recipe: Layout) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def direct(recipe: Layout) -> Iterator[Served]:
-    """With blobs on the same port."""
+    """Serve a read-only layout with blobs on the same port."""
     one = Served(recipe, redirect=False)
     with one.serving:
         yield one
@@ -80,7 +80,7 @@ def direct(recipe: Layout) -> Iterator[Served]:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Served]:
-    """With a layout that may be damaged."""
+    """Serve a copy of a layout, which tests may damage."""
     layout = Layout(tmp_path / "layout")
     build(layout, HOST)
     one = Served(layout)
@@ -265,7 +265,7 @@ def test_a_blob_is_a_redirect_to_the_data_port_with_a_signed_address(served: Ser
     assert answer.status == 307
     location = urlsplit(answer.headers["location"])
     assert location.netloc == f"127.0.0.1:{served.data_port}"
-    assert "//docker/registry/v2/" in location.path  # MAR's double slash, which clients must keep
+    assert "//docker/registry/v2/" in location.path  # MAR's addresses contain a double slash, which clients must keep
     assert parse_qs(location.query)["sig"]
     there = served.ask(f"{location.path}?{location.query}", method, data=True)
     assert (there.status, there.headers["content-length"]) == (200, str(chart.size))
@@ -317,7 +317,7 @@ def test_a_part_of_a_blob_says_which_part_it_is(served: Served, chart: Descripto
 
 
 def test_a_range_of_a_head_counts_for_nothing(served: Served, chart: Descriptor) -> None:
-    """RFC 9110, 14.2: only GET has ranges."""
+    """Ranges apply only to GET (RFC 9110, 14.2)."""
     answer = served.ask(data_target(chart.digest), "HEAD", data=True, Range="bytes=0-3")
     assert (answer.status, answer.headers["content-length"]) == (200, str(chart.size))
 
@@ -348,7 +348,7 @@ def test_a_link_in_the_layout_is_not_followed(own: Served, tmp_path: Path) -> No
     assert (answer.status, b"secret" in answer.body) == (404, False)
 
 
-# -- what is refused
+# -- refused requests
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "PATCH", "DELETE", "TRACE", "OPTIONS"])

@@ -41,7 +41,7 @@ TAGS = ["0.4.023901", "0.4.023971", "1.0.0", "1.0.7", "1.10.27", "1.11.4", "1.7.
 
 
 class Served:
-    """A layout on a port of its own."""
+    """A layout served on its own port."""
 
     def __init__(self, path: Path, **options: Any) -> None:
         self.store = open_store(path)
@@ -269,7 +269,7 @@ def test_a_range_without_bytes_is_416(maker: Maker, wanted: str) -> None:
         assert (behind.status, behind.body) == (200, b"0123456789")
 
 
-# -- the bytes are what their digests say
+# -- verification of blobs
 
 
 def test_a_blob_whose_bytes_are_wrong_is_never_given(maker: Maker) -> None:
@@ -394,7 +394,7 @@ def test_pieces_are_read_where_the_system_cannot_say_what_is_in_memory(maker: Ma
         assert one.ask(f"/v2/aks/foo/blobs/{Digest.of(data)}").body == data
 
 
-# -- what it withstands, with either parser
+# -- hostile clients, with both HTTP parsers
 
 
 @pytest.fixture(params=["h11", "httptools"])
@@ -409,7 +409,7 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 @pytest.fixture
 def tough(maker: Maker, parser: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """With time limits that are short."""
+    """Serve a layout with short time limits."""
     monkeypatch.setattr(_TimeoutMixin, "header_time", 0.5)
     maker.manifest("0123456789", "aks/foo:1", layers=[maker.blob(bytes(16 << 20))])
     with Served(maker.root) as one:
@@ -417,7 +417,7 @@ def tough(maker: Maker, parser: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def raw(port: int, data: bytes) -> bytes:
-    """Everything that is answered to some bytes, until the connection ends."""
+    """Send these bytes, and return everything that arrives before the connection ends."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as asking:
         asking.sendall(data)
         answer = b""
@@ -500,7 +500,8 @@ def test_a_registry_for_this_machine_does_not_answer_for_other_hosts(maker: Make
             else:
                 assert (answer.status, answer.code) == (421, "DENIED")
                 assert "--allow-host NAME" in answer.json["errors"][0]["message"]
-        assert raw(one.port, b"GET /v2/ HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")  # no browser asks without a host
+        # A request without `Host` is allowed, because browsers always send `Host`.
+        assert raw(one.port, b"GET /v2/ HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize(
@@ -653,7 +654,7 @@ def test_content_is_on_the_data_port_where_one_is_wanted(maker: Maker, tmp_path:
     ],
 )
 def test_the_host_of_an_absolute_target_counts(maker: Maker, parser: str, target: str, host: str, status: tuple[int, int]) -> None:
-    """RFC 9112, 3.2.2; h11 passes on the target as it is, which is no path of a registry."""
+    """RFC 9112, 3.2.2. h11 passes the absolute URL on unchanged, so it is not a path of the registry."""
     maker.manifest("x", "aks/foo:1")
     with Served(maker.root, allowed=frozenset()) as one:
         answer = raw(one.port, f"GET {target} HTTP/1.0\r\n{host}\r\n".encode())
@@ -763,7 +764,7 @@ def test_every_response_is_logged_with_verbose(maker: Maker, tmp_path: Path) -> 
 
 
 def failed(*arguments: object, cwd: Path) -> tuple[int, dict[str, Any]]:
-    """The exit code and the error of a command that does not come to serving."""
+    """Run `serve` with arguments that make it fail, and return the exit code and the error."""
     with Command(*arguments, "--json", cwd=cwd) as one:
         code = one.process.wait(30)
     return code, json.loads(one.first)["error"]

@@ -14,7 +14,7 @@ OFFICIAL: Final = ("mcr.microsoft.com", "*.data.mcr.microsoft.com", "mcr.azure.c
 
 
 def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
-    """The settings of a server with this certificate."""
+    """Return the TLS settings of a server with this certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
     return context

@@ -1,7 +1,6 @@
 """The real tools that tests and benchmarks use, built from the Go module proxy or taken from npm into `.tools/`, pinned by version and checksum.
 
-`python tests/world/tools.py` builds what is missing; tests ask `find` and skip, visibly, where a tool is not there. With `CI=true` a
-missing tool is a failure.
+`python tests/world/tools.py` builds missing tools. Tests that do not `find` a tool are skipped. With `CI=true`, they fail.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ TOOLS = ROOT / ".tools"
 
 @dataclass(frozen=True)
 class Tool:
-    """A program and where its source is.
+    """A program and its source.
 
     Attributes:
-        sum: the checksum of the module's source, as `go mod download` tells it.
+        sum: the checksum of the module's source, as `go mod download` prints it.
         package: the program, relative to the module.
     """
 
@@ -87,7 +86,7 @@ SYSTEM = {
 
 
 def find(name: str) -> Path | None:
-    """The path of a tool, or None where it has not been built or installed."""
+    """Return the path of a tool, or None if it is not built or installed."""
     if name in SYSTEM:
         there = shutil.which(name)
         return Path(there) if there is not None else None
@@ -99,7 +98,7 @@ def find(name: str) -> Path | None:
 
 
 def missing(name: str) -> str:
-    """Why a test is skipped, with the command that gets the tool."""
+    """Return the reason for skipping a test, with the command that installs the tool."""
     if name in SYSTEM:
         return f"`{name}` is not here: apt-get install {SYSTEM[name]}"
     return f"the real tool `{name}` is not in .tools/: run `make tools`{' (needs Node.js with npm)' if name in NODE else ''}"
@@ -132,7 +131,7 @@ def _compile(name: str, source: Path, package: str, environment: dict[str, str])
 
 
 def _build(tool: Tool, environment: dict[str, str]) -> None:
-    """By way of a scratch module: some module paths cannot be asked for by `go install`."""
+    """Build a tool in a temporary module, because `go install` does not support some module paths."""
     versioned = f"{tool.module}@{tool.version}"
     with tempfile.TemporaryDirectory(prefix="marfetch-tools-") as scratch:
         directory = Path(scratch)
@@ -145,7 +144,7 @@ def _build(tool: Tool, environment: dict[str, str]) -> None:
 
 
 def _install(name: str) -> None:
-    """A program of npm; nothing of its own is run while it is installed."""
+    """Install a program with npm, without running its install scripts."""
     version, checksum = NODE[name]
     place = TOOLS / f".{name}"
     shutil.rmtree(place, ignore_errors=True)
@@ -166,7 +165,7 @@ def _install(name: str) -> None:
 
 
 def main() -> None:
-    """Build what is missing or of another version."""
+    """Build the tools that are missing or have another version."""
     wanted = set(sys.argv[1:])
     if wanted == {"--system"}:
         print(*(package for name, package in SYSTEM.items() if shutil.which(name) is None))
@@ -181,7 +180,7 @@ def main() -> None:
     todo = [name for name in stamps if not _is_current(name, stamps[name]) and (not wanted or name in wanted)]
     if set(todo) - set(NODE) and shutil.which("go") is None:
         sys.exit("`make tools` builds from source and needs Go 1.26 or newer (https://go.dev/dl); without the tools their tests skip")
-    # The sources stay below the checkout and go when everything is built; Go's build cache is the user's.
+    # Keep the sources below the checkout, and delete them after the build. Go's build cache is the user's.
     modules = TOOLS / ".modules"
     environment = {**os.environ, "GOMODCACHE": str(modules), "GOFLAGS": "-modcacherw", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
     by_name = {tool.name: tool for tool in ALL}
