@@ -312,7 +312,7 @@ def copy(
 
     Args:
         name: the name of the blob in progress events.
-        beside: a second sink for the same bytes. If it has all bytes afterwards, they are verified. It gets no bytes if the target
+        beside: a second sink for the same bytes. If it received the whole blob, its bytes are verified. It receives nothing if the target
             already had the blob or a part of it.
 
     Returns:

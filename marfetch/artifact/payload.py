@@ -334,11 +334,11 @@ _MARK: Final = "io.deis.oras.content.unpack"
 
 
 def unpacked(selection: Selection, manifest: Manifest, *, repository: str, tag: str | None) -> tuple[Payload, ...]:
-    """Return the payloads; each archive gets an unpacking and the name of the directory to unpack to.
+    """Return the payloads. Each archive gets instructions for unpacking, and the name of the directory to unpack to.
 
-    An archive is identified by its file extension (from the title or media type) or by oras's annotation. Its destination is therefore
-    known before the download. The media type of a titled layer is unreliable: PowerShell modules on MAR are zip archives that are typed as
-    gzipped tars.
+    An archive is identified by its file extension (from the title or media type) or by oras's annotation, so that its directory is known
+    before the download. If a layer has a title, its media type is ignored: PowerShell modules on MAR are zip archives with the media type
+    of a gzipped tar.
 
     The directory is named after the last component of the repository, since a publisher must not choose which directory is replaced. If
     several payloads are archives, each gets its own subdirectory. Helm writes the chart's name as the title of the manifest. A chart must

@@ -167,7 +167,7 @@ def shared(*, network: bool = True, local: bool = False, limited: bool = True) -
 
     Args:
         network: add the options for endpoints, timeouts and the cache; otherwise only those for output.
-        local: add the same options except `--endpoint` and `--data-host`, so that scripts can pass them to commands without requests.
+        local: for a command without requests, add these options except `--endpoint` and `--data-host`, so that scripts can pass them too.
         limited: end the command after `--timeout`; otherwise the command applies the limit itself.
     """
     output: dict[str, tuple[Any, Any]] = {"as_json": (_Json, False), "quiet": (_Quiet, False), "verbose": (_Verbose, False)}

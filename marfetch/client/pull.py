@@ -204,7 +204,7 @@ def pull(client: Session, wanted: Sequence[Wanted | Failed], request: PullOption
 
 
 def pull_to_file(client: Session, wanted: Wanted | Failed, request: PullOptions, output: str) -> Pulled:
-    """Download the only payload of an artifact to a file or a stream. A stream gets bytes only after all of them are verified."""
+    """Download the only payload of an artifact to a file or a stream. Nothing is written to a stream before all bytes are verified."""
     from ..destination.stream import open_stream, stream_path, verified_blob  # late: needed only for `--output`
 
     path, file_path = stream_path(output), Path(output)

@@ -165,20 +165,20 @@ class _Display:
         self._rest()
 
     def happened(self) -> None:
-        """Called after each event."""
+        """Update the display, if necessary. Called after each event."""
 
     def _start(self) -> None:
-        """Called before each task and transfer."""
+        """Prepare the display for a task or transfer. Called before each of them."""
         if self._is_idle:
             self._received = 0
             self._samples.clear()
             self._begin()
 
     def _begin(self) -> None:
-        """Called when the display has been idle."""
+        """Start the display. Called when work begins after an idle time."""
 
     def _rest(self) -> None:
-        """Called after each task and transfer."""
+        """Stop the display if nothing is left to show. Called after each task and transfer."""
 
     def _view(self) -> _View:
         now = self.now()
@@ -204,7 +204,7 @@ class PlainProgress(_Display):
     _next = 0.0
 
     def _begin(self) -> None:
-        # Work that starts right after other work keeps the interval of its lines.
+        # If work starts soon after other work, keep the interval between lines.
         if self.now() - self._next > PLAIN_INTERVAL or not self._next:
             self._next = self.now() + PLAIN_INTERVAL
 
@@ -277,7 +277,7 @@ class Bar(_Display):
 
     def _begin(self) -> None:
         now = self.now()
-        # Show work that starts right after other work without a delay: it causes no flicker.
+        # If work starts soon after other work, show it without a delay, because this causes no flicker.
         self._due = now if now - self._erased_at < DELAY else now + DELAY
         if self._has_thread is None:
             self._has_thread = started(self._run, "marfetch-progress") is not None

@@ -38,7 +38,7 @@ def is_required(*, asked: bool = False) -> bool:
 
 
 def gate(*, asked: bool = False) -> SignatureGate | None:
-    """Return the check that artifacts must pass before they are downloaded; None if none is required.
+    """Return the check that artifacts must pass before they are downloaded; None if no check is required.
 
     Args:
         asked: as for `is_required`.

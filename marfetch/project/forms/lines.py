@@ -115,7 +115,7 @@ def _references(command: _Command) -> Iterator[Found]:
         return
     if alias is not None:
         shown = alias[0].strip("'")[:200]
-        yield LeftOut(command.span("", alias.start()).line, f"left out `{shown}`: `{alias[1]}` is an alias of `bicepconfig.json`")
+        yield LeftOut(command.span("", alias.start()).line, f"left out `{shown}`: `{alias[1]}` is an alias that `bicepconfig.json` defines")
     comment = _COMMENT.match(text)
     text = comment[1] if comment is not None else text
     for part in _PART.finditer(text):

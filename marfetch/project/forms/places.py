@@ -250,10 +250,10 @@ def chart(form: str, line: int, name: str | None, repository: str | None, versio
 
 
 class Sources:
-    """The repositories and sources that documents define, for documents that name them.
+    """The chart repositories and sources that YAML documents define. Other documents refer to them by name.
 
     Args:
-        documents: all documents of the file, then those of the files that are searched with it.
+        documents: all documents of the file, then the documents of other files that are searched together with it.
     """
 
     def __init__(self, documents: Sequence[Node]) -> None:
@@ -267,7 +267,7 @@ class Sources:
 
     @cached_property
     def objects(self) -> dict[tuple[str, str], list[Node]]:
-        """Kind and name → the objects of Kubernetes with them, in order."""
+        """(kind, name) → the Kubernetes objects with this kind and name, in order."""
         found: dict[tuple[str, str], list[Node]] = {}
         for one in self._documents:
             kind, name = one.get("kind").text, one.get("metadata", "name").text
