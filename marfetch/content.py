@@ -109,8 +109,8 @@ class BlobRange(NamedTuple):
 
 
 BlobReader: TypeAlias = Callable[[int], AbstractContextManager[BlobRange]]
-"""Opens a blob at an offset, as a context manager. If reading fails temporarily, the `with` block ends without an exception once a retry is
-allowed. The caller sees that bytes are missing, and opens the blob again."""
+"""Opens a blob at an offset, as a context manager. If reading fails temporarily, the context manager waits until a retry is allowed, and
+suppresses the error. The caller notices the missing bytes, and opens the blob again."""
 
 
 class Catalog(NamedTuple):

@@ -218,7 +218,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         if subprocess.run(
             ["mount", "-t", "tmpfs", "-o", options, "marfetch-test", str(place)], capture_output=True, check=False
         ).returncode:
-            pytest.skip("only who may mount has a disk to fill: run it as root")
+            pytest.skip("mounting a disk to fill requires root")
         mounted.append(place)
         return place
 

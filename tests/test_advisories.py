@@ -179,7 +179,7 @@ NAMES = {
     "netrc": set(),
     "xml": set(),
 }
-"""Module → what is used of it."""
+"""Module → the names that marfetch may use from it."""
 CALLS = {"eval", "exec", "commonprefix", "unpack_archive", "extractall", "mktemp", "system", "popen"}
 WORDS = (
     "Content-Disposition",
@@ -285,7 +285,7 @@ def test_the_stream_of_an_archive_is_never_read_whole() -> None:
 
         def read(self, size: int | None = -1, /) -> bytes:
             assert size is not None
-            assert size > 0, "read to the end in one go"
+            assert size > 0, "the stream is read at once"
             Counting.largest = max(Counting.largest, size)
             return super().read(size)
 

@@ -33,10 +33,10 @@ OWNERS = {
     "starlette": {"serve"},
     "uvicorn": {"serve"},
 }
-"""Each third-party package has one owner."""
+"""Third-party package → the units that may import it."""
 
 FACES_THAT_LOAD_LATE = {"__main__", "cli"}
-"""Units whose job is to choose what to load: the program, and the bodies of commands."""
+"""Units that choose what to load, so that they may import inside functions without a reason."""
 
 SHORT = {
     "bundle.approval": "what only one of the two web pages has; `bundle.webpage` is the rest",
@@ -48,14 +48,14 @@ SHORT = {
     "helm.launch": "a script that Helm starts on Windows; its path is fixed",
     "remote.oras_py": "imports oras-py in its own way before anything else does",
 }
-"""Modules under 60 lines, each with the reason why it is not part of another one."""
+"""Module with fewer than 60 lines → the reason why it is not part of another module."""
 
 
 def test_every_unit_has_its_row() -> None:
     placed = [name for units in ROWS.values() for name in units]
     found = {unit(name) for name in HOUSE.modules if name}
-    assert len(placed) == len(set(placed)), "a unit has one place: take it out of one of the rows in tests/world/architecture.py"
-    assert found <= set(placed), "give each new unit its place in ROWS (tests/world/architecture.py)"
+    assert len(placed) == len(set(placed)), "a unit is in two rows: remove it from one of the rows in tests/world/architecture.py"
+    assert found <= set(placed), "add each new unit to a row in ROWS (tests/world/architecture.py)"
 
 
 def test_imports_lead_to_the_right_or_down() -> None:
@@ -65,7 +65,9 @@ def test_imports_lead_to_the_right_or_down() -> None:
         for one in HOUSE.ours
         if one.unit != one.target_unit and order[one.unit] > order[one.target_unit]
     ]
-    assert wrong == [], "move what is needed down or to the right, or hand it in as a value; imports for type checkers count too"
+    assert wrong == [], (
+        "move the needed code to a lower row or to the right, or pass it as an argument; imports under `TYPE_CHECKING` count too"
+    )
 
 
 def test_packages_are_entered_by_their_doors() -> None:
@@ -74,10 +76,10 @@ def test_packages_are_entered_by_their_doors() -> None:
         for one in HOUSE.ours
         if "." in one.target and one.unit != one.target_unit and one.target.partition(".")[2] not in DOORS[one.target_unit]
     ]
-    assert wrong == [], "use a door of that package, or give it one more in DOORS (tests/world/architecture.py) if it is worth it"
+    assert wrong == [], "use a door of that package, or add the module to DOORS (tests/world/architecture.py)"
     entered = {name: {module.partition(".")[2] for module in HOUSE.entered if unit(module) == name} for name in DOORS}
     assert {name: doors - entered[name] for name, doors in DOORS.items() if doors - entered[name]} == {}, (
-        "take doors out that nothing enters"
+        "remove doors that no other unit imports"
     )
 
 
@@ -98,10 +100,10 @@ def test_no_name_is_used_twice() -> None:
 
 def test_modules_have_a_readable_size() -> None:
     modules = {name: lines for name, lines in HOUSE.lines.items() if HOUSE.modules[name].name != "__init__.py"}
-    assert {name: lines for name, lines in modules.items() if lines > 500} == {}, "split it where a newcomer would look for the second half"
+    assert {name: lines for name, lines in modules.items() if lines > 500} == {}, "split the module"
     short = {name for name, lines in modules.items() if lines < 60}
-    assert short - set(SHORT) == set(), "make it part of the module that needs it, or name the reason in SHORT"
-    assert set(SHORT) - short == set(), "it is no longer short: take it out of SHORT"
+    assert short - set(SHORT) == set(), "merge the module into the one that needs it, or add a reason to SHORT"
+    assert set(SHORT) - short == set(), "the module is no longer short: remove it from SHORT"
     assert len(short) <= 25
 
 
@@ -113,7 +115,7 @@ def test_the_house_stays_small() -> None:
     assert len(modules) <= 230
     assert len(HOUSE.entries) <= 42
     assert len(HOUSE.arrows) <= 300
-    assert entered * 2 <= len(HOUSE.inner), "half of the inner modules at most are entered from outside"
+    assert entered * 2 <= len(HOUSE.inner), "at most half of the modules in packages may be imported by other units"
     assert sum(HOUSE.lines.values()) <= 52_000
 
 
@@ -125,7 +127,7 @@ def test_late_imports_say_why() -> None:
     ]
     assert wrong == [], "import it at the top, or write `# late: reason` on its line"
     early = [f"{one.module}:{one.line}" for one in HOUSE.imports if one.function is None and LATE.search(one.text)]
-    assert early == [], "an import at the top is not late: take the comment away"
+    assert early == [], "an import at the top is not late: remove the comment"
 
 
 def test_words_do_no_input_or_output() -> None:
@@ -135,14 +137,14 @@ def test_words_do_no_input_or_output() -> None:
         for one in HOUSE.imports
         if not one.is_ours and one.unit in ROWS["words"] and (one.target in loud or one.target.partition(".")[0] in loud)
     ]
-    assert wrong == [], "take the bytes as an argument, and read them in the storage row"
+    assert wrong == [], "take the bytes as an argument; only the storage row and the rows above it may read files"
 
 
 def test_each_package_has_one_owner() -> None:
     foreign = [one for one in HOUSE.imports if not one.is_ours and one.target_unit not in sys.stdlib_module_names]
     wrong = [f"{one.module}:{one.line} imports {one.target}" for one in foreign if one.unit not in OWNERS.get(one.target_unit, set())]
-    assert wrong == [], "ask the owner of that package (OWNERS) for what you need"
-    assert {one.target_unit for one in foreign} == set(OWNERS), "take owners of what is no longer used out of OWNERS"
+    assert wrong == [], "use the unit that owns that package (OWNERS)"
+    assert {one.target_unit for one in foreign} == set(OWNERS), "remove packages that are no longer used from OWNERS"
 
 
 def test_nothing_reaches_into_the_inside_of_others() -> None:

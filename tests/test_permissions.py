@@ -28,7 +28,7 @@ from .world.registry import Registry
 
 Made = Callable[..., Session]
 UMASKS = {0o000: 0o644, 0o022: 0o644, 0o027: 0o640, 0o077: 0o600}
-"""Umask → what a file of the user's becomes."""
+"""Umask → the expected mode of a downloaded file."""
 
 
 @pytest.fixture(params=UMASKS, ids=lambda umask: f"umask {umask:03o}")

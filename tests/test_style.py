@@ -18,7 +18,7 @@ PHRASES = re.compile(
     r"|what is (?:asked|wanted|left|under way)|those that|that which|in place of|what may|one of which|takes? away|taken away)\b",
     re.IGNORECASE,
 )
-"""Phrases that make a reader read a sentence twice. Say what it is, by the usual word."""
+"""Phrases that often make a sentence hard to read. Use the usual word instead."""
 
 MOST = 0.5
 """The maximum number of such phrases in 1,000 words."""
@@ -105,7 +105,7 @@ def test_messages_are_clauses_that_begin_small_and_end_without_a_period() -> Non
                 wrong.append(f"{where}: {first.value!r}")
             if isinstance(last, ast.Constant) and str(last.value).endswith(".") and not str(last.value).endswith("…"):
                 wrong.append(f"{where}: {last.value!r}")
-    assert wrong == [], "begin with a small letter or a name in backticks, and leave the period out"
+    assert wrong == [], "begin with a lower-case letter or a name in backticks, and omit the period"
 
 
 COUNTED = re.compile(
@@ -126,4 +126,4 @@ def test_counts_agree_with_their_nouns() -> None:
                 shown = ast.unparse(number.value)
                 if re.match(r"len\(|sum\(|count|number\b", shown):
                     wrong.append(f"{name}:{node.lineno}: {{{shown}}}{str(noun.value)[:20]}")
-    assert wrong == [], "write the number and its noun by `text.counted`"
+    assert wrong == [], "use `text.counted` for a number and its noun"

@@ -29,7 +29,7 @@ from .world.progress import Heard
 from .world.registry import Registry
 
 OTHER = 54321
-"""A user who is neither this one nor root."""
+"""The id of a user who is neither the current user nor root."""
 Owned = Callable[[Path, int], None]
 
 
@@ -95,7 +95,7 @@ def test_the_owner_of_a_link_counts_too(tmp_path: Path, owned: Owned, monkeypatc
     link.symlink_to("cache")
     assert unsafe(link) is None
     if os.geteuid() != 0:
-        pytest.skip("only root can give a link to another user")
+        pytest.skip("only root can change the owner of a link")
     os.lchown(link, OTHER, OTHER)
     assert unsafe(link) is not None
 
@@ -148,7 +148,7 @@ def test_a_record_that_others_can_change_is_not_read(tmp_path: Path, part: str) 
     assert kept.get("x") is not None
     if part == "owner":
         if os.geteuid() != 0:
-            pytest.skip("only root can give files to others")
+            pytest.skip("only root can change the owner of files")
         os.chown(path, OTHER, OTHER)
     else:
         (path if part == "file" else path.parent).chmod(0o777)
@@ -205,7 +205,7 @@ def commands(mar: Registry, project: Path) -> list[list[str]]:
 @pytest.mark.parametrize("fault", ["world-writable", "another owner"])
 def test_every_command_refuses_an_unsafe_cache_before_it_asks_or_reads(mar: Registry, tmp_path: Path, fault: str) -> None:
     if fault == "another owner" and os.geteuid() != 0:
-        pytest.skip("only root can give files to others")
+        pytest.skip("only root can change the owner of files")
     project = tmp_path / "marfetch.yaml"
     project.write_text(f"schema: 1\nendpoint: http://{mar.host}\nartifacts:\n  - reference: {ALB}\n")
     cache = tmp_path / "cache"

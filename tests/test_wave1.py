@@ -48,9 +48,9 @@ MOVED = {
     f"wheel/{SBOM}": f"wheel/cleanroom-whl.referrers/{SBOM.partition('sha256-')[2].partition('.')[0]}/{SBOM}",
 }
 FILES = {MOVED.get(name, name): digest for name, digest in WRITTEN.items()}
-"""Path in the project → digest, as they are written now."""
+"""Path in the project → digest, as the current version writes it."""
 NEWER_CHART = "b61d9f3d5c6aff01c735af2618f87887b52e2ee0694281534b7af5d58b172ab2"
-"""The chart that the newer lock names, of which the cache holds a part."""
+"""The digest of the chart in the newer lock. The recorded cache has only a part of it."""
 Run = Callable[..., tuple[int, dict[str, Any]]]
 
 

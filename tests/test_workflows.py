@@ -28,7 +28,7 @@ RIGHTS = {
     ("release.yml", "publish"): {"id-token": "write"},
     ("release.yml", "release"): {"contents": "write"},
 }
-"""What each job may do. A right more is a decision, made here."""
+"""(workflow, job) → its permissions. A further permission must be added here on purpose."""
 
 
 def parsed(path: Path) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def test_actions_of_others_are_pinned_by_commit_with_their_version_beside_it(pat
     for name, version in lines:
         if not name.startswith("./"):
             assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}", name), name
-            assert version, f"{name} does not say which version it is"
+            assert version, f"{name} has no comment with its version"
 
 
 def test_one_action_is_pinned_to_one_commit_everywhere() -> None:
@@ -76,7 +76,7 @@ def test_a_workflow_has_no_rights_and_each_job_only_those_of_its_step(path: Path
     }
     for job in document["jobs"].values():
         assert int(job["timeout-minutes"]) <= 90
-        assert re.fullmatch(r"[a-z]+-[0-9.]+", job["runs-on"]), "an image by its version"
+        assert re.fullmatch(r"[a-z]+-[0-9.]+", job["runs-on"]), "name the version of the runner image"
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

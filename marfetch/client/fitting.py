@@ -96,7 +96,7 @@ def _telling(index: Index, choice: Choice) -> list[Descriptor]:
     plain = [child for child in children if child.platform is None]
     if choice.is_any and (plain or _declares(index) is not None):
         return []
-    # In an index with images, any other artifact has no platform. If all children have a platform, all are of one kind.
+    # If an index contains images and other artifacts, only the images have a platform. If all children have one, they are of the same kind.
     return plain[:1] + [child for child in children if child.platform is not None][:1]
 
 

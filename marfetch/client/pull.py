@@ -145,7 +145,7 @@ class _Job:
 
     @property
     def artifact(self) -> Found:
-        assert self.found is not None, "only a found artifact has payloads"
+        assert self.found is not None, "a job has payloads only after its artifact was found"
         return self.found
 
     @property
@@ -332,7 +332,7 @@ def _guard(job: _Job, step: Callable[[], None]) -> None:
 
 def _prepare(client: Session, job: _Job) -> None:
     artifact = job.task.artifact
-    assert not isinstance(artifact, Failed), "failed tasks are filtered out"
+    assert not isinstance(artifact, Failed), "only tasks that did not fail get here"
     job.found = artifact if isinstance(artifact, Found) else find(client, artifact, job.task.request)
     job.items = [_Item(job, one, job.files if one.unpacking is None else job.directories) for one in job.found.payloads]
 
@@ -412,7 +412,7 @@ def _takes_kept(job: _Job, kept: Sequence[Path]) -> StorageError | None:
 
 
 def _refuse_clashes(jobs: Sequence[_Job], *, together: bool) -> None:
-    """Set the error of all jobs whose file names clash; with `together`, of all jobs if any two clash."""
+    """Set an error on all jobs whose file names clash. With `together`, one such clash is an error of all jobs."""
     candidates = [job for job in jobs if job.items]
     clashes = find_clashes([(item.destination, item.output) for job in candidates for item in job.items])
     for job in candidates:

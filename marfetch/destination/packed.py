@@ -156,7 +156,7 @@ class Packed:
         return piece
 
     def _inflated(self) -> bytes:
-        assert self._gzip is not None, "only a gzip archive is decompressed"
+        assert self._gzip is not None, "only a gzip archive has a decompressor"
         while True:
             if self._gzip.eof:
                 following = self._following(self._gzip.unused_data)

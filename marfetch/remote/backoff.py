@@ -187,7 +187,7 @@ class Backoff:
                     pause = host.resume_at - now
                     if pause > 0:
                         if waited_for != host.resume_at:
-                            # A new pause replaces the old one, so subtract the part of the old one that is left.
+                            # `attempts` already counts the whole old pause, so subtract the part that this new pause replaces.
                             attempts.paused(min(0.0, now - waited_for) if waited_for else 0.0)
                             attempts.check_pause(host.name, pause, elsewhere=host.elsewhere)
                             attempts.paused(pause)

@@ -103,7 +103,7 @@ class _Examination:
 
         refusal = self._step(Check.INTEGRITY, integrity)
         if refusal is None:
-            assert envelope is not None, "an envelope that was refused ends here"
+            assert envelope is not None, "a passed integrity check sets the envelope"
             opened_ = envelope
             for check, step in (
                 (Check.AUTHENTICITY, self._authenticity),

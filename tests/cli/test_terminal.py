@@ -68,7 +68,7 @@ TREES = {
     "diff": ("diff", f"{ALB}:1.7.9", f"{ALB}:1.7.12"),
 }
 CHANGING = ("doctor", "cache info")
-"""Commands that print other times or sizes each time."""
+"""Commands whose output contains times or sizes that change with each run."""
 LISTS = TABLES | FACTS | TREES
 
 

@@ -17,7 +17,7 @@ from ..world.content import ALB
 from ..world.registry import Registry
 
 MODULES = 67
-"""The modules of marfetch that a pull of a chart by its exact version loads."""
+"""The number of modules of marfetch that a pull of a chart by exact version loads."""
 LATE = {
     "client.catalog",
     "client.earlier",
@@ -32,9 +32,9 @@ LATE = {
     "remote.referrers",
     "tar",
 }
-"""What only archives, ranges, lists, streams, own and credentials need."""
+"""Modules that a simple pull must not load: they are needed only for archives, ranges, lists, streams and credentials."""
 STATUSES = 14
-"""Calls of `os.stat` and `os.lstat` for one more chart, at most."""
+"""The maximum number of calls of `os.stat` and `os.lstat` for each further chart."""
 
 
 def pulled(mar: Registry, place: Path, *references: str) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def test_one_pull_loads_what_it_needs(mar: Registry, tmp_path: Path) -> None:
     loaded = pulled(mar, tmp_path, f"{ALB}:1.7.12")["loaded"]
     own = {name.removeprefix("marfetch.") for name in loaded if name.startswith("marfetch.")}
     assert own & LATE == set()
-    assert len(own) <= MODULES, "import what only some pulls need where they need it"
+    assert len(own) <= MODULES, "move imports that only some pulls need into the functions that need them"
     assert {"semver", "jsonschema", "html", "yaml", "rich", "cryptography", "concurrent.futures.process"} & set(loaded) == set()
 
 

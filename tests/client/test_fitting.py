@@ -66,7 +66,7 @@ def test_a_range_picks_the_newest_that_is_no_image_and_says_so(mixed: Registry, 
     assert tag(client()) == "0.0.17"
     assert mixed.kinds() == ["tags", "manifest", "manifest", "manifest"]
     assert any("`v0.0.19` of" in text and "is a container image; using `0.0.17`" in text for text in heard.notes)
-    assert resolve(client(), Wanted(MIX)).newer is None, "an image is no newer version of a chart"
+    assert resolve(client(), Wanted(MIX)).newer is None, "an image is not a newer version of a chart"
 
 
 @pytest.mark.parametrize("version", [None, "0.x", "0.0.21", ">=0.0.17 <1"])

@@ -473,7 +473,7 @@ FREE = {
     "HOST[:PORT][/PREFIX]|DIR",
     "dask://HOST:PORT",
 }
-"""Metavars of free text, which cannot be completed."""
+"""Metavars of options and arguments with free text, which cannot be completed."""
 
 
 def test_every_metavar_has_a_completion_or_is_free_text() -> None:

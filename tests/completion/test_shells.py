@@ -84,7 +84,7 @@ class Terminal:
         ends = time.monotonic() + 60
         while not (match := re.search(pattern, self._seen)):
             ready, _, _ = select.select([self._leader], [], [], max(0.0, ends - time.monotonic()))
-            assert ready, f"{pattern!r} did not come: {self._seen!r}"
+            assert ready, f"the output does not contain {pattern!r}: {self._seen!r}"
             self._seen += os.read(self._leader, 65536).decode(errors="replace")
         self._seen = self._seen[match.end() :]
         return match[0]

@@ -27,7 +27,7 @@ from ..world.registry import Asked, Registry
 from .nursery import Child, Ended, Nursery
 
 TEMPORARY: Final = re.compile(r"\.marfetch-[0-9a-f]{16}\.part")
-"""Temporary files allowed beside a final name until the next run."""
+"""Temporary files that may remain beside a final name until the next run."""
 PREPARED: Final = "prepared"
 
 
@@ -220,7 +220,7 @@ class Stage:
         ended = self.run(whole, *scene.words)
         assert ended.code == 0, ended
         self._after = tree(whole / "work")
-        assert self._after != self._before, "a scene changes something"
+        assert self._after != self._before, "a scene must change at least one file"
         assert not any(is_temporary(path) for path in self._after), sorted(self._after)
         shutil.rmtree(whole)
 
@@ -248,26 +248,26 @@ class Stage:
         for path, data in now.items():
             allowed = [one[path] for one in (self._before, self._after) if path in one]
             assert data in allowed or is_mixed(path, data, allowed), (
-                f"`{path}` has wrong bytes" if allowed else f"nothing is to be at `{path}`"
+                f"`{path}` has wrong bytes" if allowed else f"no file is expected at `{path}`"
             )
         lost = {path for path in self._before if path in self._after} - set(now)
-        assert not lost, f"these were there, and are gone: {sorted(lost)}"
+        assert not lost, f"these files were lost: {sorted(lost)}"
 
     def check_tidy(self, place: Path) -> None:
         """Check that no temporary files are left."""
         left = [path for path in tree(place / "work") if is_temporary(path) and not path.startswith("mirror/ingest")]
-        assert not left, f"these are left: {left}"
+        assert not left, f"these temporary files are left: {left}"
 
     def check_ended(self, place: Path) -> None:
         """Check that all files have the expected content after the scene."""
         now = {path: data for path, data in tree(place / "work").items() if not is_temporary(path)}
-        assert now == self._after, "it says that it did what it did not"
+        assert now == self._after, "the exit code is 0, but the files are not as expected"
 
     def check_unchanged(self, place: Path) -> None:
         """Check that all files are the same as before the scene. Only a new directory may remain."""
         now = tree(place / "work")
         made = {path for path, data in now.items() if path not in self._before and data is not None}
-        assert not made, f"these are left: {sorted(made)}"
+        assert not made, f"these new files are left: {sorted(made)}"
         changed = {path for path, data in self._before.items() if now.get(path, b"gone") != data}
         assert not changed, f"these were changed: {sorted(changed)}"
 
@@ -276,7 +276,7 @@ class Stage:
         if not (place / "cache").exists():
             return
         bad = [path.name for path in blobs(place) if hashlib.sha256(path.read_bytes()).hexdigest() != path.name]
-        assert not bad, f"blobs with wrong bytes, or files that are no blobs: {bad}"
+        assert not bad, f"blobs with wrong bytes, or files that are not blobs: {bad}"
         ended = self.run(place, "cache", "verify")
         assert ended.code == 0, ended
 
@@ -288,7 +288,7 @@ class Stage:
         ended = self.run(place, *scene.words)
         assert ended.code == 0, ended
         check_asked(self.mar.asked, complete, partial)
-        assert tree(place / "work") == self._after, "the second run ends where an undisturbed one does"
+        assert tree(place / "work") == self._after, "the second run must have the same result as a run without faults"
         if (place / "cache").exists():
             left = [path.relative_to(place).as_posix() for path in (place / "cache").rglob("*") if is_left(path)]
             assert not left, f"the second run leaves these in the cache: {left}"
@@ -338,16 +338,16 @@ def check_asked(asked: list[Asked], complete: set[str], partial: dict[str, int])
         if one.kind not in ("manifest", "blob", "data") or found is None:
             continue
         digest = found[0]
-        assert digest not in complete, f"this was in the cache already: {one}"
+        assert digest not in complete, f"this blob was already in the cache: {one}"
         if one.kind == "data" and digest not in begun:
             begun.add(digest)
             held = partial.get(digest, 0)
             wanted = f"bytes={held}-" if held else None
-            assert one.headers.get("range") == wanted, f"{held} bytes were there: {one} {one.headers}"
+            assert one.headers.get("range") == wanted, f"{held} bytes were already downloaded: {one} {one.headers}"
 
 
 ENTRIES: Final = {"marfetch.lock": "artifacts", "mirror/index.json": "manifests"}
-"""Files whose entries are updated one by one, if one artifact fails and the others do not; with their names."""
+"""File → key of its entries. If one artifact fails, the entries of the other artifacts are still updated."""
 
 
 def is_mixed(path: str, data: bytes | None, allowed: list[bytes | None]) -> bool:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from .tracing import Step
 
 SWEEP = os.environ.get("MARFETCH_SWEEP") == "1"
-"""Whether all cases run."""
+"""Whether to run all cases."""
 PATIENCE = 7200 if SWEEP else 300
-"""Seconds that a test may take on a busy machine."""
+"""Time limit of a test in seconds, on a busy machine."""
 Count = Callable[..., None]
 """The fixture `count`."""
 

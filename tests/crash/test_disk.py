@@ -15,10 +15,10 @@ from .tracing import CHANGING, Step, failed_at, near, written_down
 pytestmark = pytest.mark.timeout(PATIENCE)
 
 POINTS = 14
-"""Steps of a scene that fail in a run of all tests; `make crash` takes all of them."""
+"""Number of steps of a scene that fail, one per run. `make crash` uses all steps."""
 PLAYED = ("pull", "pull-new", "untar", "sync", "lock", "bundle-create", "bundle-load")
 GROWING = ("write", "pwrite64", "fsync", "rename", "renameat", "renameat2", "link", "linkat", "mkdir", "mkdirat", "openat")
-"""Calls that a full disk fails: `openat` where it makes a file."""
+"""System calls that fail on a full disk. `openat` fails only if it creates a file."""
 FULL = "error: .*the disk is full"
 NEEDS = rf"{FULL}: \d+ bytes are needed and \d+ are free, at `|{FULL}, at `stdout`"
 OTHER = {

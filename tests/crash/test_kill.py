@@ -23,9 +23,9 @@ from .tracing import CHANGING, TALKING, Step, killed_after, killed_at, near, wri
 pytestmark = pytest.mark.timeout(PATIENCE)
 
 POINTS = 24
-"""Steps of a scene at which it is killed in a run of all tests; `make crash` takes all of them."""
+"""Number of steps of a scene at which the command is killed. `make crash` uses all steps."""
 LEAST = 25
-"""Times that each scene is killed: 200 for all eight."""
+"""Minimum number of kills in each scene: 200 for all eight scenes."""
 MOMENTS = 40 if SWEEP else 4
 
 
@@ -168,6 +168,6 @@ def test_what_gets_a_final_name_was_forced_to_the_disk_before(name: str, stage: 
             part = f"{renamed['above']}/{renamed['old']}"
             inside = [one for one in seen if one == part or one.startswith(f"{part}/")]
             assert inside, f"nothing was written to `{part}`"
-            assert not [one for one in inside if one in dirty], f"`{renamed['new']}` got its name before its bytes were on the disk"
+            assert not [one for one in inside if one in dirty], f"`{renamed['new']}` was renamed before its bytes were flushed to the disk"
             named += 1
     assert named

@@ -24,11 +24,11 @@ from .sweep import PATIENCE, SWEEP, Count
 pytestmark = pytest.mark.timeout(PATIENCE)
 
 SIZE = (2 << 30) + 1 if SWEEP else 300 << 20
-"""Bytes of the blob, which has hardly any on the disk."""
+"""Size of the blob in bytes. It is a sparse file, which needs hardly any space on the disk."""
 MOST = 200 << 20
-"""Bytes that a command may hold in memory, the interpreter and its libraries included."""
+"""Maximum memory of a command in bytes, including the interpreter and its libraries."""
 LIMIT = 400 << 20
-"""Bytes of addresses that it may ask for: what `ulimit -v` limits."""
+"""Maximum address space of a command in bytes, set with `ulimit -v`."""
 
 
 MEASURE = """

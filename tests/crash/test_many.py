@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(PATIENCE)
 
 MANY = 32
 LONGEST = 100.0
-"""Seconds for all of them, on a busy machine."""
+"""Time limit in seconds for all processes together, on a busy machine."""
 
 
 def all_of(children: list[Child]) -> list[Ended]:

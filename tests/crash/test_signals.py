@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(PATIENCE)
 
 MOMENTS = 100 if SWEEP else 20
 LONGEST = 20.0
-"""Seconds that a command may take to end after a signal, on a busy machine."""
+"""Maximum seconds until a command ends after a signal, on a busy machine."""
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 PLAYED = ("pull-new", "untar", "sync", "bundle-create", "bundle-load")
 
@@ -80,7 +80,7 @@ def test_a_terminated_command_ends_and_leaves_nothing(number: signal.Signals, is
             stage.drop(place)
         stage.close()
     count(f"moments of {signal.Signals(number).name}{' twice' if is_twice else ''}", stopped)
-    assert stopped >= MOMENTS // 3, f"only {stopped} of {MOMENTS} came in time"
+    assert stopped >= MOMENTS // 3, f"only {stopped} of {MOMENTS} signals arrived in time"
 
 
 @row("F04", "a second signal", "Continues the orderly exit, unless it takes too long", code=143)

@@ -31,7 +31,7 @@ def ext4(tmp_path: Path) -> Iterator[Path]:
         file.truncate(2 << 20)
     made = subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", "-m", "0", str(image)], capture_output=True, check=False)
     if made.returncode or subprocess.run(["mount", "-o", "loop", str(image), str(place)], capture_output=True, check=False).returncode:
-        pytest.skip("only who may mount has a disk to fill: run it as root, with e2fsprogs")
+        pytest.skip("mounting a disk to fill requires root and e2fsprogs")
     yield place
     subprocess.run(["umount", str(place)], check=True)
 
@@ -237,7 +237,7 @@ def test_a_folder_that_is_too_small_for_a_bundle_gets_the_rest_when_there_is_roo
         one["annotations"]["org.opencontainers.image.ref.name"]
         for one in json.loads((there / "mirror" / "index.json").read_bytes())["manifests"]
     ]
-    assert [name.rpartition("/")[2] for name in names] == ["toy:2.0.0", "two:2.0.0"], "what fits is there, whole"
+    assert [name.rpartition("/")[2] for name in names] == ["toy:2.0.0", "two:2.0.0"], "the content that fits is complete"
     assert not [path for path in tree(there) if "ingest/" in path]
     subprocess.run(["mount", "-o", "remount,size=2m", str(there)], check=True)
     assert stage.run(place, *line).code == 0

@@ -21,9 +21,9 @@ CHANGING: Final = (
     "open,openat,creat,write,pwrite64,writev,copy_file_range,sendfile,ftruncate,fallocate,fsync,fdatasync,close,"
     "rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,flock"
 )
-"""Calls that change what is on the disk, or that stand at the border of such a change."""
+"""System calls that change files, and calls just before or after such changes."""
 TALKING: Final = "connect,sendto,recvfrom,openat,pread64,close"
-"""Calls of a command that sends what it has."""
+"""System calls of a command that uploads blobs."""
 _CALL: Final = re.compile(r"(\d+) +(\w+)\((.*)")
 
 
@@ -63,7 +63,7 @@ def traced(child: Child, *options: str, seconds: float = 60.0) -> Ended:
         if "attached" not in said:
             child.send(signal.SIGKILL)
             child.wait()
-            pytest.skip(f"strace may not trace here: {said.strip()}")
+            pytest.skip(f"strace is not permitted here: {said.strip()}")
         child.go()
         return child.wait(seconds)
     finally:

@@ -528,7 +528,7 @@ def test_a_whole_network_that_drops_is_examined_in_time(tmp_path: Path) -> None:
     except FileNotFoundError:
         pytest.skip("this machine has no `unshare`")
     if not done.stdout:
-        pytest.skip(f"no network namespace can be made here: {done.stderr.strip()[-200:]}")
+        pytest.skip(f"cannot create a network namespace here: {done.stderr.strip()[-200:]}")
     document = json.loads(done.stdout)
     assert done.returncode == 1
     assert [found["id"] for found in document["data"]["findings"] if found["status"] == "fault"] == ["connection"]

@@ -70,5 +70,5 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         told = mark.args[3]
         if told is not None and codes:
             told = {told} if isinstance(told, int) else set(told)
-            assert told & codes, f"{mark.args[0]} promises {told}, but the commands ended with {codes}"
+            assert told & codes, f"{mark.args[0]} expects the exit codes {told}, but the commands ended with {codes}"
     return outcome

@@ -117,7 +117,7 @@ def test_an_announced_pebibyte_is_refused(world: World) -> None:
 )
 def test_a_descriptor_beyond_the_disk_is_refused(world: World, size: int, exit_code: int, code: str) -> None:
     if exit_code == 9 and shutil.disk_usage(world.root).free > size:
-        pytest.skip("there is room for a TiB here")
+        pytest.skip("the disk has a TiB of free space")
     layer = {"mediaType": "application/octet-stream", "digest": str(Digest.of(b"x")), "size": size}
     world.registry.add_artifact("aks/foo", "1", (None, b"x"), layers=[layer])
     ended = world.run(*PULL).failed(exit_code, code, requests=1)

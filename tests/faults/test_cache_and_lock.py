@@ -157,7 +157,7 @@ def test_what_cannot_be_read_in_the_cache_is_named(world: World, plain: dict[str
 @row("L02", "the cache belongs to another user", "Refuses to use it", code=4)
 def test_a_cache_of_another_user_is_refused(world: World, plain: dict[str, Any]) -> None:
     if os.geteuid() != 0:
-        pytest.skip("only root can give files to others")
+        pytest.skip("only root can change the owner of files")
     add(world)
     world.cache.mkdir(mode=0o700)
     os.chown(world.cache, NOBODY, NOBODY)
@@ -203,7 +203,7 @@ def small_cache(world: World) -> Iterator[World]:
     """Use a file system of 1 MiB for the cache."""
     world.cache.mkdir(mode=0o700)
     if not mounted(world.cache, "size=1m,mode=700"):
-        pytest.skip("no file system can be mounted here (that takes root)")
+        pytest.skip("cannot mount a file system here (this requires root)")
     try:
         yield world
     finally:

@@ -129,7 +129,7 @@ def test_of_modes_only_the_right_to_execute_is_taken_and_not_in_charts(world: Wo
 def in_memory(mar: Registry) -> Iterator[World]:
     """Create the environment on a file system in memory, because flushing very many files to a disk is slow."""
     if not Path("/dev/shm").is_dir():
-        pytest.skip("no file system in memory here")
+        pytest.skip("there is no file system in memory here")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
         yield World(mar, Path(place) / "world")
 

@@ -407,7 +407,9 @@ def test_a_name_that_cannot_be_resolved_is_said(world: World) -> None:
     ended = world.run(*elsewhere(world, "https://nowhere.invalid", "nowhere.invalid"))
     ended.failed(7, "unreachable", "`nowhere.invalid` cannot be reached", "cannot be resolved", "check the spelling", within=60)
     connected = [who for event, who in ended.contacts if event == "socket.connect"]
-    assert all(world.registry.data_host.rpartition(":")[2] in who for who in connected), "nothing but what is opened ahead"
+    assert all(world.registry.data_host.rpartition(":")[2] in who for who in connected), (
+        "only early connections to the data host are allowed"
+    )
 
 
 @row("N14", "the host never accepts the connection", "Gives up after the connect timeout", code=7)
@@ -421,7 +423,7 @@ def test_a_host_that_does_not_answer_is_given_up(world: World) -> None:
             except TimeoutError:
                 break
         else:
-            pytest.skip("this system takes connections for a queue that is full")
+            pytest.skip("this system accepts connections although the queue is full")
         origin = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         words = elsewhere(world, origin)
         ended = world.run(*words, limits={**BRIEF, "CONNECT_TIME": 2.0, "NO_PROGRESS": 1.5})

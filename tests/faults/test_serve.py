@@ -26,7 +26,7 @@ from ..world.world import World
 
 REFUSED = (400, 404, 405, 414, 431)
 PATIENCE = 30.0
-"""Seconds in which a healthy client has its answer, however busy the machine that runs the tests is."""
+"""Maximum seconds until a normal client gets its response, even on a busy machine."""
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_requests_without_end_are_not_read(serving: Serving) -> None:
             with contextlib.suppress(ConnectionError):
                 while sent < 32 << 20:
                     sent += asking.send(start[sent : sent + 65536] or b"a" * 65536)
-            assert sent < 32 << 20, "it is read for ever"
+            assert sent < 32 << 20, "the server never stops reading"
     is_healthy(serving)
 
 
@@ -296,7 +296,7 @@ def test_blobs_that_are_on_their_way_come_whole_when_it_is_ended(world: World, l
                     socket.create_connection(("127.0.0.1", port), timeout=30).close()
                 except ConnectionRefusedError:
                     break
-                assert time.monotonic() < deadline, "it takes new connections for ever"
+                assert time.monotonic() < deadline, "the server never stops accepting connections"
                 time.sleep(0.02)
             got = list(pool.map(rest, clients))
             ended = ending.result()

@@ -428,4 +428,4 @@ def test_an_envelope_that_is_wrong_is_refused(trusting: Trusting, name: str) -> 
     ended = trusting.pulls().failed(6, code, requests=6)
     assert not (trusting.world.here / "out").exists()
     if name == "100 MiB":
-        assert not any(asked.kind == "data" for asked in ended.asked), "it is refused by its descriptor"
+        assert not any(asked.kind == "data" for asked in ended.asked), "the size in the descriptor is reason enough to refuse it"

@@ -185,9 +185,9 @@ def unknown() -> dict[str, Any]:
     try:
         done = subprocess.run(look, preexec_fn=become_unknown, capture_output=True, check=False)
     except subprocess.SubprocessError:
-        pytest.skip("another user id cannot be had here")
+        pytest.skip("cannot switch to another user id here")
     if done.returncode:
-        pytest.skip("another user id cannot be had here")
+        pytest.skip("cannot switch to another user id here")
     return {"preexec_fn": become_unknown}
 
 

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 CORPUS = ROOT / ".cache" / "fuzz"
 HANG = 25
-"""Seconds after which one input counts as endless."""
+"""Seconds after which the processing of one input counts as endless."""
 MEMORY = 1024
-"""MiB that a process may hold: the interpreter, the libraries, and what an input may cost."""
+"""Maximum memory of a process in MiB: the interpreter, the libraries, and the memory for one input."""
 
 
 FOUND = 77
-"""The status that a process ends with where something was found, as libFuzzer's own."""
+"""The exit code of a process that found a fault, the same as libFuzzer's."""
 
 
 class Ran(NamedTuple):

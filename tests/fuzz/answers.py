@@ -108,7 +108,7 @@ def _content_range(data: bytes) -> None:
     def ask(headers: dict[str, str], statuses: tuple[int, ...]) -> Iterator[Any]:
         nonlocal asked
         asked += 1
-        assert asked < 60, "it is asked for without end"
+        assert asked < 60, "the blob is requested endlessly"
         (status, part, length, etag, begin), _ = _lines(next(answers, b""), 5)
         given = {"Content-Range": part, "Content-Length": length, "ETag": etag}
         number = int(status) if status in ("200", "206", "416") else statuses[len(part) % len(statuses)]
@@ -169,7 +169,7 @@ def _framing(data: bytes) -> None:
         answer.close()
     assert taken <= len(data)
     assert answer.length is None or answer.length >= 0
-    assert not (answer.chunked and answer.chunk_left), "it ends before its last chunk"
+    assert not (answer.chunked and answer.chunk_left), "the body ends before its last chunk"
 
 
 def _failure(data: bytes) -> None:

@@ -81,7 +81,7 @@ def _listed(data: bytes, *, is_stream: bool) -> list[TarMember | object]:
 def _read(data: bytes) -> dict[str, bytes] | None:
     """Read the files by position and as a stream, and check that the standard library reads the same. Return None if they are refused."""
     listed = _listed(data, is_stream=False)
-    assert listed == _listed(data, is_stream=True), "the reader sees two things, by position and as a stream"
+    assert listed == _listed(data, is_stream=True), "reading by position and as a stream gives different results"
     found: dict[str, bytes] = {}
     for one in listed:
         if not isinstance(one, TarMember):
@@ -89,7 +89,7 @@ def _read(data: bytes) -> dict[str, bytes] | None:
         if not one.is_directory:
             found[plain_name(one.name, is_directory=False)] = data[one.offset : one.offset + one.size]
     there = _as_python_sees(data)
-    assert there is None or found == there, f"two readers see two things: {sorted(found.items() ^ there.items())!r:.300}"
+    assert there is None or found == there, f"the standard library reads other files: {sorted(found.items() ^ there.items())!r:.300}"
     return found
 
 
@@ -117,17 +117,17 @@ def _unpack(data: bytes, expected: ExpectedChart | None = None) -> dict[str, byt
             destination.put(wish, lambda: io.BytesIO(data))
         for path in sorted((place / "out" / "demo").rglob("*")):
             if path.is_symlink() or not (path.is_dir() or path.is_file()):
-                raise BrokenPromiseError(f"a link or a device was made: {path}")
+                raise BrokenPromiseError(f"a link or a device was created: {path}")
             if path.is_file():
                 if path.stat().st_mode & 0o7022 & ~os.umask(os.umask(0o022)):
-                    raise BrokenPromiseError(f"rights of the archive came along: {path}")
+                    raise BrokenPromiseError(f"permissions in the archive were kept: {path}")
                 found[str(path.relative_to(place / "out" / "demo"))] = path.read_bytes()
     finally:
         names = {str(path.relative_to(place)) for path in place.rglob("*") if path.relative_to(place).parts[0] != "out"}
         below = [path.name for path in (place / "out").iterdir()]
         _empty(place / "out")
         if names != {"beside", "beside/file", "file"} or (place / "file").read_bytes() != b"untouched":
-            raise BrokenPromiseError(f"something outside was touched: {names}")
+            raise BrokenPromiseError(f"something outside was changed: {names}")
         if not set(below) <= {"demo"}:
             raise BrokenPromiseError(f"something was left behind: {below}")
     return found
@@ -144,7 +144,9 @@ def _empty(place: Path) -> None:
 def _tar(data: bytes) -> None:
     seen = _read(mended(data))
     found = _unpack(mended(data))
-    assert found == seen, f"unpacking gives other files than the reader sees: {sorted(found.items() ^ (seen or {}).items())!r:.300}"
+    assert found == seen, (
+        f"the unpacked files differ from the files that the reader returns: {sorted(found.items() ^ (seen or {}).items())!r:.300}"
+    )
 
 
 def _as_python_sees(data: bytes) -> dict[str, bytes] | None:
@@ -184,7 +186,9 @@ def _layout_tar(data: bytes) -> None:
     with path.open("rb") as open_file:
         listed = [one for one in members(Extent.of(open_file.fileno(), "layout.tar"), "layout.tar") if not one.is_directory]
     here = {one.name: data[one.offset : one.offset + one.size] for one in listed}
-    assert here == seen, f"a layout has other files than the reader sees: {sorted(here.items() ^ (seen or {}).items())!r:.300}"
+    assert here == seen, (
+        f"the files of the layout differ from the files that the reader returns: {sorted(here.items() ^ (seen or {}).items())!r:.300}"
+    )
     with ReadonlyTar(path) as store:
         _walk(Contents(store, name="here"))
     with opened(path) as found:

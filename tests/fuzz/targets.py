@@ -8,4 +8,4 @@ from .target import Target
 TARGETS: dict[str, Target] = {
     target.name: target for module in (names, answers, documents, archives, signatures, requests) for target in module.TARGETS
 }
-"""By name."""
+"""Name → target."""

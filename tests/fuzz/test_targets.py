@@ -30,7 +30,7 @@ from .target import Target
 from .targets import TARGETS
 
 SHARE = float(os.environ.get("MARFETCH_FUZZ", "1"))
-"""How much of the short run; `make fuzz` is the one for hours."""
+"""A factor for the number of runs. For hours of fuzzing, use `make fuzz`."""
 
 
 @pytest.fixture(params=TARGETS)
@@ -134,7 +134,7 @@ def test_some_seed_of_every_target_is_taken(target: Target) -> None:
             except Exception:  # other tests check the errors
                 continue
             return
-    assert target.name == "error-body", "no seed is taken"
+    assert target.name == "error-body", "all seeds are refused"
 
 
 # -- the checks themselves, and the long run

@@ -97,7 +97,9 @@ def test_entries_have_the_charts_own_name(mar: Registry, got: Got) -> None:
     assert {key: {one["name"] for one in group} for key, group in found.items()} == {"toy": {"web"}, "web": {"web"}}
     assert found["toy"] == found["web"]
     assert found["web"][0]["urls"][0].endswith("/web-1.99.0.tgz")
-    assert found["web"][-1]["urls"][0].endswith(":0.1.0/web-0.1.0.tgz"), "of old versions that were not looked at, the newest name is known"
+    assert found["web"][-1]["urls"][0].endswith(":0.1.0/web-0.1.0.tgz"), (
+        "older versions that were not fetched get the name of the newest version"
+    )
 
 
 def test_an_own_name_never_hides_another_chart(mar: Registry, got: Got) -> None:

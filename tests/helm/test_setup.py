@@ -326,7 +326,7 @@ FIXED = {
     "ci/azure-pipelines.yml": "100644",
     ".github/actions/setup/action.yml": "100644",
 }
-"""Path → mode of what Helm, installed getters and pipelines of others call by its path: an update that moves one breaks them without a word."""
+"""Path → mode of the files that Helm, installed getters and pipelines of users call by path. Moving one of them would break these silently."""
 
 
 @pytest.mark.parametrize("is_same", [True, False], ids=["the same packages", "other packages"])

@@ -50,7 +50,7 @@ def test_a_tar_holds_what_the_folder_holds(recipe: Layout, tmp_path: Path, form:
 @pytest.mark.parametrize("flags", [["--format=gnu"], ["--format=posix"], ["--format=v7"], ["--format=ustar", "-b", "64"]], ids=str)
 def test_what_the_tar_of_the_system_makes_is_read(recipe: Layout, tmp_path: Path, flags: list[str]) -> None:
     if shutil.which("tar") is None:
-        pytest.skip("there is no tar")
+        pytest.skip("`tar` is not installed")
     subprocess.run(["tar", *flags, "-cf", tmp_path / "a.tar", "-C", recipe.root, "."], check=True)
     with ReadonlyTar(tmp_path / "a.tar") as archive:
         assert Contents(archive).load().repositories == Contents(Folder(recipe.root)).load().repositories
@@ -123,7 +123,7 @@ def test_an_archive_that_is_replaced_goes_on_as_it_was(maker: Maker, tmp_path: P
         other.manifest("second", "aks/foo:1")
         packed(other.root, tmp_path / "b.tar").replace(tmp_path / "a.tar")
         assert read(source, Reference("aks/foo"), manifest.layers[0]) == b"first"
-        assert archive.stamp(manifest.layers[0].digest) == stamp, "nothing has to be hashed again"
+        assert archive.stamp(manifest.layers[0].digest) == stamp, "no blob has to be hashed again"
 
 
 def test_an_archive_that_is_written_into_has_another_stamp(maker: Maker, tmp_path: Path) -> None:
@@ -497,7 +497,7 @@ def test_of_two_registries_the_official_one_is_served(maker: Maker) -> None:
     told: list[str] = []
     repository = maker.contents(warn=told.append).load().repositories["aks/foo"]
     assert str(repository.tags["1"].digest) == official
-    assert len(repository.manifests) == 3, "the others are there by their digests"
+    assert len(repository.manifests) == 3, "the other manifests can be read by digest"
     assert len(told) == 2
 
 
@@ -657,4 +657,4 @@ def test_bytes_of_a_tar_are_read_by_offset(tmp_path: Path, maker: Maker) -> None
     with ReadonlyTar(packed(maker.root, tmp_path / "a.tar")) as archive, archive.extent(Digest.parse(described["digest"])) as extent:
         assert b"".join(extent.pieces()) == data
         assert extent.read(1 << 20, 10) == data[1 << 20 : (1 << 20) + 10]
-        assert extent.read(len(data) - 3, 100) == data[-3:], "not a byte of what stands behind it"
+        assert extent.read(len(data) - 3, 100) == data[-3:], "no byte behind the blob is returned"

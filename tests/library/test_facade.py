@@ -257,7 +257,7 @@ def test_a_second_pull_asks_for_no_blob_and_needs_no_new_connection(make: Make, 
     with pytest.raises(NotFoundError):
         client.resolve("aks/nothing:1.0.0")
     client.versions(ALB)
-    assert mar.connections == connections, "a failure costs no connection"
+    assert mar.connections == connections, "the connection stays open after a failure"
 
 
 def test_each_call_sees_what_is_new(make: Make, mar: Registry) -> None:
@@ -289,7 +289,7 @@ def test_offline_uses_the_cache_and_sends_no_request(make: Make, mar: Registry) 
     assert (failure.value.code, failure.value.exit_code, mar.asked) == ("offline", 7, [])
     right = online.read(f"{ALB}:1.7.12")
     mar.asked.clear()
-    assert offline.read(f"{ALB}:1.7.12") == right, "a call sees what others have brought into the cache"
+    assert offline.read(f"{ALB}:1.7.12") == right, "a call finds content that other processes added to the cache"
     assert mar.asked == []
 
 
@@ -586,7 +586,7 @@ def test_a_function_gets_one_text_for_each_event(make: Make, mar: Registry, capf
     ]
     client.pull(f"{ALB}:1.7.12")
     client.pull(f"{ALB}:1.11.4")
-    assert told[2:] == ["fetching alb-controller-1.11.4.tgz (10.0 KiB)"], "the notice comes once"
+    assert told[2:] == ["fetching alb-controller-1.11.4.tgz (10.0 KiB)"], "the notice is shown only once"
     assert capfd.readouterr() == ("", "")
 
 

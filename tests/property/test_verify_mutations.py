@@ -43,7 +43,7 @@ from ..world.signing import jws as made_jws
 
 COUNT = int(os.environ.get("MARFETCH_MUTATIONS", "20000"))
 MOST = 1 << 16
-"""Bytes of a changed document, at most."""
+"""Maximum size of a mutated document in bytes."""
 FORMS = {"cose": "application/cose", "jws": "application/jose+json"}
 
 

@@ -305,7 +305,7 @@ def test_credentials_for_a_scheme_that_is_not_supported_are_not_called_wrong(doc
 
 
 def test_mar_is_never_explained_by_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(credentials, "find_credentials", lambda *_: pytest.fail("credentials were looked for"))
+    monkeypatch.setattr(credentials, "find_credentials", lambda *_: pytest.fail("marfetch searched for credentials"))
     assert Authority(endpoint("global")).explain("aks/foo") is None
 
 
@@ -449,7 +449,7 @@ def test_mar_never_gets_credentials_and_none_are_read(
     docker: Logs, monkeypatch: pytest.MonkeyPatch, name: str, host: str, data: str
 ) -> None:
     docker({"auths": {one: {"auth": SECRET} for one in (host, f"{host}:443", f"https://{host}", data)}})
-    monkeypatch.setattr(credentials, "find_credentials", lambda *_: pytest.fail("credentials were looked for"))
+    monkeypatch.setattr(credentials, "find_credentials", lambda *_: pytest.fail("marfetch searched for credentials"))
     authority = Authority(endpoint(name))
     for challenge in ("Basic realm=x", f'Bearer realm="https://{host}/token"', 'Bearer realm="https://evil.example/"'):
         assert authority.answer(challenge, "aks/foo") is None

@@ -492,7 +492,7 @@ def test_many_artifacts_go_side_by_side(get: Callable[..., Pulled], mar: Registr
     assert [file.path.name for file in result.files] == [f"many{number}.bin" for number in range(40)]
     assert 4 <= most["data"] <= 8
     assert 4 <= most["registry"] <= 8
-    assert most["both"] > 8, "while one host answers, the other one is asked"
+    assert most["both"] > 8, "requests to the two hosts run in parallel"
     swept(tmp_path, *(f"many{number}.bin" for number in range(40)))
 
 

@@ -66,7 +66,9 @@ def remote(client: Callable[..., Session]) -> Remote:
 
 
 def test_this_is_the_version_whose_inside_is_known() -> None:
-    assert oras.version.__version__.startswith("0.2."), "look at docs/design.md, what of oras-py is unsafe, before a new one is taken"
+    assert oras.version.__version__.startswith("0.2."), (
+        "before you use another part of oras-py, read in docs/design.md which parts are unsafe"
+    )
 
 
 def test_nothing_else_of_oras_py_is_used(trees: list[ast.Module]) -> None:
@@ -79,7 +81,7 @@ def test_nothing_else_of_oras_py_is_used(trees: list[ast.Module]) -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").startswith("oras")
     ]
-    assert not imported, "by its full name, so that this test sees it"
+    assert not imported, "import it by its full name, so that this test can find it"
 
 
 def test_jsonschema_loads_when_oras_py_validates_and_not_before() -> None:
@@ -128,7 +130,7 @@ def test_the_media_types_are_those_of_manifests_and_indexes() -> None:
 @pytest.mark.parametrize("insecure", [True, False])
 def test_a_registry_of_oras_py_is_made_without_asking_anybody(monkeypatch: pytest.MonkeyPatch, insecure: bool) -> None:
     def never(*_: Any, **__: Any) -> None:
-        pytest.fail("something was asked for")
+        pytest.fail("oras-py sent a request")
 
     monkeypatch.setattr(requests.Session, "send", never)
     monkeypatch.setattr("builtins.open", never)  # oras-py must not read files, such as Docker's configuration

@@ -33,7 +33,7 @@ DESCRIPTOR = Descriptor("application/octet-stream", Digest.of(BLOB), len(BLOB))
 FILL = b" " * 65536
 OFFERED = 256 << 20
 TAKEN = 32 << 20
-"""Bytes that may be on the way in the buffers of both ends."""
+"""Bytes that may still be in the buffers of the client and the server."""
 
 pytestmark = pytest.mark.usefixtures("impatient")
 

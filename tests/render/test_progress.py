@@ -65,7 +65,7 @@ class Screen(io.StringIO):
         elif kind == "K":
             self._lines[self._row] = "" if number == "2" else self._lines[self._row][: self._column]
         else:
-            assert kind == "m", f"no other control is needed, but here is {kind!r}"
+            assert kind == "m", f"the test terminal does not support the control {kind!r}"
 
     def resize(self, columns: int) -> None:
         """Wrap the displayed text at another width. The cursor stays at its character."""

@@ -42,7 +42,7 @@ HIDDEN = (
     "\ufeff::add-mask::a",
     "\x1b[31m::add-mask::a",
 )
-"""Commands once invisible characters and escape sequences are gone."""
+"""Texts that become logging commands if invisible characters and escape sequences are removed."""
 HARMLESS = ("## heading", "### `a` [b]", "a::b", "http://[::1]:5000", "#1 [x]", "x ::group::y", "##vso", "sha256:00")
 
 
@@ -59,7 +59,7 @@ def test_commands_are_broken_up_on_every_line(text: str, before: str) -> None:
     assert commands(before + text)
     broken = without_commands(before + text)
     assert commands(broken) == []
-    assert broken.replace(" ", "") == (before + text).replace(" ", ""), "nothing but a space is added"
+    assert broken.replace(" ", "") == (before + text).replace(" ", ""), "only spaces may be added"
 
 
 @pytest.mark.parametrize("text", HARMLESS)
@@ -194,7 +194,9 @@ def test_what_a_server_says_does_not_steer_the_runner(mar: Registry, job: Run) -
 def test_the_getter_keeps_bytes_and_breaks_up_messages(mar: Registry, job: Run, run: Run) -> None:
     address = f"mar://{mar.host}/evil/toy/index.yaml"
     assert EVIL in run("getter", "", "", "", address).stdout
-    assert job("getter", "", "", "", address).stdout == run("getter", "", "", "", address).stdout, "it is data for Helm"
+    assert job("getter", "", "", "", address).stdout == run("getter", "", "", "", address).stdout, (
+        "the index is data for Helm, so it stays unchanged"
+    )
     failed = job("getter", "", "", "", f"mar://{mar.host}/evil/{EVIL}")
     assert failed.returncode
     assert commands(failed.stderr) == []

@@ -289,7 +289,7 @@ def test_a_blob_whose_bytes_are_wrong_is_never_given(maker: Maker) -> None:
         assert one.ask(f"/v2/aks/foo/blobs/{digest}").body == b"right"
         path.write_bytes(b"wrong")
         os.utime(path, ns=(1, 1))
-        assert one.ask(f"/v2/aks/foo/blobs/{digest}").status == 404, "it is hashed again when its file has changed"
+        assert one.ask(f"/v2/aks/foo/blobs/{digest}").status == 404, "a blob is hashed again after its file has changed"
         path.unlink()
         assert one.ask(f"/v2/aks/foo/blobs/{digest}").status == 404
 
@@ -328,7 +328,7 @@ def test_a_blob_that_is_written_into_while_it_is_given_is_cut(maker: Maker) -> N
                 got += piece
         body = got.partition(b"\r\n\r\n")[2]
         assert len(body) < len(data)
-        assert data.startswith(body), "not one byte of the other version"
+        assert data.startswith(body), "no byte of the other version is sent"
 
 
 def test_a_manifest_that_is_written_into_is_not_given(maker: Maker) -> None:
@@ -449,7 +449,7 @@ REFUSED = {
 def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_ends(tough: Served, data: bytes) -> None:
     answer = raw(tough.port, data)
     assert answer.startswith(b"HTTP/1.1 400 ")
-    assert len(re.findall(rb"HTTP/1\.1 \d{3}", answer)) == 1, "what stands behind is not answered"
+    assert len(re.findall(rb"HTTP/1\.1 \d{3}", answer)) == 1, "the bytes behind the first request get no response"
     assert tough.ask("/v2/").status == 200
 
 
@@ -462,7 +462,7 @@ def test_headers_without_end_are_refused(tough: Served, start: bytes) -> None:
         with contextlib.suppress(ConnectionError):
             while sent < 64 << 20:
                 sent += asking.send(start[sent % len(start) :] if sent < len(start) else b"a" * 65536)
-        assert sent < 64 << 20, "it is not read for ever"
+        assert sent < 64 << 20, "the server must stop reading"
     assert tough.ask("/v2/").status == 200
 
 
@@ -568,7 +568,7 @@ def test_a_reader_that_does_not_read_is_let_go(maker: Maker, parser: str, monkey
         asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         deadline = time.monotonic() + 30
         while not asking.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            assert time.monotonic() < deadline, "it is waited for without end"
+            assert time.monotonic() < deadline, "the server waits endlessly"
             time.sleep(0.05)
         assert one.ask(f"/v2/aks/foo/blobs/{Digest.of(data)}").body == data
 

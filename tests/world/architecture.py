@@ -27,9 +27,9 @@ ROWS: Final[Mapping[str, tuple[str, ...]]] = {
         *("tar", "document", "text", "errors", "codes", "refusals"),
     ),
 }
-"""Row → its units, from the top of the house to its ground. A unit imports only units to its right in its row, or in rows below.
+"""Row → its units, from the top row to the bottom row. A unit may import only units to its right in its row, and units in lower rows.
 
-A unit is a module at the top of the package, or a package with all that is in it.
+A unit is a module at the top level of the package, or a sub-package with all its modules.
 """
 
 DOORS: Final[Mapping[str, frozenset[str]]] = {
@@ -54,7 +54,7 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     "serve": frozenset({"run"}),
     "verify": frozenset({"artifact", "gate", "policy", "truststore", "verdict"}),
 }
-"""Package → its modules that other units may import."""
+"""Sub-package → its modules that other units may import."""
 
 LATE: Final = re.compile(r"# late: \S")
 """A comment on a line that imports inside a function."""
@@ -213,7 +213,7 @@ class House:
 
 
 HOUSE: Final = House()
-"""The package, for all tests of a process. It reads a file when it is asked."""
+"""The structure of the package, shared by all tests of a process. Files are read on first use."""
 
 
 def draw(house: House) -> Iterator[str]:

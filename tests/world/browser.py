@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Final
 
 PATIENCE: Final = 60.0
-"""Seconds after which a browser that says nothing is stuck."""
+"""Seconds after which a browser that does not respond counts as stuck."""
 _START: Final = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
 _OPTIONS: Final = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars"),
@@ -87,7 +87,7 @@ class Browser:
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            assert select.select([self._in], [], [], PATIENCE)[0], "the browser says nothing"
+            assert select.select([self._in], [], [], PATIENCE)[0], "the browser does not respond"
             data = os.read(self._in, 1 << 20)
             assert data, "the browser ended"
             self._rest += data

@@ -18,7 +18,7 @@ replicas: 1
 hosts: [a, b]
 on: true
 """
-"""Values that name two images."""
+"""A `values.yaml` that names two images."""
 
 
 def add_chart(

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 _CONTACTS = {"socket.connect": 1, "socket.getaddrinfo": 0, "socket.gethostbyname": 0, "subprocess.Popen": 0}
-"""Event of the interpreter → which of its arguments says who is asked."""
+"""Audit event of the interpreter → the index of the argument with the host or program."""
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ class Link(Listener):
         self._target = port
         self._resets_after = resets_after
         self.sent = 0
-        """Bytes that went down."""
+        """The number of bytes sent to the client."""
         self.resets = 0
         self._guard = threading.Lock()
 

@@ -42,7 +42,7 @@ def promised(*codes: int) -> Iterator[None]:
 def check(error: errors.Error, codes: tuple[int, ...]) -> None:
     """Check that an error has an allowed exit code, and can be printed as text and as JSON."""
     if error.exit_code not in codes:
-        raise BrokenPromiseError(f"exit code {error.exit_code} ({error.code}) is none of {codes}: {error.message[:300]!r}")
+        raise BrokenPromiseError(f"exit code {error.exit_code} ({error.code}) is not one of {codes}: {error.message[:300]!r}")
     if CODES[error.code].kind != type(error).__name__ and error.code != "rate-limited":
         raise BrokenPromiseError(f"`{error.code}` is raised as {type(error).__name__}, not as {CODES[error.code].kind}")
     out, told = io.StringIO(), io.StringIO()
@@ -54,7 +54,7 @@ def check(error: errors.Error, codes: tuple[int, ...]) -> None:
     assert lines.endswith("\n")
     for line in lines.splitlines():
         assert printable(line) == line, f"control characters are shown: {line!r}"
-    assert len(lines) < 20_000, "an error that fills the screen"
+    assert len(lines) < 20_000, "the error fills the screen"
 
 
 # -- the sandbox

@@ -49,7 +49,7 @@ class Answer:
     body: bytes
     send: Callable[[socket.socket, bytes, bytes], None] | None = None
     before: bytes = b""
-    """Sent a moment before it."""
+    """Bytes to send a moment before the response."""
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)

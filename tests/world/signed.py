@@ -12,7 +12,7 @@ from .registry import Registry
 from .signing import Authority, cose, payload
 
 AT: Final = "2026-11-23T20:00:00Z"
-"""A moment in which everything is valid."""
+"""A time at which all test certificates and signatures are valid."""
 REPOSITORY: Final = "signed/thing"
 SIGNATURE: Final = "application/vnd.cncf.notary.signature"
 

@@ -22,7 +22,7 @@ from .registry import Answer, Registry
 
 JOBS = 8
 FILES = 24
-"""Artifacts of each registry."""
+"""The number of artifacts in each registry."""
 FORMS = ("seconds", "date", "nothing")
 
 
@@ -154,7 +154,7 @@ class Throttling(Registry):
 
 
 Throttles = Callable[..., Throttling]
-"""`throttling(after=3, seconds=2, …)`: a registry with artifacts `aks/busy0:1` … that throttles like that."""
+"""`throttling(after=3, seconds=2, …)` starts a registry that throttles in this way, with the artifacts `aks/busy0:1` and so on."""
 
 
 @contextmanager

@@ -58,20 +58,20 @@ ALL = (
         ".",
     ),
 )
-"""What comes from the Go module proxy."""
+"""Tools that are built from sources of the Go module proxy."""
 
 OWN = {"semver-oracle": ROOT / "tests/oracle", "delay": ROOT / "benchmarks/delay"}
-"""Programs of this project: a question to the library that Helm uses, and a forwarder that makes a link longer."""
+"""Go programs of this project: one evaluates ranges with the library that Helm uses, and one forwards connections with a delay."""
 
 
 NODE = {
     "axe-core": ("4.14.1", "sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="),
     "pyright": ("1.1.414", "sha512-FPZZb51jepDX4eP7TEYDeNFtmE3WgwkkEcJpvH3/QmUSsj0EAy3LXu+xB4T/FWDejtsXlCfFr/rbWFjwuwuXww=="),
 }
-"""Programs of npm, for Node.js: name → version and checksum."""
+"""npm packages for Node.js: name → version and checksum."""
 
 SCRIPTS = {"axe-core": "axe.min.js"}
-"""Of these, what runs in a web page: name → file of the package."""
+"""npm packages that run in a web page: name → file in the package."""
 
 SYSTEM = {
     "chromium": "chromium",
@@ -82,7 +82,7 @@ SYSTEM = {
     "wrk": "wrk",
     "zsh": "zsh",
 }
-"""Programs that come with the system: name → Debian's package. `python tests/world/tools.py --system` prints the packages that are missing."""
+"""Programs of the operating system: name → Debian package. `python tests/world/tools.py --system` prints the missing packages."""
 
 
 def find(name: str) -> Path | None:

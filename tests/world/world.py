@@ -30,9 +30,9 @@ from .registry import Asked, Knob, Registry
 
 LAUNCHER: Final = Path(__file__).parent / "launcher.py"
 BRIEF: Final = {"FIRST_WAIT": 0.01, "LONGEST_WAIT": 0.05}
-"""Limits under which waits before a new try are short; everything else has its time, also on a busy machine."""
+"""Limits that shorten the waits before retries. All other limits are the real ones, so that tests also pass on a busy machine."""
 MOST_MEMORY: Final = 300 << 20
-"""Bytes that a command may hold, whatever is sent to it."""
+"""Maximum memory of a command in bytes, whatever a server sends."""
 STEERING: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 """Characters that must never be printed, because they control a terminal or reorder text."""
 PARTIAL: Final = re.compile(r"\.marfetch-.*", re.IGNORECASE)
@@ -175,7 +175,7 @@ class Ended:
             assert self.error["exitCode"] == exit_code, self
             said += f"{self.error['message']} {self.error['hint']}"
         for words in gist:
-            assert words.lower() in said.lower(), f"`{words}` is not said: {self}"
+            assert words.lower() in said.lower(), f"`{words}` is not in the message: {self}"
         self._check(made or {}, requests, within)
         return self
 
@@ -342,7 +342,9 @@ class World:
         assert ended.partial == {}, ended
         ranges = {asked.headers.get("range") for asked in ended.asked if asked.kind == "data"}
         for name, size in held.items():
-            assert size == 0 or f"bytes={size}-" in ranges or not _asks_for(ended, name), f"{size} bytes of {name} were not used: {ended}"
+            assert size == 0 or f"bytes={size}-" in ranges or not _asks_for(ended, name), (
+                f"{size} downloaded bytes of {name} were not resumed: {ended}"
+            )
         return ended
 
     # -- checking the remaining files
@@ -373,7 +375,7 @@ class World:
             now = after.get(name)
             assert now == entry, f"`{name}` was changed: {ended}"
         for name in after.keys() - before.keys():
-            assert name.startswith(("here/", "cache/", "state/")) or name in ("cache", "state"), f"`{name}` was made: {ended}"
+            assert name.startswith(("here/", "cache/", "state/")) or name in ("cache", "state"), f"`{name}` was created: {ended}"
             assert not (name.startswith("here/") and PARTIAL.fullmatch(Path(name).name)), f"`{name}` was left: {ended}"
 
     def _sweep_cache(self, ended: Ended, before: dict[str, Entry], after: dict[str, Entry]) -> None:
@@ -382,7 +384,7 @@ class World:
             if name.startswith("blobs/") and not entry.is_directory and before.get(f"cache/{name}") != entry:
                 algorithm, encoded = name.split("/")[1:]
                 actual = hashlib.new(algorithm, (self.cache / name).read_bytes()).hexdigest()
-                assert actual == encoded, f"the cache holds `{name}`, which is not that: {ended}"
+                assert actual == encoded, f"the cache holds `{name}` with other content: {ended}"
         for name in ended.partial:
             assert re.fullmatch(r"ingest/sha(256|512)-[0-9a-f]+", name), f"`{name}` was left: {ended}"
             assert ended.returncode != 0 or f"cache/{name}" in before, f"`{name}` was left: {ended}"
@@ -400,7 +402,7 @@ class World:
                 stored[name] = (self.root / name).read_bytes()
         for place, data in stored.items():
             for secret in self.secrets:
-                assert secret.encode() not in data, f"{place} tells the secret `{secret}`: {ended}"
+                assert secret.encode() not in data, f"{place} contains the secret `{secret}`: {ended}"
         assert not any(secret in name for secret in self.secrets for name in after), ended
 
     def _is_allowed(self, event: str, who: str) -> bool:
