@@ -83,7 +83,7 @@ def held(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", [*held("advisories"), *held("threat-model")])
-def test_what_a_table_names_is_there(name: str) -> None:
+def test_every_test_and_version_in_a_table_exists(name: str) -> None:
     path, mark, test = name.partition("::")
     if not mark:
         # A minimum version: pyproject.toml has exactly this requirement.
@@ -194,7 +194,7 @@ WORDS = (
 
 
 @pytest.mark.slow
-def test_what_had_holes_is_not_used() -> None:
+def test_vulnerable_functions_are_not_used() -> None:
     # `demo/recipe.py` writes archives with `tarfile`, only from trusted texts.
     for path in sorted({*PACKAGE.rglob("*.py")} - {PACKAGE / "demo" / "recipe.py"}):
         text = path.read_text()

@@ -343,7 +343,7 @@ def test_nothing_of_cryptography_loads_unless_a_verification_runs(tmp_path: Path
     assert "cryptography" in loaded("verify", pinned, "--offline", "--trust-policy", str(policy), **environment)
 
 
-def test_what_the_cache_answers_loads_no_oras(tmp_path: Path) -> None:
+def test_a_cached_answer_loads_no_oras(tmp_path: Path) -> None:
     from marfetch.demo.recipe import build
     from marfetch.layout.layout import Layout
     from marfetch.reference import Host

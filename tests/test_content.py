@@ -207,7 +207,7 @@ def test_a_cut_transfer_leaves_its_bytes_for_the_next_run(layout: Layout) -> Non
     assert left(layout) == []
 
 
-def test_after_a_cut_that_passes_it_goes_on_where_it_was(layout: Layout) -> None:
+def test_after_a_temporary_cut_the_download_resumes(layout: Layout) -> None:
     descriptor = describe(b"hello")
     source = Broken([b"h", b"e"], [b"l"], [b"lo"])
     assert bring(source, layout, descriptor)

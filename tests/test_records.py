@@ -115,7 +115,7 @@ def test_the_same_list_is_not_written_again(tmp_path: Path) -> None:
 # -- tag lists that the client caches
 
 
-def test_what_a_registry_lists_is_kept_under_its_host(client: Callable[..., Session], mar: Registry, tmp_path: Path) -> None:
+def test_a_tag_list_is_cached_under_its_host(client: Callable[..., Session], mar: Registry, tmp_path: Path) -> None:
     tags = ask(client())
     assert mar.kinds() == ["tags"]
     assert records.read(tmp_path / "cache", f"{mar.host}/{ALB}") == tags

@@ -156,7 +156,7 @@ def test_without_locks_young_blobs_stay(client: Made, monkeypatch: pytest.Monkey
     assert (done.blobs, done.kept) == (0, 1)
 
 
-def test_what_another_program_deletes_is_fetched_again(client: Made) -> None:
+def test_a_blob_that_another_program_deletes_is_downloaded_again(client: Made) -> None:
     session = client()
     repository = session.repository(CHART)
     manifest = repository.manifest()

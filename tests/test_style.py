@@ -45,18 +45,18 @@ def found(texts: dict[str, str]) -> str:
     return ", ".join(f"{name} ({count}: {PHRASES.findall(texts[name])[:3]})" for name, count in places.most_common(8) if count)
 
 
-def test_the_documentation_says_it_plainly() -> None:
+def test_the_documentation_uses_plain_words() -> None:
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "tests" / "README.md"]
     texts = {str(page.relative_to(ROOT)): page.read_text() for page in pages}
     assert rate(list(texts.values())) <= MOST, f"reword: {found(texts)}"
 
 
-def test_the_code_says_it_plainly() -> None:
+def test_the_code_uses_plain_words() -> None:
     texts = {name or "__init__": prose(path.read_text(), HOUSE.trees[name]) for name, path in HOUSE.modules.items()}
     assert rate(list(texts.values())) <= MOST, f"reword: {found(texts)}"
 
 
-def test_the_tests_say_it_plainly() -> None:
+def test_the_tests_use_plain_words() -> None:
     """Check the prose of the tests, and the names of test functions as sentences."""
     files = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path != Path(__file__)]
     texts, names = {}, {}

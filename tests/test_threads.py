@@ -214,7 +214,7 @@ def test_an_accident_has_its_own_exit_code(
 
 
 @pytest.mark.parametrize(("failure", "code", "name"), ACCIDENTS.values(), ids=ACCIDENTS)
-def test_an_accident_outside_of_a_command_has_it_too(
+def test_a_failure_of_the_getter_has_the_same_exit_code(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], failure: Exception, code: int, name: str
 ) -> None:
     from marfetch import __main__

@@ -231,7 +231,7 @@ def test_every_command_refuses_an_unsafe_cache_before_it_asks_or_reads(mar: Regi
     assert found["cache"] == "fault"
 
 
-def test_the_library_refuses_it_too(mar: Registry, tmp_path: Path) -> None:
+def test_the_library_refuses_an_unsafe_cache_too(mar: Registry, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache").chmod(0o777)
     with Client(endpoint=f"http://{mar.host}", cache_dir=tmp_path / "cache") as client, pytest.raises(PolicyError, match="every user"):

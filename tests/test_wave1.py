@@ -224,7 +224,7 @@ def test_old_records_are_never_in_the_way(run: Run, official: Registry, cache: P
     assert run("cache", "verify")[0] == 0
 
 
-def test_words_are_completed_out_of_it(run: Run, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_words_are_completed_from_the_cache(run: Run, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["__complete", "pull", "application-lb/"]) == 0
     assert ALB in capsys.readouterr().out
 
@@ -259,7 +259,7 @@ def test_setup_updates_the_plugins_that_it_wrote(run: Run, official: Registry, c
 
 
 @pytest.mark.parametrize("is_updated", [False, True], ids=["by the old plugin", "by the new plugin"])
-def test_what_removes_the_plugin_removes_the_getter(run: Run, tmp_path: Path, is_updated: bool) -> None:
+def test_removing_the_plugin_removes_the_getter(run: Run, tmp_path: Path, is_updated: bool) -> None:
     plugins = helm_folder(tmp_path, "pip")
     hook = yaml.safe_load((plugins / "marfetch" / "plugin.yaml").read_text())["hooks"]["delete"]
     assert run("setup", "--plugins", plugins)[0] == 0

@@ -431,7 +431,7 @@ class Repository:
                 raise
             self.session.cache.drop(blob.digest, error.message)
         except NotFoundError as error:
-            if error.code != "blob-not-found":  # this code: a program that ignores the cache's lock deleted the blob
+            if error.code != "blob-not-found":  # `blob-not-found`: a program that ignores the cache's lock deleted the blob
                 raise
         self.ensure(blob, name=name)
         return take()

@@ -193,7 +193,7 @@ class _Display:
         rate = (received - before) / (now - since) if now > since else 0.0
         task = next((one for one in tasks if one.is_counted), None)
         age = _LONG if task is not None else DELAY
-        most = 0 if task is not None else 1  # a task with one item is shown like a wait, unless another task has a count
+        most = 0 if task is not None else 1  # if no task has a count, a task with a single item is shown like a wait
         waits = dict.fromkeys(one.label for one in reversed(tasks) if one.total <= most and now - one.began >= age)
         return _View(task, rows, list(waits), received, max(0.0, rate))
 

@@ -327,7 +327,7 @@ def _lists(client: Session, request: VerifyOptions) -> Lists:
     caches = [own, cache_directory() / CRL_DIRECTORY]
     if client.options.offline or request.revocation is Action.SKIP:
         return Lists(request.crl, caches)
-    from ..remote.crl import fetcher  # late: urllib3, only to download revocation lists
+    from ..remote.crl import fetcher  # late: loads urllib3, which only downloads of revocation lists need
 
     def keep(url: str, data: bytes) -> None:
         keep_list(own, url, data, client)

@@ -100,7 +100,7 @@ class SignatureGate:
                 self._verdict(own.session, resolved_to(own, manifest))
 
     def _verdict(self, client: Session, resolved: Resolved) -> Verdict:
-        from .artifact import VerifyOptions, verify  # late: cryptography, only to check signatures
+        from .artifact import VerifyOptions, verify  # late: loads cryptography, which only signature checks need
 
         verdict = verify(client, resolved, self._options or VerifyOptions())
         if verdict.error is not None:

@@ -170,7 +170,7 @@ def test_a_container_image_is_refused_with_the_tool_for_it(what: Manifest) -> No
     assert names(chosen(what, all_layers=True))[0].startswith("foo-1.2.3")
 
 
-def test_a_wrong_config_type_is_said_clearly() -> None:
+def test_a_wrong_config_type_is_reported_clearly() -> None:
     (warning,) = chosen(manifest(UNKNOWN, CHART)).warnings
     assert UNKNOWN in warning
     assert chosen(manifest(HELM, CHART)).warnings == ()
@@ -196,7 +196,7 @@ def test_media_types_choose_layers_whatever_the_kind() -> None:
     assert f"{BICEP}.layer.v1+json" in caught.value.message
 
 
-def test_an_artifact_without_layers_is_said_to_have_none() -> None:
+def test_an_artifact_without_layers_is_reported() -> None:
     for choice in ({}, {"all_layers": True}, {"media_types": ("*",)}, {"output": "x"}):
         with pytest.raises(NotFoundError, match="has no layers") as caught:
             chosen(manifest(EMPTY), **choice)

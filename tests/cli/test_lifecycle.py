@@ -109,7 +109,7 @@ def test_an_outage_at_the_mark_is_no_failure_of_the_artifact(signed: Signed, con
     assert "could not be checked" in answer["data"]["lifecycle"]["note"]
 
 
-def test_what_the_policy_skips_is_not_called_unsigned(signed: Signed, config: Path, answered: Answered) -> None:
+def test_an_artifact_that_the_policy_skips_is_not_called_unsigned(signed: Signed, config: Path, answered: Answered) -> None:
     skip = policy(signatureVerification={"level": "skip"}, trustStores=None, trustedIdentities=None)
     (config / "trustpolicy.json").write_text(json.dumps(skip))
     signed.sign_too(signed.mark("2026-01-31"))

@@ -97,7 +97,7 @@ def test_the_file_follows_the_rules_of_all_files(answered: Answered, here: Path,
         ((ALB, "-o", "/dev/stdout", "--json"), "`--json`"),
     ],
 )
-def test_what_makes_no_sense_together_is_exit_2_before_any_request(
+def test_options_that_cannot_be_combined_are_exit_2_before_any_request(
     call: Call, here: Path, mar: Registry, arguments: tuple[str, ...], words: str
 ) -> None:
     code, out, err = call("pull", *arguments)
@@ -156,7 +156,7 @@ def test_a_changed_cache_is_noticed_before_stdout_gets_anything(call: Call, here
     assert call("pull", "aks/small:1.0.0", "-o", "-")[:2] == (0, "small")
 
 
-def test_a_failure_is_told_by_exit_code_and_stderr(call: Call, here: Path, mar: Registry) -> None:
+def test_a_failure_is_reported_by_exit_code_and_stderr(call: Call, here: Path, mar: Registry) -> None:
     code, out, err = call("pull", "aks/none:1", "-o", "-")
     assert (code, out) == (3, "")
     assert "error: " in err

@@ -103,7 +103,7 @@ FILTERS = {
 
 
 @pytest.mark.parametrize(("choice", "wanted"), FILTERS.values(), ids=FILTERS)
-def test_filters_say_what_a_range_picks(mixed: Registry, client: Made, choice: Choice, wanted: str) -> None:
+def test_filters_decide_which_version_a_range_picks(mixed: Registry, client: Made, choice: Choice, wanted: str) -> None:
     mixed.add_artifact("mix/app", "0.0.18", ("x.txt", b"x"))
     assert tag(client(), choice=choice) == wanted
 

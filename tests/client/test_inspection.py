@@ -52,7 +52,7 @@ def test_each_kind_is_shown_with_its_file_name(mar: Registry, run: Run, referenc
 
 
 @pytest.mark.slow
-def test_what_inspect_names_is_what_pull_writes(run: Run, tmp_path: Path) -> None:
+def test_pull_writes_the_files_that_inspect_names(run: Run, tmp_path: Path) -> None:
     for reference in list(KINDS)[:-1]:
         names = {layer["name"] for layer in data(run, "inspect", reference)["layers"]} - {None}
         directory = tmp_path / reference.replace("/", "-").replace(":", "-")

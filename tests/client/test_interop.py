@@ -132,7 +132,7 @@ def honest(tmp_path: Path) -> Iterator[tuple[str, Layout]]:
 CHART = "application-lb/charts/alb-controller"
 
 
-def test_other_clients_pull_from_it_byte_for_byte(tool: Tool, honest: tuple[str, Layout], tmp_path: Path) -> None:
+def test_other_clients_pull_from_serve_byte_for_byte(tool: Tool, honest: tuple[str, Layout], tmp_path: Path) -> None:
     host, _ = honest
     ours = Path(marfetch("pull", f"{host}/{CHART}:1.7.12", "-d", tmp_path / "ours", cwd=tmp_path).split("\t")[0]).read_bytes()
     for helm in ("helm3", "helm4"):

@@ -200,7 +200,7 @@ def test_pages_are_followed_and_have_no_common_tag(mar: Registry, client: Client
         ("garbage", IntegrityError, "malformed"),
     ],
 )
-def test_bad_pages_end_it_and_nothing_is_kept(
+def test_an_invalid_page_ends_the_list_and_nothing_is_cached(
     mar: Registry, client: Clients, monkeypatch: pytest.MonkeyPatch, style: str, kind: type[Error], code: str
 ) -> None:
     monkeypatch.setattr(limits, "MAX_CATALOG_PAGES", 30)
@@ -219,13 +219,13 @@ def test_names_that_are_none_are_left_out_with_a_count(mar: Registry, client: Cl
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"repositories": "aks/foo"}', b"\xef\xbb\xbf{"], ids=["page", "array", "text", "cut"])
-def test_what_is_no_catalog_is_malformed(mar: Registry, client: Clients, body: bytes) -> None:
+def test_an_invalid_catalog_is_malformed(mar: Registry, client: Clients, body: bytes) -> None:
     mar.on("catalog").answers_with(body)
     with pytest.raises(IntegrityError):
         catalog(client(), ANY)
 
 
-def test_where_the_registry_fails_the_kept_one_is_taken(mar: Registry, client: Clients) -> None:
+def test_if_the_registry_fails_the_cached_catalog_is_used(mar: Registry, client: Clients) -> None:
     one = client()
     catalog(one, ANY)
     mar.on("catalog").answers(403, BLOCKED)
@@ -477,7 +477,7 @@ def test_a_host_in_front_of_the_text_is_the_registry(call: Call, mar: Registry) 
     assert call("search", f"oci://{mar.host}/azure-application-gateway/*")[1] == f"{AGIC}\n"
 
 
-def test_nothing_found_is_said_and_is_no_failure(call: Call) -> None:
+def test_an_empty_search_result_is_reported_and_is_no_failure(call: Call) -> None:
     code, out, err = call("search", "qqqqqqqqq")
     assert (code, out) == (0, "")
     assert "nothing found" in err
@@ -489,7 +489,7 @@ def test_near_names_are_called_near(call: Call) -> None:
     assert "these are similar" in err
 
 
-def test_what_was_left_out_is_said(call: Call) -> None:
+def test_matches_that_are_not_listed_are_reported(call: Call) -> None:
     _, out, err = call("search", "--limit", "2")
     assert len(out.splitlines()) == 2
     assert "only 2 of 13 matches" in err

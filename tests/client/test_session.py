@@ -87,7 +87,7 @@ def test_the_notice_about_an_own_registry_comes_once(client: Callable[..., Sessi
     assert len([warning for warning in heard.warnings if "no mirrors" in warning]) == 1
 
 
-def test_things_go_side_by_side_but_never_wait_for_their_own_pool(client: Callable[..., Session]) -> None:
+def test_items_run_in_parallel_but_never_wait_for_their_own_pool(client: Callable[..., Session]) -> None:
     one = client(jobs=2)
 
     def outer(number: int) -> list[int]:

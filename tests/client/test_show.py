@@ -167,7 +167,7 @@ def test_a_part_has_20_mib_at_most(mar: Registry, show: Show) -> None:
     assert show("crds", "charts/toy:1.0.0")[:2] == (4, b"")
 
 
-def test_a_missing_part_names_what_there_is(mar: Registry, show: Show) -> None:
+def test_an_error_about_a_missing_part_names_the_existing_parts(mar: Registry, show: Show) -> None:
     add(mar, {"Chart.yaml": METADATA, "values.yaml": b"", "charts/sub-1.0.0.tgz": SUB})
     code, out, err = show("params", "charts/toy:1.0.0")
     assert (code, out) == (3, b"")

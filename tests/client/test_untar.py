@@ -252,7 +252,7 @@ CLASHES: dict[str, tuple[list[str], str, str]] = {
 
 
 @pytest.mark.parametrize(("references", "untar", "below"), CLASHES.values(), ids=CLASHES)
-def test_names_that_clash_end_it_before_any_blob(
+def test_names_that_clash_are_refused_before_any_blob(
     client: Make, mar: Registry, tmp_path: Path, references: list[str], untar: str, below: str
 ) -> None:
     add_chart(mar, "aks/toy", "1.2.3", chart())
@@ -343,7 +343,9 @@ def test_large_archives_and_plain_tars_come_too(client: Make, mar: Registry, tmp
     assert seen(tmp_path / "out") == {"notes.json": b"{}", "sub": None, "sub/large": None, "sub/large/empty": None, "sub/large/x": content}
 
 
-def test_the_time_budget_ends_it_and_nothing_stays(client: Make, mar: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_limit_ends_the_command_and_nothing_stays(
+    client: Make, mar: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add_chart(mar, "aks/toy", "1.2.3", chart())
     here = client(timeout=1000.0)
     honest = here.cache.open

@@ -50,7 +50,7 @@ def test_an_invalid_scheduler_address_is_refused(address: str) -> None:
     assert caught.value.exit_code == 2
 
 
-def test_without_the_extra_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(InputError) as caught, spread("dask://127.0.0.1:8786"):
         pass

@@ -79,7 +79,7 @@ def fails_well(stage: Stage, scene: Scene, step: Step, error: str) -> int:
     code=9,
 )
 @pytest.mark.parametrize("name", PLAYED)
-def test_a_full_disk_at_any_call_is_said_and_leaves_what_was_there(name: str, stage: Stage, count: Count, tmp_path: Path) -> None:
+def test_a_full_disk_at_any_call_is_reported_and_existing_files_stay(name: str, stage: Stage, count: Count, tmp_path: Path) -> None:
     scene = SCENES[name]
     stage.prepare(scene)
     mine = [
@@ -99,7 +99,7 @@ def test_a_full_disk_at_any_call_is_said_and_leaves_what_was_there(name: str, st
     code=(9, 0),
 )
 @pytest.mark.parametrize("name", PLAYED)
-def test_any_other_failure_of_a_call_is_said_and_leaves_what_was_there(name: str, stage: Stage, count: Count, tmp_path: Path) -> None:
+def test_any_other_failure_of_a_call_is_reported_and_existing_files_stay(name: str, stage: Stage, count: Count, tmp_path: Path) -> None:
     scene = SCENES[name]
     stage.prepare(scene)
     steps = steps_of(stage, scene, tmp_path / "log", f"{CHANGING},read,pread64")

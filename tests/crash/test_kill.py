@@ -148,7 +148,7 @@ _RENAMED = re.compile(_AT.format("above", "old") + ", " + _AT.format("there", "n
 
 @row("F03", "a power failure at any moment", "Flushes every file in your directories to the disk before it gets its final name")
 @pytest.mark.parametrize("name", ["pull", "pull-new", "untar", "sync", "lock", "bundle-create"])
-def test_what_gets_a_final_name_was_forced_to_the_disk_before(name: str, stage: Stage, tmp_path: Path) -> None:
+def test_a_file_is_flushed_to_the_disk_before_it_gets_its_final_name(name: str, stage: Stage, tmp_path: Path) -> None:
     scene = SCENES[name]
     stage.prepare(scene)
     place = stage.fresh()

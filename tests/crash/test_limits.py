@@ -107,7 +107,7 @@ def large(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
 
 @row("F08", "a blob of 300 MiB, with 400 MiB of address space and one processor", "Streams it, in less than 200 MiB of memory", code=0)
-def test_what_is_larger_than_the_memory_is_streamed(large: tuple[Path, str], tmp_path: Path, count: Count) -> None:
+def test_content_larger_than_the_memory_is_streamed(large: tuple[Path, str], tmp_path: Path, count: Count) -> None:
     layout, digest = large
     work = tmp_path / "work"
     work.mkdir()

@@ -99,7 +99,7 @@ def test_processes_that_sync_one_project_at_once_all_succeed(stage: Stage, count
     "Another process resumes the download by range; all others succeed",
     code=0,
 )
-def test_those_who_wait_for_a_process_that_is_killed_go_on_where_it_stopped(stage: Stage, count: Count) -> None:
+def test_waiting_processes_resume_the_download_of_a_killed_process(stage: Stage, count: Count) -> None:
     place = stage.root / PREPARED
     (place / "work").mkdir(parents=True)
     digest = Digest.of(content("one 2", 300_000)).encoded
@@ -136,7 +136,7 @@ def test_those_who_wait_for_a_process_that_is_killed_go_on_where_it_stopped(stag
     code=0,
 )
 @pytest.mark.parametrize("held", ["cache/index.json", "marfetch.lock"])
-def test_a_lock_goes_with_the_process_that_is_killed_while_it_holds_it(held: str, stage: Stage, tmp_path: Path, count: Count) -> None:
+def test_a_lock_is_released_when_its_process_is_killed(held: str, stage: Stage, tmp_path: Path, count: Count) -> None:
     scene = SCENES["lock"]
     stage.prepare(scene)
     place = stage.fresh()

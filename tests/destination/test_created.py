@@ -283,7 +283,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", BROKEN.values(), ids=BROKEN)
-def test_a_broken_record_is_none(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+def test_a_broken_record_counts_as_missing(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     records = CreatedDirectories(tmp_path / "state")
     (tmp_path / "dir").mkdir()
     records.put(tmp_path / "dir", CreatedDirectory(1, {}))

@@ -159,7 +159,7 @@ def test_a_directory_that_is_swapped_for_a_link_meanwhile_leads_nowhere(tmp_path
     assert (tmp_path / "out" / "moved" / "x.bin").read_bytes() == DATA
 
 
-def test_a_destination_that_is_a_file_or_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_destination_that_is_a_file_or_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError) as caught:
         Destination(tmp_path / "file").put(wish(), blob(DATA, tmp_path))
@@ -197,7 +197,7 @@ def test_abandoned_temporary_files_are_swept(tmp_path: Path) -> None:
     assert {one.name for one in out.iterdir()} == {"x.bin", "y.bin", other.name}
 
 
-def test_where_claims_cannot_be_told_old_parts_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_file_locks_only_old_parts_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from marfetch.destination import directory
 
     monkeypatch.setattr(directory, "claim", lambda _: None)

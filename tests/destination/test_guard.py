@@ -173,7 +173,7 @@ ITEMS = {
 
 @pytest.mark.parametrize("item", ITEMS.values(), ids=ITEMS)
 @pytest.mark.parametrize("is_rehearsal", [False, True])
-def test_sync_refuses_it(client: Callable[..., Session], mar: Registry, make: Make, item: str, is_rehearsal: bool) -> None:
+def test_sync_refuses_to_write_into_git(client: Callable[..., Session], mar: Registry, make: Make, item: str, is_rehearsal: bool) -> None:
     mar.add_artifact("aks/plain", "1.0.0", ("config", b"evil"))
     mar.add_artifact("aks/titled", "1.0.0", (".git/config", b"evil"))
     mar.add_artifact("aks/hooks", "1.0.0", ("hooks.tgz" if "link" in item else ".git/hooks.tgz", targz(file("hooks/x", b"evil"))))

@@ -99,7 +99,7 @@ def test_a_broken_chart_is_an_error(raw: bytes, digest: Digest | None, error: ty
         read(raw, digest=digest)
 
 
-def test_what_broken_subcharts_unpack_to_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_unpacked_bytes_of_broken_subcharts_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "MAX_CHART", 3 << 20)
     bomb = gzipped_zeros(2 << 20, file("a/Chart.yaml", b"name: a\n"))
     found = with_subcharts({**{f"charts/{number}.tgz": bomb for number in range(5)}, "charts/good.tgz": nested(0)})

@@ -39,7 +39,7 @@ from ..world.unpacking import TOY, seen, state, unpack, wish
 # -- archives that are unpacked
 
 
-def test_files_and_directories_come_as_they_are(tmp_path: Path) -> None:
+def test_files_and_directories_are_unpacked_unchanged(tmp_path: Path) -> None:
     data = targz(directory("a/"), file("a/x", b"one"), directory("a/empty"), file("b/c/y", b""), file("top", b"x" * 600_000))
     assert unpack(tmp_path / "out", data) == tmp_path / "out" / "toy"
     assert seen(tmp_path / "out") == {
@@ -78,7 +78,7 @@ TAKEN: dict[str, tuple[bytes, dict[str, bytes | None]]] = {
 
 
 @pytest.mark.parametrize(("data", "content"), TAKEN.values(), ids=TAKEN)
-def test_what_honest_programs_write_is_taken(tmp_path: Path, data: bytes, content: dict[str, bytes | None]) -> None:
+def test_archives_of_correct_programs_are_accepted(tmp_path: Path, data: bytes, content: dict[str, bytes | None]) -> None:
     assert seen(unpack(tmp_path / "out", data)) == content
 
 
@@ -186,7 +186,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("members", "rule"), REFUSED.values(), ids=REFUSED)
-def test_what_is_no_plain_file_at_a_plain_name_is_refused_and_nothing_stays(tmp_path: Path, members: bytes, rule: str) -> None:
+def test_an_unsafe_member_is_refused_and_nothing_stays(tmp_path: Path, members: bytes, rule: str) -> None:
     data = targz(file("first", b"1"), members, file("last", b"1"))
     (tmp_path / "out").mkdir()
     with pytest.raises(PolicyError) as caught:
@@ -244,7 +244,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("data", "reason"), BROKEN.values(), ids=BROKEN)
-def test_what_is_no_whole_archive_is_malformed_and_nothing_stays(tmp_path: Path, data: bytes, reason: str) -> None:
+def test_an_incomplete_archive_is_malformed_and_nothing_stays(tmp_path: Path, data: bytes, reason: str) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(IntegrityError) as caught:
         unpack(tmp_path / "out", data)
@@ -276,7 +276,7 @@ def limited(out: Path, data: bytes, expected: ExpectedChart | None = None) -> st
     return caught.value.message
 
 
-def test_there_is_a_largest_number_of_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_members_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_MEMBERS", 50)
     names = [f"d/{number}" for number in range(50)]
     assert len(seen(unpack(tmp_path / "good", targz(*map(file, names[:49]))))) == 50
@@ -297,21 +297,21 @@ def test_20_001_members_are_too_many() -> None:
         next(members)
 
 
-def test_there_is_a_largest_depth(tmp_path: Path) -> None:
+def test_the_depth_of_an_archive_is_limited(tmp_path: Path) -> None:
     deep = "/".join(["d"] * 64)
     assert len(seen(unpack(tmp_path / "good", targz(pax({"path": deep}), file("x"))))) == 64
     assert "65 parts" in limited(tmp_path / "out", targz(pax({"path": f"{deep}/x"}), file("x")))
     assert "200 parts" in limited(tmp_path / "out", targz(pax({"path": "/".join(["d"] * 200)}), directory("x")))
 
 
-def test_there_is_a_largest_member(tmp_path: Path) -> None:
+def test_the_size_of_a_member_is_limited(tmp_path: Path) -> None:
     assert "5242881 bytes" in limited(tmp_path / "out", targz(header("toy/x", (5 << 20) + 1)), TOY)
     assert str(limits.MAX_FILE) in limited(tmp_path / "out", targz(header("x", limits.MAX_FILE + 1)))
     huge = b"\x80" + (1 << 80).to_bytes(11, "big")
     assert str(1 << 80) in limited(tmp_path / "out", targz(header("x", size_field=huge)))
 
 
-def test_there_is_a_largest_extended_header(tmp_path: Path) -> None:
+def test_the_size_of_an_extended_header_is_limited(tmp_path: Path) -> None:
     for sort in (b"x", b"g", b"L"):
         assert "extended header has 1073741824 bytes" in limited(tmp_path / "out", targz(header("x", 1 << 30, sort=sort)))
 
@@ -320,7 +320,7 @@ def test_a_chart_file_has_a_largest_size(tmp_path: Path) -> None:
     assert "`Chart.yaml`" in limited(tmp_path / "out", targz(file("toy/Chart.yaml", b"#" * (1 << 20) + b"x")), TOY)
 
 
-def test_there_is_a_largest_archive_when_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_unpacked_size_of_an_archive_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_CHART", 30 << 10)
     monkeypatch.setattr(limits, "MAX_UNPACKED", 60 << 10)
     text = os.urandom(20 << 10)
@@ -402,7 +402,7 @@ def test_a_chart_packed_on_windows_is_taken(tmp_path: Path) -> None:
         *("toy/a\\b", "toy\\Chart.yaml", "toy/Chart.yaml", "toy\\chart.yaml"),
     ],
 )
-def test_what_leads_elsewhere_on_windows_is_refused_in_a_chart_too(tmp_path: Path, name: str) -> None:
+def test_windows_paths_out_of_the_directory_are_refused_in_a_chart_too(tmp_path: Path, name: str) -> None:
     with pytest.raises(PolicyError) as caught:
         unpack(tmp_path / "out", windows(name), TOY)
     assert caught.value.code in ("member-refused", "chart-refused")
@@ -868,7 +868,7 @@ def test_a_run_that_is_killed_anywhere_leaves_the_old_or_the_new(tmp_path: Path)
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, SystemExit, MemoryError, RuntimeError])
 @pytest.mark.parametrize("at", [1, 3])
-def test_whatever_ends_it_takes_the_part_away(tmp_path: Path, failure: type[BaseException], at: int) -> None:
+def test_every_end_of_the_command_deletes_the_part(tmp_path: Path, failure: type[BaseException], at: int) -> None:
     calls = 0
 
     def check() -> None:
@@ -904,7 +904,7 @@ FULL = {
 
 
 @pytest.mark.parametrize(("options", "members"), FULL.values(), ids=FULL)
-def test_a_full_disk_leaves_what_was_there(disk: Callable[[str], Path], options: str, members: Sequence[bytes]) -> None:
+def test_a_full_disk_keeps_existing_files(disk: Callable[[str], Path], options: str, members: Sequence[bytes]) -> None:
     out = disk(options) / "out"
     (out / "toy").mkdir(parents=True)
     (out / "toy" / "mine").write_bytes(b"mine")
@@ -915,7 +915,7 @@ def test_a_full_disk_leaves_what_was_there(disk: Callable[[str], Path], options:
     assert seen(out) == {"toy": None, "toy/mine": b"mine"}
 
 
-def test_all_of_it_is_forced_to_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_files_are_flushed_before_they_get_their_final_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forced: set[int] = set()
     before: list[set[int]] = []
     fsync, publish = os.fsync, Directory.publish_directory

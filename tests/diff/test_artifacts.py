@@ -162,7 +162,7 @@ def test_a_document_becomes_one_level() -> None:
     assert flat({"a": {"b.c": [1, {"d": None}], "e": {}}, "f": []}) == {'a."b.c"[0]': 1, 'a."b.c"[1].d': None, "a.e": {}, "f": []}
 
 
-def test_what_python_takes_for_one_value_may_be_two() -> None:
+def test_values_that_python_treats_as_equal_can_differ() -> None:
     assert [change.path for change in changed_keys({"a": 1, "b": 1, "c": 1}, {"a": True, "b": 1.0, "c": 1})] == ["a", "b"]
 
 

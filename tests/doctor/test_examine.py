@@ -142,7 +142,7 @@ def test_a_refused_connection_is_not_a_dropped_one(look: Look) -> None:
     assert "dropped" not in one(found, "connection").means
 
 
-def test_a_name_that_does_not_resolve_is_said(look: Look) -> None:
+def test_a_host_name_that_does_not_resolve_is_reported(look: Look) -> None:
     found = look(Endpoint.parse("https://registry.invalid"))
     assert faults(found) == ["dns"]
     assert "`registry.invalid` does not resolve" in one(found, "dns").saw
@@ -390,7 +390,7 @@ def test_a_slow_registry_ends_with_the_time(look: Look, monkeypatch: pytest.Monk
     assert "registry" not in {finding.id for finding in found.findings}
 
 
-def test_the_whole_takes_less_than_twenty_seconds() -> None:
+def test_the_doctor_takes_less_than_twenty_seconds() -> None:
     assert examination.WHOLE + LONGEST_STEP < 20
 
 
@@ -471,7 +471,7 @@ def test_a_fault_is_exit_code_1_and_the_answer_is_still_one_object(call: Call, m
     assert "create-ticket" in document["data"]["support"]["ticket"]
 
 
-def test_what_is_wrong_is_followed_by_what_to_do(call: Call, mar: Registry) -> None:
+def test_a_problem_is_followed_by_what_to_do(call: Call, mar: Registry) -> None:
     mar.on("base").answers(429, "", retry_after="30")
     code, out, _ = call("doctor")
     lines = out.splitlines()

@@ -274,7 +274,7 @@ def with_large(world: World) -> tuple[Path, str]:
 
 
 @row("U04", "another bundle replaces the file while it is served", "Continues to serve the bundle that it opened", code=0)
-def test_a_bundle_that_is_replaced_is_served_on(world: World) -> None:
+def test_a_bundle_that_is_replaced_is_still_served(world: World) -> None:
     path, target = with_large(world)
     kept = world.here / "kept.tar"
     kept.hardlink_to(path)
@@ -297,7 +297,7 @@ def test_a_bundle_that_is_replaced_is_served_on(world: World) -> None:
 
 @row("U04", "another program overwrites or truncates the bundle while it is served", "Never serves wrong bytes as a complete blob", code=0)
 @pytest.mark.parametrize("how", ["overwritten", "cut"])
-def test_a_bundle_that_is_written_into_gives_nothing_wrong(world: World, how: str) -> None:
+def test_a_bundle_that_is_overwritten_is_never_served_with_wrong_bytes(world: World, how: str) -> None:
     path, target = with_large(world)
     content, before = path.read_bytes(), path.stat()
     with Serving(world, path) as serving:

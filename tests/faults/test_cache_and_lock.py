@@ -75,7 +75,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @row("L01", "a cached blob is truncated, altered, a directory, a link or a pipe", "Reports it and downloads the blob again", code=0)
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_blob_in_the_cache_that_is_not_what_its_name_says_is_fetched_anew(world: World, name: str) -> None:
+def test_a_corrupted_blob_in_the_cache_is_downloaded_again(world: World, name: str) -> None:
     add(world)
     world.run(*PULL).succeeded(made={"thing.bin": DATA})
     (world.cache / "elsewhere").write_bytes(b"")
@@ -100,7 +100,7 @@ def test_a_damaged_blob_is_not_placed_when_offline(world: World) -> None:
 
 @row("L01", "a cached manifest is altered, a directory or a link", "Requests it again", code=0)
 @pytest.mark.parametrize("name", ["a flipped bit", "a directory", "a symbolic link"])
-def test_a_manifest_in_the_cache_that_is_not_what_its_name_says_is_asked_for_anew(world: World, name: str) -> None:
+def test_a_corrupted_manifest_in_the_cache_is_requested_again(world: World, name: str) -> None:
     add(world)
     digest = world.registry.manifests["aks/thing 1"]
     pinned = f"aks/thing@{Digest.of(digest[1])}"
@@ -143,7 +143,7 @@ def test_a_cache_that_cannot_be_written_is_read(world: World, plain: dict[str, A
 
 @row("L02", "a blob or a directory of the cache is unreadable", "Names the file and says what to do", code=9)
 @pytest.mark.parametrize("name", ["blob", "blobs"])
-def test_what_cannot_be_read_in_the_cache_is_named(world: World, plain: dict[str, Any], name: str) -> None:
+def test_an_unreadable_file_in_the_cache_is_named(world: World, plain: dict[str, Any], name: str) -> None:
     add(world)
     world.run(*PULL, **plain).succeeded()
     path = blob(world) if name == "blob" else world.cache / "blobs"
@@ -417,7 +417,7 @@ def test_a_tag_that_was_moved_is_refused_until_it_is_upgraded(locked: World) -> 
 
 
 @row("L05", "the locked version disappears from the tag list", "Keeps it; `--upgrade` goes back to an older version and says so", code=0)
-def test_an_older_version_is_only_taken_by_an_upgrade_and_told(locked: World) -> None:
+def test_an_older_version_is_used_only_by_an_upgrade_with_a_warning(locked: World) -> None:
     registry = locked.registry
     registry.add_artifact("aks/first", "1.1.0", ("first.bin", b"newer"))
     locked.run("lock", "--upgrade", "--json", replaces=["marfetch.lock"]).succeeded()

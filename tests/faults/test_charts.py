@@ -108,7 +108,7 @@ MODES = (
     code=0,
 )
 @pytest.mark.parametrize("is_chart", [True, False], ids=["chart", "archive"])
-def test_of_modes_only_the_right_to_execute_is_taken_and_not_in_charts(world: World, is_chart: bool) -> None:
+def test_only_the_execute_permission_is_kept_and_not_in_charts(world: World, is_chart: bool) -> None:
     data = targz(GOOD, *MODES)
     if is_chart:
         add(world, data)
@@ -253,7 +253,7 @@ NASTY = "\x1b[31mred\x1b[0m \u202egpj.exe\x07\rok: everything is fine"
 @pytest.mark.parametrize(
     "words", [["inspect", "aks/toy:1.2.3"], ["index", "aks/toy"], ["versions", "aks/toy", "--details"]], ids=lambda words: words[0]
 )
-def test_what_a_chart_says_of_itself_does_not_steer_a_terminal(world: World, words: list[str]) -> None:
+def test_texts_of_a_chart_do_not_control_a_terminal(world: World, words: list[str]) -> None:
     text = CHART + f"description: {json.dumps(NASTY)}\nappVersion: {json.dumps(NASTY)}\n".encode()
     config = {"name": "toy", "version": "1.2.3", "description": NASTY, "appVersion": NASTY, "keywords": [NASTY], "home": NASTY}
     add(world, targz(file("toy/Chart.yaml", text)), config=json.dumps(config).encode())

@@ -228,7 +228,7 @@ SIZES: dict[str, Any] = {
 
 
 @row("M05", "a size that is negative, a text, a fraction, true, null, missing, 2^63 or 10^400", "Refuses it and names the field", code=5)
-def test_sizes_that_are_none_are_refused(world: World) -> None:
+def test_invalid_sizes_are_refused(world: World) -> None:
     refused(world, SIZES, {name: "size" for name in SIZES if name != "400 digits"} | {"400 digits": "401 digits"})
 
 
@@ -250,7 +250,7 @@ DIGESTS: dict[str, Any] = {
     "Refuses it before it becomes part of a path or an address",
     code=5,
 )
-def test_digests_that_are_none_are_refused(world: World) -> None:
+def test_invalid_digests_are_refused(world: World) -> None:
     assert len(DIGESTS) == 27
     refused(world, DIGESTS, dict.fromkeys(DIGESTS, "digest"))
     assert not any(path.name == "passwd" for path in world.root.rglob("*"))

@@ -45,7 +45,7 @@ def ranges(world: World) -> list[str | None]:
     "Retries three times, reports how many bytes arrived, and keeps them for the next run",
     code=7,
 )
-def test_a_body_that_always_stops_early_is_said_with_how_far_it_came(world: World) -> None:
+def test_a_body_that_always_stops_early_is_reported_with_the_received_bytes(world: World) -> None:
     world.artifact("aks/long", DATA).cuts_after(PART, times=1)
     world.on_data(DATA).cuts_after(0)
     ended = world.run(*PULL).failed(7, "cut", f"{PART} of {SIZE} bytes", "aks/long", "after 4 tries", "run the command again", requests=9)
@@ -86,7 +86,7 @@ def test_a_body_of_which_only_the_end_is_lost_is_whole(world: World, how: str) -
 
 
 @row("N03", "a TCP reset after 60,000 of 102,400 bytes", "Requests only the missing bytes", code=0)
-def test_after_a_reset_only_the_rest_comes_again(world: World) -> None:
+def test_after_a_reset_only_the_missing_bytes_are_requested(world: World) -> None:
     world.artifact("aks/long", DATA).resets_after(PART, times=1)
     ended = world.run(*PULL).succeeded(made=MADE, requests=5)
     assert ranges(world) == [None, f"bytes={PART}-"]
@@ -192,7 +192,7 @@ def test_an_end_before_the_first_byte_once_is_outlasted(world: World) -> None:
 
 
 @row("N09", "the connection closes before the first byte, at every try", "Tries five times, then reports the failure", code=7)
-def test_an_end_before_the_first_byte_at_each_try_is_said(world: World) -> None:
+def test_a_connection_that_ends_before_the_first_byte_at_each_try_is_reported(world: World) -> None:
     world.artifact("aks/long", DATA)
     world.registry.on("manifest").closes_at_once()
     world.run(*PULL).failed(7, "cut", world.registry.host, "was cut", "after 5 tries", requests=5)
@@ -213,7 +213,7 @@ def test_a_stall_once_is_outlasted(world: World) -> None:
 
 
 @row("N10", "the body stalls at every try", "Gives up after four tries, reports `no data from …`, and keeps the bytes that arrived", code=7)
-def test_a_stall_at_each_try_is_said(world: World) -> None:
+def test_a_stall_at_each_try_is_reported(world: World) -> None:
     world.artifact("aks/long", DATA).stalls_after(PART, times=1)
     world.on_data(DATA).stalls_after(0)
     world.run(*PULL, limits=IDLE).failed(
@@ -353,7 +353,7 @@ def test_an_answer_with_two_ends_is_refused_with_what_follows(world: World, kind
     code=5,
 )
 @pytest.mark.parametrize("kind", ["manifest", "data"])
-def test_a_size_that_is_none_is_malformed(world: World, kind: str) -> None:
+def test_an_invalid_size_is_malformed(world: World, kind: str) -> None:
     strange(world, kind, NO_SIZES, 5, tries=1)
 
 
@@ -403,7 +403,7 @@ def test_a_data_host_that_is_down_is_named(world: World) -> None:
 
 
 @row("N14", "the host name does not exist", "Tries twice, then names the host and says what to check", code=7)
-def test_a_name_that_cannot_be_resolved_is_said(world: World) -> None:
+def test_a_host_name_that_cannot_be_resolved_is_reported(world: World) -> None:
     ended = world.run(*elsewhere(world, "https://nowhere.invalid", "nowhere.invalid"))
     ended.failed(7, "unreachable", "`nowhere.invalid` cannot be reached", "cannot be resolved", "check the spelling", within=60)
     connected = [who for event, who in ended.contacts if event == "socket.connect"]
@@ -431,12 +431,12 @@ def test_a_host_that_does_not_answer_is_given_up(world: World) -> None:
 
 
 @row("N14", "no TLS behind an https address", "Reports a TLS failure and names the host", code=7)
-def test_a_registry_without_tls_is_said(world: World) -> None:
+def test_a_registry_without_tls_is_reported(world: World) -> None:
     world.run(*elsewhere(world, f"https://{world.registry.host}")).failed(7, "tls", world.registry.host, within=40)
 
 
 @row("N14", "a certificate from an unknown authority", "Refuses it without a retry and points to `--ca-file`", code=7)
-def test_an_unknown_authority_is_said_and_not_asked_again(secure: World) -> None:
+def test_an_unknown_certificate_authority_is_reported_without_a_retry(secure: World) -> None:
     del secure.environment["SSL_CERT_FILE"]
     ended = secure.run("resolve", f"{ALB}:1.7.12", "--json").failed(7, "tls", secure.registry.host, "--ca-file", requests=0)
     assert len([event for event, _ in ended.contacts if event == "socket.connect"]) == 1
@@ -487,7 +487,7 @@ def test_a_proxy_leads_to_both_hosts(official: tuple[World, Proxy]) -> None:
 
 @row("N15", "the proxy asks for credentials (407)", "Says where to set them, and never shows the rejected ones", code=7)
 @pytest.mark.parametrize("given", [True, False])
-def test_a_proxy_that_asks_for_credentials_is_said(official: tuple[World, Proxy], given: bool) -> None:
+def test_a_proxy_that_asks_for_credentials_is_reported(official: tuple[World, Proxy], given: bool) -> None:
     world, proxy = official
     proxy.credentials = "me:right"
     if given:

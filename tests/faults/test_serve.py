@@ -154,7 +154,7 @@ def test_ranges_give_the_right_bytes_or_none(serving: Serving) -> None:
 
 
 @row("W01", "HEAD, and every method that writes", "Answers HEAD without a body, and writes with 405 and the allowed methods", code=0)
-def test_nothing_can_be_written_to_it(serving: Serving, layout: Path) -> None:
+def test_nothing_can_be_written_to_the_registry(serving: Serving, layout: Path) -> None:
     blob, manifest = f"/v2/aks/large/blobs/{Digest.of(LARGE)}", "/v2/aks/large/manifests/1"
     for target in (blob, manifest, "/v2/aks/large/tags/list", "/v2/"):
         whole, head = serving.ask(target), serving.ask(target, "HEAD")
@@ -192,7 +192,7 @@ TWO_WAYS = {
     "Answers 400, closes the connection, and ignores the bytes that follow",
     code=0,
 )
-def test_what_could_be_read_in_two_ways_is_refused(serving: Serving) -> None:
+def test_ambiguous_requests_are_refused(serving: Serving) -> None:
     for name, data in TWO_WAYS.items():
         found = answers(serving.raw(data))
         assert found in ([400], []), (name, found)
@@ -251,7 +251,7 @@ def test_idle_and_slow_connections_do_not_keep_a_healthy_client_out(serving: Ser
 
 
 @row("W01", "no address is named", "Listens on loopback only", code=0)
-def test_it_listens_on_loopback_by_default(serving: Serving) -> None:
+def test_serve_listens_on_loopback_by_default(serving: Serving) -> None:
     assert serving.first == f"http://127.0.0.1:{serving.port}"
     listening = {line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"}
     port = f"{serving.port:04X}"
@@ -259,7 +259,7 @@ def test_it_listens_on_loopback_by_default(serving: Serving) -> None:
 
 
 @row("W01", "a layout with a damaged blob", "Answers 404 for that blob, names it on stderr, and serves the rest", code=0)
-def test_what_is_damaged_in_a_layout_is_not_served(world: World, recipe: Layout, layout: Path) -> None:
+def test_damaged_content_of_a_layout_is_not_served(world: World, recipe: Layout, layout: Path) -> None:
     path = layout / "blobs" / "sha256" / Digest.of(LARGE).encoded
     path.write_bytes(bytes(len(LARGE)))
     with Serving(world, layout) as serving:

@@ -108,7 +108,7 @@ def test_referrers_that_cannot_be_had_are_no_verdict_and_nothing_is_placed(trust
 @pytest.mark.parametrize(
     ("kind", "code"), [("manifest", "REGISTRY_ERROR"), ("blob", "REGISTRY_ERROR"), ("data", "SIGNATURE_MANIFEST_INVALID")]
 )
-def test_a_signature_that_is_gone_or_altered_does_not_count(trusting: Trusting, kind: str, code: str) -> None:
+def test_a_missing_or_altered_signature_does_not_count(trusting: Trusting, kind: str, code: str) -> None:
     found = trusting.signs()
     if kind == "data":
         trusting.world.registry.on("data").answers_with(bytes(400))
@@ -206,7 +206,7 @@ def test_a_signature_counts_in_the_repositories_of_the_statement_only(trusting: 
 
 
 @row("V03", "the tag moves after the verification", "Downloads the digest that was verified", code=0)
-def test_what_was_verified_is_what_is_fetched(trusting: Trusting) -> None:
+def test_the_verified_digest_is_downloaded(trusting: Trusting) -> None:
     trusting.signs()
     registry = trusting.world.registry
     knob = registry.on("referrers")
@@ -223,7 +223,7 @@ def test_what_was_verified_is_what_is_fetched(trusting: Trusting) -> None:
 
 
 @row("V04", "the signing certificate has expired, and there is no timestamp", "Refuses the signature", code=6)
-def test_a_signature_whose_certificate_has_expired_does_not_hold(trusting: Trusting) -> None:
+def test_a_signature_with_an_expired_certificate_is_refused(trusting: Trusting) -> None:
     trusting.signs(begin=NOW - timedelta(days=400), end=NOW - timedelta(days=35))
     trusting.places_nothing(6, "CERT_EXPIRED", "clock", requests=6)
 

@@ -209,7 +209,7 @@ def test_a_user_without_a_home_directory_can_fetch(thing: World, unknown: dict[s
     [["cache", "info"], ["trust", "show"], ["setup"], ["doctor", "aks/thing:1"], ["verify", "aks/thing:1"]],
     ids=lambda words: words[0],
 )
-def test_what_needs_a_home_says_so(thing: World, unknown: dict[str, Any], words: list[str]) -> None:
+def test_commands_that_need_a_home_directory_report_it(thing: World, unknown: dict[str, Any], words: list[str]) -> None:
     thing.environment |= {"HOME": None, "MARFETCH_CACHE_DIR": None, "PATH": "/nonexistent"}
     thing.programs.add("helm")
     ended = thing.run(*words, "--json", **unknown)
@@ -345,7 +345,7 @@ def test_an_invalid_reference_is_refused_without_a_request(thing: World) -> None
 
 @row("X01", "an argument that looks like an option", "Reports an unknown option, or after `--` an invalid reference", code=2)
 @pytest.mark.parametrize("text", ["-x", "--nonsense", "-rf", "--destination"])
-def test_what_looks_like_an_option_is_no_reference(thing: World, text: str) -> None:
+def test_an_argument_that_looks_like_an_option_is_no_reference(thing: World, text: str) -> None:
     thing.run("pull", "--json", text).failed(2, "usage", text[:2], requests=0)
     thing.run("pull", "--json", "--", text).failed(2, "reference-invalid", requests=0)
 

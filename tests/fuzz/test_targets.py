@@ -125,7 +125,7 @@ def test_the_seeds_reach_what_a_target_is_for(target: Target) -> None:
     assert [name for name in target.reads if code_of(name) not in reached] == []
 
 
-def test_some_seed_of_every_target_is_taken(target: Target) -> None:
+def test_every_target_accepts_some_seed(target: Target) -> None:
     """If all seeds were refused at once, the target would test almost nothing."""
     with promise.guarded(programs=target.programs):
         for seed in target.seeds():

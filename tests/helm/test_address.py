@@ -70,6 +70,6 @@ def test_addresses_of_charts(path: str, references: list[str], version: str | No
         "mar://mcr.microsoft.com/a b/index.yaml",
     ],
 )
-def test_addresses_that_are_none(url: str) -> None:
+def test_invalid_addresses_are_refused(url: str) -> None:
     with pytest.raises((InputError, PolicyError)):
         parse(url)

@@ -308,7 +308,7 @@ def test_what_stalls_does_not_keep_a_namespace_beyond_its_time(
 
 
 @pytest.mark.slow
-def test_of_a_repository_what_is_no_chart_is_left_out_however_new(mar: Registry, got: Got) -> None:
+def test_the_index_leaves_out_versions_that_are_not_charts(mar: Registry, got: Got) -> None:
     add_chart(mar, "mix/a", "1.0.0")
     for number in range(NEWEST + 5):
         mar.add_artifact("mix/a", f"2.0.{number}", ("file.txt", b"x"))
@@ -475,7 +475,7 @@ TROUBLES: dict[str, Callable[[Registry], object]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_where_anything_is_wrong_stdout_stays_empty_and_one_line_says_why(mar: Registry, got: Got, trouble: str) -> None:
+def test_on_any_error_stdout_stays_empty_and_one_line_says_why(mar: Registry, got: Got, trouble: str) -> None:
     TROUBLES[trouble](mar)
     done = got("mar://HOST/application-lb/charts/alb-controller:1.7.12/alb-controller-1.7.12.tgz")
     assert done.returncode in (3, 4, 5, 7)

@@ -57,7 +57,7 @@ def test_marfetch_takes_what_helm_takes(members: tuple[bytes, ...], helm: str, t
 
 
 @pytest.mark.parametrize("members", REFUSED.values(), ids=REFUSED)
-def test_what_leads_elsewhere_or_is_ambiguous_is_refused(members: tuple[bytes, ...], tmp_path: Path) -> None:
+def test_paths_out_of_the_directory_and_ambiguous_paths_are_refused(members: tuple[bytes, ...], tmp_path: Path) -> None:
     with pytest.raises(Error) as caught:
         unpack(tmp_path / "out", targz(*members), WEB)
     assert caught.value.exit_code == 4

@@ -242,7 +242,7 @@ def test_a_second_template_of_the_same_version_asks_for_nothing(ready: Home) -> 
     assert ready.asked == Counter()
 
 
-def test_what_goes_wrong_leaves_no_file_and_says_the_address_first(ready: Home) -> None:
+def test_a_failed_pull_names_the_address_and_leaves_no_file(ready: Home) -> None:
     url = f"mar://{ready.host}/{ALB}:9.9.9/alb-controller-9.9.9.tgz"
     done = ready.run("pull", url, code=1)
     assert done.stderr.startswith(f"marfetch: {url}: ")

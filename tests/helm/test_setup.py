@@ -92,7 +92,7 @@ def _plugin(path: Path, name: str, **more: str) -> None:
         pytest.param(lambda path: _file(made(path) / "data"), id="a folder of something"),
     ],
 )
-def test_what_is_not_ours_is_never_replaced(make: Callable[[Path], None], name: str, tmp_path: Path) -> None:
+def test_files_of_the_user_are_never_replaced(make: Callable[[Path], None], name: str, tmp_path: Path) -> None:
     plugins = tmp_path / "plugins"
     plugins.mkdir()
     make(plugins / name)

@@ -48,7 +48,7 @@ def test_a_tar_holds_what_the_folder_holds(recipe: Layout, tmp_path: Path, form:
 
 
 @pytest.mark.parametrize("flags", [["--format=gnu"], ["--format=posix"], ["--format=v7"], ["--format=ustar", "-b", "64"]], ids=str)
-def test_what_the_tar_of_the_system_makes_is_read(recipe: Layout, tmp_path: Path, flags: list[str]) -> None:
+def test_archives_of_the_system_tar_are_read(recipe: Layout, tmp_path: Path, flags: list[str]) -> None:
     if shutil.which("tar") is None:
         pytest.skip("`tar` is not installed")
     subprocess.run(["tar", *flags, "-cf", tmp_path / "a.tar", "-C", recipe.root, "."], check=True)

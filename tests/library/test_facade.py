@@ -379,7 +379,7 @@ def test_the_time_counts_for_each_call(make: Make, mar: Registry) -> None:
 
 
 @pytest.mark.parametrize("options", [{"jobs": 0}, {"jobs": 33}, {"timeout": 0}, {"timeout": -1.0}, {"timeout": float("nan")}], ids=str)
-def test_numbers_are_checked_when_it_is_made(options: dict[str, Any]) -> None:
+def test_numbers_are_checked_when_the_client_is_created(options: dict[str, Any]) -> None:
     with pytest.raises(InputError) as failure:
         Client(**options)
     assert failure.value.code == "usage"
@@ -398,7 +398,9 @@ def test_a_wrong_endpoint_is_an_error_when_it_is_made() -> None:
 # -- the environment
 
 
-def test_what_is_given_counts_before_the_environment(make: Make, mar: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_argument_takes_precedence_over_the_environment(
+    make: Make, mar: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MARFETCH_ENDPOINT", "china")
     monkeypatch.setenv("MARFETCH_DATA_HOSTS", "127.0.0.1:1")
     with pytest.raises(PolicyError):
@@ -546,7 +548,7 @@ def test_after_an_interruption_the_client_can_be_used(make: Make) -> None:
     assert client.read(f"{ALB}:1.7.12")
 
 
-def test_what_the_operating_system_refuses_is_an_error_of_marfetch(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_by_the_operating_system_is_an_error_of_marfetch(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object, **__: object) -> None:
         raise OSError(24, "Too many open files")
 
@@ -598,7 +600,7 @@ def test_progress_is_shown_on_stderr_on_demand(make: Make, capfd: pytest.Capture
     assert "is not an official endpoint" in err
 
 
-def test_the_process_is_left_as_it_was(mar: Registry, tmp_path: Path) -> None:
+def test_a_call_leaves_the_process_unchanged(mar: Registry, tmp_path: Path) -> None:
     """A call does not change signal handlers, logging, garbage collection, the environment or the exit of the process."""
     program = f"""
 import atexit, gc, logging, os, signal, sys, threading

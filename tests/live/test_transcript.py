@@ -38,5 +38,5 @@ def test_a_throttle_is_written_down(mar: Registry) -> None:
     assert json.loads(transcript.document())["steps"][0]["status"] == 429
 
 
-def test_queries_are_taken_out() -> None:
+def test_queries_are_removed_from_urls() -> None:
     assert hidden("https://a.example/x?sig=abc&se=1 y") == "https://a.example/x?… y"

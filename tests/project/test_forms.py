@@ -389,7 +389,7 @@ LEFT_OUT = {
 
 
 @pytest.mark.parametrize(("name", "text", "reason"), LEFT_OUT.values(), ids=LEFT_OUT)
-def test_what_is_left_out_is_named(name: str, text: str, reason: str) -> None:
+def test_skipped_references_are_named(name: str, text: str, reason: str) -> None:
     assert any(reason in one.reason for one in find(PurePath(name), text, lambda: None) if isinstance(one, LeftOut))
 
 

@@ -154,7 +154,7 @@ def test_line_endings_of_windows_do_no_harm() -> None:
     assert parse_lock(TWO.replace(b"\n", b"\r\n"), PATH) == parse_lock(TWO, PATH)
 
 
-def test_a_missing_lock_is_said_as_such(tmp_path: Path) -> None:
+def test_a_missing_lock_is_reported_as_missing(tmp_path: Path) -> None:
     with pytest.raises(LockError) as caught:
         read_lock(tmp_path / "marfetch.lock")
     assert caught.value.code == "lock-missing"

@@ -173,7 +173,7 @@ def test_an_unsigned_one_is_exit_code_6_and_nothing_is_written(
     assert placed(make(item).directory) == {}
 
 
-def test_signed_ones_and_signatures_come(
+def test_signed_referrers_and_signatures_are_fetched(
     signed: Signed, item: str, authority: Authority, client: Callable[..., Session], make: Make, tmp_path: Path
 ) -> None:
     made = attach(signed.mar, signed.artifact, "Makefile")
@@ -215,7 +215,7 @@ def test_a_lock_that_names_an_unsigned_one_lets_nothing_through(
 
 
 @pytest.mark.parametrize("deep", [False, True], ids=["of the artifact", "of what refers to it"])
-def test_a_bundle_takes_no_unsigned_one(
+def test_a_bundle_contains_no_unsigned_referrer(
     signed: Signed, authority: Authority, item: str, client: Callable[..., Session], make: Make, tmp_path: Path, deep: bool
 ) -> None:
     project = make(item.replace(", referrers: true", ""))

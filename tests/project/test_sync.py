@@ -74,7 +74,7 @@ def test_only_the_named_one_is_upgraded(client: Callable[..., Session], make: Ma
     assert caught.value.hint == "did you mean `storage-account`?"
 
 
-def test_what_no_longer_fits_is_resolved_anew_and_what_is_not_wanted_goes(client: Callable[..., Session], make: Make) -> None:
+def test_entries_that_no_longer_match_are_resolved_again_or_removed(client: Callable[..., Session], make: Make) -> None:
     lock(client(), make(f"reference: {ALB}, version: ~1.7", f"reference: {MODULE}"))
     project = make(f"reference: {ALB}, version: ~1.8")
     lock(client(), project)
@@ -303,7 +303,7 @@ def test_shards_cover_everything_once_however_they_are_counted(make: Make, first
 
 
 @pytest.mark.parametrize("text", ["", "1", "1/0", "3/2", "-1/2", "a/b", "1/2/3", "1.0/2"])
-def test_a_shard_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_shard_is_refused(text: str) -> None:
     with pytest.raises(InputError):
         Shard.parse(text)
 
@@ -650,7 +650,7 @@ def test_a_lock_of_another_endpoint_than_the_file_names_does_not_fit(client: Cal
 
 
 @pytest.mark.parametrize("is_rehearsal", [False, True])
-def test_a_directory_in_the_place_of_a_file_is_said_in_a_dry_run_too(
+def test_a_directory_with_the_name_of_a_file_is_reported_in_a_dry_run_too(
     client: Callable[..., Session], mar: Registry, make: Make, is_rehearsal: bool
 ) -> None:
     mar.add_artifact("aks/foo", "1.0.0", ("foo.txt", b"foo"))

@@ -21,7 +21,7 @@ def item(*lines: str) -> bytes:
     return (HEAD + "  - reference: aks/foo\n" + "".join(f"    {line}\n" for line in lines)).encode()
 
 
-def test_everything_that_can_be_said_is_read() -> None:
+def test_every_key_of_a_project_file_is_read() -> None:
     project = parse_project(
         b"""# a comment
 schema: 1
@@ -113,7 +113,7 @@ def test_what_cannot_be_is_refused_with_its_place(data: bytes, says: str, line: 
     [b"schema: 1\nartifacts: [\n", b"schema: 1\nschema: 1\nartifacts: []\n", b"schema: 1\n---\nschema: 1\n", b"a: &x 1\nb: *x\n", b"\xff\xfe", b"a: !!python/name:os.system 1\n", b"<<<<<<< HEAD\nschema: 1\n=======\n"],
     ids=["open", "a key twice", "two documents", "an alias", "not UTF-8", "a tag", "merge markers"],
 )  # fmt: skip
-def test_what_is_no_plain_yaml_is_refused(data: bytes) -> None:
+def test_yaml_beyond_json_is_refused(data: bytes) -> None:
     with pytest.raises(InputError) as caught:
         parse_project(data, PATH)
     assert caught.value.code == "wanted-invalid"

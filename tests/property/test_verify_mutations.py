@@ -178,7 +178,7 @@ def depth(value: Any) -> int:
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(VALUES)
-def test_what_cbor2_writes_is_read_the_same(value: Any) -> None:
+def test_values_from_cbor2_are_parsed_correctly(value: Any) -> None:
     data = cbor2.dumps(value)
     assert depth(value) > cbor.MAX_DEPTH or cbor.loads(data) == cbor2.loads(data)
 
@@ -211,7 +211,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
 
 @settings(max_examples=500, deadline=None)
 @given(st.integers(-(1 << 200), 1 << 200), st.lists(st.integers(0, 1 << 40), min_size=1, max_size=6), st.binary(max_size=300))
-def test_what_asn1crypto_writes_is_read_the_same(number: int, arcs: list[int], octets: bytes) -> None:
+def test_values_from_asn1crypto_are_parsed_correctly(number: int, arcs: list[int], octets: bytes) -> None:
     assert der.one(core.Integer(number).dump()).integer() == number
     dotted = ".".join(map(str, [1, 2, *arcs]))
     assert der.one(core.ObjectIdentifier(dotted).dump()).oid() == dotted

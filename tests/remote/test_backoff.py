@@ -105,7 +105,7 @@ def test_a_date_is_compared_with_our_clock_where_the_answer_names_no_time(date: 
 # -- a pause applies to the host
 
 
-def test_a_pause_is_waited_out_in_full_and_told_with_the_time_of_day(backoff: Backoff, clock: Clock, heard: Heard) -> None:
+def test_a_pause_is_waited_out_in_full_and_shown_with_the_time_of_day(backoff: Backoff, clock: Clock, heard: Heard) -> None:
     host = timed(backoff, clock)
     backoff.throttled("mar.test", 90)
     backoff.enter(host, backoff.attempts("it"))

@@ -143,7 +143,7 @@ def test_line_breaks_and_final_nuls_are_not_part_of_a_password(docker: Logs, aut
     assert basic_credentials(REGISTRY) == packed("user:pass")
 
 
-def test_without_any_configuration_there_are_none() -> None:
+def test_without_any_configuration_there_are_no_credentials() -> None:
     assert basic_credentials(REGISTRY) is None
 
 
@@ -365,7 +365,7 @@ def test_an_identity_token_is_no_password(docker: Logs, helper: Callable[..., Pa
     assert identity_token(Host("other.example", 443)) is None
 
 
-def test_where_there_is_a_password_there_is_no_identity_token(docker: Logs) -> None:
+def test_an_entry_with_a_password_has_no_identity_token(docker: Logs) -> None:
     docker(AUTHS)
     assert identity_token(REGISTRY) is None
 
@@ -585,7 +585,7 @@ def test_a_realm_elsewhere_is_refused(docker: Logs, realm: str) -> None:
 
 
 @pytest.mark.parametrize("challenge", ["", "Bearer", "Bearer realm=", "Negotiate abc", "Digest realm=x", "Basic " + "x" * 9000])
-def test_a_challenge_that_cannot_be_met_is_none(docker: Logs, challenge: str) -> None:
+def test_a_challenge_that_cannot_be_met_is_skipped(docker: Logs, challenge: str) -> None:
     docker(AUTHS)
     assert Authority(OWN).answer(challenge, "aks/foo") is None
 

@@ -181,7 +181,7 @@ def test_a_rest_that_does_not_fit_is_never_spliced(
     assert [asked.headers.get("range") for asked in data_requests(mar)][:2] == [None, f"bytes={128 * 1024}-"]
 
 
-def test_a_rest_that_lies_is_noticed_and_fetched_anew_once(get: Callable[..., Pulled], mar: Registry, tmp_path: Path) -> None:
+def test_wrong_resumed_bytes_are_noticed_and_downloaded_again_once(get: Callable[..., Pulled], mar: Registry, tmp_path: Path) -> None:
     mar.on("data").cuts_after(128 * 1024, times=1)
     mar.on("data").answers_with(b"x" * (128 * 1024), times=1)
     assert not get().failed
@@ -199,7 +199,7 @@ ENDS: dict[str, tuple[str, bool]] = {
 
 
 @pytest.mark.parametrize(("how", "chunked"), ENDS.values(), ids=ENDS)
-def test_a_blob_of_which_only_the_end_of_the_body_is_lost_is_there(
+def test_a_blob_is_complete_if_only_the_end_of_the_chunked_body_is_lost(
     get: Callable[..., Pulled], mar: Registry, tmp_path: Path, how: str, chunked: bool
 ) -> None:
     mar.on("data").loses_the_end(how, chunked=chunked)

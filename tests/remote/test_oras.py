@@ -65,7 +65,7 @@ def remote(client: Callable[..., Session]) -> Remote:
     return cast("Remote", one.connect(one.endpoint(Reference("aks/foo"))))
 
 
-def test_this_is_the_version_whose_inside_is_known() -> None:
+def test_the_tested_version_of_oras_py_is_installed() -> None:
     assert oras.version.__version__.startswith("0.2."), (
         "before you use another part of oras-py, read in docs/design.md which parts are unsafe"
     )

@@ -91,7 +91,7 @@ MISSING = {
 
 
 @pytest.mark.parametrize(("text", "code", "said"), MISSING.values(), ids=MISSING)
-def test_what_is_missing_is_not_found_and_not_asked_for_again(source: Source, mar: Registry, text: str, code: str, said: str) -> None:
+def test_missing_content_is_not_found_and_not_requested_again(source: Source, mar: Registry, text: str, code: str, said: str) -> None:
     with pytest.raises(NotFoundError) as caught:
         manifest(source, mar, text)
     error = caught.value
@@ -257,7 +257,7 @@ def test_a_block_page_says_nothing_about_the_repository(source: Source, mar: Reg
     assert "not found" not in caught.value.message
 
 
-def test_what_a_server_says_is_short_and_never_endless(source: Source, mar: Registry) -> None:
+def test_texts_of_a_server_are_short_and_never_endless(source: Source, mar: Registry) -> None:
     mar.on("manifest").answers(404, json.dumps({"errors": [{"code": "X" * 9000, "message": "y" * 60_000}]}))
     with pytest.raises(NotFoundError) as caught:
         manifest(source, mar, f"{ALB}:1.7.12")
@@ -580,7 +580,7 @@ def test_only_a_web_page_is_put_down_to_a_login_page(
     assert ("login page" in caught.value.hint, "web page" in caught.value.message) == (is_page, is_page)
 
 
-def test_a_network_that_wants_a_login_says_so_with_its_own_status(source: Source, mar: Registry) -> None:
+def test_a_captive_portal_with_its_own_status_is_reported(source: Source, mar: Registry) -> None:
     mar.on("manifest").answers(511, PAGE, Content_Type="text/html")
     with pytest.raises(RemoteError) as caught:
         manifest(source, mar, f"{ALB}:1.7.12")

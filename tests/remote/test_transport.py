@@ -518,7 +518,7 @@ def alone(heard: Heard, reference: Reference, *, timeout: float = 10) -> None:
         source.manifest(bound)
 
 
-def test_a_name_that_does_not_resolve_is_said(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_name_that_does_not_resolve_is_reported(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 

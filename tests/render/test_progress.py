@@ -143,7 +143,7 @@ def test_short_work_writes_nothing(shown: Shown) -> None:
     assert shown.screen.written == []
 
 
-def test_what_follows_at_once_is_shown_at_once(shown: Shown) -> None:
+def test_work_that_follows_at_once_is_shown_at_once(shown: Shown) -> None:
     with shown.bar.steps("resolving", 12):
         shown.passes(1)
     with shown.bar.steps("downloading", 30, "files"):
@@ -252,7 +252,7 @@ def test_an_interrupt_removes_the_lines(shown: Shown) -> None:
     assert shown.screen.shown == []
 
 
-def test_what_does_not_change_is_not_written_again(shown: Shown) -> None:
+def test_an_unchanged_display_is_not_drawn_again(shown: Shown) -> None:
     with shown.bar.steps("resolving", 12):
         shown.passes(1)
         before = len(shown.screen.written)

@@ -183,7 +183,7 @@ def test_the_index_for_helm_keeps_its_values(job: Run, run: Run) -> None:
     assert json.loads(there.stdout) == json.loads(here.stdout)
 
 
-def test_what_a_server_says_does_not_steer_the_runner(mar: Registry, job: Run) -> None:
+def test_texts_of_a_server_do_not_control_the_runner(mar: Registry, job: Run) -> None:
     mar.on("manifest").answers(403, f"<b>{EVIL}</b>\r::x::\n::y::", X_Msedge_Ref=EVIL)
     done = job("pull", "evil/toy:1.0.0")
     assert done.returncode == 7

@@ -160,7 +160,7 @@ MISSING = {
 
 
 @pytest.mark.parametrize(("target", "code"), MISSING.values(), ids=MISSING)
-def test_what_is_missing_is_404_with_the_code_of_the_specification(served: Served, target: str, code: str) -> None:
+def test_missing_content_is_404_with_the_code_of_the_specification(served: Served, target: str, code: str) -> None:
     answer = served.ask(f"/v2/{target}")
     assert (answer.status, answer.code) == (404, code)
     head = served.ask(f"/v2/{target}", "HEAD")
@@ -207,7 +207,7 @@ def test_a_layout_without_anything_has_an_empty_catalog(tmp_path: Path) -> None:
         assert empty.ask(f"/v2/{ALB}/tags/list").code == "NAME_UNKNOWN"
 
 
-def test_what_is_tagged_meanwhile_is_served_at_once(own: Served) -> None:
+def test_a_new_tag_is_served_at_once(own: Served) -> None:
     own.layout.tag(Reference(ALB, HOST, "9.9.9"), own.manifest(ALB, "1.7.12").descriptor)
     assert json.loads(own.ask(f"/v2/{ALB}/tags/list").body)["tags"] == [*TAGS, "9.9.9"]
     assert own.ask(f"/v2/{ALB}/manifests/9.9.9").status == 200
@@ -251,7 +251,7 @@ def test_referrers_are_an_index_and_can_be_filtered(served: Served) -> None:
         assert filtered.headers["oci-filters-applied"] == "artifactType"
 
 
-def test_what_nothing_refers_to_has_no_referrers(served: Served) -> None:
+def test_a_manifest_without_referrers_has_an_empty_list(served: Served) -> None:
     answer = served.ask(f"/v2/{ALB}/referrers/{UNKNOWN}")
     assert (answer.status, json.loads(answer.body)["manifests"]) == (200, [])
 
@@ -272,7 +272,7 @@ def test_a_blob_is_a_redirect_to_the_data_port_with_a_signed_address(served: Ser
     assert there.body == (content(served, chart) if method == "GET" else b"")
 
 
-def test_without_a_data_port_the_blob_comes_itself(direct: Served, chart: Descriptor) -> None:
+def test_without_a_data_port_blobs_are_served_directly(direct: Served, chart: Descriptor) -> None:
     answer = direct.ask(f"/v2/{ALB}/blobs/{chart.digest}")
     assert (answer.status, answer.body) == (200, content(direct, chart))
     assert answer.headers["docker-content-digest"] == str(chart.digest)
@@ -282,7 +282,7 @@ def test_without_a_data_port_the_blob_comes_itself(direct: Served, chart: Descri
 
 
 @pytest.mark.parametrize("size", [0, 1, 256 * 1024, 256 * 1024 + 1, 3 << 20])
-def test_a_blob_of_any_size_comes_whole(own: Served, size: int) -> None:
+def test_a_blob_of_any_size_is_complete(own: Served, size: int) -> None:
     data = os.urandom(size)
     descriptor = Descriptor("application/octet-stream", Digest.of(data), size)
     put_blob(own.layout, descriptor, data)
@@ -440,7 +440,7 @@ RAW = {
 
 
 @pytest.mark.parametrize("raw", RAW.values(), ids=RAW)
-def test_what_is_not_http_is_400_and_the_next_one_is_served(served: Served, raw: bytes) -> None:
+def test_invalid_http_is_400_and_the_next_request_is_served(served: Served, raw: bytes) -> None:
     with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
         connection.sendall(raw)
         assert connection.recv(64).startswith(b"HTTP/1.1 400 ")
@@ -500,7 +500,7 @@ def test_only_this_machine_is_listened_to_unless_something_else_is_asked_for() -
         assert (name, port > 0) == ("127.0.0.1", True)
 
 
-def test_when_it_ends_the_ports_are_free(recipe: Layout) -> None:
+def test_when_serve_ends_the_ports_are_free(recipe: Layout) -> None:
     one = Served(recipe)
     with one.serving:
         assert one.ask("/v2/").status == 200
@@ -514,7 +514,7 @@ def test_when_it_ends_the_ports_are_free(recipe: Layout) -> None:
 
 
 @pytest.mark.tool
-def test_oras_copies_an_artifact_out_of_it(tool: Tool, served: Served, tmp_path: Path) -> None:
+def test_oras_copies_an_artifact_from_the_registry(tool: Tool, served: Served, tmp_path: Path) -> None:
     oras, name = tool("oras"), f"127.0.0.1:{served.port}/{ALB}"
     assert run(oras, "repo", "tags", "--plain-http", name).split() == TAGS
     run(oras, "cp", "--from-plain-http", f"{name}:1.7.12", "--to-oci-layout", f"{tmp_path / 'copy'}:it")
@@ -524,7 +524,7 @@ def test_oras_copies_an_artifact_out_of_it(tool: Tool, served: Served, tmp_path:
 
 
 @pytest.mark.tool
-def test_crane_reads_it(tool: Tool, served: Served, chart: Descriptor, tmp_path: Path) -> None:
+def test_crane_reads_the_registry(tool: Tool, served: Served, chart: Descriptor, tmp_path: Path) -> None:
     crane, host = tool("crane"), f"127.0.0.1:{served.port}"
     assert ALB in run(crane, "catalog", "--insecure", host).split()
     assert run(crane, "digest", "--insecure", f"{host}/{ALB}:1.7.12").strip() == str(served.manifest(ALB, "1.7.12").descriptor.digest)

@@ -47,7 +47,7 @@ def manifest_of(recipe: Layout, repository: str, tag: str) -> Manifest:
 # -- the conformance tests of the specification
 
 
-def test_it_conforms_to_the_distribution_specification(tool: Tool, maker: Maker, tmp_path: Path) -> None:
+def test_serve_conforms_to_the_distribution_specification(tool: Tool, maker: Maker, tmp_path: Path) -> None:
     tags = ["1.0.0", "1.0.1"]
     manifests = {tag: maker.manifest(f"layer {tag}", f"mcr.microsoft.com/ns/chart:{tag}") for tag in tags}
     subject = manifests["1.0.0"]["digest"]

@@ -272,7 +272,7 @@ def test_a_range_without_bytes_is_416(maker: Maker, wanted: str) -> None:
 # -- verification of blobs
 
 
-def test_a_blob_whose_bytes_are_wrong_is_never_given(maker: Maker) -> None:
+def test_a_blob_with_wrong_bytes_is_never_returned(maker: Maker) -> None:
     maker.manifest("right", "aks/foo:1")
     digest = Digest.of(b"right")
     path = maker.path(digest)
@@ -386,7 +386,7 @@ def test_a_child_that_comes_later_is_found(maker: Maker) -> None:
         assert one.ask(f"/v2/aks/foo/manifests/{child['digest']}").body == data
 
 
-def test_pieces_are_read_where_the_system_cannot_say_what_is_in_memory(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_are_read_even_if_the_system_cannot_read_only_from_the_page_cache(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     data = os.urandom(3 * responses.PIECE + 5)
     maker.manifest("x", "aks/foo:1", layers=[maker.blob(data)])
     monkeypatch.setattr(streams, "_NOWAIT", None)
@@ -446,7 +446,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
-def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_ends(tough: Served, data: bytes) -> None:
+def test_an_ambiguous_request_is_refused_and_the_connection_is_closed(tough: Served, data: bytes) -> None:
     answer = raw(tough.port, data)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert len(re.findall(rb"HTTP/1\.1 \d{3}", answer)) == 1, "the bytes behind the first request get no response"
@@ -534,7 +534,7 @@ def test_an_unread_request_body_closes_the_connection(tough: Served) -> None:
     assert b"connection: close" in answer.lower()
 
 
-def test_slow_ones_and_idle_ones_do_not_keep_others_out(maker: Maker, parser: str) -> None:
+def test_slow_and_idle_clients_do_not_block_other_clients(maker: Maker, parser: str) -> None:
     maker.manifest("x", "aks/foo:1")
     with Served(maker.root) as one, contextlib.ExitStack() as stack:
         for number in range(400):
@@ -545,7 +545,7 @@ def test_slow_ones_and_idle_ones_do_not_keep_others_out(maker: Maker, parser: st
             assert one.ask("/v2/aks/foo/manifests/1").status == 200
 
 
-def test_where_there_are_too_many_the_one_that_waits_longest_goes(maker: Maker, parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_too_many_connections_the_longest_idle_one_is_closed(maker: Maker, parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_TimeoutMixin, "most", 8)
     maker.manifest("x", "aks/foo:1")
     with Served(maker.root) as one, contextlib.ExitStack() as stack:
@@ -601,7 +601,7 @@ def test_strangers_are_not_written_to_stderr(maker: Maker, parser: str, capfd: p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_it_says_where_it_listens_and_ends_well(maker: Maker, tmp_path: Path, number: signal.Signals) -> None:
+def test_serve_prints_its_address_and_exits_cleanly(maker: Maker, tmp_path: Path, number: signal.Signals) -> None:
     maker.manifest("x", "mcr.microsoft.com/aks/foo:1.2.3")
     with Command(maker.root, "--port", 0, cwd=tmp_path) as one:
         assert re.fullmatch(r"http://127\.0\.0\.1:[0-9]+", one.first)
@@ -669,7 +669,7 @@ def test_a_mapped_loopback_address_is_one(maker: Maker, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_answers_for_the_hosts_that_are_allowed(maker: Maker, tmp_path: Path) -> None:
+def test_serve_answers_for_the_allowed_hosts(maker: Maker, tmp_path: Path) -> None:
     maker.manifest("x", "aks/foo:1")
     allowed = ("--allow-host", "Registry.test", "--allow-host", "10.1.2.3")
     with Command(maker.root, "--port", 0, "--data-port", 0, *allowed, cwd=tmp_path) as one:
@@ -681,7 +681,7 @@ def test_it_answers_for_the_hosts_that_are_allowed(maker: Maker, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_it_prints_who_can_reach_it(maker: Maker, tmp_path: Path) -> None:
+def test_serve_prints_who_can_reach_the_registry(maker: Maker, tmp_path: Path) -> None:
     maker.manifest("x", "aks/foo:1")
     with Command(maker.root, "--port", 0, "--data-port", 0, "--host", "0.0.0.0", "--quiet", cwd=tmp_path) as one:
         answer = ask(one.port, f"/v2/aks/foo/blobs/{Digest.of(b'x')}", Host="reg.example:1234")
@@ -718,7 +718,7 @@ def test_an_open_response_ends_with_the_server(maker: Maker, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_what_does_not_end_is_cut_off(maker: Maker, tmp_path: Path) -> None:
+def test_a_client_that_stops_reading_is_disconnected_at_shutdown(maker: Maker, tmp_path: Path) -> None:
     assert server.DRAIN == 5
     data = os.urandom(32 << 20)
     maker.manifest("x", "aks/foo:1", layers=[maker.blob(data)])
@@ -841,7 +841,7 @@ def test_a_port_in_use_is_reported(maker: Maker, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_marfetch_pulls_from_it(recipe: Layout, tmp_path: Path) -> None:
+def test_marfetch_pulls_from_serve(recipe: Layout, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.add(recipe.root, ".")
     with Command(tmp_path / "a.tar", "--port", 0, cwd=tmp_path) as one:

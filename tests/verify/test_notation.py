@@ -110,7 +110,7 @@ POLICIES: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("form", ["cose", "jws"])
 @pytest.mark.parametrize("kind", [3072, "secp384r1"])
-def test_what_notation_signs_gets_the_same_verdict_from_both(
+def test_signatures_of_notation_get_the_same_verdict_from_both(
     tool: Tool, surroundings: Path, tmp_path: Path, authority: Authority, capsys: pytest.CaptureFixture[str], form: str, kind: Any
 ) -> None:
     notation, helm = tool("notation"), tool("helm4")

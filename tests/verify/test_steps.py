@@ -469,13 +469,15 @@ def test_a_cached_list_is_used_without_a_request(authority: Authority, revocable
         ("permissive", Action.ENFORCE, "REVOCATION_UNKNOWN", "failed"),
     ],
 )
-def test_what_is_not_known_is_said(revocable: Identity, judge: Judge, level: str, action: Action | None, wanted: str, outcome: str) -> None:
+def test_an_unknown_revocation_status_has_the_effect_of_the_level(
+    revocable: Identity, judge: Judge, level: str, action: Action | None, wanted: str, outcome: str
+) -> None:
     found = judge(cose(revocable, payload(ARTIFACT)), signatureVerification={"level": level}, revocation=action)
     assert code(found) == wanted
     assert next(one for one in found.checks if one.check is Check.REVOCATION).outcome == outcome
 
 
-def test_what_can_only_be_asked_by_ocsp_is_unknown(authority: Authority, judge: Judge) -> None:
+def test_a_certificate_with_only_ocsp_has_unknown_status(authority: Authority, judge: Judge) -> None:
     signer = authority.signer(ocsp="http://ocsp.test/")
     assert code(judge(cose(signer, payload(ARTIFACT)))) == "REVOCATION_UNKNOWN"
 
