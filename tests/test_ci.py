@@ -116,7 +116,7 @@ def test_the_action_sets_up_and_syncs(runner: Runner, locked: Callable[[], None]
     assert (Path(outputs["cache"]) / "oci-layout").is_file()
     assert "marfetch sync: 1 fetched" in runner.files["GITHUB_STEP_SUMMARY"].read_text()
     assert cache["with"]["key"].endswith("${{ steps.lock.outputs.digest }}")
-    # One shard; and the Python on PATH is still that of the job.
+    # Sync one shard. The `python` on the `PATH` is still that of the job.
     runner.github(sync, {**inputs, "shard": "1/2"})
     assert runner.run(GITHUB_SHELL, "command -v python3").strip() == shutil.which("python3")
 

@@ -40,7 +40,7 @@ def is_required(*, asked: bool = False) -> bool:
 
 
 def gate(*, asked: bool = False) -> SignatureGate | None:
-    """Return the check that artifacts must pass before they are downloaded; None if none is required.
+    """Return the check that artifacts must pass before they are downloaded; None if no check is required.
 
     Args:
         asked: as for `is_required`.
@@ -102,7 +102,7 @@ class SignatureGate:
                 self._verdict(own.session, resolved_to(own, manifest))
 
     def _verdict(self, client: Session, resolved: Resolved) -> Verdict:
-        from .artifact import VerifyOptions, verify  # late: cryptography, only to check signatures
+        from .artifact import VerifyOptions, verify  # late: loads cryptography, which only signature checks need
 
         verdict = verify(client, resolved, self._options or VerifyOptions())
         if verdict.error is not None:

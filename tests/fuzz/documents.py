@@ -59,7 +59,7 @@ def _yaml(data: bytes) -> None:
     value = parse_yaml(data, "the document", marks=marks)  # type: ignore[arg-type]
     again = json.dumps(value, allow_nan=False)
     assert json.loads(again) == value
-    # What is JSON is YAML too, and says the same.
+    # JSON is also YAML, and both parsers must return the same value.
     assert parse_yaml(again.encode(), "the document", limit=1 << 26) == value or not again.isascii() or "\\u" in again or "e" in again
 
 
@@ -85,7 +85,7 @@ def _adoption(data: bytes) -> None:
     adoption = Adoption()
     adoption.search(place)
     if adoption.found:
-        # The first wanted file is one that can be read.
+        # marfetch must be able to read the project file that it generates.
         project = parse_project(wanted_bytes(adoption.found), HERE)
         assert len(project.items) == len(adoption.found)
 
@@ -146,7 +146,7 @@ def _index(data: bytes) -> None:
 
 
 def _cache(data: bytes) -> None:
-    """Files of the cache itself: what cannot be read is as if it were not there."""
+    """Files of the cache. An unreadable file counts as missing."""
     root = fresh("cache")
     for name in (records.DIRECTORY, RECORDS_DIRECTORY, f"{RECORDS_DIRECTORY}/charts"):
         (root / name).mkdir()

@@ -1,4 +1,4 @@
-"""Scripts, pipelines and all other text: references in lines, with the `--version` option of the same command.
+"""Find references line by line, with the `--version` option of the same command, in scripts, pipelines, Bicep files and all other text.
 
 Container images are skipped, because other tools pull them. A reference is certainly not an image if it has a scheme (`oci://`, `mar://`,
 `br:`) or is an argument of oras or marfetch. The search takes time linear in the length of the text.
