@@ -21,7 +21,7 @@ import marfetch
 from .world.paths import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
-ACTIONS = sorted((ROOT / ".github" / "actions").rglob("action.y*ml"))
+ACTIONS = [ROOT / "action.yml", *sorted((ROOT / ".github" / "actions").rglob("action.y*ml"))]
 RIGHTS = {
     ("ci.yml", "test"): {"contents": "read"},
     ("ci.yml", "pythons"): {"contents": "read"},

@@ -323,7 +323,12 @@ FIXED = {
     "marfetch/helm/environment": "100755",
     "marfetch/helm/getter.plugin": "100644",
     "ci/install": "100755",
+    "ci/pull-request": "100755",
     "ci/azure-pipelines.yml": "100644",
+    "ci/gitlab/templates/marfetch.yml": "100644",
+    "ci/renovate/marfetch.json": "100644",
+    "action.yml": "100644",
+    ".pre-commit-hooks.yaml": "100644",
     ".github/actions/setup/action.yml": "100644",
 }
 """Path → mode of the files that Helm, installed getters and pipelines of users call by path. Moving one of them would break these silently."""
