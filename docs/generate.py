@@ -396,7 +396,7 @@ EXAMPLES = (
     (
         "lock",
         f"{WANTED} && marfetch lock --json",
-        "`outcome` is `added`, `kept`, `upgraded` or `changed`. `previous` is the entry that was locked before.",
+        "`outcome` is `added`, `kept`, `upgraded` or `changed`. `previous` is the entry that was locked before. `images` are the images of a chart, as in the [lock file](lock.md).",
     ),
     (
         "verify --file",

@@ -9,7 +9,7 @@ from typing import Any
 from ..client.age import held_back_json
 from ..constraint import TaggedVersion
 from ..project.adopt import Adoption
-from ..project.lockfile import Entry, Lock
+from ..project.lockfile import Entry, Lock, entry_json
 from ..project.locking import LockResult
 from ..project.outdated import Outdated
 from ..project.prune import LeftBehind
@@ -224,6 +224,7 @@ def _entry_json(entry: Entry, change: str, previous: Entry | None) -> dict[str, 
         "digest": str(entry.digest),
         "outcome": change,
         "previous": str(previous.reference) if previous is not None and previous.reference != entry.reference else None,
+        "images": entry_json(entry).get("images", []),
     }
 
 

@@ -10,17 +10,19 @@ import os
 import re
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from marfetch.__main__ import main
-from marfetch.bundle.format import FIRST
+from marfetch.bundle.format import FIRST, parse_record, record_bytes
 from marfetch.layout.readonly import MAX_MEMBERS
 from marfetch.oci import Digest
 
 from ..world.archives import END, directory, file, gzipped_zeros, header, pax
 from ..world.bundles import blob_names, members, rewritten
+from ..world.images import add_multi, add_naming_chart
 from ..world.registry import Registry
 from ..world.rows import row
 from ..world.serving import Serving
@@ -148,6 +150,33 @@ def test_a_blob_too_many_in_a_layout_of_another_tool_is_passed_over(world: World
     extra = Digest.of(b"nobody asked for this").encoded
     assert not any(extra in name for name in ended.files), ended
     assert "loaded/index.json" in ended.files
+
+
+@row(
+    "U01",
+    "the record says that the manifest of a wanted platform was left out",
+    "Compares the record with the lock, and loads nothing",
+    code=5,
+)
+def test_a_record_cannot_excuse_what_the_lock_wants(world: World) -> None:
+    _, children = add_multi(world.registry)
+    add_naming_chart(world.registry, f"{world.registry.host}/oss/web:2.1")
+    item = "{reference: charts/foo, images: true, platforms: [linux/amd64, windows/amd64]}"
+    (world.here / "marfetch.yaml").write_text(f"schema: 1\nartifacts: [{item}]\n")
+    world.run("lock", "--json").succeeded()
+    world.run("bundle", "create", "-o", "a.tar", "--json").succeeded()
+    gone = children[0]
+
+    def lying(files: Files) -> Files:
+        record = parse_record(files["bundle.json"], "a.tar")
+        omitted = {**record.omitted_manifests, gone.digest: gone.size}
+        files["bundle.json"] = record_bytes(replace(record, omitted_manifests=omitted))
+        return {name: data for name, data in files.items() if not name.endswith(gone.digest.encoded)}
+
+    rewritten(world.here / "a.tar", world.here / "x.tar", lying)
+    ended = refused(world, 5, "bundle-broken", "1 missing, 1 wrong")
+    for sort in ("missing", "wrong"):
+        assert [one["name"] for one in ended.document["data"][sort]] == [str(gone.digest)]
 
 
 # -- U02
