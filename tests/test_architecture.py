@@ -32,6 +32,8 @@ OWNERS = {
     "distributed": {"client"},
     "starlette": {"serve"},
     "uvicorn": {"serve"},
+    "cyclonedx": {"bundle"},
+    "packageurl": {"bundle"},
 }
 """Each third-party package has one owner."""
 
@@ -256,6 +258,8 @@ HEAVY = {
     "pydantic",
     "cryptography",
     "pysequoia",
+    "cyclonedx",
+    "packageurl",
 }
 
 

@@ -9,13 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import PurePath
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from ..artifact.kinds import CHART, NOTATION_SIGNATURE, end_of_life, kind_of, kind_of_type, matches
 from ..artifact.payload import base_name, chart_types, extension_of
 from ..chart.images import FoundImages, NamedImage, find_images
 from ..constraint import chart_version, read_version
 from ..destination.package import chart_files
+from ..document import parse_yaml
 from ..errors import Error
 from ..layout.blobs import BlobStore, Extent
 from ..layout.graph import ManifestNode, NamedCount, closure
@@ -31,7 +32,19 @@ THUMBPRINTS: Final = "io.cncf.notary.x509chain.thumbprint#S256"
 _DEPTH: Final = 8
 _COUNTED: Final = 256
 """Bytes of a manifest that count as one more blob, because a manifest with many tags is listed many times."""
-_Images: TypeAlias = Callable[[Manifest], FoundImages]
+LICENSES: Final = "org.opencontainers.image.licenses"
+CHART_LICENSE: Final = "artifacthub.io/license"
+"""Annotation of a manifest or of `Chart.yaml` (https://artifacthub.io/docs/topics/annotations/helm/)."""
+
+
+class _SearchedChart(NamedTuple):
+    """What a chart says: the images that it names, and its license, if any."""
+
+    images: FoundImages
+    license: str | None = None
+
+
+_Images: TypeAlias = Callable[[Manifest], _SearchedChart]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,7 @@ class BundleItem:
         unread: why files of a chart could not be searched for images. The keys are paths in the chart, or the digest of the whole chart.
         verdict: the result of the signature check when the artifact was locked; None if it was not checked.
         index_name: the name in the index; None if the index has no name for it.
+        licenses: the licenses that the artifact declares in annotations or `Chart.yaml`, mostly SPDX expressions. Nothing checks them.
     """
 
     name: str
@@ -92,6 +106,7 @@ class BundleItem:
     unread: Mapping[str, str]
     verdict: str | None
     index_name: str | None = None
+    licenses: tuple[str, ...] = ()
 
     @property
     def signatures(self) -> tuple[BundleReferrer, ...]:
@@ -125,16 +140,16 @@ def bundle_items(
 
 def _images(contents: Contents, *, is_checked: bool, most: int | None) -> _Images:
     """Return a function that lists the images of a chart. The function searches a chart only once, even if it has many tags."""
-    known: dict[Digest, FoundImages] = {}
+    known: dict[Digest, _SearchedChart] = {}
     named = NamedCount(contents.store.root)
 
-    def images(manifest: Manifest) -> FoundImages:
+    def images(manifest: Manifest) -> _SearchedChart:
         digest = manifest.descriptor.digest
         if digest not in known and most is not None and len(known) >= most:
-            return FoundImages((), {str(digest): f"beyond the limit of {counted(most, 'chart')}"})
+            return _SearchedChart(FoundImages((), {str(digest): f"beyond the limit of {counted(most, 'chart')}"}))
         if digest not in known:
             known[digest] = _images_of(contents.store, manifest, is_checked=is_checked)
-        named.add(len(known[digest].images) + len(known[digest].unread))
+        named.add(len(known[digest].images.images) + len(known[digest].images.unread))
         return known[digest]
 
     return images
@@ -182,7 +197,8 @@ def _item(
     kind = kind_of(artifact) if artifact is not None else None
     version = read_version(reference.tag) if reference.tag else None
     referrers = tuple(_referrers(repository, str(descriptor.digest), named))
-    found = images(artifact) if images is not None and kind is CHART and artifact is not None else FoundImages((), {})
+    searched = images(artifact) if images is not None and kind is CHART and artifact is not None else _SearchedChart(FoundImages((), {}))
+    found = searched.images
     marks = [(one.artifact_type or "", one.annotations) for one in repository.referrers.get(str(descriptor.digest), [])]
     return BundleItem(
         name,
@@ -201,7 +217,14 @@ def _item(
         found.unread,
         entry.verification.verdict if entry is not None and entry.verification is not None else None,
         _index_name(index_names, reference, descriptor),
+        _licenses(root, artifact, searched.license),
     )
+
+
+def _licenses(root: ManifestNode, artifact: Manifest | None, of_chart: str | None) -> tuple[str, ...]:
+    annotations = (root.referrer.annotations, artifact.annotations if artifact is not None else {})
+    found = [one.get(key) for one in annotations for key in (LICENSES, CHART_LICENSE)]
+    return tuple(dict.fromkeys(text.strip() for text in (*found, of_chart) if text and text.strip()))
 
 
 def _index_name(names: Sequence[str], reference: Reference, descriptor: Descriptor) -> str | None:
@@ -242,10 +265,11 @@ class _ExtentFile(io.RawIOBase):
         return len(data)
 
 
-def _images_of(store: BlobStore, manifest: Manifest, *, is_checked: bool = True) -> FoundImages:
-    """Return the container images that a chart names. The chart needs these images, but the bundle does not contain them."""
+def _images_of(store: BlobStore, manifest: Manifest, *, is_checked: bool = True) -> _SearchedChart:
+    """Return the container images that a chart names, and its license. The bundle may not contain the images."""
     named: list[NamedImage] = []
     unread: dict[str, str] = {}
+    declared: str | None = None
     for layer in manifest.layers:
         if not matches(layer.media_type, chart_types(manifest)):
             continue
@@ -262,7 +286,17 @@ def _images_of(store: BlobStore, manifest: Manifest, *, is_checked: bool = True)
         found = find_images(files.texts, files.reasons)
         named += found.named
         unread |= found.unread
-    return FoundImages(tuple(named), unread)
+        declared = declared or _chart_license(files.texts.get("Chart.yaml", b""))
+    return _SearchedChart(FoundImages(tuple(named), unread), declared)
+
+
+def _chart_license(raw: bytes) -> str | None:
+    with suppress(Error):
+        document = parse_yaml(raw, "`Chart.yaml`", is_lenient=True)
+        annotations = document.get("annotations") if isinstance(document, dict) else None
+        found = annotations.get(CHART_LICENSE) if isinstance(annotations, dict) else None
+        return found if isinstance(found, str) else None
+    return None
 
 
 def _referrers(repository: LayoutRepository, digest: str, named: NamedCount, depth: int = 0) -> Iterator[BundleReferrer]:

@@ -11,7 +11,7 @@ from ..project.adopt import Adoption
 from ..project.lockfile import Entry, Lock
 from ..project.locking import LockResult
 from ..project.outdated import Outdated
-from ..project.prune import Pruned
+from ..project.prune import PrunedFile
 from ..project.sync import Synced
 from ..project.wanted import Project
 from ..text import counted
@@ -82,7 +82,7 @@ def print_lock_result(report: Report, project: Project, old: Lock | None, found:
     return report.failures([(item.name, error) for item, error in failed], data, several=len(found) > 1)
 
 
-def print_synced(report: Report, project: Project, result: Sequence[Synced], pruned: Sequence[Pruned] | None = None) -> int:
+def print_synced(report: Report, project: Project, result: Sequence[Synced], pruned: Sequence[PrunedFile] | None = None) -> int:
     """Print the outcome of each artifact; return the exit code of the first failure.
 
     Args:
