@@ -103,6 +103,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "NotFoundError", "no version of the repository is in the range", "list the versions with `marfetch versions REPOSITORY`"
         ),
         "no-versions": Code("NotFoundError", "none of the tags of the repository is a version", "name a tag"),
+        "held-back": Code(
+            "NotFoundError",
+            "every version in the range is younger than the cool-down, or its age is unknown",
+            "wait, shorten `--min-age`, or name a version exactly",
+        ),
         "dangling-tag": Code(
             "NotFoundError", "a tag is listed but its manifest is missing", "to use the next best version, add `--skip-missing`"
         ),

@@ -197,6 +197,14 @@ class Endpoint(NamedTuple):
         """Return whether the URL is on the registry itself: same scheme, host and port."""
         return (address.scheme, address.host) == (self.registry.scheme, self.registry.host)
 
+    def serves(self, reference: Reference) -> bool:
+        """Return whether the reference names this registry: its host, and its scheme if the reference has one."""
+        if reference.host is None or reference.host.name != self.registry.host.name:
+            return False
+        if reference.scheme is not None and reference.scheme != self.registry.scheme:
+            return False
+        return (reference.host.port or _DEFAULT_PORTS[self.registry.scheme]) == self.registry.host.port
+
     def check(self, address: Address, *, came_from: Address | None = None) -> None:
         """Refuse a URL unless its host is the registry or one of the data hosts.
 
@@ -281,7 +289,7 @@ class Preference(NamedTuple):
             return self.default()
         if self.option is not None:
             endpoint = self._read(self.option)
-            if not _names(endpoint, reference):
+            if not endpoint.serves(reference):
                 raise PolicyError(
                     f"`--endpoint {endpoint.name}` and the host `{reference.host}` of the reference disagree",
                     code="endpoint-disagrees",
@@ -290,11 +298,11 @@ class Preference(NamedTuple):
                 )
             return endpoint
         for endpoint in OFFICIAL.values():
-            if _names(endpoint, reference):
+            if endpoint.serves(reference):
                 return self._read(endpoint.name)
         if self.environment:
             endpoint = self._read(self.environment)
-            if _names(endpoint, reference):
+            if endpoint.serves(reference):
                 return endpoint
         if reference.host.is_loopback:
             return self._read(f"{reference.scheme or 'http'}://{reference.host}")
@@ -312,12 +320,3 @@ class Preference(NamedTuple):
         if endpoint.official or self.data_hosts:
             return endpoint
         return Endpoint.parse(text, tuple(host.strip() for host in (self.data_environment or "").split(",") if host.strip()))
-
-
-def _names(endpoint: Endpoint, reference: Reference) -> bool:
-    """Return whether the reference is on the registry of this endpoint, with the same scheme if it has one."""
-    if reference.host is None or reference.host.name != endpoint.registry.host.name:
-        return False
-    if reference.scheme is not None and reference.scheme != endpoint.registry.scheme:
-        return False
-    return (reference.host.port or _DEFAULT_PORTS[endpoint.registry.scheme]) == endpoint.registry.host.port

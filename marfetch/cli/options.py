@@ -26,6 +26,7 @@ from ..text import printable
 
 if TYPE_CHECKING:
     from ..budget import Budget
+    from ..client.age import CoolDown
     from ..client.resolve import Wanted
     from ..client.session import Session
 
@@ -38,6 +39,7 @@ Devel = Annotated[bool, typer.Option("--devel", help="Include prereleases.")]
 Verify = Annotated[bool, typer.Option("--verify", help="Require a signature that the trust policy accepts. [env: MARFETCH_VERIFY=policy]")]
 PlatformName = Annotated[str | None, typer.Option("--platform", metavar="OS/ARCH", help="Platform to pick from a multi-platform index.")]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Skip versions whose manifest is missing.")]
+MinAge = Annotated[str | None, typer.Option("--min-age", metavar="DURATION", help="Skip versions younger than this, such as 7d or 12h.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that differ.")]
 Shard = Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Process part I of N, to split the artifacts among machines.")]
 Executor = Annotated[
@@ -136,8 +138,11 @@ class Settings(NamedTuple):
                 raise
             raise self.budget().exceeded() from error
 
-    def request(self, text: str, version: str | None = None, *, devel: bool = False) -> Wanted:
+    def request(self, text: str, version: str | None = None, *, devel: bool = False, cool_down: CoolDown | None = None) -> Wanted:
         """Parse a REF argument together with `--version` and `--devel`.
+
+        Args:
+            cool_down: the minimum age of the version, from `--min-age`.
 
         Raises:
             InputError: the text is not a reference, or the version in it differs from `--version`.
@@ -156,7 +161,7 @@ class Settings(NamedTuple):
         if pasted.taken_from is not None:
             taken = f"`{pasted.reference}`" + (f" in the range `{pasted.version}`" if pasted.version else "")
             self.report.note(f"using {taken} from the command `{pasted.taken_from[:200]}`")
-        return Wanted(pasted.reference, pasted.version if version is None else version, devel or pasted.devel)
+        return Wanted(pasted.reference, pasted.version if version is None else version, devel or pasted.devel, cool_down=cool_down)
 
     def preference(self, endpoint: str | None = None) -> Preference:
         return Preference.from_environment(os.environ, self.endpoint or endpoint, self.data_hosts)

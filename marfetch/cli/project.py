@@ -10,7 +10,7 @@ import typer
 
 from ..errors import InputError
 from .help import add
-from .options import Executor, Settings, Shard, shared
+from .options import Executor, MinAge, Settings, Shard, shared
 
 _File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Project file; the lock file is next to it.")]
 _Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Artifacts for --upgrade, or more files for --from.")]
@@ -39,6 +39,7 @@ def lock(
     file: _File = DEFAULT,
     upgrade: _Upgrade = False,
     check: _Check = False,
+    min_age: MinAge = None,
     from_file: _From = None,
     chart: _Chart = None,
 ) -> int:
@@ -66,7 +67,7 @@ def lock(
         )
     if upgrade and check:
         raise InputError("`--check` and `--upgrade` cannot be combined", code="usage", hint="use only one of them")
-    project = read_project(file)
+    project = read_project(file).with_min_age(min_age)
     if check:
         old = read_old(project)
         if old is not None and not misfits(project, old):
@@ -120,7 +121,7 @@ def sync(
 
 
 @shared()
-def outdated(settings: Settings, file: _File = DEFAULT) -> int:
+def outdated(settings: Settings, file: _File = DEFAULT, min_age: MinAge = None) -> int:
     """List newer versions of locked artifacts.
 
     Prints one line per outdated artifact: name, locked version, newest version in the range, newest version of all, and remarks on ended
@@ -134,7 +135,7 @@ def outdated(settings: Settings, file: _File = DEFAULT) -> int:
     from ..project.wanted import read_project
     from ..render.project import print_outdated
 
-    project = read_project(file)
+    project = read_project(file).with_min_age(min_age)
     lock = read_lock(project.lock_path)
     refuse_misfits(project, lock)
     with settings.client(endpoint=project.endpoint) as client:

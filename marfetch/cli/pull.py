@@ -11,10 +11,11 @@ import typer
 from ..errors import Error, InputError
 from ..text import typed
 from .help import add
-from .options import Devel, Force, PlatformName, References, Settings, SkipMissing, Verify, Version, shared
+from .options import Devel, Force, MinAge, PlatformName, References, Settings, SkipMissing, Verify, Version, shared
 
 if TYPE_CHECKING:
     from ..artifact.payload import Choice
+    from ..client.age import CoolDown
     from ..client.pull import Failed
     from ..client.resolve import Wanted
 
@@ -42,6 +43,7 @@ def pull(
     output: _Output = None,
     version: Version = None,
     devel: Devel = False,
+    min_age: MinAge = None,
     media_type: _MediaType = None,
     artifact_type: _ArtifactType = None,
     kind: _Kind = None,
@@ -73,8 +75,9 @@ def pull(
     from ..client.pull import pull as pull_all
     from ..oci import Platform
     from ..render.pull import print_pulled
-    from ..verify.gate import gate
+    from ..verify.gate import cool_down, gate
 
+    minimum = cool_down(min_age)
     choice = _choice(media_type, artifact_type, kind, prov=prov, all_layers=all_layers)
     if untardir is not None and not untar:
         raise InputError("`--untardir` needs `--untar`", code="usage", hint="add `--untar`")
@@ -92,7 +95,7 @@ def pull(
         untar=(untardir or Path()) if untar else None,
         gate=check,
     )
-    requests = [_request(settings, text, version, devel=devel) for text in references]
+    requests = [_request(settings, text, version, devel=devel, cool_down=minimum) for text in references]
     with settings.client() as client:
         result = pull_all(client, requests, options) if output is None else pull_to_file(client, requests[0], options, output)
     if to_stdout and not result.failed:
@@ -161,11 +164,11 @@ def _choice(
     )
 
 
-def _request(settings: Settings, text: str, version: str | None, *, devel: bool) -> Wanted | Failed:
+def _request(settings: Settings, text: str, version: str | None, *, devel: bool, cool_down: CoolDown | None = None) -> Wanted | Failed:
     """Parse one REF. Return an invalid one as a failure, so that the other REFs are still processed."""
     from ..client.pull import Failed
 
     try:
-        return settings.request(text, version, devel=devel)
+        return settings.request(text, version, devel=devel, cool_down=cool_down)
     except Error as error:
         return Failed(typed(text), error)

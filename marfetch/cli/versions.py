@@ -8,7 +8,7 @@ import typer
 
 from ..errors import InputError
 from .help import add
-from .options import Devel, OneReference, Settings, SkipMissing, Version, shared
+from .options import Devel, MinAge, OneReference, Settings, SkipMissing, Version, shared
 
 _All = Annotated[bool, typer.Option("--all", help="Also list tags that are not versions, last.")]
 _Details = Annotated[bool, typer.Option("--details", help="Add digest, size, creation time, app version and end of life.")]
@@ -22,7 +22,12 @@ def register(app: typer.Typer) -> None:
 
 @shared()
 def resolve(
-    settings: Settings, reference: OneReference, version: Version = None, devel: Devel = False, skip_missing: SkipMissing = False
+    settings: Settings,
+    reference: OneReference,
+    version: Version = None,
+    devel: Devel = False,
+    min_age: MinAge = None,
+    skip_missing: SkipMissing = False,
 ) -> int:
     """Print a reference pinned by digest.
 
@@ -30,8 +35,9 @@ def resolve(
     """
     from ..client.resolve import resolve as resolve_one
     from ..render.pull import print_resolved
+    from ..verify.gate import cool_down
 
-    request = settings.request(reference, version, devel=devel)
+    request = settings.request(reference, version, devel=devel, cool_down=cool_down(min_age))
     with settings.client() as client:
         result = resolve_one(client, request, skip_missing=skip_missing)
     return print_resolved(settings.report, result)

@@ -1,12 +1,14 @@
 """Fetch the manifests of versions, newest first, to find the newest version that a range may pick.
 
 Some versions in a repository may be charts and others container images. A range then picks the newest version that is not an image, or
-that matches the user's filters. Only the manifest shows what a version is, so each candidate costs a request.
+that matches the user's filters, and that is old enough for a cool-down. Only the manifest shows what a version is, so each candidate
+costs a request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from ..artifact.kinds import IMAGE, kind_of, kind_of_type, matches
@@ -14,6 +16,7 @@ from ..artifact.payload import Choice
 from ..constraint import TaggedVersion
 from ..errors import Error, IntegrityError, NotFoundError, PolicyError, RemoteError
 from ..oci import DOCKER_LIST, Descriptor, Digest, Index, Manifest
+from .age import CoolDown, HeldBack
 from .session import Repository
 
 MAX_MANIFESTS: Final = 50
@@ -30,41 +33,87 @@ class Look(NamedTuple):
         found: its manifest; None if there is an error.
         fits: whether a range may pick this version.
         error: why there is no manifest, for example because it is missing, malformed, too large, or not cached.
+        held_back: why the version is too young for the cool-down, or why its age is unknown; None if it is old enough or does not fit.
     """
 
     version: TaggedVersion
     found: Manifest | Index | None
     fits: bool
     error: Error | None = None
+    held_back: str | None = None
+
+    def is_held_back(self, held: list[HeldBack]) -> bool:
+        """Return whether the cool-down holds back this version. Another tag of a version that was held back is held back too.
+
+        Args:
+            held: the newer versions that were held back; this version is added.
+        """
+        if self.held_back is not None:
+            held.append(HeldBack(self.version, self.held_back))
+            return True
+        return self.fits and any((one.version.key, one.version.build) == (self.version.key, self.version.build) for one in held)
+
+
+@dataclass(slots=True)
+class Allowance:
+    """The number of manifests that may still be requested for one reference."""
+
+    left: int = MAX_MANIFESTS
 
 
 def looked_at(
-    repository: Repository, versions: Sequence[TaggedVersion], choice: Choice, *, missing: Collection[str] = (), is_open: bool = False
+    repository: Repository,
+    versions: Sequence[TaggedVersion],
+    choice: Choice,
+    *,
+    missing: Collection[str] = (),
+    is_open: bool = False,
+    cool_down: CoolDown | None = None,
+    allowance: Allowance | None = None,
 ) -> Iterator[Look]:
     """Request the manifests of versions, and yield the results in the given order. After the first, request several in parallel.
 
     Args:
         missing: tags that are known to have no manifest.
         is_open: whether it is acceptable that no version fits; if False, a single version always fits, because there is no alternative.
+        cool_down: the minimum age of versions; None for no minimum.
+        allowance: how many manifests may be requested, shared by several calls; None for `MAX_MANIFESTS`.
 
     Raises:
+        InputError: the trust policy that the cool-down needs is invalid.
         Error: the registry failed.
     """
     session = repository.session
-    position, most, is_only = 0, MAX_MANIFESTS, len(versions) == 1 and not is_open
-    while position < len(versions) and most > 0:
-        batch = versions[position : position + min(_AT_ONCE if position else 1, most)]
+    allowance = allowance or Allowance()
+    position, is_only = 0, len(versions) == 1 and not is_open
+    while position < len(versions) and allowance.left > 0:
+        batch = versions[position : position + min(_AT_ONCE if position else 1, allowance.left)]
         found = session.each(lambda version: _manifest(repository.at(tag=version.tag), missing), batch)
-        most -= len(batch)
-        telling = [child for one in found if isinstance(one, Index) and not is_only for child in _telling(one, choice)][:most]
+        allowance.left -= len(batch)
+        telling = [child for one in found if isinstance(one, Index) and not is_only for child in _telling(one, choice)][: allowance.left]
         known = _children(repository, telling)
-        most -= len(telling)
+        allowance.left -= len(telling)
         position += len(batch)
         for version, one in zip(batch, found, strict=True):
             if isinstance(one, Error):
-                yield Look(version, None, fits=False, error=one)
-            else:
-                yield Look(version, one, is_only or _fits(one, choice, known))
+                unknown = "age unknown, because it has no manifest" if cool_down and isinstance(one, NotFoundError) else None
+                yield Look(version, None, fits=False, error=one, held_back=unknown)
+                continue
+            look = Look(version, one, is_only or _fits(one, choice, known))
+            yield look._replace(held_back=held_back(repository, look, cool_down, allowance)) if look.fits else look
+
+
+def held_back(repository: Repository, look: Look, cool_down: CoolDown | None, allowance: Allowance) -> str | None:
+    """Return why a version is too young, or None if it is old enough. This may request the manifests of its signatures.
+
+    Raises:
+        Error: see `CoolDown.held_back`.
+    """
+    if cool_down is None or look.found is None:
+        return None
+    reason, requested = cool_down.held_back(repository.at(tag=look.version.tag), look.found, allowance.left)
+    allowance.left -= requested
+    return reason
 
 
 def fits(repository: Repository, found: Manifest | Index, choice: Choice) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -13,13 +13,12 @@ from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyErr
 from ..oci import Descriptor, Index, Manifest, Platform
 from ..reference import Reference
 from ..text import counted
-from .session import Repository, Session, offline_error
+from .age import CoolDown, HeldBack
+from .session import Repository, Session
+from .unresolved import DANGLING_TRIES, all_gone, dangling, gone, next_best, nothing_in_range, too_young
 
 if TYPE_CHECKING:
-    from .fitting import Look
-
-_DANGLING_TRIES: Final = 20
-"""Maximum number of versions to try when their manifests are missing."""
+    from .fitting import Allowance, Look
 
 
 class Wanted(NamedTuple):
@@ -29,12 +28,14 @@ class Wanted(NamedTuple):
         version: a range in Helm's syntax; allowed only if the reference has neither tag nor digest.
         devel: include prereleases.
         choice: filters for a range: pick the newest version that matches, if there is one. By default, container images do not match.
+        cool_down: the minimum age of the versions that a range may pick; None for no minimum.
     """
 
     reference: Reference
     version: str | None = None
     devel: bool = False
     choice: Choice = Choice()
+    cool_down: CoolDown | None = None
 
 
 class Resolved(NamedTuple):
@@ -46,6 +47,7 @@ class Resolved(NamedTuple):
         repository: the repository that has the artifact's content.
         version: the version of the tag, or None.
         newer: the newest released version, if it is newer than `version` and known without another request.
+        held_back: newer versions in the range that are too young, newest first.
     """
 
     reference: Reference
@@ -53,6 +55,7 @@ class Resolved(NamedTuple):
     repository: Repository
     version: TaggedVersion | None = None
     newer: TaggedVersion | None = None
+    held_back: tuple[HeldBack, ...] = ()
 
 
 def resolve(client: Session, wanted: Wanted, *, skip_missing: bool = False, hints: bool = True) -> Resolved:
@@ -85,7 +88,7 @@ def _resolve(client: Session, wanted: Wanted, *, skip_missing: bool) -> Resolved
             manifest = repository.manifest()
         except NotFoundError as error:
             raise _with_neighbours(error, repository) from error
-        return resolved_to(repository, manifest)
+        return _warned(wanted, resolved_to(repository, manifest))
     missing: set[str] = set()
     exact = exact_version(wanted.version) if wanted.version else None
     if exact is not None:
@@ -100,8 +103,23 @@ def _resolve(client: Session, wanted: Wanted, *, skip_missing: bool) -> Resolved
         else:
             # With filters, check the manifest: the tag `1.2.3` may be an image, and the tag `v1.2.3` the chart.
             if wanted.choice.is_any or _fits(tagged, manifest, wanted.choice):
-                return resolved_to(tagged, manifest)
+                return _warned(wanted, resolved_to(tagged, manifest))
+        return _warned(wanted, _newest(wanted._replace(cool_down=None), constraint, repository, missing, skip_missing=skip_missing))
     return _newest(wanted, constraint, repository, missing, skip_missing=skip_missing)
+
+
+def _warned(wanted: Wanted, resolved: Resolved) -> Resolved:
+    """Warn if an artifact that was named exactly is too young, and return it."""
+    if wanted.cool_down is not None:
+        from .fitting import MAX_MANIFESTS  # late: needed only for ranges and cool-downs
+
+        reason, _ = wanted.cool_down.held_back(resolved.repository, resolved.manifest, MAX_MANIFESTS - 1)
+        if reason is not None:
+            resolved.repository.session.progress.warn(
+                f"`{resolved.reference.shown}` is used because it was named exactly,"
+                f" although it is not known to be {wanted.cool_down.text} old: {reason}"
+            )
+    return resolved
 
 
 def _fits(tagged: Repository, manifest: Manifest | Index, choice: Choice) -> bool:
@@ -118,67 +136,74 @@ def resolved_to(repository: Repository, manifest: Manifest | Index, newer: Tagge
 
 
 def _newest(wanted: Wanted, constraint: Constraint, repository: Repository, missing: set[str], *, skip_missing: bool) -> Resolved:
-    from .fitting import looked_at  # late: needed only for ranges
+    from .fitting import Allowance, looked_at  # late: needed only for ranges
 
-    client, bound = repository.session, repository.reference
+    client, bound, cool_down = repository.session, repository.reference, wanted.cool_down
     tags = repository.tags()
     versions = sort_versions(tags)
     candidates = constraint.select(versions, prereleases=wanted.devel)
     if not candidates:
-        raise _nothing_in_range(wanted, constraint, bound, tags, versions, offline=client.options.offline)
+        raise nothing_in_range(wanted.version, constraint, bound, tags, versions, offline=client.options.offline)
     skipped: list[Look] = []
-    gone: list[tuple[TaggedVersion, Error]] = []
+    absent: list[tuple[TaggedVersion, Error]] = []
+    held: list[HeldBack] = []
     failed: Error | None = None
     picked: Look | None = None
-    for number, look in enumerate(looked_at(repository, candidates, wanted.choice, missing=missing)):
+    number, allowance, is_artifact = -1, Allowance(), False
+    looks = looked_at(repository, candidates, wanted.choice, missing=missing, cool_down=cool_down, allowance=allowance)
+    for number, look in enumerate(looks):
+        is_artifact = is_artifact or look.fits
+        if look.is_held_back(held):
+            continue
         error = look.error
         if isinstance(error, NotFoundError):
             following = candidates[number + 1] if number + 1 < len(candidates) else None
-            error = _gone(error, repository, look.version, following, tags)
-            gone.append((look.version, error))
+            error = gone(error, repository, look.version, following, tags)
+            absent.append((look.version, error))
             if skip_missing and following is not None:
-                if len(gone) < _DANGLING_TRIES:
+                if len(absent) < DANGLING_TRIES:
                     continue
-                error = _all_gone(bound)
+                error = all_gone(bound)
         # If all versions are images, the newest image is picked below, and the errors of older versions do not matter.
         failed = failed or error
         picked = look if look.fits else None
         if picked is not None or (failed is not None and not skipped):
             break
         skipped += [look] if look.found is not None else []
-    if picked is None and skipped:
-        picked, failed = skipped[0], None
-    if failed is not None:
-        raise failed
-    assert picked is not None, "the last version without a manifest is an error"
+    if picked is None and skipped and not is_artifact:  # only images
+        failed, picked = None, _old_enough(repository, skipped, cool_down, held, allowance)
+    if failed is not None or picked is None:
+        raise failed or too_young(bound, cool_down, held, others=len(candidates) - number - 1)
     assert picked.found is not None, "only a manifest fits"
-    for version, error in gone:
+    for version, error in absent:
         if version.key >= picked.version.key:
             client.progress.warn(f"{error.message}; using `{picked.version.version}`")
+    notes = [(held[0].version, f"is held back: {held[0].reason}")] if held else []
     if picked.fits and skipped:
-        reason = "is a container image" if wanted.choice.is_any else "does not match the filters"
-        client.progress.note(f"`{skipped[0].version.tag}` of `{bound.full_repository}` {reason}; using `{picked.version.tag}`")
+        notes.append((skipped[0].version, "is a container image" if wanted.choice.is_any else "does not match the filters"))
+    for version, reason in notes:
+        client.progress.note(f"`{version.tag}` of `{bound.full_repository}` {reason}; using `{picked.version.tag}`")
     newest = next((version for version in versions if not version.is_prerelease), None)
-    is_newer = newest is not None and newest.key > picked.version.key and not skipped
-    return resolved_to(repository.at(tag=picked.version.tag), picked.found, newest if is_newer else None)
+    is_newer = newest is not None and newest.key > picked.version.key and not skipped and not held
+    resolved = resolved_to(repository.at(tag=picked.version.tag), picked.found, newest if is_newer else None)
+    return resolved._replace(held_back=tuple(held))
 
 
-def _gone(
-    error: NotFoundError, repository: Repository, version: TaggedVersion, following: TaggedVersion | None, tags: Sequence[str]
-) -> NotFoundError:
-    tagged = repository.at(tag=version.tag).reference
-    dangling = _dangling(error, tagged, following or next_best(tags, version.tag), in_range=following is not None)
-    dangling.__cause__ = error
-    return dangling
+def _old_enough(
+    repository: Repository, looks: Sequence[Look], cool_down: CoolDown | None, held: list[HeldBack], allowance: Allowance
+) -> Look | None:
+    """Return the first version that is old enough.
 
+    Args:
+        held: collects the versions that are too young.
+    """
+    from .fitting import held_back  # late: needed only for ranges
 
-def _all_gone(bound: Reference) -> NotFoundError:
-    return NotFoundError(
-        f"the {_DANGLING_TRIES} newest versions of `{bound.full_repository}` in the range have no manifest",
-        code="dangling-tag",
-        hint="name a version with `--version`",
-        reference=str(bound),
-    )
+    for look in looks:
+        if (reason := held_back(repository, look, cool_down, allowance)) is None:
+            return look
+        held.append(HeldBack(look.version, reason))
+    return None
 
 
 def _with_neighbours(error: NotFoundError, repository: Repository) -> NotFoundError:
@@ -195,7 +220,7 @@ def _with_neighbours(error: NotFoundError, repository: Repository) -> NotFoundEr
             # MAR returns the same error for a wrong tag and a wrong repository; the tag list distinguishes them.
             return missing if missing.code == "repository-not-found" else error
         if bound.tag in tags:
-            return _dangling(error, bound, next_best(tags, bound.tag))
+            return dangling(error, bound, next_best(tags, bound.tag))
         near = nearest(tags, bound.tag, limit=3)
         newest = ANY.newest(tags) or next(iter(tags), None)
         error.context["nearest"] = near or ([newest] if newest else [])
@@ -203,15 +228,6 @@ def _with_neighbours(error: NotFoundError, repository: Repository) -> NotFoundEr
             shown = " and ".join(f"`{tag}`" for tag in dict.fromkeys([*near, newest]))
             error.hint = f"available tags include {shown}; to list all, run: marfetch versions {bound.full_repository}"
     return error
-
-
-def next_best(tags: Iterable[str], missing: str) -> TaggedVersion | None:
-    """Return a replacement for a version without a manifest: the next lower version, or else the newest. Prefer released versions."""
-    versions = [version for version in sort_versions(tags) if version.tag != missing]
-    versions = [version for version in versions if not version.is_prerelease] or versions
-    gone = read_version(missing)
-    lower = [version for version in versions if gone is not None and version.key < gone.key]
-    return next(iter(lower or versions), None)
 
 
 def versions(client: Session, reference: Reference) -> tuple[Repository, dict[str, list[TaggedVersion]], list[str]]:
@@ -260,67 +276,6 @@ def _constraint(wanted: Wanted) -> Constraint | None:
     if wanted.version is not None:
         return Constraint.parse(wanted.version)
     return ANY_OR_PRERELEASE if wanted.devel else ANY
-
-
-def _nothing_in_range(
-    wanted: Wanted, constraint: Constraint, bound: Reference, tags: Sequence[str], versions: Sequence[TaggedVersion], *, offline: bool
-) -> Error:
-    repository = bound.full_repository
-    if offline:
-        return offline_error(bound)
-    released = next((version for version in versions if not version.is_prerelease), None)
-    if not versions:
-        latest = "`:latest`" if "latest" in tags else ", ".join(f"`:{tag}`" for tag in tags[:3])
-        return NotFoundError(
-            f"`{repository}` has {counted(len(tags), 'tag')}, but none that is a version",
-            code="no-versions",
-            hint=f"name a tag, such as {latest}" if latest else "the repository is empty",
-            reference=repository,
-            nearest=list(tags[:3]),
-        )
-    if wanted.version is None:
-        newest = versions[0]
-        return NotFoundError(
-            f"`{repository}` has only prereleases; the newest is `{newest.version}`",
-            code="version-not-found",
-            hint="to include prereleases, add `--devel`",
-            reference=repository,
-            nearest=[newest.tag],
-        )
-    best = released or versions[0]
-    newest_kind = "newest released version" if released else "newest version, a prerelease,"
-    hint = f"marfetch versions {repository}"
-    if allowed := constraint.select(versions, prereleases=True):
-        hint = f"the range has only prereleases; to include them, add `--devel`, or name one, such as `{allowed[0].version}`"
-    # `6.0.0-rc.1` is lower than `6.0.0`, so the range `6.0.*` excludes it even with `--devel`.
-    elif below := [one for one in versions if one.is_prerelease and constraint.allows(str(one.version.finalize_version()))]:
-        hint = f"there are only prereleases, such as `{below[0].version}`; name it with `--version`, or use `--devel` without a range"
-    return NotFoundError(
-        f"no version of `{repository}` is in the range `{wanted.version}`; the {newest_kind} is `{best.version}`",
-        code="version-not-found",
-        hint=hint,
-        reference=repository,
-        range=wanted.version,
-        nearest=[best.tag],
-    )
-
-
-def _dangling(error: NotFoundError, tagged: Reference, best: TaggedVersion | None, *, in_range: bool = False) -> NotFoundError:
-    """Return the error for a listed tag without a manifest. The hint suggests the next best version.
-
-    Args:
-        in_range: whether the next best version is in the range, so that `--skip-missing` would use it.
-    """
-    hint = "it is being published or was withdrawn; try again later"
-    if best is not None:
-        hint = f"to use `{best.version}` instead, add `--skip-missing`" if in_range else f"{hint}, or use `{best.version}`"
-    return NotFoundError(
-        f"the tag `{tagged.tag}` of `{tagged.full_repository}` is listed but has no manifest"
-        + (f"; the next best version is `{best.version}`" if best else ""),
-        code="dangling-tag",
-        hint=hint,
-        **{**error.context, "reference": str(tagged), "nearest": [best.tag] if best else []},
-    )
 
 
 # -- choosing a manifest from an index

@@ -25,6 +25,8 @@ from ..reference import Reference
 
 
 SCHEMA: Final = 1
+IMAGES_SCHEMA: Final = 2
+"""The schema of a lock with images. A lock without images keeps schema 1, which older versions of marfetch can read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,28 @@ class LockedLayer:
 
     descriptor: Descriptor
     file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LockedImage:
+    """A container image that a locked chart names.
+
+    Attributes:
+        image: the image as the chart names it.
+        reference: the pinned reference; None for an image that is not at the endpoint.
+        manifest: the manifest or index that the reference names; None for an image that is not at the endpoint.
+        manifests: the index's manifests for the platforms in the project file, in their order; empty if all content is wanted.
+    """
+
+    image: str
+    reference: Reference | None = None
+    manifest: Descriptor | None = None
+    manifests: tuple[Descriptor, ...] = ()
+
+    @property
+    def follows_tag(self) -> bool:
+        """Whether the tag decides what the chart uses. If the chart names a digest, a moved tag changes nothing."""
+        return self.reference is not None and "@" not in self.image
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +95,7 @@ class Entry:
         referrers: the referrers that the project file requests.
         options: the item's other keys in the project file (`destination`, `kind`, `platform`, …).
         verification: the result of the signature check; None if the item does not have `verify: true`.
+        images: the images that the chart names and the project file requests, sorted.
     """
 
     name: str
@@ -86,6 +111,7 @@ class Entry:
     referrers: tuple[Descriptor, ...] = ()
     options: Mapping[str, Json] = field(default_factory=dict)
     verification: Verification | None = None
+    images: tuple[LockedImage, ...] = ()
 
     @property
     def tag(self) -> str | None:
@@ -169,11 +195,20 @@ def entry_json(entry: Entry) -> dict[str, Any]:
     ]
     if entry.referrers:
         document["referrers"] = [_descriptor(one) for one in entry.referrers]
+    if entry.images:
+        document["images"] = [_image(one) for one in entry.images]
     if entry.options:
         document["options"] = {key: entry.options[key] for key in sorted(entry.options)}
     if entry.verification is not None:
         document["verification"] = {"verdict": entry.verification.verdict, "evidence": dict(entry.verification.evidence)}
     return document
+
+
+def _image(one: LockedImage) -> dict[str, Any]:
+    if one.reference is None or one.manifest is None:
+        return {"image": one.image, "external": True}
+    document = {"image": one.image, "reference": str(one.reference), "mediaType": one.manifest.media_type, "size": one.manifest.size}
+    return document | ({"manifests": [_descriptor(child) for child in one.manifests]} if one.manifests else {})
 
 
 def _descriptor(descriptor: Descriptor) -> dict[str, Any]:
@@ -182,7 +217,19 @@ def _descriptor(descriptor: Descriptor) -> dict[str, Any]:
     return document
 
 
-__all__ = ["Entry", "Lock", "LockedLayer", "Verification", "lock_bytes", "make_lock", "parse_lock", "read_bytes", "read_lock", "seal"]
+__all__ = [
+    "Entry",
+    "Lock",
+    "LockedImage",
+    "LockedLayer",
+    "Verification",
+    "lock_bytes",
+    "make_lock",
+    "parse_lock",
+    "read_bytes",
+    "read_lock",
+    "seal",
+]
 
 MAX_SIZE: Final = 128 << 20
 """The maximum size of a lock file in bytes."""
@@ -243,7 +290,8 @@ def parse_lock(data: bytes, path: Path) -> Lock:
 def lock_bytes(lock: Lock) -> bytes:
     """Return the content of the lock file. Equal locks give equal bytes."""
     entries = [{**entry_json(entry), "seal": seal(entry)} for entry in sorted(lock.entries, key=lambda entry: entry.name)]
-    document = {"schema": SCHEMA, "tool": lock.tool, "artifacts": entries}
+    schema = IMAGES_SCHEMA if any(entry.images for entry in lock.entries) else SCHEMA
+    document = {"schema": schema, "tool": lock.tool, "artifacts": entries}
     return (json.dumps(document, indent=1, ensure_ascii=True) + "\n").encode()
 
 
@@ -262,11 +310,12 @@ _ENTRY_KEYS: Final = {
     "config": dict,
     "layers": list,
     "referrers": list,
+    "images": list,
     "options": dict,
     "verification": dict,
     "seal": str,
 }
-_OPTIONAL: Final = {"artifact", "referrers", "options", "verification"}
+_OPTIONAL: Final = {"artifact", "referrers", "images", "options", "verification"}
 
 
 class _Reader:
@@ -308,13 +357,13 @@ class _Reader:
             self.fail("it is not an object")
         schema = document.get("schema")
         tool = document.get("tool")
-        if isinstance(schema, int) and not isinstance(schema, bool) and schema > SCHEMA:
+        if isinstance(schema, int) and not isinstance(schema, bool) and schema > IMAGES_SCHEMA:
             by = f" by `{tool[:60]}`" if isinstance(tool, str) else ""
             raise LockError(
                 f"the lock file `{self._path}` was written in a newer format ({schema}){by}", code="lock-newer", path=str(self._path)
             )
-        if schema != SCHEMA or isinstance(schema, (bool, float)):
-            self.fail(f"`schema` is not {SCHEMA}")
+        if schema not in (SCHEMA, IMAGES_SCHEMA) or isinstance(schema, (bool, float)):
+            self.fail(f"`schema` is neither {SCHEMA} nor {IMAGES_SCHEMA}")
         if not isinstance(tool, str):
             self.fail("`tool` is missing")
         unknown = [key for key in document if key not in ("schema", "tool", "artifacts")]
@@ -333,6 +382,8 @@ class _Reader:
         entries: dict[str, Entry] = {}
         for number, value in enumerate(artifacts, start=1):
             entry = self._entry(value, number)
+            if entry.images and schema == SCHEMA:
+                self.fail(f"`{entry.name}` has images, which need `schema` {IMAGES_SCHEMA}", name=entry.name)
             if entry.name in entries:
                 self.fail(f"the entry `{entry.name}` appears twice", name=entry.name, number=2)
             entries[entry.name] = entry
@@ -399,7 +450,29 @@ class _Reader:
             referrers,
             value.get("options", {}),
             self._verification(value.get("verification"), name),
+            tuple(self._image(one, name) for one in value.get("images", [])),
         )
+
+    def _image(self, value: Any, name: str) -> LockedImage:
+        found = value if isinstance(value, dict) else {}
+        image, text = found.get("image"), found.get("reference")
+        if not isinstance(image, str) or not image:
+            self.fail(f"an image of `{name}` has no `image`", name=name)
+        if set(found) == {"image", "external"} and found["external"] is True:
+            return LockedImage(image)
+        if not isinstance(text, str) or not {"mediaType", "size"} <= set(found) <= {"image", "reference", "mediaType", "size", "manifests"}:
+            self.fail(f"the image `{image[:200]}` of `{name}` has other keys than an image", name=name)
+        what = f"the image `{image[:200]}` of `{name}`"
+        try:
+            reference = Reference.parse(text)
+            one = {"mediaType": found["mediaType"], "size": found["size"], "digest": str(reference.digest)}
+            manifest = parse_descriptors({"one": [one]}, what=what, name="one")[0]
+            manifests = parse_descriptors({"manifests": found.get("manifests", [])}, what=what, name="manifests")
+        except Error as error:
+            self.fail(error.message, name=name)
+        if str(reference) != text or reference.host is None or reference.scheme is not None:
+            self.fail(f"`reference` of {what} is not in canonical form with a host", name=name)
+        return LockedImage(image, reference, manifest, manifests)
 
     def _verification(self, value: Any, name: str) -> Verification | None:
         if value is None:

@@ -14,7 +14,7 @@ from ..artifact.kinds import matches
 from ..client.catalog import nearest
 from ..client.pull import PullOptions
 from ..client.pull import found as find_layers
-from ..client.resolve import Found, Resolved, resolve, resolved_to
+from ..client.resolve import Found, Resolved, resolve
 from ..client.session import Session
 from ..constraint import ANY, Constraint, read_version
 from ..destination.destination import write_file
@@ -23,10 +23,11 @@ from ..endpoint import Endpoint
 from ..errors import Error, InputError, LockError, NotFoundError, StorageError
 from ..files import lock as alone
 from ..files import make_directories, storage_error
-from ..oci import CREATED, Descriptor, Digest, Index
+from ..oci import CREATED, Descriptor, Index
 from ..reference import Host
 from ..verify.gate import SignatureGate, gate
 from .lockfile import Entry, Lock, LockedLayer, Verification, lock_bytes, make_lock, parse_lock, read_bytes
+from .pins import ImageTask, lock_images, resolve_pinned
 from .wanted import Item, Project
 
 # -- the signature check, which runs before an artifact is locked, fetched or bundled
@@ -197,14 +198,25 @@ def upgrades(project: Project, names: Sequence[str]) -> frozenset[str]:
     return frozenset(names or known)
 
 
+Images: TypeAlias = Literal["checked", "added", "kept"]
+"""What to do about the images that charts name: also check that no tag was moved; lock only what is new; or ask for none."""
+
+
 def settle(
-    client: Session, project: Project, lock: Lock | None, *, upgrade: Collection[str] = (), as_locked: bool = False
+    client: Session,
+    project: Project,
+    lock: Lock | None,
+    *,
+    upgrade: Collection[str] = (),
+    as_locked: bool = False,
+    images: Images = "checked",
 ) -> list[LockResult]:
     """Resolve all items in parallel.
 
     Args:
         upgrade: names of items to resolve again even if their entry matches.
         as_locked: use the locked digests and do not check whether tags have moved.
+        images: what to do about the images that charts name.
 
     Returns:
         One result per item, in the order of the project file. If an item fails, its result has the error.
@@ -220,7 +232,30 @@ def settle(
         except OSError as error:
             return LockResult(item, previous=previous, error=storage_error(error, str(error.filename or item.name)))
 
-    return client.each(one, project.items, label="resolving")
+    settled = client.each(one, project.items, label="resolving")
+    return settled if as_locked or images == "kept" else _with_images(client, settled, upgrade, checks=images == "checked")
+
+
+def _with_images(client: Session, settled: list[LockResult], upgrade: Collection[str], *, checks: bool) -> list[LockResult]:
+    """Lock the images that charts name. The images of a kept entry stay; only their tags are checked."""
+    tasks: dict[str, ImageTask] = {}
+    for one in settled:
+        if one.item.images and one.found is not None and one.entry is not None:
+            before = one.previous
+            is_kept = before is not None and (before.reference, before.options) == (one.entry.reference, one.entry.options)
+            is_kept = is_kept and one.item.name not in upgrade
+            if checks or not is_kept:
+                previous = before.images if before is not None and one.item.name not in upgrade else ()
+                tasks[one.item.name] = ImageTask(one.item, one.found, previous, names_chart=not is_kept)
+    locked = dict(zip(tasks, lock_images(client, list(tasks.values())), strict=True))
+
+    def complete(one: LockResult) -> LockResult:
+        images = locked.get(one.item.name, ())
+        if isinstance(images, Error):
+            return LockResult(one.item, previous=one.previous, error=images)
+        return replace(one, entry=replace(one.entry, images=images)) if one.entry is not None and one.item.name in locked else one
+
+    return [complete(one) for one in settled]
 
 
 def _settle(client: Session, project: Project, item: Item, previous: Entry | None, *, is_upgraded: bool, as_locked: bool) -> LockResult:
@@ -228,7 +263,7 @@ def _settle(client: Session, project: Project, item: Item, previous: Entry | Non
     if is_kept and previous is not None:
         resolved = resolve_locked(client, item, previous, asks_tag=not as_locked)
     else:
-        resolved = resolve(client, item.wanted)
+        resolved = _resolve(client, item, previous if mismatch(item, previous) is None else None)
     check = gate(asked=item.verify)
     verification = verified(check, client, item, resolved)
     layers = find_layers(client, resolved, request_of(project, item))
@@ -243,6 +278,24 @@ def _settle(client: Session, project: Project, item: Item, previous: Entry | Non
     return LockResult(item, replace(entry, verification=verification), previous, layers)
 
 
+def _resolve(client: Session, item: Item, previous: Entry | None) -> Resolved:
+    """Resolve an item. If the cool-down holds back the locked version or everything else, keep what is locked.
+
+    Args:
+        previous: the locked entry if it matches the item.
+    """
+    try:
+        resolved = resolve(client, item.wanted)
+    except NotFoundError as error:
+        if error.code != "held-back" or previous is None:
+            raise
+        client.progress.note(f"`{item.name}` stays as it is locked: {error.message}")
+    else:
+        if previous is None or all(one.version.tag != previous.tag for one in resolved.held_back):
+            return resolved
+    return resolve_locked(client, item, previous, asks_tag=False)
+
+
 def _warn_of_older(client: Session, item: Item, entry: Entry, previous: Entry | None) -> None:
     """Warn if the new version is older than the locked one. A malicious mirror may hide newer versions to keep a vulnerability."""
     new, old = (read_version(one.tag) if one is not None and one.tag else None for one in (entry, previous))
@@ -251,37 +304,8 @@ def _warn_of_older(client: Session, item: Item, entry: Entry, previous: Entry | 
 
 
 def resolve_locked(client: Session, item: Item, entry: Entry, *, asks_tag: bool) -> Resolved:
-    """Fetch the locked manifest by its digest from the current endpoint.
-
-    Args:
-        asks_tag: whether to check first that the tag still has the locked digest. Offline, the check is skipped.
-
-    Raises:
-        LockError: `tag-drifted`: the tag was moved.
-    """
-    asked = replace(item.reference, tag=entry.tag, digest=None)
-    repository = client.repository(asked)
-    bound = repository.reference
-    if asks_tag and entry.tag is not None and not client.options.offline:
-        try:
-            now = repository.manifest()
-        except NotFoundError as error:
-            if error.code == "repository-not-found":
-                raise
-            client.progress.warn(f"`{item.name}`: the tag `{entry.tag}` of `{bound.full_repository}` is gone, so the locked digest is used")
-        else:
-            if Digest.of(now.raw, entry.digest.algorithm) != entry.digest:
-                raise LockError(
-                    f"the tag `{entry.tag}` of `{bound.full_repository}` was moved: `{entry.digest}` is locked,"
-                    f" but the registry has `{now.descriptor.digest}`",
-                    code="tag-drifted",
-                    hint=f"find out why the publisher moved it; to accept the new content, run `marfetch lock --upgrade {item.name}`",
-                    entry=item.name,
-                    reference=str(bound),
-                    expected=str(entry.digest),
-                    actual=str(now.descriptor.digest),
-                )
-    return resolved_to(repository, repository.manifest(entry.digest))
+    """Fetch the locked manifest of an entry by its digest from the current endpoint. See `resolve_pinned`."""
+    return resolve_pinned(client, replace(item.reference, tag=entry.tag, digest=None), entry.digest, item.name, asks_tag=asks_tag)
 
 
 def _entry(item: Item, found: Found) -> Entry:

@@ -27,7 +27,7 @@ from ..errors import Error, InputError, LockError, StorageError
 from ..files import storage_error
 from ..oci import Descriptor, Digest
 from .lockfile import Lock, parse_lock, read_bytes
-from .locking import LockResult, read_old, refuse_misfits, request_of, settle, write, writing
+from .locking import Images, LockResult, read_old, refuse_misfits, request_of, settle, write, writing
 from .wanted import Project, read_project
 
 Outcome: TypeAlias = Literal["fetched", "unchanged", "replaced", "drifted", "failed", "would-fetch", "would-replace"]
@@ -132,11 +132,11 @@ def sync(
         refuse_misfits(project, lock)
         settled = settle(client, shard.of(project) if shard else project, lock, as_locked=True)
     elif is_rehearsal:
-        settled = _settled(client, project, read_old(project), shard)
+        settled = _settled(client, project, read_old(project), shard, "kept")
     else:
         with writing(client, project):
             lock = read_old(project)
-            settled = _settled(client, project, lock, shard)
+            settled = _settled(client, project, lock, shard, "added")
             _write(project, lock, settled)
     if elsewhere is None or is_rehearsal:
         return placed(client, project, settled, is_rehearsal=is_rehearsal)
@@ -146,8 +146,8 @@ def sync(
     return [done.get(one.name, one) for one in planned]
 
 
-def _settled(client: Session, project: Project, lock: Lock | None, shard: Shard | None) -> list[LockResult]:
-    return settle(client, shard.of(project) if shard else project, lock)
+def _settled(client: Session, project: Project, lock: Lock | None, shard: Shard | None, images: Images) -> list[LockResult]:
+    return settle(client, shard.of(project) if shard else project, lock, images=images)
 
 
 def _write(project: Project, lock: Lock | None, settled: Sequence[LockResult]) -> None:

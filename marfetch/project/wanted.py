@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
 from ..artifact.filename import safe_title
 from ..artifact.kinds import KINDS, kinds_named
 from ..artifact.payload import Choice
+from ..client.age import minimum_age
 from ..client.catalog import nearest
 from ..client.resolve import Wanted
 from ..constraint import Constraint
@@ -24,6 +25,7 @@ from ..files import storage_error
 from ..oci import Platform
 from ..reference import Reference
 from ..text import counted
+from ..verify.gate import cool_down
 from .forms.places import QUOTES, quotes_hint
 
 # -- the keys of the project file, and its JSON Schema for editors
@@ -34,6 +36,11 @@ MAX_ARTIFACTS: Final = 100_000
 NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 SCHEMA_ADDRESS: Final = "https://raw.githubusercontent.com/marfetch/marfetch/main/docs/reference/marfetch.schema.json"
 
+_MIN_AGE: Final[Mapping[str, Any]] = {
+    "type": "string",
+    "pattern": "^[0-9]+[mhdw]$",
+    "description": "Skip versions younger than this, such as 7d: a number with m, h, d or w.",
+}
 _TEXTS: Final[Mapping[str, Any]] = {
     "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}]
 }
@@ -60,10 +67,21 @@ ITEM_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "Fetch referrers too: true for all, or globs over artifact types.",
     },
     "verify": {"type": "boolean", "default": False, "description": "Check the signatures before the artifact is locked or fetched."},
+    "images": {
+        "anyOf": [{"type": "boolean"}, *_TEXTS["anyOf"]],
+        "default": False,
+        "description": "Lock and bundle the container images that the chart names: true for all, or globs over image references.",
+    },
+    "platforms": {
+        **_TEXTS,
+        "description": "Bundle only these platforms of multi-platform images, such as linux/amd64. Default: all platforms.",
+    },
+    "min-age": {**_MIN_AGE, "description": _MIN_AGE["description"] + " Default: the `min-age` of the file; 0d turns it off."},
 }
 PROJECT_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
     "schema": {"const": SCHEMA, "description": "The format version of this file."},
     "endpoint": {"type": "string", "description": "The registry, as in --endpoint: global, china, or your own as https://host[:port]."},
+    "min-age": _MIN_AGE,
     "artifacts": {"type": "array", "maxItems": MAX_ARTIFACTS, "description": "The artifacts of the project."},
 }
 
@@ -109,6 +127,9 @@ class Item:
         untar: whether to unpack archives.
         referrers: globs for the artifact types of the referrers to fetch; empty to fetch no referrers.
         verify: whether to check signatures before locking and fetching.
+        images: globs for the images of a chart to lock; empty to lock no images.
+        platforms: the platforms of these images to bundle; empty for all platforms.
+        min_age: the minimum age of a version that is not locked yet, such as `7d`; None for no minimum.
         line: the item's line in the project file.
     """
 
@@ -123,12 +144,15 @@ class Item:
     untar: bool = False
     referrers: tuple[str, ...] = ()
     verify: bool = False
+    images: tuple[str, ...] = ()
+    platforms: tuple[str, ...] = ()
+    min_age: str | None = None
     line: int = field(default=0, compare=False)
 
     @property
     def wanted(self) -> Wanted:
         """The reference and range to resolve."""
-        return Wanted(self.reference, self.version, choice=self.choice)
+        return Wanted(self.reference, self.version, choice=self.choice, cool_down=cool_down(self.min_age))
 
     @property
     def choice(self) -> Choice:
@@ -140,7 +164,7 @@ class Item:
         return Platform.parse(self.platform) if self.platform else None
 
     def options(self) -> dict[str, Json]:
-        """Return the keys that differ from their default, as in the file, without `name`, `reference` and `version`."""
+        """Return the keys that differ from their default, as in the file, without `name` and those that choose the version."""
         found: dict[str, Json] = {
             "destination": self.destination if self.destination != "." else None,
             "kind": list(self.kinds),
@@ -150,6 +174,8 @@ class Item:
             "untar": self.untar,
             "referrers": list(self.referrers),
             "verify": self.verify,
+            "images": list(self.images),
+            "platforms": list(self.platforms),
         }
         return {key: value for key, value in found.items() if value}
 
@@ -175,6 +201,17 @@ class Project:
     @property
     def directory(self) -> Path:
         return self.path.parent
+
+    def with_min_age(self, text: str | None) -> Project:
+        """Return the project with the minimum age that `--min-age` states, which applies to all items; None to keep that of the file.
+
+        Raises:
+            InputError: `usage`.
+        """
+        if text is None:
+            return self
+        minimum_age(text)
+        return replace(self, items=tuple(replace(item, min_age=text) for item in self.items))
 
 
 def lock_path(path: Path) -> Path:
@@ -266,6 +303,7 @@ class _Reader:
         endpoint = self._text(keys, "endpoint", ())
         if endpoint is not None:
             self._checked(("endpoint",), lambda: Endpoint.parse(endpoint))
+        min_age = self._min_age(keys, ())
         artifacts = keys.get("artifacts")
         if not isinstance(artifacts, list):
             missing = "artifacts" not in keys
@@ -277,7 +315,7 @@ class _Reader:
                 path=str(self._path),
                 rule=f"at most {MAX_ARTIFACTS} artifacts",
             )
-        items = tuple(self._item(one, ("artifacts", number)) for number, one in enumerate(artifacts))
+        items = tuple(self._item(one, ("artifacts", number), min_age) for number, one in enumerate(artifacts))
         seen: dict[str, Item] = {}
         for number, item in enumerate(items):
             other = seen.setdefault(item.name.casefold(), item)
@@ -291,7 +329,7 @@ class _Reader:
                 )
         return Project(self._path, items, endpoint)
 
-    def _item(self, value: Json, where: tuple[str | int, ...]) -> Item:
+    def _item(self, value: Json, where: tuple[str | int, ...], min_age: str | None) -> Item:
         keys = self._mapping(value, where, ITEM_KEYS)
         text = self._text(keys, "reference", where)
         if text is None:
@@ -314,7 +352,11 @@ class _Reader:
         kinds = self._texts(keys, "kind", where)
         for kind in kinds:
             self._checked((*where, "kind"), lambda kind=kind: kinds_named(kind))  # type: ignore[misc]
-        referrers = keys.get("referrers")
+        platforms = self._texts(keys, "platforms", where)
+        for one in platforms:
+            self._checked((*where, "platforms"), lambda one=one: Platform.parse(one))  # type: ignore[misc]
+        if platforms and "images" not in keys:
+            self.fail("`platforms` needs `images`", (*where, "platforms"), hint="add `images: true`, or use `platform` for the artifact")
         return Item(
             name or reference.name,
             reference,
@@ -325,8 +367,11 @@ class _Reader:
             self._texts(keys, "artifact-type", where),
             platform,
             self._flag(keys, "untar", where),
-            (("*",) if referrers else ()) if isinstance(referrers, bool) else self._texts(keys, "referrers", where),
+            self._globs(keys, "referrers", where),
             self._flag(keys, "verify", where),
+            self._globs(keys, "images", where),
+            platforms,
+            self._min_age(keys, where) or min_age,
             self._at(where)[0],
         )
 
@@ -343,6 +388,12 @@ class _Reader:
             if isinstance(value, str) and self._text_of_file[start : start + 1] in (">", "|"):
                 error.hint = QUOTES  # YAML reads an unquoted `>1` as the start of a block
             raise
+        return text
+
+    def _min_age(self, keys: dict[str, Json], where: tuple[str | int, ...]) -> str | None:
+        text = str(keys["min-age"]) if "min-age" in keys else None
+        if text is not None:
+            self._checked((*where, "min-age"), lambda: minimum_age(text, "min-age"))
         return text
 
     def _destination(self, keys: dict[str, Json], where: tuple[str | int, ...]) -> str:
@@ -383,6 +434,11 @@ class _Reader:
         if not values or not all(isinstance(one, str) and one for one in values):
             self.fail(f"`{key}` is {_shown(value)}, neither a string nor a list of strings", (*where, key))
         return tuple(str(one) for one in values)
+
+    def _globs(self, keys: dict[str, Json], key: str, where: tuple[str | int, ...]) -> tuple[str, ...]:
+        """Read a flag or globs. True means all."""
+        value = keys.get(key)
+        return (("*",) if value else ()) if isinstance(value, bool) else self._texts(keys, key, where)
 
     def _flag(self, keys: dict[str, Json], key: str, where: tuple[str | int, ...]) -> bool:
         value = keys.get(key, False)

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..client.age import held_back_json
 from ..constraint import TaggedVersion
 from ..project.adopt import Adoption
 from ..project.lockfile import Entry, Lock
 from ..project.locking import LockResult
 from ..project.outdated import Outdated
-from ..project.prune import PrunedFile
+from ..project.prune import LeftBehind
 from ..project.sync import Synced
 from ..project.wanted import Project
 from ..text import counted
@@ -82,7 +83,7 @@ def print_lock_result(report: Report, project: Project, old: Lock | None, found:
     return report.failures([(item.name, error) for item, error in failed], data, several=len(found) > 1)
 
 
-def print_synced(report: Report, project: Project, result: Sequence[Synced], pruned: Sequence[PrunedFile] | None = None) -> int:
+def print_synced(report: Report, project: Project, result: Sequence[Synced], pruned: Sequence[LeftBehind] | None = None) -> int:
     """Print the outcome of each artifact; return the exit code of the first failure.
 
     Args:
@@ -139,7 +140,10 @@ def print_outdated(report: Report, project: Project, result: Sequence[Outdated])
         return report.failures(errors, data, several=len(result) > 1)
     report.data(data)
     report.note(summary)
-    if any(one.in_range for one in result):
+    for one in result:
+        for held in one.held_back:
+            report.note(f"`{held.version.version}` of `{one.entry.name}` is held back: {held.reason}")
+    if any(one.in_range or one.is_drifted for one in result):
         report.note("next: marfetch lock --upgrade")
     return 1 if rows else 0
 
@@ -169,6 +173,11 @@ def _row(one: Outdated) -> tuple[str, ...]:
         remarks.append(f"the tag was moved to {one.moved_to}")
     if one.is_gone:
         remarks.append("the tag is gone")
+    for image in one.images:
+        if image.moved_to is not None:
+            remarks.append(f"the tag of the image {image.image.image} was moved to {image.moved_to}")
+        if image.is_gone:
+            remarks.append(f"the tag of the image {image.image.image} is gone")
     entry = one.entry
     in_range, newest = (str(found.version) if found else "" for found in (one.in_range, one.newest))
     return entry.name, entry.version or entry.tag or str(entry.digest), in_range, newest, ", ".join(remarks)
@@ -187,9 +196,20 @@ def _outdated_json(one: Outdated) -> dict[str, Any]:
         "newest": version(one.newest),
         "endOfLife": one.ends.isoformat() if one.ends else None,
         "ended": one.is_ended,
-        "drifted": one.moved_to is not None,
+        "drifted": one.is_drifted,
         "digest": str(one.moved_to or one.entry.digest),
         "gone": one.is_gone,
+        "images": [
+            {
+                "image": each.image.image,
+                "reference": str(each.image.reference),
+                "drifted": each.moved_to is not None,
+                "digest": str(each.moved_to or (each.image.manifest and each.image.manifest.digest)),
+                "gone": each.is_gone,
+            }
+            for each in one.images
+        ],
+        "heldBack": [held_back_json(held) for held in one.held_back],
         "error": error_json(one.error) if one.error else None,
     }
 

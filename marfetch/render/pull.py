@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from ..artifact.kinds import BICEP_MODULE, CHART, POWERSHELL
+from ..client.age import held_back_json
 from ..client.pull import File, Pulled
 from ..client.resolve import Resolved
 from ..text import counted, human_size
@@ -47,16 +48,17 @@ def print_pulled(report: Report, result: Pulled) -> int:
 def print_resolved(report: Report, result: Resolved) -> int:
     reference = result.reference
     report.line(str(reference))
-    report.data(
-        {
-            "reference": str(reference),
-            "repository": reference.full_repository,
-            "tag": reference.tag,
-            "version": str(result.version.version) if result.version else None,
-            "digest": str(reference.digest),
-            "mediaType": result.manifest.descriptor.media_type,
-        }
-    )
+    data: Any = {
+        "reference": str(reference),
+        "repository": reference.full_repository,
+        "tag": reference.tag,
+        "version": str(result.version.version) if result.version else None,
+        "digest": str(reference.digest),
+        "mediaType": result.manifest.descriptor.media_type,
+    }
+    if result.held_back:
+        data["heldBack"] = [held_back_json(one) for one in result.held_back]
+    report.data(data)
     _note_newer(report, result)
     return 0
 

@@ -254,6 +254,44 @@ def _signatures(client: Session, resolved: Resolved, referrers: Sequence[Descrip
     return replace(verdict, signatures=tuple(found), error=error)
 
 
+def proven_time(client: Session, resolved: Resolved, most: int) -> tuple[datetime | None, int]:
+    """Find the earliest time that a timestamp proves for an artifact: its signature must satisfy the trust policy and be trusted.
+
+    Args:
+        most: maximum number of signatures to check. If there are more, none is checked.
+
+    Returns:
+        The time (None if no signature proves one), and the number of signatures.
+
+    Raises:
+        InputError: `POLICY_INVALID`, `TRUST_STORE_INVALID`.
+        Error: the registry failed.
+    """
+    request = VerifyOptions()
+    try:
+        statement = request.places.load_policy().statement(resolved.reference.full_repository)
+    except InputError as error:
+        if error.code not in ("POLICY_MISSING", "NO_APPLICABLE_POLICY"):
+            raise
+        return None, 0
+    if statement.is_skip or not statement.stores_of("tsa"):
+        return None, 0
+    listed = resolved.repository.referrers(resolved.manifest.descriptor.digest, artifact_type=NOTATION_SIGNATURE)
+    chosen = list({one.digest: one for one in listed}.values())
+    if len(chosen) > most:
+        return None, len(chosen)
+    # An optional timestamp (`afterCertExpiry`) is required here, because only a checked timestamp proves a time.
+    trust = TrustContext(replace(statement, timestamps_always=True), request.places, _lists(client, request), datetime.now(UTC))
+    times = []
+    for one in chosen:
+        signature = _signature(client, resolved, one, trust, [])
+        moment = signature.signed.timestamp
+        passed = {done.check for done in signature.checks if done.outcome == "passed"}
+        if signature.code == OK and moment is not None and passed >= {Check.AUTHENTICITY, Check.AUTHENTIC_TIMESTAMP}:
+            times.append(moment.time)
+    return min(times, default=None), len(chosen)
+
+
 def _failure(resolved: Resolved, found: Sequence[Signature], outages: Sequence[RemoteError], count: int) -> Error:
     reference = str(resolved.reference)
     if not found:

@@ -1,4 +1,4 @@
-"""The signature check before a download: decides whether it is required, and does it.
+"""The checks before a download: whether signatures are required and valid, and whether an artifact is old enough.
 
 The cryptography libraries are imported when the first artifact is checked.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from ..artifact.kinds import SIGNATURE, matches
+from ..client.age import CoolDown, minimum_age
 from ..client.resolve import Resolved, resolved_to
 from ..client.session import Repository, Session
 from ..errors import InputError
-from ..oci import Digest, Manifest
+from ..oci import Digest, Index, Manifest
 
 if TYPE_CHECKING:
     from .artifact import VerifyOptions
@@ -106,3 +108,22 @@ class SignatureGate:
         if verdict.error is not None:
             raise verdict.error
         return verdict
+
+
+def cool_down(text: str | None, *, now: datetime | None = None) -> CoolDown | None:
+    """Return the minimum age of versions that `--min-age` or `min-age` in the project file states; None if it is zero or not given.
+
+    Args:
+        now: the current time; None for the clock of this machine.
+
+    Raises:
+        InputError: `usage`.
+    """
+    minimum = minimum_age(text) if text is not None else timedelta()
+    return CoolDown(text, minimum, now or datetime.now(UTC), _signed_at) if text is not None and minimum else None
+
+
+def _signed_at(repository: Repository, found: Manifest | Index, most: int) -> tuple[datetime | None, int]:
+    from .artifact import proven_time  # late: cryptography, only for a cool-down
+
+    return proven_time(repository.session, resolved_to(repository, found), most)

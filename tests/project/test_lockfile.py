@@ -146,7 +146,7 @@ def test_an_entry_that_was_edited_by_hand_is_noticed_with_its_line(edit: Callabl
 
 def test_a_newer_lock_schema_is_distinguished_from_a_broken_lock() -> None:
     with pytest.raises(LockError) as caught:
-        parse_lock(changed(lambda document: document.update(schema=2, more={})), PATH)
+        parse_lock(changed(lambda document: document.update(schema=3, more={})), PATH)
     assert caught.value.code == "lock-newer"
 
 

@@ -38,7 +38,7 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     "chart": frozenset({"expected", "images", "parts"}),
     "cli": frozenset(),
     "client": frozenset(
-        {"catalog", "fetch", "fitting", "inspection", "plan", "pull", "resolve", "search", "session", "show", "versions", "workers"}
+        {"age", "catalog", "fetch", "fitting", "inspection", "plan", "pull", "resolve", "search", "session", "show", "versions", "workers"}
     ),
     "completion": frozenset({"complete"}),
     "demo": frozenset({"tour"}),
