@@ -56,7 +56,10 @@ def fill(place: Path, host: str) -> list[str]:
         names.append(f"bench/{name}:1.2.3")
     base = secrets.token_bytes(LAYERS[0])
     for number in range(IMAGES):
-        layers = [(_LAYER, base, None), *((_LAYER, secrets.token_bytes(size), None) for size in LAYERS[1:])]
+        layers: list[tuple[str, bytes, str | None]] = [
+            (_LAYER, base, None),
+            *((_LAYER, secrets.token_bytes(size), None) for size in LAYERS[1:]),
+        ]
         put_artifact(layout, Reference(f"bench/image{number}", here, "1.0.0"), layers, (_CONFIG, json.dumps({"number": number}).encode()))
         names.append(f"bench/image{number}:1.0.0")
     layout.names.flush()

@@ -20,7 +20,7 @@ from ..files import storage_error
 from ..layout.graph import ManifestNode, NamedCount, closure, is_manifest_type
 from ..layout.readonly import ReadonlyTar
 from ..oci import Descriptor, Digest
-from .format import FIRST, LOCK_FILE, MAX_RECORD_SIZE, RECORD_FILE, Opened, archive_digest, ending, header, index_bytes, ref_name
+from .format import FIRST, LOCK_FILE, MAX_RECORD_SIZE, RECORD_FILE, Opened, archive_digest, ending, header, index_bytes
 
 # -- results
 
@@ -231,7 +231,7 @@ def refuse_broken(found: Opened, checked: CheckResult) -> None:
 
 def _check_index(found: Opened, checked: CheckResult) -> None:
     assert found.lock is not None, "the caller checked that there is a lock"
-    wanted = {ref_name(entry): (entry, entry.manifest) for entry in found.lock.entries}
+    wanted = {root.name: root.manifest for root in found.roots}
     names: dict[str, Descriptor] = {}
     for name, descriptor in found.store.entries():
         if name is None:
@@ -244,9 +244,8 @@ def _check_index(found: Opened, checked: CheckResult) -> None:
     for name in sorted(names.keys() - wanted.keys()):
         checked.add("extra", name, "it is in `index.json`, but not in the lock file")
     for name in sorted(names.keys() & wanted.keys()):
-        entry, manifest = wanted[name]
-        if _facts(names[name]) != _facts(manifest):
-            checked.add("wrong", name, f"`index.json` says `{names[name].digest}`, the lock file says `{entry.digest}`")
+        if _facts(names[name]) != _facts(wanted[name]):
+            checked.add("wrong", name, f"`index.json` says `{names[name].digest}`, the lock file says `{wanted[name].digest}`")
     listed = {one.digest for _, one in found.store.entries()}
     for entry in found.lock.entries:
         for one in entry.referrers:
@@ -279,7 +278,7 @@ def _check_graph(found: Opened, checked: CheckResult) -> dict[Digest, Descriptor
         manifests.add(one.digest)
         needed[one.digest] = one
         needed.update((blob.digest, blob) for blob in (node.blobs if node is not None else ()))
-    omitted = {str(digest) for digest in found.omitted}
+    omitted = {str(digest) for digest in (*found.omitted, *_unwanted(found))}
     for text in sorted(graph.missing.keys() - omitted):
         checked.add("missing", text, "a manifest or the index refers to it")
     for text, error in graph.wrong.items():
@@ -287,6 +286,17 @@ def _check_graph(found: Opened, checked: CheckResult) -> dict[Digest, Descriptor
     if found.record is not None:
         _check_rest(found, needed, manifests, abouts, checked)
     return needed
+
+
+def _unwanted(found: Opened) -> dict[Digest, Descriptor]:
+    """Return the manifests that the bundle may and does omit: an index refers to them, and the lock file wants other platforms only."""
+    unwanted: dict[Digest, Descriptor] = {}
+    for root in found.roots:
+        node = found.contents.graph.node(root.manifest) if root.children is not None else None
+        if node is not None and root.children is not None:
+            wanted = {child.digest for child in root.children}
+            unwanted |= {child.digest: child for child in node.children if child.digest not in wanted}
+    return {digest: one for digest, one in unwanted.items() if found.omitted_manifests.get(digest) == one.size}
 
 
 def _check_rest(
@@ -313,6 +323,11 @@ def _check_rest(
             checked.add("wrong", digest, f"`{RECORD_FILE}` lists it as omitted, but a delta never omits manifests")
         elif needed[digest].size != size:
             checked.add("wrong", digest, f"`{RECORD_FILE}` says {size} bytes, its descriptor says {needed[digest].size}")
+    unwanted = _unwanted(found)
+    for digest in found.omitted_manifests:
+        if digest not in unwanted:
+            checked.add("wrong", digest, f"`{RECORD_FILE}` lists it as a manifest for an unwanted platform, but the lock file does not")
+    for digest in (*found.omitted, *found.omitted_manifests):
         if found.store.stamp(digest) is not None:
             checked.add("extra", digest, f"it is present, but `{RECORD_FILE}` lists it as omitted")
 
@@ -333,6 +348,12 @@ def _check_lock(found: Opened, checked: CheckResult) -> None:
             checked.add("wrong", entry.reference, f"its index does not contain the locked manifest `{artifact.digest}`")
         elif list(map(_facts, node.blobs)) != list(map(_facts, entry.blobs())):
             checked.add("wrong", entry.reference, "its blobs differ from those in the lock file")
+    for root in found.roots:
+        index = found.contents.graph.node(root.manifest) if root.children else None
+        there = {_facts(child) for child in index.children} if index is not None else set()
+        for child in root.children or () if index is not None else ():
+            if _facts(child) not in there:
+                checked.add("wrong", root.reference, f"its index does not contain the locked manifest `{child.digest}`")
 
 
 def _facts(descriptor: Descriptor) -> tuple[Digest, int, str]:

@@ -70,7 +70,7 @@ def load(
             gate(found)
         found.contents.load()
         target = stack.enter_context(_open_target(client, to))
-        jobs = jobs_of(found.contents)
+        jobs = jobs_of(found.contents, found.roots)
         if shard is not None:
             jobs = jobs[shard.index :: shard.count]
         _check_base(client, found, target, jobs)
@@ -80,7 +80,7 @@ def load(
             raise InputError("`--executor` works only with a registry, not with a folder", code="usage", hint="remove `--executor`")
         config = _worker_config(client, path, to)
         with client.progress.steps("loading", len(jobs)) as steps:
-            answers = ask(executor, load_part, config, [[job.repository, str(job.digest), list(job.tags)] for job in jobs], steps.advance)
+            answers = ask(executor, load_part, config, [job.to_json() for job in jobs], steps.advance)
         return [loaded_from(answer, job, to) for answer, job in zip(answers, jobs, strict=True)]
 
 
@@ -190,7 +190,7 @@ def load_part(text: str) -> str:
     The worker does not check the bundle again: the coordinator has checked it, and a registry rejects a blob with a wrong digest.
     """
     config, batch = part(text)
-    jobs = [Job(repository, Digest.parse(digest), tuple(tags)) for repository, digest, tags in batch]
+    jobs = [Job.from_json(one) for one in batch]
     options, to = _parse_config(config)
     try:
         client, found, target = _opened.get(config)
@@ -223,12 +223,12 @@ _opened: WorkerCache[tuple[Session, Opened, LoadTarget]] = WorkerCache(_open)
 
 def loaded_json(one: Loaded) -> list[object]:
     """Encode a worker's result for one job, for `loaded_from`."""
-    return [one.reference, one.outcome, one.blobs, one.size, error_to_json(one.error) if one.error else None, one.kind]
+    return [one.reference, one.outcome, one.blobs, one.size, error_to_json(one.error) if one.error else None, one.kind, one.warning]
 
 
 def loaded_from(answer: Answer, job: Job, to: To) -> Loaded:
     """Decode a worker's result for one job."""
     if isinstance(answer, Error):
         return failed(job, to, answer)
-    reference, outcome, blobs, size, error, kind = cast("list[Any]", answer)
-    return Loaded(reference, outcome, blobs, size, error_from_json(error) if error else None, kind)
+    reference, outcome, blobs, size, error, kind, warning = cast("list[Any]", answer)
+    return Loaded(reference, outcome, blobs, size, error_from_json(error) if error else None, kind, warning)

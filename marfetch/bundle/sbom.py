@@ -63,22 +63,38 @@ def sbom(found: Opened, check: Callable[[], None]) -> str:
     bom.metadata.component = root
     bom.metadata.tools.components.add(Component(name="marfetch", version=__version__, type=ComponentType.APPLICATION))
     components = {str(item.reference): _component(item) for item in items}
-    carried = {reference.partition("@")[0] for reference in components} | set(components)
-    outside: dict[str, Component] = {}
+    by_name = _image_names(items, components)
     for item in items:
         for image in item.images:
-            if image not in carried and image not in outside:
+            if image not in by_name:
                 name, version, purl = _image_purl(image)
-                scope = ComponentScope.EXCLUDED
-                outside[image] = Component(name=name, version=version, type=ComponentType.CONTAINER, bom_ref=image, purl=purl, scope=scope)
-    for component in (*components.values(), *outside.values()):
+                by_name[image] = Component(
+                    name=name, version=version, type=ComponentType.CONTAINER, bom_ref=image, purl=purl, scope=ComponentScope.EXCLUDED
+                )
+                components[image] = by_name[image]
+    for component in components.values():
         bom.components.add(component)
-    bom.register_dependency(root, components.values())
-    by_name = {**outside, **{reference.partition("@")[0]: one for reference, one in components.items()}, **components}
+    bom.register_dependency(root, [components[str(item.reference)] for item in items])
     for item in items:
         bom.register_dependency(components[str(item.reference)], [by_name[image] for image in item.images])
-    bom.serial_number = UUID(bytes=hashlib.sha256("\n".join(sorted(by_name)).encode()).digest()[:16], version=5)
+    bom.serial_number = UUID(bytes=hashlib.sha256("\n".join(sorted(components)).encode()).digest()[:16], version=5)
     return str(JsonV1Dot6(bom).output_as_string(indent=2)) + "\n"
+
+
+def _image_names(items: Sequence[BundleItem], components: Mapping[str, Component]) -> dict[str, Component]:
+    """Return the image references that charts use → the component of the carried image."""
+    there: dict[str, Component] = {}
+    for item in items:
+        if item.is_carried_image or item.kind == IMAGE.name:
+            reference = item.reference
+            for name in (str(reference), reference.full_repository, f"{reference.full_repository}:{reference.tag}"):
+                there.setdefault(name, components[str(reference)])
+    # An image that is pinned by the digest of an index may be carried as the manifest of one platform, so match its repository too.
+    names = {image for item in items for image in item.images}
+    carried = {image for item in items for image in item.carried}
+    found = {image: there.get(image) or there.get(image.partition("@")[0]) for image in names}
+    found |= {image: found[image] or there.get(_image_purl(image)[2].qualifiers["repository_url"]) for image in carried & names}
+    return {image: component for image, component in found.items() if component is not None}
 
 
 def _component(item: BundleItem) -> Component:

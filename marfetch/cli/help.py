@@ -29,7 +29,7 @@ _MODULE: Final = "bicep/avm/res/storage/storage-account"
 EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "pull": (f"pull {_CHART}:1.7.12", f"pull {_CHART} --version '^1.7' -d charts", f"pull {_CHART} --untar --verify"),
     "plan": (f"plan {_CHART}:1.7.12", f"plan {_CHART} --version '^1.7' --json"),
-    "resolve": (f"resolve {_CHART}:1.7.12", f"resolve {_CHART} --version '^1.7'"),
+    "resolve": (f"resolve {_CHART}:1.7.12", f"resolve {_CHART} --version '^1.7'", f"resolve {_CHART} --as flux"),
     "search": ("search alb", "search --kind chart", "search storage --json"),
     "versions": (f"versions {_CHART}", f"versions {_CHART} --details", f"versions {_CHART} --all"),
     "inspect": (f"inspect {_CHART}", f"inspect {_CHART}:1.7.12 --json"),

@@ -25,6 +25,7 @@ from marfetch.oci import Digest, descriptor_json
 from ..world.bundles import locked
 from ..world.command import Call
 from ..world.content import ALB, IMAGE, MODULE
+from ..world.images import WEB, add_multi, add_naming_chart
 from ..world.registry import Registry
 
 Client = Callable[..., Session]
@@ -141,6 +142,21 @@ def test_images_that_only_charts_name_are_excluded(client: Client, mar: Registry
     (chart,) = [one for one in found["components"] if one["name"] == "naming"]
     (dependency,) = [one for one in found["dependencies"] if one["ref"] == chart["bom-ref"]]
     assert set(dependency["dependsOn"]) == {one["bom-ref"] for one in images.values()}
+
+
+@pytest.mark.parametrize("platforms", ["", ", platforms: linux/arm64"])
+def test_carried_images_are_components_with_the_digest_that_is_carried(
+    client: Client, mar: Registry, tmp_path: Path, platforms: str
+) -> None:
+    index, children = add_multi(mar)
+    add_naming_chart(mar, f"{mar.host}/{WEB}@{index.digest}")
+    found = document(bundle_of(client, tmp_path, f"reference: charts/foo, images: true{platforms}"))
+    (image,) = [one for one in found["components"] if one["type"] == "container"]
+    expected = children[1] if platforms else index
+    assert image["hashes"] == [{"alg": "SHA-256", "content": expected.digest.encoded}]
+    assert "scope" not in image
+    (chart,) = [one for one in found["components"] if one["type"] == "application"]
+    assert {"ref": chart["bom-ref"], "dependsOn": [image["bom-ref"]]} in found["dependencies"]
 
 
 def test_a_broken_bundle_has_no_bill(client: Client, tmp_path: Path) -> None:

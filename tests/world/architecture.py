@@ -48,7 +48,7 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     "helm": frozenset({"charts", "getter", "setup"}),
     "library": frozenset(),
     "layout": frozenset({"blobs", "cache", "graph", "layout", "maintenance", "readonly", "repositories"}),
-    "project": frozenset({"adopt", "audit", "lockfile", "locking", "outdated", "prune", "scaffold", "sync", "wanted"}),
+    "project": frozenset({"adopt", "audit", "lockfile", "locking", "outdated", "prune", "roots", "scaffold", "snippets", "sync", "wanted"}),
     "remote": frozenset({"certificates", "crl", "limits", "pauses", "preconnect", "probe", "push", "registry"}),
     "render": frozenset({"bundle", "diff", "inspect", "project", "progress", "pull", "report", "table", "verify"}),
     "serve": frozenset({"run"}),
