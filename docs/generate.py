@@ -51,7 +51,7 @@ ROOT = DOCS.parent
 RUN = (
     "../README.md",
     "tutorial.md",
-    *(f"how-to/{name}.md" for name in ("artifacts", "projects", "search", "verify", "air-gap", "firewall", "ci", "completion")),
+    *(f"how-to/{name}.md" for name in ("artifacts", "projects", "bump", "search", "verify", "air-gap", "firewall", "ci", "completion")),
     *(f"reference/{name}.md" for name in ("references", "lock", "wanted", "archives", "output")),
 )
 COLUMNS = 100
@@ -412,6 +412,11 @@ EXAMPLES = (
         "outdated",
         "marfetch outdated --json",
         "`inRange` is the version that `lock --upgrade` would lock. `newest` is a newer version outside the range. `heldBack` lists what `--min-age` skips. The exit code is 1 if anything is outdated.",
+    ),
+    (
+        "bump",
+        f"echo 'oras pull {SHOWN_HOST}/{CHART}:1.7.9' > fetch.sh; marfetch bump fetch.sh --json",
+        "`status` is `bumped`, `current`, `range-allows`, `held-back` or `unreadable`; `reason` says why. `new` is null if the version cannot be read. `written` lists the changed files. `outdated --from` prints the same keys. After a failure, `failed` lists the places whose repository could not be read.",
     ),
     (
         "diff",

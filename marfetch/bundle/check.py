@@ -20,7 +20,22 @@ from ..files import storage_error
 from ..layout.graph import ManifestNode, NamedCount, closure, is_manifest_type
 from ..layout.readonly import ReadonlyTar
 from ..oci import Descriptor, Digest
-from .format import FIRST, LOCK_FILE, MAX_RECORD_SIZE, RECORD_FILE, Opened, archive_digest, ending, header, index_bytes
+from .format import (
+    FIRST,
+    INDEX_FILE,
+    LOCK_FILE,
+    MARKER,
+    MARKER_FILE,
+    MAX_RECORD_SIZE,
+    RECORD_FILE,
+    RECORDED_FIRST,
+    Opened,
+    archive_digest,
+    ending,
+    header,
+    index_bytes,
+)
+from .recorded import Recording
 
 # -- results
 
@@ -127,10 +142,14 @@ def blob_of(name: str) -> Digest | None:
         return None
 
 
-def check_form(store: ReadonlyTar, checked: CheckResult, budget: Callable[[], None]) -> None:
-    """Check that the archive has the same bytes as `format.write_archive` would write. Every wrong member is one finding."""
-    known = [name for name in store.members if name in FIRST or blob_of(name) is not None]
-    for name in _out_of_order(known):
+def check_form(store: ReadonlyTar, checked: CheckResult, budget: Callable[[], None], first: Sequence[str] = FIRST) -> None:
+    """Check that the archive has the same bytes as `format.write_archive` would write. Every wrong member is one finding.
+
+    Args:
+        first: the files before the blobs, in their order.
+    """
+    known = [name for name in store.members if name in first or blob_of(name) is not None]
+    for name in _out_of_order(known, first):
         checked.add("wrong", name, "it is in the wrong position in the archive")
     for directory in store.directories:
         checked.add("extra", f"{directory.name}/", "a bundle has no directory entries")
@@ -147,9 +166,9 @@ def check_form(store: ReadonlyTar, checked: CheckResult, budget: Callable[[], No
         checked.add("wrong", store.root, "the end of the archive differs from what marfetch writes")
 
 
-def _out_of_order(names: Sequence[str]) -> list[str]:
+def _out_of_order(names: Sequence[str], first: Sequence[str]) -> list[str]:
     """Return as few names as possible such that the other names are in order."""
-    places = [(FIRST.index(name) if name in FIRST else len(FIRST), name) for name in names]
+    places = [(first.index(name) if name in first else len(first), name) for name in names]
     ends: list[int] = []  # ends[n]: the index of the smallest name that can end an ordered run of n + 1 names
     before: list[int | None] = []
     for number, place in enumerate(places):
@@ -186,6 +205,8 @@ def check_bundle(
     Raises:
         StorageError: the bundle cannot be read.
     """
+    if found.recording is not None:
+        return _check_recording(found, found.recording, budget, progress or Silent(), reads=reads_blobs)
     checked = CheckResult()
     check_files(found, checked)
     if found.lock is not None:
@@ -197,6 +218,34 @@ def check_bundle(
         check_form(found.store, checked, budget)
     if base is not None:
         _check_base(found, base, checked)
+    checked.findings.sort(key=lambda one: (one.kind, one.name))
+    return checked
+
+
+def _check_recording(found: Opened, recording: Recording, budget: Callable[[], None], progress: Progress, *, reads: bool) -> CheckResult:
+    """Check a recording: its index, and that it has exactly the content that `recording.json` lists. Other content may be missing."""
+    checked = CheckResult()
+    for name in _names(found):
+        if name not in RECORDED_FIRST and blob_of(name) is None:
+            checked.add("extra", name, "it is not part of a recording")
+    for name, wanted in ((MARKER_FILE, MARKER), (INDEX_FILE, index_bytes(recording.entries()))):
+        if found.store.document(name, MAX_RECORD_SIZE) != wanted:
+            checked.add("wrong", name, "its bytes differ from what marfetch writes")
+    needed = recording.content
+    for digest in needed:
+        if found.store.stamp(digest) is None:
+            checked.add("missing", digest, "the recording lists it")
+    for digest, one in recording.manifests.items():
+        budget()
+        if found.store.stamp(digest) is not None:
+            try:
+                found.contents.manifests.read(one)
+            except IntegrityError as error:
+                checked.add("wrong", digest, error.message)
+    checked.artifacts = sum(len(one.tags) for one in recording.repositories.values())
+    _check_blobs(found, needed, checked, budget, progress, reads=reads)
+    if isinstance(found.store, ReadonlyTar):
+        check_form(found.store, checked, budget, RECORDED_FIRST)
     checked.findings.sort(key=lambda one: (one.kind, one.name))
     return checked
 
@@ -390,7 +439,7 @@ def _check_blobs(
     if refuses_extra:
         for digest in stored_blobs(found):
             if digest not in needed:
-                checked.add("extra", digest, "no manifest refers to it")
+                checked.add("extra", digest, "nothing refers to it")
 
 
 def _mismatch(found: Opened, one: Descriptor, budget: Callable[[], None], progress: Progress) -> str | None:

@@ -5,7 +5,7 @@ No tag is resolved. Downloads stay in the cache, so an interrupted run resumes w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -181,7 +181,7 @@ def create(client: Session, project: Project, output: Path, *, since: Path | Non
         sizes |= {digest: blob.size for digest, (_, blob) in blobs.items() if digest not in omitted}
         parts = [Part(name, len(text), whole(text)) for name, text in first.items()]
         steps = stack.enter_context(client.progress.steps("writing", len(sizes), "blobs"))
-        parts += [_part(client, digest, size, steps) for digest, size in sorted(sizes.items(), key=lambda one: blob_file(one[0]))]
+        parts += [cached_part(client, digest, size, steps) for digest, size in sorted(sizes.items(), key=lambda one: blob_file(one[0]))]
         size = archive_size(parts)
         with whole_file(output, size=size) as file:
             digest = write_archive(file, parts)
@@ -261,12 +261,19 @@ def _omitted(needed: Sequence[Needed], old: Opened) -> dict[Digest, int]:
 # -- writing
 
 
-def _part(client: Session, digest: Digest, size: int, steps: Steps) -> Part:
+def cached_part(client: Session, digest: Digest, size: int, steps: Steps, *, check: Callable[[], None] | None = None) -> Part:
+    """Return a blob of the cache as a file of an archive. It is verified while it is written.
+
+    Args:
+        check: called for every piece; it may raise to cancel. None: the time limit of the session.
+    """
+    check = check or client.budget.check
+
     def pieces() -> Iterator[bytes]:
         verified = Verified(Descriptor("application/octet-stream", digest, size))
         with transferring(client.progress, str(digest), size) as transfer, client.cache.extent(digest) as extent:
             for piece in extent.pieces():
-                client.budget.check()
+                check()
                 verified.update(piece)
                 transfer.held(verified.held)
                 yield piece

@@ -31,6 +31,7 @@ from ..project.lockfile import MAX_SIZE as MAX_LOCK_SIZE
 from ..project.lockfile import Lock, parse_lock
 from ..project.roots import LockedRoot, roots_of
 from ..tar import BLOCK
+from .recorded import RECORDING_FILE, Recording, parse_recording
 
 SCHEMA: Final = 1
 PLATFORMS_SCHEMA: Final = 2
@@ -43,6 +44,8 @@ LOCK_FILE: Final = "marfetch.lock"
 PAGE_FILE: Final = "bundle.html"
 FIRST: Final = (MARKER_FILE, INDEX_FILE, RECORD_FILE, LOCK_FILE, PAGE_FILE)
 """The files before the blobs, in the order of the archive."""
+RECORDED_FIRST: Final = (MARKER_FILE, INDEX_FILE, RECORDING_FILE)
+"""The files before the blobs of a recording."""
 MAX_RECORD_SIZE: Final = 128 << 20
 
 _TAR_RECORD: Final = 10 * 1024  # the size of a tar is a multiple of this
@@ -236,9 +239,10 @@ class Opened:
         record: the content of `bundle.json`; None if that file is missing.
         lock: the content of the lock file; None if the file is missing or was changed so that it cannot be parsed.
         roots: the manifests that the lock file names; empty without a lock file.
-        is_bundle: whether the layout has any file that only bundles have. A bundle without `bundle.json` is broken, not a plain layout.
+        is_bundle: whether the layout has any file that only bundles and recordings have. Without `bundle.json`, a bundle is broken.
         unread: why the lock file cannot be parsed, if it was changed.
         warnings: warnings about names in the index.
+        recording: the answers of a recording; None for a bundle or another layout.
     """
 
     path: Path
@@ -250,6 +254,7 @@ class Opened:
     is_bundle: bool
     unread: Error | None = None
     warnings: list[str] = field(default_factory=list)
+    recording: Recording | None = None
 
     @property
     def omitted(self) -> dict[Digest, int]:
@@ -293,7 +298,9 @@ def opened_store(path: Path, store: ReadonlyTar | Folder) -> Opened:
     data = store.document(RECORD_FILE, MAX_RECORD_SIZE)
     record = parse_record(data, str(path)) if data is not None else None
     lock, unread = _lock(path, store, record)
-    is_bundle = record is not None or lock is not None or unread is not None or store.document(PAGE_FILE, MAX_RECORD_SIZE) is not None
+    answers = store.document(RECORDING_FILE, MAX_RECORD_SIZE)
+    recording = parse_recording(answers, str(path)) if answers is not None else None
+    is_bundle = any(one is not None for one in (record, lock, unread, recording)) or store.document(PAGE_FILE, MAX_RECORD_SIZE) is not None
     warnings: list[str] = []
     contents = Contents(store, name=repository_name(path.resolve()), warn=warnings.append)
     contents.omitted = frozenset(map(str, record.omitted_manifests if record is not None else ()))
@@ -301,7 +308,7 @@ def opened_store(path: Path, store: ReadonlyTar | Folder) -> Opened:
         roots = roots_of(lock) if lock is not None else []
     except LockError as error:
         raise IntegrityError(f"`{LOCK_FILE}` of `{path}`: {error.message}", code="bundle-broken", path=str(path)) from error
-    return Opened(path, store, contents, record, lock, roots, is_bundle, unread, warnings)
+    return Opened(path, store, contents, record, lock, roots, is_bundle, unread, warnings, recording)
 
 
 def _lock(path: Path, store: ReadonlyTar | Folder, record: Record | None) -> tuple[Lock | None, Error | None]:

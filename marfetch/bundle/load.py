@@ -30,7 +30,7 @@ from ..remote.registry import Registry
 from ..text import counted
 from .check import check_bundle, check_layout, refuse_broken
 from .format import Opened, opened
-from .targets import FolderTarget, Job, Loaded, LoadTarget, RegistryTarget, To, jobs_of
+from .targets import FolderTarget, Job, Loaded, LoadTarget, RegistryTarget, To, jobs_of, whole_jobs
 
 __all__ = ["Loaded", "To", "load"]
 
@@ -44,7 +44,7 @@ def load(
     executor: Executor | None = None,
     gate: Callable[[Opened], None] | None = None,
 ) -> list[Loaded]:
-    """Check a bundle or another layout, then load its content into a registry or folder.
+    """Check a bundle or another layout, then load its content into a registry or folder. Of a recording, load only whole artifacts.
 
     Args:
         shard: the share of the jobs to run; None for all jobs.
@@ -70,7 +70,9 @@ def load(
             gate(found)
         found.contents.load()
         target = stack.enter_context(_open_target(client, to))
-        jobs = jobs_of(found.contents, found.roots)
+        jobs, left_out = (jobs_of(found.contents, found.roots), []) if found.recording is None else whole_jobs(found.contents)
+        for name in left_out:
+            client.progress.warn(f"`{name}` is not loaded: the recording does not have all of it")
         if shard is not None:
             jobs = jobs[shard.index :: shard.count]
         _check_base(client, found, target, jobs)

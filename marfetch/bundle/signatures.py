@@ -64,13 +64,15 @@ def check_signatures(
         is_required: whether to verify every artifact. If false, verify only artifacts that have a signature or were verified when locked.
 
     Returns:
-        One result per artifact and image. None if there is no trust policy and `is_required` is false.
+        One result per artifact and image. None for a recording, which has no lock, and if `is_required` is false without a trust policy.
 
     Raises:
         InputError: `POLICY_MISSING` if `is_required`, `POLICY_INVALID`, `NO_APPLICABLE_POLICY`, `TRUST_STORE_INVALID`;
             `usage`: the bundle has no lock file, or it is a delta whose signatures are in the base bundle.
     """
     request = request or VerifyOptions()
+    if found.recording is not None and not is_required:
+        return None
     if found.lock is None:
         raise InputError(
             f"cannot verify signatures in `{found.path}`: it has no lock file, so the origin of its artifacts is unknown",

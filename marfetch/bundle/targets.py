@@ -94,6 +94,34 @@ def jobs_of(contents: Contents, roots: Sequence[LockedRoot] = ()) -> list[Job]:
     return found
 
 
+def whole_jobs(contents: Contents) -> tuple[list[Job], list[str]]:
+    """Return the jobs of a recording whose content is all there, and the references of the others.
+
+    Of an index that is not whole, its whole manifests are loaded alone. A referrer that is not whole does not keep its subject away.
+    """
+    snapshot = contents.current()
+    whole: list[Job] = []
+    left_out: list[str] = []
+
+    def is_whole(repository: LayoutRepository, root: str) -> bool:
+        found = closure([repository.manifests[root]], snapshot.graph.node)
+        return all(node is not None and snapshot.missing.isdisjoint(str(blob.digest) for blob in node.blobs) for _, node in found)
+
+    for repository in snapshot.repositories.values():
+        for subject, listed in repository.referrers.items():
+            repository.referrers[subject] = [one for one in listed if is_whole(repository, str(one.digest))]
+    for job in jobs_of(contents):
+        repository = snapshot.repositories[job.repository]
+        if is_whole(repository, str(job.digest)):
+            whole.append(job)
+            continue
+        left_out.append(str(Reference(job.repository, None, job.tags[0] if job.tags else None, job.digest)))
+        found = closure([repository.manifests[str(job.digest)]], snapshot.graph.node)
+        parts = [str(one.digest) for one, node in found if node is not None and one.digest != job.digest]
+        whole += [Job(job.repository, Digest.parse(part)) for part in parts if is_whole(repository, part)]
+    return list(dict.fromkeys(whole)), left_out
+
+
 def _nodes(snapshot: Snapshot, repository: LayoutRepository, root: str) -> Iterator[ManifestNode]:
     """Yield the manifests of a job, each once. A manifest comes after its children and before its referrers."""
     found = closure([repository.manifests[root]], snapshot.graph.node, lambda digest: repository.referrers.get(str(digest), ()))

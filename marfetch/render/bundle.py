@@ -174,7 +174,8 @@ def print_check(report: Report, found: Opened, checked: CheckResult, signatures:
     report.note(intact)
     if base is not None:
         report.note(f"this is a delta, without {counted(len(found.omitted), 'blob')} of its base bundle `{base.digest}`")
-    _note_signatures(report, signatures)
+    if found.recording is None:
+        _note_signatures(report, signatures)
     return 0
 
 

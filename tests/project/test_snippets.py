@@ -45,7 +45,7 @@ def found(client: Callable[..., Session]) -> Found:
 
 def read(form: str, text: str) -> list[Place]:
     """What our readers find in the snippet; they find nothing else."""
-    places = list(find(PurePath(FILES[form]), text, lambda: None))
+    places = list(find(PurePath(FILES[form]), text))
     assert all(isinstance(one, Place) for one in places), places
     return [one for one in places if isinstance(one, Place)]
 
