@@ -34,7 +34,9 @@ A unit is a module at the top of the package, or a package with all that is in i
 
 DOORS: Final[Mapping[str, frozenset[str]]] = {
     "artifact": frozenset({"filename", "kinds", "module", "payload"}),
-    "bundle": frozenset({"check", "clients", "create", "format", "inventory", "load", "mirror", "recorded", "sbom", "signatures", "webpage"}),
+    "bundle": frozenset(
+        {"check", "clients", "create", "format", "inventory", "load", "mirror", "recorded", "sbom", "signatures", "webpage"}
+    ),
     "bump": frozenset({"bump", "decide", "differences"}),
     "chart": frozenset({"expected", "images", "parts"}),
     "cli": frozenset(),
