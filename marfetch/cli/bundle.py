@@ -1,4 +1,4 @@
-"""`marfetch bundle create|inspect|verify|diff|load|sbom`."""
+"""`marfetch bundle create|inspect|verify|diff|load|overlay|sbom`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ _A = Annotated[Path, typer.Argument(metavar="FILE", help="Older bundle.")]
 _B = Annotated[Path, typer.Argument(metavar="FILE", help="Newer bundle.")]
 _To = Annotated[str, typer.Option("--to", metavar="HOST[:PORT][/PREFIX]|DIR", help="Your own registry, or a directory, written as ./NAME.")]
 PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Use HTTP instead of HTTPS; for loopback addresses only.")]
+_Registry = Annotated[str, typer.Option("--registry", metavar="HOST[:PORT][/PREFIX]", help="Registry that has the content of the bundle.")]
+_ChartName = Annotated[str | None, typer.Option("--chart", metavar="NAME", help="Only the chart with this name in the lock file.")]
+_Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if an image cannot be pointed at the registry.")]
 _COMPRESSED: Final = (".gz", ".tgz", ".zst", ".tzst", ".xz", ".txz", ".bz2", ".tbz2", ".lz4", ".zip")
 """File extensions of compressed files."""
 
@@ -41,6 +44,7 @@ def register(app: typer.Typer) -> None:
     add(group, bundle_verify, "verify")
     add(group, bundle_diff, "diff")
     add(group, bundle_load, "load")
+    add(group, bundle_overlay, "overlay")
     add(group, bundle_sbom, "sbom")
 
 
@@ -195,6 +199,24 @@ def bundle_sbom(settings: Settings, file: _Bundle) -> int:
         settings.report.json_text(document)
     settings.report.data({"path": str(file), "sbom": json.loads(document)})
     return 0
+
+
+@shared(network=False, local=True)
+def bundle_overlay(settings: Settings, file: _Bundle, registry: _Registry, chart: _ChartName = None, strict: _Strict = False) -> int:
+    """Print values that point charts at your own registry.
+
+    Prints a values file per chart, separated by `---`, for the registry that `bundle load --to` or `mirror` filled. Images that no value
+    can point there are comments; with `--strict`, the exit code is then 1.
+    """
+    from ..bundle.format import opened
+    from ..bundle.load import To
+    from ..bundle.overlay import overlays
+    from ..render.images import print_overlays
+
+    to = To.parse(registry)
+    with opened(file) as found:
+        made = overlays(found, to, chart, settings.budget().check)
+    return print_overlays(settings.report, made, registry.removesuffix("/"), is_strict=strict)
 
 
 def _offline(settings: Settings, stack: ExitStack) -> Callable[[], Session]:

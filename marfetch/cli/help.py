@@ -10,13 +10,21 @@ from typer.core import TyperCommand, TyperGroup
 
 GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "Fetch": {"pull": "pull", "plan": "pull", "resolve": "versions"},
-    "Find": {"search": "search", "versions": "versions", "inspect": "inspect", "show": "inspect", "referrers": "inspect"},
+    "Find": {
+        "search": "search",
+        "versions": "versions",
+        "inspect": "inspect",
+        "show": "inspect",
+        "images": "images",
+        "referrers": "inspect",
+    },
     "Trust": {"verify": "verify", "trust": "trust"},
     "Projects": {"lock": "project", "sync": "project", "outdated": "project", "bump": "bump", "diff": "diff"},
     "Bundles": {"bundle": "bundle", "mirror": "mirror", "serve": "serve"},
     "CI": {"record": "record", "replay": "record"},
     "Helm": {"index": "helm", "setup": "helm"},
     "Diagnose": {"doctor": "doctor", "endpoints": "endpoints", "cache": "cache"},
+    "Agents": {"mcp": "mcp"},
     "More": {"demo": "demo", "completion": "completion", "version": "version", "help": "help"},
 }
 """Purpose → command → module of this package that defines it."""
@@ -35,6 +43,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "versions": (f"versions {_CHART}", f"versions {_CHART} --details", f"versions {_CHART} --all"),
     "inspect": (f"inspect {_CHART}", f"inspect {_CHART}:1.7.12 --json"),
     "show": (f"show values {_CHART}:1.7.12", f"show chart {_CHART} --version '^1.7'", f"show params {_MODULE}:0.14.0"),
+    "images": (f"images {_CHART}:1.7.12", "images --format hauler > images.yaml", f"images {_CHART} --rendered --values prod.yaml"),
     "referrers": (f"referrers {_CHART}:1.7.12", f"referrers {_CHART}:1.7.12 --fetch -d sboms"),
     "verify": (f"verify {_CHART}:1.7.12", f"verify {_CHART} --trust-policy policy.json"),
     "trust": ("trust add-microsoft root-rsa.crt root-ecc.crt", "trust check"),
@@ -57,6 +66,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "bundle load": ("bundle load bundle.tar --to registry.example.com/mar", "bundle load bundle.tar --to ./layout"),
     "bundle sbom": ("bundle sbom bundle.tar", "bundle sbom bundle.tar > bundle.cdx.json"),
     "mirror": ("mirror --to registry.example.com/mar", "mirror --to registry.example.com/mar --referrers --dry-run"),
+    "bundle overlay": (
+        "bundle overlay bundle.tar --registry registry.example.com/mar > values.yaml",
+        "bundle overlay bundle.tar --registry registry.example.com --chart alb-controller --strict",
+    ),
     "serve": ("serve bundle.tar", "serve bundle.tar --port 5000"),
     "record": (f"record -o deps.tar -- helm pull oci://mcr.microsoft.com/{_CHART}", "record -o deps.tar -- make charts"),
     "replay": (
@@ -72,6 +85,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "cache verify": ("cache verify", "cache verify --fix"),
     "cache prune": ("cache prune", "cache prune --unused-days 30"),
     "cache clear": ("cache clear", "cache clear --cache-dir .cache"),
+    "mcp": ("mcp", "mcp --offline"),
     "demo": ("demo", "demo --serve"),
     "completion": ("completion bash", "completion fish | source"),
     "version": ("version", "version --json"),
