@@ -35,6 +35,8 @@ OWNERS = {
     "pydantic": {"agents"},
     "starlette": {"recording", "serve"},  # `recording` answers with the routes of `serve`
     "uvicorn": {"serve"},
+    "cyclonedx": {"bundle"},
+    "packageurl": {"bundle"},
     "h11": {"recording"},
 }
 """Third-party package → the units that may import it."""
@@ -265,6 +267,8 @@ HEAVY = {
     "pydantic",
     "cryptography",
     "pysequoia",
+    "cyclonedx",
+    "packageurl",
 }
 
 

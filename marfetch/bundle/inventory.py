@@ -16,6 +16,7 @@ from ..artifact.payload import base_name, chart_types, extension_of
 from ..chart.images import FoundImages, NamedImage, find_images
 from ..constraint import chart_version, read_version
 from ..destination.package import chart_files
+from ..document import parse_yaml
 from ..errors import Error
 from ..layout.blobs import BlobStore, Extent
 from ..layout.graph import ManifestNode, NamedCount, closure
@@ -32,7 +33,19 @@ THUMBPRINTS: Final = "io.cncf.notary.x509chain.thumbprint#S256"
 _DEPTH: Final = 8
 _COUNTED: Final = 256
 """Bytes of a manifest that count as one more blob, because a manifest with many tags is listed many times."""
-_Images: TypeAlias = Callable[[Manifest], FoundImages]
+LICENSES: Final = "org.opencontainers.image.licenses"
+CHART_LICENSE: Final = "artifacthub.io/license"
+"""Annotation of a manifest or of `Chart.yaml` (https://artifacthub.io/docs/topics/annotations/helm/)."""
+
+
+class _SearchedChart(NamedTuple):
+    """What a chart says: the images that it names, and its license, if any."""
+
+    images: FoundImages
+    license: str | None = None
+
+
+_Images: TypeAlias = Callable[[Manifest], _SearchedChart]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +92,7 @@ class BundleItem:
         omitted_platforms: the platforms of an index that are not wanted, and therefore not in the bundle.
         is_carried_image: whether the lock file names it as an image of a chart.
         carried: those of `images` that the lock file pins, so that the bundle contains them.
+        licenses: the licenses that the artifact declares in annotations or `Chart.yaml`, mostly SPDX expressions. Nothing checks them.
     """
 
     name: str
@@ -101,6 +115,7 @@ class BundleItem:
     omitted_platforms: tuple[str, ...] = ()
     is_carried_image: bool = False
     carried: frozenset[str] = frozenset()
+    licenses: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -141,16 +156,16 @@ def bundle_items(
 
 def _images(contents: Contents, *, is_checked: bool, most: int | None) -> _Images:
     """Return a function that lists the images of a chart. The function searches a chart only once, even if it has many tags."""
-    known: dict[Digest, FoundImages] = {}
+    known: dict[Digest, _SearchedChart] = {}
     named = NamedCount(contents.store.root)
 
-    def images(manifest: Manifest) -> FoundImages:
+    def images(manifest: Manifest) -> _SearchedChart:
         digest = manifest.descriptor.digest
         if digest not in known and most is not None and len(known) >= most:
-            return FoundImages((), {str(digest): f"beyond the limit of {counted(most, 'chart')}"})
+            return _SearchedChart(FoundImages((), {str(digest): f"beyond the limit of {counted(most, 'chart')}"}))
         if digest not in known:
             known[digest] = _images_of(contents.store, manifest, is_checked=is_checked)
-        named.add(len(known[digest].images) + len(known[digest].unread))
+        named.add(len(known[digest].images.images) + len(known[digest].images.unread))
         return known[digest]
 
     return images
@@ -206,7 +221,8 @@ def _item(
     kind = IMAGE if place.is_image else kind_of(artifact) if artifact is not None else None
     version = read_version(reference.tag) if reference.tag else None
     referrers = tuple(_referrers(repository, str(descriptor.digest), named))
-    found = images(artifact) if images is not None and kind is CHART and artifact is not None else FoundImages((), {})
+    searched = images(artifact) if images is not None and kind is CHART and artifact is not None else _SearchedChart(FoundImages((), {}))
+    found = searched.images
     marks = [(one.artifact_type or "", one.annotations) for one in repository.referrers.get(str(descriptor.digest), [])]
     return BundleItem(
         name,
@@ -228,6 +244,7 @@ def _item(
         *_platforms(root, nodes),
         place.is_image,
         frozenset(one.image for one in (entry.images if entry is not None else ()) if one.reference is not None),
+        _licenses(root, artifact, searched.license),
     )
 
 
@@ -236,6 +253,12 @@ def _platforms(root: ManifestNode, nodes: Mapping[Digest, ManifestNode]) -> tupl
     known = [(str(child.platform), child.digest in nodes) for child in root.children if child.platform and not child.is_attestation]
     there, missing = (dict.fromkeys(name for name, is_there in known if is_there is wanted) for wanted in (True, False))
     return tuple(there), tuple(missing)
+
+
+def _licenses(root: ManifestNode, artifact: Manifest | None, of_chart: str | None) -> tuple[str, ...]:
+    annotations = (root.referrer.annotations, artifact.annotations if artifact is not None else {})
+    found = [one.get(key) for one in annotations for key in (LICENSES, CHART_LICENSE)]
+    return tuple(dict.fromkeys(text.strip() for text in (*found, of_chart) if text and text.strip()))
 
 
 def _index_name(names: Sequence[str], reference: Reference, descriptor: Descriptor) -> str | None:
@@ -276,10 +299,11 @@ class ExtentFile(io.RawIOBase):
         return len(data)
 
 
-def _images_of(store: BlobStore, manifest: Manifest, *, is_checked: bool = True) -> FoundImages:
-    """Return the container images that a chart names. The chart needs these images, but the bundle does not contain them."""
+def _images_of(store: BlobStore, manifest: Manifest, *, is_checked: bool = True) -> _SearchedChart:
+    """Return the container images that a chart names, and its license. The bundle may not contain the images."""
     named: list[NamedImage] = []
     unread: dict[str, str] = {}
+    declared: str | None = None
     for layer in manifest.layers:
         if not matches(layer.media_type, chart_types(manifest)):
             continue
@@ -296,7 +320,17 @@ def _images_of(store: BlobStore, manifest: Manifest, *, is_checked: bool = True)
         found = find_images(files.texts, files.reasons)
         named += found.named
         unread |= found.unread
-    return FoundImages(tuple(named), unread)
+        declared = declared or _chart_license(files.texts.get("Chart.yaml", b""))
+    return _SearchedChart(FoundImages(tuple(named), unread), declared)
+
+
+def _chart_license(raw: bytes) -> str | None:
+    with suppress(Error):
+        document = parse_yaml(raw, "`Chart.yaml`", is_lenient=True)
+        annotations = document.get("annotations") if isinstance(document, dict) else None
+        found = annotations.get(CHART_LICENSE) if isinstance(annotations, dict) else None
+        return found if isinstance(found, str) else None
+    return None
 
 
 def _referrers(repository: LayoutRepository, digest: str, named: NamedCount, depth: int = 0) -> Iterator[BundleReferrer]:

@@ -137,8 +137,9 @@ class _Work:
                 blobs.setdefault(blob.digest, (blob, []))[1].append(one)
         # A small blob takes its turn at three hosts: the registry it comes from, its data host, and the target.
         hosts = 3 if all(blob.size < BESIDE_FROM for blob, _ in blobs.values()) else 1
-        failures = self._client.each(self._carried, list(blobs.values()), hosts=hosts, label="copying", unit="blobs")
-        broken = {digest: error for digest, error in zip(blobs, failures, strict=True) if error is not None}
+        wanted = sorted(blobs.values(), key=lambda one: -one[0].size)  # the largest first, so that none is left alone at the end
+        failures = self._client.each(self._carried, wanted, hosts=hosts, label="copying", unit="blobs")
+        broken = {blob.digest: error for (blob, _), error in zip(wanted, failures, strict=True) if error is not None}
         return self._client.each(lambda one: one if isinstance(one, Loaded) else self._finished(one, broken), found, label="tagging")
 
     def _compared(self, group: Sequence[LockedRoot]) -> _Copy | Loaded:
@@ -167,8 +168,10 @@ class _Work:
 
         def send() -> None:
             with cache.extent(blob.digest) as extent:
+                # A download has just been verified. What was in the cache before may have been changed since.
+                pieces = (lambda: _checked(extent, blob)) if was_cached else extent.pieces
                 for one in copies:
-                    self._target.send(one.upload.job.repository, blob, lambda: _checked(extent, blob))
+                    self._target.send(one.upload.job.repository, blob, pieces)
 
         try:
             source.use(blob, send)

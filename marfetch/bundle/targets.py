@@ -342,6 +342,8 @@ class RegistryTarget:
         there = {digest for digest in before.values() if digest is not None}
 
         def has(digest: Digest) -> bool:
+            if job.tags and digest == job.digest == upload.nodes[-1].descriptor.digest:
+                return digest in there  # without a tag that points to it, it is uploaded under the tag anyway, so save a request
             return digest in there or self._pushing.digest(replace(target, digest=digest)) == digest
 
         nodes = [node for node in upload.nodes if not has(node.descriptor.digest)]

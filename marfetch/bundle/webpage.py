@@ -226,6 +226,7 @@ class ArtifactSections:
             *([("Left out", f"{text(', '.join(item.omitted_platforms))}: not requested")] if item.omitted_platforms else []),
             ("Size", f"{human_size(item.size)} ({item.size} bytes){missing}"),
             ("Created", text(item.created or "unknown")),
+            ("License", self._listed(map(text, item.licenses), "not declared") + (" as the publisher declares" if item.licenses else "")),
             ("End of life", f"{item.ends}, as the publisher's mark says; this page does not check it" if item.ends else "no date"),
             ("Signatures", self._listed(map(_signer, item.signatures), "none in this " + self.place)),
         ]

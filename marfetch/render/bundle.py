@@ -109,6 +109,7 @@ def _item_json(item: BundleItem, commands: Mapping[str, list[str]]) -> Any:
         "created": item.created,
         "endOfLife": str(item.ends) if item.ends else None,
         "verified": item.verdict,
+        "licenses": list(item.licenses),
         "layers": [descriptor_json(layer) for layer in item.layers],
         "referrers": [
             {

@@ -14,6 +14,8 @@ import pytest
 
 from marfetch.bundle import mirror as mirroring
 from marfetch.bundle.clients import client_lines
+from marfetch.bundle.create import create
+from marfetch.bundle.load import load
 from marfetch.bundle.mirror import Loaded, To, _job, mirror, mirror_part
 from marfetch.client.session import Session
 from marfetch.errors import Error
@@ -27,7 +29,7 @@ from ..world.command import Call, surroundings
 from ..world.content import ALB, IMAGE, MODULE
 from ..world.images import WEB, add_multi, add_naming_chart
 from ..world.paths import ROOT
-from ..world.real import run
+from ..world.real import distribution, run
 from ..world.registry import Registry
 
 Tool = Callable[[str], Path]
@@ -237,6 +239,43 @@ def test_powershell_and_helm_get_the_version_of_the_artifact() -> None:
     )
     assert found["helm"] == ["helm pull oci://registry.example.com/aks/x --version 1.0.0+b"]
     assert found["powershell"][0] == "marfetch pull psresource/az:5.1 --endpoint https://registry.example.com -d feed"
+
+
+@pytest.mark.tool
+@pytest.mark.parametrize("platforms", ["", ", platforms: linux/arm64", ", platforms: [windows/amd64, linux/amd64]"])
+def test_locked_images_are_mirrored_under_their_own_digests(
+    client: Client, mar: Registry, tool: Tool, tmp_path: Path, platforms: str
+) -> None:
+    index, children = add_multi(mar)
+    add_naming_chart(mar, f"{mar.host}/{WEB}:2.1")
+    project = locked(client(), tmp_path / "project", f"reference: charts/foo, images: true{platforms}")
+    expected = children[1] if "arm64" in platforms else index
+    with distribution(tool("registry"), tmp_path / "sparse", more="validation: {manifests: {indexes: {platforms: none}}}\n") as host:
+        to = To.parse(f"{host}/mar", plain_http=True)
+        planned = mirror(client(cache_dir=tmp_path / "empty"), project, to, is_rehearsal=True)
+        found = mirror(client(cache_dir=tmp_path / "empty"), project, to)
+        assert (outcomes(planned), outcomes(found)) == (["would-push"] * 2, ["pushed"] * 2)
+        assert [one.kind for one in found] == ["chart", "image"]
+        assert run(tool("crane"), "digest", "--insecure", f"{host}/mar/{WEB}:2.1").strip() == str(expected.digest)
+        raw = run(tool("crane"), "manifest", "--insecure", f"{host}/mar/{WEB}:2.1").encode()
+        assert raw == next(raw for _, raw in mar.manifests.values() if Digest.of(raw) == expected.digest)
+        assert outcomes(mirror(client(), project, to)) == ["unchanged"] * 2
+
+
+@pytest.mark.tool
+def test_without_the_referrers_api_a_load_writes_the_fallback_tag_too(client: Client, registry: str, tool: Tool, tmp_path: Path) -> None:
+    project = locked(client(), tmp_path / "project")
+    create(client(), project, tmp_path / "a.tar", with_referrers=True)
+    found = load(client(), tmp_path / "a.tar", To.parse(f"{registry}/loaded", plain_http=True))
+    assert outcomes(found) == ["pushed"] * 3
+    mirror(client(), project, To.parse(f"{registry}/mirrored", plain_http=True), with_referrers=True)
+    lists = {}
+    for way in ("loaded", "mirrored"):
+        name = f"{registry}/{way}/{IMAGE}"
+        (tag,) = [tag for tag in run(tool("crane"), "ls", "--insecure", name).split() if tag.startswith("sha256-")]
+        lists[way] = tag, json.loads(run(tool("crane"), "manifest", "--insecure", f"{name}:{tag}"))["manifests"]
+    assert lists["loaded"] == lists["mirrored"]
+    assert {one["artifactType"] for one in lists["loaded"][1]} >= {"application/vnd.cncf.notary.signature"}
 
 
 @pytest.mark.tool

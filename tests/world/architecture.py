@@ -36,7 +36,7 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     "agents": frozenset({"tools"}),
     "artifact": frozenset({"filename", "kinds", "module", "payload"}),
     "bundle": frozenset(
-        {"check", "clients", "create", "format", "inventory", "load", "mirror", "overlay", "recorded", "signatures", "webpage"}
+        {"check", "clients", "create", "format", "inventory", "load", "mirror", "overlay", "recorded", "sbom", "signatures", "webpage"}
     ),
     "bump": frozenset({"bump", "decide", "differences"}),
     "chart": frozenset({"expected", "images", "manifests", "parts", "relocation", "tree"}),
