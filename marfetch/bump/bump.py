@@ -80,10 +80,13 @@ class BumpPlan(NamedTuple):
 
 def plan(
     paths: Sequence[Path],
-    policy: UpgradePolicy,
     registries: Registries,
     connect: Connect,
     *,
+    level: str = "major",
+    devel: bool = False,
+    ranges: bool = False,
+    pin: bool = False,
     only: Sequence[str] = (),
     min_age: str | None = None,
     check: Callable[[], None] = lambda: None,
@@ -91,14 +94,16 @@ def plan(
     """Find the places of a project, and decide what happens to each. Nothing is written.
 
     Args:
-        check: called repeatedly; it raises when the timeout has passed.
+        level, devel, ranges, pin: see `UpgradePolicy`.
         min_age: the minimum age of newer versions, such as `7d`; None for no minimum.
         only: globs for the repositories to look at, with or without their host; empty for all.
+        check: called repeatedly; it raises when the timeout has passed.
 
     Raises:
         StorageError: a file cannot be read.
         Error: the registry is refused. An error about one repository is stored in its results.
     """
+    policy = UpgradePolicy(level, devel, ranges, pin)
     found = survey(paths, registries, check)
     places = [one for one in found.places if _is_chosen(repository_of(one.place), only)]
     unread = [

@@ -34,7 +34,7 @@ A unit is a module at the top of the package, or a package with all that is in i
 
 DOORS: Final[Mapping[str, frozenset[str]]] = {
     "artifact": frozenset({"filename", "kinds", "module", "payload"}),
-    "bump": frozenset({"bump", "decide", "differences"}),
+    "bump": frozenset({"bump", "differences"}),
     "bundle": frozenset({"check", "clients", "create", "format", "inventory", "load", "mirror", "signatures", "webpage"}),
     "chart": frozenset({"expected", "images", "parts"}),
     "cli": frozenset(),
