@@ -493,6 +493,17 @@ def test_nothing_is_written_if_a_repository_cannot_be_read(mar: Registry, foo: s
     assert document["data"]["failed"][0]["line"] == 2
 
 
+def test_each_repository_is_asked_once(mar: Registry, foo: str, bump: Bump) -> None:
+    lines = [f"oras pull {mar.host}/{name}:{tag}\n" for name in ("charts/foo", "bicep/foo/bar") for tag in ("1.0.0", "1.2.0", "1.2.3")]
+    for number in range(5):
+        Path(f"{number}.sh").write_text("".join(lines))
+    _, places = bump("--pin")
+    assert statuses(places) == ["bumped"] * 30
+    kinds = mar.kinds()
+    assert kinds.count("tags") == 2
+    assert kinds.count("manifest") <= 6  # the newer versions of each old one are looked up apart
+
+
 def test_references_follow_the_endpoint(mar: Registry, foo: str, call: Call, bump: Bump) -> None:
     Path("a.sh").write_text("helm pull oci://mcr.microsoft.com/charts/foo --version 1.2.3\n")
     code, out, _ = call("bump", "--json")

@@ -152,13 +152,20 @@ class Search(NamedTuple):
         Args:
             line, start: the position in the file where the part starts: the line, and the character's index.
         """
+        if not self._may_name(text):
+            return
         for command in _commands(text, line, start, self.joins):
+            if "/" not in command.text:
+                continue
             if not self.skip or not any(one in self.skip for one in command.lines):
                 yield from self._references(command)
 
+    def _may_name(self, text: str) -> bool:
+        return bool(_named(self.registries.own).search(text) or _BICEP.search(text) or _MARFETCH.search(text))
+
     def _references(self, command: _Command) -> Iterator[Found]:
         text = command.text
-        if not (_named(self.registries.own).search(text) or _BICEP.search(text) or _MARFETCH.search(text)):
+        if not self._may_name(text):
             return
         if text.lstrip().startswith(("#", "//", "<!--")):
             return
