@@ -334,7 +334,10 @@ EXAMPLES = (
     (
         "resolve",
         f"marfetch resolve {CHART} --version '~1.7' --json",
-        "`version` is null if you named a digest, or a tag that is not a version.",
+        (
+            "`version` is null if you named a digest, or a tag that is not a version. With `--as`, `snippet` has the lines to paste. With"
+            " `--min-age`, `heldBack` lists the newer versions that are too young: `version`, `tag` and `reason`."
+        ),
     ),
     (
         "versions",
@@ -408,7 +411,7 @@ EXAMPLES = (
     (
         "outdated",
         "marfetch outdated --json",
-        "`inRange` is the version that `lock --upgrade` would lock. `newest` is a newer version outside the range. The exit code is 1 if anything is outdated.",
+        "`inRange` is the version that `lock --upgrade` would lock. `newest` is a newer version outside the range. `heldBack` lists what `--min-age` skips. The exit code is 1 if anything is outdated.",
     ),
     (
         "bump",

@@ -21,7 +21,7 @@ OWNERS = {
     "urllib3": {"remote"},
     "truststore": {"remote"},
     "typer": {"cli"},
-    "cryptography": {"verify"},
+    "cryptography": {"recording", "verify"},  # `recording` makes throw-away certificates; `verify` only reads some
     "pysequoia": {"verify"},
     "semver": {"constraint"},
     "rapidfuzz": {"client"},
@@ -31,8 +31,9 @@ OWNERS = {
     "platformdirs": {"destination", "layout"},
     "rich": {"render"},
     "distributed": {"client"},
-    "starlette": {"serve"},
+    "starlette": {"recording", "serve"},  # `recording` answers with the routes of `serve`
     "uvicorn": {"serve"},
+    "h11": {"recording"},
 }
 """Each third-party package has one owner."""
 

@@ -14,6 +14,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "Trust": {"verify": "verify", "trust": "trust"},
     "Projects": {"lock": "project", "sync": "project", "outdated": "project", "bump": "bump", "diff": "diff"},
     "Bundles": {"bundle": "bundle", "mirror": "mirror", "serve": "serve"},
+    "CI": {"record": "record", "replay": "record"},
     "Helm": {"index": "helm", "setup": "helm"},
     "Diagnose": {"doctor": "doctor", "endpoints": "endpoints", "cache": "cache"},
     "More": {"demo": "demo", "completion": "completion", "version": "version", "help": "help"},
@@ -29,7 +30,7 @@ _MODULE: Final = "bicep/avm/res/storage/storage-account"
 EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "pull": (f"pull {_CHART}:1.7.12", f"pull {_CHART} --version '^1.7' -d charts", f"pull {_CHART} --untar --verify"),
     "plan": (f"plan {_CHART}:1.7.12", f"plan {_CHART} --version '^1.7' --json"),
-    "resolve": (f"resolve {_CHART}:1.7.12", f"resolve {_CHART} --version '^1.7'"),
+    "resolve": (f"resolve {_CHART}:1.7.12", f"resolve {_CHART} --version '^1.7'", f"resolve {_CHART} --as flux"),
     "search": ("search alb", "search --kind chart", "search storage --json"),
     "versions": (f"versions {_CHART}", f"versions {_CHART} --details", f"versions {_CHART} --all"),
     "inspect": (f"inspect {_CHART}", f"inspect {_CHART}:1.7.12 --json"),
@@ -56,6 +57,11 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "bundle load": ("bundle load bundle.tar --to registry.example.com/mar", "bundle load bundle.tar --to ./layout"),
     "mirror": ("mirror --to registry.example.com/mar", "mirror --to registry.example.com/mar --referrers --dry-run"),
     "serve": ("serve bundle.tar", "serve bundle.tar --port 5000"),
+    "record": (f"record -o deps.tar -- helm pull oci://mcr.microsoft.com/{_CHART}", "record -o deps.tar -- make charts"),
+    "replay": (
+        f"replay deps.tar -- helm pull oci://mcr.microsoft.com/{_CHART}",
+        "replay deps.tar --allow github.com -- make charts",
+    ),
     "index": (f"index {_CHART}", f"index {_CHART} -o index.yaml"),
     "setup": ("setup", "setup --quiet"),
     "doctor": ("doctor", f"doctor {_CHART}:1.7.12"),

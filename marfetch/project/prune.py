@@ -17,7 +17,7 @@ PruneOutcome: TypeAlias = Literal["removed", "would-remove", "kept"]
 
 
 @dataclass(frozen=True, slots=True)
-class Pruned:
+class LeftBehind:
     """What happened to one file or directory of an entry that is no longer in the project file.
 
     Attributes:
@@ -48,7 +48,7 @@ def remember(project: Project, result: Sequence[Synced]) -> None:
         records.put(key, after)
 
 
-def prune(project: Project, result: Sequence[Synced], *, is_rehearsal: bool = False) -> list[Pruned]:
+def prune(project: Project, result: Sequence[Synced], *, is_rehearsal: bool = False) -> list[LeftBehind]:
     """Remove what earlier syncs wrote for entries that are no longer in the project file. What was changed since stays.
 
     Args:
@@ -63,7 +63,7 @@ def prune(project: Project, result: Sequence[Synced], *, is_rehearsal: bool = Fa
     names = {item.name for item in project.items}
     wanted = {path for name in names for path, what in entries.get(name, {}).items() if what != MADE}
     wanted |= {str(path) for path in _wanted(project, result)}
-    pruned: list[Pruned] = []
+    pruned: list[LeftBehind] = []
     for name in sorted(entries.keys() - names):
         # Directories that marfetch made come last, the deepest first.
         for path, what in sorted(entries[name].items(), key=lambda one: (one[1] == MADE, -len(Path(one[0]).parts), one[0])):
@@ -74,7 +74,7 @@ def prune(project: Project, result: Sequence[Synced], *, is_rehearsal: bool = Fa
                 del entries[name][path]
             if not is_gone and not (what == MADE and reason is not None):
                 outcome: PruneOutcome = "kept" if reason is not None else "would-remove" if is_rehearsal else "removed"
-                pruned.append(Pruned(name, Path(path), outcome, reason))
+                pruned.append(LeftBehind(name, Path(path), outcome, reason))
     if not is_rehearsal:
         records.put(key, entries)
     return pruned

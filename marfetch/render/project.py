@@ -12,7 +12,7 @@ from ..project.adopt import Adoption
 from ..project.lockfile import Entry, Lock
 from ..project.locking import LockResult
 from ..project.outdated import Outdated
-from ..project.prune import Pruned
+from ..project.prune import LeftBehind
 from ..project.sync import Synced
 from ..project.wanted import Project
 from ..text import counted
@@ -83,7 +83,7 @@ def print_lock_result(report: Report, project: Project, old: Lock | None, found:
     return report.failures([(item.name, error) for item, error in failed], data, several=len(found) > 1)
 
 
-def print_synced(report: Report, project: Project, result: Sequence[Synced], pruned: Sequence[Pruned] | None = None) -> int:
+def print_synced(report: Report, project: Project, result: Sequence[Synced], pruned: Sequence[LeftBehind] | None = None) -> int:
     """Print the outcome of each artifact; return the exit code of the first failure.
 
     Args:
