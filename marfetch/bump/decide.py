@@ -13,7 +13,7 @@ from ..client.session import Repository
 from ..constraint import Constraint, TaggedVersion, chart_version, exact_version, read_version, sort_versions
 from ..errors import Error
 from ..oci import Digest
-from ..project.forms.places import Place, Span
+from ..project.forms.forms import Place, Span
 from ..reference import Reference
 from ..verify.gate import cool_down
 from .ranges import lowest, moved, raised

@@ -11,8 +11,7 @@ from typing import Final, NamedTuple
 
 from ..files import storage_error
 from ..project.adopt import MAX_SIZE, Aliases
-from ..project.forms.forms import Context, documents, find, objects
-from ..project.forms.places import Place, Registries, Sources, short
+from ..project.forms.forms import Context, Place, Registries, Sources, documents, find, objects, short
 from ..reference import OFFICIAL_HOSTS
 from .walk import Listed, walk
 

@@ -15,7 +15,7 @@ from .help import add
 from .options import Devel, MinAge, Settings, shared
 
 if TYPE_CHECKING:
-    from ..project.forms.places import Registries
+    from ..project.forms.forms import Registries
 
 
 class Level(StrEnum):
@@ -82,8 +82,7 @@ def run(
     Args:
         choices: further arguments of `bump.bump.plan`.
     """
-    from ..bump.bump import plan, write
-    from ..bump.differences import upgrades
+    from ..bump.bump import plan, upgrades, write
     from ..client.session import Session
     from ..render.bump import print_bump, pull_request
     from ..verify.gate import cool_down
@@ -113,7 +112,7 @@ def run(
 
 def registries(settings: Settings) -> Registries:
     """Return the registries whose references count as MAR: the official ones, loopback addresses, and that of the endpoint."""
-    from ..project.forms.places import Registries as Found
+    from ..project.forms.forms import Registries as Found
 
     endpoint = settings.preference().default()
     return Found(None if endpoint.official else endpoint.registry.name)

@@ -34,7 +34,7 @@ A unit is a module at the top of the package, or a package with all that is in i
 
 DOORS: Final[Mapping[str, frozenset[str]]] = {
     "artifact": frozenset({"filename", "kinds", "module", "payload"}),
-    "bump": frozenset({"bump", "differences"}),
+    "bump": frozenset({"bump"}),
     "bundle": frozenset({"check", "clients", "create", "format", "inventory", "load", "mirror", "recorded", "signatures", "webpage"}),
     "chart": frozenset({"expected", "images", "parts"}),
     "cli": frozenset(),
@@ -51,7 +51,7 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     "layout": frozenset({"blobs", "cache", "graph", "ingest", "layout", "maintenance", "readonly", "repositories"}),
     "project": frozenset(
         {
-            *("adopt", "audit", "forms.forms", "forms.places", "lockfile", "locking", "outdated"),
+            *("adopt", "audit", "forms.forms", "lockfile", "locking", "outdated"),
             *("prune", "roots", "scaffold", "snippets", "sync", "wanted"),
         }
     ),

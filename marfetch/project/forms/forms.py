@@ -18,8 +18,10 @@ from .azd import AZD
 from .flux import FLUX
 from .helm import CHART, CHART_FILES, HELMFILE
 from .lines import Search, without_comments
-from .places import OFFICIAL, Form, Found, LeftOut, Node, Place, Registries, Sources, Text, quotes_hint
+from .places import OFFICIAL, Form, Found, LeftOut, Node, Place, Registries, SetValues, Sources, Span, Text, quotes_hint, short
 from .project_file import PROJECT
+
+__all__ = ("Context", "Document", "LeftOut", "Place", "Registries", "SetValues", "Sources", "Span", "documents", "find", "objects", "short")
 
 FORMS: Final[tuple[Form, ...]] = (CHART, PROJECT, AZD, HELMFILE, ARGO, FLUX)
 """The forms of YAML documents. The first form that fits parses the document.
