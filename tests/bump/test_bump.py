@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from marfetch.__main__ import main
 from marfetch.destination.directory import Directory
 
 from ..world.charts import add_foo
 from ..world.command import Call
+from ..world.proxy import Proxy
 from ..world.registry import Registry
 
 OLD = "sha256:" + "b7" * 32
@@ -509,6 +511,20 @@ def test_references_follow_the_endpoint(mar: Registry, foo: str, call: Call, bum
     code, out, _ = call("bump", "--json")
     assert (code, json.loads(out)["error"]["code"]) == (4, "endpoint-disagrees")
     assert mar.asked == []
+
+
+def test_official_references_go_to_mar_whatever_the_environment_says(
+    official: Registry, ca_file: str, bump: Bump, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("main.bicep").write_text("module a 'br/public:avm/res/storage/storage-account:0.9.1' = {}\n")
+    Path("a.sh").write_text("helm pull oci://mcr.microsoft.com/application-lb/charts/alb-controller --version 1.7.9\n")
+    with Proxy({"mcr.microsoft.com": official.port}) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("MARFETCH_ENDPOINT", "http://127.0.0.1:9")
+        code = main(["bump", "--ca-file", ca_file])
+    assert (code, capfd.readouterr().err.count("127.0.0.1:9")) == (0, 0)
+    assert Path("main.bicep").read_text() == "module a 'br/public:avm/res/storage/storage-account:0.14.0' = {}\n"
+    assert Path("a.sh").read_text().endswith(" --version 1.11.4\n")
 
 
 def test_lock_files_are_left_to_their_commands(mar: Registry, foo: str, call: Call, bump: Bump) -> None:

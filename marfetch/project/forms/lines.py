@@ -131,7 +131,7 @@ def _named(own: str | None) -> re.Pattern[str]:
     )
 
 
-class Search(NamedTuple):
+class LineSearch(NamedTuple):
     """How a part of a file is searched line by line.
 
     Attributes:
