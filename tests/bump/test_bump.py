@@ -461,8 +461,11 @@ def test_pins_are_added_where_the_form_knows_digests(mar: Registry, foo: str, bu
     )
     Path("Chart.yaml").write_text(f"dependencies: [{{name: foo, repository: 'oci://{mar.host}/charts', version: 2.1.0}}]\n")
     Path("a.sh").write_text(f"oras pull {mar.host}/charts/foo:1.2.3 && marfetch pull charts/foo:2.1.0\n")
+    commands = f"helm pull oci://{mar.host}/charts/foo:<<1.2.3|2.1.0@{foo}>>\nmarfetch pull charts/foo --version 2.1.0\nX=oci://{mar.host}/charts/foo:2.1.0\n"
+    Path("b.sh").write_text(MARK.sub(r"\1", commands))
     _, places = bump("--pin")
-    assert statuses(places) == ["current", "bumped", "bumped", "bumped", "range-allows"]
+    assert statuses(places) == ["current", "bumped", "bumped", "bumped", "current", "current", "bumped", "range-allows"]
+    assert Path("b.sh").read_text() == MARK.sub(r"\2", commands)
     assert f"version: 2.1.0@{foo}}}" in Path("helmfile.yaml").read_text()
     assert Path("a.sh").read_text() == f"oras pull {mar.host}/charts/foo:2.1.0@{foo} && marfetch pull charts/foo:2.1.0@{foo}\n"
     assert bump("--pin", "--check")[0] == 0
