@@ -135,10 +135,9 @@ def outdated(
     --check`. The exit code is 1 if anything is outdated.
     """
     if from_paths:
-        from ..bump.decide import UpgradePolicy
         from .bump import run
 
-        return run(settings, [*from_paths, *(more or ())], UpgradePolicy(), min_age=min_age, is_check=True)
+        return run(settings, [*from_paths, *(more or ())], is_check=True, min_age=min_age)
     if more:
         raise InputError(f"paths, such as `{more[0]}`, need `--from`", code="usage", hint="add `--from`, or remove the path")
     from datetime import UTC, datetime

@@ -35,10 +35,10 @@ A unit is a module at the top level of the package, or a sub-package with all it
 DOORS: Final[Mapping[str, frozenset[str]]] = {
     "agents": frozenset({"tools"}),
     "artifact": frozenset({"filename", "kinds", "module", "payload"}),
+    "bump": frozenset({"bump"}),
     "bundle": frozenset(
         {"check", "clients", "create", "format", "inventory", "load", "mirror", "overlay", "recorded", "sbom", "signatures", "webpage"}
     ),
-    "bump": frozenset({"bump", "decide", "differences"}),
     "chart": frozenset({"expected", "images", "manifests", "parts", "relocation", "tree"}),
     "cli": frozenset(),
     "client": frozenset(
@@ -57,7 +57,7 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     "layout": frozenset({"blobs", "cache", "graph", "ingest", "layout", "maintenance", "readonly", "repositories"}),
     "project": frozenset(
         {
-            *("adopt", "audit", "forms.forms", "forms.places", "lockfile", "locking", "outdated"),
+            *("adopt", "audit", "forms.forms", "lockfile", "locking", "outdated"),
             *("prune", "roots", "scaffold", "snippets", "sync", "wanted"),
         }
     ),
