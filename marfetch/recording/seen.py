@@ -8,7 +8,7 @@ from typing import Final
 
 from starlette.types import Scope
 
-from ..endpoint import Address, Endpoint
+from ..endpoint import Endpoint
 from ..errors import Error, IntegrityError, PolicyError, StorageError
 from ..reference import Host
 
@@ -73,7 +73,14 @@ def described(endpoint: Endpoint, scope: Scope) -> str:
 
 
 def names_endpoint(endpoint: Endpoint, host: Host) -> bool:
-    """Return whether a host is the registry or a data host of an endpoint, whatever its port."""
-    patterns = (pattern._replace(host=Host(pattern.host.name)) for pattern in endpoint.data_hosts)
-    plain = Address("https", Host(host.name, 443))
-    return host.name == endpoint.registry.host.name or any(pattern.matches(plain) for pattern in patterns)
+    """Return whether a host is the registry or a data host of an endpoint.
+
+    MAR serves nothing else under its names, so there any port counts. A registry of the user's own may share its name with another
+    server, so there a port is compared if it is given.
+    """
+    own = [(endpoint.registry.host, False), *endpoint.data_hosts]
+    for pattern, is_wildcard in own:
+        is_same = host.name.endswith(f".{pattern.name}") if is_wildcard else host.name == pattern.name
+        if is_same and (endpoint.official or host.port in (None, pattern.port or 443)):
+            return True
+    return False

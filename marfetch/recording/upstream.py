@@ -244,7 +244,8 @@ class _Flow:
 
     @contextmanager
     def ingest(self, descriptor: Descriptor) -> Iterator[FileIngest | None]:
-        with self._cache.ingest(descriptor) as ingest:
+        # The command may be a marfetch with the same cache, which waits for this answer while it holds the lock of the blob.
+        with self._cache.ingest(descriptor, waits=False) as ingest:
             if ingest is not None:
                 self._ingest, self.file = ingest, ingest.follow()
             yield ingest

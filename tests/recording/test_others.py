@@ -17,7 +17,11 @@ from threading import Thread
 import pytest
 import trustme
 
+from marfetch.layout.layout import Layout
+from marfetch.reference import Host
+
 from ..world.command import line, until
+from ..world.registry import Registry
 from ..world.tls import server_context
 from .scene import CHART, Scene, answers, asking
 
@@ -232,6 +236,40 @@ def test_other_tools_read_a_recording(scene: Scene, tool: Callable[[str], Path])
     assert "1.7.9" not in loaded.stdout
     inspected = json.loads(scene.run("bundle", "inspect", "x.tar", "--json").stdout)
     assert {one["version"] for one in inspected["data"]["artifacts"]} == {"1.7.12", "1.7.9"}
+
+
+def test_a_marfetch_with_the_same_cache_is_recorded(scene: Scene) -> None:
+    done = scene.record(*line("pull", f"{CHART}:1.7.12", "-d", "ours"), options=("--timeout", "30"))
+    assert done.returncode == 0, done.stderr
+    found = scene.document()["repositories"][CHART]
+    assert (list(found["tags"]), len(found["blobs"])) == (["1.7.12"], 1)
+
+
+def test_a_damaged_recording_gives_no_wrong_bytes(scene: Scene) -> None:
+    digest = hashlib.sha256(b"x" * 5000).hexdigest()
+    scene.mar.blobs[f"sha256:{digest}"] = b"x" * 5000
+    blob = ["GET", f"/v2/{CHART}/blobs/sha256:{digest}", {}]
+    assert scene.record(*asking(blob)).returncode == 0
+    raw = bytearray((scene.place / "x.tar").read_bytes())
+    raw[raw.index(b"x" * 5000) + 77] ^= 1
+    (scene.place / "y.tar").write_bytes(raw)
+    done = scene.replay(*asking(blob), file="y.tar")
+    assert (done.returncode, answers(done)[0][0]) == (5, 502)
+    assert scene.run("bundle", "verify", "y.tar").returncode == 5
+
+
+def test_a_registry_of_ones_own_may_share_its_name_with_another_server(scene: Scene, recipe: Layout, ca: trustme.CA) -> None:
+    with Registry(recipe, names=Host("mar.test"), context=server_context(ca.issue_cert("own.test")), redirect=False) as own:
+        scene.proxy.leads["own.test"] = own.port
+        options = ("--endpoint", "https://own.test:8443", "--summary", "s.json")
+        tags = ["GET", f"/v2/{CHART}/tags/list", {}]
+        done = scene.record(*asking(tags, "CONNECT own.test:443 HTTP/1.1\r\n\r\n"), options=options, ASKED_HOST="own.test:8443")
+    assert done.returncode == 0, done.stderr
+    assert answers(done)[1].startswith("HTTP/1.1 200")
+    assert [one["host"] for one in json.loads((scene.place / "s.json").read_text())["data"]["otherHosts"]] == ["own.test:443"]
+    assert answers(scene.replay(*asking(tags), ASKED_HOST="own.test:8443"))[0][0] == 200
+    assert scene.replay("true", options=("--allow", "own.test")).returncode == 2
+    assert scene.replay("true", options=("--allow", "own.test:443")).returncode == 0
 
 
 def test_memory_stays_bounded(scene: Scene) -> None:
