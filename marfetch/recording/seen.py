@@ -6,8 +6,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from starlette.types import Scope
-
 from ..endpoint import Endpoint
 from ..errors import Error, IntegrityError, PolicyError, StorageError
 from ..reference import Host
@@ -64,12 +62,6 @@ class Observations:
         order: tuple[type[Error], ...] = (IntegrityError, PolicyError, StorageError)
         ranked = [next((place for place, kind in enumerate(order) if isinstance(one, kind)), len(order)) for one in self.failures.values()]
         return list(self.failures.values())[ranked.index(min(ranked))] if ranked else None
-
-
-def described(endpoint: Endpoint, scope: Scope) -> str:
-    """Return a request in words, without its query: it may contain secrets. GET and HEAD are the same question."""
-    method = scope["method"] if scope["method"] != "HEAD" else "GET"
-    return f"{method} {endpoint.registry.origin}{scope['path']}"
 
 
 def names_endpoint(endpoint: Endpoint, host: Host) -> bool:
