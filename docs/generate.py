@@ -233,6 +233,7 @@ def exit_codes() -> str:
         *_example(f'marfetch pull {CHART}:9.9.9; echo "exit code $?"'),
         "",
         "With several references, marfetch tries all of them. The exit code is that of the first failure, in the order of the arguments.",
+        "`record` and `replay` return [the exit code of their command](../how-to/hermetic-ci.md#the-exit-code), unless it is 0.",
         "",
         "| code | meaning | class in `marfetch.errors` |",
         "|---|---|---|",

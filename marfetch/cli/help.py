@@ -55,10 +55,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "bundle diff": ("bundle diff old.tar bundle.tar", "bundle diff old.tar bundle.tar --json"),
     "bundle load": ("bundle load bundle.tar --to registry.example.com/mar", "bundle load bundle.tar --to ./layout"),
     "serve": ("serve bundle.tar", "serve bundle.tar --port 5000"),
-    "record": (f"record -o deps.tar -- helm pull oci://mcr.microsoft.com/{_CHART}", "record -o deps.tar -- make charts"),
+    "record": (f"record -o deps.tar -- helm pull oci://mcr.microsoft.com/{_CHART}", "record -o deps.tar -- sh build.sh"),
     "replay": (
         f"replay deps.tar -- helm pull oci://mcr.microsoft.com/{_CHART}",
-        "replay deps.tar --allow pypi.org --allow files.pythonhosted.org -- make charts",
+        "replay deps.tar --allow pypi.org --allow files.pythonhosted.org -- sh build.sh",
     ),
     "index": (f"index {_CHART}", f"index {_CHART} -o index.yaml"),
     "setup": ("setup", "setup --quiet"),

@@ -10,8 +10,8 @@ from ..endpoint import Endpoint
 from ..errors import Error, IntegrityError, PolicyError, StorageError
 from ..reference import Host
 
-MAX_NAMED: Final = 10_000
-"""Maximum number of requests that are named for each reason. Further ones are only counted."""
+MAX_MISSED: Final = 10_000
+"""Maximum number of requests that are named for each reason. Further ones are not named."""
 
 
 @dataclass(slots=True)
@@ -38,12 +38,12 @@ class Observations:
 
     def miss(self, what: str) -> None:
         """Count a request that cannot be answered."""
-        if what in self.missing or len(self.missing) < MAX_NAMED:
+        if what in self.missing or len(self.missing) < MAX_MISSED:
             self.missing[what] += 1
 
     def refuse(self, what: str, reason: str) -> None:
         """Name a request that is never answered."""
-        if len(self.refused) < MAX_NAMED:
+        if len(self.refused) < MAX_MISSED:
             self.refused.setdefault(what, reason)
 
     def fail(self, what: str, error: Error) -> None:
