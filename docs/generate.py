@@ -285,7 +285,7 @@ def reliability() -> str:
         f"marfetch is tested against {len(ROWS)} kinds of faults. Run these tests in a checkout:",
         "",
         "```sh",
-        "make test      # all tests; those on this page are in tests/faults and tests/crash",
+        "make test      # all tests; those on this page are in tests/faults, tests/crash and tests/recording",
         "```",
         "",
         "The tests run marfetch's command line and cause real faults: with registries, proxies, disks and signals. Each row below shows a fault,",

@@ -101,7 +101,7 @@ def absence(error: NotFoundError) -> Absence:
     return _ABSENCES.get(error.code, "MANIFEST_UNKNOWN")
 
 
-def parsed(text: str) -> Digest | None:
+def digest_of(text: str) -> Digest | None:
     """Return a digest; None if the text is not one."""
     try:
         return Digest.parse(text)

@@ -22,6 +22,7 @@ from marfetch.reference import Host
 
 from ..world.command import line, until
 from ..world.registry import Registry
+from ..world.rows import row
 from ..world.tls import server_context
 from .scene import CHART, Scene, answers, asking
 
@@ -101,6 +102,12 @@ def test_a_host_that_cannot_be_reached_is_named(scene: Scene) -> None:
     assert "secret" not in done.stderr
 
 
+@row(
+    "Y04",
+    "SIGTERM, SIGHUP, and Ctrl-C with and without a terminal",
+    "Passes it on, waits for the command, and leaves no file",
+    code=(130, 143),
+)
 @pytest.mark.parametrize(
     ("number", "group", "code"),
     [(signal.SIGTERM, False, 143), (signal.SIGINT, True, 130), (signal.SIGINT, False, 130), (signal.SIGHUP, False, 143)],
@@ -125,12 +132,14 @@ def test_a_signal_ends_both_and_leaves_nothing(scene: Scene, number: signal.Sign
     assert not (scene.place / "s.json").exists()
 
 
+@row("Y04", "`--timeout` is over", "Ends the command, and writes nothing", code=7)
 def test_the_time_limit_ends_the_command(scene: Scene) -> None:
     done = scene.record("sleep", "60", options=("--timeout", "2"))
     assert done.returncode == 7
     assert not (scene.place / "x.tar").exists()
 
 
+@row("Y05", "a limit on the size of files", "Answers the command with 507, and keeps no partial file", code=9)
 def test_a_file_that_cannot_be_written_whole_is_9(scene: Scene) -> None:
     big = os.urandom(1 << 20)
     digest = f"sha256:{hashlib.sha256(big).hexdigest()}"
@@ -245,6 +254,7 @@ def test_a_marfetch_with_the_same_cache_is_recorded(scene: Scene) -> None:
     assert (list(found["tags"]), len(found["blobs"])) == (["1.7.12"], 1)
 
 
+@row("Y07", "a flipped bit in a blob", "Answers the command with 502", code=5)
 def test_a_damaged_recording_gives_no_wrong_bytes(scene: Scene) -> None:
     digest = hashlib.sha256(b"x" * 5000).hexdigest()
     scene.mar.blobs[f"sha256:{digest}"] = b"x" * 5000
