@@ -247,6 +247,7 @@ def test_the_proxy_takes_nothing_else(scene: Scene) -> None:
         (["record", "-o", "-", "--", "true"], 2),
         (["record", "-o", "x.tar", "--summary", "./x.tar", "--", "true"], 2),
         (["record", "-o", ".", "--", "true"], 9),
+        (["record", "-o", ".git/x.tar", "--", "true"], 4),
         (["record", "-o", "file/x.tar", "--", "true"], 9),
         (["replay", "none.tar", "--", "true"], 9),
         (["replay", "file", "--", "true"], 5),
