@@ -116,10 +116,57 @@ def _hundred(where: Stage) -> list[Contender]:
     return [*others, _ours(where, "marfetch, first run", "pull", *names, files=CHARTS)]
 
 
+def _hermetic(where: Stage, name: str, program: str, script: str, files: int) -> list[Contender]:
+    """Return a command as it is, recorded with an empty cache, and replayed."""
+    plain = clients.tool(where, name, program, script, files=files)
+    kept = where.directory / f"{name.replace(' ', '-')}.tar"
+    environment = {**plain.environment, "PYTHONPATH": str(ROOT)}
+    for variable in ("MARFETCH_ENDPOINT", "MARFETCH_DATA_HOSTS"):  # here the registry has the official name
+        environment.pop(variable, None)
+    ours = [sys.executable, "-P", "-m", "marfetch"]
+
+    def recorded(directory: Path) -> list[str]:
+        (directory / "out").mkdir()
+        return [*ours, "record", "-o", str(kept), "--cache-dir", str(directory / "cache"), "--", "sh", "-ec", script]
+
+    def replayed(directory: Path) -> list[str]:
+        (directory / "out").mkdir()
+        return [*ours, "replay", str(kept), "--", "sh", "-ec", script]
+
+    def check(directory: Path) -> None:
+        clients.holds(directory / "out", files)
+
+    nothing = Contender("start of marfetch", lambda _: [*ours, "replay", str(kept), "--", "true"], lambda _: None, environment)
+    return [
+        plain,
+        Contender(f"{name}, recorded", recorded, check, environment),
+        Contender(f"{name}, replayed", replayed, check, environment),
+        nothing,
+    ]
+
+
+def _recorded_one(where: Stage) -> list[Contender]:
+    return _hermetic(where, "helm 4", "helm4", f"$T pull oci://$H/{clients.CHART.format(0)} --version ^1.2 -d out", 1)
+
+
+def _recorded_ten(where: Stage) -> list[Contender]:
+    script = f"for N in $(seq 0 9); do $T pull oci://$H/{clients.CHART.format('$N')} --version 1.2.3 -d out; done"
+    return _hermetic(where, "helm 4, ten charts", "helm4", script, 10)
+
+
+def _recorded_parallel(where: Stage) -> list[Contender]:
+    chart = clients.CHART.format("N")
+    script = f"seq 0 49 | xargs -P 16 -I N $T cp --from-plain-http=false $H/{chart}:1.2.3 --to-oci-layout out/N:1.2.3"
+    return _hermetic(where, "oras cp, 16 at once", "oras", script, 200)
+
+
 SCENES: dict[str, tuple[Callable[[Stage], list[Contender]], str, int]] = {
     "one": (_one, "helm 4", 7),
     "range": (_range, "helm 4", 7),
     "hundred": (_hundred, "oras cp, 16 at once", 3),
+    "recorded": (_recorded_one, "helm 4", 7),
+    "recorded-ten": (_recorded_ten, "helm 4, ten charts", 5),
+    "recorded-parallel": (_recorded_parallel, "oras cp, 16 at once", 5),
 }
 
 

@@ -76,7 +76,7 @@ def readme_table() -> list[str]:
 
 @pytest.mark.parametrize(("page", "line"), shown_commands(), ids=lambda value: value)
 def test_commands_in_the_docs_exist_with_their_options(page: str, line: str) -> None:
-    words = shlex.split(re.split(r"[;|]", line)[0], comments=True)[1:]
+    words = shlex.split(re.split(r"[;|]| -- ", line)[0], comments=True)[1:]
     command = words[0]
     assert command in (*COMMANDS, "__complete")
     group = tuple(words[:2]) if command in ("cache", "trust", "bundle") else (command,)
@@ -95,7 +95,7 @@ def test_the_readme_shows_every_command() -> None:
 
 @pytest.mark.slow
 def test_the_table_of_the_readme_works_from_top_to_bottom(mar: Registry, tmp_path: Path) -> None:
-    """Paste each command into a shell with the demo's content, except for two that need another machine or run until Ctrl-C."""
+    """Paste each command into a shell with the demo's content, except for those that need another machine or MAR itself, or run until Ctrl-C."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "marfetch").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m marfetch "$@"\n')
     (tmp_path / "bin" / "marfetch").chmod(0o755)
@@ -107,7 +107,7 @@ def test_the_table_of_the_readme_works_from_top_to_bottom(mar: Registry, tmp_pat
     expected = {"trust": 2, "verify": 2, "diff": 1, "outdated": 1}
     for line in readme_table():
         command = shlex.split(line)[1] if line.startswith("marfetch ") else ""
-        if command != "serve" and not line.startswith(("marfetch bundle load", "marfetch mirror")):
+        if command not in ("serve", "record", "replay") and not line.startswith(("marfetch bundle load", "marfetch mirror")):
             done = subprocess.run(["bash", "-c", line], cwd=place, env=environment, capture_output=True, text=True, timeout=60, check=False)
             assert done.returncode == expected.get(command, 0), f"{line}: {done.stderr}"
     assert {path.name for path in place.iterdir()} >= {"alb-controller", "storage.json", "index.yaml", "marfetch.lock", "charts.tar"}
@@ -206,6 +206,7 @@ def test_the_limits_in_the_reference_equal_those_of_the_code() -> None:
     from marfetch.diff import changes, contents
     from marfetch.helm import templating
     from marfetch.layout import graph, repositories
+    from marfetch.recording import seen
     from marfetch.remote import limits as of_registries
     from marfetch.serve import page, responses
 
@@ -218,6 +219,7 @@ def test_the_limits_in_the_reference_equal_those_of_the_code() -> None:
         changes: (),
         contents: (),
         page: (),
+        seen: (),
         graph: ("MAX_MANIFEST_SIZE",),
         repositories: ("MAX_REPOSITORY_LENGTH",),
         responses: ("MAX_CHILDREN",),

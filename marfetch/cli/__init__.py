@@ -49,8 +49,9 @@ def report_of(words: Sequence[str]) -> Report:
 
     if current.report is not None:
         return current.report
-    command = next((word for word in words if word in COMMANDS), "marfetch")
-    return Report(command, as_json="--json" in words)
+    own = words[: words.index("--")] if "--" in words else words
+    command = next((word for word in own if word in COMMANDS), "marfetch")
+    return Report(command, as_json="--json" in own)
 
 
 def run(arguments: Sequence[str]) -> Any:

@@ -71,10 +71,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "bundle overlay bundle.tar --registry registry.example.com --chart alb-controller --strict",
     ),
     "serve": ("serve bundle.tar", "serve bundle.tar --port 5000"),
-    "record": (f"record -o deps.tar -- helm pull oci://mcr.microsoft.com/{_CHART}", "record -o deps.tar -- make charts"),
+    "record": (f"record -o deps.tar -- helm pull oci://mcr.microsoft.com/{_CHART}", "record -o deps.tar -- sh build.sh"),
     "replay": (
         f"replay deps.tar -- helm pull oci://mcr.microsoft.com/{_CHART}",
-        "replay deps.tar --allow github.com -- make charts",
+        "replay deps.tar --allow github.com -- sh build.sh",
     ),
     "index": (f"index {_CHART}", f"index {_CHART} -o index.yaml"),
     "setup": ("setup", "setup --quiet"),

@@ -106,6 +106,9 @@ def _refuse_same(summary: Path | None, other: Path, name: str) -> None:
 
 def _refuse_unwritable(path: Path) -> None:
     """Refuse a file that cannot be written, before the command runs."""
+    from ..destination.destination import refuse_git
+
+    refuse_git(path)
     parent = next((one for one in path.absolute().parents if one.exists()), Path("/"))
     if path.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         reason = "it is a directory" if path.is_dir() else f"`{parent}` is not a writable directory"

@@ -28,11 +28,12 @@ _HEARTBEAT_INTERVAL: Final = 5.0
 """Seconds between heartbeats. A heartbeat updates the part's modification time."""
 
 
-def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> tuple[Path, BinaryIO]:
+def claimed_part(part: Path, meanwhile: Callable[[], None] | None, *, waits: bool = True) -> tuple[Path, BinaryIO]:
     """Open or create the part of a blob, and lock it. Wait while another process holds the lock.
 
     Args:
         meanwhile: called regularly while another process downloads the blob; it may raise to cancel the wait.
+        waits: if False, use a new part instead of waiting, because the other process may be waiting for this one.
 
     Returns:
         The path of the part, and the open file. On a file system without locks, the part is always a new file: if two processes wrote
@@ -53,10 +54,12 @@ def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> tuple[Path
         except OSError as error:
             raise storage_error(error, part) from error
         try:
-            if not wait_for(file.fileno(), meanwhile):
+            is_ours = (wait_for(file.fileno(), meanwhile) or None) if waits else claim(file.fileno())
+            if not is_ours:
                 own = part.with_name(f"{part.name}.{os.getpid()}.{secrets.token_hex(4)}")
                 number = open_own(own, flags | os.O_EXCL)
-                is_empty = not os.fstat(file.fileno()).st_size
+                # If `is_ours` is False, the part belongs to the other process.
+                is_empty = is_ours is None and not os.fstat(file.fileno()).st_size
                 file.close()
                 if is_empty:
                     with suppress(OSError):

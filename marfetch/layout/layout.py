@@ -178,11 +178,15 @@ class Layout:
         return hasher.hexdigest() == digest.encoded
 
     @contextmanager
-    def ingest(self, descriptor: Descriptor) -> Iterator[FileIngest | None]:
-        """Start writing a blob. Wait while another process downloads it, and yield None if that process completed it."""
+    def ingest(self, descriptor: Descriptor, *, waits: bool = True) -> Iterator[FileIngest | None]:
+        """Start writing a blob. Wait while another process downloads it, and yield None if that process completed it.
+
+        Args:
+            waits: if False, download the blob too instead of waiting.
+        """
         part = self.root.joinpath(INGEST, f"{descriptor.digest.algorithm}-{descriptor.digest.encoded}")
         with self._patience.wait(descriptor, part) if self._patience is not None else nullcontext() as look:
-            part, file = claimed_part(part, look)
+            part, file = claimed_part(part, look, waits=waits)
         try:
             there = self.has(descriptor)
             if not there:

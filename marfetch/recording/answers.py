@@ -13,7 +13,7 @@ from ..errors import Error, IntegrityError, NotFoundError, PolicyError, RateLimi
 from ..oci import Digest
 from ..serve.responses import data_digest, no_blob, no_manifest, no_name, nowhere, problem
 from ..serve.routing import RegistryApp
-from .seen import Observations, described
+from .seen import Observations
 
 _ABSENCES: Final[dict[str, Absence]] = {"repository-not-found": "NAME_UNKNOWN", "blob-not-found": "BLOB_UNKNOWN"}
 """Error code → what is missing. Every other code stands for a manifest."""
@@ -44,8 +44,9 @@ class Answers(RegistryApp):
         return refusal
 
     def named(self, scope: Scope) -> str:
-        """Return a request in words, without its query."""
-        return described(self.recording.endpoint, scope)
+        """Return a request in words, without its query: it may contain secrets. GET and HEAD are the same question."""
+        method = scope["method"] if scope["method"] != "HEAD" else "GET"
+        return f"{method} {self.recording.endpoint.registry.origin}{scope['path']}"
 
     async def other(self, scope: Scope) -> ASGIApp:
         self.seen.refuse(self.named(scope), "only the API of the registry is answered")
@@ -100,7 +101,7 @@ def absence(error: NotFoundError) -> Absence:
     return _ABSENCES.get(error.code, "MANIFEST_UNKNOWN")
 
 
-def parsed(text: str) -> Digest | None:
+def digest_of(text: str) -> Digest | None:
     """Return a digest; None if the text is not one."""
     try:
         return Digest.parse(text)

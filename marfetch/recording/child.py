@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
-from typing import Final
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from types import FrameType, TracebackType
+from typing import Any, Final, Self
 
 _PROXIES: Final = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 _CERTIFICATES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO")
@@ -30,7 +30,9 @@ def environment(variables: Mapping[str, str], proxy: str, ca_file: str) -> dict[
 
 
 class ChildProcess:
-    """A command that runs with the terminal of this process.
+    """A command that runs with the terminal of this process, in a context.
+
+    SIGTERM and SIGHUP are passed on at once. When the command has ended, a signal takes its usual effect in this process.
 
     Attributes:
         problem: why the command could not be started; None if it was.
@@ -41,53 +43,52 @@ class ChildProcess:
         self._variables = variables
         self._process: subprocess.Popen[bytes] | None = None
         self._signal: int | None = None
+        self._before: dict[int, Any] = {}
+        self._code = NOT_FOUND
         self.problem: str | None = None
 
-    def run(self) -> int:
-        """Run the command, and return its exit code: 127 for an unknown program, 128 and the number of the signal that ended it.
-
-        SIGTERM and SIGHUP are passed on at once. When the command has ended, a signal takes its usual effect in this process.
-        """
-        with self._signals():
-            try:
-                self._process = subprocess.Popen(self._command, env=dict(self._variables))  # noqa: S603 - what the user typed
-            except (FileNotFoundError, NotADirectoryError):
-                self.problem = f"`{self._command[0]}` is not a program that can be found"
-                code = NOT_FOUND
-            except (OSError, ValueError) as error:
-                self.problem = f"`{self._command[0]}` cannot be run: {(getattr(error, 'strerror', None) or str(error)).lower()}"
-                code = NOT_EXECUTABLE
-            else:
-                if self._signal is not None:  # it came before there was a process to pass it on to
-                    self._pass_on(self._signal)
-                code = self._wait(self._process)
-        if self._signal is not None:
-            signal.raise_signal(self._signal)
-        return code if code >= 0 else 128 - code
-
-    def _wait(self, process: subprocess.Popen[bytes]) -> int:
+    def __enter__(self) -> Self:
+        """Start the command."""
+        if threading.current_thread() is threading.main_thread():
+            # Keep ignoring signals that this process was told to ignore, as by `nohup`.
+            others = [one for one in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, *others)}
         try:
-            return process.wait()
-        except BaseException:  # the time limit of this process
+            self._process = subprocess.Popen(self._command, env=dict(self._variables))  # noqa: S603 - what the user typed
+        except (FileNotFoundError, NotADirectoryError):
+            self.problem = f"`{self._command[0]}` is not a program that can be found"
+        except (OSError, ValueError) as error:
+            self.problem = f"`{self._command[0]}` cannot be run: {(getattr(error, 'strerror', None) or str(error)).lower()}"
+            self._code = NOT_EXECUTABLE
+        except BaseException:
+            self._restore()
+            raise
+        if self._signal is not None:  # it came before there was a process to pass it on to
+            self._pass_on(self._signal)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        process = self._process
+        if process is not None and process.returncode is None:  # the time limit of this process, or it cannot serve
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_END_TIME)
             process.kill()
             process.wait()
-            raise
+        self._restore()
+        if self._signal is not None and kind is None:
+            signal.raise_signal(self._signal)
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Pass signals on, except those that this process was told to ignore, as by `nohup`."""
-        numbers = [signal.SIGTERM, *(one for one in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN)]
-        if threading.current_thread() is not threading.main_thread():
-            numbers = []
-        before = {number: signal.signal(number, self._on_signal) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def wait(self) -> int:
+        """Return the exit code of the command: 127 for an unknown program, 128 and the number of the signal that ended it."""
+        if self._process is None:
+            return self._code
+        code = self._process.wait()
+        return code if code >= 0 else 128 - code
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         again, self._signal = self._signal is not None, number if self._signal is None else self._signal

@@ -181,6 +181,9 @@ class _Front(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._proxy.watch(transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:  # otherwise the body of each response would wait for the client to acknowledge the headers
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._timer = asyncio.get_running_loop().call_later(HEADER_TIME, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:

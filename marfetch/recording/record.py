@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, Self
 
 from .. import threads
-from ..bundle.check import check_bundle, refuse_broken
-from ..bundle.create import cached_part
 from ..bundle.format import INDEX_FILE, MARKER, MARKER_FILE, Part, archive_size, blob_file, index_bytes, opened, whole, write_archive
 from ..bundle.recorded import RECORDING_FILE, Recording, recording_bytes
 from ..client.session import Session
@@ -23,16 +22,14 @@ from ..files import storage_error
 from ..oci import Digest
 from ..reference import Host
 from ..remote.certificates import TrustedCertificates, trusted_pem
-from ..serve.server import Serving, bind
-from .answers import Answers
 from .authority import ThrowAwayAuthority
 from .child import ChildProcess, environment
-from .forward import Dialer
-from .proxy import LoopbackProxy
-from .replayed import Replayed
 from .seen import Observations, names_endpoint
-from .upstream import Upstream
 
+if TYPE_CHECKING:
+    from .answers import Answers
+
+_BACKLOG: Final = 1024
 _SHOWN: Final = 5
 """Number of missing requests that an error names."""
 
@@ -89,19 +86,24 @@ def record(client: Session, endpoint: Endpoint, command: Sequence[str], output: 
 
     Raises:
         InputError: `usage`: the trusted certificates cannot be read.
-        StorageError: `port-unusable`, `no-resources`, `file-unusable`.
+        StorageError: `no-resources`, `file-unusable`, `disk-full`.
         Error: none for a failed request: it is in the result.
     """
     seen, recording = Observations(), Recording(endpoint)
-    answers = Upstream(client, recording, seen)
-    try:
-        with _proxied(answers, lambda _: True, client.options.ca_file) as variables:
-            if not client.options.offline:  # importing oras-py takes as long as the command needs to start
-                threads.started(lambda: client.connect(endpoint), "marfetch-connect")
-            child = ChildProcess(command, variables)
-            code = child.run()
-    finally:
-        answers.end()
+    with _Prepared(endpoint, client.options.ca_file) as prepared, ChildProcess(command, prepared.variables) as child:
+        if child.problem is None:
+            if not client.options.offline:
+                threads.started(lambda: client.connect(endpoint), "marfetch-connect")  # imports oras-py
+            from .upstream import Upstream  # late: a slow import, and the command starts meanwhile
+
+            answers = Upstream(client, recording, seen)
+            try:
+                with prepared.serving(answers, lambda _: True):
+                    code = child.wait()
+            finally:
+                answers.end()
+        else:
+            code = child.wait()
     if child.problem is not None:
         return Ended(code, child.problem, endpoint, seen)
     try:
@@ -126,15 +128,19 @@ def replay(path: Path, command: Sequence[str], allowed: Sequence[str], ca_file: 
         IntegrityError: `bundle-broken`, `malformed`: the recording was changed.
         Error: as for `record`.
     """
+    from ..bundle.check import check_bundle, refuse_broken  # late: recording needs no check
+
     with opened(path) as found:
         if found.recording is None:
             raise InputError(f"`{path}` is not a recording: it has no `{RECORDING_FILE}`", code="not-a-recording", path=str(path))
         endpoint, seen = found.recording.endpoint, Observations()
         allows = _allowing(endpoint, allowed)
         refuse_broken(found, check_bundle(found, budget=budget, reads_blobs=False))  # each blob is verified before it is first sent
-        with _proxied(Replayed(found, found.recording, seen), allows, ca_file) as variables:
-            child = ChildProcess(command, variables)
-            code = child.run()
+        with _Prepared(endpoint, ca_file) as prepared, ChildProcess(command, prepared.variables) as child:
+            from .replayed import Replayed  # late: a slow import, and the command starts meanwhile
+
+            with prepared.serving(Replayed(found, found.recording, seen), allows):
+                code = child.wait()
     return Ended(code, child.problem, endpoint, seen, None, seen.worst or _missing(path, seen))
 
 
@@ -173,20 +179,45 @@ def _allowing(endpoint: Endpoint, allowed: Sequence[str]) -> Callable[[Host], bo
     return allows
 
 
-@contextmanager
-def _proxied(answers: Answers, allows: Callable[[Host], bool], ca_file: str | None) -> Iterator[dict[str, str]]:
-    """Run a proxy for the duration of the context.
+class _Prepared:
+    """What a command needs before it starts: a port that connections can wait at, and a file with trusted certificates.
 
-    Yields:
-        The environment of a command whose requests go through it.
+    Attributes:
+        variables: the environment of the command.
     """
-    endpoint = answers.recording.endpoint
-    roots = trusted_pem(ca_file, os.environ)
-    authority = ThrowAwayAuthority(endpoint)
-    dialer = Dialer(lambda: TrustedCertificates(ca_file).context())
-    proxy = LoopbackProxy(endpoint, authority, answers.app(), answers.data_app(), allows=allows, dialer=dialer, seen=answers.seen)
-    with _trust_file(roots + authority.pem) as path, bind() as listening, Serving(servers=[(proxy, listening)]):
-        yield environment(os.environ, f"http://127.0.0.1:{listening.getsockname()[1]}", path)
+
+    variables: dict[str, str]
+
+    def __init__(self, endpoint: Endpoint, ca_file: str | None) -> None:
+        self._endpoint = endpoint
+        self._ca_file = ca_file
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        roots = trusted_pem(self._ca_file, os.environ)
+        self._authority = ThrowAwayAuthority(self._endpoint)
+        with ExitStack() as stack:
+            path = stack.enter_context(_trust_file(roots + self._authority.pem))
+            self._listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG))
+            self.variables = environment(os.environ, f"http://127.0.0.1:{self._listening.getsockname()[1]}", path)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @contextmanager
+    def serving(self, answers: Answers, allows: Callable[[Host], bool]) -> Iterator[None]:
+        """Answer for the duration of the context."""
+        from ..serve.server import Serving  # late: a slow import, and the command starts meanwhile
+        from .forward import Dialer  # late: see above
+        from .proxy import LoopbackProxy  # late: see above
+
+        dialer = Dialer(lambda: TrustedCertificates(self._ca_file).context())
+        registry, data = answers.app(), answers.data_app()
+        proxy = LoopbackProxy(self._endpoint, self._authority, registry, data, allows=allows, dialer=dialer, seen=answers.seen)
+        with Serving(servers=[(proxy, self._listening)]):
+            yield
 
 
 @contextmanager
@@ -213,6 +244,8 @@ def _write(client: Session, recording: Recording, output: Path) -> RecordedArchi
         StorageError: it cannot be written.
         IntegrityError: the cache was changed.
     """
+    from ..bundle.create import cached_part  # late: a slow import that the command does not wait for
+
     content, entries = recording.content, recording.entries()
     first = {MARKER_FILE: MARKER, INDEX_FILE: index_bytes(entries), RECORDING_FILE: recording_bytes(recording)}
     parts = [Part(name, len(text), whole(text)) for name, text in first.items()]

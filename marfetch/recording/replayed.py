@@ -14,7 +14,7 @@ from ..oci import Descriptor, Digest, Index, Manifest
 from ..reference import is_repository, is_tag
 from ..serve.responses import PlainResponse, SentPart, no_blob, no_name, problem, span
 from ..serve.streams import VerifiedBlobs, blob_response
-from .answers import Answers, parsed
+from .answers import Answers, digest_of
 from .seen import Observations
 
 
@@ -51,7 +51,7 @@ class Replayed(Answers):
         return one.listed
 
     async def manifest(self, name: str, text: str) -> Manifest | Index | None:
-        digest = parsed(text) if ":" in text else None
+        digest = digest_of(text) if ":" in text else None
         if not is_repository(name) or (digest is None and not is_tag(text)):
             return None
         one = self._repository(name, f"manifests/{text}")
@@ -69,7 +69,7 @@ class Replayed(Answers):
         return found
 
     async def blob(self, scope: Scope, name: str, text: str) -> ASGIApp:
-        digest = parsed(text)
+        digest = digest_of(text)
         if digest is None or not is_repository(name):
             return no_blob(name, text) if is_repository(name) else no_name(name)
         one = self._repository(name, f"blobs/{text}")

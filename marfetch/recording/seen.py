@@ -6,14 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from starlette.types import Scope
-
-from ..endpoint import Address, Endpoint
+from ..endpoint import Endpoint
 from ..errors import Error, IntegrityError, PolicyError, StorageError
 from ..reference import Host
 
-MAX_NAMED: Final = 10_000
-"""Maximum number of requests that are named for each reason. Further ones are only counted."""
+MAX_MISSED: Final = 10_000
+"""Maximum number of requests that are named for each reason. Further ones are not named."""
 
 
 @dataclass(slots=True)
@@ -40,12 +38,12 @@ class Observations:
 
     def miss(self, what: str) -> None:
         """Count a request that cannot be answered."""
-        if what in self.missing or len(self.missing) < MAX_NAMED:
+        if what in self.missing or len(self.missing) < MAX_MISSED:
             self.missing[what] += 1
 
     def refuse(self, what: str, reason: str) -> None:
         """Name a request that is never answered."""
-        if len(self.refused) < MAX_NAMED:
+        if len(self.refused) < MAX_MISSED:
             self.refused.setdefault(what, reason)
 
     def fail(self, what: str, error: Error) -> None:
@@ -66,14 +64,15 @@ class Observations:
         return list(self.failures.values())[ranked.index(min(ranked))] if ranked else None
 
 
-def described(endpoint: Endpoint, scope: Scope) -> str:
-    """Return a request in words, without its query: it may contain secrets. GET and HEAD are the same question."""
-    method = scope["method"] if scope["method"] != "HEAD" else "GET"
-    return f"{method} {endpoint.registry.origin}{scope['path']}"
-
-
 def names_endpoint(endpoint: Endpoint, host: Host) -> bool:
-    """Return whether a host is the registry or a data host of an endpoint, whatever its port."""
-    patterns = (pattern._replace(host=Host(pattern.host.name)) for pattern in endpoint.data_hosts)
-    plain = Address("https", Host(host.name, 443))
-    return host.name == endpoint.registry.host.name or any(pattern.matches(plain) for pattern in patterns)
+    """Return whether a host is the registry or a data host of an endpoint.
+
+    MAR serves nothing else under its names, so there any port counts. A registry of the user's own may share its name with another
+    server, so there a port is compared if it is given.
+    """
+    own = [(endpoint.registry.host, False), *endpoint.data_hosts]
+    for pattern, is_wildcard in own:
+        is_same = host.name.endswith(f".{pattern.name}") if is_wildcard else host.name == pattern.name
+        if is_same and (endpoint.official or host.port in (None, pattern.port or 443)):
+            return True
+    return False

@@ -30,7 +30,7 @@ from ..oci import Descriptor, Digest, Index, Manifest
 from ..reference import Host, Reference, is_repository, is_tag
 from ..serve.responses import PIECE, PlainResponse, SentPart, no_blob, no_name, span
 from ..serve.streams import BlobResponse, VerifiedBlobs, blob_response
-from .answers import Answers, absence, parsed
+from .answers import Answers, absence, digest_of
 from .seen import Observations
 
 WHOLE: Final = 1 << 20
@@ -88,7 +88,7 @@ class Upstream(Answers):
         return listed
 
     async def manifest(self, name: str, text: str) -> Manifest | Index | None:
-        digest = parsed(text) if ":" in text else None
+        digest = digest_of(text) if ":" in text else None
         if not is_repository(name) or (digest is None and not is_tag(text)):
             return None
         at = self._repository(name).at(tag=None if digest is not None else text, digest=digest)
@@ -108,7 +108,7 @@ class Upstream(Answers):
         return found
 
     async def blob(self, scope: Scope, name: str, text: str) -> ASGIApp:
-        digest = parsed(text)
+        digest = digest_of(text)
         if digest is None or not is_repository(name):
             return no_blob(name, text) if is_repository(name) else no_name(name)
         known = self._described.get(digest)
@@ -244,7 +244,8 @@ class _Flow:
 
     @contextmanager
     def ingest(self, descriptor: Descriptor) -> Iterator[FileIngest | None]:
-        with self._cache.ingest(descriptor) as ingest:
+        # The command may be a marfetch with the same cache, which waits for this answer while it holds the lock of the blob.
+        with self._cache.ingest(descriptor, waits=False) as ingest:
             if ingest is not None:
                 self._ingest, self.file = ingest, ingest.follow()
             yield ingest

@@ -19,9 +19,10 @@ _NAMED: Final = 20
 
 def print_ended(report: Report, ended: Ended, summary: Path | None) -> int:
     """Print what was recorded, passed through, refused and missing; write the summary. Return the exit code."""
+    if summary is not None:
+        write_file(summary, (json.dumps(_object(report.command, ended), ensure_ascii=True) + "\n").encode())
     if ended.problem is not None:
-        failure = Error(ended.problem, code="command-failed", hint="check the name of the program, and `PATH`")
-        report.error(failure)
+        report.error(Error(ended.problem, code="command-failed", hint="check the name of the program, and `PATH`"))
         return ended.code
     seen, name = ended.seen, ended.endpoint.registry.name
     if seen.others:
@@ -45,8 +46,6 @@ def print_ended(report: Report, ended: Ended, summary: Path | None) -> int:
         report.error(error)
     for what in list(seen.missing)[:_NAMED]:
         report.note(f"missing: {what}")
-    if summary is not None:
-        write_file(summary, (json.dumps(_object(report.command, ended), ensure_ascii=True) + "\n").encode())
     return ended.exit_code
 
 
@@ -60,7 +59,7 @@ def _object(command: str, ended: Ended) -> dict[str, Any]:
     document: dict[str, Any] = {"schema": SCHEMA, "command": command, "ok": ended.exit_code == 0}
     if ended.exit_code:
         own = ended.error if not ended.code else None
-        failure = own or Error(f"the command ended with exit code {ended.code}", code="command-failed")
+        failure = own or Error(ended.problem or f"the command ended with exit code {ended.code}", code="command-failed")
         document["error"] = {**error_json(failure), "exitCode": ended.exit_code}
     seen, archive = ended.seen, ended.archive
     document["data"] = {

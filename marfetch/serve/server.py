@@ -233,21 +233,21 @@ class Server(Protocol):
 
 
 class AcceptedConnections:
-    """Serves an application on connections that another server has accepted.
+    """Serves an application on connections that another server has accepted, for a client that may be slow.
 
     Args:
         idle: the time in seconds after which an idle connection is closed.
     """
 
-    def __init__(self, app: ASGIApp, *, idle: int = IDLE_TIME) -> None:
+    def __init__(self, app: ASGIApp, *, idle: int) -> None:
         self._config = _config(app, 0, idle=idle)
         self._config.load()
+        self._kind: Any = type("Connection", (protocol(),), {"header_time": idle, "stall_time": float(24 * 3600)})
         self._state = ServerState()
 
     def protocol(self) -> asyncio.Protocol:
         """Return the protocol of one more connection, for its transport."""
-        make: Any = self._config.http_protocol_class
-        made: asyncio.Protocol = make(config=self._config, server_state=self._state, app_state={})
+        made: asyncio.Protocol = self._kind(config=self._config, server_state=self._state, app_state={})
         return made
 
     def close(self) -> None:

@@ -28,6 +28,10 @@ class VerifiedBlobs:
         """Return whether the content of a blob has this digest. Concurrent requests for a blob hash it only once."""
         if self._whole.get(digest) == extent.stamp:
             return True
+        if extent.size <= PIECE:  # hashing takes less time than a switch to a thread
+            if is_whole := _has_digest(digest, extent):
+                self._whole[digest] = extent.stamp
+            return is_whole
         key = digest, extent.stamp
         task = self._hashing.get(key)
         if task is None:

@@ -457,6 +457,7 @@ def test_the_table_has_the_options_that_the_help_shows(path: tuple[str, ...], co
 
 FREE = {
     "COMMAND",
+    "-- COMMAND",
     "TEXT",
     "N",
     "SECONDS",

@@ -15,9 +15,11 @@ from marfetch.bump.bump import edited
 from marfetch.bump.decide import Edit
 from marfetch.bump.ranges import moved
 from marfetch.bundle.format import Base, Record, parse_record, record_bytes
+from marfetch.bundle.recorded import RecordedRepository, Recording, parse_recording, recording_bytes
 from marfetch.chart.expected import ExpectedChart
 from marfetch.constraint import exact_version, read_version, sort_versions
 from marfetch.document import Json, parse_json, parse_yaml
+from marfetch.endpoint import GLOBAL, Endpoint
 from marfetch.helm.charts import _read as read_releases
 from marfetch.layout.index import LayoutTags, check_marker, check_version, parse_index
 from marfetch.oci import OCI_MANIFEST, REF_NAME, Descriptor, Digest, Platform
@@ -139,6 +141,20 @@ def _chart(data: bytes) -> None:
 
 def _record(data: bytes) -> None:
     assert record_bytes(parse_record(data, "a.tar")) == data
+
+
+def _recording(data: bytes) -> None:
+    found = parse_recording(data, "a.tar")
+    assert recording_bytes(found) == data
+    assert len(found.entries()) >= len(found.manifests)
+
+
+def _recording_seeds() -> list[bytes]:
+    one, other = Digest.of(b"one"), Digest.of(b"other")
+    manifest = Descriptor(OCI_MANIFEST, one, 3)
+    full = RecordedRepository(("1.0",), {"1.0": one}, {one: manifest}, {other: 5}, {}, {one: (manifest,)}, {"tags/list": "NAME_UNKNOWN"})
+    own = Endpoint.parse("https://own.test:8443", ["*.data.own.test"])
+    return [recording_bytes(Recording(GLOBAL, ("aks/foo",), {"aks/foo": full})), recording_bytes(Recording(own))]
 
 
 def _index(data: bytes) -> None:
@@ -333,6 +349,7 @@ TARGETS = (
     ),
     Target("chart-file", _chart, lambda: CHARTS, (4, 5), ("chart.expected.ExpectedChart.check",), runs=1000),
     Target("bundle-record", _record, _record_seeds, (5,), ("bundle.format.parse_record",)),
+    Target("recording", _recording, _recording_seeds, (5,), ("bundle.recorded.parse_recording",), runs=1000),
     Target("layout-index", _index, _index_seeds, (4, 5), ("layout.index.parse_index", "layout.index.check_marker")),
     Target(
         "cache",

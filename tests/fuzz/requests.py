@@ -12,7 +12,12 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from marfetch.endpoint import GLOBAL
 from marfetch.layout.readonly import Folder
+from marfetch.recording.authority import ThrowAwayAuthority
+from marfetch.recording.forward import Dialer, Unreachable
+from marfetch.recording.proxy import LoopbackProxy, _Front
+from marfetch.recording.seen import Observations
 from marfetch.serve import server
 from marfetch.serve.app import ServedRegistry
 from marfetch.serve.responses import part
@@ -126,6 +131,9 @@ class _Wire(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return {"sockname": ("127.0.0.1", 1), "peername": ("127.0.0.1", 2)}.get(name, default)
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        pass
+
     def pause_reading(self) -> None:
         pass
 
@@ -210,8 +218,70 @@ def _spoken() -> list[bytes]:
     ]
 
 
+class _Nowhere(Dialer):
+    """Reaches no host, and notes which one was wanted."""
+
+    def __init__(self) -> None:
+        self.wanted: list[str] = []
+
+    async def tunnel(self, address: Any) -> Any:
+        self.wanted.append(address.host.name)
+        raise Unreachable("nowhere")
+
+    async def plain(self, address: Any) -> Any:
+        self.wanted.append(address.host.name)
+        raise Unreachable("nowhere")
+
+
+@cache
+def _authority() -> ThrowAwayAuthority:
+    return ThrowAwayAuthority(GLOBAL)
+
+
+def _proxied(data: bytes) -> None:
+    """The first bytes of a connection to the proxy of `record`, in two pieces."""
+    _loop().run_until_complete(asyncio.wait_for(_to_proxy(data), 30))
+
+
+async def _to_proxy(data: bytes) -> None:
+    dialer, seen = _Nowhere(), Observations()
+    proxy = LoopbackProxy(
+        GLOBAL, _authority(), _apps()[0], _apps()[1], allows=lambda host: host.name != "denied.test", dialer=dialer, seen=seen
+    )
+    front, wire = _Front(proxy), _Wire()
+    front.connection_made(wire)
+    half = len(data) // 2
+    for piece in (data[:half], data[half:]):
+        if piece and not wire.closed and front._timer.when() and not front._timer.cancelled():
+            front.data_received(piece)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    front.connection_lost(None)
+    for task in list(proxy._tasks):
+        task.cancel()
+    await asyncio.gather(*proxy._tasks, return_exceptions=True)
+    assert not wire.sent or wire.sent.startswith(b"HTTP/1.1 "), bytes(wire.sent[:50])
+    assert not {"mcr.microsoft.com", "x.data.mcr.microsoft.com", "denied.test"} & set(dialer.wanted)
+    if b" 200 " in wire.sent[:20]:
+        assert b"mcr" in data.lower()
+
+
+def _proxy_seeds() -> list[bytes]:
+    lines = (
+        "CONNECT mcr.microsoft.com:443 HTTP/1.1", "CONNECT x.data.mcr.microsoft.com.:443 HTTP/1.0", "CONNECT MCR.microsoft.com:80 HTTP/1.1",
+        "CONNECT github.com:443 HTTP/1.1", "CONNECT denied.test:443 HTTP/1.1", "CONNECT [::1]:443 HTTP/1.1", "CONNECT 127.1:443 HTTP/1.1",
+        "GET http://a.test/x?y HTTP/1.1", "POST http://mcr.microsoft.com/ HTTP/1.1\r\nContent-Length: 2", "GET / HTTP/1.1", "GET https://a.test/ HTTP/1.1",
+        "GET http://a.test/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue",
+    )  # fmt: skip
+    return [f"{line}\r\nHost: a.test\r\nProxy-Authorization: Basic eDp5\r\n\r\n".encode() for line in lines] + [
+        b"\x16\x03\x01",
+        b"CONNECT a:1 HTTP/1.1\n\n",
+    ]
+
+
 TARGETS = (
-    Target("request", _request, _asked, (), ("serve.app.ServedRegistry._registry", "serve.app.ServedRegistry._data", "serve.responses.page", "serve.responses.part", "serve.responses.unusual"), runs=600),
+    Target("proxy", _proxied, _proxy_seeds, (), ("recording.proxy._Front.data_received", "recording.proxy.LoopbackProxy._connect", "recording.forward.relay"), runs=600),
+    Target("request", _request, _asked, (), ("serve.routing.RegistryApp._route", "serve.app.ServedRegistry._data", "serve.responses.page", "serve.responses.part", "serve.responses.unusual"), runs=600),
     Target("range", _range, lambda: [b"bytes=0-4\n5", b"bytes=-1\n0", b"bytes = 1 -\n10", b"bytes=0-1,3-4\n9", b"bytes=" + b"9" * 30 + b"-\n7"], (), ("serve.responses.part",)),
     Target("wire", _wire, _spoken, (), ("serve.server._TimeoutMixin.data_received",), runs=300),
 )  # fmt: skip

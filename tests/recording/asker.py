@@ -25,7 +25,8 @@ def proxy() -> tuple[str, int]:
 def connected(host: str) -> http.client.HTTPSConnection:
     """A connection to a host through the proxy."""
     found = http.client.HTTPSConnection(*proxy(), timeout=30, context=ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"]))
-    found.set_tunnel(host, 443)
+    name, _, port = host.partition(":")
+    found.set_tunnel(name, int(port or 443))
     return found
 
 

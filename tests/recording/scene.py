@@ -28,7 +28,7 @@ class Scene(NamedTuple):
         """The environment of the caller."""
         cache = more.pop("cache", str(self.place / "cache"))
         proxy = f"http://user:secret@127.0.0.1:{self.proxy.port}"
-        return surroundings(None, Path(cache), HTTPS_PROXY=proxy, SSL_CERT_FILE=self.ca_file, **more)
+        return surroundings(cache=Path(cache), HTTPS_PROXY=proxy, SSL_CERT_FILE=self.ca_file) | more
 
     def run(self, *words: object, **more: str) -> subprocess.CompletedProcess[str]:
         """Run marfetch to its end."""

@@ -17,7 +17,12 @@ from threading import Thread
 import pytest
 import trustme
 
+from marfetch.layout.layout import Layout
+from marfetch.reference import Host
+
 from ..world.command import line, until
+from ..world.registry import Registry
+from ..world.rows import row
 from ..world.tls import server_context
 from .scene import CHART, Scene, answers, asking
 
@@ -97,6 +102,12 @@ def test_a_host_that_cannot_be_reached_is_named(scene: Scene) -> None:
     assert "secret" not in done.stderr
 
 
+@row(
+    "Y04",
+    "SIGTERM, SIGHUP, and Ctrl-C with and without a terminal",
+    "Passes it on, waits for the command, and leaves no file",
+    code=(130, 143),
+)
 @pytest.mark.parametrize(
     ("number", "group", "code"),
     [(signal.SIGTERM, False, 143), (signal.SIGINT, True, 130), (signal.SIGINT, False, 130), (signal.SIGHUP, False, 143)],
@@ -121,12 +132,14 @@ def test_a_signal_ends_both_and_leaves_nothing(scene: Scene, number: signal.Sign
     assert not (scene.place / "s.json").exists()
 
 
+@row("Y04", "`--timeout` is over", "Ends the command, and writes nothing", code=7)
 def test_the_time_limit_ends_the_command(scene: Scene) -> None:
     done = scene.record("sleep", "60", options=("--timeout", "2"))
     assert done.returncode == 7
     assert not (scene.place / "x.tar").exists()
 
 
+@row("Y05", "a limit on the size of files", "Answers the command with 507, and keeps no partial file", code=9)
 def test_a_file_that_cannot_be_written_whole_is_9(scene: Scene) -> None:
     big = os.urandom(1 << 20)
     digest = f"sha256:{hashlib.sha256(big).hexdigest()}"
@@ -232,6 +245,41 @@ def test_other_tools_read_a_recording(scene: Scene, tool: Callable[[str], Path])
     assert "1.7.9" not in loaded.stdout
     inspected = json.loads(scene.run("bundle", "inspect", "x.tar", "--json").stdout)
     assert {one["version"] for one in inspected["data"]["artifacts"]} == {"1.7.12", "1.7.9"}
+
+
+def test_a_marfetch_with_the_same_cache_is_recorded(scene: Scene) -> None:
+    done = scene.record(*line("pull", f"{CHART}:1.7.12", "-d", "ours"), options=("--timeout", "30"))
+    assert done.returncode == 0, done.stderr
+    found = scene.document()["repositories"][CHART]
+    assert (list(found["tags"]), len(found["blobs"])) == (["1.7.12"], 1)
+
+
+@row("Y07", "a flipped bit in a blob", "Answers the command with 502", code=5)
+def test_a_damaged_recording_gives_no_wrong_bytes(scene: Scene) -> None:
+    digest = hashlib.sha256(b"x" * 5000).hexdigest()
+    scene.mar.blobs[f"sha256:{digest}"] = b"x" * 5000
+    blob = ["GET", f"/v2/{CHART}/blobs/sha256:{digest}", {}]
+    assert scene.record(*asking(blob)).returncode == 0
+    raw = bytearray((scene.place / "x.tar").read_bytes())
+    raw[raw.index(b"x" * 5000) + 77] ^= 1
+    (scene.place / "y.tar").write_bytes(raw)
+    done = scene.replay(*asking(blob), file="y.tar")
+    assert (done.returncode, answers(done)[0][0]) == (5, 502)
+    assert scene.run("bundle", "verify", "y.tar").returncode == 5
+
+
+def test_a_registry_of_ones_own_may_share_its_name_with_another_server(scene: Scene, recipe: Layout, ca: trustme.CA) -> None:
+    with Registry(recipe, names=Host("mar.test"), context=server_context(ca.issue_cert("own.test")), redirect=False) as own:
+        scene.proxy.leads["own.test"] = own.port
+        options = ("--endpoint", "https://own.test:8443", "--summary", "s.json")
+        tags = ["GET", f"/v2/{CHART}/tags/list", {}]
+        done = scene.record(*asking(tags, "CONNECT own.test:443 HTTP/1.1\r\n\r\n"), options=options, ASKED_HOST="own.test:8443")
+    assert done.returncode == 0, done.stderr
+    assert answers(done)[1].startswith("HTTP/1.1 200")
+    assert [one["host"] for one in json.loads((scene.place / "s.json").read_text())["data"]["otherHosts"]] == ["own.test:443"]
+    assert answers(scene.replay(*asking(tags), ASKED_HOST="own.test:8443"))[0][0] == 200
+    assert scene.replay("true", options=("--allow", "own.test")).returncode == 2
+    assert scene.replay("true", options=("--allow", "own.test:443")).returncode == 0
 
 
 def test_memory_stays_bounded(scene: Scene) -> None:

@@ -14,6 +14,7 @@ from marfetch.demo.recipe import build
 from marfetch.layout.layout import Layout
 from marfetch.reference import Host
 
+from ..world.rows import row
 from .scene import CHART, Scene, answers, asking
 
 pytestmark = pytest.mark.slow
@@ -89,6 +90,7 @@ def test_what_a_client_may_send(scene: Scene) -> None:
     assert "missing" not in again.stderr
 
 
+@row("Y02", "a tag, a tag list and a repository that were not recorded", "Answers the command with 404, and names each request", code=8)
 def test_what_is_not_in_the_recording_is_named(scene: Scene) -> None:
     assert scene.record(*asking(["GET", f"/v2/{CHART}/manifests/1.7.12", {}])).returncode == 0
     wanted = ["GET", f"/v2/{CHART}/manifests/1.7.9", {}], ["GET", f"/v2/{CHART}/tags/list", {}], ["GET", "/v2/other/manifests/1", {}]
@@ -151,6 +153,12 @@ def test_the_environment_of_the_command(scene: Scene) -> None:
     assert not Path(variables["SSL_CERT_FILE"]).exists()
 
 
+@row(
+    "Y01",
+    "other bytes in a blob of 10 KiB and in one of 3 MiB",
+    "Answers the command with 502, and cuts the response for the large one off",
+    code=5,
+)
 def test_wrong_bytes_are_never_complete(scene: Scene) -> None:
     small = manifest_of(scene)["layers"][0]["digest"]
     big = b"x" * (3 << 20)
@@ -183,6 +191,12 @@ def test_a_large_blob_is_sent_while_it_arrives(scene: Scene) -> None:
     assert answers(scene.replay(*asking(["GET", blob, {}])))[0][2] == whole[2]
 
 
+@row(
+    "Y03",
+    "500 at every try; a request that the cache cannot answer with `--offline`",
+    "Answers the command with 502, and records nothing",
+    code=7,
+)
 def test_an_upstream_that_fails_is_7(scene: Scene) -> None:
     scene.mar.on("manifest").answers(500)
     done = scene.record(*asking(["GET", f"/v2/{CHART}/manifests/1.7.12", {}]), options=("--timeout", "20"))
@@ -194,6 +208,12 @@ def test_an_upstream_that_fails_is_7(scene: Scene) -> None:
     assert "--offline" in offline.stderr
 
 
+@row(
+    "Y06",
+    "other ports of the registry, relative and ambiguous addresses, endless headers, early bytes",
+    "Answers with 400, 403 or 431, and connects to nothing",
+    code=0,
+)
 def test_the_proxy_takes_nothing_else(scene: Scene) -> None:
     connect = "CONNECT mcr.microsoft.com:443 HTTP/1.0\r\n\r\n"
     done = scene.record(
@@ -227,6 +247,7 @@ def test_the_proxy_takes_nothing_else(scene: Scene) -> None:
         (["record", "-o", "-", "--", "true"], 2),
         (["record", "-o", "x.tar", "--summary", "./x.tar", "--", "true"], 2),
         (["record", "-o", ".", "--", "true"], 9),
+        (["record", "-o", ".git/x.tar", "--", "true"], 4),
         (["record", "-o", "file/x.tar", "--", "true"], 9),
         (["replay", "none.tar", "--", "true"], 9),
         (["replay", "file", "--", "true"], 5),

@@ -28,6 +28,7 @@ CLASSES: dict[str, str] = {
     "F": "The machine",
     "X": "Input",
     "W": "Serving",
+    "Y": "Recordings",
 }
 """First letter of an id → heading of its table."""
 
@@ -125,6 +126,13 @@ ROWS: dict[str, str] = {
     "X02": "an unusual environment of the Helm plugin",
     "W01": "requests to `serve` that no client should send",
     "W02": "`serve` is stopped under load",
+    "Y01": "wrong bytes from the registry while a command is recorded",
+    "Y02": "a replayed command asks for something else than the recorded one",
+    "Y03": "the registry fails while a command is recorded",
+    "Y04": "a signal, or the time limit, while a command runs",
+    "Y05": "a disk that is full when a recording is written",
+    "Y06": "requests that a proxy must not pass on",
+    "Y07": "a recording that was changed",
 }
 
 
