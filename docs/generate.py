@@ -51,7 +51,7 @@ ROOT = DOCS.parent
 RUN = (
     "../README.md",
     "tutorial.md",
-    *(f"how-to/{name}.md" for name in ("artifacts", "projects", "search", "verify", "air-gap", "firewall", "ci", "completion")),
+    *(f"how-to/{name}.md" for name in ("artifacts", "projects", "bump", "search", "verify", "air-gap", "firewall", "ci", "completion")),
     *(f"reference/{name}.md" for name in ("references", "lock", "wanted", "archives", "output")),
 )
 COLUMNS = 100
@@ -334,7 +334,10 @@ EXAMPLES = (
     (
         "resolve",
         f"marfetch resolve {CHART} --version '~1.7' --json",
-        "`version` is null if you named a digest, or a tag that is not a version.",
+        (
+            "`version` is null if you named a digest, or a tag that is not a version. With `--as`, `snippet` has the lines to paste. With"
+            " `--min-age`, `heldBack` lists the newer versions that are too young: `version`, `tag` and `reason`."
+        ),
     ),
     (
         "versions",
@@ -408,7 +411,12 @@ EXAMPLES = (
     (
         "outdated",
         "marfetch outdated --json",
-        "`inRange` is the version that `lock --upgrade` would lock. `newest` is a newer version outside the range. The exit code is 1 if anything is outdated.",
+        "`inRange` is the version that `lock --upgrade` would lock. `newest` is a newer version outside the range. `heldBack` lists what `--min-age` skips. The exit code is 1 if anything is outdated.",
+    ),
+    (
+        "bump",
+        f"echo 'oras pull {SHOWN_HOST}/{CHART}:1.7.9' > fetch.sh; marfetch bump fetch.sh --json",
+        "`status` is `bumped`, `current`, `range-allows`, `held-back` or `unreadable`; `reason` says why. `new` is null if the version cannot be read. `written` lists the changed files. `outdated --from` prints the same keys. After a failure, `failed` lists the places whose repository could not be read.",
     ),
     (
         "diff",

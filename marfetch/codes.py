@@ -29,6 +29,8 @@ class Code(NamedTuple):
 # `docs/reference/errors.md` is generated from this table.
 CODES: Mapping[str, Code] = MappingProxyType(
     {
+        # any: the exit code is that of the command
+        "command-failed": Code("Error", "the command of `record` or `replay` failed", "see its own messages"),
         # 2: what was typed
         "usage": Code("InputError", "options that cannot be combined, or an invalid value of an option", "see the command's `--help`"),
         "payload-ambiguous": Code(
@@ -51,6 +53,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "a digest that is not `sha256:` or `sha512:` with its lower-case hex digits",
             "copy the complete digest, as `marfetch resolve` prints it",
         ),
+        "not-a-recording": Code("InputError", "the archive has no `recording.json`", "make one with `marfetch record -o FILE -- COMMAND`"),
         "constraint-invalid": Code(
             "InputError",
             "a version range that Helm cannot parse",
@@ -261,6 +264,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "LockError", "a newer marfetch has written the lock file in a format that this one does not know", "update marfetch"
         ),
         "lock-outdated": Code("LockError", "the lock file does not match `marfetch.yaml`", "run `marfetch lock`, and commit the lock file"),
+        "not-recorded": Code(
+            "LockError",
+            "a replayed command asked for something that the recording does not have",
+            "record again with `marfetch record`, or allow another host with `--allow HOST`",
+        ),
         "tag-drifted": Code(
             "LockError",
             "a tag no longer points to the digest that was locked",

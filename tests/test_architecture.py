@@ -21,19 +21,21 @@ OWNERS = {
     "urllib3": {"remote"},
     "truststore": {"remote"},
     "typer": {"cli"},
-    "cryptography": {"verify"},
+    "cryptography": {"recording", "verify"},  # `recording` makes throw-away certificates; `verify` only reads some
     "pysequoia": {"verify"},
     "semver": {"constraint"},
     "rapidfuzz": {"client"},
     "yaml": {"document"},
+    "pathspec": {"bump"},
     "filelock": {"files"},
     "platformdirs": {"destination", "layout"},
     "rich": {"render"},
     "distributed": {"client"},
     "mcp": {"agents"},
     "pydantic": {"agents"},
-    "starlette": {"serve"},
+    "starlette": {"recording", "serve"},  # `recording` answers with the routes of `serve`
     "uvicorn": {"serve"},
+    "h11": {"recording"},
 }
 """Each third-party package has one owner."""
 
@@ -50,6 +52,7 @@ SHORT = {
     "demo.embedded": "a server that the tour and `demo --serve` share",
     "project.forms.argo": "one file per form",
     "project.forms.azd": "one file per form",
+    "project.forms.project_file": "one file per form",
     "helm.launch": "a script that Helm starts on Windows; its path is fixed",
     "remote.oras_py": "imports oras-py in its own way before anything else does",
 }

@@ -20,7 +20,22 @@ from ..files import storage_error
 from ..layout.graph import ManifestNode, NamedCount, closure, is_manifest_type
 from ..layout.readonly import ReadonlyTar
 from ..oci import Descriptor, Digest
-from .format import FIRST, LOCK_FILE, MAX_RECORD_SIZE, RECORD_FILE, Opened, archive_digest, ending, header, index_bytes, ref_name
+from .format import (
+    FIRST,
+    INDEX_FILE,
+    LOCK_FILE,
+    MARKER,
+    MARKER_FILE,
+    MAX_RECORD_SIZE,
+    RECORD_FILE,
+    RECORDED_FIRST,
+    Opened,
+    archive_digest,
+    ending,
+    header,
+    index_bytes,
+)
+from .recorded import Recording
 
 # -- results
 
@@ -127,10 +142,14 @@ def blob_of(name: str) -> Digest | None:
         return None
 
 
-def check_form(store: ReadonlyTar, checked: CheckResult, budget: Callable[[], None]) -> None:
-    """Check that the archive has the same bytes as `format.write_archive` would write. Every wrong member is one finding."""
-    known = [name for name in store.members if name in FIRST or blob_of(name) is not None]
-    for name in _out_of_order(known):
+def check_form(store: ReadonlyTar, checked: CheckResult, budget: Callable[[], None], first: Sequence[str] = FIRST) -> None:
+    """Check that the archive has the same bytes as `format.write_archive` would write. Every wrong member is one finding.
+
+    Args:
+        first: the files before the blobs, in their order.
+    """
+    known = [name for name in store.members if name in first or blob_of(name) is not None]
+    for name in _out_of_order(known, first):
         checked.add("wrong", name, "it is in the wrong position in the archive")
     for directory in store.directories:
         checked.add("extra", f"{directory.name}/", "a bundle has no directory entries")
@@ -147,9 +166,9 @@ def check_form(store: ReadonlyTar, checked: CheckResult, budget: Callable[[], No
         checked.add("wrong", store.root, "the end of the archive differs from what marfetch writes")
 
 
-def _out_of_order(names: Sequence[str]) -> list[str]:
+def _out_of_order(names: Sequence[str], first: Sequence[str]) -> list[str]:
     """Return as few names as possible such that the other names are in order."""
-    places = [(FIRST.index(name) if name in FIRST else len(FIRST), name) for name in names]
+    places = [(first.index(name) if name in first else len(first), name) for name in names]
     ends: list[int] = []  # ends[n]: the index of the smallest name that can end an ordered run of n + 1 names
     before: list[int | None] = []
     for number, place in enumerate(places):
@@ -186,6 +205,8 @@ def check_bundle(
     Raises:
         StorageError: the bundle cannot be read.
     """
+    if found.recording is not None:
+        return _check_recording(found, found.recording, budget, progress or Silent(), reads=reads_blobs)
     checked = CheckResult()
     check_files(found, checked)
     if found.lock is not None:
@@ -197,6 +218,34 @@ def check_bundle(
         check_form(found.store, checked, budget)
     if base is not None:
         _check_base(found, base, checked)
+    checked.findings.sort(key=lambda one: (one.kind, one.name))
+    return checked
+
+
+def _check_recording(found: Opened, recording: Recording, budget: Callable[[], None], progress: Progress, *, reads: bool) -> CheckResult:
+    """Check a recording: its index, and that it has exactly the content that `recording.json` lists. Other content may be missing."""
+    checked = CheckResult()
+    for name in _names(found):
+        if name not in RECORDED_FIRST and blob_of(name) is None:
+            checked.add("extra", name, "it is not part of a recording")
+    for name, wanted in ((MARKER_FILE, MARKER), (INDEX_FILE, index_bytes(recording.entries()))):
+        if found.store.document(name, MAX_RECORD_SIZE) != wanted:
+            checked.add("wrong", name, "its bytes differ from what marfetch writes")
+    needed = recording.content
+    for digest in needed:
+        if found.store.stamp(digest) is None:
+            checked.add("missing", digest, "the recording lists it")
+    for digest, one in recording.manifests.items():
+        budget()
+        if found.store.stamp(digest) is not None:
+            try:
+                found.contents.manifests.read(one)
+            except IntegrityError as error:
+                checked.add("wrong", digest, error.message)
+    checked.artifacts = sum(len(one.tags) for one in recording.repositories.values())
+    _check_blobs(found, needed, checked, budget, progress, reads=reads)
+    if isinstance(found.store, ReadonlyTar):
+        check_form(found.store, checked, budget, RECORDED_FIRST)
     checked.findings.sort(key=lambda one: (one.kind, one.name))
     return checked
 
@@ -231,7 +280,7 @@ def refuse_broken(found: Opened, checked: CheckResult) -> None:
 
 def _check_index(found: Opened, checked: CheckResult) -> None:
     assert found.lock is not None, "the caller checked that there is a lock"
-    wanted = {ref_name(entry): (entry, entry.manifest) for entry in found.lock.entries}
+    wanted = {root.name: root.manifest for root in found.roots}
     names: dict[str, Descriptor] = {}
     for name, descriptor in found.store.entries():
         if name is None:
@@ -244,9 +293,8 @@ def _check_index(found: Opened, checked: CheckResult) -> None:
     for name in sorted(names.keys() - wanted.keys()):
         checked.add("extra", name, "it is in `index.json`, but not in the lock file")
     for name in sorted(names.keys() & wanted.keys()):
-        entry, manifest = wanted[name]
-        if _facts(names[name]) != _facts(manifest):
-            checked.add("wrong", name, f"`index.json` says `{names[name].digest}`, the lock file says `{entry.digest}`")
+        if _facts(names[name]) != _facts(wanted[name]):
+            checked.add("wrong", name, f"`index.json` says `{names[name].digest}`, the lock file says `{wanted[name].digest}`")
     listed = {one.digest for _, one in found.store.entries()}
     for entry in found.lock.entries:
         for one in entry.referrers:
@@ -279,7 +327,7 @@ def _check_graph(found: Opened, checked: CheckResult) -> dict[Digest, Descriptor
         manifests.add(one.digest)
         needed[one.digest] = one
         needed.update((blob.digest, blob) for blob in (node.blobs if node is not None else ()))
-    omitted = {str(digest) for digest in found.omitted}
+    omitted = {str(digest) for digest in (*found.omitted, *_unwanted(found))}
     for text in sorted(graph.missing.keys() - omitted):
         checked.add("missing", text, "a manifest or the index refers to it")
     for text, error in graph.wrong.items():
@@ -287,6 +335,17 @@ def _check_graph(found: Opened, checked: CheckResult) -> dict[Digest, Descriptor
     if found.record is not None:
         _check_rest(found, needed, manifests, abouts, checked)
     return needed
+
+
+def _unwanted(found: Opened) -> dict[Digest, Descriptor]:
+    """Return the manifests that the bundle may and does omit: an index refers to them, and the lock file wants other platforms only."""
+    unwanted: dict[Digest, Descriptor] = {}
+    for root in found.roots:
+        node = found.contents.graph.node(root.manifest) if root.children is not None else None
+        if node is not None and root.children is not None:
+            wanted = {child.digest for child in root.children}
+            unwanted |= {child.digest: child for child in node.children if child.digest not in wanted}
+    return {digest: one for digest, one in unwanted.items() if found.omitted_manifests.get(digest) == one.size}
 
 
 def _check_rest(
@@ -313,6 +372,11 @@ def _check_rest(
             checked.add("wrong", digest, f"`{RECORD_FILE}` lists it as omitted, but a delta never omits manifests")
         elif needed[digest].size != size:
             checked.add("wrong", digest, f"`{RECORD_FILE}` says {size} bytes, its descriptor says {needed[digest].size}")
+    unwanted = _unwanted(found)
+    for digest in found.omitted_manifests:
+        if digest not in unwanted:
+            checked.add("wrong", digest, f"`{RECORD_FILE}` lists it as a manifest for an unwanted platform, but the lock file does not")
+    for digest in (*found.omitted, *found.omitted_manifests):
         if found.store.stamp(digest) is not None:
             checked.add("extra", digest, f"it is present, but `{RECORD_FILE}` lists it as omitted")
 
@@ -333,6 +397,12 @@ def _check_lock(found: Opened, checked: CheckResult) -> None:
             checked.add("wrong", entry.reference, f"its index does not contain the locked manifest `{artifact.digest}`")
         elif list(map(_facts, node.blobs)) != list(map(_facts, entry.blobs())):
             checked.add("wrong", entry.reference, "its blobs differ from those in the lock file")
+    for root in found.roots:
+        index = found.contents.graph.node(root.manifest) if root.children else None
+        there = {_facts(child) for child in index.children} if index is not None else set()
+        for child in root.children or () if index is not None else ():
+            if _facts(child) not in there:
+                checked.add("wrong", root.reference, f"its index does not contain the locked manifest `{child.digest}`")
 
 
 def _facts(descriptor: Descriptor) -> tuple[Digest, int, str]:
@@ -369,7 +439,7 @@ def _check_blobs(
     if refuses_extra:
         for digest in stored_blobs(found):
             if digest not in needed:
-                checked.add("extra", digest, "no manifest refers to it")
+                checked.add("extra", digest, "nothing refers to it")
 
 
 def _mismatch(found: Opened, one: Descriptor, budget: Callable[[], None], progress: Progress) -> str | None:

@@ -16,23 +16,26 @@ import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from ..document import parse_json
-from ..errors import Error, InputError, IntegrityError, PolicyError
+from ..errors import Error, InputError, IntegrityError, LockError, PolicyError
 from ..files import Writer
 from ..layout.blobs import Entry
 from ..layout.readonly import Folder, ReadonlyTar, open_store
 from ..layout.repositories import Contents, repository_name
 from ..oci import OCI_INDEX, REF_NAME, Digest, descriptor_json
 from ..project.lockfile import MAX_SIZE as MAX_LOCK_SIZE
-from ..project.lockfile import Entry as LockEntry
 from ..project.lockfile import Lock, parse_lock
+from ..project.roots import LockedRoot, roots_of
 from ..tar import BLOCK
+from .recorded import RECORDING_FILE, Recording, parse_recording
 
 SCHEMA: Final = 1
+PLATFORMS_SCHEMA: Final = 2
+"""The schema of a record with omitted manifests. Other records keep schema 1."""
 MARKER: Final = b'{"imageLayoutVersion":"1.0.0"}'
 MARKER_FILE: Final = "oci-layout"
 INDEX_FILE: Final = "index.json"
@@ -41,6 +44,8 @@ LOCK_FILE: Final = "marfetch.lock"
 PAGE_FILE: Final = "bundle.html"
 FIRST: Final = (MARKER_FILE, INDEX_FILE, RECORD_FILE, LOCK_FILE, PAGE_FILE)
 """The files before the blobs, in the order of the archive."""
+RECORDED_FIRST: Final = (MARKER_FILE, INDEX_FILE, RECORDING_FILE)
+"""The files before the blobs of a recording."""
 MAX_RECORD_SIZE: Final = 128 << 20
 
 _TAR_RECORD: Final = 10 * 1024  # the size of a tar is a multiple of this
@@ -67,23 +72,30 @@ class Record:
         files: the digests of the other files before the blobs, by name.
         base: the base bundle; None if the bundle is not a delta.
         omitted: the sizes in bytes of the blobs that a delta omits, by digest; None if the bundle is not a delta.
+        omitted_manifests: the sizes in bytes of the manifests for unwanted platforms, by digest. Only an index refers to them.
     """
 
     files: Mapping[str, Digest]
     base: Base | None = None
     omitted: Mapping[Digest, int] | None = None
+    omitted_manifests: Mapping[Digest, int] = field(default_factory=dict)
 
 
 def record_bytes(record: Record) -> bytes:
     """Encode a record as the content of `bundle.json`, with its seal."""
-    document: dict[str, Any] = {"schema": SCHEMA, "files": {name: str(record.files[name]) for name in sorted(record.files)}}
+    schema = PLATFORMS_SCHEMA if record.omitted_manifests else SCHEMA
+    document: dict[str, Any] = {"schema": schema, "files": {name: str(record.files[name]) for name in sorted(record.files)}}
     if record.base is not None:
         document["base"] = {"digest": str(record.base.digest), "size": record.base.size}
-        document["omitted"] = [
-            {"digest": str(digest), "size": size} for digest, size in sorted((record.omitted or {}).items(), key=lambda one: str(one[0]))
-        ]
+        document["omitted"] = _sizes(record.omitted or {})
+    if record.omitted_manifests:
+        document["omittedManifests"] = _sizes(record.omitted_manifests)
     document["seal"] = str(Digest.of(_encoded(document)))
     return _encoded(document) + b"\n"
+
+
+def _sizes(sizes: Mapping[Digest, int]) -> list[dict[str, Any]]:
+    return [{"digest": str(digest), "size": size} for digest, size in sorted(sizes.items(), key=lambda one: str(one[0]))]
 
 
 def parse_record(data: bytes, where: str) -> Record:
@@ -98,18 +110,19 @@ def parse_record(data: bytes, where: str) -> Record:
     what = f"`{RECORD_FILE}` of `{where}`"
     document = parse_json(data, what)
     try:
-        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-            raise ValueError(f"`schema` is not {SCHEMA}")
+        if not isinstance(document, dict) or document.get("schema") not in (SCHEMA, PLATFORMS_SCHEMA):
+            raise ValueError(f"`schema` is neither {SCHEMA} nor {PLATFORMS_SCHEMA}")
         value: Any = document
         files = {str(name): Digest.parse(text) for name, text in value["files"].items()}
         base = omitted = None
         if "base" in value:
             base = Base(Digest.parse(value["base"]["digest"]), int(value["base"]["size"]))
             omitted = {Digest.parse(one["digest"]): int(one["size"]) for one in value["omitted"]}
+        manifests = {Digest.parse(one["digest"]): int(one["size"]) for one in value.get("omittedManifests", ())}
     except (KeyError, TypeError, ValueError, AttributeError, Error) as error:
         reason = error.message if isinstance(error, Error) else str(error) or type(error).__name__
         raise IntegrityError(f"{what} is malformed: {reason}", code="malformed", path=where) from error
-    record = Record(files, base, omitted)
+    record = Record(files, base, omitted, manifests)
     if record_bytes(record) != data:
         raise IntegrityError(f"{what} was changed by something other than marfetch", code="bundle-broken", path=where)
     return record
@@ -131,11 +144,6 @@ def index_bytes(entries: Iterable[Entry]) -> bytes:
     return json.dumps(
         {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}, separators=(",", ":"), ensure_ascii=True
     ).encode()
-
-
-def ref_name(entry: LockEntry) -> str:
-    """Return the name of a lock entry in the index: the reference with its tag, or with its digest if it has no tag."""
-    return str(replace(entry.reference, digest=None if entry.tag else entry.digest))
 
 
 def blob_file(digest: Digest) -> str:
@@ -230,9 +238,11 @@ class Opened:
     Attributes:
         record: the content of `bundle.json`; None if that file is missing.
         lock: the content of the lock file; None if the file is missing or was changed so that it cannot be parsed.
-        is_bundle: whether the layout has any file that only bundles have. A bundle without `bundle.json` is broken, not a plain layout.
+        roots: the manifests that the lock file names; empty without a lock file.
+        is_bundle: whether the layout has any file that only bundles and recordings have. Without `bundle.json`, a bundle is broken.
         unread: why the lock file cannot be parsed, if it was changed.
         warnings: warnings about names in the index.
+        recording: the answers of a recording; None for a bundle or another layout.
     """
 
     path: Path
@@ -240,14 +250,21 @@ class Opened:
     contents: Contents
     record: Record | None
     lock: Lock | None
+    roots: Sequence[LockedRoot]
     is_bundle: bool
     unread: Error | None = None
     warnings: list[str] = field(default_factory=list)
+    recording: Recording | None = None
 
     @property
     def omitted(self) -> dict[Digest, int]:
         """The sizes in bytes of the blobs that a delta omits, by digest."""
         return dict((self.record.omitted if self.record else None) or {})
+
+    @property
+    def omitted_manifests(self) -> dict[Digest, int]:
+        """The sizes in bytes of the manifests for unwanted platforms, by digest."""
+        return dict(self.record.omitted_manifests if self.record else {})
 
 
 @contextmanager
@@ -281,10 +298,17 @@ def opened_store(path: Path, store: ReadonlyTar | Folder) -> Opened:
     data = store.document(RECORD_FILE, MAX_RECORD_SIZE)
     record = parse_record(data, str(path)) if data is not None else None
     lock, unread = _lock(path, store, record)
-    is_bundle = record is not None or lock is not None or unread is not None or store.document(PAGE_FILE, MAX_RECORD_SIZE) is not None
+    answers = store.document(RECORDING_FILE, MAX_RECORD_SIZE)
+    recording = parse_recording(answers, str(path)) if answers is not None else None
+    is_bundle = any(one is not None for one in (record, lock, unread, recording)) or store.document(PAGE_FILE, MAX_RECORD_SIZE) is not None
     warnings: list[str] = []
     contents = Contents(store, name=repository_name(path.resolve()), warn=warnings.append)
-    return Opened(path, store, contents, record, lock, is_bundle, unread, warnings)
+    contents.omitted = frozenset(map(str, record.omitted_manifests if record is not None else ()))
+    try:
+        roots = roots_of(lock) if lock is not None else []
+    except LockError as error:
+        raise IntegrityError(f"`{LOCK_FILE}` of `{path}`: {error.message}", code="bundle-broken", path=str(path)) from error
+    return Opened(path, store, contents, record, lock, roots, is_bundle, unread, warnings, recording)
 
 
 def _lock(path: Path, store: ReadonlyTar | Folder, record: Record | None) -> tuple[Lock | None, Error | None]:

@@ -6,12 +6,12 @@ import io
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import PurePath
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
-from ..artifact.kinds import CHART, NOTATION_SIGNATURE, end_of_life, kind_of, kind_of_type, matches
+from ..artifact.kinds import CHART, IMAGE, NOTATION_SIGNATURE, end_of_life, kind_of, kind_of_type, matches
 from ..artifact.payload import base_name, chart_types, extension_of
 from ..chart.images import FoundImages, NamedImage, find_images
 from ..constraint import chart_version, read_version
@@ -22,6 +22,7 @@ from ..layout.graph import ManifestNode, NamedCount, closure
 from ..layout.repositories import Contents, LayoutRepository
 from ..oci import CREATED, Descriptor, Digest, Manifest
 from ..project.lockfile import Entry, Lock
+from ..project.roots import LockedRoot, roots_of
 from ..reference import Reference
 from ..text import counted
 from .check import check_bundle, refuse_broken
@@ -74,6 +75,10 @@ class BundleItem:
         unread: why files of a chart could not be searched for images. The keys are paths in the chart, or the digest of the whole chart.
         verdict: the result of the signature check when the artifact was locked; None if it was not checked.
         index_name: the name in the index; None if the index has no name for it.
+        platforms: the platforms of an index that are in the bundle.
+        omitted_platforms: the platforms of an index that are not wanted, and therefore not in the bundle.
+        is_carried_image: whether the lock file names it as an image of a chart.
+        carried: those of `images` that the lock file pins, so that the bundle contains them.
     """
 
     name: str
@@ -92,6 +97,17 @@ class BundleItem:
     unread: Mapping[str, str]
     verdict: str | None
     index_name: str | None = None
+    platforms: tuple[str, ...] = ()
+    omitted_platforms: tuple[str, ...] = ()
+    is_carried_image: bool = False
+    carried: frozenset[str] = frozenset()
+
+    @property
+    def key(self) -> str:
+        """A name that is unique in the bundle: the name in the lock file; for an image, its repository and tag."""
+        if not self.is_carried_image:
+            return self.name
+        return str(replace(self.reference, host=None, digest=None if self.reference.tag else self.reference.digest))
 
     @property
     def signatures(self) -> tuple[BundleReferrer, ...]:
@@ -118,8 +134,8 @@ def bundle_items(
             names.setdefault(one.digest, []).append(name)
     return [
         found
-        for name, reference, descriptor, entry in _roots(contents, lock)
-        if (found := _item(contents, named, name, reference, descriptor, entry, images, names.get(descriptor.digest, ()))) is not None
+        for name, root in _roots(contents, lock)
+        if (found := _item(contents, named, name, root, images, names.get(root.manifest.digest, ()))) is not None
     ]
 
 
@@ -140,32 +156,40 @@ def _images(contents: Contents, *, is_checked: bool, most: int | None) -> _Image
     return images
 
 
-def _roots(contents: Contents, lock: Lock | None) -> Iterator[tuple[str, Reference, Descriptor, Entry | None]]:
+class _Named(NamedTuple):
+    """An artifact in a layout without a lock file."""
+
+    reference: Reference
+    manifest: Descriptor
+    entry: Entry | None = None
+    is_image: bool = False
+
+
+def _roots(contents: Contents, lock: Lock | None) -> Iterator[tuple[str, LockedRoot | _Named]]:
     if lock is not None:
-        for entry in lock.entries:
-            yield entry.name, entry.reference, entry.manifest, entry
+        for root in roots_of(lock):
+            yield (base_name(root.reference.repository) if root.is_image else root.entry.name), root
         return
     named = {str(one.digest) for _, one in contents.store.entries()}
     for repository in contents.current().repositories.values():
         tagged = {str(one.digest) for one in repository.tags.values()}
         about = {str(one.digest) for found in repository.referrers.values() for one in found}
         for tag, descriptor in repository.tags.items():
-            yield base_name(repository.name), Reference(repository.name, None, tag, descriptor.digest), descriptor, None
+            yield base_name(repository.name), _Named(Reference(repository.name, None, tag, descriptor.digest), descriptor)
         for digest, descriptor in repository.manifests.items():
             if digest in named and digest not in tagged and digest not in about:
-                yield base_name(repository.name), Reference(repository.name, None, None, descriptor.digest), descriptor, None
+                yield base_name(repository.name), _Named(Reference(repository.name, None, None, descriptor.digest), descriptor)
 
 
 def _item(
     contents: Contents,
     named: NamedCount,
     name: str,
-    reference: Reference,
-    descriptor: Descriptor,
-    entry: Entry | None,
+    place: LockedRoot | _Named,
     images: _Images | None,
     index_names: Sequence[str],
 ) -> BundleItem | None:
+    reference, descriptor, entry = place.reference, place.manifest, place.entry if not place.is_image else None
     snapshot = contents.current()
     repository = snapshot.repositories.get(reference.repository)
     root = snapshot.graph.node(descriptor)
@@ -179,7 +203,7 @@ def _item(
     blobs = {blob.digest: blob for node in nodes.values() for blob in node.blobs}
     chosen = nodes.get(entry.artifact.digest if entry is not None and entry.artifact is not None else descriptor.digest)
     artifact = _manifest(contents, chosen.descriptor) if chosen is not None else None
-    kind = kind_of(artifact) if artifact is not None else None
+    kind = IMAGE if place.is_image else kind_of(artifact) if artifact is not None else None
     version = read_version(reference.tag) if reference.tag else None
     referrers = tuple(_referrers(repository, str(descriptor.digest), named))
     found = images(artifact) if images is not None and kind is CHART and artifact is not None else FoundImages((), {})
@@ -201,7 +225,17 @@ def _item(
         found.unread,
         entry.verification.verdict if entry is not None and entry.verification is not None else None,
         _index_name(index_names, reference, descriptor),
+        *_platforms(root, nodes),
+        place.is_image,
+        frozenset(one.image for one in (entry.images if entry is not None else ()) if one.reference is not None),
     )
+
+
+def _platforms(root: ManifestNode, nodes: Mapping[Digest, ManifestNode]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the platforms of an index whose manifests are in the layout, and those whose manifests are not."""
+    known = [(str(child.platform), child.digest in nodes) for child in root.children if child.platform and not child.is_attestation]
+    there, missing = (dict.fromkeys(name for name, is_there in known if is_there is wanted) for wanted in (True, False))
+    return tuple(there), tuple(missing)
 
 
 def _index_name(names: Sequence[str], reference: Reference, descriptor: Descriptor) -> str | None:
@@ -344,7 +378,7 @@ def _items(found: Opened) -> dict[str, BundleItem]:
     found.contents.load()
     items = bundle_items(found.contents, found.lock)
     if found.lock is not None:
-        return {item.name: item for item in items}
+        return {item.key: item for item in items}
     return {f"{item.reference.repository}:{item.reference.tag or item.descriptor.digest}": item for item in items}
 
 
@@ -382,9 +416,15 @@ def pull_commands(item: BundleItem, bundle: PurePath, *, is_folder: bool) -> dic
         "crane": [serve, *(f"crane blob --insecure {SERVE_ADDRESS}/{repository}@{layer} > {name}" for layer, name in files)],
         "marfetch": [serve, f"marfetch pull {SERVE_ADDRESS}/{repository}@{digest}"],
     }
+    if item.is_carried_image:
+        commands = {
+            "oras": [f"oras manifest fetch --oci-layout {file}@{digest}"],
+            "crane": [serve, f"crane pull --insecure {SERVE_ADDRESS}/{repository}@{digest} {shlex.quote(f'{item.name}.tar')}"],
+        }
     if item.index_name is not None:
         to = shlex.quote(item.name.replace("/", "-"))
-        commands["skopeo"] = [f"skopeo copy --all {transport}:{file}:{shlex.quote(item.index_name)} dir:{to}"]
+        whole = "" if item.omitted_platforms else "--all "
+        commands["skopeo"] = [f"skopeo copy {whole}{transport}:{file}:{shlex.quote(item.index_name)} dir:{to}"]
     pull = helm_pull(item, SERVE_ADDRESS)
     if pull is not None:
         commands["helm"] = [serve, pull]

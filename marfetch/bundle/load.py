@@ -30,7 +30,7 @@ from ..remote.registry import Registry
 from ..text import counted
 from .check import check_bundle, check_layout, refuse_broken
 from .format import Opened, opened
-from .targets import FolderTarget, Job, Loaded, LoadTarget, RegistryTarget, To, jobs_of
+from .targets import FolderTarget, Job, Loaded, LoadTarget, RegistryTarget, To, jobs_of, whole_jobs
 
 __all__ = ["Loaded", "To", "load"]
 
@@ -44,7 +44,7 @@ def load(
     executor: Executor | None = None,
     gate: Callable[[Opened], None] | None = None,
 ) -> list[Loaded]:
-    """Check a bundle or another layout, then load its content into a registry or folder.
+    """Check a bundle or another layout, then load its content into a registry or folder. Of a recording, load only whole artifacts.
 
     Args:
         shard: the share of the jobs to run; None for all jobs.
@@ -70,7 +70,9 @@ def load(
             gate(found)
         found.contents.load()
         target = stack.enter_context(_open_target(client, to))
-        jobs = jobs_of(found.contents)
+        jobs, left_out = (jobs_of(found.contents, found.roots), []) if found.recording is None else whole_jobs(found.contents)
+        for name in left_out:
+            client.progress.warn(f"`{name}` is not loaded: the recording does not have all of it")
         if shard is not None:
             jobs = jobs[shard.index :: shard.count]
         _check_base(client, found, target, jobs)
@@ -80,7 +82,7 @@ def load(
             raise InputError("`--executor` works only with a registry, not with a folder", code="usage", hint="remove `--executor`")
         config = _worker_config(client, path, to)
         with client.progress.steps("loading", len(jobs)) as steps:
-            answers = ask(executor, load_part, config, [[job.repository, str(job.digest), list(job.tags)] for job in jobs], steps.advance)
+            answers = ask(executor, load_part, config, [job.to_json() for job in jobs], steps.advance)
         return [loaded_from(answer, job, to) for answer, job in zip(answers, jobs, strict=True)]
 
 
@@ -190,7 +192,7 @@ def load_part(text: str) -> str:
     The worker does not check the bundle again: the coordinator has checked it, and a registry rejects a blob with a wrong digest.
     """
     config, batch = part(text)
-    jobs = [Job(repository, Digest.parse(digest), tuple(tags)) for repository, digest, tags in batch]
+    jobs = [Job.from_json(one) for one in batch]
     options, to = _parse_config(config)
     try:
         client, found, target = _opened.get(config)
@@ -223,12 +225,12 @@ _opened: WorkerCache[tuple[Session, Opened, LoadTarget]] = WorkerCache(_open)
 
 def loaded_json(one: Loaded) -> list[object]:
     """Encode a worker's result for one job, for `loaded_from`."""
-    return [one.reference, one.outcome, one.blobs, one.size, error_to_json(one.error) if one.error else None, one.kind]
+    return [one.reference, one.outcome, one.blobs, one.size, error_to_json(one.error) if one.error else None, one.kind, one.warning]
 
 
 def loaded_from(answer: Answer, job: Job, to: To) -> Loaded:
     """Decode a worker's result for one job."""
     if isinstance(answer, Error):
         return failed(job, to, answer)
-    reference, outcome, blobs, size, error, kind = cast("list[Any]", answer)
-    return Loaded(reference, outcome, blobs, size, error_from_json(error) if error else None, kind)
+    reference, outcome, blobs, size, error, kind, warning = cast("list[Any]", answer)
+    return Loaded(reference, outcome, blobs, size, error_from_json(error) if error else None, kind, warning)

@@ -25,10 +25,11 @@ from ..layout.graph import Manifests
 from ..oci import Descriptor, Digest
 from ..project.lockfile import Entry, Lock, lock_bytes, parse_lock, read_bytes
 from ..project.locking import refuse_misfits
+from ..project.roots import LockedRoot
 from ..project.sync import Shard
 from ..project.wanted import Project, parse_project
 from ..remote.registry import Registry
-from .create import needed_of
+from .closure import needed_of
 from .load import Loaded, To, failed, loaded_from, loaded_json
 from .targets import Job, Lacking, RegistryTarget, Upload
 
@@ -143,7 +144,14 @@ class _Work:
         job = _job(group)
         try:
             parts = [
-                needed_of(self._client, self._manifests, self._items[one.name], one, with_referrers=self._with_referrers) for one in group
+                needed_of(
+                    self._client,
+                    self._manifests,
+                    self._items[one.name],
+                    LockedRoot(one.reference, one.manifest, one),
+                    with_referrers=self._with_referrers,
+                )
+                for one in group
             ]
             nodes = {digest: node for each in parts for digest, node in each.nodes.items()}
             referrers: dict[str, list[Descriptor]] = {}

@@ -16,7 +16,7 @@ from ..content import BlobReader
 from ..errors import Error, InputError
 from ..layout.repositories import Contents
 from ..oci import Descriptor, Digest, Index, Manifest
-from ..project.lockfile import Entry
+from ..project.roots import LockedRoot
 from ..reference import Reference
 from ..verify.artifact import VerifyOptions, verify
 from ..verify.policy import Policy
@@ -64,13 +64,15 @@ def check_signatures(
         is_required: whether to verify every artifact. If false, verify only artifacts that have a signature or were verified when locked.
 
     Returns:
-        One result per lock entry. None if there is no trust policy and `is_required` is false.
+        One result per artifact and image. None for a recording, which has no lock, and if `is_required` is false without a trust policy.
 
     Raises:
         InputError: `POLICY_MISSING` if `is_required`, `POLICY_INVALID`, `NO_APPLICABLE_POLICY`, `TRUST_STORE_INVALID`;
             `usage`: the bundle has no lock file, or it is a delta whose signatures are in the base bundle.
     """
     request = request or VerifyOptions()
+    if found.recording is not None and not is_required:
+        return None
     if found.lock is None:
         raise InputError(
             f"cannot verify signatures in `{found.path}`: it has no lock file, so the origin of its artifacts is unknown",
@@ -87,52 +89,52 @@ def check_signatures(
     client = make_client()
     source = _DeltaOverBase(found.contents, base.contents) if base is not None else found.contents
 
-    def result_of(entry: Entry) -> SignatureResult:
+    def result_of(root: LockedRoot) -> SignatureResult:
         if not is_required:
-            skipped = _skipped(found, entry, policy)
+            skipped = _skipped(found, root, policy)
             if skipped is not None:
                 return skipped
-        _refuse_omitted(found, entry, base)
-        repository = Repository(client, entry.reference, source)
-        resolved = Resolved(entry.reference, found.contents.manifests.read(entry.manifest), repository)
+        _refuse_omitted(found, root, base)
+        repository = Repository(client, root.reference, source)
+        resolved = Resolved(root.reference, found.contents.manifests.read(root.manifest), repository)
         verdict = verify(client, resolved, request)
         good = verdict.good
         return SignatureResult(
-            entry.reference,
+            root.reference,
             verdict.outcome,
             good.signed.subject if good is not None else None,
             error=verdict.error,
             warnings=verdict.warnings,
         )
 
-    return [result_of(entry) for entry in found.lock.entries]
+    return [result_of(root) for root in found.roots]
 
 
-def _skipped(found: Opened, entry: Entry, policy: Policy) -> SignatureResult | None:
+def _skipped(found: Opened, root: LockedRoot, policy: Policy) -> SignatureResult | None:
     """Return the result for an artifact that is not verified. Return None if the artifact must be verified."""
-    is_promised = entry.verification is not None and entry.verification.verdict == "verified"
-    if not (is_promised or _signatures(found.contents, entry)):
-        return SignatureResult(entry.reference, "unsigned")
+    promise = root.entry.verification if not root.is_image else None
+    if not ((promise is not None and promise.verdict == "verified") or _signatures(found.contents, root)):
+        return SignatureResult(root.reference, "unsigned")
     try:
-        policy.statement(entry.reference.full_repository)
+        policy.statement(root.reference.full_repository)
     except InputError as error:
-        return SignatureResult(entry.reference, "unchecked", reason=error.message)
+        return SignatureResult(root.reference, "unchecked", reason=error.message)
     return None
 
 
-def _signatures(contents: Contents, entry: Entry) -> list[Descriptor]:
-    found = contents.referrers(entry.reference, entry.digest)
+def _signatures(contents: Contents, root: LockedRoot) -> list[Descriptor]:
+    found = contents.referrers(root.reference, root.manifest.digest)
     return [one for one in found if (one.artifact_type or "").lower() == NOTATION_SIGNATURE]
 
 
-def _refuse_omitted(found: Opened, entry: Entry, base: Opened | None) -> None:
+def _refuse_omitted(found: Opened, root: LockedRoot, base: Opened | None) -> None:
     if base is not None or not found.omitted:
         return
-    for one in _signatures(found.contents, entry):
+    for one in _signatures(found.contents, root):
         manifest = found.contents.manifests.read(one)
         if isinstance(manifest, Manifest) and any(layer.digest in found.omitted for layer in manifest.layers):
             raise InputError(
-                f"the signatures of `{entry.reference}` are in the base bundle of `{found.path}`",
+                f"the signatures of `{root.reference}` are in the base bundle of `{found.path}`",
                 code="usage",
                 hint="pass that bundle with `--since`",
                 path=str(found.path),

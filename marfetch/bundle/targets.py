@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from ..artifact.kinds import kind_of
 from ..content import Progress, Transfer, copy, transferring
+from ..document import Json
 from ..endpoint import Endpoint
-from ..errors import Error, InputError
+from ..errors import Error, InputError, RemoteError
 from ..layout.blobs import Entry
 from ..layout.graph import ManifestNode, NamedCount, closure
 from ..layout.layout import Layout
 from ..layout.repositories import Contents, LayoutRepository, Snapshot
 from ..oci import Descriptor, Digest, Index, Manifest
+from ..project.roots import LockedRoot
 from ..reference import Host, Reference
 from ..remote.push import Pushing, refuse_name
 from ..remote.registry import Registry
@@ -31,16 +33,34 @@ class Job:
         repository: the repository of the manifest in the bundle.
         digest: the digest of the manifest.
         tags: the tags of the manifest in the repository; empty if it has none.
+        first: the manifest for the first platform, if the manifest is an index with only some of its platforms. It gets the tags if
+            the registry refuses such an index.
     """
 
     repository: str
     digest: Digest
     tags: tuple[str, ...] = ()
+    first: Digest | None = None
+
+    def to_json(self) -> Json:
+        """Return the job as JSON."""
+        return [self.repository, str(self.digest), list(self.tags), str(self.first) if self.first else None]
+
+    @classmethod
+    def from_json(cls, value: Sequence[Any]) -> Job:
+        """Parse the result of `to_json`."""
+        repository, digest, tags, first = value
+        return cls(repository, Digest.parse(digest), tuple(tags), Digest.parse(first) if first else None)
 
 
-def jobs_of(contents: Contents) -> list[Job]:
-    """Return the jobs that load all content of a layout, sorted by repository and digest."""
+def jobs_of(contents: Contents, roots: Sequence[LockedRoot] = ()) -> list[Job]:
+    """Return the jobs that load all content of a layout, sorted by repository and digest.
+
+    Args:
+        roots: the roots of the lock file in the layout.
+    """
     found: list[Job] = []
+    first = {(root.reference.repository, str(root.manifest.digest)): root.children[0].digest for root in roots if root.children}
     snapshot = contents.current()
     named = NamedCount(contents.store.root)
 
@@ -52,10 +72,10 @@ def jobs_of(contents: Contents) -> list[Job]:
         return reached
 
     for repository in snapshot.repositories.values():
-        roots: dict[str, list[str]] = {}
+        tags: dict[str, list[str]] = {}
         for tag, descriptor in repository.tags.items():
-            roots.setdefault(str(descriptor.digest), []).append(tag)
-        reached = {digest for root in roots for digest in reach(root)}
+            tags.setdefault(str(descriptor.digest), []).append(tag)
+        reached = {digest for root in tags for digest in reach(root)}
         # Among untagged manifests, referrers and children come last: the job of their subject or parent usually includes them.
         referrers = {str(one.digest) for listed in repository.referrers.values() for one in listed}
         children = {
@@ -63,14 +83,43 @@ def jobs_of(contents: Contents) -> list[Job]:
             for one in repository.manifests.values()
             if (node := snapshot.graph.node(one)) is not None
             for child in node.children
-            if str(child.digest) not in roots
+            if str(child.digest) not in tags
         }
         for digest in sorted(repository.manifests, key=lambda one: (one in referrers or one in children, one)):
             if digest not in reached:
-                roots[digest] = []
+                tags[digest] = []
                 reached |= reach(digest)
-        found += [Job(repository.name, Digest.parse(digest), tuple(roots[digest])) for digest in sorted(roots)]
+        name = repository.name
+        found += [Job(name, Digest.parse(one), tuple(tags[one]), first.get((name, one))) for one in sorted(tags)]
     return found
+
+
+def whole_jobs(contents: Contents) -> tuple[list[Job], list[str]]:
+    """Return the jobs of a recording whose content is all there, and the references of the others.
+
+    Of an index that is not whole, its whole manifests are loaded alone. A referrer that is not whole does not keep its subject away.
+    """
+    snapshot = contents.current()
+    whole: list[Job] = []
+    left_out: list[str] = []
+
+    def is_whole(repository: LayoutRepository, root: str) -> bool:
+        found = closure([repository.manifests[root]], snapshot.graph.node)
+        return all(node is not None and snapshot.missing.isdisjoint(str(blob.digest) for blob in node.blobs) for _, node in found)
+
+    for repository in snapshot.repositories.values():
+        for subject, listed in repository.referrers.items():
+            repository.referrers[subject] = [one for one in listed if is_whole(repository, str(one.digest))]
+    for job in jobs_of(contents):
+        repository = snapshot.repositories[job.repository]
+        if is_whole(repository, str(job.digest)):
+            whole.append(job)
+            continue
+        left_out.append(str(Reference(job.repository, None, job.tags[0] if job.tags else None, job.digest)))
+        found = closure([repository.manifests[str(job.digest)]], snapshot.graph.node)
+        parts = [str(one.digest) for one, node in found if node is not None and one.digest != job.digest]
+        whole += [Job(job.repository, Digest.parse(part)) for part in parts if is_whole(repository, part)]
+    return list(dict.fromkeys(whole)), left_out
 
 
 def _nodes(snapshot: Snapshot, repository: LayoutRepository, root: str) -> Iterator[ManifestNode]:
@@ -98,6 +147,7 @@ class Loaded:
         size: the number of bytes that were written.
         error: why the job failed; None if it did not.
         kind: the kind of the artifact, such as `chart`; None if it is unknown or not needed.
+        warning: what the registry does not have although the job succeeded.
     """
 
     reference: str
@@ -106,6 +156,7 @@ class Loaded:
     size: int = 0
     error: Error | None = None
     kind: str | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,17 +300,21 @@ class RegistryTarget:
         self._origins: dict[Digest, str] = {}
         """Digest of a blob → a repository of the target that has it, from which other repositories can mount it."""
 
-    def result(self, upload: Upload, lacking: Lacking, *, is_listed: bool = False) -> Loaded:
+    def result(
+        self, upload: Upload, lacking: Lacking, tagged: Digest | None = None, *, is_listed: bool = False, warning: str | None = None
+    ) -> Loaded:
         """Return the result of an upload.
 
         Args:
+            tagged: the manifest that the tags point to; None for the manifest of the job.
             is_listed: whether a list of referrers was changed.
+            warning: as for `Loaded`.
         """
         job = upload.job
-        reference = Reference(self._to.repository(job.repository), self._host, job.tags[0] if job.tags else None, job.digest)
+        reference = Reference(self._to.repository(job.repository), self._host, job.tags[0] if job.tags else None, tagged or job.digest)
         outcome: Outcome = "replaced" if lacking.is_replaced else "pushed" if lacking.nodes or lacking.tags or is_listed else "unchanged"
         size = sum(blob.size for blob in lacking.blobs) + sum(node.descriptor.size for node in lacking.nodes)
-        return Loaded(str(reference), outcome, len(lacking.blobs), size, kind=upload.kind)
+        return Loaded(str(reference), outcome, len(lacking.blobs), size, kind=upload.kind, warning=warning)
 
     def missing_blobs(self, repository: str, blobs: Iterable[Digest]) -> list[Digest]:
         reference = Reference(self._to.repository(repository), self._host)
@@ -319,18 +374,45 @@ class RegistryTarget:
         """
         job, last = upload.job, upload.nodes[-1].descriptor
         target = Reference(self._to.repository(job.repository), self._host)
+        tagged, warning = job.digest, None
         for node in lacking.nodes:
             one = node.descriptor
-            if not (lacking.tags and one.digest == job.digest == last.digest):  # else the tag, which is next, uploads the same bytes
+            if lacking.tags and job.first is None and one.digest == job.digest == last.digest:
+                continue  # the tag, which is next, uploads the same bytes
+            try:
                 self._pushing.manifest(replace(target, digest=one.digest), read(one))
+            except RemoteError as error:
+                if job.first is None or one.digest != job.digest or error.code != "push-failed":
+                    raise
+                tagged, warning = job.first, _refused_index(target, job, error)
+        if warning is not None:
+            lacking = self._instead(upload, lacking, tagged)
         for tag in lacking.tags:
-            own = next(node.descriptor for node in upload.nodes if node.descriptor.digest == job.digest)
+            own = next(node.descriptor for node in upload.nodes if node.descriptor.digest == tagged)
             self._pushing.manifest(replace(target, tag=tag), read(own))
         is_listed = False
         for node in upload.nodes:
             if referrers := upload.referrers.get(str(node.descriptor.digest)):
                 is_listed |= self._pushing.referrers(target, node.descriptor.digest, referrers)
-        return self.result(upload, lacking, is_listed=is_listed)
+        return self.result(upload, lacking, tagged, is_listed=is_listed, warning=warning)
+
+    def _instead(self, upload: Upload, lacking: Lacking, first: Digest) -> Lacking:
+        """Return what the registry lacks if it refuses the index, and the tags point to the first platform instead."""
+        target = Reference(self._to.repository(upload.job.repository), self._host)
+        before = {tag: self._pushing.digest(replace(target, tag=tag)) for tag in upload.job.tags}
+        tags = [tag for tag, digest in before.items() if digest != first]
+        nodes = [node for node in lacking.nodes if node.descriptor.digest != upload.job.digest]
+        return Lacking(nodes, lacking.blobs, tags, any(before[tag] is not None for tag in tags))
+
+
+def _refused_index(target: Reference, job: Job, error: Error) -> str:
+    """Return the warning that a registry refused an index of which only some platforms are carried."""
+    tags = " and ".join(f"`{tag}`" for tag in job.tags)
+    return (
+        f"`{target.host}` refuses the index `{job.digest}` of `{target.repository}`, because only some of its platforms are there;"
+        + (f" {tags} {'points' if len(job.tags) == 1 else 'point'} to the first platform, `{job.first}`" if job.tags else " it has no tag")
+        + f" ({error.message})"
+    )
 
 
 class FolderTarget:

@@ -129,6 +129,7 @@ class ArtifactSections:
         kinds = Counter(item.title for item in items)
         signed = sum(1 for item in items if item.signatures)
         images = {image for item in items for image in item.images}
+        carried = {image for item in items for image in item.carried} & images
         unread = sum(1 for item in items if item.unread)
         signature_tone = "warn" if signed < count else "info" if count else ""
         shown = [
@@ -136,7 +137,11 @@ class ArtifactSections:
             card("Size", human_size(sum(item.size for item in items)), "without signatures and other referrers"),
             card("Signed", f"{signed} of {count}", f"{count - signed} unsigned; signatures are not checked here", signature_tone),
             self._ends(),
-            card("Images named", len(images), f"by charts; they are not in this {self.place}"),
+            card(
+                "Images named",
+                len(images),
+                f"by charts; {len(carried) if carried else 'they'} are {'' if carried else 'not '}in this {self.place}",
+            ),
             card("Unread charts", unread, "may name more images" if unread else "every chart was searched", "bad" if unread else ""),
         ]
         return f'<dl class="cards" aria-label="Summary">{"".join(shown)}</dl>'
@@ -217,6 +222,8 @@ class ArtifactSections:
             ("Reference", copied(item.reference)),
             ("Digest", copied(item.descriptor.digest)),
             ("Kind", f"{text(item.title)}, {code(item.descriptor.media_type)}"),
+            *([("Platforms", text(", ".join(item.platforms)))] if item.platforms else []),
+            *([("Left out", f"{text(', '.join(item.omitted_platforms))}: not requested")] if item.omitted_platforms else []),
             ("Size", f"{human_size(item.size)} ({item.size} bytes){missing}"),
             ("Created", text(item.created or "unknown")),
             ("End of life", f"{item.ends}, as the publisher's mark says; this page does not check it" if item.ends else "no date"),
@@ -254,6 +261,7 @@ class ArtifactSections:
 
     def _images(self, items: Sequence[BundleItem]) -> Iterator[str]:
         named: dict[str, list[str]] = {}
+        carried = {image for item in items for image in item.carried}
         for item in items:
             for image in item.images[: self.max_listed]:
                 named.setdefault(image, []).append(f"{item.name} {item.version or item.reference.tag or ''}".strip())
@@ -261,12 +269,16 @@ class ArtifactSections:
         yield '<section aria-labelledby="images-title"><div class="head"><h2 id="images-title">Container images in the charts</h2></div>'
         yield (
             "<p>Found in plain text in values, templates and CRDs, also of packed sub-charts, so the list may be incomplete. The charts need"
-            f" these images, but this {self.place} does not contain them.</p>"
+            f" these images, but this {self.place} " + ("contains only the marked ones.</p>" if carried else "does not contain them.</p>")
         )
         if unread:
             yield f'<div class="notice bad">These could not be searched and may name more images: {self._listed(unread, "")}</div>'
         if named:
-            lines = (f'<li>{code(image)} <span class="soft">{text(", ".join(named[image]))}</span></li>' for image in sorted(named))
+            mark = f' <span class="tag good">in this {self.place}</span>'
+            lines = (
+                f'<li>{code(image)} <span class="soft">{text(", ".join(named[image]))}</span>{mark if image in carried else ""}</li>'
+                for image in sorted(named)
+            )
             yield f'<ul id="images" class="images">{"".join(lines)}</ul>'
         elif not unread:
             yield "<p>None found.</p>"

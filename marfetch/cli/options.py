@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..client.age import CoolDown
     from ..client.resolve import Wanted
     from ..client.session import Session
+    from ..content import Progress
 
 REFERENCE_HELP = "Such as application-lb/charts/alb-controller:1.7.12; also a URL of the registry, or a quoted helm command."
 
@@ -87,11 +88,12 @@ class Settings(NamedTuple):
         if not self.offline:
             self.connections.preconnect(text, self.preference())
 
-    def client(self, *, endpoint: str | None = None) -> Session:
+    def client(self, *, endpoint: str | None = None, progress: Progress | None = None) -> Session:
         """Return a client with these options.
 
         Args:
             endpoint: from the project file; used as `--endpoint` if that option is not given.
+            progress: shows progress; None: as the report does.
 
         Raises:
             InputError: `usage`.
@@ -102,7 +104,7 @@ class Settings(NamedTuple):
         if preference.option:
             preference.default()  # report an invalid endpoint before any other error
         options = SessionOptions(preference, self.cache_dir, self.offline, self.timeout, self.jobs, self.ca_file)
-        return Session(options, self.report.progress, self.connections)
+        return Session(options, progress or self.report.progress, self.connections)
 
     def budget(self) -> Budget:
         """Return the time limit for a command that needs no client."""
@@ -167,15 +169,20 @@ class Settings(NamedTuple):
         return Preference.from_environment(os.environ, self.endpoint or endpoint, self.data_hosts)
 
 
-def shared(*, network: bool = True, local: bool = False, limited: bool = True) -> Callable[[Callable[..., int]], Callable[..., int]]:
+def shared(
+    *, network: bool = True, local: bool = False, limited: bool = True, as_json: bool = True
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Add the shared options to a command, which gets their values as `Settings` in its first parameter.
 
     Args:
         network: add the options for endpoints, timeouts and the cache; otherwise only those for output.
         local: add the same options except `--endpoint` and `--data-host`, so that scripts can pass them to commands without requests.
         limited: end the command after `--timeout`; otherwise the command applies the limit itself.
+        as_json: add `--json`. A command whose stdout belongs to another program cannot have it.
     """
-    output: dict[str, tuple[Any, Any]] = {"as_json": (_Json, False), "quiet": (_Quiet, False), "verbose": (_Verbose, False)}
+    output: dict[str, tuple[Any, Any]] = {"quiet": (_Quiet, False), "verbose": (_Verbose, False)}
+    if as_json:
+        output = {"as_json": (_Json, False), **output}
     about_network: dict[str, tuple[Any, Any]] = {
         "endpoint": (_Endpoint, None),
         "data_host": (_DataHost, None),
@@ -227,9 +234,9 @@ current = _Current()
 def _settings(
     command: str,
     *,
-    as_json: bool,
     quiet: bool,
     verbose: bool,
+    as_json: bool = False,
     endpoint: str | None = None,
     data_host: list[str] | None = None,
     offline: bool = False,

@@ -23,6 +23,9 @@ _DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be don
 _From = Annotated[Path | None, typer.Option("--from", metavar="FILE", help="Create marfetch.yaml from the references in this file.")]
 _Chart = Annotated[Path | None, typer.Option("--chart", metavar="DIR", help="Lock the dependencies of the chart in this directory.")]
 
+_FromPaths = Annotated[list[Path] | None, typer.Option("--from", metavar="PATH", help="Look at the versions in these files instead.")]
+_MorePaths = Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="More files and directories for --from.")]
+
 DEFAULT = Path("marfetch.yaml")
 
 
@@ -121,12 +124,22 @@ def sync(
 
 
 @shared()
-def outdated(settings: Settings, file: _File = DEFAULT, min_age: MinAge = None) -> int:
+def outdated(
+    settings: Settings, more: _MorePaths = None, file: _File = DEFAULT, from_paths: _FromPaths = None, min_age: MinAge = None
+) -> int:
     """List newer versions of locked artifacts.
 
     Prints one line per outdated artifact: name, locked version, newest version in the range, newest version of all, and remarks on ended
-    support and moved or deleted tags. The exit code is 1 if any artifact is outdated.
+    support and moved or deleted tags. With `--from`, looks at the versions in other files instead, and prints the lines of `bump
+    --check`. The exit code is 1 if anything is outdated.
     """
+    if from_paths:
+        from ..bump.decide import UpgradePolicy
+        from .bump import run
+
+        return run(settings, [*from_paths, *(more or ())], UpgradePolicy(), min_age=min_age, is_check=True)
+    if more:
+        raise InputError(f"paths, such as `{more[0]}`, need `--from`", code="usage", hint="add `--from`, or remove the path")
     from datetime import UTC, datetime
 
     from ..project.lockfile import read_lock
@@ -148,8 +161,9 @@ def _adopt(settings: Settings, file: Path, paths: list[Path]) -> int:
     from ..project.scaffold import wanted_bytes, write_first
     from ..project.wanted import read_project
     from ..render.project import print_adopted
+    from .bump import registries
 
-    adoption = collect(paths, settings.budget().check)
+    adoption = collect(paths, settings.budget().check, registries(settings))
     write_first(file, wanted_bytes(adoption.found))
     return print_adopted(settings.report, read_project(file), adoption)
 

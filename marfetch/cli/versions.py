@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -13,6 +14,16 @@ from .options import Devel, MinAge, OneReference, Settings, SkipMissing, Version
 _All = Annotated[bool, typer.Option("--all", help="Also list tags that are not versions, last.")]
 _Details = Annotated[bool, typer.Option("--details", help="Add digest, size, creation time, app version and end of life.")]
 _Limit = Annotated[int, typer.Option("--limit", metavar="N", help="Number of newest versions that get details.")]
+
+
+class SnippetName(StrEnum):
+    HELM = "helm"
+    FLUX = "flux"
+    TERRAFORM = "terraform"
+    BICEP = "bicep"
+
+
+_As = Annotated[SnippetName | None, typer.Option("--as", metavar="FORM", help="Print a snippet for helm, flux, terraform or bicep.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -28,10 +39,12 @@ def resolve(
     devel: Devel = False,
     min_age: MinAge = None,
     skip_missing: SkipMissing = False,
+    form: _As = None,
 ) -> int:
     """Print a reference pinned by digest.
 
-    Picks the newest release, or with `--version` the newest version in the range. Downloads no layers.
+    Picks the newest release, or with `--version` the newest version in the range. Downloads no layers. With `--as`, prints lines to paste
+    into a file of another tool, pinned by digest where the tool supports that.
     """
     from ..client.resolve import resolve as resolve_one
     from ..render.pull import print_resolved
@@ -40,7 +53,12 @@ def resolve(
     request = settings.request(reference, version, devel=devel, cool_down=cool_down(min_age))
     with settings.client() as client:
         result = resolve_one(client, request, skip_missing=skip_missing)
-    return print_resolved(settings.report, result)
+        written = None
+        if form is not None:
+            from ..project.snippets import snippet
+
+            written = snippet(result, form)
+    return print_resolved(settings.report, result, snippet=written)
 
 
 @shared()

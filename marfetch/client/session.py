@@ -53,6 +53,9 @@ class RegistryConnection(Source, Protocol):
             patient: whether to retry after a failure.
         """
 
+    def blob_size(self, reference: Reference, digest: Digest) -> int:
+        """Return the size of a blob that no known manifest describes."""
+
     def stop(self) -> None:
         """Abort all open requests. Any thread may call this."""
 
@@ -147,6 +150,12 @@ class Session:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close(stop=kind is not None and not issubclass(kind, Error))
 
+    def stop(self) -> None:
+        """Abort all requests and waits. Any thread may call this; the cache stays open."""
+        self.budget.cancel()
+        for source in list(self._sources.values()):
+            source.stop()
+
     def close(self, *, stop: bool = False) -> None:
         """Write the cache's index and close all connections.
 
@@ -154,9 +163,7 @@ class Session:
             stop: abort open requests, as after Ctrl-C.
         """
         if stop:
-            self.budget.cancel()
-            for source in self._sources.values():
-                source.stop()
+            self.stop()
         for executor in self._executors.values():
             executor.shutdown(wait=not stop, cancel_futures=True)
         if stop and self._executors:

@@ -130,6 +130,8 @@ class FileIngest:
         self._mode = mode
         self._worker = BackgroundWriter(self._put, descriptor.size)
         self._held = 0
+        self.restarts = 0
+        """How often the bytes so far were discarded. A reader of `follow` must then start again too."""
         self._last_heartbeat = time.monotonic()
         self._writer = Writer(self._file, lazy=True)
         try:
@@ -175,8 +177,13 @@ class FileIngest:
         except OSError as error:
             raise storage_error(error, self._partial, needed=self._descriptor.size) from error
 
+    def follow(self) -> int:
+        """Return a new file descriptor of the part, to read the bytes so far, before they are verified. The caller closes it."""
+        return os.dup(self._file.fileno())
+
     def restart(self) -> None:
         self._worker.end()
+        self.restarts += 1
         try:
             self._file.seek(0)
             self._file.truncate(0)

@@ -71,6 +71,7 @@ class Contents:
 
     Attributes:
         graph: the graph that the next `load` uses; manifests that are already in it are not read again.
+        omitted: digests of manifests that may be missing without a warning.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Contents:
         self.store = store
         self.manifests = Manifests(store)
         self.graph = Graph(store, self.manifests)
+        self.omitted: frozenset[str] = frozenset()
         self._host = host
         self._name = name
         self._warn = warn or (lambda _: None)
@@ -121,7 +123,7 @@ class Contents:
         """
         graph, self.graph = self.graph, Graph(self.store, self.manifests)
         reading = _Reading(self.store, graph, self._host, self._name, self._warn)
-        self._snapshot = reading.snapshot(strict=strict)
+        self._snapshot = reading.snapshot(strict=strict, omitted=self.omitted)
         return self._snapshot
 
     def look_again(self, digest: str) -> bool:
@@ -193,7 +195,7 @@ class _Reading:
         self._tagged: dict[tuple[str, str], tuple[str, Descriptor]] = {}
         self._untagged: list[tuple[str, Descriptor]] = []
 
-    def snapshot(self, *, strict: bool) -> Snapshot:
+    def snapshot(self, *, strict: bool, omitted: frozenset[str]) -> Snapshot:
         state = self._store.state()
         roots = [(name, one) for name, one in self._store.entries() if is_manifest_type(one.media_type)]
         for name, one in roots:
@@ -216,7 +218,7 @@ class _Reading:
         for repository, one in self._untagged:
             self._put(repository, None, one)
         self._put_rest()
-        self._tell(strict=strict)
+        self._tell(strict=strict, omitted=omitted)
         for found in self._repositories.values():
             found.tags = dict(sorted(found.tags.items(), key=lambda item: lexical(item[0])))
         return Snapshot(state, dict(sorted(self._repositories.items())), frozenset(self._graph.missing), self._graph)
@@ -311,7 +313,7 @@ class _Reading:
                 if node is not None and one.digest not in self._placed and about >= (node.subject is not None):
                     self._put(self._name, None, one)
 
-    def _tell(self, *, strict: bool) -> None:
+    def _tell(self, *, strict: bool, omitted: frozenset[str]) -> None:
         graph = self._graph
         if graph.wrong and strict:
             first = next(iter(graph.wrong.values()))
@@ -327,8 +329,9 @@ class _Reading:
             ) from first
         for error in graph.wrong.values():
             self._warn(f"skipped in `{self._store.root}`: {error.message}")
-        if graph.missing:
-            self._warn(f"`{self._store.root}` lacks {len(graph.missing)} of the manifests and blobs it names: {_listed(graph.missing)}")
+        missing = [digest for digest in graph.missing if digest not in omitted]
+        if missing:
+            self._warn(f"`{self._store.root}` lacks {len(missing)} of the manifests and blobs it names: {_listed(missing)}")
         if self._warnings > MAX_WARNINGS:
             self._warn_all(f"`{self._store.root}` has {self._warnings - MAX_WARNINGS} more problems")
 

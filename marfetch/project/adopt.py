@@ -10,8 +10,9 @@ from typing import Final
 from ..errors import InputError
 from ..files import storage_error
 from ..reference import OFFICIAL_HOSTS, Reference
-from .forms.forms import documents, find
-from .forms.places import Found, LeftOut
+from .forms.bicep import CONFIGURATION, aliases
+from .forms.forms import Context, documents, find, objects
+from .forms.places import OFFICIAL, Found, LeftOut, Registries, Sources, short
 
 MAX_SIZE: Final = 16 << 20
 """The maximum size of a file in bytes; larger files are skipped."""
@@ -39,6 +40,26 @@ class FoundReference:
     problem: str | None = None
 
 
+class Aliases:
+    """Looks up the aliases of the nearest `bicepconfig.json`, which is the only one that Bicep reads. Each file is read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, dict[str, str]] = {}
+
+    def of(self, path: Path) -> dict[str, str]:
+        """Return the aliases for a file; empty if it is no Bicep file, or if the configuration cannot be read."""
+        return self._in(path.resolve().parent) if path.suffix in (".bicep", ".bicepparam") else {}
+
+    def _in(self, directory: Path) -> dict[str, str]:
+        if directory not in self._known:
+            try:
+                with (directory / CONFIGURATION).open("rb") as file:
+                    self._known[directory] = aliases(file.read(MAX_SIZE).decode("utf-8-sig", "replace"))
+            except OSError:
+                self._known[directory] = self._in(directory.parent) if directory != directory.parent else {}
+        return self._known[directory]
+
+
 def _key(repository: PurePosixPath | str, reference: Reference) -> tuple[str, str]:
     return str(reference.host), str(repository)
 
@@ -48,14 +69,15 @@ class Adoption:
 
     Args:
         check: called repeatedly during the search; it raises when the timeout has passed.
+        registries: the registries whose references are found.
 
     Attributes:
         found: the references without duplicates, in the order of the files.
     """
 
-    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, check: Callable[[], None] = lambda: None, registries: Registries = OFFICIAL) -> None:
         self.found: list[FoundReference] = []
-        self._check = check
+        self._check, self._registries = check, registries
         self._notes: list[str] = []
         self._omitted = 0
         self._known: set[tuple[Reference, str | None]] = set()
@@ -73,9 +95,11 @@ class Adoption:
         """
         texts = [(path, text) for path in paths if (text := self._read(path)) is not None]
         parts = {path: documents(path, text, self._check) for path, text in texts}
+        known = Aliases()
+        others = Sources([one for found in parts.values() for part in found for one in objects(part)])
         for path, text in texts:
-            others = [one.node for other, found in parts.items() if other != path for one in found if one.node is not None]
-            for one in find(path, text, self._check, others, parts[path]):
+            context = Context(self._check, others, self._registries, known.of(path))
+            for one in find(path, text, context, parts[path]):
                 self._add(one, f"{path}:{one.line}")
 
     def _read(self, path: Path) -> str | None:
@@ -95,9 +119,10 @@ class Adoption:
             return
         if one.problem is not None:
             self._note(f"{where}: the version of `{one.reference.repository}` could not be read: {one.problem}")
-        if (one.reference, one.range) not in self._known:
-            self._known.add((one.reference, one.range))
-            self.found.append(FoundReference(one.reference, one.range, where, one.is_chart, one.problem))
+        reference = short(one.reference)
+        if (reference, one.range) not in self._known:
+            self._known.add((reference, one.range))
+            self.found.append(FoundReference(reference, one.range, where, one.is_chart, one.problem))
 
     def omit_addresses(self) -> None:
         """Remove references that have no version and are a parent path of another reference: they are repository addresses."""
@@ -113,17 +138,18 @@ class Adoption:
             self._omitted += 1
 
 
-def collect(paths: Iterable[Path], check: Callable[[], None] = lambda: None) -> Adoption:
+def collect(paths: Iterable[Path], check: Callable[[], None] = lambda: None, registries: Registries = OFFICIAL) -> Adoption:
     """Search files for references to MAR.
 
     Args:
         check: called repeatedly during the search; it raises when the timeout has passed.
+        registries: the registries whose references are found.
 
     Raises:
         InputError: `usage`: no file has a reference to MAR.
         StorageError: a file cannot be read.
     """
-    adoption = Adoption(check)
+    adoption = Adoption(check, registries)
     names = list(paths)
     adoption.search(*names)
     adoption.omit_addresses()

@@ -6,8 +6,9 @@ import os
 import re
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..errors import InputError
@@ -139,3 +140,56 @@ def _unusable(source: CertificateSource, reason: str) -> InputError:
         hint=f"set `{source.name}` to certificates in PEM format, or omit it to use those of the system",
         path=source.path,
     )
+
+
+# -- the same trust for other programs
+
+_CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
+_SYSTEM: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Gentoo
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",  # Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # Alpine, macOS, BSD
+)
+"""Where systems keep their trusted certificates in one file."""
+
+
+def trusted_pem(ca_file: str | None, variables: Mapping[str, str]) -> bytes:
+    """Return the certificates that the caller's programs trust, in PEM format, for a program that gets only one file.
+
+    They are those of `--ca-file` and of all `VARIABLES`, and those of the system unless `SSL_CERT_FILE` or `SSL_CERT_DIR` replaces them.
+    Private keys and other text in the files are left out.
+
+    Raises:
+        InputError: `usage`: a file or directory cannot be read.
+    """
+    sources = named_certificates(ca_file, {})
+    for group in VARIABLES:
+        sources += [CertificateSource(name, path) for name in group for path in _paths(name, variables.get(name, ""))]
+    if not any(source.name in ("SSL_CERT_FILE", _DIRECTORIES) for source in sources):
+        sources += _system()
+    found: dict[bytes, None] = {}
+    for source in sources:
+        try:
+            for data in _files(source):
+                found.update(dict.fromkeys(_CERTIFICATE.findall(data)))
+        except OSError as error:
+            raise _unusable(source, _reason(error)) from error
+    return b"".join(one + b"\n" for one in found)
+
+
+def _system() -> list[CertificateSource]:
+    default = ssl.get_default_verify_paths()
+    paths = [path for path in (default.cafile, *_SYSTEM) if path and Path(path).is_file()][:1] or [default.capath or ""]
+    return [CertificateSource("the system", path) for path in paths if path]
+
+
+def _files(source: CertificateSource) -> Iterator[bytes]:
+    path = Path(source.path)
+    if path.is_dir():
+        for one in sorted(path.iterdir()):
+            with suppress(OSError):  # not a certificate, or not readable
+                if one.is_file():
+                    yield one.read_bytes()
+    elif source.name != _DIRECTORIES:
+        yield path.read_bytes()

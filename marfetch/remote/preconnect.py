@@ -379,6 +379,12 @@ class ConnectionSetups:
                 self._setups[endpoint] = ConnectionSetup(trust, early)
             return self._setups[endpoint]
 
+    def open(self, endpoint: Endpoint) -> None:
+        """Start to open a connection to the registry of an endpoint."""
+        early = self.for_endpoint(endpoint).early
+        if early is not None:
+            early.open()
+
     def preconnect(self, text: str, preference: Preference) -> None:
         """Start to open a connection to the registry of a reference. Skip a reference with a digest, because it may be cached.
 

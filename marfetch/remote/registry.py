@@ -151,6 +151,26 @@ class Registry:
 
         return Download(descriptor, ask, attempts, what=str(reference))
 
+    def blob_size(self, reference: Reference, digest: Digest) -> int:
+        """Return the size of a blob that no known manifest describes, in bytes.
+
+        Raises:
+            NotFoundError: `blob-not-found`, `repository-not-found`.
+            IntegrityError: `malformed`: the response has no length.
+            RemoteError: the registry failed.
+        """
+        address = self._address(self._container(reference).get_blob_url(str(digest)))
+        attempts = self.backoff.attempts(f"`{reference}`")
+        while True:
+            try:
+                with self.asking(address, {}, attempts, RequestKind.BLOB, reference, expected=(200,), sent=Sent("HEAD")) as answer:
+                    length = answer.headers.get("Content-Length", "")
+                    if not (length.isascii() and length.isdigit()) or len(length) > 18:
+                        raise self._malformed(reference, answer, f"the size of the blob `{digest}` is not in it")
+                    return int(length)
+            except RequestFailed as trouble:
+                attempts.failed(trouble)
+
     def tags(self, reference: Reference) -> list[str]:
         # Without the parameter `n`, MAR returns the whole list in one page. oras-py is not used here, because it follows `Link` to
         # any host without a limit. It also treats a string as a list of its characters.

@@ -87,7 +87,8 @@ def _show_item(report: Report, item: BundleItem, base: Base | None, commands: Ma
     """Print an artifact as a line, or as a block on a terminal, and its referrers and commands below it."""
     head = ("NAME", "VERSION", "KIND", "SIZE", "REFERENCE")
     row: Row = (item.name, item.version or "-", item.kind, size(item.size), reference(item.reference))
-    more: list[Row] = [(f"{'> ' * one.depth}{one.title}", digest(one.digest)) for one in item.referrers]
+    more: list[Row] = [("platforms", ", ".join(item.platforms))] if item.is_carried_image and item.platforms else []
+    more += [(f"{'> ' * one.depth}{one.title}", digest(one.digest)) for one in item.referrers]
     more += [(tool, command(line)) for tool, lines in commands.items() for line in lines]
     if item.omitted:
         where = f"in the bundle {base.digest}" if base else "not in this bundle"
@@ -120,6 +121,8 @@ def _item_json(item: BundleItem, commands: Mapping[str, list[str]]) -> Any:
             }
             for one in item.referrers
         ],
+        "platforms": list(item.platforms),
+        "omittedPlatforms": list(item.omitted_platforms),
         "images": list(item.images),
         "unread": [{"path": path, "reason": reason} for path, reason in item.unread.items()],
         "lines": commands,
@@ -170,7 +173,8 @@ def print_check(report: Report, found: Opened, checked: CheckResult, signatures:
     report.note(intact)
     if base is not None:
         report.note(f"this is a delta, without {counted(len(found.omitted), 'blob')} of its base bundle `{base.digest}`")
-    _note_signatures(report, signatures)
+    if found.recording is None:
+        _note_signatures(report, signatures)
     return 0
 
 
@@ -267,12 +271,17 @@ def print_loaded(report: Report, path: Path, to: To, found: Sequence[Loaded], fo
         following: tool → lines that clients of the registry need.
     """
     failed = [(one.reference, one.error) for one in found if one.error is not None]
+    for one in found:
+        if one.warning is not None:
+            report.warn(one.warning)
     report.table(("outcome", "reference"), [(status(one.outcome), reference(one.reference)) for one in found if one.error is None])
     data: Any = {
         "path": str(path),
         "to": to.text,
         "artifacts": [
-            {"reference": one.reference, "outcome": one.outcome, "blobs": one.blobs, "size": one.size} for one in found if one.error is None
+            {"reference": one.reference, "outcome": one.outcome, "blobs": one.blobs, "size": one.size, "warning": one.warning}
+            for one in found
+            if one.error is None
         ],
         "failed": [{"reference": name, "code": error.code, "message": error.message, "hint": error.hint} for name, error in failed],
         "blobs": sum(one.blobs for one in found),

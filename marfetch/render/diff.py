@@ -30,7 +30,7 @@ def print_diff(report: Report, found: Sequence[tuple[str, Difference]], errors: 
         found: name and difference of each compared artifact; the name is empty if two references were given.
         errors: name and error of each artifact that could not be compared.
     """
-    text = _markdown(found)
+    text = markdown_of(found)
     if markdown:
         report.text(text)
     else:
@@ -105,12 +105,12 @@ def _json(name: str, one: Difference) -> dict[str, Any]:
     }
 
 
-def _markdown(found: Sequence[tuple[str, Difference]]) -> str:
+def markdown_of(found: Sequence[tuple[str, Difference]]) -> str:
     """Return Markdown for a pull request: a heading per artifact and collapsed sections, with all values escaped."""
     parts: list[str] = []
     size = 0
     for number, (name, one) in enumerate(found):
-        text = "\n".join(_markdown_of(name, one))
+        text = "\n".join(_upgrade_markdown(name, one))
         if size + len(text) > MAX_MARKDOWN:
             text = f"### {cell(_title(name, one))}\n\nToo long to show here; run `marfetch diff`.\n"
         if size + len(text) > MAX_MARKDOWN:
@@ -121,7 +121,7 @@ def _markdown(found: Sequence[tuple[str, Difference]]) -> str:
     return "\n".join(parts) or "No differences.\n"
 
 
-def _markdown_of(name: str, one: Difference) -> Iterator[str]:
+def _upgrade_markdown(name: str, one: Difference) -> Iterator[str]:
     yield f"### {cell(_title(name, one))}"
     yield ""
     if not one.differs:

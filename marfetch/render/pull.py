@@ -45,9 +45,10 @@ def print_pulled(report: Report, result: Pulled) -> int:
     return report.failures(errors, data, several=len(result.failed) + len(result.files) > 1)
 
 
-def print_resolved(report: Report, result: Resolved) -> int:
+def print_resolved(report: Report, result: Resolved, *, snippet: str | None = None) -> int:
+    """Print the pinned reference, or the snippet that has it."""
     reference = result.reference
-    report.line(str(reference))
+    report.text(str(reference) if snippet is None else snippet)
     data: Any = {
         "reference": str(reference),
         "repository": reference.full_repository,
@@ -56,6 +57,8 @@ def print_resolved(report: Report, result: Resolved) -> int:
         "digest": str(reference.digest),
         "mediaType": result.manifest.descriptor.media_type,
     }
+    if snippet is not None:
+        data["snippet"] = snippet
     if result.held_back:
         data["heldBack"] = [held_back_json(one) for one in result.held_back]
     report.data(data)

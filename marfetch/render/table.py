@@ -57,11 +57,11 @@ GOOD: Final = "green"
 BAD: Final = "red"
 ODD: Final = "yellow"
 _STYLES: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("ok", "verified", "fetched", "added", "upgraded", "pushed", "writes", "written"), GOOD),
+    **dict.fromkeys(("ok", "verified", "fetched", "added", "upgraded", "pushed", "writes", "written", "bumped"), GOOD),
     **dict.fromkeys(("failed", "fault", "missing", "wrong", "removed"), BAD),
     **dict.fromkeys(("warning", "extra", "changed", "replaced", "drifted", "skipped", "not-done", "referrers"), ODD),
-    **dict.fromkeys(("would-fetch", "would-push", "would-remove", "would-replace", "would write"), ODD),
-    **dict.fromkeys(("kept", "unchanged", "keeps"), ""),
+    **dict.fromkeys(("would-fetch", "would-push", "would-remove", "would-replace", "would write", "held-back", "unreadable"), ODD),
+    **dict.fromkeys(("kept", "unchanged", "keeps", "current", "range-allows"), ""),
 }
 """Status word → style. Words that report no change have no style."""
 

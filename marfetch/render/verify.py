@@ -50,14 +50,14 @@ def print_audit(report: Report, lock: str, result: Sequence[Audited]) -> int:
     rows: list[Row] = []
     for one in result:
         for warning in one.verdict.warnings if one.verdict is not None else ():
-            report.warn(f"{one.entry.name}: {warning}")
+            report.warn(f"{one.name}: {warning}")
         if one.verdict is not None and one.verdict.mark is not None and one.verdict.has_ended:
-            report.warn(f"{one.entry.name}: {one.verdict.mark.text(str(one.entry.reference))}")
+            report.warn(f"{one.name}: {one.verdict.mark.text(str(one.reference))}")
         said = one.error.code if one.error is not None else signer_line(one.verdict) if one.verdict is not None else ""
-        rows.append((status(_outcome(one)), one.entry.name, version(str(one.entry.reference)), said))
+        rows.append((status(_outcome(one)), one.name, version(str(one.reference)), said))
     report.table(("verdict", "name", "version", "signer or error"), rows, wraps=True)
     data: Any = {"lock": lock, "artifacts": [_audited_json(one) for one in result]}
-    errors = [(one.entry.name, one.error) for one in result if one.error is not None]
+    errors = [(one.name, one.error) for one in result if one.error is not None]
     report.note(", ".join(f"{count} {word}" for word, count in Counter(map(_outcome, result)).items()) or "no artifacts")
     if errors:
         errors.sort(key=lambda one: not isinstance(one[1], SignatureError))
@@ -73,8 +73,8 @@ def _outcome(one: Audited) -> str:
 def _audited_json(one: Audited) -> dict[str, Json]:
     outcome, mark = _outcome(one), one.verdict.mark if one.verdict is not None else None
     return {
-        "name": one.entry.name,
-        "reference": str(one.entry.reference),
+        "name": one.name,
+        "reference": str(one.reference),
         "verdict": outcome,
         "code": one.error.code if one.error is not None else OK if outcome == "verified" else None,
         "message": one.error.message if one.error is not None else None,

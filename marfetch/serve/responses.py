@@ -154,6 +154,55 @@ def _number(text: str | None) -> int | None:
     return int(text) if len(text) < 20 else 10**19
 
 
+class SentPart(NamedTuple):
+    """The part of a blob that a response carries.
+
+    Attributes:
+        start: the offset of the first byte.
+        end: the offset after the last byte.
+    """
+
+    status: int
+    headers: RawHeaders
+    start: int
+    end: int
+
+
+def span(scope: Scope, digest: Digest, size: int) -> SentPart | ASGIApp:
+    """Return what to send of a blob: all of it, or a range. If its bytes are not needed, return the response (RFC 9110, 13 and 14)."""
+    tag = f'"{digest}"'
+    start, end, status = 0, size, 200
+    headers = [
+        (b"content-type", b"application/octet-stream"),
+        (b"accept-ranges", b"bytes"),
+        (b"docker-content-digest", str(digest).encode()),
+        (b"etag", tag.encode()),
+    ]
+    condition, wanted = header(scope, b"if-none-match"), header(scope, b"range")
+    if condition and matches_tag(condition, tag):
+        return PlainResponse(headers[2:], b"", 304)
+    # `Range` applies only to GET (RFC 9110, 14.2).
+    if wanted and scope["method"] == "GET" and (header(scope, b"if-range") or tag).strip() == tag:
+        given = part(wanted, size)
+        if given is not None:
+            start, end = given
+            if start >= end:
+                return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
+            status = 206
+            headers.append((b"content-range", b"bytes %d-%d/%d" % (start, end - 1, size)))
+    headers.append((b"content-length", b"%d" % (end - start)))
+    return SentPart(status, headers, start, end)
+
+
+def data_digest(path: str) -> Digest | None:
+    """Return the digest in a path of a data host, `…/blobs/sha256/ab/ab…/data`; None if the path has another form."""
+    parts = path.split("/")
+    try:
+        return Digest.parse(f"{parts[-4]}:{parts[-2]}")
+    except (IndexError, InputError):
+        return None
+
+
 def base() -> ASGIApp:
     """Return the response to `/v2/` (distribution-spec, "Determining Support")."""
     return PlainResponse([(b"content-type", b"application/json"), (b"content-length", b"2"), VERSION], b"{}")

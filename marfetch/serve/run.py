@@ -99,6 +99,7 @@ def running(
             allowed=names if is_local else None,
             warn=_once(warn),
         )
+        registry.contents.omitted = found.contents.omitted
         held = registry.contents.load()
         raise_file_limit()
         apps = [_logged(registry.app()), _logged(registry.data_app())][: len(listening)]

@@ -12,11 +12,12 @@ import struct
 import threading
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from .. import threads
 from ..errors import InputError, StorageError
@@ -216,16 +217,63 @@ def bind(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     return listening
 
 
+class Server(Protocol):
+    """A server that runs in an event loop.
+
+    Attributes:
+        started: whether it accepts connections.
+        should_exit: set to end it.
+    """
+
+    started: bool
+    should_exit: bool
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until `should_exit` is set."""
+
+
+class AcceptedConnections:
+    """Serves an application on connections that another server has accepted.
+
+    Args:
+        idle: the time in seconds after which an idle connection is closed.
+    """
+
+    def __init__(self, app: ASGIApp, *, idle: int = IDLE_TIME) -> None:
+        self._config = _config(app, 0, idle=idle)
+        self._config.load()
+        self._state = ServerState()
+
+    def protocol(self) -> asyncio.Protocol:
+        """Return the protocol of one more connection, for its transport."""
+        make: Any = self._config.http_protocol_class
+        made: asyncio.Protocol = make(config=self._config, server_state=self._state, app_state={})
+        return made
+
+    def close(self) -> None:
+        """Close all connections."""
+        for one in list(self._state.connections):
+            one.shutdown()
+
+
 class Serving:
     """Serves applications for the duration of the context.
 
     Args:
         apps: the applications, each with the socket to serve it on.
+        servers: servers of another kind, each with its socket.
         drain: the time in seconds that open responses have to finish when the context ends.
     """
 
-    def __init__(self, apps: Sequence[tuple[ASGIApp, socket.socket]], *, drain: int = 2) -> None:
-        self._servers = [(uvicorn.Server(_config(app, drain)), listening) for app, listening in apps]
+    def __init__(
+        self,
+        apps: Sequence[tuple[ASGIApp, socket.socket]] = (),
+        *,
+        servers: Sequence[tuple[Server, socket.socket]] = (),
+        drain: int = 2,
+    ) -> None:
+        self._servers: list[tuple[Server, socket.socket]] = [(uvicorn.Server(_config(app, drain)), listening) for app, listening in apps]
+        self._servers += servers
         self._drain = drain
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
@@ -271,7 +319,7 @@ class Serving:
         await asyncio.gather(*tasks)
 
 
-def _config(app: ASGIApp, drain: int) -> uvicorn.Config:
+def _config(app: ASGIApp, drain: int, *, idle: int = IDLE_TIME) -> uvicorn.Config:
     _be_silent()
     settings: dict[str, Any] = {"http": protocol(), "ws": "none", "loop": "asyncio", "lifespan": "off"}
     return uvicorn.Config(
@@ -282,7 +330,7 @@ def _config(app: ASGIApp, drain: int) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         backlog=_BACKLOG,
-        timeout_keep_alive=IDLE_TIME,
+        timeout_keep_alive=idle,
         timeout_graceful_shutdown=drain,
         h11_max_incomplete_event_size=MAX_HEADERS,
     )

@@ -6,13 +6,13 @@ import asyncio
 import os
 from typing import Final
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..content import Verified
 from ..errors import Error
 from ..layout.blobs import Extent, Stamp
 from ..oci import Descriptor, Digest
-from .responses import PIECE, RawHeaders
+from .responses import PIECE, RawHeaders, SentPart, span
 
 
 class VerifiedBlobs:
@@ -53,6 +53,23 @@ def _has_digest(digest: Digest, extent: Extent) -> bool:
     except Error:
         return False
     return extent.is_unchanged()
+
+
+async def blob_response(scope: Scope, digest: Digest, extent: Extent, checked: VerifiedBlobs | None) -> ASGIApp | None:
+    """Return the response to a request for a stored blob; None if the blob is corrupted. The response closes the blob.
+
+    Args:
+        checked: verifies the blob before it is first sent; None to send it without that.
+    """
+    answer: ASGIApp | None = None
+    try:
+        if checked is None or scope["method"] != "GET" or await checked.digest_matches(digest, extent):
+            found = span(scope, digest, extent.size)
+            answer = BlobResponse(found.status, found.headers, extent, found.start, found.end) if isinstance(found, SentPart) else found
+        return answer
+    finally:
+        if not isinstance(answer, BlobResponse):
+            extent.close()
 
 
 class BlobResponse:

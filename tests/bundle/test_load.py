@@ -254,7 +254,7 @@ def test_a_batch_needs_only_strings_and_may_run_twice(bundle: Path, registry: st
         found.contents.load()
         jobs = jobs_of(found.contents)
     shared = json.dumps({"path": str(bundle), "to": registry, "plain": True, "hosts": [], "timeout": None, "ca": None, "command": "1"})
-    asked = json.dumps({"shared": shared, "jobs": [[job.repository, str(job.digest), list(job.tags)] for job in jobs]})
+    asked = json.dumps({"shared": shared, "jobs": [job.to_json() for job in jobs]})
     assert [one[1] for one in json.loads(load_part(asked))] == ["pushed"] * 3
     assert [one[1] for one in json.loads(load_part(asked))] == ["unchanged"] * 3
 

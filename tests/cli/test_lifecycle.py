@@ -16,8 +16,9 @@ from marfetch.oci import OCI_INDEX, Descriptor, Digest, descriptor_json
 from ..world.archives import chart
 from ..world.charts import add_chart
 from ..world.command import Answered
-from ..world.signed import AT, REPOSITORY, Signed
-from ..world.signing import policy
+from ..world.images import add_naming_chart
+from ..world.signed import AT, REPOSITORY, SIGNATURE, Signed
+from ..world.signing import cose, payload, policy
 
 SIGNER = "O=Example Test Corporation,ST=Washington,C=US,CN=Test Signer"
 
@@ -321,3 +322,63 @@ def test_a_chart_under_another_name_keeps_its_provenance(
     assert (code, answer["data"]["provenance"]["file"]) == (0, "bar-0.1.0.tgz")
     own_names = [one for one in answer["data"]["warnings"] if "the package's own name" in one]
     assert len(own_names) == (0 if (repository, tag) == ("charts/bar", "0.1.0") else 1)
+
+
+# -- images of charts in a lock
+
+
+@pytest.fixture
+def naming(signed: Signed, tmp_path: Path) -> Path:
+    """Two charts that name the same image; not locked yet."""
+    for name in ("foo", "bar"):
+        add_naming_chart(signed.mar, signed.reference, "nginx:1", repository=f"charts/{name}")
+    path, host = tmp_path / "marfetch.yaml", signed.mar.host
+    items = "".join(f"  - {{reference: '{host}/charts/{name}', images: true}}\n" for name in ("foo", "bar"))
+    path.write_text(f"schema: 1\nartifacts:\n{items}")
+    return path
+
+
+def sign_chart(signed: Signed, name: str) -> None:
+    media_type, raw = signed.mar.manifests[f"charts/{name} 1.0.0"]
+    subject = Descriptor(media_type, Digest.of(raw), len(raw))
+    layer = descriptor_json(signed.mar.add_blob(cose(signed.authority.signer(), payload(subject))))
+    layers = [{**layer, "mediaType": "application/cose"}]
+    signed.mar.add_artifact(f"charts/{name}", "signature", artifactType=SIGNATURE, layers=layers, subject=descriptor_json(subject))
+
+
+def test_an_image_that_is_locked_is_one_row(signed: Signed, config: Path, answered: Answered, naming: Path) -> None:
+    assert answered("lock", "-f", naming)[0] == 0
+    for name in ("foo", "bar"):
+        sign_chart(signed, name)
+    code, answer = answered("verify", "-f", naming, "--at", AT)
+    image = (f"{signed.reference}@{signed.artifact.digest}", "failed", "NO_SIGNATURE")
+    rows = [(one["name"], one["reference"], one["verdict"], one["code"]) for one in answer["data"]["artifacts"]]
+    assert (code, [row[0] for row in rows], rows[2][1:]) == (6, ["foo", "bar", "thing"], image)
+    signed.sign()
+    code, answer = answered("verify", "-f", naming, "--at", AT)
+    assert (code, [one["verdict"] for one in answer["data"]["artifacts"]]) == (0, ["verified"] * 3)
+
+
+def test_an_unsigned_image_is_not_locked_where_signatures_are_required(
+    signed: Signed, config: Path, answered: Answered, naming: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("foo", "bar"):
+        sign_chart(signed, name)
+    monkeypatch.setenv("MARFETCH_VERIFY", "policy")
+    code, answer = answered("lock", "-f", naming)
+    assert (code, answer["error"]["code"]) == (6, "NO_SIGNATURE")
+    assert f"the image `{signed.reference}` of `foo`" in answer["error"]["message"]
+    assert not (naming.parent / "marfetch.lock").exists()
+    signed.sign()
+    assert answered("lock", "-f", naming)[0] == 0
+
+
+def test_signatures_of_images_are_checked_in_a_bundle(signed: Signed, config: Path, answered: Answered, naming: Path) -> None:
+    for name in ("foo", "bar"):
+        sign_chart(signed, name)
+    signed.sign()
+    assert answered("lock", "-f", naming)[0] == 0
+    bundle = naming.parent / "a.tar"
+    assert answered("bundle", "create", "-f", naming, "-o", bundle, "--referrers")[0] == 0
+    code, answer = answered("bundle", "verify", bundle, "--at", AT, "--verify")
+    assert (code, [one["verdict"] for one in answer["data"]["signatures"]]) == (0, ["verified"] * 3)

@@ -461,6 +461,7 @@ FREE = {
     "N",
     "SECONDS",
     "DAYS",
+    "DURATION",
     "GLOB",
     "HOST",
     "HOST[:PORT]",

@@ -21,7 +21,7 @@ from marfetch.project.lockfile import read_lock
 from marfetch.project.locking import settle, write
 from marfetch.project.wanted import read_project
 from marfetch.reference import Reference
-from marfetch.render.diff import _lines, _markdown, print_diff
+from marfetch.render.diff import _lines, markdown_of, print_diff
 from marfetch.render.report import Report
 
 from ..world.charts import VALUES, add_foo, add_module
@@ -236,7 +236,7 @@ def hostile(client: Session, mar: Registry) -> Difference:
 
 
 def test_markdown_reads_nothing_of_what_it_shows(client: Callable[..., Session], mar: Registry) -> None:
-    text = _markdown([("foo", hostile(client(), mar))])
+    text = markdown_of([("foo", hostile(client(), mar))])
     assert "\x1b" not in text
     assert "````diff" in text  # longer than the run of backticks inside
     assert "`` annotation x\\|`y ``" in text
@@ -249,7 +249,7 @@ def test_markdown_fits_into_a_comment(client: Callable[..., Session], mar: Regis
     mar.add_artifact("aks/foo", "1.0.0", ("a.txt", b"".join(b"old line %d\n" % n for n in range(1_900))))
     mar.add_artifact("aks/foo", "2.0.0", ("a.txt", b"".join(b"new line %d\n" % n for n in range(1_900))))
     one = between(client(), "aks/foo")
-    assert len(_markdown([(f"n{number}", one) for number in range(600)])) < 65_536
+    assert len(markdown_of([(f"n{number}", one) for number in range(600)])) < 65_536
 
 
 def test_lines_json_and_exit_code(client: Callable[..., Session], mar: Registry, capsys: pytest.CaptureFixture[str]) -> None:

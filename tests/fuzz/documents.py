@@ -6,17 +6,24 @@ import base64
 import hashlib
 import json
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from marfetch import records
 from marfetch.artifact.module import module_interface, parse_template
+from marfetch.bump.bump import edited
+from marfetch.bump.decide import Edit
+from marfetch.bump.ranges import moved
 from marfetch.bundle.format import Base, Record, parse_record, record_bytes
 from marfetch.chart.expected import ExpectedChart
+from marfetch.constraint import exact_version, read_version, sort_versions
 from marfetch.document import Json, parse_json, parse_yaml
 from marfetch.helm.charts import _read as read_releases
 from marfetch.layout.index import LayoutTags, check_marker, check_version, parse_index
 from marfetch.oci import OCI_MANIFEST, REF_NAME, Descriptor, Digest
 from marfetch.project.adopt import Adoption
+from marfetch.project.forms.bicep import aliases
+from marfetch.project.forms.forms import find
+from marfetch.project.forms.places import Place
 from marfetch.project.lockfile import Entry, LockedLayer, Verification, lock_bytes, make_lock, parse_lock
 from marfetch.project.scaffold import wanted_bytes
 from marfetch.project.wanted import parse_project
@@ -31,6 +38,7 @@ from ..world.signing import policy
 from .target import Target
 
 HERE = Path("marfetch.yaml")
+NEWEST = sort_versions(["9.9.9"])[0]
 HOST = "mcr.microsoft.com"
 
 
@@ -80,6 +88,45 @@ def _adoption(data: bytes) -> None:
         # The first wanted file is one that can be read.
         project = parse_project(wanted_bytes(adoption.found), HERE)
         assert len(project.items) == len(adoption.found)
+
+
+NAMES = {
+    b"chart": "Chart.yaml",
+    b"script": "run.sh",
+    b"terraform": "main.tf",
+    b"azd": "azure.yaml",
+    b"bicep": "main.bicep",
+    b"bicepconfig": "bicepconfig.json",
+}
+
+
+def _rewriting(data: bytes) -> None:
+    """Write another version into every place: nothing else changes, and the places are found again with the new version."""
+    name, _, raw = data.partition(b"\n")
+    path, text = PurePath(NAMES.get(name, "any.yaml")), raw.decode("utf-8", "surrogateescape")
+    aliases(text)
+    edits = set()
+    for one in find(path, text):
+        for span in (one.version, one.digest, one.tag) if isinstance(one, Place) else ():
+            if span is not None and span.end:
+                assert text[span.start : span.end] == span.text
+                assert text.count("\n", 0, span.start) + 1 == span.line
+        if isinstance(one, Place) and one.version is not None and one.version.end and one.problem is None:
+            old = one.version
+            is_exact = read_version(old.text if one.is_tag else exact_version(old.text) or "") is not None
+            new = NEWEST.tag if is_exact else None if one.is_tag or one.range is None else moved(old.text, NEWEST)
+            edits |= {Edit(old.start, old.end, new)} if new is not None else set()
+    changed, shift, again = edited(text, edits), 0, set()
+    rest, back = 0, []
+    for edit in sorted(edits):
+        assert edit.start >= rest
+        back.append(text[rest : edit.start] + edit.text)
+        again.add((edit.start + shift, edit.text))
+        rest, shift = edit.end, shift + len(edit.text) - (edit.end - edit.start)
+    assert "".join([*back, text[rest:]]) == changed
+    assert changed.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape") == changed
+    found = {(one.version.start, one.version.text) for one in find(path, changed) if isinstance(one, Place) and one.version is not None}
+    assert again <= found
 
 
 def _chart(data: bytes) -> None:
@@ -226,6 +273,14 @@ ADOPTED = (
     b"any\nkind: ApplicationSet\nspec: {template: {spec: {sources: [{chart: foo, repoURL: mcr.microsoft.com/a}]}}}\n",
     b"script\nhelm pull oci://mcr.microsoft.com/aks/foo --version 1.2.3 \\\n  --untar\nmarfetch pull br/public:avm/res/x:1.0\nmodule x 'br/public:avm/res/y:0.1.0'\ndocker pull mcr.microsoft.com/dotnet/sdk:8.0\noras pull mcr.microsoft.com/a/b:$TAG\n",
 )
+REWRITTEN = (
+    b"any\nschema: 1\nartifacts:\n- {reference: mcr.microsoft.com/a/b:1.2.3, name: c}\n- {reference: mcr.microsoft.com/a/b, version: '>=1 <2'}\n",
+    b"bicep\n// module a 'br/public:x:1.2.3'\nmodule a 'br/public:avm/x:1.2.3' = {}\nvar t = '''\nmodule b 'br/public:x:1.2.3'\n'''\nusing 'br:mcr.microsoft.com/b:1.2.3'\n",
+    b'bicepconfig\n{"moduleAliases": {"br": {"a": {"registry": "mcr.microsoft.com", "modulePath": "b"}}}, /* x */ "extensions": {"g": "br:mcr.microsoft.com/g:1.2.3"},}\n',
+    b"any\nx: &v !!str 1.2.3\nhelmCharts: [{name: b, repo: 'oci://mcr.microsoft.com/a', version: *v}]\nrun: >-\n  helm pull oci://mcr.microsoft.com/a/b\n  --version ^1.2\n",
+    b"any\ninputs: {chartName: 'oci://mcr.microsoft.com/a/b', arguments: '--version 1.2.3'}\n",
+    b'script\nmarfetch pull a/b:1.2.3 --untar c/d --version ~1.2 && helm pull oci://127.0.0.1:5000/a/b --version "1.2 - 1.4"\n',
+)
 CHARTS = (
     b"apiVersion: v2\nname: demo\nversion: 0.1.0\ndescription: |\n  text\nkeywords: [a, 'b']\nmaintainers:\n- {name: x, email: y}\n",
     b"name: demo\nversion: v0.1.0+b\n",
@@ -254,6 +309,14 @@ TARGETS = (
     Target("wanted-file", _wanted, lambda: [WANTED, b"schema: 1\nartifacts: []\n", b"<<<<<<< ours\nschema: 1\n"], (2, 4), ("project.wanted.parse_project",), runs=600),
     Target("lock", _lock, _lock_seeds, (4, 5, 8), ("project.lockfile.parse_lock",), runs=1000),
     Target("adoption", _adoption, lambda: ADOPTED, (), ("project.adopt.Adoption.search", "project.forms.forms.find", "project.forms.terraform.find"), runs=400),
+    Target(
+        "rewriting",
+        _rewriting,
+        lambda: [*ADOPTED, *REWRITTEN],
+        (),
+        ("bump.bump.edited", "bump.ranges.moved", "project.forms.bicep.find", "project.forms.bicep.aliases", "project.forms.forms.find"),
+        runs=400,
+    ),
     Target("chart-file", _chart, lambda: CHARTS, (4, 5), ("chart.expected.ExpectedChart.check",), runs=1000),
     Target("bundle-record", _record, _record_seeds, (5,), ("bundle.format.parse_record",)),
     Target("layout-index", _index, _index_seeds, (4, 5), ("layout.index.parse_index", "layout.index.check_marker")),

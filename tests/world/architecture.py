@@ -19,7 +19,7 @@ PACKAGE: Final = Path(__file__).parents[2] / "marfetch"
 
 ROWS: Final[Mapping[str, tuple[str, ...]]] = {
     "faces": ("__main__", "library", "cli", "render", "completion"),
-    "features": ("agents", "demo", "serve", "bundle", "diff", "doctor", "helm", "project", "verify"),
+    "features": ("agents", "demo", "recording", "serve", "bump", "bundle", "diff", "doctor", "helm", "project", "verify"),
     "client": ("client",),
     "storage": ("layout", "remote", "destination", "content", "records", "files", "budget", "threads"),
     "words": (
@@ -35,7 +35,8 @@ A unit is a module at the top of the package, or a package with all that is in i
 DOORS: Final[Mapping[str, frozenset[str]]] = {
     "agents": frozenset({"tools"}),
     "artifact": frozenset({"filename", "kinds", "module", "payload"}),
-    "bundle": frozenset({"check", "clients", "create", "format", "inventory", "load", "mirror", "signatures", "webpage"}),
+    "bundle": frozenset({"check", "clients", "create", "format", "inventory", "load", "mirror", "recorded", "signatures", "webpage"}),
+    "bump": frozenset({"bump", "decide", "differences"}),
     "chart": frozenset({"expected", "images", "parts"}),
     "cli": frozenset(),
     "client": frozenset(
@@ -43,16 +44,22 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     ),
     "completion": frozenset({"complete"}),
     "demo": frozenset({"tour"}),
-    "destination": frozenset({"archive", "created", "destination", "package", "stream"}),
+    "destination": frozenset({"archive", "created", "destination", "package", "rewriting", "stream"}),
     "diff": frozenset({"artifacts", "changes"}),
     "doctor": frozenset({"examine"}),
     "helm": frozenset({"charts", "getter", "setup"}),
     "library": frozenset(),
-    "layout": frozenset({"blobs", "cache", "graph", "layout", "maintenance", "readonly", "repositories"}),
-    "project": frozenset({"adopt", "audit", "lockfile", "locking", "outdated", "prune", "scaffold", "sync", "wanted"}),
-    "remote": frozenset({"certificates", "crl", "limits", "pauses", "preconnect", "probe", "push", "registry"}),
-    "render": frozenset({"bundle", "diff", "inspect", "project", "progress", "pull", "report", "table", "verify"}),
-    "serve": frozenset({"run"}),
+    "layout": frozenset({"blobs", "cache", "graph", "ingest", "layout", "maintenance", "readonly", "repositories"}),
+    "project": frozenset(
+        {
+            *("adopt", "audit", "forms.forms", "forms.places", "lockfile", "locking", "outdated"),
+            *("prune", "roots", "scaffold", "snippets", "sync", "wanted"),
+        }
+    ),
+    "recording": frozenset({"record"}),
+    "remote": frozenset({"certificates", "crl", "limits", "pauses", "preconnect", "probe", "proxies", "push", "registry"}),
+    "render": frozenset({"bump", "bundle", "diff", "inspect", "progress", "project", "pull", "record", "report", "table", "verify"}),
+    "serve": frozenset({"responses", "routing", "run", "server", "streams"}),
     "verify": frozenset({"artifact", "gate", "policy", "truststore", "verdict"}),
 }
 """Package → its modules that other units may import."""

@@ -28,12 +28,13 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def distribution(program: Path, directory: Path, *, tls: str | None = None, htpasswd: str | None = None) -> Iterator[str]:
+def distribution(program: Path, directory: Path, *, tls: str | None = None, htpasswd: str | None = None, more: str = "") -> Iterator[str]:
     """Distribution's registry; gives `localhost:PORT`.
 
     Args:
         tls: its TLS settings, as YAML; None: plain http.
         htpasswd: a line of `user:bcrypt`; None: everybody may write.
+        more: further settings, as lines of YAML.
     """
     port = free_port()
     directory.mkdir()
@@ -42,7 +43,7 @@ def distribution(program: Path, directory: Path, *, tls: str | None = None, htpa
         (directory / "htpasswd").write_text(htpasswd + "\n")
         auth = f"auth: {{htpasswd: {{realm: test, path: {directory}/htpasswd}}}}\n"
     (directory / "config.yml").write_text(
-        f"{auth}version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {directory}}}}}\nhttp: {{addr: 127.0.0.1:{port}, tls: {tls or '{}'}}}\n"
+        f"{auth}{more}version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {directory}}}}}\nhttp: {{addr: 127.0.0.1:{port}, tls: {tls or '{}'}}}\n"
     )
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen([program, "serve", directory / "config.yml"], stdout=log, stderr=log)

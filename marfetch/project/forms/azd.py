@@ -9,10 +9,10 @@ from .helm import releases
 from .places import Form, Found, Node, Sources
 
 
-def _services(document: Node, _: Sources) -> Iterator[Found]:
+def _services(document: Node, sources: Sources) -> Iterator[Found]:
     for service in document.get("services").children():
         helm = service.get("k8s", "helm")
-        yield from releases("azd", helm, Sources([helm]).repositories)
+        yield from releases("azd", helm, sources, Sources([helm]).repository)
 
 
 AZD: Final = Form(

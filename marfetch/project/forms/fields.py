@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from .places import Found, LeftOut, Node, chart, registry_path
+from ...document import Json
+from .lines import VERSION_OPTION
+from .places import Found, LeftOut, Node, SetValues, Sources, Span
 
 
 class _Shape(NamedTuple):
@@ -32,12 +34,15 @@ _SHAPES: Final = (
     _Shape("azure-pipelines", ("chartName",), (), ("chartVersion",)),
     _Shape("chart", ("name",), ("repository",), ("version",), ("version",)),
     _Shape("fleet", ("chart",), ("repo",), ("version",)),
+    _Shape("hauler", ("name",), ("repoURL",), ("version",)),
     _Shape("kustomize", ("name",), ("repo",), ("version",)),
     _Shape("kustomize", ("chartName",), ("chartRepoUrl",), ("chartVersion",)),
     _Shape("terraform", ("chart",), ("repository",), ("version",), ("repository",)),
     _Shape("vendir", ("name",), ("repository", "url"), ("version",)),
     _Shape("zarf", ("url",), (), ("version",), ("name",)),
 )
+_VALUES_FILES: Final = ("valuesFile", "valuesFiles", "additionalValuesFiles", "values_files")
+_VALUES: Final = ("values", "valuesInline", "release_values")
 _IMAGE: Final = re.compile(r"images?\Z", re.IGNORECASE)
 
 
@@ -52,19 +57,39 @@ def _images(node: Node) -> list[Node]:
     return [name] if name.text is not None and any(node.get(key).value is not None for key in ("tag", "newTag", "newName")) else []
 
 
-def _customized(document: Node) -> list[Found]:
+def _option(arguments: Node) -> Span | None:
+    """Return the value of `--version` in the arguments of a pipeline's task."""
+    span = arguments.span
+    match = VERSION_OPTION.search(span.text) if span is not None else None
+    group = next((number for number in (1, 2, 3) if match[number]), 0) if match is not None else 0
+    return span.part(match.start(group), match.end(group)) if span is not None and match is not None and group else None
+
+
+def _values(node: Node) -> tuple[SetValues, ...]:
+    files = [one for key in _VALUES_FILES for one in _texts(node.get(key).value)]
+    return (*map(SetValues, files), *(SetValues(None, node.get(key).value) for key in _VALUES))
+
+
+def _texts(value: Json) -> list[str]:
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
+
+
+def _customized(document: Node, sources: Sources) -> list[Found]:
     """Return the chart versions that Fleet uses for specific clusters only."""
     helm, found = document.get("helm"), list[Found]()
     for one in document.get("targetCustomizations").each():
         own = one.get("helm")
         if own.get("version").value is not None and own.get("chart").value is None:
-            name, repository = helm.get("chart").text, (own if own.get("repo").value is not None else helm).get("repo").text
-            found += chart("fleet", own.get("version").line, name, repository, own.get("version"))
+            repository = (own if own.get("repo").value is not None else helm).get("repo")
+            found += sources.registries.chart("fleet", helm.get("chart"), repository, own.get("version"))
     return found
 
 
-def find(document: Node) -> tuple[list[Found], set[int]]:
+def find(document: Node, sources: Sources) -> tuple[list[Found], set[int]]:
     """Find charts by their keys in a document of any format.
+
+    Args:
+        sources: the registries whose charts are found.
 
     Returns:
         The places that were found, and the numbers of the lines that the line-by-line search can skip.
@@ -74,7 +99,7 @@ def find(document: Node) -> tuple[list[Found], set[int]]:
     nodes = [document]
     while nodes:
         node = nodes.pop()
-        images = [one for one in _images(node) if registry_path(one.text or "") is not None]
+        images = [one for one in _images(node) if sources.registries.path(one.text or "") is not None]
         read |= {one.line for one in images}
         found += [LeftOut(one.line, "skipped a container image") for one in images[:1]]
         if images:
@@ -84,9 +109,15 @@ def find(document: Node) -> tuple[list[Found], set[int]]:
             name, repository, version = (node.get(*one) for one in (shape.name, shape.repository, shape.version))
             if any(node.get(key).value is None for key in shape.needed):
                 continue
-            places = list(chart(shape.form, name.line, name.text, repository.text, version))
+            option = _option(node.get("arguments")) if shape.form == "azure-pipelines" and version.value is None else None
+            # Without a scheme, it may be a container image. Only Argo CD has no scheme for charts.
+            is_certain = shape.form == "argo-cd" or "://" in f"{name.text} {repository.text}"
+            more = {"values": _values(node), "is_certain": is_certain}
+            places = list(sources.registries.chart(shape.form, name, repository, option or version, **more))
             if places:
                 found += places
-                read |= {one.line for one in (name, repository, version) if one.value is not None}
+                read |= {
+                    one.line for one in (name, repository, version, node.get("arguments") if option else name) if one.value is not None
+                }
                 break
-    return [*found, *_customized(document)], read
+    return [*found, *_customized(document, sources)], read

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from .places import VARIABLE, Form, Found, LeftOut, Node, Place, Sources, chart, place, registry_path
+from .places import VARIABLE, Form, Found, LeftOut, Node, Place, SetValues, Sources
 
 _REF: Final = ("digest", "semver", "tag")
 _KINDS: Final = ("HelmRelease", "OCIRepository", "HelmChart", "HelmRepository")
@@ -15,7 +15,7 @@ _KINDS: Final = ("HelmRelease", "OCIRepository", "HelmChart", "HelmRepository")
 def _objects(document: Node, sources: Sources) -> Iterator[Found]:
     match document.get("kind").value:
         case "OCIRepository":
-            yield from _repository(document.get("spec"))
+            yield from _repository(document.get("spec"), sources)
         case "HelmRelease":
             yield from _from_source(document, document.get("spec", "chart", "spec"), sources)
         case "HelmChart":
@@ -23,7 +23,8 @@ def _objects(document: Node, sources: Sources) -> Iterator[Found]:
             if spec.get("sourceRef").value is not None:
                 yield from _from_source(document, spec, sources)
             else:  # the `HelmChart` of k3s has the chart's address instead
-                yield from chart("helm-chart", spec.line, spec.get("chart").text, spec.get("repo").text, spec.get("version"))
+                name = spec.get("chart")
+                yield from sources.registries.chart("helm-chart", name, spec.get("repo"), spec.get("version"))
 
 
 def _from_source(document: Node, spec: Node, sources: Sources) -> Iterator[Found]:
@@ -32,29 +33,39 @@ def _from_source(document: Node, spec: Node, sources: Sources) -> Iterator[Found
     namespace = source.get("namespace").text or document.get("metadata", "namespace").text
     if kind not in ("HelmRepository", "OCIRepository") or name is None:
         return
-    for one in sources.objects.get((kind, name), ()):
-        there = one.get("metadata", "namespace").text
-        if there is None or namespace is None or there == namespace:
-            yield from chart("flux", spec.line, spec.get("chart").text, one.get("spec", "url").text, spec.get("version"))
-            return
-    yield LeftOut(spec.line, f"left out `{spec.get('chart').text}`: its source `{kind}/{name}` is in another file; name that file too")
+    found = sources.source(kind, name, namespace)
+    paths = [sources.registries.path(one.get("spec", "url").text or "") for one in found]
+    text = spec.get("chart").text
+    at = spec.get("version").line if spec.get("version").value is not None else spec.line
+    if len(found) == 1:
+        values = (SetValues(None, document.get("spec", "values").value),)
+        yield from sources.registries.chart("flux", spec.get("chart"), found[0].get("spec", "url"), spec.get("version"), values=values)
+    elif any(path is not None for path in paths):
+        yield LeftOut(at, f"left out `{text}`: several files define its source `{kind}/{name}`", text, "flux")
+    elif not found:
+        yield LeftOut(at, f"left out `{text}`: its source `{kind}/{name}` is in another file; name that file too", text, "flux")
 
 
-def _repository(spec: Node) -> Iterator[Found]:
+def _repository(spec: Node, sources: Sources) -> Iterator[Found]:
     url, ref = spec.get("url"), spec.get("ref")
-    if registry_path(url.text or "") is None:
+    base, at = sources.registries.path(url.text or ""), url.span
+    if base is None or at is None:
         return
     # Flux prefers the digest, then the range, then the tag. It ignores a tag next to a digest, and so does this.
     digest, semver, tag = (span if span is not None and span.text else None for span in (ref.get(key).span for key in _REF))
+    filtered = ref.get("semverFilter").text if semver is not None and digest is None else None
+    fixed = f"`semverFilter: {filtered}` may exclude a newer version" if filtered else None
     if tag is None or digest is not None or semver is not None or VARIABLE.search(tag.text):
-        for one in place("flux", url.line, url.text or "", digest or semver or tag):
-            yield replace(one, version=tag) if isinstance(one, Place) and digest is not None and semver is None else one
+        second = semver or tag if digest is not None else None
+        for one in sources.registries.place("flux", at, base, digest or semver or tag, fixed=fixed):
+            if second is None or not isinstance(one, Place):
+                yield one
+            else:
+                yield replace(one, version=second, line=second.line, is_tag=semver is None)
     else:
-        for one in place("flux", tag.line, f"{url.text}:{tag.text}", None):
-            yield replace(one, version=tag) if isinstance(one, Place) else one
-    filtered = ref.get("semverFilter")
-    if filtered.text and semver is not None and digest is None:
-        yield LeftOut(filtered.line, f"left out `semverFilter: {filtered.text}` of `{url.text}`: marfetch has no such filter")
+        yield from sources.registries.place("flux", tag, f"{base}:{tag.text}", None)
+    if filtered:
+        yield LeftOut(ref.get("semverFilter").line, f"left out `semverFilter: {filtered}` of `{url.text}`: marfetch has no such filter")
 
 
 FLUX: Final = Form(lambda _, document: document.get("kind").value in _KINDS, _objects)

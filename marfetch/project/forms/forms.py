@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Final, NamedTuple
@@ -12,14 +12,16 @@ from typing import Final, NamedTuple
 from ...document import MAX_YAML_SIZE, Marks, parse_yaml
 from ...errors import Error
 from ...reference import OFFICIAL_HOSTS
-from . import fields, lines, terraform
+from . import bicep, fields, terraform
 from .argo import ARGO
 from .azd import AZD
 from .flux import FLUX
 from .helm import CHART, CHART_FILES, HELMFILE
-from .places import Form, Found, LeftOut, Node, Place, Sources, Text, quotes_hint
+from .lines import Search, without_comments
+from .places import OFFICIAL, Form, Found, LeftOut, Node, Place, Registries, Sources, Text, quotes_hint
+from .project_file import PROJECT
 
-FORMS: Final[tuple[Form, ...]] = (CHART, AZD, HELMFILE, ARGO, FLUX)
+FORMS: Final[tuple[Form, ...]] = (CHART, PROJECT, AZD, HELMFILE, ARGO, FLUX)
 """The forms of YAML documents. The first form that fits parses the document.
 
 If no form fits, the document is searched for the keys in `fields`, and then line by line.
@@ -82,7 +84,7 @@ def _parsed(path: PurePath, file: Text, start: int, end: int, line: int) -> Docu
     marks: Marks = {}
     part = file.text[start:end]
     try:
-        value = parse_yaml(file.parsed[start:end].encode(), f"`{path}`", marks=marks, is_lenient=True)
+        value = parse_yaml(file.parsed[start:end].encode("utf-8", "surrogateescape"), f"`{path}`", marks=marks, is_lenient=True)
     except Error as error:
         return Document(start, line, part, None, error.message)
     return Document(start, line, part, Node(value, marks, file, (start, line)))
@@ -104,75 +106,112 @@ def _masked(text: str) -> str:
     return _ACTIONS.sub(mask, text)
 
 
-def find(
-    path: PurePath, text: str, check: Callable[[], None], others: Sequence[Node] = (), parts: list[Document] | None = None
-) -> Iterator[Found]:
+class Context(NamedTuple):
+    """What the parsers of a file may look up outside of the file.
+
+    Attributes:
+        check: called repeatedly; it raises when the timeout has passed.
+        others: the repositories and sources that other files define.
+        registries: the registries whose references are found.
+        aliases: the aliases of the `bicepconfig.json` that counts for the file.
+    """
+
+    check: Callable[[], None] = lambda: None
+    others: Sources | None = None
+    registries: Registries = OFFICIAL
+    aliases: Mapping[str, str] = {}
+
+
+NO_CONTEXT: Final = Context()
+"""The context of a file that is searched alone."""
+
+
+def find(path: PurePath, text: str, context: Context = NO_CONTEXT, parts: list[Document] | None = None) -> Iterator[Found]:
     """Find the places in a file that name artifacts of MAR.
 
     Args:
-        check: called repeatedly; it raises when the timeout has passed.
-        others: documents of other files, which may define repositories that this file uses.
         parts: the documents of this file; None if they were not parsed before.
     """
-    parts = documents(path, text, check) if parts is None else parts
-    if parts:
-        yield from _documents(path, parts, check, others)
+    parts = documents(path, text, context.check) if parts is None else parts
+    search = Search(context.registries)
+    if path.suffix in (".bicep", ".bicepparam") or path.name == bicep.CONFIGURATION:
+        is_configuration = path.name == bicep.CONFIGURATION
+        yield from bicep.find(text, context.aliases, context.registries, is_configuration=is_configuration)
+    elif parts:
+        yield from _documents(path, parts, context)
     elif path.suffix in (".tf", ".tofu") and len(text) <= MAX_YAML_SIZE:
-        found, read = terraform.find(text)
+        found, read = terraform.find(text, context.registries)
         yield from found
-        yield from _lines(lines.without_comments(text), 1, 0, read, check)
+        yield from _lines(search._replace(skip=read), without_comments(text), 1, 0, context.check)
     else:
         if path.suffix in (*_YAML, ".tf", ".tofu"):
             yield LeftOut(1, "the file is too large for a complete parse, so it is searched line by line")
-        yield from _lines(lines.without_comments(text) if path.suffix in (".bicep", ".bicepparam") else text, 1, 0, set(), check)
+        yield from _lines(search, text, 1, 0, context.check)
 
 
-def _documents(path: PurePath, parts: list[Document], check: Callable[[], None], others: Sequence[Node]) -> Iterator[Found]:
-    objects = [one for part in parts if part.node is not None for one in _objects(part.node)]
-    known = Sources([*objects, *others])
+def _documents(path: PurePath, parts: list[Document], context: Context) -> Iterator[Found]:
+    known = Sources([one for part in parts for one in objects(part)], context.registries, context.others)
+    search = Search(context.registries)
     for part in parts:
         if part.node is None:
-            yield from _unparsed(part, check)
+            yield from _unparsed(part, search, context.check)
             continue
         read: set[int] = set()
+        formed: set[int] = set()
         last = part.line + part.text.count("\n")
-        for one, following in itertools.pairwise([*_objects(part.node), None]):
-            check()
+        joins = _folded(part)
+        for one, following in itertools.pairwise([*objects(part), None]):
+            context.check()
             form = next((each for each in FORMS if one is not None and each.fits(path.name, one)), None)
             if one is not None and form is not None:
-                yield from form.read(one, known)
-                read.update(range(one.line, following.line if following is not None else last + 1))
+                for found in form.read(one, known):
+                    read.add(found.line)
+                    yield found
+                formed.update(range(one.line, following.line if following is not None else last + 1))
             elif one is not None:
-                found, its_lines = fields.find(one)
-                yield from found
+                places, its_lines = fields.find(one, known)
+                yield from places
                 read |= its_lines
-        if len(read) <= last - part.line:
-            yield from _lines(part.text, part.line, part.start, read, check)
+        if len(formed | read) <= last - part.line:
+            yield from _lines(search._replace(skip=formed | read, joins=joins), part.text, part.line, part.start, context.check)
+        if formed:
+            others = {*range(part.line, last + 1)} - formed
+            yield from _lines(
+                search._replace(skip=others | read, joins=joins, commands=True), part.text, part.line, part.start, context.check
+            )
 
 
-def _objects(node: Node) -> list[Node]:
-    """Return the objects of a Kubernetes list, or the document itself."""
+def _folded(part: Document) -> set[int]:
+    """Return the lines of texts that YAML joins with the line after them: folded, plain and quoted texts over several lines."""
+    return set() if part.node is None else part.node.folded()
+
+
+def objects(part: Document) -> list[Node]:
+    """Return the objects of a Kubernetes list, or the document itself; nothing if the document could not be parsed."""
+    node = part.node
+    if node is None:
+        return []
     is_list = str(node.get("kind").value).endswith("List")
     return node.get("items").each() or [node] if is_list else [node]
 
 
-def _unparsed(part: Document, check: Callable[[], None]) -> Iterator[Found]:
+def _unparsed(part: Document, search: Search, check: Callable[[], None]) -> Iterator[Found]:
     """Search a document line by line. This search cannot find a version that is on another line than its reference."""
     if any(host in part.text.lower() for host in OFFICIAL_HOSTS):
         yield LeftOut(part.line, f"{part.error}; {quotes_hint(part.text, part.error) or 'it is searched line by line'}")
     rows = part.text.split("\n")
-    for one in _lines(part.text, part.line, part.start, set(), check):
+    for one in _lines(search, part.text, part.line, part.start, check):
         if not isinstance(one, Place) or one.problem is None:
             yield one
         elif _ADDRESS.match(rows[one.line - part.line]):
             reason = f"left out `{one.reference}`: in a document that is not plain YAML, it may be the address above a chart"
-            yield LeftOut(one.line, reason)
+            yield LeftOut(one.line, reason, str(one.reference) if one.is_certain or "url" in rows[one.line - part.line] else None)
         else:
             yield replace(one, problem="its document is not plain YAML")
 
 
-def _lines(text: str, line: int, start: int, skip: set[int], check: Callable[[], None]) -> Iterator[Found]:
-    for number, one in enumerate(lines.find(text, line, start, skip)):
+def _lines(search: Search, text: str, line: int, start: int, check: Callable[[], None]) -> Iterator[Found]:
+    for number, one in enumerate(search.find(text, line, start)):
         if number % 256 == 0:
             check()
         yield one

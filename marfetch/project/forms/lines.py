@@ -1,6 +1,7 @@
-"""Scripts, pipelines, Bicep and all other text: references in lines, with the `--version` option of the same command.
+"""Scripts, pipelines and all other text: references in lines, with the `--version` option of the same command.
 
-Container images are skipped, because other tools pull them. The search takes time linear in the length of the text.
+Container images are skipped, because other tools pull them. A reference is certainly not an image if it has a scheme (`oci://`, `mar://`,
+`br:`) or is an argument of oras or marfetch. The search takes time linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -9,17 +10,42 @@ import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
 from dataclasses import replace
-from typing import Final
+from functools import cache
+from typing import Any, Final, NamedTuple
 
 from ...reference import OFFICIAL_HOSTS
-from .places import Found, LeftOut, Place, Span, place
+from .places import OFFICIAL, Found, LeftOut, Place, Registries, Span
 
 _HOSTS: Final = "|".join(map(re.escape, OFFICIAL_HOSTS))
-_NAMED: Final = re.compile(rf"(?<![\w.@-])(?:(?:oci|mar|https)://|br:)?(?:{_HOSTS})/[^\s\"'`<>()\[\]{{}},;|\\]++", re.IGNORECASE)
+_LOCAL: Final = r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?"
+_IS_LOCAL: Final = re.compile(_LOCAL)
+_PATH: Final = r"/[^\s\"'`<>()\[\]{},;|\\]++"
 _BICEP: Final = re.compile(r"(?<![\w/])br/public:[a-z0-9/_.-]+:[\w.-]+")
-_ALIAS: Final = re.compile(r"'br/(?!public:)([\w-]+):[^'\n]*'")
+_SURE: Final = re.compile(r"oci://|mar://|br[:/]", re.IGNORECASE)
+"""The start of a reference that is not a container image."""
+_COMMAND: Final = re.compile(r"(?:^|[\s;&|(\"'`])(?:helm|oras|marfetch|mar-get|bicep)(?:\.exe)?[\"']?[\s,]++[\"']?[a-z-]")
+"""The start of a command that downloads charts or other artifacts."""
+_ARTIFACT: Final = re.compile(r"(?:^|[\s;&|(\"'`/])(?:oras|marfetch|mar-get)(?:\.exe)?[\"']?[\s,]")
+_MARFETCH: Final = re.compile(r"\bmarfetch\s++(?:pull|resolve|plan|inspect|verify|referrers|versions|show\s++[a-z]++)(?=\s)")
+_WORD: Final = re.compile(
+    r"(?:^|(?<=\s))[\"']?(-{1,2}[\w-]++=?|[a-z0-9][a-z0-9._-]*+(?:/[a-z0-9._-]++)++(?::[\w.-]++)?(?:@sha256:[0-9a-f]{64})?(?=[\"'\s;]|$)|\S++)"
+)
+_FLAGS: Final = (
+    "--untar",
+    "--prov",
+    "--verify",
+    "--force",
+    "--all-layers",
+    "--json",
+    "--quiet",
+    "--verbose",
+    "--offline",
+    "--devel",
+    "--skip-missing",
+)
+"""Options of marfetch without a value, so that the next word may be a reference."""
 # The last alternative matches arguments in a list, such as `"--version", "1.2"`. Elsewhere in an unquoted value, `>` is a redirection.
-_VERSION: Final = re.compile(
+VERSION_OPTION: Final = re.compile(
     r"""--version(?:[\ =]++(?:"([^"]*+)"|'([^']*+)'|(\$?\{\{[^}]*+\}\}|\$\([^)]*+\)|[^\s"'`;|&()][^\s"'`;|&()<>\]]*+))
     |["']\s*+,\s*+["']([^"']*+)["'])""",
     re.VERBOSE,
@@ -74,12 +100,14 @@ class _Command:
         return Span(text, line, column + 1, first + column, first + column + len(text))
 
 
-def _commands(text: str, line: int, start: int) -> Iterator[_Command]:
+def _commands(text: str, line: int, start: int, joins: Collection[int]) -> Iterator[_Command]:
     command = _Command()
     for raw in text.split("\n"):
         plain = raw.rstrip()
-        if plain.endswith(("\\", " `")) and command.size < MAX_COMMAND:
+        if plain.endswith(("\\", " `", " ^")) and command.size < MAX_COMMAND:
             command.add(plain[:-1] + " ", line, start)
+        elif line in joins and command.size < MAX_COMMAND:
+            command.add(plain + " ", line, start)
         else:
             command.add(raw, line, start)
             yield command
@@ -89,94 +117,147 @@ def _commands(text: str, line: int, start: int) -> Iterator[_Command]:
         yield command
 
 
-def find(text: str, line: int, start: int, skip: Collection[int] = ()) -> Iterator[Found]:
-    """Find references in a part of a file.
+@cache
+def _named(own: str | None) -> re.Pattern[str]:
+    """Return the pattern of references with a host.
 
     Args:
-        line, start: the position in the file where the part starts: the line, and the character's index.
-        skip: lines that another parser has already searched.
+        own: see `Registries`.
     """
-    for command in _commands(text, line, start):
-        if not skip or not any(one in skip for one in command.lines):
-            yield from _references(command)
+    hosts = f"{_HOSTS}|{re.escape(own)}" if own is not None else _HOSTS
+    plain = rf"(?:(?:oci|mar|https)://|br:)?+(?:{hosts})(?::443)?+{_PATH}"
+    return re.compile(
+        rf"(?<![\w.@/-])(?:{plain}|(?:(?:oci|mar)://|br:){_LOCAL}{_PATH}|{_LOCAL}{_PATH}|mar://[a-z0-9_-]++{_PATH})", re.IGNORECASE
+    )
+
+
+class Search(NamedTuple):
+    """How a part of a file is searched line by line.
+
+    Attributes:
+        registries: the registries whose references are found.
+        skip: lines that another parser has already searched.
+        joins: lines that continue in the next line, as in a folded text of YAML.
+        commands: find only arguments of commands.
+    """
+
+    registries: Registries = OFFICIAL
+    skip: Collection[int] = ()
+    joins: Collection[int] = ()
+    commands: bool = False
+
+    def find(self, text: str, line: int, start: int) -> Iterator[Found]:
+        """Find references in a part of a file.
+
+        Args:
+            line, start: the position in the file where the part starts: the line, and the character's index.
+        """
+        for command in _commands(text, line, start, self.joins):
+            if not self.skip or not any(one in self.skip for one in command.lines):
+                yield from self._references(command)
+
+    def _references(self, command: _Command) -> Iterator[Found]:
+        text = command.text
+        if not (_named(self.registries.own).search(text) or _BICEP.search(text) or _MARFETCH.search(text)):
+            return
+        if text.lstrip().startswith(("#", "//", "<!--")):
+            return
+        comment = _COMMENT.match(text)
+        text = comment[1] if comment is not None else text
+        is_helm = "helm" in text
+        for part in _PART.finditer(text):
+            if not self.commands or _COMMAND.search(text, part.start(), part.end()):
+                yield from self._of_part(command, text, part.start(), part.end(), is_helm=is_helm)
+
+    def _of_part(self, command: _Command, text: str, start: int, end: int, *, is_helm: bool) -> Iterator[Found]:
+        matches = [*_named(self.registries.own).finditer(text, start, end), *_BICEP.finditer(text, start, end)]
+        without_host = list(_without_host(text, start, end))
+        if not matches and not without_host:
+            return
+        key = _KEY.match(text)
+        is_image = (key is not None and "image" in key[1].lower()) or _FROM.match(text) or _TOOL.search(text, start, end)
+        is_artifact = _ARTIFACT.search(text, start, end) is not None
+        version = _option(command, text, start, end)
+        more = {"is_helm": is_helm, "takes_digest": is_artifact}
+        for match in without_host:
+            yield from self._reference(command, match[1], match.start(1), text, version, is_certain=True, **more)
+        if is_image and not all(_SURE.match(match[0]) for match in matches):
+            yield LeftOut(command.span("", matches[0].start()).line, "skipped a container image")
+        has_certain = any(_SURE.match(match[0]) for match in matches)
+        for match in matches:
+            is_sure = _SURE.match(match[0]) is not None
+            if not is_sure and (is_image or (not is_artifact and _IS_LOCAL.match(match[0]))):
+                continue
+            if _REPOSITORY.search(text, max(start, match.start() - 256), match.start()):
+                line = command.span("", match.start()).line
+                yield LeftOut(line, f"left out `{match[0]}`: it is the address of a repository, not of a chart")
+            else:
+                is_certain = is_sure or is_artifact
+                its_version = version if is_certain or not has_certain else None
+                yield from self._reference(command, match[0], match.start(), text, its_version, is_certain=is_certain, **more)
+
+    def _reference(
+        self,
+        command: _Command,
+        found: str,
+        start: int,
+        line: str,
+        version: Span | None,
+        *,
+        is_certain: bool,
+        is_helm: bool,
+        takes_digest: bool,
+    ) -> Iterator[Found]:
+        text = found.rstrip(".:/")
+        where = named = command.span(text, start)
+        variable = _VARIABLE.search(found)
+        is_variable = variable is not None or line[start + len(found) : start + len(found) + 1] in ("{", "<")
+        plain = text
+        if is_variable:
+            # The path must not contain the variable. If only the tag is a variable, a digest after the tag still counts.
+            known = found[: variable.start()] if variable is not None else found
+            above, slash, last = known.rpartition("/")
+            name = re.split("[:@]", last, maxsplit=1)[0]
+            if name == last:
+                yield LeftOut(where.line, f"left out `{text[:200]}`: its path contains a variable", text[:200] if is_certain else None)
+                return
+            digest = _DIGEST.search(text)
+            plain, named = above + slash + name + (digest[0] if digest is not None else ""), Span("", where.line)
+        body = re.sub(r"^(?:oci://|https://|br:)", "", plain, flags=re.IGNORECASE)
+        if body.startswith("br/public:"):
+            body = f"{OFFICIAL_HOSTS[0]}/bicep/{body.removeprefix('br/public:')}"
+        if "/" not in body:
+            yield LeftOut(where.line, f"`{text[:200]}` has no repository")
+            return
+        more: dict[str, Any] = {"is_chart": plain.startswith("oci://") and is_helm, "is_certain": is_certain}
+        more["takes_digest"] = takes_digest and not found.startswith("br")
+        for one in self.registries.place("lines", named, body, version, **more):
+            if isinstance(one, Place) and one.problem is not None and is_variable and version is None:
+                yield replace(one, problem=f"`{text[:200]}` contains a variable")
+            else:
+                yield one
+
+
+def _option(command: _Command, text: str, start: int, end: int) -> Span | None:
+    """Return the value of `--version` in a part of a command."""
+    option = VERSION_OPTION.search(text, start, end)
+    group = next((number for number in (1, 2, 3, 4) if option[number]), 0) if option is not None else 0
+    return command.span(option[group], option.start(group)) if option is not None and group else None
+
+
+def _without_host(text: str, start: int, end: int) -> Iterator[re.Match[str]]:
+    """Yield the arguments of marfetch that are references without a host, as groups 1 of matches."""
+    command = _MARFETCH.search(text, start, end)
+    if command is None:
+        return
+    before = ""
+    for word in _WORD.finditer(text, command.end(), end):
+        is_value = before.startswith("-") and not before.endswith("=") and before not in _FLAGS
+        if not is_value and "/" in word[1] and re.fullmatch(r"[a-z0-9_-]++/[a-z0-9._/-]++(?::[\w.-]++)?(?:@sha256:[0-9a-f]{64})?", word[1]):
+            yield word
+        before = word[1]
 
 
 def without_comments(text: str) -> str:
     """Replace block comments (`/* */`) by spaces."""
     return _BLOCK_COMMENT.sub(lambda match: match[0] if match["text"] is not None else re.sub(r"[^\r\n]", " ", match[0]), text)
-
-
-def _references(command: _Command) -> Iterator[Found]:
-    text = command.text
-    alias = _ALIAS.search(text)
-    if not _NAMED.search(text) and not _BICEP.search(text) and alias is None:
-        return
-    if text.lstrip().startswith(("#", "//", "<!--")):
-        return
-    if alias is not None:
-        shown = alias[0].strip("'")[:200]
-        yield LeftOut(command.span("", alias.start()).line, f"left out `{shown}`: `{alias[1]}` is an alias of `bicepconfig.json`")
-    comment = _COMMENT.match(text)
-    text = comment[1] if comment is not None else text
-    for part in _PART.finditer(text):
-        yield from _of_part(command, text, part.start(), part.end())
-
-
-def _of_part(command: _Command, text: str, start: int, end: int) -> Iterator[Found]:
-    matches = [*_NAMED.finditer(text, start, end), *_BICEP.finditer(text, start, end)]
-    if not matches:
-        return
-    line = command.span("", matches[0].start()).line
-    key = _KEY.match(text)
-    if (key is not None and "image" in key[1].lower()) or _FROM.match(text) or _TOOL.search(text, start, end):
-        yield LeftOut(line, "skipped a container image")
-        return
-    option = _VERSION.search(text, start, end)
-    version = None
-    if option is not None:
-        group = next((number for number in (1, 2, 3, 4) if option[number]), 0)
-        version = command.span(option[group], option.start(group)) if group else None
-    is_helm = "helm" in text
-    for match in matches:
-        if _REPOSITORY.search(text, max(start, match.start() - 256), match.start()):
-            yield LeftOut(line, f"left out `{match[0]}`: it is the address of a repository, not of a chart")
-        else:
-            yield from _reference(command, match, version, is_helm=is_helm)
-
-
-def _reference(command: _Command, match: re.Match[str], version: Span | None, *, is_helm: bool) -> Iterator[Found]:
-    text = match[0].rstrip(".:/")
-    where = command.span(text, match.start())
-    variable = _VARIABLE.search(match[0])
-    is_variable = variable is not None or match.string[match.end() : match.end() + 1] in ("{", "<")
-    plain = text
-    if is_variable:
-        # The path must not contain the variable. If only the tag is a variable, a digest after the tag still counts.
-        known = match[0][: variable.start()] if variable is not None else match[0]
-        above, slash, last = known.rpartition("/")
-        name = re.split("[:@]", last, maxsplit=1)[0]
-        if name == last:
-            yield LeftOut(where.line, f"left out `{text[:200]}`: its path contains a variable")
-            return
-        digest = _DIGEST.search(text)
-        plain = above + slash + name + (digest[0] if digest is not None else "")
-    body = re.sub(r"^(?:oci://|mar://|https://|br:)", "", plain, flags=re.IGNORECASE)
-    if body.startswith("br/public:"):
-        body = f"{OFFICIAL_HOSTS[0]}/bicep/{body.removeprefix('br/public:')}"
-    if "/" not in body:
-        yield LeftOut(where.line, f"`{text[:200]}` has no repository")
-        return
-    for one in place("lines", where.line, body, version, is_chart=plain.startswith("oci://") and is_helm):
-        if not isinstance(one, Place):
-            yield one
-        elif one.problem is not None and is_variable and version is None:
-            yield replace(one, problem=f"`{text[:200]}` contains a variable")
-        elif one.reference.tag is not None and one.version is None:
-            yield replace(one, version=_tag(where, one.reference.tag))
-        else:
-            yield one
-
-
-def _tag(where: Span, tag: str) -> Span | None:
-    start = where.text.partition("@")[0].rfind(f":{tag}") + 1
-    return where.part(start, start + len(tag)) if start else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ...constraint import Constraint, exact_version, tag_of
 from ...document import Json, Marks, Path
@@ -56,6 +56,26 @@ class Text:
         return Span(text, line, start - self._starts[line - 1] + 1, start, start + len(text))
 
 
+class SetValues(NamedTuple):
+    """Values that a file sets for a chart.
+
+    Attributes:
+        path: the path of a values file; None if the values are in this file.
+        value: a mapping, or a text with YAML.
+    """
+
+    path: str | None
+    value: Json = None
+
+    @classmethod
+    def at(cls, name: str) -> SetValues:
+        """Return what Helm's option `--set NAME=…` sets."""
+        value: Json = None
+        for key in reversed(name.split(".")):
+            value = {key.partition("[")[0]: value}
+        return cls(None, value)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A place that names an artifact.
@@ -63,12 +83,19 @@ class Place:
     Attributes:
         form: the kind of file, such as `helmfile`.
         line: the line of the version; the line of the reference if there is no version.
-        reference: the reference, with its tag or digest if it has one.
+        reference: the reference with the host as written, and with its tag or digest if it has one. Without a host, it is on the endpoint.
         range: a version or range; None if the reference has a tag or digest, or if no version could be read.
         version: the position of the version or tag in the file, if there is one.
         digest: the position of the digest in the file, if there is one.
+        tag: the position of the tag in the reference, if there is a tag besides a separate version.
         problem: why no version could be read; None if there is no problem.
+        fixed: why the version must not be changed; None if it may.
         is_chart: whether the context shows that the artifact is a chart.
+        is_tag: whether the version is written as a tag, with `_` for `+`.
+        takes_digest: whether `@sha256:…` may follow the version.
+        is_certain: whether the context shows that the reference is not a container image.
+        values: the values that the file sets for the chart.
+        context: settings of a `marfetch.yaml` for the artifact: `endpoint` and `min-age`.
     """
 
     form: str
@@ -77,22 +104,39 @@ class Place:
     range: str | None = None
     version: Span | None = None
     digest: Span | None = None
+    tag: Span | None = None
     problem: str | None = None
+    fixed: str | None = None
     is_chart: bool = False
+    is_tag: bool = False
+    takes_digest: bool = False
+    is_certain: bool = True
+    values: tuple[SetValues, ...] = field(default=(), compare=False)
+    context: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 class LeftOut(NamedTuple):
-    """A place that was skipped, with the reason."""
+    """A place that was skipped, with the reason.
+
+    Attributes:
+        reference: the reference or a part of it, if it is on MAR or may be. None if the place is not on MAR, or names a container image.
+        form: the kind of file, such as `helmfile`.
+    """
 
     line: int
     reason: str
+    reference: str | None = None
+    form: str = "lines"
 
 
 Found: TypeAlias = "Place | LeftOut"
 
 QUOTES: Final = 'put the version in quotes, as in `version: ">=1"`'
 _UNQUOTED: Final = re.compile(r"(?:version|revision|semver)[\"']?[ \t]*+:[ \t]*+[>|*!&%@`]", re.IGNORECASE)
-_SCHEME: Final = re.compile(r"(?:oci|mar|https)://", re.IGNORECASE)
+_SCHEME: Final = re.compile(r"(oci|mar|https)://", re.IGNORECASE)
+_LOOPBACK: Final = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?")
+_PROPERTIES: Final = re.compile(r"(?:[&!]\S*+\s++)++")
+"""The anchor and the tag before a value (YAML 1.2, 6.9)."""
 _PINNED: Final = re.compile(r"(?:([^@]*)@)?(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})")
 VARIABLE: Final = re.compile(r"[${%]|<[A-Za-z]")
 
@@ -109,33 +153,72 @@ def quotes_hint(text: str, message: str) -> str | None:
     return QUOTES if found else None
 
 
-def registry_path(text: str) -> str | None:
-    """Remove the scheme from a reference or an address. Return None if its host is not MAR."""
-    plain = _SCHEME.sub("", text.strip(), count=1).rstrip("/")
-    return plain if plain.partition("/")[0].lower() in OFFICIAL_HOSTS else None
+class Registries(NamedTuple):
+    """The registries whose references are read: the official ones, loopback addresses, and the user's own.
 
-
-def place(form: str, line: int, text: str, version: Span | None, *, is_chart: bool = False) -> Iterator[Found]:
-    """Combine a reference and a separate version, such as `oci://mcr.microsoft.com/a/b` and `^1.2@sha256:…`.
-
-    Args:
-        text: the reference, which may already have a tag or digest.
+    Attributes:
+        own: the user's own registry as `host` or `host:port`; None if there is none.
     """
-    try:
-        reference = Reference.parse(registry_path(text) or text)
-    except Error as error:
-        yield LeftOut(line, error.message)
-        return
-    line = version.line if version is not None else line
-    found = Place(form, line, _short(reference), is_chart=is_chart)
-    if version is None or not version.text.strip():
-        problem = "there is no version" if version is None or version.end else f"its version is an empty block; {QUOTES}"
-        yield found if reference.tag or reference.digest else replace(found, problem=problem)
-        return
-    yield _with_version(found, version)
+
+    own: str | None = None
+
+    def path(self, text: str) -> str | None:
+        """Remove the scheme from a reference or an address. Return None if its host is none of these registries."""
+        plain = text.strip().rstrip("/")
+        match = _SCHEME.match(plain)
+        scheme = match[1].lower() if match is not None else ""
+        plain = plain[match.end() :] if match is not None else plain
+        host = plain.partition("/")[0].lower()
+        if scheme == "mar" and re.fullmatch(r"[a-z0-9_-]++", host):
+            return plain  # `mar://aks/charts` is on the endpoint
+        is_own = host == self.own or (_LOOPBACK.fullmatch(host) is not None and scheme != "https")
+        return plain if is_own or host.removesuffix(":443") in OFFICIAL_HOSTS else None
+
+    def place(self, form: str, named: Span, text: str, version: Span | None, **more: Any) -> Iterator[Found]:
+        """Combine a reference and a separate version, such as `oci://mcr.microsoft.com/a/b` and `^1.2@sha256:…`.
+
+        Args:
+            named: where the file has the reference or the name. It may end with a tag or digest.
+            text: the reference, which may be composed of several values.
+            more: further attributes of the place.
+        """
+        try:
+            reference = Reference.parse(self.path(text) or text)
+        except Error as error:
+            yield LeftOut(named.line, error.message, text, form)
+            return
+        found = Place(form, version.line if version is not None else named.line, reference, **more)
+        name, at, pinned = named.text.partition("@")
+        if at and reference.digest is not None and pinned == str(reference.digest):
+            found = replace(found, digest=named.part(len(name) + 1, len(named.text)))
+        if reference.tag is not None and f":{name}".endswith(f":{reference.tag}"):
+            tag = named.part(len(name) - len(reference.tag), len(name))
+            found = replace(found, tag=tag) if version is not None else replace(found, version=tag, line=tag.line, is_tag=True)
+        if version is None or not version.text.strip():
+            problem = "there is no version" if version is None or version.end else f"its version is an empty block; {QUOTES}"
+            yield found if reference.tag or reference.digest else replace(found, problem=problem)
+            return
+        yield _with_version(found, version)
+
+    def chart(self, form: str, name: Node, repository: Node, version: Node | Span, **more: Any) -> Iterator[Found]:
+        """Combine the name, registry and version of a chart. Yield nothing if the registry is not one of these.
+
+        Args:
+            name: the name, or the whole address with its scheme.
+        """
+        base = self.path(repository.text or "")
+        named = name.text
+        text = self.path(named) if named and "://" in named else f"{base}/{named}" if base is not None and named else None
+        if text is not None:
+            span = version.span if isinstance(version, Node) else version
+            yield from self.place(form, name.span or Span("", name.line), text, span, is_chart=True, **more)
 
 
-def _short(reference: Reference) -> Reference:
+OFFICIAL: Final = Registries()
+"""The official registries and loopback addresses only."""
+
+
+def short(reference: Reference) -> Reference:
     """Remove the default host, unless the first part of the repository looks like a host."""
     first = reference.repository.partition("/")[0]
     plain = Reference(reference.repository, None, reference.tag, reference.digest)
@@ -148,7 +231,7 @@ def _with_version(found: Place, version: Span) -> Place:
     text = version.text.strip()
     lead = len(version.text) - len(version.text.lstrip())
     version = version.part(lead, lead + len(text))
-    reference, digest = found.reference, None
+    reference, digest = found.reference, found.digest
     pinned = _PINNED.fullmatch(text)
     if pinned is not None:
         digest = version.part(pinned.start(2), pinned.end(2))
@@ -210,6 +293,17 @@ class Node:
         for key, value in items:
             yield self._child(value, key)
 
+    def folded(self) -> set[int]:
+        """Return the lines of the texts in this document that YAML joins with the next line. An empty line ends what is joined."""
+        found: set[int] = set()
+        for mark in self._marks.values():
+            raw = self._file.text[self._first[0] + mark.start : self._first[0] + mark.end] if mark.text is not None else ""
+            if "\n" in raw and not raw.startswith("|"):
+                rows = raw.rstrip().split("\n")
+                first = self._file.span("", self._first[0] + mark.start).line
+                found |= {first + at for at in range(raw.startswith(">"), len(rows) - 1) if rows[at].strip() and rows[at + 1].strip()}
+        return found
+
     @property
     def line(self) -> int:
         """The line in the file of this node's key or list item."""
@@ -230,6 +324,9 @@ class Node:
             return None
         start, end = self._first[0] + mark.start, self._first[0] + mark.end
         raw = self._file.parsed[start:end]
+        properties = _PROPERTIES.match(raw)
+        if properties is not None:
+            start, raw = start + properties.end(), raw[properties.end() :]
         if raw != mark.text and raw[1:-1] == mark.text and raw[:1] in ("'", '"'):
             start, end = start + 1, end - 1
         elif raw != mark.text:
@@ -237,37 +334,52 @@ class Node:
         return self._file.span(self._file.text[start:end], start)
 
 
-def chart(form: str, line: int, name: str | None, repository: str | None, version: Node) -> Iterator[Found]:
-    """Combine the name, registry and version of a chart, which are separate values. Yield nothing if the registry is not MAR.
-
-    Args:
-        name: the name, or the whole address with its scheme.
-    """
-    base = registry_path(repository or "")
-    text = registry_path(name or "") if name and "://" in name else f"{base}/{name}" if base is not None and name else None
-    if text is not None:
-        yield from place(form, line, text, version.span, is_chart=True)
-
-
 class Sources:
-    """The repositories and sources that documents define, for documents that name them.
+    """What a form may look up: the registries, and the repositories and sources that documents define.
 
     Args:
-        documents: all documents of the file, then those of the files that are searched with it.
+        documents: all documents of the file.
+        others: the sources of the files that are searched with it. Those of the file itself have priority.
     """
 
-    def __init__(self, documents: Sequence[Node]) -> None:
-        self._documents = documents
+    def __init__(self, documents: Sequence[Node], registries: Registries = OFFICIAL, others: Sources | None = None) -> None:
+        self._documents, self.registries, self._others = documents, registries, others
+
+    def repository(self, name: str) -> list[Node]:
+        """Return the addresses of the repository with this name. There are several only if other files define different ones."""
+        if name in self.repositories:
+            return self.repositories[name][:1]
+        found = self._others.repositories.get(name, []) if self._others is not None else []
+        return list({one.text: one for one in found}.values())
 
     @cached_property
-    def repositories(self) -> dict[str, str | None]:
-        """Name → address of each repository. If a name is defined twice, the first address is used."""
-        found = [one for document in self._documents for one in document.get("repositories").each()]
-        return dict(reversed([(one.get("name").text or "", one.get("url").text) for one in found]))
+    def repositories(self) -> dict[str, list[Node]]:
+        """Name → addresses of each repository that the documents define."""
+        found: dict[str, list[Node]] = {}
+        for document in self._documents:
+            for one in document.get("repositories").each():
+                found.setdefault(one.get("name").text or "", []).append(one.get("url"))
+        return found
+
+    def source(self, kind: str, name: str, namespace: str | None) -> list[Node]:
+        """Return the objects of Kubernetes with this kind, name and namespace, in this file or in the others.
+
+        An object without a namespace matches too, because tools such as Kustomize add the namespace later. There are several only if
+        other files define different ones.
+        """
+        found = self.named(kind, name, namespace)[:1]
+        if found or self._others is None:
+            return found
+        return list({one.get("spec", "url").text: one for one in self._others.named(kind, name, namespace)}.values())
+
+    def named(self, kind: str, name: str, namespace: str | None) -> list[Node]:
+        """Return the objects in the documents with this kind and name, preferably with exactly this namespace."""
+        named = [(one.get("metadata", "namespace").text, one) for one in self._objects.get((kind, name), ())]
+        exact = [one for there, one in named if there is not None and there == namespace]
+        return exact or [one for there, one in named if there is None or namespace is None]
 
     @cached_property
-    def objects(self) -> dict[tuple[str, str], list[Node]]:
-        """Kind and name → the objects of Kubernetes with them, in order."""
+    def _objects(self) -> dict[tuple[str, str], list[Node]]:
         found: dict[tuple[str, str], list[Node]] = {}
         for one in self._documents:
             kind, name = one.get("kind").text, one.get("metadata", "name").text

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from ...reference import OFFICIAL_HOSTS
-from .places import Found, LeftOut, Span, Text, place, registry_path
+from .places import OFFICIAL, Found, LeftOut, Registries, SetValues, Span, Text
 
 _BLOCK: Final = re.compile(
     r"""(?:(?:resource|data)[ \t]++(?:"(?:helm_release|helm_template)"|helm_(?:release|template)\b)[ \t]*+(?:"[^"\n]*+"|[\w-]++)
@@ -35,6 +35,8 @@ _TOKEN: Final = re.compile(
 )
 _PLAIN: Final = re.compile(r'[ \t]*+"([^"\\$%\n]*+)"[ \t\r]*+(?=\n|#|//|/\*|\}|\Z)')
 """An attribute's value that is only a quoted string, without `${…}`."""
+_FILE: Final = re.compile(r'\b(?:file|templatefile)[ \t]*+\([ \t]*+"([^"\n]++)"')
+_SET: Final = re.compile(r'\bname[ \t]*+=[ \t]*+"([^"\n]++)"(?=\s++(?:value|type)\b|[ \t]*+,[ \t]*+value)')
 _EXPRESSION: Final = re.compile(r"[$%]\{")
 _MAX_SHOWN: Final = 60
 
@@ -47,11 +49,13 @@ class _Block(NamedTuple):
             line, without a position.
         lines: the lines of the block in the file.
         prefix: how expressions refer to the block's attributes: `local.` or `var.NAME.`. Empty if the block is a chart.
+        body: the text of the block.
     """
 
     texts: dict[str, Span]
     lines: range
     prefix: str
+    body: str
 
 
 class _Scanner:
@@ -80,7 +84,7 @@ class _Scanner:
                 texts = self._attributes()
                 first, last = (self._file.span("", position).line for position in (token.start(), self._position))
                 prefix = "local." if start["locals"] else f"var.{start['variable']}." if start["variable"] else ""
-                yield _Block(texts, range(first, last + 1), prefix)
+                yield _Block(texts, range(first, last + 1), prefix, self._text[token.start() : self._position])
 
     def _attributes(self) -> dict[str, Span]:
         """Read the attributes of a block, starting after its `{`. Attributes of nested blocks are skipped."""
@@ -112,8 +116,11 @@ class _Scanner:
         return Span(f"${{{line}}}", self._file.span("", position).line)
 
 
-def find(text: str) -> tuple[list[Found], set[int]]:
+def find(text: str, registries: Registries = OFFICIAL) -> tuple[list[Found], set[int]]:
     """Find the charts in a Terraform file.
+
+    Args:
+        registries: the registries whose charts are found.
 
     Returns:
         The places that were found, and the numbers of the lines that the line-by-line search can skip.
@@ -126,7 +133,7 @@ def find(text: str) -> tuple[list[Found], set[int]]:
         if not block.prefix:
             lines.update(block.lines)
             texts = {key: _resolved(span, values, lines, is_version=key == "version") for key, span in block.texts.items()}
-            found += _chart(block._replace(texts=texts))
+            found += _chart(block._replace(texts=texts), registries)
     return found, lines
 
 
@@ -148,19 +155,26 @@ def _resolved(value: Span, values: Mapping[str, Span], lines: set[int], *, is_ve
     return found
 
 
-def _chart(block: _Block) -> Iterator[Found]:
+def _chart(block: _Block, registries: Registries) -> Iterator[Found]:
     chart, repository, version = (block.texts.get(key) for key in ("chart", "repository", "version"))
-    base = registry_path(repository.text) if repository is not None else None
+    base = registries.path(repository.text) if repository is not None else None
     if chart is None or not chart.end:
         if base is not None or (chart is not None and any(host in chart.text for host in OFFICIAL_HOSTS)):
             named = f"a chart below `{base}`: its name" if base is not None else f"`{chart.text if chart else ''}`: it"
-            yield LeftOut(block.lines[0], f"left out {named} is not a plain string")
+            yield LeftOut(block.lines[0], f"left out {named} is not a plain string", base or "a chart", "terraform")
         return
-    text = registry_path(chart.text) if "://" in chart.text else f"{base}/{chart.text}" if base is not None else None
+    text = registries.path(chart.text) if "://" in chart.text else f"{base}/{chart.text}" if base is not None else None
     if text is None:
         if repository is not None and not repository.end:
             yield LeftOut(repository.line, f"left out `{chart.text}`: its repository `{repository.text}` is not a plain string here")
         return
-    yield from place("terraform", chart.line, text, version, is_chart=True)
+    yield from registries.place("terraform", chart, text, version, is_chart=True, values=tuple(_values(block.body)))
     if "devel" in block.texts:
         yield LeftOut(chart.line, f"left out `devel` of `{text}`: to lock prereleases, write a range such as `>=0-0`")
+
+
+def _values(body: str) -> Iterator[SetValues]:
+    for match in _FILE.finditer(body):
+        yield SetValues(match[1].removeprefix("${path.module}/"))
+    for match in _SET.finditer(body):
+        yield SetValues.at(match[1])

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from marfetch.agents import answers
-from marfetch.agents.answers import MAX_ITEMS, MAX_RESULT, MAX_STRING, Answer, ask, bounded, failed
+from marfetch.agents import results
+from marfetch.agents.results import MAX_ITEMS, MAX_RESULT, MAX_STRING, Answer, ask, bounded, failed
 
 
 def test_small_results_stay_as_they_are() -> None:
@@ -88,4 +88,4 @@ def test_a_command_without_a_result_is_an_error(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(subprocess, "run", hangs)
     assert ask(["versions", "--", "a/b"]).document["code"] == "timeout"
-    assert answers.MAX_CALLS == 4
+    assert results.MAX_CALLS == 4

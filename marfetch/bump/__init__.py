@@ -1,0 +1,1 @@
+"""Write newer versions of artifacts into the files of a project."""

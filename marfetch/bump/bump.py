@@ -1,0 +1,224 @@
+"""Compare the versions in the files of a project with the registry, and write newer ones in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+
+from ..client.session import Repository, Session
+from ..destination.rewriting import Rewrite, rewrite
+from ..errors import Error
+from ..files import storage_error
+from ..project.forms.places import Place, Registries
+from ..reference import Reference
+from .decide import Chooser, Decision, Edit, UpgradePolicy
+from .survey import LOCKS, FoundPlace, SourceFile, Survey, repository_of, survey
+
+Connect = Callable[[str | None], Session]
+"""Takes the endpoint of a `marfetch.yaml`, or None for the default, and returns a session."""
+
+
+Choose = Callable[[Repository], Chooser]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What happens to one place.
+
+    Attributes:
+        line: the line of the version.
+        form: the kind of file.
+        repository: the repository with its host; None if the reference could not be read.
+        place: the place; None if no reference could be read.
+        endpoint: the endpoint of a `marfetch.yaml`; None for the default.
+        error: why the registry could not be asked.
+    """
+
+    file: SourceFile
+    line: int
+    form: str
+    repository: str | None
+    decision: Decision
+    place: Place | None = None
+    endpoint: str | None = None
+    error: Error | None = None
+
+
+class BumpPlan(NamedTuple):
+    """What happens to the places of a project.
+
+    Attributes:
+        results: the places, in the order of the files and lines.
+        notes: files that were skipped, with the reason.
+    """
+
+    results: tuple[Result, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def errors(self) -> list[Result]:
+        """The places whose repository could not be read."""
+        return [one for one in self.results if one.error is not None]
+
+    @property
+    def bumped(self) -> list[Result]:
+        """The places that change."""
+        return [one for one in self.results if one.decision.status == "bumped"]
+
+    def hints(self) -> list[str]:
+        """Return the commands that update the lock files next to changed files."""
+        found = []
+        for file in {one.file.real: one.file for one in self.bumped}.values():
+            lock, command = LOCKS.get(file.path.name, ("", ""))
+            if lock and file.real.with_name(lock).exists():
+                found.append(command.format(file=file.path, directory=file.path.parent))
+        return found
+
+
+def plan(
+    paths: Sequence[Path],
+    policy: UpgradePolicy,
+    registries: Registries,
+    connect: Connect,
+    *,
+    only: Sequence[str] = (),
+    min_age: str | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> BumpPlan:
+    """Find the places of a project, and decide what happens to each. Nothing is written.
+
+    Args:
+        check: called repeatedly; it raises when the timeout has passed.
+        min_age: the minimum age of newer versions, such as `7d`; None for no minimum.
+        only: globs for the repositories to look at, with or without their host; empty for all.
+
+    Raises:
+        StorageError: a file cannot be read.
+        Error: the registry is refused. An error about one repository is stored in its results.
+    """
+    found = survey(paths, registries, check)
+    places = [one for one in found.places if _is_chosen(repository_of(one.place), only)]
+    unread = [
+        Result(one.file, one.line, one.form, None, Decision("unreadable", None, None, one.reason))
+        for one in found.unread
+        if _is_chosen(one.reference.partition("://")[2] or one.reference, only)
+    ]
+    results = _without_conflicts([*_decided(places, lambda one: Chooser(one, policy, min_age), connect), *unread])
+    order = {file.real: number for number, file in enumerate(_files_of(found))}
+    results.sort(key=lambda one: (order[one.file.real], one.line))
+    return BumpPlan(tuple(results), found.notes)
+
+
+def _files_of(found: Survey) -> Sequence[SourceFile]:
+    files = [*(one.file for one in found.places), *(one.file for one in found.unread)]
+    return list({file.real: file for file in files}.values())
+
+
+def _is_chosen(repository: str, only: Sequence[str]) -> bool:
+    names = (repository, repository.partition("/")[2])
+    return not only or any(fnmatchcase(name, glob) for name in names for glob in only)
+
+
+def _decided(places: Sequence[FoundPlace], choose: Choose, connect: Connect) -> list[Result]:
+    groups: dict[str | None, dict[Reference, list[FoundPlace]]] = {}
+    for one in places:
+        repository = replace(one.place.reference, tag=None, digest=None)
+        groups.setdefault(one.place.context.get("endpoint"), {}).setdefault(repository, []).append(one)
+    results: list[Result] = []
+    for endpoint, repositories in groups.items():
+        client = connect(endpoint)
+        for found in client.each(
+            lambda item, client=client: _of_repository(client, item[0], item[1], choose),  # type: ignore[misc]
+            list(repositories.items()),
+            label="checking",
+            unit="repositories",
+        ):
+            results += found
+    return results
+
+
+def _of_repository(client: Session, reference: Reference, places: Sequence[FoundPlace], choose: Choose) -> list[Result]:
+    name = repository_of(places[0].place)
+    error: Error | None = None
+    chooser: Chooser | None = None
+    try:
+        repository = client.repository(reference)
+        name = repository.reference.full_repository
+        chooser = choose(repository)
+    except Error as failed:
+        error = failed
+    except OSError as failed:
+        error = storage_error(failed, str(failed.filename or name))
+    results = []
+    for one in places:
+        decision = Decision("unreadable")
+        if chooser is not None and error is None:
+            try:
+                decision = chooser.decide(one.place)
+            except Error as failed:
+                error = failed
+        results.append(
+            Result(one.file, one.place.line, one.place.form, name, decision, one.place, one.place.context.get("endpoint"), error)
+        )
+    return results
+
+
+def _without_conflicts(results: Sequence[Result]) -> list[Result]:
+    """Leave a version alone that several places share, such as by an anchor, if they need different ones."""
+    wanted: dict[tuple[Path, int, int], set[str]] = {}
+    for one in results:
+        for edit in one.decision.edits:
+            wanted.setdefault((one.file.real, edit.start, edit.end), set()).add(edit.text)
+    shared: dict[tuple[Path, int, int], int] = {}
+    for one in results:
+        span = one.place.version if one.place is not None else None
+        if span is not None and span.end:
+            key = (one.file.real, span.start, span.end)
+            shared[key] = shared.get(key, 0) | (1 if one.decision.edits else 2)
+
+    def checked(one: Result) -> Result:
+        keys = [(one.file.real, edit.start, edit.end) for edit in one.decision.edits]
+        if any(len(wanted[key]) > 1 or shared.get(key) == 3 for key in keys):
+            reason = "other artifacts share this version, and their newest version is another one"
+            return replace(one, decision=Decision("unreadable", one.decision.old, None, reason))
+        return one
+
+    return [checked(one) for one in results]
+
+
+def changes(plan: BumpPlan) -> list[Rewrite]:
+    """Return the new content of the files that change. Nothing but the versions and digests differs."""
+    edits: dict[Path, set[Edit]] = {}
+    files: Mapping[Path, SourceFile] = {one.file.real: one.file for one in plan.results}
+    for one in plan.bumped:
+        edits.setdefault(one.file.real, set()).update(one.decision.edits)
+    return [Rewrite(real, files[real].data, files[real].bytes_of(edited(files[real].text, found))) for real, found in edits.items()]
+
+
+def edited(text: str, edits: set[Edit]) -> str:
+    """Return a text with all replacements, which do not overlap."""
+    for edit in sorted(edits, reverse=True):
+        text = text[: edit.start] + edit.text + text[edit.end :]
+    return text
+
+
+def write(plan: BumpPlan) -> list[Path]:
+    """Write the newer versions.
+
+    Returns:
+        The paths of the files as shown.
+
+    Raises:
+        StorageError: a file cannot be written. The error names the files that were written before.
+    """
+    shown = {one.file.real: one.file.path for one in plan.results}
+    written: list[Path] = []
+    try:
+        rewrite(changes(plan), written)
+    except Error as error:
+        error.context["written"] = [str(shown[path]) for path in written]
+        raise
+    return [shown[path] for path in written]

@@ -1,0 +1,159 @@
+"""Read the files of a project, and find the places in them that name artifacts of MAR."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Final, NamedTuple
+
+from ..files import storage_error
+from ..project.adopt import MAX_SIZE, Aliases
+from ..project.forms.forms import Context, documents, find, objects
+from ..project.forms.places import Place, Registries, Sources, short
+from ..reference import OFFICIAL_HOSTS
+from .walk import Listed, walk
+
+LOCKS: Final = {
+    "marfetch.yaml": ("marfetch.lock", "marfetch lock --file {file}"),
+    "Chart.yaml": ("Chart.lock", "helm dependency update {directory}"),
+    "requirements.yaml": ("requirements.lock", "helm dependency update {directory}"),
+    "helmfile.yaml": ("helmfile.lock", "helmfile --file {file} deps"),
+    "vendir.yml": ("vendir.lock.yml", "vendir sync --file {file}"),
+}
+"""File → its lock file, and the command that writes the lock file."""
+
+_LOCK_FILES: Final = frozenset(lock for lock, _ in LOCKS.values())
+_BOM: Final = b"\xef\xbb\xbf"
+_SEPARATE: Final = re.compile(
+    rb"HelmRelease|HelmRepository|OCIRepository|HelmChart|(?:releases|repositories|artifacts)[\"']?[ \t]*:|\bmarfetch\s"
+)
+"""Words of files that name an artifact without naming its registry."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file of the project.
+
+    Attributes:
+        path: the path as shown, relative to the current directory.
+        real: the path without links, where the file is written.
+        data: the content.
+        text: the content as text, without a byte order mark. Bytes that are no UTF-8 are surrogates.
+    """
+
+    path: Path
+    real: Path
+    data: bytes = field(repr=False)
+    text: str = field(repr=False)
+
+    def bytes_of(self, text: str) -> bytes:
+        """Return the bytes of a changed text, with the byte order mark that the file has."""
+        return (_BOM if self.data.startswith(_BOM) else b"") + text.encode("utf-8", "surrogateescape")
+
+
+class FoundPlace(NamedTuple):
+    """A place in a file."""
+
+    file: SourceFile
+    place: Place
+
+
+class Unread(NamedTuple):
+    """A place with a reference whose version could not be read.
+
+    Attributes:
+        reference: the reference, or the part of it that could be read.
+        reason: why it could not be read.
+    """
+
+    file: SourceFile
+    line: int
+    form: str
+    reference: str
+    reason: str
+
+
+class Survey(NamedTuple):
+    """The result of searching a project.
+
+    Attributes:
+        places: the places with a version, in the order of the files.
+        unread: the places without one.
+        notes: files that were skipped, with the reason.
+    """
+
+    places: tuple[FoundPlace, ...]
+    unread: tuple[Unread, ...]
+    notes: tuple[str, ...]
+
+
+def survey(paths: Sequence[Path], registries: Registries, check: Callable[[], None] = lambda: None) -> Survey:
+    """Search a project. Each file is read once.
+
+    Args:
+        check: called repeatedly; it raises when the timeout has passed.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
+    notes: list[str] = []
+    files = list(_files(paths, registries, check, notes))
+    parts = {file.real: documents(file.path, file.text, check) for file in files}
+    others = Sources([one for found in parts.values() for part in found for one in objects(part)])
+    known = Aliases()
+    places: list[FoundPlace] = []
+    unread: list[Unread] = []
+    for file in files:
+        context = Context(check, others, registries, known.of(file.real))
+        for one in find(file.path, file.text, context, parts[file.real]):
+            if isinstance(one, Place):
+                if one.is_certain:
+                    places.append(FoundPlace(file, one))
+            elif one.reference is not None:
+                unread.append(Unread(file, one.line, one.form, one.reference, one.reason))
+    return Survey(tuple(_real_places(places)), tuple(dict.fromkeys(unread)), tuple(notes))
+
+
+def _files(paths: Sequence[Path], registries: Registries, check: Callable[[], None], notes: list[str]) -> Iterator[SourceFile]:
+    hosts = [re.escape(host) for host in (*OFFICIAL_HOSTS, *([registries.own] if registries.own else []))]
+    words = re.compile(rf"{'|'.join(hosts)}|br[:/]|mar://|localhost|127\.|\[::1\]|{_SEPARATE.pattern.decode()}".encode(), re.IGNORECASE)
+    for listed in walk(paths, check):
+        if listed.path.name in _LOCK_FILES:
+            continue
+        check()
+        data = _read(listed)
+        if len(data) > MAX_SIZE:
+            notes.append(f"skipped `{listed.path}`: it has more than {MAX_SIZE} bytes")
+        elif words.search(data) and b"\0" not in data and not (listed.is_script and not data.startswith(b"#!")):
+            yield SourceFile(
+                Path(os.path.relpath(listed.path)), listed.real, data, data.removeprefix(_BOM).decode("utf-8", "surrogateescape")
+            )
+
+
+def _read(listed: Listed) -> bytes:
+    try:
+        with listed.real.open("rb") as file:
+            return file.read(MAX_SIZE + 1)
+    except OSError as error:
+        raise storage_error(error, listed.path) from error
+
+
+def _real_places(places: Sequence[FoundPlace]) -> Iterator[FoundPlace]:
+    """Yield the places once each, without the addresses of repositories above other artifacts."""
+    above = {(one.place.reference.host, str(parent)) for one in places for parent in PurePosixPath(one.place.reference.repository).parents}
+    seen: set[object] = set()
+    for one in places:
+        place = one.place
+        is_address = place.problem is not None and (place.reference.host, place.reference.repository) in above
+        key = (one.file.real, place.line, place.version, place.reference, place.form if place.version is None else "")
+        if not is_address and key not in seen:
+            seen.add(key)
+            yield one
+
+
+def repository_of(place: Place) -> str:
+    """Return the repository of a place, for messages: with its host, unless that is the default one."""
+    return short(place.reference).full_repository

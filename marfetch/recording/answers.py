@@ -1,0 +1,108 @@
+"""What recording and replaying have in common: how requests are counted and named, and how failures are answered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from starlette.types import ASGIApp, Scope
+
+from ..bundle.recorded import Absence, Recording
+from ..errors import Error, IntegrityError, NotFoundError, PolicyError, RateLimitedError, StorageError
+from ..oci import Digest
+from ..serve.responses import data_digest, no_blob, no_manifest, no_name, nowhere, problem
+from ..serve.routing import RegistryApp
+from .seen import Observations, described
+
+_ABSENCES: Final[dict[str, Absence]] = {"repository-not-found": "NAME_UNKNOWN", "blob-not-found": "BLOB_UNKNOWN"}
+"""Error code → what is missing. Every other code stands for a manifest."""
+
+
+class Answers(RegistryApp):
+    """A registry that answers in the name of an endpoint, for one command.
+
+    Attributes:
+        recording: the answers.
+        seen: what was asked.
+    """
+
+    def __init__(self, recording: Recording, seen: Observations) -> None:
+        super().__init__()
+        self.recording = recording
+        self.seen = seen
+
+    def data_app(self) -> ASGIApp:
+        """Return the application of the data hosts."""
+        return self.guarded(self._data)
+
+    def refuse(self, scope: Scope) -> ASGIApp | None:
+        self.seen.asked += 1
+        refusal = super().refuse(scope)
+        if refusal is not None:
+            self.seen.refuse(self.named(scope), "the registry is read-only, and takes only plain requests")
+        return refusal
+
+    def named(self, scope: Scope) -> str:
+        """Return a request in words, without its query."""
+        return described(self.recording.endpoint, scope)
+
+    async def other(self, scope: Scope) -> ASGIApp:
+        self.seen.refuse(self.named(scope), "only the API of the registry is answered")
+        return await super().other(scope)
+
+    async def answered(self, answer: Callable[[Scope], Awaitable[ASGIApp]], scope: Scope) -> ASGIApp:
+        try:
+            found = await answer(scope)
+        except Error as error:
+            return self.failed(scope, error)
+        self.seen.succeed(self.named(scope))
+        return found
+
+    def failed(self, scope: Scope, error: Error) -> ASGIApp:
+        if isinstance(error, NotFoundError):
+            return self.absent(scope, absence(error))
+        self.seen.fail(self.named(scope), error)
+        if isinstance(error, RateLimitedError):
+            wait = error.context.get("retry_after")
+            headers = {"Retry-After": str(math.ceil(wait))} if isinstance(wait, (int, float)) else None
+            return problem(429, "TOOMANYREQUESTS", error.message, headers=headers)
+        if isinstance(error, StorageError):
+            return problem(507, "UNKNOWN", error.message)
+        if isinstance(error, (IntegrityError, PolicyError)):
+            return problem(502, "UNKNOWN", f"refused by marfetch: {error.message}")
+        return problem(504 if error.code == "timeout" else 502, "UNKNOWN", error.message)
+
+    def absent(self, scope: Scope, what: Absence) -> ASGIApp:
+        """Return the 404 for a request."""
+        path: str = scope["path"].removeprefix("/v2/")
+        if path == "_catalog":
+            return nowhere()
+        name, _, last = path.rpartition("/")
+        if path.endswith("/tags/list"):
+            return no_name(path.removesuffix("/tags/list"))
+        name = name.rpartition("/")[0]
+        if what == "NAME_UNKNOWN":
+            return no_name(name)
+        return no_blob(name, last) if what == "BLOB_UNKNOWN" else no_manifest(name, last)
+
+    async def _data(self, scope: Scope) -> ASGIApp:
+        """Answer for a data host. Only what the registry was asked for before is there."""
+        digest = data_digest(scope["path"])
+        holders = {name for name, one in self.recording.repositories.items() if digest in one.blobs}
+        if digest is None or not holders:
+            return await self.other(scope)
+        return await self.blob(scope, min(holders), str(digest))
+
+
+def absence(error: NotFoundError) -> Absence:
+    """Return what an error says is missing."""
+    return _ABSENCES.get(error.code, "MANIFEST_UNKNOWN")
+
+
+def parsed(text: str) -> Digest | None:
+    """Return a digest; None if the text is not one."""
+    try:
+        return Digest.parse(text)
+    except Error:
+        return None

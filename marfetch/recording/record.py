@@ -1,0 +1,227 @@
+"""Record what a command asks of an endpoint, and answer it from a recording."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from .. import threads
+from ..bundle.check import check_bundle, refuse_broken
+from ..bundle.create import cached_part
+from ..bundle.format import INDEX_FILE, MARKER, MARKER_FILE, Part, archive_size, blob_file, index_bytes, opened, whole, write_archive
+from ..bundle.recorded import RECORDING_FILE, Recording, recording_bytes
+from ..client.session import Session
+from ..destination.destination import whole_file
+from ..endpoint import Endpoint, HostPattern
+from ..errors import Error, InputError, LockError
+from ..files import storage_error
+from ..oci import Digest
+from ..reference import Host
+from ..remote.certificates import TrustedCertificates, trusted_pem
+from ..serve.server import Serving, bind
+from .answers import Answers
+from .authority import ThrowAwayAuthority
+from .child import ChildProcess, environment
+from .forward import Dialer
+from .proxy import LoopbackProxy
+from .replayed import Replayed
+from .seen import Observations, names_endpoint
+from .upstream import Upstream
+
+_SHOWN: Final = 5
+"""Number of missing requests that an error names."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedArchive:
+    """A written recording.
+
+    Attributes:
+        digest: the digest of the file.
+        size: the size of the file in bytes.
+        tags: number of recorded tags.
+        manifests: number of manifests in the file.
+        blobs: number of other blobs in the file.
+    """
+
+    path: Path
+    digest: Digest
+    size: int
+    tags: int
+    manifests: int
+    blobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The end of a command that was recorded or replayed.
+
+    Attributes:
+        code: the exit code of the command.
+        problem: why the command could not be started; None if it was.
+        archive: the recording that was written; None for a replay, or if it could not be written.
+        error: what went wrong besides the command itself; None if nothing did.
+    """
+
+    code: int
+    problem: str | None
+    endpoint: Endpoint
+    seen: Observations
+    archive: RecordedArchive | None = None
+    error: Error | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the command, or of the error if the command itself succeeded."""
+        return self.code or (self.error.exit_code if self.error is not None else 0)
+
+
+def record(client: Session, endpoint: Endpoint, command: Sequence[str], output: Path) -> Ended:
+    """Run a command, and write what it asked of an endpoint to an archive.
+
+    Args:
+        output: the path of the archive. It is written when the command has ended, whatever its exit code.
+
+    Raises:
+        InputError: `usage`: the trusted certificates cannot be read.
+        StorageError: `port-unusable`, `no-resources`, `file-unusable`.
+        Error: none for a failed request: it is in the result.
+    """
+    seen, recording = Observations(), Recording(endpoint)
+    answers = Upstream(client, recording, seen)
+    try:
+        with _proxied(answers, lambda _: True, client.options.ca_file) as variables:
+            if not client.options.offline:  # importing oras-py takes as long as the command needs to start
+                threads.started(lambda: client.connect(endpoint), "marfetch-connect")
+            child = ChildProcess(command, variables)
+            code = child.run()
+    finally:
+        answers.end()
+    if child.problem is not None:
+        return Ended(code, child.problem, endpoint, seen)
+    try:
+        archive = _write(client, recording, output)
+    except Error as error:
+        return Ended(code, None, endpoint, seen, None, seen.worst or error)
+    except OSError as error:
+        return Ended(code, None, endpoint, seen, None, seen.worst or storage_error(error, output))
+    return Ended(code, None, endpoint, seen, archive, seen.worst)
+
+
+def replay(path: Path, command: Sequence[str], allowed: Sequence[str], ca_file: str | None, budget: Callable[[], None]) -> Ended:
+    """Run a command, and answer what it asks of the endpoint of a recording.
+
+    Args:
+        path: the recording.
+        allowed: other hosts that the command may connect to, as `HOST[:PORT]` or `*.HOST[:PORT]`.
+        budget: called while the recording is checked; it may raise to cancel.
+
+    Raises:
+        InputError: `not-a-recording`; `usage`: a host of the endpoint is allowed, or an invalid one.
+        IntegrityError: `bundle-broken`, `malformed`: the recording was changed.
+        Error: as for `record`.
+    """
+    with opened(path) as found:
+        if found.recording is None:
+            raise InputError(f"`{path}` is not a recording: it has no `{RECORDING_FILE}`", code="not-a-recording", path=str(path))
+        endpoint, seen = found.recording.endpoint, Observations()
+        allows = _allowing(endpoint, allowed)
+        refuse_broken(found, check_bundle(found, budget=budget, reads_blobs=False))  # each blob is verified before it is first sent
+        with _proxied(Replayed(found, found.recording, seen), allows, ca_file) as variables:
+            child = ChildProcess(command, variables)
+            code = child.run()
+    return Ended(code, child.problem, endpoint, seen, None, seen.worst or _missing(path, seen))
+
+
+def _missing(path: Path, seen: Observations) -> Error | None:
+    if not seen.missing:
+        return None
+    named = list(seen.missing)
+    more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
+    shown = ", ".join(f"`{one}`" for one in named[:_SHOWN])
+    return LockError(f"not in the recording `{path}`: {shown}{more}", code="not-recorded", path=str(path), missing=named)
+
+
+def _allowing(endpoint: Endpoint, allowed: Sequence[str]) -> Callable[[Host], bool]:
+    """Return a function that decides whether the command may connect to another host."""
+    patterns: list[HostPattern] = []
+    for text in allowed:
+        try:
+            pattern = HostPattern.parse(text)
+        except Error as error:
+            raise InputError(f"`--allow` takes `HOST[:PORT]` or `*.HOST[:PORT]`, not `{text[:200]}`", code="usage") from error
+        own = any(pattern.host.name == one.host.name for one in endpoint.data_hosts)
+        if own or names_endpoint(endpoint, pattern.host):
+            raise InputError(
+                f"`--allow {text}` names a host of the endpoint `{endpoint.name}`, which is answered from the recording",
+                code="usage",
+                hint="remove this `--allow`, or record again to have newer answers",
+            )
+        patterns.append(pattern)
+
+    def allows(host: Host) -> bool:
+        return any(
+            one.host.port in (None, host.port) and (host.name.endswith(f".{one.host.name}") if one.wildcard else host.name == one.host.name)
+            for one in patterns
+        )
+
+    return allows
+
+
+@contextmanager
+def _proxied(answers: Answers, allows: Callable[[Host], bool], ca_file: str | None) -> Iterator[dict[str, str]]:
+    """Run a proxy for the duration of the context.
+
+    Yields:
+        The environment of a command whose requests go through it.
+    """
+    endpoint = answers.recording.endpoint
+    roots = trusted_pem(ca_file, os.environ)
+    authority = ThrowAwayAuthority(endpoint)
+    dialer = Dialer(lambda: TrustedCertificates(ca_file).context())
+    proxy = LoopbackProxy(endpoint, authority, answers.app(), answers.data_app(), allows=allows, dialer=dialer, seen=answers.seen)
+    with _trust_file(roots + authority.pem) as path, bind() as listening, Serving(servers=[(proxy, listening)]):
+        yield environment(os.environ, f"http://127.0.0.1:{listening.getsockname()[1]}", path)
+
+
+@contextmanager
+def _trust_file(pem: bytes) -> Iterator[str]:
+    """Keep certificates in a file that everyone may read, for the duration of the context: the command may run as another user."""
+    number, path = tempfile.mkstemp(prefix="marfetch-ca-", suffix=".pem")
+    try:
+        try:
+            with os.fdopen(number, "wb") as file:
+                os.fchmod(number, 0o644)
+                file.write(pem)
+        except OSError as error:
+            raise storage_error(error, path) from error
+        yield path
+    finally:
+        with suppress(OSError):
+            Path(path).unlink()
+
+
+def _write(client: Session, recording: Recording, output: Path) -> RecordedArchive:
+    """Write the archive of a recording from the cache.
+
+    Raises:
+        StorageError: it cannot be written.
+        IntegrityError: the cache was changed.
+    """
+    content, entries = recording.content, recording.entries()
+    first = {MARKER_FILE: MARKER, INDEX_FILE: index_bytes(entries), RECORDING_FILE: recording_bytes(recording)}
+    parts = [Part(name, len(text), whole(text)) for name, text in first.items()]
+    with client.progress.steps("writing", len(content), "blobs") as steps:
+        found = sorted(content.values(), key=lambda one: blob_file(one.digest))
+        parts += [cached_part(client, one.digest, one.size, steps, check=lambda: None) for one in found]
+        size = archive_size(parts)
+        with whole_file(output, size=size) as file:
+            digest = write_archive(file, parts)
+    manifests = recording.manifests
+    tags = sum(len(one.tags) for one in recording.repositories.values())
+    return RecordedArchive(output, digest, size, tags, len(manifests), len(content) - len(manifests))

@@ -1,0 +1,331 @@
+"""Answer requests through marfetch's session, verified and cached, and record the answers.
+
+Each resource is asked for once per command, so that a recording has one answer for it. A blob above `WHOLE` is sent while it arrives: the
+response reads the file that the download writes, and its last piece waits until the digest of the whole blob is right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final, TypeVar, cast
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .. import threads
+from ..budget import Cancelled
+from ..bundle.recorded import RecordedRepository, Recording
+from ..client.session import Repository, Session, offline_error
+from ..content import WELL_KNOWN, copy
+from ..errors import Error, InputError, NotFoundError
+from ..layout.graph import ManifestNode
+from ..layout.ingest import FileIngest
+from ..layout.layout import Layout
+from ..layout.repositories import lexical
+from ..oci import Descriptor, Digest, Index, Manifest
+from ..reference import Host, Reference, is_repository, is_tag
+from ..serve.responses import PIECE, PlainResponse, SentPart, no_blob, no_name, span
+from ..serve.streams import BlobResponse, VerifiedBlobs, blob_response
+from .answers import Answers, absence, parsed
+from .seen import Observations
+
+WHOLE: Final = 1 << 20
+"""Blobs up to this size, in bytes, are verified before the response starts."""
+_POLL: Final = 0.004
+"""Seconds between two looks at a file that a download is writing."""
+_STOP_WAIT: Final = 1.0
+"""Seconds to wait for threads after a stop."""
+_BLOB: Final = "application/octet-stream"
+
+T = TypeVar("T")
+
+
+class Upstream(Answers):
+    """Answers from a registry, and records the answers.
+
+    Args:
+        client: the session that asks the registry.
+    """
+
+    def __init__(self, client: Session, recording: Recording, seen: Observations) -> None:
+        super().__init__(recording, seen)
+        self._client = client
+        self._pool = threads.pool(2 * client.options.jobs)
+        self._host = Host.parse(recording.endpoint.registry.name)
+        self._answers: dict[tuple[str, str, str], asyncio.Future[Any]] = {}
+        self._described: dict[Digest, Descriptor] = {}
+        self._flows: dict[Digest, _Flow] = {}
+        self._checked = VerifiedBlobs()
+        self._under_way: set[Future[Any]] = set()
+
+    def end(self) -> None:
+        """Abort the requests that are still under way. Nobody waits for them, because the command has ended."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._under_way:
+            self._client.stop()
+            wait(list(self._under_way), timeout=_STOP_WAIT)
+
+    # -- looking up
+
+    async def catalog(self) -> Sequence[str]:
+        def ask() -> tuple[str, ...]:
+            if self._client.options.offline:
+                raise offline_error(Reference("_catalog", self._host))
+            return tuple(sorted(self._client.connect(self.recording.endpoint).repositories()))
+
+        self.recording.catalog = await self._once(("", "catalog", ""), ask)
+        return self.recording.catalog
+
+    async def tags(self, name: str) -> Sequence[str] | None:
+        if not is_repository(name):
+            return None
+        listed = await self._found(name, "tags/list", lambda: tuple(sorted(self._repository(name).tags(), key=lexical)))
+        self._recorded(name).listed = listed
+        return listed
+
+    async def manifest(self, name: str, text: str) -> Manifest | Index | None:
+        digest = parsed(text) if ":" in text else None
+        if not is_repository(name) or (digest is None and not is_tag(text)):
+            return None
+        at = self._repository(name).at(tag=None if digest is not None else text, digest=digest)
+        found = await self._found(name, f"manifests/{text}", at.manifest)
+        one, own = self._recorded(name), found.descriptor
+        one.manifests[own.digest] = Descriptor(own.media_type, own.digest, own.size)
+        if digest is None:
+            one.tags[text] = own.digest
+        self._described |= {blob.digest: blob for blob in ManifestNode.of(found).blobs}
+        return found
+
+    async def referrers(self, name: str, digest: Digest) -> Sequence[Descriptor] | None:
+        if not is_repository(name):
+            return None
+        found = await self._found(name, f"referrers/{digest}", lambda: tuple(self._repository(name).referrers(digest)))
+        self._recorded(name).referrers[digest] = found
+        return found
+
+    async def blob(self, scope: Scope, name: str, text: str) -> ASGIApp:
+        digest = parsed(text)
+        if digest is None or not is_repository(name):
+            return no_blob(name, text) if is_repository(name) else no_name(name)
+        known = self._described.get(digest)
+        if scope["method"] == "HEAD" or known is None:
+            size = await self._found(name, f"blobs/{digest}", partial(self._size, name, digest, known))
+            known = known or Descriptor(_BLOB, digest, size)
+        if scope["method"] == "HEAD":
+            self._recorded(name).sizes[digest] = known.size
+            found = span(scope, digest, known.size)
+            return PlainResponse(found.headers, b"", found.status) if isinstance(found, SentPart) else found
+        return await self._content(scope, name, known)
+
+    # -- asking
+
+    def _repository(self, name: str) -> Repository:
+        return self._client.repository(Reference(name, self._host))
+
+    def _recorded(self, name: str) -> RecordedRepository:
+        return self.recording.repository(name)
+
+    def _size(self, name: str, digest: Digest, known: Descriptor | None) -> int:
+        """Return the size of a blob: of its copy in the cache, or as the registry says."""
+        stamp = self._client.cache.stamp(digest)
+        if stamp is not None and (known is None or known.size == stamp.size):
+            return stamp.size
+        if digest in WELL_KNOWN:
+            return len(WELL_KNOWN[digest])
+        reference = self._repository(name).reference
+        if self._client.options.offline:
+            raise offline_error(reference)
+        return self._client.connect(self.recording.endpoint).blob_size(reference, digest)
+
+    async def _found(self, name: str, path: str, ask: Callable[[], T]) -> T:
+        """Return the answer to a request; record it if it is not found."""
+        try:
+            return await self._once((name, path, ""), ask)
+        except NotFoundError as error:
+            self._recorded(name).absent[path] = absence(error)
+            raise
+
+    async def _once(self, key: tuple[str, str, str], ask: Callable[[], T]) -> T:
+        """Ask the registry in a thread, once for each key. After a failure, the next request asks again."""
+        task = self._answers.get(key)
+        if task is None:
+            task = self._answers[key] = self._run(ask)
+        try:
+            return cast("T", await asyncio.shield(task))
+        except NotFoundError:
+            raise
+        except BaseException:
+            if task.done():
+                self._answers.pop(key, None)
+            raise
+
+    def _run(self, ask: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Call a function in a thread."""
+        call = self._pool.submit(self._call, ask)
+        self._under_way.add(call)
+        call.add_done_callback(self._under_way.discard)
+        return asyncio.wrap_future(call)
+
+    def _call(self, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except Cancelled:  # the command has ended, so nobody waits for the answer
+            raise InputError("the command has ended", code="usage") from None
+
+    # -- blobs
+
+    async def _content(self, scope: Scope, name: str, blob: Descriptor) -> ASGIApp:
+        for _ in range(2):
+            stored = await self._stored(scope, name, blob)
+            if stored is not None:
+                return stored
+            flow = self._flows.get(blob.digest) or self._start(name, blob)
+            if blob.size > WHOLE:
+                await flow.begin()
+                found = span(scope, blob.digest, blob.size)
+                if not isinstance(found, SentPart):
+                    return found
+                if flow.file is not None:
+                    return _Arriving(flow, os.dup(flow.file), found, lambda error: self._completed(scope, name, blob, error))
+            await asyncio.shield(flow.done)
+        raise NotFoundError(f"the blob `{blob.digest}` disappeared from the cache", code="blob-not-found")
+
+    async def _stored(self, scope: Scope, name: str, blob: Descriptor) -> ASGIApp | None:
+        """Return the response with a blob of the cache; None if it is not there."""
+        cache = self._client.cache
+        if blob.digest in self._flows or not cache.has(blob):
+            return None
+        answer = await blob_response(scope, blob.digest, cache.extent(blob.digest), self._checked)
+        if answer is None:
+            cache.drop(blob.digest, "its bytes have another digest")
+        elif isinstance(answer, BlobResponse):
+            self._completed(scope, name, blob, None)
+        return answer
+
+    def _completed(self, scope: Scope, name: str, blob: Descriptor, error: Error | None) -> None:
+        if error is not None:
+            self.seen.fail(self.named(scope), error)
+            return
+        self._recorded(name).blobs[blob.digest] = blob.size
+
+    def _start(self, name: str, blob: Descriptor) -> _Flow:
+        repository = self._repository(name)
+        if repository.source is self._client.cache and blob.digest not in WELL_KNOWN:
+            raise offline_error(repository.reference)
+        flow = self._flows[blob.digest] = _Flow(self._client.cache)
+        ask = partial(
+            copy, repository.source, flow, repository.reference, blob, name=repository.reference.name, progress=self._client.progress
+        )
+        flow.done = self._run(ask)
+        flow.done.add_done_callback(lambda _: self._flows.pop(blob.digest, None))
+        flow.done.add_done_callback(flow.ended)
+        return flow
+
+
+class _Flow:
+    """A blob that is being downloaded: a target that lets responses read the blob while it arrives.
+
+    Attributes:
+        done: completed when the blob is verified and in the cache, or has failed.
+        file: a file descriptor of the bytes so far; None until the download begins, and again when it has ended.
+    """
+
+    done: asyncio.Future[Any]
+
+    def __init__(self, cache: Layout) -> None:
+        self._cache = cache
+        self.has = cache.has
+        self._ingest: FileIngest | None = None
+        self.file: int | None = None
+
+    @contextmanager
+    def ingest(self, descriptor: Descriptor) -> Iterator[FileIngest | None]:
+        with self._cache.ingest(descriptor) as ingest:
+            if ingest is not None:
+                self._ingest, self.file = ingest, ingest.follow()
+            yield ingest
+
+    async def begin(self) -> None:
+        """Wait until the first byte is there, or the download has ended.
+
+        Raises:
+            Error: the download has failed.
+        """
+        while not self.done.done():
+            if self._ingest is not None and self._ingest.held:
+                return
+            await asyncio.wait({self.done}, timeout=_POLL)
+        self.done.result()
+
+    def ended(self, done: asyncio.Future[Any]) -> None:
+        """Close the file when the download has ended. Responses have their own descriptors."""
+        if self.file is not None:
+            os.close(self.file)
+            self.file = None
+        if not done.cancelled():
+            done.exception()  # each response that waits for it reports it
+
+    @property
+    def restarts(self) -> int:
+        """How often the bytes so far were discarded."""
+        return self._ingest.restarts if self._ingest is not None else 0
+
+
+class _Arriving:
+    """A response with a blob that is still arriving. If its bytes turn out to be wrong, the response stays incomplete.
+
+    Args:
+        file: a file descriptor of the bytes so far. The response closes it.
+        completed: called before the last piece is sent, or with the error of the download.
+    """
+
+    def __init__(self, flow: _Flow, file: int, found: SentPart, completed: Callable[[Error | None], None]) -> None:
+        self._flow = flow
+        self._file = file
+        self._found = found
+        self._completed = completed
+        self._restarts = flow.restarts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the interface of ASGI
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await send({"type": "http.response.start", "status": self._found.status, "headers": self._found.headers})
+            position, done = self._found.start, self._flow.done
+            while position < self._found.end and not gone.done():
+                is_whole = done.done()
+                if is_whole and (error := done.exception()) is not None:
+                    if not isinstance(error, Error):
+                        raise error
+                    self._completed(error)
+                    return
+                before, position = position, await self._send(send, position, is_whole=is_whole)
+                if position == before:
+                    if is_whole or self._flow.restarts != self._restarts:
+                        return
+                    await asyncio.wait({done, gone}, timeout=_POLL, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            os.close(self._file)
+
+    async def _send(self, send: Send, position: int, *, is_whole: bool) -> int:
+        """Send what is there of the next piece, and return the position after it. The last piece waits until the blob is verified."""
+        end = self._found.end
+        limit = end if is_whole else end - PIECE
+        piece = os.pread(self._file, min(PIECE, limit - position), position) if position < limit else b""
+        if not piece or self._flow.restarts != self._restarts:
+            return position
+        position += len(piece)
+        if position == end:
+            self._completed(None)
+        await send({"type": "http.response.body", "body": piece, "more_body": position < end})
+        return position
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Wait until the client closes the connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
