@@ -33,6 +33,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "command-failed": Code("Error", "the command of `record` or `replay` failed", "see its own messages"),
         # 2: what was typed
         "usage": Code("InputError", "options that cannot be combined, or an invalid value of an option", "see the command's `--help`"),
+        "helm-failed": Code(
+            "InputError",
+            "`helm` is not on PATH, or `helm template` could not render a chart",
+            "run `helm template` on the chart to see why, or leave out `--rendered`",
+        ),
         "payload-ambiguous": Code(
             "InputError",
             "the artifact has several payloads, but only one can be returned",

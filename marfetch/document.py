@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 from .errors import IntegrityError, PolicyError
 
@@ -138,7 +138,7 @@ def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int
         marks: a mapping that receives the position of each value, for messages of the caller.
         limit: maximum size in bytes.
         is_lenient: accept what Helm and other tools accept. Anchors, aliases and merge keys (`<<`) are expanded, up to a limit. Tags are
-            ignored. Numbers that JSON cannot express become text.
+            ignored. Numbers that JSON cannot express become text. The last of several equal keys counts.
 
     Returns:
         The value; None for a text without a document.
@@ -175,6 +175,61 @@ def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int
         reader.fail(f"{error.problem or error.context}{_at(mark.line, mark.column) if mark else ''}")
     except yaml.YAMLError as error:
         reader.fail(str(error))
+
+
+class Scalar(NamedTuple):
+    """A scalar in a YAML text.
+
+    Attributes:
+        path: keys and list positions, outermost first; the first part is the number of the document.
+        start, end: offsets in the text, including quotes.
+    """
+
+    path: Path
+    value: str
+    start: int
+    end: int
+
+
+def yaml_scalars(text: str, what: str) -> Iterator[Scalar]:
+    """Yield the scalars of all documents in a text, also of texts that repeat keys. Aliases are not followed.
+
+    Raises:
+        IntegrityError: `malformed`: not YAML, or nested too deeply.
+    """
+    import yaml  # late: only YAML files need PyYAML
+
+    stack: list[list[Any]] = []  # of each open collection: its key or position, and whether it is a mapping whose key comes next
+    number = -1
+    try:
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            kind = type(event).__name__
+            if kind == "DocumentStartEvent":
+                number += 1
+                continue
+            if kind in ("SequenceEndEvent", "MappingEndEvent"):
+                stack.pop()
+                continue
+            if kind not in ("ScalarEvent", "AliasEvent", "SequenceStartEvent", "MappingStartEvent"):
+                continue
+            is_key = False
+            if stack:
+                top = stack[-1]
+                if top[1] is None:
+                    top[0] += 1
+                elif top[1]:
+                    top[0], top[1], is_key = getattr(event, "value", ""), False, True
+                else:
+                    top[1] = True
+            if kind == "ScalarEvent" and not is_key:
+                start, end = (mark.index if mark is not None else 0 for mark in (event.start_mark, event.end_mark))
+                yield Scalar((number, *(one[0] for one in stack)), getattr(event, "value", ""), start, end)
+            elif kind in ("SequenceStartEvent", "MappingStartEvent"):
+                if len(stack) >= MAX_DEPTH:
+                    raise IntegrityError(f"{what} is malformed: nested more than {MAX_DEPTH} deep", code="malformed", what=what)
+                stack.append([-1, None] if kind == "SequenceStartEvent" else ["", True])
+    except yaml.YAMLError as error:
+        raise IntegrityError(f"{what} is malformed: {str(error)[:200]}", code="malformed", what=what) from None
 
 
 def _at(line: int, column: int) -> str:
@@ -273,7 +328,7 @@ class _YamlReader:
                 self.fail("a key is not a string", inner)
             self._value(inner, events, path)  # called only to refuse anchors and tags; the key itself is always a string
             key: str = inner.value  # type: ignore[attr-defined]
-            if key in mapping:
+            if key in mapping and self._anchors is None:
                 self.fail(f"the key `{key[:100]}` appears twice", inner)
             self._mark(inner, (*path, key))
             mapping[key] = self._value(next(events), events, (*path, key))

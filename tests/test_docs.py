@@ -198,10 +198,13 @@ def test_a_page_that_loads_something_from_another_host_fails_the_build() -> None
 
 def test_the_limits_in_the_reference_equal_those_of_the_code() -> None:
     from marfetch.agents import results
-    from marfetch.client import show
+    from marfetch.chart import images, manifests, relocation, tree
+    from marfetch.chart.template import evaluate, functions, goformat, marked, matching, syntax, wording
+    from marfetch.client import chartimages, show
     from marfetch.destination import package
     from marfetch.destination import packed as of_archives
     from marfetch.diff import changes, contents
+    from marfetch.helm import templating
     from marfetch.layout import graph, repositories
     from marfetch.remote import limits as of_registries
     from marfetch.serve import page, responses
@@ -218,6 +221,10 @@ def test_the_limits_in_the_reference_equal_those_of_the_code() -> None:
         graph: ("MAX_MANIFEST_SIZE",),
         repositories: ("MAX_REPOSITORY_LENGTH",),
         responses: ("MAX_CHILDREN",),
+        images: ("MAX_IMAGE",),
+        tree: ("MAX_YAML_SIZE",),
+        **dict.fromkeys((chartimages, manifests, relocation, templating), ()),
+        **dict.fromkeys((evaluate, functions, goformat, marked, matching, syntax, wording), ()),
     }
     for module, imported in own.items():
         found = {name: value for name, value in vars(module).items() if name.startswith(("MAX_", "RATIO_")) and name not in imported}

@@ -259,7 +259,7 @@ def _payload(artifact: Manifest | None) -> tuple[Descriptor, ...]:
     return tuple(layer for layer in artifact.layers if matches(layer.media_type, globs))
 
 
-class _ExtentFile(io.RawIOBase):
+class ExtentFile(io.RawIOBase):
     """A blob as a readable file object."""
 
     def __init__(self, extent: Extent) -> None:
@@ -288,7 +288,7 @@ def _images_of(store: BlobStore, manifest: Manifest, *, is_checked: bool = True)
             unread[name] = "it is not in this delta"
             continue
         try:
-            with store.extent(layer.digest) as extent, _ExtentFile(extent) as raw:
+            with store.extent(layer.digest) as extent, ExtentFile(extent) as raw:
                 files = chart_files(raw, layer, name, is_checked=is_checked)  # type: ignore[arg-type]
         except (Error, OSError) as error:
             unread[name] = str(error)

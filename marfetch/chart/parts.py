@@ -13,9 +13,9 @@ SCHEMA_FILE: Final = "values.schema.json"
 
 _READMES: Final = ("readme.md", "readme.txt", "readme")
 """In lower case, as Helm compares them (helm/helm, `findReadme`)."""
-_SUBCHART: Final = re.compile(r"charts/[^/_.][^/]*/")
+SUBCHART: Final = re.compile(r"charts/[^/_.][^/]*/")
 """The directory of a sub-chart, packed or not. Helm skips names with a leading `_` or `.` (helm/helm, `LoadFiles`)."""
-WITHIN: Final = rf"(?:{_SUBCHART.pattern})*"
+WITHIN: Final = rf"(?:{SUBCHART.pattern})*"
 """The directory of the chart or of a sub-chart at any depth (Helm, "Chart Dependencies"), as a regular expression."""
 _DEFINITION: Final = re.compile(rf"{WITHIN}crds/.+\.(?i:yaml|yml|json)", re.DOTALL)
 """A file with CRDs, of the chart or of a sub-chart at any depth (helm/helm, `CRDObjects`)."""
@@ -56,7 +56,7 @@ def _own_first(paths: Iterable[str]) -> Iterator[str]:
     """Yield the chart's own files, then the files of each sub-chart."""
     below: dict[str, list[str]] = {}
     for path in paths:
-        match = _SUBCHART.match(path)
+        match = SUBCHART.match(path)
         if match is None:
             yield path
         else:

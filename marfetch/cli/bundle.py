@@ -1,4 +1,4 @@
-"""`marfetch bundle create|inspect|verify|diff|load`."""
+"""`marfetch bundle create|inspect|verify|diff|load|overlay`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ _A = Annotated[Path, typer.Argument(metavar="FILE", help="Older bundle.")]
 _B = Annotated[Path, typer.Argument(metavar="FILE", help="Newer bundle.")]
 _To = Annotated[str, typer.Option("--to", metavar="HOST[:PORT][/PREFIX]|DIR", help="Your own registry, or a directory, written as ./NAME.")]
 PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Use HTTP instead of HTTPS; for loopback addresses only.")]
+_Registry = Annotated[str, typer.Option("--registry", metavar="HOST[:PORT][/PREFIX]", help="Registry that has the content of the bundle.")]
+_ChartName = Annotated[str | None, typer.Option("--chart", metavar="NAME", help="Only the chart with this name in the lock file.")]
+_Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if an image cannot be pointed at the registry.")]
 _COMPRESSED: Final = (".gz", ".tgz", ".zst", ".tzst", ".xz", ".txz", ".bz2", ".tbz2", ".lz4", ".zip")
 """File extensions of compressed files."""
 
@@ -40,6 +43,7 @@ def register(app: typer.Typer) -> None:
     add(group, bundle_verify, "verify")
     add(group, bundle_diff, "diff")
     add(group, bundle_load, "load")
+    add(group, bundle_overlay, "overlay")
 
 
 @shared()
@@ -174,6 +178,24 @@ def bundle_load(
         gate = _gate(settings, stack) if is_required(asked=verify) else None
         found = load(client, file, target, shard=part, executor=workers, gate=gate)
         return print_loaded(settings.report, file, target, found, client_lines(target, found))
+
+
+@shared(network=False, local=True)
+def bundle_overlay(settings: Settings, file: _Bundle, registry: _Registry, chart: _ChartName = None, strict: _Strict = False) -> int:
+    """Print values that point charts at your own registry.
+
+    Prints a values file per chart, separated by `---`, for the registry that `bundle load --to` or `mirror` filled. Images that no value
+    can point there are comments; with `--strict`, the exit code is then 1.
+    """
+    from ..bundle.format import opened
+    from ..bundle.load import To
+    from ..bundle.overlay import overlays
+    from ..render.images import print_overlays
+
+    to = To.parse(registry)
+    with opened(file) as found:
+        made = overlays(found, to, chart, settings.budget().check)
+    return print_overlays(settings.report, made, registry.removesuffix("/"), is_strict=strict)
 
 
 def _offline(settings: Settings, stack: ExitStack) -> Callable[[], Session]:

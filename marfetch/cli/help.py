@@ -10,7 +10,14 @@ from typer.core import TyperCommand, TyperGroup
 
 GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "Fetch": {"pull": "pull", "plan": "pull", "resolve": "versions"},
-    "Find": {"search": "search", "versions": "versions", "inspect": "inspect", "show": "inspect", "referrers": "inspect"},
+    "Find": {
+        "search": "search",
+        "versions": "versions",
+        "inspect": "inspect",
+        "show": "inspect",
+        "images": "images",
+        "referrers": "inspect",
+    },
     "Trust": {"verify": "verify", "trust": "trust"},
     "Projects": {"lock": "project", "sync": "project", "outdated": "project", "bump": "bump", "diff": "diff"},
     "Bundles": {"bundle": "bundle", "mirror": "mirror", "serve": "serve"},
@@ -36,6 +43,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "versions": (f"versions {_CHART}", f"versions {_CHART} --details", f"versions {_CHART} --all"),
     "inspect": (f"inspect {_CHART}", f"inspect {_CHART}:1.7.12 --json"),
     "show": (f"show values {_CHART}:1.7.12", f"show chart {_CHART} --version '^1.7'", f"show params {_MODULE}:0.14.0"),
+    "images": (f"images {_CHART}:1.7.12", "images --format hauler > images.yaml", f"images {_CHART} --rendered --values prod.yaml"),
     "referrers": (f"referrers {_CHART}:1.7.12", f"referrers {_CHART}:1.7.12 --fetch -d sboms"),
     "verify": (f"verify {_CHART}:1.7.12", f"verify {_CHART} --trust-policy policy.json"),
     "trust": ("trust add-microsoft root-rsa.crt root-ecc.crt", "trust check"),
@@ -57,6 +65,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "bundle diff": ("bundle diff old.tar bundle.tar", "bundle diff old.tar bundle.tar --json"),
     "bundle load": ("bundle load bundle.tar --to registry.example.com/mar", "bundle load bundle.tar --to ./layout"),
     "mirror": ("mirror --to registry.example.com/mar", "mirror --to registry.example.com/mar --referrers --dry-run"),
+    "bundle overlay": (
+        "bundle overlay bundle.tar --registry registry.example.com/mar > values.yaml",
+        "bundle overlay bundle.tar --registry registry.example.com --chart alb-controller --strict",
+    ),
     "serve": ("serve bundle.tar", "serve bundle.tar --port 5000"),
     "record": (f"record -o deps.tar -- helm pull oci://mcr.microsoft.com/{_CHART}", "record -o deps.tar -- make charts"),
     "replay": (

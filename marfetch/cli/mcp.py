@@ -18,8 +18,8 @@ def mcp(settings: Settings) -> int:
     """Serve read-only tools to coding agents (MCP).
 
     Speaks the Model Context Protocol on stdin and stdout until stdin is closed, and needs the `mcp` extra. The tools run search, versions,
-    inspect, show, diff, verify, images and `bump --check`. They write nothing but the cache. The shared options hold for each
-    of them.
+    inspect, show, diff, verify, images and `bump --check`. They write nothing but the cache. `--endpoint`, `--offline` and the other
+    options hold for each of them.
     """
     if settings.report.as_json:
         raise InputError("`mcp` has no `--json`: it speaks JSON-RPC", code="usage", hint="omit `--json`")

@@ -22,14 +22,15 @@ def test_values_name_images_by_key() -> None:
 
 def test_each_file_of_a_chart_and_its_subcharts_has_its_source() -> None:
     line = "a: 1\n  image: r.example/a:1\n"
-    files = ["templates/d.yaml", "charts/sub/templates/_x.tpl", "charts/a/charts/b-1.tgz/crds/c.yml", "charts/b-1.tgz/values.yaml"]
-    found = find_images({path: (line if "values" not in path else "image: r.example/a:1").encode() for path in [*files, "README.md"]})
-    assert found.named == (
+    files = dict.fromkeys(["templates/d.yaml", "charts/sub/templates/x.yaml", "charts/a/charts/b-1.tgz/crds/c.yml", "README.md"], line)
+    files["charts/b-1.tgz/values.yaml"] = "image: r.example/a:1"
+    found = find_images({path: text.encode() for path, text in files.items()})
+    assert set(found.named) == {
         NamedImage("r.example/a:1", "templates/d.yaml:2", "template"),
-        NamedImage("r.example/a:1", "charts/sub/templates/_x.tpl:2", "template"),
+        NamedImage("r.example/a:1", "charts/sub/templates/x.yaml:2", "template"),
         NamedImage("r.example/a:1", "charts/a/charts/b-1.tgz/crds/c.yml:2", "crd"),
         NamedImage("r.example/a:1", "charts/b-1.tgz/values.yaml:image", "values"),
-    )
+    }
     assert (found.images, found.unread) == (("r.example/a:1",), {})
 
 
@@ -42,17 +43,20 @@ def test_anchors_and_merge_keys_are_followed() -> None:
     "text",
     [
         "image: [",
-        "image: a/b\nimage: a/c\n",
         "a: &a [*a]",
         "a: *b",
         "x0: &x0 [1,1,1,1,1,1,1,1,1]\n" + "".join(f"x{n}: &x{n} [{','.join([f'*x{n - 1}'] * 9)}]\n" for n in range(1, 9)),
         "x0: &x0 1\n" + "".join(f"x{n}: &x{n} [*x{n - 1}]\n" for n in range(1, 80)),
     ],
-    ids=["cut", "twice", "recursive", "unknown", "bomb", "deep"],
+    ids=["cut", "recursive", "unknown", "bomb", "deep"],
 )
 def test_values_that_cannot_be_read_are_named(text: str) -> None:
     found = find_images({"charts/sub/values.yaml": text.encode()})
     assert "malformed" in found.unread["charts/sub/values.yaml"]
+
+
+def test_the_last_of_several_equal_keys_counts_as_in_helm() -> None:
+    assert images("image: a/b\nimage: a/c\n") == [("a/c", "values.yaml:image", "values")]
 
 
 def test_values_are_read_as_by_helm_with_merge_keys_and_tags() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import answers, archives, documents, names, requests, signatures
+from . import answers, archives, charts, documents, names, requests, signatures
 from .target import Target
 
 TARGETS: dict[str, Target] = {
-    target.name: target for module in (names, answers, documents, archives, signatures, requests) for target in module.TARGETS
+    target.name: target for module in (names, answers, documents, charts, archives, signatures, requests) for target in module.TARGETS
 }
 """By name."""

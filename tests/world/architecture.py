@@ -35,19 +35,24 @@ A unit is a module at the top of the package, or a package with all that is in i
 DOORS: Final[Mapping[str, frozenset[str]]] = {
     "agents": frozenset({"tools"}),
     "artifact": frozenset({"filename", "kinds", "module", "payload"}),
-    "bundle": frozenset({"check", "clients", "create", "format", "inventory", "load", "mirror", "recorded", "signatures", "webpage"}),
+    "bundle": frozenset(
+        {"check", "clients", "create", "format", "inventory", "load", "mirror", "overlay", "recorded", "signatures", "webpage"}
+    ),
     "bump": frozenset({"bump", "decide", "differences"}),
-    "chart": frozenset({"expected", "images", "parts"}),
+    "chart": frozenset({"expected", "images", "manifests", "parts", "relocation", "tree"}),
     "cli": frozenset(),
     "client": frozenset(
-        {"age", "catalog", "fetch", "fitting", "inspection", "plan", "pull", "resolve", "search", "session", "show", "versions", "workers"}
+        {
+            *("age", "catalog", "chartimages", "fetch", "fitting", "inspection", "plan", "pull"),
+            *("resolve", "search", "session", "show", "versions", "workers"),
+        }
     ),
     "completion": frozenset({"complete"}),
     "demo": frozenset({"tour"}),
     "destination": frozenset({"archive", "created", "destination", "package", "rewriting", "stream"}),
     "diff": frozenset({"artifacts", "changes"}),
     "doctor": frozenset({"examine"}),
-    "helm": frozenset({"charts", "getter", "setup"}),
+    "helm": frozenset({"charts", "getter", "setup", "templating"}),
     "library": frozenset(),
     "layout": frozenset({"blobs", "cache", "graph", "ingest", "layout", "maintenance", "readonly", "repositories"}),
     "project": frozenset(
@@ -58,7 +63,9 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     ),
     "recording": frozenset({"record"}),
     "remote": frozenset({"certificates", "crl", "limits", "pauses", "preconnect", "probe", "proxies", "push", "registry"}),
-    "render": frozenset({"bump", "bundle", "diff", "inspect", "progress", "project", "pull", "record", "report", "table", "verify"}),
+    "render": frozenset(
+        {"bump", "bundle", "diff", "images", "inspect", "progress", "project", "pull", "record", "report", "table", "verify"}
+    ),
     "serve": frozenset({"responses", "routing", "run", "server", "streams"}),
     "verify": frozenset({"artifact", "gate", "policy", "truststore", "verdict"}),
 }

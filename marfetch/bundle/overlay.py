@@ -1,0 +1,147 @@
+"""The charts in a bundle: their images, and values that point these at the registry that the bundle was loaded into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ..artifact.kinds import CHART
+from ..chart.images import find_images, repository_of
+from ..chart.relocation import Relocation, relocate
+from ..client.chartimages import ChartImages, Rendering, chart_images
+from ..content import Verified
+from ..destination.package import ChartFiles, chart_files
+from ..errors import Error, InputError, NotFoundError
+from ..files import storage_error
+from ..layout.blobs import Extent
+from ..oci import Descriptor
+from ..project.lockfile import LockedImage
+from .format import Opened
+from .inventory import BundleItem, ExtentFile, bundle_items
+from .targets import To
+
+
+def charts_in(found: Opened) -> Iterator[tuple[BundleItem, Descriptor]]:
+    """Yield each chart in a bundle, with its package."""
+    found.contents.load()
+    for item in bundle_items(found.contents, found.lock):
+        if item.kind == CHART.name:
+            for layer in item.layers[:1]:
+                yield item, layer
+
+
+def images_in_bundle(
+    found: Opened,
+    *,
+    values: Mapping[str, Any] | None = None,
+    rendering: Rendering | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> list[ChartImages]:
+    """Return the images of the charts in a bundle, as `marfetch.client.chartimages.images_of` does."""
+    result = []
+    for item, layer in charts_in(found):
+        name = item.reference.shown
+        try:
+            if rendering is not None:
+                result.append(chart_images(name, rendering(_pieces(found, layer), name), {}))
+                continue
+            files = files_in(found, name, layer, check)
+            images = find_images(files.texts, files.reasons, values=values, check=check)
+            result.append(chart_images(name, images, files.unread))
+        except Error as error:
+            result.append(ChartImages(name, unread={"": error}))
+        except OSError as error:
+            result.append(ChartImages(name, unread={"": storage_error(error, str(found.path))}))
+    return result
+
+
+def files_in(found: Opened, name: str, layer: Descriptor, check: Callable[[], None] = lambda: None) -> ChartFiles:
+    """Read the files of a chart in a bundle, verified.
+
+    Raises:
+        Error: the chart is broken, or left out of a delta.
+        OSError: the bundle cannot be read.
+    """
+    with _extent(found, layer) as extent, ExtentFile(extent) as raw:
+        return chart_files(raw, layer, name, check=check)  # type: ignore[arg-type]
+
+
+def _pieces(found: Opened, layer: Descriptor) -> Iterator[bytes]:
+    """Yield the bytes of a package, and verify them after the last piece."""
+    verified = Verified(layer)
+    with _extent(found, layer) as extent:
+        for piece in extent.pieces():
+            verified.update(piece)
+            yield piece
+    verified.check()
+
+
+def _extent(found: Opened, layer: Descriptor) -> Extent:
+    if found.store.stamp(layer.digest) is None:
+        raise NotFoundError(
+            f"`{layer.digest}` is not in this delta", code="blob-not-found", hint="use the bundle that the delta is based on, too"
+        )
+    return found.store.extent(layer.digest)
+
+
+# -- values for another registry
+
+
+class Overlay(NamedTuple):
+    """Values for one chart.
+
+    Attributes:
+        chart: the reference of the chart.
+        name: its name in the lock.
+        relocation: the values, and what they do not express.
+    """
+
+    chart: str
+    name: str
+    relocation: Relocation
+
+
+def overlays(found: Opened, to: To, chart: str | None = None, check: Callable[[], None] = lambda: None) -> list[Overlay]:
+    """Return the values that point the charts in a bundle at a registry.
+
+    Args:
+        to: the registry that the bundle was loaded into.
+        chart: the name of one chart in the lock; None: all charts.
+
+    Raises:
+        InputError: `usage`: `to` is a directory, the bundle has no lock, or no chart of that name.
+        Error: a chart is broken, or left out of a delta.
+        OSError: the bundle cannot be read.
+    """
+    if to.endpoint is None:
+        raise InputError(f"`{to.text[:200]}` is not a registry", code="usage", hint="write `--registry HOST[:PORT][/PREFIX]`")
+    if found.unread is not None:
+        raise found.unread
+    if found.lock is None:
+        raise InputError(f"`{found.path}` has no lock file, so it is not known which images it carries", code="usage")
+    charts = [(item, layer) for item, layer in charts_in(found) if chart in (None, item.name)]
+    if chart is not None and not charts:
+        names = ", ".join(f"`{item.name}`" for item, _ in charts_in(found)) or "none"
+        raise InputError(f"`{found.path}` has no chart `{chart[:200]}`; it has {names}", code="usage", hint="name one of these charts")
+    registry = f"{to.endpoint.registry.host}{f'/{to.prefix}' if to.prefix else ''}"
+    result = []
+    for item, layer in charts:
+        shown = item.reference.shown
+        entry = found.lock.get(item.name)
+        targets = {one.image: target for one in entry.images if (target := _target(one, registry))} if entry is not None else {}
+        files = files_in(found, shown, layer, check)
+        result.append(Overlay(shown, item.name, relocate(files.texts, targets, registry, files.reasons, check=check)))
+    return result
+
+
+def _target(image: LockedImage, registry: str) -> str | None:
+    """Return the reference of a carried image in the registry, with the tag and the kind of digest that the chart names.
+
+    Of an index of which only one platform is carried, the registry has just that platform's manifest.
+    """
+    if image.reference is None or image.manifest is None:
+        return None
+    name, _, digest = image.image.partition("@")
+    carried = image.manifests[0].digest if len(image.manifests) == 1 else image.manifest.digest
+    tag = name.removeprefix(repository_of(image.image))
+    return f"{registry}/{image.reference.repository}{tag}{f'@{carried}' if digest else ''}"
