@@ -247,7 +247,7 @@ def test_the_templates_of_issues_ask_for_what_an_answer_needs() -> None:
     assert wanted == {"command", "expected", "version", "system"}
 
 
-@pytest.mark.parametrize("name", ["SUPPORT.md", "SECURITY.md", "CONTRIBUTING.md", "README.md", ".github/pull_request_template.md"])
+@pytest.mark.parametrize("name", ["SUPPORT.md", "SECURITY.md", "CONTRIBUTING.md", ".github/pull_request_template.md"])
 def test_pages_at_the_root_link_to_what_is_there(name: str) -> None:
     page = ROOT / name
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):

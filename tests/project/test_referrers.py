@@ -17,7 +17,7 @@ from marfetch.project.lockfile import lock_bytes, make_lock, read_lock
 from marfetch.project.locking import settle, write
 from marfetch.project.sync import sync
 
-from ..world.command import Answered
+from ..world.command import Answered, Call
 from ..world.projects import Make
 from ..world.registry import Registry
 from ..world.signed import REPOSITORY, SIGNATURE, Signed
@@ -260,3 +260,13 @@ def test_verifying_what_is_only_listed_is_no_question(signed: Signed, answered: 
     code, out = answered("referrers", signed.reference, "--verify")
     assert (code, out["error"]["code"]) == (2, "usage")
     assert signed.mar.asked == []
+
+
+@pytest.mark.parametrize("name", ["con", "aux", "lpt1"])
+def test_a_directory_of_referrers_is_never_called_as_a_device_of_windows(mar: Registry, call: Call, tmp_path: Path, name: str) -> None:
+    subject = mar.add_artifact(f"x/{name}", "1.0.0", ("a.txt", b"a"))
+    mar.add_artifact(f"x/{name}", "about", ("b.txt", b"b"), artifactType="application/vnd.about", subject=descriptor_json(subject))
+    code, out, err = call("referrers", f"x/{name}:1.0.0", "--fetch", "-d", tmp_path / "out")
+    assert code == 4, out
+    assert f"the title '{name}.referrers' is refused as a file name: it is the name of a Windows device" in err
+    assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []

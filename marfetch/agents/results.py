@@ -16,7 +16,7 @@ from ..document import Json, parse_json
 from ..errors import Error
 from ..text import without_controls
 
-MAX_RESULT: Final = 60_000
+MAX_REPLY: Final = 60_000
 """Maximum length of a result as JSON, in characters: some 20,000 tokens."""
 MAX_STRING: Final = 30_000
 """Maximum length of a text in a result, in characters."""
@@ -26,14 +26,14 @@ MAX_OUTPUT: Final = 64 << 20
 """Maximum size of a command's JSON in bytes."""
 MAX_TIME: Final = 100
 """Time limit of a command in seconds."""
-MAX_CALLS: Final = 4
+MAX_PARALLEL: Final = 4
 """Maximum number of commands that run at the same time; more calls wait."""
 _GRACE: Final = 20.0  # seconds until a command that ignores its time limit is killed
 _LEAST: Final = 20
 """Minimum length to which texts are shortened, in characters; also the maximum number of entries in `truncated`."""
 _LONGEST_KEY: Final = 200
 
-_calls = threading.BoundedSemaphore(MAX_CALLS)
+_calls = threading.BoundedSemaphore(MAX_PARALLEL)
 
 
 class Answer(NamedTuple):
@@ -100,7 +100,7 @@ def bounded(document: dict[str, Any]) -> dict[str, Any]:
         if cut:
             found["truncated"] = cut[:_LEAST]
         length = len(json.dumps(found))
-        if length <= MAX_RESULT:
+        if length <= MAX_REPLY:
             return found
         if texts == _LEAST and items == 1:
             return {"truncated": [{"path": "", "shown": 0, "total": length, "unit": "characters"}]}

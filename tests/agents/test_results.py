@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from marfetch.agents import answers
-from marfetch.agents.answers import MAX_ITEMS, MAX_RESULT, MAX_STRING, Answer, ask, bounded, failed
+from marfetch.agents import results
+from marfetch.agents.results import MAX_ITEMS, MAX_REPLY, MAX_STRING, Answer, ask, bounded, failed
 
 
 def test_small_results_stay_as_they_are() -> None:
@@ -41,7 +41,7 @@ def test_what_is_cut_is_named() -> None:
 )
 def test_a_result_is_never_longer_than_the_limit(document: dict[str, Any]) -> None:
     found = bounded(document)
-    assert len(json.dumps(found)) <= MAX_RESULT
+    assert len(json.dumps(found)) <= MAX_REPLY
     assert found["truncated"]
 
 
@@ -88,4 +88,4 @@ def test_a_command_without_a_result_is_an_error(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(subprocess, "run", hangs)
     assert ask(["versions", "--", "a/b"]).document["code"] == "timeout"
-    assert answers.MAX_CALLS == 4
+    assert results.MAX_PARALLEL == 4
